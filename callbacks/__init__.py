@@ -1,0 +1,1 @@
+"""Keras callbacks, installed as `recipes.callbacks`: pass them to your own `model.fit`."""

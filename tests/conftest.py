@@ -1,0 +1,58 @@
+"""Shared by every test: CPU only, two virtual devices, seeds, and small trained models."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Two devices on one CPU, so that MirroredStrategy has something to mirror.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """scikit-learn's 1797 digits: `(images, labels)`, uint8 in 0..255 of shape (n, 8, 8, 1), and int64."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8"), labels
+
+
+@pytest.fixture(scope="session")
+def trained_cnn(digits):
+    """A small CNN on the digits, trained to over 95 %: `(model, images, labels)`; layers `conv1`, `conv2`, `logits`.
+
+    Takes uint8 or float images in 0..255. Do not train it further: other tests share it.
+    """
+    keras.utils.set_random_seed(0)
+    images, labels = digits
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 128, offset=-1, name="scale"),
+            keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="conv1"),
+            keras.layers.MaxPooling2D(2, name="pool"),
+            keras.layers.Conv2D(32, 3, padding="same", activation="relu", name="conv2"),
+            keras.layers.GlobalAveragePooling2D(name="average"),
+            keras.layers.Dense(10, name="logits"),
+            keras.layers.Softmax(name="probabilities"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(images, labels, epochs=12, batch_size=64, verbose=0)
+    assert model.evaluate(images, labels, verbose=0)[1] > 0.95
+    return model, images, labels
