@@ -20,6 +20,8 @@ if not (Path(__file__).parent / "callbacks").is_dir():
 
 _ROOMS = (
     "callbacks",
+    "layers",
+    "models",
     "training",
 )
 _FRONT_DOOR = {"train": "recipes.training", "Run": "recipes.training"}

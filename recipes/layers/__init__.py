@@ -1,0 +1,3 @@
+"""Layers that Keras does not have, one a file; they run on any Keras backend."""
+
+from recipes.layers.identity_shortcut import IdentityShortcut as IdentityShortcut

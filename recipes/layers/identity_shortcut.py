@@ -1,0 +1,47 @@
+"""The residual shortcut without parameters: subsample, then pad the channels with zeros."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class IdentityShortcut(keras.layers.Layer):
+    """Carry the input past a residual branch that strides or widens, without any weight.
+
+    Keeps every `strides`-th row and column and appends channels of zeros until there are `filters`.
+    Source: He et al. 2015, section 3.3, option A, https://arxiv.org/abs/1512.03385 (the shortcut of all their
+    CIFAR-10 networks).
+
+    Args:
+        filters: Channels of the output, at least those of the input.
+        strides: Rows and columns from one kept pixel to the next, >= 1.
+
+    Input shape: `(batch, height, width, channels)`, float.
+    Output shape: `(batch, ceil(height / strides), ceil(width / strides), filters)`.
+
+    Raises:
+        ValueError: when a number is not positive, or the input has more channels than `filters`.
+    """
+
+    def __init__(self, filters, strides=1, **kwargs):
+        super().__init__(**kwargs)
+        if filters < 1 or strides < 1:
+            raise ValueError(
+                f"IdentityShortcut expects filters >= 1 and strides >= 1. "
+                f"Received filters={filters}, strides={strides}. Give the shape the residual branch has."
+            )
+        self.filters = filters
+        self.strides = strides
+
+    def build(self, input_shape):
+        if input_shape[-1] > self.filters:
+            raise ValueError(
+                f"IdentityShortcut expects at most filters={self.filters} input channels. "
+                f"Received shape {tuple(input_shape)}. Zeros only widen: narrow with a 1x1 Conv2D."
+            )
+
+    def call(self, inputs):
+        kept = inputs[:, :: self.strides, :: self.strides, :]
+        return keras.ops.pad(kept, [[0, 0], [0, 0], [0, 0], [0, self.filters - inputs.shape[-1]]])
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}

@@ -1,0 +1,8 @@
+"""Builders of networks: input shape and number of classes in, a plain `keras.Model` out.
+
+Every builder takes images in 0..255 and scales them inside the model.
+"""
+
+from recipes.models.mlp import mlp as mlp
+from recipes.models.plain_cnn import plain_cnn as plain_cnn
+from recipes.models.resnet import resnet as resnet

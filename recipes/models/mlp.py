@@ -1,0 +1,64 @@
+"""A multi-layer perceptron: dense layers one after the other."""
+
+import keras
+
+from recipes.models.parts import Parts, check_classes, scaled_image
+
+
+def mlp(
+    input_shape,
+    classes,
+    *,
+    hidden=(256, 256),
+    norm=None,
+    activation="relu",
+    initializer="he_normal",
+    dropout=0.0,
+    weight_decay=0.0,
+    classifier_activation="softmax",
+    name="mlp",
+):
+    """Build dense layers of `hidden` units, each followed by normalisation, activation and dropout.
+
+    Layers are called `dense1`, `norm1`, `relu1` (after the activation), `dropout1`, ..., `predictions`.
+
+    Args:
+        input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 and flattened inside the
+            model, or `(features,)` of vectors, which are taken as they come.
+        classes: Number of outputs, >= 1.
+        hidden: Units of each hidden layer, one number a layer.
+        norm: "batch", "layer", "group" (8 groups) or None.
+        activation: A Keras activation's name or function.
+        initializer: Of the hidden kernels: a Keras initializer or its name. The classifier starts at
+            N(0, 0.01).
+        dropout: Share of each hidden layer's activations dropped in training, in [0, 1).
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
+        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled `keras.Model`.
+
+    Raises:
+        ValueError: when a shape, number or name is none of the above.
+    """
+    input_shape = tuple(input_shape)
+    hidden = tuple(hidden)
+    if any(units < 1 for units in hidden):
+        raise ValueError(
+            f"mlp expects hidden to hold numbers of units >= 1. Received hidden={hidden}. "
+            "Give one number a hidden layer, such as hidden=(256, 256)."
+        )
+    parts = Parts(norm, activation, initializer, weight_decay, dropout)
+    if len(input_shape) == 1:
+        check_classes(classes, classifier_activation, "mlp")
+        inputs = x = keras.Input(input_shape, name="features")
+    else:
+        inputs, x = scaled_image(input_shape, classes, classifier_activation, "mlp")
+        x = keras.layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(hidden, start=1):
+        x = parts.dense(x, units, f"dense{number}")
+        x = parts.normalize(x, f"norm{number}")
+        x = parts.activate(x, "", number)
+        x = parts.drop(x, f"dropout{number}")
+    return keras.Model(inputs, parts.classify(x, classes, classifier_activation), name=name)

@@ -1,0 +1,77 @@
+"""A plain convolutional network: 3x3 convolutions and pooling, in stages."""
+
+import keras
+
+from recipes.models.parts import Parts, scaled_image
+
+
+def plain_cnn(
+    input_shape,
+    classes,
+    *,
+    filters=(32, 64, 128),
+    convs=2,
+    norm="batch",
+    activation="relu",
+    initializer="he_normal",
+    dropout=0.0,
+    weight_decay=0.0,
+    classifier_activation="softmax",
+    name="plain_cnn",
+):
+    """Build stages of 3x3 convolutions, halve the image after each stage, average and classify.
+
+    Stacked 3x3 convolutions with 2x2 max pooling are those of Simonyan & Zisserman 2014, section 2.1,
+    https://arxiv.org/abs/1409.1556. Unlike them, a global average (Lin et al. 2013, section 3.2,
+    https://arxiv.org/abs/1312.4400) replaces the dense layers and the last pooling.
+
+    Layers are called `stage1_conv1`, `stage1_norm1`, `stage1_relu1`, ..., `stage1_pool`, `stage1_dropout`;
+    the last activation is `top_relu`, then come `top_average` and `predictions`.
+
+    Args:
+        input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model.
+        classes: Number of outputs, >= 1.
+        filters: Filters of each stage, one number a stage.
+        convs: Convolutions a stage, >= 1.
+        norm: "batch", "layer" (over height, width and channels), "group" (8 groups) or None.
+        activation: A Keras activation's name or function.
+        initializer: Of the convolutions' kernels: a Keras initializer or its name. The classifier starts at
+            N(0, 0.01).
+        dropout: Share of activations dropped after each stage in training, in [0, 1).
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
+        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled `keras.Model`.
+
+    Raises:
+        ValueError: when a shape, number or name is none of the above, or the image is too small to be halved
+            after every stage but the last.
+    """
+    filters = tuple(filters)
+    if not filters or any(count < 1 for count in filters) or convs < 1:
+        raise ValueError(
+            f"plain_cnn expects one number of filters >= 1 a stage, and convs >= 1. "
+            f"Received filters={filters}, convs={convs}. Three stages of two: filters=(32, 64, 128), convs=2."
+        )
+    parts = Parts(norm, activation, initializer, weight_decay, dropout)
+    image, x = scaled_image(input_shape, classes, classifier_activation, "plain_cnn")
+    smallest = min((size for size in image.shape[1:3] if size is not None), default=None)
+    if smallest is not None and smallest < 2 ** (len(filters) - 1):
+        raise ValueError(
+            f"plain_cnn with {len(filters)} stages expects images of {2 ** (len(filters) - 1)} pixels up. "
+            f"Received input_shape={tuple(input_shape)}. Give fewer stages, such as filters={filters[:1]}."
+        )
+    for stage, count in enumerate(filters, start=1):
+        last_stage = stage == len(filters)
+        for conv in range(1, convs + 1):
+            top = last_stage and conv == convs
+            x = parts.conv(x, count, 3, f"stage{stage}_conv{conv}")
+            x = parts.normalize(x, f"stage{stage}_norm{conv}")
+            x = parts.activate(x, "top") if top else parts.activate(x, f"stage{stage}", conv)
+        if not last_stage:
+            x = keras.layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        x = parts.drop(x, f"stage{stage}_dropout")
+    x = keras.layers.GlobalAveragePooling2D(name="top_average")(x)
+    return keras.Model(image, parts.classify(x, classes, classifier_activation), name=name)
