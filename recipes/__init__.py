@@ -20,6 +20,7 @@ if not (Path(__file__).parent / "callbacks").is_dir():
 
 _ROOMS = (
     "callbacks",
+    "data",
     "layers",
     "models",
     "training",

@@ -1,0 +1,150 @@
+"""A folder with one sub-folder of images per class."""
+
+import collections
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.data.resize import crop_and_resize
+
+# What Windows leaves in a folder it has shown; other systems' leftovers are hidden files.
+_LEFTOVERS = ("thumbs.db", "desktop.ini")
+# JPEG, PNG, GIF and BMP; WebP is recognized by two marks.
+_FILE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+
+
+def scan(path, image_size, check, verbose):
+    """List the images of a folder, after a look at each.
+
+    Args:
+        path: Folder with one sub-folder per class.
+        image_size: `(height, width)` or None; with None, all images have to be of one size.
+        check: False decodes the first file of each class only, and reads the header of the others.
+        verbose: 0 hides the progress bar.
+
+    Returns:
+        `(files, labels, class_names, image_shape)`: paths as an object array of bytes, labels as int64.
+    """
+    class_names, files, labels = _list(path)
+    first_of_class = set(np.unique(labels, return_index=True)[1])
+    findings = _look_at_all(files, [check or i in first_of_class for i in range(len(files))], verbose)
+    bad = [f"{file}: {finding}" for file, finding in findings.items() if isinstance(finding, str)]
+    if bad:
+        raise ValueError(
+            "data.load expects every file in a class folder to be a JPEG, PNG, GIF, BMP or WebP image that "
+            f"decodes. Received {len(bad)} that do not:\n  "
+            + "\n  ".join(bad)
+            + "\nRepair, convert or delete them."
+        )
+    shapes = {file: finding for file, finding in findings.items() if finding is not None}
+    if image_size is None:
+        image_size = _common_size(path, shapes)
+    channels = 1 if all(shape[2] <= 2 for shape in shapes.values()) else 3
+    encoded = np.array([os.fsencode(file) for file in files], object)
+    return encoded, np.array(labels, np.int64), class_names, (*image_size, channels)
+
+
+def read_image(file, *, image_shape, resize):
+    """Decode one file inside tf.data: scalar string tensor -> uint8 of `image_shape`."""
+    # channels=3 would fail on WebP with transparency, so colours are sorted out below.
+    image = tf.io.decode_image(tf.io.read_file(file), channels=0, expand_animations=False)
+    image.set_shape((None, None, None))
+    # Grey and grey-with-alpha have one colour channel, which an image of three repeats.
+    last_color = tf.where(tf.shape(image)[2] <= 2, 0, 2)
+    image = tf.gather(image, tf.minimum(tf.range(image_shape[2]), last_color), axis=2)
+    if resize:
+        image = crop_and_resize(image, image_shape[:2])
+    expected = "data.load expects images of one size, {} x {}. ".format(*image_shape[:2])
+    advice = "Received another size in the file below. Give image_size=, and load the folder again."
+    with tf.control_dependencies([tf.Assert(_same(tf.shape(image), image_shape), [expected + advice, file])]):
+        return tf.ensure_shape(tf.identity(image), image_shape)
+
+
+def _same(shape, expected):
+    return tf.reduce_all(tf.equal(shape, expected))
+
+
+def _list(path):
+    class_names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != ".")
+    if len(class_names) < 2:
+        raise ValueError(
+            f"data.load expects a folder with one sub-folder of images per class, at least two. Received {path!r}"
+            f" with {len(class_names)} of them. Move the images of each class into a sub-folder of its own."
+        )
+    files, labels, nested, empty = [], [], [], []
+    for label, name in enumerate(class_names):
+        entries = sorted(os.scandir(os.path.join(path, name)), key=lambda entry: entry.name)
+        visible = [e for e in entries if e.name[0] != "." and e.name.lower() not in _LEFTOVERS]
+        nested += [entry.path for entry in visible if entry.is_dir()]
+        if not visible:
+            empty.append(os.path.join(path, name))
+        files += [entry.path for entry in visible]
+        labels += [label] * len(visible)
+    if nested:
+        raise ValueError(
+            "data.load expects class folders that hold images only. Received folders inside them:\n  "
+            + "\n  ".join(nested)
+            + "\nMove their images up, or, if the classes are one level further down (train/cat, train/dog), "
+            f"load that level: data.load({os.path.join(path, class_names[0])!r})."
+        )
+    if empty:
+        raise ValueError(
+            "data.load expects at least one image per class. Received empty folders:\n  "
+            + "\n  ".join(empty)
+            + "\nFill them or delete them."
+        )
+    return class_names, files, labels
+
+
+def _look_at_all(files, decode, verbose):
+    """For each file its `(height, width, channels)`, None if it was not decoded, or what is wrong with it."""
+    # TensorFlow decodes outside Python's lock, so threads use every core.
+    bar = keras.utils.Progbar(len(files), unit_name="file") if verbose and len(files) >= 1000 else None
+    findings = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for file, finding in zip(files, pool.map(_look_at, files, decode), strict=True):
+            findings[file] = finding
+            if bar:
+                bar.update(len(findings))
+    return findings
+
+
+def _look_at(file, decode):
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(-1 if decode else 32)
+    except OSError as error:
+        return error.strerror
+    # Animated WebP is recognized here because TensorFlow 2.21 overruns its buffer when it decodes one.
+    if content[:4] == b"RIFF" and content[8:16] == b"WEBPVP8X" and content[20:21] and content[20] & 2:
+        return "Animated WebP; save one picture of it."
+    if not decode:
+        known = content.startswith(_FILE_STARTS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+        return None if known else "Unknown image file format."
+    try:
+        return tuple(tf.io.decode_image(content, expand_animations=False).shape)
+    except tf.errors.OpError as error:
+        # TensorFlow wraps its sentence: "{{function_node ...}} Unknown image file format. ... [Op:DecodeImage]".
+        return error.message.split("}} ")[-1].split(" [Op:")[0]
+
+
+def _common_size(path, shapes):
+    sizes = collections.Counter(shape[:2] for shape in shapes.values())
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    examples = {shape[:2]: file for file, shape in shapes.items()}
+    most_common = [
+        f"{height} x {width} ({count} images, such as {examples[height, width]})"
+        for (height, width), count in sizes.most_common(5)
+    ]
+    raise ValueError(
+        f"data.load expects images of one size when image_size is not given. Received {len(sizes)} sizes "
+        f"(height x width) in {path!r}:\n  "
+        + "\n  ".join(most_common)
+        + "\nType for example image_size=224, or image_size=({}, {}) for the most common one.".format(
+            *sizes.most_common(1)[0][0]
+        )
+    )
