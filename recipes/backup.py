@@ -1,0 +1,173 @@
+"""A whole training run in one file, written so that a crash leaves either the old file or the new one."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+_FORMAT = 1
+
+
+def write_atomically(path, write):
+    """Write a file under another name, force it to disk, then rename it over the old one.
+
+    Args:
+        path: Where the file shall be.
+        write: function `(temporary path)` that writes it. The temporary name keeps the ending of `path`.
+
+    Raises:
+        OSError: whatever the disk says; the old file is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".part-{path.name}")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path, text):
+    """`write_atomically` for text in UTF-8: `(path, text)`."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_backup(path, model, callbacks, *, epoch, history):
+    """Keep everything that a later process needs to go on after `epoch`.
+
+    Weights, seed generators, the optimizer's variables and what the callbacks remember, in one `.npz` file
+    without pickles, written with `write_atomically`. Reading back the arrays costs one copy of them in memory.
+
+    Args:
+        path: File to write.
+        model: A built and compiled `keras.Model`.
+        callbacks: The callbacks of the run, in the order given to `fit`.
+        epoch: Number of epochs finished.
+        history: dict of lists, one entry per finished epoch.
+    """
+    arrays = {}
+    for kind, variables in _variables(model).items():
+        for index, variable in enumerate(variables):
+            arrays[f"{kind}/{index}"] = _to_numpy(variable)
+    remembered = [_get_state(callback, f"callback/{i}", arrays) for i, callback in enumerate(callbacks)]
+    about = {
+        "format": _FORMAT,
+        "epoch": epoch,
+        "history": history,
+        "callbacks": remembered,
+        "variables": {kind: [v.path for v in variables] for kind, variables in _variables(model).items()},
+    }
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomically(path, write)
+
+
+def read_backup(path):
+    """What a backup says of itself: dict with `epoch`, `history`, `callbacks`, `variables`.
+
+    Raises:
+        ValueError: when the file is no backup of this format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(file["about"].tobytes())
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(
+            f"resume expects a backup written by recipes.train. Received {path}, which cannot be read ({error}). "
+            "Remove the file to start the run anew."
+        ) from error
+    if about.get("format") != _FORMAT:
+        raise ValueError(
+            f"resume expects a backup of format {_FORMAT}. Received format {about.get('format')} in {path}. "
+            "Resume it with the version of keras-recipes that wrote it, or start a new run_dir."
+        )
+    return about
+
+
+def restore_variables(path, model):
+    """Put weights, seed generators and optimizer variables of a backup into a model of the same build.
+
+    Args:
+        path: A backup.
+        model: Built and compiled as in the run that wrote it.
+
+    Raises:
+        ValueError: when the model has other variables.
+    """
+    about = read_backup(path)
+    with np.load(path, allow_pickle=False) as file:
+        for kind, variables in _variables(model).items():
+            shapes = [tuple(file[f"{kind}/{i}"].shape) for i in range(len(about["variables"][kind]))]
+            if shapes != [tuple(v.shape) for v in variables]:
+                raise ValueError(
+                    f"resume expects the model that was saved, with {len(shapes)} {kind} variables. Received one "
+                    f"whose {len(variables)} {kind} variables differ in number or shape. "
+                    "Build and compile the model as in the interrupted run, or start a new run_dir."
+                )
+        for kind, variables in _variables(model).items():
+            for index, variable in enumerate(variables):
+                variable.assign(file[f"{kind}/{index}"])
+
+
+def restore_callbacks(path, callbacks):
+    """Give the callbacks back what they remembered. Call it after their `on_train_begin`.
+
+    A callback takes part when it has `get_state` and `set_state`, or when it is one of Keras' own.
+    """
+    about = read_backup(path)
+    with np.load(path, allow_pickle=False) as file:
+        for index, (callback, state) in enumerate(zip(callbacks, about["callbacks"], strict=False)):
+            if state is None or state["class"] != type(callback).__name__:
+                continue
+            if hasattr(callback, "set_state"):
+                callback.set_state(state["values"])
+                continue
+            vars(callback).update(state["values"])
+            for name, count in state["arrays"].items():
+                setattr(callback, name, [file[f"callback/{index}/{name}/{i}"] for i in range(count)])
+
+
+def _variables(model):
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    return {"model": model.variables, "optimizer": optimizer.variables}
+
+
+def _to_numpy(variable):
+    array = keras.ops.convert_to_numpy(variable.value)
+    # bfloat16 has no place in .npz; float32 holds each of its values.
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
+def _get_state(callback, prefix, arrays):
+    """JSON-able state of one callback; lists of arrays (best weights) go into `arrays`."""
+    state = {"class": type(callback).__name__, "values": {}, "arrays": {}}
+    if hasattr(callback, "get_state"):
+        state["values"] = callback.get_state()
+        return state
+    if not type(callback).__module__.startswith("keras."):
+        return None
+    for name, value in vars(callback).items():
+        if name in ("params", "_model"):
+            continue
+        if isinstance(value, (bool, int, float, str, np.number)):
+            state["values"][name] = value.item() if isinstance(value, np.generic) else value
+        elif isinstance(value, list) and value and all(isinstance(entry, np.ndarray) for entry in value):
+            state["arrays"][name] = len(value)
+            for index, entry in enumerate(value):
+                arrays[f"{prefix}/{name}/{index}"] = entry
+    return state

@@ -1,0 +1,379 @@
+"""What `recipes.train` feeds to `fit`: any data set, checked, shuffled per epoch and batched."""
+
+import time
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_PEEK_SECONDS = 2.0
+_SHUFFLE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it came, with what was learned by looking at its first examples.
+
+    Attributes:
+        name: The argument it was given as, for errors ("train", "validation").
+        batches: function `epoch -> tf.data.Dataset` of batches; `epoch` is an int64 tensor.
+        steps: Batches an epoch, or None where the data set does not say.
+        examples: Images an epoch, or None where that is not known.
+        element_spec: Structure, shape and dtype of one batch.
+        batched: True when the batches are the reader's own.
+        endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
+    """
+
+    name: str
+    batches: object
+    steps: int | None
+    examples: int | None
+    element_spec: tuple
+    batched: bool
+    endless: bool = False
+
+    @property
+    def label_spec(self):
+        """Shape and dtype of one batch of labels."""
+        return self.element_spec[1]
+
+    @property
+    def image_shape(self):
+        """`(height, width, channels)` of one image, or None for a structure of several inputs."""
+        spec = self.element_spec[0]
+        return tuple(spec.shape[1:]) if isinstance(spec, tf.TensorSpec) else None
+
+
+def open_source(data, name, *, model, batch_size, classes, shuffle, seed):
+    """Look at a data set without consuming it and say how to read it, epoch by epoch.
+
+    Args:
+        data: `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, batched or not, or a tuple of
+            arrays. Images of any shape the model takes.
+        name: The argument's name, used in errors.
+        model: The `keras.Model` that will read it; the rank of its first input tells batched from not.
+        batch_size: Images a batch, for data that comes un-batched.
+        classes: Number of classes when labels are class numbers or one-hot rows; None leaves labels unchecked.
+        shuffle: Reshuffle un-batched data in every epoch.
+        seed: Integer; with the number of the epoch it settles the order of the examples.
+
+    Returns:
+        A `Source`.
+
+    Raises:
+        ValueError: for one-shot generators, empty data, labels that do not fit, images of several sizes, NaN.
+        TypeError: for anything that is neither a data set nor arrays.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return _open_dataset(
+            data, name, model=model, batch_size=batch_size, classes=classes, shuffle=shuffle, seed=seed
+        )
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        return _open_arrays(
+            data, name, model=model, batch_size=batch_size, classes=classes, shuffle=shuffle, seed=seed
+        )
+    if hasattr(data, "__next__"):
+        raise ValueError(
+            f"recipes.train expects {name} to be something that can be read once per epoch. Received a "
+            f"one-shot {type(data).__name__}, which is empty after the first. "
+            "Wrap it: tf.data.Dataset.from_generator(function_that_makes_it, output_signature=...)."
+        )
+    raise TypeError(
+        f"recipes.train expects {name} to be a tf.data.Dataset of (image, label) or a tuple of arrays (x, y). "
+        f"Received {type(data).__name__}. For images on disk use recipes.data.load(folder)."
+    )
+
+
+def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
+    arrays = tuple(
+        _as_array(array, name, what)
+        for array, what in zip(arrays, ("images", "labels", "weights"), strict=False)
+    )
+    count = len(arrays[0])
+    lengths = [len(array) for array in arrays]
+    if count == 0:
+        raise ValueError(_empty(name))
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"recipes.train expects as many labels as images in {name}. Received lengths {lengths}. "
+            "Check that the arrays belong together."
+        )
+    expected = model_input_rank(model)
+    if expected is not None and arrays[0].ndim != expected:
+        raise ValueError(
+            f"recipes.train expects {name} images of shape {model.inputs[0].shape}. Received shape "
+            f"{arrays[0].shape}. Add the missing axis, for grey images: x[..., None]."
+        )
+    if np.issubdtype(arrays[0].dtype, np.floating) and not np.isfinite(arrays[0]).all():
+        bad = int(np.argmax(~np.isfinite(arrays[0].reshape(count, -1)).all(axis=1)))
+        raise ValueError(_not_finite(name, f"image {bad} holds NaN or infinity"))
+    check_labels(arrays[1], name, classes)
+    tensors = tuple(tf.constant(array) for array in arrays)
+
+    def batches(epoch):
+        order = tf.data.Dataset.range(count)
+        if shuffle:
+            order = order.shuffle(count, seed=epoch_seed(seed, epoch))
+        return order.batch(batch_size).map(
+            lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors), num_parallel_calls=2
+        )
+
+    spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
+    return Source(name, batches, -(-count // batch_size), count, spec, batched=False)
+
+
+def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ValueError(
+            f"recipes.train expects {name} to give (image, label) or (image, label, weight). "
+            f"Received elements {spec}. Add a map that returns such a tuple."
+        )
+    image = tf.nest.flatten(spec[0])[0]
+    expected = model_input_rank(model)
+    if expected is None or image.shape.rank is None:
+        batched = spec[1].shape.rank is not None and spec[1].shape.rank > 0
+    elif image.shape.rank in (expected, expected - 1):
+        batched = image.shape.rank == expected
+    else:
+        raise ValueError(
+            f"recipes.train expects {name} images of rank {expected - 1}, or {expected} when batched, for a model "
+            f"whose input is {model.inputs[0].shape}. Received {image.shape}. Batch once: dataset.batch(n)."
+        )
+    peek(dataset, name, batched=batched, classes=classes)
+    cardinality = int(dataset.cardinality())
+    endless = cardinality == tf.data.INFINITE_CARDINALITY
+    known = cardinality >= 0
+    if batched:
+        return Source(
+            name,
+            lambda epoch: dataset,
+            cardinality if known else None,
+            _batched_examples(dataset, cardinality) if known else None,
+            spec,
+            batched=True,
+            endless=endless,
+        )
+    bytes_each = max(1, int(np.prod([side or 256 for side in image.shape])) * image.dtype.size)
+    room = max(1024, _SHUFFLE_BYTES // bytes_each)
+    buffer = min(cardinality, room) if known else room
+    fixed = dataset.map(_one_size(name, _first_shapes(dataset)))
+
+    def batches(epoch):
+        if not shuffle:
+            return fixed.batch(batch_size)
+        return fixed.shuffle(buffer, seed=epoch_seed(seed, epoch)).batch(batch_size)
+
+    return Source(
+        name,
+        batches,
+        -(-cardinality // batch_size) if known else None,
+        cardinality if known else None,
+        fixed.batch(batch_size).element_spec,
+        batched=False,
+        endless=endless,
+    )
+
+
+def _batched_examples(dataset, batches):
+    """How many examples a batched data set holds, where all batches but the last are of one known size."""
+    size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
+    return None if size is None else batches * size
+
+
+def epoch_seed(seed, epoch):
+    """A different order in every epoch, the same for a run that starts again at that epoch."""
+    return tf.cast(epoch, tf.int64) + tf.constant(1_000_003 * (seed + 1), tf.int64)
+
+
+def stream(source, *, first_epoch, epochs, steps, transform):
+    """All epochs as one data set, so that a resumed run sees what an uninterrupted one would have seen.
+
+    Args:
+        source: A `Source`.
+        first_epoch: Epoch to begin with; 0 for a new run.
+        epochs: Epoch to end before.
+        steps: Batches an epoch.
+        transform: function `(batch, seed) -> batch` applied in parallel, `seed` an int64 tensor of two
+            numbers, `(epoch, step)`.
+
+    Returns:
+        `tf.data.Dataset` of `(epochs - first_epoch) * steps` batches.
+    """
+
+    def numbered(epoch):
+        batches = source.batches(epoch).take(steps).enumerate()
+        return batches.map(lambda step, batch: (batch, tf.stack([epoch, step])))
+
+    if source.endless:
+        # An endless data set goes on from epoch to epoch; a resumed run starts it anew.
+        whole = source.batches(tf.constant(first_epoch, tf.int64)).enumerate(start=first_epoch * steps)
+        whole = whole.take((epochs - first_epoch) * steps).map(
+            lambda step, batch: (batch, tf.stack([step // steps, step % steps]))
+        )
+    else:
+        whole = tf.data.Dataset.range(first_epoch, epochs).flat_map(numbered)
+    whole = whole.map(transform, num_parallel_calls=2, deterministic=True)
+    return whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)).prefetch(2)
+
+
+def checked(name, classes):
+    """A function on batches that stops the run, in words, at labels or pixels that cannot be right."""
+
+    def check(batch):
+        images, labels = batch[0], batch[1]
+        checks = []
+        if classes is not None and labels.dtype.is_integer and labels.shape.rank == 1:
+            low, high = tf.reduce_min(labels), tf.reduce_max(labels)
+            message = _label_range(name, classes, "labels outside that range, [smallest, largest]:")
+            inside = tf.logical_and(low >= 0, high < tf.cast(classes, labels.dtype))
+            checks.append(tf.debugging.Assert(inside, [message, low, high]))
+        for image in tf.nest.flatten(images):
+            if image.dtype.is_floating:
+                finite = tf.reduce_all(tf.math.is_finite(image))
+                checks.append(
+                    tf.debugging.Assert(finite, [_not_finite(name, "a batch with NaN or infinity")])
+                )
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return check
+
+
+def peek(dataset, name, *, batched, classes):
+    """Read at most two seconds of examples through an iterator of its own and check them.
+
+    Args:
+        dataset: `tf.data.Dataset` of `(image, label, ...)`.
+        name: The argument's name, used in errors.
+        batched: Whether elements are batches.
+        classes: Number of classes, or None.
+
+    Raises:
+        ValueError: as `open_source`.
+    """
+    start, shape, seen = time.monotonic(), None, 0
+    try:
+        for element in dataset:
+            image, labels = tf.nest.flatten(element[0])[0], element[1]
+            now = tuple(image.shape)[1:] if batched else tuple(image.shape)
+            if batched and image.shape[0] == 0:
+                raise ValueError(_empty(name))
+            if shape is not None and now != shape:
+                raise ValueError(_two_sizes(name, f"{shape} and {now}"))
+            shape, seen = now, seen + 1
+            if image.dtype.is_floating and not np.isfinite(image.numpy().astype("float32")).all():
+                raise ValueError(_not_finite(name, f"element {seen - 1} with NaN or infinity"))
+            if not isinstance(labels, dict):
+                check_labels(labels.numpy() if batched else labels.numpy()[None], name, classes)
+            if time.monotonic() - start > _PEEK_SECONDS:
+                break
+    except tf.errors.InvalidArgumentError as error:
+        if "different shapes" in str(error) or "Cannot batch" in str(error):
+            raise ValueError(_two_sizes(name, "batches that cannot be put together")) from error
+        raise
+    if seen == 0:
+        raise ValueError(_empty(name))
+    if next(iter(dataset), None) is None:
+        raise ValueError(
+            f"recipes.train expects {name} to be readable once per epoch. Received a data set that is empty when "
+            "it is read a second time. Build it with from_generator(a function that makes a new generator)."
+        )
+
+
+def check_labels(labels, name, classes):
+    """Refuse class numbers outside `0..classes-1`, floats for class numbers, and rows of another width.
+
+    Args:
+        labels: numpy array of shape `(n,)`, integers, or `(n, classes)`, one-hot or soft.
+        name: The argument's name, used in errors.
+        classes: Number of classes; None checks nothing.
+
+    Raises:
+        ValueError: as said.
+    """
+    if classes is None:
+        return
+    if labels.ndim == 1 and not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
+        raise ValueError(
+            f"recipes.train expects integer class numbers or one-hot rows as labels of {name}. Received "
+            f"{labels.dtype}, for example {labels.ravel()[:3]}. Turn them into integers with y.astype('int64'), "
+            "or, for a regression, give loss='mse' and metrics."
+        )
+    if labels.ndim == 1 and len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        raise ValueError(_label_range(name, classes, f"label {wrong[0]}."))
+    if labels.ndim == 2 and labels.shape[1] not in (1, classes):
+        raise ValueError(
+            f"recipes.train expects rows of {classes} numbers, as the model has {classes} outputs, as labels of "
+            f"{name}. Received shape {labels.shape}. Build the model with classes={labels.shape[1]}."
+        )
+
+
+def model_input_rank(model):
+    """Rank of the model's first input with its batch axis, or None for a subclassed model."""
+    inputs = getattr(model, "inputs", None)
+    return len(inputs[0].shape) if inputs else None
+
+
+def _as_array(array, name, what):
+    if isinstance(array, (list, tuple)):
+        shapes = {np.shape(entry) for entry in array}
+        if len(shapes) > 1:
+            raise ValueError(_two_sizes(name, " and ".join(str(shape) for shape in sorted(shapes)[:2])))
+    array = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
+    if array.dtype == object or array.ndim == 0:
+        raise ValueError(
+            f"recipes.train expects the {what} of {name} to be one array of numbers. Received {array.dtype} of "
+            f"shape {array.shape}. Stack them: np.stack(list_of_arrays)."
+        )
+    return array
+
+
+def _first_shapes(dataset):
+    return tf.nest.map_structure(lambda tensor: tensor.shape, next(iter(dataset)))
+
+
+def _one_size(name, shapes):
+    """Fix static shapes to those of the first element, and say so in words when another size comes."""
+
+    def fix(*element):
+        def one(tensor, shape):
+            same = tf.reduce_all(tf.equal(tf.shape(tensor), tf.constant(shape.as_list(), tf.int32)))
+            message = _two_sizes(name, f"{tuple(shape)} and then")
+            with tf.control_dependencies([tf.debugging.Assert(same, [message, tf.shape(tensor)])]):
+                return tf.ensure_shape(tf.identity(tensor), shape)
+
+        needs = [not tensor.shape.is_fully_defined() for tensor in tf.nest.flatten(element)]
+        return tf.nest.map_structure(one, element, shapes) if any(needs) else element
+
+    return fix
+
+
+def _empty(name):
+    return (
+        f"recipes.train expects at least one example in {name}. Received an empty data set. "
+        "Check the path or the filter it was made with."
+    )
+
+
+def _two_sizes(name, received):
+    return (
+        f"recipes.train expects images of one size in {name}. Received {received}. "
+        "Resize them first, for a folder with recipes.data.load(folder, image_size=(height, width))."
+    )
+
+
+def _not_finite(name, received):
+    return (
+        f"recipes.train expects finite pixels in {name}. Received {received}. "
+        "Look for a division by zero in the preprocessing, or drop those images."
+    )
+
+
+def _label_range(name, classes, received):
+    return (
+        f"recipes.train expects labels of {name} in 0..{classes - 1}, as the model has {classes} outputs. Number "
+        f"classes from 0, or build the model with more outputs. Received {received}"
+    )

@@ -1,0 +1,117 @@
+"""What a training run leaves behind: the model, its history and settings, in memory and in a folder."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+
+from recipes.backup import write_atomically, write_text
+
+
+@dataclass
+class Run:
+    """The outcome of `recipes.train`.
+
+    Attributes:
+        model: A plain `keras.Model`.
+        history: dict of lists, one entry per epoch: `loss`, `val_loss`, metrics, `learning_rate`.
+        findings: What was found wrong, most serious first; an empty list when nothing was.
+        record: What the monitors saw inside the training steps, or None without monitors.
+        settings: dict of every argument, versions and the seed, as in `run.json`.
+    """
+
+    model: keras.Model
+    history: dict
+    findings: list = field(default_factory=list)
+    record: object = None
+    settings: dict = field(default_factory=dict)
+
+    def save(self, folder):
+        """Write `model.keras`, `history.csv`, `curves.png` and `run.json` into a folder.
+
+        Args:
+            folder: Made when it does not exist.
+
+        Raises:
+            ValueError: when the folder holds another run; nothing of it is overwritten.
+        """
+        folder = Path(folder)
+        if (folder / "run.json").exists():
+            raise ValueError(
+                f"Run.save expects a folder without a run in it. Received {folder}, which holds run.json. "
+                "Give another folder, or remove that one."
+            )
+        self.write(folder)
+
+    def write(self, folder):
+        """As `save`, over whatever an earlier state of the same run left in the folder."""
+        from recipes import plot
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "model.keras", self.model.save)
+        write_history(folder / "history.csv", self.history)
+        if self.history:
+            figure = plot.curves(self.history)
+            write_atomically(folder / "curves.png", lambda path: figure.savefig(path, dpi=100))
+        write_settings(folder, {**self.settings, "finished": True})
+
+    @classmethod
+    def load(cls, folder):
+        """Read what `save`, or `recipes.train(run_dir=...)`, wrote.
+
+        Args:
+            folder: A folder with `model.keras`, `history.csv` and `run.json`.
+
+        Returns:
+            A `Run`. Models with custom classes need those registered with Keras beforehand.
+
+        Raises:
+            ValueError: when a file is missing or the run did not finish.
+        """
+        folder = Path(folder)
+        missing = [
+            name for name in ("model.keras", "history.csv", "run.json") if not (folder / name).exists()
+        ]
+        if missing:
+            raise ValueError(
+                f"Run.load expects a finished run. Received {folder}, without {', '.join(missing)}. "
+                "Finish it with recipes.train(..., run_dir=that folder, resume=True)."
+            )
+        return cls(
+            model=keras.saving.load_model(folder / "model.keras"),
+            history=read_history(folder / "history.csv"),
+            settings=json.loads((folder / "run.json").read_text(encoding="utf-8")),
+        )
+
+
+def history_of(rows):
+    """Turn one dict of logs per epoch into a dict of lists of one length; what an epoch did not log is NaN."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [float(row.get(name, math.nan)) for row in rows] for name in names}
+
+
+def write_history(path, history):
+    """One row an epoch, one column a metric, `epoch` counted from 1: `(path, history)`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *history])
+    writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1))
+    write_text(path, text.getvalue())
+
+
+def read_history(path):
+    """The dict of lists that `write_history` wrote."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
+    return {name: [float(row[name]) for row in rows] for name in names}
+
+
+def write_settings(folder, settings):
+    """`run.json`: every argument of the run, versions and the seed."""
+    write_text(Path(folder) / "run.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")

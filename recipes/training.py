@@ -1,0 +1,432 @@
+"""`recipes.train`: one call from a model and a data set to a trained network, with every trick switched on."""
+
+import json
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes._version import __version__
+from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
+from recipes.compilation import (
+    DefaultFloat,
+    DefaultString,
+    DefaultTuple,
+    compile_model,
+    given,
+    refuse_compile_arguments,
+)
+from recipes.feed import checked, open_source, stream
+from recipes.run import Run as Run
+from recipes.run import history_of, write_history, write_settings
+
+
+def train(
+    model,
+    train,
+    validation=None,
+    *,
+    epochs=30,
+    batch_size=128,
+    loss=DefaultString("auto"),
+    metrics=DefaultTuple(("accuracy",)),
+    class_weight=None,
+    optimizer=DefaultString("sgd"),
+    learning_rate=DefaultString("auto"),
+    schedule=DefaultString("cosine"),
+    warmup=DefaultFloat(0.05),
+    weight_decay=DefaultFloat(5e-4),
+    label_smoothing=DefaultFloat(0.0),
+    augment=None,
+    average=None,
+    snapshots=0,
+    early_stopping=None,
+    callbacks=(),
+    preflight=False,
+    monitor=False,
+    strategy=None,
+    run_dir=None,
+    resume=False,
+    seed=0,
+    steps_per_epoch=None,
+    info=None,
+    verbose="auto",
+):
+    """Train a model with the settings that work for most image networks, and keep what happened.
+
+    A model that is not compiled gets SGD with Nesterov momentum 0.9, warm-up over 5 % of the steps and cosine
+    decay to zero (He et al. 2019, "Bag of tricks", sections 3.1 and 5.1, https://arxiv.org/abs/1812.01187). A
+    compiled model keeps its optimizer, loss and metrics; its rate is the peak of the warm-up and decay.
+
+    Args:
+        model: `keras.Model` whose first output gives one number per class. Trained in place.
+        train: `tf.data.Dataset` of `(image, label)`, or `(image, label, weight)`, batched or not, or arrays
+            `(x, y)`. Labels are class numbers, one-hot or soft rows. Un-batched data is shuffled anew in every
+            epoch (within 256 MB of images) and batched; a batched data set is used as it comes.
+        validation: The same, never shuffled or augmented; None leaves validation out.
+        epochs: Passes over the training data, >= 1.
+        batch_size: Images a step, over all devices, for data that comes un-batched.
+        loss: "auto" picks by the last activation and the labels: softmax or logits with class numbers or rows,
+            one sigmoid, several sigmoids. Else anything `compile` takes; labels are then not checked.
+        metrics: As in `compile`.
+        class_weight: dict from class number to weight, as in `fit`.
+        optimizer: "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
+        learning_rate: Peak rate. "auto": 0.1 x batch / 256 for SGD (Goyal et al. 2017, section 2.1), else 1e-3.
+        schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
+        warmup: Steps until the peak rate, or, below 1, a fraction of the run.
+        weight_decay: On kernels only, never on biases or normalisation. For SGD it means the L2 coefficient of
+            the papers (gradient plus weight_decay x weight); Keras' SGD decays the weight itself, so it is given
+            weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it is.
+        label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
+        augment: None for plain images.
+        average: Not available yet.
+        snapshots: Not available yet.
+        early_stopping: Epochs without a better validation loss until training stops, or an `EarlyStopping`. The
+            best weights are put back.
+        callbacks: More Keras callbacks.
+        preflight: Not available yet.
+        monitor: Not available yet.
+        strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
+            gets the trained weights at the end.
+        run_dir: Folder for `model.keras`, `best.keras` (lowest validation loss), `history.csv`, `curves.png`,
+            `run.json` and, while training, `backup.npz`.
+        resume: Go on after the last finished epoch of `run_dir`, to the same number of epochs. Starts at the
+            beginning when there is nothing to go on from; returns the run when it was finished.
+        seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
+            `keras.utils.set_random_seed` before building it.
+        steps_per_epoch: Batches an epoch, for a data set that does not know its length or never ends.
+        info: What `recipes.data.load` says of the data set; its classes are compared with the model's.
+        verbose: As in `fit`; 0 is silent.
+
+    Returns:
+        A `Run` with `.model` (last weights; the best ones after early stopping), `.history`, `.findings`,
+        `.record`.
+
+    Raises:
+        ValueError, TypeError: before training, with what to type instead: bad arguments, data that cannot be
+            right in its first two seconds of examples, a `run_dir` that holds another run.
+        tf.errors.InvalidArgumentError: in the first epoch, with the same words, for what only later images show.
+    """
+    settings = {
+        name: value for name, value in locals().items() if name not in ("model", "train", "validation")
+    }
+    _check_arguments(model, **settings)
+    compiled = model.compiled
+    if compiled:
+        refuse_compile_arguments(settings)
+    reader_model = model
+    if strategy is not None:
+        model = _inside(strategy, model)
+    classes = _classes(model, loss, compiled, info)
+    source = open_source(
+        train, "train", model=model, batch_size=batch_size, classes=classes, shuffle=True, seed=seed
+    )
+    held_out = None
+    if validation is not None:
+        held_out = open_source(
+            validation,
+            "validation",
+            model=model,
+            batch_size=batch_size,
+            classes=classes,
+            shuffle=False,
+            seed=seed,
+        )
+    steps = _steps(source, steps_per_epoch)
+    folder = _open_folder(run_dir, resume, epochs=epochs, seed=seed)
+    if folder is not None and resume and _finished(folder):
+        return _finished_run(folder, reader_model, verbose)
+
+    rows_wanted = False
+    if not compiled:
+        rows_wanted = compile_model(model, source, settings, strategy)
+    peak = _rate_of(model.optimizer)
+    backup = folder / "backup.npz" if folder is not None else None
+    first_epoch, rows = 0, []
+    if resume and backup is not None and backup.exists():
+        about = read_backup(backup)
+        first_epoch, rows = about["epoch"], about["history"]
+        restore_variables(backup, model)
+    every = [*_stopping(early_stopping), *_rate_callbacks(model, schedule, warmup, steps, epochs), *callbacks]
+    keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)
+    if verbose != 0:
+        _announce(model, source, held_out, steps, peak, schedule, first_epoch)
+    described = _describe(settings, model, source, steps)
+    if folder is not None:
+        write_settings(folder, {**described, "finished": False})
+
+    check, rows_of = checked("train", classes), _one_hot(classes) if rows_wanted else None
+
+    def transform(batch, seed):
+        batch = check(batch)
+        return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of else batch
+
+    if first_epoch < epochs:
+        model.fit(
+            stream(source, first_epoch=first_epoch, epochs=epochs, steps=steps, transform=transform),
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            steps_per_epoch=steps,
+            shuffle=False,
+            validation_data=_validation_data(held_out, classes, rows_of),
+            class_weight=class_weight,
+            callbacks=[*every, keeper],
+            verbose=verbose,
+        )
+    if model is not reader_model:
+        reader_model.set_weights(model.get_weights())
+    run = Run(model=model, history=history_of(keeper.rows), settings=described)
+    if folder is not None:
+        run.write(folder)
+        backup.unlink(missing_ok=True)
+    return run
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Last in the list: sees every log, keeps the backup, `best.keras` and `history.csv` after each epoch."""
+
+    def __init__(self, folder, backup, callbacks, rows, *, resumed):
+        super().__init__()
+        self.folder, self.backup, self.others = folder, backup, callbacks
+        self.rows, self.resumed = list(rows), resumed
+
+    def on_train_begin(self, logs=None):
+        if self.resumed:
+            restore_callbacks(self.backup, self.others)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0})
+        if self.folder is None:
+            return
+        watched = "val_loss" if "val_loss" in self.rows[-1] else "loss"
+        losses = [row.get(watched, np.inf) for row in self.rows]
+        if losses[-1] <= np.nanmin(losses):
+            write_atomically(self.folder / "best.keras", self.model.save)
+        write_history(self.folder / "history.csv", history_of(self.rows))
+        save_backup(self.backup, self.model, self.others, epoch=epoch + 1, history=self.rows)
+
+
+def _check_arguments(
+    model, *, epochs, batch_size, loss, average, snapshots, preflight, monitor, run_dir, resume, **others
+):
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"recipes.train expects a keras.Model. Received {type(model).__name__}. "
+            "Build one, for example recipes.models.resnet((32, 32, 3), 10)."
+        )
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(
+                f"recipes.train expects {name} >= 1. Received {name}={value}. Give a whole number."
+            )
+    smoothing = others["label_smoothing"]
+    if not 0 <= smoothing < 1:
+        raise ValueError(
+            f"recipes.train expects label_smoothing in [0, 1). Received {smoothing}. The paper's value is 0.1."
+        )
+    if resume and run_dir is None:
+        raise ValueError(
+            "recipes.train expects run_dir= with resume=True, to find the interrupted run. Received run_dir=None. "
+            "Give the folder of that run."
+        )
+    for name, value in (
+        ("average", average),
+        ("snapshots", snapshots),
+        ("preflight", preflight),
+        ("monitor", monitor),
+    ):
+        if value:
+            raise ValueError(
+                f"recipes.train: {name} is not available yet. Received {name}={value}. Leave it out."
+            )
+
+
+def _inside(strategy, model):
+    """The model itself when it lives in the strategy, else a clone of it that does."""
+    if getattr(model, "distribute_strategy", None) is strategy:
+        return model
+    if model.compiled:
+        raise ValueError(
+            f"recipes.train expects a model compiled inside the scope of strategy=. Received {model.name!r}, "
+            "compiled outside it. Build and compile it under `with strategy.scope():`."
+        )
+    try:
+        with strategy.scope():
+            clone = keras.models.clone_model(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"recipes.train expects a model that Keras can clone into strategy=. Received {model.name!r}, which it "
+            f"cannot ({error}). Build it under `with strategy.scope():`."
+        ) from error
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def _classes(model, loss, compiled, info):
+    """Number of classes that labels must fit, or None where they are not class labels."""
+    outputs = getattr(model, "outputs", None)
+    if not outputs or len(outputs) > 1 or len(outputs[0].shape) != 2:
+        return None
+    width = outputs[0].shape[-1]
+    classes = 2 if width == 1 else width
+    if info is not None and len(info.class_names) != classes:
+        raise ValueError(
+            f"recipes.train expects one output per class, {len(info.class_names)} for {info.source}. Received a "
+            f"model with {width}. Build it with classes={len(info.class_names)}."
+        )
+    judged = model.loss if compiled else loss
+    if not compiled and judged == "auto":
+        return classes
+    name = judged if isinstance(judged, str) else getattr(judged, "name", getattr(judged, "__name__", ""))
+    return classes if "crossentropy" in str(name) else None
+
+
+def _steps(source, steps_per_epoch):
+    if steps_per_epoch is not None:
+        if steps_per_epoch < 1:
+            raise ValueError(
+                f"recipes.train expects steps_per_epoch >= 1. Received {steps_per_epoch}. "
+                "Leave it out for a whole pass."
+            )
+        if source.steps is not None and steps_per_epoch > source.steps:
+            raise ValueError(
+                f"recipes.train expects at most the {source.steps} batches of train in an epoch. Received "
+                f"steps_per_epoch={steps_per_epoch}. Use train.repeat()."
+            )
+        return int(steps_per_epoch)
+    if source.steps is None:
+        kind = "never ends" if source.endless else "does not know its length"
+        raise ValueError(
+            f"recipes.train expects to know how long an epoch is, for the schedule. Received a data set that {kind}. "
+            "Give steps_per_epoch=, or apply tf.data.experimental.assert_cardinality(n)."
+        )
+    return source.steps
+
+
+def _open_folder(run_dir, resume, *, epochs, seed):
+    if run_dir is None:
+        return None
+    folder = Path(run_dir)
+    settings = folder / "run.json"
+    if settings.exists() and not resume:
+        raise ValueError(
+            f"recipes.train expects a run_dir without a run in it. Received {folder}, which holds run.json. "
+            "Give resume=True to go on with that run, or another folder."
+        )
+    if settings.exists():
+        before = json.loads(settings.read_text(encoding="utf-8"))
+        for name, value in (("epochs", epochs), ("seed", seed)):
+            if before.get(name) != value:
+                raise ValueError(
+                    f"resume expects the settings of the run in {folder}, {name}={before.get(name)}. Received "
+                    f"{name}={value}. Give the same, or start a new run_dir."
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _finished(folder):
+    settings = folder / "run.json"
+    return settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("finished", False)
+
+
+def _finished_run(folder, model, verbose):
+    run = Run.load(folder)
+    if verbose != 0:
+        print(f"recipes.train: the run in {folder} is finished; nothing to resume.")
+    model.set_weights(run.model.get_weights())
+    return run
+
+
+def _rate_of(optimizer):
+    rate = optimizer.learning_rate
+    return float(keras.ops.convert_to_numpy(rate)) if not callable(rate) else None
+
+
+def _stopping(early_stopping):
+    if early_stopping is None:
+        return []
+    if isinstance(early_stopping, keras.callbacks.Callback):
+        return [early_stopping]
+    return [keras.callbacks.EarlyStopping(patience=early_stopping, restore_best_weights=True)]
+
+
+def _rate_callbacks(model, schedule, warmup, steps, epochs):
+    from recipes import callbacks as ours
+
+    scheduled = isinstance(
+        getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+    )
+    if scheduled and not given(schedule):
+        return []
+    if schedule is None:
+        return []
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return [ours.LearningRate(schedule)]
+    return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))]
+
+
+def _one_hot(classes):
+    return lambda labels: tf.one_hot(labels, classes)
+
+
+def _validation_data(source, classes, rows_of):
+    if source is None:
+        return None
+    check = checked("validation", classes)
+
+    def transform(*batch):
+        batch = check(batch)
+        return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of else batch
+
+    return source.batches(tf.constant(0, tf.int64)).map(transform, num_parallel_calls=2).prefetch(2)
+
+
+def _announce(model, source, held_out, steps, peak, schedule, first_epoch):
+    shape = "x".join(str(side) for side in source.image_shape or ())
+    images = f"{source.examples} images" if source.examples else "images"
+    against = f", {held_out.examples} to validate" if held_out is not None and held_out.examples else ""
+    rate = f"rate {peak:.3g}" if peak is not None else "its own schedule"
+    print(
+        f"recipes.train: {images} of {shape}{against}; {steps} steps an epoch; "
+        f"{type(model.optimizer).__name__} at {rate}, schedule {schedule if peak is not None else 'kept'}."
+    )
+    if source.batched:
+        print(
+            "recipes.train: the data set comes batched; its own batches and order are used, batch_size is not."
+        )
+    if first_epoch:
+        print(f"recipes.train: going on after epoch {first_epoch}.")
+
+
+def _describe(settings, model, source, steps):
+    """Settings as JSON: plain values as they are, objects by their class and configuration."""
+
+    def plain(value):
+        if isinstance(value, (str, bool, int, float, type(None))):
+            return value
+        if isinstance(value, dict):
+            return {str(key): plain(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(entry) for entry in value]
+        if isinstance(value, np.generic):
+            return value.item()
+        return repr(value) if not hasattr(value, "get_config") else type(value).__name__
+
+    return {
+        **{name: plain(value) for name, value in settings.items()},
+        "model": model.name,
+        "parameters": int(model.count_params()),
+        "examples": source.examples,
+        "steps": steps,
+        "image_shape": list(source.image_shape or ()),
+        "versions": {
+            "keras-recipes": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
