@@ -3,6 +3,8 @@
 Every builder takes images in 0..255 and scales them inside the model.
 """
 
+from recipes.models.efficientnet_lite0 import efficientnet_lite0 as efficientnet_lite0
+from recipes.models.efficientnet_lite0 import imagenet_class_names as imagenet_class_names
 from recipes.models.mlp import mlp as mlp
 from recipes.models.plain_cnn import plain_cnn as plain_cnn
 from recipes.models.resnet import resnet as resnet

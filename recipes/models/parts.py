@@ -115,15 +115,19 @@ def output_dtype():
 
 def scaled_image(input_shape, classes, classifier_activation, builder):
     """Check what every builder takes; return the input tensor and the same in -1..1."""
-    input_shape = tuple(input_shape)
-    if len(input_shape) != 3 or input_shape[-1] is None:
-        raise ValueError(
-            f"{builder} expects input_shape=(height, width, channels). Received input_shape={input_shape}. "
-            "Leave the batch dimension out, and give a gray image one channel."
-        )
+    check_image_shape(input_shape, builder)
     check_classes(classes, classifier_activation, builder)
     image = keras.Input(input_shape, name="image")
     return image, keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
+
+
+def check_image_shape(input_shape, builder):
+    if len(input_shape) != 3 or input_shape[-1] is None:
+        raise ValueError(
+            f"{builder} expects input_shape=(height, width, channels). "
+            f"Received input_shape={tuple(input_shape)}. "
+            "Leave the batch dimension out, and give a gray image one channel."
+        )
 
 
 def check_classes(classes, classifier_activation, builder):
