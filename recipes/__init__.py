@@ -19,10 +19,12 @@ if not (Path(__file__).parent / "callbacks").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 _ROOMS = (
+    "explain",
     "callbacks",
     "data",
     "layers",
     "models",
+    "schedules",
     "training",
 )
 _FRONT_DOOR = {"train": "recipes.training", "Run": "recipes.training"}

@@ -1,0 +1,71 @@
+"""The few passes over a model that all attributions are made of; each is traced once (see `engine.evaluate`).
+
+A kernel takes the model's inputs and then the target's arguments as one flat run of tensors, batch first;
+`keys`
+says how the inputs are packed and `inputs` how many they are. Methods of one family share a kernel, so a
+second
+method on the same model starts without a new trace.
+"""
+
+import tensorflow as tf
+
+from recipes.explain import engine, layers, targets
+from recipes.explain.inputs import pack
+
+
+def score(model, *tensors, spec, keys, inputs):
+    """`(scores (n,), index)`: forward only; the index has the predicted class where -1 was."""
+    return targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
+
+
+def outputs(model, *tensors, spec, keys, inputs):
+    """The outputs a function target sees, as a flat list."""
+    result = engine.forward(model, pack(model, tensors[:inputs], keys))
+    return targets.flat_outputs(model, result, spec)
+
+
+def input_gradient(model, *tensors, spec, keys, inputs, wrt):
+    """`(gradient, scores, index)`: of each image's score by its own input `wrt`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors[wrt])
+        scores, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
+    return _present(tape.gradient(scores, tensors[wrt]), "the input"), scores, index
+
+
+def layer_gradient(model, *tensors, spec, keys, inputs, call, rank):
+    """`(activation, gradient, scores, index)` at a layer.
+
+    Only what lies between the layer and the score is differentiated, which costs next to nothing beside the
+    forward pass.
+    Without a layer (`call=None`) the last map with spatial axes is taken; `rank` is that of the images.
+    """
+    packed = pack(model, tensors[:inputs], keys)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        if call is None:
+            with engine.surveying(model, on_output=tape.watch) as survey:
+                scores, index = targets.scores(model, packed, spec, tensors[inputs:])
+            call, activation = layers.last_map(survey, model, rank)
+            engine.record_of(model).default_layer = call
+        else:
+            with engine.recording([call], on_output=tape.watch) as recorder:
+                scores, index = targets.scores(model, packed, spec, tensors[inputs:])
+            (activation,) = recorder.activations()
+    gradient = _present(tape.gradient(scores, activation), f"layer '{call.path}'")
+    return tf.cast(activation, "float32"), tf.cast(gradient, "float32"), scores, index
+
+
+def activation(model, *tensors, keys, call):
+    """What one layer returns; layers above it are not computed."""
+    _, (result,) = engine.capture(model, pack(model, tensors, keys), [call], stop=True)
+    return tf.cast(result, "float32")
+
+
+def _present(gradient, place):
+    if gradient is None:
+        raise layers.UsageError(
+            f"explain expects a score that depends on {place} in a differentiable way. The gradient does "
+            "not reach it. "
+            "Choose a layer on the way to the score, and look for rounding, argmax or stop_gradient on "
+            "that way."
+        )
+    return gradient

@@ -1,0 +1,84 @@
+"""What the class activation methods share: a layer's maps in, one map per image out."""
+
+import numpy as np
+
+from recipes.explain import engine, layers
+from recipes.explain import resize as resizing
+from recipes.explain.task import Task
+
+
+def layer_maps(method, weigh, model, images, target, *, layer, call_index, tokens, resize, **options):
+    """Weigh a layer's activations by their gradients.
+
+    Args:
+        method: The public function's name.
+        weigh: `(activations, gradients) -> maps`, all channels last: `(n, *spatial, channels)` to `(n,
+            *spatial)`.
+        layer, call_index, tokens, resize: As in `grad_cam`.
+        options: What `Task` takes.
+    """
+    task = Task(method, model, images, target, **options)
+    call = find_layer(task, layer, call_index)
+    maps = []
+    for start, stop in task.chunks():
+        activations, gradients = task.layer_gradient(slice(start, stop), call)
+        place = call or engine.record_of(model).default_layer
+        maps.append(weigh(*(spread(task, values, place, tokens) for values in (activations, gradients))))
+    return finish(task, np.concatenate(maps), resize)
+
+
+def find_layer(task, layer, call_index):
+    """The `LayerCall` a reader named, or None for the last feature map."""
+    if layer is not None:
+        return layers.find(task.model, layer, call_index=call_index, method=task.method)
+    if call_index is not None:
+        raise layers.UsageError(
+            f"{task.method} expects call_index together with layer. Received call_index={call_index} alone. "
+            "Name the shared layer with layer=."
+        )
+    return None
+
+
+def spread(task, values, call, tokens):
+    """A layer's values as `(n, *spatial, channels)`, tokens folded to their grid."""
+    axes = len(task.spatial)
+    if values.ndim == axes + 2 and tokens is None:
+        if layers.data_format(task.model, call.operation) == "channels_first":
+            values = np.moveaxis(values, 1, -1)
+        if np.prod(values.shape[1:-1]) > 1:
+            return values
+    elif values.ndim == 3 and axes == 2:
+        return fold_tokens(values, tokens, call.path, task.method)
+    raise layers.UsageError(
+        f"{task.method} expects a layer whose output has {axes} spatial axes of more than one pixel. Layer "
+        f"'{call.path}' returns "
+        f"shape {('n', *values.shape[1:])}. Choose a convolution or what follows one; leave layer out for "
+        "the last."
+    )
+
+
+def fold_tokens(values, tokens, path, method):
+    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, one leading class token dropped."""
+    count = values.shape[1]
+    if tokens is None:
+        side = int(np.sqrt(count))
+        if side * side not in (count, count - 1):
+            raise layers.UsageError(
+                f"{method} expects to know the grid of the {count} tokens of layer '{path}', which is no "
+                "square. "
+                "Received tokens=None. Give tokens=(rows, columns)."
+            )
+        tokens = (side, side)
+    rows, columns = tokens
+    if rows * columns not in (count, count - 1):
+        raise layers.UsageError(
+            f"{method} expects tokens=(rows, columns) whose product is {count}, or {count - 1} beside a "
+            "class token, for "
+            f"layer '{path}'. Received {tokens}. Divide the image size by the patch size."
+        )
+    return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
+
+
+def finish(task, maps, resize):
+    """Resize to the image where asked, and hand over."""
+    return task.finish(resizing.resize(maps, task.spatial) if resize else maps)

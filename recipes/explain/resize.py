@@ -1,0 +1,35 @@
+"""Linear resizing of maps of any number of spatial axes, with half-pixel centers."""
+
+import numpy as np
+
+
+def resize(maps, shape):
+    """Resize maps to a spatial shape, one axis after the other.
+
+    Pixel centers lie at `i + 1/2`, so nothing shifts (as `tf.image.resize`, unlike "align corners"), and
+    values
+    between two pixels are their linear blend, so nothing overshoots.
+
+    Args:
+        maps: `(n, *spatial)`, float.
+        shape: The spatial shape to reach, one length per axis.
+
+    Returns:
+        `(n, *shape)`, float32.
+    """
+    maps = np.asarray(maps, dtype="float32")
+    for axis, length in enumerate(shape, start=1):
+        if maps.shape[axis] != length:
+            maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ _weights(maps.shape[axis], length).T, -1, axis)
+    return np.ascontiguousarray(maps)
+
+
+def _weights(size, length):
+    """`(length, size)`: how much of each old pixel goes into each new one."""
+    position = np.clip((np.arange(length) + 0.5) * size / length - 0.5, 0, size - 1)
+    lower = np.floor(position).astype(int)
+    upper = np.minimum(lower + 1, size - 1)
+    weights = np.zeros((length, size), "float32")
+    np.add.at(weights, (np.arange(length), lower), 1 - (position - lower))
+    np.add.at(weights, (np.arange(length), upper), position - lower)
+    return weights
