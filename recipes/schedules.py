@@ -1,0 +1,387 @@
+"""Learning-rate schedules: step -> rate, as Keras schedules that save with a compiled model.
+
+A step is one call of the optimizer, counted from 0. Every schedule takes one integer or a whole array of them,
+computes in float32 whatever the dtype policy, and gives the same number inside a compiled train function as outside.
+Keras has `ExponentialDecay`, `PiecewiseConstantDecay`, `PolynomialDecay`, `InverseTimeDecay`, `CosineDecay` and
+`CosineDecayRestarts` of its own; here is what it lacks, and what a warm-up needs to be put in front of.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+_LAST_STEP = 2**31 - 1
+
+
+def scale_for_batch(rate, batch, base_batch=256):
+    """The learning rate for another batch size, by the linear scaling rule.
+
+    Source: Goyal et al. 2017, section 2.1, https://arxiv.org/abs/1706.02677. The rule holds for SGD, with a warm-up,
+    up to some thousands of examples a batch; Adam is commonly scaled by the square root instead.
+
+    Args:
+        rate: The rate that suits `base_batch`, > 0. Paper: 0.1 for ResNet-50.
+        batch: Examples per update, over all devices and accumulated batches together, >= 1.
+        base_batch: Examples per update for which `rate` was found, >= 1. Paper: 256.
+
+    Returns:
+        `rate * batch / base_batch`, a float.
+    """
+    _check_positive("scale_for_batch", rate=rate, batch=batch, base_batch=base_batch)
+    return float(rate) * batch / base_batch
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Base of our schedules: `schedule(step)` for an integer or an integer array, float32 of the same shape."""
+
+    elementwise = True  # takes arrays of steps, which Keras' own schedules need not
+
+    def __call__(self, step):
+        return self.rate_at(ops.cast(step, "int32"))
+
+    def rate_at(self, step):
+        """The rate at `step`, an int32 tensor of any shape."""
+        raise NotImplementedError(f"{type(self).__name__} must define rate_at(step).")
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Warmup(Schedule):
+    """Climb in equal increments to the first rate of another schedule, then follow it.
+
+    With t counted from 0, `start + (schedule(0) - start) * (t + 1) / steps` while t < steps, so that the first step
+    takes one increment and the last one reaches the peak; from there on `schedule(t - (steps - 1))`: the last step of
+    the warm-up is step 0 of the schedule. (Keras' `CosineDecay(warmup_steps=)` spends its first step at the start
+    rate, which is 0 by default, and so trails this by one step.)
+    Source: Goyal et al. 2017, section 2.2, https://arxiv.org/abs/1706.02677
+
+    Args:
+        schedule: What follows: any `LearningRateSchedule`, or a number for a constant rate.
+        steps: Optimizer steps until the peak, >= 1. With 1 there is no warm-up.
+        start: Rate before the first increment, from 0 to the peak.
+    """
+
+    def __init__(self, schedule, steps, start=0.0):
+        if isinstance(schedule, (int, float)):
+            schedule = Step(schedule, boundaries=())
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            raise TypeError(
+                f"Warmup expects a keras LearningRateSchedule or a constant rate. Received {schedule!r}. "
+                "Write a function of the step as a LearningRateSchedule, so that it can be saved."
+            )
+        _check_positive("Warmup", whole=True, steps=steps)
+        self.schedule = schedule
+        self.elementwise = getattr(schedule, "elementwise", False)
+        self.steps = int(steps)
+        self.start = float(start)
+        peak = float(ops.convert_to_numpy(schedule(0)))
+        if not 0 <= self.start <= peak:
+            raise ValueError(
+                f"Warmup expects start between 0 and the peak, {peak:g}. Received start={start}. "
+                "Give a lower start, or leave the warm-up out to begin at a high rate."
+            )
+
+    def rate_at(self, step):
+        peak = ops.cast(self.schedule(0), "float32")
+        done = ops.cast(step + 1, "float32") / self.steps
+        later = ops.cast(self.schedule(ops.maximum(step - (self.steps - 1), 0)), "float32")
+        return ops.where(step < self.steps, self.start + (peak - self.start) * ops.minimum(done, 1.0), later)
+
+    def get_config(self):
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        return {"schedule": schedule, "steps": self.steps, "start": self.start}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "schedule": keras.saving.deserialize_keras_object(config["schedule"])})
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Step(Schedule):
+    """Multiply the rate by `factor` at each boundary.
+
+    Source: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385: on CIFAR-10 a tenth at steps 32k and 48k of
+    64k. Step `boundary` itself is the first at the lower rate; Keras' `PiecewiseConstantDecay` lowers one step later.
+
+    Args:
+        rate: Rate at first, > 0.
+        boundaries: Optimizer steps at which to lower the rate, >= 1, rising. Empty: a constant rate.
+        factor: What to multiply by, > 0. Paper: 0.1.
+    """
+
+    def __init__(self, rate, boundaries, factor=0.1):
+        _check_positive("Step", rate=rate, factor=factor)
+        boundaries = [int(boundary) for boundary in boundaries]
+        if boundaries != sorted(set(boundaries)) or any(boundary < 1 for boundary in boundaries):
+            raise ValueError(
+                f"Step expects rising boundaries of 1 or more. Received boundaries={boundaries}. "
+                "List the optimizer steps at which the rate falls, the earliest first."
+            )
+        self.rate, self.boundaries, self.factor = float(rate), boundaries, float(factor)
+
+    def rate_at(self, step):
+        rates = self.rate * self.factor ** np.arange(len(self.boundaries) + 1)
+        return ops.take(rates.astype("float32"), _passed(step, self.boundaries))
+
+    def get_config(self):
+        return {"rate": self.rate, "boundaries": self.boundaries, "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Cosine(Schedule):
+    """Half a cosine from `rate` down to `final`, and `final` from step `steps` on.
+
+    Source: Loshchilov and Hutter 2017, equation 5 with a single period, https://arxiv.org/abs/1608.03983. In a run of
+    `steps` steps the last one is still just above `final`, so none is spent at a rate of zero.
+
+    Args:
+        rate: Rate at step 0, > 0 (eta_max in the paper).
+        steps: Optimizer steps until `final`, >= 1.
+        final: Rate to end at, from 0 to `rate` (eta_min in the paper).
+    """
+
+    def __init__(self, rate, steps, final=0.0):
+        _check_positive("Cosine", rate=rate)
+        _check_positive("Cosine", whole=True, steps=steps)
+        _check_final("Cosine", final, rate)
+        self.rate, self.steps, self.final = float(rate), int(steps), float(final)
+
+    def rate_at(self, step):
+        return _half_cosine(self.rate, self.final, ops.cast(step, "float32") / self.steps)
+
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps, "final": self.final}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Linear(Schedule):
+    """A straight line from `rate` down to `final`, and `final` from step `steps` on.
+
+    Source: Goodfellow et al. 2016, equation 8.14, https://www.deeplearningbook.org/contents/optimization.html
+
+    Args:
+        rate: Rate at step 0, > 0.
+        steps: Optimizer steps until `final`, >= 1 (tau in the book).
+        final: Rate to end at, from 0 to `rate`. The book advises 1 % of `rate`.
+    """
+
+    def __init__(self, rate, steps, final=0.0):
+        _check_positive("Linear", rate=rate)
+        _check_positive("Linear", whole=True, steps=steps)
+        _check_final("Linear", final, rate)
+        self.rate, self.steps, self.final = float(rate), int(steps), float(final)
+
+    def rate_at(self, step):
+        left = 1 - ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
+        return self.final + (self.rate - self.final) * left
+
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps, "final": self.final}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class InverseSquareRoot(Schedule):
+    """`rate * sqrt(timescale / (timescale + step))`: falls for ever and knows no end of the run.
+
+    `Warmup(InverseSquareRoot(peak, timescale=steps), steps)` is equation 3 of Vaswani et al. 2017,
+    https://arxiv.org/abs/1706.03762, with `peak = 1 / sqrt(d_model * steps)`.
+
+    Args:
+        rate: Rate at step 0, > 0.
+        timescale: Optimizer steps, > 0: the rate has halved after three times as many. The paper's is its warm-up,
+            4000.
+    """
+
+    def __init__(self, rate, timescale):
+        _check_positive("InverseSquareRoot", rate=rate, timescale=timescale)
+        self.rate, self.timescale = float(rate), timescale
+
+    def rate_at(self, step):
+        return self.rate * ops.sqrt(self.timescale / (self.timescale + ops.cast(step, "float32")))
+
+    def get_config(self):
+        return {"rate": self.rate, "timescale": self.timescale}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Cyclic(Schedule):
+    """Up from `low` to `high` and down again in straight lines, for ever.
+
+    Source: Smith 2017, section 3, https://arxiv.org/abs/1506.01186. `exp_range` follows the words of section 3.2:
+    both boundaries decline by `gamma ** step`; some libraries shrink only the distance from `low`.
+
+    Args:
+        low: Rate at both ends of a cycle, >= 0 (base_lr in the paper).
+        high: Rate in the middle of a cycle, > `low` (max_lr in the paper).
+        half_cycle: Optimizer steps from `low` to `high`, >= 1 (stepsize in the paper: 2 to 10 epochs' worth).
+        mode: `"triangular"`; `"triangular2"`: the distance from `low` to `high` is halved after each cycle; or
+            `"exp_range"`.
+        gamma: For `exp_range`, in (0, 1]. Paper: 0.99994 with a half cycle of 2000.
+    """
+
+    MODES = ("triangular", "triangular2", "exp_range")
+
+    def __init__(self, low, high, half_cycle, mode="triangular", gamma=0.99994):
+        _check_positive("Cyclic", whole=True, half_cycle=half_cycle)
+        _check_positive("Cyclic", high=high, gamma=gamma)
+        if not 0 <= low < high:
+            raise ValueError(
+                f"Cyclic expects 0 <= low < high. Received low={low}, high={high}. "
+                "Read both off a learning-rate range test, or give low as a quarter of high."
+            )
+        if mode not in self.MODES:
+            raise ValueError(
+                f"Cyclic expects mode to be one of {self.MODES}. Received mode={mode!r}. Give one of these names."
+            )
+        if gamma > 1:
+            raise ValueError(
+                f"Cyclic expects gamma in (0, 1]. Received gamma={gamma}. A gamma above 1 makes the rate grow for ever."
+            )
+        self.low, self.high, self.half_cycle = float(low), float(high), int(half_cycle)
+        self.mode, self.gamma = mode, float(gamma)
+
+    def rate_at(self, step):
+        period = 2 * self.half_cycle
+        place = ops.cast(step % period, "float32") / self.half_cycle
+        rise = (self.high - self.low) * (1 - ops.abs(place - 1))
+        if self.mode == "triangular2":
+            rise = rise * 0.5 ** ops.cast(step // period, "float32")
+        rate = self.low + rise
+        if self.mode == "exp_range":
+            rate = rate * ops.exp(math.log(self.gamma) * ops.cast(step, "float32"))
+        return rate
+
+    def get_config(self):
+        bounds = {"low": self.low, "high": self.high, "half_cycle": self.half_cycle}
+        return {**bounds, "mode": self.mode, "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class CosineRestarts(Schedule):
+    """Half cosines one after the other, each restarting at the top (SGDR).
+
+    Source: Loshchilov and Hutter 2017, equation 5, https://arxiv.org/abs/1608.03983. Restarts are found in whole
+    numbers, so they fall on their step also where a float32 logarithm would miss it.
+
+    Args:
+        rate: Rate at the first restart, > 0 (eta_max in the paper).
+        steps: Optimizer steps of the first period, >= 1 (T_0 in the paper).
+        growth: How much longer each period is than the one before, >= 1 (T_mult in the paper, 1 or 2 there).
+        decay: What the top is multiplied by at each restart, in (0, 1]. Paper: 1.
+        final: Rate at the bottom, from 0 to `rate`, and never above the top (eta_min in the paper).
+    """
+
+    def __init__(self, rate, steps, growth=1, decay=1.0, final=0.0):
+        _check_positive("CosineRestarts", rate=rate, decay=decay)
+        _check_positive("CosineRestarts", whole=True, steps=steps)
+        _check_final("CosineRestarts", final, rate)
+        if growth < 1 or decay > 1:
+            raise ValueError(
+                f"CosineRestarts expects growth >= 1 and decay <= 1. Received growth={growth}, decay={decay}. "
+                "Periods may grow and tops may fall, not the other way round."
+            )
+        self.rate, self.steps, self.final = float(rate), int(steps), float(final)
+        self.growth, self.decay = growth, float(decay)
+        self._restarts = _restarts(self.steps, growth)
+
+    def rate_at(self, step):
+        if self.growth == 1:
+            period, place = step // self.steps, ops.cast(step % self.steps, "float32") / self.steps
+        else:
+            period = _passed(step, self._restarts[1:])
+            starts, lengths = self._restarts[:-1], np.diff(self._restarts)
+            period = ops.minimum(period, len(lengths) - 1)
+            place = ops.cast(step - ops.take(starts, period), "float32") / ops.cast(
+                ops.take(lengths, period), "float32"
+            )
+        top = self.rate * self.decay ** ops.cast(period, "float32")
+        return _half_cosine(ops.maximum(top, self.final), self.final, place)
+
+    def get_config(self):
+        shape = {"rate": self.rate, "steps": self.steps, "growth": self.growth}
+        return {**shape, "decay": self.decay, "final": self.final}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class OneCycle(Schedule):
+    """One triangle up to `peak` and down to `start`, then a short tail to almost nothing.
+
+    Source: Smith and Topin 2018, section 3, https://arxiv.org/abs/1708.07120: one cycle a little shorter than the
+    run, the rest far below the rate it began with. Straight lines as in the paper. Momentum, which the authors cycle
+    the other way round, is left alone.
+
+    Args:
+        peak: Highest rate, > 0, from a range test.
+        steps: Optimizer steps of the whole run, >= 4.
+        start: Rate at step 0 and after the triangle, from `final` to `peak`. Default `peak / 25`.
+        final: Rate at step `steps - 1` and after it, >= 0. Default `start / 1000`.
+        tail: Part of the run left for the descent to `final`, in [0, 1). The triangle's sides share the rest equally.
+    """
+
+    def __init__(self, peak, steps, start=None, final=None, tail=0.1):
+        _check_positive("OneCycle", peak=peak)
+        _check_positive("OneCycle", whole=True, steps=steps)
+        start = peak / 25 if start is None else start
+        final = start / 1000 if final is None else final
+        if not (0 <= final <= start <= peak and 0 <= tail < 1 and steps >= 4):
+            raise ValueError(
+                "OneCycle expects 0 <= final <= start <= peak, tail in [0, 1) and 4 steps or more. "
+                f"Received start={start}, final={final}, peak={peak}, tail={tail}, steps={steps}. "
+                "Leave start, final and tail out to get the usual shape."
+            )
+        self.peak, self.steps, self.tail = float(peak), int(steps), float(tail)
+        self.start, self.final = float(start), float(final)
+
+    def rate_at(self, step):
+        last = self.steps - 1
+        top = max(1, round(last * (1 - self.tail) / 2))
+        step = ops.cast(ops.minimum(step, last), "float32")
+        triangle = self.start + (self.peak - self.start) * (1 - ops.abs(step / top - 1))
+        left = (last - step) / max(last - 2 * top, 1)
+        return ops.where(step <= 2 * top, triangle, self.final + (self.start - self.final) * left)
+
+    def get_config(self):
+        rates = {"peak": self.peak, "start": self.start, "final": self.final}
+        return {**rates, "steps": self.steps, "tail": self.tail}
+
+
+def _half_cosine(top, bottom, place):
+    """From `top` at place 0 to `bottom` at place 1 and after."""
+    return bottom + (top - bottom) * 0.5 * (1 + ops.cos(math.pi * ops.minimum(place, 1.0)))
+
+
+def _passed(step, boundaries):
+    """How many of the rising `boundaries` each step has reached, int32 of step's shape."""
+    if not len(boundaries):
+        return ops.zeros_like(step)
+    reached = ops.expand_dims(step, -1) >= np.asarray(boundaries, "int32")
+    return ops.sum(ops.cast(reached, "int32"), axis=-1)
+
+
+def _restarts(first, growth):
+    """The steps at which the periods begin, up to the last step an int32 can count."""
+    starts, length = [0], float(first)
+    while growth > 1 and starts[-1] + round(length) <= _LAST_STEP:
+        starts.append(starts[-1] + round(length))
+        length *= growth
+    return np.asarray([*starts, _LAST_STEP] if growth > 1 else starts, "int32")
+
+
+def _check_positive(name, *, whole=False, **arguments):
+    for argument, value in arguments.items():
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value <= 0 or (whole and value != int(value)):
+            kind = "a whole number of 1 or more" if whole else "a number above 0"
+            raise ValueError(
+                f"{name} expects {argument} to be {kind}. Received {argument}={value!r}. "
+                + ("Count it in optimizer steps." if whole else "Give a positive number.")
+            )
+
+
+def _check_final(name, final, rate):
+    if not 0 <= final <= rate:
+        raise ValueError(
+            f"{name} expects final between 0 and rate={rate:g}. Received final={final}. "
+            "Give final as a rate (not as a fraction of it), 0 to end at nothing."
+        )
