@@ -25,8 +25,8 @@ def compile_model(model, source, settings, strategy):
     loss, rows_wanted = settings["loss"], False
     if isinstance(loss, str) and loss == "auto":
         loss, rows_wanted = _loss(model, source, settings["label_smoothing"])
-    optimizer = _optimizer(model, source, settings)
     with (strategy or tf.distribute.get_strategy()).scope():
+        optimizer = _optimizer(model, source, settings)
         model.compile(optimizer=optimizer, loss=loss, metrics=list(settings["metrics"]))
     return rows_wanted
 

@@ -114,7 +114,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     def batches(epoch):
         order = tf.data.Dataset.range(count)
         if shuffle:
-            order = order.shuffle(count, seed=epoch_seed(seed, epoch))
+            order = shuffled(order, count, seed, epoch)
         return order.batch(batch_size).map(
             lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors), num_parallel_calls=2
         )
@@ -163,7 +163,7 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
     def batches(epoch):
         if not shuffle:
             return fixed.batch(batch_size)
-        return fixed.shuffle(buffer, seed=epoch_seed(seed, epoch)).batch(batch_size)
+        return shuffled(fixed, buffer, seed, epoch).batch(batch_size)
 
     return Source(
         name,
@@ -182,9 +182,23 @@ def _batched_examples(dataset, batches):
     return None if size is None else batches * size
 
 
-def epoch_seed(seed, epoch):
-    """A different order in every epoch, the same for a run that starts again at that epoch."""
-    return tf.cast(epoch, tf.int64) + tf.constant(1_000_003 * (seed + 1), tf.int64)
+def shuffled(dataset, buffer, seed, epoch):
+    """The data set in an order of its own for every epoch, the same for a run that starts again at that epoch.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        buffer: Elements held in memory to draw from.
+        seed: Integer.
+        epoch: int64 tensor.
+    """
+
+    def order(epoch):
+        # TensorFlow joins the seed of an operation with the global one. This one is the traced function's
+        # alone: without it the order would follow the reader's own tf.random.set_seed.
+        tf.random.set_seed(seed + 1)
+        return dataset.shuffle(buffer, seed=epoch)
+
+    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
 
 
 def stream(source, *, first_epoch, epochs, steps, transform):

@@ -1,0 +1,181 @@
+"""What every augmentation is: a declaration with checks, a stage, and a number of random draws per image."""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+# Stages run in this order; going back to an earlier one costs a further pass over the images.
+STAGES = {"geometry": 0, "color": 1, "erase": 1, "filter": 2, "mix": 3}
+OPERATIONS = {}
+
+operation = functools.partial(dataclasses.dataclass, repr=False, eq=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The images as one operation meets them: what is known of them before any pixel is read.
+
+    Attributes:
+        height, width, channels: Static sizes.
+        low, high: Smallest and largest value of each channel, float32 of shape (channels,).
+        mean: Mean of each channel over the data set where a `Normalize` in the pipeline tells it, else None.
+        normalized: True after `Normalize`.
+    """
+
+    height: int
+    width: int
+    channels: int
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray | None = None
+    normalized: bool = False
+
+    @property
+    def span(self):
+        return self.high - self.low
+
+
+class Operation:
+    """Base of all augmentations.
+
+    A subclass is a dataclass of the arguments it was made with. It declares its `stage` and how many
+    uniform [0, 1) and standard normal numbers each image needs; the pipeline draws them all at once and
+    hands them back as rows of shape `(count, batch)`.
+    """
+
+    stage: ClassVar[str]
+    uniforms: ClassVar[int] = 0
+    normals: ClassVar[int] = 0
+    pixel_noise: ClassVar[str | None] = None  # "normal" or "uniform": one number for every pixel and channel
+    gated: ClassVar[bool] = True  # False: the operation uses `probability` in its own way
+    leaves_range: ClassVar[bool] = False
+    needs_mean: ClassVar[bool] = False
+    fill: ClassVar[object] = None
+    probability = 1.0
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        OPERATIONS[cls.__name__] = cls
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (list, np.ndarray)) and field.name != "operations":
+                setattr(self, field.name, _as_tuple(value))
+        if not isinstance(self.probability, (int, float)) or not 0 <= self.probability <= 1:
+            raise ValueError(
+                f"augment.{self.name} expects a probability in [0, 1]. Received {self.probability!r}. "
+                f"Write {self.name}(..., probability=0.5) to apply it to every second image."
+            )
+
+    @property
+    def name(self):
+        return type(self).__name__
+
+    def check(self, frame):
+        """Raise `ValueError` when images of this `Frame` cannot be augmented this way."""
+
+    def after(self, frame):
+        """The `Frame` that leaves this operation."""
+        return frame
+
+    def get_config(self):
+        config = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "operations":
+                value = [to_config(member) for member in value]
+            elif hasattr(value, "get_config"):
+                value = to_config(value)
+            config[field.name] = value
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: from_config(value) for name, value in config.items()})
+
+    def __repr__(self):
+        return call_text(self)
+
+
+def to_config(thing):
+    return {"class_name": type(thing).__name__, "config": thing.get_config()}
+
+
+def from_config(value):
+    """Rebuild what `to_config` wrote, inside lists too; other values pass through."""
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        return [from_config(one) for one in value]
+    if isinstance(value, dict) and set(value) == {"class_name", "config"}:
+        if value["class_name"] not in OPERATIONS:
+            raise ValueError(
+                f"augment expects the class name of an operation. Received {value['class_name']!r}. "
+                "Import the module that defines it before loading the pipeline."
+            )
+        return OPERATIONS[value["class_name"]].from_config(value["config"])
+    return value
+
+
+def call_text(thing):
+    """The call that makes a dataclass again, defaults left out."""
+    words, by_name = [], False
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        default = None if field.default is dataclasses.MISSING else field.default
+        if field.default is not dataclasses.MISSING and _same(value, default):
+            by_name = True
+            continue
+        named = by_name or field.kw_only
+        words.append(f"{field.name}={value!r}" if named else repr(value))
+    return f"{type(thing).__name__}({', '.join(words)})"
+
+
+def _same(value, default):
+    return type(value) is type(default) and value == default or value is default
+
+
+def _as_tuple(value):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(_as_tuple(one) for one in value) if isinstance(value, (list, tuple)) else value
+
+
+def resolve_fill(fill, frame, image_mean=None):
+    """The colour a fill stands for, of shape (1 or batch, 1, 1, channels).
+
+    "black" is the low end of the value range, "mean" the mean of the data set when the pipeline knows it and
+    each image's own mean otherwise, a number or one number a channel a value in the pipeline's value range.
+    """
+    if isinstance(fill, str) and fill == "mean" and frame.mean is None:
+        return image_mean()[:, None, None, :]
+    if isinstance(fill, str):
+        color = frame.mean if fill == "mean" else frame.low
+    else:
+        color = np.broadcast_to(np.asarray(fill, "float32"), (frame.channels,))
+    return tf.constant(np.reshape(color, (1, 1, 1, frame.channels)), tf.float32)
+
+
+def check_fill(op, frame, words):
+    """Raise when a fill is neither one of `words` nor a colour inside the value range."""
+    fill = op.fill
+    if isinstance(fill, str):
+        if fill not in words:
+            raise ValueError(
+                f"augment.{op.name} expects fill to be one of {', '.join(map(repr, words))}, a number, or one "
+                f"number a channel. Received {fill!r}. For example: {op.name}(..., fill='black')."
+            )
+        return
+    color = np.asarray(fill, "float32")
+    if color.shape not in ((), (frame.channels,)):
+        raise ValueError(
+            f"augment.{op.name} expects fill to be a number or one number for each of {frame.channels} "
+            f"channels. Received {fill!r}. For example: fill='mean'."
+        )
+    if np.any(color < frame.low - 1e-6) or np.any(color > frame.high + 1e-6):
+        raise ValueError(
+            f"augment.{op.name} expects fill inside the values it meets, {frame.low.min():g} to "
+            f"{frame.high.max():g}. Received {fill!r}. Write fill='black' or fill='mean', or a value of that range."
+        )

@@ -1,0 +1,350 @@
+"""The pipeline: a list of operations that augments batches, in tf.data or as a function."""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.augment.batches import check_batch, take_apart
+from recipes.augment.engine import Engine
+from recipes.augment.normalize import Normalize
+from recipes.augment.operation import Frame, Operation, from_config, to_config
+from recipes.augment.plan import leaves, split_passes
+from recipes.augment.ranges import read_pair
+
+_DTYPES = ("float32", "float16", "bfloat16", "uint8")
+_EPOCH = 2**32
+
+
+class Pipeline:
+    """Augment batches of images: every image its own draw, exactly the same again for the same seed.
+
+    In tf.data, `dataset.batch(128).apply(pipeline).prefetch(2)`, it is a function of the seed, the number of the
+    epoch and the number of the batch: the same bytes on every run, whatever `num_parallel_calls`, other images in
+    every epoch. See `apply` for starting in the middle of a run. `pipeline(images, labels, seed=(a, b))` is the
+    same computation on one batch. `dataset.map(pipeline)` works too, but a map does not know which batch it is
+    given: it draws from TensorFlow's stateful generator, and parallel calls race for its numbers.
+
+    **Order.** Stages run geometry -> colour and erasing -> blur and noise -> mixing, inside a stage in the order of
+    the list. All geometry of a pass is composed and the images are read once (flips and whole-pixel crops exactly,
+    the rest bilinearly); what one operation moves out of the image another can move back in. All colours are
+    composed to one affine map per image. A list that goes back to an earlier stage (erase, then rotate), or that
+    fills borders in two ways, is cut into passes, which `repr` shows; each costs a further run over the images.
+
+    **Range.** Values may leave the range on the way; they are clipped once, at the end of the last colour, blur or
+    noise (to the normalised range after `Normalize`). `dtype="uint8"` rounds.
+
+    **Labels** change only when an operation mixes images, and then leave as rows (batch, classes). Sample weights
+    are blended with the same shares. Bounding boxes and masks are out of scope: they do not move with the pixels,
+    and labels of rank 3 or more are refused where geometry is involved.
+
+    **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values run as XLA programs, compiled at the first
+    batch of each shape (about 0.3 to 1 s for each of one to three programs, once more for a smaller last batch);
+    smaller ones run as plain TensorFlow, which gives the same pixels to 1e-4 of the value range.
+
+    Args:
+        operations: list of operations such as `augment.Flip()`.
+        value_range: `(low, high)` of the pixels that come in. Floats outside are an error.
+        classes: Number of classes; needed to mix integer labels. When given, integer labels are checked.
+        seed: Integer. Same seed, same draws.
+        jit_compile: "auto", True, or False (never XLA; works everywhere).
+        dtype: "float32", "float16", "bfloat16" or "uint8", of the images that come out. Keras' dtype policy has
+            no say.
+
+    Raises:
+        ValueError: at `apply` or at the call, when operations, shapes, dtypes or labels do not fit together.
+        tf.errors.InvalidArgumentError: inside tf.data, when pixels or labels are out of range.
+
+    Example:
+        >>> pipeline = augment.Pipeline([augment.Flip(), augment.PadCrop(4), augment.MixUp(0.2)], classes=10, seed=1)
+        >>> model.fit(train.batch(128).apply(pipeline).prefetch(2), epochs=30)
+    """
+
+    def __init__(
+        self, operations, *, value_range=(0, 255), classes=None, seed=0, jit_compile="auto", dtype="float32"
+    ):
+        self.operations = _checked_operations(operations)
+        self.value_range = _checked_range(value_range)
+        if classes is not None and (not isinstance(classes, int | np.integer) or classes < 1):
+            raise ValueError(
+                f"augment.Pipeline expects classes to be a whole number >= 1, or None. Received {classes!r}. "
+                "Give the number of classes: classes=10."
+            )
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(
+                f"augment.Pipeline expects seed to be a whole number >= 0. Received {seed!r}. "
+                "Write seed=1; pairs belong in the call: pipeline(images, seed=(1, 2))."
+            )
+        if jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                f"augment.Pipeline expects jit_compile to be True, False or 'auto'. Received {jit_compile!r}. "
+                "Write jit_compile='auto'."
+            )
+        self.classes, self.seed, self.jit_compile = classes, int(seed), jit_compile
+        self.dtype = _checked_dtype(dtype, self._parts(), self.value_range)
+        self._engines, self._calls = {}, 0
+
+    def apply(self, dataset, *, first_epoch=0, epoch=None, num_parallel_calls=tf.data.AUTOTUNE):
+        """A data set of augmented batches. `dataset.apply(pipeline)` is this with its defaults.
+
+        The draws of a batch depend on three numbers only: the seed, the epoch, and the place of the batch in the
+        epoch. The epoch is counted here: the first time the result is iterated is `first_epoch`, the next time the
+        one after it, and so on. A run stopped after 7 epochs goes on with the images it would have seen:
+
+            train = pipeline.apply(batches, first_epoch=7)
+
+        Everything that starts an iterator and reads from it counts, a look at `next(iter(train))` too. Where that
+        is a danger, name the epoch instead; it may be a tensor, so that one data set holds a whole run:
+
+            run = tf.data.Dataset.range(7, 30).flat_map(lambda e: pipeline.apply(batches, epoch=e))
+
+        Args:
+            dataset: `tf.data.Dataset` of batches: images, `(images, labels)`, `(images, labels, sample_weight)` or
+                dicts; images `(batch, height, width, channels)`, uint8 or float, with height, width and channels
+                known.
+            first_epoch: Number of the epoch of the first iteration, >= 0.
+            epoch: Number of the one epoch this data set stands for, an int or an integer tensor; every iteration
+                then gives the same images. Excludes `first_epoch`.
+            num_parallel_calls: As in `tf.data.Dataset.map`; no influence on what comes out.
+
+        Returns:
+            `tf.data.Dataset` of the same structure.
+
+        Raises:
+            ValueError: see the class.
+        """
+        if epoch is not None and first_epoch != 0:
+            raise ValueError(
+                f"Pipeline.apply expects first_epoch or epoch. Received first_epoch={first_epoch} and epoch={epoch}. "
+                "Use first_epoch=7 to go on counting from 7, epoch=7 for that one epoch alone."
+            )
+        self._check(take_apart(dataset.element_spec))
+        if epoch is None:
+            numbers = _counted_epochs(first_epoch).flat_map(_batch_numbers)
+        else:
+            numbers = _batch_numbers(epoch)
+        size = dataset.cardinality()
+        numbered = tf.data.Dataset.zip(dataset, numbers)
+        if tf.executing_eagerly() and size >= 0:
+            # Without this, `fit` would not know the length of an epoch before the first is over.
+            numbered = numbered.apply(tf.data.experimental.assert_cardinality(size))
+        augment = lambda element, number: self._augment(element, tf.stack([self._seed_word, number]))  # noqa: E731
+        return numbered.map(augment, num_parallel_calls=num_parallel_calls, deterministic=True)
+
+    def batch_seed(self, epoch, batch):
+        """The seed pair that `apply` uses for a batch: `pipeline(images, labels, seed=pipeline.batch_seed(3, 0))`."""
+        return self._seed_word, epoch * _EPOCH + batch
+
+    def __call__(self, images, labels=None, sample_weight=None, *, seed=None):
+        """Augment one batch, or every batch of a data set.
+
+        Args:
+            images: `(batch, height, width, channels)`, tensor or numpy array; or a dict that holds them, or a whole
+                `tf.data.Dataset`, for which this is `apply`.
+            labels: `(batch,)` or `(batch, classes)`, or None.
+            sample_weight: `(batch,)` or None.
+            seed: Two integers; the same two give the same images. None takes the next of the pipeline's own draws.
+
+        Returns:
+            What was given, augmented: `images`, `(images, labels)` or `(images, labels, sample_weight)`; tensors.
+        """
+        if isinstance(images, tf.data.Dataset):
+            return self.apply(images)
+        given = (images, labels, sample_weight)
+        element = given[: 3 if sample_weight is not None else 2 if labels is not None else 1]
+        if len(element) == 1 and isinstance(images, dict | tuple | list):
+            element = images
+        element = tf.nest.map_structure(_as_tensor, element)
+        batch = take_apart(element)
+        self._check(batch)
+        if not tf.executing_eagerly():
+            augmented = self._augment(element, self._next_seed() if seed is None else _as_seed(seed))
+        else:
+            engine = self._engine(batch.images)
+            engine.check_values(batch.images, batch.labels)
+            seed = self._next_seed() if seed is None else _as_seed(seed)
+            augmented = batch.rebuild(*engine.whole(batch.images, batch.labels, batch.sample_weight, seed))
+        return augmented[0] if isinstance(augmented, tuple) and len(augmented) == 1 else augmented
+
+    def preview(self, images, *, columns=8, seed=0):
+        """Draw what the pipeline makes of some images: one row an image, the image itself first.
+
+        Args:
+            images: `(n, height, width, channels)` or one image, in the pipeline's value range.
+            columns: Pictures in a row, the original included, >= 2.
+            seed: Integer, for other draws.
+
+        Returns:
+            `matplotlib.figure.Figure`.
+        """
+        from recipes.plot import contact_sheet
+
+        images = np.asarray(images)
+        images = images[None] if images.ndim == 3 else images
+        drawn = [self(images, seed=(self._seed_word + seed, column)).numpy() for column in range(columns - 1)]
+        last = self._engine(_as_tensor(images[:1])).plan.last
+        low, high = self.value_range
+        originals = (images.astype("float32") - low) / (high - low)
+        rows = [
+            [original, *((one[index].astype("float32") - last.low) / last.span for one in drawn)]
+            for index, original in enumerate(originals)
+        ]
+        return contact_sheet(rows, column_titles=["original", *[""] * (columns - 1)])
+
+    def get_config(self):
+        return {
+            "operations": [to_config(op) for op in self.operations],
+            "value_range": self.value_range,
+            "classes": self.classes,
+            "seed": self.seed,
+            "jit_compile": self.jit_compile,
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "operations": from_config(list(config["operations"]))})
+
+    def __repr__(self):
+        passes = split_passes(self.operations)
+        lines = ["Pipeline(["]
+        for number, group in enumerate(passes, 1):
+            if len(passes) > 1:
+                lines.append(f"    # pass {number} of {len(passes)}")
+            lines += [f"    {op!r}," for op in group]
+        defaults = {
+            "value_range": (0, 255),
+            "classes": None,
+            "seed": 0,
+            "jit_compile": "auto",
+            "dtype": "float32",
+        }
+        options = [
+            f"{name}={getattr(self, name)!r}" for name, d in defaults.items() if getattr(self, name) != d
+        ]
+        return "\n".join([*lines, ", ".join(["]", *options]) + ")"])
+
+    @property
+    def _seed_word(self):
+        return self.seed % 2**60
+
+    def _engine(self, images):
+        """The `Engine` for images of this shape and dtype."""
+        key = (*images.shape[1:], images.dtype.name)
+        if key not in self._engines:
+            height, width, channels = images.shape[1:]
+            low, high = (np.full(channels, edge, "float32") for edge in self.value_range)
+            self._engines[key] = Engine(
+                self.operations,
+                Frame(height, width, channels, low, high, _data_mean(self._parts(), channels)),
+                jit_compile=self.jit_compile,
+                classes=self.classes,
+                value_range=self.value_range,
+                dtype=self.dtype,
+            )
+        return self._engines[key]
+
+    def _parts(self):
+        return [part for op in self.operations for part in leaves(op)]
+
+    def _check(self, batch):
+        mixing = next((part.name for part in self._parts() if part.stage == "mix"), None)
+        check_batch(
+            batch,
+            geometric=any(part.stage == "geometry" for part in self._parts()),
+            mixes=mixing is not None,
+            classes=self.classes,
+            value_range=self.value_range,
+            example=mixing,
+        )
+        self._engine(batch.images)
+
+    def _augment(self, element, seed):
+        """One batch inside a graph."""
+        batch = take_apart(element)
+        engine = self._engine(batch.images)
+        return batch.rebuild(*engine.transform(batch.images, batch.labels, batch.sample_weight, seed))
+
+    def _next_seed(self):
+        """The pipeline's own next draw: counted when called directly, stateful inside somebody's graph."""
+        if tf.executing_eagerly():
+            self._calls += 1
+            return _as_seed((self._seed_word, -self._calls))
+        return tf.random.uniform((2,), maxval=2**62, dtype=tf.int64, seed=self.seed)
+
+
+def _batch_numbers(epoch):
+    """Numbers of the batches of an epoch, endless, int64; no number is used in two epochs."""
+    return tf.data.Dataset.counter(start=tf.cast(epoch, tf.int64) * _EPOCH, dtype=tf.int64)
+
+
+def _counted_epochs(first):
+    """A data set of one number: the epoch, one higher each time somebody reads it."""
+    counter = itertools.count(first)
+    count = lambda _: tf.ensure_shape(  # noqa: E731
+        tf.numpy_function(lambda: np.int64(next(counter)), [], tf.int64, stateful=True), ()
+    )
+    return tf.data.Dataset.from_tensors(0).map(count)
+
+
+def _as_tensor(value):
+    tensor = tf.convert_to_tensor(value)
+    return tf.cast(tensor, tf.float32) if tensor.dtype == tf.float64 and tensor.shape.rank == 4 else tensor
+
+
+def _as_seed(seed):
+    seed = tf.cast(tf.convert_to_tensor(seed), tf.int64)
+    if seed.shape != (2,):
+        raise ValueError(
+            f"augment.Pipeline expects seed to be two integers. Received shape {tuple(seed.shape)}. "
+            "Write pipeline(images, labels, seed=(1, step))."
+        )
+    return seed
+
+
+def _data_mean(parts, channels):
+    """Mean colour of the data set, where a `Normalize` says it."""
+    for part in parts:
+        if isinstance(part, Normalize) and len(part.statistics.channel_mean) == channels:
+            return np.float32(part.statistics.channel_mean)
+    return None
+
+
+def _checked_operations(operations):
+    operations = list(operations)
+    for op in operations:
+        if not isinstance(op, Operation):
+            kind = op.__name__ if isinstance(op, type) else type(op).__name__
+            raise TypeError(
+                f"augment.Pipeline expects a list of operations such as augment.Flip(). Received {op!r}. "
+                f"Write {kind}() if it is one of ours; put other functions into dataset.map."
+            )
+    return operations
+
+
+def _checked_range(value_range):
+    low, high = read_pair("Pipeline", "value_range", value_range)
+    if low == high:
+        raise ValueError(
+            f"augment.Pipeline expects value_range to be (low, high) with low < high. Received {value_range}. "
+            "Write value_range=(0, 255) for uint8, (0, 1) for scaled images."
+        )
+    return low, high
+
+
+def _checked_dtype(dtype, parts, value_range):
+    name = tf.as_dtype(dtype).name
+    if name not in _DTYPES:
+        raise ValueError(
+            f"augment.Pipeline expects dtype to be one of {', '.join(_DTYPES)}. Received {dtype!r}. "
+            "Write dtype='float32'."
+        )
+    low, high = value_range
+    normalized = any(isinstance(part, Normalize) for part in parts)
+    if name == "uint8" and (low < 0 or high > 255 or high <= 1 or normalized):
+        reason = "a Normalize in the list" if normalized else f"value_range={value_range}"
+        raise ValueError(
+            f"augment.Pipeline expects whole numbers in 0 to 255 for dtype='uint8'. Received {reason}. "
+            "Write dtype='float32'."
+        )
+    return name

@@ -1,0 +1,220 @@
+"""From a list of operations to the few functions that run: draws, passes, stages."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.augment.color import build_color, color_needs_mean
+from recipes.augment.filtering import build_filter
+from recipes.augment.geometry import build_geometry
+from recipes.augment.mixing import build_mixing, draw_weight
+from recipes.augment.operation import STAGES
+
+# Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
+_NORMAL, _NOISE, _WEIGHT = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85
+
+
+class Draws(NamedTuple):
+    """Every random number a batch needs: rows of shape (batch,), pixel noise, and mixing weights."""
+
+    uniform: object
+    normal: object
+    noise: tuple
+    weight: tuple
+
+
+@dataclasses.dataclass
+class Slot:
+    """One operation at its place: the frame it meets, where its draws are, and when it acts."""
+
+    op: object
+    frame: object
+    rows: slice
+    normal_rows: slice
+    noise_index: int | None
+    weight_index: int | None
+    gates: tuple
+
+    def uniform(self, draws):
+        return draws.uniform[self.rows]
+
+    def normal(self, draws):
+        return draws.normal[self.normal_rows]
+
+    def noise(self, draws):
+        return None if self.noise_index is None else draws.noise[self.noise_index]
+
+    def weight(self, draws):
+        return draws.weight[self.weight_index]
+
+    def active(self, draws):
+        """Bool of shape (batch,): the images this operation acts on; None for all of them."""
+        result = None
+        for gate in self.gates:
+            here = gate(draws.uniform)
+            result = here if result is None else result & here
+        return result
+
+
+class Plan:
+    """The functions for images of one `Frame`, and how many random numbers they use.
+
+    Attributes:
+        steps: list of `(kind, function)`; kind "image" takes `(images, draws)`, kind "mix" takes
+            `(images, labels, sample_weight, draws)`.
+        first, last: The `Frame` that enters and leaves.
+        mixes: Whether labels change.
+    """
+
+    def __init__(self, operations, frame, dtype):
+        self.first = self._frame = frame
+        self.uniforms = self.normals = 0
+        self.noises, self.alphas = [], []
+        passes = [
+            [slot for op in group for slot in self._place(op, ())] for group in split_passes(operations)
+        ]
+        self.last = self._frame
+        slots = [slot for one in passes for slot in one]
+        self.mixes = any(slot.op.stage == "mix" for slot in slots)
+        self.steps = [step for one in passes for step in _pass_steps(one)]
+        if any(slot.op.leaves_range for slot in slots):
+            self._at_last("image", lambda images: _clip(images, self.last))
+        if not self.steps:
+            self.steps = [("image", lambda images, draws: images)]
+        self._at_last(None, lambda images: _cast(images, dtype))
+
+    def draw(self, seed, batch):
+        """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
+        shift = lambda step, index=0: seed + tf.constant([step + index * 2**40, 0], tf.int64)  # noqa: E731
+        uniform = tf.random.stateless_uniform((max(self.uniforms, 1), batch), seed)
+        normal = tf.zeros((1, 1))
+        if self.normals:
+            normal = tf.random.stateless_normal((self.normals, batch), shift(_NORMAL))
+        noise = []
+        for index, (kind, frame) in enumerate(self.noises):
+            random = tf.random.stateless_normal if kind == "normal" else tf.random.stateless_uniform
+            noise.append(random((batch, frame.height, frame.width, frame.channels), shift(_NOISE, index)))
+        weight = [draw_weight(shift(_WEIGHT, i), batch, alpha) for i, alpha in enumerate(self.alphas)]
+        return Draws(uniform, normal, tuple(noise), tuple(weight))
+
+    def _place(self, op, gates):
+        """The slots of one operation, a group opened up."""
+        if op.gated and op.probability < 1:
+            row, chance = self._take(1).start, op.probability
+            gates = (*gates, lambda uniform: uniform[row] < chance)
+        members = getattr(op, "operations", None)
+        if members is None:
+            return [self._slot(op, gates)]
+        op.check(self._frame)
+        rows = self._take(op.uniforms)
+        opened = []
+        for index, member in enumerate(members):
+            chosen = lambda uniform, index=index: op.chosen(uniform[rows], index)  # noqa: E731
+            opened.append((member, (*gates, chosen)))
+        placed = [slot for member, own in opened for slot in self._place(member, own)]
+        return sorted(placed, key=lambda slot: stage_order(slot.op))
+
+    def _slot(self, op, gates):
+        frame = self._frame
+        op.check(frame)
+        self._frame = op.after(frame)
+        start = self.normals
+        self.normals += op.normals
+        noise_index = weight_index = None
+        if op.pixel_noise:
+            noise_index = len(self.noises)
+            self.noises.append((op.pixel_noise, frame))
+        if getattr(op, "beta", False):
+            weight_index = len(self.alphas)
+            self.alphas.append(op.alpha)
+        rows = self._take(op.uniforms)
+        return Slot(op, frame, rows, slice(start, self.normals), noise_index, weight_index, gates)
+
+    def _take(self, count):
+        self.uniforms += count
+        return slice(self.uniforms - count, self.uniforms)
+
+    def _at_last(self, kind, change):
+        """Append a change of the images to the last step of a kind (None: of any kind)."""
+        for place in reversed(range(len(self.steps))):
+            step_kind, step = self.steps[place]
+            if kind in (None, step_kind):
+                self.steps[place] = (step_kind, _then(step, change, step_kind))
+                return
+
+
+def split_passes(operations):
+    """Cut the list where it goes back to an earlier stage: one list of operations a pass."""
+    passes, current = [], []
+    rank, fill, erased = 0, None, False
+    for op in operations:
+        parts = leaves(op)
+        stages = [STAGES[part.stage] for part in parts]
+        fills = [part.fill for part in parts if part.stage == "geometry" and part.fill is not None]
+        other_fill = fill is not None and any(one != fill for one in fills)
+        # Contrast measures the mean of what it meets, and that is with the holes already in.
+        measures = erased and any(part.needs_mean for part in parts)
+        if current and (min(stages) < rank or other_fill or measures):
+            passes.append(current)
+            current, rank, fill, erased = [], 0, None, False
+        current.append(op)
+        rank = max([rank, *stages])
+        fill = fills[0] if fills else fill
+        erased = erased or any(part.stage == "erase" for part in parts)
+    return [*passes, current] if current else passes
+
+
+def leaves(op):
+    """The operations inside a group, in the order of the stages; the operation itself otherwise."""
+    members = getattr(op, "operations", None)
+    if members is None:
+        return [op]
+    return sorted((leaf for member in members for leaf in leaves(member)), key=stage_order)
+
+
+def stage_order(op):
+    """Inside a group colours come before erasing, so that contrast measures the whole image."""
+    return list(STAGES).index(op.stage)
+
+
+def _pass_steps(slots):
+    geometry = [slot for slot in slots if slot.op.stage == "geometry"]
+    color = [slot for slot in slots if slot.op.stage in ("color", "erase")]
+    steps = []
+    if geometry:
+        steps.append(("image", build_geometry(geometry)))
+    if color:
+        painted = build_color(color)
+        exact = all(slot.op.whole_pixels for slot in geometry)
+        if geometry and exact and not color_needs_mean(color):
+            # Whole-pixel reads are cheap enough to do inside the colour loop; interpolation would be repeated.
+            moved = steps.pop()[1]
+            steps.append(("image", lambda images, draws: painted(moved(images, draws), draws)))
+        else:
+            steps.append(("image", painted))
+    steps += [("image", build_filter(slot)) for slot in slots if slot.op.stage == "filter"]
+    return steps + [("mix", build_mixing(slot)) for slot in slots if slot.op.stage == "mix"]
+
+
+def _then(step, change, kind):
+    if kind == "image":
+        return lambda images, draws: change(step(images, draws))
+
+    def mixing(images, labels, sample_weight, draws):
+        images, *rest = step(images, labels, sample_weight, draws)
+        return change(images), *rest
+
+    return mixing
+
+
+def _clip(images, frame):
+    low, high = (float(edge[0]) if np.all(edge == edge[0]) else edge for edge in (frame.low, frame.high))
+    return tf.minimum(tf.maximum(images, low), high)
+
+
+def _cast(images, dtype):
+    if dtype == "uint8":
+        images = tf.clip_by_value(tf.round(tf.cast(images, tf.float32)), 0.0, 255.0)
+    return tf.cast(images, dtype)

@@ -1,0 +1,92 @@
+"""Reading images at other places: whole pixels, along the axes, or anywhere; always once, from the raw values.
+
+Every function takes images `(batch, height, width, channels)`, uint8 or float, and gives float32. A place outside
+the image reads the `fill`: a colour that broadcasts over the result, or "edge" (the nearest pixel), or "reflect"
+(mirrored about the middle of the outermost pixel, as numpy's "reflect").
+"""
+
+import tensorflow as tf
+
+
+def gather_pixels(images, rows, columns, fill):
+    """Whole-pixel reads: `rows` (batch, out_height) and `columns` (batch, out_width), int32. Bit-exact."""
+    height, width, channels = images.shape[1:]
+    batch = tf.range(tf.shape(images)[0])[:, None, None]
+    places = (batch * height + _inside(rows, height, fill)[:, :, None]) * width
+    places = places + _inside(columns, width, fill)[:, None, :]
+    pixels = tf.cast(tf.gather(tf.reshape(images, (-1, channels)), places), tf.float32)
+    if isinstance(fill, str):
+        return pixels
+    valid = _valid(rows, height)[:, :, None] & _valid(columns, width)[:, None, :]
+    return tf.where(valid[..., None], pixels, fill)
+
+
+def resample_axes(images, y, x, fill):
+    """Bilinear reads at the crossings of `y` (batch, out_height) and `x` (batch, out_width), float32."""
+    height, width, channels = images.shape[1:]
+    out_height, out_width = y.shape[1], x.shape[1]
+    row, row_near, row_far = _taps(y, height, fill)
+    column, column_near, column_far = _taps(x, width, fill)
+    batch = tf.range(tf.shape(images)[0])[:, None] * height
+    lines = tf.reshape(images, (-1, width * channels))
+    near = tf.cast(tf.gather(lines, batch + _inside(row, height, fill)), tf.float32)
+    far = tf.cast(tf.gather(lines, batch + _inside(row + 1, height, fill)), tf.float32)
+    lines = tf.reshape(near * row_near[..., None] + far * row_far[..., None], (-1, width, channels))
+    batch = tf.range(tf.shape(images)[0] * out_height)
+    lines = tf.reshape(lines, (-1, out_height, width, channels))
+    near = tf.gather(lines, _inside(column, width, fill), axis=2, batch_dims=1)
+    far = tf.gather(lines, _inside(column + 1, width, fill), axis=2, batch_dims=1)
+    result = near * column_near[:, None, :, None] + far * column_far[:, None, :, None]
+    result = tf.ensure_shape(result, (None, out_height, out_width, channels))
+    if isinstance(fill, str):
+        return result
+    covered = (row_near + row_far)[:, :, None] * (column_near + column_far)[:, None, :]
+    return result + (1 - covered)[..., None] * fill
+
+
+def resample(images, y, x, fill):
+    """Bilinear reads anywhere: `y` and `x` of shape (batch, out_height, out_width), float32."""
+    height, width, channels = images.shape[1:]
+    row, row_near, row_far = _taps(y, height, fill)
+    column, column_near, column_far = _taps(x, width, fill)
+    batch = tf.range(tf.shape(images)[0])[:, None, None] * height
+    pixels = tf.reshape(images, (-1, channels))
+    columns = _inside(column, width, fill), _inside(column + 1, width, fill)
+
+    def line(rows):
+        start = (batch + _inside(rows, height, fill)) * width
+        near = tf.cast(tf.gather(pixels, start + columns[0]), tf.float32)
+        far = tf.cast(tf.gather(pixels, start + columns[1]), tf.float32)
+        return near * column_near[..., None] + far * column_far[..., None]
+
+    result = line(row) * row_near[..., None] + line(row + 1) * row_far[..., None]
+    if isinstance(fill, str):
+        return result
+    covered = (row_near + row_far) * (column_near + column_far)
+    return result + (1 - covered)[..., None] * fill
+
+
+def _taps(places, size, fill):
+    """The first of two pixels around each place, and both weights (zero where a filled place is read)."""
+    # Far outside, int32 would overflow and one pixel is as good as another.
+    places = tf.clip_by_value(places, -3.0 * size - 2, 4.0 * size + 2)
+    below = tf.floor(places)
+    first = tf.cast(below, tf.int32)
+    far = places - below
+    near = 1 - far
+    if not isinstance(fill, str):
+        near = tf.where(_valid(first, size), near, 0.0)
+        far = tf.where(_valid(first + 1, size), far, 0.0)
+    return first, near, far
+
+
+def _valid(index, size):
+    return (index >= 0) & (index < size)
+
+
+def _inside(index, size, fill):
+    """An index that can be read, for any index."""
+    if isinstance(fill, str) and fill == "reflect" and size > 1:
+        index = tf.math.floormod(index, 2 * (size - 1))
+        return tf.minimum(index, 2 * (size - 1) - index)
+    return tf.clip_by_value(index, 0, size - 1)

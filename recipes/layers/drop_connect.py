@@ -1,0 +1,70 @@
+"""Dropout of weights instead of activations."""
+
+import keras
+
+KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class DropConnect(keras.layers.Wrapper):
+    """Drop a random share of the wrapped layer's weights at every training step.
+
+    `r = a((M * W) v)` with a fresh mask `M` of zeros and ones.
+    Source: Wan et al. 2013, section 3, equation 2, https://proceedings.mlr.press/v28/wan13.html. Three differences:
+    one mask a batch instead of one an example, as storing a kernel an example is what made it slow; kept
+    weights are divided by the share kept, so that inference uses the weights as they are (the paper
+    samples from a Gaussian there); biases are not dropped.
+
+    Args:
+        layer: A Dense, convolution or other layer with a kernel: of its weights those called `kernel`,
+            `depthwise_kernel` and `pointwise_kernel` are dropped from.
+        rate: Share of weights dropped, in [0, 1). Paper: 0.5.
+        seed: Of the masks.
+
+    Input and output shapes: those of `layer`.
+
+    Raises:
+        ValueError: when `rate` is outside [0, 1) or `layer` has no kernel.
+
+    Example:
+        >>> DropConnect(keras.layers.Dense(256, activation="relu"), rate=0.5)
+    """
+
+    def __init__(self, layer, rate, *, seed=None, **kwargs):
+        if not isinstance(layer, keras.layers.Layer) or not _has_kernel(layer):
+            raise ValueError(
+                f"DropConnect expects a layer with a kernel, such as Dense or Conv2D. Received {layer!r}. "
+                "Wrap the layer whose weights are to be dropped, not the activation or normalization after it."
+            )
+        super().__init__(layer, **kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(
+                f"DropConnect expects rate in [0, 1), the share that is dropped. Received rate={rate}. "
+                "The paper uses 0.5."
+            )
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return self.layer(inputs)
+        weights = [self._dropped(variable) for variable in self.layer.trainable_variables]
+        others = [keras.ops.convert_to_tensor(variable) for variable in self.layer.non_trainable_variables]
+        # Called with these values in place of its own, so that the layer's weights never change.
+        outputs, _ = self.layer.stateless_call(weights, others, inputs)
+        return outputs
+
+    def _dropped(self, variable):
+        value = keras.ops.convert_to_tensor(variable)
+        if variable.name not in KERNELS:
+            return value
+        return keras.random.dropout(value, self.rate, seed=self.seed_generator)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def _has_kernel(layer):
+    # Before it is built, a layer tells by its arguments whether it will have a kernel.
+    return any(hasattr(layer, f"{name}_initializer") for name in ("kernel", "depthwise", "pointwise"))

@@ -1,0 +1,41 @@
+"""A ceiling on the norm of each unit's incoming weights."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class MaxNorm(keras.constraints.Constraint):
+    """Shrink the incoming weights of every unit whose norm is above `limit`, to exactly `limit`.
+
+    Source: Srivastava et al. 2014, section 5.1, https://jmlr.org/papers/v15/srivastava14a.html.
+    `keras.constraints.MaxNorm` does the same for Dense kernels; for a convolution its default `axis=0` takes
+    norms along the kernel's height only, which leaves filters far above the limit.
+
+    Args:
+        limit: Largest norm, > 0 (c in the paper, which uses 3 to 4).
+        unit_axes: Axes of the kernel that number the units; norms run over all others. -1 for Dense and
+            convolutions, (-2, -1) for depthwise convolutions, -2 for transposed convolutions.
+
+    Raises:
+        ValueError: when `limit` is not positive.
+
+    Example:
+        >>> keras.layers.Conv2D(64, 3, kernel_constraint=MaxNorm(3.0))
+    """
+
+    def __init__(self, limit=3.0, *, unit_axes=-1):
+        if limit <= 0:
+            raise ValueError(f"MaxNorm expects limit > 0. Received limit={limit}. The paper uses 3 to 4.")
+        self.limit = limit
+        self.unit_axes = unit_axes
+
+    def __call__(self, w):
+        axes = (self.unit_axes,) if isinstance(self.unit_axes, int) else self.unit_axes
+        units = {axis % len(w.shape) for axis in axes}
+        incoming = [axis for axis in range(len(w.shape)) if axis not in units]
+        norms = keras.ops.sqrt(keras.ops.sum(keras.ops.square(w), axis=incoming, keepdims=True))
+        # A norm below the limit gives limit / limit, so its weights stay as they are to the last bit.
+        return w * (self.limit / keras.ops.maximum(norms, self.limit))
+
+    def get_config(self):
+        return {"limit": self.limit, "unit_axes": self.unit_axes}

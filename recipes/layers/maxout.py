@@ -1,0 +1,100 @@
+"""A dense layer whose units each take the largest of several affine functions."""
+
+import functools
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Maxout(keras.layers.Layer):
+    """Output, for each unit, the largest of `pieces` affine functions of the input.
+
+    `h_i(x) = max_j (x W_ij + b_ij)`: a convex, piecewise linear activation that is learned.
+    Source: Goodfellow et al. 2013, section 2, https://arxiv.org/abs/1302.4389
+
+    Args:
+        units: Features of the output, >= 1.
+        pieces: Affine functions a unit, >= 2 (k in the paper). The layer has `pieces` times the weights of a
+            Dense layer with as many units.
+        use_bias: Whether each piece adds a bias.
+        kernel_initializer: Of the kernel `(features, pieces * units)`, in which piece `j` of unit `i` is column
+            `j * units + i`.
+        bias_initializer: Of the bias `(pieces * units,)`.
+        kernel_regularizer: Penalty on the kernel.
+        kernel_constraint: Applied to the kernel after each update; the paper limits each column's norm, as
+            `recipes.layers.MaxNorm` does.
+
+    Input shape: `(batch, ..., features)`, float. Output shape: `(batch, ..., units)`.
+
+    Raises:
+        ValueError: when `units < 1` or `pieces < 2`.
+    """
+
+    def __init__(
+        self,
+        units,
+        pieces=2,
+        *,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        kernel_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_pieces("Maxout", units, pieces)
+        self.units = units
+        self.pieces = pieces
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+
+    def build(self, input_shape):
+        columns = self.pieces * self.units
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], columns),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(columns,), initializer=self.bias_initializer)
+
+    def call(self, inputs):
+        outputs = keras.ops.matmul(inputs, self.kernel)
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return largest_piece(outputs, self.pieces)
+
+    def get_config(self):
+        return {**super().get_config(), **maxout_config(self), "units": self.units}
+
+
+def largest_piece(outputs, pieces):
+    """`(..., pieces * units)` to `(..., units)`; the gradient goes to the piece that won."""
+    return functools.reduce(keras.ops.maximum, keras.ops.split(outputs, pieces, axis=-1))
+
+
+def maxout_config(layer):
+    """The arguments that `Maxout` and `MaxoutConv2D` share."""
+    return {
+        "pieces": layer.pieces,
+        "use_bias": layer.use_bias,
+        "kernel_initializer": keras.initializers.serialize(layer.kernel_initializer),
+        "bias_initializer": keras.initializers.serialize(layer.bias_initializer),
+        "kernel_regularizer": keras.regularizers.serialize(layer.kernel_regularizer),
+        "kernel_constraint": keras.constraints.serialize(layer.kernel_constraint),
+    }
+
+
+def check_pieces(layer, outputs, pieces):
+    if outputs < 1 or pieces < 2:
+        raise ValueError(
+            f"{layer} expects at least one output and pieces >= 2. Received {outputs} outputs, pieces={pieces}. "
+            "With one piece there is nothing to choose from: use the Keras layer without maxout."
+        )

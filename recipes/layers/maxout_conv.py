@@ -1,0 +1,97 @@
+"""A convolution whose filters each take the largest of several affine functions."""
+
+import keras
+
+from recipes.layers.maxout import check_pieces, largest_piece, maxout_config
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class MaxoutConv2D(keras.layers.Layer):
+    """Output, for each filter and place, the largest of `pieces` convolutions.
+
+    `Maxout` with weights shared over places: "max across affine feature maps".
+    Source: Goodfellow et al. 2013, section 2, https://arxiv.org/abs/1302.4389. Unlike the paper's networks, which
+    also take the maximum over neighboring places, pooling is left to a layer of its own.
+
+    Args:
+        filters: Channels of the output, >= 1.
+        kernel_size: Height and width of the kernel in pixels, one number or two.
+        pieces: Convolutions a filter, >= 2 (k in the paper).
+        strides: Rows and columns from one place to the next, one number or two.
+        padding: "valid" or "same".
+        use_bias: Whether each piece adds a bias.
+        kernel_initializer: Of the kernel `(height, width, channels, pieces * filters)`, in which piece `j` of
+            filter `i` is number `j * filters + i`.
+        bias_initializer: Of the bias `(pieces * filters,)`.
+        kernel_regularizer: Penalty on the kernel.
+        kernel_constraint: Applied to the kernel after each update.
+
+    Input shape: `(batch, height, width, channels)`, float.
+    Output shape: `(batch, new height, new width, filters)`, as of `keras.layers.Conv2D`.
+
+    Raises:
+        ValueError: when `filters < 1` or `pieces < 2`.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        pieces=2,
+        *,
+        strides=1,
+        padding="valid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        kernel_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_pieces("MaxoutConv2D", filters, pieces)
+        self.filters = filters
+        self.kernel_size = _pair(kernel_size)
+        self.pieces = pieces
+        self.strides = _pair(strides)
+        self.padding = padding
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+
+    def build(self, input_shape):
+        maps = self.pieces * self.filters
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_size, input_shape[-1], maps),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(maps,), initializer=self.bias_initializer)
+
+    def call(self, inputs):
+        outputs = keras.ops.conv(
+            inputs, self.kernel, strides=self.strides, padding=self.padding, data_format="channels_last"
+        )
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return largest_piece(outputs, self.pieces)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            **maxout_config(self),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+
+def _pair(number):
+    return (number, number) if isinstance(number, int) else tuple(number)

@@ -1,0 +1,74 @@
+"""Drop whole residual branches at random, so that a deep network trains as many shallow ones."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class StochasticDepth(keras.layers.Layer):
+    """Drop a residual branch for a random share of the examples; stands last on the branch, before the addition.
+
+    Source: Huang et al. 2016, section 3, equations 2 and 5, https://arxiv.org/abs/1603.09382. Two differences:
+    every example draws for itself instead of the batch as a whole, and a kept branch is divided by the share kept
+    in training instead of multiplied by it at inference, where this layer then does nothing.
+
+    Args:
+        rate: Share of examples whose branch is dropped, in [0, 1): 1 - p_l in the paper. `linear_decay` gives the
+            paper's rate for each block; 0.5 for the last one.
+        seed: Of the draws.
+
+    Input shape: `(batch, ...)`, float: the output of a residual branch. Output shape: the same.
+
+    Raises:
+        ValueError: when `rate` is outside [0, 1).
+
+    Example:
+        >>> x = keras.layers.Add()([x, StochasticDepth(0.2)(branch)])
+    """
+
+    def __init__(self, rate, *, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        _check_rate("StochasticDepth", rate)
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        one_draw_an_example = (keras.ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        return keras.random.dropout(inputs, self.rate, one_draw_an_example, seed=self.seed_generator)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def linear_decay(rate, blocks):
+    """Return the drop rate of each residual block: near 0 at the first, `rate` at the last, linear between.
+
+    `1 - p_l = l / L * (1 - p_L)`: early blocks find features that all later ones use, so they stay more often.
+    Source: Huang et al. 2016, equation 4, https://arxiv.org/abs/1603.09382
+
+    Args:
+        rate: Of the last block, in [0, 1). Paper: 0.5.
+        blocks: Number of blocks, >= 1.
+
+    Returns:
+        A list of `blocks` rates.
+
+    Raises:
+        ValueError: when `rate` is outside [0, 1) or `blocks < 1`.
+    """
+    _check_rate("linear_decay", rate)
+    if blocks < 1:
+        raise ValueError(
+            f"linear_decay expects blocks >= 1. Received blocks={blocks}. Count the network's residual branches."
+        )
+    return [rate * block / blocks for block in range(1, blocks + 1)]
+
+
+def _check_rate(function, rate):
+    if not 0 <= rate < 1:
+        raise ValueError(
+            f"{function} expects rate in [0, 1), the share of examples whose branch is dropped. "
+            f"Received rate={rate}. The paper uses 0.5 for the last block; 0 turns it off."
+        )

@@ -1,0 +1,204 @@
+"""ImageStatistics: mean image, channel moments and color axes of a data set, in one streaming pass."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from recipes.preprocess.batches import image_batches
+
+# Values (not images) worked on at once, so that their float copy stays in the processor's cache.
+_BLOCK = 200_000
+# A sum of up to this many products of two bytes is an integer below 2**24, which float32 holds exactly.
+_EXACT_ROWS = 256
+_USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageStatistics:
+    """Moments of the pixels of a data set, made by `ImageStatistics.fit`.
+
+    Arrays are float64 and in the units of the images: a mean of 0..255 images is in 0..255.
+
+    Attributes:
+        mean_image: `(height, width, channels)`, or None when the images have several sizes.
+        channel_mean: `(channels,)`, over all pixels of all images.
+        channel_std: `(channels,)`, population standard deviation (squares divided by the number of pixels).
+        color_covariance: `(channels, channels)`, population covariance of the channels.
+        color_eigenvalues: `(channels,)`, its eigenvalues, largest first: the variance along each color axis.
+        color_eigenvectors: `(channels, channels)`; column `i` is the unit vector of eigenvalue `i`, its sign
+            such that the entry of largest magnitude is positive.
+        count: Number of images.
+        value_range: `(low, high)` that the images live in: (0, 255) for uint8; for other dtypes the first of
+            (0, 1), (-1, 1) and (0, 255) that holds every value, else the smallest and largest value.
+    """
+
+    mean_image: np.ndarray | None
+    channel_mean: np.ndarray
+    channel_std: np.ndarray
+    color_covariance: np.ndarray
+    color_eigenvalues: np.ndarray
+    color_eigenvectors: np.ndarray
+    count: int
+    value_range: tuple[float, float]
+
+    @classmethod
+    def fit(cls, images, *, value_range=None, verbose=1):
+        """Look at every image once.
+
+        The moments of each block are merged into those so far in float64, by the pairwise update of Chan, Golub
+        and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances",
+        equation 2.1; inside a block, sums over bytes are exact integers. So neither the number of images nor an
+        offset far from zero costs accuracy.
+
+        Args:
+            images: A `tf.data.Dataset` of images, of `(image, label, ...)` or of dicts that hold one image, batched
+                `(batch, height, width, channels)` or not `(height, width, channels)`; or an array
+                `(n, height, width, channels)`. Any real dtype. Images of several sizes come un-batched, or
+                in batches of one size each.
+            value_range: `(low, high)` of the images, where the guess described above would be wrong.
+            verbose: 0 hides the progress bar that 1000 batches or more show.
+
+        Returns:
+            An `ImageStatistics`.
+
+        Raises:
+            TypeError: when `images` is neither a dataset nor an array, or its elements hold no single image.
+            ValueError: for no images or endless ones, a change of channels from one image to the next, a
+                pixel that is NaN or infinite, or values outside `value_range`.
+        """
+        batches, steps = image_batches(images, "ImageStatistics.fit")
+        bar = keras.utils.Progbar(steps) if verbose and steps is not None and steps >= 1000 else None
+        moments = _Moments()
+        for batch in batches:
+            moments.add(batch)
+            if bar:
+                bar.add(1)
+        if moments.count == 0:
+            raise ValueError(
+                "ImageStatistics.fit expects at least one image. Received none. "
+                "Look at what the dataset gives with next(iter(dataset))."
+            )
+        covariance = moments.scatter / moments.pixels
+        eigenvalues, eigenvectors = _color_axes(covariance)
+        return cls(
+            mean_image=None if moments.image_sum is None else moments.image_sum / moments.count,
+            channel_mean=moments.mean,
+            channel_std=np.sqrt(np.diag(covariance)),
+            color_covariance=covariance,
+            color_eigenvalues=eigenvalues,
+            color_eigenvectors=eigenvectors,
+            count=moments.count,
+            value_range=moments.value_range(value_range),
+        )
+
+    def save(self, path):
+        """Write to `path`, a NumPy `.npz` file, under exactly that name."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        with open(path, "wb") as file:
+            np.savez(file, **fields)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            fields = {"mean_image": None, **stored}
+        low, high = fields.pop("value_range").tolist()
+        return cls(**{**fields, "count": int(fields["count"]), "value_range": (low, high)})
+
+
+class _Moments:
+    """Sums over what was seen so far; `scatter` is the sum of outer products of centered pixels."""
+
+    def __init__(self):
+        self.count = self.pixels = 0
+        self.mean = self.scatter = self.image_sum = self.dtype = None
+        self.low, self.high = np.inf, -np.inf
+
+    def add(self, batch):
+        """Add images `(batch, height, width, channels)`, batch after batch."""
+        if batch.size == 0:
+            return
+        if self.mean is None:
+            self.mean, self.scatter = np.zeros(batch.shape[-1]), np.zeros((batch.shape[-1],) * 2)
+            self.image_sum, self.dtype = np.zeros(batch.shape[1:]), batch.dtype
+        elif batch.shape[-1] != len(self.mean):
+            raise ValueError(
+                f"ImageStatistics.fit expects every image to have the same channels. Received {len(self.mean)} "
+                f"and then {batch.shape[-1]}. Decode all of them with the same channels=."
+            )
+        if self.image_sum is not None and self.image_sum.shape != batch.shape[1:]:
+            self.image_sum = None
+        if batch.dtype != np.uint8:
+            self.low, self.high = min(self.low, batch.min()), max(self.high, batch.max())
+        images_at_once = max(1, _BLOCK // batch[0].size)
+        for start in range(0, len(batch), images_at_once):
+            self._add_block(batch[start : start + images_at_once])
+
+    def _add_block(self, block):
+        is_bytes = block.dtype == np.uint8
+        block = np.array(block, np.float32 if is_bytes else np.float64, order="C")
+        image_sum = np.ones(len(block), block.dtype) @ block.reshape(len(block), -1)
+        image_sum = image_sum.astype(np.float64).reshape(block.shape[1:])
+        mean = image_sum.mean((0, 1)) / len(block)
+        if not np.isfinite(mean).all():
+            raise ValueError(
+                "ImageStatistics.fit expects finite pixels. Received NaN or infinity among images "
+                f"{self.count} to {self.count + len(block) - 1}. Find them with np.isfinite and repair or drop them."
+            )
+        pixels = block.size // len(mean)
+        if is_bytes:
+            scatter = _products(block) - pixels * np.outer(mean, mean)
+        else:
+            scatter = _products(block - mean)
+        # Equation 2.1: the means' difference adds its own outer product.
+        step = mean - self.mean
+        total = self.pixels + pixels
+        self.mean = self.mean + step * (pixels / total)
+        self.scatter = self.scatter + scatter + np.outer(step, step) * (self.pixels * pixels / total)
+        self.pixels, self.count = total, self.count + len(block)
+        if self.image_sum is not None:
+            self.image_sum += image_sum
+
+    def value_range(self, declared):
+        """The range declared by the caller, checked, or a guess."""
+        low, high = (0.0, 255.0) if self.dtype == np.uint8 else (float(self.low), float(self.high))
+        if declared is None:
+            usual = [one for one in _USUAL_RANGES if one[0] <= low and high <= one[1]]
+            return usual[0] if usual and self.dtype != np.uint8 else (low, high)
+        if self.dtype != np.uint8 and not (declared[0] <= low and high <= declared[1]):
+            raise ValueError(
+                f"ImageStatistics.fit expects pixels in value_range={tuple(declared)}. Received pixels from {low:g} "
+                f"to {high:g}. Correct value_range, or leave it out to have it found."
+            )
+        return float(declared[0]), float(declared[1])
+
+
+def _products(block):
+    """Sum over all pixels of `pixel outer pixel`: `(images, height, width, channels)` -> `(channels, channels)`.
+
+    In memory channels follow one another, r g b r g b, so multiplying the values by themselves shifted by
+    one gives rg, gb, br', and so on; each product that stays inside a pixel is one entry. Several times as fast as a
+    matrix product with so thin a matrix, and never more than 256 terms are added in float32.
+    """
+    channels = block.shape[-1]
+    result = np.zeros((channels, channels))
+    rows = block.reshape(len(block), -1) if len(block) >= 16 else block.reshape(-1, block.shape[2] * channels)
+    for start in range(0, len(rows), _EXACT_ROWS):
+        some = rows[start : start + _EXACT_ROWS]
+        for shift in range(channels):
+            columns = some.shape[1] - shift
+            sums = np.zeros(some.shape[1])
+            sums[:columns] = np.einsum("ij,ij->j", some[:, :columns], some[:, shift:])
+            by_channel = sums.reshape(-1, channels).sum(0)
+            for first in range(channels - shift):
+                result[first, first + shift] += by_channel[first]
+    return np.triu(result) + np.triu(result, 1).T
+
+
+def _color_axes(covariance):
+    """Eigenvalues, largest first, and unit eigenvectors as columns, of a covariance matrix."""
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    eigenvalues, eigenvectors = np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1]
+    largest = eigenvectors[np.abs(eigenvectors).argmax(0), np.arange(len(covariance))]
+    return eigenvalues, eigenvectors * np.sign(largest)

@@ -1,0 +1,5 @@
+"""Looks inside one training step, for every monitor at once; see `recipes.callbacks` for the monitors."""
+
+from recipes.probe.hub import Hub as Hub
+from recipes.probe.record import Probe as Probe
+from recipes.probe.record import Record as Record

@@ -1,0 +1,106 @@
+"""Which training steps to probe: every so many, or as many as a share of the training time pays for."""
+
+import math
+from collections import deque
+from statistics import median
+
+DENSE_STEPS = 8
+_UNKNOWN_RUN = 1000
+
+
+class Every:
+    """Probe the steps that are multiples of a number: the same steps in every run.
+
+    Args:
+        steps: Training steps from one probe to the next, an integer >= 1.
+    """
+
+    def __init__(self, steps):
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(
+                f"A monitor expects every to be an integer number of training steps, >= 1. Received every={steps!r}. "
+                "Use every=1 for each step, or leave it out and give budget=, a share of the training time."
+            )
+        self.steps = steps
+
+    def due(self, first, last):
+        """Whether one of the steps `first..last` of an execution is a multiple."""
+        return last // self.steps * self.steps >= first
+
+
+class Budget:
+    """Probe as often as a share of the training time pays for, by the clock.
+
+    Early steps are probed densely (gaps grow by a quarter of the steps so far) and so are the steps after an
+    alarm, on credit that later steps pay back: a quarter of the run's budget may be spent ahead at the start, half
+    of what remains after an alarm. What a probe costs is the median time of probed executions less the median of
+    the others; executions that trace are not counted. Which steps are probed depends on the clock, so two runs
+    probe different steps (their weights are the same).
+
+    Args:
+        share: Share of the training time, in (0, 1].
+        executions: Length of the run in executions (calls of the train function), or None when unknown.
+    """
+
+    def __init__(self, share, executions=None):
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ValueError(
+                f"A monitor expects budget to be a share of the training time in (0, 1]. Received budget={share!r}. "
+                "Use budget=0.01 for one percent, or give every=, a number of steps."
+            )
+        self.share = share
+        self.executions = executions
+        self.probes = 0
+        self.spent = 0.0  # on anything but probes, in plain executions
+        self._next = 0
+        self._alarmed_until = -1
+        self._plain = deque(maxlen=64)
+        self._probed = deque(maxlen=32)
+        self._warm = 2  # the first plain executions trace
+
+    @property
+    def cost(self):
+        """What one probe adds, in plain executions; 1 until both have been timed."""
+        if len(self._plain) < 3 or not self._probed:
+            return 1.0
+        plain = median(self._plain)
+        return max((median(self._probed) - plain) / plain, 0.02) if plain > 0 else 1.0
+
+    @property
+    def plain_seconds(self):
+        """Median seconds of an execution without a probe, NaN before any was timed."""
+        return median(self._plain) if self._plain else math.nan
+
+    def timed(self, seconds, probed):
+        """Take the length of one execution."""
+        if probed:
+            self._probed.append(seconds)
+        elif self._warm:
+            self._warm -= 1
+        else:
+            self._plain.append(seconds)
+
+    def due(self, execution):
+        """Whether execution number `execution` (from 0) should be probed."""
+        if self.probes == 0:
+            return True
+        alarmed = execution <= self._alarmed_until
+        if execution < self._next and not alarmed:
+            return False
+        return self.affords(execution, self.cost, credit=0.5 if alarmed else 0.25)
+
+    def affords(self, execution, price, credit=0.25):
+        """Whether `price` plain executions more can be spent now and be paid back before the run ends."""
+        length = self.executions or max(_UNKNOWN_RUN, 2 * execution)
+        passed = execution + 1
+        allowed = self.share * (passed + credit * max(length - passed, 0))
+        return self.spent + self.probes * self.cost + price <= allowed
+
+    def probed(self, execution):
+        """Note that this execution is probed."""
+        self.probes += 1
+        self._next = execution + min(max(1, math.ceil(self.cost / self.share)), 1 + execution // 4)
+
+    def alarm(self, execution):
+        """Probe the executions after this one densely."""
+        self._alarmed_until = execution + DENSE_STEPS

@@ -1,0 +1,99 @@
+"""The arithmetic of a probe, on tensors inside the graph."""
+
+import tensorflow as tf
+
+SATURATED = 0.95
+_AUTO_NUMBERS = 1 << 18
+
+
+def norm(tensor):
+    """Euclidean norm of a tensor, float32, not finite exactly when some element is not.
+
+    The largest element is divided out first: squares of gradients below 1e-19 would underflow in float32, and
+    vanished gradients are what the norm is for.
+    """
+    tensor = tf.cast(tensor, tf.float32)
+    largest = tf.reduce_max(tf.abs(tensor))
+    scale = tf.where(largest > 0, largest, tf.ones_like(largest))
+    return scale * tf.sqrt(tf.reduce_sum(tf.square(tensor / scale)))
+
+
+def norms(tensors):
+    """`norm` of each tensor, float32 (n,)."""
+    return tf.stack([norm(tensor) for tensor in tensors])
+
+
+def finite(tensors):
+    """Whether every number of these tensors is finite, as float32 1 or 0 (other dtypes always are)."""
+    checks = [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors if is_float(tensor)]
+    return tf.cast(tf.reduce_all(tf.stack(checks)), tf.float32) if checks else tf.ones(())
+
+
+def is_float(tensor):
+    """Whether this is a dense tensor of floating-point numbers."""
+    return isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating
+
+
+def dense(gradient, variable):
+    """A gradient as a dense tensor of its variable's shape; None (no path from the loss) gives NaN."""
+    if gradient is None:
+        return tf.fill([1], float("nan"))
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+    return gradient
+
+
+def activation_statistics(output, watched, samples):
+    """Statistics of one activation over the first samples of the batch.
+
+    Args:
+        output: `(batch, ..., units)` or `(batch, units, ...)`, floating.
+        watched: The `Watched` that gave it: its kind decides what saturated means.
+        samples: How many samples to look at, or "auto": as many as make 2^18 numbers, at least 16.
+
+    Returns:
+        Scalars mean, variance, sample_variance, square (of the mean), zero_fraction, saturated_fraction, and
+        rates (units,): the share of each unit's outputs above zero. All float32.
+    """
+    if output.shape.rank == 1:
+        output = output[:, None]
+    if samples == "auto":
+        per_sample = 1
+        for size in output.shape[1:]:
+            per_sample *= size or 64
+        samples = max(16, _AUTO_NUMBERS // max(per_sample, 1))
+    output = tf.cast(output[:samples], tf.float32)
+    unit_axis = watched.unit_axis(output.shape.rank)
+    others = [axis for axis in range(output.shape.rank) if axis != unit_axis]
+    mean = tf.reduce_mean(output)
+    across = tf.reduce_mean(tf.square(output - tf.reduce_mean(output, axis=0)))
+    return {
+        "mean": mean,
+        "variance": tf.reduce_mean(tf.square(output - mean)),
+        "square": tf.square(mean),
+        "sample_variance": across,
+        "zero_fraction": tf.reduce_mean(tf.cast(tf.equal(output, 0), tf.float32)),
+        "saturated_fraction": _saturated(output, watched),
+        "rates": tf.reduce_mean(tf.cast(output > 0, tf.float32), axis=others),
+    }
+
+
+def _saturated(output, watched):
+    if watched.kind == "tanh":
+        flat = tf.abs(output) > SATURATED
+    elif watched.kind == "sigmoid":
+        flat = tf.abs(2 * output - 1) > SATURATED  # sigmoid(x) = (1 + tanh(x / 2)) / 2
+    elif watched.ceiling is not None:
+        flat = output >= watched.ceiling
+    else:
+        return tf.fill([], float("nan"))
+    return tf.reduce_mean(tf.cast(flat, tf.float32))
+
+
+def ever_active(output, watched):
+    """Whether each unit was above zero anywhere in the whole batch, float32 (units,) of 1 or 0."""
+    if output.shape.rank == 1:
+        output = output[:, None]
+    unit_axis = watched.unit_axis(output.shape.rank)
+    others = [axis for axis in range(output.shape.rank) if axis != unit_axis]
+    return tf.cast(tf.reduce_any(output > 0, axis=others), tf.float32)

@@ -1,0 +1,242 @@
+"""What the probes saw during a run, as numpy columns."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+# Column: (axis it runs along besides the probes, or None; dtype; value where it was not measured).
+COLUMNS = {
+    "step": (None, "int64", 0),
+    "epoch": (None, "int32", 0),
+    "seconds": (None, "float32", np.nan),
+    "loss": (None, "float32", np.nan),
+    "learning_rate": (None, "float32", np.nan),
+    "input_finite": ("inputs", "bool", True),
+    "weight_norm": ("variables", "float32", np.nan),
+    "update_norm": ("variables", "float32", np.nan),
+    "gradient_norm": ("variables", "float32", np.nan),
+    "weight_finite": ("variables", "bool", True),
+    "update_finite": ("variables", "bool", True),
+    "output_finite": ("layers", "bool", True),
+    "mean": ("activations", "float32", np.nan),
+    "std": ("activations", "float32", np.nan),
+    "sample_std": ("activations", "float32", np.nan),
+    "zero_fraction": ("activations", "float32", np.nan),
+    "saturated_fraction": ("activations", "float32", np.nan),
+}
+AXES = {
+    "inputs": ("name",),
+    "variables": ("name", "layer", "layer_class", "role", "size", "depth"),
+    "layers": ("name", "layer", "layer_class", "kind"),
+    "activations": ("name", "layer", "layer_class", "kind", "units", "depth"),
+}
+
+
+@dataclass
+class Probe:
+    """One look inside one training step: `values[column]` is that step's row of the record.
+
+    `rates` is the per-unit rate of activity of every activation, laid end to end (see `Record.activity`).
+    """
+
+    step: int
+    epoch: int
+    values: dict
+    rates: np.ndarray | None = None
+    histograms: dict = field(default_factory=dict)
+
+
+@dataclass
+class Record:
+    """What the probes saw: one row a probe, columns of numpy arrays.
+
+    Columns (n probes; V trainable variables, L layers in forward order, A activations in forward order):
+
+    - `step` (n,): training step of the run, from 0; `epoch` (n,): from 0; `seconds` (n,): wall-clock length of
+      that execution, NaN where it was not timed (tracing, end of an epoch).
+    - `loss` (n,): the loss of that one batch, penalties included (not Keras' running mean); `learning_rate` (n,).
+    - `input_finite` (n, 3): were inputs, targets and sample weights finite.
+    - `weight_norm`, `update_norm`, `gradient_norm` (n, V): Euclidean norms of the variable before the step, of
+      what the step changed, and of the gradient (before clipping, loss scaling undone). NaN in a column means
+      not measured, or, for `update_norm`, that the step changed no weights by design (gradient accumulation, a
+      step skipped by loss scaling).
+    - `weight_finite`, `update_finite` (n, V): was every number finite before, and after the step.
+    - `output_finite` (n, L): was every number of the layer's output finite.
+    - `mean`, `std`, `sample_std`, `zero_fraction`, `saturated_fraction` (n, A): over the looked-at samples of the
+      batch. `sample_std` is the root mean over units of the variance across samples; saturated means
+      |y| > 0.95 for tanh, |2y - 1| > 0.95 for sigmoid (both leave under a tenth of the largest slope), y at the
+      ceiling for a bounded ReLU, NaN for other kinds.
+
+    Axes describe the columns: `axes["variables"]["name"]` is an array of V names, and so on:
+    variables have name, layer, layer_class, role, size, depth; layers name, layer, layer_class, kind; activations name,
+    layer, layer_class, kind, units, depth. A layer called twice has a second entry with the name `layer#2`.
+    `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `role` is "kernel", "bias",
+    "normalization" or "vector". A column nobody asked for is filled with NaN (or True); `measured` names the others.
+
+    Bounded: beyond `limit` rows every second row is dropped, but never the newest nor the first that holds a
+    non-finite number. Rates of activity per unit are kept for fewer rows, `unit_bytes` in all.
+    """
+
+    limit: int = 1024
+    unit_bytes: int = 8 << 20
+    axes: dict = field(default_factory=lambda: {axis: {} for axis in AXES})
+    measured: list = field(default_factory=list)
+    unseen: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    cost: dict = field(default_factory=dict)
+    _rows: list = field(default_factory=list, repr=False)
+    _units: list = field(default_factory=list, repr=False)
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __repr__(self):
+        shape = ", ".join(
+            f"{len(self.axes[axis].get('name', ()))} {axis}" for axis in AXES if axis != "inputs"
+        )
+        return f"Record({len(self)} probes, {shape})"
+
+    def __getattr__(self, name):
+        if name not in COLUMNS:
+            raise AttributeError(f"A Record has the columns {', '.join(COLUMNS)}. Received: {name!r}.")
+        axis, dtype, missing = COLUMNS[name]
+        width = () if axis is None else (self._width(axis),)
+        column = np.full((len(self._rows), *width), missing, dtype)
+        for i, row in enumerate(self._rows):
+            if name in row:
+                column[i] = row[name]
+        return column
+
+    @property
+    def update_ratio(self):
+        """|dW| / |W| of every probe and variable, (n, V) float32; NaN where the weights were all zero."""
+        weight = self.weight_norm
+        return np.divide(self.update_norm, weight, out=np.full_like(weight, np.nan), where=weight > 0)
+
+    def activity(self, name):
+        """Rates of activity of one activation's units over time.
+
+        Args:
+            name: An entry of `axes["activations"]["name"]`.
+
+        Returns:
+            `(steps, rates)`: int64 (m,) and float32 (m, units), the share of looked-at outputs above zero.
+        """
+        names = list(self.axes["activations"].get("name", ()))
+        if name not in names:
+            raise ValueError(
+                f"Record.activity expects the name of an activation. Received {name!r}. It has: {', '.join(names)}."
+            )
+        units = self.axes["activations"]["units"]
+        start = int(units[: names.index(name)].sum())
+        stop = start + int(units[names.index(name)])
+        steps = np.array([step for step, _ in self._units], "int64")
+        rates = [rates[start:stop] for _, rates in self._units]
+        return steps, np.array(rates, "float32").reshape(len(steps), stop - start)
+
+    def describe(self, axes, measured, unseen):
+        """Name what the columns will hold; a description that differs from the one before starts afresh."""
+        axes = {axis: {key: np.asarray(value) for key, value in axes[axis].items()} for axis in AXES}
+        if self._rows and not _same_axes(axes, self.axes):
+            self.notes.append(
+                f"The model changed after step {self._rows[-1]['step']}: earlier probes were dropped."
+            )
+            self._rows, self._units = [], []
+        self.axes = axes
+        self.measured = sorted({*self.measured, *measured})
+        self.unseen = list(dict.fromkeys([*self.unseen, *unseen]))
+
+    def add(self, probe):
+        """Append one `Probe`, thinning what is older when the record is full."""
+        row = {"step": probe.step, "epoch": probe.epoch}
+        for name, value in probe.values.items():
+            row[name] = np.asarray(value).astype(COLUMNS[name][1])
+        self._rows.append(row)
+        if len(self._rows) > self.limit:
+            alarm = next((i for i, row in enumerate(self._rows) if _alarming(row)), 0)
+            kept = {*range(0, len(self._rows), 2), len(self._rows) - 1, alarm}
+            self._rows = [self._rows[i] for i in sorted(kept)]
+        if probe.rates is not None and probe.rates.size:
+            self._units.append((probe.step, np.asarray(probe.rates, "float32")))
+            if len(self._units) > max(16, self.unit_bytes // probe.rates.nbytes):
+                self._units = self._units[:-1:2] + self._units[-1:]
+
+    def save(self, path):
+        """Write the record to one `.npz` file (numpy arrays only, no pickle).
+
+        Args:
+            path: File to write; numpy adds `.npz` when it is missing.
+        """
+        np.savez_compressed(path, **self._arrays())
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Args:
+            path: The `.npz` file.
+
+        Raises:
+            ValueError: when the file holds something else.
+        """
+        path = Path(path)
+        return cls._from_file(path if path.exists() else path.with_name(path.name + ".npz"))
+
+    def to_bytes(self):
+        """The bytes of the file that `save` would write."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **self._arrays())
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data):
+        """The record whose `to_bytes` gave `data`."""
+        return cls._from_file(io.BytesIO(data))
+
+    def _arrays(self):
+        names = ("limit", "unit_bytes", "measured", "unseen", "notes", "cost")
+        arrays = {"about": np.array(json.dumps({name: getattr(self, name) for name in names}))}
+        for axis, entries in self.axes.items():
+            arrays.update({f"axis/{axis}/{key}": np.asarray(value) for key, value in entries.items()})
+        arrays.update({f"column/{name}": getattr(self, name) for name in ["step", "epoch", *self.measured]})
+        arrays["units/step"] = np.array([step for step, _ in self._units], "int64")
+        arrays["units/rate"] = np.array([rates for _, rates in self._units], "float32")
+        return arrays
+
+    @classmethod
+    def _from_file(cls, file):
+        with np.load(file, allow_pickle=False) as arrays:
+            if "about" not in arrays or "column/step" not in arrays:
+                raise ValueError(
+                    f"Record.load expects a file written by Record.save. Received {file} with the arrays "
+                    f"{sorted(arrays)[:8]}. Save a run's record with run.record.save(path)."
+                )
+            record = cls(**json.loads(str(arrays["about"])))
+            columns = {key.split("/")[1]: arrays[key] for key in arrays if key.startswith("column/")}
+            for key in (key for key in arrays if key.startswith("axis/")):
+                _, axis, entry = key.split("/")
+                record.axes[axis][entry] = arrays[key]
+            record._rows = [
+                {name: column[i] for name, column in columns.items()} for i in range(len(columns["step"]))
+            ]
+            record._units = list(zip(arrays["units/step"].tolist(), arrays["units/rate"], strict=True))
+        return record
+
+    def _width(self, axis):
+        return len(self.axes[axis].get("name", ()))
+
+
+def _same_axes(a, b):
+    return all(
+        np.array_equal(a[axis].get(key, ()), b[axis].get(key, ())) for axis in AXES for key in AXES[axis]
+    )
+
+
+def _alarming(row):
+    return not all(
+        np.all(row.get(name, True))
+        for name in ("input_finite", "weight_finite", "update_finite", "output_finite")
+    )

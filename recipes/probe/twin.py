@@ -1,0 +1,278 @@
+"""The instrumented twin of a model's train function: the same step, and what it did as extra outputs."""
+
+import threading
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.probe import histogram, measure
+from recipes.probe.hooks import Recorder, recording_apply, recording_call, recording_loss, replaced
+from recipes.probe.layout import variable_owners, variable_role, watched_layers
+
+QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms")
+RECTIFIERS = ("relu", "leaky_relu")
+_MOST_CALLS = 8
+
+
+class Twin:
+    """A train function that does what the model's own does, and says what happened inside.
+
+    Hooks stand on layers, optimizer and loss only while it runs; the numbers leave the graph as outputs of
+    `train_step` and are taken out before `fit` sees the logs. So the model's own train function is left alone,
+    and both give the same weights, bit for bit.
+
+    Args:
+        model: A compiled and built `keras.Model`.
+        quantities: Which of `QUANTITIES` to measure.
+        samples: Samples of the batch that activation statistics look at, or "auto".
+    """
+
+    def __init__(self, model, quantities, samples="auto"):
+        self.quantities = frozenset(quantities)
+        self.samples = samples
+        self.traces = 0
+        self.layout = None
+        self.failure = None
+        self._model = model
+        self._recorder = Recorder()
+        self._trace_lock = threading.Lock()
+        self._variables = list(model.trainable_variables)
+        self._optimizers = _optimizers(model)
+        self._watched = [w for w in watched_layers(model) if self._wants(w)]
+        step = self._instrument(model.train_step)
+        with replaced([(model, "train_step", step), (model, "train_function", None)]):
+            model.make_train_function(force=True)
+            self._function = model.train_function
+
+    def __call__(self, iterator):
+        """Run one execution of training steps: `(logs, values)`, values being those of its last step."""
+        model, recorder = self._model, self._recorder
+        hooks = [(w.operation, "call", recording_call(w, recorder)) for w in self._watched]
+        hooks += [
+            (optimizer, "apply", recording_apply(optimizer, recorder)) for optimizer in self._optimizers
+        ]
+        hooks.append((model, "compute_loss", recording_loss(model, recorder)))
+        with replaced(hooks):
+            result = self._function(iterator)
+        if not isinstance(result, dict) or "probe" not in result:
+            self.failure = "the model's make_train_function does not run its train_step"
+            return result, None
+        return result["logs"], result["probe"]
+
+    def _wants(self, watched):
+        if "finite" in self.quantities:
+            return True
+        if self.quantities & {"activations", "histograms"}:
+            return bool(watched.kind)
+        return "ever_active" in self.quantities and watched.kind in RECTIFIERS
+
+    def _instrument(self, train_step):
+        def step(data):
+            with self._trace_lock:
+                self.traces += 1
+            before = [tf.identity(v.value) for v in self._variables]  # no copy until the update writes
+            rate = self._learning_rate()
+            seen = _Seen()
+            self._recorder.seen = seen
+            try:
+                logs = train_step(data)
+            finally:
+                self._recorder.seen = None
+            try:
+                values = self._measure(data, logs, before, rate, seen)
+            except Exception as error:  # a fault of the probe must not become a fault of the training
+                self.failure = f"{type(error).__name__}: {error}"
+                values = {}
+            return {"logs": logs, "probe": values}
+
+        return step
+
+    def _learning_rate(self):
+        rate = getattr(self._model.optimizer, "learning_rate", None)
+        return (
+            tf.fill([], np.nan)
+            if rate is None
+            else tf.identity(tf.cast(tf.convert_to_tensor(rate), tf.float32))
+        )
+
+    def _measure(self, data, logs, before, rate, seen):
+        calls = seen.calls()
+        layout = {
+            "layers": [],
+            "activations": [],
+            "variables": self._variable_axis(calls),
+            "unseen": seen.unseen(),
+        }
+        values = {"learning_rate": rate, "loss": self._loss(logs, seen)}
+        if "variables" in self.quantities:
+            values |= self._variable_values(before, seen)
+        if "finite" in self.quantities:
+            values["input_finite"] = tf.stack([measure.finite(part) for part in _parts(data)])
+            values["weight_finite"] = tf.stack([measure.finite([b]) for b in before])
+            values["update_finite"] = tf.stack(
+                [measure.finite([tf.identity(v.value)]) for v in self._variables]
+            )
+            values["output_finite"] = tf.stack(
+                [measure.finite(outputs) for _, _, outputs in calls] or [tf.ones(())]
+            )
+            good = tf.reduce_min(values["update_finite"]) * tf.cast(
+                tf.math.is_finite(values["loss"]), tf.float32
+            )
+            values["alarm"] = 1 - good
+        single = [
+            (name, w, out[0], d) for d, (name, w, out) in enumerate(calls) if w.kind and _has_units(w, out)
+        ]
+        if "activations" in self.quantities and single:
+            rows = [measure.activation_statistics(out, w, self.samples) for _, w, out, _ in single]
+            rates = [row.pop("rates") for row in rows]
+            if _replicas() == 1:
+                rows = [{k: v for k, v in row.items() if k != "square"} for row in rows]
+            values |= {key: tf.stack([row[key] for row in rows]) for key in rows[0]}
+            values["rates"] = tf.concat(rates, 0)
+            layout["activations"] = [
+                {"name": name, "units": rate.shape[0], "depth": d, **_describe(w)}
+                for (name, w, _, d), rate in zip(single, rates, strict=True)
+            ]
+        rectified = [(name, w, out) for name, w, out, _ in single if w.kind in RECTIFIERS]
+        if "ever_active" in self.quantities and rectified:
+            active = [measure.ever_active(out, w) for _, w, out in rectified]
+            values["ever_active"] = tf.concat(active, 0)
+            layout["ever_active"] = [(r[0], a.shape[0]) for r, a in zip(rectified, active, strict=True)]
+        if "histograms" in self.quantities:
+            values |= histogram.measure_all(self._variables, before, self._gradients(seen), single)
+        layout["layers"] = [{"name": name, **_describe(w)} for name, w, _ in calls]
+        with self._trace_lock:
+            self.layout = layout
+        return values
+
+    def _variable_values(self, before, seen):
+        after = [tf.identity(v.value) for v in self._variables]
+        changed = measure.norms([a - b for a, b in zip(after, before, strict=True)])
+        gradients = measure.norms(self._gradients(seen)) / seen.scale
+        return {
+            "weight_norm": measure.norms(before),
+            "gradient_norm": gradients,
+            "update_norm": tf.where(self._updates(seen, gradients), changed, tf.fill([], np.nan)),
+        }
+
+    def _gradients(self, seen):
+        gradients = [measure.dense(seen.gradient.get(id(v)), v) for v in self._variables]
+        if _replicas() > 1:
+            gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return gradients
+
+    def _updates(self, seen, gradients):
+        # Not every step writes weights: gradients may be accumulated, and loss scaling skips what overflows.
+        present = [i for i, v in enumerate(self._variables) if seen.gradient.get(id(v)) is not None]
+        if not (seen.loss_scaled and present):
+            return seen.writes
+        return tf.logical_and(seen.writes, tf.reduce_all(tf.math.is_finite(tf.gather(gradients, present))))
+
+    def _loss(self, logs, seen):
+        loss = seen.loss
+        if loss is None and isinstance(logs, dict):
+            loss = logs.get("loss")  # a train_step of the user's own: the best it tells
+        elif loss is not None:
+            loss = tf.cast(loss, tf.float32) * _replicas()  # Keras divides each replica's share of the loss
+        return tf.fill([], np.nan) if loss is None else tf.reduce_mean(tf.cast(loss, tf.float32))
+
+    def _variable_axis(self, calls):
+        first = {}
+        for depth, (_, watched, _) in enumerate(calls):
+            first.setdefault(watched.name, depth)
+        owners = variable_owners(self._model)
+        axis = []
+        for variable in self._variables:
+            name, layer = owners.get(id(variable), ("", None))
+            axis.append(
+                {
+                    "name": f"{name}/{variable.name}" if name else variable.path,
+                    "layer": name,
+                    "layer_class": type(layer).__name__ if layer is not None else "",
+                    "role": variable_role(variable, layer),
+                    "size": int(np.prod(variable.shape)),
+                    "depth": first.get(name, -1),
+                }
+            )
+        return axis
+
+
+class _Seen:
+    """What the hooks caught during one step."""
+
+    def __init__(self):
+        self.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        self.loss = None
+        self.gradient = {}
+        self.scale = tf.ones(())
+        self.writes = tf.constant(True)
+        self.loss_scaled = False
+        self._outputs = []
+        self._calls = {}
+        self._unseen = {}
+
+    def output(self, watched, output):
+        """Take a layer's output, when its tensors live in the graph of the step."""
+        tensors = [tensor for tensor in keras.tree.flatten(output) if measure.is_float(tensor)]
+        if not tensors:
+            return
+        if any(getattr(tensor, "graph", None) is not self.graph for tensor in tensors):
+            self._unseen[watched.name] = "runs inside a loop, a condition or recomputed memory"
+        elif self._calls.get(watched.name, 0) >= _MOST_CALLS:
+            self._unseen[watched.name] = (
+                f"is called often in one step: only its first {_MOST_CALLS} calls are seen"
+            )
+        else:
+            self._calls[watched.name] = self._calls.get(watched.name, 0) + 1
+            self._outputs.append((watched, tensors))
+
+    def gradients(self, optimizer, gradients, variables):
+        """Take the gradients as they reach the optimizer, with what undoes their scaling."""
+        variables = optimizer._trainable_variables if variables is None else variables
+        self.gradient |= {id(v): g for v, g in zip(variables, gradients, strict=True)}
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if hasattr(optimizer, "dynamic_scale"):
+            self.loss_scaled = True
+            self.scale = tf.identity(optimizer.dynamic_scale.value)
+        elif getattr(optimizer, "loss_scale_factor", None):
+            self.scale = tf.constant(float(optimizer.loss_scale_factor))
+        if getattr(inner, "gradient_accumulation_steps", None):
+            self.writes = tf.equal((inner.iterations.value + 1) % inner.gradient_accumulation_steps, 0)
+
+    def calls(self):
+        """`(name, watched, tensors)` of each call in forward order; a second call of a layer is `name#2`."""
+        count, calls = {}, []
+        for watched, tensors in self._outputs:
+            count[watched.name] = count.get(watched.name, 0) + 1
+            suffix = "" if count[watched.name] == 1 else f"#{count[watched.name]}"
+            calls.append((watched.name + suffix, watched, tensors))
+        return calls
+
+    def unseen(self):
+        """Sentences that name what was out of reach."""
+        return [f"{name} {why}" for name, why in self._unseen.items()]
+
+
+def _replicas():
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def _has_units(watched, outputs):
+    shape = outputs[0].shape
+    return len(outputs) == 1 and bool(shape.rank) and shape[watched.unit_axis(shape.rank)] is not None
+
+
+def _describe(watched):
+    return {"layer": watched.name, "layer_class": type(watched.operation).__name__, "kind": watched.kind}
+
+
+def _parts(data):
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    return [keras.tree.flatten(part) if part is not None else [] for part in parts]
+
+
+def _optimizers(model):
+    found = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+    return list({id(o): o for o in [model.optimizer, *found] if o is not None}.values())

@@ -1,0 +1,417 @@
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import recipes
+from recipes.feed import open_source, stream
+
+
+def small_model(classes=10, activation="softmax", compiled=False, dropout=0.1):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 128, offset=-1),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.Dropout(dropout),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation=activation),
+        ]
+    )
+    if compiled:
+        model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture(scope="module")
+def split(digits):
+    images, labels = digits
+    return (images[:800], labels[:800]), (images[800:1100], labels[800:1100])
+
+
+def as_dataset(arrays):
+    return tf.data.Dataset.from_tensor_slices(arrays)
+
+
+def test_train_learns_the_digits_and_logs_every_epoch(split):
+    train, validation = split
+    run = recipes.train(
+        small_model(), train, validation, epochs=8, batch_size=32, learning_rate=0.05, verbose=0
+    )
+    assert run.history["val_accuracy"][-1] > 0.9
+    assert set(run.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    assert {len(values) for values in run.history.values()} == {8}
+    # The last logged rate is that of the last step of a decay to zero.
+    assert run.history["learning_rate"][-1] < 1e-3 < max(run.history["learning_rate"])
+    assert run.findings == []
+
+
+def test_arrays_and_datasets_give_the_same_checks_but_only_unbatched_data_is_reshuffled(split):
+    train, _ = split
+    model = small_model()
+    for data in (train, as_dataset(train)):
+        source = open_source(data, "train", model=model, batch_size=100, classes=10, shuffle=True, seed=0)
+        epochs = [np.concatenate([y for _, y in source.batches(tf.constant(e, tf.int64))]) for e in (0, 1, 0)]
+        np.testing.assert_array_equal(epochs[0], epochs[2])
+        assert (epochs[0] != epochs[1]).any()
+        np.testing.assert_array_equal(np.sort(epochs[0]), np.sort(train[1]))
+        assert (source.steps, source.examples) == (8, 800)
+    batched = open_source(
+        as_dataset(train).batch(50), "train", model=model, batch_size=100, classes=10, shuffle=True, seed=0
+    )
+    np.testing.assert_array_equal(np.concatenate([y for _, y in batched.batches(0)]), train[1])
+
+
+def test_a_stream_that_starts_late_equals_the_end_of_a_whole_one(split):
+    source = open_source(
+        as_dataset(split[0]), "train", model=small_model(), batch_size=64, classes=10, shuffle=True, seed=3
+    )
+
+    def numbers(first):
+        tf.random.set_seed(first)  # the reader's seed has no say in it
+        data = stream(
+            source, first_epoch=first, epochs=3, steps=5, transform=lambda batch, seed: (batch[1], seed)
+        )
+        return [(labels.numpy().tolist(), seed.numpy().tolist()) for labels, seed in data]
+
+    whole, late = numbers(0), numbers(2)
+    assert late == whole[10:]
+    assert [seed for _, seed in whole] == [[epoch, step] for epoch in range(3) for step in range(5)]
+
+
+def test_an_endless_dataset_goes_on_across_epochs():
+    count = tf.data.Dataset.counter().map(lambda i: (tf.zeros((8, 8, 1)), i % 10)).batch(4)
+    source = open_source(count, "train", model=small_model(), batch_size=1, classes=10, shuffle=True, seed=0)
+    data = stream(source, first_epoch=0, epochs=2, steps=3, transform=lambda batch, seed: batch[1])
+    assert np.concatenate(list(data)).tolist() == [i % 10 for i in range(24)]
+
+
+class _Interrupt(keras.callbacks.Callback):
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, compiled):
+    train, validation = split
+    options = {"epochs": 4, "batch_size": 100, "verbose": 0, "early_stopping": 3}
+    whole = recipes.train(small_model(compiled=compiled), train, validation, **options)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.train(
+            small_model(compiled=compiled),
+            train,
+            validation,
+            callbacks=[_Interrupt(at=20)],
+            run_dir=tmp_path / "run",
+            **options,
+        )
+    assert (tmp_path / "run/backup.npz").exists()
+    resumed = recipes.train(
+        small_model(compiled=compiled), train, validation, run_dir=tmp_path / "run", resume=True, **options
+    )
+    for expected, received in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
+    for name, values in whole.history.items():
+        np.testing.assert_allclose(resumed.history[name], values, rtol=1e-4, atol=1e-5)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"model.keras", "best.keras", "history.csv", "curves.png", "run.json"}
+
+
+KILLED = """
+import sys, numpy as np, keras, recipes
+sys.path.insert(0, {tests!r})
+from test_training import small_model
+from sklearn.datasets import load_digits
+images, labels = load_digits(return_X_y=True)
+images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        import time; time.sleep(0.05)
+        print("step", int(self.model.optimizer.iterations.numpy()), flush=True)
+recipes.train(small_model(), (images[:800], labels[:800]), epochs=4, batch_size=100, verbose=0,
+              run_dir={folder!r}, resume=True, callbacks=[Slow()])
+"""
+
+
+def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
+    folder = tmp_path / "run"
+    script = KILLED.format(tests=os.path.dirname(__file__), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("step 20"):  # in the middle of the third epoch of 8 steps
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+    started = []
+    recorder = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: started.append(epoch))
+    run = recipes.train(
+        small_model(),
+        split[0],
+        epochs=4,
+        batch_size=100,
+        verbose=0,
+        run_dir=folder,
+        resume=True,
+        callbacks=[recorder],
+    )
+    assert started == [2, 3]
+    assert len(run.history["loss"]) == 4
+    assert int(run.model.optimizer.iterations.numpy()) == 4 * 8
+    # A finished run is handed back as it is.
+    again = recipes.train(
+        small_model(),
+        split[0],
+        epochs=4,
+        batch_size=100,
+        verbose=0,
+        run_dir=folder,
+        resume=True,
+        callbacks=[recorder],
+    )
+    assert started == [2, 3]
+    np.testing.assert_array_equal(again.model.get_weights()[0], run.model.get_weights()[0])
+
+
+def test_run_saves_and_loads(split, tmp_path):
+    train, validation = split
+    run = recipes.train(small_model(), train, validation, epochs=2, verbose=0)
+    run.save(tmp_path / "a")
+    loaded = recipes.Run.load(tmp_path / "a")
+    np.testing.assert_array_equal(
+        loaded.model.predict(train[0][:9], verbose=0), run.model.predict(train[0][:9], verbose=0)
+    )
+    assert loaded.history == run.history
+    assert loaded.settings["epochs"] == 2 and loaded.settings["versions"]["keras"] == keras.__version__
+    with pytest.raises(ValueError, match="without a run in it|which holds run.json"):
+        run.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="without model.keras"):
+        recipes.Run.load(tmp_path)
+
+
+def test_a_truncated_backup_is_named_and_the_reader_told_what_to_do(split, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        recipes.train(
+            small_model(),
+            split[0],
+            epochs=3,
+            batch_size=100,
+            verbose=0,
+            run_dir=tmp_path,
+            callbacks=[_Interrupt(12)],
+        )
+    backup = tmp_path / "backup.npz"
+    backup.write_bytes(backup.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="cannot be read.*Remove the file"):
+        recipes.train(
+            small_model(), split[0], epochs=3, batch_size=100, verbose=0, run_dir=tmp_path, resume=True
+        )
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path):
+    from recipes.backup import write_atomically
+
+    path = tmp_path / "a.txt"
+    write_atomically(path, lambda temporary: temporary.write_text("old"))
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_compiled_model_keeps_its_optimizer_and_gets_its_rate_back(split):
+    model = small_model(compiled=True)
+    optimizer = model.optimizer
+    run = recipes.train(model, split[0], epochs=2, verbose=0)
+    assert run.model is model and model.optimizer is optimizer
+    assert max(run.history["learning_rate"]) <= 2e-3
+    with pytest.raises(ValueError, match="Received learning_rate=0.1"):
+        recipes.train(model, split[0], learning_rate=0.1)
+    with pytest.raises(ValueError, match="Received optimizer='sgd'"):
+        recipes.train(model, split[0], optimizer="sgd")
+
+
+@pytest.mark.parametrize(
+    ("activation", "classes", "rows", "smoothing", "expected"),
+    [
+        ("softmax", 10, False, 0.0, ("sparse_categorical_crossentropy", False)),
+        ("linear", 10, False, 0.0, ("sparse_categorical_crossentropy", True)),
+        ("softmax", 10, True, 0.0, ("categorical_crossentropy", False)),
+        (None, 10, False, 0.1, ("categorical_crossentropy", True)),
+        ("sigmoid", 1, False, 0.0, ("binary_crossentropy", False)),
+        ("sigmoid", 10, True, 0.0, ("binary_crossentropy", False)),
+    ],
+)
+def test_loss_auto_follows_the_last_activation_and_the_labels(
+    split, activation, classes, rows, smoothing, expected
+):
+    (images, labels), _ = split
+    labels = np.minimum(labels, 1) if classes == 1 else labels
+    labels = np.eye(10, dtype="float32")[labels] if rows else labels
+    model = small_model(classes=classes, activation=activation)
+    run = recipes.train(model, (images, labels), epochs=1, verbose=0, label_smoothing=smoothing)
+    assert (model.loss.name, model.loss.get_config()["from_logits"]) == expected
+    assert np.isfinite(run.history["loss"][0])
+
+
+def test_sgd_weight_decay_shrinks_kernels_at_the_pace_of_an_l2_penalty_and_spares_biases(split):
+    model = small_model(dropout=0)
+    recipes.train(model, split[0], epochs=1, verbose=0, learning_rate=0.1, weight_decay=1e-3)
+    optimizer = model.optimizer
+    kernel, bias = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones(2))
+    assert not optimizer._use_weight_decay(model.layers[-1].bias)
+    assert optimizer._use_weight_decay(model.layers[-1].kernel)
+
+    # L2 written out: velocity and weight of SGD with Nesterov momentum 0.9 on the gradient of 0.001 / 2 w^2.
+    weight, velocity = 1.0, 0.0
+    for _ in range(1000):
+        gradient = 1e-3 * weight
+        velocity = 0.9 * velocity - 0.1 * gradient
+        weight += 0.9 * velocity - 0.1 * gradient
+    ours = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=optimizer.weight_decay)
+    ours.build([kernel, bias])
+    for _ in range(1000):
+        ours.apply([keras.ops.zeros((2, 2)), keras.ops.zeros(2)])
+    np.testing.assert_allclose(kernel.numpy()[0, 0], weight, rtol=0.01)
+
+
+def test_two_devices_train_as_one(split):
+    (images, labels), validation = split
+    one = recipes.train(
+        small_model(dropout=0), (images, labels), validation, epochs=2, batch_size=80, verbose=0
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    model = small_model(dropout=0)
+    two = recipes.train(
+        model, (images, labels), validation, epochs=2, batch_size=80, verbose=0, strategy=strategy
+    )
+    np.testing.assert_allclose(two.history["val_loss"], one.history["val_loss"], rtol=1e-3)
+    np.testing.assert_allclose(model.get_weights()[0], one.model.get_weights()[0], rtol=1e-3, atol=1e-4)
+
+
+def generator():
+    yield np.zeros((8, 8, 1), "float32"), 0
+
+
+def nan_images():
+    images = np.zeros((20, 8, 8, 1), "float32")
+    images[13, 2, 2] = np.nan
+    return images, np.zeros(20, "int64")
+
+
+def two_sizes():
+    signature = (tf.TensorSpec((None, None, 1), tf.uint8), tf.TensorSpec((), tf.int64))
+    sizes = [8, 8, 9]
+    return tf.data.Dataset.from_generator(
+        lambda: ((np.zeros((side, side, 1), "uint8"), 0) for side in sizes), output_signature=signature
+    )
+
+
+ZEROS = np.zeros((20, 8, 8, 1), "uint8")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        (lambda: (ZEROS[:0], np.zeros(0, "int64")), {}, "at least one example"),
+        (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).take(0), {}, "at least one example"),
+        (lambda: (ZEROS, np.full(20, 10)), {}, r"in 0\.\.9.*Received label 10"),
+        (lambda: (ZEROS, np.full(20, -1)), {}, "Received label -1"),
+        (lambda: as_dataset((ZEROS, np.full(20, 11))), {}, "Received label 11"),
+        (lambda: (ZEROS, np.full(20, 1.0)), {}, "integer class numbers.*float64"),
+        (lambda: (ZEROS, np.eye(7)[np.zeros(20, int)]), {}, "rows of 10.*classes=7"),
+        (lambda: (ZEROS, np.zeros(19, "int64")), {}, r"lengths \[20, 19\]"),
+        (lambda: (ZEROS[..., 0], np.zeros(20, "int64")), {}, r"x\[\.\.\., None\]"),
+        (lambda: ([ZEROS[0], ZEROS[0, :5]], np.zeros(2, "int64")), {}, "images of one size"),
+        (two_sizes, {}, "images of one size"),
+        (generator, {}, "one-shot generator"),
+        (nan_images, {}, "finite pixels.*image 13"),
+        (lambda: as_dataset(nan_images()), {}, "finite pixels.*element 13"),
+        (lambda: (ZEROS, np.zeros(20, "int64")), {"epochs": 0}, "epochs >= 1"),
+        (lambda: (ZEROS, np.zeros(20, "int64")), {"batch_size": 0}, "batch_size >= 1"),
+        (lambda: (ZEROS, np.zeros(20, "int64")), {"label_smoothing": 1.0}, "label_smoothing in"),
+        (lambda: (ZEROS, np.zeros(20, "int64")), {"resume": True}, "run_dir="),
+        (lambda: (ZEROS, np.zeros(20, "int64")), {"steps_per_epoch": 99}, "repeat"),
+        (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).repeat(), {}, "never ends.*steps_per_epoch"),
+        (
+            lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).filter(lambda x, y: True),
+            {},
+            "does not know its length",
+        ),
+        (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).batch(2).batch(2), {}, "Batch once"),
+        (lambda: as_dataset(ZEROS), {}, r"\(image, label\)"),
+    ],
+)
+def test_bad_input_is_refused_before_training_with_what_to_do(data, options, words):
+    began = []
+    watch = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: began.append(True))
+    with pytest.raises(ValueError, match=words):
+        recipes.train(small_model(), data(), **{"epochs": 1, "verbose": 0, "callbacks": [watch], **options})
+    assert not began
+
+
+def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(monkeypatch):
+    from recipes import feed
+
+    monkeypatch.setattr(feed, "_PEEK_SECONDS", 0.0)
+    labels = np.zeros(40, "int64")
+    labels[30] = 12
+    data = as_dataset((np.zeros((40, 8, 8, 1), "uint8"), labels))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels of train in 0\.\.9"):
+        recipes.train(small_model(), data, epochs=1, batch_size=8, verbose=0)
+    images = np.zeros((40, 8, 8, 1), "float32")
+    images[33] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match="finite pixels in train"):
+        recipes.train(
+            small_model(), as_dataset((images, np.zeros(40, "int64"))), epochs=1, batch_size=8, verbose=0
+        )
+
+
+def test_a_run_dir_with_another_run_is_left_alone(split, tmp_path):
+    recipes.train(small_model(), split[0], epochs=1, verbose=0, run_dir=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds run.json"):
+        recipes.train(small_model(), split[0], epochs=1, verbose=0, run_dir=tmp_path)
+    with pytest.raises(ValueError, match="epochs=1. Received epochs=2"):
+        recipes.train(small_model(), split[0], epochs=2, verbose=0, run_dir=tmp_path, resume=True)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_model_with_other_classes_than_the_data_set_is_refused(split):
+    class Info:
+        class_names = tuple("abc")
+        source = "three letters"
+
+    with pytest.raises(ValueError, match="classes=3"):
+        recipes.train(small_model(), split[0], info=Info())
+
+
+def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, monkeypatch):
+    from recipes import feed
+
+    monkeypatch.setattr(feed, "_PEEK_SECONDS", 0.0)
+    read = []
+    endless = (
+        as_dataset(split[0])
+        .repeat()
+        .map(lambda x, y: (x, tf.numpy_function(lambda y: read.append(1) or y, [y], y.dtype)))
+    )
+    feed.peek(endless, "train", batched=False, classes=None)
+    assert 1 <= len(read) < 10
