@@ -55,6 +55,9 @@ class DropConnect(keras.layers.Wrapper):
         outputs, _ = self.layer.stateless_call(weights, others, inputs)
         return outputs
 
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
     def _dropped(self, variable):
         value = keras.ops.convert_to_tensor(variable)
         if variable.name not in KERNELS:

@@ -43,5 +43,10 @@ class IdentityShortcut(keras.layers.Layer):
         kept = inputs[:, :: self.strides, :: self.strides, :]
         return keras.ops.pad(kept, [[0, 0], [0, 0], [0, 0], [0, self.filters - inputs.shape[-1]]])
 
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        height, width = (size if size is None else -(-size // self.strides) for size in (height, width))
+        return (batch, height, width, self.filters)
+
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}

@@ -57,6 +57,9 @@ class InstanceNormalization(keras.layers.Layer):
             x = x + keras.ops.cast(self.offset, x.dtype)
         return keras.ops.cast(x, self.compute_dtype)
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def get_config(self):
         config = {"epsilon": self.epsilon, "center": self.center, "scale": self.scale}
         return {**super().get_config(), **config}

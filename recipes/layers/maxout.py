@@ -71,6 +71,9 @@ class Maxout(keras.layers.Layer):
             outputs = outputs + self.bias
         return largest_piece(outputs, self.pieces)
 
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
     def get_config(self):
         return {**super().get_config(), **maxout_config(self), "units": self.units}
 

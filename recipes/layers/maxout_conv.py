@@ -82,6 +82,13 @@ class MaxoutConv2D(keras.layers.Layer):
             outputs = outputs + self.bias
         return largest_piece(outputs, self.pieces)
 
+    def compute_output_shape(self, input_shape):
+        batch, *sizes, _ = input_shape
+        if self.padding == "valid":
+            sizes = [size and size - kernel + 1 for size, kernel in zip(sizes, self.kernel_size, strict=True)]
+        sizes = [size and -(-size // stride) for size, stride in zip(sizes, self.strides, strict=True)]
+        return (batch, *sizes, self.filters)
+
     def get_config(self):
         return {
             **super().get_config(),

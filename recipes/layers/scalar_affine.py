@@ -28,5 +28,8 @@ class ScalarAffine(keras.layers.Layer):
     def call(self, inputs):
         return (inputs if self.gain is None else inputs * self.gain) + self.offset
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def get_config(self):
         return {**super().get_config(), "use_gain": self.use_gain}

@@ -38,6 +38,9 @@ class StochasticDepth(keras.layers.Layer):
         one_draw_an_example = (keras.ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
         return keras.random.dropout(inputs, self.rate, one_draw_an_example, seed=self.seed_generator)
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 

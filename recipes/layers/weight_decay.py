@@ -28,9 +28,10 @@ def weight_decay(model, *, l1=0.0, l2=0.0):
             f"weight_decay expects l1 >= 0 and l2 >= 0, one of them above 0. Received l1={l1}, l2={l2}. "
             "Start from l2=1e-4."
         )
+    layers = {id(layer): layer for layer in model._flatten_layers()}.values()
     owned = [
         (layer, variable)
-        for layer in model._flatten_layers()
+        for layer in layers
         for variable in layer._trainable_variables
         if variable.name == "kernel" or variable.name.endswith("_kernel")
     ]
@@ -48,13 +49,17 @@ def weight_decay(model, *, l1=0.0, l2=0.0):
     for layer, variable in owned:
         variable.regularizer = keras.regularizers.L1L2(l1, l2)
         # The layer's own argument as well, so that a saved model comes back with its penalties.
-        argument = f"{variable.name.removesuffix('_kernel')}_regularizer"
-        if hasattr(layer, argument):
-            setattr(layer, argument, variable.regularizer)
-    for layer in model._flatten_layers():
+        # (A depthwise convolution calls its weight `kernel` and the argument `depthwise_regularizer`.)
+        for name in (variable.name.removesuffix("_kernel"), "depthwise"):
+            if hasattr(layer, f"{name}_regularizer"):
+                setattr(layer, f"{name}_regularizer", variable.regularizer)
+                break
+    for layer in layers:
         # Attention makes its layers anew from this argument when it is loaded.
-        if isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
+        if hasattr(layer, "_kernel_regularizer"):
             layer._kernel_regularizer = keras.regularizers.L1L2(l1, l2)
+        elif isinstance(layer, keras.layers.GroupQueryAttention):
+            layer.kernel_regularizer = keras.regularizers.L1L2(l1, l2)
     # Functions traced before know nothing of the penalties; fit and evaluate make new ones.
     model.train_function = None
     model.test_function = None
