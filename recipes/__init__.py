@@ -24,6 +24,7 @@ _ROOMS = (
     "data",
     "layers",
     "models",
+    "preprocess",
     "schedules",
     "training",
 )

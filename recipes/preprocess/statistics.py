@@ -8,7 +8,7 @@ import numpy as np
 from recipes.preprocess.batches import image_batches
 
 # Values (not images) worked on at once, so that their float copy stays in the processor's cache.
-_BLOCK = 200_000
+_BLOCK = 800_000
 # A sum of up to this many products of two bytes is an integer below 2**24, which float32 holds exactly.
 _EXACT_ROWS = 256
 _USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
@@ -82,7 +82,7 @@ class ImageStatistics:
         covariance = moments.scatter / moments.pixels
         eigenvalues, eigenvectors = _color_axes(covariance)
         return cls(
-            mean_image=None if moments.image_sum is None else moments.image_sum / moments.count,
+            mean_image=None if moments.image_sum is None else moments.image_sum.carry() / moments.count,
             channel_mean=moments.mean,
             channel_std=np.sqrt(np.diag(covariance)),
             color_covariance=covariance,
@@ -108,20 +108,21 @@ class ImageStatistics:
 
 
 class _Moments:
-    """Sums over what was seen so far; `scatter` is the sum of outer products of centered pixels."""
+    """Moments of what was seen so far; `scatter` is the sum of outer products of centered pixels."""
 
     def __init__(self):
         self.count = self.pixels = 0
         self.mean = self.scatter = self.image_sum = self.dtype = None
         self.low, self.high = np.inf, -np.inf
+        self.buffer = np.empty(0)
 
     def add(self, batch):
-        """Add images `(batch, height, width, channels)`, batch after batch."""
+        """Add images `(batch, height, width, channels)`."""
         if batch.size == 0:
             return
         if self.mean is None:
             self.mean, self.scatter = np.zeros(batch.shape[-1]), np.zeros((batch.shape[-1],) * 2)
-            self.image_sum, self.dtype = np.zeros(batch.shape[1:]), batch.dtype
+            self.image_sum, self.dtype = _ImageSum(batch.shape[1:]), batch.dtype
         elif batch.shape[-1] != len(self.mean):
             raise ValueError(
                 f"ImageStatistics.fit expects every image to have the same channels. Received {len(self.mean)} "
@@ -135,30 +136,36 @@ class _Moments:
         for start in range(0, len(batch), images_at_once):
             self._add_block(batch[start : start + images_at_once])
 
-    def _add_block(self, block):
-        is_bytes = block.dtype == np.uint8
-        block = np.array(block, np.float32 if is_bytes else np.float64, order="C")
-        image_sum = np.ones(len(block), block.dtype) @ block.reshape(len(block), -1)
-        image_sum = image_sum.astype(np.float64).reshape(block.shape[1:])
-        mean = image_sum.mean((0, 1)) / len(block)
+    def _add_block(self, images):
+        is_bytes = images.dtype == np.uint8
+        block = self._float_copy(images, np.float32 if is_bytes else np.float64)
+        if self.image_sum is not None:
+            self.image_sum.add(block)
+        channels, pixels = len(self.mean), block.size // len(self.mean)
+        rows = block.reshape(-1, _row_length(block.shape))
+        mean = _by_channel(rows.sum(0), channels) / pixels
         if not np.isfinite(mean).all():
             raise ValueError(
                 "ImageStatistics.fit expects finite pixels. Received NaN or infinity among images "
                 f"{self.count} to {self.count + len(block) - 1}. Find them with np.isfinite and repair or drop them."
             )
-        pixels = block.size // len(mean)
         if is_bytes:
-            scatter = _products(block) - pixels * np.outer(mean, mean)
+            scatter = _products(rows, channels) - pixels * np.outer(mean, mean)
         else:
-            scatter = _products(block - mean)
-        # Equation 2.1: the means' difference adds its own outer product.
-        step = mean - self.mean
-        total = self.pixels + pixels
+            rows -= np.tile(mean, rows.shape[1] // channels)
+            scatter = _products(rows, channels)
+        # Equation 2.1: the difference of the means adds its own outer product.
+        step, total = mean - self.mean, self.pixels + pixels
         self.mean = self.mean + step * (pixels / total)
-        self.scatter = self.scatter + scatter + np.outer(step, step) * (self.pixels * pixels / total)
+        self.scatter = self.scatter + scatter + np.outer(step, step) * (self.pixels / total * pixels)
         self.pixels, self.count = total, self.count + len(block)
-        if self.image_sum is not None:
-            self.image_sum += image_sum
+
+    def _float_copy(self, images, dtype):
+        if self.buffer.size < images.size or self.buffer.dtype != dtype:
+            self.buffer = np.empty(images.size, dtype)
+        copy = self.buffer[: images.size].reshape(images.shape)
+        np.copyto(copy, images)
+        return copy
 
     def value_range(self, declared):
         """The range declared by the caller, checked, or a guess."""
@@ -174,26 +181,57 @@ class _Moments:
         return float(declared[0]), float(declared[1])
 
 
-def _products(block):
-    """Sum over all pixels of `pixel outer pixel`: `(images, height, width, channels)` -> `(channels, channels)`.
+class _ImageSum:
+    """Sum of all images: in float32 as long as sums of bytes are exact there, then carried over to float64."""
 
-    In memory channels follow one another, r g b r g b, so multiplying the values by themselves shifted by
-    one gives rg, gb, br', and so on; each product that stays inside a pixel is one entry. Several times as fast as a
-    matrix product with so thin a matrix, and never more than 256 terms are added in float32.
+    def __init__(self, shape):
+        self.shape = shape
+        self.total, self.recent, self.recent_count = np.zeros(shape).ravel(), None, 0
+
+    def add(self, block):
+        if self.recent_count + len(block) > 2**24 // 255:
+            self.carry()
+        if self.recent is None:
+            self.recent = np.zeros(self.total.size, block.dtype)
+        self.recent += block.sum(0).ravel()
+        self.recent_count += len(block)
+
+    def carry(self):
+        self.total += self.recent
+        self.recent[:], self.recent_count = 0, 0
+        return self.total.reshape(self.shape)
+
+
+def _row_length(shape):
+    """Values in a row: whole lines of an image, as many as fit into the processor's first cache."""
+    line = shape[2] * shape[3]
+    return line * max(
+        lines for lines in range(1, shape[1] + 1) if shape[1] % lines == 0 and lines * line <= max(line, 4096)
+    )
+
+
+def _products(rows, channels):
+    """Sum of `pixel outer pixel` over all pixels: `(rows, pixels * channels)` -> `(channels, channels)`.
+
+    Channels follow one another, r g b r g b, so multiplying a row by itself shifted by one gives rg, gb, br', and
+    so on; each product that stays inside a pixel belongs to one entry. Faster than a matrix product with so
+    thin a matrix, and no sum in float32 has more than 256 terms.
     """
-    channels = block.shape[-1]
     result = np.zeros((channels, channels))
-    rows = block.reshape(len(block), -1) if len(block) >= 16 else block.reshape(-1, block.shape[2] * channels)
     for start in range(0, len(rows), _EXACT_ROWS):
         some = rows[start : start + _EXACT_ROWS]
         for shift in range(channels):
             columns = some.shape[1] - shift
             sums = np.zeros(some.shape[1])
             sums[:columns] = np.einsum("ij,ij->j", some[:, :columns], some[:, shift:])
-            by_channel = sums.reshape(-1, channels).sum(0)
+            by_channel = _by_channel(sums, channels)
             for first in range(channels - shift):
                 result[first, first + shift] += by_channel[first]
     return np.triu(result) + np.triu(result, 1).T
+
+
+def _by_channel(sums, channels):
+    return np.ones(len(sums) // channels) @ sums.astype(np.float64).reshape(-1, channels)
 
 
 def _color_axes(covariance):
