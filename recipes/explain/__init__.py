@@ -27,6 +27,19 @@ Every attribution has one signature, `(model, images, target=None, *, options)`,
 and return raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
 """
 
+from recipes.explain.class_activation_map import class_activation_map as class_activation_map
 from recipes.explain.grad_cam import grad_cam as grad_cam
+from recipes.explain.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
+from recipes.explain.gradient_times_input import gradient_times_input as gradient_times_input
+from recipes.explain.guided import deconvnet as deconvnet
+from recipes.explain.guided import guided_backprop as guided_backprop
+from recipes.explain.guided_grad_cam import guided_grad_cam as guided_grad_cam
+from recipes.explain.integrated_gradients import integrated_gradients as integrated_gradients
+from recipes.explain.layer_cam import layer_cam as layer_cam
+from recipes.explain.normalize import normalize_map as normalize_map
+from recipes.explain.occlusion import occlusion as occlusion
+from recipes.explain.rise import rise as rise
 from recipes.explain.saliency import saliency as saliency
+from recipes.explain.score_cam import score_cam as score_cam
+from recipes.explain.smooth_grad import smooth_grad as smooth_grad
 from recipes.explain.targets import Unit as Unit

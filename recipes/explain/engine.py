@@ -33,7 +33,7 @@ class Record:
         self.traces = {}
         self.heads = {}
         self.units = {}
-        self.default_layer = None
+        self.defaults = {}
         self.warned = set()
         self.eager = False
 
@@ -249,6 +249,16 @@ def warn_once(model, key, message):
     if key not in warned:
         warned.add(key)
         warnings.warn(message, stacklevel=2)
+
+
+def default_layer(model, spec):
+    """The last feature map below a target, once a pass has found it, else None."""
+    return record_of(model).defaults.get((_fingerprint(model), spec.call))
+
+
+def remember_default(model, spec, call):
+    """Keep what `default_layer` returns."""
+    record_of(model).defaults[_fingerprint(model), spec.call] = call
 
 
 def chunks(count, size):

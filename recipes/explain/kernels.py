@@ -45,7 +45,7 @@ def layer_gradient(model, *tensors, spec, keys, inputs, call, rank):
             with engine.surveying(model, on_output=tape.watch) as survey:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])
             call, activation = layers.last_map(survey, model, rank)
-            engine.record_of(model).default_layer = call
+            engine.remember_default(model, spec, call)
         else:
             with engine.recording([call], on_output=tape.watch) as recorder:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])

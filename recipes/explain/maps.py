@@ -20,9 +20,9 @@ def layer_maps(method, weigh, model, images, target, *, layer, call_index, token
     task = Task(method, model, images, target, **options)
     call = find_layer(task, layer, call_index)
     maps = []
-    for start, stop in task.chunks():
-        activations, gradients = task.layer_gradient(slice(start, stop), call)
-        place = call or engine.record_of(model).default_layer
+    for rows in task.chunks():
+        activations, gradients, *_ = task.layer_pass(rows, call)
+        place = call or engine.default_layer(model, task.target.spec)
         maps.append(weigh(*(spread(task, values, place, tokens) for values in (activations, gradients))))
     return finish(task, np.concatenate(maps), resize)
 

@@ -50,7 +50,7 @@ def saliency(
         gradient=True,
     )
     maps = []
-    for start, stop in task.chunks():
-        gradients, _, _ = task.input_gradient(slice(start, stop))
+    for rows in task.chunks():
+        gradients, _, _ = task.input_gradient(rows)
         maps.append(reduce_channels(gradients, reduce, task.channel_axis))
     return task.finish(np.concatenate(maps))

@@ -40,7 +40,7 @@ class Task:
                 f"Received {batch_size!r}. It bounds the memory; 64 suits most machines."
             )
         self.method, self.model, self.batch_size = method, model, int(batch_size)
-        self.compile, self.verbose = compile, verbose
+        self.compile, self.verbose, self.bar = compile, verbose, None
         self.inputs = Inputs(model, images, wrt=wrt, method=method)
         if gradient:
             self.inputs.need_gradient()
@@ -65,15 +65,24 @@ class Task:
         """Channel axis of the explained input."""
         return 1 if self.channels_first else -1
 
-    def chunks(self, count=None):
-        return engine.chunks(self.count if count is None else count, self.batch_size)
+    def chunks(self):
+        """Slices of images of at most `batch_size`."""
+        return [slice(start, stop) for start, stop in engine.chunks(self.count, self.batch_size)]
 
-    def progress(self, total, unit="evaluation"):
-        """A bar for long work: `.add(done)`."""
-        return Progress(total, self.verbose, long=total > 20 * self.batch_size, unit=unit)
+    def each_group(self, explain, evaluations):
+        """Concatenate `explain(group)` over slices of images, so that memory never grows with their number.
+
+        Args:
+            explain: Takes a slice of images, returns an array with one row for each.
+            evaluations: How many passes one image takes, for the progress bar.
+        """
+        total = evaluations * self.count
+        if total > 20 * self.batch_size if self.verbose == "auto" else self.verbose:
+            self.bar = keras.utils.Progbar(total, unit_name="evaluation")
+        return np.concatenate([explain(group) for group in self.chunks()])
 
     def input_gradient(self, rows, images=None):
-        """`(gradients, scores)` of at most `batch_size` evaluations: `images`, or those of `rows` "
+        """`(gradients, scores, index)` of at most `batch_size` evaluations: `images`, or those of `rows` "
         "themselves."""
         tensors = self.inputs.tensors(rows, images)
         arguments, scores = self._arguments(rows, tensors)
@@ -82,18 +91,87 @@ class Task:
         )
         return engine.array(gradients), engine.array(values) if scores is None else scores, index.numpy()
 
-    def layer_gradient(self, rows, call):
-        """`(activations, gradients)` at a layer (None: the last feature map), in the layer's own layout."""
+    def guided_gradient(self, rows, kernel, rule):
+        """Gradients with a rule at every rectifier (see `guided`)."""
         tensors = self.inputs.tensors(rows)
         arguments, _ = self._arguments(rows, tensors)
-        activations, gradients, _, _ = self._evaluate(
+        gradients, _, _ = self._evaluate(
+            kernel, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt, rule=rule
+        )
+        return engine.array(gradients)
+
+    def settle(self, group, *, forward=False):
+        """Fix the predicted classes of a group at its unchanged images, for methods that change them.
+
+        Args:
+            group: Slice of images.
+            forward: Use the forward pass; else the gradient's, which gradient methods trace anyway.
+
+        Returns:
+            The scores of the unchanged images, `(n,)`.
+        """
+        *_, scores, index = self.scores(group) if forward else self.input_gradient(group)
+        self.target.index[group] = index
+        return scores
+
+    def copies(self, group, samples, change):
+        """Cut samples x images of a group into full chunks of evaluations, sample by sample.
+
+        All images share a sample before the next begins, so what is drawn for a sample is drawn once.
+
+        Args:
+            group: Slice of images.
+            samples: Changed copies per image.
+            change: `change(batch, sample, rows)` writes copy number `sample` of the group's images `rows`
+                into `batch`.
+
+        Yields:
+            `(pieces, rows, images)`: the changed images, whose rows they are, and the runs that share a
+            sample, as
+            `(place in the chunk, sample, slice of the group)`.
+        """
+        count = len(range(self.count)[group])
+        for start, stop in engine.chunks(samples * count, self.batch_size):
+            images = np.empty((stop - start, *self.inputs.images.shape[1:]), "float32")
+            pieces, first = [], start
+            while first < stop:
+                sample, row = divmod(first, count)
+                length = min(count - row, stop - first)
+                place, chosen = slice(first - start, first - start + length), slice(row, row + length)
+                change(images[place], sample, chosen)
+                pieces.append((place, sample, chosen))
+                first += length
+            yield pieces, group.start + np.arange(start, stop) % count, images
+
+    def sampled_gradients(self, group, samples, change):
+        """`(rows, gradients, sample)` of every changed copy (see `copies`): a slice of the group, one "
+        "gradient each."""
+        for pieces, rows, images in self.copies(group, samples, change):
+            gradients, _, _ = self.input_gradient(rows, images)
+            for place, sample, chosen in pieces:
+                yield chosen, gradients[place], sample
+
+    def sampled_scores(self, group, samples, change):
+        """`(rows, scores, sample)` of every changed copy (see `copies`), forward only."""
+        for pieces, rows, images in self.copies(group, samples, change):
+            scores, _ = self.scores(rows, images)
+            for place, sample, chosen in pieces:
+                yield chosen, scores[place], sample
+
+    def layer_pass(self, rows, call):
+        """`(activations, gradients, scores, index)` at a layer (None: the last feature map), in the "
+        "layer's layout."""
+        tensors = self.inputs.tensors(rows)
+        arguments, scores = self._arguments(rows, tensors)
+        activations, gradients, values, index = self._evaluate(
             kernels.layer_gradient,
             [*tensors, *arguments],
             spec=self.target.spec,
             call=call,
             rank=self.inputs.images.ndim,
         )
-        return engine.array(activations), engine.array(gradients)
+        scores = engine.array(values) if scores is None else scores
+        return engine.array(activations), engine.array(gradients), scores, index.numpy()
 
     def scores(self, rows, images=None):
         """`(scores (n,), index)` of at most `batch_size` evaluations, forward only."""
@@ -106,19 +184,18 @@ class Task:
         )
         return engine.array(values), index.numpy()
 
-    def activations(self, rows, call, images=None):
-        """What a layer returns, float32, in its own layout."""
-        tensors = self.inputs.tensors(rows, images)
-        return engine.array(
-            engine.evaluate(
-                self.model,
-                kernels.activation,
-                tensors,
-                compile=self.compile,
-                keys=self.inputs.keys,
-                call=call,
-            )
+    def activations(self, rows, call):
+        """`(activations, call)`: what a layer (None: the last feature map) returns, float32, in its own "
+        "layout."""
+        call = call or engine.default_layer(self.model, self.target.spec)
+        if call is None:
+            activations, *_ = self.layer_pass(rows, None)
+            return activations, engine.default_layer(self.model, self.target.spec)
+        tensors = self.inputs.tensors(rows)
+        result = engine.evaluate(
+            self.model, kernels.activation, tensors, compile=self.compile, keys=self.inputs.keys, call=call
         )
+        return engine.array(result), call
 
     def finish(self, maps):
         """Maps as they leave: float32, without the batch axis when one image came without it."""
@@ -145,19 +222,9 @@ class Task:
         if not self._checked:
             targets.check(self.model, self.target, self.method)
             self._checked = True
-        return result
-
-
-class Progress:
-    """`keras.utils.Progbar` when asked for, or by itself when the work is long."""
-
-    def __init__(self, total, verbose, *, long, unit):
-        shown = long if verbose == "auto" else bool(verbose)
-        self.bar = keras.utils.Progbar(total, unit_name=unit) if shown else None
-
-    def add(self, done):
         if self.bar:
-            self.bar.add(done)
+            self.bar.add(len(tensors[0]))
+        return result
 
 
 def reduce_channels(values, how, axis):
@@ -181,3 +248,12 @@ def reduce_channels(values, how, axis):
             "None returns one value per channel."
         )
     return reductions[how](values)
+
+
+def at_least_one(method, name, value):
+    """Refuse a count below 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise layers.UsageError(
+            f"{method} expects {name} to be a whole number, at least 1. Received {value!r}. "
+            f"More {name} give a cleaner map and cost as much more."
+        )

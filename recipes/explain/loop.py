@@ -1,0 +1,369 @@
+"""The one loop behind every synthesized image: steps of ascent on any objective, compiled in chunks.
+
+`optimize` runs chunks of steps inside a `tf.while_loop`, so a step costs what its forward pass and gradient
+cost and
+Python only reports progress. L-BFGS is driven from outside, on the same compiled value and gradient.
+"""
+
+import dataclasses
+import time
+import warnings
+
+import numpy as np
+import scipy.optimize
+import tensorflow as tf
+
+from recipes.explain import engine, layers
+from recipes.explain.task import Progress
+from recipes.explain.transforms import Views, blur
+
+OPTIMIZERS = ("adam", "gradient", "normalized", "l-bfgs")
+CHUNK = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is optimized. Hashable: one trace is kept per model and problem, numbers travel as tensors.
+
+    Args:
+        objective: Hashable callable `(model, seen, images, parameters, constants) -> (n,)` to be raised:
+            what the model
+            sees, the unit images (0..1), the parameters they were decoded from, and the list of constant
+            tensors.
+        parameterization: From `recipes.explain.parameterization`.
+        value_range: `(low, high)` of the images.
+        preprocess: Callable from images in `value_range` to what the model takes, or None.
+        views: Random transformations of what the model sees.
+        channels_first: Whether the model takes `(n, channels, height, width)`.
+        optimizer: "adam", "gradient" (rate times gradient), "normalized" (rate times gradient over its root
+            mean
+            square) or "l-bfgs".
+        blur: Sigma in pixels of the blur of the parameters, 0 for none; pixels only, as the two below.
+        clip_pixels: Fraction of the smallest pixels set to gray after each step.
+        clip_gradients: Fraction of the pixels that add least to the score set to gray.
+    """
+
+    objective: object
+    parameterization: object
+    value_range: tuple = (0.0, 255.0)
+    preprocess: object = None
+    views: Views = Views()
+    channels_first: bool = False
+    optimizer: str = "adam"
+    blur: float = 0.0
+    clip_pixels: float = 0.0
+    clip_gradients: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came out of a loop.
+
+    Args:
+        images: float32 `(n, height, width, channels)` in the value range.
+        scores: float32 `(steps, n)`, the objective before each step; NaN after an image was stopped.
+        parameters: `(n, ...)`, as the parameterization has them.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    parameters: np.ndarray
+
+
+def optimize(
+    method,
+    model,
+    problem,
+    start,
+    constants=(),
+    *,
+    steps,
+    learning_rate,
+    decay=0.0,
+    blur_every=4,
+    seed=0,
+    compile="auto",
+    verbose="auto",
+    after_first=None,
+    spent=0,
+):
+    """Raise the problem's objective for some steps; every image of the batch is optimized for itself.
+
+    Args:
+        method: The public function's name, for messages.
+        model: A built `keras.Model`, left as it is.
+        problem: A `Problem`.
+        start: `(n, ...)` parameters.
+        constants: Tensors handed to the objective; the first axis of each may change from call to call.
+        steps: Number of steps, >= 1.
+        learning_rate: Step size in the parameters' units.
+        decay: Fraction of the parameters taken away each step.
+        blur_every: Steps between two blurs.
+        seed: Of the random views: an integer, the same for the same pictures.
+        compile, verbose: As in `recipes.explain`.
+        after_first: Called once after the first chunk: the moment when targets can be checked.
+        spent: Steps taken by earlier calls of one run, which go on drawing other views.
+
+    Returns:
+        A `Result`. An image whose score or gradient is no longer finite keeps its last finite state, with a
+        warning.
+    """
+    check_steps(method, steps, learning_rate)
+    start = tf.convert_to_tensor(np.asarray(start, "float32"))
+    constants = [tf.convert_to_tensor(constant) for constant in constants]
+    if problem.optimizer == "l-bfgs":
+        run = _Minimizer(model, problem, start, constants, compile, seed)
+    else:
+        run = _Ascent(model, problem, start, constants, compile, seed, spent)
+        run.settings = tf.constant([learning_rate, decay, max(1, blur_every)], "float32")
+    bar, begun = None, time.perf_counter()
+    done = 0
+    while done < steps and run.alive.any():
+        count = min(CHUNK, steps - done)
+        run.advance(count, steps)
+        done += count
+        if done == count:
+            if after_first:
+                after_first()
+            # A bar from five seconds of work on.
+            long = (time.perf_counter() - begun) * steps / count > 5
+            bar = Progress(steps, verbose, long=long, unit="step")
+        bar.add(count)
+    if getattr(problem.objective, "function", None) is not None:
+        engine.forget(model, problem)  # a reader's function may be a new one at every call
+    parameters, scores = run.result()
+    if not run.alive.all():
+        stopped = np.flatnonzero(~run.alive)
+        warnings.warn(
+            f"{method} expects scores and gradients to stay finite. Those of image "
+            f"{', '.join(map(str, stopped[:8]))} did not, after "
+            f"{int(np.isfinite(scores[:, stopped[0]]).sum())} of "
+            f"{steps} steps; its last finite state is returned. Lower learning_rate, or look for NaN in the "
+            "weights.",
+            stacklevel=3,
+        )
+    return Result(images_of(problem, parameters), scores, parameters)
+
+
+def images_of(problem, parameters):
+    """Parameters as images in the value range, float32 numpy."""
+    low, high = problem.value_range
+    images = np.clip(np.asarray(problem.parameterization.decode(tf.convert_to_tensor(parameters))), 0, 1)
+    return (low + (high - low) * images).astype("float32")
+
+
+def view_of(problem, images, seed):
+    """What the model sees of unit images at a step."""
+    low, high = problem.value_range
+    seen = low + (high - low) * problem.views(images, seed)
+    if problem.preprocess is not None:
+        seen = problem.preprocess(seen)
+    return tf.transpose(seen, [0, 3, 1, 2]) if problem.channels_first else seen
+
+
+def check_steps(method, steps, learning_rate):
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise layers.UsageError(
+            f"{method} expects steps to be a whole number, at least 1. Received {steps!r}. Leave it out for "
+            "the default."
+        )
+    if not learning_rate > 0 or not np.isfinite(learning_rate):
+        raise layers.UsageError(
+            f"{method} expects learning_rate > 0. Received {learning_rate!r}. Leave it out for the default."
+        )
+
+
+class _Ascent:
+    """First-order steps, in compiled chunks."""
+
+    def __init__(self, model, problem, start, constants, compile, seed, spent):
+        self.model, self.problem, self.constants, self.compile = model, problem, constants, compile
+        self.state = [start, tf.zeros_like(start), tf.zeros_like(start), tf.ones([start.shape[0]], "bool")]
+        self.seed, self.step, self.spent = int(seed), 0, spent
+        self.scores = []
+
+    @property
+    def alive(self):
+        return self.state[3].numpy()
+
+    def advance(self, count, _):
+        counters = tf.constant([self.step, self.step + count, self.seed, self.spent], "int32")
+        *self.state, scores = engine.evaluate(
+            self.model,
+            ascend,
+            [counters, self.settings, *self.state, *self.constants],
+            compile=self.compile,
+            problem=self.problem,
+        )
+        self.step += count
+        self.scores.append(scores.numpy())
+
+    def result(self):
+        return self.state[0].numpy(), np.concatenate(self.scores)
+
+
+def ascend(model, counters, settings, parameters, first, second, alive, *constants, problem):
+    """A chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
+    begin, end, seed, spent = tf.unstack(counters, 4)
+    settings = tf.unstack(settings, 3)
+
+    def body(step, parameters, first, second, alive, scores):
+        seeds = tf.stack([seed, step + spent])
+        value, gradient = value_and_gradient(model, problem, parameters, constants, seeds)
+        moved, new_first, new_second = _move(problem, step, parameters, gradient, first, second, settings)
+        finite = tf.math.is_finite(value) & _finite(gradient) & _finite(moved)
+        scores = scores.write(step - begin, tf.where(alive & finite, value, np.nan))
+        alive &= finite
+        kept = tf.reshape(
+            alive, tf.concat([tf.shape(alive), tf.ones([parameters.shape.rank - 1], "int32")], 0)
+        )
+        return (
+            step + 1,
+            tf.where(kept, moved, parameters),
+            tf.where(kept, new_first, first),
+            tf.where(kept, new_second, second),
+            alive,
+            scores,
+        )
+
+    # Images are independent, so their number may be dynamic; TensorArray elements then need it said.
+    scores = tf.TensorArray("float32", size=end - begin, element_shape=[None])
+    _, parameters, first, second, alive, scores = tf.while_loop(
+        lambda step, *_: step < end,
+        body,
+        (begin, parameters, first, second, alive, scores),
+        parallel_iterations=1,
+    )
+    return parameters, first, second, alive, scores.stack()
+
+
+def value_and_gradient(model, problem, parameters, constants, seeds):
+    """`(scores (n,), gradient of each image's score by its own parameters)`, in a trace or eagerly."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(parameters)
+        images = problem.parameterization.decode(parameters)
+        seen = view_of(problem, images, seeds)
+        value = tf.cast(problem.objective(model, seen, images, parameters, list(constants)), "float32")
+    gradient = tape.gradient(value, parameters)
+    if gradient is None:
+        raise layers.UsageError(
+            "explain expects a score that depends on the image in a differentiable way. The gradient does "
+            "not reach it. "
+            "Look for rounding, argmax or stop_gradient between the image and the score."
+        )
+    return value, gradient
+
+
+def _move(problem, step, parameters, gradient, first, second, settings):
+    """One step of the optimizer and of the regularizers that are no penalties."""
+    rate, decay, blur_every = settings
+    axes = tuple(range(1, parameters.shape.rank))
+    if problem.optimizer == "adam":
+        # Kingma & Ba 2014, algorithm 1, with its default moments.
+        count = tf.cast(step + 1, "float32")
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * tf.square(gradient)
+        size = rate * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        moved = parameters + size * first / (tf.sqrt(second) + 1e-8)
+    elif problem.optimizer == "normalized":
+        norm = tf.sqrt(tf.reduce_mean(tf.square(gradient), axes, keepdims=True))
+        moved = parameters + rate * tf.math.divide_no_nan(gradient, norm)
+    else:
+        moved = parameters + rate * gradient
+    moved = moved * (1 - decay)
+    if problem.blur:
+        due = tf.equal(step % tf.cast(blur_every, "int32"), 0)
+        moved = tf.cond(due, lambda: blur(moved, problem.blur), lambda: moved)
+    if problem.clip_pixels:
+        moved *= _above(tf.norm(moved, axis=-1, keepdims=True), problem.clip_pixels)
+    if problem.clip_gradients:
+        contribution = tf.abs(tf.reduce_sum(moved * gradient, -1, keepdims=True))
+        moved *= _above(contribution, problem.clip_gradients)
+    if problem.parameterization.bounded:
+        moved = tf.clip_by_value(moved, -1, 1)
+    return moved, first, second
+
+
+def _above(values, fraction):
+    """1 for the pixels of each image that are not among its smallest `fraction`, else 0."""
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    place = tf.cast(fraction * tf.cast(tf.shape(flat)[1], "float32"), "int32")
+    threshold = tf.gather(tf.sort(flat, axis=1), tf.minimum(place, tf.shape(flat)[1] - 1), axis=1)
+    return tf.cast(values >= threshold[:, None, None, None], "float32")
+
+
+def _finite(values):
+    return tf.reduce_all(tf.math.is_finite(values), tuple(range(1, values.shape.rank)))
+
+
+class _Minimizer:
+    """L-BFGS of scipy on the compiled value and gradient, one image after the other, with fixed views."""
+
+    def __init__(self, model, problem, start, constants, compile, seed):
+        self.model, self.problem, self.constants, self.compile = model, problem, constants, compile
+        self.start, self.seed = start.numpy(), int(seed)
+        self.alive = np.ones(len(self.start), bool)
+        self.ended = False
+
+    def advance(self, count, steps):
+        """All steps of all images at the first call: L-BFGS keeps its own state."""
+        if self.ended:
+            return
+        self.ended = True
+        self.parameters, self.scores = self.start.copy(), np.full((steps, len(self.start)), np.nan, "float32")
+        for row in range(len(self.start)):
+            self._minimize(row, steps)
+
+    def result(self):
+        return self.parameters, self.scores
+
+    def _minimize(self, row, steps):
+        shape = self.start[row : row + 1].shape
+        seeds = tf.constant([self.seed, 0], "int32")
+        constants = [_row(constant, row, len(self.start)) for constant in self.constants]
+        seen, last = [], [self.start[row].ravel()]
+
+        def negative(vector):
+            value, gradient = engine.evaluate(
+                self.model,
+                _negative,
+                [seeds, tf.constant(vector.reshape(shape), "float32"), *constants],
+                compile=self.compile,
+                problem=self.problem,
+            )
+            value, gradient = float(value[0]), np.asarray(gradient, "float64").ravel()
+            if not (np.isfinite(value) and np.isfinite(gradient).all()):
+                raise FloatingPointError
+            self.value = value
+            return value, gradient
+
+        def accepted(intermediate_result):
+            last[0] = intermediate_result.x
+            seen.append(-float(intermediate_result.fun))
+
+        bounds = scipy.optimize.Bounds(-1, 1) if self.problem.parameterization.bounded else None
+        try:
+            scipy.optimize.minimize(
+                negative,
+                last[0].astype("float64"),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=bounds,
+                callback=accepted,
+                options={"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": 20, "ftol": 0, "gtol": 0},
+            )
+        except FloatingPointError:
+            self.alive[row] = False
+        self.parameters[row] = last[0].reshape(shape[1:])
+        self.scores[: len(seen), row] = seen
+
+
+def _negative(model, seeds, parameters, *constants, problem):
+    seeds = tf.ensure_shape(seeds, [2])
+    value, gradient = value_and_gradient(model, problem, parameters, constants, seeds)
+    return -value, -gradient
+
+
+def _row(constant, row, count):
+    """A constant with one row per image becomes the one of this image; shared ones stay."""
+    return constant[row : row + 1] if constant.shape.rank and constant.shape[0] == count else constant

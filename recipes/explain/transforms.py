@@ -1,0 +1,71 @@
+"""Random views of an image while it is optimised, so that it has to look right from all of them."""
+
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Shift and scale every image of the batch alike, anew at every step; the borders wrap around.
+
+    Source: Olah et al. 2017, "Feature Visualization", section "Transformation robustness",
+    https://distill.pub/2017/feature-visualization. Of its transformations the rotation is left out.
+
+    Args:
+        jitter: Largest shift in pixels, each way.
+        scale: Largest change of size, as a fraction: 0.1 draws from 0.9 ... 1.1.
+    """
+
+    jitter: int = 0
+    scale: float = 0.0
+
+    def __call__(self, images, seed):
+        """`(n, height, width, channels)` -> the same shape, seen from somewhere else."""
+        if not self.jitter and not self.scale:
+            return images
+        draws = tf.random.stateless_uniform([3], seed, -1, 1)
+        if not self.scale:
+            shift = tf.cast(tf.round(draws[:2] * self.jitter), "int32")
+            return tf.roll(images, shift, [1, 2])
+        zoom = 1 + draws[2] * self.scale
+        rows = _sampling(tf.shape(images)[1], draws[0] * self.jitter, zoom)
+        columns = _sampling(tf.shape(images)[2], draws[1] * self.jitter, zoom)
+        # Two matrix products, which have an exact and cheap gradient.
+        views = tf.einsum("yh,nhwc->nywc", rows, images)
+        return tf.ensure_shape(tf.einsum("xw,nywc->nyxc", columns, views), images.shape)
+
+
+def blur(images, sigma):
+    """Gaussian blur with reflected borders: `(n, height, width, channels)`, sigma in pixels, a Python "
+    "float > 0."""
+    radius = max(1, int(3 * sigma + 0.5))
+    kernel = tf.exp(-0.5 * tf.square(tf.range(-radius, radius + 1, dtype="float32") / sigma))
+    kernel /= tf.reduce_sum(kernel)
+    for axis in (1, 2):
+        images = _correlate(images, kernel, radius, axis)
+    return images
+
+
+def _correlate(images, kernel, radius, axis):
+    size = tf.shape(images)[axis]
+    # Reflection by index, so that a kernel wider than the image is no matter.
+    place = tf.range(-radius, size + radius) % (2 * size)
+    place = tf.minimum(place, 2 * size - 1 - place)
+    padded = tf.gather(images, place, axis=axis)
+    views = tf.signal.frame(padded, size, 1, axis=axis)  # (..., 2 * radius + 1, size, ...)
+    return tf.tensordot(kernel, tf.experimental.numpy.moveaxis(views, axis, 0), 1)
+
+
+def _sampling(size, shift, zoom):
+    """`(size, size)` weights of linear sampling at zoomed and shifted places of a periodic axis."""
+    length = tf.cast(size, "float32")
+    middle = (length - 1) / 2
+    place = (tf.range(length) - middle) / zoom + middle + shift
+    lower = tf.floor(place)
+    share = place - lower
+    lower = tf.cast(lower, "int32")
+    return (
+        tf.one_hot(lower % size, size) * (1 - share)[:, None]
+        + tf.one_hot((lower + 1) % size, size) * share[:, None]
+    )
