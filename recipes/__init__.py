@@ -24,6 +24,7 @@ _ROOMS = (
     "data",
     "layers",
     "models",
+    "plot",
     "preprocess",
     "schedules",
     "training",

@@ -1,0 +1,61 @@
+"""What every plot shares: a Figure without global state, and pixels ready to be shown."""
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+class Canvas(Figure):
+    """A Figure that a notebook shows by itself, without pyplot having been imported."""
+
+    def _repr_png_(self):
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+def new_figure(width, height):
+    """An empty figure of `width` by `height` inches whose parts do not overlap."""
+    return Canvas(figsize=(width, height), layout="constrained")
+
+
+def displayable(images, owner):
+    """Scale images to 0..1 and three channels.
+
+    uint8 is divided by 255. Other numbers are taken as they are when all lie in 0..1, divided by 255 when all lie in
+    0..255, and otherwise stretched from their smallest to their largest value, together.
+
+    Args:
+        images: One array `(..., height, width, channels)` with 1, 3 or 4 channels, or `(height, width)`.
+        owner: Name of the caller, for its errors.
+
+    Returns:
+        `(..., height, width, 3)`, float32.
+    """
+    images = np.asarray(images)
+    if images.ndim == 2:
+        images = images[..., None]
+    if (
+        images.ndim < 3
+        or images.shape[-1] not in (1, 3, 4)
+        or images.dtype.kind not in "buif"
+        or not images.size
+    ):
+        raise ValueError(
+            f"{owner} expects images of shape (height, width, channels) with 1, 3 or 4 channels. Received shape "
+            f"{images.shape} and dtype {images.dtype}. Pick the channels to show, such as image[..., :3]."
+        )
+    if not np.isfinite(images).all():
+        raise ValueError(
+            f"{owner} expects finite pixels. Received NaN or infinity. Replace them first with np.nan_to_num(image)."
+        )
+    low, high = (0, 255) if images.dtype == np.uint8 else _range(images.min(), images.max())
+    scaled = (images[..., :3].astype(np.float32) - low) / max(high - low, np.finfo(np.float32).tiny)
+    return np.broadcast_to(scaled, (*scaled.shape[:-1], 3)) if scaled.shape[-1] == 1 else scaled
+
+
+def _range(low, high):
+    if low >= 0 and high <= 255:
+        return (0, 1) if high <= 1 else (0, 255)
+    return low, high

@@ -1,0 +1,143 @@
+"""curves: how loss, metrics and learning rate went over a training run."""
+
+import numpy as np
+
+from recipes.plot.canvas import new_figure
+
+_RATE_NAMES = ("learning_rate", "lr")
+_TRAINING, _VALIDATION = "tab:blue", "tab:orange"
+
+
+def curves(history, *, metrics=None, window=None, log_loss=False):
+    """Draw each metric, training against validation, and the learning rate below.
+
+    Every epoch is a point, and a moving average runs through the points, centered and shorter at both ends; with
+    fewer than five points the line joins them. Values that are NaN or infinite are marked by a cross at the top.
+
+    Args:
+        history: A dict `{name: values}`, the `keras.callbacks.History` that `fit` returns, or anything
+            with such a dict as its `history`, like `recipes.Run`. `val_loss` is drawn over `loss`. A list shorter than
+            the others is spread evenly over the epochs, as `validation_freq` does.
+        metrics: Names to draw, without `val_`; None draws all, the loss first.
+        window: Points (epochs) in the moving average, >= 1; 1 turns it off. None takes a tenth of them, at least 3.
+        log_loss: True gives the losses a logarithmic axis.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        TypeError: when `history` holds no dict.
+        ValueError: when there is nothing to draw, a metric is unknown or `window` is below 1.
+
+    Example:
+        >>> curves(model.fit(train, validation_data=validation)).savefig("curves.png")
+    """
+    values = _values(history)
+    rate_name = next((name for name in _RATE_NAMES if name in values), None)
+    names = _names(values, metrics)
+    if window is not None and window < 1:
+        raise ValueError(
+            f"plot.curves expects window to be at least 1. Received window={window}. "
+            "Leave it out for a tenth of the points, or type window=1 to turn the average off."
+        )
+    epochs = max(len(series) for series in values.values())
+    first_epoch = min(getattr(history, "epoch", None) or [0]) + 1
+
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    figure = new_figure(max(5.5, 4.5 * columns), 3.2 * rows + (1.6 if rate_name else 0))
+    heights = [3] * rows + ([1.4] if rate_name else [])
+    layout = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(layout[place // columns, place % columns])
+        for key, color, label in ((name, _TRAINING, "training"), (f"val_{name}", _VALIDATION, "validation")):
+            if key in values:
+                _draw(axes, values[key], first_epoch, epochs, window, color, label)
+        axes.set_title(name.replace("_", " "))
+        if "loss" in name and log_loss:
+            axes.set_yscale("log")
+        _finish(axes, first_epoch, epochs)
+        axes.legend(frameon=False, fontsize="small")
+    if rate_name:
+        axes = figure.add_subplot(layout[rows, :])
+        rates = values[rate_name]
+        axes.plot(_positions(rates, first_epoch, epochs), rates, color="0.35", marker=".", linewidth=1)
+        positive = rates[rates > 0]
+        if len(positive) and positive.max() > 20 * positive.min():
+            axes.set_yscale("log")
+        axes.set_ylabel("learning rate")
+        _finish(axes, first_epoch, epochs)
+    return figure
+
+
+def moving_average(values, window):
+    """Mean of up to `window` values around each, over the finite ones; NaN where none is finite."""
+    finite = np.isfinite(values)
+    sums = np.concatenate([[0], np.cumsum(np.where(finite, values, 0))])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    places = np.arange(len(values))
+    # An even window has one value more before than after.
+    start = np.maximum(places - window // 2, 0)
+    stop = np.minimum(places + (window + 1) // 2, len(values))
+    number = counts[stop] - counts[start]
+    return np.where(number > 0, (sums[stop] - sums[start]) / np.maximum(number, 1), np.nan)
+
+
+def _values(history):
+    values = getattr(history, "history", history)
+    if not isinstance(values, dict):
+        raise TypeError(
+            "plot.curves expects a dict of lists or what model.fit returns. "
+            f"Received {type(history).__name__}. Type plot.curves(model.fit(...))."
+        )
+    values = {name: np.asarray(series, float).ravel() for name, series in values.items()}
+    values = {name: series for name, series in values.items() if len(series)}
+    if not values:
+        raise ValueError(
+            "plot.curves expects at least one epoch. Received an empty history. Call it after model.fit has run."
+        )
+    return values
+
+
+def _names(values, metrics):
+    found = list(dict.fromkeys(name.removeprefix("val_") for name in values if name not in _RATE_NAMES))
+    if metrics is not None:
+        names = [metrics] if isinstance(metrics, str) else list(metrics)
+        unknown = [name for name in names if name not in found]
+    else:
+        names, unknown = sorted(found, key=lambda name: name != "loss"), []
+    if unknown or not names:
+        raise ValueError(
+            f"plot.curves expects metrics that are in the history: {', '.join(found) or 'there are none'}. "
+            f"Received {', '.join(unknown) or 'none'}. Correct the name, or leave metrics out to draw all."
+        )
+    return names
+
+
+def _positions(series, first_epoch, epochs):
+    every = max(1, epochs // len(series))
+    return first_epoch - 1 + every * np.arange(1, len(series) + 1)
+
+
+def _draw(axes, series, first_epoch, epochs, window, color, label):
+    x = _positions(series, first_epoch, epochs)
+    finite = np.isfinite(series)
+    if window is None:
+        window = max(3, round(len(series) / 10)) if len(series) >= 5 else 1
+    size = np.clip(400 / len(series), 1.5, 16)
+    dots = 1 if window == 1 else 0.35
+    axes.scatter(x[finite], series[finite], s=size, color=color, alpha=dots, linewidths=0)
+    axes.plot(x, moving_average(series, window), color=color, linewidth=1.6, label=label)
+    if not finite.all():
+        top = np.full((~finite).sum(), 0.97)
+        over = axes.get_xaxis_transform()
+        axes.scatter(x[~finite], top, transform=over, color=color, marker="x", s=25, label="not finite")
+
+
+def _finish(axes, first_epoch, epochs):
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    margin = max(0.5, 0.02 * epochs)
+    axes.set_xlim(first_epoch - margin, first_epoch + epochs - 1 + margin)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,74 @@
+"""grid: images side by side, with titles, and with maps over them."""
+
+import math
+
+import numpy as np
+
+from recipes.plot.canvas import displayable, new_figure
+from recipes.plot.overlay import blend
+
+
+def grid(images, *, maps=None, titles=None, title_colors=None, columns=8, size=1.5, title=None, opacity=0.6):
+    """Show images in rows.
+
+    Args:
+        images: An array `(n, height, width, channels)`, whose values are scaled together, or a list of images of any
+            sizes, each scaled by itself; 1, 3 or 4 channels, uint8 or float.
+        maps: None, or a map `(height, width)` for each image, to be laid over it as `overlay` does, each by
+            its own largest value.
+        titles: None, or a text for each image.
+        title_colors: None, or a matplotlib color for each title, such as "tab:green" and "tab:red".
+        columns: Images in a row, >= 1.
+        size: Width of an image in inches.
+        title: Text above all.
+        opacity: Of the maps, in [0, 1].
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: when there are no images, or not as many maps or titles as images.
+
+    Example:
+        >>> grid(images[:16], titles=[info.class_names[label] for label in labels[:16]])
+    """
+    if isinstance(images, np.ndarray) or hasattr(images, "__array__"):
+        shape = np.shape(images)
+        shown = displayable(images, "plot.grid") if len(shape) == 4 and shape[0] else []
+    else:
+        shape = f"a list of {len(images)}"
+        shown = [displayable(image, "plot.grid") for image in images]
+    if len(shown) == 0 or columns < 1:
+        raise ValueError(
+            "plot.grid expects images of shape (n, height, width, channels) or a list of them, and columns >= 1. "
+            f"Received {shape} and columns={columns}. For a single image type grid(image[None])."
+        )
+    for name, given in (("maps", maps), ("titles", titles), ("title_colors", title_colors)):
+        if given is not None and len(given) != len(shown):
+            raise ValueError(
+                f"plot.grid expects {name} for all {len(shown)} images. Received {len(given)}. "
+                f"Give one for each image, or leave {name} out."
+            )
+    if maps is not None:
+        shown = [blend(image, map, opacity=opacity) for image, map in zip(shown, maps, strict=True)]
+    columns = min(columns, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    tallest = max(image.shape[0] / image.shape[1] for image in shown)
+    lines = max((text.count("\n") + 1 for text in _texts(titles)), default=0)
+    figure = new_figure(size * columns, rows * (size * tallest + 0.18 * lines) + (0.35 if title else 0))
+    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.set_axis_off()
+        if place >= len(shown):
+            continue
+        image = shown[place]
+        axes.imshow(image, vmin=0, vmax=1, interpolation="nearest" if image.shape[0] < 100 else "antialiased")
+        if titles is not None:
+            color = title_colors[place] if title_colors is not None else "black"
+            axes.set_title(str(titles[place]), fontsize=8, color=color, pad=2)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _texts(titles):
+    return [str(text) for text in titles] if titles is not None else []
