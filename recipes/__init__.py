@@ -19,6 +19,7 @@ if not (Path(__file__).parent / "callbacks").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 _ROOMS = (
+    "augment",
     "explain",
     "callbacks",
     "data",

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.operation import Operation, resolve_fill
+from recipes.augment.operation import Operation, paint_over, resolve_fill
 
 # ITU-R BT.601 luma, the Y of YIQ.
 LUMA = np.array([0.299, 0.587, 0.114], "float32")
@@ -81,12 +81,12 @@ def build_color(slots, *, block=True):
             step, shift = slot.op.color_map(slot.uniform(draws), slot.normal(draws), mean, slot.frame)
             step, shift = _gated(step, shift, active, matrix, channels)
             scale = tf.einsum("bij,bjk->bik", *_same_batch(step, scale)) if matrix else step * scale
-            offset = _move_color(step, shift, offset)
-            holes = [(mask, _move_pixels(step, shift, paint)) for mask, paint in holes]
+            offset = _move_color(tf.convert_to_tensor(step), shift, offset)
+            holes = [(mask, _move_paint(step, shift, paint)) for mask, paint in holes]
         if any(slot.op.stage == "color" for slot in slots):
             images = _move_pixels(scale, offset, images, wide=not block)
         for mask, paint in holes:
-            images = tf.where(mask[..., None], paint, images)
+            images = paint_over(images, mask[..., None], paint)
         return images
 
     return color
@@ -111,31 +111,39 @@ def channel_means(images, block=16):
 
 
 def box_mask(box, frame, active=None):
-    """Bool of shape (batch, height, width): inside the box."""
+    """Float of shape (batch, height, width): 1 inside the box, 0 outside."""
     top, bottom, left, right = (edge[:, None] for edge in box)
     rows, columns = tf.range(frame.height)[None], tf.range(frame.width)[None]
     inside_rows = (rows >= top) & (rows < bottom)
     if active is not None:
         inside_rows = inside_rows & active[:, None]
-    return inside_rows[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
+    inside_columns = (columns >= left) & (columns < right)
+    return tf.cast(inside_rows, tf.float32)[:, :, None] * tf.cast(inside_columns, tf.float32)[:, None, :]
 
 
 def _gated(step, shift, active, matrix, channels):
     """The map in the form all maps of this pass share, with the identity for images left alone."""
-    step = tf.convert_to_tensor(step, tf.float32)
-    shift = tf.convert_to_tensor(shift, tf.float32)
-    if matrix and step.shape.rank == 2:
-        step = step[:, :, None] * tf.eye(channels)
+    identity = np.eye(channels, dtype="float32")[None] if matrix else np.ones((1, 1), "float32")
+    if matrix and len(step.shape) == 2:
+        step = step[:, :, None] * identity
     if active is None:
         return step, shift
-    identity = tf.eye(channels)[None] if matrix else tf.ones((1, 1))
-    chosen = tf.reshape(active, (-1,) + (1,) * (step.shape.rank - 1))
+    chosen = tf.reshape(active, (-1,) + (1,) * (len(step.shape) - 1))
     return tf.where(chosen, step, identity), tf.where(active[:, None], shift, 0.0)
 
 
 def _same_batch(a, b):
     rows = tf.maximum(tf.shape(a)[0], tf.shape(b)[0])
     return [tf.broadcast_to(one, tf.concat([[rows], tf.shape(one)[1:]], 0)) for one in (a, b)]
+
+
+def _move_paint(step, shift, paint):
+    """The map applied to the colour of a hole; what is known before tracing stays known, zeros above all."""
+    if all(isinstance(one, np.ndarray) for one in (step, shift, paint)):
+        color = paint[0, 0, 0]
+        color = step[0] @ color if step.ndim == 3 else step[0] * color
+        return (color + shift[0]).reshape(1, 1, 1, -1)
+    return _move_pixels(tf.convert_to_tensor(step), tf.convert_to_tensor(shift), tf.convert_to_tensor(paint))
 
 
 def _move_color(scale, offset, colors):

@@ -15,7 +15,6 @@ class Engine:
 
     Attributes:
         plan: The `Plan`.
-        whole: `transform` as one `tf.function`, for calls outside a graph.
     """
 
     def __init__(self, operations, frame, *, jit_compile, classes, value_range, dtype):
@@ -26,10 +25,13 @@ class Engine:
         self.compiled = [
             (kind, tf.function(step, jit_compile=True, autograph=False)) for kind, step in self.plan.steps
         ]
-        self.whole = tf.function(self.transform, autograph=False, reduce_retracing=True)
 
     def transform(self, images, labels, sample_weight, seed):
-        """Augment one batch of tensors, inside a graph. `seed` is int64 of shape (2,)."""
+        """Augment one batch of tensors; `seed` is int64 of shape (2,).
+
+        Outside a graph this runs operation by operation, on purpose: inside a `tf.function`, TensorFlow's graph
+        optimizer reorders arithmetic, and the last bit would differ from what tf.data computes.
+        """
         with tf.control_dependencies(self._value_checks(images, labels)):
             batch = tf.identity(tf.shape(images)[0])
         draws = self.plan.draw(seed, batch)

@@ -59,7 +59,9 @@ class Normalize(ColorOperation):
 
     def color_map(self, uniform, normal, mean, frame):
         mean, std = self._numbers()
-        return (1 / std)[None], (-mean / std)[None]
+        scale = 1 / std
+        # In this form the mean goes to exactly zero, and a hole of the mean colour costs no addition.
+        return scale[None], -(mean * scale)[None]
 
     def _numbers(self):
         return np.float32(self.statistics.channel_mean), np.float32(self.statistics.channel_std)

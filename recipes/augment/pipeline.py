@@ -125,10 +125,12 @@ class Pipeline:
             numbers = _batch_numbers(epoch)
         size = dataset.cardinality()
         numbered = tf.data.Dataset.zip(dataset, numbers)
-        if tf.executing_eagerly() and size >= 0:
+        if tf.executing_eagerly() and size != tf.data.UNKNOWN_CARDINALITY:
             # Without this, `fit` would not know the length of an epoch before the first is over.
             numbered = numbered.apply(tf.data.experimental.assert_cardinality(size))
         augment = lambda element, number: self._augment(element, tf.stack([self._seed_word, number]))  # noqa: E731
+        if num_parallel_calls is None:
+            return numbered.map(augment)
         return numbered.map(augment, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     def batch_seed(self, epoch, batch):
@@ -163,7 +165,9 @@ class Pipeline:
             engine = self._engine(batch.images)
             engine.check_values(batch.images, batch.labels)
             seed = self._next_seed() if seed is None else _as_seed(seed)
-            augmented = batch.rebuild(*engine.whole(batch.images, batch.labels, batch.sample_weight, seed))
+            augmented = batch.rebuild(
+                *engine.transform(batch.images, batch.labels, batch.sample_weight, seed)
+            )
         return augmented[0] if isinstance(augmented, tuple) and len(augmented) == 1 else augmented
 
     def preview(self, images, *, columns=8, seed=0):

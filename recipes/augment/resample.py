@@ -5,7 +5,10 @@ the image reads the `fill`: a colour that broadcasts over the result, or "edge" 
 (mirrored about the middle of the outermost pixel, as numpy's "reflect").
 """
 
+import numpy as np
 import tensorflow as tf
+
+from recipes.augment.operation import paint_over
 
 
 def gather_pixels(images, rows, columns, fill):
@@ -17,8 +20,8 @@ def gather_pixels(images, rows, columns, fill):
     pixels = tf.cast(tf.gather(tf.reshape(images, (-1, channels)), places), tf.float32)
     if isinstance(fill, str):
         return pixels
-    valid = _valid(rows, height)[:, :, None] & _valid(columns, width)[:, None, :]
-    return tf.where(valid[..., None], pixels, fill)
+    outside = 1 - _valid(rows, height)[:, :, None] * _valid(columns, width)[:, None, :]
+    return paint_over(pixels, outside[..., None], fill)
 
 
 def resample_axes(images, y, x, fill):
@@ -41,7 +44,7 @@ def resample_axes(images, y, x, fill):
     if isinstance(fill, str):
         return result
     covered = (row_near + row_far)[:, :, None] * (column_near + column_far)[:, None, :]
-    return result + (1 - covered)[..., None] * fill
+    return _add_fill(result, 1 - covered, fill)
 
 
 def resample(images, y, x, fill):
@@ -63,7 +66,14 @@ def resample(images, y, x, fill):
     if isinstance(fill, str):
         return result
     covered = (row_near + row_far) * (column_near + column_far)
-    return result + (1 - covered)[..., None] * fill
+    return _add_fill(result, 1 - covered, fill)
+
+
+def _add_fill(result, outside, fill):
+    """The missing share of each pixel, made up with the fill."""
+    if isinstance(fill, np.ndarray) and not fill.any():
+        return result
+    return result + outside[..., None] * fill
 
 
 def _taps(places, size, fill):
@@ -75,13 +85,14 @@ def _taps(places, size, fill):
     far = places - below
     near = 1 - far
     if not isinstance(fill, str):
-        near = tf.where(_valid(first, size), near, 0.0)
-        far = tf.where(_valid(first + 1, size), far, 0.0)
+        near = near * _valid(first, size)
+        far = far * _valid(first + 1, size)
     return first, near, far
 
 
 def _valid(index, size):
-    return (index >= 0) & (index < size)
+    """1.0 where an index is inside, else 0.0."""
+    return tf.cast((index >= 0) & (index < size), tf.float32)
 
 
 def _inside(index, size, fill):
