@@ -47,7 +47,7 @@ def record_of(model):
     return _records.setdefault(model, Record())
 
 
-def evaluate(model, function, tensors, *, compile="auto", **static):
+def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static):
     """`function(model, *tensors, **static)`, traced once per model, function, static arguments and shapes.
 
     The first axis of every tensor is the batch and stays dynamic in the trace, so a new batch size costs no
@@ -59,6 +59,8 @@ def evaluate(model, function, tensors, *, compile="auto", **static):
         model: A built `keras.Model`.
         function: A plain function. It sees a `keras.Model` and tensors; it calls `forward` or `capture`.
         tensors: List of tensors or arrays of rank >= 1, batch first.
+        shapes: The shape each tensor has in the trace, None where an axis may vary from call to call; None for
+            tensors of which only the batch varies.
         compile: `"auto"` traces, and runs eagerly (said once) a model that cannot be traced; True raises for
             such a
             model; False always runs eagerly.
@@ -75,15 +77,14 @@ def evaluate(model, function, tensors, *, compile="auto", **static):
     tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
     if compile is False or (compile == "auto" and (record.eager or getattr(model, "run_eagerly", False))):
         return function(model, *tensors, **static)
-    key = (
-        function,
-        tuple(sorted(static.items())),
-        tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors),
-        _fingerprint(model),
+    shapes = shapes or [(None, *tensor.shape[1:]) for tensor in tensors]
+    signature = tuple(
+        tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors, strict=True)
     )
+    key = (function, tuple(sorted(static.items())), signature, _fingerprint(model))
     if key not in record.traces:
         try:
-            record.traces[key] = _trace(model, function, tensors, static)
+            record.traces[key] = _trace(model, function, signature, static)
         except layers.UsageError:
             raise
         except Exception as error:
@@ -101,6 +102,13 @@ def evaluate(model, function, tensors, *, compile="auto", **static):
             )
             return result
     return record.traces[key](*tensors)
+
+
+def forget(model, value):
+    """Drop the traces that have `value` among their static arguments, where it may not come again."""
+    traces = record_of(model).traces
+    for key in [key for key in traces if any(static == value for _, static in key[1])]:
+        del traces[key]
 
 
 def forward(model, inputs, *, taps=None):
@@ -271,9 +279,8 @@ def array(tensor):
     return np.asarray(tensor, dtype="float32")
 
 
-def _trace(model, function, tensors, static):
+def _trace(model, function, signature, static):
     reference = weakref.ref(model)
-    signature = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors]
 
     def traced(*arguments):
         return function(reference(), *arguments, **static)
