@@ -66,8 +66,9 @@ def main():
         + ("" if predicted[i] == labels[i] else f", is {info.class_names[labels[i]]}")
         for i in shown
     ]
-    pictures = [plot.overlay(image, map) for image, map in zip(images[shown], maps, strict=True)]
-    plot.grid(pictures, titles=titles, columns=8).savefig(arguments.out / "grad_cam.png", dpi=100)
+    colors = ["tab:green" if predicted[i] == labels[i] else "tab:red" for i in shown]
+    figure = plot.grid(images[shown], maps=maps, titles=titles, title_colors=colors, columns=8)
+    figure.savefig(arguments.out / "grad_cam.png", dpi=100)
 
     print(f"validation accuracy {run.history['val_accuracy'][-1]:.2%} after {epochs} epochs")
     print(f"written to {arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")

@@ -63,6 +63,7 @@ def save_backup(path, model, callbacks, *, epoch, history):
     about = {
         "format": _FORMAT,
         "epoch": epoch,
+        "stopped": bool(model.stop_training),
         "history": history,
         "callbacks": remembered,
         "variables": {kind: [v.path for v in variables] for kind, variables in _variables(model).items()},
@@ -77,7 +78,8 @@ def save_backup(path, model, callbacks, *, epoch, history):
 
 
 def read_backup(path):
-    """What a backup says of itself: dict with `epoch`, `history`, `callbacks`, `variables`.
+    """What a backup says of itself: dict with `epoch`, `stopped`, `history`, `callbacks`,
+    `variables`.
 
     Raises:
         ValueError: when the file is no backup of this format.

@@ -20,18 +20,18 @@ def given(value):
     return not isinstance(value, (DefaultString, DefaultFloat, DefaultTuple))
 
 
-def compile_model(model, source, settings, strategy):
+def compile_model(model, source, label_spec, settings, strategy):
     """Compile with the arguments of `train`; True when the loss wants one-hot rows instead of class numbers."""
     loss, rows_wanted = settings["loss"], False
     if isinstance(loss, str) and loss == "auto":
-        loss, rows_wanted = _loss(model, source, settings["label_smoothing"])
+        loss, rows_wanted = _loss(model, label_spec, settings["label_smoothing"])
     with (strategy or tf.distribute.get_strategy()).scope():
         optimizer = _optimizer(model, source, settings)
         model.compile(optimizer=optimizer, loss=loss, metrics=list(settings["metrics"]))
     return rows_wanted
 
 
-def _loss(model, source, smoothing):
+def _loss(model, label_spec, smoothing):
     activation = output_activation(model)
     if activation not in ("softmax", "sigmoid", "linear"):
         raise ValueError(
@@ -40,7 +40,7 @@ def _loss(model, source, smoothing):
         )
     logits = activation == "linear"
     width = model.outputs[0].shape[-1]
-    class_numbers = source.label_spec.shape.rank == 1
+    class_numbers = label_spec.shape.rank == 1
     if width == 1 or activation == "sigmoid":
         rows = class_numbers and width > 1
         return keras.losses.BinaryCrossentropy(from_logits=logits, label_smoothing=float(smoothing)), rows

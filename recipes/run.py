@@ -4,11 +4,15 @@ import csv
 import io
 import json
 import math
+import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from recipes._version import __version__
 from recipes.backup import write_atomically, write_text
 
 
@@ -115,3 +119,63 @@ def read_history(path):
 def write_settings(folder, settings):
     """`run.json`: every argument of the run, versions and the seed."""
     write_text(Path(folder) / "run.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+
+
+def open_folder(run_dir, resume, *, epochs, seed):
+    """The folder of a run, made when it is new, refused when it holds another run: a Path, or None for None."""
+    if run_dir is None:
+        return None
+    folder = Path(run_dir)
+    settings = folder / "run.json"
+    if settings.exists() and not resume:
+        raise ValueError(
+            f"recipes.train expects a run_dir without a run in it. Received {folder}, which holds run.json. "
+            "Give resume=True to go on with that run, or another folder."
+        )
+    if settings.exists():
+        before = json.loads(settings.read_text(encoding="utf-8"))
+        for name, value in (("epochs", epochs), ("seed", seed)):
+            if before.get(name) != value:
+                raise ValueError(
+                    f"resume expects the settings of the run in {folder}, {name}={before.get(name)}. Received "
+                    f"{name}={value}. Give the same, or start a new run_dir."
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def is_finished(folder):
+    """Whether the run in a folder came to its end."""
+    settings = folder / "run.json"
+    return settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("finished", False)
+
+
+def describe(settings, model, source, steps):
+    """Settings as JSON: plain values as they are, objects by their class and configuration."""
+
+    def plain(value):
+        if isinstance(value, (str, bool, int, float, type(None))):
+            return value
+        if isinstance(value, dict):
+            return {str(key): plain(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(entry) for entry in value]
+        if isinstance(value, np.generic):
+            return value.item()
+        return repr(value) if not hasattr(value, "get_config") else type(value).__name__
+
+    return {
+        **{name: plain(value) for name, value in settings.items()},
+        "model": model.name,
+        "parameters": int(model.count_params()),
+        "examples": source.examples,
+        "steps": steps,
+        "image_shape": list(source.image_shape or ()),
+        "versions": {
+            "keras-recipes": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,14 +1,9 @@
 """`recipes.train`: one call from a model and a data set to a trained network, with every trick switched on."""
 
-import json
-import platform
-from pathlib import Path
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes._version import __version__
 from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
 from recipes.compilation import (
     DefaultFloat,
@@ -20,7 +15,7 @@ from recipes.compilation import (
 )
 from recipes.feed import checked, open_source, stream
 from recipes.run import Run as Run
-from recipes.run import history_of, write_history, write_settings
+from recipes.run import describe, history_of, is_finished, open_folder, write_history, write_settings
 
 
 def train(
@@ -80,7 +75,8 @@ def train(
             the papers (gradient plus weight_decay x weight); Keras' SGD decays the weight itself, so it is given
             weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it is.
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
-        augment: None for plain images.
+        augment: "standard" (`augment.standard`, light, for symbols when images have one channel or `info` says so,
+            else for photos), an `augment.Pipeline`, or None for plain images.
         average: Not available yet.
         snapshots: Not available yet.
         early_stopping: Epochs without a better validation loss until training stops, or an `EarlyStopping`. The
@@ -135,46 +131,59 @@ def train(
             seed=seed,
         )
     steps = _steps(source, steps_per_epoch)
-    folder = _open_folder(run_dir, resume, epochs=epochs, seed=seed)
-    if folder is not None and resume and _finished(folder):
+    folder = open_folder(run_dir, resume, epochs=epochs, seed=seed)
+    if folder is not None and resume and is_finished(folder):
         return _finished_run(folder, reader_model, verbose)
 
-    rows_wanted = False
-    if not compiled:
-        rows_wanted = compile_model(model, source, settings, strategy)
+    pipeline, augmentation = _pipeline(augment, source, info, classes, seed)
+    check = checked("train", classes)
+
+    def prepare(batch, place):
+        batch = check(batch)
+        return (
+            pipeline(*batch, seed=pipeline.batch_seed(place[0], place[1])) if pipeline is not None else batch
+        )
+
+    label_spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
+    rows_wanted = label_spec.shape.rank == 2
+    if compiled:
+        _refuse_rows_for_sparse_loss(model, label_spec, source)
+    else:
+        rows_wanted |= compile_model(model, source, label_spec, settings, strategy)
+    rows_of = _one_hot(classes) if rows_wanted else None
     peak = _rate_of(model.optimizer)
     backup = folder / "backup.npz" if folder is not None else None
     first_epoch, rows = 0, []
     if resume and backup is not None and backup.exists():
         about = read_backup(backup)
-        first_epoch, rows = about["epoch"], about["history"]
+        first_epoch, rows = epochs if about["stopped"] else about["epoch"], about["history"]
         restore_variables(backup, model)
     every = [*_stopping(early_stopping), *_rate_callbacks(model, schedule, warmup, steps, epochs), *callbacks]
     keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)
     if verbose != 0:
-        _announce(model, source, held_out, steps, peak, schedule, first_epoch)
-    described = _describe(settings, model, source, steps)
+        _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch)
+    described = describe(settings, model, source, steps)
     if folder is not None:
         write_settings(folder, {**described, "finished": False})
 
-    check, rows_of = checked("train", classes), _one_hot(classes) if rows_wanted else None
-
-    def transform(batch, seed):
-        batch = check(batch)
-        return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of else batch
-
-    if first_epoch < epochs:
-        model.fit(
-            stream(source, first_epoch=first_epoch, epochs=epochs, steps=steps, transform=transform),
+    # With nothing left to do this still runs on_train_end, where best or averaged weights are put back.
+    model.fit(
+        stream(
+            source,
+            first_epoch=min(first_epoch, epochs - 1),
             epochs=epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=steps,
-            shuffle=False,
-            validation_data=_validation_data(held_out, classes, rows_of),
-            class_weight=class_weight,
-            callbacks=[*every, keeper],
-            verbose=verbose,
-        )
+            steps=steps,
+            transform=lambda batch, place: _with_rows(prepare(batch, place), rows_of),
+        ),
+        epochs=epochs,
+        initial_epoch=first_epoch,
+        steps_per_epoch=steps,
+        shuffle=False,
+        validation_data=_validation_data(held_out, classes, rows_of),
+        class_weight=class_weight,
+        callbacks=[*every, keeper],
+        verbose=verbose,
+    )
     if model is not reader_model:
         reader_model.set_weights(model.get_weights())
     run = Run(model=model, history=history_of(keeper.rows), settings=described)
@@ -305,33 +314,6 @@ def _steps(source, steps_per_epoch):
     return source.steps
 
 
-def _open_folder(run_dir, resume, *, epochs, seed):
-    if run_dir is None:
-        return None
-    folder = Path(run_dir)
-    settings = folder / "run.json"
-    if settings.exists() and not resume:
-        raise ValueError(
-            f"recipes.train expects a run_dir without a run in it. Received {folder}, which holds run.json. "
-            "Give resume=True to go on with that run, or another folder."
-        )
-    if settings.exists():
-        before = json.loads(settings.read_text(encoding="utf-8"))
-        for name, value in (("epochs", epochs), ("seed", seed)):
-            if before.get(name) != value:
-                raise ValueError(
-                    f"resume expects the settings of the run in {folder}, {name}={before.get(name)}. Received "
-                    f"{name}={value}. Give the same, or start a new run_dir."
-                )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _finished(folder):
-    settings = folder / "run.json"
-    return settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("finished", False)
-
-
 def _finished_run(folder, model, verbose):
     run = Run.load(folder)
     if verbose != 0:
@@ -368,30 +350,65 @@ def _rate_callbacks(model, schedule, warmup, steps, epochs):
     return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))]
 
 
+def _pipeline(augment, source, info, classes, seed):
+    """The `augment.Pipeline` to use, or None, and what to say of it."""
+    if augment is None:
+        return None, "none"
+    from recipes import augment as room
+
+    if isinstance(augment, room.Pipeline):
+        return augment, "as given"
+    if augment != "standard":
+        raise ValueError(
+            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
+            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
+        )
+    shape = source.image_shape
+    if shape is None or len(shape) != 3 or None in shape:
+        return None, f"none, as inputs of shape {shape} are not images of one known size"
+    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
+    rows = source.label_spec.shape.rank == 2
+    pipeline = room.standard(shape, kind=kind, strength="light", classes=None if rows else classes, seed=seed)
+    return pipeline, f"standard, light, for {kind}"
+
+
+def _with_rows(batch, rows_of):
+    """The batch with class numbers turned into one-hot rows, where that is wanted and not done yet."""
+    return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of and batch[1].shape.rank == 1 else batch
+
+
 def _one_hot(classes):
     return lambda labels: tf.one_hot(labels, classes)
+
+
+def _refuse_rows_for_sparse_loss(model, label_spec, source):
+    if (
+        label_spec.shape.rank == 2
+        and source.label_spec.shape.rank == 1
+        and "sparse" in str(model.loss).lower()
+    ):
+        raise ValueError(
+            "recipes.train expects a loss that takes rows of class weights where augmentation mixes labels. Received "
+            f"a model compiled with {model.loss}. Compile it with 'categorical_crossentropy'."
+        )
 
 
 def _validation_data(source, classes, rows_of):
     if source is None:
         return None
     check = checked("validation", classes)
-
-    def transform(*batch):
-        batch = check(batch)
-        return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of else batch
-
-    return source.batches(tf.constant(0, tf.int64)).map(transform, num_parallel_calls=2).prefetch(2)
+    batches = source.batches(tf.constant(0, tf.int64))
+    return batches.map(lambda *batch: _with_rows(check(batch), rows_of), num_parallel_calls=2).prefetch(2)
 
 
-def _announce(model, source, held_out, steps, peak, schedule, first_epoch):
+def _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch):
     shape = "x".join(str(side) for side in source.image_shape or ())
     images = f"{source.examples} images" if source.examples else "images"
     against = f", {held_out.examples} to validate" if held_out is not None and held_out.examples else ""
-    rate = f"rate {peak:.3g}" if peak is not None else "its own schedule"
+    rate = f"rate {peak:.3g}, schedule {schedule}" if peak is not None else "its own schedule"
     print(
         f"recipes.train: {images} of {shape}{against}; {steps} steps an epoch; "
-        f"{type(model.optimizer).__name__} at {rate}, schedule {schedule if peak is not None else 'kept'}."
+        f"{type(model.optimizer).__name__} at {rate}; augmentation {augmentation}."
     )
     if source.batched:
         print(
@@ -399,34 +416,3 @@ def _announce(model, source, held_out, steps, peak, schedule, first_epoch):
         )
     if first_epoch:
         print(f"recipes.train: going on after epoch {first_epoch}.")
-
-
-def _describe(settings, model, source, steps):
-    """Settings as JSON: plain values as they are, objects by their class and configuration."""
-
-    def plain(value):
-        if isinstance(value, (str, bool, int, float, type(None))):
-            return value
-        if isinstance(value, dict):
-            return {str(key): plain(entry) for key, entry in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(entry) for entry in value]
-        if isinstance(value, np.generic):
-            return value.item()
-        return repr(value) if not hasattr(value, "get_config") else type(value).__name__
-
-    return {
-        **{name: plain(value) for name, value in settings.items()},
-        "model": model.name,
-        "parameters": int(model.count_params()),
-        "examples": source.examples,
-        "steps": steps,
-        "image_shape": list(source.image_shape or ()),
-        "versions": {
-            "keras-recipes": __version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
