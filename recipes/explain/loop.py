@@ -9,12 +9,12 @@ import dataclasses
 import time
 import warnings
 
+import keras
 import numpy as np
 import scipy.optimize
 import tensorflow as tf
 
 from recipes.explain import engine, layers
-from recipes.explain.task import Progress
 from recipes.explain.transforms import Views, blur
 
 OPTIMIZERS = ("adam", "gradient", "normalized", "l-bfgs")
@@ -75,7 +75,8 @@ def optimize(
     model,
     problem,
     start,
-    constants=(),
+    rows=(),
+    shared=(),
     *,
     steps,
     learning_rate,
@@ -94,7 +95,7 @@ def optimize(
         model: A built `keras.Model`, left as it is.
         problem: A `Problem`.
         start: `(n, ...)` parameters.
-        constants: Tensors handed to the objective; the first axis of each may change from call to call.
+        rows, shared: Tensors handed to the objective; the first axis of each may change from call to call.
         steps: Number of steps, >= 1.
         learning_rate: Step size in the parameters' units.
         decay: Fraction of the parameters taken away each step.
@@ -110,12 +111,12 @@ def optimize(
     """
     check_steps(method, steps, learning_rate)
     start = tf.convert_to_tensor(np.asarray(start, "float32"))
-    constants = [tf.convert_to_tensor(constant) for constant in constants]
+    rows, shared = (list(map(tf.convert_to_tensor, constants)) for constants in (rows, shared))
     if problem.optimizer == "l-bfgs":
-        run = _Minimizer(model, problem, start, constants, compile, seed)
+        run = _Minimizer(model, problem, start, rows, shared, seed, compile)
     else:
-        run = _Ascent(model, problem, start, constants, compile, seed, spent)
-        run.settings = tf.constant([learning_rate, decay, max(1, blur_every)], "float32")
+        settings = tf.constant([learning_rate, decay, max(1, blur_every)], "float32")
+        run = _Ascent(model, problem, start, rows, shared, settings, seed, spent, compile)
     bar, begun = None, time.perf_counter()
     done = 0
     while done < steps and run.alive.any():
@@ -126,9 +127,10 @@ def optimize(
             if after_first:
                 after_first()
             # A bar from five seconds of work on.
-            long = (time.perf_counter() - begun) * steps / count > 5
-            bar = Progress(steps, verbose, long=long, unit="step")
-        bar.add(count)
+            shown = (time.perf_counter() - begun) * steps / count > 5 if verbose == "auto" else verbose
+            bar = keras.utils.Progbar(steps, unit_name="step") if shown else None
+        if bar:
+            bar.add(count)
     if getattr(problem.objective, "function", None) is not None:
         engine.forget(model, problem)  # a reader's function may be a new one at every call
     parameters, scores = run.result()
@@ -176,8 +178,9 @@ def check_steps(method, steps, learning_rate):
 class _Ascent:
     """First-order steps, in compiled chunks."""
 
-    def __init__(self, model, problem, start, constants, compile, seed, spent):
-        self.model, self.problem, self.constants, self.compile = model, problem, constants, compile
+    def __init__(self, model, problem, start, rows, shared, settings, seed, spent, compile):
+        self.model, self.problem, self.compile = model, problem, compile
+        self.rows, self.shared, self.settings = rows, shared, settings
         self.state = [start, tf.zeros_like(start), tf.zeros_like(start), tf.ones([start.shape[0]], "bool")]
         self.seed, self.step, self.spent = int(seed), 0, spent
         self.scores = []
@@ -188,12 +191,18 @@ class _Ascent:
 
     def advance(self, count, _):
         counters = tf.constant([self.step, self.step + count, self.seed, self.spent], "int32")
+        tensors = [counters, self.settings, *self.state, *self.rows, *self.shared]
+        size = self.problem.parameterization.trace_shape or self.state[0].shape[1:]
+        shapes = [(4,), (3,), *[(None, *size)] * 3, (None,)]
+        shapes += [(None, *tensor.shape[1:]) for tensor in tensors[6:]]
         *self.state, scores = engine.evaluate(
             self.model,
             ascend,
-            [counters, self.settings, *self.state, *self.constants],
+            tensors,
             compile=self.compile,
+            shapes=shapes,
             problem=self.problem,
+            rows=len(self.rows),
         )
         self.step += count
         self.scores.append(scores.numpy())
@@ -202,14 +211,16 @@ class _Ascent:
         return self.state[0].numpy(), np.concatenate(self.scores)
 
 
-def ascend(model, counters, settings, parameters, first, second, alive, *constants, problem):
+def ascend(model, counters, settings, parameters, first, second, alive, *constants, problem, rows):
     """A chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
-    begin, end, seed, spent = tf.unstack(counters, 4)
-    settings = tf.unstack(settings, 3)
+    begin, end, seed, spent = tf.unstack(counters)
+    settings = tf.unstack(settings)
 
     def body(step, parameters, first, second, alive, scores):
         seeds = tf.stack([seed, step + spent])
-        value, gradient = value_and_gradient(model, problem, parameters, constants, seeds)
+        value, gradient = value_and_gradient(
+            model, problem, parameters, constants[:rows], constants[rows:], seeds
+        )
         moved, new_first, new_second = _move(problem, step, parameters, gradient, first, second, settings)
         finite = tf.math.is_finite(value) & _finite(gradient) & _finite(moved)
         scores = scores.write(step - begin, tf.where(alive & finite, value, np.nan))
@@ -237,13 +248,13 @@ def ascend(model, counters, settings, parameters, first, second, alive, *constan
     return parameters, first, second, alive, scores.stack()
 
 
-def value_and_gradient(model, problem, parameters, constants, seeds):
+def value_and_gradient(model, problem, parameters, rows, shared, seeds):
     """`(scores (n,), gradient of each image's score by its own parameters)`, in a trace or eagerly."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(parameters)
         images = problem.parameterization.decode(parameters)
         seen = view_of(problem, images, seeds)
-        value = tf.cast(problem.objective(model, seen, images, parameters, list(constants)), "float32")
+        value = tf.cast(problem.objective(model, seen, images, parameters, rows, shared), "float32")
     gradient = tape.gradient(value, parameters)
     if gradient is None:
         raise layers.UsageError(
@@ -299,8 +310,9 @@ def _finite(values):
 class _Minimizer:
     """L-BFGS of scipy on the compiled value and gradient, one image after the other, with fixed views."""
 
-    def __init__(self, model, problem, start, constants, compile, seed):
-        self.model, self.problem, self.constants, self.compile = model, problem, constants, compile
+    def __init__(self, model, problem, start, rows, shared, seed, compile):
+        self.model, self.problem, self.compile = model, problem, compile
+        self.rows, self.shared = rows, shared
         self.start, self.seed = start.numpy(), int(seed)
         self.alive = np.ones(len(self.start), bool)
         self.ended = False
@@ -320,7 +332,7 @@ class _Minimizer:
     def _minimize(self, row, steps):
         shape = self.start[row : row + 1].shape
         seeds = tf.constant([self.seed, 0], "int32")
-        constants = [_row(constant, row, len(self.start)) for constant in self.constants]
+        constants = [*(tensor[row : row + 1] for tensor in self.rows), *self.shared]
         seen, last = [], [self.start[row].ravel()]
 
         def negative(vector):
@@ -330,11 +342,11 @@ class _Minimizer:
                 [seeds, tf.constant(vector.reshape(shape), "float32"), *constants],
                 compile=self.compile,
                 problem=self.problem,
+                rows=len(self.rows),
             )
             value, gradient = float(value[0]), np.asarray(gradient, "float64").ravel()
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
                 raise FloatingPointError
-            self.value = value
             return value, gradient
 
         def accepted(intermediate_result):
@@ -358,12 +370,9 @@ class _Minimizer:
         self.scores[: len(seen), row] = seen
 
 
-def _negative(model, seeds, parameters, *constants, problem):
+def _negative(model, seeds, parameters, *constants, problem, rows):
     seeds = tf.ensure_shape(seeds, [2])
-    value, gradient = value_and_gradient(model, problem, parameters, constants, seeds)
+    value, gradient = value_and_gradient(
+        model, problem, parameters, constants[:rows], constants[rows:], seeds
+    )
     return -value, -gradient
-
-
-def _row(constant, row, count):
-    """A constant with one row per image becomes the one of this image; shared ones stay."""
-    return constant[row : row + 1] if constant.shape.rank and constant.shape[0] == count else constant

@@ -29,6 +29,7 @@ class Pixels:
 
     shape: tuple
     bounded = True
+    trace_shape = None
 
     def start(self, seeds, scale=0.01):
         """Gray and a little noise: one seed, a list of integers, an image."""
@@ -56,6 +57,7 @@ class Fourier:
 
     shape: tuple
     bounded = False
+    trace_shape = None
 
     def start(self, seeds, scale=0.01):
         """Nearly gray: one seed, a list of integers, an image."""
@@ -107,6 +109,7 @@ class Latent:
     generator: weakref.ref
     value_range: tuple
     bounded = False
+    trace_shape = None
 
     def start(self, seeds, scale=1.0):
         """A standard normal draw: one seed, a list of integers, an image."""
