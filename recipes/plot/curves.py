@@ -62,8 +62,8 @@ def curves(history, *, metrics=None, window=None, log_loss=False):
         axes = figure.add_subplot(layout[rows, :])
         rates = values[rate_name]
         axes.plot(_positions(rates, first_epoch, epochs), rates, color="0.35", marker=".", linewidth=1)
-        positive = rates[rates > 0]
-        if len(positive) and positive.max() > 20 * positive.min():
+        # Steps and exponential decay need it; a cosine, which is small for a few epochs only, does not.
+        if rates.min() > 0 and rates.max() > 8 * np.median(rates):
             axes.set_yscale("log")
         axes.set_ylabel("learning rate")
         _finish(axes, first_epoch, epochs)
