@@ -23,6 +23,7 @@ _ROOMS = (
     "explain",
     "callbacks",
     "data",
+    "initialize",
     "layers",
     "models",
     "plot",

@@ -3,6 +3,7 @@
 Every builder takes images in 0..255 and scales them inside the model.
 """
 
+from recipes.models.all_conv import all_conv as all_conv
 from recipes.models.efficientnet_lite0 import efficientnet_lite0 as efficientnet_lite0
 from recipes.models.efficientnet_lite0 import imagenet_class_names as imagenet_class_names
 from recipes.models.mlp import mlp as mlp

@@ -18,7 +18,7 @@ def mlp(
     classifier_activation="softmax",
     name="mlp",
 ):
-    """Build dense layers of `hidden` units, each followed by normalisation, activation and dropout.
+    """Build dense layers of `hidden` units, each followed by normalization, activation and dropout.
 
     Layers are called `dense1`, `norm1`, `relu1` (after the activation), `dropout1`, ..., `predictions`.
 
@@ -27,8 +27,8 @@ def mlp(
             model, or `(features,)` of vectors, which are taken as they come.
         classes: Number of outputs, >= 1.
         hidden: Units of each hidden layer, one number a layer.
-        norm: "batch", "layer", "group" (8 groups) or None.
-        activation: A Keras activation's name or function.
+        norm: "batch", "layer", "group" (8 groups) or None; "instance" has no places to average over.
+        activation: A Keras activation's name or function, or "maxout" (each unit the largest of two pieces).
         initializer: Of the hidden kernels: a Keras initializer or its name. The classifier starts at
             N(0, 0.01).
         dropout: Share of each hidden layer's activations dropped in training, in [0, 1).
@@ -58,7 +58,7 @@ def mlp(
         x = keras.layers.Flatten(name="flatten")(x)
     for number, units in enumerate(hidden, start=1):
         x = parts.dense(x, units, f"dense{number}")
-        x = parts.normalize(x, f"norm{number}")
+        x = parts.normalize(x, "", number)
         x = parts.activate(x, "", number)
         x = parts.drop(x, f"dropout{number}")
     return keras.Model(inputs, parts.classify(x, classes, classifier_activation), name=name)

@@ -1,4 +1,4 @@
-"""What all builders share: normalisation, activation, initialisation, decay and dropout, as one object."""
+"""What all builders share: normalization, activation, initialization, decay and dropout, as one object."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,10 @@ from numbers import Integral
 
 import keras
 
-NORMS = ("batch", "layer", "group", None)
+from recipes.initialize.fixup import Fixup
+from recipes.layers import InstanceNormalization, Maxout, MaxoutConv2D, ScalarAffine
+
+NORMS = ("batch", "layer", "instance", "group", None)
 
 
 @dataclass(frozen=True)
@@ -14,11 +17,14 @@ class Parts:
     """Adds layers to a graph in one style, so that a builder reads as its architecture.
 
     Args:
-        norm: One of `NORMS`.
-        activation: A Keras activation's name or function.
+        norm: One of `NORMS`. "layer" normalizes over height, width and channels as Ba et al. 2016 do, "group" in 8
+            groups of channels.
+        activation: A Keras activation's name or function, or "maxout": every convolution and dense layer then takes
+            the largest of two pieces, and no activation follows.
         initializer: Of every kernel but the classifier's: a Keras initializer or its name.
-        weight_decay: Added to the gradient of each kernel as `weight_decay * kernel`, >= 0.
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0.
         dropout: Share of activations dropped, in [0, 1).
+        branches: Residual branches of a network that is to start by Fixup, else 0.
     """
 
     norm: object
@@ -26,12 +32,13 @@ class Parts:
     initializer: object
     weight_decay: float
     dropout: float
+    branches: int = 0
 
     def __post_init__(self):
         if self.norm not in NORMS:
             raise ValueError(
                 f"The builders of recipes.models expect norm to be one of {NORMS}. "
-                f"Received norm={self.norm!r}. Pick one of these, or norm=None for no normalisation."
+                f"Received norm={self.norm!r}. Pick one of these; None is no normalization."
             )
         if self.weight_decay < 0:
             raise ValueError(
@@ -43,32 +50,48 @@ class Parts:
                 f"The builders of recipes.models expect dropout in [0, 1), the share that is dropped. "
                 f"Received dropout={self.dropout}. Use 0 to turn it off."
             )
-        keras.activations.get(self.activation)
+        if not self.maxout:
+            self._check_activation()
+
+    def _check_activation(self):
+        try:
+            known = callable(self.activation) or keras.activations.get(self.activation) is not None
+        except ValueError:
+            known = False
+        if not known or self.activation is None:
+            raise ValueError(
+                "The builders of recipes.models expect activation to be a Keras activation or 'maxout'. "
+                f"Received activation={self.activation!r}. Use 'relu', or 'linear' for none."
+            )
 
     @property
-    def activation_name(self):
-        return keras.activations.get(self.activation).__name__
+    def maxout(self):
+        return self.activation == "maxout"
 
     @property
     def regularizer(self):
         # Keras' L2(c) adds c * sum(W^2), whose gradient is 2 c W; papers state the factor of W.
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
-    def conv(self, inputs, filters, kernel_size, name, strides=1):
-        """A convolution; the bias is left to the normalisation that follows."""
-        return keras.layers.Conv2D(
+    def conv(self, inputs, filters, kernel_size, name, *, strides=1, padding="same", initializer=None):
+        """A convolution; a normalization that follows has the bias, and a Fixup network an offset before it."""
+        if self.branches:
+            inputs = ScalarAffine(name=f"{name}_offset")(inputs)
+        layer = MaxoutConv2D if self.maxout else keras.layers.Conv2D
+        return layer(
             filters,
             kernel_size,
             strides=strides,
-            padding="same",
-            use_bias=self.norm is None,
-            kernel_initializer=self.initializer,
+            padding=padding,
+            use_bias=self.norm is None and not self.branches,
+            kernel_initializer=initializer or self.initializer,
             kernel_regularizer=self.regularizer,
             name=name,
         )(inputs)
 
     def dense(self, inputs, units, name):
-        return keras.layers.Dense(
+        layer = Maxout if self.maxout else keras.layers.Dense
+        return layer(
             units,
             use_bias=self.norm is None,
             kernel_initializer=self.initializer,
@@ -76,31 +99,56 @@ class Parts:
             name=name,
         )(inputs)
 
-    def normalize(self, inputs, name):
-        channels = inputs.shape[-1]
-        if self.norm is None:
-            return inputs
+    def normalize(self, inputs, prefix, number=""):
+        """`prefix_norm`; in a Fixup network the offset before the activation, `prefix_offset`."""
+        if self.branches:
+            return ScalarAffine(name=f"{prefix}_offset{number}")(inputs)
+        name = f"{prefix}_norm{number}".lstrip("_")
         if self.norm == "batch":
             # He et al. average with 0.9; Keras' 0.99 needs hundreds of steps before inference works.
             return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(inputs)
-        # Ba et al. 2016 normalise over all units of a layer, so over height, width and channels: one group.
-        groups = 1 if self.norm == "layer" else math.gcd(8, channels)
-        return keras.layers.GroupNormalization(groups, epsilon=1e-5, name=name)(inputs)
+        if self.norm == "instance":
+            return InstanceNormalization(name=name)(inputs)
+        if self.norm == "layer":
+            return keras.layers.GroupNormalization(1, epsilon=1e-5, name=name)(inputs)
+        if self.norm == "group":
+            groups = math.gcd(8, inputs.shape[-1])
+            return keras.layers.GroupNormalization(groups, epsilon=1e-5, name=name)(inputs)
+        return inputs
 
     def activate(self, inputs, prefix, number=""):
         """The layer is called after its activation: `top` becomes `top_relu`."""
-        name = f"{prefix}_{self.activation_name}{number}".lstrip("_")
-        return keras.layers.Activation(self.activation, name=name)(inputs)
+        if self.maxout:
+            return inputs
+        function = keras.activations.get(self.activation)
+        name = f"{prefix}_{getattr(function, '__name__', 'activation')}{number}".lstrip("_")
+        return keras.layers.Activation(function, name=name)(inputs)
 
     def drop(self, inputs, name):
         return keras.layers.Dropout(self.dropout, name=name)(inputs) if self.dropout else inputs
 
+    def inside_branch(self):
+        """The initializer of a residual branch's first convolution."""
+        return Fixup(self.branches, initializer=self.initializer) if self.branches else None
+
+    def ending_branch(self):
+        """The initializer of a residual branch's last convolution."""
+        return keras.initializers.Zeros() if self.branches else None
+
+    def gain(self, inputs, name):
+        """The learned gain at the end of a Fixup network's residual branch."""
+        return ScalarAffine(use_gain=True, name=name)(inputs) if self.branches else inputs
+
     def classify(self, inputs, classes, classifier_activation):
+        # As small as in AlexNet and VGG: the first loss is then log(classes), nothing to unlearn.
+        initializer = keras.initializers.RandomNormal(stddev=0.01)
+        if self.branches:
+            inputs = ScalarAffine(name="predictions_offset")(inputs)
+            initializer = keras.initializers.Zeros()
         return keras.layers.Dense(
             classes,
             activation=classifier_activation,
-            # As small as in VGG and AlexNet: the first loss is then log(classes), nothing to unlearn.
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            kernel_initializer=initializer,
             kernel_regularizer=self.regularizer,
             dtype=output_dtype(),
             name="predictions",
@@ -121,6 +169,11 @@ def scaled_image(input_shape, classes, classifier_activation, builder):
     return image, keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
 
 
+def smallest_side(image):
+    """The smaller of height and width, as far as they are known, else None."""
+    return min((size for size in image.shape[1:3] if size is not None), default=None)
+
+
 def check_image_shape(input_shape, builder):
     if len(input_shape) != 3 or input_shape[-1] is None:
         raise ValueError(
@@ -134,7 +187,7 @@ def check_classes(classes, classifier_activation, builder):
     if not isinstance(classes, Integral) or classes < 1:
         raise ValueError(
             f"{builder} expects classes to be a whole number >= 1. Received classes={classes!r}. "
-            "Give the number of classes, such as info.class_names' length from recipes.data.load."
+            "Give the number of classes, such as len(info.class_names) from recipes.data.load."
         )
     if classes == 1 and classifier_activation == "softmax":
         raise ValueError(

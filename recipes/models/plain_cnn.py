@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.models.parts import Parts, scaled_image
+from recipes.models.parts import Parts, scaled_image, smallest_side
 
 
 def plain_cnn(
@@ -33,8 +33,9 @@ def plain_cnn(
         classes: Number of outputs, >= 1.
         filters: Filters of each stage, one number a stage.
         convs: Convolutions a stage, >= 1.
-        norm: "batch", "layer" (over height, width and channels), "group" (8 groups) or None.
-        activation: A Keras activation's name or function.
+        norm: "batch", "layer" (over height, width and channels), "instance", "group" (8 groups) or
+            None.
+        activation: A Keras activation's name or function, or "maxout" (each filter the largest of two pieces).
         initializer: Of the convolutions' kernels: a Keras initializer or its name. The classifier starts at
             N(0, 0.01).
         dropout: Share of activations dropped after each stage in training, in [0, 1).
@@ -57,10 +58,10 @@ def plain_cnn(
         )
     parts = Parts(norm, activation, initializer, weight_decay, dropout)
     image, x = scaled_image(input_shape, classes, classifier_activation, "plain_cnn")
-    smallest = min((size for size in image.shape[1:3] if size is not None), default=None)
-    if smallest is not None and smallest < 2 ** (len(filters) - 1):
+    needed = 2 ** (len(filters) - 1)
+    if (smallest_side(image) or needed) < needed:
         raise ValueError(
-            f"plain_cnn with {len(filters)} stages expects images of {2 ** (len(filters) - 1)} pixels up. "
+            f"plain_cnn with {len(filters)} stages expects images of {needed} pixels or more. "
             f"Received input_shape={tuple(input_shape)}. Give fewer stages, such as filters={filters[:1]}."
         )
     for stage, count in enumerate(filters, start=1):
@@ -68,7 +69,7 @@ def plain_cnn(
         for conv in range(1, convs + 1):
             top = last_stage and conv == convs
             x = parts.conv(x, count, 3, f"stage{stage}_conv{conv}")
-            x = parts.normalize(x, f"stage{stage}_norm{conv}")
+            x = parts.normalize(x, f"stage{stage}", conv)
             x = parts.activate(x, "top") if top else parts.activate(x, f"stage{stage}", conv)
         if not last_stage:
             x = keras.layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)

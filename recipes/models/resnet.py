@@ -1,9 +1,9 @@
-"""Residual networks of the CIFAR kind, thin or wide, for small or large images."""
+"""Residual networks of the CIFAR kind: thin or wide, plain or pre-activated, with or without normalization."""
 
 import keras
 
-from recipes.layers import IdentityShortcut
-from recipes.models.parts import Parts, scaled_image
+from recipes.layers import IdentityShortcut, StochasticDepth, linear_decay
+from recipes.models.parts import Parts, scaled_image, smallest_side
 
 
 def resnet(
@@ -12,9 +12,12 @@ def resnet(
     *,
     depth=20,
     width=1,
+    block="basic",
+    stem="auto",
     norm="batch",
     activation="relu",
     initializer="he_normal",
+    stochastic_depth=0.0,
     dropout=0.0,
     weight_decay=0.0,
     classifier_activation="softmax",
@@ -22,8 +25,14 @@ def resnet(
 ):
     """Build three stages of residual blocks with 16, 32 and 64 filters times `width`.
 
-    Source: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385: depth 6n+2, two 3x3 convolutions a
-    block, shortcuts without parameters (option A).
+    - `block="basic"`: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385. Depth 6n+2, two 3x3 convolutions a
+      block, activation after the addition, shortcuts without parameters (option A). ResNet-20 has 0.27 M parameters.
+    - `block="preactivation"`: He et al. 2016, figure 1b, https://arxiv.org/abs/1603.05027, and Wide ResNets,
+      Zagoruyko & Komodakis 2016, table 1, https://arxiv.org/abs/1605.07146: normalization and activation before each
+      convolution, 1x1 convolutions as shortcuts where the shape changes. Depth 6n+4 as Wide ResNets count (the
+      shortcuts' convolutions included), or 6n+2 as He et al. do. WRN-28-10 is `depth=28, width=10`.
+    - `norm=None`: Fixup, Zhang et al. 2019, section 3, https://arxiv.org/abs/1901.09321, on either block. The paper
+      trains the scalars at a tenth of the rate; a Keras optimizer has one rate for all.
 
     Layers are called `stem_conv`, `stage2_block1_conv1`, `stage2_block1_norm1`, `stage2_block1_relu1`, ...,
     `stage2_block1_add`; the last activation is `top_relu`, then come `top_average` and `predictions`.
@@ -31,13 +40,20 @@ def resnet(
     Args:
         input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model.
         classes: Number of outputs, >= 1.
-        depth: Layers with weights, 6n+2: 8, 14, 20, 32, 44, 56, 110 ...
-        width: Factor on the filters of every stage, >= 1.
-        norm: "batch", "layer" (over height, width and channels), "group" (8 groups) or None.
-        activation: A Keras activation's name or function.
+        depth: Layers with weights: 8, 14, 20, 32, 44, 56, 110 ... (6n+2); 10, 16, 22, 28, 40 ... (6n+4).
+        width: Factor on the filters of every stage, a whole number >= 1.
+        block: "basic" or "preactivation".
+        stem: 32: a 3x3 convolution, for small images; 224: a 7x7 convolution and a max pooling, both of strides 2
+            (He et al. 2015, table 1), for large ones; "auto": 224 from 112 pixels on.
+        norm: "batch", "layer" (over height, width and channels), "instance", "group" (8 groups), None (Fixup).
+        activation: A Keras activation's name or function; or "maxout", which takes the largest of two pieces in every
+            3x3 convolution and has no activation after it, nor after the addition.
         initializer: Of the convolutions' kernels: a Keras initializer or its name. The classifier starts at
-            N(0, 0.01).
-        dropout: Share of activations dropped between a block's convolutions in training, in [0, 1).
+            N(0, 0.01), with `norm=None` at 0.
+        stochastic_depth: Share of examples whose last block is dropped in training, in [0, 1), less in earlier blocks
+            by linear decay (Huang et al. 2016, section 3, https://arxiv.org/abs/1603.09382; paper: 0.5).
+        dropout: Share of activations dropped between a block's convolutions in training, in [0, 1) (Wide ResNets,
+            section 3.4: 0.3).
         weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
         classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
@@ -48,37 +64,110 @@ def resnet(
     Raises:
         ValueError: when a shape, number or name is none of the above.
     """
-    blocks, rest = divmod(depth - 2, 6)
-    if blocks < 1 or rest:
+    blocks = _blocks_a_stage(depth, block)
+    if width < 1 or width != int(width):
         raise ValueError(
-            f"resnet expects a depth of 6n+2. Received depth={depth}. "
-            f"Take {6 * max(1, round((depth - 2) / 6)) + 2}."
+            f"resnet expects width to be a whole number >= 1. Received width={width}. "
+            "The networks of He et al. have 1, Wide ResNets up to 10."
         )
-    if width < 1:
-        raise ValueError(f"resnet expects width >= 1. Received width={width}. The paper's networks have 1.")
-    parts = Parts(norm, activation, initializer, weight_decay, dropout)
+    parts = Parts(norm, activation, initializer, weight_decay, dropout, 3 * blocks if norm is None else 0)
+    drop_rates = linear_decay(stochastic_depth, 3 * blocks)
     image, x = scaled_image(input_shape, classes, classifier_activation, "resnet")
-    x = parts.conv(x, 16, 3, "stem_conv")
-    x = parts.activate(parts.normalize(x, "stem_norm"), "stem")
-    for stage in (1, 2, 3):
-        for number in range(1, blocks + 1):
-            prefix = f"stage{stage}_block{number}"
-            strides = 2 if number == 1 and stage > 1 else 1
-            x = basic_block(parts, x, 16 * width * 2 ** (stage - 1), strides, prefix)
-            top = (stage, number) == (3, blocks)
-            x = parts.activate(x, "top") if top else parts.activate(x, prefix, 2)
+    x = _stem(parts, x, stem, block)
+    for index, rate in enumerate(drop_rates):
+        stage, number = index // blocks + 1, index % blocks + 1
+        last = index == 3 * blocks - 1
+        x = BLOCKS[block](
+            parts,
+            x,
+            filters=16 * int(width) * 2 ** (stage - 1),
+            strides=2 if number == 1 and stage > 1 else 1,
+            drop_rate=rate,
+            prefix=f"stage{stage}_block{number}",
+            last=last,
+        )
+    if block == "preactivation":
+        x = parts.activate(parts.normalize(x, "top"), "top")
     x = keras.layers.GlobalAveragePooling2D(name="top_average")(x)
     return keras.Model(image, parts.classify(x, classes, classifier_activation), name=name)
 
 
-def basic_block(parts, inputs, filters, strides, prefix):
-    """The block of He et al. 2015, figure 5 left, up to the addition."""
-    x = parts.conv(inputs, filters, 3, f"{prefix}_conv1", strides)
-    x = parts.activate(parts.normalize(x, f"{prefix}_norm1"), prefix, 1)
+def basic_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
+    """He et al. 2015, figure 5 left."""
+    x = parts.conv(inputs, filters, 3, f"{prefix}_conv1", strides=strides, initializer=parts.inside_branch())
+    x = parts.activate(parts.normalize(x, prefix, 1), prefix, 1)
     x = parts.drop(x, f"{prefix}_dropout")
-    x = parts.conv(x, filters, 3, f"{prefix}_conv2")
-    x = parts.normalize(x, f"{prefix}_norm2")
+    x = parts.conv(x, filters, 3, f"{prefix}_conv2", initializer=parts.ending_branch())
+    x = parts.gain(x, f"{prefix}_gain") if parts.branches else parts.normalize(x, prefix, 2)
+    if drop_rate:
+        x = StochasticDepth(drop_rate, name=f"{prefix}_depth")(x)
     shortcut = inputs
     if strides > 1 or inputs.shape[-1] != filters:
         shortcut = IdentityShortcut(filters, strides, name=f"{prefix}_shortcut")(inputs)
+    x = keras.layers.Add(name=f"{prefix}_add")([shortcut, x])
+    return parts.activate(x, "top") if last else parts.activate(x, prefix, 2)
+
+
+def preactivation_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
+    """He et al. 2016, figure 1b; where the shape changes, both ways start from the activation."""
+    active = parts.activate(parts.normalize(inputs, prefix, 1), prefix, 1)
+    x = parts.conv(active, filters, 3, f"{prefix}_conv1", strides=strides, initializer=parts.inside_branch())
+    x = parts.activate(parts.normalize(x, prefix, 2), prefix, 2)
+    x = parts.drop(x, f"{prefix}_dropout")
+    x = parts.conv(x, filters, 3, f"{prefix}_conv2", initializer=parts.ending_branch())
+    x = parts.gain(x, f"{prefix}_gain")
+    if drop_rate:
+        x = StochasticDepth(drop_rate, name=f"{prefix}_depth")(x)
+    shortcut = inputs
+    if strides > 1 or inputs.shape[-1] != filters:
+        shortcut = keras.layers.Conv2D(
+            filters,
+            1,
+            strides=strides,
+            use_bias=False,
+            kernel_initializer=parts.initializer,
+            kernel_regularizer=parts.regularizer,
+            name=f"{prefix}_shortcut",
+        )(active)
     return keras.layers.Add(name=f"{prefix}_add")([shortcut, x])
+
+
+BLOCKS = {"basic": basic_block, "preactivation": preactivation_block}
+
+
+def _stem(parts, inputs, stem, block):
+    if stem not in ("auto", 32, 224):
+        raise ValueError(
+            f"resnet expects stem to be 'auto', 32 or 224. Received stem={stem!r}. "
+            "Take 32 for images of up to 100 pixels, 224 for larger ones."
+        )
+    large = stem == 224 or (stem == "auto" and (smallest_side(inputs) or 0) >= 112)
+    if not large:
+        x = parts.conv(inputs, 16, 3, "stem_conv")
+        # A pre-activated block normalizes and activates what it is given.
+        return x if block == "preactivation" else parts.activate(parts.normalize(x, "stem"), "stem")
+    x = parts.conv(inputs, 16, 7, "stem_conv", strides=2)
+    x = parts.activate(parts.normalize(x, "stem"), "stem")
+    return keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+
+
+def _blocks_a_stage(depth, block):
+    if block not in BLOCKS:
+        raise ValueError(
+            f"resnet expects block to be one of {tuple(BLOCKS)}. Received block={block!r}. "
+            "Take 'basic' for He et al. 2015, 'preactivation' for He et al. 2016 and Wide ResNets."
+        )
+    blocks, rest = divmod(depth - 2, 6)
+    if blocks < 1 or rest not in ((0,) if block == "basic" else (0, 2)):
+        kinds, near = (
+            ("6n+2", 6 * max(1, round((depth - 2) / 6)) + 2)
+            if block == "basic"
+            else (
+                "6n+4 or 6n+2",
+                6 * max(1, round((depth - 4) / 6)) + 4,
+            )
+        )
+        raise ValueError(
+            f"resnet expects a depth of {kinds} for block={block!r}. Received depth={depth}. Take {near}."
+        )
+    return blocks

@@ -1,0 +1,126 @@
+"""What several initializers do to the activations of a deep network, layer by layer."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from recipes.initialize.forward import (
+    all_layers,
+    check_batch,
+    check_built,
+    forward_as_in_training,
+    layer_path,
+)
+from recipes.initialize.lsuv import lsuv
+
+LECTURE = {
+    "too small": keras.initializers.RandomNormal(stddev=0.01),
+    "too large": keras.initializers.RandomNormal(stddev=1.0),
+    "Xavier": "glorot_normal",
+    "He": "he_normal",
+    "LSUV": "lsuv",
+}
+
+
+@dataclass(frozen=True)
+class ActivationHistogram:
+    """The activations of one layer on one batch.
+
+    Attributes:
+        layer: The layer's path.
+        mean: Over examples, places and units.
+        std: The same.
+        zeros: Share that is exactly 0, in [0, 1]: near 1, the layer is dead.
+        counts: Activations in each bin, whole numbers `(bins,)`.
+        edges: Ends of the bins `(bins + 1,)`, from the smallest to the largest activation.
+    """
+
+    layer: str
+    mean: float
+    std: float
+    zeros: float
+    counts: np.ndarray
+    edges: np.ndarray
+
+
+def compare(build, initializers, batch, *, bins=50):
+    """Build one model an initializer, run a batch through each, and keep histograms of all activations.
+
+    The experiment of Glorot & Bengio 2010, section 4.2.1, figure 6, https://proceedings.mlr.press/v9/glorot10a.html,
+    as lectures show it with tanh and ReLU. Draw the result with `recipes.plot.activation_histograms`.
+
+    Args:
+        build: `build(initializer)` returns an untrained `keras.Model` whose kernels come from it.
+        initializers: A dictionary from title to Keras initializer, or a list of their names; "lsuv" runs
+            `recipes.initialize.lsuv` on the batch. `LECTURE` holds the five of the lectures: too small (standard
+            deviation 0.01), too large (1), Xavier (Glorot & Bengio 2010), He (He et al. 2015) and LSUV.
+        batch: Inputs as the model takes them, without labels: `(examples, ...)`, at least two examples.
+        bins: Bins of each histogram, >= 1.
+
+    Returns:
+        A dictionary from title to a list of `ActivationHistogram`, one a hidden layer that ends in an activation, in
+        the order the batch meets them.
+
+    Raises:
+        ValueError: when the batch holds one example or numbers that are not finite, or a model has no activations.
+
+    Example:
+        >>> build = lambda initializer: models.mlp((28, 28, 1), 10, hidden=[500] * 10, initializer=initializer)
+        >>> plot.activation_histograms(initialize.compare(build, initialize.LECTURE, images))
+    """
+    check_batch("compare", batch)
+    if not isinstance(initializers, dict):
+        initializers = {str(initializer): initializer for initializer in initializers}
+    return {
+        title: _histograms(build, initializer, batch, bins) for title, initializer in initializers.items()
+    }
+
+
+def _histograms(build, initializer, batch, bins):
+    data_driven = isinstance(initializer, str) and initializer == "lsuv"
+    model = build("orthogonal" if data_driven else initializer)
+    check_built("compare", model)
+    if data_driven:
+        lsuv(model, batch)
+    seen = []
+
+    def wrapper(layer):
+        def wrapped(call, *args, **kwargs):
+            outputs = call(*args, **kwargs)
+            seen.append((layer, keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))))
+            return outputs
+
+        return wrapped
+
+    watched = [(layer, wrapper(layer)) for layer in all_layers(model) if _ends_in_activation(layer)]
+    outputs = keras.ops.convert_to_numpy(forward_as_in_training(model, batch, watched))
+    # The classifier's activation is no hidden layer's, whatever it is called.
+    hidden = [
+        (layer, values) for layer, values in seen if not np.array_equal(values, outputs, equal_nan=True)
+    ]
+    if not hidden:
+        raise ValueError(
+            f"compare expects build(initializer) to return a model with hidden activations. Received {model.name!r}, "
+            "which has none. Give its layers activation='relu' or 'tanh'."
+        )
+    return [_histogram(layer_path(layer), values, bins) for layer, values in hidden]
+
+
+ACTIVATION_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)
+
+
+def _ends_in_activation(layer):
+    activation = getattr(layer, "activation", None)
+    named = callable(activation) and activation is not keras.activations.linear
+    return (named and not isinstance(layer, keras.layers.RNN)) or isinstance(layer, ACTIVATION_LAYERS)
+
+
+def _histogram(path, values, bins):
+    # float64, because the activations of a network that explodes can have squares beyond float32.
+    values = values.astype("float64").ravel()
+    finite = values[np.isfinite(values)]
+    counts, edges = (
+        np.histogram(finite, bins) if finite.size else (np.zeros(bins, int), np.linspace(0, 1, bins + 1))
+    )
+    return ActivationHistogram(path, values.mean(), values.std(), (values == 0).mean(), counts, edges)

@@ -1,0 +1,46 @@
+"""The initialization that lets residual networks train without normalization."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Fixup(keras.initializers.Initializer):
+    """Draw from another initializer and shrink the draw by the depth of the network.
+
+    Rule 2 of Fixup: weights inside residual branches are scaled by `branches ** (-1 / (2 * layers - 2))`, so that the
+    sum of all branches changes by the learning rate at each step, whatever the depth. The rest of the recipe - zeros
+    in each branch's last layer and in the classifier, `recipes.layers.ScalarAffine` before each convolution and
+    activation - is put together by `recipes.models.resnet(norm=None)`.
+    Source: Zhang et al. 2019, section 3, https://arxiv.org/abs/1901.09321
+
+    Args:
+        branches: Residual branches in the whole network, >= 1 (L in the paper).
+        layers: Layers with weights in a branch, >= 2 (m in the paper).
+        initializer: What is shrunk: a Keras initializer or its name.
+
+    Raises:
+        ValueError: when `branches < 1` or `layers < 2`.
+
+    Example:
+        >>> keras.layers.Conv2D(16, 3, kernel_initializer=Fixup(branches=27))
+    """
+
+    def __init__(self, branches, layers=2, initializer="he_normal"):
+        if branches < 1 or layers < 2:
+            raise ValueError(
+                f"Fixup expects branches >= 1 and layers >= 2. Received branches={branches}, layers={layers}. "
+                "Count the additions of the network, and the convolutions on the way to one."
+            )
+        self.branches = branches
+        self.layers = layers
+        self.initializer = keras.initializers.get(initializer)
+
+    def __call__(self, shape, dtype=None):
+        return self.initializer(shape, dtype=dtype) * self.branches ** (-1 / (2 * self.layers - 2))
+
+    def get_config(self):
+        return {
+            "branches": self.branches,
+            "layers": self.layers,
+            "initializer": keras.initializers.serialize(self.initializer),
+        }

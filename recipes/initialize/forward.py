@@ -1,0 +1,90 @@
+"""One forward pass in which chosen layers are called through a function of ours."""
+
+import contextlib
+import functools
+
+import keras
+
+
+@contextlib.contextmanager
+def called_through(wrappers):
+    """Let each layer be called as `wrapper(call, *arguments)`, with `call` its own; ends when the block does.
+
+    Args:
+        wrappers: Pairs of a layer and a wrapper. Works at any depth, in Functional and subclassed models alike.
+    """
+    replaced = []
+    try:
+        for layer, wrapper in wrappers:
+            call = layer.call
+            replaced.append((layer, layer.__dict__.get("call")))
+            # Past Keras' attribute tracking, which has no business with a temporary function.
+            object.__setattr__(layer, "call", functools.wraps(call)(functools.partial(wrapper, call)))
+        yield
+    finally:
+        for layer, own in reversed(replaced):
+            object.__delattr__(layer, "call")
+            if own is not None:
+                object.__setattr__(layer, "call", own)
+
+
+def forward_as_in_training(model, batch, wrappers=()):
+    """Run the model on a batch: batch normalization by the batch, as training will, all else as at inference.
+
+    The batch normalizations' moving statistics are put back afterwards.
+
+    Args:
+        model: A built `keras.Model`.
+        batch: Inputs as the model takes them: one array, or a list or dictionary of arrays.
+        wrappers: Pairs of a layer and a wrapper, as for `called_through`.
+
+    Returns:
+        The model's outputs.
+    """
+    norms = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    statistics = [norm.get_weights() for norm in norms]
+
+    def by_the_batch(call, inputs, training=None, mask=None):
+        return call(inputs, training=True, mask=mask)
+
+    try:
+        with called_through([(norm, by_the_batch) for norm in norms]), called_through(wrappers):
+            return model(batch, training=False)
+    finally:
+        for norm, values in zip(norms, statistics, strict=True):
+            norm.set_weights(values)
+
+
+def all_layers(model):
+    """Every layer at any depth, once."""
+    return list({id(layer): layer for layer in model._flatten_layers(include_self=False)}.values())
+
+
+def layer_path(layer):
+    """Where the layer is in its model, such as `encoder/conv1`."""
+    return layer.path or layer.name  # layers without weights of their own may have no path
+
+
+def check_batch(function, batch):
+    """Refuse a batch that no statistics can be taken of."""
+    for array in keras.tree.flatten(batch):
+        array = keras.ops.convert_to_numpy(array)
+        if array.ndim == 0 or len(array) < 2:
+            raise ValueError(
+                f"{function} expects a batch of at least two examples. Received an array of shape {array.shape}. "
+                "Take 64 to 1024 training examples, without their labels."
+            )
+        # Halves of bfloat16 are no numpy kind, hence the cast.
+        if array.dtype.kind not in "biuOSU" and not bool(keras.ops.all(keras.ops.isfinite(array))):
+            raise ValueError(
+                f"{function} expects a batch of finite numbers. Received one with NaN or infinity. "
+                "Find the broken examples with numpy.isfinite(batch)."
+            )
+
+
+def check_built(function, model):
+    if not model.built or not model.weights:
+        raise ValueError(
+            f"{function} expects a built model with weights. Received {model.name!r}, which has none yet. "
+            "Call model.build(input_shape), or the model on one batch, first."
+        )

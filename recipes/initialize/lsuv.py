@@ -1,0 +1,195 @@
+"""Layer-sequential unit-variance initialization."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import keras
+
+from recipes.initialize.forward import (
+    all_layers,
+    check_batch,
+    check_built,
+    forward_as_in_training,
+    layer_path,
+)
+
+
+@dataclass(frozen=True)
+class LayerScaling:
+    """What `lsuv` did to one layer: its path, the output's variance before and after, and how often it was scaled.
+
+    `note` says why a layer was left as it is, and is empty for all others.
+    """
+
+    layer: str
+    variance_before: float
+    variance_after: float
+    steps: int
+    note: str = ""
+
+
+def lsuv(model, batch, *, tolerance=0.01, max_steps=10, orthonormal=True, seed=0):
+    """Scale the weights of every layer, first to last, until its outputs on a batch have unit variance.
+
+    Each kernel starts orthonormal and is divided by the standard deviation of the layer's output, before its
+    activation, until the variance is within `tolerance` of 1.
+    Source: Mishkin & Matas 2015, algorithm 1, https://arxiv.org/abs/1511.06422. We go through the network once,
+    scaling each layer as the batch passes it, where the paper starts a new forward pass for each scaling; the
+    result is the same. Batch normalizations see the batch as they will in training; biases are not touched.
+
+    Args:
+        model: A built `keras.Model` of any kind. Its weights are changed in place.
+        batch: Inputs as the model takes them, without labels: `(examples, ...)`, at least two examples; hundreds
+            give a better estimate. Real training data, as the model will see it.
+        tolerance: Largest |variance - 1| to accept, > 0.
+        max_steps: Most scalings a layer, >= 1.
+        orthonormal: Whether to draw Dense and convolution kernels anew; False only scales what is there.
+        seed: Of the orthonormal draws.
+
+    Returns:
+        A list of `LayerScaling`, one a layer with a kernel, in the order the batch met them. Frozen layers,
+        recurrent ones, and those whose output is constant or not finite are left as they are, a layer used twice is
+        scaled where it was met first; all but the frozen ones are named in a warning.
+
+    Raises:
+        ValueError: when the model is not built, or the batch holds one example or numbers that are not finite. On
+            any error all weights are put back.
+    """
+    check_built("lsuv", model)
+    check_batch("lsuv", batch)
+    before = model.get_weights()
+    scaler = _Scaler(tolerance, max_steps, orthonormal, seed)
+    layers = all_layers(model)
+    cells = {
+        id(part) for layer in layers if isinstance(layer, keras.layers.RNN) for part in all_layers(layer)
+    }
+    try:
+        scaled = [(layer, scaler.wrapper(layer)) for layer in layers if id(layer) not in cells]
+        forward_as_in_training(model, batch, scaled)
+    except BaseException:
+        model.set_weights(before)
+        raise
+    skipped = [
+        f"{scaling.layer} ({scaling.note})" for scaling in scaler.scalings if scaling.note in WORTH_A_WARNING
+    ]
+    if skipped:
+        warnings.warn(f"lsuv left these layers as they were: {', '.join(skipped)}.", stacklevel=2)
+    return scaler.scalings
+
+
+SMALLEST = 1e-30  # a variance below is that of a constant, up to rounding
+
+FROZEN = "not trainable"
+RECURRENT = "recurrent: one output is made by several kernels in a loop"
+CONSTANT = "its output does not vary over the batch"
+NOT_FINITE = "its output is not finite"
+SHARED = "used more than once: scaled where it was met first"
+WORTH_A_WARNING = (RECURRENT, CONSTANT, NOT_FINITE, SHARED)
+
+MATRIX_LIKE = (
+    keras.layers.Dense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
+
+
+class _Scaler:
+    """Collects what is done to each layer as the batch passes it."""
+
+    def __init__(self, tolerance, max_steps, orthonormal, seed):
+        self.tolerance = tolerance
+        self.max_steps = max_steps
+        self.orthonormal = orthonormal
+        self.seeds = keras.random.SeedGenerator(seed)
+        self.scalings = []
+        self.met = {}
+
+    def wrapper(self, layer):
+        def wrapped(call, *args, **kwargs):
+            if isinstance(layer, keras.layers.RNN):
+                self._leave(layer, RECURRENT)
+                return call(*args, **kwargs)
+            kernels = _kernels(layer)
+            if not kernels:
+                return call(*args, **kwargs)
+            if not layer.trainable:
+                self._leave(layer, FROZEN)
+                return call(*args, **kwargs)
+            if id(layer) in self.met:
+                self._leave(layer, SHARED)
+                return call(*args, **kwargs)
+            return self._scale(layer, kernels, lambda: call(*args, **kwargs))
+
+        return wrapped
+
+    def _leave(self, layer, note):
+        place = self.met.get(id(layer))
+        if place is None:
+            self.met[id(layer)] = len(self.scalings)
+            self.scalings.append(LayerScaling(layer_path(layer), math.nan, math.nan, 0, note))
+        elif note == SHARED:
+            first = self.scalings[place]
+            self.scalings[place] = LayerScaling(
+                first.layer, first.variance_before, first.variance_after, first.steps, note
+            )
+
+    def _scale(self, layer, kernels, call):
+        before = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
+        with _linear(layer):
+            variance = variance_before = _variance(call())
+            if self.orthonormal and isinstance(layer, MATRIX_LIKE):
+                for kernel in kernels:
+                    kernel.assign(keras.initializers.Orthogonal(seed=self.seeds)(kernel.shape, "float32"))
+                variance = _variance(call())
+            steps = 0
+            while (
+                abs(variance - 1) >= self.tolerance
+                and steps < self.max_steps
+                and SMALLEST < variance < math.inf
+            ):
+                kernels[-1].assign(kernels[-1] / math.sqrt(variance))
+                variance = _variance(call())
+                steps += 1
+        note = ""
+        if not SMALLEST < variance < math.inf:
+            for kernel, value in zip(kernels, before, strict=True):
+                kernel.assign(value)
+            note = CONSTANT if variance <= SMALLEST else NOT_FINITE
+            variance, steps = variance_before, 0
+        self.met[id(layer)] = len(self.scalings)
+        self.scalings.append(LayerScaling(layer_path(layer), variance_before, variance, steps, note))
+        return call()
+
+
+def _kernels(layer):
+    """The layer's own kernels; the last one is scaled (of a separable convolution, the pointwise one)."""
+    return [
+        variable
+        for variable in layer._trainable_variables
+        if variable.name in ("kernel", "depthwise_kernel", "pointwise_kernel")
+    ]
+
+
+class _linear:
+    """Within the block the layer's activation is the identity, so that its output is the affine part."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __enter__(self):
+        self.activation = self.layer.__dict__.get("activation")
+        if self.activation is not None:
+            object.__setattr__(self.layer, "activation", keras.activations.linear)
+
+    def __exit__(self, *error):
+        if self.activation is not None:
+            object.__setattr__(self.layer, "activation", self.activation)
+
+
+def _variance(outputs):
+    return float(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")).var(dtype="float64"))

@@ -1,0 +1,87 @@
+"""The all-convolutional network, on which guided backpropagation was shown."""
+
+import keras
+
+from recipes.models.parts import Parts, output_dtype, scaled_image, smallest_side
+
+# Filters, kernel size, strides, padding of each convolution: the column All-CNN-C of table 2.
+STAGES = (
+    ((96, 3, 1, "same"), (96, 3, 1, "same"), (96, 3, 2, "same")),
+    ((192, 3, 1, "same"), (192, 3, 1, "same"), (192, 3, 2, "same")),
+    ((192, 3, 1, "valid"), (192, 1, 1, "same")),
+)
+
+
+def all_conv(
+    input_shape,
+    classes,
+    *,
+    norm=None,
+    activation="relu",
+    initializer="he_normal",
+    dropout=0.5,
+    input_dropout=0.2,
+    weight_decay=0.0,
+    classifier_activation="softmax",
+    name="all_conv",
+):
+    """Build All-CNN-C: nothing but convolutions, two of them with strides where others pool.
+
+    Source: Springenberg et al. 2014, tables 1 and 2 and section 3.2.1, https://arxiv.org/abs/1412.6806. 1.37 M
+    parameters for ten classes of RGB images. The paper trains it with a weight decay of 0.001.
+
+    Layers are called `stage1_conv1`, `stage1_relu1`, ... `stage1_dropout`; the last activation is `top_relu`, then
+    come `class_conv` (one map a class), `top_average` and `predictions`.
+
+    Args:
+        input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model; height and
+            width at least 9.
+        classes: Number of outputs, >= 1.
+        norm: None as in the paper, "batch", "layer" (over height, width and channels), "instance" or "group".
+        activation: A Keras activation's name or function, or "maxout" (the largest of two pieces).
+        initializer: Of the convolutions' kernels: a Keras initializer or its name.
+        dropout: Share of activations dropped after each convolution with strides, in [0, 1). Paper: 0.5.
+        input_dropout: Share of the image's values dropped, in [0, 1). Paper: 0.2.
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
+        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled `keras.Model`.
+
+    Raises:
+        ValueError: when a shape, number or name is none of the above.
+    """
+    parts = Parts(norm, activation, initializer, weight_decay, dropout)
+    if not 0 <= input_dropout < 1:
+        raise ValueError(
+            f"all_conv expects input_dropout in [0, 1), the share that is dropped. "
+            f"Received input_dropout={input_dropout}. Use 0 to turn it off."
+        )
+    image, x = scaled_image(input_shape, classes, classifier_activation, "all_conv")
+    if (smallest_side(image) or 9) < 9:
+        raise ValueError(
+            f"all_conv expects images of 9 pixels or more. Received input_shape={tuple(input_shape)}. "
+            "Take recipes.models.plain_cnn for smaller ones."
+        )
+    if input_dropout:
+        x = keras.layers.Dropout(input_dropout, name="input_dropout")(x)
+    for stage, convolutions in enumerate(STAGES, start=1):
+        for number, (filters, kernel_size, strides, padding) in enumerate(convolutions, start=1):
+            top = stage == len(STAGES) and number == len(convolutions)
+            name_ = f"stage{stage}_conv{number}"
+            x = parts.conv(x, filters, kernel_size, name_, strides=strides, padding=padding)
+            x = parts.normalize(x, f"stage{stage}", number)
+            x = parts.activate(x, "top") if top else parts.activate(x, f"stage{stage}", number)
+        if stage < len(STAGES):
+            x = parts.drop(x, f"stage{stage}_dropout")
+    x = keras.layers.Conv2D(
+        classes,
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        kernel_regularizer=parts.regularizer,
+        name="class_conv",
+    )(x)
+    x = keras.layers.GlobalAveragePooling2D(name="top_average")(x)
+    x = keras.layers.Activation(classifier_activation, dtype=output_dtype(), name="predictions")(x)
+    return keras.Model(image, x, name=name)
