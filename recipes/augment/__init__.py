@@ -1,12 +1,36 @@
 """Augmentation of batches: declarations that are compiled to a few passes, exactly reproducible."""
 
+from recipes.augment.affine import Rotate as Rotate
+from recipes.augment.affine import Shear as Shear
+from recipes.augment.affine import Stretch as Stretch
+from recipes.augment.affine import Translate as Translate
+from recipes.augment.affine import Zoom as Zoom
+from recipes.augment.blur import Blur as Blur
+from recipes.augment.choice import OneOf as OneOf
+from recipes.augment.choice import SomeOf as SomeOf
+from recipes.augment.color_jitter import Brightness as Brightness
+from recipes.augment.color_jitter import ColorJitter as ColorJitter
+from recipes.augment.color_jitter import Contrast as Contrast
+from recipes.augment.color_jitter import Grayscale as Grayscale
+from recipes.augment.color_jitter import Hue as Hue
+from recipes.augment.color_jitter import Saturation as Saturation
 from recipes.augment.crop import Crop as Crop
 from recipes.augment.crop import PadCrop as PadCrop
+from recipes.augment.cutmix import CutMix as CutMix
 from recipes.augment.cutout import Cutout as Cutout
+from recipes.augment.fancy_pca import FancyPCA as FancyPCA
 from recipes.augment.flip import Flip as Flip
+from recipes.augment.lens_distort import LensDistort as LensDistort
 from recipes.augment.mixup import MixUp as MixUp
+from recipes.augment.noise import Noise as Noise
 from recipes.augment.normalize import Normalize as Normalize
 from recipes.augment.operation import Operation as Operation
 from recipes.augment.pipeline import Pipeline as Pipeline
+from recipes.augment.policies import RandAugment as RandAugment
+from recipes.augment.policies import TrivialAugment as TrivialAugment
+from recipes.augment.random_erase import RandomErase as RandomErase
 from recipes.augment.ranges import PlusMinus as PlusMinus
+from recipes.augment.resized_crop import ResizedCrop as ResizedCrop
+from recipes.augment.resized_crop import ScaleCrop as ScaleCrop
+from recipes.augment.standard import standard as standard
 from recipes.augment.statistics import ColorStatistics as ColorStatistics

@@ -71,9 +71,22 @@ def take_apart(element):
     return Batch(images, labels, sample_weight, others, rebuild)
 
 
+def _image_key(entries):
+    """The entry of a dict that holds the images."""
+    named = [key for key in _IMAGES if key in entries]
+    rank = lambda value: getattr(getattr(value, "shape", None), "rank", None)  # noqa: E731
+    pictures = named or [key for key, value in entries.items() if rank(value) == 4]
+    if len(pictures) != 1:
+        raise ValueError(
+            "augment.Pipeline expects one entry of images in a dict: 'image', 'images', or the only one of shape "
+            f"(batch, height, width, channels). Received entries {list(entries)}. Rename it with dataset.map."
+        )
+    return pictures[0]
+
+
 def check_batch(batch, *, geometric, mixes, classes, value_range, example):
     """Raise `ValueError` for everything shapes and dtypes can tell."""
-    images, labels = batch.images, batch.labels
+    images = batch.images
     shape = getattr(images, "shape", None)
     if isinstance(images, (dict, list, tuple)) or shape is None or shape.rank is None:
         raise ValueError(

@@ -82,7 +82,7 @@ class Engine:
             yield (
                 ~inside,
                 lambda: tf.strings.format(
-                    f"augment.Pipeline expects pixels in {low:g} to {high:g}, its value_range. Received values from {{}} "
+                    f"augment.Pipeline expects pixels in {low:g} to {high:g}, its value_range. Received {{}} "
                     "to {}. Set value_range to that of the images, or scale them.",
                     (smallest, largest),
                 ),

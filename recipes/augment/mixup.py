@@ -1,9 +1,6 @@
 """MixUp: blend each image with another."""
 
 import dataclasses
-import math
-
-import tensorflow as tf
 
 from recipes.augment.mixing import Mixing
 from recipes.augment.operation import operation

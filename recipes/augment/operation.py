@@ -54,6 +54,9 @@ class Operation:
     needs_mean: ClassVar[bool] = False
     fill: ClassVar[object] = None
     probability = 1.0
+    # A group has `operations`, its members. Where they do not all act, `chosen(uniform, index)` says on which images
+    # member `index` does: bool of shape (batch,).
+    chosen: ClassVar[object] = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -98,6 +101,19 @@ class Operation:
 
     def __repr__(self):
         return call_text(self)
+
+
+def leaves(op):
+    """The operations inside a group, in the order of the stages; the operation itself otherwise."""
+    members = getattr(op, "operations", None)
+    if members is None:
+        return [op]
+    return sorted((leaf for member in members for leaf in leaves(member)), key=stage_order)
+
+
+def stage_order(op):
+    """Inside a group colours come before erasing, so that contrast measures the whole image."""
+    return list(STAGES).index(op.stage)
 
 
 def to_config(thing):

@@ -8,8 +8,8 @@ import tensorflow as tf
 from recipes.augment.batches import check_batch, take_apart
 from recipes.augment.engine import Engine
 from recipes.augment.normalize import Normalize
-from recipes.augment.operation import Frame, Operation, from_config, to_config
-from recipes.augment.plan import leaves, split_passes
+from recipes.augment.operation import Frame, Operation, from_config, leaves, to_config
+from recipes.augment.plan import split_passes
 from recipes.augment.ranges import read_pair
 
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")

@@ -10,7 +10,7 @@ from recipes.augment.color import build_color, color_needs_mean
 from recipes.augment.filtering import build_filter
 from recipes.augment.geometry import build_geometry
 from recipes.augment.mixing import build_mixing, draw_weight
-from recipes.augment.operation import STAGES
+from recipes.augment.operation import STAGES, leaves, stage_order
 
 # Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
 _NORMAL, _NOISE, _WEIGHT = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85
@@ -112,7 +112,7 @@ class Plan:
         opened = []
         for index, member in enumerate(members):
             chosen = lambda uniform, index=index: op.chosen(uniform[rows], index)  # noqa: E731
-            opened.append((member, (*gates, chosen)))
+            opened.append((member, (*gates, chosen) if op.chosen else gates))
         placed = [slot for member, own in opened for slot in self._place(member, own)]
         return sorted(placed, key=lambda slot: stage_order(slot.op))
 
@@ -164,19 +164,6 @@ def split_passes(operations):
         fill = fills[0] if fills else fill
         erased = erased or any(part.stage == "erase" for part in parts)
     return [*passes, current] if current else passes
-
-
-def leaves(op):
-    """The operations inside a group, in the order of the stages; the operation itself otherwise."""
-    members = getattr(op, "operations", None)
-    if members is None:
-        return [op]
-    return sorted((leaf for member in members for leaf in leaves(member)), key=stage_order)
-
-
-def stage_order(op):
-    """Inside a group colours come before erasing, so that contrast measures the whole image."""
-    return list(STAGES).index(op.stage)
 
 
 def _pass_steps(slots):

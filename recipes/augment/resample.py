@@ -47,6 +47,38 @@ def resample_axes(images, y, x, fill):
     return _add_fill(result, 1 - covered, fill)
 
 
+def average_axes(images, y, x, fill):
+    """`resample_axes` for shrinking: each output pixel averages the pixels it stands for, with a triangle.
+
+    The width of the triangle is the distance of neighbouring places, one pixel at least. Pixels outside have no
+    weight; places outside read the fill.
+    """
+    height, width, channels = images.shape[1:]
+    down, outside_down = _triangles(y, height, fill)
+    across, outside_across = _triangles(x, width, fill)
+    lines = tf.reshape(tf.cast(images, tf.float32), (-1, height, width * channels))
+    lines = tf.reshape(tf.matmul(down, lines), (-1, y.shape[1], width, channels))
+    result = tf.einsum("bow,bhwc->bhoc", across, lines)
+    if isinstance(fill, str):
+        return result
+    outside = 1 - (1 - outside_down)[:, :, None] * (1 - outside_across)[:, None, :]
+    return paint_over(result, outside[..., None], fill)
+
+
+def _triangles(places, size, fill):
+    """Weights (batch, out, size) of a triangle about each place, and 1.0 for places outside."""
+    step = tf.abs(places[:, 1:2] - places[:, :1]) if places.shape[1] > 1 else tf.constant([[float(size)]])
+    outside = tf.cast((places < -0.5) | (places > size - 0.5), tf.float32)
+    if isinstance(fill, str) and fill == "reflect" and size > 1:
+        turned = tf.math.floormod(places, 2.0 * (size - 1))
+        places = tf.minimum(turned, 2.0 * (size - 1) - turned)
+    else:
+        places = tf.clip_by_value(places, -0.5, size - 0.5)
+    distance = tf.abs(tf.range(size, dtype=tf.float32) - places[..., None])
+    weights = tf.nn.relu(1 - distance / tf.maximum(step, 1.0)[..., None])
+    return weights / tf.reduce_sum(weights, -1, keepdims=True), outside
+
+
 def resample(images, y, x, fill):
     """Bilinear reads anywhere: `y` and `x` of shape (batch, out_height, out_width), float32."""
     height, width, channels = images.shape[1:]

@@ -1,0 +1,95 @@
+"""A sensible pipeline without choosing operations."""
+
+from recipes.augment.affine import Rotate, Shear, Translate, Zoom
+from recipes.augment.choice import OneOf
+from recipes.augment.color_jitter import ColorJitter
+from recipes.augment.crop import PadCrop
+from recipes.augment.cutmix import CutMix
+from recipes.augment.cutout import Cutout
+from recipes.augment.flip import Flip
+from recipes.augment.mixup import MixUp
+from recipes.augment.pipeline import Pipeline
+from recipes.augment.policies import TrivialAugment
+
+_KINDS = ("photos", "symbols")
+_STRENGTHS = ("light", "medium", "strong")
+
+
+def standard(
+    shape, *, kind="photos", strength="light", value_range=(0, 255), classes=None, seed=0, **options
+):
+    """A pipeline for images of one shape that is safe to switch on.
+
+    Nothing in it normalises; images leave as float32 in the same value range.
+
+    | strength | photos | symbols (digits, letters, signs: no mirroring, no colour) |
+    |---|---|---|
+    | light | flip; shift by up to 1/8 of the side | turn by up to 8 degrees; zoom by up to 1.08; shift by up to 1/14 |
+    | medium | and colour jitter 0.2; cutout of 1/4 of the side on half of the images | turn 12 degrees, zoom 1.12, \
+shear 0.15; and the cutout |
+    | strong | and `TrivialAugment(wide=False)` on half of the images; mixup 0.2 or cutmix 1, each on a quarter | \
+and mixup 0.2 on half of the images |
+
+    Source of the shifts and flips: He et al. 2015, section 4.2; of the turns and zooms: Simard et al. 2003, section
+    3, with smaller ranges. Light is meant never to cost accuracy, also in short runs; medium and strong need more
+    epochs and pay on small data sets and large networks.
+
+    Args:
+        shape: `(height, width, channels)` of one image.
+        kind: "photos" or "symbols". Images whose mirror image or orientation means something else are symbols.
+        strength: "light", "medium" or "strong". Strong mixes labels, which leave as rows of shares: give `classes`
+            when they come as integers, and train with a categorical loss.
+        value_range: `(low, high)` of the pixels.
+        classes: Number of classes.
+        seed: Integer.
+        options: Further arguments of `Pipeline`.
+
+    Returns:
+        A `Pipeline`; its `repr` says what was chosen, `.operations` is the list.
+
+    Raises:
+        ValueError: for another kind or strength, or a shape that is not one of images.
+    """
+    for name, value, known in (("kind", kind, _KINDS), ("strength", strength, _STRENGTHS)):
+        if value not in known:
+            raise ValueError(
+                f"augment.standard expects {name} to be one of {', '.join(map(repr, known))}. Received {value!r}. "
+                f"Write {name}={known[0]!r}."
+            )
+    if len(shape) != 3 or None in tuple(shape):
+        raise ValueError(
+            f"augment.standard expects the shape (height, width, channels) of one image. Received {tuple(shape)}. "
+            "For a batch write standard(images.shape[1:]); grey images have 1 channel."
+        )
+    side, channels = min(shape[:2]), shape[2]
+    build = _photos if kind == "photos" else _symbols
+    operations = build(side, channels, _STRENGTHS.index(strength))
+    return Pipeline(operations, value_range=value_range, classes=classes, seed=seed, **options)
+
+
+def _photos(side, channels, level):
+    operations = [Flip(), PadCrop(max(1, side // 8), fill="reflect")] if side > 1 else [Flip()]
+    if level >= 2:
+        operations.append(TrivialAugment(wide=False, color=channels == 3, fill="reflect", probability=0.5))
+    if level >= 1:
+        operations.append(ColorJitter(0.2, 0.2, 0.2 if channels == 3 else 0))
+        operations += _holes(side)
+    if level >= 2:
+        operations.append(OneOf([MixUp(0.2), CutMix(1.0)], probability=0.5))
+    return operations
+
+
+def _symbols(side, channels, level):
+    shift = round(side / 14) / side
+    degrees, zoom = (8, 0.08) if level == 0 else (12, 0.12)
+    operations = [Rotate(degrees), Zoom(zoom), Translate(shift, shift)]
+    if level >= 1:
+        operations += [Shear(0.15), *_holes(side)]
+    if level >= 2:
+        operations.append(MixUp(0.2, probability=0.5))
+    return operations
+
+
+def _holes(side):
+    """Erasing a quarter of the side at most."""
+    return [Cutout(side // 4, probability=0.5)] if side >= 4 else []
