@@ -11,6 +11,8 @@ from recipes.preprocess.batches import image_batches
 _BLOCK = 800_000
 # A sum of up to this many products of two bytes is an integer below 2**24, which float32 holds exactly.
 _EXACT_ROWS = 256
+# The same for sums of bytes.
+_EXACT_SUM = 65_000
 _USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
@@ -130,9 +132,14 @@ class _Moments:
             )
         if self.image_sum is not None and self.image_sum.shape != batch.shape[1:]:
             self.image_sum = None
-        if batch.dtype != np.uint8:
-            self.low, self.high = min(self.low, batch.min()), max(self.high, batch.max())
-        images_at_once = max(1, _BLOCK // batch[0].size)
+        low, high = float(batch.min()), float(batch.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(
+                "ImageStatistics.fit expects finite pixels. Received NaN or infinity among images "
+                f"{self.count} to {self.count + len(batch) - 1}. Find them with np.isfinite, repair or drop them."
+            )
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        images_at_once = max(1, min(_BLOCK // batch[0].size, _EXACT_SUM))
         for start in range(0, len(batch), images_at_once):
             self._add_block(batch[start : start + images_at_once])
 
@@ -144,11 +151,6 @@ class _Moments:
         channels, pixels = len(self.mean), block.size // len(self.mean)
         rows = block.reshape(-1, _row_length(block.shape))
         mean = _by_channel(rows.sum(0), channels) / pixels
-        if not np.isfinite(mean).all():
-            raise ValueError(
-                "ImageStatistics.fit expects finite pixels. Received NaN or infinity among images "
-                f"{self.count} to {self.count + len(block) - 1}. Find them with np.isfinite and repair or drop them."
-            )
         if is_bytes:
             scatter = _products(rows, channels) - pixels * np.outer(mean, mean)
         else:
@@ -169,14 +171,15 @@ class _Moments:
 
     def value_range(self, declared):
         """The range declared by the caller, checked, or a guess."""
-        low, high = (0.0, 255.0) if self.dtype == np.uint8 else (float(self.low), float(self.high))
         if declared is None:
-            usual = [one for one in _USUAL_RANGES if one[0] <= low and high <= one[1]]
-            return usual[0] if usual and self.dtype != np.uint8 else (low, high)
-        if self.dtype != np.uint8 and not (declared[0] <= low and high <= declared[1]):
+            usual = [one for one in _USUAL_RANGES if one[0] <= self.low and self.high <= one[1]]
+            if self.dtype == np.uint8:
+                return _USUAL_RANGES[-1]
+            return usual[0] if usual else (self.low, self.high)
+        if not (declared[0] <= self.low and self.high <= declared[1]):
             raise ValueError(
-                f"ImageStatistics.fit expects pixels in value_range={tuple(declared)}. Received pixels from {low:g} "
-                f"to {high:g}. Correct value_range, or leave it out to have it found."
+                f"ImageStatistics.fit expects pixels in value_range={tuple(declared)}. Received pixels from "
+                f"{self.low:g} to {self.high:g}. Correct value_range, or leave it out to have it found."
             )
         return float(declared[0]), float(declared[1])
 
@@ -189,7 +192,7 @@ class _ImageSum:
         self.total, self.recent, self.recent_count = np.zeros(shape).ravel(), None, 0
 
     def add(self, block):
-        if self.recent_count + len(block) > 2**24 // 255:
+        if self.recent_count + len(block) > _EXACT_SUM:
             self.carry()
         if self.recent is None:
             self.recent = np.zeros(self.total.size, block.dtype)

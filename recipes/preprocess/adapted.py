@@ -1,0 +1,48 @@
+"""Layers whose numbers come from a data set rather than from training."""
+
+import keras
+import numpy as np
+
+
+class AdaptedLayer(keras.layers.Layer):
+    """A layer that `adapt` fills with numbers, and that refuses images before it has been.
+
+    A subclass makes its weights with `add_statistic`, and calls `check_adapted` in `call`. Weights start as
+    NaN, which is how a layer knows whether it was adapted, loaded or given weights.
+    """
+
+    def add_statistic(self, name, shape):
+        """A weight that is never trained, float32 under every dtype policy."""
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=keras.initializers.Constant(np.nan),
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+        )
+
+    def check_adapted(self, statistic):
+        """Raise when `statistic` is still empty, where that can be known; elsewhere the output is NaN."""
+        # A model that is being built or loaded is called once without images, before it gets its weights.
+        if keras.backend.backend() != "tensorflow" or _is_symbolic():
+            return
+        import tensorflow as tf
+
+        with tf.init_scope():
+            first = float(keras.ops.ravel(statistic)[0])
+        if np.isnan(first):
+            raise ValueError(
+                f"{type(self).__name__} expects to have seen the training images. Received a call of layer "
+                f"{self.name!r} before. Type layer.adapt(train) before the model is trained or used."
+            )
+
+    def compute_on_float(self, function, inputs):
+        """`function` of the inputs in float32, whatever comes in, and the result in the layer's compute dtype."""
+        result = function(keras.ops.cast(inputs, "float32"))
+        return keras.ops.cast(result, self.compute_dtype)
+
+
+def _is_symbolic():
+    with keras.SymbolicScope() as scope:
+        return scope.original_scope is not None

@@ -1,0 +1,107 @@
+"""Standardize: take the training set's mean, and its spread, out of every image."""
+
+import keras
+import numpy as np
+
+from recipes.preprocess.adapted import AdaptedLayer
+from recipes.preprocess.statistics import ImageStatistics
+
+_KINDS = ("channel", "channel_mean", "mean_image")
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Standardize(AdaptedLayer):
+    """Subtract what all images have in common.
+
+    - `by="channel"`: `(image - channel_mean) / channel_std`, as He et al. 2015 train ResNets,
+      https://arxiv.org/abs/1512.03385. A channel that never changes is divided by one.
+    - `by="channel_mean"`: `image - channel_mean`, section 2.1 of Simonyan and Zisserman 2014 (VGG),
+      https://arxiv.org/abs/1409.1556.
+    - `by="mean_image"`: `image - mean_image`, pixel by pixel, section 2 of Krizhevsky et al. 2012 (AlexNet).
+      All images must have one size.
+
+    `adapt` takes the numbers from the training images. They are weights that are not trained: they are saved in
+    the `.keras` file, so that validation, test and later images are treated with the training set's numbers.
+
+    Args:
+        by: "channel", "channel_mean" or "mean_image".
+
+    Input shape: `(batch, height, width, channels)`, any real dtype.
+    Output shape: the same, in the layer's compute dtype.
+
+    Raises:
+        ValueError: for an unknown `by`; when called before `adapt`; for images of another shape than those
+            that `adapt` saw.
+
+    Example:
+        >>> standardize = Standardize(by="channel")
+        >>> standardize.adapt(train)
+        >>> model = keras.Sequential([keras.Input((32, 32, 3)), standardize, ...])
+    """
+
+    def __init__(self, by="channel", **kwargs):
+        super().__init__(**kwargs)
+        if by not in _KINDS:
+            raise ValueError(
+                f"Standardize expects by to be one of {', '.join(map(repr, _KINDS))}. Received by={by!r}. "
+                "Type by='channel' for zero mean and unit variance of each channel."
+            )
+        self.by = by
+
+    def build(self, input_shape):
+        shape = tuple(input_shape[1:]) if self.by == "mean_image" else (input_shape[-1],)
+        if len(input_shape) != 4 or None in shape:
+            raise ValueError(
+                f"Standardize(by={self.by!r}) expects images of shape (batch, height, width, channels) with known "
+                f"{'height, width and ' if self.by == 'mean_image' else ''}channels. Received {tuple(input_shape)}. "
+                "Give them in keras.Input(shape=...)."
+            )
+        self.mean = self.add_statistic("mean", shape)
+        if self.by == "channel":
+            self.std = self.add_statistic("std", shape)
+
+    def adapt(self, images, **options):
+        """Take the statistics of the training images.
+
+        Args:
+            images: What `ImageStatistics.fit` takes, or an `ImageStatistics`.
+            **options: Passed on to `ImageStatistics.fit`.
+        """
+        statistics = images if isinstance(images, ImageStatistics) else ImageStatistics.fit(images, **options)
+        mean = statistics.mean_image if self.by == "mean_image" else statistics.channel_mean
+        if mean is None:
+            raise ValueError(
+                "Standardize(by='mean_image') expects images of one size. Received images of several. "
+                "Resize them first, or type by='channel_mean'."
+            )
+        if not self.built:
+            self.build((None, *mean.shape) if mean.ndim == 3 else (None, None, None, *mean.shape))
+            self.built = True
+        if mean.shape != tuple(self.mean.shape):
+            raise ValueError(
+                f"Standardize(by={self.by!r}) expects statistics of the shape of its input, {tuple(self.mean.shape)}. "
+                f"Received {mean.shape}. Adapt to images like those the model takes."
+            )
+        self.mean.assign(mean)
+        if self.by == "channel":
+            # A channel of one value has a deviation of zero, or of what rounding leaves.
+            changes = statistics.channel_std > 1e-7 * np.abs(mean)
+            self.std.assign(np.where(changes, statistics.channel_std, 1))
+
+    def call(self, inputs):
+        self.check_adapted(self.mean)
+        return self.compute_on_float(lambda images: (images - self.mean) / self._spread(), inputs)
+
+    def inverse(self, outputs):
+        """The images that `call` turned into `outputs`, float."""
+        self.check_adapted(self.mean)
+        return self.compute_on_float(lambda images: images * self._spread() + self.mean, outputs)
+
+    def _spread(self):
+        return self.std if self.by == "channel" else 1.0
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "by": self.by}

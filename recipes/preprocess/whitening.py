@@ -1,0 +1,164 @@
+"""Whitening: turn images into uncorrelated numbers of unit variance, and back."""
+
+import keras
+import numpy as np
+
+from recipes.preprocess.adapted import AdaptedLayer
+from recipes.preprocess.batches import image_batches
+
+# A covariance of 2**14 values squared is 2 GB in float64, and its eigenvectors take many minutes.
+_LARGEST = 2**14
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Whitening(AdaptedLayer):
+    """Rotate images to their principal axes and give every axis unit variance.
+
+    With `covariance = U diag(eigenvalues) U^T` of the training images, flattened, and `x` centered by their mean:
+
+    - `kind="pca"`: `diag(1 / sqrt(eigenvalues + e)) U^T x`, one number per axis, largest variance first;
+    - `kind="zca"`: the same, rotated back by `U`. Of all transforms that whiten it moves images least (it is
+      the symmetric one), so the result still looks like the image: local edges.
+
+    Source: Bell and Sejnowski 1997, "The independent components of natural scenes are edge filters", section 2 (ZCA);
+    Kessy et al. 2018, "Optimal whitening and decorrelation", section 3, https://arxiv.org/abs/1512.00809.
+    Where papers add a number in squared pixel units, `e` here is `epsilon` times the mean eigenvalue, so that the
+    result does not depend on whether pixels are in 0..1 or 0..255.
+
+    `adapt` takes mean and axes from the training images, in one pass and float64. They are weights that are not
+    trained and are saved in the `.keras` file.
+
+    Args:
+        kind: "zca" or "pca".
+        epsilon: Share of the mean variance added to the variance of each axis, > 0. The default whitens all
+            but fully; axes with less variance (a border that is always black) stay near zero. 0.01 to 0.1
+            smooths, and keeps test images that differ on such axes from exploding.
+        components: Number of axes kept, the ones of largest variance; None keeps all.
+
+    Input shape: `(batch, height, width, channels)`, any real dtype. At most 16384 values, such as 73 x 73 x 3.
+    Output shape: for "zca" the same, for "pca" `(batch, components)`; in the layer's compute dtype.
+
+    Raises:
+        ValueError: for arguments out of range; images of more values; when called before `adapt`.
+
+    Example:
+        >>> whitening = Whitening(kind="zca", epsilon=0.01)
+        >>> whitening.adapt(train)
+        >>> edges = whitening(images)
+        >>> images = whitening.inverse(edges)
+    """
+
+    def __init__(self, kind="zca", epsilon=1e-5, components=None, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in ("zca", "pca"):
+            raise ValueError(
+                f"Whitening expects kind to be 'zca' or 'pca'. Received kind={kind!r}. "
+                "Type kind='zca' for results that look like images."
+            )
+        if not epsilon > 0 or (components is not None and components < 1):
+            raise ValueError(
+                f"Whitening expects epsilon > 0 and components >= 1 or None. Received epsilon={epsilon} and "
+                f"components={components}. Leave them out for the defaults."
+            )
+        self.kind = kind
+        self.epsilon = epsilon
+        self.components = components
+
+    def build(self, input_shape):
+        shape = tuple(input_shape[1:])
+        values = None if None in shape or len(shape) != 3 else int(np.prod(shape))
+        if values is None or values > _LARGEST:
+            raise ValueError(
+                "Whitening expects images of shape (batch, height, width, channels), all known and of at most "
+                f"{_LARGEST} values. Received {tuple(input_shape)}. "
+                "Resize the images, or whiten patches cut out of them."
+            )
+        if self.components is not None and self.components > values:
+            raise ValueError(
+                f"Whitening expects at most as many components as an image has values, {values}. "
+                f"Received components={self.components}. Type components=None to keep all."
+            )
+        kept = self.components or values
+        self.image_shape = shape
+        self.mean = self.add_statistic("mean", (values,))
+        self.axes = self.add_statistic("axes", (values, kept))
+        self.std = self.add_statistic("std", (kept,))
+
+    def adapt(self, images):
+        """Take mean and principal axes of the training images.
+
+        Args:
+            images: A `tf.data.Dataset` or an array, as `ImageStatistics.fit` takes it, of images of one size.
+        """
+        mean = scatter = None
+        count = 0
+        for batch in image_batches(images, "Whitening.adapt")[0]:
+            if not self.built:
+                self.build((None, *batch.shape[1:]))
+                self.built = True
+            if batch.shape[1:] != self.image_shape:
+                raise ValueError(
+                    f"Whitening.adapt expects images of shape {self.image_shape}. Received {batch.shape[1:]}. "
+                    "Resize the images to one size, that of the model's input."
+                )
+            if len(batch) == 0:
+                continue
+            rows = batch.reshape(len(batch), -1).astype(np.float64)
+            batch_mean = rows.mean(0)
+            rows -= batch_mean
+            if mean is None:
+                mean, scatter = np.zeros_like(batch_mean), np.zeros((len(batch_mean),) * 2)
+            # Chan, Golub and LeVeque 1979, equation 2.1, as in ImageStatistics.
+            step, total = batch_mean - mean, count + len(batch)
+            scatter += rows.T @ rows
+            scatter += np.outer(step, step * (count / total * len(batch)))
+            mean, count = mean + step * (len(batch) / total), total
+        if count < 2 or not np.isfinite(mean).all():
+            raise ValueError(
+                "Whitening.adapt expects at least two images with finite pixels. "
+                f"Received {'NaN or infinity' if count >= 2 else f'{count} image(s)'}. Look at the data first."
+            )
+        eigenvalues, axes = np.linalg.eigh(scatter / count)
+        kept = self.std.shape[0]
+        variance = np.maximum(eigenvalues[::-1][:kept], 0) + self.epsilon * max(eigenvalues.mean(), 1e-30)
+        self.mean.assign(mean)
+        self.axes.assign(axes[:, ::-1][:, :kept])
+        self.std.assign(np.sqrt(variance))
+
+    def call(self, inputs):
+        self.check_adapted(self.mean)
+        return self.compute_on_float(self._whiten, inputs)
+
+    def inverse(self, outputs):
+        """The images that `call` turned into `outputs`, float; with `components`, their projections."""
+        self.check_adapted(self.mean)
+        return self.compute_on_float(self._restore, outputs)
+
+    def _whiten(self, images):
+        rows = keras.ops.reshape(images, (-1, self.mean.shape[0])) - self.mean
+        whitened = keras.ops.matmul(rows, self.axes) / self.std
+        return whitened if self.kind == "pca" else self._as_images(whitened)
+
+    def _restore(self, outputs):
+        whitened = outputs
+        if self.kind == "zca":
+            whitened = keras.ops.matmul(keras.ops.reshape(outputs, (-1, self.mean.shape[0])), self.axes)
+        images = self._as_images(whitened * self.std)
+        return images + keras.ops.reshape(self.mean, self.image_shape)
+
+    def _as_images(self, whitened):
+        rows = keras.ops.matmul(whitened, keras.ops.transpose(self.axes))
+        return keras.ops.reshape(rows, (-1, *self.image_shape))
+
+    def compute_output_shape(self, input_shape):
+        if self.kind == "zca":
+            return input_shape
+        return (input_shape[0], self.components or int(np.prod(input_shape[1:])))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "epsilon": self.epsilon,
+            "components": self.components,
+        }
