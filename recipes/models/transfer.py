@@ -1,0 +1,159 @@
+"""A pretrained network with a new head, trained in two phases."""
+
+import keras
+
+from recipes.models.parts import check_classes, output_dtype
+
+
+def transfer(
+    backbone,
+    classes,
+    *,
+    preprocess=None,
+    features=None,
+    dropout=0.2,
+    classifier_activation="softmax",
+    name="transfer",
+):
+    """Put a new classifier on a pretrained network whose own weights are frozen: the first of two phases.
+
+    1. Train the result with `fit` or `recipes.train`: only the new head learns, from features that stay good.
+    2. `unfreeze` the upper layers and train those at a tenth of the rate or less.
+
+    Batch normalizations stay in inference mode in both phases: their statistics were estimated on far more images
+    than there are now, and the statistics of small batches would undo what was learned.
+    Source: Yosinski et al. 2014, section 4, https://arxiv.org/abs/1411.1792; the order - head first, then the upper
+    layers at a low rate - is that of Keras' transfer learning guide, https://keras.io/guides/transfer_learning
+
+    The result has the backbone's layers in one flat graph, under their own names, then `head_average` (for feature
+    maps), `head_dropout` and `predictions`.
+
+    Args:
+        backbone: A Functional or Sequential `keras.Model` of one input, such as
+            `efficientnet_lite0(include_top=False)` or any of `keras.applications`. It is copied and never changed.
+        classes: Number of outputs, >= 1.
+        preprocess: What the backbone expects to be done to images in 0..255, a function of a tensor such as
+            `keras.applications.mobilenet_v2.preprocess_input`; it becomes part of the model. None when the backbone
+            scales its images itself.
+        features: Name of the layer whose output the head takes; None for the backbone's output. To replace an old
+            classifier, name the layer before it.
+        dropout: Share of the features dropped before the classifier in training, in [0, 1).
+        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled `keras.Model` with two variables to train.
+
+    Raises:
+        ValueError: when the backbone is subclassed, has several inputs, ends in a classifier or gives neither vectors
+            nor maps; when it has no layer called `features`; or for `classes` and `dropout` outside their ranges.
+    """
+    check_classes(classes, classifier_activation, "transfer")
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            f"transfer expects dropout in [0, 1), the share that is dropped. Received dropout={dropout}. "
+            "Use 0 to turn it off."
+        )
+    source = _source(backbone, features)
+    image = keras.Input(batch_shape=source.input.shape, name="image")
+    first = image if preprocess is None else preprocess(image)
+
+    def call(layer, *args, **kwargs):
+        args, kwargs = keras.tree.map_structure(
+            lambda tensor: first if tensor is image else tensor, (args, kwargs)
+        )
+        return layer(*args, **kwargs)
+
+    copy = keras.models.clone_model(source, input_tensors=image, call_function=call)
+    copy.set_weights(source.get_weights())
+    _freeze(copy, keras.Layer)
+    x = copy.output
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="head_average")(x)
+    x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+    x = keras.layers.Dense(
+        classes, activation=classifier_activation, dtype=output_dtype(), name="predictions"
+    )(x)
+    return keras.Model(image, x, name=name)
+
+
+def unfreeze(model, *, from_layer):
+    """Let a transferred network's upper layers learn as well: the second phase.
+
+    Batch normalizations stay frozen, and so in inference mode.
+
+    Args:
+        model: What `transfer` returned, trained or not.
+        from_layer: Name of the first layer, counted from the image, that is to learn.
+
+    Returns:
+        A `keras.Model` of the same layers and weights, not compiled: give it a rate of a tenth or less of the first
+        phase's. The given model shares its weights.
+
+    Raises:
+        ValueError: when there is no such layer.
+
+    Example:
+        >>> model = transfer(efficientnet_lite0(include_top=False), classes=5)
+        >>> ...  # compile and fit: the head learns
+        >>> model = unfreeze(model, from_layer="stage6_block1_expand")
+        >>> model.compile(keras.optimizers.Adam(1e-5), "sparse_categorical_crossentropy")
+    """
+    names = [layer.name for layer in model.layers]
+    if from_layer not in names:
+        raise ValueError(
+            f"unfreeze expects from_layer to be a layer of {model.name!r}. Received from_layer={from_layer!r}. "
+            f"Its last ones with weights are {[layer.name for layer in model.layers if layer.weights][-8:]}."
+        )
+    for layer in model.layers[names.index(from_layer) :]:
+        layer.trainable = True
+        _freeze(layer, keras.layers.BatchNormalization)
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def _freeze(layer, kind):
+    for part in layer._flatten_layers():
+        if isinstance(part, kind):
+            part.trainable = False
+
+
+def _source(backbone, features):
+    """The backbone from its input to the features, as a Functional model that is not compiled."""
+    if not isinstance(backbone, keras.Sequential) and not hasattr(backbone, "_nodes_by_depth"):
+        raise ValueError(
+            f"transfer expects a Functional or Sequential backbone. Received {backbone.name!r} of type "
+            f"{type(backbone).__name__}. Put a Dense layer on its outputs in a model of your own."
+        )
+    if not backbone.built or len(backbone.inputs) != 1:
+        raise ValueError(
+            f"transfer expects a built backbone of one input. Received {backbone.name!r}, "
+            f"{'which is not built' if not backbone.built else f'which has {len(backbone.inputs)}'}. "
+            "Give a model that takes one batch of images."
+        )
+    if features is None:
+        output, last = backbone.outputs[0], backbone.layers[-1]
+        classifies = (
+            isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in CLASSIFIERS
+        )
+        if classifies:
+            raise ValueError(
+                f"transfer expects a backbone that ends in features. Received {backbone.name!r}, which ends in the "
+                f"classifier {last.name!r}. Build it with include_top=False, or name the layer before with features=."
+            )
+    else:
+        names = [layer.name for layer in backbone.layers]
+        if features not in names:
+            raise ValueError(
+                f"transfer expects features to be a layer of {backbone.name!r}. Received features={features!r}. "
+                f"Its last ones are {names[-8:]}."
+            )
+        output = backbone.get_layer(features).output
+    if len(output.shape) not in (2, 4):
+        raise ValueError(
+            "transfer expects features (batch, channels) or (batch, height, width, channels). "
+            f"Received shape {tuple(output.shape)}. Name a layer of such an output with features=."
+        )
+    return keras.Model(backbone.inputs[0], output)
+
+
+CLASSIFIERS = (keras.activations.softmax, keras.activations.sigmoid)

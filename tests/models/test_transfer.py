@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+
+from recipes import models
+from recipes.models import transfer, unfreeze
+
+L = keras.layers
+
+
+@pytest.fixture
+def backbone():
+    model = models.resnet((8, 8, 3), 5, depth=8)
+    return keras.Model(model.input, model.get_layer("top_relu").output, name="backbone")
+
+
+@pytest.fixture
+def data():
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (32, 8, 8, 3), dtype="uint8"), random.integers(0, 3, 32)
+
+
+def changed(before, model):
+    return {
+        variable.path
+        for variable, old in zip(model.weights, before, strict=True)
+        if not np.array_equal(old, np.asarray(variable))
+    }
+
+
+def test_first_the_head_learns_then_the_upper_layers_and_never_a_normalization(backbone, data):
+    before_all = backbone.get_weights()
+    model = transfer(backbone, 3)
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.fit(*data, epochs=2, verbose=0)
+    assert changed(before, model) == {"predictions/kernel", "predictions/bias"}
+    model = unfreeze(model, from_layer="stage3_block1_conv1")
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.fit(*data, epochs=2, verbose=0)
+    assert changed(before, model) == {
+        "stage3_block1_conv1/kernel",
+        "stage3_block1_conv2/kernel",
+        "predictions/kernel",
+        "predictions/bias",
+    }
+    # The given backbone is another model, as trainable as it was.
+    for old, new in zip(before_all, backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert len(backbone.trainable_variables) > 20
+
+
+def test_the_head_sees_the_backbones_averaged_features(backbone, data):
+    model = transfer(backbone, 3, classifier_activation=None)
+    features = np.asarray(backbone(data[0])).mean(axis=(1, 2))
+    kernel, bias = model.get_layer("predictions").get_weights()
+    np.testing.assert_allclose(model(data[0]), features @ kernel + bias, rtol=1e-4, atol=1e-5)
+    # One flat graph, so that a layer can be pointed at.
+    look = keras.Model(model.input, model.get_layer("top_relu").output)
+    np.testing.assert_allclose(look(data[0]), backbone(data[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_an_application_with_its_preprocessing_is_one_model_that_takes_raw_pixels(tmp_path):
+    backbone = keras.applications.MobileNetV2(
+        weights=None, include_top=False, alpha=0.35, input_shape=(32, 32, 3)
+    )
+    preprocess = keras.applications.mobilenet_v2.preprocess_input
+    model = transfer(backbone, 3, preprocess=preprocess, classifier_activation=None)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    features = np.asarray(backbone(preprocess(images.copy()))).mean(axis=(1, 2))
+    kernel, bias = model.get_layer("predictions").get_weights()
+    np.testing.assert_allclose(model(images), features @ kernel + bias, rtol=1e-3, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        keras.models.load_model(tmp_path / "model.keras")(images), model(images), rtol=1e-5
+    )
+
+
+def test_an_old_classifier_is_replaced_by_naming_the_layer_before_it(data):
+    old = models.resnet((8, 8, 3), 5, depth=8)
+    old.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="classifier 'predictions'.*include_top=False"):
+        transfer(old, 3)
+    model = transfer(old, 3, features="top_average")
+    assert model.output_shape == (None, 3) and not model.compiled
+    np.testing.assert_allclose(
+        keras.Model(model.input, model.get_layer("top_average").output)(data[0]),
+        keras.Model(old.input, old.get_layer("top_average").output)(data[0]),
+        rtol=1e-5,
+    )
+    sequence = keras.Sequential([keras.Input((4,)), L.Dense(6), L.ReLU()])
+    assert transfer(sequence, 2).output_shape == (None, 2)
+
+
+def test_unusable_backbones_are_refused(backbone):
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    two = [keras.Input((4,)), keras.Input((4,))]
+    for bad, options, message in (
+        (Subclassed(), {}, "of type Subclassed"),
+        (keras.Sequential([L.Dense(3)]), {}, "not built"),
+        (keras.Model(two, L.Add()(two)), {}, "which has 2"),
+        (backbone, {"features": "block5"}, r"features='block5'.*'top_relu'"),
+        (backbone, {"dropout": 1.0}, "dropout=1.0"),
+        (backbone, {"classes": 0}, "classes=0"),
+        (keras.Sequential([keras.Input((4, 3)), L.Dense(3)]), {}, r"Received shape \(None, 4, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            transfer(bad, **{"classes": 3, **options})
+    with pytest.raises(ValueError, match="from_layer='block5'"):
+        unfreeze(transfer(backbone, 3), from_layer="block5")
