@@ -19,7 +19,9 @@ if not (Path(__file__).parent / "callbacks").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 _ROOMS = (
+    "probe",
     "augment",
+    "ensemble",
     "explain",
     "callbacks",
     "data",

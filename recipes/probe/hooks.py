@@ -40,8 +40,7 @@ def recording_call(watched, recorder):
 
     def call(*args, **kwargs):
         output = original(*args, **kwargs)
-        if recorder.seen is not None:
-            recorder.seen.output(watched, output)
+        _tell(recorder, "output", watched, output)
         return output
 
     return call
@@ -52,11 +51,9 @@ def recording_apply(optimizer, recorder):
     original = optimizer.apply
 
     def apply(grads, trainable_variables=None):
-        if recorder.seen is not None:
-            grads = list(grads)
-            if trainable_variables is not None:
-                trainable_variables = list(trainable_variables)
-            recorder.seen.gradients(optimizer, grads, trainable_variables)
+        grads = list(grads)
+        trainable_variables = None if trainable_variables is None else list(trainable_variables)
+        _tell(recorder, "gradients", optimizer, grads, trainable_variables)
         return original(grads, trainable_variables)
 
     return apply
@@ -68,8 +65,15 @@ def recording_loss(model, recorder):
 
     def compute_loss(*args, **kwargs):
         loss = original(*args, **kwargs)
-        if recorder.seen is not None:
-            recorder.seen.loss = loss
+        _tell(recorder, "take_loss", loss)
         return loss
 
     return compute_loss
+
+
+def _tell(recorder, what, *values):
+    if recorder.seen is not None:
+        try:
+            getattr(recorder.seen, what)(*values)
+        except Exception as error:  # reported with the measurements; the training step goes on
+            recorder.seen.fault = error

@@ -104,7 +104,7 @@ class Hub:
             self.step -= self._model().steps_per_execution  # the call that found the data set exhausted
         self.epoch, self._epoch_start, self._timing = epoch, self.step + 1, None
         optimizer = self._model().optimizer
-        self._micro_steps = int(optimizer.iterations) if _accumulation(optimizer) > 1 else 0
+        self._micro_steps = int(_inner(optimizer)._iterations) if _accumulation(optimizer) > 1 else 0
         if self._sweep is not None:
             self._sweep["running"] = True
 
@@ -157,6 +157,11 @@ class Hub:
             self._budget.spent += _SWEEP_COST * executions
         self._sweep = {"monitor": monitor, "running": False, "active": None, "layout": None, "batches": 0}
         return True
+
+    def resume(self, record, step):
+        """Go on with the record of an interrupted run, whose last training step was `step`."""
+        self.step = step
+        self.record.__dict__.update(record.__dict__)  # the monitors hold this one
 
     def flush(self):
         """Read what was measured, write it to the record and hand it to the monitors, in order."""
@@ -280,7 +285,7 @@ class Hub:
         if alarmed or len(self._pending) >= _MOST_PENDING:
             self._read_pending()
         for monitor in checking:
-            monitor.checked(step, read_probe(step, epoch, timing["seconds"], values), alarmed)
+            monitor.checked(step, values, alarmed)
 
     def _read_pending(self):
         sweep, self._sweep = self._sweep, None
@@ -344,6 +349,9 @@ def _check_trainable(model, kind):
         )
 
 
+def _inner(optimizer):
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def _accumulation(optimizer):
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    return getattr(_inner(optimizer), "gradient_accumulation_steps", None) or 1

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from recipes.probe.apart import apart
+
 SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18
 
@@ -35,12 +37,12 @@ def is_float(tensor):
 
 
 def dense(gradient, variable):
-    """A gradient as a dense tensor of its variable's shape; None (no path from the loss) gives NaN."""
+    """A gradient as a dense tensor of its variable's shape, `apart`; None (no path from the loss) gives NaN."""
     if gradient is None:
         return tf.fill([1], float("nan"))
     if isinstance(gradient, tf.IndexedSlices):
-        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
-    return gradient
+        return tf.math.unsorted_segment_sum(apart(gradient.values), gradient.indices, variable.shape[0])
+    return apart(gradient)
 
 
 def activation_statistics(output, watched, samples):

@@ -140,6 +140,9 @@ class Record:
     def describe(self, axes, measured, unseen):
         """Name what the columns will hold; a description that differs from the one before starts afresh."""
         axes = {axis: {key: np.asarray(value) for key, value in axes[axis].items()} for axis in AXES}
+        for axis in axes:
+            if not axes[axis]["name"].size:  # not measured this time
+                axes[axis] = self.axes[axis]
         if self._rows and not _same_axes(axes, self.axes):
             self.notes.append(
                 f"The model changed after step {self._rows[-1]['step']}: earlier probes were dropped."

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.probe import histogram, measure
+from recipes.probe.apart import visible
 from recipes.probe.hooks import Recorder, recording_apply, recording_call, recording_loss, replaced
 from recipes.probe.layout import variable_owners, variable_role, watched_layers
 
@@ -80,6 +81,8 @@ class Twin:
             finally:
                 self._recorder.seen = None
             try:
+                if seen.fault is not None:
+                    raise seen.fault
                 values = self._measure(data, logs, before, rate, seen)
             except Exception as error:  # a fault of the probe must not become a fault of the training
                 self.failure = f"{type(error).__name__}: {error}"
@@ -98,6 +101,9 @@ class Twin:
 
     def _measure(self, data, logs, before, rate, seen):
         calls = seen.calls()
+        in_sight = [
+            [visible(tensor) for tensor in outputs] for _, _, outputs in calls
+        ]  # before anything else reads
         layout = {
             "layers": [],
             "activations": [],
@@ -113,9 +119,7 @@ class Twin:
             values["update_finite"] = tf.stack(
                 [measure.finite([tf.identity(v.value)]) for v in self._variables]
             )
-            values["output_finite"] = tf.stack(
-                [measure.finite(outputs) for _, _, outputs in calls] or [tf.ones(())]
-            )
+            values["output_finite"] = tf.stack([measure.finite(t) for t in in_sight] or [tf.ones(())])
             good = tf.reduce_min(values["update_finite"]) * tf.cast(
                 tf.math.is_finite(values["loss"]), tf.float32
             )
@@ -208,6 +212,7 @@ class _Seen:
         self.scale = tf.ones(())
         self.writes = tf.constant(True)
         self.loss_scaled = False
+        self.fault = None
         self._outputs = []
         self._calls = {}
         self._unseen = {}
@@ -238,7 +243,11 @@ class _Seen:
         elif getattr(optimizer, "loss_scale_factor", None):
             self.scale = tf.constant(float(optimizer.loss_scale_factor))
         if getattr(inner, "gradient_accumulation_steps", None):
-            self.writes = tf.equal((inner.iterations.value + 1) % inner.gradient_accumulation_steps, 0)
+            self.writes = tf.equal((inner._iterations.value + 1) % inner.gradient_accumulation_steps, 0)
+
+    def take_loss(self, loss):
+        """Take the loss of the step."""
+        self.loss = loss
 
     def calls(self):
         """`(name, watched, tensors)` of each call in forward order; a second call of a layer is `name#2`."""

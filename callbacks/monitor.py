@@ -1,0 +1,172 @@
+"""What all monitors have in common: joining the hub of a fit, cadence, state, and what to do with errors."""
+
+import base64
+import warnings
+
+import keras
+
+DEFAULT_BUDGET = 0.01
+
+
+class Monitor(keras.callbacks.Callback):
+    """A callback that looks inside training steps through the model's hub (`recipes.probe`).
+
+    Several monitors in one `fit` share one hub: each sees every probe, whichever of them asked for it. Training is
+    the same, bit for bit, with and without them.
+
+    Args:
+        every: Training steps from one probe to the next, >= 1. Reproducible: the same steps in every run.
+        budget: Share of the training time that probes may take, in (0, 1]; which steps are probed depends on the
+            clock. 0.01 when neither is given.
+        samples: How many samples of the batch activation statistics look at, or "auto": as many as make 2^18
+            numbers a layer, at least 16.
+        log_dir: Folder for TensorBoard: scalars and histograms of every probe. None writes nothing.
+        strict: Raise what goes wrong inside a monitor. By default it is reported once, by name, and training
+            goes on without that monitor.
+    """
+
+    quantities = frozenset()
+    checks_every_step = False
+
+    def __init__(self, *, every=None, budget=None, samples="auto", log_dir=None, strict=False):
+        super().__init__()
+        name = type(self).__name__
+        from recipes.probe.cadence import Budget, Every
+
+        if every is not None and budget is not None:
+            raise ValueError(
+                f"{name} expects every= or budget=, not both. Received every={every}, budget={budget}. "
+                "Give every= for the same steps in every run, budget= for a bound on the time."
+            )
+        if every is not None:
+            Every(every)
+        elif budget is not None:
+            Budget(budget)
+        if samples != "auto" and (isinstance(samples, bool) or not isinstance(samples, int) or samples < 1):
+            raise ValueError(
+                f'{name} expects samples to be "auto" or a number of samples, >= 1. Received samples={samples!r}. '
+                "Leave it out to look at as many as are cheap."
+            )
+        self.every = every
+        self.budget = DEFAULT_BUDGET if every is None and budget is None else budget
+        self.samples = samples
+        self.log_dir = log_dir
+        self.strict = strict
+        self._hub = None
+        self._record = None
+        if log_dir is not None:
+            self.quantities = self.quantities | {"histograms"}
+
+    @property
+    def record(self):
+        """The `recipes.probe.Record` of this fit, shared by its monitors; None before the first fit."""
+        return self._record
+
+    def set_model(self, model):
+        from recipes.probe.hub import check_backend
+
+        check_backend(type(self).__name__)
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        from recipes.probe import Hub
+
+        self._failed = False
+        self._board = None
+        self._hub = Hub.join(self)
+        self._record = self._hub.record
+        self.reset()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._hub.leads(self):
+            self._hub.epoch_begin(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._hub.leads(self):
+            self._hub.batch_begin(batch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._hub.leads(self):
+            self._hub.flush()
+        logs = {} if logs is None else logs
+        logs.update(self._guarded(self.summarize, epoch) or dict.fromkeys(self.keys, float("nan")))
+
+    def on_train_end(self, logs=None):
+        if self._hub.leads(self):
+            self._hub.leave()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def receive(self, probe):
+        """Take one probe from the hub."""
+        self._guarded(self.on_probe, probe)
+        if self.log_dir is not None:
+            self._guarded(self._write, probe)
+
+    # What a monitor fills in.
+
+    keys = ()
+
+    def reset(self):
+        """Forget an earlier fit."""
+
+    def on_probe(self, probe):
+        """Look at one probe; they come in order, at the latest at the end of their epoch."""
+
+    def summarize(self, epoch):
+        """Return `{key: float}` for the logs of this epoch, the same `keys` each time."""
+        return {}
+
+    def board_values(self, probe):
+        """Return `(scalars, histograms)`, dictionaries from tag to number and to a row of `recipes.probe.histogram`."""
+        return {}, {}
+
+    # State, for runs that are interrupted and resumed.
+
+    def get_state(self):
+        """What a resumed run needs, as a dictionary that JSON can hold; the leading monitor keeps the record."""
+        state = {"monitor": self.monitor_state()}
+        if self._hub is not None and (self._hub.leads(self) or not self._hub.monitors):
+            self._hub.flush()
+            record = base64.b64encode(self._record.to_bytes()).decode()
+            state |= {"record": record, "step": self._hub.step}
+        return state
+
+    def set_state(self, state):
+        """Take up what `get_state` gave; call it after `on_train_begin`."""
+        from recipes.probe import Record
+
+        self.set_monitor_state(state["monitor"])
+        if "record" in state:
+            self._hub.resume(Record.from_bytes(base64.b64decode(state["record"])), state["step"])
+
+    def monitor_state(self):
+        """The monitor's own part of `get_state`."""
+        return {}
+
+    def set_monitor_state(self, state):
+        """Take up what `monitor_state` gave."""
+
+    def _guarded(self, method, *args):
+        if self._failed:
+            return None
+        try:
+            return method(*args)
+        except Exception as error:
+            if self.strict:
+                raise
+            self._failed = True
+            warnings.warn(
+                f"{type(self).__name__} stopped at epoch {self._hub.epoch} with {type(error).__name__}: {error}. "
+                "Training goes on without it. Give strict=True to raise this error instead.",
+                stacklevel=2,
+            )
+            return None
+
+    def _write(self, probe):
+        from recipes.probe.board import Board
+
+        if self._board is None:
+            self._board = Board(self.log_dir, type(self).__name__)
+        self._board.write(probe.step, *self.board_values(probe))

@@ -1,0 +1,121 @@
+"""Watch how far each step moves the weights, relative to their size."""
+
+import warnings
+
+import numpy as np
+from recipes.callbacks.monitor import Monitor
+
+
+class UpdateRatioMonitor(Monitor):
+    """Measure |dW| / |W| per layer: about 1e-3 is a healthy step.
+
+    Much lower and the layer hardly learns; much higher and each step throws away what the last one found. The
+    update is the real one, weights after the step minus weights before it, so that weight decay, clipping,
+    constraints, momentum and averages written over the weights are all in it.
+    Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Ratio of weights:updates",
+    https://cs231n.github.io/neural-networks-3/#ratio. Norms are Euclidean over the whole variable.
+
+    Only kernels are judged. Biases and normalization parameters start near zero or one, where the ratio means little;
+    they are in the record, apart by their role.
+
+    Args:
+        low: A layer whose median ratio over an epoch is lower is too slow.
+        high: A layer whose median ratio over an epoch is higher is too fast.
+        **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
+
+    Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
+    `monitor/update_ratio_off`, how many kernels are outside `low..high` (NaN in an epoch without a probe).
+
+    Warns once per layer. A layer is only judged by an epoch with three probes or more, and slow only
+    after the first epoch, because warm-up starts slowly.
+
+    Example:
+        >>> monitor = UpdateRatioMonitor()
+        >>> model.fit(images, labels, epochs=5, callbacks=[monitor])
+        >>> monitor.ratios["dense"], monitor.plot()
+    """
+
+    quantities = frozenset({"variables"})
+    keys = ("monitor/update_ratio", "monitor/update_ratio_off")
+
+    def __init__(self, low=1e-4, high=1e-2, **options):
+        if not 0 < low < high:
+            raise ValueError(
+                f"UpdateRatioMonitor expects 0 < low < high. Received low={low}, high={high}. "
+                "The defaults, 1e-4 and 1e-2, bracket the usual 1e-3."
+            )
+        super().__init__(**options)
+        self.low = low
+        self.high = high
+
+    def reset(self):
+        self.ratios = {}
+        self._epoch_ratios = []
+        self._warned = set()
+
+    def on_probe(self, probe):
+        weight, update = probe.values["weight_norm"], probe.values["update_norm"]
+        ratio = np.divide(update, weight, out=np.full_like(weight, np.nan), where=weight > 0)
+        if not np.isnan(update).all():
+            self._epoch_ratios.append(ratio)
+
+    def summarize(self, epoch):
+        rows, self._epoch_ratios = np.array(self._epoch_ratios), []
+        if not len(rows):
+            return dict.fromkeys(self.keys, float("nan"))
+        axis = self.record.axes["variables"]
+        kernels = np.flatnonzero(axis["role"] == "kernel")
+        medians = _nanmedian(rows[:, kernels])
+        self.ratios = dict(zip(axis["layer"][kernels].tolist(), medians.tolist(), strict=True))
+        slow, fast = medians < self.low, medians > self.high
+        if len(rows) >= 3:
+            for index in np.flatnonzero(fast | (slow & (epoch > 0))):
+                self._warn(epoch, str(axis["name"][kernels[index]]), medians[index])
+        return dict(zip(self.keys, (float(_nanmedian(medians)), float(np.sum(slow | fast))), strict=True))
+
+    def board_values(self, probe):
+        names = self.record.axes["variables"]["name"]
+        ratio = probe.values["update_norm"] / np.maximum(probe.values["weight_norm"], 1e-30)
+        scalars = {f"update_ratio/{name}": value for name, value in zip(names, ratio, strict=True)}
+        pairs = (("weight", "histogram_weight"), ("update", "histogram_update"))
+        return scalars, {
+            f"{kind}/{n}": row for kind, key in pairs for n, row in zip(names, probe.histograms[key])
+        }
+
+    def monitor_state(self):
+        return {"ratios": self.ratios, "warned": sorted(self._warned)}
+
+    def set_monitor_state(self, state):
+        self.ratios, self._warned = dict(state["ratios"]), set(state["warned"])
+
+    def plot(self):
+        """Draw the ratio of every kernel over the run, as a `matplotlib.figure.Figure`."""
+        from recipes import plot
+
+        return plot.update_ratios(self.record, low=self.low, high=self.high)
+
+    def _warn(self, epoch, name, ratio):
+        if name in self._warned:
+            return
+        self._warned.add(name)
+        if ratio > self.high:
+            advice = "Lower the learning rate, or clip gradients (clipnorm=1.0)"
+        elif ratio == 0:
+            advice = "Its weights do not change at all: check that a gradient reaches it"
+        else:
+            advice = "Raise the learning rate, or check the initial scale of these weights"
+        warnings.warn(
+            f"UpdateRatioMonitor expects |dW|/|W| between {self.low:g} and {self.high:g}. "
+            f"Received {ratio:.2g} for {name} in epoch {epoch}. {advice}.",
+            stacklevel=2,
+        )
+
+
+def _nanmedian(values):
+    values = np.asarray(values, "float64")
+    known = ~np.all(np.isnan(values), axis=0)
+    if values.ndim == 1:
+        return np.nanmedian(values) if known else np.nan
+    result = np.full(values.shape[1], np.nan)
+    result[known] = np.nanmedian(values[:, known], axis=0)
+    return result

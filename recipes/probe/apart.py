@@ -1,0 +1,71 @@
+"""Read a tensor of the training step without changing how TensorFlow optimises the step."""
+
+import tensorflow as tf
+
+# Grappler reassociates and merges these (its stages MinimizeBroadcasts, AddOpsRewrite, HoistCommonFactor), but only
+# where a result has a single consumer. One more consumer would change the rounding of the update itself.
+_REARRANGED = frozenset(
+    "Mul Add AddV2 AddN Sub Neg RealDiv Div Cast Reshape Squeeze ExpandDims Transpose Identity Square Rsqrt".split()
+)
+# These read a shape, not numbers, and are folded away.
+_SHAPES_ONLY = frozenset("Shape ShapeN Size Rank ZerosLike OnesLike".split())
+_DEEPEST = 12
+
+
+def visible(tensor):
+    """Give the first tensor from this one onwards that can be read without disturbing the step.
+
+    A result with one reader is merged into that reader where that is possible (a matrix product with its bias and
+    its tanh become one kernel with its own rounding). A second reader would forbid it. So follow the only
+    reader until there are two: the activation behind a linear layer, as a rule. What is not finite before is
+    not finite there either, but for an infinite number that the activation bounds.
+    """
+    if tf.executing_eagerly():
+        return tensor
+    for _ in range(_DEEPEST):
+        readers = _readers(tensor)
+        if len(readers) != 1 or len(readers[0].outputs) != 1 or not readers[0].outputs[0].dtype.is_floating:
+            return tensor
+        tensor = readers[0].outputs[0]
+    return tensor
+
+
+def _readers(tensor):
+    readers = []
+    for operation in tensor.consumers():
+        if operation.type == "Identity":
+            readers += _readers(operation.outputs[0])
+        elif operation.type not in _SHAPES_ONLY:
+            readers.append(operation)
+    return readers
+
+
+def apart(tensor):
+    """Give a tensor equal to this one whose elementwise operations are copies of their own.
+
+    Follows the tensor back through elementwise operations to the first that does real work (a matrix product, a
+    convolution, a sum) and builds the chain again beside the first, marked so that the copies are not merged
+    back. Reading the result then leaves the optimised form of the original, and so every bit of the training
+    step, as it was. Outside a graph it is the tensor itself.
+    """
+    if tf.executing_eagerly():
+        return tensor
+    return _copy(tensor, tf.compat.v1.get_default_graph(), {}, 0)
+
+
+def _copy(tensor, graph, copies, depth):
+    operation = tensor.op
+    if operation.type not in _REARRANGED or depth > _DEEPEST or tensor.graph is not graph:
+        return tensor
+    if operation.name not in copies:
+        inputs = [_copy(value, graph, copies, depth + 1) for value in operation.inputs]
+        attributes = {**operation.node_def.attr, "_probe": tf.compat.v1.AttrValue(b=True)}
+        with graph.control_dependencies(None):
+            copies[operation.name] = graph.create_op(
+                operation.type,
+                inputs,
+                [output.dtype for output in operation.outputs],
+                name="probe/" + operation.name.replace("/", "_"),
+                attrs=attributes,
+            )
+    return copies[operation.name].outputs[tensor.value_index]
