@@ -6,21 +6,19 @@
 Every attribution has one signature, `(model, images, target=None, *, options)`, and takes these:
 
     model       A built `keras.Model`: Sequential, Functional, nested, subclassed, loaded. Never changed.
-    images      What the model takes: `(n, height, width, channels)`, float or integer, in the model's own
-        value range; or
-                one image without the first axis; for several inputs a list in their order, or a dict by name.
-                Signals `(n, steps, channels)` and volumes `(n, depth, height, width, channels)` work alike.
+    images      What the model takes: `(n, height, width, channels)`, float or integer, in the model's own value
+                range; or one image without the first axis; for several inputs a list in their order, or a dict
+                by name. Signals `(n, steps, channels)` and volumes `(n, depth, height, width, channels)` work
+                alike.
     target      What to explain. None: the predicted class. An int, one int per image, or one-hot rows. A
-    callable
-                `(outputs) -> (n,)`. A `Unit`. `{output: target}` where the model has several outputs.
-                One sigmoid counts as two classes, 0 and 1.
-    score       "logits" (default): the value before the softmax or sigmoid; "probability": the output as it
-    is.
+                callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`.
+                `{output: target}` where the model has several outputs. One sigmoid counts as two classes,
+                0 and 1.
+    score       "logits" (default): the value before the softmax or sigmoid; "probability": the output as it is.
     batch_size  The most evaluations done at once; bounds the memory, changes no result.
     wrt         Which of several inputs to explain, by name or position.
     compile     "auto" traces the model once per kind of pass and keeps the trace as long as the model lives,
-    and runs
-                models that cannot be traced eagerly. True, False: only the one or the other.
+                and runs models that cannot be traced eagerly. True, False: only the one or the other.
     seed        Repeats random methods; the same noise is used for every image. The others do not use it.
     verbose     "auto" shows a progress bar for long work; 0 never, 1 always.
 

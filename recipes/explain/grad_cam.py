@@ -34,10 +34,10 @@ def grad_cam(
         layer: The layer whose maps are weighed, by object, name, `"outer/inner"` or index. None takes the
             last feature
             map before the head, also inside a nested base model.
-        call_index: Which call of a shared layer, from 0.
-        tokens: `(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; a leading
-            class token
-            is dropped. None guesses where the count is a square.
+        call_index: Which call of a shared layer, from 0, in the order they were written (in a subclassed model,
+            made).
+        tokens: `(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; a leading class token
+            is dropped. None guesses a grid of the sides of the image (a square for a square image).
         relu: Keep positive evidence only, as in the paper; False returns signed maps.
         resize: Resize to the image, linearly with aligned pixel centers; False keeps the layer's grid.
 

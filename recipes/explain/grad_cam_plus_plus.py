@@ -23,11 +23,10 @@ def grad_cam_plus_plus(
 ):
     """Sum of a layer's feature maps, weighted by their positive gradients, each position by its own share.
 
-    Source: Chattopadhyay et al. 2018, "Grad-CAM++", equations 5, 7 and 19, https://arxiv.org/abs/1710.11063.
-        With the
-    paper's `exp(score)` the higher derivatives are powers of the gradient (equations 16 to 19); the positive
-    factor
-    `exp(score)` itself, one number per image, is left out, as it overflows.
+    Source: Chattopadhyay et al. 2018, "Grad-CAM++", equations 5, 7 and 19, https://arxiv.org/abs/1710.11063. With the
+    paper's `exp(score)` the higher derivatives are powers of the gradient (equations 16 to 19); the positive factor
+    `exp(score)` itself, one number per image, is left out, as it overflows. As in the authors' code, though not in
+    their equations, the shares of a channel are scaled to add up to 1 over its positions.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
@@ -47,7 +46,8 @@ def grad_cam_plus_plus(
         sums = activations.sum(positions, keepdims=True)
         denominator = 2 * squares + sums * squares * gradients
         shares = np.divide(squares, denominator, out=np.zeros_like(squares), where=denominator != 0)
-        weights = (shares * np.maximum(gradients, 0)).sum(positions)
+        totals = shares.sum(positions)
+        weights = (shares * np.maximum(gradients, 0)).sum(positions) / np.where(totals == 0, 1, totals)
         return np.maximum(np.einsum("n...c,nc->n...", activations, weights), 0)
 
     return layer_maps(

@@ -50,6 +50,8 @@ def layer_gradient(model, *tensors, spec, keys, inputs, call, rank):
             with engine.recording([call], on_output=tape.watch) as recorder:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])
             (activation,) = recorder.activations()
+    if activation.shape.rank < 3:
+        raise layers.no_map("explain", call.path, activation.shape, rank - 2)
     gradient = _present(tape.gradient(scores, activation), f"layer '{call.path}'")
     return tf.cast(activation, "float32"), tf.cast(gradient, "float32"), scores, index
 

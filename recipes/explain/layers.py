@@ -16,11 +16,20 @@ class UsageError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One operation of a model: its path, the operation, and how often one forward pass calls it."""
+    """One operation of a model: its path, the operation, and how often one forward pass calls it.
+
+    Args:
+        path: `"outer/inner"`.
+        operation: The layer or functional operation.
+        calls: None when only running the model can tell.
+        order: For a shared layer of a Functional model, `order[i]` is when the i-th call written is made: deep branches
+            run first, whatever was written first. Else None.
+    """
 
     path: str
     operation: object
-    calls: int | None  # None when only running the model can tell
+    calls: int | None
+    order: tuple | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +59,13 @@ def walk(model):
     nodes, seen = [], {id(model)}
 
     def descend(parent, prefix, parent_calls):
-        for child, uses in _children(parent):
+        for child, uses, order in _children(parent):
             if id(child) in seen:
                 continue
             seen.add(id(child))
             calls = None if uses is None or parent_calls is None else uses * parent_calls
             path = f"{prefix}{child.name}"
-            nodes.append(Node(path, child, calls))
+            nodes.append(Node(path, child, calls, order if parent_calls == 1 else None))
             descend(child, f"{path}/", calls)
 
     descend(model, "", 1)
@@ -70,7 +79,8 @@ def find(model, layer, *, call_index=None, method="explain"):
         model: A built `keras.Model`.
         layer: A layer object of the model, a name (`"conv1"`; unique also inside nested models), a path
             (`"backbone/conv1"`), or an index into `model.layers`.
-        call_index: Which of several calls of a shared layer, from 0, negative from the end.
+        call_index: Which of several calls of a shared layer, from 0, negative from the end: in the order they were
+            written in a Functional model, in which they are made in any other.
         method: Name used in errors.
 
     Raises:
@@ -86,6 +96,8 @@ def find(model, layer, *, call_index=None, method="explain"):
         )
     if call_index is None and node.calls is not None and node.calls > 1:
         raise several_calls(method, node.path, node.calls)
+    if call_index is not None and node.order:
+        call_index = node.order[call_index]
     last = node.calls == 1 or (call_index is not None and call_index >= 0)
     return LayerCall(node.path, weakref.ref(node.operation), call_index, last)
 
@@ -95,6 +107,14 @@ def several_calls(method, path, calls):
     return UsageError(
         f"{method} expects one call of layer '{path}'. The model calls it {calls} times. "
         f"Choose one with call_index=0 ... call_index={calls - 1}."
+    )
+
+
+def no_map(method, path, shape, axes):
+    """The error for a layer that returns no map."""
+    return UsageError(
+        f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Layer '{path}' "
+        f"returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave layer out for the last."
     )
 
 
@@ -155,21 +175,25 @@ def last_map(survey, model, rank, method="explain"):
 
 
 def _children(parent):
-    """`(child, uses)` pairs: how often one call of the parent calls the child, None where unknown."""
+    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and `Node.order`."""
     layers = [layer for layer in getattr(parent, "_layers", ()) if isinstance(layer, keras.layers.Layer)]
     if isinstance(parent, keras.Sequential):
-        return [(layer, 1) for layer in parent.layers]
+        return [(layer, 1, None) for layer in parent.layers]
     graph = getattr(parent, "_nodes_by_depth", None)
     if graph is None or not hasattr(parent, "operations"):
-        return [(layer, None) for layer in layers]
-    uses = collections.Counter(id(node.operation) for level in graph.values() for node in level)
-    children = [
-        (operation, uses.get(id(operation)))
-        for operation in parent.operations
-        if not isinstance(operation, keras.layers.InputLayer)
-    ]
+        return [(layer, None, None) for layer in layers]
+    made = collections.defaultdict(list)
+    for depth in sorted(graph, reverse=True):
+        for node in graph[depth]:
+            made[id(node.operation)].append(node)
+    children = []
+    for operation in parent.operations:
+        if not isinstance(operation, keras.layers.InputLayer):
+            nodes = made[id(operation)]
+            written = [node for node in operation._inbound_nodes if any(node is other for other in nodes)]
+            children.append((operation, len(nodes), tuple(nodes.index(node) for node in written)))
     known = {id(operation) for operation in parent.operations}
-    return children + [(layer, None) for layer in layers if id(layer) not in known]
+    return children + [(layer, None, None) for layer in layers if id(layer) not in known]
 
 
 def _match(model, layer, nodes, method):

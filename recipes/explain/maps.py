@@ -48,27 +48,19 @@ def spread(task, values, call, tokens):
         if np.prod(values.shape[1:-1]) > 1:
             return values
     elif values.ndim == 3 and axes == 2:
-        return fold_tokens(values, tokens, call.path, task.method)
-    raise layers.UsageError(
-        f"{task.method} expects a layer whose output has {axes} spatial axes of more than one pixel. Layer "
-        f"'{call.path}' returns "
-        f"shape {('n', *values.shape[1:])}. Choose a convolution or what follows one; leave layer out for "
-        "the last."
-    )
+        return fold_tokens(values, tokens, task.spatial, call.path, task.method)
+    raise layers.no_map(task.method, call.path, values.shape, axes)
 
 
-def fold_tokens(values, tokens, path, method):
+def fold_tokens(values, tokens, shape, path, method):
     """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, one leading class token dropped."""
     count = values.shape[1]
+    tokens = tokens or _guess_grid(count, shape)
     if tokens is None:
-        side = int(np.sqrt(count))
-        if side * side not in (count, count - 1):
-            raise layers.UsageError(
-                f"{method} expects to know the grid of the {count} tokens of layer '{path}', which is no "
-                "square. "
-                "Received tokens=None. Give tokens=(rows, columns)."
-            )
-        tokens = (side, side)
+        raise layers.UsageError(
+            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or without a class "
+            f"token, does not have the sides of an image of {shape}. Received tokens=None. Give tokens=(rows, columns)."
+        )
     rows, columns = tokens
     if rows * columns not in (count, count - 1):
         raise layers.UsageError(
@@ -77,6 +69,15 @@ def fold_tokens(values, tokens, path, method):
             f"layer '{path}'. Received {tokens}. Divide the image size by the patch size."
         )
     return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
+
+
+def _guess_grid(count, shape):
+    """The grid of square patches that `count` tokens make of an image, also when one more is a class token."""
+    for tokens in (count, count - 1):
+        rows = round(np.sqrt(tokens * shape[0] / shape[1]))
+        if rows and tokens % rows == 0 and rows * shape[1] == tokens // rows * shape[0]:
+            return rows, tokens // rows
+    return None
 
 
 def finish(task, maps, resize):
