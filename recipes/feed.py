@@ -1,13 +1,13 @@
 """What `recipes.train` feeds to `fit`: any data set, checked, shuffled per epoch and batched."""
 
-import time
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_PEEK_SECONDS = 2.0
+from recipes.checks import check_labels, checked, peek, say_empty, say_not_finite, say_two_sizes
+
 _SHUFFLE_BYTES = 256 * 2**20
 
 
@@ -22,6 +22,7 @@ class Source:
         examples: Images an epoch, or None where that is not known.
         element_spec: Structure, shape and dtype of one batch.
         batched: True when the batches are the reader's own.
+        pixels: Smallest and largest float pixel that was looked at; None for integers.
         endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
     """
 
@@ -31,6 +32,7 @@ class Source:
     examples: int | None
     element_spec: tuple
     batched: bool
+    pixels: tuple | None
     endless: bool = False
 
     @property
@@ -93,7 +95,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     count = len(arrays[0])
     lengths = [len(array) for array in arrays]
     if count == 0:
-        raise ValueError(_empty(name))
+        raise ValueError(say_empty(name))
     if len(set(lengths)) > 1:
         raise ValueError(
             f"recipes.train expects as many labels as images in {name}. Received lengths {lengths}. "
@@ -107,9 +109,11 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
         )
     if np.issubdtype(arrays[0].dtype, np.floating) and not np.isfinite(arrays[0]).all():
         bad = int(np.argmax(~np.isfinite(arrays[0].reshape(count, -1)).all(axis=1)))
-        raise ValueError(_not_finite(name, f"image {bad} holds NaN or infinity"))
+        raise ValueError(say_not_finite(name, f"image {bad} holds NaN or infinity"))
     check_labels(arrays[1], name, classes)
     tensors = tuple(tf.constant(array) for array in arrays)
+    floats = np.issubdtype(arrays[0].dtype, np.floating)
+    pixels = (float(arrays[0].min()), float(arrays[0].max())) if floats else None
 
     def batches(epoch):
         order = tf.data.Dataset.range(count)
@@ -120,7 +124,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
         )
 
     spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
-    return Source(name, batches, -(-count // batch_size), count, spec, batched=False)
+    return Source(name, batches, -(-count // batch_size), count, spec, batched=False, pixels=pixels)
 
 
 def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
@@ -141,7 +145,7 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
             f"recipes.train expects {name} images of rank {expected - 1}, or {expected} when batched, for a model "
             f"whose input is {model.inputs[0].shape}. Received {image.shape}. Batch once: dataset.batch(n)."
         )
-    peek(dataset, name, batched=batched, classes=classes)
+    pixels = peek(dataset, name, batched=batched, classes=classes)
     cardinality = int(dataset.cardinality())
     endless = cardinality == tf.data.INFINITE_CARDINALITY
     known = cardinality >= 0
@@ -153,6 +157,7 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
             _batched_examples(dataset, cardinality) if known else None,
             spec,
             batched=True,
+            pixels=pixels,
             endless=endless,
         )
     bytes_each = max(1, int(np.prod([side or 256 for side in image.shape])) * image.dtype.size)
@@ -172,6 +177,7 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
         cardinality if known else None,
         fixed.batch(batch_size).element_spec,
         batched=False,
+        pixels=pixels,
         endless=endless,
     )
 
@@ -232,99 +238,6 @@ def stream(source, *, first_epoch, epochs, steps, transform):
     return whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)).prefetch(2)
 
 
-def checked(name, classes):
-    """A function on batches that stops the run, in words, at labels or pixels that cannot be right."""
-
-    def check(batch):
-        images, labels = batch[0], batch[1]
-        checks = []
-        if classes is not None and labels.dtype.is_integer and labels.shape.rank == 1:
-            low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-            message = _label_range(name, classes, "labels outside that range, [smallest, largest]:")
-            inside = tf.logical_and(low >= 0, high < tf.cast(classes, labels.dtype))
-            checks.append(tf.debugging.Assert(inside, [message, low, high]))
-        for image in tf.nest.flatten(images):
-            if image.dtype.is_floating:
-                finite = tf.reduce_all(tf.math.is_finite(image))
-                checks.append(
-                    tf.debugging.Assert(finite, [_not_finite(name, "a batch with NaN or infinity")])
-                )
-        with tf.control_dependencies([check for check in checks if check is not None]):
-            return tf.nest.map_structure(tf.identity, batch)
-
-    return check
-
-
-def peek(dataset, name, *, batched, classes):
-    """Read at most two seconds of examples through an iterator of its own and check them.
-
-    Args:
-        dataset: `tf.data.Dataset` of `(image, label, ...)`.
-        name: The argument's name, used in errors.
-        batched: Whether elements are batches.
-        classes: Number of classes, or None.
-
-    Raises:
-        ValueError: as `open_source`.
-    """
-    start, shape, seen = time.monotonic(), None, 0
-    try:
-        for element in dataset:
-            image, labels = tf.nest.flatten(element[0])[0], element[1]
-            now = tuple(image.shape)[1:] if batched else tuple(image.shape)
-            if batched and image.shape[0] == 0:
-                raise ValueError(_empty(name))
-            if shape is not None and now != shape:
-                raise ValueError(_two_sizes(name, f"{shape} and {now}"))
-            shape, seen = now, seen + 1
-            if image.dtype.is_floating and not np.isfinite(image.numpy().astype("float32")).all():
-                raise ValueError(_not_finite(name, f"element {seen - 1} with NaN or infinity"))
-            if not isinstance(labels, dict):
-                check_labels(labels.numpy() if batched else labels.numpy()[None], name, classes)
-            if time.monotonic() - start > _PEEK_SECONDS:
-                break
-    except tf.errors.InvalidArgumentError as error:
-        if "different shapes" in str(error) or "Cannot batch" in str(error):
-            raise ValueError(_two_sizes(name, "batches that cannot be put together")) from error
-        raise
-    if seen == 0:
-        raise ValueError(_empty(name))
-    if next(iter(dataset), None) is None:
-        raise ValueError(
-            f"recipes.train expects {name} to be readable once per epoch. Received a data set that is empty when "
-            "it is read a second time. Build it with from_generator(a function that makes a new generator)."
-        )
-
-
-def check_labels(labels, name, classes):
-    """Refuse class numbers outside `0..classes-1`, floats for class numbers, and rows of another width.
-
-    Args:
-        labels: numpy array of shape `(n,)`, integers, or `(n, classes)`, one-hot or soft.
-        name: The argument's name, used in errors.
-        classes: Number of classes; None checks nothing.
-
-    Raises:
-        ValueError: as said.
-    """
-    if classes is None:
-        return
-    if labels.ndim == 1 and not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
-        raise ValueError(
-            f"recipes.train expects integer class numbers or one-hot rows as labels of {name}. Received "
-            f"{labels.dtype}, for example {labels.ravel()[:3]}. Turn them into integers with y.astype('int64'), "
-            "or, for a regression, give loss='mse' and metrics."
-        )
-    if labels.ndim == 1 and len(labels) and (labels.min() < 0 or labels.max() >= classes):
-        wrong = labels[(labels < 0) | (labels >= classes)]
-        raise ValueError(_label_range(name, classes, f"label {wrong[0]}."))
-    if labels.ndim == 2 and labels.shape[1] not in (1, classes):
-        raise ValueError(
-            f"recipes.train expects rows of {classes} numbers, as the model has {classes} outputs, as labels of "
-            f"{name}. Received shape {labels.shape}. Build the model with classes={labels.shape[1]}."
-        )
-
-
 def model_input_rank(model):
     """Rank of the model's first input with its batch axis, or None for a subclassed model."""
     inputs = getattr(model, "inputs", None)
@@ -335,7 +248,7 @@ def _as_array(array, name, what):
     if isinstance(array, (list, tuple)):
         shapes = {np.shape(entry) for entry in array}
         if len(shapes) > 1:
-            raise ValueError(_two_sizes(name, " and ".join(str(shape) for shape in sorted(shapes)[:2])))
+            raise ValueError(say_two_sizes(name, " and ".join(str(shape) for shape in sorted(shapes)[:2])))
     array = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
     if array.dtype == object or array.ndim == 0:
         raise ValueError(
@@ -355,7 +268,7 @@ def _one_size(name, shapes):
     def fix(*element):
         def one(tensor, shape):
             same = tf.reduce_all(tf.equal(tf.shape(tensor), tf.constant(shape.as_list(), tf.int32)))
-            message = _two_sizes(name, f"{tuple(shape)} and then")
+            message = say_two_sizes(name, f"{tuple(shape)} and then")
             with tf.control_dependencies([tf.debugging.Assert(same, [message, tf.shape(tensor)])]):
                 return tf.ensure_shape(tf.identity(tensor), shape)
 
@@ -365,29 +278,55 @@ def _one_size(name, shapes):
     return fix
 
 
-def _empty(name):
-    return (
-        f"recipes.train expects at least one example in {name}. Received an empty data set. "
-        "Check the path or the filter it was made with."
+def choose_pipeline(augment, source, info, classes, seed):
+    """The `augment.Pipeline` to use, or None, and what to say of it."""
+    if augment is None:
+        return None, "none"
+    from recipes import augment as room
+
+    if isinstance(augment, room.Pipeline):
+        return augment, "as given"
+    if augment != "standard":
+        raise ValueError(
+            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
+            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
+        )
+    shape = source.image_shape
+    if shape is None or len(shape) != 3 or None in shape:
+        return None, f"none, as inputs of shape {shape} are not images of one known size"
+    value_range = (0, 255)
+    if source.pixels is not None and min(source.pixels) >= 0 and max(source.pixels) <= 1:
+        value_range = (0, 1)
+    elif source.pixels is not None and (min(source.pixels) < 0 or max(source.pixels) > 255):
+        return (
+            None,
+            f"none, as pixels reach from {min(source.pixels):.3g} to {max(source.pixels):.3g}; give a Pipeline",
+        )
+    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
+    rows = source.label_spec.shape.rank == 2
+    pipeline = room.standard(
+        shape,
+        kind=kind,
+        strength="light",
+        value_range=value_range,
+        classes=None if rows else classes,
+        seed=seed,
     )
+    return pipeline, f"standard, light, for {kind}"
 
 
-def _two_sizes(name, received):
-    return (
-        f"recipes.train expects images of one size in {name}. Received {received}. "
-        "Resize them first, for a folder with recipes.data.load(folder, image_size=(height, width))."
-    )
+def with_rows(batch, rows_of):
+    """The batch with class numbers turned into one-hot rows, where that is wanted and not done yet."""
+    return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of and batch[1].shape.rank == 1 else batch
 
 
-def _not_finite(name, received):
-    return (
-        f"recipes.train expects finite pixels in {name}. Received {received}. "
-        "Look for a division by zero in the preprocessing, or drop those images."
-    )
+def one_hot(classes):
+    return lambda labels: tf.one_hot(labels, classes)
 
 
-def _label_range(name, classes, received):
-    return (
-        f"recipes.train expects labels of {name} in 0..{classes - 1}, as the model has {classes} outputs. Number "
-        f"classes from 0, or build the model with more outputs. Received {received}"
-    )
+def validation_batches(source, classes, rows_of):
+    if source is None:
+        return None
+    check = checked("validation", classes)
+    batches = source.batches(tf.constant(0, tf.int64))
+    return batches.map(lambda *batch: with_rows(check(batch), rows_of), num_parallel_calls=2).prefetch(2)

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
+from recipes.checks import checked
 from recipes.compilation import (
     DefaultFloat,
     DefaultString,
@@ -13,7 +13,7 @@ from recipes.compilation import (
     given,
     refuse_compile_arguments,
 )
-from recipes.feed import checked, open_source, stream
+from recipes.feed import choose_pipeline, one_hot, open_source, stream, validation_batches, with_rows
 from recipes.run import Run as Run
 from recipes.run import describe, history_of, is_finished, open_folder, write_history, write_settings
 
@@ -34,7 +34,7 @@ def train(
     warmup=DefaultFloat(0.05),
     weight_decay=DefaultFloat(5e-4),
     label_smoothing=DefaultFloat(0.0),
-    augment=None,
+    augment="standard",
     average=None,
     snapshots=0,
     early_stopping=None,
@@ -76,7 +76,7 @@ def train(
             weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it is.
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
         augment: "standard" (`augment.standard`, light, for symbols when images have one channel or `info` says so,
-            else for photos), an `augment.Pipeline`, or None for plain images.
+            else for photos; none, and said so, for pixels outside 0..255), an `augment.Pipeline`, or None.
         average: Not available yet.
         snapshots: Not available yet.
         early_stopping: Epochs without a better validation loss until training stops, or an `EarlyStopping`. The
@@ -135,7 +135,7 @@ def train(
     if folder is not None and resume and is_finished(folder):
         return _finished_run(folder, reader_model, verbose)
 
-    pipeline, augmentation = _pipeline(augment, source, info, classes, seed)
+    pipeline, augmentation = choose_pipeline(augment, source, info, classes, seed)
     check = checked("train", classes)
 
     def prepare(batch, place):
@@ -150,7 +150,7 @@ def train(
         _refuse_rows_for_sparse_loss(model, label_spec, source)
     else:
         rows_wanted |= compile_model(model, source, label_spec, settings, strategy)
-    rows_of = _one_hot(classes) if rows_wanted else None
+    rows_of = one_hot(classes) if rows_wanted else None
     peak = _rate_of(model.optimizer)
     backup = folder / "backup.npz" if folder is not None else None
     first_epoch, rows = 0, []
@@ -173,13 +173,13 @@ def train(
             first_epoch=min(first_epoch, epochs - 1),
             epochs=epochs,
             steps=steps,
-            transform=lambda batch, place: _with_rows(prepare(batch, place), rows_of),
+            transform=lambda batch, place: with_rows(prepare(batch, place), rows_of),
         ),
         epochs=epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=steps,
         shuffle=False,
-        validation_data=_validation_data(held_out, classes, rows_of),
+        validation_data=validation_batches(held_out, classes, rows_of),
         class_weight=class_weight,
         callbacks=[*every, keeper],
         verbose=verbose,
@@ -350,37 +350,6 @@ def _rate_callbacks(model, schedule, warmup, steps, epochs):
     return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))]
 
 
-def _pipeline(augment, source, info, classes, seed):
-    """The `augment.Pipeline` to use, or None, and what to say of it."""
-    if augment is None:
-        return None, "none"
-    from recipes import augment as room
-
-    if isinstance(augment, room.Pipeline):
-        return augment, "as given"
-    if augment != "standard":
-        raise ValueError(
-            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
-            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
-        )
-    shape = source.image_shape
-    if shape is None or len(shape) != 3 or None in shape:
-        return None, f"none, as inputs of shape {shape} are not images of one known size"
-    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
-    rows = source.label_spec.shape.rank == 2
-    pipeline = room.standard(shape, kind=kind, strength="light", classes=None if rows else classes, seed=seed)
-    return pipeline, f"standard, light, for {kind}"
-
-
-def _with_rows(batch, rows_of):
-    """The batch with class numbers turned into one-hot rows, where that is wanted and not done yet."""
-    return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of and batch[1].shape.rank == 1 else batch
-
-
-def _one_hot(classes):
-    return lambda labels: tf.one_hot(labels, classes)
-
-
 def _refuse_rows_for_sparse_loss(model, label_spec, source):
     if (
         label_spec.shape.rank == 2
@@ -391,14 +360,6 @@ def _refuse_rows_for_sparse_loss(model, label_spec, source):
             "recipes.train expects a loss that takes rows of class weights where augmentation mixes labels. Received "
             f"a model compiled with {model.loss}. Compile it with 'categorical_crossentropy'."
         )
-
-
-def _validation_data(source, classes, rows_of):
-    if source is None:
-        return None
-    check = checked("validation", classes)
-    batches = source.batches(tf.constant(0, tf.int64))
-    return batches.map(lambda *batch: _with_rows(check(batch), rows_of), num_parallel_calls=2).prefetch(2)
 
 
 def _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch):

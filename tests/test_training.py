@@ -32,6 +32,8 @@ def small_model(classes=10, activation="softmax", compiled=False, dropout=0.1):
 @pytest.fixture(scope="module")
 def split(digits):
     images, labels = digits
+    order = np.random.default_rng(0).permutation(len(labels))  # the writers come one after the other
+    images, labels = images[order], labels[order]
     return (images[:800], labels[:800]), (images[800:1100], labels[800:1100])
 
 
@@ -105,7 +107,7 @@ class _Interrupt(keras.callbacks.Callback):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, compiled):
     train, validation = split
-    options = {"epochs": 4, "batch_size": 100, "verbose": 0, "early_stopping": 3}
+    options = {"epochs": 4, "batch_size": 100, "verbose": 0, "early_stopping": 3, "augment": "standard"}
     whole = recipes.train(small_model(compiled=compiled), train, validation, **options)
     with pytest.raises(KeyboardInterrupt):
         recipes.train(
@@ -306,6 +308,33 @@ def test_two_devices_train_as_one(split):
     np.testing.assert_allclose(model.get_weights()[0], one.model.get_weights()[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("scale", "offset", "words"),
+    [
+        (1, 0, "light, for symbols"),
+        (1 / 255, 0, "light, for symbols"),
+        (1 / 128, -1, "none, as pixels reach from -1"),
+    ],
+)
+def test_standard_augmentation_follows_the_range_of_the_pixels(split, capsys, scale, offset, words):
+    (images, labels), _ = split
+    images = images[:200] * np.float32(scale) + np.float32(offset)
+    recipes.train(small_model(), (images, labels[:200]), epochs=1, verbose=2)
+    assert words in capsys.readouterr().out
+
+
+def test_mixed_labels_train_with_rows_and_validate_with_rows(split):
+    from recipes import augment
+
+    train, validation = split
+    mix = augment.Pipeline([augment.MixUp(0.4)], classes=10, seed=1, jit_compile=False)
+    run = recipes.train(small_model(), train, validation, epochs=2, verbose=0, augment=mix)
+    assert run.model.loss.name == "categorical_crossentropy"
+    assert np.isfinite(run.history["val_loss"]).all()
+    with pytest.raises(ValueError, match="Compile it with 'categorical_crossentropy'"):
+        recipes.train(small_model(compiled=True), train, epochs=1, verbose=0, augment=mix)
+
+
 def generator():
     yield np.zeros((8, 8, 1), "float32"), 0
 
@@ -368,9 +397,9 @@ def test_bad_input_is_refused_before_training_with_what_to_do(data, options, wor
 
 
 def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(monkeypatch):
-    from recipes import feed
+    from recipes import checks
 
-    monkeypatch.setattr(feed, "_PEEK_SECONDS", 0.0)
+    monkeypatch.setattr(checks, "PEEK_SECONDS", 0.0)
     labels = np.zeros(40, "int64")
     labels[30] = 12
     data = as_dataset((np.zeros((40, 8, 8, 1), "uint8"), labels))
@@ -404,14 +433,14 @@ def test_a_model_with_other_classes_than_the_data_set_is_refused(split):
 
 
 def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, monkeypatch):
-    from recipes import feed
+    from recipes import checks
 
-    monkeypatch.setattr(feed, "_PEEK_SECONDS", 0.0)
+    monkeypatch.setattr(checks, "PEEK_SECONDS", 0.0)
     read = []
     endless = (
         as_dataset(split[0])
         .repeat()
         .map(lambda x, y: (x, tf.numpy_function(lambda y: read.append(1) or y, [y], y.dtype)))
     )
-    feed.peek(endless, "train", batched=False, classes=None)
+    checks.peek(endless, "train", batched=False, classes=None)
     assert 1 <= len(read) < 10
