@@ -1,4 +1,17 @@
 """Keras callbacks, installed as `recipes.callbacks`: pass them to your own `model.fit`."""
 
+from recipes.callbacks.activation_monitor import ActivationMonitor as ActivationMonitor
+from recipes.callbacks.dead_relu_detector import DeadReluDetector as DeadReluDetector
+from recipes.callbacks.default_monitors import default_monitors as default_monitors
+from recipes.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from recipes.callbacks.fast_geometric_ensemble import FastGeometricEnsemble as FastGeometricEnsemble
+from recipes.callbacks.gradient_monitor import GradientMonitor as GradientMonitor
 from recipes.callbacks.learning_rate import LearningRate as LearningRate
+from recipes.callbacks.monitor import Monitor as Monitor
+from recipes.callbacks.non_finite_guard import NonFiniteError as NonFiniteError
+from recipes.callbacks.non_finite_guard import NonFiniteGuard as NonFiniteGuard
+from recipes.callbacks.polyak_average import PolyakAverage as PolyakAverage
+from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble as SnapshotEnsemble
+from recipes.callbacks.stochastic_weight_average import StochasticWeightAverage as StochasticWeightAverage
+from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor as UpdateRatioMonitor
 from recipes.callbacks.warmup_decay import WarmupDecay as WarmupDecay

@@ -61,7 +61,7 @@ class LearningRate(keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
         self._ahead = self._found = None
-        optimizer = _innermost(getattr(model, "optimizer", None))
+        optimizer = innermost(getattr(model, "optimizer", None))
         if optimizer is None or not _has_plain_rate(optimizer):
             return  # on_train_begin says what is wrong
         # Read before any callback's on_train_begin restores an optimizer in the middle of its run.
@@ -71,7 +71,7 @@ class LearningRate(keras.callbacks.Callback):
             self._ahead = _RatesAhead.of(model, optimizer, type(self).__name__)
 
     def on_train_begin(self, logs=None):
-        self._optimizer = _innermost(self.model.optimizer)
+        self._optimizer = innermost(self.model.optimizer)
         _check_drivable(self._optimizer, type(self).__name__)
         self._accumulated = self._optimizer.gradient_accumulation_steps or 1
         self._position = self._last_rate = self._restored_position = None
@@ -173,6 +173,11 @@ class LearningRate(keras.callbacks.Callback):
         return float(self._block[update - self._first_update])
 
 
+def innermost(optimizer):
+    """The optimizer that makes the updates, inside any loss scaling."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 class _Driver:
     """The one callback that drives an optimizer: the compiled rate, and the rates it may have left there."""
 
@@ -238,11 +243,6 @@ def _variable(optimizer, value):
         return keras.Variable(value, **make)
     with strategy.scope():
         return keras.Variable(value, **make)
-
-
-def _innermost(optimizer):
-    """The optimizer that makes the updates, inside any loss scaling."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _has_plain_rate(optimizer):

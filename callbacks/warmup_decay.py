@@ -31,6 +31,8 @@ class WarmupDecay(LearningRate):
         decay: `"cosine"`, `"linear"`, `"step"`, or `"inverse_sqrt"` (needs a warm-up, which is its time scale).
         start: Where the warm-up begins, as a fraction of the peak, in [0, 1].
         final: Where cosine and linear end, as a fraction of the peak, in [0, 1].
+        until: The part of the run, in (0, 1], after which cosine and linear have reached `final` and stay there: 0.75
+            leaves the last quarter at a constant rate, for `StochasticWeightAverage`.
         boundaries: For `"step"`: parts of the whole run at which the rate falls, rising, in (0, 1). He: 0.5 and 0.75.
         factor: For `"step"`: what the rate is multiplied by there. He: 0.1.
         learning_rate: The peak. Default: the compiled rate.
@@ -52,6 +54,7 @@ class WarmupDecay(LearningRate):
         *,
         start=0.0,
         final=0.0,
+        until=1.0,
         boundaries=(0.5, 0.75),
         factor=0.1,
         learning_rate=None,
@@ -59,7 +62,7 @@ class WarmupDecay(LearningRate):
     ):
         keras.callbacks.Callback.__init__(self)
         self.warmup, self.decay, self.start, self.final = warmup, decay, start, final
-        self.boundaries, self.factor = tuple(boundaries), factor
+        self.until, self.boundaries, self.factor = until, tuple(boundaries), factor
         self.learning_rate, self.steps_per_epoch = learning_rate, steps_per_epoch
         self.schedule = None
         self._check_arguments()
@@ -110,10 +113,11 @@ class WarmupDecay(LearningRate):
         return self.warmup
 
     def _make_decay(self, peak, warmup, before, updates):
+        falls = max(1, round(self.until * updates) - before)
         if self.decay == "cosine":
-            return schedules.Cosine(peak, updates - before, final=self.final * peak)
+            return schedules.Cosine(peak, falls, final=self.final * peak)
         if self.decay == "linear":
-            return schedules.Linear(peak, updates - before, final=self.final * peak)
+            return schedules.Linear(peak, falls, final=self.final * peak)
         if self.decay == "inverse_sqrt":
             return schedules.InverseSquareRoot(peak, timescale=max(warmup, 1))
         boundaries = [round(part * updates) - before for part in self.boundaries]
@@ -147,6 +151,11 @@ class WarmupDecay(LearningRate):
             raise ValueError(
                 "WarmupDecay expects start and final as fractions of the peak, in [0, 1]. "
                 f"Received start={self.start}, final={self.final}. Divide the rate you mean by the peak."
+            )
+        if not 0 < self.until <= 1:
+            raise ValueError(
+                f"WarmupDecay expects until as a part of the run, in (0, 1]. Received until={self.until}. "
+                "Write 0.75 to reach the final rate after three quarters."
             )
         if list(self.boundaries) != sorted(set(self.boundaries)) or not all(
             0 < b < 1 for b in self.boundaries

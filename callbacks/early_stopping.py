@@ -1,0 +1,115 @@
+"""EarlyStopping: Keras' own, which also remembers what is needed to train on all data afterwards."""
+
+import keras
+import numpy as np
+from keras import ops
+from recipes.callbacks.learning_rate import innermost
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Stop when the validation loss no longer falls, put the best weights back, and remember how one got there.
+
+    Everything is as in `keras.callbacks.EarlyStopping`, except that `restore_best_weights` is True by default. On top
+    it keeps what `recipes.training.refit_on_all_data` needs for the strategies of Goodfellow et al. 2016, algorithms
+    7.2 and 7.3, https://www.deeplearningbook.org/contents/regularization.html. It also resumes.
+
+    Args:
+        monitor: What to watch: `"val_loss"`, a metric, ...
+        min_delta: The least change that counts as better.
+        patience: Epochs without a better value until training stops.
+        verbose: 1 says when it stops.
+        mode: `"auto"`, `"min"` or `"max"`.
+        baseline: Stop unless this value is beaten.
+        restore_best_weights: Put the weights of the best epoch back at the end.
+        start_from_epoch: Epochs before watching begins.
+        keep_initial_weights: Keep the weights the run began with, for `strategy="restart"`. Memory: the weights once
+            more.
+
+    Attributes, after `fit`:
+        best_epoch: Best epoch, counted from 0.
+        best_steps: Batches from the beginning of the run to the end of the best epoch.
+        best_logs: dict of floats, what was logged at the end of the best epoch; `best_logs["loss"]` is the training
+            error as `fit` reports it, the mean over the epoch.
+        best_weights, initial_weights: Lists of arrays, or None; None too for a model that only its first batch builds.
+        initial_rate: Learning rate at the beginning, or None for a schedule inside the optimizer.
+
+    Example:
+        >>> stopper = EarlyStopping(patience=5)
+        >>> model.fit(train, validation_data=validation, epochs=100, callbacks=[stopper])
+        >>> recipes.training.refit_on_all_data(stopper, train, validation, strategy="restart")
+    """
+
+    def __init__(
+        self,
+        monitor="val_loss",
+        min_delta=0,
+        patience=0,
+        verbose=0,
+        mode="auto",
+        baseline=None,
+        restore_best_weights=True,
+        start_from_epoch=0,
+        *,
+        keep_initial_weights=True,
+    ):
+        super().__init__(
+            monitor=monitor,
+            min_delta=min_delta,
+            patience=patience,
+            verbose=verbose,
+            mode=mode,
+            baseline=baseline,
+            restore_best_weights=restore_best_weights,
+            start_from_epoch=start_from_epoch,
+        )
+        self.keep_initial_weights = keep_initial_weights
+        self.best_logs, self.best_steps = {}, 0
+        self.initial_weights = self.initial_rate = None
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.best_logs, self.best_steps, self._batches = {}, 0, 0
+        known = self.keep_initial_weights and self.model.built
+        self.initial_weights = self.model.get_weights() if known else None
+        rate = innermost(self.model.optimizer)._learning_rate
+        self.initial_rate = float(ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None
+        self._first_epoch = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._first_epoch and epoch > 0 and not self._batches:
+            # Continued without set_state: these weights are not those the run began with.
+            self.initial_weights = None
+        self._first_epoch, self._seen = False, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._seen = batch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        steps = self.params.get("steps")
+        self._batches = (epoch + 1) * steps if steps else self._batches + self._seen
+        super().on_epoch_end(epoch, logs)
+        if self.best is not None and self.best_epoch == epoch:
+            self.best_logs = {
+                name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0
+            }
+            self.best_steps = self._batches
+
+    def get_state(self):
+        """What a resumed run needs: numbers, the best weights and the initial ones, as arrays."""
+        return {
+            "wait": self.wait,
+            "best": None if self.best is None else float(ops.convert_to_numpy(self.best)),
+            "best_epoch": self.best_epoch,
+            "best_logs": self.best_logs,
+            "best_steps": self.best_steps,
+            "batches": self._batches,
+            "initial_rate": self.initial_rate,
+            "best_weights": self.best_weights,
+            "initial_weights": self.initial_weights,
+        }
+
+    def set_state(self, state):
+        """Go on from `get_state()`'s dict. Call it between on_train_begin and the first epoch."""
+        state = dict(state)
+        self._batches = state.pop("batches")
+        vars(self).update(state)

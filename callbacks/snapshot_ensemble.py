@@ -1,0 +1,162 @@
+"""SnapshotEnsemble: several networks from one training run, by a rate that falls and restarts."""
+
+import shutil
+import tempfile
+import weakref
+
+import keras
+import numpy as np
+from recipes.callbacks.learning_rate import LearningRate
+
+
+class SnapshotEnsemble(LearningRate):
+    """Let the rate fall to almost nothing several times, and keep the weights of each bottom as a member.
+
+    Source: Huang et al. 2017, equation 2, https://arxiv.org/abs/1704.00109: within each cycle half a cosine from the
+    compiled rate to zero, set before every step. Unlike the paper's, whose cycles are `ceil(run / cycles)` steps with
+    a last one cut short, ours differ by a step at most when `cycles` does not divide the run, so that every member
+    ends at its bottom, if need be in the middle of an epoch. Under `steps_per_execution` and gradient accumulation a
+    cycle ends at the nearest step at which the weights can be read and are up to date.
+
+    It drives the learning rate, so leave other schedules out; how it counts steps is `LearningRate`'s docstring. In
+    training it needs the memory of one model: snapshots go to files, each written whole or not at all.
+
+    Args:
+        cycles: Snapshots to take, >= 1. Paper: 5 or 6, in 200 to 400 epochs.
+        folder: For `snapshot1.npz`, ... and `snapshots.json`. A run resumed with `initial_epoch` goes on in it. None:
+            a temporary folder that goes with this callback.
+        last: How many of the latest snapshots `members` and `ensemble` use; None for all. Paper: the last ones are
+            best.
+        learning_rate: Rate at each restart. Default: the compiled rate. Paper: 0.1 to 0.2 for SGD.
+        overwrite: Replace the snapshots of another run in the folder.
+        steps_per_epoch: Batches per epoch, where neither the dataset nor `fit(steps_per_epoch=)` says.
+
+    Raises:
+        ValueError: before the first step, when the folder holds snapshots of another run and `overwrite` is False, or
+            of another model when resuming; when there are more cycles than steps, the length of the run is unknown,
+            or the optimizer already has a schedule.
+
+    Example:
+        >>> snapshots = SnapshotEnsemble(cycles=5, folder="runs/snapshots")
+        >>> model.fit(train, epochs=50, callbacks=[snapshots])
+        >>> snapshots.ensemble().save("ensemble.keras")
+    """
+
+    def __init__(
+        self,
+        cycles=5,
+        *,
+        folder=None,
+        last=None,
+        learning_rate=None,
+        overwrite=False,
+        steps_per_epoch=None,
+    ):
+        keras.callbacks.Callback.__init__(self)
+        name = type(self).__name__
+        if isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 1:
+            raise ValueError(f"{name} expects cycles >= 1. Received cycles={cycles!r}. The paper takes 5.")
+        if last is not None and not 1 <= last <= cycles:
+            raise ValueError(
+                f"{name} expects last between 1 and cycles={cycles}. Received last={last}. Leave it out to use all."
+            )
+        if learning_rate is not None and not learning_rate > 0:
+            raise ValueError(
+                f"{name} expects learning_rate above 0. Received learning_rate={learning_rate}. "
+                "Leave it out to use the compiled rate."
+            )
+        self.cycles, self.last, self.learning_rate = cycles, last, learning_rate
+        self.overwrite, self.steps_per_epoch = overwrite, steps_per_epoch
+        self._temporary, self.folder = folder is None, folder
+        if folder is None:
+            self.folder = tempfile.mkdtemp(prefix="snapshots-")
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.schedule = None
+
+    @property
+    def members(self):
+        """New `keras.Model`s with the weights of the `last` snapshots, oldest first."""
+        return self._snapshots().load(self.model, self.last)
+
+    def ensemble(self, space="probability"):
+        """One `keras.Model` that averages the members (see `ensemble.average`); saves as `.keras`."""
+        from recipes.ensemble import average
+
+        return average(self.members, space=space)
+
+    def make_schedule(self, compiled_rate):
+        peak = float(compiled_rate if self.learning_rate is None else self.learning_rate)
+        steps = self._steps_per_epoch()
+        if steps is None:
+            raise ValueError(
+                f"{type(self).__name__} expects to know the length of the run. Received a dataset of unknown "
+                f"cardinality. Pass steps_per_epoch= to {type(self).__name__}, or to fit with a dataset that repeats."
+            )
+        #: Batches of the whole run after which a snapshot is taken.
+        self.ends = self._plan(self.params["epochs"] * steps, steps)
+        return self._rates(peak, [end // self._accumulated for end in self.ends])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        first = self._position is None
+        super().on_epoch_begin(epoch, logs)
+        if first and epoch > 0:
+            self._snapshots().resume(self.model, self.ends, self._position)
+        elif first:
+            # A folder of our own making is nobody's.
+            overwrite = self.overwrite or self._temporary
+            self._snapshots().begin(self.ends, overwrite=overwrite)
+        if first:
+            self._taken = sum(end <= self._position for end in self.ends)
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        while self._taken < len(self.ends) and self.ends[self._taken] <= self._position + self._seen:
+            self._taken += 1
+            self._snapshots().save(self._taken, self.model)
+
+    def _rates(self, peak, ends):
+        """Half a cosine from each end, in updates, to the next."""
+        return _Cosines(peak, np.array([0, *ends]))
+
+    def _targets(self, run):
+        """Where the snapshots of a run of so many batches should be taken."""
+        return np.arange(1, self.cycles + 1) * run / self.cycles
+
+    def _plan(self, run, steps):
+        """The batches nearest to the targets after which the weights are up to date and can be read."""
+        after = np.arange(1, run + 1)
+        within = after % steps
+        readable = (within % self.model.steps_per_execution == 0) | (within == 0)
+        readable = after[(readable & (after % self._accumulated == 0)) | (after == run)]
+        nearest = np.abs(readable[None] - self._targets(run)[:, None]).argmin(axis=1)
+        ends = [int(end) for end in readable[nearest]]
+        if len(set(ends)) < self.cycles:
+            raise ValueError(
+                f"{type(self).__name__} expects a run with room for its cycles. Received cycles={self.cycles} and "
+                f"{run} batches, of which the weights can be read after {len(readable)}. "
+                "Take fewer cycles or more epochs."
+            )
+        return ends
+
+    def _steps_per_epoch(self):
+        return super()._steps_per_epoch() or self.steps_per_epoch
+
+    def _snapshots(self):
+        from recipes.ensemble.snapshots import SnapshotFolder
+
+        return SnapshotFolder(self.folder)
+
+
+class _Cosines:
+    """From `peak` to almost zero between each two of the rising `bounds`, which are updates."""
+
+    elementwise = True
+
+    def __init__(self, peak, bounds):
+        self.peak, self.bounds = peak, bounds
+
+    def __call__(self, step):
+        step = np.minimum(step, self.bounds[-1] - 1)
+        cycle = np.searchsorted(self.bounds, step, side="right") - 1
+        place = (step - self.bounds[cycle]) / (self.bounds[cycle + 1] - self.bounds[cycle])
+        return (self.peak / 2 * (1 + np.cos(np.pi * place))).astype("float32")
