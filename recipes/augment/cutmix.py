@@ -26,12 +26,12 @@ class CutMix(Mixing):
     _: dataclasses.KW_ONLY
     probability: float = 1.0
 
-    uniforms = 3
+    uniforms = 2
 
     def mix(self, images, partners, weight, uniform, frame):
         cut = tf.sqrt(1 - weight)
         edges = []
-        for center, side in ((uniform[1], frame.height), (uniform[2], frame.width)):
+        for center, side in ((uniform[0], frame.height), (uniform[1], frame.width)):
             for half in (-0.5, 0.5):
                 edge = tf.floor((center + half * cut) * side + 0.5)
                 edges.append(tf.cast(tf.clip_by_value(edge, 0.0, float(side)), tf.int32))

@@ -39,15 +39,16 @@ class Engine:
         if mixed[0] is not None:
             mixed[0] = label_rows(labels, self.classes)
         parts = [images, *mixed]
-        if self.jit_compile == "auto":
-            enough = -(-COMPILE_FROM // int(np.prod(images.shape[1:])))
-            parts = tf.cond(
-                batch >= enough,
-                lambda: _present(_run(self.compiled, parts, draws)),
-                lambda: _present(_run(self.plain, parts, draws)),
-            )
+        compile_from = -(-COMPILE_FROM // int(np.prod(images.shape[1:])))
+        if self.jit_compile != "auto":
+            large = self.jit_compile
         else:
-            parts = _present(_run(self.compiled if self.jit_compile else self.plain, parts, draws))
+            large = batch >= compile_from if images.shape[0] is None else images.shape[0] >= compile_from
+        run = lambda steps: _present(_run(steps, parts, draws))  # noqa: E731
+        if tf.is_tensor(large):
+            parts = tf.cond(large, lambda: run(self.compiled), lambda: run(self.plain))
+        else:
+            parts = run(self.compiled if large else self.plain)
         parts = list(parts)
         last = self.plan.last
         images = tf.ensure_shape(parts.pop(0), (images.shape[0], last.height, last.width, last.channels))

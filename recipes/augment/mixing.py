@@ -1,7 +1,5 @@
 """The mixing stage: what each image shares with another of its batch, and the labels that follow."""
 
-from typing import ClassVar
-
 import tensorflow as tf
 
 from recipes.augment.operation import Operation
@@ -11,8 +9,6 @@ class Mixing(Operation):
     """Base of the operations that make one example of two."""
 
     stage = "mix"
-    beta: ClassVar[bool] = True  # asks the pipeline for two log-Gamma draws an image
-    uniforms = 1  # row 0: how far on the partner is
 
     def __post_init__(self):
         super().__post_init__()
@@ -41,6 +37,15 @@ def draw_weight(seed, batch, alpha):
     return tf.sigmoid(logs[0] - logs[1])
 
 
+def draw_partner(seed, batch):
+    """The number of another image for each image, (batch,): everyone is a partner once, nobody is their own.
+
+    The images are put in a circle in random order, and each takes the next one.
+    """
+    circle = tf.argsort(tf.random.stateless_uniform((batch,), seed), stable=True)
+    return tf.gather(tf.roll(circle, -1, 0), tf.argsort(circle, stable=True))
+
+
 def build_mixing(slot):
     """The function `(images, labels, sample_weight, draws) -> the same three` for one operation.
 
@@ -49,19 +54,15 @@ def build_mixing(slot):
 
     def mixing(images, labels, sample_weight, draws):
         images = tf.cast(images, tf.float32)
-        batch = tf.shape(images)[0]
-        weight = slot.weight(draws)
+        weight, partner = slot.mixture(draws)
         active = slot.active(draws)
         if active is not None:
             weight = tf.where(active, weight, 1.0)
-        uniform = slot.uniform(draws)
-        # One distance a batch: everyone gets a partner, everyone is a partner, nobody is their own.
-        others = tf.cast(tf.maximum(batch - 1, 1), tf.float32)
-        distance = 1 + tf.cast(uniform[0, 0] * others, tf.int32)
-        partner = tf.math.floormod(tf.range(batch) + distance, batch)
-        images, share = slot.op.mix(images, tf.gather(images, partner), weight, uniform, slot.frame)
+        images, share = slot.op.mix(
+            images, tf.gather(images, partner), weight, slot.uniform(draws), slot.frame
+        )
         if labels is not None:
-            labels = _blend(labels, partner, share[:, None])
+            labels = _blend(labels, partner, share)
         if sample_weight is not None:
             sample_weight = _blend(sample_weight, partner, share)
         return images, labels, sample_weight
@@ -70,5 +71,5 @@ def build_mixing(slot):
 
 
 def _blend(values, partner, share):
-    share = tf.cast(share, values.dtype)
+    share = tf.reshape(tf.cast(share, values.dtype), (-1,) + (1,) * (values.shape.rank - 1))
     return values * share + tf.gather(values, partner) * (1 - share)

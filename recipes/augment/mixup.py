@@ -11,8 +11,8 @@ class MixUp(Mixing):
     """Blend every image and its label with another of the batch.
 
     Source: Zhang et al. 2018, "mixup", equations 1 and 2, https://arxiv.org/abs/1710.09412 (alpha 0.1 to 0.4 on
-    ImageNet). Unlike the paper's code, which draws one weight a batch, each image draws its own; the partner is
-    the image a random number of places on, never the image itself.
+    ImageNet). Unlike the paper's code, which draws one weight a batch, each image draws its own; every image
+    is the partner of one other, and never of itself.
 
     Args:
         alpha: Both parameters of the Beta distribution of the weight, > 0. Small means mostly one image.

@@ -181,19 +181,24 @@ class Pipeline:
         Returns:
             `matplotlib.figure.Figure`.
         """
-        from recipes.plot import contact_sheet
+        from recipes.plot import grid
 
         images = np.asarray(images)
         images = images[None] if images.ndim == 3 else images
+        if columns < 2 or images.ndim != 4 or len(images) == 0:
+            raise ValueError(
+                "Pipeline.preview expects images of shape (n, height, width, channels) and columns >= 2. Received "
+                f"shape {images.shape} and columns={columns}. For a few images write pipeline.preview(images[:6])."
+            )
         drawn = [self(images, seed=(self._seed_word + seed, column)).numpy() for column in range(columns - 1)]
         last = self._engine(_as_tensor(images[:1])).plan.last
         low, high = self.value_range
-        originals = (images.astype("float32") - low) / (high - low)
-        rows = [
-            [original, *((one[index].astype("float32") - last.low) / last.span for one in drawn)]
-            for index, original in enumerate(originals)
-        ]
-        return contact_sheet(rows, column_titles=["original", *[""] * (columns - 1)])
+        shown = []
+        for row in range(len(images)):
+            shown.append((images[row].astype("float32") - low) / (high - low))
+            shown += [(one[row].astype("float32") - last.low) / last.span for one in drawn]
+        titles = ["original", *[""] * (columns - 1)] + [""] * (columns * (len(images) - 1))
+        return grid([np.clip(image, 0, 1) for image in shown], titles=titles, columns=columns, size=1.2)
 
     def get_config(self):
         return {

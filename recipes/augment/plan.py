@@ -9,20 +9,21 @@ import tensorflow as tf
 from recipes.augment.color import build_color, color_needs_mean
 from recipes.augment.filtering import build_filter
 from recipes.augment.geometry import build_geometry
-from recipes.augment.mixing import build_mixing, draw_weight
+from recipes.augment.mixing import build_mixing, draw_partner, draw_weight
 from recipes.augment.operation import STAGES, leaves, stage_order
 
 # Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
-_NORMAL, _NOISE, _WEIGHT = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85
+_NORMAL, _NOISE = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D
+_WEIGHT, _PARTNER = 0x369DEA0F31A53F85, 0x27D4EB2F165667C5
 
 
 class Draws(NamedTuple):
-    """Every random number a batch needs: rows of shape (batch,), pixel noise, and mixing weights."""
+    """The random numbers of a batch: rows (batch,), pixel noise, and a weight and a partner for each mixing."""
 
     uniform: object
     normal: object
     noise: tuple
-    weight: tuple
+    mixture: tuple
 
 
 @dataclasses.dataclass
@@ -34,7 +35,7 @@ class Slot:
     rows: slice
     normal_rows: slice
     noise_index: int | None
-    weight_index: int | None
+    mixture_index: int | None
     gates: tuple
 
     def uniform(self, draws):
@@ -46,8 +47,8 @@ class Slot:
     def noise(self, draws):
         return None if self.noise_index is None else draws.noise[self.noise_index]
 
-    def weight(self, draws):
-        return draws.weight[self.weight_index]
+    def mixture(self, draws):
+        return draws.mixture[self.mixture_index]
 
     def active(self, draws):
         """Bool of shape (batch,): the images this operation acts on; None for all of them."""
@@ -96,8 +97,11 @@ class Plan:
         for index, (kind, frame) in enumerate(self.noises):
             random = tf.random.stateless_normal if kind == "normal" else tf.random.stateless_uniform
             noise.append(random((batch, frame.height, frame.width, frame.channels), shift(_NOISE, index)))
-        weight = [draw_weight(shift(_WEIGHT, i), batch, alpha) for i, alpha in enumerate(self.alphas)]
-        return Draws(uniform, normal, tuple(noise), tuple(weight))
+        mixture = [
+            (draw_weight(shift(_WEIGHT, index), batch, alpha), draw_partner(shift(_PARTNER, index), batch))
+            for index, alpha in enumerate(self.alphas)
+        ]
+        return Draws(uniform, normal, tuple(noise), tuple(mixture))
 
     def _place(self, op, gates):
         """The slots of one operation, a group opened up."""
@@ -122,15 +126,15 @@ class Plan:
         self._frame = op.after(frame)
         start = self.normals
         self.normals += op.normals
-        noise_index = weight_index = None
+        noise_index = mixture_index = None
         if op.pixel_noise:
             noise_index = len(self.noises)
             self.noises.append((op.pixel_noise, frame))
-        if getattr(op, "beta", False):
-            weight_index = len(self.alphas)
+        if op.stage == "mix":
+            mixture_index = len(self.alphas)
             self.alphas.append(op.alpha)
         rows = self._take(op.uniforms)
-        return Slot(op, frame, rows, slice(start, self.normals), noise_index, weight_index, gates)
+        return Slot(op, frame, rows, slice(start, self.normals), noise_index, mixture_index, gates)
 
     def _take(self, count):
         self.uniforms += count

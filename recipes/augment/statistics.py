@@ -25,12 +25,16 @@ class ColorStatistics:
     color_eigenvalues: tuple = ()
     color_eigenvectors: tuple = ()
 
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _tuple(getattr(self, field.name)))
+
     def get_config(self):
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{name: _tuple(value) for name, value in config.items()})
+        return cls(**config)
 
     def __repr__(self):
         return call_text(self)
@@ -49,7 +53,7 @@ def read_statistics(owner, statistics):
             "Write preprocess.ImageStatistics.fit(train), or augment.ColorStatistics(channel_mean, channel_std)."
         )
     return ColorStatistics(
-        *(_tuple(getattr(statistics, field.name, ())) for field in dataclasses.fields(ColorStatistics))
+        *(getattr(statistics, field.name, ()) for field in dataclasses.fields(ColorStatistics))
     )
 
 
