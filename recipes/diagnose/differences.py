@@ -1,0 +1,73 @@
+"""Derivatives by differences of a function's values, and how far to trust them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+# Relative errors: from here on a kink that was not recognized, or a small mistake; from there on a mistake.
+VERDICT_BOUNDS = {"float64": (1e-4, 1e-2), "float32": (1e-2, 0.2)}
+
+
+def verdict_bounds(dtype):
+    """The relative errors above which a gradient is suspicious, and wrong."""
+    return VERDICT_BOUNDS[dtype]
+
+
+def dense(gradient, shape):
+    """A gradient as the tape gives it - perhaps nothing, or sparse - as a float64 array."""
+    return np.zeros(shape) if gradient is None else np.asarray(tf.convert_to_tensor(gradient), "float64")
+
+
+def directions(gradient, samples, random):
+    """One random direction over all entries, the entry of the steepest gradient, and random entries."""
+    direction = random.normal(size=gradient.shape)
+    yield direction / np.sqrt((direction**2).sum())
+    entries = [int(np.abs(gradient).argmax()), *random.integers(gradient.size, size=max(0, samples - 1))]
+    for entry in entries[:samples]:
+        single = np.zeros(gradient.size)
+        single[entry] = 1.0
+        yield single.reshape(gradient.shape)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A derivative by backpropagation and by differences; at a kink they are not comparable, and `error` is 0."""
+
+    error: float
+    analytic: float
+    numeric: float
+    kink: bool = False
+
+
+class Differences:
+    """Compares a derivative with differences, with steps and allowances that fit the number type."""
+
+    def __init__(self, dtype, size):
+        # The first step serves almost always; smaller ones escape kinks, larger ones rounding.
+        self.steps = (1e-5, 1e-6, 1e-4, 1e-7, 1e-3) if dtype == "float64" else (1e-2, 3e-3, 3e-2, 1e-1)
+        self.rounding = 8 * np.finfo(dtype).eps * max(size, 1e-3)
+        self.fine = 1e-7 if dtype == "float64" else 1e-3
+        self.suspicious = verdict_bounds(dtype)[0]
+
+    def compare(self, value, analytic):
+        best = None
+        for step in self.steps:
+            numeric = (value(step) - value(-step)) / (2 * step)
+            difference = max(0.0, abs(analytic - numeric) - self.rounding / step)
+            error = difference / max(abs(analytic), abs(numeric), 1e-300)
+            if best is None or error < best.error:
+                best = Comparison(error, analytic, numeric)
+            if error <= self.fine:
+                return best
+        if best.error > self.suspicious and self._stands_at_a_kink(value):
+            return Comparison(0.0, best.analytic, best.numeric, kink=True)
+        return best
+
+    def _stands_at_a_kink(self, value):
+        """Whether the derivatives from left and right differ, and do so no less with a smaller step."""
+        here = value(0.0)
+        larger, smaller = (
+            abs(value(step) - 2 * here + value(-step)) / step for step in (self.steps[0], self.steps[1])
+        )
+        return smaller > 0.5 * larger and smaller > 4 * self.rounding / self.steps[1]

@@ -1,0 +1,84 @@
+"""A copy of a model that computes in float64, for checks that need its digits."""
+
+import contextlib
+import copy
+
+import keras
+import numpy as np
+
+FLOATS = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+@contextlib.contextmanager
+def double_precision():
+    """Within the block Keras makes layers, losses and variables of float64; afterwards as it did before."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    try:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+def clone_to_float64(model, inputs):
+    """Copy a model with its weights, computing in float64. Call it within `double_precision`.
+
+    Args:
+        model: A built `keras.Model` of any kind; it is not changed.
+        inputs: A batch of its inputs, on which the copy is built and compared.
+
+    Returns:
+        The copy, not compiled.
+
+    Raises:
+        Exception: of any kind, when the model cannot be made again from its configuration - a subclassed model
+            without `get_config` - or when what is made computes something else.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    # The reader's own model in the reader's own process: what its Lambda layers hold has run already.
+    clone = keras.saving.deserialize_keras_object(_in_float64(config), classes, safe_mode=False)
+    outputs = keras.tree.flatten(clone(inputs, training=False))
+    clone.set_weights(model.get_weights())
+    if any(keras.backend.standardize_dtype(output.dtype) in FLOATS for output in outputs):
+        raise TypeError("the copy's outputs are not of float64")
+    outputs = keras.tree.flatten(clone(inputs, training=False))
+    for one, other in zip(outputs, keras.tree.flatten(model(inputs, training=False)), strict=True):
+        one, other = keras.ops.convert_to_numpy(one), np.asarray(keras.ops.cast(other, "float64"))
+        if not np.allclose(one, other, rtol=0.05, atol=0.05 * (np.abs(one).max() + 1e-6)):
+            raise ValueError("the copy predicts something else")
+    return clone
+
+
+def losses_to_float64(losses):
+    """A compiled model's `loss` argument, with loss objects that compute in float64."""
+
+    def convert(loss):
+        if isinstance(loss, keras.losses.Loss):
+            loss = copy.copy(loss)
+            loss._dtype_policy = keras.DTypePolicy("float64")
+            loss._dtype = "float64"
+        return loss
+
+    return keras.tree.map_structure(convert, losses)
+
+
+def _in_float64(config):
+    """The configuration with every float type in it, at any depth, replaced."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return {**config, "config": {**config["config"], "name": _wide(config["config"].get("name"))}}
+        return {
+            key: _wide(value) if key == "dtype" and isinstance(value, str) else _in_float64(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(_in_float64(value) for value in config)
+    return config
+
+
+def _wide(dtype):
+    return "float64" if dtype in FLOATS else dtype
