@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 _FORMAT = 1
+_ARRAY = "array in this file"
 
 
 def write_atomically(path, write):
@@ -132,15 +133,14 @@ def restore_callbacks(path, callbacks):
     """
     about = read_backup(path)
     with np.load(path, allow_pickle=False) as file:
-        for index, (callback, state) in enumerate(zip(callbacks, about["callbacks"], strict=False)):
-            if state is None or state["class"] != type(callback).__name__:
+        for callback, kept in zip(callbacks, about["callbacks"], strict=False):
+            if kept is None or kept["class"] != type(callback).__name__:
                 continue
+            state = _decode(kept["state"], file)
             if hasattr(callback, "set_state"):
-                callback.set_state(state["values"])
-                continue
-            vars(callback).update(state["values"])
-            for name, count in state["arrays"].items():
-                setattr(callback, name, [file[f"callback/{index}/{name}/{i}"] for i in range(count)])
+                callback.set_state(state)
+            else:
+                vars(callback).update(state)
 
 
 def _variables(model):
@@ -157,20 +157,37 @@ def _to_numpy(variable):
 
 
 def _get_state(callback, prefix, arrays):
-    """JSON-able state of one callback; lists of arrays (best weights) go into `arrays`."""
-    state = {"class": type(callback).__name__, "values": {}, "arrays": {}}
+    """What one callback remembers as JSON, with its arrays put into `arrays`; None where it takes no part."""
     if hasattr(callback, "get_state"):
-        state["values"] = callback.get_state()
-        return state
-    if not type(callback).__module__.startswith("keras."):
+        state = callback.get_state()
+    elif type(callback).__module__.startswith("keras."):
+        kinds = (bool, int, float, str, np.generic, list)
+        state = {name: value for name, value in vars(callback).items() if isinstance(value, kinds)}
+        # Lists of anything but arrays (best weights) are the callback's wiring, not its memory.
+        state = {
+            name: value
+            for name, value in state.items()
+            if not isinstance(value, list) or all(isinstance(entry, np.ndarray) for entry in value)
+        }
+    else:
         return None
-    for name, value in vars(callback).items():
-        if name in ("params", "_model"):
-            continue
-        if isinstance(value, (bool, int, float, str, np.number)):
-            state["values"][name] = value.item() if isinstance(value, np.generic) else value
-        elif isinstance(value, list) and value and all(isinstance(entry, np.ndarray) for entry in value):
-            state["arrays"][name] = len(value)
-            for index, entry in enumerate(value):
-                arrays[f"{prefix}/{name}/{index}"] = entry
-    return state
+    return {"class": type(callback).__name__, "state": _encode(state, prefix, arrays)}
+
+
+def _encode(value, key, arrays):
+    if isinstance(value, dict):
+        return {name: _encode(entry, f"{key}/{name}", arrays) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(entry, f"{key}/{index}", arrays) for index, entry in enumerate(value)]
+    if isinstance(value, np.ndarray):
+        arrays[key] = value
+        return {_ARRAY: key}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _decode(value, file):
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            return file[value[_ARRAY]]
+        return {name: _decode(entry, file) for name, entry in value.items()}
+    return [_decode(entry, file) for entry in value] if isinstance(value, list) else value

@@ -26,6 +26,8 @@ class Run:
         findings: What was found wrong, most serious first; an empty list when nothing was.
         record: What the monitors saw inside the training steps, or None without monitors.
         settings: dict of every argument, versions and the seed, as in `run.json`.
+        snapshots: The `callbacks.SnapshotEnsemble` of a run with `snapshots=`, for `.members` and `.ensemble()`; None
+            without, and after `load`.
     """
 
     model: keras.Model
@@ -33,6 +35,7 @@ class Run:
     findings: list = field(default_factory=list)
     record: object = None
     settings: dict = field(default_factory=dict)
+    snapshots: object = None
 
     def save(self, folder):
         """Write `model.keras`, `history.csv`, `curves.png` and `run.json` into a folder.

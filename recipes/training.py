@@ -14,6 +14,8 @@ from recipes.compilation import (
     refuse_compile_arguments,
 )
 from recipes.feed import choose_pipeline, one_hot, open_source, stream, validation_batches, with_rows
+from recipes.full_batch import fit_full_batch as fit_full_batch
+from recipes.refit import refit_on_all_data as refit_on_all_data
 from recipes.run import Run as Run
 from recipes.run import describe, history_of, is_finished, open_folder, write_history, write_settings
 
@@ -77,10 +79,13 @@ def train(
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
         augment: "standard" (`augment.standard`, light, for symbols when images have one channel or `info` says so,
             else for photos; none, and said so, for pixels outside 0..255), an `augment.Pipeline`, or None.
-        average: Not available yet.
-        snapshots: Not available yet.
-        early_stopping: Epochs without a better validation loss until training stops, or an `EarlyStopping`. The
-            best weights are put back.
+        average: None, "polyak" (`callbacks.PolyakAverage`, over the last tenth of the run or 1000 steps, whichever is
+            less) or "swa" (`callbacks.StochasticWeightAverage` over the last quarter of the epochs). The run is then
+            validated, and ends, with the averaged weights.
+        snapshots: Number of cycles of `callbacks.SnapshotEnsemble`, whose cyclic rate replaces `schedule`; 0 for
+            none. The members are in `run_dir/snapshots`, and in `Run.snapshots`.
+        early_stopping: Epochs without a better validation loss (training loss without validation) until training
+            stops, or an `EarlyStopping`. The best weights are put back.
         callbacks: More Keras callbacks.
         preflight: Not available yet.
         monitor: Not available yet.
@@ -158,7 +163,9 @@ def train(
         about = read_backup(backup)
         first_epoch, rows = epochs if about["stopped"] else about["epoch"], about["history"]
         restore_variables(backup, model)
-    every = [*_stopping(early_stopping), *_rate_callbacks(model, schedule, warmup, steps, epochs), *callbacks]
+    rate, schedule = _rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose)
+    averaging = _averaging(average, steps * epochs, lambda: _statistics_data(source, steps, prepare))
+    every = [*averaging, *_stopping(early_stopping, held_out), *rate, *callbacks]
     keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)
     if verbose != 0:
         _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch)
@@ -186,7 +193,8 @@ def train(
     )
     if model is not reader_model:
         reader_model.set_weights(model.get_weights())
-    run = Run(model=model, history=history_of(keeper.rows), settings=described)
+    taken = next((callback for callback in rate if snapshots), None)
+    run = Run(model=model, history=history_of(keeper.rows), settings=described, snapshots=taken)
     if folder is not None:
         run.write(folder)
         backup.unlink(missing_ok=True)
@@ -217,9 +225,7 @@ class _Keeper(keras.callbacks.Callback):
         save_backup(self.backup, self.model, self.others, epoch=epoch + 1, history=self.rows)
 
 
-def _check_arguments(
-    model, *, epochs, batch_size, loss, average, snapshots, preflight, monitor, run_dir, resume, **others
-):
+def _check_arguments(model, *, epochs, batch_size, preflight, monitor, run_dir, resume, **others):
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"recipes.train expects a keras.Model. Received {type(model).__name__}. "
@@ -241,8 +247,6 @@ def _check_arguments(
             "Give the folder of that run."
         )
     for name, value in (
-        ("average", average),
-        ("snapshots", snapshots),
         ("preflight", preflight),
         ("monitor", monitor),
     ):
@@ -327,27 +331,58 @@ def _rate_of(optimizer):
     return float(keras.ops.convert_to_numpy(rate)) if not callable(rate) else None
 
 
-def _stopping(early_stopping):
+def _stopping(early_stopping, held_out):
+    from recipes import callbacks as ours
+
     if early_stopping is None:
         return []
     if isinstance(early_stopping, keras.callbacks.Callback):
         return [early_stopping]
-    return [keras.callbacks.EarlyStopping(patience=early_stopping, restore_best_weights=True)]
+    return [ours.EarlyStopping("val_loss" if held_out is not None else "loss", patience=early_stopping)]
 
 
-def _rate_callbacks(model, schedule, warmup, steps, epochs):
+def _rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose):
+    """The callback that drives the rate, if any, and the name of what it does."""
     from recipes import callbacks as ours
 
-    scheduled = isinstance(
+    inside = isinstance(
         getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
     )
-    if scheduled and not given(schedule):
-        return []
-    if schedule is None:
-        return []
+    if snapshots:
+        if given(schedule) and verbose != 0:
+            print(f"recipes.train: the cyclic rate of snapshots={snapshots} replaces schedule={schedule!r}.")
+        where = folder / "snapshots" if folder is not None else None
+        return [ours.SnapshotEnsemble(snapshots, folder=where)], f"{snapshots} cosine cycles"
+    if schedule is None or (inside and not given(schedule)):
+        return [], "constant" if schedule is None else "the optimizer's own"
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return [ours.LearningRate(schedule)]
-    return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))]
+        return [ours.LearningRate(schedule)], type(schedule).__name__
+    if average == "swa" and not given(schedule):
+        # Izmailov et al. 2018: the weights only differ, and averaging only helps, while the rate stays high.
+        return [
+            ours.WarmupDecay(warmup=warmup, decay="cosine", until=0.75, final=0.3)
+        ], "cosine, then high for swa"
+    return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))], str(schedule)
+
+
+def _averaging(average, steps, data):
+    from recipes import callbacks as ours
+
+    if average is None:
+        return []
+    if average == "polyak":
+        return [ours.PolyakAverage(1 - 1 / min(1000, max(10, steps / 10)))]
+    if average == "swa":
+        return [ours.StochasticWeightAverage(data=data())]
+    raise ValueError(
+        f"recipes.train expects average to be None, 'polyak' or 'swa'. Received {average!r}. "
+        "For other settings pass the callback itself: callbacks=[recipes.callbacks.PolyakAverage(0.99)]."
+    )
+
+
+def _statistics_data(source, steps, prepare):
+    """Up to 100 augmented training batches, enough for batch-normalisation statistics."""
+    return stream(source, first_epoch=0, epochs=1, steps=min(steps, 100), transform=prepare)
 
 
 def _refuse_rows_for_sparse_loss(model, label_spec, source):
