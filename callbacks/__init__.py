@@ -13,5 +13,6 @@ from recipes.callbacks.non_finite_guard import NonFiniteGuard as NonFiniteGuard
 from recipes.callbacks.polyak_average import PolyakAverage as PolyakAverage
 from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble as SnapshotEnsemble
 from recipes.callbacks.stochastic_weight_average import StochasticWeightAverage as StochasticWeightAverage
+from recipes.callbacks.training_doctor import TrainingDoctor as TrainingDoctor
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor as UpdateRatioMonitor
 from recipes.callbacks.warmup_decay import WarmupDecay as WarmupDecay

@@ -25,6 +25,7 @@ _ROOMS = (
     "explain",
     "callbacks",
     "data",
+    "diagnose",
     "initialize",
     "layers",
     "models",

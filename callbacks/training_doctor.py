@@ -1,0 +1,112 @@
+"""Say what is wrong with a run while it runs, once, with the remedy."""
+
+import textwrap
+
+from recipes.callbacks.monitor import Monitor
+
+
+class TrainingDoctor(Monitor):
+    """Diagnose the run after every epoch, and before the first.
+
+    Joins what the curves show, what the probes saw inside the steps, and what is known of model, loss and data,
+    into findings with evidence and remedy (see `recipes.diagnose.diagnose`); causes come before symptoms.
+
+    Args:
+        act: "report" prints findings as they arise; "stop" also ends the training at the first error.
+        train: Training data for the checks of data and initial weights, as given to `fit`: a `tf.data.Dataset` or
+            arrays. A few batches are read, without moving it on. None leaves those checks out.
+        validation: The same for validation data.
+        facts: `recipes.diagnose.preflight(...).facts`, in place of `train` and `validation`.
+        verbose: 0 prints nothing.
+        **options: `every`, `budget` (0.02 when neither is given), `samples`, `log_dir`, `strict`, see `Monitor`.
+
+    Attributes:
+        findings: list of `recipes.diagnose.Finding`, as of the last judgement.
+        said: list of what was printed, or would have been, in order.
+
+    Example:
+        >>> doctor = TrainingDoctor(train=(images, labels))
+        >>> model.fit(images, labels, epochs=5, callbacks=[doctor])
+        >>> doctor.findings
+    """
+
+    quantities = frozenset({"variables", "activations", "finite"})
+
+    def __init__(self, act="report", *, train=None, validation=None, facts=None, verbose=1, **options):
+        if act not in ("report", "stop"):
+            raise ValueError(
+                f'TrainingDoctor expects act="report" or act="stop". Received act={act!r}. '
+                "Use stop to end a run that cannot work at its first error."
+            )
+        if options.get("every") is None and options.get("budget") is None:
+            options["budget"] = 0.02
+        super().__init__(**options)
+        self.act = act
+        self.verbose = verbose
+        self._train, self._validation, self._given_facts = train, validation, facts
+        self._book = None
+        self._history = {}
+
+    @property
+    def findings(self):
+        return [] if self._book is None else list(self._book.findings)
+
+    @property
+    def said(self):
+        return [] if self._book is None else list(self._book.said)
+
+    def reset(self):
+        self._history = {}
+        self._book = None
+        self._guarded(self._begin)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self._guarded(self._judge, logs or {})
+
+    def on_train_end(self, logs=None):
+        self._guarded(self._finish)
+        super().on_train_end(logs)
+
+    def monitor_state(self):
+        return {"history": self._history}
+
+    def set_monitor_state(self, state):
+        self._history = {name: list(values) for name, values in state["history"].items()}
+
+    def _begin(self):
+        from recipes.diagnose.casebook import Casebook
+        from recipes.diagnose.describe import describe
+
+        facts = self._given_facts
+        if facts is None:
+            # A model without variables yet can be looked at after its first epoch; then initial weights are gone.
+            facts = describe(self.model, self._train, self._validation) if self.model.built else {}
+        self._book = Casebook(facts)
+        self._say(self._book.update(None, None))
+
+    def _judge(self, logs):
+        epochs = max((len(values) for values in self._history.values()), default=0)
+        for name, value in logs.items():
+            self._history.setdefault(name, [float("nan")] * epochs).append(float(value))
+        for values in self._history.values():
+            values += [float("nan")] * (epochs + 1 - len(values))
+        self._say(self._book.update(self._history, self.record))
+
+    def _finish(self):
+        from recipes.diagnose.describe import idle_averages
+
+        if self._history:
+            self._say(
+                self._book.update(
+                    self._history, self.record, last=True, idle_averages=idle_averages(self.model)
+                )
+            )
+
+    def _say(self, findings):
+        if self.verbose:
+            for finding in findings:
+                text = "\n".join(textwrap.wrap(str(finding), 110, subsequent_indent="  "))
+                print(f"\nTrainingDoctor: {text}")
+        if self.act == "stop" and any(finding.severity == "error" for finding in findings):
+            self.model.stop_training = True

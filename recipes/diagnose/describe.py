@@ -1,0 +1,276 @@
+"""The facts about a model and its data that the rules judge, as plain values."""
+
+import keras
+import numpy as np
+
+from recipes.diagnose.activation_statistics import measure
+from recipes.diagnose.sample import read_sample
+from recipes.diagnose.task import task_of
+from recipes.diagnose.trial import usual_rate
+from recipes.probe.layout import named_operations
+
+_NEIGHBORS = 1000
+
+
+def describe(model, train=None, validation=None, *, seconds=2.0):
+    """Collect what the rules need to know, in values that JSON can hold.
+
+    Args:
+        model: A compiled, built `keras.Model`. Left as it was.
+        train: Training data, a `tf.data.Dataset`, arrays or a `recipes.diagnose.sample.Sample`; None leaves it out.
+        validation: The same for validation data.
+        seconds: Time for reading each of them.
+
+    Returns:
+        dict with "task", "optimizer", "layers" and "output_layers"; with `train` also "data" and "statistics" (of one
+        batch, as `activation_statistics` measures them).
+    """
+    task = task_of(model)
+    facts = {
+        "task": vars(task),
+        "optimizer": describe_optimizer(model.optimizer),
+        "layers": describe_layers(model),
+        "output_layers": _output_chain(model),
+    }
+    if train is None:
+        return facts
+    sample = read_sample(train, model, batch_size=64, batches=64, seconds=seconds)
+    facts["data"] = {"train": describe_data(sample, task)}
+    if facts["data"]["train"]["label_counts_match"]:
+        facts["statistics"] = [vars(layer) for layer in measure(model, sample.batches[0])[0]]
+    if validation is not None:
+        held_out = read_sample(
+            validation, model, batch_size=64, batches=64, seconds=seconds, name="validation"
+        )
+        facts["data"] |= {"validation": describe_data(held_out, task), "overlap": overlap(sample, held_out)}
+    return facts
+
+
+def describe_layers(model):
+    """Facts about every layer with weights or a rate of its own, in forward order as far as it is known."""
+    return [_describe_layer(name, layer) for name, layer in named_operations(model) if _counts(layer)]
+
+
+def describe_optimizer(optimizer):
+    """Name, rate, clipping and decay of an optimizer."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return {
+        "name": type(inner).__name__,
+        "rate": usual_rate(optimizer),
+        "scheduled": isinstance(
+            getattr(inner, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+        ),
+        "weight_decay": float(inner.weight_decay or 0),
+        **{name: getattr(inner, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")},
+    }
+
+
+def describe_data(sample, task):
+    """Facts about one `Sample`."""
+    inputs, labels = sample.inputs, sample.labels
+    flat = inputs.reshape(len(inputs), -1)
+    numbers = flat.astype("float32") if np.issubdtype(flat.dtype, np.number) or flat.dtype == bool else None
+    facts = {
+        "examples": len(inputs),
+        "whole": sample.whole,
+        "ordered": sample.ordered,
+        "batch": len(keras.tree.flatten(sample.batches[0][0])[0]),
+        "labels_shape": list(labels.shape[1:]),
+        "labels_dtype": str(labels.dtype),
+        "label_counts_match": all(
+            len(keras.tree.flatten(y)[0]) == len(keras.tree.flatten(x)[0]) for x, y, _ in sample.batches
+        ),
+    }
+    if numbers is not None:
+        finite = np.isfinite(numbers)
+        good = np.where(finite, numbers, 0)
+        facts |= {
+            "finite": bool(finite.all()),
+            "not_finite_examples": int((~finite.all(axis=1)).sum()),
+            "mean": float(good.mean()),
+            "std": float(good.std()),
+            "min": float(good.min()),
+            "max": float(good.max()),
+            "constant_examples": int((np.ptp(good, axis=1) == 0).sum()) if flat.shape[1] > 1 else 0,
+            "different_examples": len(np.unique(_hashes(flat))),
+        }
+    labels = labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
+    numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
+    facts["labels_finite"] = bool(np.isfinite(labels).all()) if numeric else True
+    if task.classification and numeric:
+        facts |= _class_facts(labels, numbers, task)
+    elif numeric and facts["labels_finite"]:
+        targets = labels.astype("float64")
+        facts |= {
+            "target_mean": float(targets.mean()),
+            "target_std": float(targets.std(axis=0).mean()),
+            "target_min": float(targets.min()),
+            "target_max": float(targets.max()),
+        }
+    return facts
+
+
+def overlap(train, validation):
+    """How many of the validation examples are, byte for byte, among the training examples."""
+    seen = set(_hashes(train.inputs).tolist())
+    hashes = _hashes(validation.inputs).tolist()
+    return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
+
+
+def _class_facts(labels, numbers, task):
+    numbered = _class_numbers(labels, task)
+    if numbered is None:
+        return {}
+    values, counts = np.unique(numbered, return_counts=True)
+    shares = counts / counts.sum()
+    facts = {
+        "label_min": int(values.min()),
+        "label_max": int(values.max()),
+        "class_counts": {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)},
+        # Of neighbours in the order of the data: how often both have one label, and how often by chance.
+        "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
+        "same_by_chance": float(np.sum(np.square(shares))),
+    }
+    if numbers is not None and len(values) > 1:
+        facts |= _neighbor_agreement(numbers[:_NEIGHBORS], numbered[:_NEIGHBORS])
+    return facts
+
+
+def _class_numbers(labels, task):
+    if labels.ndim == 1 or labels.shape[1] == 1:
+        flat = labels.reshape(-1)
+        whole = np.issubdtype(flat.dtype, np.integer) or flat.dtype == bool or np.all(flat == np.round(flat))
+        return flat.astype("int64") if whole else None
+    return labels.argmax(-1) if task.kind == "categorical" else None
+
+
+def _neighbor_agreement(numbers, labels):
+    """How often the nearest other example has the same label, against how often a random one has."""
+    good = np.isfinite(numbers).all(axis=1)
+    numbers, labels = numbers[good], labels[good]
+    if len(numbers) < 20:
+        return {}
+    scale = numbers.std(axis=0)
+    numbers = (numbers - numbers.mean(axis=0)) / np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
+    squares = np.square(numbers).sum(axis=1)
+    distances = squares[:, None] + squares[None] - 2 * numbers @ numbers.T
+    np.fill_diagonal(distances, np.inf)
+    agreement = np.mean(labels[distances.argmin(axis=1)] == labels)
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    chance = float(np.sum(np.square(shares)))
+    error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))
+    return {
+        "neighbor_agreement": float(agreement),
+        "neighbor_chance": chance,
+        "neighbor_error": float(error),
+    }
+
+
+def idle_averages(model):
+    """Names of normalisation layers whose averages are still exactly their starting values, 0 and 1."""
+    names = []
+    for name, layer in named_operations(model):
+        if hasattr(layer, "moving_mean") and hasattr(layer, "moving_variance"):
+            mean = keras.ops.convert_to_numpy(layer.moving_mean)
+            if not mean.any() and (keras.ops.convert_to_numpy(layer.moving_variance) == 1).all():
+                names.append(name)
+    return names
+
+
+def _counts(layer):
+    own = getattr(layer, "_trainable_variables", None) or getattr(layer, "_non_trainable_variables", None)
+    return bool(own) or isinstance(getattr(layer, "rate", None), (int, float))
+
+
+def _describe_layer(name, layer):
+    variables = getattr(layer, "_trainable_variables", ())
+    penalties = [v.regularizer(v) for v in variables if getattr(v, "regularizer", None) is not None]
+    facts = {
+        "name": name,
+        "layer_class": type(layer).__name__,
+        "trainable": bool(getattr(layer, "trainable", True)),
+        "rate": float(layer.rate) if isinstance(getattr(layer, "rate", None), (int, float)) else None,
+        "momentum": None,
+        "penalty": float(sum(float(penalty) for penalty in penalties)),
+        "kernel": None,
+    }
+    if hasattr(layer, "moving_mean") and hasattr(layer, "momentum"):
+        facts["momentum"] = float(layer.momentum)
+    kernel = getattr(layer, "kernel", None)
+    if kernel is None or len(kernel.shape) < 2:
+        return facts
+    values = np.asarray(keras.ops.convert_to_numpy(kernel), "float32")
+    flat = values.reshape(-1, values.shape[-1])
+    facts["kernel"] = {
+        "zero": bool(not values.any()),
+        "symmetric": bool(flat.shape[1] > 1 and np.all(flat == flat[:, :1])),
+        "std": float(values.std()),
+        "fan_in": int(flat.shape[0]),
+        "units": int(flat.shape[1]),
+        "size": int(values.size),
+        "fresh": _fresh(layer, values),
+    }
+    return facts
+
+
+def _fresh(layer, values):
+    """Whether the kernel is still what its own initializer gave it, bit for bit.
+
+    Keras' initializers draw their seed when they are made, so the same one gives the same numbers again.
+    """
+    initializer = getattr(layer, "kernel_initializer", None)
+    if initializer is None or getattr(layer, "_kernel", layer.kernel) is not layer.kernel:
+        return False
+    try:
+        again = initializer(values.shape, dtype=layer.variable_dtype)
+    except (TypeError, ValueError, NotImplementedError):
+        return False
+    return bool(np.array_equal(np.asarray(keras.ops.convert_to_numpy(again), "float32"), values))
+
+
+def _output_chain(model):
+    """Classes and activations of the operations that end the graph, last first."""
+    outputs = getattr(model, "outputs", None)
+    if not outputs or len(outputs) != 1:
+        return []
+    chain, tensor = [], outputs[0]
+    for _ in range(8):
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            break
+        operation = history.operation
+        while isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
+            operation = operation.outputs[0]._keras_history.operation
+        activation = getattr(operation, "activation", None)
+        if isinstance(operation, keras.layers.Softmax):
+            name = "softmax"
+        elif isinstance(operation, keras.layers.ReLU):
+            name = "relu"
+        elif callable(activation):
+            name = getattr(activation, "__name__", "custom")
+        else:
+            kind = type(operation).__name__.lower()
+            name = kind if kind in ("softmax", "relu", "sigmoid", "tanh") else "linear"
+        chain.append({"name": operation.name, "layer_class": type(operation).__name__, "activation": name})
+        inputs = operation.input if hasattr(operation, "input") else None
+        if inputs is None or isinstance(inputs, (list, tuple, dict)):
+            break
+        tensor = inputs
+    return chain
+
+
+def _hashes(inputs):
+    """One 64-bit hash of the bytes of each example."""
+    rows = np.ascontiguousarray(inputs.reshape(len(inputs), -1))
+    if rows.dtype == object:
+        return np.array([hash(tuple(row)) for row in rows])
+    data = rows.view(np.uint8).reshape(len(rows), -1)
+    width = data.shape[1]
+    padded = np.zeros((len(data), -(-width // 8) * 8), np.uint8)
+    padded[:, :width] = data
+    words = padded.view(np.uint64)
+    odd = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    mixed = words ^ (words >> np.uint64(29))
+    return (mixed * odd).sum(axis=1, dtype=np.uint64)

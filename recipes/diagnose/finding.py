@@ -1,0 +1,199 @@
+"""What was found, in words a reader can check, and which finding explains which."""
+
+from dataclasses import dataclass, replace
+
+SEVERITIES = ("error", "warning", "info")
+
+# In order of cause: data, model and loss, beginning, optimizer, what happens inside, what the curves show.
+CODES = (
+    "nan_input",
+    "labels_out_of_range",
+    "label_count",
+    "labels_constant",
+    "constant_inputs",
+    "softmax_on_one_unit",
+    "softmax_twice",
+    "logits_as_probabilities",
+    "sigmoid_with_categorical_loss",
+    "rectified_output",
+    "unreachable_targets",
+    "zero_initialization",
+    "symmetric_initialization",
+    "frozen",
+    "unscaled_inputs",
+    "unscaled_targets",
+    "nan_source",
+    "initial_scale_too_large",
+    "initial_scale_too_small",
+    "dead_at_start",
+    "clipping_too_hard",
+    "regularization_too_strong",
+    "missing_shuffle",
+    "labels_shuffled",
+    "rate_too_high",
+    "rate_too_low",
+    "decayed_too_early",
+    "batch_norm_statistics",
+    "data_leak",
+    "exploding",
+    "vanishing",
+    "dead_relu",
+    "saturated",
+    "batch_too_small",
+    "train_validation_mismatch",
+    "regularization_absent",
+    "overfitting",
+    "diverged",
+    "update_ratio_high",
+    "update_ratio_low",
+    "bouncing",
+    "noisy",
+    "not_learning",
+    "underfitting",
+    "plateau_then_drop",
+    "still_falling",
+    "imbalanced",
+    "initial_loss",
+    "overfit_small_sample",
+    "gradient_check",
+)
+_CURVES = {
+    "diverged",
+    "bouncing",
+    "noisy",
+    "not_learning",
+    "underfitting",
+    "plateau_then_drop",
+    "still_falling",
+    "initial_loss",
+    "overfit_small_sample",
+}
+_INSIDE = {"exploding", "vanishing", "dead_relu", "saturated", "update_ratio_high", "update_ratio_low"}
+_RATE = {"rate_too_high", "rate_too_low"}
+_GAP = {"train_validation_mismatch", "overfitting", "regularization_absent"}
+_SYMPTOMS = _CURVES | _INSIDE | _RATE | {"decayed_too_early", "batch_too_small"}
+_SCALE = {"initial_scale_too_large", "initial_scale_too_small", "dead_at_start", "nan_source"}
+
+# What each root can bring about. A finding in the set is listed under the root, not beside it.
+EXPLAINS = {
+    "nan_input": _SYMPTOMS | _SCALE | _GAP,
+    "labels_out_of_range": _SYMPTOMS | _GAP | {"nan_source"},
+    "label_count": _SYMPTOMS | _GAP,
+    "labels_constant": _SYMPTOMS | _GAP | {"imbalanced"},
+    "constant_inputs": _SYMPTOMS | _SCALE | _GAP | {"unscaled_inputs", "labels_shuffled", "data_leak"},
+    "softmax_on_one_unit": _SYMPTOMS | _GAP,
+    "softmax_twice": _SYMPTOMS | {"nan_source"},
+    "logits_as_probabilities": _SYMPTOMS | {"nan_source"},
+    "sigmoid_with_categorical_loss": _SYMPTOMS,
+    "rectified_output": _SYMPTOMS | {"dead_at_start", "nan_source"},
+    "unreachable_targets": _SYMPTOMS,
+    "zero_initialization": _SYMPTOMS
+    | {"symmetric_initialization", "initial_scale_too_small", "dead_at_start"},
+    "symmetric_initialization": _SYMPTOMS | _SCALE,
+    "frozen": _SYMPTOMS,
+    "unscaled_inputs": _SYMPTOMS | _SCALE,
+    "unscaled_targets": _SYMPTOMS | {"nan_source"},
+    "nan_source": _SYMPTOMS | _GAP,
+    "initial_scale_too_large": _SYMPTOMS | {"nan_source", "dead_at_start"},
+    "initial_scale_too_small": _SYMPTOMS,
+    "dead_at_start": _SYMPTOMS,
+    "clipping_too_hard": _CURVES | _INSIDE | {"rate_too_low"},
+    "regularization_too_strong": _SYMPTOMS | {"train_validation_mismatch"},
+    "missing_shuffle": _SYMPTOMS | {"train_validation_mismatch"},
+    "labels_shuffled": _SYMPTOMS | _GAP,
+    "rate_too_high": _CURVES | _INSIDE | {"nan_source", "train_validation_mismatch", "batch_too_small"},
+    "rate_too_low": _CURVES | {"update_ratio_low"},
+    "decayed_too_early": _CURVES | {"update_ratio_low"},
+    "batch_norm_statistics": _GAP,
+    "exploding": _CURVES | {"update_ratio_high", "saturated", "dead_relu"},
+    "vanishing": _CURVES | {"update_ratio_low", "saturated"},
+    "dead_relu": _CURVES | {"update_ratio_low", "vanishing"},
+    "saturated": _CURVES | {"update_ratio_low", "vanishing"},
+    "batch_too_small": {"noisy", "bouncing"},
+    "train_validation_mismatch": {"overfitting"},
+    "regularization_absent": {"overfitting"},
+    "diverged": _CURVES | {"update_ratio_high"},
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    Attributes:
+        code: One of `recipes.diagnose.finding.CODES`, such as "dead_relu".
+        severity: "error" (the run cannot work like this), "warning" (it works worse than it could) or "info".
+        layer: Name of the layer, or None where it is not about one.
+        epoch: Epoch it was first seen in, counted from 1 as `fit` prints them; 0 is before training; None for
+            the run as a whole.
+        evidence: One sentence with the numbers that speak for it.
+        remedy: What to type or try.
+        consequences: Findings that this one explains.
+    """
+
+    code: str
+    severity: str
+    layer: str | None
+    epoch: int | None
+    evidence: str
+    remedy: str
+    consequences: tuple = ()
+
+    def __post_init__(self):
+        if self.code not in CODES or self.severity not in SEVERITIES:
+            raise ValueError(
+                f"Finding expects a code of recipes.diagnose.finding.CODES and a severity of {SEVERITIES}. "
+                f"Received {self.code!r}, {self.severity!r}. Add a new code to CODES, in order of cause."
+            )
+
+    def __str__(self):
+        place = "".join(
+            [
+                f" in {self.layer}" if self.layer else "",
+                f", epoch {self.epoch}" if self.epoch else ", before training" if self.epoch == 0 else "",
+            ]
+        )
+        lines = [f"{self.severity}: {self.title}{place}. {self.evidence} {self.remedy}"]
+        if self.consequences:
+            lines.append("  explains: " + ", ".join(dict.fromkeys(f.title for f in self.consequences)))
+        return "\n".join(lines)
+
+    @property
+    def title(self):
+        """The code in words: "dead relu"."""
+        return self.code.replace("_", " ")
+
+    def to_dict(self):
+        """Plain values for JSON; `from_dict` reads them."""
+        return {**vars(self), "consequences": [finding.to_dict() for finding in self.consequences]}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The finding that `to_dict` wrote."""
+        return cls(**{**values, "consequences": tuple(cls.from_dict(v) for v in values["consequences"])})
+
+
+def arrange(findings):
+    """Put causes before symptoms: roots by severity and order of cause, what they explain under them.
+
+    An "info" explains nothing but other "info". Of several findings of one code, layers in the order given,
+    all but the first go under the first.
+
+    Args:
+        findings: Any iterable of `Finding`, without consequences of their own.
+
+    Returns:
+        A list of `Finding`.
+    """
+    findings = sorted(findings, key=lambda f: (CODES.index(f.code), SEVERITIES.index(f.severity)))
+    roots, under = [], {}
+    for finding in findings:
+        for position, root in enumerate(roots):
+            strong = root.severity != "info" or finding.severity == "info"
+            if strong and (root.code == finding.code or finding.code in EXPLAINS.get(root.code, ())):
+                under.setdefault(position, []).append(finding)
+                break
+        else:
+            roots.append(finding)
+    nested = [replace(root, consequences=tuple(under.get(i, ()))) for i, root in enumerate(roots)]
+    return sorted(nested, key=lambda f: SEVERITIES.index(f.severity))

@@ -1,0 +1,373 @@
+"""What the probes saw inside the training steps, judged."""
+
+import numpy as np
+
+from recipes.diagnose.finding import Finding
+
+_SQUASHING = ("tanh", "sigmoid")
+
+
+def judge_record(record, facts, *, learned=False, initial=None):
+    """Findings in a `recipes.probe.Record`.
+
+    Args:
+        record: What the probes saw, of one probe or more.
+        facts: dict, as from `recipes.diagnose.describe.describe`, or an empty one.
+        learned: Whether the curves show that the run does learn; rules about slow or silent layers
+            then keep quiet.
+        initial: Loss of knowing nothing, penalties included, or None.
+
+    Returns:
+        A list of `Finding`, not arranged.
+    """
+    if record is None or len(record) == 0:
+        return []
+    view = _View(record, facts, learned, initial)
+    broken = _not_finite(view)
+    if broken:
+        return broken
+    return [
+        finding
+        for rule in (_dead, _saturated, _signal, _rate, _clipping, _batch_norm, _noise)
+        for finding in rule(view)
+    ]
+
+
+class _View:
+    """The record's columns, cut to what the rules ask for."""
+
+    def __init__(self, record, facts, learned, initial):
+        self.record, self.facts, self.learned, self.initial = record, facts, learned, initial
+        self.count = len(record)
+        self.late = slice(self.count - max(1, -(-self.count * 3 // 10)), None)
+        self.early = slice(0, max(1, -(-self.count // 5)))
+        self.epoch, self.step, self.loss = record.epoch, record.step, record.loss.astype("float64")
+        variables = record.axes["variables"]
+        self.names = np.asarray(variables.get("layer", np.array([], "str")))
+        roles = np.asarray(variables.get("role", np.array([], "str")))
+        self.kernels = np.flatnonzero(roles == "kernel")
+        self.weight, self.gradient = record.weight_norm, record.gradient_norm
+        self.ratio = record.update_ratio
+        self.activations = record.axes["activations"]
+        self.optimizer = facts.get("optimizer", {})
+
+    def layer(self, column):
+        return str(self.names[column])
+
+    def kernel_ratio(self, rows):
+        """Median |dW| / |W| of every kernel over some probes, NaN where it was not measured."""
+        return _median(self.ratio[rows][:, self.kernels])
+
+    @property
+    def climbing(self):
+        """How far the loss got above where it began, as a factor."""
+        loss = self.loss[np.isfinite(self.loss)]
+        start = self.initial if self.initial is not None else (loss[0] if len(loss) else np.nan)
+        return float(np.max(loss, initial=0.0) / max(start, 1e-12)) if start and start > 0 else 1.0
+
+
+def _median(values):
+    values = np.asarray(values, "float64")
+    known = ~np.isnan(values).all(axis=0)
+    result = np.full(values.shape[1], np.nan)
+    if known.any():
+        result[known] = np.nanmedian(values[:, known], axis=0)
+    return result
+
+
+def _found(code, severity, layer, epoch, evidence, remedy):
+    return Finding(code, severity, layer, None if epoch is None else int(epoch) + 1, evidence, remedy)
+
+
+def _not_finite(view):
+    record = view.record
+    inputs = ~record.input_finite.all(axis=1) if record.input_finite.size else np.zeros(view.count, bool)
+    weights = ~record.weight_finite.all(axis=1) if record.weight_finite.size else np.zeros(view.count, bool)
+    outputs = ~record.output_finite.all(axis=1) if record.output_finite.size else np.zeros(view.count, bool)
+    updates = ~record.update_finite.all(axis=1) if record.update_finite.size else np.zeros(view.count, bool)
+    broken = inputs | weights | outputs | updates | ~np.isfinite(record.loss)
+    if not broken.any():
+        return []
+    row = int(np.argmax(broken))
+    epoch, step = view.epoch[row], int(view.step[row])
+    if inputs[row]:
+        return [
+            _found(
+                "nan_input",
+                "error",
+                None,
+                epoch,
+                f"The batch of step {step} holds NaN or infinity, in its {_parts(record.input_finite[row])}.",
+                "Drop such examples: dataset.filter(lambda x, y: tf.reduce_all(tf.math.is_finite(x))).",
+            )
+        ]
+    before = slice(0, row)
+    ratio = np.nanmax(np.append(view.ratio[before][:, view.kernels], 0.0)) if view.kernels.size else 0.0
+    loss = view.loss[before]
+    start = view.initial if view.initial else (loss[0] if row else np.nan)
+    rising = row > 0 and start and np.max(loss) > 5 * start
+    if rising or ratio > 1.0:
+        return [
+            _found(
+                "rate_too_high",
+                "error",
+                None,
+                epoch,
+                f"Step {step} gives NaN or infinity, after the loss had gone from {start:.4g} to "
+                f"{np.max(loss, initial=0):.4g} "
+                f"and steps had changed kernels by up to {ratio:.2g} of their size.",
+                "Lower the learning rate tenfold, warm it up, or clip gradients (clipnorm=1.0).",
+            )
+        ]
+    layer = None
+    if outputs[row] and not weights[row]:
+        layer = str(record.axes["layers"]["name"][int(np.argmax(~record.output_finite[row]))])
+        evidence = (
+            f"At step {step} the output of {layer} is the first, in forward order, with NaN or infinity; "
+        )
+        evidence += "inputs and weights were finite."
+        remedy = "Look for log, sqrt or a division there, and add a small constant (keras.config.epsilon())."
+    elif weights[row]:
+        evidence = f"At step {step} weights are NaN or infinite; they became so since the last probe."
+        remedy = "Add recipes.callbacks.NonFiniteGuard(), which looks at every step and names the layer."
+    elif not np.isfinite(record.loss[row]):
+        evidence = f"At step {step} the loss is {record.loss[row]}, and all layers' outputs are finite."
+        remedy = "Look at the loss: log of 0 or an overflow; use from_logits=True with logits."
+    else:
+        layer = view.layer(int(np.argmax(~record.update_finite[row])))
+        evidence = f"At step {step} outputs and loss are finite, and the update of {layer} is not: its gradient is NaN."
+        remedy = "Look for sqrt, norms or divisions at 0 behind that layer; their slopes are infinite."
+    return [_found("nan_source", "error", layer, epoch, evidence, remedy)]
+
+
+def _parts(row):
+    return " and ".join(
+        name for name, good in zip(("inputs", "targets", "sample weights"), row, strict=True) if not good
+    )
+
+
+def _dead(view):
+    findings, names = [], view.activations.get("name", ())
+    kinds = view.activations.get("kind", ())
+    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        if str(kind) != "relu" or index == len(names) - 1:
+            continue
+        _, rates = view.record.activity(str(name))
+        if not len(rates):
+            continue
+        tail = rates[len(rates) - max(1, -(-len(rates) * 3 // 10)) :]
+        late = float(np.mean((tail <= 0).all(axis=0)))
+        early = float(np.mean(rates[0] <= 0))
+        if late > 0.9 and early > 0.9:
+            findings.append(
+                _found(
+                    "dead_at_start",
+                    "error" if late == 1 else "warning",
+                    str(name),
+                    -1,
+                    f"{early:.0%} of the {rates.shape[1]} units of {name} were zero for every example at "
+                    "the first probe, and "
+                    f"{late:.0%} still are.",
+                    "Start biases at 0 and kernels with he_normal, and scale the inputs to about -1..1.",
+                )
+            )
+        elif late > 0.9 or (late > 0.6 and early < 0.5 * late and not view.learned):
+            findings.append(
+                _found(
+                    "dead_relu",
+                    "error" if late == 1 else "warning",
+                    str(name),
+                    _first_epoch(view, str(name), 0.5 * late),
+                    f"{late:.0%} of the {rates.shape[1]} units of {name} are zero for every example; "
+                    f"{early:.0%} were at "
+                    "the first probe.",
+                    "Lower the learning rate, warm it up, or use activation='leaky_relu'.",
+                )
+            )
+    return findings
+
+
+def _first_epoch(view, name, share):
+    steps, rates = view.record.activity(name)
+    step = steps[int(np.argmax((rates <= 0).mean(axis=1) > share))]
+    return view.epoch[int(np.searchsorted(view.step, step))]
+
+
+def _saturated(view):
+    findings, names = [], view.activations.get("name", ())
+    if not len(names):
+        return findings
+    flat = _median(view.record.saturated_fraction[view.late])
+    for index, (name, kind) in enumerate(zip(names, view.activations["kind"], strict=True)):
+        if str(kind) not in _SQUASHING or index == len(names) - 1:
+            continue
+        if flat[index] > (0.8 if view.learned else 0.5):
+            findings.append(
+                _found(
+                    "saturated",
+                    "warning",
+                    str(name),
+                    view.epoch[0],
+                    f"{flat[index]:.0%} of the outputs of {name} ({kind}) lie where its slope is under a "
+                    "tenth of the "
+                    "largest.",
+                    "Start its kernel with glorot_uniform, scale the inputs, lower the rate, or use relu.",
+                )
+            )
+    return findings
+
+
+def _signal(view):
+    """Gradients that vanish or explode on their way back."""
+    hidden = view.kernels[:-1]  # a classifier that starts small lets little through, to all layers alike
+    if hidden.size < 3 or not np.isfinite(view.gradient[:, hidden]).any():
+        return []
+    size = np.sqrt(np.maximum(view.record.axes["variables"]["size"][hidden], 1))
+    gradient = _median(view.gradient[view.early][:, hidden]) / size
+    weight = _median(view.weight[view.early][:, hidden]) / size
+    relative = gradient / np.maximum(weight, 1e-12)
+    good = np.isfinite(relative)
+    if good.sum() < 3:
+        return []
+    last = float(np.max(relative[good][-2:]))
+    first = float(relative[good][0])
+    name = view.layer(hidden[np.flatnonzero(good)[0]])
+    top = view.layer(hidden[np.flatnonzero(good)[-1]])
+    if first < 1e-3 * last and not view.learned:
+        return [
+            _found(
+                "vanishing",
+                "warning",
+                name,
+                view.epoch[0],
+                f"Relative to its weights, the gradient of {name} is {first:.2g} and that of {top} "
+                f"{last:.2g}, "
+                f"{last / max(first, 1e-30):.2g} times as large.",
+                "Use relu instead of sigmoid or tanh, he_normal, batch normalisation or residual "
+                "connections.",
+            )
+        ]
+    largest = float(np.max(relative[good]))
+    if largest > 30 and (not view.learned or view.climbing > 5):
+        worst = view.layer(hidden[int(np.nanargmax(np.where(good, relative, -1)))])
+        return [
+            _found(
+                "exploding",
+                "warning",
+                worst,
+                view.epoch[0],
+                f"The gradient of {worst} is {largest:.3g} times the size of its weights.",
+                "Use he_normal, batch normalisation, clip gradients (clipnorm=1.0), or lower the rate.",
+            )
+        ]
+    return []
+
+
+def _rate(view):
+    if view.count < 3 or not view.kernels.size:
+        return []
+    ratios = view.kernel_ratio(slice(1, None))
+    known = np.isfinite(ratios)
+    if not known.any():
+        return []
+    middle, findings = float(np.median(ratios[known])), []
+    rate = float(np.nanmedian(view.record.learning_rate)) if view.count else np.nan
+    late = float(np.median(view.loss[view.late]))
+    start = view.initial if view.initial is not None else float(view.loss[0])
+    worse = start > 0 and late > 1.5 * start
+    spikes = view.climbing > 10 and view.loss[np.argmax(view.loss) :].min() < 0.5 * view.loss.max()
+    if (
+        (worse and middle > 3e-3)
+        or (middle > 0.1 and not view.learned)
+        or (spikes and not view.learned and middle > 0.01)
+    ):
+        findings.append(
+            _found(
+                "rate_too_high",
+                "error" if worse else "warning",
+                None,
+                view.epoch[0],
+                f"Each step changes kernels by {middle:.2g} of their size (about 1e-3 is usual) at rate "
+                f"{rate:.2g}, and the "
+                f"loss of a batch is {late:.4g} after {start:.4g} for knowing nothing.",
+                f"Try learning_rate={rate / 10:.1g}, with warm-up; "
+                "recipes.diagnose.learning_rate_range_test finds one.",
+            )
+        )
+    elif middle < 5e-5 and not view.learned and late > 0.8 * start:
+        findings.append(
+            _found(
+                "rate_too_low",
+                "warning",
+                None,
+                view.epoch[0],
+                f"Each step changes kernels by {middle:.2g} of their size (about 1e-3 is usual) at rate "
+                f"{rate:.2g}.",
+                f"Try learning_rate={min(rate * 1e-3 / max(middle, 1e-9), rate * 1000):.1g}; "
+                "recipes.diagnose.learning_rate_range_test finds one.",
+            )
+        )
+    return findings
+
+
+def _clipping(view):
+    for name in ("clipnorm", "global_clipnorm"):
+        limit = view.optimizer.get(name)
+        if not limit or not view.kernels.size:
+            continue
+        gradient = _median(view.gradient)
+        whole = float(np.sqrt(np.nansum(np.square(gradient))))
+        size = whole if name == "global_clipnorm" else float(np.nanmax(np.append(gradient, 0.0)))
+        if size > 100 * limit and not view.learned:
+            return [
+                _found(
+                    "clipping_too_hard",
+                    "warning",
+                    None,
+                    view.epoch[0],
+                    f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
+                    f"{limit / size:.1g} of that.",
+                    f"Set {name} to {size:.1g} or leave it out.",
+                )
+            ]
+    return []
+
+
+def _batch_norm(view):
+    """Batch normalisation that never updates its averages."""
+    idle = view.facts.get("idle_averages", ())
+    if not idle or view.step[-1] < 10:
+        return []
+    return [
+        _found(
+            "batch_norm_statistics",
+            "warning",
+            idle[0],
+            None,
+            f"After {int(view.step[-1]) + 1} steps the averages of {idle[0]} are still exactly 0 and 1: it "
+            "runs in "
+            "inference mode.",
+            "Do not call it with training=False, and set trainable=True.",
+        )
+    ]
+
+
+def _noise(view):
+    """Batches so small that the loss of one says little."""
+    data = view.facts.get("data", {}).get("train", {})
+    if view.count < 10 or data.get("batch", 64) > 4:
+        return []
+    tail = view.loss[view.count // 2 :]
+    noise = float(np.std(tail) / max(abs(np.mean(tail)), 1e-12))
+    if noise < 0.4:
+        return []
+    return [
+        _found(
+            "batch_too_small",
+            "warning",
+            None,
+            None,
+            f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean.",
+            "Use batches of 32 or more; batch normalisation needs at least 8.",
+        )
+    ]
