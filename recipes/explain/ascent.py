@@ -16,7 +16,7 @@ from recipes.explain.parameterization import Fourier, Latent, Pixels
 from recipes.explain.transforms import Views
 
 DEFAULTS = {
-    "fourier": {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.0, "jitter": 1 / 16, "scale": 0.1},
+    "fourier": {"optimizer": "adam", "learning_rate": 0.02, "l2": 0.0, "jitter": 1 / 16, "scale": 0.1},
     "pixels": {"optimizer": "normalized", "learning_rate": 0.02, "l2": 1e-4, "jitter": 0, "scale": 0.0},
     "generator": {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.005, "jitter": 0, "scale": 0.0},
 }

@@ -21,7 +21,7 @@ def class_image(model, target, **options):
         parameterization: "fourier" or "pixels".
         size: `(height, width)` or one number, where the model leaves them open; 224 by default.
         steps: Steps of ascent.
-        learning_rate: Step size: 0.05 for "adam" on Fourier coefficients; 0.02 for "normalized" pixels, where gray is 0
+        learning_rate: Step size: 0.02 for "adam" on Fourier coefficients; 0.02 for "normalized" pixels, where gray is 0
             and the value range is -1..1.
         optimizer: "adam" (default for "fourier"), "normalized" (default for "pixels": the gradient over its root mean
             square), "gradient" or "l-bfgs" (of scipy).

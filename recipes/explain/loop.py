@@ -11,10 +11,11 @@ import warnings
 
 import keras
 import numpy as np
-import scipy.optimize
 import tensorflow as tf
 
 from recipes.explain import engine, layers
+from recipes.explain.step import value_and_gradient
+from recipes.explain.l_bfgs import minimize
 from recipes.explain.transforms import Views, blur
 
 OPTIMIZERS = ("adam", "gradient", "normalized", "l-bfgs")
@@ -112,30 +113,29 @@ def optimize(
     check_steps(method, steps, learning_rate)
     start = tf.convert_to_tensor(np.asarray(start, "float32"))
     rows, shared = (list(map(tf.convert_to_tensor, constants)) for constants in (rows, shared))
+    bar = _Bar(steps, verbose)
     if problem.optimizer == "l-bfgs":
-        run = _Minimizer(model, problem, start, rows, shared, seed, compile)
+        parameters, scores, alive = minimize(
+            model, problem, start, rows, shared, steps, seed, compile, bar.reach
+        )
+        if after_first:
+            after_first()
     else:
         settings = tf.constant([learning_rate, decay, max(1, blur_every)], "float32")
         run = _Ascent(model, problem, start, rows, shared, settings, seed, spent, compile)
-    bar, begun = None, time.perf_counter()
-    done = 0
-    while done < steps and run.alive.any():
-        count = min(CHUNK, steps - done)
-        run.advance(count, steps)
-        done += count
-        if done == count:
-            if after_first:
+        done = 0
+        while done < steps and run.alive.any():
+            count = min(CHUNK, steps - done)
+            run.advance(count)
+            if not done and after_first:
                 after_first()
-            # A bar from five seconds of work on.
-            shown = (time.perf_counter() - begun) * steps / count > 5 if verbose == "auto" else verbose
-            bar = keras.utils.Progbar(steps, unit_name="step") if shown else None
-        if bar:
-            bar.add(count)
+            done += count
+            bar.reach(done)
+        parameters, scores, alive = run.result()
     if getattr(problem.objective, "function", None) is not None:
         engine.forget(model, problem)  # a reader's function may be a new one at every call
-    parameters, scores = run.result()
-    if not run.alive.all():
-        stopped = np.flatnonzero(~run.alive)
+    if not alive.all():
+        stopped = np.flatnonzero(~alive)
         warnings.warn(
             f"{method} expects scores and gradients to stay finite. Those of image "
             f"{', '.join(map(str, stopped[:8]))} did not, after "
@@ -154,15 +154,6 @@ def images_of(problem, parameters):
     return (low + (high - low) * images).astype("float32")
 
 
-def view_of(problem, images, seed):
-    """What the model sees of unit images at a step."""
-    low, high = problem.value_range
-    seen = low + (high - low) * problem.views(images, seed)
-    if problem.preprocess is not None:
-        seen = problem.preprocess(seen)
-    return tf.transpose(seen, [0, 3, 1, 2]) if problem.channels_first else seen
-
-
 def check_steps(method, steps, learning_rate):
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise layers.UsageError(
@@ -173,6 +164,26 @@ def check_steps(method, steps, learning_rate):
         raise layers.UsageError(
             f"{method} expects learning_rate > 0. Received {learning_rate!r}. Leave it out for the default."
         )
+
+
+class _Bar:
+    """A progress bar, when asked for or when there is more than five seconds to go after the first two chunks."""
+
+    def __init__(self, steps, verbose):
+        self.steps, self.verbose, self.shown, self.begun = steps, verbose, None, None
+
+    def reach(self, done):
+        if self.begun is None:
+            self.begun = (done, time.perf_counter())  # the first chunk includes the trace
+            if self.verbose == "auto":
+                return
+        if self.shown is None:
+            elapsed, steps = time.perf_counter() - self.begun[1], done - self.begun[0]
+            long = steps and elapsed / steps * (self.steps - done) > 5
+            shown = long if self.verbose == "auto" else self.verbose
+            self.shown = keras.utils.Progbar(self.steps, unit_name="step") if shown else False
+        if self.shown:
+            self.shown.update(done)
 
 
 class _Ascent:
@@ -189,7 +200,7 @@ class _Ascent:
     def alive(self):
         return self.state[3].numpy()
 
-    def advance(self, count, _):
+    def advance(self, count):
         counters = tf.constant([self.step, self.step + count, self.seed, self.spent], "int32")
         tensors = [counters, self.settings, *self.state, *self.rows, *self.shared]
         size = self.problem.parameterization.trace_shape or self.state[0].shape[1:]
@@ -208,7 +219,7 @@ class _Ascent:
         self.scores.append(scores.numpy())
 
     def result(self):
-        return self.state[0].numpy(), np.concatenate(self.scores)
+        return self.state[0].numpy(), np.concatenate(self.scores), self.alive
 
 
 def ascend(model, counters, settings, parameters, first, second, alive, *constants, problem, rows):
@@ -246,23 +257,6 @@ def ascend(model, counters, settings, parameters, first, second, alive, *constan
         parallel_iterations=1,
     )
     return parameters, first, second, alive, scores.stack()
-
-
-def value_and_gradient(model, problem, parameters, rows, shared, seeds):
-    """`(scores (n,), gradient of each image's score by its own parameters)`, in a trace or eagerly."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(parameters)
-        images = problem.parameterization.decode(parameters)
-        seen = view_of(problem, images, seeds)
-        value = tf.cast(problem.objective(model, seen, images, parameters, rows, shared), "float32")
-    gradient = tape.gradient(value, parameters)
-    if gradient is None:
-        raise layers.UsageError(
-            "explain expects a score that depends on the image in a differentiable way. The gradient does "
-            "not reach it. "
-            "Look for rounding, argmax or stop_gradient between the image and the score."
-        )
-    return value, gradient
 
 
 def _move(problem, step, parameters, gradient, first, second, settings):
@@ -305,74 +299,3 @@ def _above(values, fraction):
 
 def _finite(values):
     return tf.reduce_all(tf.math.is_finite(values), tuple(range(1, values.shape.rank)))
-
-
-class _Minimizer:
-    """L-BFGS of scipy on the compiled value and gradient, one image after the other, with fixed views."""
-
-    def __init__(self, model, problem, start, rows, shared, seed, compile):
-        self.model, self.problem, self.compile = model, problem, compile
-        self.rows, self.shared = rows, shared
-        self.start, self.seed = start.numpy(), int(seed)
-        self.alive = np.ones(len(self.start), bool)
-        self.ended = False
-
-    def advance(self, count, steps):
-        """All steps of all images at the first call: L-BFGS keeps its own state."""
-        if self.ended:
-            return
-        self.ended = True
-        self.parameters, self.scores = self.start.copy(), np.full((steps, len(self.start)), np.nan, "float32")
-        for row in range(len(self.start)):
-            self._minimize(row, steps)
-
-    def result(self):
-        return self.parameters, self.scores
-
-    def _minimize(self, row, steps):
-        shape = self.start[row : row + 1].shape
-        seeds = tf.constant([self.seed, 0], "int32")
-        constants = [*(tensor[row : row + 1] for tensor in self.rows), *self.shared]
-        seen, last = [], [self.start[row].ravel()]
-
-        def negative(vector):
-            value, gradient = engine.evaluate(
-                self.model,
-                _negative,
-                [seeds, tf.constant(vector.reshape(shape), "float32"), *constants],
-                compile=self.compile,
-                problem=self.problem,
-                rows=len(self.rows),
-            )
-            value, gradient = float(value[0]), np.asarray(gradient, "float64").ravel()
-            if not (np.isfinite(value) and np.isfinite(gradient).all()):
-                raise FloatingPointError
-            return value, gradient
-
-        def accepted(intermediate_result):
-            last[0] = intermediate_result.x
-            seen.append(-float(intermediate_result.fun))
-
-        bounds = scipy.optimize.Bounds(-1, 1) if self.problem.parameterization.bounded else None
-        try:
-            scipy.optimize.minimize(
-                negative,
-                last[0].astype("float64"),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=bounds,
-                callback=accepted,
-                options={"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": 20, "ftol": 0, "gtol": 0},
-            )
-        except FloatingPointError:
-            self.alive[row] = False
-        self.parameters[row] = last[0].reshape(shape[1:])
-        self.scores[: len(seen), row] = seen
-
-
-def _negative(model, seeds, parameters, *constants, problem, rows):
-    seeds = tf.ensure_shape(seeds, [2])
-    value, gradient = value_and_gradient(
-        model, problem, parameters, constants[:rows], constants[rows:], seeds
-    )
-    return -value, -gradient

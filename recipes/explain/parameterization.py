@@ -24,12 +24,16 @@ class Pixels:
     """One parameter a pixel, -1..1, clipped to that after every step.
 
     Args:
-        shape: `(height, width, channels)`.
+        shape: `(height, width, channels)`; None for sides that may differ from call to call.
     """
 
     shape: tuple
     bounded = True
-    trace_shape = None
+
+    @property
+    def trace_shape(self):
+        """Of the parameters of one image in a trace; None where it is always the same."""
+        return self.shape if None in self.shape else None
 
     def start(self, seeds, scale=0.01):
         """Gray and a little noise: one seed, a list of integers, an image."""
