@@ -104,6 +104,12 @@ class Monitor(keras.callbacks.Callback):
         if self.log_dir is not None:
             self._guarded(self._write, probe)
 
+    def checked(self, values):
+        """Take the raw finiteness checks of one step, for a monitor that `checks_every_step`."""
+
+    def act(self):
+        """Do what the last probe calls for; unlike `on_probe` it may stop the training by an exception."""
+
     # What a monitor fills in.
 
     keys = ()

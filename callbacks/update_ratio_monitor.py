@@ -77,10 +77,11 @@ class UpdateRatioMonitor(Monitor):
         names = self.record.axes["variables"]["name"]
         ratio = probe.values["update_norm"] / np.maximum(probe.values["weight_norm"], 1e-30)
         scalars = {f"update_ratio/{name}": value for name, value in zip(names, ratio, strict=True)}
-        pairs = (("weight", "histogram_weight"), ("update", "histogram_update"))
-        return scalars, {
-            f"{kind}/{n}": row for kind, key in pairs for n, row in zip(names, probe.histograms[key])
-        }
+        histograms = {}
+        for kind in ("weight", "update"):
+            rows = zip(names, probe.histograms[f"histogram_{kind}"], strict=True)
+            histograms |= {f"{kind}/{name}": row for name, row in rows}
+        return scalars, histograms
 
     def monitor_state(self):
         return {"ratios": self.ratios, "warned": sorted(self._warned)}

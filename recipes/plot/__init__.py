@@ -4,7 +4,16 @@ Every function returns a `matplotlib.figure.Figure` that no global state holds o
 cell's last value, a script saves it with `figure.savefig("name.png")`.
 """
 
+from recipes.plot.activation_histograms import activation_histograms as activation_histograms
+from recipes.plot.activation_statistics import activation_statistics as activation_statistics
+from recipes.plot.attributions import attributions as attributions
 from recipes.plot.curves import curves as curves
+from recipes.plot.disagreement import disagreement as disagreement
+from recipes.plot.finite_layers import finite_layers as finite_layers
+from recipes.plot.gradient_flow import gradient_flow as gradient_flow
 from recipes.plot.grid import grid as grid
 from recipes.plot.overlay import blend as blend
 from recipes.plot.overlay import overlay as overlay
+from recipes.plot.rates import rates as rates
+from recipes.plot.unit_activity import unit_activity as unit_activity
+from recipes.plot.update_ratios import update_ratios as update_ratios

@@ -1,5 +1,6 @@
 """Looks inside one training step, for every monitor at once; see `recipes.callbacks` for the monitors."""
 
+from recipes.probe.dead_units import dead_units as dead_units
 from recipes.probe.hub import Hub as Hub
 from recipes.probe.record import Probe as Probe
 from recipes.probe.record import Record as Record

@@ -6,6 +6,9 @@ from statistics import median
 
 DENSE_STEPS = 8
 _UNKNOWN_RUN = 1000
+_GUESS = 0.3
+_LEAST = 0.03
+_NEIGHBOURS = 5
 
 
 class Every:
@@ -33,9 +36,9 @@ class Budget:
 
     Early steps are probed densely (gaps grow by a quarter of the steps so far) and so are the steps after an
     alarm, on credit that later steps pay back: a quarter of the run's budget may be spent ahead at the start, half
-    of what remains after an alarm. What a probe costs is the median time of probed executions less the median of
-    the others; executions that trace are not counted. Which steps are probed depends on the clock, so two runs
-    probe different steps (their weights are the same).
+    of what remains after an alarm. What a probe costs is the median of its time over that of the five unprobed
+    executions before it. Which steps are probed depends on the clock, so two runs probe different steps (their
+    weights are the same).
 
     Args:
         share: Share of the training time, in (0, 1].
@@ -51,38 +54,33 @@ class Budget:
         self.share = share
         self.executions = executions
         self.probes = 0
+        self._fresh = True
         self.spent = 0.0  # on anything but probes, in plain executions
         self._next = 0
         self._alarmed_until = -1
-        self._plain = deque(maxlen=64)
-        self._probed = deque(maxlen=32)
-        self._warm = 2  # the first plain executions trace
+        self._plain = deque(maxlen=_NEIGHBOURS)
+        self._costs = deque(maxlen=32)
 
     @property
     def cost(self):
-        """What one probe adds, in plain executions; 1 until both have been timed."""
-        if len(self._plain) < 3 or not self._probed:
-            return 1.0
-        plain = median(self._plain)
-        return max((median(self._probed) - plain) / plain, 0.02) if plain > 0 else 1.0
-
-    @property
-    def plain_seconds(self):
-        """Median seconds of an execution without a probe, NaN before any was timed."""
-        return median(self._plain) if self._plain else math.nan
+        """What one probe adds, in plain executions; a guess until it has been timed."""
+        return max(median(self._costs), _LEAST) if self._costs else _GUESS
 
     def timed(self, seconds, probed):
-        """Take the length of one execution."""
-        if probed:
-            self._probed.append(seconds)
-        elif self._warm:
-            self._warm -= 1
-        else:
+        """Take the length of one execution that did not trace."""
+        if not probed:
             self._plain.append(seconds)
+        elif len(self._plain) == _NEIGHBOURS:
+            # Against the executions just before it: machines warm up, and are shared.
+            self._costs.append(seconds / median(self._plain) - 1)
+
+    def traced(self):
+        """Note that the last probe traced: its time is a one-off, and no part of the budget."""
+        self.probes -= 1
 
     def due(self, execution):
         """Whether execution number `execution` (from 0) should be probed."""
-        if self.probes == 0:
+        if self._fresh:
             return True
         alarmed = execution <= self._alarmed_until
         if execution < self._next and not alarmed:
@@ -98,6 +96,7 @@ class Budget:
 
     def probed(self, execution):
         """Note that this execution is probed."""
+        self._fresh = False
         self.probes += 1
         self._next = execution + min(max(1, math.ceil(self.cost / self.share)), 1 + execution // 4)
 

@@ -14,7 +14,7 @@ from recipes.probe.twin import Twin
 
 _MOST_PENDING = 256
 _SWEEP_LOOK = 16
-_SWEEP_COST = 0.1  # of a plain execution, taken from the budget in advance
+_SWEEP_COST = 0.05  # of a plain execution, taken from the budget in advance
 _WORKERS_EVERY = 100
 _HUBS = weakref.WeakKeyDictionary()  # model -> weak reference to its hub: neither keeps the other alive
 
@@ -28,7 +28,8 @@ class Hub:
     measured stays on the device until `flush`.
 
     A monitor is a Keras callback with `quantities` (names from `recipes.probe.twin.QUANTITIES`), `every`, `budget`,
-    `samples`, `checks_every_step`, and the methods `receive(probe)` and `checked(alarm)`.
+    `samples`, `checks_every_step`, and the methods `receive(probe)`, and, when it checks every step,
+    `checked(values)` and `act()`.
 
     Args:
         model: A compiled `keras.Model`.
@@ -47,7 +48,7 @@ class Hub:
         self._budget = None
         self._started = False
         self._failed = False
-        self._forced = self._owed = False
+        self._forced = self._owed = self._urgent = False
         self._epoch_start = 0
         self._executions = 0
         self._micro_steps = 0
@@ -117,7 +118,7 @@ class Hub:
         first = self._epoch_start + batch
         self.step = self._epoch_start + min(batch + stride, steps or batch + stride) - 1
         self._executions += 1
-        self._timing = {"begin": now, "kind": "plain", "seconds": float("nan")}
+        self._timing = {"begin": now, "kind": "plain", "probed": False, "seconds": float("nan")}
         if self._failed or model.train_function is None:
             return
         if not model.built:
@@ -138,7 +139,7 @@ class Hub:
             self._budget.alarm(self._executions)
 
     def probe_next(self):
-        """Probe the next execution whatever the cadence says."""
+        """Probe the next execution whatever the cadence says, and read it at once."""
         self._forced = True
 
     def sweep(self, monitor):
@@ -194,7 +195,9 @@ class Hub:
             self._cadences.append(Every(_WORKERS_EVERY))
         elif shares:
             self._budget = Budget(min(shares), executions)
-        self._cadences += [Every(monitor.every) for monitor in self.monitors if monitor.every is not None]
+        self._cadences += [
+            Every(m.every) for m in self.monitors if m.every is not None and not m.checks_every_step
+        ]
         self._accumulation = _accumulation(optimizer)
         stride, start = model.steps_per_execution, self._micro_steps
         self._aligns = any(
@@ -219,6 +222,7 @@ class Hub:
 
     def _due(self, model, first, last_of_epoch):
         forced, self._forced = self._forced, False
+        self._urgent = self._urgent or forced
         due = self._owed or forced or any(cadence.due(first, self.step) for cadence in self._cadences)
         if not due and self._budget is not None:
             # A smaller last batch would trace the twin once more; another step will do as well.
@@ -237,6 +241,7 @@ class Hub:
     def _swap(self, model, wanted):
         plain, timing, step, epoch = model.train_function, self._timing, self.step, self.epoch
         twin = self._twin(model, plain, wanted - {"recorded"})
+        timing["probed"] = "recorded" in wanted
         timing["kind"] = "probe" if "recorded" in wanted else "sweep" if "ever_active" in wanted else "plain"
 
         def run_once(iterator):
@@ -267,7 +272,7 @@ class Hub:
         return twins[quantities, samples]
 
     def _collect(self, step, epoch, timing, layout, values, wanted):
-        active = values.pop("ever_active", None)
+        active = values.get("ever_active")
         if active is not None and self._sweep is not None:
             sweep = self._sweep
             sweep["layout"] = layout["ever_active"]
@@ -280,12 +285,15 @@ class Hub:
                 self._sweep = None
         checking = [monitor for monitor in self.monitors if monitor.checks_every_step]
         alarmed = bool(checking) and float(values["alarm"]) > 0
+        for monitor in checking:
+            monitor.checked(values)
+        urgent, self._urgent = alarmed or self._urgent, False
         if alarmed or "recorded" in wanted:
             self._pending.append((step, epoch, timing, layout, values))
-        if alarmed or len(self._pending) >= _MOST_PENDING:
+        if urgent or len(self._pending) >= _MOST_PENDING:
             self._read_pending()
-        for monitor in checking:
-            monitor.checked(step, values, alarmed)
+            for monitor in self.monitors:
+                monitor.act()
 
     def _read_pending(self):
         sweep, self._sweep = self._sweep, None
@@ -306,6 +314,8 @@ class Hub:
             self._timing["seconds"] = seconds
         if self._budget is not None and kind in ("probe", "plain"):
             self._budget.timed(seconds, probed=kind == "probe")
+        elif self._budget is not None and kind == "trace" and self._timing["probed"]:
+            self._budget.traced()
 
     def _note_cost(self):
         cost = {"steps": self.step + 1, "executions": self._executions, **self._clock}

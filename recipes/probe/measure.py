@@ -69,6 +69,7 @@ def activation_statistics(output, watched, samples):
     others = [axis for axis in range(output.shape.rank) if axis != unit_axis]
     mean = tf.reduce_mean(output)
     across = tf.reduce_mean(tf.square(output - tf.reduce_mean(output, axis=0)))
+    across = tf.where(tf.shape(output)[0] > 1, across, tf.fill([], float("nan")))  # one sample has no spread
     return {
         "mean": mean,
         "variance": tf.reduce_mean(tf.square(output - mean)),

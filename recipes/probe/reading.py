@@ -26,7 +26,7 @@ def read_probe(step, epoch, seconds, values):
         row["std"] = np.sqrt(values["variance"] + np.maximum(between, 0))
         row["sample_std"] = np.sqrt(values["sample_variance"])
     histograms = {name: value for name, value in values.items() if name.startswith("histogram_")}
-    return Probe(step, epoch, row, values.get("rates"), histograms)
+    return Probe(step, epoch, row, values.get("rates"), values.get("ever_active"), histograms)
 
 
 def read_axes(layout):

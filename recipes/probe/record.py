@@ -39,13 +39,16 @@ AXES = {
 class Probe:
     """One look inside one training step: `values[column]` is that step's row of the record.
 
-    `rates` is the per-unit rate of activity of every activation, laid end to end (see `Record.activity`).
+    `rates` is the per-unit rate of activity of every activation, laid end to end (see `Record.activity`); `active` is
+    1 or 0 per unit of the rectified ones: was it above zero anywhere in the whole batch. `histograms` holds what
+    TensorBoard gets.
     """
 
     step: int
     epoch: int
     values: dict
     rates: np.ndarray | None = None
+    active: np.ndarray | None = None
     histograms: dict = field(default_factory=dict)
 
 

@@ -74,7 +74,7 @@ class Twin:
                 self.traces += 1
             before = [tf.identity(v.value) for v in self._variables]  # no copy until the update writes
             rate = self._learning_rate()
-            seen = _Seen()
+            seen = Seen()
             self._recorder.seen = seen
             try:
                 logs = train_step(data)
@@ -202,7 +202,7 @@ class Twin:
         return axis
 
 
-class _Seen:
+class Seen:
     """What the hooks caught during one step."""
 
     def __init__(self):

@@ -1,0 +1,38 @@
+"""The monitors that `recipes.train` puts into every run."""
+
+from recipes.callbacks.activation_monitor import ActivationMonitor
+from recipes.callbacks.dead_relu_detector import DeadReluDetector
+from recipes.callbacks.gradient_monitor import GradientMonitor
+from recipes.callbacks.non_finite_guard import NonFiniteGuard
+from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor
+
+
+def default_monitors(beside=(), **options):
+    """Make one of each monitor, for `model.fit(callbacks=[..., *default_monitors()])`.
+
+    They share one hub and together stay within the budget, 1 % of the training time unless told otherwise, after
+    the one-off trace of the instrumented train function. Place them behind callbacks that set the learning rate. In a
+    model without ReLU the dead-ReLU detector stays silent.
+
+    Args:
+        beside: Callbacks of the same fit: a monitor among them takes the place of the default of its kind.
+        **options: `every`, `budget`, `samples`, `log_dir`, `strict` for all of them, see `Monitor`.
+
+    Returns:
+        A list of monitors. `monitors[0].record` is what they saw, a `recipes.probe.Record` (None when `beside` left
+        out every default: then look at yours).
+
+    Raises:
+        ValueError: as the monitors do for their options.
+
+    Example:
+        >>> monitors = default_monitors(every=10)
+        >>> model.fit(images, labels, callbacks=monitors)
+        >>> monitors[0].record.save("record.npz")
+    """
+    kinds = (UpdateRatioMonitor, DeadReluDetector, GradientMonitor, ActivationMonitor, NonFiniteGuard)
+    monitors = [kind(**options) for kind in kinds if not any(isinstance(other, kind) for other in beside)]
+    for monitor in monitors:
+        if isinstance(monitor, DeadReluDetector):
+            monitor.says_when_idle = False
+    return monitors

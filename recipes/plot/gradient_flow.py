@@ -1,0 +1,43 @@
+"""gradient_flow: the size of the gradients from the first layer to the last."""
+
+import numpy as np
+
+from recipes.plot.canvas import new_figure
+from recipes.plot.monitored import need_probes
+
+
+def gradient_flow(record):
+    """Draw each kernel's root mean square gradient by depth, late probes dark, and the norm of all of them by step.
+
+    Args:
+        record: A `recipes.probe.Record` with `gradient_norm` measured.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: when the record holds no gradient norms.
+    """
+    need_probes(record, "gradient_norm", "plot.gradient_flow", "GradientMonitor")
+    axis, norms = record.axes["variables"], record.gradient_norm.astype("float64")
+    kernels = np.flatnonzero(axis["role"] == "kernel")
+    kernels = kernels[np.argsort(axis["depth"][kernels], kind="stable")]
+    rms = norms[:, kernels] / np.sqrt(axis["size"][kernels])
+    rms = np.where(rms > 0, rms, np.nan)
+    figure = new_figure(10, 4)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    shown = np.unique(np.linspace(0, len(record) - 1, 12).astype(int))
+    for place, row in enumerate(shown):
+        shade = 0.15 + 0.85 * (place + 1) / len(shown)
+        newest = place == len(shown) - 1
+        left.plot(rms[row], color="tab:blue", alpha=shade, lw=2 if newest else 1, marker=".")
+    left.set_xticks(range(len(kernels)), axis["layer"][kernels], rotation=90, fontsize="x-small")
+    if np.isfinite(rms[shown]).any():
+        left.set_yscale("log")
+    left.set(ylabel="root mean square gradient", title="gradients by depth (dark: late in the run)")
+    total = np.sqrt(np.nansum(np.square(norms), axis=1))
+    right.plot(record.step, np.where(total > 0, total, np.nan), color="tab:blue", marker=".", ms=4)
+    if np.isfinite(total).all() and (total > 0).any():
+        right.set_yscale("log")
+    right.set(xlabel="training step", title="norm of all gradients")
+    return figure

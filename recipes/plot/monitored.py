@@ -1,0 +1,28 @@
+"""What the pictures of a `recipes.probe.Record` share."""
+
+import matplotlib
+import numpy as np
+
+
+def need_probes(record, column, owner, monitor):
+    """Raise a `ValueError` when the record has nothing in this column to draw."""
+    if not len(record) or column not in record.measured:
+        raise ValueError(
+            f"{owner} expects a record with {column} measured. Received one with {len(record)} probes of "
+            f"{', '.join(record.measured) or 'nothing'}. Train with callbacks=[{monitor}()] first."
+        )
+
+
+def depth_colors(count):
+    """One color a layer, dark at the input and light at the output."""
+    return matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count))
+
+
+def label_layers(axes, count):
+    """A legend beside the axes; of many layers only the first and the last few."""
+    handles, labels = axes.get_legend_handles_labels()
+    if count > 12:
+        handles, labels = handles[:5] + handles[-5:], labels[:5] + labels[-5:]
+    axes.legend(
+        handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="x-small"
+    )

@@ -1,0 +1,45 @@
+"""update_ratios: how far each step moved each layer's weights, over a run."""
+
+import numpy as np
+
+from recipes.plot.canvas import new_figure
+from recipes.plot.monitored import depth_colors, label_layers, need_probes
+
+
+def update_ratios(record, *, low=1e-4, high=1e-2):
+    """Draw |dW| / |W| of every kernel over the training steps, first layer dark, last layer light.
+
+    Args:
+        record: A `recipes.probe.Record` with `update_norm` measured.
+        low: Lower edge of the shaded healthy range.
+        high: Upper edge of it.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: when the record holds no update norms.
+    """
+    need_probes(record, "update_norm", "plot.update_ratios", "UpdateRatioMonitor")
+    axis = record.axes["variables"]
+    kernels = np.flatnonzero(axis["role"] == "kernel")
+    ratios = np.where(record.update_ratio > 0, record.update_ratio, np.nan)
+    figure = new_figure(8, 4)
+    axes = figure.add_subplot()
+    axes.axhspan(low, high, color="tab:green", alpha=0.12, lw=0)
+    axes.axhline(1e-3, color="tab:green", lw=0.8, ls="--")
+    for color, index in zip(depth_colors(len(kernels)), kernels, strict=True):
+        axes.plot(
+            record.step, ratios[:, index], color=color, lw=1.2, marker=".", ms=4, label=axis["layer"][index]
+        )
+    drawn = ratios[:, kernels][np.isfinite(ratios[:, kernels])]
+    if drawn.size:
+        axes.set_yscale("log")
+        axes.set_ylim(min(drawn.min(), low) / 2, max(drawn.max(), high) * 2)
+    else:
+        axes.text(0.5, 0.5, "no update of any size", ha="center", va="center", transform=axes.transAxes)
+    axes.set(
+        xlabel="training step", ylabel="|dW| / |W|", title="update ratio of each kernel (shaded: healthy)"
+    )
+    label_layers(axes, len(kernels))
+    return figure

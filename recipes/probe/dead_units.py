@@ -1,0 +1,109 @@
+"""Which rectified units are silent on every sample of a data set."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.probe import measure
+from recipes.probe.hooks import Recorder, recording_call, replaced
+from recipes.probe.layout import watched_layers
+from recipes.probe.twin import RECTIFIERS, Seen
+
+_BATCH = 128
+
+
+class ActivityCheck:
+    """A compiled forward pass that tells, for every rectified unit, whether any sample makes it active.
+
+    Runs in inference mode, as the finished network does. A layer that is called more than once counts as active
+    where any call is.
+
+    Args:
+        model: A built `keras.Model`.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self._recorder = Recorder()
+        self._watched = [w for w in watched_layers(model) if w.kind in RECTIFIERS]
+        self._names = []
+        self._function = tf.function(self._forward, reduce_retracing=True)
+
+    def __call__(self, data):
+        """Run over `data` and return `{layer: bool (units,)}`, True where the unit was above zero at least once.
+
+        Args:
+            data: Images as an array or tensor `(n, ...)`, a tuple `(images, labels)`, or a batched or un-batched
+                `tf.data.Dataset` of either. It must be possible to go through it more than once.
+
+        Raises:
+            TypeError: when `data` can be gone through only once.
+            ValueError: when it is empty.
+        """
+        active = None
+        for inputs in _batches(self._model, data):
+            found = [layer.numpy() > 0 for layer in self._function(inputs)]
+            active = found if active is None else [a | b for a, b in zip(active, found, strict=True)]
+        if active is None:
+            raise ValueError(
+                "The data for finding dead units is expected to have samples. Received none. "
+                "Give the training or validation images."
+            )
+        layers = {}
+        for name, units in zip(self._names, active, strict=True):
+            layers[name] = layers[name] | units if name in layers else units
+        return layers
+
+    def _forward(self, inputs):
+        self._recorder.seen = seen = Seen()
+        try:
+            with replaced([(w.operation, "call", recording_call(w, self._recorder)) for w in self._watched]):
+                self._model(inputs, training=False)
+        finally:
+            self._recorder.seen = None
+        calls = [(w, outputs[0]) for _, w, outputs in seen.calls()]
+        self._names = [w.name for w, _ in calls]
+        return [measure.ever_active(output, w) for w, output in calls]
+
+
+def dead_units(model, data):
+    """Find the rectified units that are not active on a single sample: the dead ReLUs.
+
+    Source: CS231n lecture notes, "Neural Networks Part 1", section "Commonly used activation functions",
+    https://cs231n.github.io/neural-networks-1/#actfun: a ReLU whose input is negative for all data has no gradient
+    and never comes back. "Dead" here is a statement about `data` and nothing else.
+
+    Args:
+        model: A built `keras.Model`; ReLU, ReLU6, `Activation("relu")`, `activation="relu"` and functional relus are
+            looked at, also in nested models. For leaky activations the units are those that are never positive.
+        data: As for `model.fit`: an array `(n, ...)`, `(images, labels)`, or a `tf.data.Dataset`.
+
+    Returns:
+        `{layer: [unit, ...]}`, an entry for every rectified layer; a unit is a channel of a convolution or a feature
+        of a Dense layer.
+
+    Raises:
+        TypeError: when `data` can be gone through only once.
+        ValueError: when it is empty.
+    """
+    return {name: np.flatnonzero(~active).tolist() for name, active in ActivityCheck(model)(data).items()}
+
+
+def _batches(model, data):
+    if isinstance(data, tf.data.Dataset):
+        spec = keras.tree.flatten(_inputs(data.element_spec))[0]
+        known = getattr(model, "inputs", None)
+        if known and spec.shape.rank == len(known[0].shape) - 1:
+            data = data.batch(_BATCH)
+        return (_inputs(element) for element in data)
+    if hasattr(data, "__next__"):
+        raise TypeError(
+            f"The data for finding dead units is expected to be an array or a tf.data.Dataset. Received {data!r}, "
+            "which can be gone through only once. Collect it into an array first."
+        )
+    arrays = keras.tree.map_structure(tf.convert_to_tensor, _inputs(data))
+    return iter(tf.data.Dataset.from_tensor_slices(arrays).batch(_BATCH))
+
+
+def _inputs(element):
+    return keras.utils.unpack_x_y_sample_weight(element)[0] if isinstance(element, tuple) else element
