@@ -52,7 +52,8 @@ def _from_dataset(dataset, owner):
             )
         dataset = dataset.batch(_IMAGES_AT_ONCE if image.shape.is_fully_defined() else 1)
     steps = int(dataset.cardinality())
-    batches = (_real(tf.nest.flatten(element)[position].numpy(), owner) for element in dataset)
+    # as_numpy_iterator lends its arrays, where tensor.numpy() would copy them.
+    batches = (_real(tf.nest.flatten(element)[position], owner) for element in dataset.as_numpy_iterator())
     return batches, steps if steps >= 0 else None
 
 
@@ -75,6 +76,8 @@ def _find_image(spec, owner):
 
 
 def _real(batch, owner):
+    if batch.dtype == "bfloat16":
+        return batch.astype(np.float32)
     if batch.dtype.kind in "buif":
         return batch
     raise TypeError(

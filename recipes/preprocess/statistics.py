@@ -146,11 +146,13 @@ class _Moments:
     def _add_block(self, images):
         is_bytes = images.dtype == np.uint8
         block = self._float_copy(images, np.float32 if is_bytes else np.float64)
+        block_sum = block.sum(0)
         if self.image_sum is not None:
-            self.image_sum.add(block)
+            self.image_sum.add(block_sum, len(block))
         channels, pixels = len(self.mean), block.size // len(self.mean)
         rows = block.reshape(-1, _row_length(block.shape))
-        mean = _by_channel(rows.sum(0), channels) / pixels
+        column_sums = block_sum.ravel() if len(block) >= 16 else rows.sum(0)
+        mean = np.array([column_sums[c::channels].sum(dtype=np.float64) for c in range(channels)]) / pixels
         if is_bytes:
             scatter = _products(rows, channels) - pixels * np.outer(mean, mean)
         else:
@@ -189,20 +191,20 @@ class _ImageSum:
 
     def __init__(self, shape):
         self.shape = shape
-        self.total, self.recent, self.recent_count = np.zeros(shape).ravel(), None, 0
+        self.total, self.recent, self.recent_count = np.zeros(shape), None, 0
 
-    def add(self, block):
-        if self.recent_count + len(block) > _EXACT_SUM:
+    def add(self, block_sum, count):
+        if self.recent_count + count > _EXACT_SUM:
             self.carry()
         if self.recent is None:
-            self.recent = np.zeros(self.total.size, block.dtype)
-        self.recent += block.sum(0).ravel()
-        self.recent_count += len(block)
+            self.recent = np.zeros(self.shape, block_sum.dtype)
+        self.recent += block_sum
+        self.recent_count += count
 
     def carry(self):
         self.total += self.recent
         self.recent[:], self.recent_count = 0, 0
-        return self.total.reshape(self.shape)
+        return self.total
 
 
 def _row_length(shape):
@@ -225,16 +227,10 @@ def _products(rows, channels):
         some = rows[start : start + _EXACT_ROWS]
         for shift in range(channels):
             columns = some.shape[1] - shift
-            sums = np.zeros(some.shape[1])
-            sums[:columns] = np.einsum("ij,ij->j", some[:, :columns], some[:, shift:])
-            by_channel = _by_channel(sums, channels)
+            sums = np.einsum("ij,ij->j", some[:, :columns], some[:, shift:])
             for first in range(channels - shift):
-                result[first, first + shift] += by_channel[first]
-    return np.triu(result) + np.triu(result, 1).T
-
-
-def _by_channel(sums, channels):
-    return np.ones(len(sums) // channels) @ sums.astype(np.float64).reshape(-1, channels)
+                result[first, first + shift] += sums[first::channels].sum(dtype=np.float64)
+    return result + result.T - np.diag(np.diag(result))
 
 
 def _color_axes(covariance):
