@@ -25,8 +25,8 @@ def class_activation_map(
 ):
     """Evidence for a class at each position, for a network that ends in global average pooling and one Dense layer.
 
-    The mean of the unresized map plus the class's bias is the class's logit: no approximation.
-    Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", equation 2,
+    The mean of the unresized map plus the class's bias is the class's logit: no approximation. Source: Zhou
+    et al. 2016, "Learning Deep Features for Discriminative Localization", equation 2,
     https://arxiv.org/abs/1512.04150.
 
     Args:
@@ -38,9 +38,8 @@ def class_activation_map(
         float32 `(n, height, width)`, signed, in units of the logit; `(height, width)` for a single image.
 
     Raises:
-        ValueError: The head is anything else than the average of `layer` followed by one Dense layer
-            (dropout between them
-            does not matter, as it is off), found by comparing the logits with that average.
+        ValueError: The head is anything else than the average of `layer` followed by one Dense layer (dropout
+            between them does not matter, as it is off), found by comparing the logits with that average.
     """
     task = Task(
         "class_activation_map",

@@ -1,9 +1,8 @@
 """Run a model with its layers tapped, and keep what was traced for as long as the model lives.
 
 A layer is reached by standing in for its `call` while the model runs (or is traced), so nested, subclassed
-and
-shared layers are all reached alike, where building a sub-model fails. The stand-ins are gone when the call
-returns.
+and shared layers are all reached alike, where building a sub-model fails. The stand-ins are gone when the
+call returns.
 
     capture(model, inputs, calls)       the activations of given layers, stopping at the last of them
     tapped, recording, intercepted      the same as `with` blocks, which nest; under them run the model as
@@ -51,19 +50,17 @@ def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static)
     """`function(model, *tensors, **static)`, traced once per model, function, static arguments and shapes.
 
     The first axis of every tensor is the batch and stays dynamic in the trace, so a new batch size costs no
-    new
-    trace. The cache holds the model weakly; `static` values must be hashable and must not hold a model or a
-    layer (`layers.LayerCall` holds its layer weakly).
+    new trace. The cache holds the model weakly; `static` values must be hashable and must not hold a model or
+    a layer (`layers.LayerCall` holds its layer weakly).
 
     Args:
         model: A built `keras.Model`.
         function: A plain function. It sees a `keras.Model` and tensors; it calls `forward` or `capture`.
         tensors: List of tensors or arrays of rank >= 1, batch first.
-        shapes: The shape each tensor has in the trace, None where an axis may vary from call to call; None for
-            tensors of which only the batch varies.
+        shapes: The shape each tensor has in the trace, None where an axis may vary from call to call; None
+            for tensors of which only the batch varies.
         compile: `"auto"` traces, and runs eagerly (said once) a model that cannot be traced; True raises for
-            such a
-            model; False always runs eagerly.
+            such a model; False always runs eagerly.
 
     Returns:
         What `function` returns, as eager tensors.

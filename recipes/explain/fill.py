@@ -12,8 +12,7 @@ def filled(method, name, value, images, task, group, blur=0.1):
     Args:
         method, name: The public function and its argument, for errors.
         value: A number; `"mean"` (each image's mean color); `"blur"` (each image under a wide Gaussian); an
-            array of the
-            shape of one image, of all images, or `(channels,)`.
+            array of the shape of one image, of all images, or `(channels,)`.
         images: A group of the task's images, float32.
         task, group: The `Task`, and the slice of its images that `images` are.
         blur: Standard deviation of the Gaussian, as a fraction of the image's longest side.

@@ -25,19 +25,19 @@ def grad_cam(
     """Sum of a layer's feature maps, each weighted by its mean gradient.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2, https://arxiv.org/abs/1610.02391. The
-        paper's weight
-    is the gradient's mean over positions. Only the part of the network above the layer is differentiated.
+    paper's weight is the gradient's mean over positions. Only the part of the network above the layer is
+    differentiated.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
             `recipes.explain`.
         layer: The layer whose maps are weighed, by object, name, `"outer/inner"` or index. None takes the
-            last feature
-            map before the head, also inside a nested base model.
-        call_index: Which call of a shared layer, from 0, in the order they were written (in a subclassed model,
-            made).
-        tokens: `(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; a leading class token
-            is dropped. None guesses a grid of the sides of the image (a square for a square image).
+            last feature map before the head, also inside a nested base model.
+        call_index: Which call of a shared layer, from 0, in the order they were written (in a subclassed
+            model, made).
+        tokens: `(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; a leading
+            class token is dropped. None guesses a grid of the sides of the image (a square for a square
+            image).
         relu: Keep positive evidence only, as in the paper; False returns signed maps.
         resize: Resize to the image, linearly with aligned pixel centers; False keeps the layer's grid.
 

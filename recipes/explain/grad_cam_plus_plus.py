@@ -23,10 +23,11 @@ def grad_cam_plus_plus(
 ):
     """Sum of a layer's feature maps, weighted by their positive gradients, each position by its own share.
 
-    Source: Chattopadhyay et al. 2018, "Grad-CAM++", equations 5, 7 and 19, https://arxiv.org/abs/1710.11063. With the
-    paper's `exp(score)` the higher derivatives are powers of the gradient (equations 16 to 19); the positive factor
-    `exp(score)` itself, one number per image, is left out, as it overflows. As in the authors' code, though not in
-    their equations, the shares of a channel are scaled to add up to 1 over its positions.
+    Source: Chattopadhyay et al. 2018, "Grad-CAM++", equations 5, 7 and 19, https://arxiv.org/abs/1710.11063.
+    With the paper's `exp(score)` the higher derivatives are powers of the gradient (equations 16 to 19); the
+    positive factor `exp(score)` itself, one number per image, is left out, as it overflows. As in the
+    authors' code, though not in their equations, the shares of a channel are scaled to add up to 1 over its
+    positions.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see

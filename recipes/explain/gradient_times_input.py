@@ -21,8 +21,8 @@ def gradient_times_input(
     """Product of the gradient and the image, summed over channels.
 
     For a model that is linear in its input, the map sums to the score minus its bias. Black pixels get 0
-    whatever they mean.
-    Source: Shrikumar et al. 2016, "Not Just a Black Box", section 3, https://arxiv.org/abs/1605.01713.
+    whatever they mean. Source: Shrikumar et al. 2016, "Not Just a Black Box", section 3,
+    https://arxiv.org/abs/1605.01713.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see

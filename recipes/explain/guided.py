@@ -36,11 +36,9 @@ def guided_backprop(
     """Gradient that passes a rectifier only where both its input and the gradient are positive.
 
     Each rectifier keeps its true gate (a ReLU6 is shut above 6, a leaky one passes its slope), whether it is
-    fused
-    into a layer (`activation="relu"`), an `Activation`, `ReLU`, `LeakyReLU` or `PReLU` layer, or a
-    functional operation, at any
-    depth of nesting. Maps are sharp, but change little when the upper layers forget what they learned: see
-    `sanity_check`. Always traces.
+    fused into a layer (`activation="relu"`), an `Activation`, `ReLU`, `LeakyReLU` or `PReLU` layer, or a
+    functional operation, at any depth of nesting. Maps are sharp, but change little when the upper layers
+    forget what they learned: see `sanity_check`. Always traces.
 
     Source: Springenberg et al. 2014, "Striving for Simplicity", section 3.4, https://arxiv.org/abs/1412.6806.
 
@@ -180,8 +178,7 @@ def _register():
     """The two rules, under names of their own in TensorFlow's table of gradients, once a process.
 
     Behind a rectifier stands IdentityN(output, input). Guided sends the positive gradient back through the
-    rectifier, whose own
-    derivative is its gate; deconvnet sends it past the rectifier.
+    rectifier, whose own derivative is its gate; deconvnet sends it past the rectifier.
     """
     rules = {
         "guided": lambda _, output_gradient, __: (tf.nn.relu(output_gradient), None),

@@ -27,10 +27,9 @@ def integrated_gradients(
     """Difference to a baseline, times the gradient averaged along the straight way from there.
 
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 1,
-        https://arxiv.org/abs/1703.01365. The paper sums
-    at the end of each step (equation 3, 20 to 300 steps), which misses completeness by 1-2 %; the midpoint
-    and Gauss-Legendre rules
-    come within 1e-4 of it at 50 steps.
+    https://arxiv.org/abs/1703.01365. The paper sums at the end of each step (equation 3, 20 to 300 steps),
+    which misses completeness by 1-2 %; the midpoint and Gauss-Legendre rules come within 1e-4 of it at 50
+    steps.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
@@ -46,8 +45,8 @@ def integrated_gradients(
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. With
-        `return_delta`, `(maps, delta)`: delta `(n,)` is the sum of the map over pixels and channels minus
-        the change in score from the baseline to the image, 0 when complete.
+        `return_delta`, `(maps, delta)`: delta `(n,)` is the sum of the map over pixels and channels minus the
+        change in score from the baseline to the image, 0 when complete.
     """
     at_least_one("integrated_gradients", "steps", steps)
     where, weights = _rule(rule, steps)

@@ -1,10 +1,8 @@
 """The few passes over a model that all attributions are made of; each is traced once (see `engine.evaluate`).
 
 A kernel takes the model's inputs and then the target's arguments as one flat run of tensors, batch first;
-`keys`
-says how the inputs are packed and `inputs` how many they are. Methods of one family share a kernel, so a
-second
-method on the same model starts without a new trace.
+`keys` says how the inputs are packed and `inputs` how many they are. Methods of one family share a kernel, so
+a second method on the same model starts without a new trace.
 """
 
 import tensorflow as tf
@@ -36,8 +34,8 @@ def layer_gradient(model, *tensors, spec, keys, inputs, call, rank):
     """`(activation, gradient, scores, index)` at a layer.
 
     Only what lies between the layer and the score is differentiated, which costs next to nothing beside the
-    forward pass.
-    Without a layer (`call=None`) the last map with spatial axes is taken; `rank` is that of the images.
+    forward pass. Without a layer (`call=None`) the last map with spatial axes is taken; `rank` is that of the
+    images.
     """
     packed = pack(model, tensors[:inputs], keys)
     with tf.GradientTape(watch_accessed_variables=False) as tape:

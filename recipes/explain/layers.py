@@ -22,8 +22,8 @@ class Node:
         path: `"outer/inner"`.
         operation: The layer or functional operation.
         calls: None when only running the model can tell.
-        order: For a shared layer of a Functional model, `order[i]` is when the i-th call written is made: deep branches
-            run first, whatever was written first. Else None.
+        order: For a shared layer of a Functional model, `order[i]` is when the i-th call written is made:
+            deep branches run first, whatever was written first. Else None.
     """
 
     path: str
@@ -79,8 +79,8 @@ def find(model, layer, *, call_index=None, method="explain"):
         model: A built `keras.Model`.
         layer: A layer object of the model, a name (`"conv1"`; unique also inside nested models), a path
             (`"backbone/conv1"`), or an index into `model.layers`.
-        call_index: Which of several calls of a shared layer, from 0, negative from the end: in the order they were
-            written in a Functional model, in which they are made in any other.
+        call_index: Which of several calls of a shared layer, from 0, negative from the end: in the order they
+            were written in a Functional model, in which they are made in any other.
         method: Name used in errors.
 
     Raises:
@@ -113,8 +113,10 @@ def several_calls(method, path, calls):
 def no_map(method, path, shape, axes):
     """The error for a layer that returns no map."""
     return UsageError(
-        f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Layer '{path}' "
-        f"returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave layer out for the last."
+        f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Layer "
+        f"'{path}' "
+        f"returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave layer out for "
+        "the last."
     )
 
 
@@ -131,10 +133,10 @@ def data_format(model, operation=None):
 def last_map(survey, model, rank, method="explain"):
     """The last feature map before the head: `(LayerCall, tensor)`, out of a survey of one forward pass.
 
-    That is the last output with the spatial size of the last convolution, so that what follows it (normalisation,
-    residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a MobileNetV2.
-    Convolutions
-    on a single pixel, as in squeeze-and-excitation, do not count. Without a Keras convolution, the last map.
+    That is the last output with the spatial size of the last convolution, so that what follows it
+    (normalisation, residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a
+    MobileNetV2. Convolutions on a single pixel, as in squeeze-and-excitation, do not count. Without a Keras
+    convolution, the last map.
 
     Args:
         survey: List of `(Node, tensor)` in the order the outputs appeared.
@@ -175,7 +177,8 @@ def last_map(survey, model, rank, method="explain"):
 
 
 def _children(parent):
-    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and `Node.order`."""
+    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and "
+    "`Node.order`."""
     layers = [layer for layer in getattr(parent, "_layers", ()) if isinstance(layer, keras.layers.Layer)]
     if isinstance(parent, keras.Sequential):
         return [(layer, 1, None) for layer in parent.layers]

@@ -58,8 +58,10 @@ def fold_tokens(values, tokens, shape, path, method):
     tokens = tokens or _guess_grid(count, shape)
     if tokens is None:
         raise layers.UsageError(
-            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or without a class "
-            f"token, does not have the sides of an image of {shape}. Received tokens=None. Give tokens=(rows, columns)."
+            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or "
+            "without a class "
+            f"token, does not have the sides of an image of {shape}. Received tokens=None. Give "
+            "tokens=(rows, columns)."
         )
     rows, columns = tokens
     if rows * columns not in (count, count - 1):
@@ -72,7 +74,8 @@ def fold_tokens(values, tokens, shape, path, method):
 
 
 def _guess_grid(count, shape):
-    """The grid of square patches that `count` tokens make of an image, also when one more is a class token."""
+    """The grid of square patches that `count` tokens make of an image, also when one more is a class "
+    "token."""
     for tokens in (count, count - 1):
         rows = round(np.sqrt(tokens * shape[0] / shape[1]))
         if rows and tokens % rows == 0 and rows * shape[1] == tokens // rows * shape[0]:

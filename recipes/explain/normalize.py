@@ -12,8 +12,7 @@ def normalize_map(maps, percentile=99, signed=False):
         maps: `(height, width)`, or `(n, height, width)` of which each is scaled alone.
         percentile: The value at this percentile becomes 1 and what lies above is cut, in (0, 100].
         signed: False maps the minimum to 0 and the percentile to 1. True keeps 0 at 0 and divides by the
-            percentile of
-            absolute values, for maps with evidence for and against.
+            percentile of absolute values, for maps with evidence for and against.
 
     Returns:
         float32 of the same shape, in 0..1, or -1..1 when signed. A constant map gives 0.

@@ -37,11 +37,10 @@ def occlusion(
         patch: Side of the window in pixels, or one length per spatial axis.
         stride: Pixels from one window to the next, at most `patch`, or one per axis.
         value: What the window shows: a number (0) in the model's own value range, `"mean"` (the image's mean
-            color), `"blur"` (the
-            blurred image), or an array of an image.
+            color), `"blur"` (the blurred image), or an array of an image.
         output: `"drop"`: score of the image minus score of the covered one. `"probability"`: the probability
-            of the
-            class while the window covers a pixel, as the paper's figure shows it: low where it matters.
+            of the class while the window covers a pixel, as the paper's figure shows it: low where it
+            matters.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.

@@ -7,8 +7,7 @@ def resize(maps, shape):
     """Resize maps to a spatial shape, one axis after the other.
 
     Pixel centers lie at `i + 1/2`, so nothing shifts (as `tf.image.resize`, unlike "align corners"), and
-    values
-    between two pixels are their linear blend, so nothing overshoots.
+    values between two pixels are their linear blend, so nothing overshoots.
 
     Args:
         maps: `(n, *spatial)`, float.

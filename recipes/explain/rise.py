@@ -26,11 +26,10 @@ def rise(
 ):
     """Mean score of the masked image over the masks that show a pixel.
 
-    A mask is a coarse random grid of zeros and ones, enlarged linearly past the image and cut out at a
-    random place.
-    Source: Petsiuk et al. 2018, "RISE", equation 6 and section 3.2, https://arxiv.org/abs/1806.07421 (4000
-        masks for
-    VGG16, 8000 for ResNet50; 7 x 7 cells; probabilities).
+    A mask is a coarse random grid of zeros and ones, enlarged linearly past the image and cut out at a random
+        place. Source: Petsiuk et al. 2018, "RISE", equation 6 and section 3.2,
+        https://arxiv.org/abs/1806.07421 (4000 masks for VGG16, 8000 for ResNet50; 7 x 7 cells;
+        probabilities).
 
     Args:
         model, images, target, batch_size, wrt, compile, seed, verbose: As in every method, see

@@ -21,18 +21,17 @@ def saliency(
     """Gradient of the score with respect to the image.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3,
-        https://arxiv.org/abs/1312.6034.
+    https://arxiv.org/abs/1312.6034.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
             `recipes.explain`.
-        reduce: How the channels are collapsed: `"absmax"` (the paper's: the largest absolute value),
-            `"mean"` or `"sum"` (signed), `"l2"`; None keeps them.
+        reduce: How the channels are collapsed: `"absmax"` (the paper's: the largest absolute value), `"mean"`
+            or `"sum"` (signed), `"l2"`; None keeps them.
 
     Returns:
         float32 `(n, height, width)`, raw gradients in score per unit of pixel value; with `reduce=None` the
-        shape of the images.
-        `(height, width)` for a single image.
+        shape of the images. `(height, width)` for a single image.
 
     Raises:
         ValueError: what does not fit the model, with what to type instead.

@@ -25,12 +25,10 @@ def smooth_grad(
     """Mean gradient of the score over copies of the image with Gaussian noise added.
 
     Source: Smilkov et al. 2017, "SmoothGrad", section 3, https://arxiv.org/abs/1706.03825: 10-20 % noise, up
-        to 50
-    samples. Gradients are averaged with their signs and only then reduced. The squared form is that of
-    Hooker et al.
-    2019, "A Benchmark for Interpretability Methods", section 4.1, https://arxiv.org/abs/1806.10758; the
-    variance is VarGrad, Adebayo et
-    al. 2018, https://arxiv.org/abs/1810.03292.
+    to 50 samples. Gradients are averaged with their signs and only then reduced. The squared form is that of
+    Hooker et al. 2019, "A Benchmark for Interpretability Methods", section 4.1,
+    https://arxiv.org/abs/1806.10758; the variance is VarGrad, Adebayo et al. 2018,
+    https://arxiv.org/abs/1810.03292.
 
     Args:
         model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
@@ -42,9 +40,8 @@ def smooth_grad(
             `"l2"`, None.
 
     Returns:
-        float32 `(n, height, width)`; `(height, width)` for a single image. The same seed gives the same
-        maps, and every
-        image gets the same noise, scaled to its range.
+        float32 `(n, height, width)`; `(height, width)` for a single image. The same seed gives the same maps,
+        and every image gets the same noise, scaled to its range.
     """
     at_least_one("smooth_grad", "samples", samples)
     if kind not in ("mean", "square", "variance"):

@@ -124,9 +124,8 @@ def scores(model, inputs, spec, arguments):
         model: A built `keras.Model`.
         inputs: The structure of tensors the model takes, batch first.
         spec: A `Spec`.
-        arguments: List of tensors, one row per image: `[index]` for a class or unit; one cotangent per
-            output for
-            a function, whose score is then the sum of outputs times cotangents (same gradient as the
+        arguments: List of tensors, one row per image: `[index]` for a class or unit; one cotangent per output
+            for a function, whose score is then the sum of outputs times cotangents (same gradient as the
             function's).
 
     Returns:

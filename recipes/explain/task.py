@@ -127,8 +127,7 @@ class Task:
 
         Yields:
             `(pieces, rows, images)`: the changed images, whose rows they are, and the runs that share a
-            sample, as
-            `(place in the chunk, sample, slice of the group)`.
+            sample, as `(place in the chunk, sample, slice of the group)`.
         """
         count = len(range(self.count)[group])
         for start, stop in engine.chunks(samples * count, self.batch_size):

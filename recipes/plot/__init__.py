@@ -12,8 +12,10 @@ from recipes.plot.disagreement import disagreement as disagreement
 from recipes.plot.finite_layers import finite_layers as finite_layers
 from recipes.plot.gradient_flow import gradient_flow as gradient_flow
 from recipes.plot.grid import grid as grid
+from recipes.plot.layer_statistics import layer_statistics as layer_statistics
 from recipes.plot.overlay import blend as blend
 from recipes.plot.overlay import overlay as overlay
 from recipes.plot.rates import rates as rates
+from recipes.plot.range_test import range_test as range_test
 from recipes.plot.unit_activity import unit_activity as unit_activity
 from recipes.plot.update_ratios import update_ratios as update_ratios

@@ -1,0 +1,103 @@
+"""attributions: maps of several methods side by side, one row an image."""
+
+import numpy as np
+
+from recipes.plot.canvas import displayable, new_figure
+from recipes.plot.overlay import blend
+
+
+def attributions(
+    images, maps, *, titles=None, captions=None, percentile=99, opacity=0.7, size=1.7, title=None
+):
+    """Show what each method says of each image: rows are images, columns are methods, the image itself comes first.
+
+    Each map is scaled by itself, so its color tells where, not how much.
+
+    Args:
+        images: `(n, height, width, channels)` with 1, 3 or 4 channels, or one image without the first axis;
+            uint8 or float.
+        maps: `{"Grad-CAM": (n, height, width), ...}`, as the functions of `recipes.explain` give them; raw
+            values. A map with negative values is drawn in red (for) and blue (against).
+        titles: None, or a text for each image, shown over it.
+        captions: None, or `{"Grad-CAM": [text for each image], ...}`, shown under the maps; methods may be
+            left out.
+        percentile: The magnitude at this percentile gets the full color, in (0, 100], so that a few extreme
+            pixels do not hide the rest.
+        opacity: Of the color where the map is strongest, in [0, 1].
+        size: Width of an image in inches.
+        title: Text above all.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: no maps, maps of another number or size than the images, titles or captions for another
+            number of images.
+
+    Example:
+        >>> maps = {"Saliency": explain.saliency(model, images), "Grad-CAM": explain.grad_cam(model, images)}
+        >>> attributions(images, maps, titles=names)
+    """
+    images = np.asarray(images)
+    single = images.ndim == 3
+    images = images[None] if single else images
+    maps = {name: np.asarray(values)[None] if single else np.asarray(values) for name, values in maps.items()}
+    _check(images, maps, titles, captions, percentile)
+    shown = displayable(images, "plot.attributions")
+    captions = captions or {}
+    tall = images.shape[1] / images.shape[2]
+    lines = 0.2 if titles is not None else 0
+    lines += 0.17 * max(
+        (str(text).count("\n") + 1 for texts in captions.values() for text in texts), default=0
+    )
+    figure = new_figure(
+        size * (len(maps) + 1), len(images) * (size * tall + lines) + 0.25 + (0.35 if title else 0)
+    )
+    panels = figure.subplots(len(images), len(maps) + 1, squeeze=False)
+    for row, image in enumerate(shown):
+        panels[row, 0].imshow(image, vmin=0, vmax=1)
+        if titles is not None:
+            panels[row, 0].set_title(str(titles[row]), fontsize=8, pad=3)
+        for axes, (name, values) in zip(panels[row, 1:], maps.items(), strict=True):
+            limit = np.percentile(np.abs(values[row]), percentile) or None
+            axes.imshow(blend(image, values[row], opacity=opacity, limit=limit))
+            if row == 0:
+                axes.set_title(name, fontsize=8, pad=3)
+            if name in captions:
+                axes.text(
+                    0.5,
+                    -0.03,
+                    str(captions[name][row]),
+                    transform=axes.transAxes,
+                    ha="center",
+                    va="top",
+                    fontsize=7,
+                )
+    for axes in panels.flat:
+        axes.set_axis_off()
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _check(images, maps, titles, captions, percentile):
+    if not maps or images.ndim != 4 or any(values.shape != images.shape[:3] for values in maps.values()):
+        raise ValueError(
+            "plot.attributions expects images (n, height, width, channels) and {name: maps (n, height, "
+            "width)}. Received "
+            f"images {images.shape} and maps { {name: values.shape for name, values in maps.items()} }. "
+            "Let the explain functions resize their maps, which they do by default."
+        )
+    lengths = [len(texts) for texts in (captions or {}).values()] + ([] if titles is None else [len(titles)])
+    if any(length != len(images) for length in lengths) or set(captions or {}) - set(maps):
+        raise ValueError(
+            f"plot.attributions expects titles and captions for all {len(images)} images, captions under "
+            "the names of the maps "
+            f"{list(maps)}. Received {lengths} texts, captions for {list(captions or {})}. Give one text "
+            "for each image."
+        )
+    if not 0 < percentile <= 100:
+        raise ValueError(
+            f"plot.attributions expects a percentile in (0, 100]. Received {percentile}. 100 uses the "
+            "largest value."
+        )
