@@ -142,7 +142,7 @@ class SnapshotEnsemble(LearningRate):
         return super()._steps_per_epoch() or self.steps_per_epoch
 
     def _snapshots(self):
-        from recipes.ensemble.snapshots import SnapshotFolder
+        from recipes.snapshots import SnapshotFolder
 
         return SnapshotFolder(self.folder)
 
