@@ -51,7 +51,8 @@ def compare(build, initializers, batch, *, bins=50):
     as lectures show it with tanh and ReLU. Draw the result with `recipes.plot.activation_histograms`.
 
     Args:
-        build: `build(initializer)` returns an untrained `keras.Model` whose kernels come from it.
+        build: `build(initializer)` returns an untrained `keras.Model` whose kernels come from it. It is given a name
+            or a configuration, never an object: layers that share an object start with the same weights.
         initializers: A dictionary from title to Keras initializer, or a list of their names; "lsuv" runs
             `recipes.initialize.lsuv` on the batch. `LECTURE` holds the five of the lectures: too small (standard
             deviation 0.01), too large (1), Xavier (Glorot & Bengio 2010), He (He et al. 2015) and LSUV.
@@ -79,6 +80,8 @@ def compare(build, initializers, batch, *, bins=50):
 
 def _histograms(build, initializer, batch, bins):
     data_driven = isinstance(initializer, str) and initializer == "lsuv"
+    if isinstance(initializer, keras.initializers.Initializer):
+        initializer = keras.initializers.serialize(initializer)
     model = build("orthogonal" if data_driven else initializer)
     check_built("compare", model)
     if data_driven:

@@ -22,7 +22,7 @@ class Fixup(keras.initializers.Initializer):
         ValueError: when `branches < 1` or `layers < 2`.
 
     Example:
-        >>> keras.layers.Conv2D(16, 3, kernel_initializer=Fixup(branches=27))
+        >>> keras.layers.Conv2D(16, 3, kernel_initializer=Fixup(branches=27))  # one object a layer
     """
 
     def __init__(self, branches, layers=2, initializer="he_normal"):

@@ -1,6 +1,7 @@
 """What all builders share: normalization, activation, initialization, decay and dropout, as one object."""
 
 import math
+import zlib
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -84,7 +85,7 @@ class Parts:
             strides=strides,
             padding=padding,
             use_bias=self.norm is None and not self.branches,
-            kernel_initializer=initializer or self.initializer,
+            kernel_initializer=initializer or self.draws(name),
             kernel_regularizer=self.regularizer,
             name=name,
         )(inputs)
@@ -94,7 +95,7 @@ class Parts:
         return layer(
             units,
             use_bias=self.norm is None,
-            kernel_initializer=self.initializer,
+            kernel_initializer=self.draws(name),
             kernel_regularizer=self.regularizer,
             name=name,
         )(inputs)
@@ -127,9 +128,24 @@ class Parts:
     def drop(self, inputs, name):
         return keras.layers.Dropout(self.dropout, name=name)(inputs) if self.dropout else inputs
 
-    def inside_branch(self):
+    def draws(self, name):
+        """The initializer for the kernel of the layer `name`.
+
+        An initializer object given to several layers draws the same numbers for each; so every layer gets one of its
+        own, whose seed, if one was given, is mixed with the layer's name.
+        """
+        if not isinstance(self.initializer, keras.initializers.Initializer):
+            return self.initializer
+        config = self.initializer.get_config()
+        if isinstance(config.get("seed"), int):
+            config["seed"] = (config["seed"] + zlib.crc32(name.encode())) % 2**31
+        elif config.get("seed") is not None:
+            return self.initializer  # a SeedGenerator, which moves on by itself
+        return self.initializer.from_config(config)
+
+    def inside_branch(self, name):
         """The initializer of a residual branch's first convolution."""
-        return Fixup(self.branches, initializer=self.initializer) if self.branches else None
+        return Fixup(self.branches, initializer=self.draws(name)) if self.branches else None
 
     def ending_branch(self):
         """The initializer of a residual branch's last convolution."""

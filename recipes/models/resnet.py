@@ -94,7 +94,14 @@ def resnet(
 
 def basic_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
     """He et al. 2015, figure 5 left."""
-    x = parts.conv(inputs, filters, 3, f"{prefix}_conv1", strides=strides, initializer=parts.inside_branch())
+    x = parts.conv(
+        inputs,
+        filters,
+        3,
+        f"{prefix}_conv1",
+        strides=strides,
+        initializer=parts.inside_branch(f"{prefix}_conv1"),
+    )
     x = parts.activate(parts.normalize(x, prefix, 1), prefix, 1)
     x = parts.drop(x, f"{prefix}_dropout")
     x = parts.conv(x, filters, 3, f"{prefix}_conv2", initializer=parts.ending_branch())
@@ -111,7 +118,14 @@ def basic_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
 def preactivation_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
     """He et al. 2016, figure 1b; where the shape changes, both ways start from the activation."""
     active = parts.activate(parts.normalize(inputs, prefix, 1), prefix, 1)
-    x = parts.conv(active, filters, 3, f"{prefix}_conv1", strides=strides, initializer=parts.inside_branch())
+    x = parts.conv(
+        active,
+        filters,
+        3,
+        f"{prefix}_conv1",
+        strides=strides,
+        initializer=parts.inside_branch(f"{prefix}_conv1"),
+    )
     x = parts.activate(parts.normalize(x, prefix, 2), prefix, 2)
     x = parts.drop(x, f"{prefix}_dropout")
     x = parts.conv(x, filters, 3, f"{prefix}_conv2", initializer=parts.ending_branch())
@@ -125,7 +139,7 @@ def preactivation_block(parts, inputs, *, filters, strides, drop_rate, prefix, l
             1,
             strides=strides,
             use_bias=False,
-            kernel_initializer=parts.initializer,
+            kernel_initializer=parts.draws(f"{prefix}_shortcut"),
             kernel_regularizer=parts.regularizer,
             name=f"{prefix}_shortcut",
         )(active)

@@ -258,6 +258,20 @@ def test_compare_takes_names_and_finds_activations_inside_layers(pixels):
     assert result["zeros"][0].zeros == 1 and len(result["he_normal"][1].counts) == 7
 
 
+def test_compare_gives_every_layer_weights_of_its_own(pixels):
+    built = []
+
+    def build(initializer):
+        layers = [keras.layers.Dense(64, activation="relu", kernel_initializer=initializer) for _ in range(2)]
+        built.append(
+            keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), *layers, keras.layers.Dense(2)])
+        )
+        return built[-1]
+
+    initialize.compare(build, {"normal": keras.initializers.RandomNormal(stddev=0.1)}, pixels)
+    assert not np.array_equal(built[0].layers[1].kernel, built[0].layers[2].kernel)
+
+
 def test_compare_refuses_models_without_hidden_activations(pixels):
     with pytest.raises(ValueError, match="hidden activations"):
         initialize.compare(lambda initializer: models.mlp((8, 8, 1), 3, hidden=()), ["zeros"], pixels)

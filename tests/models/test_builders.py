@@ -79,6 +79,20 @@ def test_fifty_layers_without_normalization_train(digits):
     assert history["accuracy"][-1] > 0.8
 
 
+@pytest.mark.parametrize("norm", ["batch", None])
+@pytest.mark.parametrize("seed", [None, 3, "generator"])
+def test_layers_of_one_shape_start_differently_although_they_share_an_initializer(seed, norm):
+    def build():
+        given = keras.random.SeedGenerator(3) if seed == "generator" else seed
+        initializer = keras.initializers.HeNormal(seed=given)
+        model = models.resnet((8, 8, 3), 4, depth=14, initializer=initializer, norm=norm)
+        return [np.asarray(model.get_layer(f"stage1_block{i}_conv1").kernel) for i in (1, 2)]
+
+    first, second = build()
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, build()[0]) == (seed is not None)
+
+
 def test_stochastic_depth_follows_the_linear_decay_rule():
     model = models.resnet((8, 8, 3), 4, depth=20, stochastic_depth=0.45)
     rates = [layer.rate for layer in model.layers if isinstance(layer, StochasticDepth)]
