@@ -82,9 +82,10 @@ def _photos(side, channels, level):
 def _symbols(side, channels, level):
     shift = round(side / 14) / side
     degrees, zoom = (8, 0.08) if level == 0 else (12, 0.12)
-    operations = [Rotate(degrees), Zoom(zoom), Translate(shift, shift)]
+    # The nearest pixel goes on outside: background, be it black or white.
+    operations = [Rotate(degrees, fill="edge"), Zoom(zoom, fill="edge"), Translate(shift, shift, fill="edge")]
     if level >= 1:
-        operations += [Shear(0.15), *_holes(side)]
+        operations += [Shear(0.15, fill="edge"), *_holes(side)]
     if level >= 2:
         operations.append(MixUp(0.2, probability=0.5))
     return operations

@@ -1,0 +1,392 @@
+"""How fast `recipes.augment` is, next to Keras layers, tf.image, albumentations, numpy and a bare cast.
+
+    python benchmarks/augment.py                    all tables, about two minutes
+    python benchmarks/augment.py --only small       one of: small, small-color, large
+    python benchmarks/augment.py --threshold        where compiled code overtakes plain TensorFlow
+
+Every variant is a tf.data pipeline read through one iterator, warm. The variants take turns, window by window, so that
+other load on the machine hits them alike. A window's cost is the CPU time of this process until its pipeline is full
+again. The figures are medians over the windows: images per CPU-second, the ratio of ours to theirs, images per second
+of wall time beside it.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes import augment
+
+MEAN, STD = np.float32([125.3, 123.0, 113.9]), np.float32([63.0, 62.1, 66.7])
+EIGENVALUES = np.float32([0.2175, 0.0188, 0.0045])  # of pixels in 0..1
+EIGENVECTORS = np.float32(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+STATISTICS = augment.ColorStatistics(MEAN, STD, EIGENVALUES * 255**2, EIGENVECTORS)
+CALLS = 2
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=["small", "small-color", "large"])
+    parser.add_argument("--windows", type=int, default=7, help="windows of each variant")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a window")
+    parser.add_argument("--threshold", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.threshold:
+        return threshold(arguments)
+    tables = {
+        "small": ("32x32, batch 128: flip, pad 4 and crop, cutout 16, normalise", small),
+        "small-color": ("the same with colour jitter, PCA colour noise and mixup", small_color),
+        "large": (
+            "256 -> 224, batch 32: resized crop, flip, colour jitter, PCA colour noise, normalise",
+            large,
+        ),
+    }
+    for name, (title, variants) in tables.items():
+        if arguments.only in (None, name):
+            table(title, *variants(), arguments)
+    return None
+
+
+def table(title, batch, variants, arguments):
+    """Measure variants in turns and print them; the first is ours."""
+    readers = {name: Reader(dataset, batch, arguments.seconds) for name, dataset in variants.items()}
+    for _ in range(arguments.windows):
+        for reader in readers.values():
+            reader.window()
+    ours = next(iter(readers.values())).per_cpu_second
+    print(f"\n{title}\n{'':44}{'images/CPU-s':>14}{'ours/this':>11}{'images/s':>11}{'first batch':>13}")
+    for name, reader in readers.items():
+        ratio = ours / reader.per_cpu_second
+        print(
+            f"{name:44}{reader.per_cpu_second:14,.0f}{ratio:11.2f}{reader.per_second:11,.0f}{reader.first:11.2f} s",
+            flush=True,
+        )
+
+
+class Reader:
+    """One data set, read in windows of about the same length."""
+
+    def __init__(self, dataset, batch, seconds):
+        self.batch, self.windows = batch, []
+        start = time.perf_counter()
+        self.iterator = iter(dataset)
+        next(self.iterator)
+        self.first = time.perf_counter() - start
+        start = time.perf_counter()
+        count = 0
+        while time.perf_counter() - start < seconds or count < 3:
+            next(self.iterator)
+            count += 1
+        self.count = count
+        settle()
+
+    def window(self):
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(self.count):
+            next(self.iterator)
+        wall = time.perf_counter() - wall
+        settle()
+        images = self.count * self.batch
+        self.windows.append((images / (time.process_time() - cpu), images / wall))
+
+    @property
+    def per_cpu_second(self):
+        return np.median([one for one, _ in self.windows])
+
+    @property
+    def per_second(self):
+        return np.median([one for _, one in self.windows])
+
+
+def settle():
+    """Wait until the buffers are full again and the process is idle, so that no window pays for another."""
+    before = -1.0
+    while time.process_time() - before > 0.002:
+        before = time.process_time()
+        time.sleep(0.02)
+
+
+def source(batch, side):
+    """`(images, rows)` batches that cost nothing to read, and their arrays."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (batch, side, side, 3), dtype="uint8")
+    rows = np.eye(10, dtype="float32")[random.integers(0, 10, batch)]
+    return tf.data.Dataset.from_tensors((images, rows)).repeat(), images, rows
+
+
+def batched(batches, function):
+    return batches.map(function, num_parallel_calls=CALLS, deterministic=True).prefetch(2)
+
+
+def seeded(batches, function):
+    """`function(images, rows, seed)` on whole batches."""
+    return batched(tf.data.Dataset.zip(batches, seeds()), lambda element, seed: function(*element, seed))
+
+
+def one_by_one(images, rows, function):
+    """`function(image, row, seed)` on single images, batched afterwards."""
+    singles = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices((images, rows)).repeat(), seeds())
+    singles = singles.map(lambda element, seed: function(*element, seed), num_parallel_calls=CALLS)
+    return singles.batch(len(images), drop_remainder=True).prefetch(2)
+
+
+def seeds():
+    return tf.data.Dataset.random(seed=1).batch(2, drop_remainder=True)
+
+
+def pipeline(operations, batches):
+    return (
+        augment.Pipeline(operations, classes=10, seed=1).apply(batches, num_parallel_calls=CALLS).prefetch(2)
+    )
+
+
+def through_keras(layers):
+    def function(images, rows):
+        for layer in layers:
+            plain = isinstance(layer, keras.layers.Normalization | keras.layers.ZeroPadding2D)
+            images = layer(images) if plain else layer(images, training=True)
+        return images, rows
+
+    return function
+
+
+def keras_small(jitter):
+    layers = keras.layers
+    colors = [
+        layers.RandomColorJitter(brightness_factor=0.4, contrast_factor=0.4, saturation_factor=0.4, seed=4)
+    ]
+    return [
+        layers.ZeroPadding2D(4),
+        layers.RandomFlip("horizontal", seed=1),
+        layers.RandomCrop(32, 32, seed=2),
+        *(colors if jitter else []),
+        layers.Normalization(mean=MEAN, variance=STD**2),
+        layers.RandomErasing(1.0, scale=(0.25, 0.25), fill_value=0.0, seed=3),
+    ]
+
+
+def small():
+    batches, images, rows = source(128, 32)
+    ours = [augment.Flip(), augment.PadCrop(4), augment.Cutout(16), augment.Normalize(STATISTICS)]
+    variants = {
+        "recipes.augment": pipeline(ours, batches),
+        "cast only": batched(batches, lambda x, y: (tf.cast(x, tf.float32), y)),
+        "Keras layers, batched (1 crop a batch)": batched(batches, through_keras(keras_small(False))),
+        "tf.image, per image": one_by_one(images, rows, small_tf_image(False)),
+        "numpy, vectorised": seeded(batches, small_numpy),
+    }
+    import_albumentations(
+        lambda A, run: variants.update({"albumentations": run(batches, albumentations_small(A), 32)})
+    )
+    return 128, variants
+
+
+def small_color():
+    batches, images, rows = source(128, 32)
+    jitter = augment.ColorJitter(0.4, 0.4, 0.4)
+    before = [augment.Flip(), augment.PadCrop(4), jitter]
+    after = [augment.Cutout(16), augment.Normalize(STATISTICS)]
+    keras_map, keras_mix = through_keras(keras_small(True)), keras.layers.MixUp(alpha=0.2, seed=9)
+
+    def keras_mixed(x, y):
+        x, y = keras_map(x, y)
+        mixed = keras_mix({"images": x, "labels": y}, training=True)
+        return mixed["images"], mixed["labels"]
+
+    variants = {
+        "recipes.augment": pipeline(
+            [*before, augment.FancyPCA(STATISTICS), *after, augment.MixUp(0.2)], batches
+        ),
+        "recipes.augment without mixup": pipeline([*before, augment.FancyPCA(STATISTICS), *after], batches),
+        "cast only": batched(batches, lambda x, y: (tf.cast(x, tf.float32), y)),
+        "Keras layers, batched, without PCA": batched(batches, keras_mixed),
+        "tf.image, per image, without PCA and mixup": one_by_one(images, rows, small_tf_image(True)),
+    }
+    import_albumentations(
+        lambda A, run: variants.update(
+            {"albumentations, without mixup": run(batches, albumentations_small(A, color=True), 32)}
+        )
+    )
+    return 128, variants
+
+
+def small_tf_image(jitter):
+    def function(x, y, seed):
+        x = tf.image.stateless_random_flip_left_right(x, seed)
+        x = tf.image.stateless_random_crop(tf.pad(x, [[4, 4], [4, 4], [0, 0]]), [32, 32, 3], seed + 1)
+        if jitter:
+            x = tf.image.stateless_random_brightness(x, 0.2, seed + 3)
+            x = tf.image.stateless_random_contrast(x, 0.6, 1.4, seed + 4)
+            x = tf.image.stateless_random_saturation(x, 0.6, 1.4, seed + 5)
+        x = (tf.cast(x, tf.float32) - MEAN) / STD
+        center = tf.random.stateless_uniform([2], seed + 2, 0, 32, tf.int32)
+        steps = tf.range(32)
+        rows, columns = (((steps >= middle - 8) & (steps < middle + 8)) for middle in tf.unstack(center))
+        return x * tf.cast(~(rows[:, None] & columns[None]), tf.float32)[..., None], y
+
+    return function
+
+
+def small_numpy(x, y, seed):
+    def function(images, seed):
+        random = np.random.default_rng(int(seed[0]))
+        count = len(images)
+        padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32), axis=(1, 2))
+        moved = windows[np.arange(count), random.integers(0, 9, count), random.integers(0, 9, count)]
+        moved = moved.transpose(0, 2, 3, 1).copy()
+        flipped = random.random(count) < 0.5
+        moved[flipped] = moved[flipped][:, :, ::-1]
+        result = (moved.astype("float32").reshape(count, 32, 96) - np.tile(MEAN, 32)) * np.tile(1 / STD, 32)
+        result = result.reshape(count, 32, 32, 3)
+        for one, (row, column) in zip(result, random.integers(0, 32, (count, 2)), strict=True):
+            one[max(row - 8, 0) : row + 8, max(column - 8, 0) : column + 8] = 0
+        return result
+
+    return tf.ensure_shape(tf.numpy_function(function, [x, seed], tf.float32), x.shape), y
+
+
+def large():
+    batches, images, rows = source(32, 256)
+    jitter = augment.ColorJitter(0.4, 0.4, 0.4)
+    plain = [augment.ResizedCrop(224), augment.Flip(), jitter]
+    end = augment.Normalize(STATISTICS)
+    layers = keras.layers
+    # Keras has no resized crop: a zoom into the image and one crop a batch is the nearest.
+    keras_layers = [
+        layers.RandomZoom((-0.5, 0.0), (-0.5, 0.0), seed=1),
+        layers.RandomCrop(224, 224, seed=5),
+        layers.RandomFlip("horizontal", seed=2),
+        layers.RandomColorJitter(brightness_factor=0.4, contrast_factor=0.4, saturation_factor=0.4, seed=3),
+        layers.Normalization(mean=MEAN, variance=STD**2),
+    ]
+    variants = {
+        "recipes.augment": pipeline([*plain, augment.FancyPCA(STATISTICS), end], batches),
+        "recipes.augment with rotation": pipeline(
+            [*plain[:2], augment.Rotate(10), jitter, augment.FancyPCA(STATISTICS), end], batches
+        ),
+        "recipes.augment, resized crop alone": pipeline(plain[:1], batches),
+        "slice and cast": batched(batches, lambda x, y: (tf.cast(x[:, :224, :224], tf.float32), y)),
+        "Keras layers, batched, without PCA": batched(batches, through_keras(keras_layers)),
+        "tf.image, per image": one_by_one(images, rows, large_tf_image),
+    }
+
+    def add(A, run):
+        for name, color in (("albumentations", True), ("albumentations, without PCA", False)):
+            variants[name] = run(batches, albumentations_large(A, color), 224)
+
+    import_albumentations(add)
+    return 32, variants
+
+
+def large_tf_image(x, y, seed):
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        [256, 256, 3],
+        tf.zeros([1, 0, 4]),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0),
+        use_image_if_no_bounding_boxes=True,
+    )
+    x = tf.image.resize(tf.slice(x, begin, size), [224, 224])
+    x = tf.image.stateless_random_flip_left_right(x, seed + 1)
+    x = tf.image.stateless_random_brightness(x, 50.0, seed + 3)
+    x = tf.image.stateless_random_contrast(x, 0.6, 1.4, seed + 4)
+    x = tf.image.stateless_random_saturation(x / 255.0, 0.6, 1.4, seed + 5) * 255.0
+    alpha = tf.random.stateless_normal([3], seed + 6) * 0.1
+    x = x + tf.linalg.matvec(EIGENVECTORS * EIGENVALUES, alpha) * 255.0
+    return (tf.ensure_shape(x, [224, 224, 3]) - MEAN) / STD, y
+
+
+def import_albumentations(add):
+    """Call `add(albumentations, run)` where albumentations is installed."""
+    try:
+        import albumentations
+        import cv2
+    except ImportError:
+        print("albumentations is not installed: pip install albumentations")
+        return
+    cv2.setNumThreads(0)
+
+    def run(batches, transform, side):
+        def loop(images):
+            return np.stack([transform(image=image)["image"] for image in images])
+
+        def function(x, y):
+            return tf.ensure_shape(tf.numpy_function(loop, [x], tf.float32), (x.shape[0], side, side, 3)), y
+
+        return batched(batches, function)
+
+    add(albumentations, run)
+
+
+def albumentations_small(A, color=False):
+    jitter = [
+        A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0, 0), p=1),
+        A.FancyPCA(0.1, p=1),
+    ]
+    hole = {"num_holes_range": (1, 1), "hole_height_range": (16, 16), "hole_width_range": (16, 16)}
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.PadIfNeeded(40, 40, fill=0, border_mode=0),
+            A.RandomCrop(32, 32),
+            *(jitter if color else []),
+            A.Normalize(MEAN / 255, STD / 255),
+            A.CoarseDropout(**hole, fill=0, p=1),
+        ]
+    )
+
+
+def albumentations_large(A, color):
+    return A.Compose(
+        [
+            A.RandomResizedCrop((224, 224)),
+            A.HorizontalFlip(p=0.5),
+            A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0, 0), p=1),
+            *([A.FancyPCA(0.1, p=1)] if color else []),
+            A.Normalize(MEAN / 255, STD / 255),
+        ]
+    )
+
+
+def threshold(arguments):
+    """Compiled against plain TensorFlow, from tiny batches to large ones."""
+    operations = [augment.Flip(), augment.PadCrop(1), augment.ColorJitter(0.2, 0.2, 0.2), augment.Cutout(2)]
+    print(
+        f"{'batch':>8}{'side':>6}{'values':>10}{'plain us':>10}{'XLA us':>10}{'first plain':>13}{'first XLA':>11}"
+    )
+    for batch, side in ((8, 8), (32, 8), (128, 8), (32, 28), (128, 28), (32, 32), (128, 32)):
+        batches = source(batch, side)[0]
+        readers = [
+            Reader(
+                augment.Pipeline(operations, jit_compile=compiled)
+                .apply(batches, num_parallel_calls=CALLS)
+                .prefetch(2),
+                batch,
+                arguments.seconds,
+            )
+            for compiled in (False, True)
+        ]
+        for _ in range(arguments.windows):
+            for reader in readers:
+                reader.window()
+        plain, compiled = (1e6 * batch / reader.per_cpu_second for reader in readers)
+        print(
+            f"{batch:8}{side:6}{batch * side * side * 3:10,}{plain:10,.0f}{compiled:10,.0f}"
+            f"{readers[0].first:11.2f} s{readers[1].first:9.2f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

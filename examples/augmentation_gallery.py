@@ -1,0 +1,114 @@
+"""See what every augmentation does: one contact sheet an operation, and one for each standard pipeline.
+
+    python examples/augmentation_gallery.py                    # half a minute; writes runs/augmentation_gallery/*.png
+    python examples/augmentation_gallery.py --only Rotate CutMix
+
+Each row starts with an image as it is, followed by draws. The photographs come with scikit-image, the digits are the
+training set of the quickstart. Look here before training: if you cannot tell a class any more, neither can the network.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+import skimage.data
+
+from recipes import augment, data, preprocess
+
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+
+
+def photographs(size):
+    """Four photographs as `(4, size, size, 3)`, uint8, cut to squares."""
+    images = []
+    for name in PHOTOS:
+        image = getattr(skimage.data, name)()
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        square = image[top : top + side, left : left + side].astype("float32")
+        images.append(keras.ops.image.resize(square, (size, size), antialias=True))
+    return np.clip(np.rint(images), 0, 255).astype("uint8")
+
+
+def sheets(photos):
+    """`{name: operations}`: each operation alone, stronger than in training, so that it can be seen."""
+    size = photos.shape[1]
+    statistics = preprocess.ImageStatistics.fit(photos, verbose=0)
+    return {
+        "Flip": [augment.Flip()],
+        "PadCrop": [augment.PadCrop(size // 5)],
+        "PadCrop_reflect": [augment.PadCrop(size // 5, fill="reflect")],
+        "Crop": [augment.Crop(size // 2)],
+        "ResizedCrop": [augment.ResizedCrop(size)],
+        "ScaleCrop": [augment.ScaleCrop(size // 2, short_side=(size // 2, size))],
+        "Rotate": [augment.Rotate(45)],
+        "Translate": [augment.Translate(0.2, 0.2)],
+        "Zoom": [augment.Zoom(0.6)],
+        "Stretch": [augment.Stretch(0.8)],
+        "Shear": [augment.Shear(0.4, 0.2)],
+        "LensDistort": [augment.LensDistort(0.33)],
+        "Brightness": [augment.Brightness(0.6)],
+        "Contrast": [augment.Contrast(0.8)],
+        "Saturation": [augment.Saturation((0, 2.5))],
+        "Hue": [augment.Hue(0.5)],
+        "ColorJitter": [augment.ColorJitter(0.4, 0.4, 0.4, 0.1)],
+        "FancyPCA": [augment.FancyPCA(statistics, 1.0)],
+        "Grayscale": [augment.Grayscale(probability=0.5)],
+        "Noise": [augment.Noise((0, 0.3))],
+        "Blur": [augment.Blur((0.5, 4), probability=1)],
+        "Cutout": [augment.Cutout(size // 2)],
+        "RandomErase": [augment.RandomErase(probability=1)],
+        "MixUp": [augment.MixUp(1.0)],
+        "CutMix": [augment.CutMix(1.0)],
+        "OneOf": [augment.OneOf([augment.Rotate(45), augment.Cutout(size // 2), augment.Hue(0.5)])],
+        "SomeOf": [
+            augment.SomeOf([augment.Rotate(45), augment.Cutout(size // 2), augment.Hue(0.5)], count=2)
+        ],
+        "TrivialAugment": [augment.TrivialAugment()],
+        "RandAugment": [augment.RandAugment(2, 15)],
+        "Normalize": [augment.Normalize(statistics)],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=128, help="side of the photographs in pixels")
+    parser.add_argument("--columns", type=int, default=8, help="pictures in a row")
+    parser.add_argument("--only", nargs="+", help="names of sheets")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a few small sheets")
+    parser.add_argument("--out", type=Path, default=Path("runs/augmentation_gallery"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    photos = photographs(48 if arguments.quick else arguments.size)
+    digits = np.stack([image for image, _ in data.load("mnist5k")[0].take(4).as_numpy_iterator()])
+    # Without XLA: each sheet is drawn a few times only.
+    drawn = {
+        name: (augment.Pipeline(ops, seed=arguments.seed, jit_compile=False), photos)
+        for name, ops in sheets(photos).items()
+    }
+    for kind, images in (("photos", photos), ("symbols", digits)):
+        for strength in ("light", "medium", "strong"):
+            pipeline = augment.standard(
+                images.shape[1:], kind=kind, strength=strength, seed=arguments.seed, jit_compile=False
+            )
+            drawn[f"standard_{kind}_{strength}"] = (pipeline, images)
+    chosen = arguments.only or (
+        ["Rotate", "MixUp", "standard_symbols_light"] if arguments.quick else list(drawn)
+    )
+    for name in chosen:
+        if name not in drawn:
+            parser.error(f"no sheet is called {name}; there are {', '.join(drawn)}")
+        pipeline, images = drawn[name]
+        figure = pipeline.preview(images, columns=4 if arguments.quick else arguments.columns)
+        path = arguments.out / f"{name}.png"
+        figure.savefig(path, dpi=80)
+        print(f"{path}\n{pipeline}\n")
+
+
+if __name__ == "__main__":
+    main()
