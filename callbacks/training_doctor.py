@@ -4,6 +4,8 @@ import textwrap
 
 from recipes.callbacks.monitor import Monitor
 
+_FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
+
 
 class TrainingDoctor(Monitor):
     """Diagnose the run after every epoch, and before the first.
@@ -41,11 +43,12 @@ class TrainingDoctor(Monitor):
         if options.get("every") is None and options.get("budget") is None:
             options["budget"] = 0.02
         super().__init__(**options)
-        self.act = act
+        self._act = act
         self.verbose = verbose
         self._train, self._validation, self._given_facts = train, validation, facts
         self._book = None
         self._history = {}
+        self._probes = 0
 
     @property
     def findings(self):
@@ -56,9 +59,16 @@ class TrainingDoctor(Monitor):
         return [] if self._book is None else list(self._book.said)
 
     def reset(self):
-        self._history = {}
+        self._history, self._probes = {}, 0
         self._book = None
         self._guarded(self._begin)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Short runs afford few probes: see to one an epoch at least, where an epoch is long enough for that.
+        if len(self.record) == self._probes and (self.params.get("steps") or 0) >= _FEWEST_STEPS:
+            self._hub.probe_next()
+        self._probes = len(self.record)
+        super().on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -83,7 +93,8 @@ class TrainingDoctor(Monitor):
             # A model without variables yet can be looked at after its first epoch; then initial weights are gone.
             facts = describe(self.model, self._train, self._validation) if self.model.built else {}
         self._book = Casebook(facts)
-        self._say(self._book.update(None, None))
+        found = self._book.update(None, None)
+        self._say(found, printed=self._given_facts is not None)  # by preflight, which gave the facts
 
     def _judge(self, logs):
         epochs = max((len(values) for values in self._history.values()), default=0)
@@ -103,10 +114,10 @@ class TrainingDoctor(Monitor):
                 )
             )
 
-    def _say(self, findings):
-        if self.verbose:
+    def _say(self, findings, printed=False):
+        if self.verbose and not printed:
             for finding in findings:
                 text = "\n".join(textwrap.wrap(str(finding), 110, subsequent_indent="  "))
                 print(f"\nTrainingDoctor: {text}")
-        if self.act == "stop" and any(finding.severity == "error" for finding in findings):
+        if self._act == "stop" and any(finding.severity == "error" for finding in findings):
             self.model.stop_training = True

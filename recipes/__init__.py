@@ -31,8 +31,10 @@ _ROOMS = (
     "models",
     "plot",
     "preprocess",
+    "report",
     "schedules",
     "training",
+    "tune",
 )
 _FRONT_DOOR = {"train": "recipes.training", "Run": "recipes.training"}
 

@@ -61,7 +61,7 @@ class ActivationStatistics(Check):
         """Draw activations and gradients by depth, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 
-        return plot.activation_statistics(self)
+        return plot.layer_statistics(self)
 
 
 def activation_statistics(model, data, *, batch_size=64):
@@ -221,7 +221,8 @@ def _statistics(entry, gradient):
             kind=watched.kind,
             mean=float(y.mean()),
             std=float(y.std()),
-            sample_std=float(np.sqrt(y.var(axis=0).mean())),
+            # Exactly 0 where all examples give the same, which rounding in the variance would hide.
+            sample_std=0.0 if (y == y[:1]).all() else float(np.sqrt(y.var(axis=0).mean())),
             zero_fraction=float((y == 0).mean()),
             saturated_fraction=float(flat(y).mean()) if flat else float("nan"),
             dead_fraction=_dead(watched, output) if watched.kind == "relu" else float("nan"),

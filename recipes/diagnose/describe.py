@@ -74,7 +74,7 @@ def describe_data(sample, task):
         "examples": len(inputs),
         "whole": sample.whole,
         "ordered": sample.ordered,
-        "batch": len(keras.tree.flatten(sample.batches[0][0])[0]),
+        "batch": sample.batch,
         "labels_shape": list(labels.shape[1:]),
         "labels_dtype": str(labels.dtype),
         "label_counts_match": all(

@@ -114,7 +114,7 @@ def _settled(curves, record, facts):
     worst = max(momenta, key=lambda layer: layer["momentum"])
     left = worst["momentum"] ** steps
     gap = curves.validation[-1] > 1.5 * max(curves.loss[-1], 1e-12) and curves.loss[-1] < 0.8 * curves.first
-    if left < 0.3 or not (gap or not np.isfinite(curves.validation[-1])):
+    if left < 0.3 or not (gap or left > 0.9 or not np.isfinite(curves.validation[-1])):
         return []
     return [
         Finding(

@@ -318,7 +318,7 @@ def _decayed(curves):
     per_epoch_after = -slope(loss[drop:])
     if (
         loss[-1] > 0.15 * curves.first
-        and per_epoch_before > 0.05 * loss[drop - 1]
+        and per_epoch_before > 0.02 * loss[drop - 1]
         and (per_epoch_after < 0.3 * per_epoch_before)
     ):
         return _found(

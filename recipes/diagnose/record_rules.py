@@ -75,6 +75,12 @@ def _median(values):
     return result
 
 
+def _row_medians(values):
+    """Median over kernels of every probe, without the probes that measured none."""
+    values = np.asarray(values, "float64")
+    return np.array([np.nanmedian(row) for row in values if not np.isnan(row).all()])
+
+
 def _found(code, severity, layer, epoch, evidence, remedy):
     return Finding(code, severity, layer, None if epoch is None else int(epoch) + 1, evidence, remedy)
 
@@ -264,9 +270,9 @@ def _signal(view):
 
 
 def _rate(view):
-    if view.count < 3 or not view.kernels.size:
+    if not view.kernels.size:
         return []
-    ratios = view.kernel_ratio(slice(1, None))
+    ratios = view.kernel_ratio(slice(1 if view.count > 3 else 0, None))
     known = np.isfinite(ratios)
     if not known.any():
         return []
@@ -274,11 +280,12 @@ def _rate(view):
     rate = float(np.nanmedian(view.record.learning_rate)) if view.count else np.nan
     late = float(np.median(view.loss[view.late]))
     start = view.initial if view.initial is not None else float(view.loss[0])
+    peak = float(np.max(_row_medians(view.ratio[:, view.kernels]), initial=0.0))
     worse = start > 0 and late > 1.5 * start
     spikes = view.climbing > 10 and view.loss[np.argmax(view.loss) :].min() < 0.5 * view.loss.max()
     if (
         (worse and middle > 3e-3)
-        or (middle > 0.1 and not view.learned)
+        or (max(middle, peak / 3) > 0.1 and not view.learned)
         or (spikes and not view.learned and middle > 0.01)
     ):
         findings.append(
@@ -287,9 +294,8 @@ def _rate(view):
                 "error" if worse else "warning",
                 None,
                 view.epoch[0],
-                f"Each step changes kernels by {middle:.2g} of their size (about 1e-3 is usual) at rate "
-                f"{rate:.2g}, and the "
-                f"loss of a batch is {late:.4g} after {start:.4g} for knowing nothing.",
+                f"Steps change kernels by {middle:.2g} of their size, at most {peak:.2g} (about 1e-3 is usual), at "
+                f"rate {rate:.2g}, and the loss of a batch is {late:.4g} after {start:.4g} for knowing nothing.",
                 f"Try learning_rate={rate / 10:.1g}, with warm-up; "
                 "recipes.diagnose.learning_rate_range_test finds one.",
             )
@@ -355,7 +361,7 @@ def _batch_norm(view):
 def _noise(view):
     """Batches so small that the loss of one says little."""
     data = view.facts.get("data", {}).get("train", {})
-    if view.count < 10 or data.get("batch", 64) > 4:
+    if view.count < 5 or (data.get("batch") or 64) > 4:
         return []
     tail = view.loss[view.count // 2 :]
     noise = float(np.std(tail) / max(abs(np.mean(tail)), 1e-12))

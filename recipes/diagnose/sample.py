@@ -1,5 +1,6 @@
 """A few batches of any data, read without moving the reader's own iteration on."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -24,11 +25,13 @@ class Sample:
         ordered: True when the order of the examples is the one `fit` would train on; False for arrays, which
             `fit` shuffles itself.
         whole: True when the batches are all there is.
+        batch: Examples in the largest batch that `fit` would get, as far as was seen; None for arrays.
     """
 
     batches: list
     ordered: bool
     whole: bool
+    batch: int | None = None
 
     @property
     def inputs(self):
@@ -48,7 +51,7 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, name="tra
         data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, batched or not; or a
             tuple of arrays, of which rows spread over the whole are taken.
         model: The `keras.Model` that will read it; its input tells batched from not.
-        batch_size: Examples a batch. Larger batches of a batched data set are cut to it.
+        batch_size: Examples a batch. Batches of a batched data set are cut or joined to it.
         batches: Most batches to read.
         seconds: Stop after the batch during which this much time has passed.
         name: The argument's name, for errors.
@@ -114,20 +117,22 @@ def _from_dataset(dataset, model, batch_size, batches, seconds, name):
             "Received "
             f"elements {spec}. Add a map that returns such a tuple."
         )
-    copy = fresh_copy(dataset)
-    if not _batched(spec, model):
+    copy, batched = fresh_copy(dataset), _batched(spec, model)
+    if not batched:
         copy = copy.batch(batch_size)
-    taken, start, whole = [], time.monotonic(), True
+    taken, count, largest, start, whole = [], 0, 0, time.monotonic(), True
     for element in copy:
-        if len(taken) >= batches or (taken and time.monotonic() - start > seconds):
+        if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
             whole = False
             break
-        element = keras.tree.map_structure(lambda tensor: tensor.numpy(), element)
-        whole = whole and len(keras.tree.flatten(element[0])[0]) <= batch_size
-        taken.append(_cut(element, batch_size))
-    if not taken or not len(keras.tree.flatten(taken[0][0])[0]):
+        inputs, labels, *weights = keras.tree.map_structure(lambda tensor: tensor.numpy(), tuple(element))
+        taken.append((inputs, labels, weights[0] if weights else None))
+        largest = max(largest, len(keras.tree.flatten(inputs)[0]))
+        count += len(keras.tree.flatten(inputs)[0])
+    if not count:
         raise ValueError(_empty(name))
-    return Sample(taken, ordered=True, whole=whole)
+    sample = Sample(taken, ordered=True, whole=whole, batch=largest if batched else None)
+    return _recut(sample, batch_size, batches)
 
 
 def _from_arrays(data, batch_size, batches, name):
@@ -146,34 +151,36 @@ def _from_arrays(data, batch_size, batches, name):
     taken = []
     for start in range(0, min(count, batches * batch_size), batch_size):
         chosen = np.sort(rows[start : start + batch_size])
-        taken.append(
-            _cut(
-                tuple(keras.tree.map_structure(lambda a, r=chosen: a[r], part) for part in parts), batch_size
-            )
+        inputs, labels, *weights = (
+            keras.tree.map_structure(lambda array, rows=chosen: array[rows], part) for part in parts
         )
+        taken.append((inputs, labels, weights[0] if weights else None))
     return Sample(taken, ordered=False, whole=count <= batches * batch_size)
 
 
 def _recut(sample, batch_size, batches):
     """The examples of a sample in batches of another size, as many as there are."""
-    first = len(keras.tree.flatten(sample.batches[0][0])[0])
-    if first == batch_size:
-        return Sample(
-            sample.batches[:batches], sample.ordered, sample.whole and len(sample.batches) <= batches
-        )
-    needed = sample.batches[: -(-batches * batch_size // first)]
-    joined = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *(b[:2] for b in needed))
+    sizes = [len(keras.tree.flatten(batch[0])[0]) for batch in sample.batches]
+    fits = all(size == batch_size for size in sizes[:-1]) and sizes[-1] <= batch_size
+    aligned = all(
+        len(keras.tree.flatten(batch[1])[0]) == size
+        for batch, size in zip(sample.batches, sizes, strict=True)
+    )
+    if fits or not aligned:  # another number of labels than of inputs: left for the check that says so
+        whole = sample.whole and len(sizes) <= batches
+        return dataclasses.replace(sample, batches=sample.batches[:batches], whole=whole)
+    needed = sample.batches[: int(np.searchsorted(np.cumsum(sizes), batches * batch_size)) + 1]
+    joined = keras.tree.map_structure(
+        lambda *arrays: np.concatenate(arrays), *(batch[:2] for batch in needed)
+    )
     weights = None if needed[0][2] is None else np.concatenate([batch[2] for batch in needed])
-    count = len(keras.tree.flatten(joined[0])[0])
-    cut = [
-        (
-            *keras.tree.map_structure(lambda array, s=start: array[s : s + batch_size], joined),
-            None if weights is None else weights[start : start + batch_size],
-        )
-        for start in range(0, count, batch_size)
-    ]
+    cut = []
+    for start in range(0, sum(sizes[: len(needed)]), batch_size):
+        rows = slice(start, start + batch_size)
+        part = keras.tree.map_structure(lambda array, rows=rows: array[rows], joined)
+        cut.append((*part, None if weights is None else weights[rows]))
     whole = sample.whole and len(needed) == len(sample.batches) and len(cut) <= batches
-    return Sample(cut[:batches], sample.ordered, whole)
+    return dataclasses.replace(sample, batches=cut[:batches], whole=whole)
 
 
 def _batched(spec, model):
@@ -182,11 +189,6 @@ def _batched(spec, model):
         return image.shape.rank >= expected
     labels = tf.nest.flatten(spec[1])[0]
     return bool(labels.shape.rank)
-
-
-def _cut(element, size):
-    inputs, labels, *weights = keras.tree.map_structure(lambda array: array[:size], tuple(element))
-    return inputs, labels, weights[0] if weights else None
 
 
 def _as_array(array):

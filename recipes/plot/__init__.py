@@ -17,5 +17,6 @@ from recipes.plot.overlay import blend as blend
 from recipes.plot.overlay import overlay as overlay
 from recipes.plot.rates import rates as rates
 from recipes.plot.range_test import range_test as range_test
+from recipes.plot.search import search as search
 from recipes.plot.unit_activity import unit_activity as unit_activity
 from recipes.plot.update_ratios import update_ratios as update_ratios

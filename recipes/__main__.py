@@ -1,0 +1,8 @@
+"""`python -m recipes`: train, check and explain from the command line."""
+
+import sys
+
+from recipes.command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""A Figure as part of a web page: SVG that takes the page's colors, or PNG as a data URL."""
+
+import base64
+import html
+import io
+import re
+
+import matplotlib
+
+
+def to_svg(figure, description):
+    """Turn a Figure into an `<svg>` element that needs nothing else.
+
+    Black becomes the text color of the page and white backgrounds become transparent, so that it is readable on
+    light and dark pages alike. Text stays text. Screen readers are given the description.
+
+    Args:
+        figure: A matplotlib `Figure`.
+        description: What it shows, for those who do not see it.
+
+    Returns:
+        str, markup; everything in it is escaped.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "recipes"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"#(000000|262626)\b", "currentColor", svg)
+    svg = svg.replace('<style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style>', "")
+    # Glyphs are the page's; matplotlib's default text color is implied black, so it is said once for all.
+    label = f'role="img" aria-label="{html.escape(description, quote=True)}" fill="currentColor"'
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', rf"<svg {_escape_group(label)} \1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1)
+    # Ids of clip paths are the same in equal figures; make them the figure's own.
+    mark = f"f{abs(hash((description, len(svg)))) % 10**8}-"
+    svg = re.sub(r'id="([^"]+)"', rf'id="{mark}\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{mark}\1)", svg)
+    return re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{mark}\1"', svg)
+
+
+def to_data_url(figure, *, dpi=80):
+    """Turn a Figure into the `src` of an `<img>`: a PNG as a data URL."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def image_data_url(image, *, side=112):
+    """Turn one image into the `src` of an `<img>`, small ones enlarged pixel by pixel.
+
+    Args:
+        image: `(height, width, channels)`, uint8 or float as `recipes.plot.grid` takes it.
+        side: Pixels of the larger side, at least.
+    """
+    import numpy as np
+    from matplotlib.image import imsave
+
+    from recipes.plot.canvas import displayable
+
+    shown = displayable(image, "recipes.report")
+    factor = max(1, -(-side // max(shown.shape[:2])))
+    thin = max(1, max(shown.shape[:2]) // (3 * side))
+    shown = shown.repeat(factor, axis=0).repeat(factor, axis=1)[::thin, ::thin]
+    buffer = io.BytesIO()
+    imsave(buffer, np.clip(shown, 0, 1), format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _escape_group(text):
+    return text.replace("\\", "\\\\")

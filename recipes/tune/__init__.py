@@ -1,0 +1,3 @@
+"""Coarse-to-fine search for settings, on Optuna."""
+
+from recipes.tune.search import search as search
