@@ -45,18 +45,22 @@ def prepare(method, model, images, labels, value_range, epsilon=0.0, norm="inf")
     return canvas, images, single, parsed, NORMS[norm]
 
 
-def losses_of(model, seen, labels, keys):
-    """`(cross-entropy (n,), predicted class (n,))`, on logits wherever they are found.
+def margins_of(model, seen, labels, keys):
+    """`(margin (n,), predicted class (n,))` of logits z: `log sum over other classes of exp(z) - z of the label`.
 
-    A network with one sigmoid has two classes, whose logits are 0 and that of the sigmoid.
+    The cross-entropy is `log(1 + exp(margin))`, so both rise in the same direction and order images alike; but the
+    gradient of the margin does not vanish where the network is sure. A network with one sigmoid has two classes, whose
+    logits are 0 and that of the sigmoid.
     """
     (values,) = targets.flat_outputs(model, model(pack(model, [seen], keys), training=False), _SPEC)
     if values.shape.rank == 1:
         values = values[:, None]
     if values.shape[-1] == 1:
         values = tf.concat([tf.zeros_like(values), values], -1)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, values)
-    return loss, tf.argmax(values, -1, output_type="int32")
+    own = tf.one_hot(labels, values.shape[-1], on_value=True, off_value=False)
+    others = tf.reduce_logsumexp(tf.where(own, values.dtype.min, values), -1)
+    margin = others - tf.reduce_sum(tf.where(own, values, 0.0), -1)
+    return margin, tf.argmax(values, -1, output_type="int32")
 
 
 def see(images, preprocess, channels_first):

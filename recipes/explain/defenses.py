@@ -123,7 +123,9 @@ def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, s
         axes = tuple(range(1, plain.shape.rank))
         distance = tf.math.divide_no_nan(
             tf.reduce_sum(tf.square(plain - perturbed), axes),
-            tf.stop_gradient(tf.reduce_sum(tf.square(plain), axes)),
+            tf.reduce_sum(
+                tf.square(plain), axes
+            ),  # with its gradient, or shrinking the representation would do
         )
         return loss + weight * tf.reduce_mean(distance)
 

@@ -75,7 +75,15 @@ def embed(features, *, kind="pca", dimensions=2, perplexity=30.0, seed=0):
         init="pca" if dimensions < min(vectors.shape) else "random",
         random_state=seed,
     )
-    return method.fit_transform(vectors.astype("float32")).astype("float32")
+    with threadpool(len(vectors)):
+        return method.fit_transform(vectors.astype("float32")).astype("float32")
+
+
+def threadpool(count):
+    """One thread for few vectors: t-SNE's short steps wait longer for the others than they work."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    return threadpool_limits(1 if count < 2000 else None)
 
 
 def principal_components(vectors, dimensions):

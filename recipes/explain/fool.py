@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.explain import engine
-from recipes.explain.adversary import length, losses_of, prepare, see
+from recipes.explain.adversary import length, margins_of, prepare, see
 from recipes.explain.layers import UsageError
 from recipes.explain.pgd import check_classes
 
@@ -126,7 +126,7 @@ def _fool(model, settings, original, target, *, keys, preprocess, channels_first
     step_size, low, high, steps, halvings = tf.unstack(settings)
 
     def predict(images):
-        return losses_of(model, see(images, preprocess, channels_first), target, keys)
+        return margins_of(model, see(images, preprocess, channels_first), target, keys)
 
     def climb(step, images, done, taken):
         with tf.GradientTape(watch_accessed_variables=False) as tape:

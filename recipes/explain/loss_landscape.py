@@ -124,13 +124,19 @@ def filter_normalized_direction(model, seed):
     Each filter (what makes one output channel or unit) is scaled to the length of the model's; vectors are zero.
     """
     generator, direction = np.random.default_rng(seed), []
+    depthwise = set()
+    for node in layers.walk(model):
+        if "Depthwise" in type(node.operation).__name__ or "Separable" in type(node.operation).__name__:
+            depthwise.add(
+                id(getattr(node.operation, "depthwise_kernel", getattr(node.operation, "kernel", None)))
+            )
     for variable in model.trainable_variables:
         weights = np.asarray(variable, "float32")
         if weights.ndim < 2:
             direction.append(np.zeros_like(weights))
             continue
         values = generator.normal(size=weights.shape).astype("float32")
-        kept = 2 if "depthwise_kernel" in variable.path else 1
+        kept = 2 if id(variable) in depthwise else 1
         axes = tuple(range(weights.ndim - kept))
         lengths = [np.sqrt(np.square(one).sum(axes, keepdims=True)) for one in (weights, values)]
         direction.append(values * lengths[0] / np.maximum(lengths[1], np.finfo("float32").tiny))

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.explain import engine, targets
-from recipes.explain.adversary import losses_of, prepare, project, project_exactly, see, steepest
+from recipes.explain.adversary import margins_of, prepare, project, project_exactly, see, steepest
 from recipes.explain.inputs import pack
 from recipes.explain.layers import UsageError
 
@@ -70,7 +70,8 @@ def pgd(
     """Steps along the loss's gradient, each projected back to the images within `epsilon`.
 
     Source: Madry et al. 2017, "Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1,
-    https://arxiv.org/abs/1706.06083. The loss is the cross-entropy on logits, which does not saturate.
+    https://arxiv.org/abs/1706.06083. The loss is the cross-entropy, in a form
+    whose gradient has the same direction and does not vanish where the network is sure (its logarithm, about).
 
     Args:
         model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two). Never changed.
@@ -205,7 +206,7 @@ def _climb(model, settings, original, images, labels, *, keys, norm, targeted, p
     sign = -1.0 if targeted else 1.0
 
     def loss_of(images):
-        loss, predicted = losses_of(model, see(images, preprocess, channels_first), labels, keys)
+        loss, predicted = margins_of(model, see(images, preprocess, channels_first), labels, keys)
         return sign * loss, predicted
 
     def body(step, images):
