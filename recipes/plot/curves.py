@@ -136,7 +136,7 @@ def _draw(axes, series, first_epoch, epochs, window, color, label):
 
 def _finish(axes, first_epoch, epochs):
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     margin = max(0.5, 0.02 * epochs)
     axes.set_xlim(first_epoch - margin, first_epoch + epochs - 1 + margin)
     axes.grid(alpha=0.25)

@@ -120,3 +120,12 @@ def test_figures_are_plain_show_in_a_notebook_and_touch_no_global_state():
     assert isinstance(figure, Figure) and figure._repr_png_().startswith(b"\x89PNG")
     code = "import sys, recipes.plot; sys.exit('matplotlib.pyplot' in sys.modules or 'tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 300])
+def test_epochs_are_counted_in_whole_numbers(epochs):
+    figure = plot.curves({"loss": np.arange(epochs)})
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    ticks = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+    assert len(ticks) >= 1 and all(tick == round(tick) for tick in ticks)
