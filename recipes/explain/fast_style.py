@@ -99,7 +99,7 @@ class FastStyle:
             images = tf.data.Dataset.from_tensor_slices(array).shuffle(len(array), seed=0).batch(batch_size)
         trainer = _Trainer(self.network, self._losses)
         trainer.compile(optimizer=keras.optimizers.Adam(learning_rate))
-        return trainer.fit(images, epochs=epochs, verbose=verbose, callbacks=list(callbacks))
+        return trainer.fit(images, epochs=epochs, shuffle=False, verbose=verbose, callbacks=list(callbacks))
 
     def __call__(self, images):
         """Paint images: `(n, height, width, channels)` in `value_range`, sides divisible by 4; float32."""
