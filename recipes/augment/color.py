@@ -59,7 +59,7 @@ class Erasing(Operation):
         return resolve_fill(self.fill, frame, image_mean)
 
 
-def build_color(slots, *, block=True):
+def build_color(slots, *, compiled):
     """The function `(images, draws) -> float32 images` for the colours and erasures of one pass."""
     matrix = any(slot.op.stage == "color" and slot.op.mixes_channels for slot in slots)
     needs_mean = color_needs_mean(slots)
@@ -84,7 +84,7 @@ def build_color(slots, *, block=True):
             offset = _move_color(tf.convert_to_tensor(step), shift, offset)
             holes = [(mask, _move_paint(step, shift, paint)) for mask, paint in holes]
         if any(slot.op.stage == "color" for slot in slots):
-            images = _move_pixels(scale, offset, images, wide=not block)
+            images = _move_pixels(scale, offset, images, wide=not compiled)
         for mask, paint in holes:
             images = paint_over(images, mask[..., None], paint)
         return images

@@ -1,5 +1,7 @@
 """Running a plan: draws outside XLA, each step compiled or plain, the batch put together again."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -20,10 +22,12 @@ class Engine:
     def __init__(self, operations, frame, *, jit_compile, classes, value_range, dtype):
         self.plan = Plan(operations, frame, dtype)
         self.jit_compile, self.classes, self.value_range = jit_compile, classes, value_range
-        self.plain = self.plan.steps
-        # One program a step: fused into one, XLA would compute a resampled pixel again for every use of it.
+        self.plain = self.plan.steps(compiled=False)
+        # One program a step: fused into one, XLA would compute a resampled pixel again for every use of it. Each is a
+        # partial of its own, or TensorFlow would take many pipelines for one function that is traced again and again.
         self.compiled = [
-            (kind, tf.function(step, jit_compile=True, autograph=False)) for kind, step in self.plan.steps
+            (kind, tf.function(functools.partial(step), jit_compile=True, autograph=False))
+            for kind, step in self.plan.steps(compiled=True)
         ]
 
     def transform(self, images, labels, sample_weight, seed):

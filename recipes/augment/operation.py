@@ -65,7 +65,7 @@ class Operation:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, (list, np.ndarray)) and field.name != "operations":
+            if isinstance(value, (list, np.ndarray, np.generic)) and field.name != "operations":
                 setattr(self, field.name, _as_tuple(value))
         if not isinstance(self.probability, (int, float)) or not 0 <= self.probability <= 1:
             raise ValueError(
@@ -153,7 +153,7 @@ def _same(value, default):
 
 
 def _as_tuple(value):
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     return tuple(_as_tuple(one) for one in value) if isinstance(value, (list, tuple)) else value
 

@@ -63,28 +63,34 @@ class Plan:
     """The functions for images of one `Frame`, and how many random numbers they use.
 
     Attributes:
-        steps: list of `(kind, function)`; kind "image" takes `(images, draws)`, kind "mix" takes
-            `(images, labels, sample_weight, draws)`.
-        first, last: The `Frame` that enters and leaves.
+        last: The `Frame` that leaves.
         mixes: Whether labels change.
     """
 
     def __init__(self, operations, frame, dtype):
-        self.first = self._frame = frame
+        self._frame = frame
         self.uniforms = self.normals = 0
         self.noises, self.alphas = [], []
         passes = [
             [slot for op in group for slot in self._place(op, ())] for group in split_passes(operations)
         ]
         self.last = self._frame
-        slots = [slot for one in passes for slot in one]
-        self.mixes = any(slot.op.stage == "mix" for slot in slots)
-        self.steps = [step for one in passes for step in _pass_steps(one)]
-        if any(slot.op.leaves_range for slot in slots):
-            self._at_last("image", lambda images: _clip(images, self.last))
-        if not self.steps:
-            self.steps = [("image", lambda images, draws: images)]
-        self._at_last(None, lambda images: _cast(images, dtype))
+        self._passes, self._dtype = passes, dtype
+        self.mixes = any(slot.op.stage == "mix" for one in passes for slot in one)
+
+    def steps(self, *, compiled):
+        """The functions that run, in order, for XLA or written for plain TensorFlow.
+
+        Returns:
+            list of `(kind, function)`; kind "image" takes `(images, draws)`, kind "mix" takes
+            `(images, labels, sample_weight, draws)`.
+        """
+        steps = [step for one in self._passes for step in _pass_steps(one, compiled)]
+        if any(slot.op.leaves_range for one in self._passes for slot in one):
+            _at_last(steps, "image", lambda images: _clip(images, self.last))
+        steps = steps or [("image", lambda images, draws: images)]
+        _at_last(steps, None, lambda images: _cast(images, self._dtype))
+        return steps
 
     def draw(self, seed, batch):
         """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
@@ -140,14 +146,6 @@ class Plan:
         self.uniforms += count
         return slice(self.uniforms - count, self.uniforms)
 
-    def _at_last(self, kind, change):
-        """Append a change of the images to the last step of a kind (None: of any kind)."""
-        for place in reversed(range(len(self.steps))):
-            step_kind, step = self.steps[place]
-            if kind in (None, step_kind):
-                self.steps[place] = (step_kind, _then(step, change, step_kind))
-                return
-
 
 def split_passes(operations):
     """Cut the list where it goes back to an earlier stage: one list of operations a pass."""
@@ -170,14 +168,14 @@ def split_passes(operations):
     return [*passes, current] if current else passes
 
 
-def _pass_steps(slots):
+def _pass_steps(slots, compiled):
     geometry = [slot for slot in slots if slot.op.stage == "geometry"]
     color = [slot for slot in slots if slot.op.stage in ("color", "erase")]
     steps = []
     if geometry:
         steps.append(("image", build_geometry(geometry)))
     if color:
-        painted = build_color(color)
+        painted = build_color(color, compiled=compiled)
         exact = all(slot.op.whole_pixels for slot in geometry)
         if geometry and exact and not color_needs_mean(color):
             # Whole-pixel reads are cheap enough to do inside the colour loop; interpolation would be repeated.
@@ -187,6 +185,15 @@ def _pass_steps(slots):
             steps.append(("image", painted))
     steps += [("image", build_filter(slot)) for slot in slots if slot.op.stage == "filter"]
     return steps + [("mix", build_mixing(slot)) for slot in slots if slot.op.stage == "mix"]
+
+
+def _at_last(steps, kind, change):
+    """Append a change of the images to the last step of a kind (None: of any kind)."""
+    for place in reversed(range(len(steps))):
+        step_kind, step = steps[place]
+        if kind in (None, step_kind):
+            steps[place] = (step_kind, _then(step, change, step_kind))
+            return
 
 
 def _then(step, change, kind):

@@ -113,3 +113,12 @@ def test_two_replicas_get_the_batches_one_machine_would(pipeline, three_epochs):
     halves = [strategy.experimental_local_results(images) for images, _ in pieces]
     whole = [np.concatenate([half.numpy() for half in pair]).tobytes() for pair in halves]
     assert whole == [images for images, _ in three_epochs[0]]
+
+
+def test_many_pipelines_are_not_taken_for_one_function_traced_again(monkeypatch):
+    warned = []
+    monkeypatch.setattr(tf.get_logger(), "warning", lambda *words: warned.append(words))
+    for seed in range(6):
+        pipeline = augment.Pipeline([augment.Flip()], seed=seed, jit_compile=True)
+        pipeline(IMAGES[:2, :4, :4], seed=(1, 1))
+    assert not warned
