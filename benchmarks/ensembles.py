@@ -87,7 +87,7 @@ class Trainer:
         optimizer = keras.optimizers.SGD(arguments.rate, momentum=0.9, nesterov=True)
         self.model.compile(optimizer, "sparse_categorical_crossentropy")
         optimizer.build(self.model.trainable_variables)
-        self.begin = [np.array(variable) for variable in optimizer.variables]
+        self.begin = [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
 
     def build(self):
         classes = len(self.info.class_names)

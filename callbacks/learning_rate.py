@@ -30,7 +30,8 @@ class LearningRate(keras.callbacks.Callback):
     - Afterwards the optimizer has the rate it was compiled with. After an interruption it keeps the last one, but the
       next run of one of our callbacks in the same process remembers the compiled one.
 
-    `logs["learning_rate"]` at the end of an epoch is the rate of its last step.
+    `logs["learning_rate"]` at the end of an epoch is the rate of its last step, also where a callback behind this one
+    lowers it (`NonFiniteGuard(restore=True)`).
 
     Args:
         schedule: `LearningRateSchedule`, or any function from the step (an int from 0) to the rate.
@@ -74,7 +75,7 @@ class LearningRate(keras.callbacks.Callback):
         self._optimizer = innermost(self.model.optimizer)
         _check_drivable(self._optimizer, type(self).__name__)
         self._accumulated = self._optimizer.gradient_accumulation_steps or 1
-        self._position = self._last_rate = self._restored_position = None
+        self._position = self._last_rate = self._left_rate = self._restored_position = None
         self._first_update, self._block = 0, np.zeros(0, "float32")
         (found, iterations), known = self._found, _DRIVEN.get(self._optimizer)
         compiled = known.compiled if known is not None and found in known.recent else found
@@ -93,13 +94,8 @@ class LearningRate(keras.callbacks.Callback):
         self._seen, self._epoch_iteration = 0, self._iterations()
         # Batches already in the accumulator when the run began belong to its first update.
         self._phase = (self._epoch_iteration - self._position) % self._accumulated
-        if self._last_rate is not None and _rate_of(self._optimizer) != np.float32(self._last_rate):
-            warnings.warn(
-                f"{type(self).__name__} expects to be alone in setting the learning rate. In epoch {epoch} it finds "
-                f"{_rate_of(self._optimizer):g} in place of its own {self._last_rate:g}, and will set its own again. "
-                "Leave out the other callback, such as ReduceLROnPlateau, or this one.",
-                stacklevel=2,
-            )
+        if self._left_rate is not None and _rate_of(self._optimizer) != self._left_rate:
+            self._warn_of_another(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         if _DRIVEN.get(self._optimizer) is not self._driver:
@@ -126,8 +122,11 @@ class LearningRate(keras.callbacks.Callback):
             self._ahead.close()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._left_rate = _rate_of(self._optimizer)
         if logs is not None and self._last_rate is not None:
-            logs["learning_rate"] = float(self._last_rate)
+            if "learning_rate" in logs:  # as ReduceLROnPlateau and LearningRateScheduler write there
+                self._warn_of_another(epoch)
+            logs["learning_rate"] = float(self._left_rate)
 
     def on_train_end(self, logs=None):
         if _DRIVEN.get(self._optimizer) is self._driver:
@@ -144,6 +143,14 @@ class LearningRate(keras.callbacks.Callback):
         self._restored_position, self._rate_is_known = state["batches"], True
         self.schedule = self.make_schedule(self._driver.compiled)
         self._block = np.zeros(0, "float32")
+
+    def _warn_of_another(self, epoch):
+        warnings.warn(
+            f"{type(self).__name__} expects to be alone in setting the learning rate. Around epoch {epoch} it "
+            "finds that of another callback, such as ReduceLROnPlateau, and will set its own again at the next step. "
+            "Leave one of them out.",
+            stacklevel=3,
+        )
 
     def _steps_per_epoch(self):
         return self.params.get("steps")

@@ -38,7 +38,7 @@ class WeightAverage(keras.callbacks.Callback):
         self._has_norms = any(layer.trainable for layer in self._norms)
         self._variables = self._others = ()
         self._refresher = None
-        self.samples, self._average_in_model, self._training = 0, False, True
+        self.samples, self._average_in_model, self._training, self._epoch = 0, False, True, -1
         if model.built:
             self._make_room()
 

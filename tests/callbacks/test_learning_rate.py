@@ -185,9 +185,21 @@ def test_two_drivers_and_a_plateau_callback_are_told(fresh):
     with pytest.raises(ValueError, match="alone in driving"):
         fit(fresh, callbacks.LearningRate(falling), callbacks.LearningRate(falling))
     plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", mode="max", patience=0, factor=0.5)
-    fresh.optimizer.learning_rate = 0.5
-    with pytest.warns(UserWarning, match="alone in setting"):
-        fit(fresh, callbacks.LearningRate(lambda step: 0.4), plateau)
+    steady = callbacks.LearningRate(lambda step: 0.4)
+    for pair in ((steady, plateau), (plateau, steady)):
+        fresh.optimizer.learning_rate = 0.5
+        with pytest.warns(UserWarning, match="alone in setting"):
+            fit(fresh, *pair)
+
+
+def test_a_rate_lowered_behind_it_at_every_step_is_left_alone_and_logged(fresh):
+    class Lower(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.optimizer.learning_rate = 0.1 * float(self.model.optimizer.learning_rate)
+
+    history = fit(fresh, callbacks.LearningRate(falling), Lower()).history
+    np.testing.assert_allclose(diary(fresh), 0.1 * FALLING, rtol=1e-6)
+    np.testing.assert_allclose(history["learning_rate"], 0.1 * FALLING[STEPS - 1 :: STEPS], rtol=1e-6)
 
 
 def test_a_schedule_in_the_optimizer_is_refused():

@@ -122,6 +122,9 @@ def test_a_killed_run_goes_on_in_its_folder(model, tmp_path):
     rates = run(model, again, epochs=EPOCHS, initial_epoch=2)
     np.testing.assert_array_equal(rates, whole)
     assert [np.count_nonzero(member.get_weights()[0]) for member in again.members] == [5, 10, 15, 20]
+    finished = SnapshotEnsemble(4, folder=tmp_path)
+    model.fit(*ROWS, epochs=EPOCHS, initial_epoch=EPOCHS, batch_size=4, verbose=0, callbacks=[finished])
+    assert len(finished.members) == 4
 
 
 def test_nothing_of_another_run_or_model_is_overwritten_or_mixed(model, tmp_path):

@@ -57,6 +57,11 @@ def test_linear_from_start_to_final_fractions_of_the_peak(model):
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
+def test_until_leaves_the_rest_of_the_run_at_the_final_rate(model):
+    rates = run(model, WarmupDecay(warmup=0, decay="linear", final=0.25, until=0.5))
+    np.testing.assert_allclose(rates, [*(0.2 + 0.6 * (1 - np.arange(10) / 10)), *[0.2] * 10], rtol=1e-5)
+
+
 def test_step_falls_at_parts_of_the_whole_run(model):
     rates = run(model, WarmupDecay(warmup=4, decay="step", boundaries=(0.5, 0.75), factor=0.5))
     expected = [0.2, 0.4, 0.6] + [0.8] * 7 + [0.4] * 5 + [0.2] * 5
@@ -161,6 +166,7 @@ def test_accumulation_shortens_the_run_to_its_updates():
         ({"decay": "exponential"}, "decay to be one of"),
         ({"decay": "inverse_sqrt", "warmup": 0}, "time scale"),
         ({"final": 2.0}, "fractions of the peak"),
+        ({"until": 0.0}, "part of the run, in"),
         ({"boundaries": (0.75, 0.5)}, "rising parts"),
         ({"learning_rate": 0.0}, "above 0"),
     ],

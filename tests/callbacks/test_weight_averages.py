@@ -191,6 +191,10 @@ def test_a_resumed_run_ends_as_the_whole_one(fresh, data, make):
     second = make()
     fit(fresh, data, second, Resume(), initial_epoch=2, validation_data=data)
     assert_same(fresh.get_weights(), whole, rtol=0, atol=0)
+    # With nothing left to do the average is still the model's.
+    second = make()
+    fit(fresh, data, second, Resume(), epochs=2, initial_epoch=2, validation_data=data)
+    assert_same(fresh.get_weights(), kept["weights"], rtol=0, atol=0)
 
 
 def test_a_model_that_its_first_batch_builds_is_averaged_too(data):
