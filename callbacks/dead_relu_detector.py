@@ -26,7 +26,7 @@ class DeadReluDetector(Monitor):
         data: Where a suspect is confirmed: an array `(n, ...)`, `(images, labels)`, or a `tf.data.Dataset`. Its
             cost is one forward pass in an epoch with new suspects, outside the budget. None confirms on the training
             batches of the next epoch, within the budget.
-        warn_above: Warn of a layer in which a larger share of the units, in [0, 1], is dead.
+        warn_above: Warn of a layer in which a larger share of the units, in [0, 1], is dead. A few are usual.
         **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
@@ -48,7 +48,7 @@ class DeadReluDetector(Monitor):
     quantities = frozenset({"activations", "ever_active"})
     keys = ("monitor/dead_relu_fraction", "monitor/dead_relu_suspects")
 
-    def __init__(self, data=None, *, warn_above=0.1, **options):
+    def __init__(self, data=None, *, warn_above=0.2, **options):
         super().__init__(**options)
         if data is not None and hasattr(data, "__next__"):
             raise TypeError(
@@ -58,7 +58,7 @@ class DeadReluDetector(Monitor):
         if not 0 <= warn_above <= 1:
             raise ValueError(
                 f"DeadReluDetector expects warn_above to be a share in [0, 1]. Received warn_above={warn_above}. "
-                "The default, 0.1, warns of layers with more than a tenth dead."
+                "The default, 0.2, warns of layers with more than a fifth dead."
             )
         self.data = data
         self.warn_above = warn_above

@@ -160,7 +160,7 @@ class Monitor(keras.callbacks.Callback):
         try:
             return method(*args)
         except Exception as error:
-            if self.strict:
+            if self.strict or isinstance(error, Warning):  # a warning that the user has turned into an error
                 raise
             self._failed = True
             warnings.warn(

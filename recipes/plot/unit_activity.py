@@ -11,7 +11,7 @@ _MOST_LAYERS = 12
 def unit_activity(record, dead_units=None):
     """Draw one panel a rectified layer: steps across, units down, bright where a unit fires on many samples.
 
-    Units are sorted by their rate at the last probe, so that silent ones are at the bottom; confirmed dead units
+    Units are sorted by their rate over the last quarter of the probes, so that silent ones are at the bottom; confirmed dead units
     are marked red at the right edge. Of more than 12 layers those with most silent units are shown.
 
     Args:
@@ -42,12 +42,14 @@ def unit_activity(record, dead_units=None):
     for axes, index in zip(panels.flat, chosen, strict=False):
         layer = str(axis["layer"][index])
         _, rates = record.activity(axis["name"][index])
-        order = np.argsort(-rates[-1], kind="stable")
+        order = np.argsort(-rates[-len(rates) // 4 :].mean(axis=0), kind="stable")
         image = axes.imshow(
             rates[:, order].T, aspect="auto", interpolation="nearest", cmap="magma", vmin=0, vmax=1
         )
         dead = np.flatnonzero(np.isin(order, (dead_units or {}).get(layer, [])))
-        axes.plot(np.full(dead.size, len(rates) - 0.5), dead, "s", color="red", ms=4, clip_on=False)
+        if dead.size:
+            marks = np.full(dead.size, len(rates) - 0.5)
+            axes.plot(marks, dead, "s", color="red", ms=4, clip_on=False, in_layout=False)
         count = f": {dead.size} of {order.size} dead" if dead_units is not None else ""
         axes.set_title(axis["name"][index] + count, fontsize="small")
         axes.set(xticks=[], yticks=[])

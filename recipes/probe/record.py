@@ -79,8 +79,8 @@ class Record:
     `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `role` is "kernel", "bias",
     "normalization" or "vector". A column nobody asked for is filled with NaN (or True); `measured` names the others.
 
-    Bounded: beyond `limit` rows every second row is dropped, but never the newest nor the first that holds a
-    non-finite number. Rates of activity per unit are kept for fewer rows, `unit_bytes` in all.
+    Bounded: beyond `limit` rows every second row is dropped, and from then on every second probe is kept; but never
+    the newest nor the first that holds a non-finite number goes. Rates of activity per unit are kept for fewer rows, `unit_bytes` in all.
     """
 
     limit: int = 1024
@@ -90,8 +90,8 @@ class Record:
     unseen: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     cost: dict = field(default_factory=dict)
-    _rows: list = field(default_factory=list, repr=False)
-    _units: list = field(default_factory=list, repr=False)
+    _rows: "_Thinned" = field(default_factory=lambda: _Thinned(), repr=False)
+    _units: "_Thinned" = field(default_factory=lambda: _Thinned(), repr=False)
 
     def __len__(self):
         return len(self._rows)
@@ -150,7 +150,7 @@ class Record:
             self.notes.append(
                 f"The model changed after step {self._rows[-1]['step']}: earlier probes were dropped."
             )
-            self._rows, self._units = [], []
+            self._rows, self._units = _Thinned(), _Thinned()
         self.axes = axes
         self.measured = sorted({*self.measured, *measured})
         self.unseen = list(dict.fromkeys([*self.unseen, *unseen]))
@@ -160,15 +160,10 @@ class Record:
         row = {"step": probe.step, "epoch": probe.epoch}
         for name, value in probe.values.items():
             row[name] = np.asarray(value).astype(COLUMNS[name][1])
-        self._rows.append(row)
-        if len(self._rows) > self.limit:
-            alarm = next((i for i, row in enumerate(self._rows) if _alarming(row)), 0)
-            kept = {*range(0, len(self._rows), 2), len(self._rows) - 1, alarm}
-            self._rows = [self._rows[i] for i in sorted(kept)]
+        self._rows.add(row, self.limit, keep=_alarming(row) and not any(map(_alarming, self._rows)))
         if probe.rates is not None and probe.rates.size:
-            self._units.append((probe.step, np.asarray(probe.rates, "float32")))
-            if len(self._units) > max(16, self.unit_bytes // probe.rates.nbytes):
-                self._units = self._units[:-1:2] + self._units[-1:]
+            rates = np.asarray(probe.rates, "float32")
+            self._units.add((probe.step, rates), max(16, self.unit_bytes // rates.nbytes))
 
     def save(self, path):
         """Write the record to one `.npz` file (numpy arrays only, no pickle).
@@ -208,6 +203,7 @@ class Record:
         for axis, entries in self.axes.items():
             arrays.update({f"axis/{axis}/{key}": np.asarray(value) for key, value in entries.items()})
         arrays.update({f"column/{name}": getattr(self, name) for name in ["step", "epoch", *self.measured]})
+        arrays |= {"thinned/rows": self._rows.numbers(), "thinned/units": self._units.numbers()}
         arrays["units/step"] = np.array([step for step, _ in self._units], "int64")
         arrays["units/rate"] = np.array([rates for _, rates in self._units], "float32")
         return arrays
@@ -225,10 +221,12 @@ class Record:
             for key in (key for key in arrays if key.startswith("axis/")):
                 _, axis, entry = key.split("/")
                 record.axes[axis][entry] = arrays[key]
-            record._rows = [
+            rows = [
                 {name: column[i] for name, column in columns.items()} for i in range(len(columns["step"]))
             ]
-            record._units = list(zip(arrays["units/step"].tolist(), arrays["units/rate"], strict=True))
+            units = list(zip(arrays["units/step"].tolist(), arrays["units/rate"], strict=True))
+            record._rows = _Thinned(rows, arrays["thinned/rows"])
+            record._units = _Thinned(units, arrays["thinned/units"])
         return record
 
     def _width(self, axis):
@@ -246,3 +244,38 @@ def _alarming(row):
         np.all(row.get(name, True))
         for name in ("input_finite", "weight_finite", "update_finite", "output_finite")
     )
+
+
+class _Thinned(list):
+    """A list that keeps the items whose number is a multiple of a stride, which doubles when it is full."""
+
+    def __init__(self, items=(), numbers=(0, 1)):
+        super().__init__(items)
+        self.count, self.stride = (int(n) for n in numbers[:2])
+        self._numbers = [int(n) for n in numbers[2:]]
+        self._kept = {n for n in self._numbers[:-1] if n % self.stride}
+
+    def add(self, item, limit, keep=False):
+        """Append an item; the one before stays only if its number calls for it."""
+        if self and not self._stays(self._numbers[-1]):
+            self.pop()
+            self._numbers.pop()
+        if keep:
+            self._kept.add(self.count)
+        self.append(item)
+        self._numbers.append(self.count)
+        self.count += 1
+        while len(self) > limit:
+            self.stride *= 2
+            newest = self._numbers[-1]
+            pairs = [
+                (i, n) for i, n in zip(self, self._numbers, strict=True) if self._stays(n) or n == newest
+            ]
+            self[:], self._numbers = [i for i, _ in pairs], [n for _, n in pairs]
+
+    def numbers(self):
+        """What `__init__` takes to go on where this list stands."""
+        return np.array([self.count, self.stride, *self._numbers], "int64")
+
+    def _stays(self, number):
+        return number % self.stride == 0 or number in self._kept

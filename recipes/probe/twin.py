@@ -222,7 +222,10 @@ class Seen:
         tensors = [tensor for tensor in keras.tree.flatten(output) if measure.is_float(tensor)]
         if not tensors:
             return
-        if any(getattr(tensor, "graph", None) is not self.graph for tensor in tensors):
+        loops = hasattr(watched.operation, "state_size") and not isinstance(
+            watched.operation, keras.layers.RNN
+        )
+        if loops or any(getattr(tensor, "graph", None) is not self.graph for tensor in tensors):
             self._unseen[watched.name] = "runs inside a loop, a condition or recomputed memory"
         elif self._calls.get(watched.name, 0) >= _MOST_CALLS:
             self._unseen[watched.name] = (

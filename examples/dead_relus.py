@@ -1,0 +1,94 @@
+"""Kill ReLUs with a learning rate that is too high, watch them die, and see what cures it.
+
+Four small networks on real handwritten digits: one trained at a sane rate, one at a rate that kills, and the same
+rate made harmless by a warm-up and by leaky ReLUs. Prints what share of each layer is dead (silent on every one of
+the training images) and writes one picture a run. Takes about a minute on two cores.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import keras
+
+from recipes import callbacks, data
+
+BATCH = 64
+SANE_RATE, DEADLY_RATE = 0.05, 0.6
+MOMENTUM = 0.9
+
+
+def build(activation):
+    """An MLP of four hidden layers, 64 units each; pixels 0..255 are scaled inside."""
+    hidden = []
+    for i in range(4):
+        hidden += [
+            keras.layers.Dense(64, kernel_initializer="he_normal", name=f"dense{i + 1}"),
+            activation(f"act{i + 1}"),
+        ]
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            *hidden,
+            keras.layers.Dense(10, activation="softmax", name="classes"),
+        ]
+    )
+
+
+def relu(name):
+    return keras.layers.ReLU(name=name)
+
+
+def leaky_relu(name):
+    return keras.layers.LeakyReLU(negative_slope=0.1, name=name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a sliver of data, one epoch")
+    parser.add_argument("--out", type=Path, default=Path("runs/dead_relus"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    epochs = 1 if options.quick else 6
+
+    train, validation, _ = data.load("mnist5k")
+    if options.quick:
+        train, validation = train.take(512), validation.take(128)
+    train, validation = train.batch(BATCH).cache(), validation.batch(BATCH).cache()
+
+    runs = {
+        "sane rate": (relu, SANE_RATE, 0),
+        "deadly rate": (relu, DEADLY_RATE, 0),
+        "deadly rate, warm-up": (relu, DEADLY_RATE, 0.3),
+        "deadly rate, leaky": (leaky_relu, DEADLY_RATE, 0),
+    }
+    print(f"{'run':22s} {'accuracy':>8s}  dead share of each layer")
+    for name, (activation, rate, warmup) in runs.items():
+        keras.utils.set_random_seed(0)
+        model = build(activation)
+        model.compile(
+            keras.optimizers.SGD(rate, momentum=MOMENTUM),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+        detector = callbacks.DeadReluDetector(data=train, every=4)
+        others = [callbacks.WarmupDecay(warmup=warmup)] if warmup else []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the detector's own: this script prints the same
+            model.fit(train, epochs=epochs, callbacks=[*others, detector], verbose=0, shuffle=False)
+        accuracy = model.evaluate(validation, verbose=0)[1]
+        shares = "  ".join(f"{layer} {share:4.0%}" for layer, share in detector.fractions.items())
+        shares = (
+            shares
+            or f"none: leaky units still learn ({sum(map(len, detector.never_positive.values()))} never positive)"
+        )
+        print(f"{name:22s} {accuracy:8.1%}  {shares}")
+        picture = options.out / f"{name.replace(', ', '_').replace(' ', '_')}.png"
+        detector.plot().savefig(picture, dpi=100)
+    print(f"pictures in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
