@@ -42,10 +42,10 @@ def main():
     if arguments.threshold:
         return threshold(arguments)
     tables = {
-        "small": ("32x32, batch 128: flip, pad 4 and crop, cutout 16, normalise", small),
-        "small-color": ("the same with colour jitter, PCA colour noise and mixup", small_color),
+        "small": ("32x32, batch 128: flip, pad 4 and crop, cutout 16, normalize", small),
+        "small-color": ("the same with color jitter, PCA color noise and mixup", small_color),
         "large": (
-            "256 -> 224, batch 32: resized crop, flip, colour jitter, PCA colour noise, normalise",
+            "256 -> 224, batch 32: resized crop, flip, color jitter, PCA color noise, normalize",
             large,
         ),
     }
@@ -181,7 +181,7 @@ def small():
         "cast only": batched(batches, lambda x, y: (tf.cast(x, tf.float32), y)),
         "Keras layers, batched (1 crop a batch)": batched(batches, through_keras(keras_small(False))),
         "tf.image, per image": one_by_one(images, rows, small_tf_image(False)),
-        "numpy, vectorised": seeded(batches, small_numpy),
+        "numpy, vectorized": seeded(batches, small_numpy),
     }
     import_albumentations(
         lambda A, run: variants.update({"albumentations": run(batches, albumentations_small(A), 32)})

@@ -11,16 +11,16 @@ from recipes.augment.operation import operation
 from recipes.augment.ranges import PlusMinus, draw, draw_log, read_range
 from recipes.augment.warp import Warp, about_center
 
-# The distortions of the handwriting literature: Simard et al. 2003, "Best practices for convolutional neural
-# networks applied to visual document analysis", section 3; ranges for photographs: Dieleman et al. 2015,
-# "Rotation-invariant convolutional neural networks for galaxy morphology prediction", section 6.2.
+# Sources of the family. For symbols: Simard et al. 2003, "Best practices for convolutional neural networks applied to
+# visual document analysis", section 2. For photographs: Dieleman et al. 2015, "Rotation-invariant convolutional neural
+# networks for galaxy morphology prediction", on data augmentation, https://arxiv.org/abs/1503.07077.
 
 
 @operation
 class Rotate(Geometric):
     """Turn the image about its middle.
 
-    Source: Simard et al. 2003, section 3.
+    Source: Simard et al. 2003, section 2.
 
     Args:
         degrees: A number d for -d to d, a pair, or `PlusMinus`; positive is counter-clockwise.
@@ -49,7 +49,7 @@ class Rotate(Geometric):
 class Translate(Geometric):
     """Shift the image by whole pixels, every shift in the range equally likely. Exact.
 
-    Source: Simard et al. 2003, section 3.
+    Source: Simard et al. 2003, section 2.
 
     Args:
         height: Fraction of the height: f for -f to f, a pair, or `PlusMinus`, within -1 and 1; positive is down.
@@ -88,7 +88,7 @@ class Translate(Geometric):
 class Zoom(Geometric):
     """Enlarge or shrink the image about its middle; a factor and its inverse are equally likely.
 
-    Source: Dieleman et al. 2015, section 6.2 (factors 1/1.3 to 1.3, uniform in the logarithm).
+    Source: Dieleman et al. 2015 (factors 1/1.3 to 1.3, uniform in the logarithm).
 
     Args:
         factor: A number z for 1 / (1 + z) to 1 + z, a pair of factors > 0, or `PlusMinus` about 1; above 1 enlarges.
@@ -116,7 +116,7 @@ class Zoom(Geometric):
 class Stretch(Geometric):
     """Change the ratio of width to height and keep the area; a ratio and its inverse are equally likely.
 
-    Source: Dieleman et al. 2015, section 6.2 (stretching by 1/1.2 to 1.2).
+    The counterpart of `Zoom` for the shape, drawn the same way.
 
     Args:
         factor: A number s for 1 / (1 + s) to 1 + s, a pair of ratios > 0, or `PlusMinus` about 1; above 1 widens.
@@ -144,7 +144,7 @@ class Stretch(Geometric):
 class Shear(Geometric):
     """Slant the image: rows slide sideways, columns up or down, about the middle.
 
-    Source: Simard et al. 2003, section 3 (skewing).
+    Source: Simard et al. 2003, section 2 (skewing).
 
     Args:
         horizontal: Pixels a row slides for each row from the middle (tangent of the slant): s for -s to s, a pair,

@@ -97,7 +97,7 @@ def check_batch(batch, *, geometric, mixes, classes, value_range, example):
         single = "one image" if shape.rank == 3 else f"rank {shape.rank}"
         raise ValueError(
             f"augment.Pipeline expects batches of shape (batch, height, width, channels). Received {single} of "
-            f"shape {tuple(shape)}. Batch before augmenting: dataset.batch(128).apply(pipeline); grey images need "
+            f"shape {tuple(shape)}. Batch before augmenting: dataset.batch(128).apply(pipeline); gray images need "
             "a last axis of 1."
         )
     if None in tuple(shape)[1:]:

@@ -1,4 +1,4 @@
-"""The colour stage: every linear colour operation of a pass composed to one map per image, erasing as masks."""
+"""The color stage: every linear color operation of a pass composed to one map per image, erasing as masks."""
 
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ class ColorOperation(Operation):
 
         Args:
             uniform, normal: Draws of shape (uniforms, batch) and (normals, batch).
-            mean: Mean colour of each image at this point, (batch, channels); given when `needs_mean`.
+            mean: Mean color of each image at this point, (batch, channels); given when `needs_mean`.
             frame: The `Frame` here.
 
         Returns:
@@ -55,12 +55,12 @@ class Erasing(Operation):
         raise NotImplementedError
 
     def paint(self, frame, image_mean, noise):
-        """Colours that broadcast over (batch, height, width, channels)."""
+        """Colors that broadcast over (batch, height, width, channels)."""
         return resolve_fill(self.fill, frame, image_mean)
 
 
 def build_color(slots, *, compiled):
-    """The function `(images, draws) -> float32 images` for the colours and erasures of one pass."""
+    """The function `(images, draws) -> float32 images` for the colors and erasures of one pass."""
     matrix = any(slot.op.stage == "color" and slot.op.mixes_channels for slot in slots)
     needs_mean = color_needs_mean(slots)
 
@@ -93,7 +93,7 @@ def build_color(slots, *, compiled):
 
 
 def color_needs_mean(slots):
-    """Whether the mean colour of the images has to be measured."""
+    """Whether the mean color of the images has to be measured."""
     return any(
         slot.op.needs_mean
         or (slot.op.fill == "mean" and slot.frame.mean is None and slot.op.stage == "erase")
@@ -138,7 +138,7 @@ def _same_batch(a, b):
 
 
 def _move_paint(step, shift, paint):
-    """The map applied to the colour of a hole; what is known before tracing stays known, zeros above all."""
+    """The map applied to the color of a hole; what is known before tracing stays known, zeros above all."""
     if all(isinstance(one, np.ndarray) for one in (step, shift, paint)):
         color = paint[0, 0, 0]
         color = step[0] @ color if step.ndim == 3 else step[0] * color
@@ -147,7 +147,7 @@ def _move_paint(step, shift, paint):
 
 
 def _move_color(scale, offset, colors):
-    """The map applied to one colour an image, (batch, channels)."""
+    """The map applied to one color an image, (batch, channels)."""
     if scale.shape.rank == 3:
         return tf.reduce_sum(scale * colors[:, None, :], 2) + offset
     return scale * colors + offset

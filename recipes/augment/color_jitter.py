@@ -10,13 +10,13 @@ from recipes.augment.color import LUMA, ColorOperation
 from recipes.augment.operation import Operation, operation
 from recipes.augment.ranges import draw, read_range
 
-# Without clipping in between, all four commute: contrast and hue keep grey where it is, and brightness is a
+# Without clipping in between, all four commute: contrast and hue keep gray where it is, and brightness is a
 # number. So the order in which other libraries draw them makes no difference here.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 class _Factor(ColorOperation):
-    """A colour operation with one factor about 1."""
+    """A color operation with one factor about 1."""
 
     uniforms = 1
 
@@ -33,7 +33,7 @@ class Brightness(_Factor):
     """Multiply all channels by one factor; black stays black.
 
     Source: Howard 2013, "Some improvements on deep convolutional neural network based image classification",
-    section 2.2, https://arxiv.org/abs/1312.5402.
+    https://arxiv.org/abs/1312.5402.
 
     Args:
         factor: A number b for 1 - b to 1 + b (b at most 1), a pair of factors >= 0, or `PlusMinus` about 1.
@@ -51,9 +51,9 @@ class Brightness(_Factor):
 
 @operation
 class Contrast(_Factor):
-    """Move all pixels away from, or towards, the mean grey of the image.
+    """Move all pixels away from, or towards, the mean gray of the image.
 
-    Source: Howard 2013, section 2.2. The grey is the luma of the mean colour (BT.601); for other than three
+    Source: Howard 2013. The gray is the luma of the mean color (BT.601); for other than three
     channels, the mean of all channels.
 
     Args:
@@ -75,13 +75,13 @@ class Contrast(_Factor):
 
 @operation
 class Saturation(_Factor):
-    """Move each pixel away from, or towards, its own grey. Three channels only.
+    """Move each pixel away from, or towards, its own gray. Three channels only.
 
-    Source: Howard 2013, section 2.2, where it is called color. Grey is the luma of BT.601.
+    Source: Howard 2013, where it is called color. Gray is the luma of BT.601.
 
     Args:
         factor: A number s for 1 - s to 1 + s (s at most 1), a pair of factors >= 0, or `PlusMinus` about 1;
-            0 is grey.
+            0 is gray.
         probability: Chance that an image is changed.
     """
 
@@ -100,14 +100,14 @@ class Saturation(_Factor):
 
 @operation
 class Hue(ColorOperation):
-    """Turn all colours about the grey axis. Three channels only.
+    """Turn all colors about the gray axis. Three channels only.
 
-    A rotation of the two colour axes of YIQ: linear, keeps luma and grey, and, unlike a shift of the hue of HSV,
+    A rotation of the two color axes of YIQ: linear, keeps luma and gray, and, unlike a shift of the hue of HSV,
     neither jumps nor keeps HSV's saturation. Source of the axes: NTSC 1953, as in Foley et al., "Computer
     graphics: principles and practice", section 13.3.3.
 
     Args:
-        turns: A number h for -h to h, a pair, or `PlusMinus`, within -0.5 and 0.5; 0.5 gives the opposite colours.
+        turns: A number h for -h to h, a pair, or `PlusMinus`, within -0.5 and 0.5; 0.5 gives the opposite colors.
         probability: Chance that an image is changed.
     """
 
@@ -124,7 +124,7 @@ class Hue(ColorOperation):
 
     def color_map(self, uniform, normal, mean, frame):
         angle = draw(uniform[0], self._limits, self.turns)[:, None, None] * (2 * math.pi)
-        grey, kept, turned = (
+        gray, kept, turned = (
             np.float32(np.linalg.inv(_YIQ) @ np.array(part) @ _YIQ)
             for part in (
                 [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
@@ -132,14 +132,14 @@ class Hue(ColorOperation):
                 [[0, 0, 0], [0, 0, -1], [0, 1, 0]],
             )
         )
-        return grey + tf.cos(angle) * kept + tf.sin(angle) * turned, np.zeros((1, 3), "float32")
+        return gray + tf.cos(angle) * kept + tf.sin(angle) * turned, np.zeros((1, 3), "float32")
 
 
 @operation
 class ColorJitter(Operation):
     """Brightness, contrast, saturation and hue, each with its own draw.
 
-    Source: Howard 2013, section 2.2; the four ranges as in common use since He et al. 2015's reimplementations.
+    Source: Howard 2013; the four ranges as in common use since He et al. 2015's reimplementations.
     The four commute here, because nothing is clipped in between, so their order is of no account.
 
     Args:
@@ -179,7 +179,7 @@ class Grayscale(ColorOperation):
     https://arxiv.org/abs/2002.05709.
 
     Args:
-        probability: Chance that an image is made grey.
+        probability: Chance that an image is made gray.
     """
 
     _: dataclasses.KW_ONLY

@@ -13,7 +13,7 @@ from recipes.augment.operation import operation
 class CutMix(Mixing):
     """Paste a rectangle of another image of the batch; labels are shared by area.
 
-    Source: Yun et al. 2019, equations 1 and 2, https://arxiv.org/abs/1905.04899. The centre is anywhere, so the
+    Source: Yun et al. 2019, equations 1 and 2, https://arxiv.org/abs/1905.04899. The center is anywhere, so the
     rectangle may be cut by the border, and it has whole pixels; the label's share is counted after both, and equals the
     fraction of pixels exactly. Each image draws its own rectangle.
 

@@ -10,10 +10,10 @@ from recipes.augment.operation import check_fill, operation
 
 @operation
 class Cutout(Erasing):
-    """Paint over a square of fixed size whose centre is any pixel, so that it may hang over the border.
+    """Paint over a square of fixed size whose center is any pixel, so that it may hang over the border.
 
     Source: DeVries and Taylor 2017, section 3.2, https://arxiv.org/abs/1708.04552 (16 pixels on CIFAR-10, 8 on
-    CIFAR-100). The paper writes zeros after normalisation, which is the mean colour of the data set: fill="mean".
+    CIFAR-100). The paper writes zeros after normalization, which is the mean color of the data set: fill="mean".
 
     Args:
         size: Side of the square in pixels, >= 1, at most the shorter side of the image.

@@ -1,4 +1,4 @@
-"""Colour noise along the axes in which the colours of a data set vary."""
+"""Color noise along the axes in which the colors of a data set vary."""
 
 import dataclasses
 
@@ -12,13 +12,13 @@ from recipes.augment.statistics import ColorStatistics, check_statistics, read_s
 
 @operation
 class FancyPCA(ColorOperation):
-    """Add to every pixel of an image one random mixture of the principal colours of the data set.
+    """Add to every pixel of an image one random mixture of the principal colors of the data set.
 
-    Source: Krizhevsky et al. 2012, section 4.1: the added colour is sum over i of p_i alpha_i lambda_i, where
-    p_i and lambda_i are eigenvectors and eigenvalues of the covariance of the colours of all pixels of the
+    Source: Krizhevsky et al. 2012, section 4.1: the added color is sum over i of p_i alpha_i lambda_i, where
+    p_i and lambda_i are eigenvectors and eigenvalues of the covariance of the colors of all pixels of the
     training set, and alpha_i is drawn from normal(0, 0.1) once for each image. The product with an eigenvalue,
     which is a variance, depends on the unit of the pixels; as in the implementations of the paper the unit is the
-    value range: lambda_i is taken of pixels scaled to 0..1, and the colour is scaled back.
+    value range: lambda_i is taken of pixels scaled to 0..1, and the color is scaled back.
 
     Args:
         statistics: `preprocess.ImageStatistics` of the training set, `ColorStatistics`, or any object with

@@ -1,4 +1,4 @@
-"""The filter stage: operations that read the neighbours of a pixel or add to it, each a step of its own."""
+"""The filter stage: operations that read the neighbors of a pixel or add to it, each a step of its own."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Normalisation as the last colour operation."""
+"""Normalization as the last color operation."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ class Normalize(ColorOperation):
     """Subtract the data set's mean of each channel and divide by its standard deviation.
 
     Source: Krizhevsky et al. 2012, section 2 (mean) and He et al. 2015, section 3.4. It is part of the pass that
-    does all other colours, so it costs next to nothing - but the trained model then needs the same numbers on
+    does all other colors, so it costs next to nothing - but the trained model then needs the same numbers on
     test images. `preprocess.Standardize` inside the model keeps them with the weights; do one or the other.
 
     Args:
         statistics: `preprocess.ImageStatistics`, `ColorStatistics`, or any object with `channel_mean` and
             `channel_std`, in the pipeline's value range.
-        probability: Must be 1: a batch of which only some are normalised is a mistake.
+        probability: Must be 1: a batch of which only some are normalized is a mistake.
     """
 
     statistics: ColorStatistics
@@ -35,7 +35,7 @@ class Normalize(ColorOperation):
         if self.probability != 1:
             raise ValueError(
                 f"augment.Normalize expects probability=1. Received {self.probability!r}. "
-                "Leave the argument out: all images or none must be normalised."
+                "Leave the argument out: all images or none must be normalized."
             )
         if min(self.statistics.channel_std) <= 0:
             raise ValueError(
@@ -60,7 +60,7 @@ class Normalize(ColorOperation):
     def color_map(self, uniform, normal, mean, frame):
         mean, std = self._numbers()
         scale = 1 / std
-        # In this form the mean goes to exactly zero, and a hole of the mean colour costs no addition.
+        # In this form the mean goes to exactly zero, and a hole of the mean color costs no addition.
         return scale[None], -(mean * scale)[None]
 
     def _numbers(self):

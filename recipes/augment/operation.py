@@ -112,7 +112,7 @@ def leaves(op):
 
 
 def stage_order(op):
-    """Inside a group colours come before erasing, so that contrast measures the whole image."""
+    """Inside a group colors come before erasing, so that contrast measures the whole image."""
     return list(STAGES).index(op.stage)
 
 
@@ -159,7 +159,7 @@ def _as_tuple(value):
 
 
 def resolve_fill(fill, frame, image_mean=None):
-    """The colour a fill stands for, of shape (1 or batch, 1, 1, channels); a numpy array where no image is asked.
+    """The color a fill stands for, of shape (1 or batch, 1, 1, channels); a numpy array where no image is asked.
 
     "black" is the low end of the value range, "mean" the mean of the data set when the pipeline knows it and
     each image's own mean otherwise, a number or one number a channel a value in the pipeline's value range.
@@ -182,7 +182,7 @@ def paint_over(images, share, fill):
 
 
 def check_fill(op, frame, words):
-    """Raise when a fill is neither one of `words` nor a colour inside the value range."""
+    """Raise when a fill is neither one of `words` nor a color inside the value range."""
     fill = op.fill
     if isinstance(fill, str):
         if fill not in words:

@@ -25,14 +25,14 @@ class Pipeline:
     same computation on one batch. `dataset.map(pipeline)` works too, but a map does not know which batch it is
     given: it draws from TensorFlow's stateful generator, and parallel calls race for its numbers.
 
-    **Order.** Stages run geometry -> colour and erasing -> blur and noise -> mixing, inside a stage in the order of
+    **Order.** Stages run geometry -> color and erasing -> blur and noise -> mixing, inside a stage in the order of
     the list. All geometry of a pass is composed and the images are read once (flips and whole-pixel crops exactly,
-    the rest bilinearly); what one operation moves out of the image another can move back in. All colours are
+    the rest bilinearly); what one operation moves out of the image another can move back in. All colors are
     composed to one affine map per image. A list that goes back to an earlier stage (erase, then rotate), or that
     fills borders in two ways, is cut into passes, which `repr` shows; each costs a further run over the images.
 
-    **Range.** Values may leave the range on the way; they are clipped once, at the end of the last colour, blur or
-    noise (to the normalised range after `Normalize`). `dtype="uint8"` rounds.
+    **Range.** Values may leave the range on the way; they are clipped once, at the end of the last color, blur or
+    noise (to the normalized range after `Normalize`). `dtype="uint8"` rounds.
 
     **Labels** change only when an operation mixes images, and then leave as rows (batch, classes). Sample weights
     are blended with the same shares. Bounding boxes and masks are out of scope: they do not move with the pixels,
@@ -312,7 +312,7 @@ def _as_seed(seed):
 
 
 def _data_mean(parts, channels):
-    """Mean colour of the data set, where a `Normalize` says it."""
+    """Mean color of the data set, where a `Normalize` says it."""
     for part in parts:
         if isinstance(part, Normalize) and len(part.statistics.channel_mean) == channels:
             return np.float32(part.statistics.channel_mean)

@@ -178,7 +178,7 @@ def _pass_steps(slots, compiled):
         painted = build_color(color, compiled=compiled)
         exact = all(slot.op.whole_pixels for slot in geometry)
         if geometry and exact and not color_needs_mean(color):
-            # Whole-pixel reads are cheap enough to do inside the colour loop; interpolation would be repeated.
+            # Whole-pixel reads are cheap enough to do inside the color loop; interpolation would be repeated.
             moved = steps.pop()[1]
             steps.append(("image", lambda images, draws: painted(moved(images, draws), draws)))
         else:

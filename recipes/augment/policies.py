@@ -13,15 +13,15 @@ from recipes.augment.ranges import PlusMinus
 class TrivialAugment(Group):
     """Give each image one operation of random strength, or none.
 
-    Source: Mueller and Hutter 2021, section 3 and table 1, https://arxiv.org/abs/2103.10158. Of the paper's 14
+    Source: Mueller and Hutter 2021, section 3, https://arxiv.org/abs/2103.10158. Of the paper's 14
     operations, the nine that are linear are here, each equally likely: nothing, rotate, shear and translate
     along each axis, brightness, contrast and color (saturation); without equalize, autocontrast, posterize, solarize
     and sharpness. Strengths are continuous, where the paper has 31 steps.
 
     Args:
-        wide: The paper's wide strengths (rotate 135 degrees, shear 0.99, translate 32 pixels of 224, colours 0.99)
-            or, when False, RandAugment's (30 degrees, 0.3, 10 pixels of 32, 0.9).
-        color: False leaves colours out, as for symbols and for other than three channels.
+        wide: The paper's wide strengths (rotate 135 degrees, shear 0.99, translate 32 pixels, taken as 32 of 224,
+            colors 0.99) or, when False, RandAugment's (30 degrees, 0.3, 10 pixels of 32, 0.9).
+        color: False leaves colors out, as for symbols and for other than three channels.
         fill: What lies outside: "black", "mean", "edge", "reflect", a number, or one number a channel.
         probability: Chance that an image takes part.
     """
@@ -50,13 +50,13 @@ class RandAugment(Group):
 
     Source: Cubuk et al. 2019, section 3, https://arxiv.org/abs/1909.13719, with the linear ones of its 14
     operations (see `TrivialAugment`), nothing among them. The sign of each is random. An image's geometry is composed
-    and runs before its colours, whatever the order of the draws; that saves a pass and changes only the borders.
+    and runs before its colors, whatever the order of the draws; that saves a pass and changes only the borders.
 
     Args:
         count: Operations an image, N in the paper, >= 1.
         magnitude: Strength from 0 to 30, M in the paper; 30 is rotate 30 degrees, shear 0.3, translate 0.45 of the
-            side, colours 0.9.
-        color: False leaves colours out.
+            side, colors 0.9.
+        color: False leaves colors out.
         fill: What lies outside, as for `TrivialAugment`.
         probability: Chance that an image takes part.
     """

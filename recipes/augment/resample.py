@@ -1,7 +1,7 @@
 """Reading images at other places: whole pixels, along the axes, or anywhere; always once, from the raw values.
 
 Every function takes images `(batch, height, width, channels)`, uint8 or float, and gives float32. A place outside
-the image reads the `fill`: a colour that broadcasts over the result, or "edge" (the nearest pixel), or "reflect"
+the image reads the `fill`: a color that broadcasts over the result, or "edge" (the nearest pixel), or "reflect"
 (mirrored about the middle of the outermost pixel, as numpy's "reflect").
 """
 
@@ -50,7 +50,7 @@ def resample_axes(images, y, x, fill):
 def average_axes(images, y, x, fill):
     """`resample_axes` for shrinking: each output pixel averages the pixels it stands for, with a triangle.
 
-    The width of the triangle is the distance of neighbouring places, one pixel at least. Pixels outside have no
+    The width of the triangle is the distance of neighboring places, one pixel at least. Pixels outside have no
     weight; places outside read the fill.
     """
     height, width, channels = images.shape[1:]

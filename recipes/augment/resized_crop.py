@@ -129,5 +129,5 @@ class ScaleCrop(Geometric):
 
 
 def _window(step_y, step_x, top, left):
-    """Read a window whose upper left corner (not pixel centre) is at (top, left), a step for each output pixel."""
+    """Read a window whose upper left corner (not pixel center) is at (top, left), a step for each output pixel."""
     return Warp(yy=step_y, y0=top + (step_y / 2 - 0.5), xx=step_x, x0=left + (step_x / 2 - 0.5))

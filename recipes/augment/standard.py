@@ -20,18 +20,18 @@ def standard(
 ):
     """A pipeline for images of one shape that is safe to switch on.
 
-    Nothing in it normalises; images leave as float32 in the same value range.
+    Nothing in it normalizes; images leave as float32 in the same value range.
 
-    | strength | photos | symbols (digits, letters, signs: no mirroring, no colour) |
+    | strength | photos | symbols (digits, letters, signs: no mirroring, no color) |
     |---|---|---|
     | light | flip; shift by up to 1/8 of the side | turn by up to 8 degrees; zoom by up to 1.08; shift by up to 1/14 |
-    | medium | and colour jitter 0.2; cutout of 1/4 of the side on half of the images | turn 12 degrees, zoom 1.12, \
+    | medium | and color jitter 0.2; cutout of 1/4 of the side on half of the images | turn 12 degrees, zoom 1.12, \
 shear 0.15; and the cutout |
     | strong | and `TrivialAugment(wide=False)` on half of the images; mixup 0.2 or cutmix 1, each on a quarter | \
 and mixup 0.2 on half of the images |
 
     Source of the shifts and flips: He et al. 2015, section 4.2; of the turns and zooms: Simard et al. 2003, section
-    3, with smaller ranges. Light is meant never to cost accuracy, also in short runs; medium and strong need more
+    2, with smaller ranges. Light is meant never to cost accuracy, also in short runs; medium and strong need more
     epochs and pay on small data sets and large networks.
 
     Args:
@@ -59,7 +59,7 @@ and mixup 0.2 on half of the images |
     if len(shape) != 3 or None in tuple(shape):
         raise ValueError(
             f"augment.standard expects the shape (height, width, channels) of one image. Received {tuple(shape)}. "
-            "For a batch write standard(images.shape[1:]); grey images have 1 channel."
+            "For a batch write standard(images.shape[1:]); gray images have 1 channel."
         )
     side, channels = min(shape[:2]), shape[2]
     build = _photos if kind == "photos" else _symbols

@@ -1,4 +1,4 @@
-"""The few numbers about a data set that colour operations need."""
+"""The few numbers about a data set that color operations need."""
 
 import dataclasses
 
@@ -67,7 +67,7 @@ def check_statistics(owner, statistics, frame):
         )
     mean, std = np.asarray(statistics.channel_mean), np.asarray(statistics.channel_std)
     inside = np.all(mean >= frame.low) and np.all(mean <= frame.high)
-    # A deviation beyond half the range is impossible; below 1/200 of it, the images would be all but one colour.
+    # A deviation beyond half the range is impossible; below 1/200 of it, the images would be all but one color.
     plausible = std.max() <= 0.51 * frame.span.max() and std.max() >= frame.span.max() / 200
     if not (inside and plausible):
         raise ValueError(

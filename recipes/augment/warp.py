@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 class Warp(NamedTuple):
-    """`source_y = yy * y + yx * x + y0` and `source_x = xy * y + xx * x + x0`, in pixels from the first centre.
+    """`source_y = yy * y + yx * x + y0` and `source_x = xy * y + xx * x + x0`, in pixels from the first center.
 
     Each entry is a tensor of shape `(batch,)`, or a Python float where all images share it: so an axis that
     nothing mixes (`yx == xy == 0.0`) is known before tracing, and cheaper code is chosen.

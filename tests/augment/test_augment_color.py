@@ -1,4 +1,4 @@
-"""Colours, erasing, blur and noise against numpy and scipy."""
+"""Colors, erasing, blur and noise against numpy and scipy."""
 
 import numpy as np
 import pytest

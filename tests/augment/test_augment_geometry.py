@@ -187,7 +187,7 @@ def test_resized_crop_draws_area_ratio_and_place_as_the_paper_says():
     # Means of uniform draws: four standard errors.
     assert abs(area.mean() - 0.35) < 4 * 0.3 / np.sqrt(12 * 4000)
     assert np.abs(ratio).max() < np.log(2) + 1e-3 and abs(ratio.mean()) < 4 * np.log(4) / np.sqrt(12 * 4000)
-    # The corner, half a step before the first centre, is uniform over the places where the window fits.
+    # The corner, half a step before the first center, is uniform over the places where the window fits.
     corner = got[:, 15, 15] - 15.5 * steps + 0.5
     where = corner / (40 - sides)
     assert where.min() > -1e-3 and where.max() < 1 + 1e-3
@@ -241,7 +241,7 @@ def test_many_draws_about_zero_leave_no_systematic_shift():
     ]
     mean = run(ops, np.repeat(blob, 20000, 0)).mean(0)[:, :, 0]
     center = [(mean * axis).sum() / mean.sum() for axis in (y, x)]
-    # One image's centre moves with a deviation of 2 pixels: four standard errors are 0.057.
+    # One image's center moves with a deviation of 2 pixels: four standard errors are 0.057.
     np.testing.assert_allclose(center, 0, atol=0.057)
     np.testing.assert_allclose(mean, mean[::-1, ::-1], atol=0.04 * mean.max())
 

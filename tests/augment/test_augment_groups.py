@@ -100,7 +100,7 @@ def test_passes_are_cut_where_the_list_goes_back_and_shown():
     assert "pass 2 of 2\n    Rotate(9)" in repr(fills)
 
 
-def test_a_list_order_that_needs_two_passes_is_honoured():
+def test_a_list_order_that_needs_two_passes_is_honored():
     dark_hole = [
         augment.Brightness((1, 1)),
         augment.Cutout(6, fill="black"),

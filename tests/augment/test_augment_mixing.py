@@ -81,7 +81,7 @@ def test_cutmix_areas_follow_the_share_before_the_border_cuts_them():
         1
     ].numpy()
     pasted = 1 - np.diag(rows)
-    # By hand: with share s of the area, a side of length l = sqrt(s) about a uniform centre covers l - l^2 / 4.
+    # By hand: with share s of the area, a side of length l = sqrt(s) about a uniform center covers l - l^2 / 4.
     lengths = np.sqrt(np.linspace(0, 1, 100001))
     covered = (lengths - lengths**2 / 4) ** 2
     assert abs(pasted.mean() - covered.mean()) < 4 * pasted.std() / np.sqrt(count)
