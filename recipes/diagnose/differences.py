@@ -32,7 +32,10 @@ def directions(gradient, samples, random):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A derivative by backpropagation and by differences; at a kink they are not comparable, and `error` is 0."""
+    """A derivative by backpropagation and by differences.
+
+    At a kink the two are not comparable, and `error` is 0.
+    """
 
     error: float
     analytic: float

@@ -119,8 +119,8 @@ def gradient_check(model, batch, *, loss=None, samples=2, examples=8, seed=0):
     inputs, labels, weights = _first(batch, examples)
     if loss is None and not model.compiled:
         raise ValueError(
-            f"gradient_check expects a compiled model or loss=. Received {model.name!r}, which is not compiled, and no "
-            'loss. Give loss="sparse_categorical_crossentropy", for example.'
+            f"gradient_check expects a compiled model or loss=. Received {model.name!r}, which is not "
+            'compiled, and no loss. Give loss="sparse_categorical_crossentropy", for example.'
         )
     if not model.trainable_variables:
         raise ValueError(
@@ -154,7 +154,7 @@ def _first(batch, examples):
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         raise ValueError(
             f"gradient_check expects batch=(inputs, labels) or (inputs, labels, sample_weight). "
-            f"Received {type(batch).__name__}{f' of length {len(batch)}' if hasattr(batch, '__len__') else ''}. "
+            f"Received {type(batch).__name__}{f' of {len(batch)}' if hasattr(batch, '__len__') else ''}. "
             "Give one batch with its labels, such as next(iter(dataset))."
         )
     parts = [
@@ -259,8 +259,8 @@ def _check_repeats(model, eager, compiled, dtype):
     tolerance = (1e-9 if dtype == "float64" else 1e-4) * max(1.0, abs(eager))
     if max(abs(value - eager) for value in compiled) > tolerance:
         raise ValueError(
-            f"gradient_check expects the same loss from the same weights. Received {eager} and then {compiled} from "
-            f"{model.name!r}. Draw random numbers in layers with a keras.random.SeedGenerator."
+            f"gradient_check expects the same loss from the same weights. Received {eager} and then "
+            f"{compiled} from {model.name!r}. Draw random numbers in layers with a keras.random.SeedGenerator."
         )
 
 

@@ -50,14 +50,20 @@ def lsuv(model, batch, *, tolerance=0.01, max_steps=10, orthonormal=True, seed=0
     Returns:
         A list of `LayerScaling`, one a layer with a kernel, in the order the batch met them. Frozen layers,
         recurrent ones, and those whose output is constant or not finite are left as they are, a layer used twice is
-        scaled where it was met first; all but the frozen ones are named in a warning.
+        scaled where it was met first, one with a large bias may not get there; all but the frozen ones are named in
+        a warning.
 
     Raises:
-        ValueError: when the model is not built, or the batch holds one example or numbers that are not finite. On
-            any error all weights are put back.
+        ValueError: when the model is not built, the batch holds one example or numbers that are not finite, or an
+            argument is out of range. On any error all weights are put back.
     """
     check_built("lsuv", model)
     check_batch("lsuv", batch)
+    if tolerance <= 0 or max_steps < 1:
+        raise ValueError(
+            f"lsuv expects tolerance > 0 and max_steps >= 1. Received tolerance={tolerance}, max_steps={max_steps}. "
+            "The defaults serve nearly all networks."
+        )
     before = model.get_weights()
     scaler = _Scaler(tolerance, max_steps, orthonormal, seed)
     layers = all_layers(model)
@@ -74,7 +80,9 @@ def lsuv(model, batch, *, tolerance=0.01, max_steps=10, orthonormal=True, seed=0
         f"{scaling.layer} ({scaling.note})" for scaling in scaler.scalings if scaling.note in WORTH_A_WARNING
     ]
     if skipped:
-        warnings.warn(f"lsuv left these layers as they were: {', '.join(skipped)}.", stacklevel=2)
+        warnings.warn(
+            f"lsuv could not bring every layer to unit variance: {', '.join(skipped)}.", stacklevel=2
+        )
     return scaler.scalings
 
 
@@ -85,7 +93,8 @@ RECURRENT = "recurrent: one output is made by several kernels in a loop"
 CONSTANT = "its output does not vary over the batch"
 NOT_FINITE = "its output is not finite"
 SHARED = "used more than once: scaled where it was met first"
-WORTH_A_WARNING = (RECURRENT, CONSTANT, NOT_FINITE, SHARED)
+NOT_REACHED = "its bias varies too much: max_steps were not enough"
+WORTH_A_WARNING = (RECURRENT, CONSTANT, NOT_FINITE, SHARED, NOT_REACHED)
 
 MATRIX_LIKE = (
     keras.layers.Dense,
@@ -155,7 +164,7 @@ class _Scaler:
                 kernels[-1].assign(kernels[-1] / math.sqrt(variance))
                 variance = _variance(call())
                 steps += 1
-        note = ""
+        note = NOT_REACHED if abs(variance - 1) >= self.tolerance else ""
         if not SMALLEST < variance < math.inf:
             for kernel, value in zip(kernels, before, strict=True):
                 kernel.assign(value)

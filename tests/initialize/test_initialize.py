@@ -61,6 +61,9 @@ def test_lsuv_reaches_unit_variance_although_a_bias_does_not_scale(pixels):
     model.layers[-1].bias.assign(np.random.default_rng(0).normal(size=50) * 0.5)
     (scaling,) = initialize.lsuv(model, pixels, tolerance=1e-3)
     assert np.asarray(model(pixels)).var() == pytest.approx(1, abs=1e-3) and scaling.steps > 1
+    model.layers[-1].bias.assign(np.linspace(-5, 5, 50))
+    with pytest.warns(UserWarning, match="its bias varies too much"):
+        initialize.lsuv(model, pixels)
 
 
 def test_lsuv_sees_batch_normalization_as_training_will_and_keeps_its_statistics(pixels):
@@ -157,6 +160,8 @@ def test_after_any_failure_the_model_is_as_it_was(pixels):
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert "call" not in vars(model.layers[0])
+    with pytest.raises(ValueError, match="max_steps=0"):
+        initialize.lsuv(model, pixels, max_steps=0)
     with pytest.raises(ValueError, match="expects a built model"):
         initialize.lsuv(keras.Sequential([keras.layers.Dense(3)]), pixels)
 
