@@ -14,6 +14,7 @@ from recipes.data.resize import crop_and_resize
 _LEFTOVERS = ("thumbs.db", "desktop.ini")
 # JPEG, PNG, GIF and BMP; WebP is recognized by two marks.
 _FILE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+_PORTION = 500
 
 
 def scan(path, image_size, check, verbose):
@@ -49,22 +50,22 @@ def scan(path, image_size, check, verbose):
 
 def read_image(file, *, image_shape, resize):
     """Decode one file inside tf.data: scalar string tensor -> uint8 of `image_shape`."""
-    # channels=3 would fail on WebP with transparency, so colours are sorted out below.
+    # channels=3 would fail on WebP with transparency, so colors are sorted out below.
     image = tf.io.decode_image(tf.io.read_file(file), channels=0, expand_animations=False)
     image.set_shape((None, None, None))
-    # Grey and grey-with-alpha have one colour channel, which an image of three repeats.
+    # Grey, alone or with transparency, has one color channel, which an image of three repeats.
     last_color = tf.where(tf.shape(image)[2] <= 2, 0, 2)
+    fits = last_color < image_shape[2]
     image = tf.gather(image, tf.minimum(tf.range(image_shape[2]), last_color), axis=2)
     if resize:
         image = crop_and_resize(image, image_shape[:2])
-    expected = "data.load expects images of one size, {} x {}. ".format(*image_shape[:2])
-    advice = "Received another size in the file below. Give image_size=, and load the folder again."
-    with tf.control_dependencies([tf.Assert(_same(tf.shape(image), image_shape), [expected + advice, file])]):
+    fits &= tf.reduce_all(tf.shape(image) == image_shape)
+    message = (
+        "data.load expects every file to be like those it looked at, {} x {} with {} channels. Received the file "
+        "below, which is not. Load the folder again, with check=True, and with image_size= if there are several sizes."
+    )
+    with tf.control_dependencies([tf.Assert(fits, [message.format(*image_shape), file])]):
         return tf.ensure_shape(tf.identity(image), image_shape)
-
-
-def _same(shape, expected):
-    return tf.reduce_all(tf.equal(shape, expected))
 
 
 def _list(path):
@@ -105,8 +106,12 @@ def _look_at_all(files, decode, verbose):
     bar = keras.utils.Progbar(len(files), unit_name="file") if verbose and len(files) >= 1000 else None
     findings = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for file, finding in zip(files, pool.map(_look_at, files, decode), strict=True):
-            findings[file] = finding
+        # In portions, since the pool keeps an object for every file that is waiting.
+        for start in range(0, len(files), _PORTION):
+            portion = files[start : start + _PORTION]
+            findings.update(
+                zip(portion, pool.map(_look_at, portion, decode[start : start + _PORTION]), strict=True)
+            )
             if bar:
                 bar.update(len(findings))
     return findings

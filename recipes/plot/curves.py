@@ -11,15 +11,15 @@ _TRAINING, _VALIDATION = "tab:blue", "tab:orange"
 def curves(history, *, metrics=None, window=None, log_loss=False):
     """Draw each metric, training against validation, and the learning rate below.
 
-    Every epoch is a point, and a moving average runs through the points, centered and shorter at both ends; with
-    fewer than five points the line joins them. Values that are NaN or infinite are marked by a cross at the top.
+    Every epoch is a point, and a centered moving average runs through the points; in short runs the line joins them.
+    Values that are NaN or infinite are marked by a cross at the top.
 
     Args:
         history: A dict `{name: values}`, the `keras.callbacks.History` that `fit` returns, or anything
             with such a dict as its `history`, like `recipes.Run`. `val_loss` is drawn over `loss`. A list shorter than
             the others is spread evenly over the epochs, as `validation_freq` does.
         metrics: Names to draw, without `val_`; None draws all, the loss first.
-        window: Points (epochs) in the moving average, >= 1; 1 turns it off. None takes a tenth of them, at least 3.
+        window: Points (epochs) in the moving average, odd, >= 1; 1 joins the points. None takes a tenth of them.
         log_loss: True gives the losses a logarithmic axis.
 
     Returns:
@@ -27,7 +27,7 @@ def curves(history, *, metrics=None, window=None, log_loss=False):
 
     Raises:
         TypeError: when `history` holds no dict.
-        ValueError: when there is nothing to draw, a metric is unknown or `window` is below 1.
+        ValueError: when there is nothing to draw, a metric is unknown or `window` is not odd.
 
     Example:
         >>> curves(model.fit(train, validation_data=validation)).savefig("curves.png")
@@ -35,10 +35,10 @@ def curves(history, *, metrics=None, window=None, log_loss=False):
     values = _values(history)
     rate_name = next((name for name in _RATE_NAMES if name in values), None)
     names = _names(values, metrics)
-    if window is not None and window < 1:
+    if window is not None and (window < 1 or window % 2 == 0):
         raise ValueError(
-            f"plot.curves expects window to be at least 1. Received window={window}. "
-            "Leave it out for a tenth of the points, or type window=1 to turn the average off."
+            f"plot.curves expects window to be odd and at least 1. Received window={window}. "
+            "Leave it out for a tenth of the points, or type window=1 to join them."
         )
     epochs = max(len(series) for series in values.values())
     first_epoch = min(getattr(history, "epoch", None) or [0]) + 1
@@ -71,14 +71,16 @@ def curves(history, *, metrics=None, window=None, log_loss=False):
 
 
 def moving_average(values, window):
-    """Mean of up to `window` values around each, over the finite ones; NaN where none is finite."""
+    """Mean of the finite ones among `window // 2` values on either side and the value itself; NaN where none is.
+
+    Near an end, both sides are cut to the shorter one: a one-sided mean would lift or sink the steep first epochs.
+    """
     finite = np.isfinite(values)
     sums = np.concatenate([[0], np.cumsum(np.where(finite, values, 0))])
     counts = np.concatenate([[0], np.cumsum(finite)])
     places = np.arange(len(values))
-    # An even window has one value more before than after.
-    start = np.maximum(places - window // 2, 0)
-    stop = np.minimum(places + (window + 1) // 2, len(values))
+    half = np.minimum(window // 2, np.minimum(places, places[::-1]))
+    start, stop = places - half, places + half + 1
     number = counts[stop] - counts[start]
     return np.where(number > 0, (sums[stop] - sums[start]) / np.maximum(number, 1), np.nan)
 
@@ -123,9 +125,9 @@ def _draw(axes, series, first_epoch, epochs, window, color, label):
     x = _positions(series, first_epoch, epochs)
     finite = np.isfinite(series)
     if window is None:
-        window = max(3, round(len(series) / 10)) if len(series) >= 5 else 1
+        window = len(series) // 10
     size = np.clip(400 / len(series), 1.5, 16)
-    dots = 1 if window == 1 else 0.35
+    dots = 1 if window < 2 else 0.35
     axes.scatter(x[finite], series[finite], s=size, color=color, alpha=dots, linewidths=0)
     axes.plot(x, moving_average(series, window), color=color, linewidth=1.6, label=label)
     if not finite.all():

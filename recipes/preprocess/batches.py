@@ -22,7 +22,7 @@ def image_batches(images, owner):
     if not hasattr(images, "__array__"):
         raise TypeError(
             f"{owner} expects a tf.data.Dataset or an array of images. Received {type(images).__name__}. "
-            "Make an array with np.stack(images), or a dataset with tf.data.Dataset.from_generator, which can "
+            "Of (images, labels) give the images alone. Make an array with np.stack(images), or a dataset with tf.data.Dataset.from_generator, which can "
             "be gone through again."
         )
     shape = np.shape(images)

@@ -171,10 +171,16 @@ def test_all_bad_files_are_named_at_once(tmp_path):
     assert "1.png" not in str(raised.value)
 
 
-def test_without_check_headers_are_read_and_a_file_of_another_size_is_named_when_reached(tmp_path):
+def test_without_check_headers_are_read_and_a_file_of_another_shape_is_named_when_reached(tmp_path):
     make(tmp_path, {"a/1.png": encode(COLOR), "a/2.png": encode(COLOR[:3]), "b/1.png": encode(COLOR)})
     train, _, _ = data.load(tmp_path, check=False, validation=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/2\.png"):
+        list(train)
+    for folder in ("a", "b"):
+        make(tmp_path, {f"{folder}/{i}.png": encode(GREY) for i in (1, 2)})
+    make(tmp_path, {"b/2.png": encode(COLOR)})
+    train, _, _ = data.load(tmp_path, check=False, validation=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"6 x 5 with 1 channels.*b/2\.png"):
         list(train)
     make(tmp_path, {"a/3.png": b"text"})
     with pytest.raises(ValueError, match=r"a/3\.png: Unknown image file format"):

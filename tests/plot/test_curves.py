@@ -25,18 +25,13 @@ def points(axes):
     return dict(zip(labels, clouds, strict=True))
 
 
-def test_moving_average_is_the_mean_of_the_finite_values_in_reach():
+def test_moving_average_is_the_mean_of_the_finite_values_as_far_as_both_sides_reach():
     values = np.array([4.0, 8, np.nan, 2, 6, np.inf, 1])
-    for window in (1, 2, 3, 4, 9):
-        expected = []
-        for place in range(len(values)):
-            near = [
-                values[other]
-                for other in range(len(values))
-                if -(window // 2) <= other - place < (window + 1) // 2 and np.isfinite(values[other])
-            ]
-            expected.append(np.mean(near) if near else np.nan)
-        np.testing.assert_allclose(moving_average(values, window), expected)
+    expected = [4, (4 + 8) / 2, (8 + 2) / 2, (2 + 6) / 2, (2 + 6) / 2, (6 + 1) / 2, 1]
+    np.testing.assert_allclose(moving_average(values, 3), expected)
+    expected = [4, (4 + 8) / 2, (4 + 8 + 2 + 6) / 4, (8 + 2 + 6) / 3, (2 + 6 + 1) / 3, (6 + 1) / 2, 1]
+    np.testing.assert_allclose(moving_average(values, 5), expected)
+    np.testing.assert_array_equal(moving_average(values, 1), np.where(np.isfinite(values), values, np.nan))
 
 
 def test_points_are_the_values_and_the_line_their_average():
@@ -45,7 +40,8 @@ def test_points_are_the_values_and_the_line_their_average():
     np.testing.assert_allclose(points(loss)["training"], [range(1, 7), HISTORY["loss"]])
     np.testing.assert_allclose(points(loss)["validation"], [range(1, 7), HISTORY["val_loss"]])
     assert list(points(accuracy)) == ["training"]
-    np.testing.assert_allclose(loss.lines[0].get_ydata()[1:-1], [12.5 / 3, 3.5, 3.0, 2.5])
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [5, 12.5 / 3, 3.5, 3.0, 2.5, 2])
+    np.testing.assert_allclose(plot.curves(HISTORY).axes[0].lines[0].get_ydata(), HISTORY["loss"])
     np.testing.assert_allclose(rate.lines[0].get_ydata(), HISTORY["learning_rate"])
 
 
@@ -108,6 +104,7 @@ def test_metrics_and_a_logarithmic_loss_can_be_chosen():
         (HISTORY, {"metrics": "auc"}, ValueError, "accuracy, loss.*auc"),
         (HISTORY, {"metrics": []}, ValueError, "Received none"),
         (HISTORY, {"window": 0}, ValueError, "window=1"),
+        (HISTORY, {"window": 4}, ValueError, "odd"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(history, options, error, message):
