@@ -38,7 +38,7 @@ class Run:
     snapshots: object = None
 
     def save(self, folder):
-        """Write `model.keras`, `history.csv`, `curves.png` and `run.json` into a folder.
+        """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.
 
         Args:
             folder: Made when it does not exist.
@@ -65,6 +65,10 @@ class Run:
         if self.history:
             figure = plot.curves(self.history)
             write_atomically(folder / "curves.png", lambda path: figure.savefig(path, dpi=100))
+        if self.record is not None:
+            write_atomically(folder / "record.npz", self.record.save)
+        findings = [finding.to_dict() for finding in self.findings]
+        write_text(folder / "findings.json", json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
         write_settings(folder, {**self.settings, "finished": True})
 
     @classmethod
@@ -89,9 +93,18 @@ class Run:
                 f"Run.load expects a finished run. Received {folder}, without {', '.join(missing)}. "
                 "Finish it with recipes.train(..., run_dir=that folder, resume=True)."
             )
+        from recipes.diagnose.finding import Finding
+        from recipes.probe import Record
+
+        findings, record = folder / "findings.json", folder / "record.npz"
         return cls(
             model=keras.saving.load_model(folder / "model.keras"),
             history=read_history(folder / "history.csv"),
+            findings=[
+                Finding.from_dict(values)
+                for values in (json.loads(findings.read_text(encoding="utf-8")) if findings.exists() else [])
+            ],
+            record=Record.load(record) if record.exists() else None,
             settings=json.loads((folder / "run.json").read_text(encoding="utf-8")),
         )
 

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 
 from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
+from recipes.callbacks.monitor import Monitor
 from recipes.checks import checked
+from recipes.companions import averaging, findings_of, rate_callbacks, statistics_data, stopping, watching
 from recipes.compilation import (
     DefaultFloat,
     DefaultString,
     DefaultTuple,
     compile_model,
-    given,
     refuse_compile_arguments,
 )
 from recipes.feed import choose_pipeline, one_hot, open_source, stream, validation_batches, with_rows
@@ -41,8 +42,8 @@ def train(
     snapshots=0,
     early_stopping=None,
     callbacks=(),
-    preflight=False,
-    monitor=False,
+    preflight=True,
+    monitor=True,
     strategy=None,
     run_dir=None,
     resume=False,
@@ -87,8 +88,10 @@ def train(
         early_stopping: Epochs without a better validation loss (training loss without validation) until training
             stops, or an `EarlyStopping`. The best weights are put back.
         callbacks: More Keras callbacks.
-        preflight: Not available yet.
-        monitor: Not available yet.
+        preflight: Run the checks of `diagnose.preflight` first, for about five seconds, and print their table. They
+            leave model, optimizer and data as they were.
+        monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run. They change no bit of the
+            training and take about 1 % of its time, after a one-off trace of a second train function.
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
             gets the trained weights at the end.
         run_dir: Folder for `model.keras`, `best.keras` (lowest validation loss), `history.csv`, `curves.png`,
@@ -163,9 +166,22 @@ def train(
         about = read_backup(backup)
         first_epoch, rows = epochs if about["stopped"] else about["epoch"], about["history"]
         restore_variables(backup, model)
-    rate, schedule = _rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose)
-    averaging = _averaging(average, steps * epochs, lambda: _statistics_data(source, steps, prepare))
-    every = [*averaging, *_stopping(early_stopping, held_out), *rate, *callbacks]
+    rate, schedule = rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose)
+    average_callbacks = averaging(average, steps * epochs, lambda: statistics_data(source, steps, prepare))
+    every = [*average_callbacks, *stopping(early_stopping, held_out), *rate, *callbacks]
+
+    def prepared(batch, place):
+        return with_rows(prepare(batch, place), rows_of)
+
+    validation_data = validation_batches(held_out, classes, rows_of)
+    look = stream(source, first_epoch=0, epochs=1, steps=steps, transform=prepared)
+    facts = None
+    if preflight and first_epoch == 0:
+        from recipes import diagnose
+
+        facts = diagnose.preflight(model, look, validation_data, seconds=5.0, verbose=int(verbose != 0)).facts
+    if monitor:
+        every += watching(every, facts, look, validation_data, verbose)
     keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)
     if verbose != 0:
         _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch)
@@ -180,13 +196,13 @@ def train(
             first_epoch=min(first_epoch, epochs - 1),
             epochs=epochs,
             steps=steps,
-            transform=lambda batch, place: with_rows(prepare(batch, place), rows_of),
+            transform=prepared,
         ),
         epochs=epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=steps,
         shuffle=False,
-        validation_data=validation_batches(held_out, classes, rows_of),
+        validation_data=validation_data,
         class_weight=class_weight,
         callbacks=[*every, keeper],
         verbose=verbose,
@@ -194,7 +210,14 @@ def train(
     if model is not reader_model:
         reader_model.set_weights(model.get_weights())
     taken = next((callback for callback in rate if snapshots), None)
-    run = Run(model=model, history=history_of(keeper.rows), settings=described, snapshots=taken)
+    run = Run(
+        model=model,
+        history=history_of(keeper.rows),
+        findings=findings_of(every, history_of(keeper.rows), model),
+        record=next((callback.record for callback in every if isinstance(callback, Monitor)), None),
+        settings=described,
+        snapshots=taken,
+    )
     if folder is not None:
         run.write(folder)
         backup.unlink(missing_ok=True)
@@ -215,6 +238,8 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0})
+        for name in [name for name in logs or () if name.startswith("monitor/")]:
+            del logs[name]  # kept in the rows; a dozen numbers more would bury the progress line
         if self.folder is None:
             return
         watched = "val_loss" if "val_loss" in self.rows[-1] else "loss"
@@ -246,14 +271,6 @@ def _check_arguments(model, *, epochs, batch_size, preflight, monitor, run_dir, 
             "recipes.train expects run_dir= with resume=True, to find the interrupted run. Received run_dir=None. "
             "Give the folder of that run."
         )
-    for name, value in (
-        ("preflight", preflight),
-        ("monitor", monitor),
-    ):
-        if value:
-            raise ValueError(
-                f"recipes.train: {name} is not available yet. Received {name}={value}. Leave it out."
-            )
 
 
 def _inside(strategy, model):
@@ -329,60 +346,6 @@ def _finished_run(folder, model, verbose):
 def _rate_of(optimizer):
     rate = optimizer.learning_rate
     return float(keras.ops.convert_to_numpy(rate)) if not callable(rate) else None
-
-
-def _stopping(early_stopping, held_out):
-    from recipes import callbacks as ours
-
-    if early_stopping is None:
-        return []
-    if isinstance(early_stopping, keras.callbacks.Callback):
-        return [early_stopping]
-    return [ours.EarlyStopping("val_loss" if held_out is not None else "loss", patience=early_stopping)]
-
-
-def _rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose):
-    """The callback that drives the rate, if any, and the name of what it does."""
-    from recipes import callbacks as ours
-
-    inside = isinstance(
-        getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    )
-    if snapshots:
-        if given(schedule) and verbose != 0:
-            print(f"recipes.train: the cyclic rate of snapshots={snapshots} replaces schedule={schedule!r}.")
-        where = folder / "snapshots" if folder is not None else None
-        return [ours.SnapshotEnsemble(snapshots, folder=where)], f"{snapshots} cosine cycles"
-    if schedule is None or (inside and not given(schedule)):
-        return [], "constant" if schedule is None else "the optimizer's own"
-    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return [ours.LearningRate(schedule)], type(schedule).__name__
-    if average == "swa" and not given(schedule):
-        # Izmailov et al. 2018: the weights only differ, and averaging only helps, while the rate stays high.
-        return [
-            ours.WarmupDecay(warmup=warmup, decay="cosine", until=0.75, final=0.3)
-        ], "cosine, then high for swa"
-    return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))], str(schedule)
-
-
-def _averaging(average, steps, data):
-    from recipes import callbacks as ours
-
-    if average is None:
-        return []
-    if average == "polyak":
-        return [ours.PolyakAverage(1 - 1 / min(1000, max(10, steps / 10)))]
-    if average == "swa":
-        return [ours.StochasticWeightAverage(data=data())]
-    raise ValueError(
-        f"recipes.train expects average to be None, 'polyak' or 'swa'. Received {average!r}. "
-        "For other settings pass the callback itself: callbacks=[recipes.callbacks.PolyakAverage(0.99)]."
-    )
-
-
-def _statistics_data(source, steps, prepare):
-    """Up to 100 augmented training batches, enough for batch-normalisation statistics."""
-    return stream(source, first_epoch=0, epochs=1, steps=min(steps, 100), transform=prepare)
 
 
 def _refuse_rows_for_sparse_loss(model, label_spec, source):

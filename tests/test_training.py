@@ -29,6 +29,12 @@ def small_model(classes=10, activation="softmax", compiled=False, dropout=0.1):
     return model
 
 
+def quietly(model, *data, **options):
+    """`recipes.train` without what a test does not look at."""
+    off = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    return recipes.train(model, *data, **{**off, **options})
+
+
 @pytest.fixture(scope="module")
 def split(digits):
     images, labels = digits
@@ -43,15 +49,13 @@ def as_dataset(arrays):
 
 def test_train_learns_the_digits_and_logs_every_epoch(split):
     train, validation = split
-    run = recipes.train(
-        small_model(), train, validation, epochs=8, batch_size=32, learning_rate=0.05, verbose=0
-    )
+    run = quietly(small_model(), train, validation, epochs=8, batch_size=32, learning_rate=0.05)
     assert run.history["val_accuracy"][-1] > 0.9
     assert set(run.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
     assert {len(values) for values in run.history.values()} == {8}
     # The last logged rate is that of the last step of a decay to zero.
     assert run.history["learning_rate"][-1] < 1e-3 < max(run.history["learning_rate"])
-    assert run.findings == []
+    assert [finding for finding in run.findings if finding.severity != "info"] == []
 
 
 def test_arrays_and_datasets_give_the_same_checks_but_only_unbatched_data_is_reshuffled(split):
@@ -115,10 +119,10 @@ class _Interrupt(keras.callbacks.Callback):
 )
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, compiled, extra):
     train, validation = split
-    options = {"epochs": 4, "batch_size": 100, "verbose": 0, "augment": None, **extra}
-    whole = recipes.train(small_model(compiled=compiled), train, validation, **options)
+    options = {"epochs": 4, "batch_size": 100, **extra}
+    whole = quietly(small_model(compiled=compiled), train, validation, **options)
     with pytest.raises(KeyboardInterrupt):
-        recipes.train(
+        quietly(
             small_model(compiled=compiled),
             train,
             validation,
@@ -127,7 +131,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, com
             **options,
         )
     assert (tmp_path / "run/backup.npz").exists()
-    resumed = recipes.train(
+    resumed = quietly(
         small_model(compiled=compiled), train, validation, run_dir=tmp_path / "run", resume=True, **options
     )
     for expected, received in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
@@ -135,7 +139,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, com
     for name, values in whole.history.items():
         np.testing.assert_allclose(resumed.history[name], values, rtol=1e-4, atol=1e-5)
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names - {"snapshots"} == {"model.keras", "best.keras", "history.csv", "curves.png", "run.json"}
+    assert names - {"snapshots"} == {
+        "model.keras",
+        "best.keras",
+        "history.csv",
+        "curves.png",
+        "findings.json",
+        "run.json",
+    }
     if "snapshots" in extra:
         for expected, received in zip(whole.snapshots.members, resumed.snapshots.members, strict=True):
             np.testing.assert_allclose(
@@ -146,20 +157,58 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, com
 @pytest.mark.parametrize("average", ["polyak", "swa"])
 def test_averaged_runs_end_with_the_average_not_the_last_weights(split, average):
     train, validation = split
-    plain = recipes.train(small_model(), train, validation, epochs=3, batch_size=100, verbose=0, augment=None)
-    averaged = recipes.train(
-        small_model(), train, validation, epochs=3, batch_size=100, verbose=0, augment=None, average=average
-    )
+    plain = quietly(small_model(), train, validation, epochs=3, batch_size=100)
+    averaged = quietly(small_model(), train, validation, epochs=3, batch_size=100, average=average)
     difference = np.abs(averaged.model.get_weights()[0] - plain.model.get_weights()[0]).max()
     assert 0 < difference < 0.5
-    loss, _ = averaged.model.evaluate(*validation, verbose=0)
+    loss, _ = averaged.model.evaluate(*validation)
     np.testing.assert_allclose(averaged.history["val_loss"][-1], loss, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:UpdateRatioMonitor"
+)  # three epochs are short, so the first steps are large
+def test_checks_and_monitors_change_no_bit_and_leave_their_findings_and_record(split, tmp_path, capsys):
+    train, validation = split
+    plain = quietly(small_model(), train, validation, epochs=3, batch_size=40)
+    watched = quietly(
+        small_model(),
+        train,
+        validation,
+        epochs=3,
+        batch_size=40,
+        monitor=True,
+        preflight=True,
+        run_dir=tmp_path,
+        verbose=2,
+    )
+    for expected, received in zip(plain.model.get_weights(), watched.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(received, expected)
+    for name, values in plain.history.items():
+        np.testing.assert_array_equal(watched.history[name], values)
+    extra = set(watched.history) - set(plain.history)
+    assert extra and all(name.startswith("monitor/") for name in extra)
+    printed = capsys.readouterr().out
+    assert "preflight took" in printed and "monitor/" not in printed
+    assert len(watched.record) >= 1 and plain.record is None
+    loaded = recipes.Run.load(tmp_path)
+    assert loaded.findings == watched.findings
+    np.testing.assert_array_equal(loaded.record.step, watched.record.step)
+
+
+@pytest.mark.filterwarnings("ignore:UpdateRatioMonitor")
+def test_a_silent_fault_is_found(split):
+    """Labels in no relation to the images: nothing crashes, nothing is learned, and the run says so."""
+    (images, labels), validation = split
+    shuffled = np.random.default_rng(0).permutation(labels)
+    run = quietly(small_model(), (images, shuffled), validation, epochs=4, batch_size=40, monitor=True)
+    assert any(finding.severity != "info" for finding in run.findings)
+
+
 KILLED = """
-import sys, numpy as np, keras, recipes
+import sys, numpy as np, keras
 sys.path.insert(0, {tests!r})
-from test_training import small_model
+from test_training import quietly, small_model
 from sklearn.datasets import load_digits
 images, labels = load_digits(return_X_y=True)
 images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
@@ -167,8 +216,8 @@ class Slow(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         import time; time.sleep(0.05)
         print("step", int(self.model.optimizer.iterations.numpy()), flush=True)
-recipes.train(small_model(), (images[:800], labels[:800]), epochs=4, batch_size=100, verbose=0,
-              run_dir={folder!r}, resume=True, callbacks=[Slow()])
+quietly(small_model(), (images[:800], labels[:800]), epochs=4, batch_size=100,
+        run_dir={folder!r}, resume=True, callbacks=[Slow()])
 """
 
 
@@ -185,7 +234,7 @@ def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
     assert process.returncode == -signal.SIGKILL
     started = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: started.append(epoch))
-    run = recipes.train(
+    run = quietly(
         small_model(),
         split[0],
         epochs=4,
@@ -199,7 +248,7 @@ def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
     assert len(run.history["loss"]) == 4
     assert int(run.model.optimizer.iterations.numpy()) == 4 * 8
     # A finished run is handed back as it is.
-    again = recipes.train(
+    again = quietly(
         small_model(),
         split[0],
         epochs=4,
@@ -215,12 +264,10 @@ def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
 
 def test_run_saves_and_loads(split, tmp_path):
     train, validation = split
-    run = recipes.train(small_model(), train, validation, epochs=2, verbose=0)
+    run = quietly(small_model(), train, validation, epochs=2)
     run.save(tmp_path / "a")
     loaded = recipes.Run.load(tmp_path / "a")
-    np.testing.assert_array_equal(
-        loaded.model.predict(train[0][:9], verbose=0), run.model.predict(train[0][:9], verbose=0)
-    )
+    np.testing.assert_array_equal(loaded.model.predict(train[0][:9]), run.model.predict(train[0][:9]))
     assert loaded.history == run.history
     assert loaded.settings["epochs"] == 2 and loaded.settings["versions"]["keras"] == keras.__version__
     with pytest.raises(ValueError, match="without a run in it|which holds run.json"):
@@ -231,7 +278,7 @@ def test_run_saves_and_loads(split, tmp_path):
 
 def test_a_truncated_backup_is_named_and_the_reader_told_what_to_do(split, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        recipes.train(
+        quietly(
             small_model(),
             split[0],
             epochs=3,
@@ -243,9 +290,7 @@ def test_a_truncated_backup_is_named_and_the_reader_told_what_to_do(split, tmp_p
     backup = tmp_path / "backup.npz"
     backup.write_bytes(backup.read_bytes()[:-200])
     with pytest.raises(ValueError, match="cannot be read.*Remove the file"):
-        recipes.train(
-            small_model(), split[0], epochs=3, batch_size=100, verbose=0, run_dir=tmp_path, resume=True
-        )
+        quietly(small_model(), split[0], epochs=3, batch_size=100, run_dir=tmp_path, resume=True)
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path):
@@ -267,13 +312,13 @@ def test_a_failing_write_leaves_the_old_file(tmp_path):
 def test_a_compiled_model_keeps_its_optimizer_and_gets_its_rate_back(split):
     model = small_model(compiled=True)
     optimizer = model.optimizer
-    run = recipes.train(model, split[0], epochs=2, verbose=0)
+    run = quietly(model, split[0], epochs=2)
     assert run.model is model and model.optimizer is optimizer
     assert max(run.history["learning_rate"]) <= 2e-3
     with pytest.raises(ValueError, match="Received learning_rate=0.1"):
-        recipes.train(model, split[0], learning_rate=0.1)
+        quietly(model, split[0], learning_rate=0.1)
     with pytest.raises(ValueError, match="Received optimizer='sgd'"):
-        recipes.train(model, split[0], optimizer="sgd")
+        quietly(model, split[0], optimizer="sgd")
 
 
 @pytest.mark.parametrize(
@@ -294,14 +339,14 @@ def test_loss_auto_follows_the_last_activation_and_the_labels(
     labels = np.minimum(labels, 1) if classes == 1 else labels
     labels = np.eye(10, dtype="float32")[labels] if rows else labels
     model = small_model(classes=classes, activation=activation)
-    run = recipes.train(model, (images, labels), epochs=1, verbose=0, label_smoothing=smoothing)
+    run = quietly(model, (images, labels), epochs=1, label_smoothing=smoothing)
     assert (model.loss.name, model.loss.get_config()["from_logits"]) == expected
     assert np.isfinite(run.history["loss"][0])
 
 
 def test_sgd_weight_decay_shrinks_kernels_at_the_pace_of_an_l2_penalty_and_spares_biases(split):
     model = small_model(dropout=0)
-    recipes.train(model, split[0], epochs=1, verbose=0, learning_rate=0.1, weight_decay=1e-3)
+    quietly(model, split[0], epochs=1, learning_rate=0.1, weight_decay=1e-3)
     optimizer = model.optimizer
     kernel, bias = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones(2))
     assert not optimizer._use_weight_decay(model.layers[-1].bias)
@@ -324,14 +369,10 @@ def test_sgd_weight_decay_shrinks_kernels_at_the_pace_of_an_l2_penalty_and_spare
 
 def test_two_devices_train_as_one(split):
     (images, labels), validation = split
-    one = recipes.train(
-        small_model(dropout=0), (images, labels), validation, epochs=2, batch_size=80, verbose=0
-    )
+    one = quietly(small_model(dropout=0), (images, labels), validation, epochs=2, batch_size=80)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     model = small_model(dropout=0)
-    two = recipes.train(
-        model, (images, labels), validation, epochs=2, batch_size=80, verbose=0, strategy=strategy
-    )
+    two = quietly(model, (images, labels), validation, epochs=2, batch_size=80, strategy=strategy)
     np.testing.assert_allclose(two.history["val_loss"], one.history["val_loss"], rtol=1e-3)
     np.testing.assert_allclose(model.get_weights()[0], one.model.get_weights()[0], rtol=1e-3, atol=1e-4)
 
@@ -347,7 +388,7 @@ def test_two_devices_train_as_one(split):
 def test_standard_augmentation_follows_the_range_of_the_pixels(split, capsys, scale, offset, words):
     (images, labels), _ = split
     images = images[:200] * np.float32(scale) + np.float32(offset)
-    recipes.train(small_model(), (images, labels[:200]), epochs=1, verbose=2)
+    quietly(small_model(), (images, labels[:200]), epochs=1, verbose=2, augment="standard")
     assert words in capsys.readouterr().out
 
 
@@ -356,11 +397,11 @@ def test_mixed_labels_train_with_rows_and_validate_with_rows(split):
 
     train, validation = split
     mix = augment.Pipeline([augment.MixUp(0.4)], classes=10, seed=1, jit_compile=False)
-    run = recipes.train(small_model(), train, validation, epochs=2, verbose=0, augment=mix)
+    run = quietly(small_model(), train, validation, epochs=2, augment=mix)
     assert run.model.loss.name == "categorical_crossentropy"
     assert np.isfinite(run.history["val_loss"]).all()
     with pytest.raises(ValueError, match="Compile it with 'categorical_crossentropy'"):
-        recipes.train(small_model(compiled=True), train, epochs=1, verbose=0, augment=mix)
+        quietly(small_model(compiled=True), train, epochs=1, augment=mix)
 
 
 def generator():
@@ -420,7 +461,7 @@ def test_bad_input_is_refused_before_training_with_what_to_do(data, options, wor
     began = []
     watch = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: began.append(True))
     with pytest.raises(ValueError, match=words):
-        recipes.train(small_model(), data(), **{"epochs": 1, "verbose": 0, "callbacks": [watch], **options})
+        quietly(small_model(), data(), **{"epochs": 1, "callbacks": [watch], **options})
     assert not began
 
 
@@ -432,22 +473,20 @@ def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(m
     labels[30] = 12
     data = as_dataset((np.zeros((40, 8, 8, 1), "uint8"), labels))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels of train in 0\.\.9"):
-        recipes.train(small_model(), data, epochs=1, batch_size=8, verbose=0)
+        quietly(small_model(), data, epochs=1, batch_size=8)
     images = np.zeros((40, 8, 8, 1), "float32")
     images[33] = np.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match="finite pixels in train"):
-        recipes.train(
-            small_model(), as_dataset((images, np.zeros(40, "int64"))), epochs=1, batch_size=8, verbose=0
-        )
+        quietly(small_model(), as_dataset((images, np.zeros(40, "int64"))), epochs=1, batch_size=8)
 
 
 def test_a_run_dir_with_another_run_is_left_alone(split, tmp_path):
-    recipes.train(small_model(), split[0], epochs=1, verbose=0, run_dir=tmp_path)
+    quietly(small_model(), split[0], epochs=1, run_dir=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="holds run.json"):
-        recipes.train(small_model(), split[0], epochs=1, verbose=0, run_dir=tmp_path)
+        quietly(small_model(), split[0], epochs=1, run_dir=tmp_path)
     with pytest.raises(ValueError, match="epochs=1. Received epochs=2"):
-        recipes.train(small_model(), split[0], epochs=2, verbose=0, run_dir=tmp_path, resume=True)
+        quietly(small_model(), split[0], epochs=2, run_dir=tmp_path, resume=True)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
@@ -457,7 +496,7 @@ def test_a_model_with_other_classes_than_the_data_set_is_refused(split):
         source = "three letters"
 
     with pytest.raises(ValueError, match="classes=3"):
-        recipes.train(small_model(), split[0], info=Info())
+        quietly(small_model(), split[0], info=Info())
 
 
 def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, monkeypatch):

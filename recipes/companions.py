@@ -1,0 +1,84 @@
+"""The callbacks that `recipes.train` adds for its arguments: stopping, rate, averages, monitors."""
+
+import warnings
+
+import keras
+
+from recipes import callbacks as ours
+from recipes import diagnose
+from recipes.compilation import given
+from recipes.feed import stream
+
+
+def stopping(early_stopping, held_out):
+    if early_stopping is None:
+        return []
+    if isinstance(early_stopping, keras.callbacks.Callback):
+        return [early_stopping]
+    return [ours.EarlyStopping("val_loss" if held_out is not None else "loss", patience=early_stopping)]
+
+
+def rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose):
+    """The callback that drives the rate, if any, and the name of what it does."""
+    inside = isinstance(
+        getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+    )
+    if snapshots:
+        if given(schedule) and verbose != 0:
+            print(f"recipes.train: the cyclic rate of snapshots={snapshots} replaces schedule={schedule!r}.")
+        where = folder / "snapshots" if folder is not None else None
+        return [ours.SnapshotEnsemble(snapshots, folder=where)], f"{snapshots} cosine cycles"
+    if schedule is None or (inside and not given(schedule)):
+        return [], "constant" if schedule is None else "the optimizer's own"
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return [ours.LearningRate(schedule)], type(schedule).__name__
+    if average == "swa" and not given(schedule):
+        # Izmailov et al. 2018: the weights only differ, and averaging only helps, while the rate stays high.
+        return [
+            ours.WarmupDecay(warmup=warmup, decay="cosine", until=0.75, final=0.3)
+        ], "cosine, then high for swa"
+    return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))], str(schedule)
+
+
+def averaging(average, steps, data):
+    if average is None:
+        return []
+    if average == "polyak":
+        return [ours.PolyakAverage(1 - 1 / min(1000, max(10, steps / 10)))]
+    if average == "swa":
+        return [ours.StochasticWeightAverage(data=data())]
+    raise ValueError(
+        f"recipes.train expects average to be None, 'polyak' or 'swa'. Received {average!r}. "
+        "For other settings pass the callback itself: callbacks=[recipes.callbacks.PolyakAverage(0.99)]."
+    )
+
+
+def watching(others, facts, train, validation, verbose):
+    """The default monitors and a doctor, each unless the reader brings one."""
+    monitors = ours.default_monitors(beside=others)
+    if not any(isinstance(other, ours.TrainingDoctor) for other in others):
+        data = {"facts": facts} if facts is not None else {"train": train, "validation": validation}
+        monitors.append(ours.TrainingDoctor(verbose=int(verbose != 0), budget=0.01, **data))
+    return monitors
+
+
+def findings_of(callbacks, history, model):
+    """What the doctor found; without one, what curves and model say."""
+    doctor = next((callback for callback in callbacks if isinstance(callback, ours.TrainingDoctor)), None)
+    if doctor is not None:
+        return doctor.findings
+    try:
+        return diagnose.diagnose(history, None, model)
+    except Exception as error:
+        # Hours of training shall not be lost to their judgement.
+        warnings.warn(
+            f"recipes.train could not diagnose the finished run ({type(error).__name__}: {error}). The run itself is "
+            "whole; please report this with the model.",
+            stacklevel=3,
+        )
+        return []
+
+
+def statistics_data(source, steps, prepare):
+    """Up to 100 augmented training batches, enough for batch-normalisation statistics."""
+    return stream(source, first_epoch=0, epochs=1, steps=min(steps, 100), transform=prepare)
