@@ -108,12 +108,12 @@ def _look_at_all(files, decode, verbose):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In portions, since the pool keeps an object for every file that is waiting.
         for start in range(0, len(files), _PORTION):
-            portion = files[start : start + _PORTION]
-            findings.update(
-                zip(portion, pool.map(_look_at, portion, decode[start : start + _PORTION]), strict=True)
-            )
-            if bar:
-                bar.update(len(findings))
+            portion = slice(start, start + _PORTION)
+            found = pool.map(_look_at, files[portion], decode[portion])
+            for file, finding in zip(files[portion], found, strict=True):
+                findings[file] = finding
+                if bar:
+                    bar.update(len(findings))
     return findings
 
 

@@ -22,8 +22,8 @@ def image_batches(images, owner):
     if not hasattr(images, "__array__"):
         raise TypeError(
             f"{owner} expects a tf.data.Dataset or an array of images. Received {type(images).__name__}. "
-            "Of (images, labels) give the images alone. Make an array with np.stack(images), or a dataset with tf.data.Dataset.from_generator, which can "
-            "be gone through again."
+            "Of (images, labels) give the images alone; make an array with np.stack(images), or a dataset with "
+            "tf.data.Dataset.from_generator, which can be gone through again."
         )
     shape = np.shape(images)
     if len(shape) != 4:
