@@ -162,7 +162,7 @@ def resolve_fill(fill, frame, image_mean=None):
     """The color a fill stands for, of shape (1 or batch, 1, 1, channels); a numpy array where no image is asked.
 
     "black" is the low end of the value range, "mean" the mean of the data set when the pipeline knows it and
-    each image's own mean otherwise, a number or one number a channel a value in the pipeline's value range.
+    each image's own mean otherwise, a number or one number a channel a value of the pixels as they are at that place.
     """
     if isinstance(fill, str) and fill == "mean" and frame.mean is None:
         return image_mean()[:, None, None, :]

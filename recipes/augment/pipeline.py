@@ -118,6 +118,11 @@ class Pipeline:
                 f"Pipeline.apply expects first_epoch or epoch. Received first_epoch={first_epoch} and epoch={epoch}. "
                 "Use first_epoch=7 to go on counting from 7, epoch=7 for that one epoch alone."
             )
+        if not isinstance(first_epoch, int | np.integer) or first_epoch < 0:
+            raise ValueError(
+                f"Pipeline.apply expects first_epoch to be a whole number >= 0. Received {first_epoch!r}. "
+                "Epochs count from 0: first_epoch=7 after seven finished ones; a tensor goes into epoch=."
+            )
         self._check(take_apart(dataset.element_spec))
         if epoch is None:
             numbers = _counted_epochs(first_epoch).flat_map(_batch_numbers)
@@ -152,7 +157,10 @@ class Pipeline:
         """
         if isinstance(images, tf.data.Dataset):
             return self.apply(images)
-        given = (images, labels, sample_weight)
+        given = (
+            images,
+            *(np.asarray(part) if isinstance(part, list) else part for part in (labels, sample_weight)),
+        )
         element = given[: 3 if sample_weight is not None else 2 if labels is not None else 1]
         if len(element) == 1 and isinstance(images, dict | tuple | list):
             element = images

@@ -61,6 +61,7 @@ def test_structures_come_out_as_they_went_in():
         (mapped,) = tf.data.Dataset.from_tensors(element).map(flip)
         tf.nest.assert_same_structure(mapped, element)
     np.testing.assert_array_equal(flip({"image": BYTES, "label": LABELS})["image"], expected)
+    np.testing.assert_array_equal(flip(BYTES, LABELS.tolist())[1], LABELS)
 
 
 def test_mixing_in_a_dict_changes_images_and_labels_together():
@@ -129,6 +130,7 @@ REFUSED = [
     (lambda: pipeline(FLIP)({"a": BYTES, "b": BYTES}), "one entry of images in a dict"),
     (lambda: pipeline(FLIP)(BYTES, seed=3), "two integers"),
     (lambda: pipeline(FLIP).apply(BATCH, first_epoch=1, epoch=1), "first_epoch or epoch"),
+    (lambda: pipeline(FLIP).apply(BATCH, first_epoch=-1), "first_epoch to be a whole number >= 0"),
     (lambda: pipeline(augment.Crop(11))(BYTES), "augment.Crop expects a window no larger .* Received 11x11"),
     (lambda: pipeline(augment.PadCrop(10))(BYTES), "augment.PadCrop expects pad smaller"),
     (lambda: pipeline(augment.Cutout(11))(BYTES), "augment.Cutout expects a square no larger"),
