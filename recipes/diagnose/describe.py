@@ -97,7 +97,7 @@ def describe_data(sample, task):
     labels = labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
     numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
     facts["labels_finite"] = bool(np.isfinite(labels).all()) if numeric else True
-    if task.classification and numeric:
+    if task.classification and numeric and facts["label_counts_match"]:
         facts |= _class_facts(labels, numbers, task)
     elif numeric and facts["labels_finite"]:
         targets = labels.astype("float64")

@@ -85,7 +85,7 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
         name="overfit_small_sample",
         result=f"{examples} examples {outcome}: loss {losses[0]:.4g} -> {last:.3g}{reached} in {len(losses)} steps",
         findings=_judge(
-            outcome, losses, last, count, trial.learning_rate if learning_rate is None else learning_rate
+            outcome, losses, last, trial.learning_rate if learning_rate is None else learning_rate
         ),
         losses=losses,
         accuracies=accuracies,
@@ -101,12 +101,12 @@ def _finished(losses, accuracies, count):
         return None
     if accuracies[0] is not None:
         return "learned" if min(accuracies[-count:]) >= 1 else None
-    return "learned" if np.mean(losses[-count:]) < 0.01 * np.mean(losses[:count]) else None
+    return "learned" if np.mean(losses[-count:]) < 0.01 * losses[0] else None
 
 
 def _unfinished(losses, count):
     window = max(count, len(losses) // 5)
-    first, last = np.mean(losses[:count]), np.median(losses[-window:])
+    first, last = losses[0], np.median(losses[-window:])
     if last > 1.5 * first:
         return "exploded"
     return "stuck" if last > 0.95 * first else "crept"
@@ -126,8 +126,8 @@ def _accuracy(task, labels, outputs):
     )
 
 
-def _judge(outcome, losses, last, count, rate):
-    first = float(np.mean(losses[:count]))
+def _judge(outcome, losses, last, rate):
+    first = float(losses[0])
     numbers = f"went from {first:.4g} to {last:.4g} in {len(losses)} steps at rate {rate:.3g}"
 
     def found(severity, evidence, remedy):

@@ -88,13 +88,14 @@ class _Curves:
 
     @property
     def learned(self):
-        """Whether the loss came down to under 7/10 of where it began, or the accuracy is well above "
-        "chance."""
+        """Whether, in the last epochs, the loss is under 7/10 of knowing nothing or the accuracy well above chance."""
+        "chance."
         if self.accuracy is not None and self.chance is not None and self.chance < 0.95:
             better = self.accuracy[-min(3, self.epochs) :].max()
             if better > self.chance + 0.3 * (1 - self.chance):
                 return True
-        return self.loss.min() < 0.7 * self.first if self.first > 0 else False
+        start = self.initial if self.initial is not None else self.loss[0]
+        return bool(self.loss[-min(3, self.epochs) :].min() < 0.7 * start) if start > 0 else False
 
 
 def _found(code, severity, epoch, evidence, remedy):
@@ -272,7 +273,7 @@ def _gap(curves):
         worse = accuracy is None or accuracy[-3:].mean() <= accuracy[: best + 1].max() + 0.005
         return _found(
             "overfitting",
-            "warning" if rise > 1.25 and worse else "info",
+            "warning" if worse and (rise > 1.25 or loss[-1] < 0.2 * validation[-1]) else "info",
             best + 2,
             f"The validation loss rises from {validation[best]:.4g} (epoch {best + 1}) to "
             f"{validation[-1]:.4g} while the "

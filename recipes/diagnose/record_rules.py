@@ -158,13 +158,13 @@ def _dead(view):
     for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
         if str(kind) != "relu" or index == len(names) - 1:
             continue
-        _, rates = view.record.activity(str(name))
+        steps, rates = view.record.activity(str(name))
         if not len(rates):
             continue
-        tail = rates[len(rates) - max(1, -(-len(rates) * 3 // 10)) :]
+        tail = rates[-2:]
         late = float(np.mean((tail <= 0).all(axis=0)))
         early = float(np.mean(rates[0] <= 0))
-        if late > 0.9 and early > 0.9:
+        if late > 0.9 and early > 0.9 and steps[0] <= 2:
             findings.append(
                 _found(
                     "dead_at_start",

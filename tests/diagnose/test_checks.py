@@ -1,0 +1,309 @@
+"""Checks before training: values worked out by hand, and nothing left behind."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recipes import diagnose
+from recipes.diagnose.activation_statistics import measure
+from recipes.diagnose.sample import fresh_copy, read_sample
+
+
+def dense_model(
+    units=4, features=6, loss="sparse_categorical_crossentropy", activation="softmax", zero=False, **last
+):
+    start = {"kernel_initializer": "zeros"} if zero else {}
+    model = keras.Sequential(
+        [
+            keras.Input((features,)),
+            keras.layers.Dense(16, "relu", name="hidden"),
+            keras.layers.Dropout(0.3, seed=1),
+            keras.layers.Dense(units, activation, name="out", **start, **last),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
+    return model
+
+
+def blobs(classes=4, features=6, count=96, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    centers = 2 * rng.normal(size=(classes, features))
+    return (centers[labels] + 0.3 * rng.normal(size=(count, features))).astype("float32"), labels
+
+
+def multiclass_hinge(labels, scores):
+    """Weston & Watkins: the sum of the margins that are missed, over the wrong classes."""
+    wanted = tf.one_hot(tf.cast(tf.reshape(labels, (-1,)), tf.int32), scores.shape[-1])
+    right = tf.reduce_sum(wanted * scores, -1, keepdims=True)
+    return tf.reduce_sum((1 - wanted) * tf.maximum(0.0, 1 + scores - right), -1)
+
+
+def test_initial_loss_expects_log_c_ln_2_and_the_variance():
+    x, labels = blobs()
+    softmax = diagnose.initial_loss(dense_model(zero=True), (x, labels))
+    np.testing.assert_allclose([softmax.loss, softmax.expected], np.log(4), rtol=1e-5)
+    logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    np.testing.assert_allclose(
+        diagnose.initial_loss(dense_model(zero=True, loss=logits, activation=None), (x, labels)).expected,
+        np.log(4),
+        rtol=1e-5,
+    )
+    binary = dense_model(1, loss="binary_crossentropy", activation="sigmoid", zero=True)
+    np.testing.assert_allclose(
+        diagnose.initial_loss(binary, (x, (labels > 1) * 1.0)).expected, np.log(2), rtol=1e-5
+    )
+    targets = (x[:, :1] * 3 + 50).astype("float32")
+    regression = diagnose.initial_loss(dense_model(1, loss="mse", activation=None), (x, targets))
+    np.testing.assert_allclose(regression.expected, targets.var(), rtol=1e-4)
+    assert regression.verdict == "error" and "Standardise" in regression.remedy
+    assert softmax.verdict == "ok"
+
+
+def test_initial_loss_shows_penalties_apart_and_evaluates_label_smoothing():
+    x, labels = blobs()
+    model = dense_model(zero=True, bias_regularizer=keras.regularizers.L1(0.5), bias_initializer="ones")
+    check = diagnose.initial_loss(model, (x, labels))
+    np.testing.assert_allclose([check.loss, check.penalty], [np.log(4), 0.5 * 4], rtol=1e-5)
+    assert "regularisation" in check.result
+
+
+def test_a_hinge_of_the_readers_own_is_left_without_expectation_and_keras_hinge_gives_one():
+    x, labels = blobs()
+    own = dense_model(loss=multiclass_hinge, activation=None, zero=True)
+    check = diagnose.initial_loss(own, (x, labels))
+    np.testing.assert_allclose(check.loss, 4 - 1, rtol=1e-5)  # C - 1 margins of 1
+    assert check.expected is None
+    signs = np.where(labels > 1, 1.0, -1.0).astype("float32")[:, None]
+    hinge = dense_model(1, loss="hinge", activation=None, zero=True)
+    np.testing.assert_allclose(diagnose.initial_loss(hinge, (x, signs)).expected, 1.0)
+
+
+def state(model):
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    return [np.array(variable.value) for variable in variables]
+
+
+def test_preflight_leaves_every_bit_as_it_was_and_the_next_epochs_in_their_order():
+    x, labels = blobs()
+
+    def dataset():
+        return tf.data.Dataset.from_tensor_slices((x, labels)).shuffle(96, seed=3).batch(32)
+
+    def orders(data):
+        return [np.concatenate([batch[1].numpy() for batch in data]) for _ in range(2)]
+
+    model, data = dense_model(), dataset()
+    model.fit(x, labels, epochs=1, verbose=0)  # optimizer slots and metrics exist
+    before, generators = state(model), (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    train_function, built = model.train_function, model.optimizer.iterations
+    done = diagnose.preflight(model, data, (x, labels), seconds=20, verbose=0)
+    assert [check.name for check in done.checks] == [
+        "data_check",
+        "model_check",
+        "activation_statistics",
+        "initial_loss",
+        "overfit_small_sample",
+        "learning_rate_range_test",
+    ]
+    for old, new in zip(before, state(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == generators  # noqa: NPY002
+    assert model.train_function is train_function and model.optimizer.iterations is built
+    assert (
+        model.get_layer(
+            "dropout" if "dropout" in [la.name for la in model.layers] else model.layers[1].name
+        ).rate
+        == 0.3
+    )
+    for ours, theirs in zip(orders(data), orders(dataset()), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert done["overfit_small_sample"].outcome == "learned"
+    assert done["learning_rate_range_test"].suggestion > 1e-4
+    # The same blobs are given for both, and that is what it says.
+    assert {finding.code for finding in done.findings if finding.severity != "info"} == {"data_leak"}
+    assert "data_leak" not in str(done) and "data leak" in str(done)
+
+
+def test_what_fit_does_after_preflight_is_what_it_would_have_done():
+    x, labels = blobs()
+
+    def trained(check):
+        keras.utils.set_random_seed(1)
+        model = dense_model()
+        data = tf.data.Dataset.from_tensor_slices((x, labels)).shuffle(96, seed=3).batch(32)
+        if check:
+            diagnose.initial_loss(model, data)
+            diagnose.overfit_small_sample(model, data, steps=3)
+        history = model.fit(data, epochs=2, shuffle=False, verbose=0).history
+        return history["loss"], model.get_weights()
+
+    (plain_loss, plain), (checked_loss, checked) = trained(False), trained(True)
+    assert plain_loss == checked_loss
+    for a, b in zip(plain, checked, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tf.data.Dataset.range(30).shuffle(30, seed=1),
+        lambda: tf.data.Dataset.range(30).shuffle(30, seed=1).map(lambda i: i * 2).repeat().batch(7).take(9),
+        lambda: tf.data.Dataset.random(seed=2, rerandomize_each_iteration=True).take(5),
+        lambda: tf.data.Dataset.range(9),
+    ],
+)
+def test_reading_a_copy_leaves_the_order_of_the_original_alone(make):
+    def read(data):
+        return [np.asarray(element).tolist() for element in data]
+
+    untouched, looked_at = make(), make()
+    copy = fresh_copy(looked_at)
+    first = read(untouched)
+    assert read(copy) == first  # the copy shows the reader's first epoch
+    assert [read(looked_at), read(looked_at)] == [first, read(untouched)]
+
+
+def test_overfit_learns_by_heart_without_dropout_and_says_stuck_for_frozen_outputs_and_exploded_for_wild_rates():
+    x, labels = blobs()
+    learned = diagnose.overfit_small_sample(dense_model(), (x, labels))
+    assert learned.outcome == "learned" and learned.accuracies[-1] == 1 and learned.findings == []
+    slow = dense_model()
+    slow.optimizer.learning_rate = 1e-9
+    stuck = diagnose.overfit_small_sample(slow, (x, labels), steps=12)
+    assert stuck.outcome == "stuck" and stuck.verdict == "error"
+    wild = dense_model(1, loss="mse", activation=None)
+    exploded = diagnose.overfit_small_sample(wild, (x, x[:, :1]), learning_rate=1e4, steps=12)
+    assert exploded.outcome == "exploded"
+
+
+def test_range_test_suggests_a_rate_a_quadratic_can_bear():
+    """Mean of (w - 1)^2 with plain SGD: falls for rates under 1, grows above."""
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    ones = np.ones((256, 1), "float32")
+    result = diagnose.learning_rate_range_test(model, (ones, ones), highest=100.0)
+    assert 1e-3 < result.suggestion < 1.0
+    assert result.losses[-1] > result.losses[0]
+    np.testing.assert_allclose(model.get_weights()[0], 0)
+    figure = result.plot()
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), result.losses)
+    with pytest.raises(ValueError, match="lowest"):
+        diagnose.learning_rate_range_test(model, (ones, ones), lowest=1.0, highest=0.1)
+
+
+def test_statistics_of_layers_are_those_of_numpy_and_their_gradients_those_of_the_chain_rule():
+    x, labels = blobs(count=16)
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, "relu", name="a"), keras.layers.Dense(4, name="b")]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    layers, gradients = measure(model, (x, labels, None))
+    hidden = np.maximum(x @ model.get_weights()[0], 0)
+    scores = hidden @ model.get_weights()[2]
+    shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    slopes = (shares - np.eye(4)[labels]) / 16
+    first, last = layers
+    np.testing.assert_allclose([first.mean, first.std], [hidden.mean(), hidden.std()], rtol=1e-4)
+    np.testing.assert_allclose(first.zero_fraction, (hidden == 0).mean(), rtol=1e-6)
+    np.testing.assert_allclose(first.sample_std, np.sqrt(hidden.var(axis=0).mean()), rtol=1e-4)
+    np.testing.assert_allclose(last.gradient_rms, np.sqrt(np.mean(slopes**2)), rtol=1e-4)
+    np.testing.assert_allclose(gradients["b/kernel"], np.linalg.norm(hidden.T @ slopes), rtol=1e-4)
+    np.testing.assert_allclose(first.input_rms, np.sqrt(np.mean(x**2)), rtol=1e-5)
+
+
+def test_dead_and_broken_layers_are_named_before_training():
+    x, labels = blobs()
+    dead = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, "relu", bias_initializer=keras.initializers.Constant(-1e3), name="buried"),
+            keras.layers.Dense(4, "softmax"),
+        ]
+    )
+    dead.compile("sgd", "sparse_categorical_crossentropy")
+    check = diagnose.activation_statistics(dead, (x, labels))
+    assert [(f.code, f.layer) for f in check.findings if f.severity == "error"] == [
+        ("dead_at_start", "buried")
+    ]
+    assert len(check.plot().axes) == 3
+    inputs = keras.Input((6,))
+    logs = keras.layers.Lambda(lambda t: keras.ops.log(t), name="logs")(
+        keras.layers.Dense(8, name="before")(inputs)
+    )
+    broken = keras.Model(inputs, keras.layers.Dense(4, "softmax")(logs))
+    broken.compile("sgd", "sparse_categorical_crossentropy")
+    assert [(f.code, f.layer) for f in diagnose.activation_statistics(broken, (x, labels)).findings] == [
+        ("nan_source", "logs")
+    ]
+
+
+def found_in(model, train, validation=None):
+    return {f.code for f in diagnose.data_check(model, train, validation).findings}
+
+
+def test_data_check_finds_what_was_put_in_and_nothing_in_clean_data():
+    x, labels = blobs(count=256)
+    held_x, held_labels = blobs(count=64, seed=9)
+    model = dense_model()
+    assert found_in(model, (x, labels), (held_x, held_labels)) == set()
+    assert found_in(model, (x, labels + 1)) == {"labels_out_of_range"}
+    assert found_in(model, (x, np.zeros_like(labels))) == {"labels_constant"}
+    assert found_in(model, (np.zeros_like(x), labels)) == {"constant_inputs"}
+    with_nan = x.copy()
+    with_nan[7, 2] = np.nan
+    assert found_in(model, (with_nan, labels)) == {"nan_input"}
+    assert found_in(model, (x, labels), (x[:32], labels[:32])) == {"data_leak"}
+    assert found_in(model, (x, labels), (held_x * 100, held_labels)) == {"train_validation_mismatch"}
+    order = np.argsort(labels)
+    ordered = tf.data.Dataset.from_tensor_slices((x[order], labels[order])).batch(32)
+    assert found_in(model, ordered) == {"missing_shuffle"}
+    assert found_in(model, tf.data.Dataset.from_tensor_slices((x, labels)).batch(32)) == set()
+    rare = np.where(np.arange(256) < 250, 0, 1)
+    assert found_in(model, (x, rare)) == {"imbalanced"}
+
+
+def test_augmentation_that_turns_class_numbers_into_a_matrix_is_found():
+    x, labels = blobs()
+    mixing = keras.losses.CategoricalCrossentropy()
+    model = dense_model(loss=mixing)
+    matrix = (
+        tf.data.Dataset.from_tensor_slices((x, labels))
+        .batch(32)
+        .map(lambda a, b: (a, tf.random.uniform((32, 32))))
+    )
+    assert "label_count" in found_in(model, matrix)
+    fewer = tf.data.Dataset.from_tensors((x[:32], labels[:16]))
+    assert "label_count" in found_in(dense_model(), fewer)
+
+
+def test_a_sample_is_cut_or_joined_to_the_batch_size_and_knows_the_readers_own():
+    x, labels = blobs(count=70)
+    model = dense_model()
+    batched = tf.data.Dataset.from_tensor_slices((x, labels)).batch(4)
+    sample = read_sample(batched, model, batch_size=16, batches=3)
+    assert (
+        [len(batch[0]) for batch in sample.batches] == [16, 16, 16] and sample.batch == 4 and not sample.whole
+    )
+    np.testing.assert_array_equal(sample.inputs, x[:48])
+    one_by_one = tf.data.Dataset.from_tensor_slices((x, labels))
+    sample = read_sample(one_by_one, model, batch_size=32, batches=9)
+    assert sample.whole and sample.batch is None and len(sample.labels) == 70
+    arrays = read_sample((x, labels), model, batch_size=32, batches=9)
+    np.testing.assert_array_equal(np.sort(arrays.labels), np.sort(labels))
+    assert not arrays.ordered
+    with pytest.raises(ValueError, match="at least one"):
+        read_sample((x[:0], labels[:0]), model)
+    with pytest.raises(TypeError, match="from_generator"):
+        read_sample((i for i in range(3)), model)
+
+
+def test_what_is_not_compiled_is_refused():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    with pytest.raises(ValueError, match="model.compile"):
+        diagnose.preflight(model, blobs(), verbose=0)

@@ -1,0 +1,144 @@
+"""read_curves: hand-made curves of each kind, with and without noise, and healthy ones that stay without findings."""
+
+import numpy as np
+import pytest
+
+from recipes.diagnose import Finding, read_curves
+from recipes.diagnose.finding import CODES, EXPLAINS, arrange
+from recipes.diagnose.read_curves import slope
+
+LOG10 = np.log(10)
+
+
+def codes(history, **known):
+    findings = read_curves(history, **known)
+    return {finding.code: finding for finding in [*findings, *(c for f in findings for c in f.consequences)]}
+
+
+def noisy(values, seed, size=0.02):
+    return (np.asarray(values) * (1 + size * np.random.default_rng(seed).normal(size=len(values)))).tolist()
+
+
+def healthy(epochs, seed):
+    time = np.arange(epochs)
+    loss = 0.3 + 2 * np.exp(-time / (epochs / 4))
+    return {"loss": noisy(loss, seed), "val_loss": noisy(loss + 0.1, seed + 100)}
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 5, 8, 12, 30, 100])
+def test_healthy_curves_give_nothing_above_info(epochs):
+    for seed in range(20):
+        findings = read_curves(healthy(epochs, seed), initial=LOG10)
+        assert all(finding.severity == "info" for finding in findings), [str(f) for f in findings]
+
+
+def test_divergence_names_its_epoch():
+    found = codes({"loss": [2.3, 1.9, float("nan"), float("nan")]})
+    assert found["diverged"].epoch == 3 and found["diverged"].severity == "error"
+    assert codes({"loss": [2.3, 4, 9, 30]})["diverged"].severity == "error"
+
+
+def test_a_loss_that_stays_at_log_c_never_learned_and_a_short_plateau_did():
+    for seed in range(10):
+        assert "not_learning" in codes({"loss": noisy([2.3] * 6, seed, 0.005)}, initial=LOG10)
+    assert "not_learning" in codes({"loss": [2.31, 2.30, 2.30]})  # without knowing C
+    assert "not_learning" not in codes({"loss": [2.3, 2.2, 1.5, 1.0]}, initial=LOG10)
+    # An easy task learned within its first epoch is flat as well.
+    assert not codes({"loss": [0.05, 0.05, 0.05], "accuracy": [0.99, 0.99, 0.99]})
+
+
+def test_a_rate_too_high_bounces_and_one_too_low_falls_along_a_line():
+    for seed in range(10):
+        up_and_down = 1.5 + 0.5 * (-1) ** np.arange(12)
+        assert "bouncing" in codes({"loss": noisy(up_and_down, seed)}, initial=LOG10)
+        line = 2.3 - 0.02 * np.arange(10)
+        assert "rate_too_low" in codes({"loss": noisy(line, seed, 0.0005)}, initial=LOG10)
+
+
+def test_a_plateau_before_the_drop_is_told_from_a_curve_that_just_bends():
+    late = [2.3] * 5 + list(2.3 * np.exp(-np.arange(1, 8) / 2))
+    assert codes({"loss": late})["plateau_then_drop"].epoch == 6
+    assert "plateau_then_drop" not in codes({"loss": list(2.3 * np.exp(-np.arange(12) / 4))})
+
+
+def test_overfitting_begins_after_the_best_validation_epoch():
+    time = np.arange(20)
+    for seed in range(10):
+        loss = noisy(2 * np.exp(-time / 3) + 0.02, seed)
+        validation = noisy(2 * np.exp(-time / 3) + 0.4 + 0.06 * np.maximum(time - 7, 0), seed + 50, 0.01)
+        found = codes({"loss": loss, "val_loss": validation}, initial=LOG10)["overfitting"]
+        assert found.severity == "warning" and 6 <= found.epoch <= 12
+        best = int(np.argmin(validation)) + 1
+        assert found.epoch == best + 1
+    # Rising once, in the last epoch, is noise.
+    assert "overfitting" not in codes(
+        {"loss": [2, 1.5, 1, 0.8, 0.6, 0.5], "val_loss": [2, 1.6, 1.2, 1, 0.9, 1.3]}
+    )
+
+
+def test_validation_that_never_followed_is_no_overfitting_but_a_mismatch():
+    loss = [1.5, 0.8, 0.4, 0.2, 0.1, 0.08]
+    found = codes({"loss": loss, "val_loss": [2.3, 2.4, 2.9, 3.1, 3.0, 3.3]}, initial=LOG10)
+    assert found["train_validation_mismatch"].severity == "warning"
+
+
+def test_settled_high_and_close_is_underfitting():
+    time = np.arange(12)
+    loss = 1.6 + 0.7 * np.exp(-time)
+    found = codes({"loss": loss.tolist(), "val_loss": (loss + 0.02).tolist()}, initial=LOG10)
+    assert "underfitting" in found
+
+
+def test_decay_in_the_second_epoch_of_ten_is_too_early_and_cosine_is_not():
+    loss = [2.0, 1.6] + [1.58] * 8
+    early = {"loss": loss, "learning_rate": [0.1, 0.1] + [1e-4] * 8}
+    assert codes(early, initial=LOG10)["decayed_too_early"].epoch == 3
+    cosine = 0.05 * (1 + np.cos(np.pi * np.arange(10) / 10))
+    assert "decayed_too_early" not in codes({"loss": loss, "learning_rate": cosine.tolist()}, initial=LOG10)
+
+
+def test_noise_between_epochs_is_said_as_info():
+    jumps = 2 * np.exp(-np.arange(16) / 6) * (1 + 0.35 * (-1) ** np.arange(16))
+    assert codes({"loss": jumps.tolist()})["noisy"].severity == "info"
+
+
+def test_theil_sen_slope_is_not_moved_by_an_outlier():
+    values = 3.0 - 0.25 * np.arange(11)
+    values[5] = 100
+    np.testing.assert_allclose(slope(values), -0.25)
+
+
+def test_a_history_without_loss_or_of_unequal_lengths_is_refused():
+    with pytest.raises(ValueError, match="loss"):
+        read_curves({"accuracy": [1.0]})
+    with pytest.raises(ValueError, match="one length"):
+        read_curves({"loss": [1.0, 2.0], "val_loss": [1.0]})
+
+
+def test_causes_come_first_and_hold_what_they_explain():
+    def made(code, severity, layer=None):
+        return Finding(code, severity, layer, None, "Evidence.", "Remedy.")
+
+    found = arrange(
+        [
+            made("not_learning", "warning"),
+            made("data_leak", "warning"),
+            made("unscaled_inputs", "error"),
+            made("dead_relu", "error", "a"),
+        ]
+    )
+    assert [finding.code for finding in found] == ["unscaled_inputs", "data_leak"]
+    assert {finding.code for finding in found[0].consequences} == {"dead_relu", "not_learning"}
+    # What is only information hides no warning.
+    assert len(arrange([made("unscaled_inputs", "info"), made("not_learning", "warning")])) == 2
+    assert Finding.from_dict(found[0].to_dict()) == found[0]
+    with pytest.raises(ValueError, match="CODES"):
+        made("bad_luck", "error")
+
+
+def test_no_two_codes_explain_each_other():
+    for root, symptoms in EXPLAINS.items():
+        assert root in CODES and symptoms <= set(CODES)
+        for symptom in symptoms - {root}:
+            later = CODES.index(symptom) > CODES.index(root)
+            assert later or root not in EXPLAINS.get(symptom, ()), (root, symptom)
