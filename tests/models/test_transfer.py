@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+import recipes
 from recipes import models
 from recipes.models import transfer, unfreeze
 
@@ -91,6 +92,29 @@ def test_an_old_classifier_is_replaced_by_naming_the_layer_before_it(data):
     )
     sequence = keras.Sequential([keras.Input((4,)), L.Dense(6), L.ReLU()])
     assert transfer(sequence, 2).output_shape == (None, 2)
+
+
+def test_both_phases_run_in_recipes_train(backbone, data):
+    model = transfer(backbone, 3)
+    before = model.get_weights()
+    options = {
+        "epochs": 1,
+        "batch_size": 16,
+        "augment": None,
+        "preflight": False,
+        "monitor": False,
+        "verbose": 0,
+    }
+    run = recipes.train(model, data, data, optimizer="adam", learning_rate=1e-2, **options)
+    assert changed(before, run.model) == {"predictions/kernel", "predictions/bias"}
+    upper = unfreeze(run.model, from_layer="stage3_block1_conv2")
+    before = upper.get_weights()
+    run = recipes.train(upper, data, data, optimizer="adam", learning_rate=1e-3, **options)
+    assert changed(before, run.model) == {
+        "stage3_block1_conv2/kernel",
+        "predictions/kernel",
+        "predictions/bias",
+    }
 
 
 def test_unusable_backbones_are_refused(backbone):
