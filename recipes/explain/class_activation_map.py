@@ -70,12 +70,10 @@ def class_activation_map(
 
 
 def _head(model, spec, activations, scores, index, place):
-    """The Dense weights `(n, channels)` of each image's class, from the Dense layer that explains the "
-    "logits."""
+    """The Dense weights `(n, channels)` of each image's class, from the Dense layer that explains the logits."""
     average = activations.reshape(len(activations), -1, activations.shape[-1]).mean(1)
     one_sigmoid = engine.record_of(model).heads[spec.output].width == 1
-    for node in reversed(layers.walk(model)):
-        dense = node.operation
+    for dense in reversed(model._flatten_layers()):
         if not isinstance(dense, keras.layers.Dense) or dense.kernel.shape[0] != average.shape[-1]:
             continue
         kernel = np.asarray(dense.kernel, "float32")

@@ -43,8 +43,7 @@ _METRICS = {
 
 
 class Table(dict):
-    """`{method: {"deletion": ..., "seconds": ...}}`; printed, it is a table. `refused` says why a method "
-    "has no row."""
+    """`{method: {"deletion": ..., "seconds": ...}}`; printed, it is a table. `refused` says why a method has no row."""
 
     def __init__(self):
         super().__init__()

@@ -107,7 +107,6 @@ def _curve(method, model, images, maps, target, steps, baseline, score, batch_si
     changed = np.rint(np.linspace(0, pixels, steps + 1)).astype(int)
 
     def explain(group):
-        task.settle(group, forward=True)
         clean = task.inputs.images[group].astype("float32")
         nothing = filled(method, "baseline", baseline, clean, task, group)
         before, after = (clean, nothing) if method == "deletion" else (nothing, clean)

@@ -174,8 +174,7 @@ def tapped(taps):
 
 @contextlib.contextmanager
 def surveying(model, *, on_output=None):
-    """List `(layers.Node, tensor)` for every layer that returns one float tensor while the block runs the "
-    "model."""
+    """List `(layers.Node, tensor)` for every layer that returns one float tensor while the block runs the model."""
     survey = []
 
     def tap_of(node):

@@ -152,8 +152,7 @@ def _replacements(model, rule):
 
 
 def _refuse_hidden(model, graph):
-    """Raise where a rectifier was traced that no stand-in guards: its gradient would silently stay the "
-    "plain one."""
+    """Raise where a rectifier was traced that no stand-in guards: its gradient would silently stay the plain one."""
     names = [operation.name for operation in graph.get_operations() if _rectifies(operation)]
     for definition in graph.as_graph_def().library.function:
         names += [node.name for node in definition.node_def if node.op in _OPERATIONS]

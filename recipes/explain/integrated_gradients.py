@@ -70,7 +70,6 @@ def integrated_gradients(
     deltas = []
 
     def explain(group):
-        end_scores = task.settle(group)
         ends = task.inputs.images[group].astype("float32")
         total, change = np.zeros_like(ends), np.zeros(len(ends))
         for value in baselines:
@@ -82,11 +81,16 @@ def integrated_gradients(
                 batch *= where[step]
                 batch += starts[rows]
 
-            for rows, gradients, step in task.sampled_gradients(group, steps, walk):
-                average[rows] += weights[step] * gradients
+            for rows, gradients, scores, step in task.sampled_gradients(
+                group, steps, walk, clean=return_delta
+            ):
+                if step < 0:
+                    change[rows] += scores / len(baselines)
+                else:
+                    average[rows] += weights[step] * gradients
             total += (ends - starts) * average / len(baselines)
             if return_delta:
-                change += (end_scores - task.input_gradient(group, starts)[1]) / len(baselines)
+                change -= task.input_gradient(group, starts)[1] / len(baselines)
         deltas.append(total.reshape(len(ends), -1).sum(1, dtype="float64") - change)
         return reduce_channels(total, reduce, task.channel_axis)
 

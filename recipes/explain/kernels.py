@@ -30,8 +30,8 @@ def input_gradient(model, *tensors, spec, keys, inputs, wrt):
     return _present(tape.gradient(scores, tensors[wrt]), "the input"), scores, index
 
 
-def layer_gradient(model, *tensors, spec, keys, inputs, call, rank):
-    """`(activation, gradient, scores, index)` at a layer.
+def at_layer(model, *tensors, spec, keys, inputs, call, rank, differentiate):
+    """`(activation, gradient, scores, index)` at a layer; without `differentiate`, no gradient.
 
     Only what lies between the layer and the score is differentiated, which costs next to nothing beside the
     forward pass. Without a layer (`call=None`) the last map with spatial axes is taken; `rank` is that of the
@@ -39,33 +39,28 @@ def layer_gradient(model, *tensors, spec, keys, inputs, call, rank):
     """
     packed = pack(model, tensors[:inputs], keys)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
+        watch = tape.watch if differentiate else None
         if call is None:
-            with engine.surveying(model, on_output=tape.watch) as survey:
+            with engine.surveying(model, on_output=watch) as survey:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])
             call, activation = layers.last_map(survey, model, rank)
             engine.remember_default(model, spec, call)
         else:
-            with engine.recording([call], on_output=tape.watch) as recorder:
+            with engine.recording([call], on_output=watch) as recorder:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])
             (activation,) = recorder.activations()
     if activation.shape.rank < 3:
         raise layers.no_map("explain", call.path, activation.shape, rank - 2)
+    if not differentiate:
+        return tf.cast(activation, "float32"), scores, index
     gradient = _present(tape.gradient(scores, activation), f"layer '{call.path}'")
     return tf.cast(activation, "float32"), tf.cast(gradient, "float32"), scores, index
-
-
-def activation(model, *tensors, keys, call):
-    """What one layer returns; layers above it are not computed."""
-    _, (result,) = engine.capture(model, pack(model, tensors, keys), [call], stop=True)
-    return tf.cast(result, "float32")
 
 
 def _present(gradient, place):
     if gradient is None:
         raise layers.UsageError(
-            f"explain expects a score that depends on {place} in a differentiable way. The gradient does "
-            "not reach it. "
-            "Choose a layer on the way to the score, and look for rounding, argmax or stop_gradient on "
-            "that way."
+            f"explain expects a score that depends on {place} in a differentiable way. The gradient does not reach "
+            "it. Choose a layer on the way to the score, and look for rounding, argmax or stop_gradient on that way."
         )
     return gradient

@@ -121,13 +121,21 @@ def no_map(method, path, shape, axes):
 
 
 def data_format(model, operation=None):
-    """`"channels_last"` or `"channels_first"`: what the layer says, else the first layer of the model "
-    "that says it."""
-    for candidate in (operation, *(node.operation for node in walk(model))):
-        declared = getattr(candidate, "data_format", None)
+    """`"channels_last"` or `"channels_first"`: what the layer says, else the first layer of the model that says it."""
+    for layer in (operation, *_first(model, lambda layer: hasattr(layer, "data_format"))):
+        declared = getattr(layer, "data_format", None)
         if declared in ("channels_first", "channels_last"):
             return declared
     return "channels_last"
+
+
+def _first(layer, wanted):
+    """The first layer below `layer` that is wanted, as a list of one or none; stops there."""
+    for child in getattr(layer, "_layers", ()):
+        found = [child] if wanted(child) else _first(child, wanted)
+        if found:
+            return found
+    return []
 
 
 def last_map(survey, model, rank, method="explain"):
@@ -177,8 +185,7 @@ def last_map(survey, model, rank, method="explain"):
 
 
 def _children(parent):
-    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and "
-    "`Node.order`."""
+    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and `Node.order`."""
     layers = [layer for layer in getattr(parent, "_layers", ()) if isinstance(layer, keras.layers.Layer)]
     if isinstance(parent, keras.Sequential):
         return [(layer, 1, None) for layer in parent.layers]

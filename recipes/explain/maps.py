@@ -74,8 +74,7 @@ def fold_tokens(values, tokens, shape, path, method):
 
 
 def _guess_grid(count, shape):
-    """The grid of square patches that `count` tokens make of an image, also when one more is a class "
-    "token."""
+    """The grid of square patches that `count` tokens make of an image, also when one more is a class token."""
     for tokens in (count, count - 1):
         rows = round(np.sqrt(tokens * shape[0] / shape[1]))
         if rows and tokens % rows == 0 and rows * shape[1] == tokens // rows * shape[0]:

@@ -67,7 +67,6 @@ def occlusion(
     windows = _windows(task.spatial, patch, stride)
 
     def explain(group):
-        scores_before = task.settle(group, forward=True)
         clean = task.inputs.images[group].astype("float32")
         cover = filled("occlusion", "value", value, clean, task, group)
 
@@ -79,8 +78,12 @@ def occlusion(
         total, covered = np.zeros((len(clean), *task.spatial)), np.zeros(task.spatial)
         for window in windows:
             covered[window] += 1
-        for rows, scores, sample in task.sampled_scores(group, len(windows), change):
-            gain = scores_before[rows] - scores if output == "drop" else scores
+        before = np.zeros(len(clean), "float32")
+        for rows, scores, sample in task.sampled_scores(group, len(windows), change, clean=output == "drop"):
+            if sample < 0:
+                before[rows] = scores
+                continue
+            gain = before[rows] - scores if output == "drop" else scores
             total[rows][(slice(None), *windows[sample])] += gain.reshape(-1, *[1] * len(task.spatial))
         return total / covered
 

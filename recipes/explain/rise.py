@@ -71,7 +71,6 @@ def rise(
     draw = Masks(task.spatial, grid, keep, 0 if seed is None else seed)
 
     def explain(group):
-        task.settle(group, forward=True)
         clean = task.inputs.images[group].astype("float32")
         nothing = filled("rise", "baseline", baseline, clean, task, group)
 

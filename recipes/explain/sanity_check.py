@@ -29,8 +29,7 @@ class SanityCheck:
 
     @property
     def similarity(self):
-        """Mean over layers and images of the absolute maps' rank correlation: near 0 for a map that shows "
-        "what was learned."""
+        """Mean rank correlation of the absolute maps: near 0 for a map that shows what was learned."""
         return float(self.absolute_rank_correlation.mean())
 
     def __str__(self):
@@ -176,7 +175,7 @@ def predicting(method, model, images, target, options):
         **{"score": "logits", "batch_size": 64, "wrt": None, "compile": "auto", **shared},
     )
     for group in task.chunks() if target is None else ():
-        task.settle(group, forward=True)
+        task.settle(group)
     return task
 
 

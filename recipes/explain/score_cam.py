@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.explain import engine
 from recipes.explain import maps as mapping
 from recipes.explain.fill import filled
 from recipes.explain.resize import resize as resized
@@ -64,33 +65,35 @@ def score_cam(
     call = mapping.find_layer(task, layer, call_index)
 
     def explain(group):
-        task.settle(group, forward=True)
-        values, place = task.activations(group, call)
+        values, _, _, index = task.layer_pass(group, call, differentiate=False)
+        task.target.index[group] = index
+        place = call or engine.default_layer(model, task.target.spec)
         values = mapping.spread(task, values, place, tokens)
         spread = values.reshape(len(values), -1, values.shape[-1]).std(1)
         count = min(top or spread.shape[-1], spread.shape[-1])
         channels = np.argsort(-spread, axis=-1, kind="stable")[:, :count]
         clean = task.inputs.images[group].astype("float32")
         nothing = filled("score_cam", "baseline", baseline, clean, task, group)
-        empty, _ = task.scores(group, nothing)
 
         def change(batch, sample, rows):
-            chosen = np.take_along_axis(
-                values[rows], channels[rows, sample].reshape(-1, *[1] * (values.ndim - 1)), axis=-1
-            )
-            masks = np.expand_dims(unit_range(resized(chosen[..., 0], task.spatial)), task.channel_axis)
+            if sample == 0:
+                batch[:] = nothing[rows]
+                return
+            chosen = channels[rows, sample - 1].reshape(-1, *[1] * (values.ndim - 1))
+            planes = np.take_along_axis(values[rows], chosen, axis=-1)[..., 0]
+            masks = np.expand_dims(unit_range(resized(planes, task.spatial)), task.channel_axis)
             np.subtract(clean[rows], nothing[rows], out=batch)
             batch *= masks
             batch += nothing[rows]
 
+        scores = np.zeros((len(clean), 1 + count), "float32")
+        for rows, found, sample in task.sampled_scores(group, 1 + count, change):
+            scores[rows, sample] = found
         weights = np.zeros(spread.shape, "float32")
-        for rows, scores, sample in task.sampled_scores(group, count, change):
-            np.put_along_axis(
-                weights[rows], channels[rows, sample, None], (scores - empty[rows])[:, None], axis=-1
-            )
+        np.put_along_axis(weights, channels, scores[:, 1:] - scores[:, :1], axis=-1)
         return np.maximum(np.einsum("n...c,nc->n...", values, weights), 0)
 
-    return mapping.finish(task, task.each_group(explain, 2), resize)
+    return mapping.finish(task, task.each_group(explain, 2 + (top or 0)), resize)
 
 
 def unit_range(maps):

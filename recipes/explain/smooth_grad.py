@@ -1,6 +1,10 @@
 """SmoothGrad: the gradient averaged over noisy copies of the image."""
 
+import functools
+import math
+
 import numpy as np
+from scipy.special import ndtri
 
 from recipes.explain.layers import UsageError
 from recipes.explain.task import Task, at_least_one, reduce_channels
@@ -70,7 +74,6 @@ def smooth_grad(
     draw = Noise(task.inputs.images.shape[1:], 0 if seed is None else seed)
 
     def explain(group):
-        task.settle(group)
         clean = task.inputs.images[group].astype("float32")
         axes = tuple(range(1, clean.ndim))
         width = np.float32(noise) * (clean.max(axes, keepdims=True) - clean.min(axes, keepdims=True))
@@ -82,7 +85,7 @@ def smooth_grad(
         # A variance is the small difference of two large sums.
         total = np.zeros(clean.shape, "float64" if kind == "variance" else "float32")
         squares = np.zeros_like(total)
-        for rows, gradients, _ in task.sampled_gradients(group, samples, change):
+        for rows, gradients, *_ in task.sampled_gradients(group, samples, change):
             if kind != "square":
                 total[rows] += gradients
             if kind != "mean":
@@ -95,13 +98,25 @@ def smooth_grad(
 
 
 class Noise:
-    """Standard normal noise of one image's shape by sample number: the same in any order and any chunk."""
+    """Standard normal noise of one image's shape by sample number: the same in any order and any chunk.
+
+    Sixteen random bits choose among 65536 equally likely values of the normal distribution, which reach to 4.3: several
+    times faster than drawing exact ones, which would cost a small network a tenth of its gradient.
+    """
 
     def __init__(self, shape, seed):
         self.shape, self.seed, self.sample = shape, seed, None
 
     def __call__(self, sample):
         if sample != self.sample:
-            generator = np.random.Generator(np.random.SFC64([self.seed, sample]))
-            self.values, self.sample = generator.standard_normal(self.shape, dtype="float32"), sample
+            bits = np.random.SFC64([self.seed, sample]).random_raw(-(-math.prod(self.shape) // 4))
+            chosen = bits.view("uint16")[: math.prod(self.shape)]
+            self.values, self.sample = _quantiles().take(chosen, mode="clip").reshape(self.shape), sample
         return self.values
+
+
+@functools.cache
+def _quantiles():
+    """65536 equally likely values of variance 1."""
+    values = ndtri((np.arange(2**16) + 0.5) / 2**16)
+    return (values / values.std()).astype("float32")

@@ -79,8 +79,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """How an output ends: `kind` is "softmax", "sigmoid", "linear" or "unknown", `width` its number of "
-    "classes."""
+    """How an output ends: `kind` is "softmax", "sigmoid", "linear" or "unknown", `width` its number of classes."""
 
     kind: str
     width: int | None
@@ -147,7 +146,7 @@ def scores(model, inputs, spec, arguments):
 
 
 def class_score(model, outputs, spec, index):
-    """`(score (n,), class (n,))` for the class numbers `index`, -1 standing for the predicted class."""
+    """`(score (n,), class (n,))` for class numbers: -1 is the predicted class, `follow(row)` that of another row."""
     output = _select(model, outputs, spec.output)
     if output.shape.rank == 1:
         output = output[:, None]
@@ -161,16 +160,26 @@ def class_score(model, outputs, spec, index):
     if head.width == 1 and head.kind == "sigmoid":
         # One sigmoid stands for two classes: the logit of class 0 is that of class 1 with its sign turned.
         middle = 0.0 if spec.score == "logits" else 0.5
-        index = tf.where(index < 0, tf.cast(values[:, 0] > middle, "int32"), index)
+        index = _resolve(index, tf.cast(values[:, 0] > middle, "int32"))
         other = -values[:, 0] if spec.score == "logits" else 1 - values[:, 0]
         return tf.where(index == 1, values[:, 0], other), index
-    index = tf.where(index < 0, tf.argmax(values, axis=1, output_type="int32"), index)
+    index = _resolve(index, tf.argmax(values, axis=1, output_type="int32"))
     return _pick(values, index), index  # `check` refuses numbers out of range
 
 
+def follow(rows):
+    """What stands in the index for "the class predicted for that row of the batch": `(n, 1)` int32 from row numbers."""
+    return (-2 - np.asarray(rows, "int32"))[:, None]
+
+
+def _resolve(index, predicted):
+    """Class numbers, with the codes -1 (its own) and `follow` (another row's) replaced by predicted classes."""
+    row = tf.where(index < -1, -2 - index, tf.range(tf.shape(index)[0]))
+    return tf.where(index < 0, tf.gather(predicted, row), index)
+
+
 def flat_outputs(model, outputs, spec):
-    """The outputs a function target sees, as a flat list: one if `spec.output` says so, logits where they "
-    "are found."""
+    """The outputs a function target sees, as a flat list: one if `spec.output` says so, logits where they are found."""
     flat = keras.tree.flatten(outputs) if spec.output is None else [_select(model, outputs, spec.output)]
     if spec.score == "probability":
         return [tf.cast(value, "float32") for value in flat]
@@ -178,8 +187,7 @@ def flat_outputs(model, outputs, spec):
 
 
 def check(model, target, method="explain"):
-    """Refuse numbers the model does not have. The model must have run once: its `Record` then knows the "
-    "sizes."""
+    """Refuse numbers the model does not have. The model must have run once: its `Record` then knows the sizes."""
     record = engine.record_of(model)
     if target.spec.kind == "unit":
         sizes = record.units.get(target.spec.call, ())
@@ -381,8 +389,7 @@ def _class_numbers(target, count, method):
 
 
 def _from_tf_keras_vis(target):
-    """Scores of tf-keras-vis hold one class per image; chunks need them apart. Other scores stay "
-    "callables."""
+    """Scores of tf-keras-vis hold one class per image; chunks need them apart. Other scores stay callables."""
     if not type(target).__module__.startswith("tf_keras_vis"):
         return target
     values = getattr(target, "indices", None) or getattr(target, "target_values", None)

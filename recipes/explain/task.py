@@ -1,5 +1,7 @@
 """What every attribution does before and after its own arithmetic."""
 
+import time
+
 import keras
 import numpy as np
 
@@ -40,7 +42,7 @@ class Task:
                 f"Received {batch_size!r}. It bounds the memory; 64 suits most machines."
             )
         self.method, self.model, self.batch_size = method, model, int(batch_size)
-        self.compile, self.verbose, self.bar = compile, verbose, None
+        self.compile, self.verbose, self.progress = compile, verbose, None
         self.inputs = Inputs(model, images, wrt=wrt, method=method)
         if gradient:
             self.inputs.need_gradient()
@@ -76,16 +78,19 @@ class Task:
             explain: Takes a slice of images, returns an array with one row for each.
             evaluations: How many passes one image takes, for the progress bar.
         """
-        total = evaluations * self.count
-        if total > 20 * self.batch_size if self.verbose == "auto" else self.verbose:
-            self.bar = keras.utils.Progbar(total, unit_name="evaluation")
+        self.progress = Progress(evaluations * self.count, self.verbose)
         return np.concatenate([explain(group) for group in self.chunks()])
 
-    def input_gradient(self, rows, images=None):
-        """`(gradients, scores, index)` of at most `batch_size` evaluations: `images`, or those of `rows` "
-        "themselves."""
+    def input_gradient(self, rows, images=None, index=None):
+        """`(gradients, scores, index)` of at most `batch_size` evaluations.
+
+        Args:
+            rows: Whose target, and whose other inputs, each evaluation has.
+            images: What takes the place of the images of `rows`.
+            index: What takes the place of their targets (see `targets.class_score`).
+        """
         tensors = self.inputs.tensors(rows, images)
-        arguments, scores = self._arguments(rows, tensors)
+        arguments, scores = self._arguments(rows, tensors, index)
         gradients, values, index = self._evaluate(
             kernels.input_gradient, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt
         )
@@ -100,110 +105,109 @@ class Task:
         )
         return engine.array(gradients)
 
-    def settle(self, group, *, forward=False):
-        """Fix the predicted classes of a group at its unchanged images, for methods that change them.
+    def settle(self, group):
+        """Fix the predicted classes of a group at its images, where no target was given."""
+        if not self._settled(group):
+            _, self.target.index[group] = self.scores(group)
+
+    def sampled_gradients(self, group, samples, change, *, clean=False):
+        """Gradients of changed copies of a group of images.
+
+        Predicted classes are those of the unchanged images, which then join the first chunk, so that they
+        cost one evaluation among many and not a pass of their own.
 
         Args:
-            group: Slice of images.
-            forward: Use the forward pass; else the gradient's, which gradient methods trace anyway.
-
-        Returns:
-            The scores of the unchanged images, `(n,)`.
-        """
-        *_, scores, index = self.scores(group) if forward else self.input_gradient(group)
-        self.target.index[group] = index
-        return scores
-
-    def copies(self, group, samples, change):
-        """Cut samples x images of a group into full chunks of evaluations, sample by sample.
-
-        All images share a sample before the next begins, so what is drawn for a sample is drawn once.
-
-        Args:
-            group: Slice of images.
+            group: Slice of at most `batch_size` images.
             samples: Changed copies per image.
             change: `change(batch, sample, rows)` writes copy number `sample` of the group's images `rows`
-                into `batch`.
+                into `batch`. All images share a sample before the next begins, so what is drawn for it is
+                drawn once.
+            clean: Also yield the unchanged images, as sample -1, first.
 
         Yields:
-            `(pieces, rows, images)`: the changed images, whose rows they are, and the runs that share a
-            sample, as `(place in the chunk, sample, slice of the group)`.
+            `(rows, gradients, scores, sample)`: a slice of the group, and one gradient and score for each.
         """
-        count = len(range(self.count)[group])
-        for start, stop in engine.chunks(samples * count, self.batch_size):
-            images = np.empty((stop - start, *self.inputs.images.shape[1:]), "float32")
-            pieces, first = [], start
-            while first < stop:
-                sample, row = divmod(first, count)
-                length = min(count - row, stop - first)
-                place, chosen = slice(first - start, first - start + length), slice(row, row + length)
-                change(images[place], sample, chosen)
+        return self._sampled(self.input_gradient, group, samples, change, clean)
+
+    def sampled_scores(self, group, samples, change, *, clean=False):
+        """`(rows, scores, sample)` of changed copies, forward only (see `sampled_gradients`)."""
+        return self._sampled(self.scores, group, samples, change, clean)
+
+    def _sampled(self, evaluate, group, samples, change, clean):
+        count, shape = group.stop - group.start, self.inputs.images.shape[1:]
+        settled = self._settled(group)
+        first_sample = -1 if clean or not settled else 0
+        for start, stop in engine.chunks((samples - first_sample) * count, self.batch_size):
+            images = np.empty((stop - start, *shape), "float32")
+            pieces, done = [], start
+            while done < stop:
+                sample, row = divmod(done, count)
+                length = min(count - row, stop - done)
+                place, chosen = slice(done - start, done - start + length), slice(row, row + length)
+                sample += first_sample
+                if sample < 0:
+                    images[place] = self.inputs.images[group][chosen]
+                else:
+                    change(images[place], sample, chosen)
                 pieces.append((place, sample, chosen))
-                first += length
-            yield pieces, group.start + np.arange(start, stop) % count, images
-
-    def sampled_gradients(self, group, samples, change):
-        """`(rows, gradients, sample)` of every changed copy (see `copies`): a slice of the group, one "
-        "gradient each."""
-        for pieces, rows, images in self.copies(group, samples, change):
-            gradients, _, _ = self.input_gradient(rows, images)
+                done += length
+            rows = group.start + np.arange(start, stop) % count
+            index = None
+            if not settled and start == 0:
+                # The first `count` rows are the unchanged images: they choose, and their copies follow them.
+                index = targets.follow(np.arange(stop) % count)
+                index[:count] = self.target.index[group]
+            *values, resolved = evaluate(rows, images, index)
+            if index is not None:
+                self.target.index[group] = resolved[:count]
             for place, sample, chosen in pieces:
-                yield chosen, gradients[place], sample
+                if sample >= 0 or clean:
+                    yield chosen, *(value[place] for value in values), sample
 
-    def sampled_scores(self, group, samples, change):
-        """`(rows, scores, sample)` of every changed copy (see `copies`), forward only."""
-        for pieces, rows, images in self.copies(group, samples, change):
-            scores, _ = self.scores(rows, images)
-            for place, sample, chosen in pieces:
-                yield chosen, scores[place], sample
+    def _settled(self, group):
+        return self.target.spec.kind != "class" or self.target.index[group].min(initial=0) >= 0
 
-    def layer_pass(self, rows, call):
-        """`(activations, gradients, scores, index)` at a layer (None: the last feature map), in the "
-        "layer's layout."""
+    def layer_pass(self, rows, call, *, differentiate=True):
+        """`(activations, gradients, scores, index)` at a layer (None: the last feature map), in the layer's layout.
+
+        Without `differentiate` the gradients are None. Where the target is a predicted class, the index is.
+        """
         tensors = self.inputs.tensors(rows)
         arguments, scores = self._arguments(rows, tensors)
-        activations, gradients, values, index = self._evaluate(
-            kernels.layer_gradient,
+        values = self._evaluate(
+            kernels.at_layer,
             [*tensors, *arguments],
             spec=self.target.spec,
             call=call,
             rank=self.inputs.images.ndim,
+            differentiate=differentiate,
         )
-        scores = engine.array(values) if scores is None else scores
-        return engine.array(activations), engine.array(gradients), scores, index.numpy()
+        activations, gradients = engine.array(values[0]), engine.array(values[-3]) if differentiate else None
+        return (
+            activations,
+            gradients,
+            engine.array(values[-2]) if scores is None else scores,
+            values[-1].numpy(),
+        )
 
-    def scores(self, rows, images=None):
-        """`(scores (n,), index)` of at most `batch_size` evaluations, forward only."""
+    def scores(self, rows, images=None, index=None):
+        """`(scores (n,), index)` of at most `batch_size` evaluations, forward only (see `input_gradient`)."""
         tensors = self.inputs.tensors(rows, images)
         if self.target.function is not None:
             outputs = self._evaluate(kernels.outputs, tensors, spec=self.target.spec)
             return engine.array(targets.call_function(self.target, outputs)), self.target.index[rows]
-        values, index = self._evaluate(
-            kernels.score, [*tensors, self.target.index[rows]], spec=self.target.spec
-        )
+        index = self.target.index[rows] if index is None else index
+        values, index = self._evaluate(kernels.score, [*tensors, index], spec=self.target.spec)
         return engine.array(values), index.numpy()
-
-    def activations(self, rows, call):
-        """`(activations, call)`: what a layer (None: the last feature map) returns, float32, in its own "
-        "layout."""
-        call = call or engine.default_layer(self.model, self.target.spec)
-        if call is None:
-            activations, *_ = self.layer_pass(rows, None)
-            return activations, engine.default_layer(self.model, self.target.spec)
-        tensors = self.inputs.tensors(rows)
-        result = engine.evaluate(
-            self.model, kernels.activation, tensors, compile=self.compile, keys=self.inputs.keys, call=call
-        )
-        return engine.array(result), call
 
     def finish(self, maps):
         """Maps as they leave: float32, without the batch axis when one image came without it."""
         maps = np.ascontiguousarray(maps, dtype="float32")
         return maps[0] if self.inputs.single else maps
 
-    def _arguments(self, rows, tensors):
+    def _arguments(self, rows, tensors, index=None):
         if self.target.function is None:
-            return [self.target.index[rows]], None
+            return [self.target.index[rows] if index is None else index], None
         outputs = self._evaluate(kernels.outputs, tensors, spec=self.target.spec)
         scores, cotangents = targets.cotangents(self.target, outputs)
         return cotangents, engine.array(scores)
@@ -221,9 +225,37 @@ class Task:
         if not self._checked:
             targets.check(self.model, self.target, self.method)
             self._checked = True
-        if self.bar:
-            self.bar.add(len(tensors[0]))
+        if self.progress:
+            self.progress.add(len(tensors[0]))
         return result
+
+
+class Progress:
+    """A bar when asked for, or by itself when more than half is left after three seconds.
+
+    Args:
+        total: Evaluations to do.
+        verbose: "auto", or whether to show the bar.
+    """
+
+    def __init__(self, total, verbose):
+        self.total, self.done, self.start = total, 0, time.monotonic()
+        self.automatic = verbose == "auto"
+        self.bar = (
+            keras.utils.Progbar(total, unit_name="evaluation") if verbose and not self.automatic else None
+        )
+
+    def add(self, count):
+        self.done += count
+        if (
+            self.automatic
+            and not self.bar
+            and time.monotonic() > self.start + 3
+            and 2 * self.done < self.total
+        ):
+            self.bar = keras.utils.Progbar(self.total, unit_name="evaluation")
+        if self.bar:
+            self.bar.update(min(self.done, self.total))
 
 
 def reduce_channels(values, how, axis):

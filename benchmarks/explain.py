@@ -1,0 +1,237 @@
+"""What an explanation costs beside the passes over the network it cannot do without, and beside other libraries.
+
+    python benchmarks/explain.py                         MobileNetV2(0.35) 96 px and ResNet50 224 px: half an hour
+    python benchmarks/explain.py --only mobilenet        the first alone, with tf-keras-vis and tf-explain: minutes
+    python benchmarks/explain.py --quick                 a few rounds of the cheap methods: a minute
+
+The floor of a method is the number of compiled forward passes (F) or forward passes with input gradient (FG) that its
+definition asks for, run in the same chunks: 25 FG for SmoothGrad with 25 samples. Methods, floors and peers take turns,
+so that other load on the machine hits them alike; figures are medians over the rounds. `ratio` compares CPU time of this
+process, `ms` is wall time, `first` the first call on a fresh model, in seconds, tracing included.
+"""
+
+import argparse
+import contextlib
+import gc
+import io
+import os
+import time
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes import explain
+
+CHUNK = 64
+# name: (method, options, unit of the floor, evaluations per image)
+METHODS = {
+    "saliency": (explain.saliency, {}, "FG", 1),
+    "grad_cam": (explain.grad_cam, {}, "F", 1),
+    "grad_cam_plus_plus": (explain.grad_cam_plus_plus, {}, "F", 1),
+    "layer_cam": (explain.layer_cam, {}, "F", 1),
+    "class_activation_map": (explain.class_activation_map, {}, "F", 1),
+    "smooth_grad(25)": (explain.smooth_grad, {"samples": 25}, "FG", 25),
+    "integrated_gradients(50)": (explain.integrated_gradients, {"steps": 50}, "FG", 50),
+    "guided_backprop": (explain.guided_backprop, {}, "FG", 1),
+    "score_cam(top=64)": (explain.score_cam, {"top": 64}, "F", 64),
+    "occlusion(1/6, 1/12)": (explain.occlusion, {}, "F", 121),
+    "rise(200)": (explain.rise, {"masks": 200}, "F", 200),
+}
+QUICK = ("saliency", "grad_cam", "smooth_grad(25)", "integrated_gradients(50)")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=["mobilenet", "resnet"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--rounds", type=int, default=9, help="turns each variant takes")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS))
+    arguments = parser.parse_args()
+    methods = arguments.methods or (QUICK if arguments.quick else list(METHODS))
+    rounds = 3 if arguments.quick else arguments.rounds
+    for name, build in {"mobilenet": mobilenet, "resnet": resnet}.items():
+        if arguments.only in (None, name) and not (arguments.quick and name == "resnet"):
+            for batch in arguments.batches:
+                floors_table(name, build, batch, methods, rounds)
+            if name == "mobilenet":
+                new_batch_size(build)
+                peers_table(build, rounds, arguments.quick)
+
+
+def mobilenet():
+    return keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None), 96
+
+
+def resnet():
+    return keras.applications.ResNet50(weights=None), 224
+
+
+def pictures(size, batch):
+    return np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype("float32")
+
+
+def floors_table(name, build, batch, methods, rounds):
+    """Our methods beside their floors."""
+    model, size = build()
+    images = pictures(size, batch)
+    floors = {"F": compiled_forward(model), "FG": compiled_gradient(model)}
+    passes = {
+        unit: lap(lambda f=f: f(tf.constant(images)))[1] for unit, f in floors.items() for _ in range(2)
+    }
+    print(f"\n{name}, batch {batch}: F {passes['F'] * 1e3:.1f} ms, FG {passes['FG'] * 1e3:.1f} ms")
+    print(f"{'':28}{'floor':>9}{'floor ms':>10}{'ms':>10}{'ratio':>8}{'first':>8}")
+    for title in methods:
+        method, options, unit, evaluations = METHODS[title]
+        if title.startswith("occlusion"):
+            options = {"patch": size // 6, "stride": size // 12}
+        fresh, _ = build()
+        first = lap(lambda m=fresh, f=method, o=options: f(m, images, **o))[1]
+        del fresh
+        gc.collect()
+
+        many = tf.constant(pictures(size, min(CHUNK, evaluations * batch)))
+
+        def floor(one=floors[unit], many=many, total=evaluations * batch):
+            for start in range(0, total, CHUNK):
+                one(many[: min(CHUNK, total - start)])
+
+        options = {**options, "verbose": 0}
+        method(model, images, **options)
+        costs = interleave(
+            {"floor": floor, "ours": lambda m=model, f=method, o=options: f(m, images, **o)}, rounds
+        )
+        (floor_cpu, floor_wall), (cpu, wall) = costs["floor"], costs["ours"]
+        print(
+            f"{title:28}{f'{evaluations} {unit}':>9}{floor_wall * 1e3:10.1f}{wall * 1e3:10.1f}"
+            f"{cpu / floor_cpu:8.2f}{first:8.1f}",
+            flush=True,
+        )
+
+
+def new_batch_size(build):
+    """What the first call with another batch size costs beyond its warm repeat."""
+    model, size = build()
+    explain.saliency(model, pictures(size, 3))
+    explain.grad_cam(model, pictures(size, 3))
+    print()
+    for method in (explain.saliency, explain.grad_cam):
+        images = pictures(size, 7)
+        first, warm = (lap(lambda m=method, x=images: m(model, x))[1] for _ in range(2))
+        print(f"{method.__name__}: a new batch size costs {first - warm:.2f} s more than its repeat")
+
+
+def peers_table(build, rounds, quick):
+    """Other libraries on the same model and image, batch 1."""
+    model, size = build()
+    linear = keras.models.clone_model(model)
+    linear.layers[-1].activation = keras.activations.linear
+    linear.set_weights(model.get_weights())
+    image = pictures(size, 1)
+    rows = {}
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tf_keras_vis.gradcam import Gradcam
+        from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+        from tf_keras_vis.saliency import Saliency
+        from tf_keras_vis.scorecam import Scorecam
+        from tf_keras_vis.utils.scores import CategoricalScore
+
+        score = CategoricalScore([3])
+        theirs, cam = Saliency(linear, clone=False), Gradcam(linear, clone=False)
+        plus, masked = GradcamPlusPlus(linear, clone=False), Scorecam(linear, clone=False)
+        rows |= {
+            ("tf-keras-vis", "saliency"): lambda: theirs(score, image),
+            ("tf-keras-vis", "smooth_grad(25)"): lambda: theirs(score, image, smooth_samples=25),
+            ("tf-keras-vis", "grad_cam"): lambda: cam(score, image),
+            ("tf-keras-vis", "grad_cam_plus_plus"): lambda: plus(score, image),
+            ("tf-keras-vis", "score_cam(top=64)"): lambda: masked(score, image, max_N=64),
+        }
+    with contextlib.suppress(ImportError):
+        from tf_explain.core.grad_cam import GradCAM
+        from tf_explain.core.integrated_gradients import IntegratedGradients
+        from tf_explain.core.occlusion_sensitivity import OcclusionSensitivity
+        from tf_explain.core.smoothgrad import SmoothGrad
+        from tf_explain.core.vanilla_gradients import VanillaGradients
+
+        data = (image, None)
+        rows |= {
+            ("tf-explain", "saliency"): lambda: VanillaGradients().explain(data, linear, 3),
+            ("tf-explain", "smooth_grad(25)"): lambda: SmoothGrad().explain(data, linear, 3, num_samples=25),
+            ("tf-explain", "integrated_gradients(50)"): lambda: IntegratedGradients().explain(
+                data, linear, 3, n_steps=50
+            ),
+            ("tf-explain", "grad_cam"): lambda: GradCAM().explain(data, linear, 3, layer_name="out_relu"),
+            ("tf-explain", "occlusion(16, 16)"): lambda: OcclusionSensitivity().explain(data, linear, 3, 16),
+        }
+    methods = {**METHODS, "occlusion(16, 16)": (explain.occlusion, {"patch": 16, "stride": 16}, "F", 36)}
+    print(f"\nbeside other libraries, batch 1\n{'':36}{'theirs ms':>11}{'ours ms':>10}{'wall':>8}{'CPU':>8}")
+    for (library, title), run in rows.items():
+        if quick and title not in QUICK:
+            continue
+        method, options, _, _ = methods[title]
+
+        def ours(method=method, options=options):
+            method(model, image, 3, **options, verbose=0)
+
+        def quiet(run=run):
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                run()
+
+        try:
+            quiet()
+        except Exception as error:  # a peer that does not run on this Keras is named, not hidden
+            print(f"{library + ' ' + title:36}does not run here: {type(error).__name__}: {str(error)[:60]!r}")
+            continue
+        ours()
+        costs = interleave({"theirs": quiet, "ours": ours}, max(3, rounds // 2))
+        (their_cpu, their_wall), (cpu, wall) = costs["theirs"], costs["ours"]
+        print(
+            f"{library + ' ' + title:36}{their_wall * 1e3:11.1f}{wall * 1e3:10.1f}"
+            f"{their_wall / wall:7.1f}x{their_cpu / cpu:7.1f}x",
+            flush=True,
+        )
+
+
+def compiled_forward(model):
+    return tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+
+
+def compiled_gradient(model):
+    @tf.function(reduce_retracing=True)
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            score = tf.reduce_max(model(x, training=False), axis=1)
+        return tape.gradient(score, x)
+
+    return gradient
+
+
+def interleave(variants, rounds, least=0.15):
+    """`{name: (CPU seconds, wall seconds)}` per call: medians over rounds in which the variants take turns."""
+    repeats = {name: max(1, int(least / max(lap(run)[1], 1e-6))) for name, run in variants.items()}
+    laps = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            laps[name].append(lap(run, repeats[name]))
+    return {name: tuple(np.median(values, axis=0)) for name, values in laps.items()}
+
+
+def lap(run, repeats=1):
+    """CPU and wall seconds of one call."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(repeats):
+        result = run()
+    if isinstance(result, tf.Tensor):
+        result.numpy()
+    return (time.process_time() - cpu) / repeats, (time.perf_counter() - wall) / repeats
+
+
+if __name__ == "__main__":
+    main()

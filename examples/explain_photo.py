@@ -1,0 +1,125 @@
+"""Explain what a network sees in a photo with every attribution method, and measure which map to believe.
+
+    python examples/explain_photo.py                        # scikit-image's photo of the cat Chelsea, two minutes
+    python examples/explain_photo.py dog_and_cat.jpg
+    python examples/explain_photo.py dog_and_cat.jpg --target "tabby"     # why did it see (or not see) this?
+
+Prints the area under the deletion curve (the probability while the most important pixels are blurred away:
+low is good) and under the insertion curve (while they come back into the blurred photo: high is good) of each
+method, a random map beside them, and writes all maps with these figures to runs/explain_photo/maps.png. The
+network is EfficientNet-Lite0; its ImageNet weights come with the extra `pretrained`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from recipes import explain, models, plot
+
+SIDE = 224
+GRAY = 127.0  # what a removed pixel shows, in the middle of the photo's 0..255
+METHODS = {
+    "Saliency": (explain.saliency, {}),
+    "Gradient x input": (explain.gradient_times_input, {}),
+    "SmoothGrad": (explain.smooth_grad, {"samples": 25}),
+    "Integrated gradients": (
+        explain.integrated_gradients,
+        {"steps": 32, "baseline": "blur", "reduce": "absmax"},
+    ),
+    "Deconvnet": (explain.deconvnet, {}),
+    "Guided backprop": (explain.guided_backprop, {}),
+    "Guided Grad-CAM": (explain.guided_grad_cam, {}),
+    "CAM": (explain.class_activation_map, {}),
+    "Grad-CAM": (explain.grad_cam, {}),
+    "Grad-CAM++": (explain.grad_cam_plus_plus, {}),
+    "LayerCAM (stage 5)": (explain.layer_cam, {"layer": "stage5_block1_expand_relu6"}),
+    "Score-CAM": (explain.score_cam, {"top": 64, "baseline": GRAY}),
+    "Occlusion": (explain.occlusion, {"patch": 40, "stride": 16, "value": "mean"}),
+    "RISE": (explain.rise, {"masks": 500, "baseline": GRAY}),
+}
+QUICK = ("Saliency", "CAM", "Grad-CAM")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photo", nargs="?", help="an image file; scikit-image's cat without")
+    parser.add_argument(
+        "--target", help="a class name of ImageNet or a part of one; the predicted class without"
+    )
+    parser.add_argument("--quick", action="store_true", help="three methods and few steps")
+    parser.add_argument("--out", type=Path, default=Path("runs/explain_photo"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    photo = read(arguments.photo)
+    model, names = models.efficientnet_lite0(), models.imagenet_class_names()
+    probabilities = model.predict(photo[None], verbose=0)[0]
+    target = int(probabilities.argmax()) if arguments.target is None else find(arguments.target, names)
+    print(f"explaining '{names[target]}', probability {probabilities[target]:.1%}\n")
+
+    maps, captions = {}, {}
+    steps = 8 if arguments.quick else 40
+    print(f"{'':24}{'deletion':>10}{'insertion':>11}{'seconds':>9}")
+    for title, (method, options) in METHODS.items():
+        if arguments.quick and title not in QUICK:
+            continue
+        start = time.perf_counter()
+        maps[title] = method(model, photo, target, **options)
+        report(model, photo, target, title, maps[title], steps, time.perf_counter() - start, captions)
+    chance = np.random.default_rng(0).random((SIDE, SIDE), dtype="float32")
+    report(model, photo, target, "a random map", chance, steps, 0.0, {})
+
+    figure = figure_of(photo, maps, captions, f"{names[target]}, {probabilities[target]:.1%}")
+    figure.savefig(arguments.out / "maps.png", dpi=90)
+    print(f"\nAll maps: {arguments.out / 'maps.png'}")
+
+
+def report(model, photo, target, title, one, steps, seconds, captions):
+    """Print a method's scores and keep them for the figure."""
+    gone = explain.deletion(model, photo, one, target, steps=steps, baseline="blur").area
+    back = explain.insertion(model, photo, one, target, steps=steps, baseline="blur").area
+    print(f"{title:24}{gone:10.3f}{back:11.3f}{seconds:9.1f}", flush=True)
+    captions[title] = f"deletion {gone:.2f}, insertion {back:.2f}"
+
+
+def figure_of(photo, maps, captions, title):
+    """The photo and its maps, five in a row."""
+    shown = {"photo": np.zeros((SIDE, SIDE)), **maps}
+    scaled = [explain.normalize_map(one, signed=one.min() < 0) for one in shown.values()]
+    texts = [f"{name}\n{captions.get(name, title)}" for name in shown]
+    return plot.grid([photo] * len(shown), maps=scaled, titles=texts, columns=5, size=2.4)
+
+
+def find(text, names):
+    """The class whose name has `text` in it."""
+    found = [number for number, name in enumerate(names) if text.lower() in name.lower()]
+    if not found:
+        raise SystemExit(
+            f"--target expects a part of an ImageNet class name. Received {text!r}. Try 'tabby' or 'retriever'."
+        )
+    exact = [number for number in found if names[number].lower().split(",")[0] == text.lower()]
+    return (exact or found)[0]
+
+
+def read(path):
+    """The largest central square of an image file as `(224, 224, 3)` uint8, or the center of the cat's "
+    "photo."""
+    if path is None:
+        from skimage import data
+
+        photo = data.chelsea()
+        top, left = (photo.shape[0] - SIDE) // 2, (photo.shape[1] - SIDE) // 2
+        return photo[top : top + SIDE, left : left + SIDE]
+    loaded = keras.utils.load_img(
+        path, target_size=(SIDE, SIDE), interpolation="bicubic", keep_aspect_ratio=True
+    )
+    return np.asarray(loaded)
+
+
+if __name__ == "__main__":
+    main()

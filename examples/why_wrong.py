@@ -1,0 +1,107 @@
+"""Train a network, take its most confident mistakes, and look at what it looked at.
+
+    python examples/why_wrong.py                             # 5000 MNIST digits, two minutes on two cores
+    python examples/why_wrong.py --data my_photos --image-size 64
+
+For each mistake: what spoke for the class it chose, what spoke for the right one, and the difference, red
+    where the
+picture argued for the mistake and blue where for the truth (integrated gradients of the difference of the two
+logits). The numbers printed say how much of the wrong margin comes from the tenth of the pixels that argued
+most for it. Writes runs/why_wrong/mistakes.png.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes import data, explain, models, plot
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="mnist5k", help="a name recipes.data.load knows, or a folder")
+    parser.add_argument(
+        "--image-size", type=int, help="side in pixels, for folders with images of several sizes"
+    )
+    parser.add_argument("--epochs", type=int, default=6, help="passes over the training images")
+    parser.add_argument("--mistakes", type=int, default=6, help="how many to show")
+    parser.add_argument("--quick", action="store_true", help="one epoch on a sliver of the data")
+    parser.add_argument("--out", type=Path, default=Path("runs/why_wrong"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    size = arguments.image_size and (arguments.image_size, arguments.image_size)
+    train, validation, info = data.load(arguments.data, image_size=size, validation=0.3)
+    if arguments.quick:
+        train, validation = train.take(768), validation.take(256)
+    keras.utils.set_random_seed(0)
+    model = models.plain_cnn(info.image_shape, len(info.class_names), filters=(16, 32, 64), convs=1)
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(train.batch(64).prefetch(2), epochs=1 if arguments.quick else arguments.epochs, verbose=2)
+
+    images, labels = (np.stack(values) for values in zip(*validation.as_numpy_iterator(), strict=True))
+    probabilities = model.predict(images, batch_size=256, verbose=0)
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    print(
+        f"{len(wrong)} of {len(images)} validation images are wrong: {1 - len(wrong) / len(images):.1%} right"
+    )
+    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][: arguments.mistakes]
+    if not len(worst):
+        print("Nothing to explain. Train it less, with --epochs 1.")
+        return
+    images, labels, predicted, confidence = (
+        images[worst],
+        labels[worst],
+        predicted[worst],
+        probabilities[worst].max(1),
+    )
+
+    maps = {
+        "for the mistake": explain.grad_cam(model, images, predicted),
+        "for the truth": explain.grad_cam(model, images, labels),
+        "mistake against truth": np.stack(
+            [margin_map(model, *example) for example in zip(images, predicted, labels, strict=True)]
+        ),
+    }
+    for one, guess, truth, sure in zip(
+        maps["mistake against truth"], predicted, labels, confidence, strict=True
+    ):
+        print(explanation(one, info.class_names[guess], info.class_names[truth], sure))
+    titles = [
+        f"{info.class_names[guess]} ({sure:.0%})\nis {info.class_names[truth]}"
+        for guess, truth, sure in zip(predicted, labels, confidence, strict=True)
+    ]
+    figure = plot.attributions(images, maps, titles=titles)
+    figure.savefig(arguments.out / "mistakes.png", dpi=110)
+    print(f"What it looked at: {arguments.out / 'mistakes.png'}")
+
+
+def margin_map(model, image, guess, truth):
+    """What makes the logit of the guess larger than that of the truth, pixel by pixel; sums to the margin "
+    "gained."""
+
+    def margin(logits):
+        return tf.gather(logits, guess, axis=1) - tf.gather(logits, truth, axis=1)
+
+    return explain.integrated_gradients(model, image, margin, steps=32, baseline="blur")
+
+
+def explanation(one, guess, truth, sure):
+    """One mistake in words."""
+    strongest = np.sort(one.ravel())[::-1][: one.size // 10].sum()
+    total = one[one > 0].sum()
+    return (
+        f"  took {truth} for {guess}, {sure:.1%} sure: a tenth of the pixels makes "
+        f"{strongest / max(total, 1e-9):.0%} "
+        "of the evidence for the mistake"
+    )
+
+
+if __name__ == "__main__":
+    main()
