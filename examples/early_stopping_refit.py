@@ -13,8 +13,7 @@ from pathlib import Path
 
 import keras
 
-from recipes import callbacks, data, models, plot
-from recipes.refit import refit_on_all_data
+from recipes import callbacks, data, models, plot, training
 
 
 def main():
@@ -60,9 +59,9 @@ def main():
 
     print(f"stopped after epoch {len(history.epoch)}, best was {stopper.best_epoch + 1}")
     print(f"training images alone:             {error():.2f} % error")
-    restarted = refit_on_all_data(stopper, train, validation, "restart", batch_size=50, verbose=0)
+    restarted = training.refit_on_all_data(stopper, train, validation, "restart", batch_size=50, verbose=0)
     print(f"both sets, restarted, {restarted.epochs:3d} epochs:  {error():.2f} % error")
-    went_on = refit_on_all_data(stopper, train, validation, "continue", batch_size=50, verbose=0)
+    went_on = training.refit_on_all_data(stopper, train, validation, "continue", batch_size=50, verbose=0)
     reached = "reached" if went_on.reached else "not reached"
     print(
         f"both sets, continued, {went_on.epochs:3d} epochs:  {error():.2f} % error (training loss {reached})"

@@ -34,11 +34,11 @@ class SnapshotFolder:
         Raises:
             ValueError: when it holds snapshots and `overwrite` is False.
         """
-        index = self.index
-        if index is not None and not overwrite:
+        index, files = self.index, sorted(path.name for path in self.path.glob("snapshot*.npz"))
+        if (index is not None or files) and not overwrite:
             raise ValueError(
                 f"Snapshots expect a folder without snapshots in it. Received {self.path}, which holds "
-                f"{len(index['done'])}. Give another folder, or overwrite=True to replace them."
+                f"{', '.join(files) or _INDEX}. Give another folder, or overwrite=True to replace them."
             )
         for number in index["done"] if index else ():
             self._file(number).unlink(missing_ok=True)

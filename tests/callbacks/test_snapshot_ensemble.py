@@ -145,6 +145,10 @@ def test_nothing_of_another_run_or_model_is_overwritten_or_mixed(model, tmp_path
     with pytest.raises(ValueError, match="without .*snapshot1.npz"):
         run(model, SnapshotEnsemble(2, folder=tmp_path), epochs=2, initial_epoch=1)
     (tmp_path / "mine.txt").write_text("notes")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "snapshot1.npz").write_text("the reader's own")
+    with pytest.raises(ValueError, match="holds snapshot1.npz"):
+        run(model, SnapshotEnsemble(2, folder=tmp_path / "own"), epochs=2)
     model.set_weights([np.zeros((RUN, 1))])
     run(model, SnapshotEnsemble(4, folder=tmp_path, overwrite=True), epochs=2)
     assert len(load_snapshots(tmp_path, model, last=3)) == 3
