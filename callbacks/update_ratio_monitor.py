@@ -26,8 +26,9 @@ class UpdateRatioMonitor(Monitor):
     Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
     `monitor/update_ratio_off`, how many kernels are outside `low..high` (NaN in an epoch without a probe).
 
-    Warns once per layer. A layer is only judged by an epoch with three probes or more, and slow only
-    after the first epoch, because warm-up starts slowly.
+    Warns once per layer. A layer is only judged by an epoch with three probes or more, and called slow only after the
+    first epoch, because warm-up starts slowly, and while the learning rate is above a tenth of the highest one seen,
+    because a schedule that ends near zero means to.
 
     Example:
         >>> monitor = UpdateRatioMonitor()
@@ -69,9 +70,14 @@ class UpdateRatioMonitor(Monitor):
         self.ratios = dict(zip(axis["layer"][kernels].tolist(), medians.tolist(), strict=True))
         slow, fast = medians < self.low, medians > self.high
         if len(rows) >= 3:
-            for index in np.flatnonzero(fast | (slow & (epoch > 0))):
+            for index in np.flatnonzero(fast | (slow & (epoch > 0) & (not self._rate_has_decayed()))):
                 self._warn(epoch, str(axis["name"][kernels[index]]), medians[index])
         return dict(zip(self.keys, (float(_nanmedian(medians)), float(np.sum(slow | fast))), strict=True))
+
+    def _rate_has_decayed(self):
+        rates = self.record.learning_rate
+        known = rates[np.isfinite(rates)]
+        return len(known) > 0 and known[-1] < 0.1 * known.max()
 
     def board_values(self, probe):
         names = self.record.axes["variables"]["name"]

@@ -18,7 +18,7 @@ def curves(history, *, metrics=None, window=None, log_loss=False):
         history: A dict `{name: values}`, the `keras.callbacks.History` that `fit` returns, or anything
             with such a dict as its `history`, like `recipes.Run`. `val_loss` is drawn over `loss`. A list shorter than
             the others is spread evenly over the epochs, as `validation_freq` does.
-        metrics: Names to draw, without `val_`; None draws all, the loss first.
+        metrics: Names to draw, without `val_`; None draws all but the monitors' own (`monitor/...`), the loss first.
         window: Points (epochs) in the moving average, odd, >= 1; 1 joins the points. None takes a tenth of them.
         log_loss: True gives the losses a logarithmic axis.
 
@@ -107,7 +107,8 @@ def _names(values, metrics):
         names = [metrics] if isinstance(metrics, str) else list(metrics)
         unknown = [name for name in names if name not in found]
     else:
-        names, unknown = sorted(found, key=lambda name: name != "loss"), []
+        own = [name for name in found if not name.startswith("monitor/")] or found
+        names, unknown = sorted(own, key=lambda name: name != "loss"), []
     if unknown or not names:
         raise ValueError(
             f"plot.curves expects metrics that are in the history: {', '.join(found) or 'there are none'}. "
