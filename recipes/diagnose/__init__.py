@@ -6,7 +6,6 @@ from recipes.diagnose.diagnose import diagnose as diagnose
 from recipes.diagnose.finding import Finding as Finding
 from recipes.diagnose.gradient_check import GradientReport as GradientReport
 from recipes.diagnose.gradient_check import gradient_check as gradient_check
-from recipes.diagnose.gradient_check import gradient_check as gradient_check
 from recipes.diagnose.initial_loss import initial_loss as initial_loss
 from recipes.diagnose.learning_rate_range_test import learning_rate_range_test as learning_rate_range_test
 from recipes.diagnose.overfit_small_sample import overfit_small_sample as overfit_small_sample
