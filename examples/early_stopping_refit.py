@@ -1,7 +1,6 @@
 """Find out how long to train by early stopping, then use the validation images for training too.
 
-    python examples/early_stopping_refit.py          # 500 digits to train on, 250 to validate: about a minute on two
-    cores
+    python examples/early_stopping_refit.py    # 500 digits to train on, 250 to validate: about a minute on two cores
 
 Stops when the validation loss no longer falls; then trains again in the two classical ways (Goodfellow et al. 2016,
 algorithms 7.2 and 7.3) and prints the error on 4250 other images after each. Writes
