@@ -20,7 +20,7 @@ class OverfitSmallSample(Check):
         losses: float32 `(steps,)`, loss of each step's own batch.
         accuracies: float32 `(steps,)`, in [0, 1], or None for a regression or a loss of the reader's own.
         outcome: "learned", "crept", "stuck" or "exploded".
-        seconds_per_step: Wall-clock time of a step, the first left out; NaN when there was only one.
+        seconds_per_step: Wall-clock time of a step.
     """
 
     losses: np.ndarray
@@ -64,49 +64,52 @@ def overfit_small_sample(
 
 
 def _learn(trial, sample, task, steps, learning_rate, seconds):
-    losses, accuracies, count, start = [], [], len(sample.batches), None
+    losses, accuracies, count = [], [], len(sample.batches)
     outcome = None
+    # A round at rate 0: what each batch costs before anything is learned, and the compilation.
+    first = float(np.mean([trial.step(batch, 0.0)[0] for batch in sample.batches]))
+    trial.rewind()
+    start = time.monotonic()
     for step in range(steps):
         batch = sample.batches[step % count]
         loss, outputs = trial.step(batch, learning_rate)
-        start = time.monotonic() if start is None else start  # the first step traces
         losses.append(loss)
         accuracies.append(_accuracy(task, batch[1], outputs))
-        outcome = _finished(losses, accuracies, count)
+        outcome = _finished(losses, accuracies, count, first)
         if outcome or time.monotonic() - start > seconds:
             break
     losses = np.asarray(losses, "float32")
     accuracies = None if accuracies[0] is None else np.asarray(accuracies, "float32")
-    outcome = outcome or _unfinished(losses, count)
+    outcome = outcome or _unfinished(losses, count, first)
     last = float(np.mean(losses[-count:]))
     reached = f", accuracy {np.mean(accuracies[-count:]):.0%}" if accuracies is not None else ""
     examples = sum(len(batch[1]) for batch in sample.batches if hasattr(batch[1], "__len__"))
     return OverfitSmallSample(
         name="overfit_small_sample",
-        result=f"{examples} examples {outcome}: loss {losses[0]:.4g} -> {last:.3g}{reached} in {len(losses)} steps",
+        result=f"{examples} examples {outcome}: loss {first:.4g} -> {last:.3g}{reached} in {len(losses)} steps",
         findings=_judge(
-            outcome, losses, last, trial.learning_rate if learning_rate is None else learning_rate
+            outcome, losses, first, last, trial.learning_rate if learning_rate is None else learning_rate
         ),
         losses=losses,
         accuracies=accuracies,
         outcome=outcome,
-        seconds_per_step=(time.monotonic() - start) / (len(losses) - 1) if len(losses) > 1 else float("nan"),
+        seconds_per_step=(time.monotonic() - start) / len(losses),
     )
 
 
-def _finished(losses, accuracies, count):
+def _finished(losses, accuracies, count, first):
     if not np.isfinite(losses[-1]):
         return "exploded"
     if len(losses) < count + 1:
         return None
     if accuracies[0] is not None:
         return "learned" if min(accuracies[-count:]) >= 1 else None
-    return "learned" if np.mean(losses[-count:]) < 0.01 * losses[0] else None
+    return "learned" if np.mean(losses[-count:]) < 0.01 * first else None
 
 
-def _unfinished(losses, count):
-    window = max(count, len(losses) // 5)
-    first, last = losses[0], np.median(losses[-window:])
+def _unfinished(losses, count, first):
+    rounds = max(1, len(losses) // 5 // count)
+    last = np.mean(losses[-rounds * count :])
     if last > 1.5 * first:
         return "exploded"
     return "stuck" if last > 0.95 * first else "crept"
@@ -126,8 +129,7 @@ def _accuracy(task, labels, outputs):
     )
 
 
-def _judge(outcome, losses, last, rate):
-    first = float(losses[0])
+def _judge(outcome, losses, first, last, rate):
     numbers = f"went from {first:.4g} to {last:.4g} in {len(losses)} steps at rate {rate:.3g}"
 
     def found(severity, evidence, remedy):

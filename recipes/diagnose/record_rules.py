@@ -281,7 +281,7 @@ def _rate(view):
     late = float(np.median(view.loss[view.late]))
     start = view.initial if view.initial is not None else float(view.loss[0])
     peak = float(np.max(_row_medians(view.ratio[:, view.kernels]), initial=0.0))
-    worse = start > 0 and late > 1.5 * start
+    worse = view.count >= 3 and start > 0 and late > 1.5 * max(start, float(view.loss[0]))
     spikes = view.climbing > 10 and view.loss[np.argmax(view.loss) :].min() < 0.5 * view.loss.max()
     if (
         (worse and middle > 3e-3)

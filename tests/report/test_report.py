@@ -1,0 +1,158 @@
+"""The report: one file, nothing executed, everything escaped, every figure described."""
+
+import html.parser
+import re
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from recipes.callbacks import TrainingDoctor
+
+from recipes.diagnose import Finding
+from recipes.report import write_report
+from recipes.report.examples import predictions
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br", "path", "use", "rect", "image", "circle", "line"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8, 1)[:400] * 15).astype("uint8")
+    labels = labels[:400]
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 127.5, offset=-1),
+            keras.layers.Conv2D(8, 3, activation="relu", name="conv>bold"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10, "softmax", name="predictions"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    doctor = TrainingDoctor(every=4, verbose=0, strict=True)
+    history = model.fit(
+        images[:300],
+        labels[:300],
+        validation_data=(images[300:], labels[300:]),
+        epochs=2,
+        verbose=0,
+        callbacks=[doctor],
+    ).history
+    cause = Finding("dead_relu", "error", HOSTILE, 2, f"Evidence {HOSTILE}", "Remedy & more.")
+    symptom = Finding("not_learning", "warning", None, None, "It does not.", "Nothing.")
+    findings = [Finding(**{**vars(cause), "consequences": (symptom,)})]
+    run = SimpleNamespace(
+        model=model,
+        history=history,
+        findings=findings,
+        record=doctor.record,
+        settings={"epochs": 2, "note": HOSTILE, "versions": {"keras": keras.__version__}},
+    )
+    names = [HOSTILE, *"123456789"]
+    held_out = (images[300:], labels[300:])
+    path = write_report(
+        run, tmp_path_factory.mktemp("report") / "a" / "report.html", validation=held_out, class_names=names
+    )
+    return path.read_text(encoding="utf-8"), run, held_out
+
+
+def test_the_page_is_one_file_under_3_mb_without_script_or_network(page):
+    text, _, _ = page
+    tags = Page(text).tags
+    assert len(text.encode()) < 3e6
+    assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe", "object")]
+    assert not [a for _, a in tags for name in a if name.startswith("on")]
+    sources = [a[name] for _, a in tags for name in ("src", "href", "xlink:href") if name in a]
+    assert sources and all(source.startswith(("data:image/png", "#")) for source in sources)
+    assert "url(http" not in text
+
+
+def test_names_from_the_run_are_data(page):
+    text, _, _ = page
+    parsed = Page(text)
+    assert HOSTILE not in text and "conv>bold" not in text
+    shown = "".join(parsed.text)
+    assert HOSTILE in shown and "conv>bold" in shown
+    assert parsed.open == []
+
+
+def test_every_picture_has_a_description_and_ids_are_unique(page):
+    text, _, _ = page
+    tags = Page(text).tags
+    assert all(a.get("alt") for tag, a in tags if tag == "img")
+    figures = [a for tag, a in tags if tag == "svg"]
+    assert len(figures) >= 3 and all(a.get("role") == "img" and a.get("aria-label") for a in figures)
+    headings = [a["id"] for tag, a in tags if tag == "h2" and "id" in a]
+    assert len(headings) == len(set(headings))
+    # Black ink would be invisible on a dark page.
+    assert "#000000" not in text
+
+
+def test_verdict_first_then_cause_with_its_consequence_curves_and_settings(page):
+    text, _, _ = page
+    order = [
+        text.index(word)
+        for word in ("cannot work as it is", "dead relu", "not learning", "Curves", "Confusion", "versions")
+    ]
+    assert order == sorted(order)
+    for heading in ("Update ratios", "Gradients by depth", "Activations", "Surest right", "Surest wrong"):
+        assert heading in text
+
+
+def test_confusion_counts_are_those_of_a_loop(page):
+    text, run, (images, labels) = page
+    seen = predictions(run.model, (images, labels), count=4)
+    predicted = run.model.predict(images, verbose=0).argmax(-1)
+    expected = np.zeros((10, 10), int)
+    for actual, said in zip(labels, predicted, strict=True):
+        expected[actual, said] += 1
+    np.testing.assert_array_equal(seen.confusion, expected)
+    assert f"{(labels == predicted).sum()} of {len(labels)} held-out examples are right" in text
+    assert all(example.label == example.predicted for example in seen.right)
+    assert all(example.label != example.predicted for example in seen.wrong)
+    assert seen.right[0].map.shape == (8, 8)
+    sure = [example.confidence for example in seen.wrong]
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_a_run_without_record_findings_or_data_has_a_page_too(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    run = SimpleNamespace(model=model, history={"loss": [1.0, 0.5]}, findings=[], record=None, settings={})
+    text = write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No findings" in text and "Confusion" not in text
+
+
+def test_numbers_of_a_regression_are_no_classes():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    x = np.zeros((8, 2), "float32")
+    assert predictions(model, (x, np.linspace(-1, 1, 8))) is None
+
+
+def test_the_page_fits_a_phone_prints_and_has_a_dark_side(page):
+    style = re.search(r"<style>(.*?)</style>", page[0], re.DOTALL).group(1)
+    assert "prefers-color-scheme: dark" in style and "@media print" in style
+    assert 'name="viewport"' in page[0]
