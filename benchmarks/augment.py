@@ -1,8 +1,8 @@
 """How fast `recipes.augment` is, next to Keras layers, tf.image, albumentations, numpy and a bare cast.
 
-    python benchmarks/augment.py                    all tables, about two minutes
+    python benchmarks/augment.py                    all tables, about four minutes
     python benchmarks/augment.py --only small       one of: small, small-color, large
-    python benchmarks/augment.py --threshold        where compiled code overtakes plain TensorFlow
+    python benchmarks/augment.py --threshold        what compilation costs and gains, by size of batch
 
 Every variant is a tf.data pipeline read through one iterator, warm. The variants take turns, window by window, so that
 other load on the machine hits them alike. A window's cost is the CPU time of this process until its pipeline is full
@@ -107,11 +107,12 @@ class Reader:
 
 
 def settle():
-    """Wait until the buffers are full again and the process is idle, so that no window pays for another."""
-    before = -1.0
-    while time.process_time() - before > 0.002:
+    """Wait until the buffers are full again, so that no window pays for another: half a second without work."""
+    quiet = 0
+    while quiet < 10:
         before = time.process_time()
-        time.sleep(0.02)
+        time.sleep(0.05)
+        quiet = quiet + 1 if time.process_time() - before < 0.002 else 0
 
 
 def source(batch, side):

@@ -8,7 +8,8 @@ import tensorflow as tf
 from recipes.augment.batches import class_numbers, label_rows
 from recipes.augment.plan import Plan
 
-# From about this many values a batch, compiled code wins back its overhead (benchmarks/augment.py --threshold).
+# Compiled code is always faster, but costs a second or two once. From about this many values a batch it earns that back
+# within 1000 batches (benchmarks/augment.py --threshold).
 COMPILE_FROM = 2**16
 
 

@@ -74,6 +74,17 @@ def test_everyone_gets_a_partner_nobody_is_their_own_and_partners_change():
     assert partners == set(range(1, count))
 
 
+def test_two_mixings_draw_partners_of_their_own():
+    rows = run(
+        [augment.MixUp(1.0)] * 2,
+        np.zeros((40, 1, 1, 1), "float32"),
+        np.eye(40, dtype="float32"),
+        classes=None,
+    )[1]
+    # With the same partners twice, an image would hold itself, its partner and the partner's partner: three.
+    assert (rows.numpy() > 0).sum(1).max() == 4
+
+
 def test_cutmix_areas_follow_the_share_before_the_border_cuts_them():
     count = 1500
     images = np.zeros((count, 50, 50, 1), "float32")
