@@ -39,7 +39,8 @@ def fold_batch_norm(model):
 
     Returns:
         A `keras.Model` of the same inputs and outputs. A warning names each batch normalization that is left, and
-        why: it follows something else than such a layer, or normalizes by the batch at inference too.
+        why: it follows something else than such a layer, is part of a layer of its own kind, or normalizes by the
+        batch at inference too.
 
     Raises:
         ValueError: when the model is subclassed, is not built or has no batch normalization, or when a layer is used
@@ -75,12 +76,19 @@ class _Graph:
         norms = [
             layer for layer in self.layers.values() if isinstance(layer, keras.layers.BatchNormalization)
         ]
-        if not norms:
+        left = [
+            (inner.name, f"inside the layer {layer.name!r}")
+            for layer in self.layers.values()
+            if isinstance(layer, keras.Layer) and not isinstance(layer, keras.Model)
+            for inner in layer._flatten_layers(include_self=False)
+            if isinstance(inner, keras.layers.BatchNormalization)
+        ]
+        if not norms and not left:
             raise ValueError(
                 f"fold_batch_norm expects a model with batch normalization. Received {self.name!r}, which has none. "
                 "Use the model as it is."
             )
-        pairs, left = {}, []
+        pairs = {}
         for norm in norms:
             producers = self.producers[id(norm)]
             reasons = [self._reason(norm, producer) for producer in producers]

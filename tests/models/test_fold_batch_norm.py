@@ -107,6 +107,7 @@ def test_keeps_operations_and_what_it_cannot_fold_and_says_why():
     x = L.Add()([forked, L.BatchNormalization(name="on_fork")(forked)])
     x = L.BatchNormalization(name="by_batch")(L.Conv2D(4, 1, name="fed")(x), training=True)
     x = L.BatchNormalization(axis=1, name="rows")(L.Conv2D(4, 1, name="map")(x))
+    x = L.TimeDistributed(L.BatchNormalization(name="wrapped"), name="each_row")(x)
     x = L.BatchNormalization(name="folded")(L.Conv2D(4, 1)(x))
     model = lively(keras.Model(image, x))
     with pytest.warns(UserWarning) as caught:
@@ -117,11 +118,12 @@ def test_keeps_operations_and_what_it_cannot_fold_and_says_why():
         "'after_relu' (follows the activation inside 'active')",
         "'on_fork' ('forked' before it is also used by 'add",
         "'by_batch' (called with training=True)",
+        "'wrapped' (inside the layer 'each_row')",
         "'rows' (normalizes another axis than the channels of 'map')",
     ):
         assert reason in message
     assert "'folded'" not in message
-    assert set(norms(folded)) == {"on_input", "after_relu", "on_fork", "by_batch", "rows"}
+    assert set(norms(folded)) == {"on_input", "after_relu", "on_fork", "by_batch", "rows", "wrapped"}
     assert_same(model, folded, np.random.default_rng(1).normal(size=(5, 8, 8, 3)).astype("float32"))
 
 
