@@ -98,7 +98,9 @@ class DeadReluDetector(Monitor):
             layer: sorted({*units} - {*self._list(layer).get(layer, [])}) for layer, units in silent.items()
         }
         self.suspects = {layer: units for layer, units in new.items() if units}
-        if self.suspects and self.data is not None:
+        if self.suspects and not all(np.isfinite(v.numpy()).all() for v in self.model.trainable_variables):
+            self.suspects = {}  # a ReLU may turn NaN into 0: such a network is broken, and its units not dead
+        elif self.suspects and self.data is not None:
             self._look_at_data()
         elif self.suspects and self._hub.sweep(self):
             self._asked = self.suspects

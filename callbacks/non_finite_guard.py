@@ -131,8 +131,9 @@ class NonFiniteGuard(Monitor):
     def reset(self):
         self.finding = None
         self.restores = 0
-        self._new = self._loss_alarm = False
+        self._new = self._loss_alarm = self._stale_logs = False
         self._seen_this_epoch = False
+        self._asked_at = None  # the step from which a probe answers an alarm of the loss
         self._usual = None
         self._good = None
         self._lowered = 1.0
@@ -143,6 +144,7 @@ class NonFiniteGuard(Monitor):
         if self._loss_alarm and not self._new:
             self._hub.probe_next()
             self._hub.alarm()
+            self._asked_at = self._hub.step + 1
         super().on_train_batch_begin(batch, logs)
         if self.restore:
             self._lower_rate()
@@ -151,8 +153,9 @@ class NonFiniteGuard(Monitor):
         self._batches += 1
 
     def on_train_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is not None and not np.isfinite(loss):
+        loss, stale = (logs or {}).get("loss"), self._stale_logs
+        self._stale_logs = False
+        if loss is not None and not np.isfinite(loss) and not stale and not self.checks_every_step:
             self._loss_alarm = True
 
     def on_epoch_end(self, epoch, logs=None):
@@ -160,7 +163,7 @@ class NonFiniteGuard(Monitor):
         if self._loss_alarm and self.finding is None:  # it was the epoch's last step: no other to probe
             self._find_in_weights(epoch)
         self.act()
-        self._seen_this_epoch = False
+        self._seen_this_epoch = self._stale_logs = False
 
     def checked(self, values):
         """Learn which layers are infinite while the loss is not."""
@@ -171,22 +174,22 @@ class NonFiniteGuard(Monitor):
     def on_probe(self, probe):
         values = probe.values
         healthy = np.isfinite(values["loss"]) and values["update_finite"].all()
-        if healthy and not self._loss_alarm:
+        if healthy and not (self._asked_at is not None and probe.step >= self._asked_at):
             odd = ~values["output_finite"]
             self._usual = odd if self._usual is None else self._usual | odd
         elif not self._new and (self.finding is None or self.restores):
             what, layer = self._first(values)
-            if what is not None:
-                exact = self.checks_every_step and self.model.steps_per_execution == 1 and what != "weights"
-                self.finding = NonFinite(probe.step, probe.epoch, what, layer, exact)
-                self._new = self._seen_this_epoch = True
-                self._hub.alarm()
+            exact = self.checks_every_step and self.model.steps_per_execution == 1 and what != "weights"
+            self.finding = NonFinite(probe.step, probe.epoch, what, layer, exact)
+            self._new = self._seen_this_epoch = True
+            self._hub.alarm()
 
     def act(self):
         """Restore, or stop, on what was found."""
         if not self._new:
             return
         self._new = self._loss_alarm = False
+        self._asked_at = None
         if self.restore and self._good is not None and self.restores < self.most_restores:
             self._put_back()
             return
@@ -229,19 +232,17 @@ class NonFiniteGuard(Monitor):
         for name, fine in zip(("target", "sample_weight"), inputs[1:], strict=True):
             if not fine:
                 return name, ""
-        if not np.isfinite(values["loss"]):
-            return "loss", ""
         changed = np.flatnonzero(~values["update_finite"])
-        if not changed.size:
-            return None, ""
+        if not (np.isfinite(values["loss"]) and changed.size):
+            return "loss", ""  # of this step, or of the one before, which left no trace
         first = changed[np.argmin(axes["variables"]["depth"][changed])]
         return "update", str(axes["variables"]["layer"][first])
 
     def _find_in_weights(self, epoch):
-        broken = [
-            v for v in self.model.trainable_variables if not np.isfinite(keras.ops.convert_to_numpy(v)).all()
-        ]
-        layer = broken[0].path.rpartition("/")[0] if broken else ""
+        from recipes.probe.layout import variable_owners
+
+        broken = [v for v in self.model.trainable_variables if not np.isfinite(v.numpy()).all()]
+        layer = variable_owners(self.model)[id(broken[0])][0] if broken else ""
         self.finding = NonFinite(self._hub.step, epoch, "weights" if broken else "loss", layer, False)
         self._new = self._seen_this_epoch = True
 
@@ -263,6 +264,7 @@ class NonFiniteGuard(Monitor):
         for variable, value in self._good:
             variable.assign(value)
         self.restores += 1
+        self._stale_logs = True  # those of this step still hold the loss that was not finite
         self._lowered *= self.factor
         self.model.reset_metrics()  # the epoch's running mean would stay NaN
         self._lower_rate(now=True)

@@ -7,24 +7,32 @@ import tensorflow as tf
 _REARRANGED = frozenset(
     "Mul Add AddV2 AddN Sub Neg RealDiv Div Cast Reshape Squeeze ExpandDims Transpose Identity Square Rsqrt".split()
 )
+_ACTIVATIONS = frozenset(
+    "BiasAdd Relu Relu6 Elu Selu LeakyRelu Tanh Sigmoid Softplus Softsign Erf Exp".split()
+)
 # These read a shape, not numbers, and are folded away.
 _SHAPES_ONLY = frozenset("Shape ShapeN Size Rank ZerosLike OnesLike".split())
 _DEEPEST = 12
 
 
-def visible(tensor):
+def visible(tensor, outputs=()):
     """Give the first tensor from this one onwards that can be read without disturbing the step.
 
     A result with one reader is merged into that reader where that is possible (a matrix product with its bias and
     its tanh become one kernel with its own rounding). A second reader would forbid it. So follow the only
     reader until there are two: the activation behind a linear layer, as a rule. What is not finite before is
-    not finite there either, but for an infinite number that the activation bounds.
+    not finite there either, but for an infinite number that the activation bounds, or a NaN that a ReLU drops. The
+    model's own outputs are read where they are: behind them comes the loss.
+
+    Args:
+        tensor: Output of a layer.
+        outputs: `id` of the model's output tensors.
     """
     if tf.executing_eagerly():
         return tensor
     for _ in range(_DEEPEST):
         readers = _readers(tensor)
-        if len(readers) != 1 or len(readers[0].outputs) != 1 or not readers[0].outputs[0].dtype.is_floating:
+        if id(tensor) in outputs or len(readers) != 1 or readers[0].type not in _REARRANGED | _ACTIVATIONS:
             return tensor
         tensor = readers[0].outputs[0]
     return tensor

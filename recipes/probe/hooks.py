@@ -65,7 +65,8 @@ def recording_loss(model, recorder):
 
     def compute_loss(*args, **kwargs):
         loss = original(*args, **kwargs)
-        _tell(recorder, "take_loss", loss)
+        predictions = kwargs["y_pred"] if "y_pred" in kwargs else args[2] if len(args) > 2 else None
+        _tell(recorder, "take_loss", loss, predictions)
         return loss
 
     return compute_loss

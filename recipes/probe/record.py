@@ -79,8 +79,9 @@ class Record:
     `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `role` is "kernel", "bias",
     "normalization" or "vector". A column nobody asked for is filled with NaN (or True); `measured` names the others.
 
-    Bounded: beyond `limit` rows every second row is dropped, and from then on every second probe is kept; but never
-    the newest nor the first that holds a non-finite number goes. Rates of activity per unit are kept for fewer rows, `unit_bytes` in all.
+    Bounded: beyond `limit` rows every second row is dropped, and from then on every second probe is kept; but neither
+    the newest nor the first that holds a non-finite number goes. Rates of activity per unit are kept for fewer rows,
+    `unit_bytes` in all.
     """
 
     limit: int = 1024

@@ -101,9 +101,8 @@ class Twin:
 
     def _measure(self, data, logs, before, rate, seen):
         calls = seen.calls()
-        in_sight = [
-            [visible(tensor) for tensor in outputs] for _, _, outputs in calls
-        ]  # before anything else reads
+        # Before anything else reads them.
+        in_sight = [[visible(tensor, seen.predictions) for tensor in outputs] for _, _, outputs in calls]
         layout = {
             "layers": [],
             "activations": [],
@@ -213,6 +212,7 @@ class Seen:
         self.writes = tf.constant(True)
         self.loss_scaled = False
         self.fault = None
+        self.predictions = set()
         self._outputs = []
         self._calls = {}
         self._unseen = {}
@@ -248,9 +248,10 @@ class Seen:
         if getattr(inner, "gradient_accumulation_steps", None):
             self.writes = tf.equal((inner._iterations.value + 1) % inner.gradient_accumulation_steps, 0)
 
-    def take_loss(self, loss):
-        """Take the loss of the step."""
+    def take_loss(self, loss, predictions):
+        """Take the loss of the step, and which tensors the model gave out."""
         self.loss = loss
+        self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}
 
     def calls(self):
         """`(name, watched, tensors)` of each call in forward order; a second call of a layer is `name#2`."""

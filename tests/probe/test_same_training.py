@@ -62,6 +62,17 @@ def sequential():
     )
 
 
+def regression():
+    linear = [
+        layers.Rescaling(0.5),
+        layers.Rescaling(0.3),
+        layers.Flatten(),
+        layers.Dense(6),
+        layers.LeakyReLU(),
+    ]
+    return keras.Sequential([keras.Input((6, 6, 2)), *linear, layers.Dense(5, "silu"), layers.Dense(1)])
+
+
 def unbuilt():
     return keras.Sequential([layers.Flatten(), layers.Dense(7, "relu"), layers.Dense(3, "softmax")])
 
@@ -136,6 +147,7 @@ CASES = {
     "functional, momentum, decay, clipping, EMA": (functional, everything, {}),
     "constraint": (lambda: functional(keras.constraints.UnitNorm([0, 1, 2])), sgd, {}),
     "sequential": (sequential, lambda: sgd(momentum=0.9), {}),
+    "regression": (regression, sgd, {"loss": "mse"}),
     "unbuilt": (unbuilt, sgd, {}),
     "subclassed": (subclassed, sgd, {}),
     "nested": (nested, sgd, {}),
@@ -175,7 +187,7 @@ def train(case, data, monitors, **replace):
             model = build()
             model.compile(
                 optimizer(),
-                "sparse_categorical_crossentropy",
+                options.pop("loss", "sparse_categorical_crossentropy"),
                 metrics=["accuracy"],
                 **{
                     k: options.pop(k)
@@ -206,7 +218,7 @@ def eager_truth(case, data, weights, batch):
     model = build()
     if not model.built:
         model(images)
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.compile("sgd", options.get("loss", "sparse_categorical_crossentropy"))
     model.set_weights(weights)
     if "class_weight" in options:
         sample_weights = np.array([options["class_weight"][label] for label in labels], "float32")
