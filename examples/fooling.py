@@ -44,8 +44,7 @@ def main():
     )
     for name in ("plain", "adversarial"):
         keras.utils.set_random_seed(0)
-        model = models.plain_cnn(images.shape[1:], 10, filters=(16, 32), convs=1, norm=None)
-        model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
+        model = small_network(images.shape[1:])
         if name == "plain":
             model.fit(images, labels, batch_size=64, epochs=arguments.epochs, verbose=0)
         else:
@@ -60,6 +59,21 @@ def main():
         print(f"{name:20s} " + " ".join(f"{np.mean(p.argmax(-1) == truth):8.1%}" for p in seen))
     plot.noise_response(explain.noise_response(model)).savefig(arguments.out / "noise.png", dpi=100)
     print(f"written to {arguments.out}")
+
+
+def small_network(input_shape):
+    """Two convolutions and a Dense layer, compiled."""
+    layers = [keras.Input(input_shape), keras.layers.Rescaling(1 / 255)]
+    for filters in (16, 32):
+        layers.append(keras.layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu"))
+    layers += [
+        keras.layers.Flatten(),
+        keras.layers.Dense(64, activation="relu"),
+        keras.layers.Dense(10, activation="softmax"),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
+    return model
 
 
 def fool_an_imagenet_network(folder):

@@ -29,11 +29,15 @@ class Views:
             shift = tf.cast(tf.round(draws[:2] * self.jitter), "int32")
             return tf.roll(images, shift, [1, 2])
         zoom = 1 + draws[2] * self.scale
-        rows = _sampling(tf.shape(images)[1], draws[0] * self.jitter, zoom)
-        columns = _sampling(tf.shape(images)[2], draws[1] * self.jitter, zoom)
-        # Two matrix products, which have an exact and cheap gradient.
-        views = tf.einsum("yh,nhwc->nywc", rows, images)
-        return tf.ensure_shape(tf.einsum("xw,nywc->nyxc", columns, views), images.shape)
+        height, width, channels = images.shape[1:]
+        rows = _sampling(height, draws[0] * self.jitter, zoom)
+        columns = _sampling(width, draws[1] * self.jitter, zoom)
+        # Two matrix products, with an exact and cheap gradient; each axis is last when it is its turn.
+        planes = tf.reshape(tf.transpose(images, [0, 3, 1, 2]), [-1, width])
+        planes = tf.reshape(tf.matmul(planes, columns, transpose_b=True), [-1, channels, height, width])
+        planes = tf.reshape(tf.transpose(planes, [0, 3, 1, 2]), [-1, height])
+        planes = tf.reshape(tf.matmul(planes, rows, transpose_b=True), [-1, width, channels, height])
+        return tf.transpose(planes, [0, 3, 1, 2])
 
 
 def blur(images, sigma):

@@ -187,6 +187,12 @@ def test_views_shift_by_whole_pixels_and_zoom_about_the_middle():
     seen = Views(jitter=2)(images, tf.constant([0, 3], "int32"))[0, :, :, 0].numpy()
     shifts = [np.roll(images[0, :, :, 0], (dy, dx), (0, 1)) for dy in range(-2, 3) for dx in range(-2, 3)]
     assert any(np.allclose(seen, shift) for shift in shifts)
+    ramp = np.broadcast_to(np.arange(41.0)[:, None, None], (41, 37, 2)).astype("float32")
+    zoomed = Views(0, 0.2)(tf.constant(ramp[None]), tf.constant([0, 1], "int32"))[0].numpy()
+    steps = np.diff(zoomed[10:31], axis=0)  # away from where the image wraps around
+    np.testing.assert_allclose(steps, steps[0, 0, 0], rtol=1e-3)
+    assert 1 / 1.2 <= steps[0, 0, 0] <= 1 / 0.8 and abs(steps[0, 0, 0] - 1) > 0.01
+    np.testing.assert_allclose(zoomed[20], 20, atol=1e-3)
     plain = np.full((1, 9, 9, 1), 0.3, "float32")
     np.testing.assert_allclose(
         Views(0, 0.2)(tf.constant(plain), tf.constant([0, 1], "int32")), plain, atol=1e-6
