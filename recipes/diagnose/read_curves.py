@@ -188,7 +188,7 @@ def _falling(curves):
     if curves.epochs < 5 or loss[0] <= 0:
         return []
     last = loss[-max(3, curves.epochs // 3) :]
-    fall = -slope(last) / abs(np.median(last))
+    fall = -slope(last) / max(abs(np.median(last)), 1e-12)
     total = (loss[0] - loss[-1]) / abs(loss[0])
     straight = np.corrcoef(np.arange(curves.epochs), loss)[0, 1] < -0.98 if np.ptp(loss) > 0 else False
     early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
@@ -289,7 +289,7 @@ def _underfitting(curves):
     if curves.epochs < 6 or validation is None or curves.initial is None or curves.initial <= 0:
         return []
     last = max(3, curves.epochs // 3)
-    still = abs(slope(loss[-last:])) / abs(np.median(loss[-last:])) < 0.01
+    still = abs(slope(loss[-last:])) < 0.01 * abs(np.median(loss[-last:]))
     close = abs(np.median(validation[-last:]) - np.median(loss[-last:])) < 0.15 * np.median(loss[-last:])
     share = np.median(loss[-last:]) / curves.initial
     if still and close and 0.4 < share < 0.9:

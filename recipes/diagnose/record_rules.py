@@ -281,7 +281,8 @@ def _rate(view):
     late = float(np.median(view.loss[view.late]))
     start = view.initial if view.initial is not None else float(view.loss[0])
     peak = float(np.max(_row_medians(view.ratio[:, view.kernels]), initial=0.0))
-    worse = view.count >= 3 and start > 0 and late > 1.5 * max(start, float(view.loss[0]))
+    climbed = late / max(start, float(view.loss[0]), 1e-12) if view.count >= 3 else 0.0
+    worse = climbed > 1.5 and not view.learned
     spikes = view.climbing > 10 and view.loss[np.argmax(view.loss) :].min() < 0.5 * view.loss.max()
     if (
         (worse and middle > 3e-3)
@@ -291,7 +292,9 @@ def _rate(view):
         findings.append(
             _found(
                 "rate_too_high",
-                "error" if worse else "warning",
+                "error"
+                if climbed > 10
+                else "warning",  # less may be the first steps of a run that comes round
                 None,
                 view.epoch[0],
                 f"Steps change kernels by {middle:.2g} of their size, at most {peak:.2g} (about 1e-3 is usual), at "

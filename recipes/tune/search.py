@@ -104,7 +104,7 @@ class _Task:
         data = (
             {"x": self.train[0], "y": self.train[1], "batch_size": self.batch_size}
             if arrays
-            else {"x": self.train}
+            else {"x": self.train, "shuffle": False}
         )
         validation = tuple(self.validation) if isinstance(self.validation, list) else self.validation
         history = model.fit(
