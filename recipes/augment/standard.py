@@ -22,13 +22,15 @@ def standard(
 
     Nothing in it normalizes; images leave as float32 in the same value range.
 
-    | strength | photos | symbols (digits, letters, signs: no mirroring, no color) |
-    |---|---|---|
-    | light | flip; shift by up to 1/8 of the side | turn by up to 8 degrees; zoom by up to 1.08; shift by up to 1/14 |
-    | medium | and color jitter 0.2; cutout of 1/4 of the side on half of the images | turn 12 degrees, zoom 1.12, \
-shear 0.15; and the cutout |
-    | strong | and `TrivialAugment(wide=False)` on half of the images; mixup 0.2 or cutmix 1, each on a quarter | \
-and mixup 0.2 on half of the images |
+    For photos:
+        light: `Flip`; `PadCrop` by 1/8 of the side, mirrored outside.
+        medium: and `ColorJitter` 0.2; `Cutout` of 1/4 of the side on half of the images.
+        strong: and `TrivialAugment(wide=False)` on half of the images; `MixUp(0.2)` or `CutMix(1)` on half of them.
+
+    For symbols (digits, letters, signs), no mirroring and no color:
+        light: `Rotate` by 8 degrees, `Zoom` by 1.08, `Translate` by 1/14 of the side, the nearest pixel outside.
+        medium: 12 degrees, 1.12, and `Shear` by 0.15; `Cutout` of 1/4 of the side on half of the images.
+        strong: and `MixUp(0.2)` on half of the images.
 
     Source of the shifts and flips: He et al. 2015, section 4.2; of the turns and zooms: Simard et al. 2003, section
     2, with smaller ranges. Light is meant never to cost accuracy, also in short runs; medium and strong need more
