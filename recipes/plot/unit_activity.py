@@ -11,8 +11,9 @@ _MOST_LAYERS = 12
 def unit_activity(record, dead_units=None):
     """Draw one panel a rectified layer: steps across, units down, bright where a unit fires on many samples.
 
-    Units are sorted by their rate over the last quarter of the probes, so that silent ones are at the bottom; confirmed dead units
-    are marked red at the right edge. Of more than 12 layers those with most silent units are shown.
+    Units are sorted by their rate over the last quarter of the probes, so that silent ones are at the bottom;
+    confirmed dead units are marked red at the right edge. Of more than 12 layers those with most silent units are
+    shown.
 
     Args:
         record: A `recipes.probe.Record` with activations measured.
