@@ -143,6 +143,12 @@ def test_a_wrong_gradient_to_the_weights_is_caught_inside_a_nested_model():
     assert worst.variable.endswith("planted/kernel")
 
 
+def test_of_a_layer_made_of_layers_the_part_at_fault_is_named():
+    wrapped = layers.DropConnect(WrongToWeights(4, name="planted"), 0.0, name="wrapper")
+    report = gradient_check(network(L.Dense(6), wrapped, L.Dense(3)), vectors())
+    assert [path.split("/")[-1] for path in report.wrong_layers] == ["planted"]
+
+
 class Untold(keras.Model):
     """Takes what no configuration can hold."""
 
