@@ -4,10 +4,10 @@
     python benchmarks/explain.py --only mobilenet        the first alone, with tf-keras-vis and tf-explain: minutes
     python benchmarks/explain.py --quick                 a few rounds of the cheap methods: a minute
 
-The floor of a method is the number of compiled forward passes (F) or forward passes with input gradient (FG) that its
-definition asks for, run in the same chunks: 25 FG for SmoothGrad with 25 samples. Methods, floors and peers take turns,
-so that other load on the machine hits them alike; figures are medians over the rounds. `ratio` compares CPU time of this
-process, `ms` is wall time, `first` the first call on a fresh model, in seconds, tracing included.
+The floor of a method is the number of compiled forward passes (F) or forward passes with input gradient (FG) that
+its definition asks for, run in the same chunks: 25 FG for SmoothGrad with 25 samples. Methods, floors and peers take
+turns, so that other load on the machine hits them alike; figures are medians over the rounds. `ratio` compares CPU
+time of this process, `ms` is wall time, `first` the first call on a fresh model, in seconds, tracing included.
 """
 
 import argparse
@@ -89,6 +89,7 @@ def floors_table(name, build, batch, methods, rounds):
         method, options, unit, evaluations = METHODS[title]
         if title.startswith("occlusion"):
             options = {"patch": size // 6, "stride": size // 12}
+        options = {**options, "verbose": 0}
         fresh, _ = build()
         first = lap(lambda m=fresh, f=method, o=options: f(m, images, **o))[1]
         del fresh
@@ -100,7 +101,6 @@ def floors_table(name, build, batch, methods, rounds):
             for start in range(0, total, CHUNK):
                 one(many[: min(CHUNK, total - start)])
 
-        options = {**options, "verbose": 0}
         method(model, images, **options)
         costs = interleave(
             {"floor": floor, "ours": lambda m=model, f=method, o=options: f(m, images, **o)}, rounds

@@ -4,8 +4,8 @@
     python examples/explain_photo.py dog_and_cat.jpg
     python examples/explain_photo.py dog_and_cat.jpg --target "tabby"     # why did it see (or not see) this?
 
-Prints the area under the deletion curve (the probability while the most important pixels are blurred away:
-low is good) and under the insertion curve (while they come back into the blurred photo: high is good) of each
+Prints the area under the deletion curve (the probability while the most important pixels turn gray: low is
+good) and under the insertion curve (while they come back into the blurred photo: high is good) of each
 method, a random map beside them, and writes all maps with these figures to runs/explain_photo/maps.png. The
 network is EfficientNet-Lite0; its ImageNet weights come with the extra `pretrained`.
 """
@@ -81,7 +81,7 @@ def main():
 
 def report(model, photo, target, title, one, steps, seconds, captions):
     """Print a method's scores and keep them for the figure."""
-    gone = explain.deletion(model, photo, one, target, steps=steps, baseline="blur").area
+    gone = explain.deletion(model, photo, one, target, steps=steps, baseline=GRAY).area
     back = explain.insertion(model, photo, one, target, steps=steps, baseline="blur").area
     print(f"{title:24}{gone:10.3f}{back:11.3f}{seconds:9.1f}", flush=True)
     captions[title] = f"deletion {gone:.2f}, insertion {back:.2f}"
@@ -100,7 +100,8 @@ def find(text, names):
     found = [number for number, name in enumerate(names) if text.lower() in name.lower()]
     if not found:
         raise SystemExit(
-            f"--target expects a part of an ImageNet class name. Received {text!r}. Try 'tabby' or 'retriever'."
+            f"--target expects a part of an ImageNet class name. Received {text!r}. Try 'tabby' or "
+            "'retriever'."
         )
     exact = [number for number in found if names[number].lower().split(",")[0] == text.lower()]
     return (exact or found)[0]

@@ -3,11 +3,10 @@
     python examples/why_wrong.py                             # 5000 MNIST digits, two minutes on two cores
     python examples/why_wrong.py --data my_photos --image-size 64
 
-For each mistake: what spoke for the class it chose, what spoke for the right one, and the difference, red
-    where the
-picture argued for the mistake and blue where for the truth (integrated gradients of the difference of the two
-logits). The numbers printed say how much of the wrong margin comes from the tenth of the pixels that argued
-most for it. Writes runs/why_wrong/mistakes.png.
+For each mistake: what spoke for the class it chose, what spoke for the right one (Grad-CAM), and what decided
+between them: how much the margin of the two logits falls while a small window is blurred, red where the picture
+argued for the mistake and blue where for the truth (occlusion with a function as target). The numbers printed say
+how concentrated that evidence is. Writes runs/why_wrong/mistakes.png.
 """
 
 import argparse
@@ -42,7 +41,8 @@ def main():
     keras.utils.set_random_seed(0)
     model = models.plain_cnn(info.image_shape, len(info.class_names), filters=(16, 32, 64), convs=1)
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(train.batch(64).prefetch(2), epochs=1 if arguments.quick else arguments.epochs, verbose=2)
+    shuffled = train.shuffle(4096, seed=0).batch(64).prefetch(2)
+    model.fit(shuffled, shuffle=False, epochs=1 if arguments.quick else arguments.epochs, verbose=2)
 
     images, labels = (np.stack(values) for values in zip(*validation.as_numpy_iterator(), strict=True))
     probabilities = model.predict(images, batch_size=256, verbose=0)
@@ -83,13 +83,15 @@ def main():
 
 
 def margin_map(model, image, guess, truth):
-    """What makes the logit of the guess larger than that of the truth, pixel by pixel; sums to the margin "
-    "gained."""
+    """How much the margin of the guess over the truth falls when a window around each pixel is blurred."""
 
     def margin(logits):
         return tf.gather(logits, guess, axis=1) - tf.gather(logits, truth, axis=1)
 
-    return explain.integrated_gradients(model, image, margin, steps=32, baseline="blur")
+    side = min(image.shape[:2])
+    return explain.occlusion(
+        model, image, margin, patch=max(1, side // 6), stride=max(1, side // 14), value="blur"
+    )
 
 
 def explanation(one, guess, truth, sure):

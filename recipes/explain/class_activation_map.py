@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from recipes.explain import engine, layers
 from recipes.explain import maps as mapping
@@ -76,15 +77,15 @@ def _head(model, spec, activations, scores, index, place):
     for dense in reversed(model._flatten_layers()):
         if not isinstance(dense, keras.layers.Dense) or dense.kernel.shape[0] != average.shape[-1]:
             continue
-        kernel = np.asarray(dense.kernel, "float32")
-        bias = np.asarray(dense.bias, "float32") if dense.use_bias else np.zeros(kernel.shape[1], "float32")
-        if one_sigmoid and kernel.shape[1] == 1:
-            sign = np.where(index == 1, 1.0, -1.0).astype("float32")
-            weights, biases = sign[:, None] * kernel[:, 0], sign * bias[0]
-        elif index.max() < kernel.shape[1]:
-            weights, biases = kernel.T[index], bias[index]
+        width = dense.kernel.shape[1]
+        if one_sigmoid and width == 1:
+            columns, sign = np.zeros_like(index), np.where(index == 1, 1.0, -1.0).astype("float32")
+        elif index.max() < width:
+            columns, sign = index, np.ones(len(index), "float32")
         else:
             continue
+        weights = sign[:, None] * engine.array(tf.gather(dense.kernel, columns, axis=1)).T
+        biases = sign * engine.array(tf.gather(dense.bias, columns)) if dense.use_bias else 0 * sign
         terms = np.abs(average * weights).sum(1) + np.abs(biases) + 1e-6
         error = np.abs((average * weights).sum(1) + biases - scores)
         # Half-precision layers round each of the sum's terms to 1e-3 (float16) or 8e-3 (bfloat16).

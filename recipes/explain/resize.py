@@ -1,5 +1,7 @@
 """Linear resizing of maps of any number of spatial axes, with half-pixel centers."""
 
+import functools
+
 import numpy as np
 
 
@@ -23,6 +25,7 @@ def resize(maps, shape):
     return np.ascontiguousarray(maps)
 
 
+@functools.lru_cache(maxsize=64)
 def _weights(size, length):
     """`(length, size)`: how much of each old pixel goes into each new one."""
     position = np.clip((np.arange(length) + 0.5) * size / length - 0.5, 0, size - 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.explain import engine
+from recipes.explain import engine, targets
 from recipes.explain import maps as mapping
 from recipes.explain.fill import filled
 from recipes.explain.resize import resize as resized
@@ -65,35 +65,40 @@ def score_cam(
     call = mapping.find_layer(task, layer, call_index)
 
     def explain(group):
-        values, _, _, index = task.layer_pass(group, call, differentiate=False)
-        task.target.index[group] = index
-        place = call or engine.default_layer(model, task.target.spec)
-        values = mapping.spread(task, values, place, tokens)
-        spread = values.reshape(len(values), -1, values.shape[-1]).std(1)
-        count = min(top or spread.shape[-1], spread.shape[-1])
-        channels = np.argsort(-spread, axis=-1, kind="stable")[:, :count]
         clean = task.inputs.images[group].astype("float32")
         nothing = filled("score_cam", "baseline", baseline, clean, task, group)
+        size = len(clean)
+        # One pass over image and baseline: the baseline's score is that of the class predicted for its image.
+        rows = group.start + np.tile(np.arange(size), 2)
+        index = task.target.index[rows]
+        if task.target.spec.kind == "class":
+            index[size:] = np.where(index[size:] < 0, targets.follow(np.arange(size)), index[size:])
+        values, _, before, index = task.layer_pass(
+            rows, call, np.concatenate([clean, nothing]), index, differentiate=False
+        )
+        task.target.index[group] = index[:size]
+        place = call or engine.default_layer(model, task.target.spec)
+        values = mapping.spread(task, values[:size], place, tokens)
+        spread = values.reshape(size, -1, values.shape[-1]).std(1)
+        count = min(top or spread.shape[-1], spread.shape[-1])
+        channels = np.argsort(-spread, axis=-1, kind="stable")[:, :count]
 
         def change(batch, sample, rows):
-            if sample == 0:
-                batch[:] = nothing[rows]
-                return
-            chosen = channels[rows, sample - 1].reshape(-1, *[1] * (values.ndim - 1))
+            chosen = channels[rows, sample].reshape(-1, *[1] * (values.ndim - 1))
             planes = np.take_along_axis(values[rows], chosen, axis=-1)[..., 0]
             masks = np.expand_dims(unit_range(resized(planes, task.spatial)), task.channel_axis)
             np.subtract(clean[rows], nothing[rows], out=batch)
             batch *= masks
             batch += nothing[rows]
 
-        scores = np.zeros((len(clean), 1 + count), "float32")
-        for rows, found, sample in task.sampled_scores(group, 1 + count, change):
+        scores = np.zeros((size, count), "float32")
+        for rows, found, sample in task.sampled_scores(group, count, change):
             scores[rows, sample] = found
         weights = np.zeros(spread.shape, "float32")
-        np.put_along_axis(weights, channels, scores[:, 1:] - scores[:, :1], axis=-1)
+        np.put_along_axis(weights, channels, scores - before[size:, None], axis=-1)
         return np.maximum(np.einsum("n...c,nc->n...", values, weights), 0)
 
-    return mapping.finish(task, task.each_group(explain, 2 + (top or 0)), resize)
+    return mapping.finish(task, task.each_group(explain, 2 + (top or 0), passes=2), resize)
 
 
 def unit_range(maps):
