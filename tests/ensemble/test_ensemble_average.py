@@ -64,6 +64,10 @@ def test_sigmoids_average_as_independent_answers(inputs):
     first, second = (1 / (1 + np.exp(-scores_of(model, inputs))) for model in pair)
     ours = ensemble.average([pair[0], pair[0]]).predict(inputs, verbose=0)
     np.testing.assert_allclose(ours, first, rtol=1e-5)
+    other = member(activation="sigmoid", seed=2)
+    mean = (scores_of(pair[0], inputs) + scores_of(other, inputs)) / 2
+    both = ensemble.average([pair[0], other], space="logit").predict(inputs, verbose=0)
+    np.testing.assert_allclose(both, 1 / (1 + np.exp(-mean)), rtol=1e-4)
     single = ensemble.average([pair[1]], space="logit").predict(inputs, verbose=0)
     np.testing.assert_allclose(single, second, rtol=1e-4)
 
