@@ -1,6 +1,6 @@
 """What averaging is worth: weights, snapshots, independent networks and views, at the same total training budget.
 
-    python benchmarks/ensembles.py                               # 2000 digits, three seeds: about ten minutes
+    python benchmarks/ensembles.py         # 2000 images each, three seeds: some 15 minutes of CPU time
     python benchmarks/ensembles.py --data mnist5k fashion_mnist cifar10 --train 5000 --epochs 50
 
 A small plain CNN is trained on few images, so that there is something to gain, and judged on all the other ones.
