@@ -3,9 +3,11 @@
     python benchmarks/synthesis.py                       # about five minutes on two cores
     python benchmarks/synthesis.py --quick
 
-The floor is one compiled forward pass and gradient of the part of the network that a step needs. All times are CPU seconds of
+The floor is one compiled forward pass and gradient of the part of the network that a step needs. All times are
+CPU seconds of
 this process a step (medians over interleaved rounds, so that a busy machine disturbs all alike), after warming up. The
-network is MobileNetV2 with alpha 0.35 at 96 pixels and random weights, whose values do not matter here; tf-keras-vis runs
+network is MobileNetV2 with alpha 0.35 at 96 pixels and random weights, whose values do not matter here;
+tf-keras-vis runs
 without its regularizers and input modifiers, and ours with the default views and Fourier coefficients as well as bare.
 """
 

@@ -3,8 +3,8 @@
     python examples/deep_dream.py                        # scikit-image's cat Chelsea, about 20 s on two cores
     python examples/deep_dream.py my_photo.jpg --layer stage4_block2_expand_norm
 
-Writes runs/deep_dream/dream.png (the photo and its dream) and classes.png (the images that EfficientNet-Lite0 would like to
-see for a few classes); prints by how much the layer's activation rose.
+Writes runs/deep_dream/dream.png (the photo and its dream) and classes.png (the images that EfficientNet-Lite0
+would like to see for a few classes); prints by how much the layer's activation rose.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python examples/feature_map.py                       # 5000 MNIST digits, about a minute on two cores
 
-Trains a small network, takes the representation before its classifier, and draws runs/feature_map/tsne.png and pca.png, and
-neighbors.png: images and the ones nearest to them, by pixels (first row of each pair) and by features (second). Prints how
-often neighbors have the same class.
+Trains a small network, takes the representation before its classifier, and draws runs/feature_map/tsne.png and
+pca.png, and neighbors.png: images and the ones nearest to them, by pixels (first row of each pair) and by features
+(second). Prints how often neighbors have the same class.
 """
 
 import argparse

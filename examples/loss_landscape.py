@@ -3,8 +3,8 @@
     python examples/loss_landscape.py                    # scikit-learn's 8 x 8 digits, some minutes on two cores
     python examples/loss_landscape.py --depth 20         # faster
 
-After Li et al. 2018, figure 1, https://arxiv.org/abs/1712.09913, small. Writes runs/loss_landscape/line.png and plane.png,
-and prints the accuracies and how far from the trained weights the loss has doubled.
+After Li et al. 2018, figure 1, https://arxiv.org/abs/1712.09913, small. Writes runs/loss_landscape/line.png
+and plane.png, and prints the accuracies and how far from the trained weights the loss has doubled.
 """
 
 import argparse

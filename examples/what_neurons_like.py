@@ -3,7 +3,8 @@
     python examples/what_neurons_like.py                 # about two minutes on two cores
     python examples/what_neurons_like.py --photos my_photos/ --layer stage5_block1_expand_norm
 
-Writes runs/what_neurons_like/filters.png (the first layer's weights), maps.png (its answers to one photo) and one picture a
+Writes runs/what_neurons_like/filters.png (the first layer's weights), maps.png (its answers to one photo) and
+one picture a
 layer: each row a channel, first the image that raises it most, then the real patches it answers to most.
 """
 

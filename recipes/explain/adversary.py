@@ -30,6 +30,10 @@ def prepare(method, model, images, labels, value_range, epsilon=0.0, norm="inf")
     if labels is None:
         return canvas, images, single, None, NORMS[norm]
     labels = np.asarray(labels)
+    if labels.dtype.kind not in "iufb":
+        raise TypeError(
+            f"{method} expects class numbers or one-hot rows. Received {labels.dtype}. Give one number an image."
+        )
     if single and labels.ndim == 0:
         labels = labels[None]
     if labels.ndim == 2 and labels.shape[-1] == 1 and labels.dtype.kind in "iub":

@@ -11,7 +11,7 @@ from recipes.explain import targets
 from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
 from recipes.explain.layers import UsageError
-from recipes.explain.loop import OPTIMIZERS, Problem, optimize
+from recipes.explain.loop import Problem, optimize
 from recipes.explain.parameterization import Fourier, Latent, Pixels
 from recipes.explain.transforms import Views
 
@@ -89,7 +89,8 @@ def raise_score(
         start, _ = canvas.unit(start, "start")
         if count not in (None, 1, len(start)) and len(start) > 1:
             raise UsageError(
-                f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for all, or one each."
+                f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for "
+                f"all, or one each."
             )
         count = max(count or 1, len(start))
         start = np.broadcast_to(start, (count, *start.shape[1:]))
@@ -101,11 +102,6 @@ def raise_score(
     kind = _kind(method, parameterization, through, start)
     defaults = DEFAULTS[kind]
     optimizer = defaults["optimizer"] if optimizer is None else optimizer
-    if optimizer not in OPTIMIZERS:
-        raise UsageError(
-            f"{method} expects optimizer to be one of {', '.join(map(repr, OPTIMIZERS))}. Received {optimizer!r}. "
-            "Leave it out for the default."
-        )
     _check_regularizers(
         method, kind, blur=blur, clip_pixels=clip_pixels, clip_gradients=clip_gradients, decay=decay
     )
@@ -143,19 +139,23 @@ def raise_score(
         verbose=verbose,
         after_first=lambda: targets.check(model, target, method),
     )
-    silent = (
-        ~np.any(result.scores[np.isfinite(result.scores).all(1)], axis=0)
-        if target.spec.kind == "unit"
-        else []
-    )
-    if np.any(silent):
+    _warn_of_silence(method, target, result.scores)
+    return (result.images, result.scores) if return_scores else result.images
+
+
+def _warn_of_silence(method, target, scores):
+    """A unit that stayed at exactly 0 (without a penalty) has no gradient to follow."""
+    finite = scores[np.isfinite(scores).all(1)]
+    silent = np.flatnonzero(~finite.any(0)) if target.spec.kind == "unit" and len(finite) else []
+    if len(silent):
         warnings.warn(
             f"{method} expects units that answer to a nearly gray start. Those of image "
-            f"{', '.join(map(str, np.flatnonzero(silent)[:8]))} stayed at 0, where there is no gradient to follow. "
-            "Choose the layer before the activation, or begin at real images with start=.",
-            stacklevel=3,
+            f"{', '.join(map(str, silent[:8]))} "
+            "stayed at 0, where there is no gradient to follow. Choose the layer before the activation, or "
+            "begin at real "
+            "images with start=.",
+            stacklevel=4,
         )
-    return (result.images, result.scores) if return_scores else result.images
 
 
 def _kind(method, parameterization, through, start):

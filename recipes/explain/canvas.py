@@ -1,9 +1,9 @@
 """What every synthesis checks first: the image a model takes, the range of its values, images to start from."""
 
+import keras
 import numpy as np
 
 from recipes.explain import layers
-from recipes.explain.inputs import Inputs
 from recipes.explain.layers import UsageError
 
 DEFAULT_SIZE = 224
@@ -27,9 +27,7 @@ class Canvas:
 
     def __init__(self, method, model, *, size=None, value_range=(0, 255)):
         self.method, self.model = method, model
-        checker = Inputs.__new__(Inputs)
-        checker.model, checker.method = model, method
-        checker._check_built()
+        _check_model(method, model)
         self.value_range = check_range(method, value_range)
         self.channels_first = layers.data_format(model) == "channels_first"
         declared = getattr(model, "inputs", None)
@@ -37,7 +35,9 @@ class Canvas:
         if declared:
             shapes = [tuple(tensor.shape) for tensor in declared]
         else:
-            shapes = [(None, None, None, shape[-1]) for shape in checker._shapes(1) if shape]
+            # A subclassed model takes other sizes than it was built on; only rank and channels are binding.
+            built = (getattr(model, "_build_shapes_dict", None) or {}).values()
+            shapes = [(*[None] * (len(shape) - 1), shape[-1]) for shape in built if isinstance(shape, tuple)]
         if len(shapes) != 1 or len(shapes[0]) != 4:
             raise UsageError(
                 f"{method} expects a model with one input (n, height, width, channels). Model '{model.name}' takes "
@@ -63,30 +63,43 @@ class Canvas:
             )
         self.shape = (*wanted, channels)
 
-    def unit(self, images, name="images"):
+    def unit(self, images, name="images", *, any_size=False):
         """Images in the value range, checked, as `(n, height, width, channels)` float32 in 0..1, and whether one came
         without a batch axis."""
-        images, single = self.batch(images, name)
+        images, single = self.batch(images, name, any_size=any_size)
         low, high = self.value_range
         return (images - low) / (high - low), single
 
-    def batch(self, images, name="images"):
+    def batch(self, images, name="images", *, any_size=False):
         """Images checked for shape and range: `(n, height, width, channels)` float32, and whether there was one
         alone."""
         images = np.asarray(images)
         single = images.ndim == 3
+        shape = (None, None, self.shape[-1]) if any_size else self.shape
         images = images[None] if single else images
         fits = images.ndim == 4 and all(
-            want in (None, have) for want, have in zip(self.shape, images.shape[1:], strict=True)
+            want in (None, have) for want, have in zip(shape, images.shape[1:], strict=True)
         )
         if not fits or not len(images):
             raise UsageError(
-                f"{self.method} expects {name} of shape (n, {', '.join(str(side or '...') for side in self.shape)}), or "
+                f"{self.method} expects {name} of shape (n, {', '.join(str(side or '...') for side in shape)}), or "
                 f"one image without the first axis. Received shape {images.shape[1:] if single else images.shape}. "
                 "Resize or stack them to that shape."
             )
         check_images(self.method, images, self.value_range, name)
         return images.astype("float32"), single
+
+
+def _check_model(method, model):
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"{method} expects a keras.Model. Received {type(model).__name__}. Wrap layers in keras.Sequential."
+        )
+    if not model.built:
+        raise UsageError(
+            f"{method} expects a built model. '{model.name}' has no weights yet. Call it on data once, or give it a "
+            "keras.Input as its first layer."
+        )
 
 
 def check_range(method, value_range):

@@ -9,7 +9,8 @@ def class_image(model, target, **options):
     """Make an image that raises a class score as far as it goes.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 2, https://arxiv.org/abs/1312.6034:
-    `argmax_I score(I) - l2 * |I|^2`, the score taken before the softmax. By default the image is not a grid of pixels but
+    `argmax_I score(I) - l2 * |I|^2`, the score taken before the softmax. By default the image is not a grid of
+    pixels but
     the Fourier coefficients of decorrelated colors, seen jittered and scaled at every step, after Olah et al. 2017,
     "Feature Visualization", https://distill.pub/2017/feature-visualization. The paper's way is
     `class_image(model, target, parameterization="pixels", optimizer="gradient", learning_rate=...)`. Decay, blur and
@@ -52,14 +53,14 @@ def class_image(model, target, **options):
         ValueError: what does not fit the model, with what to type instead.
         UserWarning: when a score stops being finite; the last finite image is returned.
     """
-    single = np.ndim(list(target.values())[0] if isinstance(target, dict) else target) == 0
-    if target is None:
+    numbers = next(iter(target.values())) if isinstance(target, dict) else target
+    if numbers is None:
         raise ValueError(
-            "class_image expects a class to make an image of. Received target=None. Give its number, or a list of numbers."
+            "class_image expects a class to make an image of. Received target=None. Give its number, or a list "
+            "of numbers."
         )
     start = options.get("start")
-    single = single and (start is None or np.ndim(start) == 3)
-    numbers = next(iter(target.values())) if isinstance(target, dict) else target
+    single = np.ndim(numbers) == 0 and (start is None or np.ndim(start) == 3)
     result = raise_score("class_image", model, target, len(numbers) if np.ndim(numbers) else None, **options)
     return unwrap(result, single)
 

@@ -37,7 +37,8 @@ def deep_dream(
     """Raise the activation a layer already has, from coarse octaves to fine ones.
 
     Source: Mordvintsev et al. 2015, "Inceptionism", https://research.google/blog/inceptionism-going-deeper-into-neural-
-    networks. The gradient at the layer is set to the layer's activation, which raises half its squared length; each step
+    networks. The gradient at the layer is set to the layer's activation, which raises half its squared length;
+    each step
     is normalized. The image is dreamed at each octave's size, and what was added is carried over to the next one.
 
     The network sees windows of the image at a shift drawn anew for each step, borders wrapping around, so that no seam
@@ -66,7 +67,7 @@ def deep_dream(
         ValueError: an unknown layer, images outside `value_range`, octaves that shrink the image to nothing.
     """
     canvas = Canvas("deep_dream", model, size=False, value_range=value_range)
-    base, single = _unit_of_any_size(canvas, images)
+    base, single = canvas.unit(images, any_size=True)
     check_steps("deep_dream", steps, learning_rate)
     sizes = _octave_sizes(base.shape[1:3], octaves, octave_scale)
     chosen = layer if isinstance(layer, (list, tuple)) else [layer]
@@ -146,13 +147,6 @@ class Windows:
         channels = images.shape[-1]
         images = tf.reshape(images, [-1, counts[0], height, counts[1], width, channels])
         return tf.reshape(tf.transpose(images, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])
-
-
-def _unit_of_any_size(canvas, images):
-    """The images, which need not have the network's size, in 0..1."""
-    open_canvas = Canvas.__new__(Canvas)
-    vars(open_canvas).update(vars(canvas), shape=(None, None, canvas.shape[-1]))
-    return open_canvas.unit(images)
 
 
 def _octave_sizes(shape, octaves, octave_scale):

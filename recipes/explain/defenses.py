@@ -21,8 +21,8 @@ def adversarial_training(
     """While the block runs, every training step of `fit` trains on the worst images within `epsilon` of its batch.
 
     Source: Madry et al. 2017, equation 2.1 and section 2.1, https://arxiv.org/abs/1706.06083. The attack is PGD from a
-    random start on the compiled loss, with batch normalization and dropout as in inference; the step that follows is the
-    model's own `train_step`. Afterwards the model's `train_step` is what it was.
+    random start on the compiled loss, with batch normalization and dropout as in inference; the step that
+    follows is the model's own `train_step`. Afterwards the model's `train_step` is what it was.
 
     Args:
         model: A compiled and built `keras.Model` with one image input.
@@ -85,8 +85,10 @@ def adversarial_training(
 def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, seed=0):
     """While the block runs, `fit` also keeps the representation of a noisy image close to that of the image.
 
-    Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training", equations 1 to 3,
-    https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`, the distance here relative to `|f(x)|^2` and
+    Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training",
+    equations 1 to 3,
+    https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`, the distance here relative to
+    `|f(x)|^2` and
     averaged over the batch. Both representations are those of inference (batch normalization and dropout).
 
     Args:
@@ -105,7 +107,8 @@ def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, s
     _check_compiled("consistency_training", model)
     if not (0 <= noise < np.inf and 0 <= weight < np.inf):
         raise UsageError(
-            f"consistency_training expects noise >= 0 and weight >= 0. Received {noise} and {weight}. Usual are 0.05 and 1."
+            f"consistency_training expects noise >= 0 and weight >= 0. Received {noise} and {weight}. Usual are "
+            f"0.05 and 1."
         )
     call = layers.find(model, layer, method="consistency_training")
     original_loss = model.compute_loss
@@ -138,7 +141,8 @@ def smoothed_predict(
 ):
     """Predict the average over noisy copies of each image, blurred if wanted.
 
-    Small changes that were computed for the image itself do not survive the noise. Source: Cohen et al. 2019, "Certified
+    Small changes that were computed for the image itself do not survive the noise. Source: Cohen et al. 2019,
+    "Certified
     Adversarial Robustness via Randomized Smoothing", section 3.2, https://arxiv.org/abs/1902.02918, averaging
     probabilities where the paper counts votes; blur after Xu et al. 2017, "Feature Squeezing", section III.B,
     https://arxiv.org/abs/1704.01155 (a median there).
@@ -210,5 +214,6 @@ def _check_compiled(method, model):
         )
     if not model.built or not getattr(model, "compiled", False):
         raise UsageError(
-            f"{method} expects a built and compiled model. '{model.name}' is not. Call model.compile(optimizer, loss) first."
+            f"{method} expects a built and compiled model. '{model.name}' is not. Call model.compile(optimizer, "
+            f"loss) first."
         )

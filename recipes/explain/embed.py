@@ -64,7 +64,8 @@ def embed(features, *, kind="pca", dimensions=2, perplexity=30.0, seed=0):
     vectors = _vectors("embed", vectors.reshape(len(vectors), -1) if vectors.ndim > 2 else vectors)
     if kind not in ("pca", "tsne") or not 1 <= dimensions <= min(vectors.shape):
         raise UsageError(
-            f"embed expects kind to be 'pca' or 'tsne', and dimensions in 1 ... {min(vectors.shape)}. Received {kind!r} and "
+            f"embed expects kind to be 'pca' or 'tsne', and dimensions in 1 ... {min(vectors.shape)}. Received "
+            f"{kind!r} and "
             f"{dimensions}. Write embed(features, kind='pca')."
         )
     if kind == "pca":

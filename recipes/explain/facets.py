@@ -10,7 +10,8 @@ from recipes.explain.layers import UsageError
 def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions=50, seed=0, **options):
     """Cluster real images of a class, and raise the class score from the mean image of each cluster.
 
-    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2, https://arxiv.org/abs/1602.03616: features
+    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2,
+    https://arxiv.org/abs/1602.03616: features
     of the images, reduced by PCA, are clustered by k-means; each start is the mean of the `nearest` images to a center.
     Unlike the paper there is no t-SNE between PCA and k-means, and `class_image` does the ascent.
 
@@ -26,8 +27,8 @@ def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions
         seed, options: As in `class_image`.
 
     Returns:
-        float32 `(count, height, width, channels)` in `value_range`, the largest cluster first. With `return_scores` also
-        the scores.
+        float32 `(count, height, width, channels)` in `value_range`, the largest cluster first. With
+        `return_scores` also the scores.
 
     Raises:
         ImportError: without scikit-learn, which the extra `inspect` brings.

@@ -26,8 +26,10 @@ class FastStyle:
     Args:
         model: The network whose features judge, as in `transfer_style`. Never changed.
         style: `(height, width, channels)`, any size, in `value_range`.
-        content_weight, style_weight, total_variation, style_size, content_layer, style_layers, layer_weights, value_range,
-        preprocess: As in `transfer_style`; `style_size` is by default the style's own, where the network takes any size.
+        content_weight, style_weight, total_variation, style_size, content_layer, style_layers, layer_weights,
+        value_range,
+        preprocess: As in `transfer_style`; `style_size` is by default the style's own, where the network takes
+            any size.
         filters: Of the first convolution; 32 in the paper.
         blocks: Residual blocks; 5 in the paper.
         seed: Of the weights.
@@ -128,7 +130,8 @@ class FastStyle:
 
 
 def transformation_network(channels, *, value_range=(0, 255), filters=32, blocks=5, seed=0):
-    """Johnson et al. 2016, supplementary table 1: images of any size divisible by 4 to images, both in `value_range`."""
+    """Johnson et al. 2016, supplementary table 1: images of any size divisible by 4 to images, both in "
+    "`value_range`."""
     low, high = value_range
     middle, half = (low + high) / 2, (high - low) / 2
     seeds = iter(np.random.SeedSequence(seed).generate_state(7 + 2 * blocks))

@@ -24,7 +24,8 @@ def features(
 
     Args:
         model: A built `keras.Model`. Never changed; layers above `layer` are not computed.
-        images: What the model (or `preprocess`) takes, `(n, height, width, channels)`, or a `tf.data.Dataset` of batches of
+        images: What the model (or `preprocess`) takes, `(n, height, width, channels)`, or a `tf.data.Dataset`
+            of batches of
             images or of `(images, ...)`, read once.
         layer: Layer object, name, path or index. Default: what the last Dense layer (or 1x1 convolution) is fed, the
             representation that the classifier sees.

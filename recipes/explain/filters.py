@@ -10,18 +10,19 @@ from recipes.explain.layers import UsageError
 def filters(model, layer=None, *, normalize="together"):
     """Show a layer's filters as images, gray where a weight is 0.
 
-    Source: Krizhevsky et al. 2012, figure 3. All filters share one scale, so that a faint one looks faint; scaled each by
-    itself, noise looks like structure.
+    Source: Krizhevsky et al. 2012, figure 3. All filters share one scale, so that a faint one looks faint;
+    scaled each by itself, noise looks like structure.
 
     Args:
         model: A built `keras.Model`.
-        layer: A convolution, or a Dense layer on a flattened image (whose templates are then shown), by object, name, path
+        layer: A convolution, or a Dense layer on a flattened image (whose templates are then shown), by
+            object, name, path
             or index. Default the first of either.
         normalize: "together" (the largest weight of all gets black or white) or "each" (the largest of each filter).
 
     Returns:
-        float32 in 0..1: `(filters, height, width, channels)` where a filter has 1, 3 or 4 channels, else one gray image a
-        filter and channel, `(filters, channels, height, width, 1)`.
+        float32 in 0..1: `(filters, height, width, channels)` where a filter has 1, 3 or 4 channels, else one
+        gray image a filter and channel, `(filters, channels, height, width, 1)`.
 
     Raises:
         ValueError: an unknown layer, or one without filters.
@@ -44,7 +45,8 @@ def filters(model, layer=None, *, normalize="together"):
             kernel = kernel.reshape(*shape[1:], -1)
     if kernel.ndim != 4:
         raise UsageError(
-            f"filters expects a 2-D convolution, or a Dense layer on the flattened image. Layer '{found.name}' has weights "
+            f"filters expects a 2-D convolution, or a Dense layer on the flattened image. Layer '{found.name}' "
+            f"has weights "
             f"of shape {kernel.shape}. Choose another with layer=."
         )
     images = np.moveaxis(kernel, -1, 0)

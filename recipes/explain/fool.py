@@ -50,7 +50,8 @@ def fool(
     """Change images as little as it takes until the network gives the target class.
 
     Source: Szegedy et al. 2013, "Intriguing properties of neural networks", section 4,
-    https://arxiv.org/abs/1312.6199, by the simpler recipe of the Stanford lectures CS231n: normalized gradient steps that
+    https://arxiv.org/abs/1312.6199, by the simpler recipe of the Stanford lectures CS231n: normalized gradient
+    steps that
     raise the target, until it is the predicted class. Each change is then shortened by halving the interval between an
     image that is the target and one that is not, along the straight line to the original.
 
@@ -60,7 +61,8 @@ def fool(
         target: The wanted class: one number, or one each; not the predicted one.
         value_range: `(low, high)` that the images stay in.
         steps: Most steps of ascent.
-        step_size: Euclidean length of a step. Default a 500th of the range a pixel, 1/500 * (high - low) * sqrt(pixels).
+        step_size: Euclidean length of a step. Default a 500th of the range a pixel, 1/500 * (high - low) *
+            sqrt(pixels).
         halvings: Halvings of the interval at the end; 0 for the lectures' recipe as it is.
         preprocess: As in `class_image`.
         batch_size: Images at once.
@@ -70,7 +72,8 @@ def fool(
         A `Fooled`.
 
     Raises:
-        ValueError: a target that is the prediction already, or that the network does not have; images outside the range.
+        ValueError: a target that is the prediction already, or that the network does not have; images outside
+        the range.
     """
     if target is None:
         raise UsageError(

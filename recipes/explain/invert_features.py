@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from recipes.explain import engine, kernels, layers
+from recipes.explain import engine, layers
 from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
 from recipes.explain.loop import Problem, optimize
-from recipes.explain.parameterization import Fourier, Pixels
+from recipes.explain.parameterization import parameterization_of
 
 
 def invert_features(
@@ -35,7 +35,8 @@ def invert_features(
 
     Source: Mahendran & Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", equation 1 with the
     normalized Euclidean loss of section 2.1 and the priors of section 2.2: the alpha norm (alpha 6) and total variation
-    (beta 2), https://arxiv.org/abs/1412.0035. Unlike the paper both priors are means over the image, with gray at 0 and the
+    (beta 2), https://arxiv.org/abs/1412.0035. Unlike the paper both priors are means over the image, with gray
+    at 0 and the
     value range -1..1, so that their weights do not depend on its size; and the image is optimized by Adam as Fourier
     coefficients (Olah et al. 2017). The paper's pixels: `parameterization="pixels"`.
 
@@ -66,15 +67,9 @@ def invert_features(
             f"invert_features expects activations to recover. Layer '{call.path}' answers 0 everywhere to an image. "
             "Choose an earlier layer."
         )
-    kind = {"fourier": Fourier, "pixels": Pixels}.get(parameterization)
-    if kind is None:
-        raise layers.UsageError(
-            f"invert_features expects parameterization to be 'fourier' or 'pixels'. Received {parameterization!r}. "
-            "Leave it out for the default."
-        )
     problem = Problem(
         objective=Inversion(call, canvas.keys),
-        parameterization=kind(canvas.shape),
+        parameterization=parameterization_of("invert_features", parameterization, canvas.shape),
         value_range=canvas.value_range,
         preprocess=preprocess,
         channels_first=canvas.channels_first,

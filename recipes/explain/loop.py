@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.explain import engine, layers
-from recipes.explain.step import value_and_gradient
 from recipes.explain.l_bfgs import minimize
+from recipes.explain.step import value_and_gradient
 from recipes.explain.transforms import Views, blur
 
 OPTIMIZERS = ("adam", "gradient", "normalized", "l-bfgs")
@@ -111,6 +111,12 @@ def optimize(
         warning.
     """
     check_steps(method, steps, learning_rate)
+    if problem.optimizer not in OPTIMIZERS:
+        raise layers.UsageError(
+            f"{method} expects optimizer to be one of {', '.join(map(repr, OPTIMIZERS))}. Received "
+            f"{problem.optimizer!r}. "
+            "Leave it out for the default."
+        )
     start = tf.convert_to_tensor(np.asarray(start, "float32"))
     rows, shared = (list(map(tf.convert_to_tensor, constants)) for constants in (rows, shared))
     bar = _Bar(steps, verbose)

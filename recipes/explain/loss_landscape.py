@@ -67,17 +67,20 @@ def loss_landscape(
     """
     if not isinstance(model, keras.Model) or not model.built or not getattr(model, "compiled", False):
         raise UsageError(
-            f"loss_landscape expects a built and compiled keras.Model. Received {getattr(model, 'name', type(model))}. Call "
+            f"loss_landscape expects a built and compiled keras.Model. Received "
+            f"{getattr(model, 'name', type(model))}. Call "
             "model.compile(loss=...) first."
         )
     if dimensions not in (1, 2) or points < 3 or points % 2 == 0 or not 0 < span < np.inf:
         raise UsageError(
-            f"loss_landscape expects dimensions 1 or 2, an odd number of points >= 3, and span > 0. Received {dimensions}, "
+            f"loss_landscape expects dimensions 1 or 2, an odd number of points >= 3, and span > 0. Received "
+            f"{dimensions}, "
             f"{points}, {span}. The middle point is the model itself."
         )
     if batch_norm not in ("fixed", "batch"):
         raise UsageError(
-            f"loss_landscape expects batch_norm to be 'fixed' or 'batch'. Received {batch_norm!r}. Leave it out for the paper's."
+            f"loss_landscape expects batch_norm to be 'fixed' or 'batch'. Received {batch_norm!r}. Leave it out "
+            f"for the paper's."
         )
     directions = [filter_normalized_direction(model, [seed, number]) for number in range(dimensions)]
     moving = [place for place, values in enumerate(directions[0]) if values.any()]

@@ -44,8 +44,8 @@ def maximal_patches(
     """Find the k images with the strongest answer of a channel, and cut out what the strongest neuron sees of each.
 
     Source: Girshick et al. 2013, "Rich feature hierarchies", section 3.1, https://arxiv.org/abs/1311.2524; one patch an
-    image as in Zeiler & Fergus 2013, figure 2, https://arxiv.org/abs/1311.2901. One pass over the data, which keeps only
-    the k best; layers above the channel are not computed.
+    image as in Zeiler & Fergus 2013, figure 2, https://arxiv.org/abs/1311.2901. One pass over the data, which
+    keeps only the k best; layers above the channel are not computed.
 
     Args:
         model: A built `keras.Model` with one image input, channels last. Never changed.
@@ -68,7 +68,8 @@ def maximal_patches(
     channels = np.atleast_1d(np.asarray(channel))
     if k < 1 or channels.dtype.kind not in "iu" or (channels < 0).any():
         raise UsageError(
-            f"maximal_patches expects k >= 1 and channels from 0. Received k={k}, channel={channel!r}. Write channel=0, or "
+            f"maximal_patches expects k >= 1 and channels from 0. Received k={k}, channel={channel!r}. Write "
+            f"channel=0, or "
             "a list."
         )
     best = [[] for _ in channels]  # (score, index, position, image) of each, the strongest first

@@ -50,8 +50,10 @@ def noise_response(
     https://arxiv.org/abs/1610.02136, whose networks give Gaussian noise a mean confidence of over 90 %.
 
     Args:
-        model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two). Never changed.
-        kind: "uniform" over the value range, "normal" (middle of the range, a sixth of it as standard deviation, clipped),
+        model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
+            Never changed.
+        kind: "uniform" over the value range, "normal" (middle of the range, a sixth of it as standard
+            deviation, clipped),
             or "constant" (one color an image).
         count: Noise images.
         size, value_range, preprocess, seed, compile: As in `class_image`.
@@ -75,7 +77,8 @@ def noise_response(
     }
     if kind not in draws or count < 1:
         raise UsageError(
-            f"noise_response expects kind to be one of {', '.join(map(repr, draws))}, and count >= 1. Received {kind!r} and "
+            f"noise_response expects kind to be one of {', '.join(map(repr, draws))}, and count >= 1. Received "
+            f"{kind!r} and "
             f"{count}. Leave kind out for uniform noise."
         )
     images = draws[kind]().astype("float32")

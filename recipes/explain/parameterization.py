@@ -11,6 +11,8 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from recipes.explain.layers import UsageError
+
 # Krizhevsky et al. 2012, section 4.1: eigenvectors of ImageNet's colors times the roots of their eigenvalues,
 # as published by its authors; divided by the length of the first so that decoding keeps the scale.
 _COLORS = np.array(
@@ -126,6 +128,17 @@ class Latent:
         if tuple(images.shape[1:3]) != self.shape[:2]:
             images = tf.image.resize(images, self.shape[:2])
         return (tf.clip_by_value(images, low, high) - low) / (high - low)
+
+
+def parameterization_of(method, kind, shape):
+    """The parameterization a reader named, for images of a shape."""
+    kinds = {"fourier": Fourier, "pixels": Pixels}
+    if kind not in kinds:
+        raise UsageError(
+            f"{method} expects parameterization to be 'fourier' or 'pixels'. Received {kind!r}. Leave it out for the "
+            "default."
+        )
+    return kinds[kind](shape)
 
 
 def _normal(seed, shape, scale):

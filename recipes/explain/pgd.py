@@ -74,10 +74,12 @@ def pgd(
     whose gradient has the same direction and does not vanish where the network is sure (its logarithm, about).
 
     Args:
-        model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two). Never changed.
+        model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
+            Never changed.
         images: `(n, height, width, channels)` or one image, in `value_range`.
         labels: The true classes: one number, one each, or one-hot rows. With `targeted`, the classes wanted.
-        epsilon: Largest change: of a pixel ("inf"), or the Euclidean length of all changes of an image ("l2"), in the units
+        epsilon: Largest change: of a pixel ("inf"), or the Euclidean length of all changes of an image ("l2"),
+            in the units
             of `value_range`.
         value_range: `(low, high)` that images must stay in, such as `(0, 255)`.
         norm: "inf" or "l2".
@@ -138,13 +140,15 @@ def _attack(
 ):
     if labels is None:
         raise UsageError(
-            f"{method} expects labels: the true classes, or with targeted=True the wanted ones. Received None. Take the "
+            f"{method} expects labels: the true classes, or with targeted=True the wanted ones. Received None. "
+            f"Take the "
             "model's own predictions if there are no others."
         )
     canvas, images, single, target, norm = prepare(method, model, images, labels, value_range, epsilon, norm)
     if min(steps, restarts) < 1 or step_size < 0:
         raise UsageError(
-            f"{method} expects steps >= 1, restarts >= 1 and step_size >= 0. Received steps={steps}, restarts={restarts}, "
+            f"{method} expects steps >= 1, restarts >= 1 and step_size >= 0. Received steps={steps}, "
+            f"restarts={restarts}, "
             f"step_size={step_size}. Leave them out for the defaults."
         )
     low, high = canvas.value_range
@@ -183,7 +187,13 @@ def _attack(
 def check_classes(method, model, target, canvas, image, preprocess, compile):
     """Refuse labels that the model's output has no place for."""
     outputs = getattr(model, "outputs", None)
-    if outputs and len(outputs) == 1:
+    if outputs and len(outputs) > 1:
+        raise UsageError(
+            f"{method} expects a model with one output. Model '{model.name}' has {len(outputs)}. Wrap it in a "
+            f"keras.Model of "
+            "the one to attack."
+        )
+    if outputs:
         logits = outputs[0]
     else:
         options = {"preprocess": preprocess, "channels_first": canvas.channels_first, "keys": canvas.keys}

@@ -12,9 +12,12 @@ from recipes.explain.layers import UsageError
 
 # Operations that work on every place by itself.
 _PLACEWISE = frozenset(
-    "Abs Add AddN AddV2 BiasAdd Cast Clip ClipByValue ConcatV2 Div DivNoNan Elu Erf Erfc Exp FusedBatchNormV3 Gelu Greater "
-    "GreaterEqual Identity LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul Neg Pow "
-    "QuantizeAndDequantizeV2 RealDiv Reciprocal Relu Relu6 Rsqrt Select SelectV2 Selu Sigmoid Sign Softplus Softsign Sqrt "
+    "Abs Add AddN AddV2 BiasAdd Cast Clip ClipByValue ConcatV2 Div DivNoNan Elu Erf Erfc Exp FusedBatchNormV3 "
+    "Gelu Greater "
+    "GreaterEqual Identity LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum "
+    "Mul Neg Pow "
+    "QuantizeAndDequantizeV2 RealDiv Reciprocal Relu Relu6 Rsqrt Select SelectV2 Selu Sigmoid Sign Softplus "
+    "Softsign Sqrt "
     "Square SquaredDifference StopGradient Sub Tanh Xdivy ZerosLike OnesLike NotEqual Equal Softmax LogSoftmax".split()
 )
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
@@ -65,7 +68,8 @@ def receptive_field(model, layer, *, call_index=None, size=None):
     """Work out the receptive field of a layer's neurons from the geometry of what lies below.
 
     The model is traced and its operations are followed from the layer down to the image, so that nested, subclassed and
-    branched models are all alike; where branches meet, the field is the union. Kernel, stride, dilation and padding compose
+    branched models are all alike; where branches meet, the field is the union. Kernel, stride, dilation and
+    padding compose
     as in Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", equations 2 and 3,
     https://distill.pub/2019/computing-receptive-fields. A layer that has seen a global average sees the whole image.
 
@@ -99,7 +103,8 @@ def receptive_field(model, layer, *, call_index=None, size=None):
     fields, shape = found["fields"], found["shape"]
     if fields is None or shape.rank not in (2, 4):
         raise UsageError(
-            f"receptive_field expects a layer that returns a map of the image. Layer '{call.path}' returns shape {shape}. "
+            f"receptive_field expects a layer that returns a map of the image. Layer '{call.path}' returns "
+            f"shape {shape}. "
             "Choose a convolution or what follows one."
         )
     map_size = tuple(shape[1:3]) if shape.rank == 4 else (1, 1)
@@ -120,7 +125,8 @@ def receptive_field(model, layer, *, call_index=None, size=None):
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """What the places of one axis of a tensor see: place i `stride * i + low ... + high`, or exactly `first[i] ... last[i]`.
+    """What the places of one axis of a tensor see: place i `stride * i + low ... + high`, or exactly `first[i]
+    ... last[i]`.
 
     Inside a dilated convolution, which TensorFlow does on interleaved batches, the places are those before interleaving
     and `block` is the dilation. A place that sees nothing has `first > last`.
@@ -217,8 +223,10 @@ def _field(tensor, inputs):
     if given.shape.rank != 4 or tuple(given.shape[1:3]) == (1, 1):
         return "all"
     raise UsageError(
-        "receptive_field expects convolutions, pooling, padding, slices and what works on every place by itself. Between "
-        f"the image and the layer there is an operation of type '{operation.type}' ({operation.name}). Measure the field "
+        "receptive_field expects convolutions, pooling, padding, slices and what works on every place by "
+        "itself. Between "
+        f"the image and the layer there is an operation of type '{operation.type}' ({operation.name}). Measure "
+        f"the field "
         "instead: explain.saliency(model, images, explain.Unit(layer, position=(row, column))) > 0."
     )
 

@@ -10,9 +10,10 @@ from recipes.explain.layers import UsageError
 def segment(images, maps, *, foreground=0.95, background=0.3, iterations=5, value_range=(0, 255), seed=0):
     """Cut out the object that a saliency map points at.
 
-    Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.2, https://arxiv.org/abs/1312.6034: the
-    most salient pixels seed a model of the object's colors, the least salient one of the background's, and GrabCut (Rother
-    et al. 2004, https://doi.org/10.1145/1015706.1015720) finds the border between them.
+    Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.2,
+    https://arxiv.org/abs/1312.6034: the
+    most salient pixels seed a model of the object's colors, the least salient one of the background's, and
+    GrabCut (Rother et al. 2004, https://doi.org/10.1145/1015706.1015720) finds the border between them.
 
     Args:
         images: RGB or gray `(n, height, width, channels)`, or one image, in `value_range`.
@@ -47,7 +48,8 @@ def segment(images, maps, *, foreground=0.95, background=0.3, iterations=5, valu
         )
     if not 0 <= background < foreground < 1 or iterations < 1:
         raise UsageError(
-            f"segment expects 0 <= background < foreground < 1 and iterations >= 1. Received {background}, {foreground}, "
+            f"segment expects 0 <= background < foreground < 1 and iterations >= 1. Received {background}, "
+            f"{foreground}, "
             f"{iterations}. The paper's are 0.3 and 0.95."
         )
     check_images("segment", images, (low, high))
@@ -67,7 +69,8 @@ def _grab_cut(cv2, image, map, foreground, background, iterations, seed):
     labels[map >= most] = cv2.GC_FGD
     if not (labels == cv2.GC_FGD).any() or not (labels == cv2.GC_BGD).any() or least == most:
         raise UsageError(
-            "segment expects a map with more and less salient pixels. Received one that is (almost) constant. Check that "
+            "segment expects a map with more and less salient pixels. Received one that is (almost) constant. "
+            "Check that "
             "the gradient of the score does not vanish: explain.saliency(model, images, score='logits')."
         )
     cv2.setRNGSeed(seed)

@@ -12,7 +12,7 @@ from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
 from recipes.explain.invert_features import features_of
 from recipes.explain.loop import Problem, optimize
-from recipes.explain.parameterization import Fourier, Pixels
+from recipes.explain.parameterization import parameterization_of
 
 
 def texture(
@@ -37,7 +37,8 @@ def texture(
     """Make images, from noise, whose feature maps have the same Gram matrices as the given texture's.
 
     Source: Gatys et al. 2015, "Texture Synthesis Using Convolutional Neural Networks", equations 2 to 4,
-    https://arxiv.org/abs/1505.07376. Unlike the paper each layer's error is relative to the squared length of its target,
+    https://arxiv.org/abs/1505.07376. Unlike the paper each layer's error is relative to the squared length of
+    its target,
     `|G - A|^2 / |A|^2`, so that the same weights suit any network; and Adam on Fourier coefficients replaces L-BFGS on
     pixels, which `optimizer="l-bfgs", parameterization="pixels"` brings back.
 
@@ -69,7 +70,7 @@ def texture(
     grams = style_targets("texture", source, model, [given], [1.0], calls, preprocess, compile)
     problem = Problem(
         objective=Style(calls, canvas.keys, canvas.channels_first),
-        parameterization={"fourier": Fourier, "pixels": Pixels}[parameterization](canvas.shape),
+        parameterization=parameterization_of("texture", parameterization, canvas.shape),
         value_range=canvas.value_range,
         preprocess=preprocess,
         channels_first=canvas.channels_first,
@@ -135,7 +136,8 @@ def style_targets(method, canvas, model, images, weights, calls, preprocess, com
         for call, values in zip(calls, maps, strict=True):
             if values.ndim < 3:
                 raise finding.UsageError(
-                    f"{method} expects layers that return maps (n, height, width, channels). Layer '{call.path}' returns "
+                    f"{method} expects layers that return maps (n, height, width, channels). Layer "
+                    f"'{call.path}' returns "
                     f"shape {('n', *values.shape[1:])}. Choose a convolution or what follows one."
                 )
         found = [weight * gram_matrix(values, canvas.channels_first)[0].numpy() for values in maps]

@@ -14,7 +14,7 @@ from recipes.explain.inputs import pack
 from recipes.explain.invert_features import features_of, total_variation_of
 from recipes.explain.layers import UsageError
 from recipes.explain.loop import Problem, optimize
-from recipes.explain.parameterization import Fourier, Pixels
+from recipes.explain.parameterization import parameterization_of
 from recipes.explain.texture import check_weights, style_loss, style_targets
 
 # Rows: Y, I and Q of the NTSC's color space, the luminance first.
@@ -50,9 +50,11 @@ def transfer_style(
     """Make an image with the feature maps of `content` at one layer and the Gram matrices of `style` at several.
 
     Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike the
-    paper both losses are relative to the squared length of their targets, so that the weights mean the same on any network
+    paper both losses are relative to the squared length of their targets, so that the weights mean the same on
+    any network
     and layer; and by default Adam on Fourier coefficients, from the content image, replaces L-BFGS on pixels
-    (`optimizer="l-bfgs", parameterization="pixels", start="noise"`). Networks other than VGG need this (Mordvintsev et al.
+    (`optimizer="l-bfgs", parameterization="pixels", start="noise"`). Networks other than VGG need this
+    (Mordvintsev et al.
     2018, "Differentiable Image Parameterizations", https://distill.pub/2018/differentiable-parameterizations).
 
     Args:
@@ -69,7 +71,8 @@ def transfer_style(
             Default the content's shorter side. Where the network fixes the size, only that can be had.
         content_layer, style_layers: Layers by object, name, path or index; by default the family's.
         layer_weights: One number a style layer; equal by default.
-        keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al. 2016, "Preserving
+        keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al.
+            2016, "Preserving
             Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
         start: "content" or "noise".
         parameterization, optimizer: As in `invert_features`.
@@ -102,12 +105,16 @@ def transfer_style(
         raise UsageError(
             f"{method} with keep_color expects RGB images. Received {canvas.shape[-1]} channels. Leave keep_color out."
         )
+    if start not in ("content", "noise"):
+        raise UsageError(
+            f"{method} expects start to be 'content' or 'noise'. Received {start!r}. 'content' converges sooner."
+        )
     calls = find_style_layers(model, style_layers, method)
     content_call = find_content_layer(model, content_layer, method)
     wanted = features_of(canvas, model, content_images, [content_call], preprocess, compile)
     weights = check_weights(method, style_weights, len(styles), "style_weights")
     grams = style_targets(method, canvas, model, styles, weights, calls, preprocess, compile)
-    parameters = {"fourier": Fourier, "pixels": Pixels}[parameterization](canvas.shape)
+    parameters = parameterization_of(method, parameterization, canvas.shape)
     problem = Problem(
         objective=ContentAndStyle(content_call, calls, canvas.keys, canvas.channels_first),
         parameterization=parameters,

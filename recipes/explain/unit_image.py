@@ -12,8 +12,8 @@ def unit_image(model, layer, channel=None, *, position=None, call_index=None, **
     """Make an image that raises a unit's activation as far as it goes: the gradient-ascent picture of a filter.
 
     Source: Erhan et al. 2009, "Visualizing higher-layer features of a deep network", section 4; objectives and
-    parameterization of Olah et al. 2017, "Feature Visualization", https://distill.pub/2017/feature-visualization. Layers
-    above the unit are not computed.
+    parameterization of Olah et al. 2017, "Feature Visualization",
+    https://distill.pub/2017/feature-visualization. Layers above the unit are not computed.
 
     Args:
         model: A built `keras.Model` with one image input. Never changed.
@@ -30,7 +30,7 @@ def unit_image(model, layer, channel=None, *, position=None, call_index=None, **
 
     Raises:
         ValueError: an unknown layer, a channel or position it does not have, and what `class_image` raises.
-        UserWarning: when a unit stays silent, or a score stops being finite.
+        UserWarning: when a unit stays at 0 (looked for where `l2` is 0), or a score stops being finite.
     """
     channels = [None] if channel is None else list(np.atleast_1d(channel))
     if not channels or any(

@@ -11,12 +11,14 @@ def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
     """Draw each channel of one image's activations, or each filter of a layer.
 
     Args:
-        maps: `(height, width, channels)` as `explain.activations(...)[0]` gives; or `(filters, height, width, 1, 3 or 4)`
+        maps: `(height, width, channels)` as `explain.activations(...)[0]` gives; or `(filters, height, width,
+            1, 3 or 4)`
             or `(filters, channels, height, width, 1)` as `explain.filters` gives (the latter a row a filter).
         columns: Pictures in a row.
         limit: Most pictures (or rows of filters) drawn; the figure says how many there are.
         size: Width of a picture in inches.
-        shared: Scale all maps alike, so that silent ones stay dark; False stretches each by itself. Filters are shown as
+        shared: Scale all maps alike, so that silent ones stay dark; False stretches each by itself. Filters
+            are shown as
             they come.
         title: Text above all.
 
@@ -29,7 +31,8 @@ def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
     maps = np.asarray(maps, "float32")
     if maps.ndim not in (3, 4, 5) or not maps.size or not np.isfinite(maps).all():
         raise ValueError(
-            f"plot.channels expects finite maps (height, width, channels) or filters. Received shape {maps.shape}. For the "
+            f"plot.channels expects finite maps (height, width, channels) or filters. Received shape "
+            f"{maps.shape}. For the "
             "first of several images type maps[0]."
         )
     filters = maps.ndim > 3

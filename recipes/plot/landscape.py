@@ -9,7 +9,8 @@ def landscape(landscapes, *, size=4.0, title=None):
     """Draw what `explain.loss_landscape` measured.
 
     Args:
-        landscapes: One result, or a dict `{name: result}`, all of one or all of two dimensions. Lines share an axis; maps
+        landscapes: One result, or a dict `{name: result}`, all of one or all of two dimensions. Lines share an
+            axis; maps
             stand side by side on one scale.
         size: Width of a panel in inches.
         title: Text above all.
@@ -24,7 +25,8 @@ def landscape(landscapes, *, size=4.0, title=None):
     ranks = {np.ndim(one.loss) for one in named.values()}
     if len(ranks) != 1:
         raise ValueError(
-            f"plot.landscape expects landscapes of one kind. Received {len(named)} with losses of rank {sorted(ranks)}. "
+            f"plot.landscape expects landscapes of one kind. Received {len(named)} with losses of rank "
+            f"{sorted(ranks)}. "
             "Measure all with the same dimensions=."
         )
     if ranks == {1}:

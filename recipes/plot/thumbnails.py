@@ -15,7 +15,8 @@ def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=No
         labels: None, or a class number for each image, shown as the color of its frame.
         size: Width and height of the figure in inches.
         thumbnail: Width of an image in inches.
-        cells: None, to draw each image at its place (later ones may hide earlier ones); or the number of cells a side of a
+        cells: None, to draw each image at its place (later ones may hide earlier ones); or the number of cells
+            a side of a
             grid, each of which shows the image nearest to its middle, if one lies in it, so that none overlap.
         title: Text above.
 
@@ -28,7 +29,8 @@ def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=No
     points = np.asarray(points, "float64")
     if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(images) or not len(points):
         raise ValueError(
-            f"plot.thumbnails expects points (n, 2) and n images. Received shape {points.shape} and {len(images)} images. "
+            f"plot.thumbnails expects points (n, 2) and n images. Received shape {points.shape} and "
+            f"{len(images)} images. "
             "Embed in the plane with dimensions=2."
         )
     shown = displayable(np.asarray(images), "plot.thumbnails")
