@@ -25,7 +25,7 @@ class DeadReluDetector(Monitor):
     Args:
         data: Where a suspect is confirmed: an array `(n, ...)`, `(images, labels)`, or a `tf.data.Dataset`. Its
             cost is one forward pass in an epoch with new suspects, outside the budget. None confirms on the training
-            batches of the next epoch, within the budget.
+            batches of the next epoch, within the budget (in a short run on a budget suspects stay suspects).
         warn_above: Warn of a layer in which a larger share of the units, in [0, 1], is dead. A few are usual.
         **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 

@@ -31,6 +31,7 @@ class Monitor(keras.callbacks.Callback):
     def __init__(self, *, every=None, budget=None, samples="auto", log_dir=None, strict=False):
         super().__init__()
         name = type(self).__name__
+        _check_backend(name)
         from recipes.probe.cadence import Budget, Every
 
         if every is not None and budget is not None:
@@ -62,12 +63,6 @@ class Monitor(keras.callbacks.Callback):
         """The `recipes.probe.Record` of this fit, shared by its monitors; None before the first fit."""
         return self._record
 
-    def set_model(self, model):
-        from recipes.probe.hub import check_backend
-
-        check_backend(type(self).__name__)
-        super().set_model(model)
-
     def on_train_begin(self, logs=None):
         from recipes.probe import Hub
 
@@ -87,7 +82,7 @@ class Monitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self._hub.leads(self):
-            self._hub.flush()
+            self._hub.epoch_end()
         logs = {} if logs is None else logs
         logs.update(self._guarded(self.summarize, epoch) or dict.fromkeys(self.keys, float("nan")))
 
@@ -176,3 +171,11 @@ class Monitor(keras.callbacks.Callback):
         if self._board is None:
             self._board = Board(self.log_dir, type(self).__name__)
         self._board.write(probe.step, *self.board_values(probe))
+
+
+def _check_backend(name):
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"{name} expects Keras on TensorFlow, whose train function it looks into. Received the backend "
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before importing keras, or leave {name} out."
+        )

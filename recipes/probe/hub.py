@@ -62,11 +62,9 @@ class Hub:
         """Find or make the hub of the fit that this monitor is part of, and subscribe.
 
         Raises:
-            RuntimeError: on a Keras backend other than TensorFlow.
             ValueError: when the model is not compiled, has nothing to train, or has a monitor of the same kind.
         """
         model, kind = monitor.model, type(monitor).__name__
-        check_backend(kind)
         if not model.compiled:
             raise ValueError(
                 f"{kind} expects a compiled model. Received {model.name!r}, which is not. "
@@ -149,15 +147,30 @@ class Hub:
         the sweep ends early when it returns True. `layout` lists the layers, `active` holds 1 or 0 per unit.
 
         Returns:
-            False when the budget has no room for a whole epoch of it; nothing will happen then.
+            False when the budget has no room for a whole epoch of it, or the run is too short for one more trace;
+            nothing will happen then.
         """
         executions = max(1, (self.params.get("steps") or 0) // self._model().steps_per_execution)
         if self._budget is not None:
-            if not self._budget.affords(self._executions, _SWEEP_COST * executions, credit=0.5):
+            affordable = self._budget.affords(self._executions, _SWEEP_COST * executions, credit=0.5)
+            if not affordable or not self._worth_a_trace():
+                self._note(
+                    "Suspected dead units were not looked at on every batch: give DeadReluDetector(data=)."
+                )
                 return False
             self._budget.spent += _SWEEP_COST * executions
         self._sweep = {"monitor": monitor, "running": False, "active": None, "layout": None, "batches": 0}
         return True
+
+    def _worth_a_trace(self):
+        # A sweep traces a twin of its own: only in a run that is long against that.
+        twins = getattr(self._model().train_function, "_recipes_twins", {})
+        if any(quantities == {"ever_active"} for quantities, _ in twins):
+            return True
+        run = (
+            self._clock["training_seconds"] / self._executions * (self._budget.executions or self._executions)
+        )
+        return self._clock["tracing_seconds"] <= self._budget.share * run
 
     def resume(self, record, step):
         """Go on with the record of an interrupted run, whose last training step was `step`."""
@@ -173,9 +186,18 @@ class Hub:
             self.record.add(probe)
             for monitor in self.monitors:
                 monitor.receive(probe)
-        if self._sweep is not None and self._sweep["running"]:
-            self._finish_sweep()
         self._note_cost()
+
+    def epoch_end(self):
+        """Called by the leading monitor: read what is pending, and close a sweep that saw the whole epoch."""
+        self.flush()
+        sweep = self._sweep
+        if sweep is not None and sweep["running"]:
+            self._sweep = None
+            steps, stride = self.params.get("steps"), self._model().steps_per_execution
+            whole = sweep["batches"] * stride >= steps if steps else not self._model().stop_training
+            if whole and sweep["active"] is not None:
+                sweep["monitor"].swept(sweep["layout"], sweep["active"].numpy(), complete=True)
 
     def _start(self, model):
         self._started = True
@@ -291,19 +313,9 @@ class Hub:
         if alarmed or "recorded" in wanted:
             self._pending.append((step, epoch, timing, layout, values))
         if urgent or len(self._pending) >= _MOST_PENDING:
-            self._read_pending()
+            self.flush()
             for monitor in self.monitors:
                 monitor.act()
-
-    def _read_pending(self):
-        sweep, self._sweep = self._sweep, None
-        self.flush()
-        self._sweep = sweep
-
-    def _finish_sweep(self):
-        sweep, self._sweep = self._sweep, None
-        if sweep["active"] is not None:
-            sweep["monitor"].swept(sweep["layout"], sweep["active"].numpy(), complete=True)
 
     def _take_time(self, now):
         if self._timing is None:
@@ -339,15 +351,6 @@ class Hub:
             f"The monitors expect a training step they can look into. Received an error while measuring: {failure}. "
             "Training goes on without them; please report the model that does this.",
             stacklevel=2,
-        )
-
-
-def check_backend(kind):
-    """Refuse, in words, to look inside a training step of another Keras backend."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"{kind} expects Keras on TensorFlow, whose train function it looks into. Received the backend "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before importing keras, or leave {kind} out."
         )
 
 

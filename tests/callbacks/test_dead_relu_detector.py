@@ -59,10 +59,10 @@ def model():
     return planted()
 
 
-def train(model, detector, epochs=1, **options):
+def train(model, detector, *others, epochs=1, **options):
     model.compile(keras.optimizers.SGD(1e-5), "sparse_categorical_crossentropy")
     options = {"batch_size": 16, "epochs": epochs, "verbose": 0, "shuffle": False, **options}
-    return model.fit(images(), LABELS, callbacks=[detector], **options)
+    return model.fit(images(), LABELS, callbacks=[detector, *others], **options)
 
 
 def test_planted_dead_units_are_found_exactly_in_arrays_and_data_sets(model):
@@ -88,7 +88,8 @@ def test_with_data_suspects_are_confirmed_at_once_and_the_rest_is_cleared(model)
 
 def test_without_data_the_next_epoch_confirms_and_clears(model):
     detector = callbacks.DeadReluDetector(every=3, warn_above=1, strict=True)
-    history = train(model, detector, epochs=2).history
+    backup = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: detector.get_state())
+    history = train(model, detector, backup, epochs=2).history
     assert history["monitor/dead_relu_fraction"][0] == 0  # only suspects yet
     assert history["monitor/dead_relu_suspects"] == [8 + 1, 0]
     assert detector.dead_units == DEAD and detector.suspects == {}

@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes import callbacks
 
@@ -133,6 +134,23 @@ def test_saturated_and_collapsed_layers_are_named():
     with pytest.warns(UserWarning, match="zero for every sample in dense.*he_normal") as said:
         fit(stack("relu", "zeros"), monitor)
     assert len(said) == 5  # each hidden layer once; the softmax is not judged
+
+
+def test_tensorboard_gets_the_histograms_of_gradients_and_activations(tmp_path):
+    model = stack("relu", "he_normal", depth=1, rate=0.5)
+    start = model.layers[0].kernel.numpy()
+    options = {"every": 9, "log_dir": tmp_path}
+    monitors = [callbacks.GradientMonitor(**options), callbacks.ActivationMonitor(**options)]
+    model.fit(X[:16], Y[:16], batch_size=16, verbose=0, callbacks=monitors)
+    tags = {}
+    for file in tmp_path.rglob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            tags |= {value.tag: tf.make_ndarray(value.tensor) for value in event.summary.value}
+    gradient = (start - model.layers[0].kernel.numpy()) / 0.5
+    counts, _ = np.histogram(gradient, bins=30)
+    np.testing.assert_allclose(tags["gradient/dense0/kernel"][:, 2], counts, atol=2)  # rounding at the edges
+    np.testing.assert_allclose(tags["gradient_norm/dense0/kernel"], np.linalg.norm(gradient), rtol=1e-4)
+    assert tags["activation/dense0"][:, 2].sum() == 16 * 16 and 0 < tags["zero_fraction/dense0"] < 1
 
 
 def test_thresholds_that_make_no_sense_are_refused():
