@@ -18,7 +18,7 @@ def stopping(early_stopping, held_out):
     return [ours.EarlyStopping("val_loss" if held_out is not None else "loss", patience=early_stopping)]
 
 
-def rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose):
+def rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose):
     """The callback that drives the rate, if any, and the name of what it does."""
     inside = isinstance(
         getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
@@ -27,7 +27,9 @@ def rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose)
         if given(schedule) and verbose != 0:
             print(f"recipes.train: the cyclic rate of snapshots={snapshots} replaces schedule={schedule!r}.")
         where = folder / "snapshots" if folder is not None else None
-        return [ours.SnapshotEnsemble(snapshots, folder=where)], f"{snapshots} cosine cycles"
+        return [
+            ours.SnapshotEnsemble(snapshots, folder=where, overwrite=resume)
+        ], f"{snapshots} cosine cycles"
     if schedule is None or (inside and not given(schedule)):
         return [], "constant" if schedule is None else "the optimizer's own"
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):

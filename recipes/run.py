@@ -28,6 +28,8 @@ class Run:
         settings: dict of every argument, versions and the seed, as in `run.json`.
         snapshots: The `callbacks.SnapshotEnsemble` of a run with `snapshots=`, for `.members` and `.ensemble()`; None
             without, and after `load`.
+        validation: The validation data as it was given, for the report; None without, and after `load`.
+        class_names: Names of the classes, where `info` said them.
     """
 
     model: keras.Model
@@ -36,6 +38,24 @@ class Run:
     record: object = None
     settings: dict = field(default_factory=dict)
     snapshots: object = None
+    validation: object = None
+    class_names: tuple | None = None
+
+    def report(self, path, **options):
+        """Write one self-contained HTML page about the run: verdict, findings, curves, predictions, settings.
+
+        Args:
+            path: File to write, such as "report.html".
+            **options: Of `recipes.report.write_report`; `validation` and `class_names` default to the run's own.
+
+        Returns:
+            The `pathlib.Path` written.
+        """
+        from recipes.report import write_report
+
+        return write_report(
+            self, path, **{"validation": self.validation, "class_names": self.class_names, **options}
+        )
 
     def save(self, folder):
         """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.

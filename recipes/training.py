@@ -166,7 +166,7 @@ def train(
         about = read_backup(backup)
         first_epoch, rows = epochs if about["stopped"] else about["epoch"], about["history"]
         restore_variables(backup, model)
-    rate, schedule = rate_callbacks(model, schedule, warmup, snapshots, average, folder, verbose)
+    rate, schedule = rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose)
     average_callbacks = averaging(average, steps * epochs, lambda: statistics_data(source, steps, prepare))
     every = [*average_callbacks, *stopping(early_stopping, held_out), *rate, *callbacks]
 
@@ -217,6 +217,8 @@ def train(
         record=next((callback.record for callback in every if isinstance(callback, Monitor)), None),
         settings=described,
         snapshots=taken,
+        validation=validation,
+        class_names=tuple(info.class_names) if info is not None else None,
     )
     if folder is not None:
         run.write(folder)

@@ -176,7 +176,8 @@ class Finding:
 def arrange(findings):
     """Put causes before symptoms: roots by severity and order of cause, what they explain under them.
 
-    An "info" explains nothing but other "info". Of several findings of one code, layers in the order given,
+    An "info" explains nothing but other "info"; a cause is as serious as the worst of what it explains. Of several
+    findings of one code, layers in the order given,
     all but the first go under the first.
 
     Args:
@@ -195,5 +196,9 @@ def arrange(findings):
                 break
         else:
             roots.append(finding)
-    nested = [replace(root, consequences=tuple(under.get(i, ()))) for i, root in enumerate(roots)]
+    nested = []
+    for position, root in enumerate(roots):
+        explained = tuple(under.get(position, ()))
+        worst = min((root, *explained), key=lambda f: SEVERITIES.index(f.severity)).severity
+        nested.append(replace(root, severity=worst, consequences=explained))
     return sorted(nested, key=lambda f: SEVERITIES.index(f.severity))
