@@ -46,7 +46,7 @@ def main():
     )
     arguments = parser.parse_args()
     if arguments.time:
-        measure_time()
+        measure_time(arguments.only)
         return
     runs = [run for run in all_runs() if arguments.only in run["name"]]
     if not arguments.replay:
@@ -222,9 +222,9 @@ def report(runs, folder, verbose):
         print(f"left out, because they did not train: {', '.join(useless)}")
 
 
-def measure_time(rounds=5):
+def measure_time(only, rounds=5):
     """Process time of fit with and without the doctor, interleaved, after both have been compiled."""
-    for subject in fault_cases.SUBJECTS:
+    for subject in (subject for subject in fault_cases.SUBJECTS if only in subject):
         case = fault_cases.case(subject, 0)
         model = case.build()
         data = dataset(case.x, case.y, case.batch, True, 0).cache()
@@ -239,9 +239,8 @@ def measure_time(rounds=5):
                 seconds.append(time.process_time() - start)
             if number:  # the first round compiles
                 ratios.append(seconds[1] / seconds[0])
-        print(
-            f"{subject}: {np.median(ratios) - 1:+.1%} process time (rounds {', '.join(f'{r - 1:+.1%}' for r in ratios)})"
-        )
+        rounds_said = ", ".join(f"{ratio - 1:+.1%}" for ratio in ratios)
+        print(f"{subject}: {np.median(ratios) - 1:+.1%} process time (rounds {rounds_said})", flush=True)
 
 
 if __name__ == "__main__":

@@ -108,14 +108,14 @@ def find(text, names):
 
 
 def read(path):
-    """The largest central square of an image file as `(224, 224, 3)` uint8, or the center of the cat's "
-    "photo."""
+    """The largest central square of a photo as `(224, 224, 3)` uint8; the cat's without a path."""
     if path is None:
         from skimage import data
 
         photo = data.chelsea()
-        top, left = (photo.shape[0] - SIDE) // 2, (photo.shape[1] - SIDE) // 2
-        return photo[top : top + SIDE, left : left + SIDE]
+        left = (photo.shape[1] - photo.shape[0]) // 2
+        square = keras.utils.array_to_img(photo[:, left : left + photo.shape[0]])
+        return np.asarray(square.resize((SIDE, SIDE)))
     loaded = keras.utils.load_img(
         path, target_size=(SIDE, SIDE), interpolation="bicubic", keep_aspect_ratio=True
     )

@@ -55,6 +55,20 @@ def averaging(average, steps, data):
     )
 
 
+def preflight_facts(model, train, validation, verbose):
+    """Run the checks for five seconds; what they learned of model and data, or None where they could not run."""
+    try:
+        return diagnose.preflight(model, train, validation, seconds=5.0, verbose=int(verbose != 0)).facts
+    except Exception as error:
+        # A check that fails on an unusual model shall not keep it from being trained.
+        warnings.warn(
+            f"recipes.train could not run its checks before training ({type(error).__name__}: {error}). It trains "
+            "without them; preflight=False leaves them out.",
+            stacklevel=3,
+        )
+        return None
+
+
 def watching(others, facts, train, validation, verbose):
     """The default monitors and a doctor, each unless the reader brings one."""
     monitors = ours.default_monitors(beside=others)

@@ -6,7 +6,15 @@ import numpy as np
 from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
 from recipes.callbacks.monitor import Monitor
 from recipes.checks import checked
-from recipes.companions import averaging, findings_of, rate_callbacks, statistics_data, stopping, watching
+from recipes.companions import (
+    averaging,
+    findings_of,
+    preflight_facts,
+    rate_callbacks,
+    statistics_data,
+    stopping,
+    watching,
+)
 from recipes.compilation import (
     DefaultFloat,
     DefaultString,
@@ -177,9 +185,7 @@ def train(
     look = stream(source, first_epoch=0, epochs=1, steps=steps, transform=prepared)
     facts = None
     if preflight and first_epoch == 0:
-        from recipes import diagnose
-
-        facts = diagnose.preflight(model, look, validation_data, seconds=5.0, verbose=int(verbose != 0)).facts
+        facts = preflight_facts(model, look, validation_data, verbose)
     if monitor:
         every += watching(every, facts, look, validation_data, verbose)
     keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)

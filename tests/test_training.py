@@ -513,3 +513,15 @@ def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, 
     )
     checks.peek(endless, "train", batched=False, classes=None)
     assert 1 <= len(read) < 10
+
+
+def test_a_check_that_breaks_does_not_keep_a_model_from_training(split, monkeypatch):
+    from recipes import diagnose
+
+    def broken(*arguments, **options):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(diagnose, "preflight", broken)
+    with pytest.warns(UserWarning, match="no such kernel.*preflight=False"):
+        run = quietly(small_model(), split[0], epochs=1, preflight=True)
+    assert len(run.history["loss"]) == 1

@@ -5,18 +5,21 @@ import textwrap
 import time
 from dataclasses import dataclass
 
+import keras
+
 from recipes.diagnose.activation_statistics import activation_statistics
 from recipes.diagnose.check import Check
 from recipes.diagnose.data_check import data_check
 from recipes.diagnose.describe import describe
-from recipes.diagnose.finding import arrange
+from recipes.diagnose.finding import Finding, arrange
+from recipes.diagnose.gradient_check import gradient_check
 from recipes.diagnose.initial_loss import initial_loss
 from recipes.diagnose.learning_rate_range_test import learning_rate_range_test
 from recipes.diagnose.model_rules import judge_model
 from recipes.diagnose.overfit_small_sample import overfit_small_sample
 from recipes.diagnose.sample import read_sample
 from recipes.diagnose.task import task_of
-from recipes.diagnose.trial import Trial, built, dropping_layers
+from recipes.diagnose.trial import Trial, built, dropping_layers, untouched
 
 _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
 
@@ -27,7 +30,7 @@ class Preflight:
 
     Attributes:
         checks: list of `Check`, in the order they ran: `data_check`, `model_check`, `activation_statistics`,
-            `initial_loss`, `overfit_small_sample`, `learning_rate_range_test`.
+            `initial_loss`, `overfit_small_sample`, `learning_rate_range_test`, `gradient_check`.
         findings: list of `Finding` of all of them, causes before symptoms.
         facts: What `recipes.diagnose.diagnose(facts=...)` takes, to judge the run later.
         skipped: Names of checks there was no time for.
@@ -65,7 +68,8 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
     """Run all checks before training and print one table: check, verdict, result, remedy.
 
     Order: the data, the model with its loss, one batch through all layers and back, the first loss, learning a few
-    batches by heart, the range test of learning rates. A check begins only while there is time; a check that has begun
+    batches by heart, the range test of learning rates, and, for a model with layers of the reader's own, the gradient
+    check. A check begins only while there is time; a check that has begun
     may overrun by the compilation of its training step.
 
     Args:
@@ -121,6 +125,11 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
             if name == "overfit_small_sample" and _unregularized(model, facts):
                 trial = stack.enter_context(Trial(model, regularized=False))
             checks.append(check(trial))
+        own = _own_layers(model)
+        if usable and own and left() > 0:
+            checks.append(_gradient_check(model, sample, own))
+        elif usable and own:
+            skipped.append("gradient_check")
     findings = arrange([finding for check in checks for finding in check.findings])
     done = Preflight(checks, findings, facts, skipped, time.monotonic() - start)
     if verbose:
@@ -144,6 +153,42 @@ def _range(model, sample, trial, affordable):
 def _steps(checks, left):
     """How many more training steps there is time for, judging by those of the check before."""
     return left() / max(checks[-1].seconds_per_step, 1e-6)
+
+
+def _own_layers(model):
+    """Names of layers whose code is neither Keras' nor ours: only their gradients can be wrong."""
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    return [
+        layer.name
+        for layer in layers
+        if type(layer).__module__.split(".")[0] not in ("keras", "recipes")
+        or isinstance(layer, keras.layers.Lambda)
+    ]
+
+
+def _gradient_check(model, sample, own):
+    try:
+        with untouched(model):
+            report = gradient_check(model, tuple(part for part in sample.batches[0] if part is not None))
+    except (ValueError, TypeError, NotImplementedError) as error:
+        return Check(
+            name="gradient_check", result=f"could not run: {str(error).splitlines()[0]}", findings=[]
+        )
+    findings = []
+    if report.verdict == "wrong":
+        layer = report.wrong_layers[0].removeprefix(f"{model.name}/") if report.wrong_layers else None
+        findings.append(
+            Finding(
+                "gradient_check",
+                "error",
+                layer,
+                0,
+                f"Backpropagation and differences of the loss disagree by {report.worst:.1e}.",
+                "Look at the custom gradient of that layer; print recipes.diagnose.gradient_check(model, batch).",
+            )
+        )
+    result = f"{report.verdict}, worst relative error {report.worst:.1e}, own layers: {', '.join(own[:3])}"
+    return Check(name="gradient_check", result=result, findings=findings)
 
 
 def _model_check(facts):

@@ -307,3 +307,18 @@ def test_what_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
     with pytest.raises(ValueError, match="model.compile"):
         diagnose.preflight(model, blobs(), verbose=0)
+
+
+class Doubling(keras.layers.Layer):
+    """A layer of the reader's own."""
+
+    def call(self, inputs):
+        return 2.0 * inputs
+
+
+def test_preflight_checks_the_gradients_of_layers_of_the_readers_own_and_of_no_others():
+    x, labels = blobs()
+    own = keras.Sequential([keras.Input((6,)), Doubling(name="twice"), keras.layers.Dense(4, "softmax")])
+    own.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
+    done = diagnose.preflight(own, (x, labels), seconds=30, verbose=0)
+    assert "twice" in done["gradient_check"].result and done["gradient_check"].verdict == "ok"
