@@ -72,6 +72,10 @@ def preflight_facts(model, train, validation, verbose):
 def watching(others, facts, train, validation, verbose):
     """The default monitors and a doctor, each unless the reader brings one."""
     monitors = ours.default_monitors(beside=others)
+    for monitor in monitors:
+        if isinstance(monitor, ours.UpdateRatioMonitor):
+            # Small initial weights and the end of a decay are outside its range in healthy runs too.
+            monitor.says = False
     if not any(isinstance(other, ours.TrainingDoctor) for other in others):
         data = {"facts": facts} if facts is not None else {"train": train, "validation": validation}
         monitors.append(ours.TrainingDoctor(verbose=int(verbose != 0), budget=0.01, **data))

@@ -192,13 +192,12 @@ def test_checks_and_monitors_change_no_bit_and_leave_their_findings_and_record(s
     assert "preflight took" in printed and "monitor/" not in printed
     assert len(watched.record) >= 1 and plain.record is None
     page = watched.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<html" in page and "SGD" in page and "val_accuracy" in page
+    assert "<html" in page and "sgd" in page
     loaded = recipes.Run.load(tmp_path)
     assert loaded.findings == watched.findings
     np.testing.assert_array_equal(loaded.record.step, watched.record.step)
 
 
-@pytest.mark.filterwarnings("ignore:UpdateRatioMonitor")
 def test_a_silent_fault_is_found(split):
     """Labels in no relation to the images: nothing crashes, nothing is learned, and the run says so."""
     (images, labels), validation = split
