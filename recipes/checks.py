@@ -4,8 +4,11 @@ import time
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
 
 PEEK_SECONDS = 2.0
+# Where these operations take the handle of the generator that gives every iteration its own seed.
+_SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
 
 
 def checked(name, classes):
@@ -35,7 +38,7 @@ def peek(dataset, name, *, batched, classes):
     """Read at most two seconds of examples through an iterator of its own and check them.
 
     Args:
-        dataset: `tf.data.Dataset` of `(image, label, ...)`.
+        dataset: `tf.data.Dataset` of `(image, label, ...)`; a `fresh_copy` of the reader's.
         name: The argument's name, used in errors.
         batched: Whether elements are batches.
         classes: Number of classes, or None.
@@ -78,6 +81,38 @@ def peek(dataset, name, *, batched, classes):
             "it is read a second time. Build it with from_generator(a function that makes a new generator)."
         )
     return pixels
+
+
+def fresh_copy(dataset):
+    """A copy of a data set that shares nothing with it, so that reading it changes nothing.
+
+    `shuffle` gives every iteration another order, drawn from a generator that all iterators of one data set
+    share: looking at its first batch would change the order of the reader's first epoch. The copy has
+    generators of its own. A data set without such operations, or one that cannot be copied (its
+    graph is over 2 GB), is returned as it is.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    if not any("Shuffle" in stage or "Random" in stage for stage in _stages(dataset)):
+        return dataset
+    try:
+        ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
+        graph = graph_pb2.GraphDef.FromString(
+            dataset._as_serialized_graph(external_state_policy=ignore).numpy()
+        )
+        for number, node in enumerate(list(graph.node)):
+            if node.op in _SEED_INPUT:
+                generator = graph.node.add(op="DummySeedGenerator", name=f"recipes_generator_{number}")
+                node.input[_SEED_INPUT[node.op]] = generator.name
+        variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
+        return tf.data.experimental.from_variant(variant, dataset.element_spec)
+    except (tf.errors.OpError, ValueError, AttributeError):
+        return dataset
+
+
+def _stages(dataset):
+    return [type(dataset).__name__, *(stage for before in dataset._inputs() for stage in _stages(before))]
 
 
 def check_labels(labels, name, classes):

@@ -1,12 +1,13 @@
 """What `recipes.train` feeds to `fit`: any data set, checked, shuffled per epoch and batched."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.checks import check_labels, checked, peek, say_empty, say_not_finite, say_two_sizes
+from recipes.checks import check_labels, checked, fresh_copy, peek, say_empty, say_not_finite, say_two_sizes
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -24,6 +25,7 @@ class Source:
         batched: True when the batches are the reader's own.
         pixels: Smallest and largest float pixel that was looked at; None for integers.
         endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
+        aside: The same source for looking at it: reading it leaves the order of the reader's next epoch as it is.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Source:
     batched: bool
     pixels: tuple | None
     endless: bool = False
+    aside: "Source | None" = None
 
     @property
     def label_spec(self):
@@ -124,7 +127,8 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
         )
 
     spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
-    return Source(name, batches, -(-count // batch_size), count, spec, batched=False, pixels=pixels)
+    source = Source(name, batches, -(-count // batch_size), count, spec, batched=False, pixels=pixels)
+    return dataclasses.replace(source, aside=source)
 
 
 def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
@@ -145,7 +149,15 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
             f"recipes.train expects {name} images of rank {expected - 1}, or {expected} when batched, for a model "
             f"whose input is {model.inputs[0].shape}. Received {image.shape}. Batch once: dataset.batch(n)."
         )
-    pixels = peek(dataset, name, batched=batched, classes=classes)
+    copy = fresh_copy(dataset)
+    facts = {"name": name, "batched": batched, "pixels": peek(copy, name, batched=batched, classes=classes)}
+    shapes = None if batched else _first_shapes(copy)
+    how = {"batch_size": batch_size, "shapes": shapes, "shuffle": shuffle, "seed": seed, **facts}
+    return _source(dataset, aside=_source(copy, aside=None, **how), **how)
+
+
+def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed, aside):
+    """A `Source` of a data set that was looked at."""
     cardinality = int(dataset.cardinality())
     endless = cardinality == tf.data.INFINITE_CARDINALITY
     known = cardinality >= 0
@@ -155,15 +167,17 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
             lambda epoch: dataset,
             cardinality if known else None,
             _batched_examples(dataset, cardinality) if known else None,
-            spec,
+            dataset.element_spec,
             batched=True,
             pixels=pixels,
             endless=endless,
+            aside=aside,
         )
+    image = tf.nest.flatten(dataset.element_spec[0])[0]
     bytes_each = max(1, int(np.prod([side or 256 for side in image.shape])) * image.dtype.size)
     room = max(1024, _SHUFFLE_BYTES // bytes_each)
     buffer = min(cardinality, room) if known else room
-    fixed = dataset.map(_one_size(name, _first_shapes(dataset)))
+    fixed = dataset.map(_one_size(name, shapes))
 
     def batches(epoch):
         if not shuffle:
@@ -179,6 +193,7 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
         batched=False,
         pixels=pixels,
         endless=endless,
+        aside=aside,
     )
 
 

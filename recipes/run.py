@@ -74,8 +74,8 @@ class Run:
             )
         self.write(folder)
 
-    def write(self, folder):
-        """As `save`, over whatever an earlier state of the same run left in the folder."""
+    def write(self, folder, *, finished=True):
+        """As `save`, over whatever an earlier state of the same run left in the folder; unfinished, it can be resumed."""
         from recipes import plot
 
         folder = Path(folder)
@@ -89,7 +89,7 @@ class Run:
             write_atomically(folder / "record.npz", self.record.save)
         findings = [finding.to_dict() for finding in self.findings]
         write_text(folder / "findings.json", json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
-        write_settings(folder, {**self.settings, "finished": True})
+        write_settings(folder, {**self.settings, "finished": finished})
 
     @classmethod
     def load(cls, folder):

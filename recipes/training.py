@@ -5,6 +5,7 @@ import numpy as np
 
 from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
 from recipes.callbacks.monitor import Monitor
+from recipes.callbacks.non_finite_guard import NonFiniteGuard
 from recipes.checks import checked
 from recipes.companions import (
     averaging,
@@ -103,7 +104,8 @@ def train(
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
             gets the trained weights at the end.
         run_dir: Folder for `model.keras`, `best.keras` (lowest validation loss), `history.csv`, `curves.png`,
-            `run.json` and, while training, `backup.npz`.
+            `run.json` and, while training, `backup.npz`. A run stopped by a `NonFiniteGuard`, which `monitor=True`
+            brings, counts as unfinished and keeps the backup of its last good epoch.
         resume: Go on after the last finished epoch of `run_dir`, to the same number of epochs. Starts at the
             beginning when there is nothing to go on from; returns the run when it was finished.
         seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
@@ -175,19 +177,22 @@ def train(
         first_epoch, rows = epochs if about["stopped"] else about["epoch"], about["history"]
         restore_variables(backup, model)
     rate, schedule = rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose)
-    average_callbacks = averaging(average, steps * epochs, lambda: statistics_data(source, steps, prepare))
+    average_callbacks = averaging(
+        average, steps * epochs, lambda: statistics_data(source.aside, steps, prepare)
+    )
     every = [*average_callbacks, *stopping(early_stopping, held_out), *rate, *callbacks]
 
     def prepared(batch, place):
         return with_rows(prepare(batch, place), rows_of)
 
     validation_data = validation_batches(held_out, classes, rows_of)
-    look = stream(source, first_epoch=0, epochs=1, steps=steps, transform=prepared)
+    look = stream(source.aside, first_epoch=0, epochs=1, steps=steps, transform=prepared)
+    validation_look = validation_batches(held_out and held_out.aside, classes, rows_of)
     facts = None
     if preflight and first_epoch == 0:
-        facts = preflight_facts(model, look, validation_data, verbose)
+        facts = preflight_facts(model, look, validation_look, verbose)
     if monitor:
-        every += watching(every, facts, look, validation_data, verbose)
+        every += watching(every, facts, look, validation_look, verbose)
     keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)
     if verbose != 0:
         _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch)
@@ -227,8 +232,9 @@ def train(
         class_names=tuple(info.class_names) if info is not None else None,
     )
     if folder is not None:
-        run.write(folder)
-        backup.unlink(missing_ok=True)
+        run.write(folder, finished=not keeper.broken)
+        if not keeper.broken:
+            backup.unlink(missing_ok=True)
     return run
 
 
@@ -255,7 +261,14 @@ class _Keeper(keras.callbacks.Callback):
         if losses[-1] <= np.nanmin(losses):
             write_atomically(self.folder / "best.keras", self.model.save)
         write_history(self.folder / "history.csv", history_of(self.rows))
-        save_backup(self.backup, self.model, self.others, epoch=epoch + 1, history=self.rows)
+        if not self.broken:  # else the backup of the last good epoch is the one to go on from
+            save_backup(self.backup, self.model, self.others, epoch=epoch + 1, history=self.rows)
+
+    @property
+    def broken(self):
+        """Whether a guard stopped the run at numbers that were not finite."""
+        guards = [other for other in self.others if isinstance(other, NonFiniteGuard)]
+        return self.model.stop_training and any(guard.finding is not None for guard in guards)
 
 
 def _check_arguments(model, *, epochs, batch_size, preflight, monitor, run_dir, resume, **others):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import recipes
+from recipes.callbacks import NonFiniteGuard
 from recipes.feed import open_source, stream
 
 
@@ -196,6 +197,48 @@ def test_checks_and_monitors_change_no_bit_and_leave_their_findings_and_record(s
     loaded = recipes.Run.load(tmp_path)
     assert loaded.findings == watched.findings
     np.testing.assert_array_equal(loaded.record.step, watched.record.step)
+
+
+def test_looking_at_a_shuffled_data_set_leaves_the_order_of_its_epochs(split):
+    (images, labels), held_out = split
+
+    def shuffled():
+        tf.random.set_seed(3)
+        return as_dataset((images, labels)).shuffle(800, seed=5).batch(40)
+
+    by_hand = small_model(compiled=True, dropout=0.0)
+    data = shuffled()
+    for _ in range(2):
+        for batch in data:
+            by_hand.train_on_batch(*batch)
+    looked = small_model(compiled=True, dropout=0.0)
+    quietly(looked, shuffled(), held_out, epochs=2, schedule=None, monitor=True, preflight=True)
+    for expected, received in zip(by_hand.get_weights(), looked.get_weights(), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+class Spoil(keras.callbacks.Callback):
+    """Makes a weight infinite at the beginning of one epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            kernel = self.model.trainable_variables[0]
+            kernel.assign(np.full(kernel.shape, np.inf))
+
+
+def test_a_run_that_ends_in_nan_keeps_the_backup_of_its_last_good_epoch(split, tmp_path):
+    options = {"epochs": 5, "batch_size": 40, "run_dir": tmp_path}
+    with pytest.warns(UserWarning, match="NonFiniteGuard expects finite numbers"):
+        quietly(small_model(), *split, **options, callbacks=[NonFiniteGuard(), Spoil(2)])
+    resumed = quietly(small_model(), *split, **options, resume=True)
+    whole = quietly(small_model(), *split, epochs=5, batch_size=40)
+    assert len(resumed.history["loss"]) == 5 and not (tmp_path / "backup.npz").exists()
+    for expected, received in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
 def test_a_silent_fault_is_found(split):

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2
 
+from recipes.checks import fresh_copy
 from recipes.feed import model_input_rank
 
-# Where these operations take the handle of the generator that gives every iteration its own seed.
-_SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
 _MOST_ARRAY_EXAMPLES = 1 << 20
 
 
@@ -75,38 +73,6 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, name="tra
         f"{type(data).__name__}. Wrap a generator with "
         "tf.data.Dataset.from_generator(function_that_makes_it, ...)."
     )
-
-
-def fresh_copy(dataset):
-    """A copy of a data set that shares nothing with it, so that reading it changes nothing.
-
-    `shuffle` gives every iteration another order, drawn from a generator that all iterators of one data set
-    share: looking at its first batch would change the order of the reader's first epoch. The copy has
-    generators of its own. A data set without such operations, or one that cannot be copied (its
-    graph is over 2 GB), is returned as it is.
-
-    Args:
-        dataset: `tf.data.Dataset`.
-    """
-    if not any("Shuffle" in stage or "Random" in stage for stage in _stages(dataset)):
-        return dataset
-    try:
-        ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
-        graph = graph_pb2.GraphDef.FromString(
-            dataset._as_serialized_graph(external_state_policy=ignore).numpy()
-        )
-        for number, node in enumerate(list(graph.node)):
-            if node.op in _SEED_INPUT:
-                generator = graph.node.add(op="DummySeedGenerator", name=f"recipes_generator_{number}")
-                node.input[_SEED_INPUT[node.op]] = generator.name
-        variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
-        return tf.data.experimental.from_variant(variant, dataset.element_spec)
-    except (tf.errors.OpError, ValueError, AttributeError):
-        return dataset
-
-
-def _stages(dataset):
-    return [type(dataset).__name__, *(stage for before in dataset._inputs() for stage in _stages(before))]
 
 
 def _from_dataset(dataset, model, batch_size, batches, seconds, name):

@@ -116,6 +116,7 @@ class Hub:
         first = self._epoch_start + batch
         self.step = self._epoch_start + min(batch + stride, steps or batch + stride) - 1
         self._executions += 1
+        self._micro_steps += stride
         self._timing = {"begin": now, "kind": "plain", "probed": False, "seconds": float("nan")}
         if self._failed or model.train_function is None:
             return
@@ -127,7 +128,6 @@ class Hub:
             self._start(model)
         last_of_epoch = bool(steps) and 1 < steps <= batch + stride
         wanted = self._wanted(model, first, last_of_epoch)
-        self._micro_steps += stride
         if wanted:
             self._swap(model, frozenset(wanted))
 
@@ -252,7 +252,7 @@ class Hub:
         if not due:
             return False
         # Under gradient accumulation only some steps write weights: wait for one of those.
-        writes = (self._micro_steps + model.steps_per_execution) % self._accumulation == 0
+        writes = self._micro_steps % self._accumulation == 0
         self._owed = self._aligns and not writes and not forced
         if self._owed:
             return False

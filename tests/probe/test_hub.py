@@ -225,3 +225,32 @@ def test_a_resumed_fit_goes_on_with_record_and_step():
     fit(model, second, Resume(), epochs=4, initial_epoch=2)
     assert second.record.step.tolist() == whole.record.step.tolist()
     assert second.record.epoch.tolist() == whole.record.epoch.tolist()
+
+
+class Writes(keras.callbacks.Callback):
+    """The steps of the run after which the weights are others than before."""
+
+    def on_train_begin(self, logs=None):
+        self.step, self.steps, self.before = -1, [], None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        now = self.model.get_weights()
+        if self.before is None or not all(map(np.array_equal, now, self.before)):
+            self.steps += [self.step] if self.before is not None else []
+        self.before = now
+
+
+def test_accumulated_gradients_are_counted_right_where_the_length_is_not_known():
+    # Keras counts a micro-step when it finds the data set exhausted, so the rhythm shifts from epoch to epoch.
+    model = keras.Sequential(
+        [layers.Dense(5, "relu"), layers.Dense(2, "softmax")]
+    )  # the first step builds it
+    optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).filter(lambda x, y: True).batch(7)  # 5 batches
+    monitor, writes = Ratios(every=1), Writes()
+    with pytest.warns(UserWarning, match="ran out of data"):
+        model.fit(data, epochs=3, verbose=0, callbacks=[monitor, writes])
+    assert monitor.record.step.tolist() == writes.steps == [1, 3, 6, 8, 11, 13]
+    assert monitor.record.epoch.tolist() == [0, 0, 1, 1, 2, 2]
