@@ -322,3 +322,31 @@ def test_preflight_checks_the_gradients_of_layers_of_the_readers_own_and_of_no_o
     own.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
     done = diagnose.preflight(own, (x, labels), seconds=30, verbose=0)
     assert "twice" in done["gradient_check"].result and done["gradient_check"].verdict == "ok"
+
+
+class HalfGradient(keras.layers.Layer):
+    """The identity, whose gradient is half of what it should be."""
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def identity(x):
+            return tf.identity(x), lambda upstream: 0.5 * upstream
+
+        return identity(inputs)
+
+
+def test_preflight_names_the_layer_whose_own_gradient_is_wrong():
+    x, labels = blobs()
+    wrong = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(5, "tanh"),
+            HalfGradient(name="half"),  # what is below it learns from gradients half as large
+            keras.layers.Dense(4, "softmax"),
+        ]
+    )
+    wrong.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
+    done = diagnose.preflight(wrong, (x, labels), seconds=30, verbose=0)
+    assert done["gradient_check"].verdict == "error"
+    (finding,) = done["gradient_check"].findings
+    assert finding.code == "gradient_check" and finding.layer == "half"
