@@ -1,5 +1,8 @@
-"""The README's Python blocks run, in order and in one namespace, as someone would paste them."""
+"""The README: its Python blocks run as someone would paste them, and its tables hold every public name and no other."""
 
+import ast
+import importlib
+import inspect
 import os
 import re
 from pathlib import Path
@@ -7,7 +10,8 @@ from pathlib import Path
 import keras
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -49,3 +53,136 @@ def test_every_file_and_picture_the_readme_points_to_exists():
     assert [target for target in local if not (README.parent / target).exists()] == []
     pictures = [README.parent / target for target in local if target.endswith((".png", ".jpg"))]
     assert [picture.name for picture in pictures if os.path.getsize(picture) > 200_000] == []
+
+
+ROOMS = (
+    "augment callbacks data diagnose ensemble explain initialize layers models plot preprocess probe report schedules "
+    "training tune"
+).split()
+FILES = ("schedules", "training")  # these rooms are single files and offer what they define
+DOCUMENTS = (README, ROOT / "docs" / "migration.md")
+SPAN = re.compile(r"`([^`\n]+)`")
+NAME = re.compile(rf"(?<![\w./\"-])(?:recipes\.)?({'|'.join(ROOMS)})\.([A-Za-z_]\w*(?:\.\w+)*)")
+
+
+def public_names(room):
+    """What a room offers, from its source: names imported `as` themselves, and a single file's own."""
+    module = importlib.import_module(f"recipes.{room}")
+    tree = ast.parse(Path(module.__file__).read_text())
+    imported = {
+        alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    own = (
+        {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        if room in FILES
+        else set()
+    )
+    return {name for name in imported | own if name and not name.startswith("_")}
+
+
+def spans(text):
+    """Pieces of code between single backticks, without paths and shell commands."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [span for span in SPAN.findall(text) if "/" not in span.split("(")[0]]
+
+
+def named(text):
+    """`(room, name)` of everything of ours in a document's code."""
+    code = [*spans(text), *(code for _, code in blocks(text))]
+    found = {match.groups() for piece in code for match in NAME.finditer(piece)}
+    return found | {
+        ("training", name) for piece in code for name in re.findall(r"\brecipes\.(train|Run)\b", piece)
+    }
+
+
+def look_up(dotted):
+    value = importlib.import_module(dotted.split(".")[0])
+    for part in dotted.split(".")[1:]:
+        value = getattr(value, part)
+    return value
+
+
+def test_every_public_name_of_every_room_is_in_the_readme():
+    mentioned = {(room, name.split(".")[0]) for room, name in named(README.read_text())}
+    missing = [
+        f"{room}.{name}"
+        for room in ROOMS
+        for name in sorted(public_names(room))
+        if (room, name) not in mentioned
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_name_in_a_document_exists(document):
+    text = document.read_text()
+    wrong = []
+    for room, name in sorted(named(text)):
+        try:
+            look_up(f"recipes.{room}.{name}")
+        except AttributeError:
+            wrong.append(f"{room}.{name}")
+    for name in sorted(
+        {match for span in spans(text) for match in re.findall(r"(?<![\w.])keras(?:\.\w+)+", span)}
+    ):
+        try:
+            look_up(name)
+        except AttributeError:
+            wrong.append(name)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_call_in_a_document_takes_the_arguments_it_is_given(document):
+    wrong, checked = [], 0
+    for span in spans(document.read_text()):
+        try:
+            tree = ast.parse(span.removeprefix("with ").removesuffix(":"))
+        except SyntaxError:  # not a piece of Python
+            continue
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            dotted = ast.unparse(call.func)
+            match = NAME.fullmatch(dotted)
+            if not match and dotted != "recipes.train":
+                continue
+            function = look_up(f"recipes.{'.'.join(match.groups())}" if match else dotted)
+            try:
+                inspect.signature(function).bind_partial(
+                    *call.args, **{keyword.arg: keyword.value for keyword in call.keywords}
+                )
+            except TypeError as error:
+                wrong.append(f"{span}: {error}")
+            checked += 1
+    assert wrong == []
+    assert checked > 20, "the pattern no longer finds the calls"
+
+
+def test_every_example_is_in_the_readme_and_every_one_in_the_readme_exists():
+    mentioned = set(re.findall(r"\bexamples/\w+\.(?:py|md)", README.read_text()))
+    assert [path for path in sorted(mentioned) if not (ROOT / path).exists()] == []
+    there = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
+    assert sorted(there - mentioned) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_are_whole(document):
+    lines = ["", *document.read_text().splitlines(), ""]
+    wrong = []
+    for number, (before, line, after) in enumerate(zip(lines, lines[1:], lines[2:], strict=False), start=1):
+        if line.startswith("#") and not line.startswith("#!") and before.strip() and "```" not in before:
+            wrong.append(f"{number}: no blank line before the heading {line!r}")
+        if line.startswith("|---") and not before.startswith("|"):
+            wrong.append(f"{number}: a rule without a header")
+        if line.startswith("|") and not before.startswith("|"):
+            columns = line.count("|")
+            if before.strip() and not before.startswith("<!--"):
+                wrong.append(f"{number}: no blank line before the table")
+            if not after.startswith("|---"):
+                wrong.append(f"{number}: a table without a header")
+        elif line.startswith("|") and line.count("|") != columns:
+            wrong.append(f"{number}: {line.count('|') - 1} cells, {columns - 1} columns")
+        elif line.startswith("|---") and "|---" in lines[number - 2]:
+            wrong.append(f"{number}: a second rule in a table")
+        if line.startswith("| I want to") and before.startswith("|"):
+            wrong.append(f"{number}: a header in the middle of a table")
+    assert wrong == []
