@@ -26,10 +26,9 @@ class FastStyle:
     Args:
         model: The network whose features judge, as in `transfer_style`. Never changed.
         style: `(height, width, channels)`, any size, in `value_range`.
-        content_weight, style_weight, total_variation, style_size, content_layer, style_layers, layer_weights,
-        value_range,
-        preprocess: As in `transfer_style`; `style_size` is by default the style's own, where the network takes
-            any size.
+        content_weight, style_weight, total_variation: As in `transfer_style`.
+        style_size: As in `transfer_style`; by default the style's own, where the network takes any size.
+        content_layer, style_layers, layer_weights, value_range, preprocess: As in `transfer_style`.
         filters: Of the first convolution; 32 in the paper.
         blocks: Residual blocks; 5 in the paper.
         seed: Of the weights.

@@ -73,7 +73,7 @@ def fool(
 
     Raises:
         ValueError: a target that is the prediction already, or that the network does not have; images outside
-        the range.
+            the range.
     """
     if target is None:
         raise UsageError(
