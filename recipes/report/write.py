@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recipes.extras import optional
 from recipes.report.examples import predictions
 
 _MOST_CLASSES = 20  # of a confusion matrix that fits on a phone
@@ -72,13 +73,7 @@ def write_report(run, path, *, validation=None, class_names=None, title=None, ex
 
 
 def _environment():
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError(
-            "recipes.report expects Jinja2, to fill its page. It is not installed. "
-            "Run: pip install 'keras-recipes[report]'"
-        ) from error
+    jinja2 = optional("recipes.report", "jinja2", "Jinja2", "report")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     return jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from recipes.extras import optional
 from recipes.tune.space import parse
 
 
@@ -58,7 +59,7 @@ def search(
         ImportError: without Optuna, the extra "tune".
         ValueError: for a space, stage or metric that does not make sense.
     """
-    optuna = _optuna()
+    optuna = optional("recipes.tune", "optuna", "Optuna", "tune")
     ranges = parse(space)
     coarse = _stage("coarse", coarse, {"trials": 20, "epochs": 3})
     fine = _stage("fine", fine, {"trials": 10, "epochs": 10})
@@ -232,17 +233,6 @@ def _storage(optuna, storage):
     from optuna.storages.journal import JournalFileBackend
 
     return optuna.storages.JournalStorage(JournalFileBackend(str(storage)))
-
-
-def _optuna():
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError(
-            "recipes.tune expects Optuna, which runs the study. It is not installed. "
-            "Run: pip install 'keras-recipes[tune]'"
-        ) from error
-    return optuna
 
 
 def _plain(value):

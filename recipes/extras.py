@@ -1,0 +1,28 @@
+"""Libraries that are not everybody's, imported where they are used."""
+
+import importlib
+
+
+def optional(caller, module, library, extra):
+    """Import a module of an optional library.
+
+    Args:
+        caller: The public name that needs it, for the error.
+        module: Its dotted name.
+        library: What the library calls itself.
+        extra: The extra of keras-recipes that installs it.
+
+    Raises:
+        ImportError: when it is not installed, with the extra that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} expects {library}. It is not installed. Run: pip install 'keras-recipes[{extra}]'"
+        ) from error
+
+
+def sklearn(caller, module):
+    """A module of scikit-learn, or an error that names the extra."""
+    return optional(caller, f"sklearn.{module}", "scikit-learn", "inspect")
