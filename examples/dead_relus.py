@@ -83,10 +83,7 @@ def main():
             model.fit(train, epochs=epochs, callbacks=[*others, detector], verbose=0, shuffle=False)
         accuracy = model.evaluate(validation, verbose=0)[1]
         shares = "  ".join(f"{layer} {share:4.0%}" for layer, share in detector.fractions.items())
-        shares = (
-            shares
-            or f"none: leaky units let gradients through ({sum(map(len, detector.never_positive.values()))} never positive)"
-        )
+        shares = shares or "none: leaky units let gradients through"
         print(f"{name:22s} {accuracy:8.1%}  {shares}")
         picture = options.out / f"{name.replace(', ', '_').replace(' ', '_')}.png"
         detector.plot().savefig(picture, dpi=100)

@@ -75,7 +75,7 @@ class Run:
         self.write(folder)
 
     def write(self, folder, *, finished=True):
-        """As `save`, over whatever an earlier state of the same run left in the folder; unfinished, it can be resumed."""
+        """As `save`, over what an earlier state of the same run left in the folder; unfinished, it can be resumed."""
         from recipes import plot
 
         folder = Path(folder)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recipes.extras import sklearn
 from recipes.explain.layers import UsageError
+from recipes.extras import sklearn
 
 
 def nearest_neighbors(queries, features, k=5, *, metric="euclidean"):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from recipes.explain.canvas import check_images, check_range
-from recipes.extras import optional
 from recipes.explain.layers import UsageError
+from recipes.extras import optional
 
 
 def segment(images, maps, *, foreground=0.95, background=0.3, iterations=5, value_range=(0, 255), seed=0):
