@@ -155,14 +155,19 @@ def _train(options):
 
 
 def _check(options):
-    import keras
+    import inspect
 
+    import recipes
     from recipes import diagnose
+    from recipes.compilation import compile_model
+    from recipes.feed import open_source
 
-    train, validation, _, model, compiled = _open(options)
-    # As train would at its batch size of 128.
-    optimizer = compiled.get("optimizer") or keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    train, validation, info, model, compiled = _open(options)
+    settings = {name: part.default for name, part in inspect.signature(recipes.train).parameters.items()}
+    settings |= compiled
+    reading = {"model": model, "batch_size": settings["batch_size"], "classes": len(info.class_names)}
+    source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
+    compile_model(model, source, source.label_spec, settings, None)
     diagnose.preflight(model, train, validation, seconds=options.seconds)
 
 
