@@ -186,3 +186,19 @@ def test_tables_are_whole(document):
         if line.startswith("| I want to") and before.startswith("|"):
             wrong.append(f"{number}: a header in the middle of a table")
     assert wrong == []
+
+
+def test_every_public_name_has_its_place_on_the_page_of_its_room():
+    missing = []
+    for room in ROOMS:
+        entries = re.findall(
+            r"^::: (\S+)", (ROOT / "docs" / "rooms" / f"{room}.md").read_text(), re.MULTILINE
+        )
+        shown = {entry.split(".")[-1] for entry in entries[1:]}
+        missing += [f"{room}.{name}" for name in sorted(public_names(room) ^ shown)]
+    assert missing == []
+
+
+def test_all_pictures_together_are_under_a_megabyte():
+    pictures = [path for kind in ("png", "jpg", "gif") for path in (ROOT / "examples").rglob(f"*.{kind}")]
+    assert 0 < sum(path.stat().st_size for path in pictures) < 1_000_000
