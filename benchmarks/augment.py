@@ -20,6 +20,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import keras
 import numpy as np
 import tensorflow as tf
+from tables import heading, row
 
 from recipes import augment
 
@@ -62,12 +63,15 @@ def table(title, batch, variants, arguments):
         for reader in readers.values():
             reader.window()
     ours = next(iter(readers.values())).per_cpu_second
-    print(f"\n{title}\n{'':44}{'images/CPU-s':>14}{'ours/this':>11}{'images/s':>11}{'first batch':>13}")
+    heading("", "images/CPU-s", "ours/this", "images/s", "first batch, s", title=title)
     for name, reader in readers.items():
         ratio = ours / reader.per_cpu_second
-        print(
-            f"{name:44}{reader.per_cpu_second:14,.0f}{ratio:11.2f}{reader.per_second:11,.0f}{reader.first:11.2f} s",
-            flush=True,
+        row(
+            name,
+            f"{reader.per_cpu_second:,.0f}",
+            f"{ratio:.2f}",
+            f"{reader.per_second:,.0f}",
+            f"{reader.first:.2f}",
         )
 
 
@@ -248,8 +252,8 @@ def small_numpy(x, y, seed):
         moved[flipped] = moved[flipped][:, :, ::-1]
         result = (moved.astype("float32").reshape(count, 32, 96) - np.tile(MEAN, 32)) * np.tile(1 / STD, 32)
         result = result.reshape(count, 32, 32, 3)
-        for one, (row, column) in zip(result, random.integers(0, 32, (count, 2)), strict=True):
-            one[max(row - 8, 0) : row + 8, max(column - 8, 0) : column + 8] = 0
+        for one, (line, column) in zip(result, random.integers(0, 32, (count, 2)), strict=True):
+            one[max(line - 8, 0) : line + 8, max(column - 8, 0) : column + 8] = 0
         return result
 
     return tf.ensure_shape(tf.numpy_function(function, [x, seed], tf.float32), x.shape), y

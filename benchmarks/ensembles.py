@@ -14,6 +14,7 @@ import time
 
 import keras
 import numpy as np
+from tables import heading, row
 
 from recipes import callbacks, data, ensemble, models
 
@@ -64,17 +65,22 @@ def compare(name, info, train, test, arguments):
     began, results = time.time(), {}
     trainer = Trainer(info, train, test, arguments)
     for seed in range(arguments.seeds):
-        for row, error in run_all(trainer, seed).items():
-            results.setdefault(row, []).append(100 * error)
+        for method, error in run_all(trainer, seed).items():
+            results.setdefault(method, []).append(100 * error)
         print(f"  seed {seed}: {time.time() - began:.0f} s", flush=True)
     single = np.array(results["single model, cosine"])
-    print(f"{'':44}{'error %':>14}{'gain':>16}")
-    for row, errors in results.items():
+    heading(
+        "method",
+        "error %",
+        "gain",
+        title=f"{name}: {len(train[0])} training images, {arguments.epochs} epochs",
+    )
+    for method, errors in results.items():
         errors = np.array(errors)
         gain = single - errors
         spread = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
         deviation = errors.std(ddof=1) if len(errors) > 1 else float("nan")
-        print(f"{row:44}{errors.mean():7.2f} ±{deviation:5.2f}{gain.mean():+9.2f} ±{spread:5.2f}", flush=True)
+        row(method, f"{errors.mean():.2f} ± {deviation:.2f}", f"{gain.mean():+.2f} ± {spread:.2f}")
 
 
 class Trainer:
@@ -125,8 +131,8 @@ def run_all(trainer, seed):
         "  + image and mirror image": ensemble.flips(),
         "  + nine shifts of 1 pixel": ensemble.shifts(1),
     }
-    for row, view in views.items():
-        found[row] = error(ensemble.predict_views(trainer.model, trainer.images, view, batch_size=1000))
+    for method, view in views.items():
+        found[method] = error(ensemble.predict_views(trainer.model, trainer.images, view, batch_size=1000))
 
     polyak = callbacks.PolyakAverage(0.99)
     found["Polyak average, 0.99, cosine"] = error(trainer.fit(seeds[0], epochs, cosine(), polyak))

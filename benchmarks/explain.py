@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from tables import heading, row
 
 from recipes import explain
 
@@ -83,8 +84,8 @@ def floors_table(name, build, batch, methods, rounds):
     passes = {
         unit: lap(lambda f=f: f(tf.constant(images)))[1] for unit, f in floors.items() for _ in range(2)
     }
-    print(f"\n{name}, batch {batch}: F {passes['F'] * 1e3:.1f} ms, FG {passes['FG'] * 1e3:.1f} ms")
-    print(f"{'':28}{'floor':>9}{'floor ms':>10}{'ms':>10}{'ratio':>8}{'first':>8}")
+    title = f"{name}, batch {batch}: F {passes['F'] * 1e3:.1f} ms, FG {passes['FG'] * 1e3:.1f} ms"
+    heading("", "floor", "floor, ms", "ms", "ratio", "first call, s", title=title)
     for title in methods:
         method, options, unit, evaluations = METHODS[title]
         if title.startswith("occlusion"):
@@ -106,11 +107,8 @@ def floors_table(name, build, batch, methods, rounds):
             {"floor": floor, "ours": lambda m=model, f=method, o=options: f(m, images, **o)}, rounds
         )
         (floor_cpu, floor_wall), (cpu, wall) = costs["floor"], costs["ours"]
-        print(
-            f"{title:28}{f'{evaluations} {unit}':>9}{floor_wall * 1e3:10.1f}{wall * 1e3:10.1f}"
-            f"{cpu / floor_cpu:8.2f}{first:8.1f}",
-            flush=True,
-        )
+        milliseconds = f"{floor_wall * 1e3:.1f}", f"{wall * 1e3:.1f}"
+        row(title, f"{evaluations} {unit}", *milliseconds, f"{cpu / floor_cpu:.2f}", f"{first:.1f}")
 
 
 def new_batch_size(build):
@@ -169,7 +167,7 @@ def peers_table(build, rounds, quick):
             ("tf-explain", "occlusion(16, 16)"): lambda: OcclusionSensitivity().explain(data, linear, 3, 16),
         }
     methods = {**METHODS, "occlusion(16, 16)": (explain.occlusion, {"patch": 16, "stride": 16}, "F", 36)}
-    print(f"\nbeside other libraries, batch 1\n{'':36}{'theirs ms':>11}{'ours ms':>10}{'wall':>8}{'CPU':>8}")
+    heading("", "theirs, ms", "ours, ms", "wall", "CPU", title="beside other libraries, batch 1")
     for (library, title), run in rows.items():
         if quick and title not in QUICK:
             continue
@@ -186,16 +184,13 @@ def peers_table(build, rounds, quick):
         try:
             quiet()
         except Exception as error:  # a peer that does not run on this Keras is named, not hidden
-            print(f"{library + ' ' + title:36}does not run here: {type(error).__name__}: {str(error)[:60]!r}")
+            row(f"{library} {title}", f"does not run here: {type(error).__name__}", "", "", "")
             continue
         ours()
         costs = interleave({"theirs": quiet, "ours": ours}, max(3, rounds // 2))
         (their_cpu, their_wall), (cpu, wall) = costs["theirs"], costs["ours"]
-        print(
-            f"{library + ' ' + title:36}{their_wall * 1e3:11.1f}{wall * 1e3:10.1f}"
-            f"{their_wall / wall:7.1f}x{their_cpu / cpu:7.1f}x",
-            flush=True,
-        )
+        milliseconds = f"{their_wall * 1e3:.1f}", f"{wall * 1e3:.1f}"
+        row(f"{library} {title}", *milliseconds, f"{their_wall / wall:.1f}", f"{their_cpu / cpu:.1f}")
 
 
 def compiled_forward(model):

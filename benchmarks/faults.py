@@ -215,7 +215,8 @@ def report(runs, folder, verbose):
             f"{np.mean([r[2] for r in rows]):.1%} | |"
         )
     if healthy:
-        print(f"\nhealthy runs {healthy}, false alarms {len(alarms)} ({len(alarms) / healthy:.1%})")
+        print("\n| healthy runs | false alarms | share |\n|---|---|---|")
+        print(f"| {healthy} | {len(alarms)} | {len(alarms) / healthy:.1%} |")
     for name, findings in alarms:
         print(f"  {name}:", *findings, sep="\n    ")
     if useless:

@@ -14,6 +14,7 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
+from tables import heading, row
 
 from recipes import models
 
@@ -39,7 +40,7 @@ def main():
     arguments = parser.parse_args()
     # Normalizations that stay, in pre-activated networks, are part of what is measured.
     warnings.filterwarnings("ignore", message="fold_batch_norm left")
-    print(f"{'network':28}{'batch':>6}{'before':>12}{'folded':>12}{'speed-up':>10}{'difference':>12}")
+    heading("network", "batch", "before, ms", "folded, ms", "speed-up", "difference")
     for name, build in NETWORKS.items():
         keras.utils.set_random_seed(0)
         model = build()
@@ -62,10 +63,7 @@ def measure(name, model, folded, batch, rounds):
             times.append((time.process_time() - start) / repeats / batch)
     before, after = (1000 * np.median(times) for times in seconds)
     difference = np.abs(one - other).max() / np.abs(one).max()
-    print(
-        f"{name:28}{batch:6}{before:9.2f} ms{after:9.2f} ms{before / after:10.2f}{difference:12.1e}",
-        flush=True,
-    )
+    row(name, batch, f"{before:.2f}", f"{after:.2f}", f"{before / after:.2f}", f"{difference:.0e}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from tables import heading, row
 
 from recipes import data, preprocess
 
@@ -27,7 +28,7 @@ def main():
     )
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
-    print(f"{'dataset':48}{'cast':>12}{'fit':>12}{'fit / cast':>12}{'Keras / cast':>14}")
+    heading("dataset", "cast, images/ms", "fit, images/ms", "fit / cast", "Keras / cast")
     for count, side, batch in ((16384, 32, 128), (512, 224, 32)):
         images = random.integers(0, 256, (count, side, side, 3)).astype("uint8")
         singly = tf.data.Dataset.from_tensor_slices(images)
@@ -68,8 +69,8 @@ def compare(name, dataset, count, rounds):
             if measurement:  # the first one warms up
                 seconds[key].append(time.process_time() - start)
     cast, fit, peer = (np.median(seconds[key]) for key in runs)
-    rates = f"{count / cast / 1000:8.1f}k/s{count / fit / 1000:8.1f}k/s"
-    print(f"{name:48}{rates}{fit / cast:12.2f}{peer / cast:14.2f}")
+    rates = f"{count / cast / 1000:.1f}", f"{count / fit / 1000:.1f}"
+    row(name, *rates, f"{fit / cast:.2f}", f"{peer / cast:.2f}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
+from tables import heading, row
 
 from recipes import callbacks, models
 
@@ -128,16 +129,12 @@ def measure(name, rounds, steps, wanted):
                     [mine / plain for mine, plain in zip(both, seconds["plain"], strict=True)]
                 )
     step = seconds["plain"][1] / steps / 2
-    print(f"\n{name}: {2 * steps} steps of {BATCH} a round, {rounds} rounds, plain {step:.4f} s a step")
-    print(f"{'variant':36s} {'CPU':>7s} {'wall':>7s} {'spread of CPU':>16s} {'first fit, CPU s':>17s}")
+    title = f"{name}: {2 * steps} steps of {BATCH} a round, {rounds} rounds, plain {step:.4f} s a step"
+    heading("variant", "CPU", "wall", "spread of CPU", "first fit, CPU s", title=title)
     for variant, pairs in ratios.items():
         cpu, wall = ([pair[i] for pair in pairs] for i in (0, 1))
-        spread = f"{min(cpu):.3f}-{max(cpu):.3f}"
-        print(
-            f"{variant:36s} {statistics.median(cpu):6.3f}x {statistics.median(wall):6.3f}x {spread:>16s} "
-            f"{running[variant][2]:17.1f}",
-            flush=True,
-        )
+        medians = f"{statistics.median(cpu):.3f}", f"{statistics.median(wall):.3f}"
+        row(variant, *medians, f"{min(cpu):.3f}-{max(cpu):.3f}", f"{running[variant][2]:.1f}")
 
 
 def main():

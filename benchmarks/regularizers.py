@@ -14,10 +14,12 @@ import argparse
 
 import keras
 import numpy as np
+from tables import heading, row
 
 from recipes import data, initialize, layers, models
 
 SEEDS = (0, 1, 2)
+COLUMNS = ("", "training", "test", "lowest", "highest")
 
 
 def main():
@@ -51,7 +53,7 @@ def perceptrons(seeds):
         "maxout of 2": lambda: perceptron(lambda: layers.Maxout(512)),
         "maxout of 2, dropout 0.5": lambda: perceptron(lambda: layers.Maxout(512), dropout=0.5),
     }
-    heading("Perceptron, 512-512, 1000 MNIST digits, 30 epochs of Adam at 1e-3")
+    heading(*COLUMNS, title="Perceptron, 512-512, 1000 MNIST digits, 30 epochs of Adam at 1e-3")
     for name, build in networks.items():
         report(name, runs(build, keras.optimizers.Adam(1e-3), train, test, 30, seeds))
 
@@ -66,7 +68,7 @@ def residual_networks(seeds):
         "weight decay 5e-4": {"weight_decay": 5e-4},
         "maxout of 2": {"activation": "maxout"},
     }
-    heading("ResNet-20, 900 digits of 8 x 8, 15 epochs of SGD at 0.05")
+    heading(*COLUMNS, title="ResNet-20, 900 digits of 8 x 8, 15 epochs of SGD at 0.05")
     for name, options in networks.items():
 
         def build(options=options):
@@ -88,7 +90,7 @@ def deep_starts(seeds):
         normalized: {"batch normalization, He": None, "batch normalization, LSUV": lsuv},
         bare: {"none, He": he, "none, LSUV": lsuv, "none, Fixup": None},
     }
-    heading("ResNet-56, 900 digits of 8 x 8, 8 epochs of SGD at 0.05")
+    heading(*COLUMNS, title="ResNet-56, 900 digits of 8 x 8, 8 epochs of SGD at 0.05")
     for build, named in starts.items():
         model = None  # one network, and one trace of it, for all starts
         for name, start in named.items():
@@ -154,16 +156,12 @@ def arrays(name, count):
     return (images[:count], labels[:count]), (images[count:], labels[count:])
 
 
-def heading(text):
-    print(f"\n{text}\n{'':26}{'training':>10}{'test':>9}{'lowest':>9}{'highest':>9}", flush=True)
-
-
 def report(name, results):
     training, test, losses = np.array(results).T
     if not np.isfinite(losses).all():
-        print(f"{name:26} diverged in {int((~np.isfinite(losses)).sum())} of {len(losses)} runs", flush=True)
+        row(name, "", f"diverged in {int((~np.isfinite(losses)).sum())} of {len(losses)} runs", "", "")
         return
-    print(f"{name:26}{training.mean():10.1%}{test.mean():9.1%}{test.min():9.1%}{test.max():9.1%}", flush=True)
+    row(name, f"{training.mean():.1%}", f"{test.mean():.1%}", f"{test.min():.1%}", f"{test.max():.1%}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from tables import heading, row
 
 from recipes import explain
 
@@ -76,19 +77,14 @@ def main():
                 # Two lengths, so that what a call costs once is not counted as steps.
                 long, short = spent(loop, 2 * steps), spent(loop, steps)
                 times[name].append((long - short) / steps)
-    print(
-        f"{'CPU milliseconds a step':45s} {'median':>8s} {'x floor':>8s} {'x eager':>8s} {'x tf-keras-vis':>15s}"
-    )
+    heading("CPU time of a step", "ms", "x floor", "faster than eager loop", "faster than tf-keras-vis")
     medians = {name: np.median(values) for name, values in times.items() if values}
     reference = None
     for name, median in medians.items():
         reference = median if name.startswith("floor") else reference
         others = [medians.get(other) for other in ("eager loop", "tf-keras-vis ActivationMaximization")]
-        ratios = "".join(
-            f"{other / median:{width}.1f}" if other else " " * width
-            for other, width in zip(others, (9, 16), strict=True)
-        )
-        print(f"{name:45s} {1e3 * median:8.2f} {median / reference:8.2f}{ratios}")
+        ratios = [f"{other / median:.1f}" if other else "" for other in others]
+        row(name, f"{1e3 * median:.2f}", f"{median / reference:.2f}", *ratios)
 
 
 def spent(loop, steps):

@@ -1,0 +1,68 @@
+"""Run the suite in fresh environments: the oldest TensorFlow and Keras that setup.cfg allows, and the newest there are.
+
+    python benchmarks/versions.py                        both, some half an hour
+    python benchmarks/versions.py --only oldest
+    python benchmarks/versions.py tests/layers           only these tests, in both
+
+Prints which versions each environment got and how its suite ended; the exit code is 0 when both passed.
+"""
+
+import argparse
+import configparser
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=["oldest", "newest"])
+    parser.add_argument("tests", nargs="*", help="arguments for pytest")
+    arguments = parser.parse_args()
+    wanted = {"oldest": [re.sub(">=(.*)", r"==\1.*", bound) for bound in bounds()], "newest": bounds()}
+    results = {}
+    for name, pins in wanted.items():
+        if arguments.only in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                results[name] = run(Path(folder), pins, arguments.tests)
+    print()
+    for name, (versions, passed) in results.items():
+        print(f"{name}: {versions}: {'passed' if passed else 'FAILED'}")
+    sys.exit(not all(passed for _, passed in results.values()))
+
+
+def bounds():
+    """Such as `["tensorflow>=2.21", "keras>=3.15"]`."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return [
+        line
+        for line in config["options"]["install_requires"].split()
+        if re.match("(tensorflow|keras)>=", line)
+    ]
+
+
+def run(folder, pins, tests):
+    """`(versions, whether the suite passed)` in a new environment in this folder."""
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    print(f"== installing {', '.join(pins)}", flush=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--upgrade", "-e", f"{ROOT}[test]", *pins], check=True
+    )
+    names = "('tensorflow', 'keras', 'numpy')"
+    code = f"import importlib.metadata as m; print(*(f'{{n}} {{m.version(n)}}' for n in {names}), sep=', ')"
+    versions = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    print(f"== {versions}", flush=True)
+    return versions, subprocess.run([python, "-m", "pytest", *tests], cwd=ROOT, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    main()
