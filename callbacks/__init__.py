@@ -1,6 +1,7 @@
 """Keras callbacks, installed as `recipes.callbacks`: pass them to your own `model.fit`."""
 
 from recipes.callbacks.activation_monitor import ActivationMonitor as ActivationMonitor
+from recipes.callbacks.backup import Backup as Backup
 from recipes.callbacks.dead_relu_detector import DeadReluDetector as DeadReluDetector
 from recipes.callbacks.default_monitors import default_monitors as default_monitors
 from recipes.callbacks.early_stopping import EarlyStopping as EarlyStopping

@@ -5,6 +5,9 @@ import warnings
 
 import keras
 
+from recipes.backends import require_tensorflow
+from recipes.extras import optional
+
 DEFAULT_BUDGET = 0.01
 
 
@@ -20,7 +23,8 @@ class Monitor(keras.callbacks.Callback):
             clock. 0.01 when neither is given.
         samples: How many samples of the batch activation statistics look at, or "auto": as many as make 2^18
             numbers a layer, at least 16.
-        log_dir: Folder for TensorBoard: scalars and histograms of every probe. None writes nothing.
+        log_dir: Folder for TensorBoard: scalars and histograms of every probe. Needs the extra `tensorboard`. None
+            writes nothing.
         strict: Raise what goes wrong inside a monitor. By default it is reported once, by name, and training
             goes on without that monitor.
     """
@@ -31,7 +35,7 @@ class Monitor(keras.callbacks.Callback):
     def __init__(self, *, every=None, budget=None, samples="auto", log_dir=None, strict=False):
         super().__init__()
         name = type(self).__name__
-        _check_backend(name)
+        require_tensorflow(name, "whose train function it looks into")
         from recipes.probe.cadence import Budget, Every
 
         if every is not None and budget is not None:
@@ -56,6 +60,7 @@ class Monitor(keras.callbacks.Callback):
         self._hub = None
         self._record = None
         if log_dir is not None:
+            optional(f"{name}(log_dir=)", "tensorboard", "TensorBoard", "tensorboard")
             self.quantities = self.quantities | {"histograms"}
 
     @property
@@ -171,11 +176,3 @@ class Monitor(keras.callbacks.Callback):
         if self._board is None:
             self._board = Board(self.log_dir, type(self).__name__)
         self._board.write(probe.step, *self.board_values(probe))
-
-
-def _check_backend(name):
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"{name} expects Keras on TensorFlow, whose train function it looks into. Received the backend "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before importing keras, or leave {name} out."
-        )

@@ -279,12 +279,16 @@ class NonFiniteGuard(Monitor):
         if self._lowered == 1:
             return
         optimizer = self.model.optimizer
-        rate = float(optimizer.learning_rate)
+        rate = _rate_of(optimizer)
         if now:
             optimizer.learning_rate = rate * self.factor
         elif rate != self._own_rate:  # another callback has set it since
             optimizer.learning_rate = rate * self._lowered
-        self._own_rate = float(optimizer.learning_rate)
+        self._own_rate = _rate_of(optimizer)
+
+
+def _rate_of(optimizer):
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def _overwrites(callback):

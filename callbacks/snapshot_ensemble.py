@@ -24,7 +24,8 @@ class SnapshotEnsemble(LearningRate):
     Args:
         cycles: Snapshots to take, >= 1. Paper: 5 or 6, in 200 to 400 epochs.
         folder: For `snapshot1.npz`, ... and `snapshots.json`. A run resumed with `initial_epoch` goes on in it. None:
-            a temporary folder that goes with this callback.
+            a temporary folder that goes with this callback. Several processes need a folder that all can see; the
+            first one writes.
         last: How many of the latest snapshots `members` and `ensemble` use; None for all. Paper: the last ones are
             best.
         learning_rate: Rate at each restart. Default: the compiled rate. Paper: 0.1 to 0.2 for SGD.
@@ -96,6 +97,16 @@ class SnapshotEnsemble(LearningRate):
         self.ends = self._plan(self.params["epochs"] * steps, steps)
         return self._rates(peak, [end // self._accumulated for end in self.ends])
 
+    def on_train_begin(self, logs=None):
+        from recipes.processes import process_count
+
+        if self._temporary and process_count() > 1:
+            raise ValueError(
+                f"{type(self).__name__} expects a folder that every process can see. Received folder=None in a run of "
+                f'{process_count()} processes. Give folder="runs/snapshots" on a shared disk.'
+            )
+        super().on_train_begin(logs)
+
     def on_epoch_begin(self, epoch, logs=None):
         first = self._position is None
         super().on_epoch_begin(epoch, logs)
@@ -113,6 +124,12 @@ class SnapshotEnsemble(LearningRate):
         while self._taken < len(self.ends) and self.ends[self._taken] <= self._position + self._seen:
             self._taken += 1
             self._snapshots().save(self._taken, self.model)
+
+    def on_train_end(self, logs=None):
+        from recipes.processes import meet
+
+        super().on_train_end(logs)
+        meet("SnapshotEnsemble.on_train_end")  # the last snapshot is written by the first process
 
     def _rates(self, peak, ends):
         """Half a cosine from each end, in updates, to the next."""

@@ -7,13 +7,14 @@ import keras
 import numpy as np
 
 from recipes.backup import write_atomically, write_text
+from recipes.processes import is_first_process, meet
 
 _INDEX = "snapshots.json"
 
 
 class SnapshotFolder:
     """A folder of `snapshot<number>.npz` files (`model.get_weights()`, in order) and `snapshots.json`, which lists
-    them.
+    them. Of several processes all read it and the first one writes.
 
     Args:
         folder: Made when it does not exist.
@@ -40,9 +41,11 @@ class SnapshotFolder:
                 f"Snapshots expect a folder without snapshots in it. Received {self.path}, which holds "
                 f"{', '.join(files) or _INDEX}. Give another folder, or overwrite=True to replace them."
             )
-        for number in index["done"] if index else ():
-            self._file(number).unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        meet("SnapshotFolder.begin")  # all have looked before the first one writes
+        if is_first_process():
+            for number in index["done"] if index else ():
+                self._file(number).unlink(missing_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         self._write({"model": None, "ends": list(ends), "done": []})
 
     def resume(self, model, ends, position):
@@ -75,6 +78,8 @@ class SnapshotFolder:
 
     def save(self, number, model):
         """Write snapshot `number`, counted from 1, and list it."""
+        if not is_first_process():
+            return
         weights = [keras.ops.convert_to_numpy(variable) for variable in model.weights]
         weights = [array.astype("float32") if array.dtype.name == "bfloat16" else array for array in weights]
 
@@ -113,7 +118,8 @@ class SnapshotFolder:
         return self.path / f"snapshot{number}.npz"
 
     def _write(self, index):
-        write_text(self.path / _INDEX, json.dumps(index, indent=1) + "\n")
+        if is_first_process():
+            write_text(self.path / _INDEX, json.dumps(index, indent=1) + "\n")
 
 
 def load_snapshots(folder, model, last=None):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.backends import require_tensorflow
 from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
 from recipes.callbacks.monitor import Monitor
 from recipes.callbacks.non_finite_guard import NonFiniteGuard
@@ -25,6 +26,7 @@ from recipes.compilation import (
 )
 from recipes.feed import choose_pipeline, one_hot, open_source, stream, validation_batches, with_rows
 from recipes.full_batch import fit_full_batch as fit_full_batch
+from recipes.processes import refuse_several_machines
 from recipes.refit import refit_on_all_data as refit_on_all_data
 from recipes.run import Run as Run
 from recipes.run import describe, history_of, is_finished, open_folder, write_history, write_settings
@@ -126,12 +128,14 @@ def train(
     settings = {
         name: value for name, value in locals().items() if name not in ("model", "train", "validation")
     }
+    require_tensorflow("recipes.train", "for tf.function and tf.distribute; plain fit takes callbacks.Backup")
     _check_arguments(model, **settings)
     compiled = model.compiled
     if compiled:
         refuse_compile_arguments(settings)
     reader_model = model
     if strategy is not None:
+        refuse_several_machines(strategy)
         model = _inside(strategy, model)
     classes = _classes(model, loss, compiled, info)
     source = open_source(

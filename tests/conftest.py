@@ -24,6 +24,16 @@ def _seeded():
 
 
 @pytest.fixture(scope="session")
+def two_replicas():
+    """A `MirroredStrategy` on two devices, one for the whole process.
+
+    Without collective operations: these remember their shapes from one strategy to the next in a process.
+    """
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+
+
+@pytest.fixture(scope="session")
 def digits():
     """scikit-learn's 1797 digits: `(images, labels)`, uint8 in 0..255 of shape (n, 8, 8, 1), and int64."""
     from sklearn.datasets import load_digits

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from recipes.callbacks import NonFiniteGuard
 
 import recipes
-from recipes.callbacks import NonFiniteGuard
 from recipes.feed import open_source, stream
 
 
@@ -411,12 +411,11 @@ def test_sgd_weight_decay_shrinks_kernels_at_the_pace_of_an_l2_penalty_and_spare
     )  # it takes momentum 9 steps to build up
 
 
-def test_two_devices_train_as_one(split):
+def test_two_devices_train_as_one(split, two_replicas):
     (images, labels), validation = split
     one = quietly(small_model(dropout=0), (images, labels), validation, epochs=2, batch_size=80)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     model = small_model(dropout=0)
-    two = quietly(model, (images, labels), validation, epochs=2, batch_size=80, strategy=strategy)
+    two = quietly(model, (images, labels), validation, epochs=2, batch_size=80, strategy=two_replicas)
     np.testing.assert_allclose(two.history["val_loss"], one.history["val_loss"], rtol=1e-3)
     np.testing.assert_allclose(model.get_weights()[0], one.model.get_weights()[0], rtol=1e-3, atol=1e-4)
 

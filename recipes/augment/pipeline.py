@@ -1,5 +1,6 @@
 """The pipeline: a list of operations that augments batches, in tf.data or as a function."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -11,6 +12,7 @@ from recipes.augment.normalize import Normalize
 from recipes.augment.operation import Frame, Operation, from_config, leaves, to_config
 from recipes.augment.plan import split_passes
 from recipes.augment.ranges import read_pair
+from recipes.data.shard import check_shard
 
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")
 _EPOCH = 2**32
@@ -84,7 +86,7 @@ class Pipeline:
         self.dtype = _checked_dtype(dtype, self._parts(), self.value_range)
         self._engines, self._calls = {}, 0
 
-    def apply(self, dataset, *, first_epoch=0, epoch=None, num_parallel_calls=tf.data.AUTOTUNE):
+    def apply(self, dataset, *, first_epoch=0, epoch=None, shard=None, num_parallel_calls=tf.data.AUTOTUNE):
         """A data set of augmented batches. `dataset.apply(pipeline)` is this with its defaults.
 
         The draws of a batch depend on three numbers only: the seed, the epoch, and the place of the batch in the
@@ -98,6 +100,12 @@ class Pipeline:
 
             run = tf.data.Dataset.range(7, 30).flat_map(lambda e: pipeline.apply(batches, epoch=e))
 
+        A run in several processes gives each its own part of the data, and says here which part that is, or all
+        would draw the same. Batch number b of process i of n then has the draws of batch b * n + i of one process, so
+        the parts together are, byte for byte, what one process makes of the same batches dealt out in turn:
+
+            train = pipeline.apply(mine.batch(32, drop_remainder=True), shard=(i, n))
+
         Args:
             dataset: `tf.data.Dataset` of batches: images, `(images, labels)`, `(images, labels, sample_weight)` or
                 dicts; images `(batch, height, width, channels)`, uint8 or float, with height, width and channels
@@ -105,6 +113,9 @@ class Pipeline:
             first_epoch: Number of the epoch of the first iteration, >= 0.
             epoch: Number of the one epoch this data set stands for, an int or an integer tensor; every iteration
                 then gives the same images. Excludes `first_epoch`.
+            shard: `(index, count)`: `dataset` holds part `index` of `count`, as from `data.load(shard=)` or
+                `batches.shard(count, index)`. None for a whole data set, also under `MirroredStrategy`, which deals
+                out augmented batches.
             num_parallel_calls: As in `tf.data.Dataset.map`; no influence on what comes out.
 
         Returns:
@@ -123,11 +134,12 @@ class Pipeline:
                 f"Pipeline.apply expects first_epoch to be a whole number >= 0. Received {first_epoch!r}. "
                 "Epochs count from 0: first_epoch=7 after seven finished ones; a tensor goes into epoch=."
             )
+        index, count = check_shard(shard, "Pipeline.apply")
         self._check(take_apart(dataset.element_spec))
-        if epoch is None:
-            numbers = _counted_epochs(first_epoch).flat_map(_batch_numbers)
-        else:
-            numbers = _batch_numbers(epoch)
+        batch_numbers = functools.partial(_batch_numbers, index=index, count=count)
+        numbers = (
+            _counted_epochs(first_epoch).flat_map(batch_numbers) if epoch is None else batch_numbers(epoch)
+        )
         size = dataset.cardinality()
         numbered = tf.data.Dataset.zip(dataset, numbers)
         if tf.executing_eagerly() and size != tf.data.UNKNOWN_CARDINALITY:
@@ -290,9 +302,10 @@ class Pipeline:
         return tf.random.uniform((2,), maxval=2**62, dtype=tf.int64, seed=self.seed)
 
 
-def _batch_numbers(epoch):
-    """Numbers of the batches of an epoch, endless, int64; no number is used in two epochs."""
-    return tf.data.Dataset.counter(start=tf.cast(epoch, tf.int64) * _EPOCH, dtype=tf.int64)
+def _batch_numbers(epoch, *, index, count):
+    """Numbers of the batches of an epoch, endless, int64; no number is used in two epochs or two shards."""
+    start = tf.cast(epoch, tf.int64) * _EPOCH + index
+    return tf.data.Dataset.counter(start=start, step=count, dtype=tf.int64)
 
 
 def _counted_epochs(first):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from recipes.data import folder, named
 from recipes.data.resize import crop_and_resize
+from recipes.data.shard import check_shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,17 @@ class DatasetInfo:
     kind: str
 
 
-def load(name_or_folder, image_size=None, validation=0.1, seed=0, *, part="train", check=True, verbose=1):
+def load(
+    name_or_folder,
+    image_size=None,
+    validation=0.1,
+    seed=0,
+    *,
+    shard=None,
+    part="train",
+    check=True,
+    verbose=1,
+):
     """Load labelled images and hold some of them back for validation.
 
     Both datasets give un-batched `(image, label)` and know their length: images are uint8 in 0..255 of shape
@@ -63,6 +74,12 @@ def load(name_or_folder, image_size=None, validation=0.1, seed=0, *, part="train
             is resized (bilinear, antialiased), so nothing is distorted. A folder of several sizes needs it.
         validation: Fraction of the images to hold back, in [0, 1). 0 gives None in place of a dataset.
         seed: Integer >= 0. The same seed gives the same split in the same order.
+        shard: `(index, count)` for a run in several processes: this one, number `index` of `count`, gets every
+            `count`-th image of both splits, beginning with number `index`. The parts do not overlap, together are the
+            whole, and differ by one image at most; the n-th images of all parts together are the next `count` of the
+            whole, so batches of 32 in 4 processes are together the batches of 128 of one. `info` describes the whole
+            and is the same in every process. All processes must take the same number of steps: batch with
+            `drop_remainder=True` and give `fit` `steps_per_epoch=info.counts["train"] // (batch * count)`.
         part: "train" or "test", for data sets that have an official test set.
         check: True decodes every file of a folder once, before anything is returned, and names all bad ones.
             False, for folders too large for that, decodes the first file of each class and of the others reads
@@ -93,6 +110,7 @@ def load(name_or_folder, image_size=None, validation=0.1, seed=0, *, part="train
             f"data.load expects seed to be an integer >= 0. Received seed={seed!r}. "
             "Give a number, for example seed=0: the same number gives the same split again."
         )
+    index, count = check_shard(shard, "data.load")
     if part not in ("train", "test"):
         raise ValueError(
             f"data.load expects part to be 'train' or 'test'. Received part={part!r}. "
@@ -128,7 +146,14 @@ def load(name_or_folder, image_size=None, validation=0.1, seed=0, *, part="train
         source=source,
         kind=kind,
     )
-    return dataset(train_rows), dataset(validation_rows) if len(validation_rows) else None, info
+    fewest = min(len(rows) for rows in (train_rows, validation_rows) if len(rows))
+    if fewest < count:
+        raise ValueError(
+            f"data.load expects at least one image of each split for every shard. Received a split of {fewest} and "
+            f"shard={shard}. Take fewer processes, or another validation=."
+        )
+    held_back = dataset(validation_rows[index::count]) if len(validation_rows) else None
+    return dataset(train_rows[index::count]), held_back, info
 
 
 def stratified_split(labels, classes, validation, seed):

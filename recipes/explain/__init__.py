@@ -25,6 +25,7 @@ Every attribution has one signature, `(model, images, target=None, *, options)`,
 and return raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
 """
 
+from recipes.backends import require_tensorflow
 from recipes.explain.class_activation_map import class_activation_map as class_activation_map
 from recipes.explain.class_image import class_image as class_image
 from recipes.explain.compare import compare as compare
@@ -76,3 +77,5 @@ from recipes.explain.targets import Unit as Unit
 from recipes.explain.texture import texture as texture
 from recipes.explain.transfer_style import transfer_style as transfer_style
 from recipes.explain.unit_image import unit_image as unit_image
+
+require_tensorflow("recipes.explain", "whose gradients it takes")

@@ -107,10 +107,9 @@ def test_map_augments_each_batch_differently():
     assert len({np.asarray(images).tobytes() for images, _ in same}) == 3
 
 
-def test_two_replicas_get_the_batches_one_machine_would(pipeline, three_epochs):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    pieces = strategy.experimental_distribute_dataset(batches().apply(pipeline))
-    halves = [strategy.experimental_local_results(images) for images, _ in pieces]
+def test_two_replicas_get_the_batches_one_machine_would(pipeline, three_epochs, two_replicas):
+    pieces = two_replicas.experimental_distribute_dataset(batches().apply(pipeline))
+    halves = [two_replicas.experimental_local_results(images) for images, _ in pieces]
     whole = [np.concatenate([half.numpy() for half in pair]).tobytes() for pair in halves]
     assert whole == [images for images, _ in three_epochs[0]]
 

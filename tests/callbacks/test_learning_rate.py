@@ -9,12 +9,6 @@ STEPS, EPOCHS = 5, 4
 RUN = STEPS * EPOCHS
 
 
-def two_replicas():
-    """Without collective operations, which remember their shapes from one strategy to the next in a process."""
-    reduction = tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
-
-
 class Interrupt(keras.callbacks.Callback):
     def __init__(self, at):
         super().__init__()
@@ -210,9 +204,8 @@ def test_a_schedule_in_the_optimizer_is_refused():
         callbacks.LearningRate(0.1)
 
 
-def test_two_replicas_share_one_rate():
-    strategy = two_replicas()
-    with strategy.scope():
+def test_two_replicas_share_one_rate(two_replicas):
+    with two_replicas.scope():
         model = build()
     rows = np.repeat(np.eye(RUN, dtype="float32"), 2, axis=0)
     data = tf.data.Dataset.from_tensor_slices((rows, np.zeros((2 * RUN, 1), "float32"))).batch(2)

@@ -1,19 +1,12 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from recipes.callbacks import PolyakAverage, StochasticWeightAverage
 
 from recipes import ensemble
 
 EPOCHS, STEPS, BATCH = 4, 5, 4
 RATE = 0.3
-
-
-def two_replicas():
-    """Without collective operations, which remember their shapes from one strategy to the next in a process."""
-    reduction = tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
 
 
 class Diary(keras.callbacks.Callback):
@@ -154,8 +147,8 @@ def test_mixed_precision_averages_in_float32(data):
     assert_same(model.get_weights(), exponential(diary.pages, 0.8))
 
 
-def test_two_replicas_average_as_one(fresh, data):
-    with two_replicas().scope():
+def test_two_replicas_average_as_one(fresh, data, two_replicas):
+    with two_replicas.scope():
         mirrored = build()
     for model in (fresh, mirrored):
         fit(model, data, PolyakAverage(0.8), epochs=2, validation_data=data)

@@ -76,10 +76,8 @@ def test_masked_steps_do_not_count():
     np.testing.assert_allclose(model.layers[-1].moving_variance, sequences[:, :2].var((0, 1)), rtol=1e-4)
 
 
-def test_replicas_get_the_statistics_too(images):
-    reduction = tf.distribute.ReductionToOneDevice()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
-    with strategy.scope():
+def test_replicas_get_the_statistics_too(images, two_replicas):
+    with two_replicas.scope():
         model = keras.Sequential([keras.Input((5, 4, 3)), keras.layers.BatchNormalization()])
     ensemble.refresh_batch_norm(model, images)
     for replica in model.layers[0].moving_mean.value.values:

@@ -196,9 +196,8 @@ def test_training_with_a_layer_that_was_not_adapted_says_so():
     np.testing.assert_array_equal(model.layers[0].get_weights(), before)
 
 
-def test_under_two_replicas_every_replica_has_the_numbers():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_under_two_replicas_every_replica_has_the_numbers(two_replicas):
+    with two_replicas.scope():
         model = keras.Sequential([keras.Input((5, 4, 3)), Standardize()])
         model.layers[0].adapt(IMAGES)
     np.testing.assert_allclose(

@@ -1,0 +1,50 @@
+"""One training run in several processes, on Keras' JAX backend: which of them writes files, and waiting for all."""
+
+import keras
+
+
+def process_count():
+    """Number of processes of the run: 1, but for `keras.distribution.initialize` on the JAX backend."""
+    if keras.backend.backend() != "jax":
+        return 1
+    import jax
+
+    return jax.process_count()
+
+
+def is_first_process():
+    """Whether this process is the one that writes files."""
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    return jax.process_index() == 0
+
+
+def meet(place):
+    """Wait until every process of the run has come here, so that what the first has written is there for all.
+
+    Args:
+        place: A name for the place, the same in every process.
+    """
+    if process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(place)
+
+
+def refuse_several_machines(strategy):
+    """Say where to go instead of `MultiWorkerMirroredStrategy`.
+
+    Keras 3.15 on TensorFlow cannot `fit` in it: it hands PerReplica values to tf.convert_to_tensor.
+
+    Raises:
+        ValueError: for that strategy.
+    """
+    if type(strategy).__name__ == "MultiWorkerMirroredStrategy":
+        raise ValueError(
+            "recipes.train expects a strategy of one machine, such as tf.distribute.MirroredStrategy: Keras 3 cannot "
+            "fit in MultiWorkerMirroredStrategy. Received MultiWorkerMirroredStrategy. For several machines use "
+            "KERAS_BACKEND=jax with keras.distribution.DataParallel, plain fit and our callbacks "
+            "(examples/distributed.py)."
+        )
