@@ -15,7 +15,7 @@ class PolyakAverage(WeightAverage):
     `ExponentialMovingAverage(num_updates=)`.
 
     Keras has this inside its optimizers, `use_ema=True` with the callback `SwapEMAWeights`, always with the full
-    decay from the first step and without batch-normalisation statistics. This one also works on an optimizer that is
+    decay from the first step and without batch-normalization statistics. This one also works on an optimizer that is
     compiled already, averages the statistics along or recomputes them, and resumes.
 
     - Gradient accumulation: one sample per update, not per batch.
@@ -27,7 +27,7 @@ class PolyakAverage(WeightAverage):
         warmup: Begin with a small decay, `min(decay, (1 + step) / (10 + step))`, so that a short run forgets its
             first weights. Off, the numbers are those of `use_ema`.
         every: Updates between two samples, >= 1; the decay is taken to that power. 10 costs a tenth.
-        data: Recompute batch-normalisation statistics from these training images at the end of every epoch; costs one
+        data: Recompute batch-normalization statistics from these training images at the end of every epoch; costs one
             forward pass over them, so `.take(n)` what is enough. None: they are averaged like the weights, which does
             as long as the weights hardly move within the horizon of the average.
         batch_size: Images a batch for un-batched `data`.

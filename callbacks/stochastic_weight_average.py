@@ -18,9 +18,9 @@ class StochasticWeightAverage(WeightAverage):
         start: Where the averaging begins: a float in [0, 1) is a part of the run, an int the epochs before it. Paper:
             0.75.
         every: Epochs between two samples, >= 1. The first is taken at the end of the first epoch after `start`.
-        data: Training images to recompute the batch-normalisation statistics from, each time the average goes into
+        data: Training images to recompute the batch-normalization statistics from, each time the average goes into
             the
-            model: one forward pass over them per epoch after `start`. Required for a model with batch normalisation.
+            model: one forward pass over them per epoch after `start`. Required for a model with batch normalization.
             False: average the statistics like the weights, knowing that they are wrong (see
             `ensemble.refresh_batch_norm`).
         batch_size: Images a batch for un-batched `data`.
@@ -29,7 +29,7 @@ class StochasticWeightAverage(WeightAverage):
     run that ends before it keeps its last weights, and a warning says so.
 
     Raises:
-        ValueError: for a start or interval that cannot be; on_train_begin, when a model with batch normalisation
+        ValueError: for a start or interval that cannot be; on_train_begin, when a model with batch normalization
             comes without `data`, or the optimizer averages already (`use_ema`).
 
     Example:
@@ -61,7 +61,7 @@ class StochasticWeightAverage(WeightAverage):
         super().on_train_begin(logs)
         if self._has_norms and self.data is None and not self._knows:
             raise ValueError(
-                "StochasticWeightAverage expects data= for a model with batch normalisation, whose statistics belong "
+                "StochasticWeightAverage expects data= for a model with batch normalization, whose statistics belong "
                 "to other weights. Received none. Pass the training data, data=train, or data=False to refresh them "
                 "yourself with recipes.ensemble.refresh_batch_norm."
             )

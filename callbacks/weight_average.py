@@ -12,7 +12,7 @@ class WeightAverage(keras.callbacks.Callback):
     the model holds the averaged weights; in between, the ones being trained. So validation, `ModelCheckpoint`,
     `EarlyStopping` and the finished model see the average. Without validation data, put this callback before those.
 
-    Averaged are the trainable weights, in float32, and the statistics of batch normalisations. With `data`, those
+    Averaged are the trainable weights, in float32, and the statistics of batch normalizations. With `data`, those
     statistics are recomputed from it each time the average goes into the model. Memory: the weights once more.
 
     Args:

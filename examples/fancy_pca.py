@@ -69,13 +69,13 @@ def main():
     )
     figure.savefig(arguments.out / "jitter.png", dpi=90)
 
-    # Grey stays away from black and white, where the pipeline clips.
+    # Gray stays away from black and white, where the pipeline clips.
     draws = DRAWS // 10 if arguments.quick else DRAWS
-    grey = np.full((draws, 1, 1, 3), 128, "uint8")
-    added = np.array(jitter(grey, np.zeros(draws, int), seed=(0, 1))[0])[:, 0, 0] - 128
+    gray = np.full((draws, 1, 1, 3), 128, "uint8")
+    added = np.array(jitter(gray, np.zeros(draws, int), seed=(0, 1))[0])[:, 0, 0] - 128
     moved = (added @ statistics.color_eigenvectors).std(axis=0)
     print(
-        f"{draws} draws move a grey pixel along the axes by {np.round(moved, 1)} grey levels (standard deviation)"
+        f"{draws} draws move a gray pixel along the axes by {np.round(moved, 1)} gray levels (standard deviation)"
     )
     print(f"pictures written to {arguments.out}: axes.png, jitter.png")
 

@@ -100,5 +100,5 @@ def findings_of(callbacks, history, model):
 
 
 def statistics_data(source, steps, prepare):
-    """Up to 100 augmented training batches, enough for batch-normalisation statistics."""
+    """Up to 100 augmented training batches, enough for batch-normalization statistics."""
     return stream(source, first_epoch=0, epochs=1, steps=min(steps, 100), transform=prepare)

@@ -108,7 +108,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     if expected is not None and arrays[0].ndim != expected:
         raise ValueError(
             f"recipes.train expects {name} images of shape {model.inputs[0].shape}. Received shape "
-            f"{arrays[0].shape}. Add the missing axis, for grey images: x[..., None]."
+            f"{arrays[0].shape}. Add the missing axis, for gray images: x[..., None]."
         )
     if np.issubdtype(arrays[0].dtype, np.floating) and not np.isfinite(arrays[0]).all():
         bad = int(np.argmax(~np.isfinite(arrays[0].reshape(count, -1)).all(axis=1)))

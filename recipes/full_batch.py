@@ -1,4 +1,4 @@
-"""Full-batch training with scipy's optimisers, for data small enough to see whole at every step."""
+"""Full-batch training with scipy's optimizers, for data small enough to see whole at every step."""
 
 import keras
 import numpy as np
@@ -21,11 +21,11 @@ def fit_full_batch(
     tolerance=None,
     options=None,
 ):
-    """Minimise a model's loss over the whole data set by L-BFGS or another of scipy's methods.
+    """Minimize a model's loss over the whole data set by L-BFGS or another of scipy's methods.
 
-    Every source of noise is off: dropout and random layers are in inference mode, batch normalisation uses the
+    Every source of noise is off: dropout and random layers are in inference mode, batch normalization uses the
     statistics it has and keeps them, and the data is read in order, in chunks whose losses and gradients one compiled
-    function adds up. What is minimised is the loss as compiled, over all examples, plus the model's regularisation
+    function adds up. What is minimized is the loss as compiled, over all examples, plus the model's regularization
     losses.
     Sources: Byrd et al. 1995, https://doi.org/10.1137/0916069 (L-BFGS-B); Nocedal and Wright 2006, chapter 7.
 
@@ -152,7 +152,7 @@ class _Objective:
                 values, divisor = self._values(*batch)
                 part = tf.reduce_sum(values)
                 if self.model.losses:
-                    # Regularisation counts once: in a mean by each chunk's share of it, in a sum by its examples'.
+                    # Regularization counts once: in a mean by each chunk's share of it, in a sum by its examples'.
                     share = divisor if self.mean else tf.shape(values)[0] / self.examples
                     part += tf.cast(share, part.dtype) * tf.cast(tf.add_n(self.model.losses), part.dtype)
             gradient += self._flat(tape.gradient(part, [v.value for v in self.variables]))

@@ -85,7 +85,7 @@ def train(
         learning_rate: Peak rate. "auto": 0.1 x batch / 256 for SGD (Goyal et al. 2017, section 2.1), else 1e-3.
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
-        weight_decay: On kernels only, never on biases or normalisation. For SGD it means the L2 coefficient of
+        weight_decay: On kernels only, never on biases or normalization. For SGD it means the L2 coefficient of
             the papers (gradient plus weight_decay x weight); Keras' SGD decays the weight itself, so it is given
             weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it is.
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).

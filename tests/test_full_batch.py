@@ -71,7 +71,7 @@ def test_ridge_logistic_regression_reaches_the_optimum_newton_finds(problem, dty
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
 def test_the_loss_and_its_gradient_are_those_of_one_big_batch(problem, reduction):
-    """Against Keras on the whole data at once, with weights, regularisation, and chunks that do not divide."""
+    """Against Keras on the whole data at once, with weights, regularization, and chunks that do not divide."""
     from recipes.full_batch import _Objective
 
     inputs, targets = (array.astype("float32") for array in problem)

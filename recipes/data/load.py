@@ -47,7 +47,7 @@ def load(
     check=True,
     verbose=1,
 ):
-    """Load labelled images and hold some of them back for validation.
+    """Load labeled images and hold some of them back for validation.
 
     Both datasets give un-batched `(image, label)` and know their length: images are uint8 in 0..255 of shape
     `(height, width, channels)`, labels are int64 scalars. They are shuffled once, by `seed`; for a new order in
@@ -65,7 +65,7 @@ def load(
     From a folder: one sub-folder of JPEG, PNG, GIF, BMP or WebP files per class; classes are numbered in the
     order of their sorted names, as in `keras.utils.image_dataset_from_directory`. Images are decoded as they are
     needed, by TensorFlow: 16-bit files keep their upper 8 bits, transparency is dropped, an animated GIF gives
-    its first picture, an EXIF rotation is ignored. If every file is grey the images have one channel, otherwise
+    its first picture, an EXIF rotation is ignored. If every file is gray the images have one channel, otherwise
     three. Hidden files, and files beside the class folders, are not read.
 
     Args:

@@ -172,7 +172,7 @@ def _order(data):
             _found(
                 "missing_shuffle",
                 "warning",
-                f"{data['same_next']:.0%} of neighbouring training examples share a label; {chance:.0%} "
+                f"{data['same_next']:.0%} of neighboring training examples share a label; {chance:.0%} "
                 "would by chance. "
                 "The data comes sorted.",
                 "Shuffle before batching: dataset.shuffle(number_of_examples).batch(...).",

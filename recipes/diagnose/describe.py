@@ -127,7 +127,7 @@ def _class_facts(labels, numbers, task):
         "label_min": int(values.min()),
         "label_max": int(values.max()),
         "class_counts": {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)},
-        # Of neighbours in the order of the data: how often both have one label, and how often by chance.
+        # Of neighbors in the order of the data: how often both have one label, and how often by chance.
         "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
         "same_by_chance": float(np.sum(np.square(shares))),
     }
@@ -167,7 +167,7 @@ def _neighbor_agreement(numbers, labels):
 
 
 def idle_averages(model):
-    """Names of normalisation layers whose averages are still exactly their starting values, 0 and 1."""
+    """Names of normalization layers whose averages are still exactly their starting values, 0 and 1."""
     names = []
     for name, layer in named_operations(model):
         if hasattr(layer, "moving_mean") and hasattr(layer, "moving_variance"):

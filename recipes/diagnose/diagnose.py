@@ -106,7 +106,7 @@ def _shuffled_labels(facts, values, learned):
 
 
 def _settled(curves, record, facts):
-    """Averages of batch normalisation that could not settle in so few steps, seen in the validation loss."""
+    """Averages of batch normalization that could not settle in so few steps, seen in the validation loss."""
     momenta = [layer for layer in (facts or {}).get("layers", ()) if layer["momentum"] is not None]
     if not momenta or curves.validation is None or record is None or not len(record):
         return []

@@ -21,7 +21,7 @@ class InitialLoss(Check):
     Attributes:
         loss: Mean loss of the data, without penalties.
         expected: The loss of a model that does not prefer anything, or None where that is not known.
-        penalty: What regularisation adds to the loss, at the weights as they are.
+        penalty: What regularization adds to the loss, at the weights as they are.
     """
 
     loss: float
@@ -57,7 +57,7 @@ def initial_loss(model, data, *, batch_size=128, seconds=1.0):
     built(model, sample)
     losses, neutral, sizes, penalty = [], [], [], 0.0
     center = np.mean(sample.labels, axis=0, keepdims=True) if task.kind == "values" else None
-    # In training mode, because fresh batch normalisation knows no averages yet; without dropout.
+    # In training mode, because fresh batch normalization knows no averages yet; without dropout.
     with untouched(model), replaced([(layer, "rate", 0.0) for layer in dropping_layers(model)]):
         for inputs, labels, weights in sample.batches:
             inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
@@ -104,7 +104,7 @@ def _result(loss, expected, penalty, task):
     against = (
         "expected value not known" if expected is None else f"expected {expected:.4g} ({words[task.kind]})"
     )
-    more = f", plus {penalty:.3g} of regularisation" if penalty else ""
+    more = f", plus {penalty:.3g} of regularization" if penalty else ""
     return f"loss {loss:.4g}, {against}{more}"
 
 
@@ -125,7 +125,7 @@ def _judge(loss, expected, task):
     if ratio > 1.5:
         severity = "error" if ratio > 5 else "warning" if ratio > 2 else "info"
         if task.kind == "values":
-            remedy = "Standardise the targets (subtract their mean, divide by their standard deviation)."
+            remedy = "Standardize the targets (subtract their mean, divide by their standard deviation)."
         else:
             remedy = (
                 "Scale the inputs to about -1..1 (keras.layers.Rescaling(1 / 127.5, offset=-1) for pixels), "

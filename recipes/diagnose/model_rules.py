@@ -210,7 +210,7 @@ def _initialization(facts):
 
 
 def _normalized(name, facts):
-    """Whether a normalisation follows this layer, which makes its scale matter little."""
+    """Whether a normalization follows this layer, which makes its scale matter little."""
     names = [layer["name"] for layer in facts.get("statistics", ())]
     if name not in names:
         return False

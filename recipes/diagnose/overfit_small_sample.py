@@ -32,7 +32,7 @@ class OverfitSmallSample(Check):
 def overfit_small_sample(
     model, data, *, batches=2, batch_size=16, steps=300, learning_rate=None, seconds=30.0, trial=None
 ):
-    """Train on a few minibatches, without regularisation, until they are learned by heart.
+    """Train on a few minibatches, without regularization, until they are learned by heart.
 
     Uses a copy of the model's own optimizer at a constant rate, and leaves out penalties, weight decay and
     dropout. Learned means an accuracy of 100 % over all the batches, for a regression a loss below a

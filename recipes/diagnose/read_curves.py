@@ -225,7 +225,7 @@ def _plateau(curves):
             "warning" if flat >= max(4, 0.3 * curves.epochs) else "info",
             flat + 1,
             f"The training loss stays at {loss[0]:.4g} for {flat} epochs and then drops to {loss[-1]:.4g}.",
-            "Start better: he_normal for relu, recipes.initialize.lsuv, batch normalisation, or warm-up.",
+            "Start better: he_normal for relu, recipes.initialize.lsuv, batch normalization, or warm-up.",
         )
     return []
 
@@ -241,7 +241,7 @@ def _gap(curves):
             "warning",
             epoch + 1,
             f"The validation loss is {validation[epoch]} while the training loss is {loss[epoch]:.4g}.",
-            "Check the validation data for NaN, and the averages of batch normalisation.",
+            "Check the validation data for NaN, and the averages of batch normalization.",
         )
     best = int(np.argmin(validation))
     started = curves.first
@@ -256,7 +256,7 @@ def _gap(curves):
             None,
             f"The training loss falls to {loss[-1]:.4g}, the validation loss is never under "
             f"{validation.min():.4g}.",
-            "Check that both are preprocessed alike and labelled alike, and that batch normalisation has "
+            "Check that both are preprocessed alike and labeled alike, and that batch normalization has "
             "good averages "
             "(momentum=0.9 for short runs).",
         )
@@ -300,7 +300,7 @@ def _underfitting(curves):
             f"Training and validation loss have both settled at {np.median(loss[-last:]):.4g}, {share:.0%} "
             "of knowing "
             "nothing.",
-            "Use a larger model, less regularisation, or a higher learning rate.",
+            "Use a larger model, less regularization, or a higher learning rate.",
         )
     return []
 

@@ -249,7 +249,7 @@ def _signal(view):
                 f"Relative to its weights, the gradient of {name} is {first:.2g} and that of {top} "
                 f"{last:.2g}, "
                 f"{last / max(first, 1e-30):.2g} times as large.",
-                "Use relu instead of sigmoid or tanh, he_normal, batch normalisation or residual "
+                "Use relu instead of sigmoid or tanh, he_normal, batch normalization or residual "
                 "connections.",
             )
         ]
@@ -263,7 +263,7 @@ def _signal(view):
                 worst,
                 view.epoch[0],
                 f"The gradient of {worst} is {largest:.3g} times the size of its weights.",
-                "Use he_normal, batch normalisation, clip gradients (clipnorm=1.0), or lower the rate.",
+                "Use he_normal, batch normalization, clip gradients (clipnorm=1.0), or lower the rate.",
             )
         ]
     return []
@@ -343,7 +343,7 @@ def _clipping(view):
 
 
 def _batch_norm(view):
-    """Batch normalisation that never updates its averages."""
+    """Batch normalization that never updates its averages."""
     idle = view.facts.get("idle_averages", ())
     if not idle or view.step[-1] < 10:
         return []
@@ -377,6 +377,6 @@ def _noise(view):
             None,
             None,
             f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean.",
-            "Use batches of 32 or more; batch normalisation needs at least 8.",
+            "Use batches of 32 or more; batch normalization needs at least 8.",
         )
     ]

@@ -20,7 +20,7 @@ def average(models, weights=None, space="probability", *, from_logits=None, name
         models: Built `keras.Model`s with one output of shape `(batch, classes)` each; also ensembles.
         weights: One number >= 0 per model, scaled to sum to 1. Default: all the same.
         space: `"probability"`: the mean of the probabilities; `"logit"`: softmax (or sigmoid) of the mean of the
-            logits, the normalised geometric mean.
+            logits, the normalized geometric mean.
         from_logits: Whether outputs are logits, for models whose last layer does not tell. One bool, or one per
             model.
         name: Name of the model returned.

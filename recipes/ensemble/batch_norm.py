@@ -1,4 +1,4 @@
-"""Fresh batch-normalisation statistics for weights that training never saw, such as an average."""
+"""Fresh batch-normalization statistics for weights that training never saw, such as an average."""
 
 import keras
 import numpy as np
@@ -9,12 +9,12 @@ from recipes.batches import as_batches
 
 
 def refresh_batch_norm(model, dataset, *, batch_size=128):
-    """Recompute the mean and variance of every batch normalisation over a data set.
+    """Recompute the mean and variance of every batch normalization over a data set.
 
     Averaged weights give other activations than the weights the statistics were gathered with; without this, the
     model is wrong. Source: Izmailov et al. 2018, section 3.2, https://arxiv.org/abs/1803.05407
 
-    One pass in which each batch is normalised by its own statistics, as in training, while dropout and everything
+    One pass in which each batch is normalized by its own statistics, as in training, while dropout and everything
     else is as in inference. What is stored is the mean and variance of all activations together (over batches,
     weighted by their size), rather than the running average of the batches' variances that training leaves, so it
     depends neither on momentum nor on order. Layers with `trainable=False` keep their statistics: in Keras those run
@@ -22,7 +22,7 @@ def refresh_batch_norm(model, dataset, *, batch_size=128):
     freeze it.
 
     Args:
-        model: A built `keras.Model`, changed in place. Any number of normalisations, nested ones too; without any it
+        model: A built `keras.Model`, changed in place. Any number of normalizations, nested ones too; without any it
             stays as it is.
         dataset: Training images as in `fit`, batched or not: `tf.data.Dataset` (labels are ignored) or an array. Use
             large batches and the training augmentation, if any.
@@ -93,7 +93,7 @@ class BatchNormRefresher:
 
 
 def batch_norms(model):
-    """The batch normalisations of a model, also inside nested models."""
+    """The batch normalizations of a model, also inside nested models."""
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
@@ -115,13 +115,13 @@ def _observed(layer, found, graph):
             mean, variance = ops.moments(values, axes)
         if mean.graph is not graph:
             raise ValueError(
-                f"refresh_batch_norm expects batch normalisations outside of loops. Received {layer.name!r} inside "
-                "one. Freeze that layer with trainable=False, or normalise outside of the recurrent layer."
+                f"refresh_batch_norm expects batch normalizations outside of loops. Received {layer.name!r} inside "
+                "one. Freeze that layer with trainable=False, or normalize outside of the recurrent layer."
             )
         found.append((ops.cast(count, "float64"), mean, variance))
-        normalised = ops.batch_normalization(
+        normalized = ops.batch_normalization(
             values, mean, variance, axis, offset=layer.beta, scale=layer.gamma, epsilon=layer.epsilon
         )
-        return ops.cast(normalised, layer.compute_dtype)
+        return ops.cast(normalized, layer.compute_dtype)
 
     return call

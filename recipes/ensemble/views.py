@@ -25,7 +25,7 @@ def flips():
 
 
 def shifts(pixels):
-    """The image and its 8 neighbours moved by `pixels` in both directions, the border repeated: 9 views.
+    """The image and its 8 neighbors moved by `pixels` in both directions, the border repeated: 9 views.
 
     Args:
         pixels: How far, >= 1 and less than the image.
@@ -55,7 +55,7 @@ def shifts(pixels):
 
 
 def ten_crop(size, scales=None):
-    """The four corners, the centre, and the mirror images of all five, at every scale: 10 views a scale.
+    """The four corners, the center, and the mirror images of all five, at every scale: 10 views a scale.
 
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; several scales: He et al. 2015,
     section 3.4, https://arxiv.org/abs/1512.03385, who use (224, 256, 384, 480, 640) with size 224.

@@ -142,7 +142,7 @@ def last_map(survey, model, rank, method="explain"):
     """The last feature map before the head: `(LayerCall, tensor)`, out of a survey of one forward pass.
 
     That is the last output with the spatial size of the last convolution, so that what follows it
-    (normalisation, residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a
+    (normalization, residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a
     MobileNetV2. Convolutions on a single pixel, as in squeeze-and-excitation, do not count. Without a Keras
     convolution, the last map.
 

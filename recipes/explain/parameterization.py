@@ -1,4 +1,4 @@
-"""What is really optimised when an image is: its pixels, its Fourier coefficients, or a generator's latent vector.
+"""What is really optimized when an image is: its pixels, its Fourier coefficients, or a generator's latent vector.
 
 A parameterization decodes `(n, ...)` parameters to unit images, `(n, height, width, channels)` in 0..1; the
 loop

@@ -31,7 +31,7 @@ def score_cam(
 
     Source: Wang et al. 2020, "Score-CAM", equations 5 to 8, https://arxiv.org/abs/1910.01279. A mask is a
     feature map resized to the image and stretched to 0..1; its weight is the increase of the score over that
-    of the baseline. Nothing is normalised across channels or images.
+    of the baseline. Nothing is normalized across channels or images.
 
     Args:
         model, images, target, batch_size, wrt, compile, seed, verbose: As in every method, see

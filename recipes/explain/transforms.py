@@ -1,4 +1,4 @@
-"""Random views of an image while it is optimised, so that it has to look right from all of them."""
+"""Random views of an image while it is optimized, so that it has to look right from all of them."""
 
 import dataclasses
 

@@ -29,7 +29,7 @@ def image_batches(images, owner):
     if len(shape) != 4:
         raise ValueError(
             f"{owner} expects an array of shape (n, height, width, channels). Received shape {shape}. "
-            "Add what is missing: images[..., None] for grey images, images[None] for a single one."
+            "Add what is missing: images[..., None] for gray images, images[None] for a single one."
         )
     starts = range(0, shape[0], _IMAGES_AT_ONCE)
     slices = (_real(np.asarray(images[start : start + _IMAGES_AT_ONCE]), owner) for start in starts)

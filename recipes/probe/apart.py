@@ -1,4 +1,4 @@
-"""Read a tensor of the training step without changing how TensorFlow optimises the step."""
+"""Read a tensor of the training step without changing how TensorFlow optimizes the step."""
 
 import tensorflow as tf
 
@@ -53,7 +53,7 @@ def apart(tensor):
 
     Follows the tensor back through elementwise operations to the first that does real work (a matrix product, a
     convolution, a sum) and builds the chain again beside the first, marked so that the copies are not merged
-    back. Reading the result then leaves the optimised form of the original, and so every bit of the training
+    back. Reading the result then leaves the optimized form of the original, and so every bit of the training
     step, as it was. Outside a graph it is the tensor itself.
     """
     if tf.executing_eagerly():

@@ -8,7 +8,7 @@ DENSE_STEPS = 8
 _UNKNOWN_RUN = 1000
 _GUESS = 0.3
 _LEAST = 0.03
-_NEIGHBOURS = 5
+_NEIGHBORS = 5
 
 
 class Every:
@@ -58,7 +58,7 @@ class Budget:
         self.spent = 0.0  # on anything but probes, in plain executions
         self._next = 0
         self._alarmed_until = -1
-        self._plain = deque(maxlen=_NEIGHBOURS)
+        self._plain = deque(maxlen=_NEIGHBORS)
         self._costs = deque(maxlen=32)
 
     @property
@@ -70,7 +70,7 @@ class Budget:
         """Take the length of one execution that did not trace."""
         if not probed:
             self._plain.append(seconds)
-        elif len(self._plain) == _NEIGHBOURS:
+        elif len(self._plain) == _NEIGHBORS:
             # Against the executions just before it: machines warm up, and are shared.
             self._costs.append(seconds / median(self._plain) - 1)
 

@@ -10,7 +10,7 @@ from recipes import data
 
 random = np.random.default_rng(0)
 COLOR = random.integers(0, 256, (6, 5, 3)).astype("uint8")
-GREY = random.integers(0, 256, (6, 5)).astype("uint8")
+GRAY = random.integers(0, 256, (6, 5)).astype("uint8")
 ALPHA = np.dstack([COLOR, np.full((6, 5), 130, "uint8")])
 
 
@@ -64,14 +64,14 @@ def test_files_are_decoded_when_needed_not_kept(tmp_path):
     [
         (encode(COLOR), COLOR),
         (encode(ALPHA), COLOR),
-        (encode(GREY), np.dstack([GREY] * 3)),
+        (encode(GRAY), np.dstack([GRAY] * 3)),
         (encode(Image.fromarray(ALPHA).convert("LA")), np.dstack([Image.fromarray(COLOR).convert("L")] * 3)),
         (
             encode(Image.fromarray(COLOR).quantize(30)),
             np.array(Image.fromarray(COLOR).quantize(30).convert("RGB")),
         ),
-        (encode(GREY.astype("uint16") * 256 + 77), np.dstack([GREY] * 3)),
-        (encode(GREY > 128), np.dstack([255 * (GREY > 128)] * 3)),
+        (encode(GRAY.astype("uint16") * 256 + 77), np.dstack([GRAY] * 3)),
+        (encode(GRAY > 128), np.dstack([255 * (GRAY > 128)] * 3)),
         (encode(COLOR, "BMP"), COLOR),
         (encode(COLOR, "WEBP", lossless=True), COLOR),
         (encode(ALPHA, "WEBP", lossless=True, exact=True), COLOR),
@@ -85,7 +85,7 @@ def test_files_are_decoded_when_needed_not_kept(tmp_path):
             np.array(Image.fromarray(COLOR).quantize(30).convert("RGB")),
         ),
     ],
-    ids="rgb rgba grey grey-alpha palette 16-bit 1-bit bmp webp webp-alpha animated-gif".split(),
+    ids="rgb rgba gray gray-alpha palette 16-bit 1-bit bmp webp webp-alpha animated-gif".split(),
 )
 def test_every_flavor_of_file_becomes_the_same_three_channels(tmp_path, content, expected):
     make(tmp_path, {"a/one": content, "b/two.PNG": encode(COLOR)})
@@ -93,7 +93,7 @@ def test_every_flavor_of_file_becomes_the_same_three_channels(tmp_path, content,
     np.testing.assert_array_equal(images_by_class(train)[0], expected)
 
 
-def test_jpeg_in_color_grey_and_cmyk_is_decoded(tmp_path):
+def test_jpeg_in_color_gray_and_cmyk_is_decoded(tmp_path):
     red, green = np.meshgrid(np.linspace(30, 220, 16), np.linspace(200, 60, 16))
     smooth = np.dstack([red, green, np.full((16, 16), 90)])
     image = Image.fromarray(smooth.astype("uint8"))
@@ -107,11 +107,11 @@ def test_jpeg_in_color_grey_and_cmyk_is_decoded(tmp_path):
         assert np.abs(images_by_class(train)[label] - expected).max() < 8
 
 
-def test_a_folder_of_grey_images_has_one_channel_and_counts_as_symbols(tmp_path):
-    make(tmp_path, {"a/1.png": encode(GREY), "b/1.png": encode(Image.fromarray(ALPHA).convert("LA"))})
+def test_a_folder_of_gray_images_has_one_channel_and_counts_as_symbols(tmp_path):
+    make(tmp_path, {"a/1.png": encode(GRAY), "b/1.png": encode(Image.fromarray(ALPHA).convert("LA"))})
     train, _, info = data.load(tmp_path, validation=0)
     assert info.image_shape == (6, 5, 1) and info.kind == "symbols"
-    np.testing.assert_array_equal(images_by_class(train)[0][..., 0], GREY)
+    np.testing.assert_array_equal(images_by_class(train)[0][..., 0], GRAY)
 
 
 def test_image_size_takes_the_central_part_without_distorting_it(tmp_path):
@@ -177,7 +177,7 @@ def test_without_check_headers_are_read_and_a_file_of_another_shape_is_named_whe
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a/2\.png"):
         list(train)
     for folder in ("a", "b"):
-        make(tmp_path, {f"{folder}/{i}.png": encode(GREY) for i in (1, 2)})
+        make(tmp_path, {f"{folder}/{i}.png": encode(GRAY) for i in (1, 2)})
     make(tmp_path, {"b/2.png": encode(COLOR)})
     train, _, _ = data.load(tmp_path, check=False, validation=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"6 x 5 with 1 channels.*b/2\.png"):

@@ -59,7 +59,7 @@ def test_initial_loss_expects_log_c_ln_2_and_the_variance():
     targets = (x[:, :1] * 3 + 50).astype("float32")
     regression = diagnose.initial_loss(dense_model(1, loss="mse", activation=None), (x, targets))
     np.testing.assert_allclose(regression.expected, targets.var(), rtol=1e-4)
-    assert regression.verdict == "error" and "Standardise" in regression.remedy
+    assert regression.verdict == "error" and "Standardize" in regression.remedy
     assert softmax.verdict == "ok"
 
 
@@ -68,7 +68,7 @@ def test_initial_loss_shows_penalties_apart_and_evaluates_label_smoothing():
     model = dense_model(zero=True, bias_regularizer=keras.regularizers.L1(0.5), bias_initializer="ones")
     check = diagnose.initial_loss(model, (x, labels))
     np.testing.assert_allclose([check.loss, check.penalty], [np.log(4), 0.5 * 4], rtol=1e-5)
-    assert "regularisation" in check.result
+    assert "regularization" in check.result
 
 
 def test_a_hinge_of_the_readers_own_is_left_without_expectation_and_keras_hinge_gives_one():

@@ -29,7 +29,7 @@ def test_statistics_are_those_of_all_values_together_however_the_data_is_batched
 
 
 def test_the_layer_after_sees_batches_normalised_by_their_own_statistics(images):
-    """By hand, in numpy, for two normalisations with something between them."""
+    """By hand, in numpy, for two normalizations with something between them."""
     first, second = keras.layers.BatchNormalization(axis=1), keras.layers.BatchNormalization(scale=False)
     model = keras.Sequential([keras.Input((5, 4, 3)), first, keras.layers.ReLU(), second])
     gain, offset = np.linspace(0.5, 2, 5), np.linspace(-1, 1, 5)

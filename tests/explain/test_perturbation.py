@@ -83,7 +83,7 @@ def test_rise_masks_show_each_pixel_as_often_as_asked_for():
     assert masks.min() == 0 and masks.max() == 1
     # The mean of 3000 values in 0..1 with a deviation of at most sqrt(0.3 * 0.7).
     assert np.abs(masks.mean(0) - 0.3).max() < 5 * np.sqrt(0.21 / 3000)
-    # Cells are 5 and 7 pixels wide: neighbours differ by at most one cell's slope.
+    # Cells are 5 and 7 pixels wide: neighbors differ by at most one cell's slope.
     assert np.abs(np.diff(masks, axis=1)).max() <= 1 / 5 + 1e-6
     assert np.abs(np.diff(masks, axis=2)).max() <= 1 / 7 + 1e-6
     np.testing.assert_array_equal(masks[70], Masks((20, 31), (4, 5), 0.3, seed=1)(70))

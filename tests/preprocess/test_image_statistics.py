@@ -113,12 +113,12 @@ def test_color_axes_diagonalize_the_covariance_largest_first():
         assert axis[np.abs(axis).argmax()] > 0
 
 
-def test_the_first_color_axis_of_grey_images_is_grey():
-    grey = np.repeat(IMAGES[..., :1], 3, axis=-1)
-    measured = ImageStatistics.fit(grey)
+def test_the_first_color_axis_of_gray_images_is_gray():
+    gray = np.repeat(IMAGES[..., :1], 3, axis=-1)
+    measured = ImageStatistics.fit(gray)
     np.testing.assert_allclose(measured.color_eigenvectors[:, 0], np.full(3, 3**-0.5))
     np.testing.assert_allclose(
-        measured.color_eigenvalues, [3 * grey[..., 0].var(), 0, 0], atol=1e-9, rtol=1e-9
+        measured.color_eigenvalues, [3 * gray[..., 0].var(), 0, 0], atol=1e-9, rtol=1e-9
     )
 
 
