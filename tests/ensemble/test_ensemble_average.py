@@ -44,7 +44,7 @@ def test_probabilities_are_the_weighted_arithmetic_mean(members, inputs, weights
     np.testing.assert_allclose(model.predict(inputs, verbose=0), expected, rtol=1e-5)
 
 
-def test_logits_are_the_normalised_geometric_mean(members, inputs):
+def test_logits_are_the_normalized_geometric_mean(members, inputs):
     mean = sum(scores_of(model, inputs) for model in members) / 3
     found = ensemble.average(members, space="logit").predict(inputs, verbose=0)
     np.testing.assert_allclose(found, softmax(mean), rtol=1e-4)

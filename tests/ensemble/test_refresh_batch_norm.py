@@ -28,7 +28,7 @@ def test_statistics_are_those_of_all_values_together_however_the_data_is_batched
         np.testing.assert_allclose(norm.moving_variance, variance, rtol=1e-5)
 
 
-def test_the_layer_after_sees_batches_normalised_by_their_own_statistics(images):
+def test_the_layer_after_sees_batches_normalized_by_their_own_statistics(images):
     """By hand, in numpy, for two normalizations with something between them."""
     first, second = keras.layers.BatchNormalization(axis=1), keras.layers.BatchNormalization(scale=False)
     model = keras.Sequential([keras.Input((5, 4, 3)), first, keras.layers.ReLU(), second])
