@@ -98,6 +98,11 @@ class Monitor(keras.callbacks.Callback):
             self._board.close()
             self._board = None
 
+    def leave(self):
+        """Let go of the model after a `fit` that an exception ended."""
+        if self._hub is not None and self._hub.leads(self):
+            self._hub.leave()
+
     def receive(self, probe):
         """Take one probe from the hub."""
         self._guarded(self.on_probe, probe)

@@ -20,7 +20,7 @@ def write_atomically(path, write):
         write: function `(temporary path)` that writes it. The temporary name keeps the ending of `path`.
 
     Raises:
-        OSError: whatever the disk says; the old file is then untouched.
+        OSError: what the disk says, with the name of the file; the old file is then untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".part-{path.name}")
@@ -29,6 +29,12 @@ def write_atomically(path, write):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"recipes expects a disk with room, and leave, to write {path}. Received {error.strerror or error}. Free "
+            "some room or give another folder; what was there before is untouched, and a run can be resumed",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -204,7 +204,7 @@ def _explain(options):
 
     if not options.model.exists():
         raise BadInputError(f"there is no model {options.model}")
-    model = keras.saving.load_model(options.model)
+    model = keras.saving.load_model(options.model, safe_mode=True)
     height, width, channels = model.inputs[0].shape[1:]
     images = []
     for path in options.images:

@@ -6,6 +6,7 @@ import keras
 
 from recipes import callbacks as ours
 from recipes import diagnose
+from recipes.callbacks.monitor import Monitor
 from recipes.compilation import given
 from recipes.feed import stream
 
@@ -80,6 +81,15 @@ def watching(others, facts, train, validation, verbose):
         data = {"facts": facts} if facts is not None else {"train": train, "validation": validation}
         monitors.append(ours.TrainingDoctor(verbose=int(verbose != 0), budget=0.01, **data))
     return monitors
+
+
+def let_go(callbacks):
+    """Put back the optimizer's rate and the train function after a `fit` that broke off, without `on_train_end`."""
+    for callback in callbacks:
+        if isinstance(callback, ours.LearningRate) and hasattr(callback, "_driver"):
+            ours.LearningRate.on_train_end(callback)
+        elif isinstance(callback, Monitor):
+            callback.leave()
 
 
 def findings_of(callbacks, history, model):

@@ -1,9 +1,11 @@
 """What a training run leaves behind: the model, its history and settings, in memory and in a folder."""
 
 import csv
+import errno
 import io
 import json
 import math
+import os
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,18 @@ import tensorflow as tf
 
 from recipes._version import __version__
 from recipes.backup import write_atomically, write_text
+
+# All that a run writes into its folder, beside `snapshots/`.
+_FILES = (
+    "run.json",
+    "model.keras",
+    "best.keras",
+    "backup.npz",
+    "history.csv",
+    "curves.png",
+    "findings.json",
+    "record.npz",
+)
 
 
 @dataclass
@@ -64,12 +78,13 @@ class Run:
             folder: Made when it does not exist.
 
         Raises:
-            ValueError: when the folder holds another run; nothing of it is overwritten.
+            ValueError: when the folder holds another run or files of these names; nothing is overwritten.
         """
         folder = Path(folder)
-        if (folder / "run.json").exists():
+        held = _files_of_a_run(folder)
+        if held:
             raise ValueError(
-                f"Run.save expects a folder without a run in it. Received {folder}, which holds run.json. "
+                f"Run.save expects a folder without a run in it. Received {folder}, which holds {', '.join(held)}. "
                 "Give another folder, or remove that one."
             )
         self.write(folder)
@@ -118,7 +133,8 @@ class Run:
 
         findings, record = folder / "findings.json", folder / "record.npz"
         return cls(
-            model=keras.saving.load_model(folder / "model.keras"),
+            # Never code from a file, whatever Keras was told elsewhere.
+            model=keras.saving.load_model(folder / "model.keras", safe_mode=True),
             history=read_history(folder / "history.csv"),
             findings=[
                 Finding.from_dict(values)
@@ -168,6 +184,13 @@ def open_folder(run_dir, resume, *, epochs, seed):
             f"recipes.train expects a run_dir without a run in it. Received {folder}, which holds run.json. "
             "Give resume=True to go on with that run, or another folder."
         )
+    held = _files_of_a_run(folder)
+    if held and not settings.exists():
+        # run.json is the first file of a run, so these are somebody else's.
+        raise ValueError(
+            f"recipes.train expects a run_dir without files of the names it writes. Received {folder}, which holds "
+            f"{', '.join(held)} and no run.json. Give another folder, or move them away."
+        )
     if settings.exists():
         before = json.loads(settings.read_text(encoding="utf-8"))
         for name, value in (("epochs", epochs), ("seed", seed)):
@@ -177,7 +200,20 @@ def open_folder(run_dir, resume, *, epochs, seed):
                     f"{name}={value}. Give the same, or start a new run_dir."
                 )
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            errno.EACCES,
+            f"recipes.train expects a run_dir it may write to. Received {folder}, which is read-only. "
+            "Give another folder",
+        )
+    for name in _FILES:
+        # Of a process that was killed while writing.
+        (folder / f".part-{name}").unlink(missing_ok=True)
     return folder
+
+
+def _files_of_a_run(folder):
+    return [name for name in _FILES if (folder / name).exists()]
 
 
 def is_finished(folder):

@@ -11,6 +11,7 @@ from recipes.checks import checked
 from recipes.companions import (
     averaging,
     findings_of,
+    let_go,
     preflight_facts,
     rate_callbacks,
     statistics_data,
@@ -205,23 +206,27 @@ def train(
         write_settings(folder, {**described, "finished": False})
 
     # With nothing left to do this still runs on_train_end, where best or averaged weights are put back.
-    model.fit(
-        stream(
-            source,
-            first_epoch=min(first_epoch, epochs - 1),
+    try:
+        model.fit(
+            stream(
+                source,
+                first_epoch=min(first_epoch, epochs - 1),
+                epochs=epochs,
+                steps=steps,
+                transform=prepared,
+            ),
             epochs=epochs,
-            steps=steps,
-            transform=prepared,
-        ),
-        epochs=epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps,
-        shuffle=False,
-        validation_data=validation_data,
-        class_weight=class_weight,
-        callbacks=[*every, keeper],
-        verbose=verbose,
-    )
+            initial_epoch=first_epoch,
+            steps_per_epoch=steps,
+            shuffle=False,
+            validation_data=validation_data,
+            class_weight=class_weight,
+            callbacks=[*every, keeper],
+            verbose=verbose,
+        )
+    except BaseException:
+        let_go(every)
+        raise
     if model is not reader_model:
         reader_model.set_weights(model.get_weights())
     taken = next((callback for callback in rate if snapshots), None)
@@ -362,6 +367,7 @@ def _steps(source, steps_per_epoch):
 
 def _finished_run(folder, model, verbose):
     run = Run.load(folder)
+    (folder / "backup.npz").unlink(missing_ok=True)  # of a process killed between its last two lines
     if verbose != 0:
         print(f"recipes.train: the run in {folder} is finished; nothing to resume.")
     model.set_weights(run.model.get_weights())

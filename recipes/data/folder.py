@@ -2,6 +2,7 @@
 
 import collections
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -15,6 +16,7 @@ _LEFTOVERS = ("thumbs.db", "desktop.ini")
 # JPEG, PNG, GIF and BMP; WebP is recognized by two marks.
 _FILE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
 _PORTION = 500
+_MOST_PIXELS = 2**27  # 400 MB in color, and as many of them as there are cores are decoded at once
 
 
 def scan(path, image_size, check, verbose):
@@ -50,9 +52,7 @@ def scan(path, image_size, check, verbose):
 
 def read_image(file, *, image_shape, resize):
     """Decode one file inside tf.data: scalar string tensor -> uint8 of `image_shape`."""
-    # channels=3 would fail on WebP with transparency, so colors are sorted out below.
-    image = tf.io.decode_image(tf.io.read_file(file), channels=0, expand_animations=False)
-    image.set_shape((None, None, None))
+    image = _decode(file)
     # Grey, alone or with transparency, has one color channel, which an image of three repeats.
     last_color = tf.where(tf.shape(image)[2] <= 2, 0, 2)
     fits = last_color < image_shape[2]
@@ -66,6 +66,25 @@ def read_image(file, *, image_shape, resize):
     )
     with tf.control_dependencies([tf.Assert(fits, [message.format(*image_shape), file])]):
         return tf.ensure_shape(tf.identity(image), image_shape)
+
+
+def _decode(file):
+    """Decode one file inside tf.data, where an error of TensorFlow's would not say which file it is about."""
+
+    def decode(file):
+        # channels=3 would fail on WebP with transparency, so read_image sorts out the colors.
+        image = tf.io.decode_image(tf.io.read_file(file), channels=0, expand_animations=False)
+        return tf.ensure_shape(image, (None, None, None))
+
+    nothing = tf.data.Dataset.from_tensors(tf.zeros((0, 0, 0), tf.uint8))
+    one = tf.data.Dataset.from_tensors(file).map(decode).ignore_errors(log_warning=False)
+    image = one.concatenate(nothing).take(1).get_single_element()
+    message = (
+        "data.load expects every file to be an image that decodes. Received the file below, which does not. "
+        "Repair or delete it, and load the folder again."
+    )
+    with tf.control_dependencies([tf.Assert(tf.size(image) > 0, [message, file])]):
+        return tf.ensure_shape(tf.identity(image), (None, None, None))
 
 
 def _list(path):
@@ -126,6 +145,9 @@ def _look_at(file, decode):
     # Animated WebP is recognized here because TensorFlow 2.21 overruns its buffer when it decodes one.
     if content[:4] == b"RIFF" and content[8:16] == b"WEBPVP8X" and content[20:21] and content[20] & 2:
         return "Animated WebP; save one picture of it."
+    width, height = _declared_size(content)
+    if width * height > _MOST_PIXELS:
+        return f"Declares {width} x {height} pixels, more than the {_MOST_PIXELS:,} that are safe to decode."
     if not decode:
         known = content.startswith(_FILE_STARTS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
         return None if known else "Unknown image file format."
@@ -134,6 +156,23 @@ def _look_at(file, decode):
     except tf.errors.OpError as error:
         # TensorFlow wraps its sentence: "{{function_node ...}} Unknown image file format. ... [Op:DecodeImage]".
         return error.message.split("}} ")[-1].split(" [Op:")[0]
+
+
+def _declared_size(content):
+    """Width and height in the header of a file; `(0, 0)` where it says none, as the first bytes of a JPEG."""
+    if content.startswith(b"\x89PNG"):
+        return struct.unpack(">II", content[16:24].ljust(8, b"\0"))
+    if content.startswith(b"GIF8"):
+        return struct.unpack("<HH", content[6:10].ljust(4, b"\0"))
+    if content.startswith(b"BM"):
+        return tuple(abs(side) for side in struct.unpack("<ii", content[18:26].ljust(8, b"\0")))
+    if content.startswith(b"\xff\xd8"):
+        try:
+            height, width, _ = tf.io.extract_jpeg_shape(content).numpy()
+        except tf.errors.OpError:
+            return 0, 0
+        return int(width), int(height)
+    return 0, 0  # a WebP has at most 16383 x 16383
 
 
 def _common_size(path, shapes):

@@ -4,10 +4,26 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
 
 class Canvas(Figure):
-    """A Figure that a notebook shows by itself, without pyplot having been imported."""
+    """A Figure that a notebook shows by itself, without pyplot having been imported.
+
+    Names are shown as they are: a class called "$5 or $10" is no formula. Numbers at ticks may be.
+    """
+
+    def draw(self, renderer):
+        numbers = set()
+        for axes in self.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                if not isinstance(axis.get_major_formatter(), FixedFormatter):
+                    numbers.update(axis.get_ticklabels(which="both"))
+        for text in self.findobj(Text):
+            if text not in numbers:
+                text.set_parse_math(False)
+        super().draw(renderer)
 
     def _repr_png_(self):
         buffer = io.BytesIO()

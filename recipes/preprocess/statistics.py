@@ -1,10 +1,12 @@
 """ImageStatistics: mean image, channel moments and color axes of a data set, in one streaming pass."""
 
 import dataclasses
+import zipfile
 
 import keras
 import numpy as np
 
+from recipes.backup import write_atomically
 from recipes.preprocess.batches import image_batches
 
 # Values (not images) worked on at once, so that their float copy stays in the processor's cache.
@@ -97,16 +99,30 @@ class ImageStatistics:
     def save(self, path):
         """Write to `path`, a NumPy `.npz` file, under exactly that name."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
-        with open(path, "wb") as file:
-            np.savez(file, **fields)
+
+        def write(temporary):
+            with open(temporary, "wb") as file:
+                np.savez(file, **fields)
+
+        write_atomically(path, write)
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote."""
-        with np.load(path) as stored:
-            fields = {"mean_image": None, **stored}
-        low, high = fields.pop("value_range").tolist()
-        return cls(**{**fields, "count": int(fields["count"]), "value_range": (low, high)})
+        """Read what `save` wrote; pickles are refused.
+
+        Raises:
+            ValueError: when the file holds something else.
+        """
+        try:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as stored:
+                fields = {"mean_image": None, **stored}
+            low, high = fields.pop("value_range").tolist()
+            return cls(**{**fields, "count": int(fields["count"]), "value_range": (low, high)})
+        except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"ImageStatistics.load expects a file written by ImageStatistics.save. Received {path}, which is "
+                f"another ({error}). Fit the statistics again and save them."
+            ) from error
 
 
 class _Moments:

@@ -24,16 +24,26 @@ class Predictions:
     """Counts and examples of a classifier on held-out data.
 
     Attributes:
-        confusion: int64 `(classes, classes)`, rows are true, columns predicted classes.
+        labels: int64 `(n,)`, the true class of each example looked at.
+        predicted: int64 `(n,)`, the predicted ones.
+        classes: How many there are.
         right: list of `Example`, surest first, of different classes as far as there are.
         wrong: list of `Example`, surest first.
         note: Why there are no maps, or an empty string.
     """
 
-    confusion: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    classes: int
     right: list
     wrong: list
     note: str
+
+    def confusion(self):
+        """Counts, int64 `(classes, classes)`: rows are true, columns predicted classes. 800 MB for 10,000."""
+        counts = np.zeros((self.classes, self.classes), "int64")
+        np.add.at(counts, (self.labels, self.predicted), 1)
+        return counts
 
 
 def predictions(model, validation, *, count=6, examples=2000):
@@ -62,8 +72,6 @@ def predictions(model, validation, *, count=6, examples=2000):
     scores = model.predict(inputs, batch_size=64, verbose=0)
     probabilities = _probabilities(scores)
     numbers, predicted = numbers.astype("int64"), probabilities.argmax(-1)
-    confusion = np.zeros((probabilities.shape[1],) * 2, "int64")
-    np.add.at(confusion, (numbers, predicted), 1)
     sure = probabilities.max(-1)
     right = _spread(np.flatnonzero(predicted == numbers), sure, numbers, count)
     wrong = np.flatnonzero(predicted != numbers)
@@ -74,7 +82,8 @@ def predictions(model, validation, *, count=6, examples=2000):
         for i, map_ in zip([*right, *wrong], maps, strict=True)
         if inputs.ndim == 4
     ]
-    return Predictions(confusion, made[: len(right)], made[len(right) :], note)
+    classes = probabilities.shape[1]
+    return Predictions(numbers, predicted, classes, made[: len(right)], made[len(right) :], note)
 
 
 def _probabilities(scores):

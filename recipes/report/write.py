@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recipes.backup import write_text
 from recipes.extras import optional
 from recipes.report.examples import predictions
 
@@ -68,7 +69,7 @@ def write_report(run, path, *, validation=None, class_names=None, title=None, ex
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template("page.html.jinja").render(context), encoding="utf-8")
+    write_text(path, environment.get_template("page.html.jinja").render(context))
     return path
 
 
@@ -106,7 +107,7 @@ def _numbers(run, seen):
     if run.model is not None:
         rows.append(("parameters", f"{run.model.count_params():,}", ""))
     if seen is not None:
-        rows.append(("held-out examples looked at", f"{int(seen.confusion.sum()):,}", ""))
+        rows.append(("held-out examples looked at", f"{len(seen.labels):,}", ""))
     return rows
 
 
@@ -231,15 +232,17 @@ def _typical(values):
 def _confusion(seen, class_names):
     if seen is None:
         return None
-    counts = seen.confusion
-    names = [_class(number, class_names) for number in range(len(counts))]
-    wrong = counts * (1 - np.eye(len(counts), dtype=int))
-    worst = np.argsort(-wrong, axis=None, kind="stable")[:10]
+    names = [_class(number, class_names) for number in range(seen.classes)]
+    wrong = seen.labels != seen.predicted
+    # Counted as a list: a matrix of 10,000 classes does not fit into memory.
+    cells, times = np.unique(seen.labels[wrong] * seen.classes + seen.predicted[wrong], return_counts=True)
     pairs = [
-        (names[i // len(counts)], names[i % len(counts)], int(wrong.flat[i])) for i in worst if wrong.flat[i]
+        (names[cells[i] // seen.classes], names[cells[i] % seen.classes], int(times[i]))
+        for i in np.argsort(-times, kind="stable")[:10]
     ]
     table = None
-    if len(counts) <= _MOST_CLASSES:
+    if seen.classes <= _MOST_CLASSES:
+        counts = seen.confusion()
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         table = [
             (
@@ -256,8 +259,8 @@ def _confusion(seen, class_names):
         "names": names,
         "table": table,
         "pairs": pairs,
-        "right": int(np.trace(counts)),
-        "all": int(counts.sum()),
+        "right": int(np.sum(~wrong)),
+        "all": len(seen.labels),
     }
 
 

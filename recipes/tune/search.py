@@ -1,6 +1,7 @@
 """Search settings as the lectures teach it: coarse and random first, then finer around the best."""
 
 import math
+import os
 
 import keras
 import numpy as np
@@ -232,7 +233,31 @@ def _storage(optuna, storage):
         return str(storage)
     from optuna.storages.journal import JournalFileBackend
 
+    _cut_off_half_a_line(str(storage))
     return optuna.storages.JournalStorage(JournalFileBackend(str(storage)))
+
+
+def _cut_off_half_a_line(path):
+    """Remove what a crash or a full disk left after the journal's last whole line, which Optuna cannot read past."""
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    if not os.path.exists(path) or _ends_with_a_line(path):
+        return
+    lock = JournalFileSymlinkLock(path)
+    lock.acquire()  # as Optuna's writers do, so that a line being written is not taken for half a one
+    try:
+        if not _ends_with_a_line(path):
+            with open(path, "rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _ends_with_a_line(path):
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return size == 0 or file.read() == b"\n"
 
 
 def _plain(value):

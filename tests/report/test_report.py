@@ -130,7 +130,7 @@ def test_confusion_counts_are_those_of_a_loop(page):
     expected = np.zeros((10, 10), int)
     for actual, said in zip(labels, predicted, strict=True):
         expected[actual, said] += 1
-    np.testing.assert_array_equal(seen.confusion, expected)
+    np.testing.assert_array_equal(seen.confusion(), expected)
     assert f"{(labels == predicted).sum()} of {len(labels)} held-out examples are right" in text
     assert all(example.label == example.predicted for example in seen.right)
     assert all(example.label != example.predicted for example in seen.wrong)

@@ -1,0 +1,380 @@
+"""Kill a process again and again, at random moments and in the middle of writing, and see that nothing is lost.
+
+Workers are killed by SIGKILL, which no program can catch: every second one at a random moment, the others while a
+file is being written (a `.part-` file is in the folder, or the lock of a journal, for which
+Optuna then waits half a minute). Four jobs are done that way: `train` (`recipes.train` with
+monitors, an average, early stopping; epochs short against the writing), `snapshots` (`recipes.train(snapshots=3)`),
+`tune` (`tune.search` with a journal) and `report` (`Run.report` over a page that is there). The next worker first
+opens every file of the folder, then goes on with `resume=True`. Beside and inside the folder lie files of the
+reader's, which are compared byte by byte after each kill. A run that comes to its end in spite of kills has to have
+the weights, history and snapshots of one that was left alone; then the next run begins.
+
+Run: `python benchmarks/interruptions.py` (60 kills, about 6 minutes; `--kills 4 --jobs train` for a part of it).
+Prints one line a kill, and the counts: tried, survived. Exits with 1 when one did not survive.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+JOBS = ("train", "snapshots", "tune", "report")
+PLANTED = ("notes.txt", "run/notes.txt", "run/weights/mine.keras", "run/snapshots-of-mine.npz")
+SECONDS_BEFORE_GIVING_UP = 120.0
+TRIALS = 6
+
+
+def main():
+    options = _options()
+    # Once, in the parent that every worker is forked from; nothing is run here, for threads do not survive a fork.
+    import keras  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    import recipes  # noqa: F401
+
+    draw = random.Random(options.seed)
+    counts = dict.fromkeys(options.jobs, 0)
+    failures = []
+    home = Path(tempfile.mkdtemp(prefix="interruptions-"))
+    try:
+        share, rest = divmod(options.kills, len(options.jobs))
+        for place, job in enumerate(options.jobs):
+            wanted = share + (place < rest)
+            killed, wrong = interrupt(job, wanted, draw, home / job, quiet=options.quiet)
+            counts[job] = killed
+            failures += wrong
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    tried = sum(counts.values())
+    print(", ".join(f"{job}: {killed} kills" for job, killed in counts.items()))
+    print(f"tried {tried}, survived {tried - len(failures)}")
+    for failure in failures:
+        print(failure)
+    return 1 if failures else 0
+
+
+def interrupt(job, kills, draw, home, *, quiet):
+    """Kill workers of one job so many times: `(number of kills, list of what went wrong)`."""
+    home.mkdir(parents=True)
+    alone, failures, killed, number = None, [], 0, 0
+    folder = _plant(home / "alone")
+    started = time.perf_counter()
+    alone = _Worker(job, folder, home / "result-alone.json")
+    seconds = alone.wait_for_end()
+    if alone.failure:
+        return 0, [f"{job}: the worker that was left alone failed: {alone.failure}"]
+    work = time.perf_counter() - started - seconds["ready"]
+    while killed < kills:
+        number += 1
+        folder, result = _plant(home / f"world{number}"), home / f"result{number}.json"
+        ended = False
+        while not ended and killed < kills:
+            worker = _Worker(job, folder, result)
+            aimed = killed % 2 == 1
+            ended = worker.kill_somewhere(folder, draw, work, aimed=aimed)
+            wrong = worker.failure or _planted_changed(folder)
+            killed += not ended
+            if wrong:
+                failures.append(f"{job}, kill {killed}: {wrong}")
+                break
+            if not quiet and not ended:
+                print(f"{job} {killed}: killed {'in writing' if worker.hit else 'at a moment'}", flush=True)
+        if not ended and not worker.failure:
+            worker = _Worker(job, folder, result)
+            worker.wait_for_end()
+            ended = not worker.failure
+            if worker.failure:
+                failures.append(f"{job}, after kill {killed}: {worker.failure}")
+        if ended:
+            different = _compare(home / "result-alone.json", result) or _planted_changed(folder)
+            different = different or (f"leftovers {_leftovers(folder)}" if _leftovers(folder) else "")
+            if different:
+                failures.append(f"{job}, run {number}: {different}")
+        shutil.rmtree(folder, ignore_errors=True)
+        if len(failures) > 3:
+            break
+    return killed, failures
+
+
+class _Worker:
+    """A forked process that inspects a folder, says so, and does the job."""
+
+    def __init__(self, job, folder, result):
+        ready, said = os.pipe()
+        self.log = folder.parent / "log.txt"
+        self.failure, self.hit = "", False
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(ready)
+            code = 1
+            try:
+                with open(self.log, "w") as log:
+                    os.dup2(log.fileno(), 1)
+                    os.dup2(log.fileno(), 2)
+                inspect(folder / "run")
+                os.write(said, b"r")
+                result_of = {"train": _train, "snapshots": _snapshots, "tune": _tune, "report": _report}[job]
+                values = result_of(folder / "run")
+                result.write_text(json.dumps(values))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        os.close(said)
+        self.ready = ready
+
+    def wait_for_end(self):
+        begun = time.perf_counter()
+        os.read(self.ready, 1)
+        seconds = time.perf_counter() - begun
+        os.close(self.ready)
+        _, status = os.waitpid(self.pid, 0)
+        self._judge(status)
+        return {"ready": seconds}
+
+    def kill_somewhere(self, folder, draw, work, *, aimed):
+        """Kill it at a moment drawn from its working time, or in the midst of a write: True when it had ended."""
+        os.read(self.ready, 1)
+        os.close(self.ready)
+        begun, moment = time.perf_counter(), draw.uniform(0, 1.1 * work)
+        writes = draw.randrange(1, 9)
+        delay = draw.uniform(0, 2e-3)
+        seen = None
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._judge(status)
+                return True
+            passed = time.perf_counter() - begun
+            if aimed:
+                parts = _leftovers(folder)
+                fresh = [entry for entry in parts if entry != seen]
+                if fresh:
+                    seen, writes = fresh[0], writes - 1
+                elif not parts:
+                    seen = None
+                self.hit = writes <= 0
+                if self.hit:
+                    time.sleep(delay)
+            if self.hit or (not aimed and passed > moment) or passed > SECONDS_BEFORE_GIVING_UP:
+                break
+            time.sleep(2e-4)
+        os.kill(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        if passed > SECONDS_BEFORE_GIVING_UP:
+            self.failure = f"did not come to an end in {SECONDS_BEFORE_GIVING_UP:.0f} s"
+        if not os.WIFSIGNALED(status):  # it ended in the very moment
+            self._judge(status)
+            return True
+        return False
+
+    def _judge(self, status):
+        if status:
+            self.failure = f"status {status}: " + self.log.read_text()[-1500:]
+
+
+def inspect(folder):
+    """Open every file that the project wrote into a run folder; raises what is wrong with one."""
+    import keras
+    import numpy as np
+
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() or path.name.startswith(".part-") or str(path).endswith(PLANTED):
+            continue
+        if path.suffix == ".keras":
+            keras.saving.load_model(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                for name in file.files:
+                    file[name]
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".csv":
+            rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+            assert rows and len({len(row) for row in rows}) == 1, f"{path} has rows of several lengths"
+        elif path.suffix == ".png":
+            from PIL import Image
+
+            with Image.open(path) as image:
+                image.load()
+        elif path.suffix == ".html":
+            assert path.read_text(encoding="utf-8").rstrip().endswith("</html>"), f"{path} is cut off"
+        elif path.suffix == ".journal":
+            pass  # read by tune.search itself, which mends what a kill has cut off
+        elif ".journal.lock" in path.name:
+            pass
+        else:
+            raise AssertionError(f"{path} is a file that nobody speaks of")
+
+
+def _data():
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+    return (images[:320], labels[:320]), (images[320:448], labels[320:448])
+
+
+def _model(rate=None):
+    import keras
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 128, offset=-1),
+            keras.layers.Flatten(),
+            keras.layers.Dense(24, activation="relu"),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    if rate is not None:
+        model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def _run(folder, **options):
+    import recipes
+
+    train, validation = _data()
+    return recipes.train(
+        _model(),
+        train,
+        validation,
+        batch_size=64,
+        augment=None,
+        preflight=False,
+        run_dir=folder,
+        resume=True,
+        verbose=0,
+        **options,
+    )
+
+
+def _numbers(run):
+    history = {name: values for name, values in run.history.items() if not name.startswith("monitor/")}
+    return {"weights": [float(abs(w).sum()) for w in run.model.get_weights()], "history": history}
+
+
+def _train(folder):
+    from recipes.callbacks import GradientMonitor
+
+    monitor = GradientMonitor(every=3)
+    run = _run(folder, epochs=8, average="polyak", early_stopping=8, monitor=False, callbacks=[monitor])
+    return _numbers(run)
+
+
+def _snapshots(folder):
+    run = _run(folder, epochs=6, snapshots=3, monitor=False)
+    from recipes.snapshots import load_snapshots
+
+    members = load_snapshots(folder / "snapshots", _model())
+    sums = [float(abs(weight).sum()) for member in members for weight in member.get_weights()]
+    return {**_numbers(run), "members": sums}
+
+
+def _tune(folder):
+    import optuna
+
+    from recipes import tune
+
+    train, validation = _data()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = tune.search(
+        lambda rate: _model(rate),
+        train,
+        validation,
+        {"rate": (1e-3, 1.0)},
+        coarse={"trials": TRIALS - 2, "epochs": 2},
+        fine={"trials": 2, "epochs": 2},
+        storage=folder / "study.journal",
+        verbose=0,
+    )
+    # A trial that was cut off is done again with another draw, so only their number is promised.
+    done = [t for t in study.trials if t.state.is_finished() and t.state.name in ("COMPLETE", "PRUNED")]
+    return {"trials": [len(done)]}
+
+
+def _report(folder):
+    import recipes
+
+    if not (folder / "run.json").exists() or not json.loads((folder / "run.json").read_text())["finished"]:
+        _run(folder, epochs=2, monitor=False)
+    _, validation = _data()
+    run = recipes.Run.load(folder)
+    for _ in range(4):
+        run.report(folder / "report.html", validation=validation)
+    return {"pages": [1]}
+
+
+def _plant(folder):
+    for name in PLANTED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"the reader's own {name}")
+    return folder
+
+
+def _planted_changed(folder):
+    for name in PLANTED:
+        if not (folder / name).exists() or (folder / name).read_text() != f"the reader's own {name}":
+            return f"the reader's {name} is not what it was"
+    return ""
+
+
+def _leftovers(folder):
+    """`(name, inode)` of the files being written, and of the lock of a journal."""
+    found = []
+    for where in (folder / "run", folder / "run" / "snapshots"):
+        try:
+            found += [
+                (entry.name, entry.inode())
+                for entry in os.scandir(where)
+                if entry.name.startswith(".part-") or entry.name.endswith(".lock")
+            ]
+        except OSError:
+            pass
+    return found
+
+
+def _compare(expected, received):
+    expected, received = (json.loads(path.read_text()) for path in (expected, received))
+    if expected.keys() != received.keys():
+        return f"results {sorted(received)} in place of {sorted(expected)}"
+    for name, values in expected.items():
+        pairs = values.items() if isinstance(values, dict) else [(name, values)]
+        for key, numbers in pairs:
+            got = received[name][key] if isinstance(values, dict) else received[name]
+            close = len(got) == len(numbers) and all(
+                abs(a - b) <= 1e-5 + 1e-4 * abs(b) for a, b in zip(got, numbers, strict=True)
+            )
+            if not close:
+                return f"{key} is {got} in place of {numbers}"
+    return ""
+
+
+def _options():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=60, help="over all jobs (default: 60)")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="(default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--quiet", action="store_true", help="print the counts only")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
