@@ -53,7 +53,7 @@ def scan(path, image_size, check, verbose):
 def read_image(file, *, image_shape, resize):
     """Decode one file inside tf.data: scalar string tensor -> uint8 of `image_shape`."""
     image = _decode(file)
-    # Grey, alone or with transparency, has one color channel, which an image of three repeats.
+    # Gray, alone or with transparency, has one color channel, which an image of three repeats.
     last_color = tf.where(tf.shape(image)[2] <= 2, 0, 2)
     fits = last_color < image_shape[2]
     image = tf.gather(image, tf.minimum(tf.range(image_shape[2]), last_color), axis=2)
