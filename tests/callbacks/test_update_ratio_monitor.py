@@ -1,3 +1,5 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -88,3 +90,9 @@ def test_tensorboard_gets_scalars_and_histograms_that_count_every_weight(tmp_pat
     np.testing.assert_allclose(
         tags["update/dense/kernel"][[0, -1], [0, 1]], [-moved.max(), -moved.min()], rtol=1e-3
     )
+
+
+def test_a_log_folder_without_tensorboard_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ImportError, match=r"keras-recipes\[tensorboard\]"):
+        callbacks.UpdateRatioMonitor(log_dir=tmp_path)
