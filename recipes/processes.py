@@ -41,10 +41,11 @@ def refuse_several_machines(strategy):
     Raises:
         ValueError: for that strategy.
     """
-    if type(strategy).__name__ == "MultiWorkerMirroredStrategy":
+    import tensorflow as tf
+
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise ValueError(
             "recipes.train expects a strategy of one machine, such as tf.distribute.MirroredStrategy: Keras 3 cannot "
             "fit in MultiWorkerMirroredStrategy. Received MultiWorkerMirroredStrategy. For several machines use "
-            "KERAS_BACKEND=jax with keras.distribution.DataParallel, plain fit and our callbacks "
-            "(examples/distributed.py)."
+            "KERAS_BACKEND=jax with keras.distribution.DataParallel, plain fit and recipes.callbacks.Backup."
         )

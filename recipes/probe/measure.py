@@ -8,6 +8,12 @@ SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18
 
 
+def replicas():
+    """Number of replicas that share the batch of this step."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
 def norm(tensor):
     """Euclidean norm of a tensor, float32, not finite exactly when some element is not.
 
@@ -68,8 +74,12 @@ def activation_statistics(output, watched, samples):
     unit_axis = watched.unit_axis(output.shape.rank)
     others = [axis for axis in range(output.shape.rank) if axis != unit_axis]
     mean = tf.reduce_mean(output)
-    across = tf.reduce_mean(tf.square(output - tf.reduce_mean(output, axis=0)))
-    across = tf.where(tf.shape(output)[0] > 1, across, tf.fill([], float("nan")))  # one sample has no spread
+    center = tf.reduce_mean(output, axis=0)
+    if replicas() > 1:  # the samples of a batch are spread over all of them
+        center = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, center)
+    across = tf.reduce_mean(tf.square(output - center))
+    several = tf.shape(output)[0] * replicas() > 1
+    across = tf.where(several, across, tf.fill([], float("nan")))  # one sample has no spread
     return {
         "mean": mean,
         "variance": tf.reduce_mean(tf.square(output - mean)),

@@ -129,7 +129,7 @@ class Twin:
         if "activations" in self.quantities and single:
             rows = [measure.activation_statistics(out, w, self.samples) for _, w, out, _ in single]
             rates = [row.pop("rates") for row in rows]
-            if _replicas() == 1:
+            if measure.replicas() == 1:
                 rows = [{k: v for k, v in row.items() if k != "square"} for row in rows]
             values |= {key: tf.stack([row[key] for row in rows]) for key in rows[0]}
             values["rates"] = tf.concat(rates, 0)
@@ -161,7 +161,7 @@ class Twin:
 
     def _gradients(self, seen):
         gradients = [measure.dense(seen.gradient.get(id(v)), v) for v in self._variables]
-        if _replicas() > 1:
+        if measure.replicas() > 1:
             gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         return gradients
 
@@ -177,7 +177,8 @@ class Twin:
         if loss is None and isinstance(logs, dict):
             loss = logs.get("loss")  # a train_step of the user's own: the best it tells
         elif loss is not None:
-            loss = tf.cast(loss, tf.float32) * _replicas()  # Keras divides each replica's share of the loss
+            # Keras divides each replica's share of the loss.
+            loss = tf.cast(loss, tf.float32) * measure.replicas()
         return tf.fill([], np.nan) if loss is None else tf.reduce_mean(tf.cast(loss, tf.float32))
 
     def _variable_axis(self, calls):
@@ -265,11 +266,6 @@ class Seen:
     def unseen(self):
         """Sentences that name what was out of reach."""
         return [f"{name} {why}" for name, why in self._unseen.items()]
-
-
-def _replicas():
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync
 
 
 def _has_units(watched, outputs):

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import recipes
 from recipes import callbacks, schedules
@@ -210,12 +209,3 @@ def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tm
     assert {f.code for f in one.findings} == {f.code for f in two.findings}
     loaded = recipes.Run.load(tmp_path / "1")
     assert_same(loaded.model.get_weights(), two.model.get_weights(), rtol=0)
-
-
-def test_a_strategy_of_several_machines_is_refused_with_the_way_to_go(monkeypatch):
-    class MultiWorkerMirroredStrategy(tf.distribute.MirroredStrategy):  # the real one reaches for the network
-        pass
-
-    strategy = MultiWorkerMirroredStrategy.__new__(MultiWorkerMirroredStrategy)
-    with pytest.raises(ValueError, match="KERAS_BACKEND=jax with keras.distribution.DataParallel"):
-        recipes.train(build(), (np.zeros((4, 8, 8, 1)), np.zeros(4, int)), strategy=strategy, verbose=0)
