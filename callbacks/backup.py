@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 
 
 class Backup(keras.callbacks.Callback):
@@ -40,12 +39,14 @@ class Backup(keras.callbacks.Callback):
     """
 
     def __init__(self, file):
+        from recipes.backup import read_backup
+
         super().__init__()
         self.file = Path(file)
-        self.epochs_done = self._read()["epoch"] if self.file.exists() else 0
+        self.epochs_done = read_backup(self.file)["epoch"] if self.file.exists() else 0
 
     def on_train_begin(self, logs=None):
-        from recipes.backup import restore_callbacks, restore_variables
+        from recipes.backup import restore_callbacks, restore_run
         from recipes.processes import meet
 
         fit = sys._getframe(1).f_locals.get("self")
@@ -59,13 +60,10 @@ class Backup(keras.callbacks.Callback):
                 f"Received {', '.join(late)} after it. Put Backup at the end of the list."
             )
         if self.file.exists():
-            about = self._read()
-            restore_variables(self.file, self.model)
+            first_epoch, self._rows = restore_run(self.file, self.model, self.params["epochs"])
             restore_callbacks(self.file, self._others)
-            self._rows = about["history"]
             # As keras.callbacks.BackupAndRestore does: `fit` reads it after on_train_begin.
-            epochs = self.params["epochs"]
-            self.model._initial_epoch = epochs if about["stopped"] else min(about["epoch"], epochs)
+            self.model._initial_epoch = first_epoch
             self._waiting = True
         # Nobody may begin, and write, before all have read.
         meet("Backup.on_train_begin")
@@ -74,12 +72,12 @@ class Backup(keras.callbacks.Callback):
         self._fill_history()
 
     def on_epoch_end(self, epoch, logs=None):
-        from recipes.backup import save_backup
+        from recipes.backup import is_broken, row_of, save_backup
         from recipes.processes import is_first_process
 
-        self._rows.append({name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0})
-        if any(getattr(other, "broken", False) for other in self._others) or not is_first_process():
-            return  # after a step to NaN, the last good epoch is what a later run should start from
+        self._rows.append(row_of(logs))
+        if is_broken(self._others) or not is_first_process():
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         save_backup(self.file, self.model, self._others, epoch=epoch + 1, history=self._rows)
 
@@ -100,8 +98,3 @@ class Backup(keras.callbacks.Callback):
             for row in self._rows:
                 for name, value in row.items():
                     history.history.setdefault(name, []).append(value)
-
-    def _read(self):
-        from recipes.backup import read_backup
-
-        return read_backup(self.file)

@@ -205,6 +205,11 @@ class NonFiniteGuard(Monitor):
     def summarize(self, epoch):
         return {self.keys[0]: float(self._seen_this_epoch or self._loss_alarm)}
 
+    @property
+    def broken(self):
+        """Whether training stopped at what was found, so that the model's weights are no good."""
+        return self.finding is not None and bool(self.model.stop_training)
+
     def monitor_state(self):
         return {"restores": self.restores, "lowered": self._lowered}
 

@@ -60,7 +60,7 @@ def save_backup(path, model, callbacks, *, epoch, history):
         model: A built and compiled `keras.Model`.
         callbacks: The callbacks of the run, in the order given to `fit`.
         epoch: Number of epochs finished.
-        history: dict of lists, one entry per finished epoch.
+        history: What `row_of` made of each finished epoch.
     """
     arrays = {}
     for kind, variables in _variables(model).items():
@@ -82,6 +82,19 @@ def save_backup(path, model, callbacks, *, epoch, history):
             np.savez(file, **arrays)
 
     write_atomically(path, write)
+
+
+def row_of(logs):
+    """The numbers of one epoch, as a backup's history holds them."""
+    return {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
+
+
+def is_broken(callbacks):
+    """Whether one of the callbacks stopped the run at numbers that are not finite.
+
+    The backup of the last good epoch is then the one to go on from, so it must not be replaced.
+    """
+    return any(getattr(callback, "broken", False) is True for callback in callbacks)
 
 
 def read_backup(path):
@@ -130,6 +143,22 @@ def restore_variables(path, model):
         for kind, variables in _variables(model).items():
             for index, variable in enumerate(variables):
                 variable.assign(file[f"{kind}/{index}"])
+
+
+def restore_run(path, model, epochs):
+    """`restore_variables`, and where the run goes on.
+
+    Args:
+        path: A backup.
+        model: As for `restore_variables`.
+        epochs: Epochs of the whole run.
+
+    Returns:
+        `(first_epoch, rows)`: `epochs` where nothing is left to do, and the numbers of each epoch before.
+    """
+    about = read_backup(path)
+    restore_variables(path, model)
+    return epochs if about["stopped"] else min(about["epoch"], epochs), about["history"]
 
 
 def restore_callbacks(path, callbacks):

@@ -1,14 +1,17 @@
-"""The callbacks that `recipes.train` adds for its arguments: stopping, rate, averages, monitors."""
+"""The callbacks that `recipes.train` adds for its arguments: stopping, rate, averages, monitors, backups."""
 
 import warnings
 
 import keras
+import numpy as np
 
 from recipes import callbacks as ours
 from recipes import diagnose
+from recipes.backup import is_broken, restore_callbacks, row_of, save_backup, write_atomically
 from recipes.callbacks.monitor import Monitor
 from recipes.compilation import given
 from recipes.feed import stream
+from recipes.run import history_of, write_history
 
 
 def stopping(early_stopping, held_out):
@@ -112,3 +115,45 @@ def findings_of(callbacks, history, model):
 def statistics_data(source, steps, prepare):
     """Up to 100 augmented training batches, enough for batch-normalization statistics."""
     return stream(source, first_epoch=0, epochs=1, steps=min(steps, 100), transform=prepare)
+
+
+class RunBackup(keras.callbacks.Callback):
+    """What `callbacks.Backup` is to a plain `fit`, for a run_dir: after each epoch `best.keras`, `history.csv`, backup.
+
+    Last in the list of callbacks, so that it sees every log. `recipes.train` restores weights and optimizer itself,
+    as the number of the epoch decides what data `fit` is given.
+
+    Args:
+        folder: The run_dir, or None to keep the rows alone.
+        file: Its backup.
+        callbacks: The others of the run.
+        rows: What `recipes.backup.row_of` made of the epochs before; empty for a new run.
+    """
+
+    def __init__(self, folder, file, callbacks, rows):
+        super().__init__()
+        self.folder, self.file, self.others = folder, file, callbacks
+        self.rows, self.resumed = list(rows), bool(rows)
+
+    def on_train_begin(self, logs=None):
+        if self.resumed:
+            restore_callbacks(self.file, self.others)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append(row_of(logs))
+        for name in [name for name in logs or () if name.startswith("monitor/")]:
+            del logs[name]  # kept in the rows; a dozen numbers more would bury the progress line
+        if self.folder is None:
+            return
+        watched = "val_loss" if "val_loss" in self.rows[-1] else "loss"
+        losses = [row.get(watched, np.inf) for row in self.rows]
+        if losses[-1] <= np.nanmin(losses):
+            write_atomically(self.folder / "best.keras", self.model.save)
+        write_history(self.folder / "history.csv", history_of(self.rows))
+        if not self.broken:
+            save_backup(self.file, self.model, self.others, epoch=epoch + 1, history=self.rows)
+
+    @property
+    def broken(self):
+        """Whether the run was stopped at numbers that are not finite."""
+        return is_broken(self.others)

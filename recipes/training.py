@@ -4,11 +4,11 @@ import keras
 import numpy as np
 
 from recipes.backends import require_tensorflow
-from recipes.backup import read_backup, restore_callbacks, restore_variables, save_backup, write_atomically
+from recipes.backup import restore_run
 from recipes.callbacks.monitor import Monitor
-from recipes.callbacks.non_finite_guard import NonFiniteGuard
 from recipes.checks import checked
 from recipes.companions import (
+    RunBackup,
     averaging,
     findings_of,
     let_go,
@@ -30,7 +30,7 @@ from recipes.full_batch import fit_full_batch as fit_full_batch
 from recipes.processes import refuse_several_machines
 from recipes.refit import refit_on_all_data as refit_on_all_data
 from recipes.run import Run as Run
-from recipes.run import describe, history_of, is_finished, open_folder, write_history, write_settings
+from recipes.run import describe, history_of, is_finished, open_folder, write_settings
 
 
 def train(
@@ -178,9 +178,7 @@ def train(
     backup = folder / "backup.npz" if folder is not None else None
     first_epoch, rows = 0, []
     if resume and backup is not None and backup.exists():
-        about = read_backup(backup)
-        first_epoch, rows = epochs if about["stopped"] else about["epoch"], about["history"]
-        restore_variables(backup, model)
+        first_epoch, rows = restore_run(backup, model, epochs)
     rate, schedule = rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose)
     average_callbacks = averaging(
         average, steps * epochs, lambda: statistics_data(source.aside, steps, prepare)
@@ -198,7 +196,7 @@ def train(
         facts = preflight_facts(model, look, validation_look, verbose)
     if monitor:
         every += watching(every, facts, look, validation_look, verbose)
-    keeper = _Keeper(folder, backup, every, rows, resumed=first_epoch > 0)
+    keeper = RunBackup(folder, backup, every, rows)
     if verbose != 0:
         _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch)
     described = describe(settings, model, source, steps)
@@ -245,39 +243,6 @@ def train(
         if not keeper.broken:
             backup.unlink(missing_ok=True)
     return run
-
-
-class _Keeper(keras.callbacks.Callback):
-    """Last in the list: sees every log, keeps the backup, `best.keras` and `history.csv` after each epoch."""
-
-    def __init__(self, folder, backup, callbacks, rows, *, resumed):
-        super().__init__()
-        self.folder, self.backup, self.others = folder, backup, callbacks
-        self.rows, self.resumed = list(rows), resumed
-
-    def on_train_begin(self, logs=None):
-        if self.resumed:
-            restore_callbacks(self.backup, self.others)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.rows.append({name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0})
-        for name in [name for name in logs or () if name.startswith("monitor/")]:
-            del logs[name]  # kept in the rows; a dozen numbers more would bury the progress line
-        if self.folder is None:
-            return
-        watched = "val_loss" if "val_loss" in self.rows[-1] else "loss"
-        losses = [row.get(watched, np.inf) for row in self.rows]
-        if losses[-1] <= np.nanmin(losses):
-            write_atomically(self.folder / "best.keras", self.model.save)
-        write_history(self.folder / "history.csv", history_of(self.rows))
-        if not self.broken:  # else the backup of the last good epoch is the one to go on from
-            save_backup(self.backup, self.model, self.others, epoch=epoch + 1, history=self.rows)
-
-    @property
-    def broken(self):
-        """Whether a guard stopped the run at numbers that were not finite."""
-        guards = [other for other in self.others if isinstance(other, NonFiniteGuard)]
-        return self.model.stop_training and any(guard.finding is not None for guard in guards)
 
 
 def _check_arguments(model, *, epochs, batch_size, preflight, monitor, run_dir, resume, **others):
