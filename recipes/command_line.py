@@ -201,6 +201,7 @@ def _explain(options):
     import tensorflow as tf
 
     from recipes import explain, plot
+    from recipes.data.folder import too_large
 
     if not options.model.exists():
         raise BadInputError(f"there is no model {options.model}")
@@ -210,8 +211,11 @@ def _explain(options):
     for path in options.images:
         if not path.is_file():
             raise BadInputError(f"there is no image {path}")
+        content = path.read_bytes()
+        if too_large(content):
+            raise BadInputError(f"{path}: {too_large(content)}")
         try:
-            image = tf.io.decode_image(path.read_bytes(), channels=channels, expand_animations=False)
+            image = tf.io.decode_image(content, channels=channels, expand_animations=False)
         except tf.errors.InvalidArgumentError as error:
             raise BadInputError(f"{path} is no JPEG, PNG, GIF or BMP image") from error
         side = (height or image.shape[0], width or image.shape[1])

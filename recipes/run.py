@@ -133,7 +133,7 @@ class Run:
 
         findings, record = folder / "findings.json", folder / "record.npz"
         return cls(
-            # Never code from a file, whatever Keras was told elsewhere.
+            # No code from a file, unless the reader has told Keras that they trust their files.
             model=keras.saving.load_model(folder / "model.keras", safe_mode=True),
             history=read_history(folder / "history.csv"),
             findings=[
@@ -199,8 +199,12 @@ def open_folder(run_dir, resume, *, epochs, seed):
                     f"resume expects the settings of the run in {folder}, {name}={before.get(name)}. Received "
                     f"{name}={value}. Give the same, or start a new run_dir."
                 )
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed = os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    except PermissionError:
+        allowed = False
+    if not allowed:
         raise PermissionError(
             errno.EACCES,
             f"recipes.train expects a run_dir it may write to. Received {folder}, which is read-only. "

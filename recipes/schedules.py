@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from recipes.arguments import as_row, is_number
+
 _LAST_STEP = 2**31 - 1
 
 
@@ -31,6 +33,9 @@ def scale_for_batch(rate, batch, base_batch=256):
     """
     _check_positive("scale_for_batch", rate=rate, batch=batch, base_batch=base_batch)
     return float(rate) * batch / base_batch
+
+
+_MOST_STEPS = 2**30  # steps are int32, and a cycle is two halves
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -74,13 +79,13 @@ class Warmup(Schedule):
         self.schedule = schedule
         self.elementwise = getattr(schedule, "elementwise", False)
         self.steps = int(steps)
-        self.start = float(start)
         peak = float(ops.convert_to_numpy(schedule(0)))
-        if not 0 <= self.start <= peak:
+        if not is_number(start) or not 0 <= start <= peak:
             raise ValueError(
                 f"Warmup expects start between 0 and the peak, {peak:g}. Received start={start}. "
                 "Give a lower start, or leave the warm-up out to begin at a high rate."
             )
+        self.start = float(start)
 
     def rate_at(self, step):
         peak = ops.cast(self.schedule(0), "float32")
@@ -112,13 +117,15 @@ class Step(Schedule):
 
     def __init__(self, rate, boundaries, factor=0.1):
         _check_positive("Step", rate=rate, factor=factor)
-        boundaries = [int(boundary) for boundary in boundaries]
-        if boundaries != sorted(set(boundaries)) or any(boundary < 1 for boundary in boundaries):
+        row = as_row(boundaries)
+        known = row is not None and all(is_number(one) and one == int(one) <= _LAST_STEP for one in row)
+        if not known or any(one <= before for before, one in zip((0, *row), row, strict=False)):
             raise ValueError(
-                f"Step expects rising boundaries of 1 or more. Received boundaries={boundaries}. "
+                f"Step expects rising boundaries, whole numbers of 1 or more. Received boundaries={boundaries}. "
                 "List the optimizer steps at which the rate falls, the earliest first."
             )
-        self.rate, self.boundaries, self.factor = float(rate), boundaries, float(factor)
+        self.rate, self.factor = float(rate), float(factor)
+        self.boundaries = [int(boundary) for boundary in row]
 
     def rate_at(self, step):
         rates = self.rate * self.factor ** np.arange(len(self.boundaries) + 1)
@@ -225,7 +232,7 @@ class Cyclic(Schedule):
     def __init__(self, low, high, half_cycle, mode="triangular", gamma=0.99994):
         _check_positive("Cyclic", whole=True, half_cycle=half_cycle)
         _check_positive("Cyclic", high=high, gamma=gamma)
-        if not 0 <= low < high:
+        if not is_number(low) or not 0 <= low < high:
             raise ValueError(
                 f"Cyclic expects 0 <= low < high. Received low={low}, high={high}. "
                 "Read both off a learning-rate range test, or give low as a quarter of high."
@@ -276,7 +283,7 @@ class CosineRestarts(Schedule):
         _check_positive("CosineRestarts", rate=rate, decay=decay)
         _check_positive("CosineRestarts", whole=True, steps=steps)
         _check_final("CosineRestarts", final, rate)
-        if growth < 1 or decay > 1:
+        if not is_number(growth) or growth < 1 or decay > 1:
             raise ValueError(
                 f"CosineRestarts expects growth >= 1 and decay <= 1. Received growth={growth}, decay={decay}. "
                 "Periods may grow and tops may fall, not the other way round."
@@ -323,8 +330,9 @@ class OneCycle(Schedule):
         _check_positive("OneCycle", peak=peak)
         _check_positive("OneCycle", whole=True, steps=steps)
         start = peak / 25 if start is None else start
-        final = start / 1000 if final is None else final
-        if not (0 <= final <= start <= peak and 0 <= tail < 1 and steps >= 4):
+        final = (start / 1000 if is_number(start) else 0.0) if final is None else final
+        known = all(is_number(value) for value in (start, final, tail))
+        if not known or not (0 <= final <= start <= peak and 0 <= tail < 1 and steps >= 4):
             raise ValueError(
                 "OneCycle expects 0 <= final <= start <= peak, tail in [0, 1) and 4 steps or more. "
                 f"Received start={start}, final={final}, peak={peak}, tail={tail}, steps={steps}. "
@@ -370,9 +378,8 @@ def _restarts(first, growth):
 
 def _check_positive(name, *, whole=False, **arguments):
     for argument, value in arguments.items():
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= 0 or (whole and value != int(value)):
-            kind = "a whole number of 1 or more" if whole else "a number above 0"
+        if not is_number(value) or value <= 0 or (whole and (value != int(value) or value > _MOST_STEPS)):
+            kind = f"a whole number from 1 to {_MOST_STEPS:,}" if whole else "a number above 0"
             raise ValueError(
                 f"{name} expects {argument} to be {kind}. Received {argument}={value!r}. "
                 + ("Count it in optimizer steps." if whole else "Give a positive number.")
@@ -380,7 +387,7 @@ def _check_positive(name, *, whole=False, **arguments):
 
 
 def _check_final(name, final, rate):
-    if not 0 <= final <= rate:
+    if not is_number(final) or not 0 <= final <= rate:
         raise ValueError(
             f"{name} expects final between 0 and rate={rate:g}. Received final={final}. "
             "Give final as a rate (not as a fraction of it), 0 to end at nothing."

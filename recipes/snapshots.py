@@ -1,6 +1,7 @@
 """Snapshots of one training run in a folder: written whole or not at all, and read back only into their own model."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -109,8 +110,7 @@ class SnapshotFolder:
         members = []
         for number in _latest(index["done"], last):
             member = _same_build(model)
-            with np.load(self._file(number), allow_pickle=False) as file:
-                member.set_weights([file[f"arr_{place}"] for place in range(len(file.files))])
+            member.set_weights(_read_arrays(self._file(number)))
             members.append(member)
         return members
 
@@ -137,6 +137,17 @@ def load_snapshots(folder, model, last=None):
         ValueError: when the folder has no snapshots, or those of another model.
     """
     return SnapshotFolder(folder).load(model, last)
+
+
+def _read_arrays(path):
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return [file[f"arr_{place}"] for place in range(len(file.files))]
+    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Snapshots expect files written by SnapshotEnsemble. Received {path}, which is another ({error}). "
+            "Remove it and train again."
+        ) from error
 
 
 def fingerprint(model):

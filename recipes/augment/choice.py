@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import as_numbers
 from recipes.augment.operation import Operation, leaves, operation
 
 
@@ -17,7 +18,7 @@ class Group(Operation):
 
     def __post_init__(self):
         super().__post_init__()
-        members = list(self.operations)
+        members = list(self.operations) if isinstance(self.operations, (list, tuple)) else []
         if not members or not all(isinstance(member, Operation) for member in members):
             raise ValueError(
                 f"augment.{self.name} expects a list of operations. Received {self.operations!r}. "
@@ -68,10 +69,18 @@ class OneOf(Group):
 
     def __post_init__(self):
         super().__post_init__()
-        weights = np.ones(len(self.operations)) if self.weights is None else np.asarray(self.weights, float)
-        if weights.shape != (len(self.operations),) or weights.min() < 0 or weights.sum() <= 0:
+        count = len(self.operations)
+        weights = (
+            np.ones(count) if self.weights is None else as_numbers("augment.OneOf", "weights", self.weights)
+        )
+        if (
+            weights.shape != (count,)
+            or not np.isfinite(weights).all()
+            or weights.min() < 0
+            or weights.sum() <= 0
+        ):
             raise ValueError(
-                f"augment.OneOf expects one weight >= 0 for each of {len(self.operations)} operations. Received "
+                f"augment.OneOf expects one weight >= 0 for each of {count} operations. Received "
                 f"{self.weights!r}. Leave weights out for equal chances."
             )
         edges = np.concatenate([[0], np.cumsum(weights) / weights.sum()])

@@ -318,7 +318,13 @@ def _counted_epochs(first):
 
 
 def _as_tensor(value):
-    tensor = tf.convert_to_tensor(value)
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"augment.Pipeline expects images and labels as arrays or tensors. Received {type(value).__name__} "
+            f"({error}). Stack a list of images of one size with np.stack."
+        ) from error
     return tf.cast(tensor, tf.float32) if tensor.dtype == tf.float64 and tensor.shape.rank == 4 else tensor
 
 
@@ -363,7 +369,10 @@ def _checked_range(value_range):
 
 
 def _checked_dtype(dtype, parts, value_range):
-    name = tf.as_dtype(dtype).name
+    try:
+        name = tf.as_dtype(dtype).name
+    except TypeError:
+        name = repr(dtype)
     if name not in _DTYPES:
         raise ValueError(
             f"augment.Pipeline expects dtype to be one of {', '.join(_DTYPES)}. Received {dtype!r}. "

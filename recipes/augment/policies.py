@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from recipes.arguments import is_number, is_whole
 from recipes.augment.affine import Rotate, Shear, Translate
 from recipes.augment.choice import Group, OneOf
 from recipes.augment.color_jitter import Brightness, Contrast, Saturation
@@ -53,7 +54,7 @@ class RandAugment(Group):
     and runs before its colors, whatever the order of the draws; that saves a pass and changes only the borders.
 
     Args:
-        count: Operations an image, N in the paper, >= 1.
+        count: Operations an image, N in the paper, 1 to 100.
         magnitude: Strength from 0 to 30, M in the paper; 30 is rotate 30 degrees, shear 0.3, translate 0.45 of the
             side, colors 0.9.
         color: False leaves colors out.
@@ -69,9 +70,10 @@ class RandAugment(Group):
     probability: float = 1.0
 
     def __post_init__(self):
-        if not isinstance(self.count, int) or self.count < 1 or not 0 <= self.magnitude <= 30:
+        known = is_whole(self.count) and is_number(self.magnitude)
+        if not known or not 1 <= self.count <= 100 or not 0 <= self.magnitude <= 30:
             raise ValueError(
-                f"augment.RandAugment expects count >= 1 and magnitude in 0 to 30. Received count={self.count!r}, "
+                f"augment.RandAugment expects count in 1 to 100 and magnitude in 0 to 30. Received count={self.count!r}, "
                 f"magnitude={self.magnitude!r}. The paper's usual choice is RandAugment(2, 9)."
             )
         share = self.magnitude / 30

@@ -1,5 +1,6 @@
 """A sensible pipeline without choosing operations."""
 
+from recipes.arguments import are_whole, as_row
 from recipes.augment.affine import Rotate, Shear, Translate, Zoom
 from recipes.augment.choice import OneOf
 from recipes.augment.color_jitter import ColorJitter
@@ -58,12 +59,13 @@ def standard(
                 f"augment.standard expects {name} to be one of {', '.join(map(repr, known))}. Received {value!r}. "
                 f"Write {name}={known[0]!r}."
             )
-    if len(shape) != 3 or None in tuple(shape):
+    sides = as_row(shape) or ()
+    if len(sides) != 3 or not are_whole(sides):
         raise ValueError(
-            f"augment.standard expects the shape (height, width, channels) of one image. Received {tuple(shape)}. "
+            f"augment.standard expects the shape (height, width, channels) of one image. Received {shape}. "
             "For a batch write standard(images.shape[1:]); gray images have 1 channel."
         )
-    side, channels = min(shape[:2]), shape[2]
+    side, channels = min(sides[:2]), sides[2]
     build = _photos if kind == "photos" else _symbols
     operations = build(side, channels, _STRENGTHS.index(strength))
     return Pipeline(operations, value_range=value_range, classes=classes, seed=seed, **options)

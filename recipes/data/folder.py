@@ -145,9 +145,8 @@ def _look_at(file, decode):
     # Animated WebP is recognized here because TensorFlow 2.21 overruns its buffer when it decodes one.
     if content[:4] == b"RIFF" and content[8:16] == b"WEBPVP8X" and content[20:21] and content[20] & 2:
         return "Animated WebP; save one picture of it."
-    width, height = _declared_size(content)
-    if width * height > _MOST_PIXELS:
-        return f"Declares {width} x {height} pixels, more than the {_MOST_PIXELS:,} that are safe to decode."
+    if too_large(content):
+        return too_large(content)
     if not decode:
         known = content.startswith(_FILE_STARTS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
         return None if known else "Unknown image file format."
@@ -156,6 +155,14 @@ def _look_at(file, decode):
     except tf.errors.OpError as error:
         # TensorFlow wraps its sentence: "{{function_node ...}} Unknown image file format. ... [Op:DecodeImage]".
         return error.message.split("}} ")[-1].split(" [Op:")[0]
+
+
+def too_large(content):
+    """What is wrong with a file whose header declares more pixels than are safe to decode, or None."""
+    width, height = _declared_size(content)
+    if width * height <= _MOST_PIXELS:
+        return None
+    return f"Declares {width} x {height} pixels, more than the {_MOST_PIXELS:,} that are safe to decode."
 
 
 def _declared_size(content):

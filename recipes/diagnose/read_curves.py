@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.diagnose.finding import Finding, arrange
 
 _ACCURACIES = (
@@ -60,17 +61,28 @@ def slope(values):
 
 def _values(history):
     history = getattr(history, "history", history)
-    if "loss" not in history or not len(history["loss"]):
+    known = isinstance(history, dict) and "loss" in history
+    series = {
+        name: as_numbers("read_curves", f"the history's {name!r}", values)
+        for name, values in (history.items() if known else ())
+    }
+    if not known or not series["loss"].size:
+        received = sorted(map(str, history)) if isinstance(history, dict) else type(history).__name__
         raise ValueError(
-            f"read_curves expects a history with 'loss', one value an epoch. Received {sorted(history)}. "
+            f"read_curves expects a history with 'loss', one value an epoch. Received {received}. "
             "Give run.history, or what model.fit(...) returned."
         )
-    lengths = {name: len(values) for name, values in history.items()}
-    if len(set(lengths.values())) > 1:
+    lengths = {name: values.shape for name, values in series.items()}
+    if any(shape != lengths["loss"] or len(shape) != 1 for shape in lengths.values()):
         raise ValueError(
-            f"read_curves expects lists of one length. Received lengths {lengths}. Give one value an epoch."
+            f"read_curves expects lists of one length. Received shapes {lengths}. Give one value an epoch."
         )
-    return {name: np.asarray(values, "float64") for name, values in history.items()}
+    # Beyond what float32 holds, as training has it, is infinity.
+    largest = np.finfo("float32").max
+    return {
+        name: np.where(np.abs(values) > largest, np.copysign(np.inf, values), values)
+        for name, values in series.items()
+    }
 
 
 class _Curves:

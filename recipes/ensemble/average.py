@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.ensemble.probability import Outputs, check_space
 
 
@@ -36,11 +37,11 @@ def average(models, weights=None, space="probability", *, from_logits=None, name
     Example:
         >>> ensemble.average([first, second]).predict(images)
     """
-    models = list(models)
+    models = list(models) if isinstance(models, (list, tuple)) else []
     check_space(space, "ensemble.average")
     if not models:
         raise ValueError(
-            "ensemble.average expects at least one model. Received none. Give a list of trained models."
+            "ensemble.average expects at least one model. Received none, or no list. Give a list of trained models."
         )
     shares = _shares(weights, len(models))
     flags = list(from_logits) if isinstance(from_logits, (list, tuple)) else [from_logits] * len(models)
@@ -119,7 +120,7 @@ def _serialized(model):
 
 
 def _shares(weights, count):
-    shares = np.ones(count) if weights is None else np.asarray(weights, "float64")
+    shares = np.ones(count) if weights is None else as_numbers("ensemble.average", "weights", weights)
     if shares.shape != (count,) or (shares < 0).any() or not np.isfinite(shares).all() or shares.sum() == 0:
         raise ValueError(
             f"ensemble.average expects one weight of 0 or more for each of the {count} models, not all 0. "

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from recipes.arguments import as_numbers
+
 
 def disagreement(predictions):
     """Share of examples on which each pair of members predicts different classes.
@@ -18,7 +20,7 @@ def disagreement(predictions):
     Raises:
         ValueError: for another number of axes, or no examples.
     """
-    predictions = np.asarray(predictions)
+    predictions = as_numbers("disagreement", "predictions", predictions)
     if predictions.ndim not in (2, 3) or predictions.shape[1] == 0:
         raise ValueError(
             "disagreement expects predictions of shape (members, examples, classes) or (members, examples). "

@@ -62,7 +62,7 @@ class Outputs:
 
 
 def check_space(space, caller):
-    if space not in SPACES:
+    if not isinstance(space, str) or space not in SPACES:
         raise ValueError(
             f"{caller} expects space to be one of {SPACES}. Received space={space!r}. "
             "Take 'probability' for the arithmetic mean, 'logit' for the geometric one."

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from recipes.arguments import are_whole, is_whole
+
 
 class Views:
     """Deterministic views of a batch of images, in groups of one size each.
@@ -65,12 +67,17 @@ def ten_crop(size, scales=None):
         scales: Length in pixels to which the shorter side of the image is resized first (bilinear, antialiased, the
             other side in proportion), one entry a scale, each >= `size`. None: crops of the image as it is.
     """
-    scales = (None,) if scales is None else tuple(scales)
-    small = [scale for scale in scales if scale is not None and scale < size]
-    if not scales or small or size < 1:
+    scales = (None,) if scales is None else scales
+    known = is_whole(size) and (are_whole(scales) or (isinstance(scales, tuple) and scales == (None,)))
+    if (
+        not known
+        or not len(scales)
+        or size < 1
+        or any(scale is not None and scale < size for scale in scales)
+    ):
         raise ValueError(
             f"ensemble.ten_crop expects scales of at least size={size}, the side of the crops. Received "
-            f"scales={scales}. Leave out the smaller ones."
+            f"size={size!r} and scales={scales!r}. Leave out the smaller ones, and give whole numbers."
         )
 
     def check(height, width):

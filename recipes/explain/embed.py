@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import as_numbers, is_whole
 from recipes.explain.layers import UsageError
 from recipes.extras import sklearn
 
@@ -24,17 +25,28 @@ def nearest_neighbors(queries, features, k=5, *, metric="euclidean"):
         ImportError: without scikit-learn, which the extra `inspect` brings.
         ValueError: fewer features than k, lengths that differ.
     """
-    queries, features = np.asarray(queries), _vectors("nearest_neighbors", features)
+    queries = as_numbers("nearest_neighbors", "queries", queries, None)
+    features = _vectors("nearest_neighbors", features)
     single = queries.ndim == 1
     queries = queries[None] if single else queries
-    if queries.ndim != 2 or queries.shape[1] != features.shape[1] or not 1 <= k <= len(features):
+    if (
+        queries.ndim != 2
+        or queries.shape[1] != features.shape[1]
+        or not is_whole(k)
+        or not 1 <= k <= len(features)
+    ):
         raise UsageError(
             f"nearest_neighbors expects queries of length {features.shape[1]} and k in 1 ... {len(features)}. Received "
             f"shape {queries.shape} and k={k}. Take queries and features from the same layer."
         )
-    search = sklearn("nearest_neighbors", "neighbors").NearestNeighbors(
-        n_neighbors=k, algorithm="brute", metric=metric
-    )
+    neighbors = sklearn("nearest_neighbors", "neighbors")
+    known = neighbors.VALID_METRICS["brute"]
+    if not callable(metric) and not (isinstance(metric, str) and metric in known):
+        raise UsageError(
+            f"nearest_neighbors expects metric to be one of {', '.join(sorted(known))}. Received {metric!r}. 'cosine' "
+            "looks at the direction of the features alone."
+        )
+    search = neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric)
     distances, indices = search.fit(features).kneighbors(queries)
     distances = distances.astype("float32")
     return (indices[0], distances[0]) if single else (indices, distances)

@@ -151,6 +151,7 @@ class Inputs:
 
     def _check_shape(self, array, shape, name, rank, single):
         received = array.shape[1:] if single else array.shape
+        depth = array.shape[-1] if array.ndim else 0
         fits = array.ndim == rank and all(
             want is None or have == want
             for have, want in zip(array.shape[1:], (shape or [None] * rank)[1:], strict=True)
@@ -158,7 +159,7 @@ class Inputs:
         if not fits:
             wanted = "(n, height, width, channels)" if not shape else str(("n", *shape[1:])).replace("'", "")
             hint = "Resize or stack the images to that shape."
-            if shape and shape[-1] == 1 and array.shape[-1] != 1:
+            if shape and shape[-1] == 1 and depth != 1:
                 hint = "Add the channel axis with images[..., None]."
             raise UsageError(
                 f"{self.method} expects input '{name}' of shape {wanted}, or one image without the first "

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import as_numbers, is_number
 from recipes.explain.layers import UsageError
 
 
@@ -20,8 +21,8 @@ def normalize_map(maps, percentile=99, signed=False):
     Raises:
         ValueError: A percentile outside (0, 100], maps of another rank, NaN.
     """
-    maps = np.asarray(maps, "float32")
-    if not 0 < percentile <= 100:
+    maps = as_numbers("normalize_map", "maps", maps, "float32")
+    if not is_number(percentile) or not 0 < percentile <= 100:
         raise UsageError(
             f"normalize_map expects a percentile in (0, 100]. Received {percentile}. 100 uses the largest "
             "value."

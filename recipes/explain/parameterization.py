@@ -82,9 +82,7 @@ class Fourier:
 
     def decode(self, parameters):
         height, width, channels = self.shape
-        scaled = parameters * self._scale()[..., None]
-        spectrum = tf.complex(scaled[..., 0], scaled[..., 1])
-        planes = tf.transpose(tf.signal.irfft2d(spectrum, fft_length=[height, width]), [0, 2, 3, 1])
+        planes = tf.transpose(_inverse_fourier(parameters, self._scale(), (height, width)), [0, 2, 3, 1])
         if channels == 3:
             planes = tf.reshape(tf.reshape(planes, [-1, 3]) @ COLOR_MATRIX.T, tf.shape(planes))
         return tf.sigmoid(tf.ensure_shape(planes, [None, height, width, channels]))
@@ -128,6 +126,31 @@ class Latent:
         if tuple(images.shape[1:3]) != self.shape[:2]:
             images = tf.image.resize(images, self.shape[:2])
         return (tf.clip_by_value(images, low, high) - low) / (high - low)
+
+
+def _inverse_fourier(parameters, scale, size):
+    """`(n, channels, height, width // 2 + 1, 2)`, real and imaginary parts to be scaled -> real planes.
+
+    A gradient written out saves taking the parts apart and together, half the time.
+    """
+    height, width = size
+    # All frequencies across but 0 and the highest stand for two, themselves and their conjugates.
+    twice = np.full(width // 2 + 1, 2.0, "float32")
+    twice[0] = 1.0
+    if width % 2 == 0:
+        twice[-1] = 1.0
+
+    @tf.custom_gradient
+    def inverse(parameters):
+        spectrum = tf.bitcast(parameters * scale[..., None], "complex64")
+
+        def gradient(upstream):
+            found = tf.bitcast(tf.signal.rfft2d(upstream), "float32")
+            return found * (scale * twice / (height * width))[..., None]
+
+        return tf.signal.irfft2d(spectrum, fft_length=[height, width]), gradient
+
+    return inverse(parameters)
 
 
 def parameterization_of(method, kind, shape):

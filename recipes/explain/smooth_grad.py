@@ -6,6 +6,7 @@ import math
 import numpy as np
 from scipy.special import ndtri
 
+from recipes.arguments import is_number
 from recipes.explain.layers import UsageError
 from recipes.explain.task import Task, at_least_one, reduce_channels
 
@@ -53,7 +54,7 @@ def smooth_grad(
             f"smooth_grad expects kind to be 'mean', 'square' or 'variance'. Received {kind!r}. 'mean' is "
             "the paper's."
         )
-    if noise < 0 or (kind == "variance" and samples < 2):
+    if not is_number(noise) or noise < 0 or (kind == "variance" and samples < 2):
         raise UsageError(
             f"smooth_grad expects noise >= 0, and two samples for a variance. Received noise={noise}, "
             f"samples={samples}, "

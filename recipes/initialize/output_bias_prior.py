@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.initialize.forward import all_layers, check_built
 
 
@@ -29,7 +30,7 @@ def output_bias_prior(model, class_counts, *, examples=None):
             is not built or does not end in a layer with a bias. The model is then as it was.
     """
     check_built("output_bias_prior", model)
-    counts = np.asarray(class_counts, "float64")
+    counts = as_numbers("output_bias_prior", "class_counts", class_counts)
     bias = _last_bias(model)
     outputs = bias.shape[0]
     single = outputs == 1 and examples is None

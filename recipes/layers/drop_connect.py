@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import is_number
+
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 
 
@@ -37,7 +39,7 @@ class DropConnect(keras.layers.Wrapper):
                 "Wrap the layer whose weights are to be dropped, not the activation or normalization after it."
             )
         super().__init__(layer, **kwargs)
-        if not 0 <= rate < 1:
+        if not is_number(rate) or not 0 <= rate < 1:
             raise ValueError(
                 f"DropConnect expects rate in [0, 1), the share that is dropped. Received rate={rate}. "
                 "The paper uses 0.5."

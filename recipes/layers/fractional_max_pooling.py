@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import is_number
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class FractionalMaxPooling2D(keras.layers.Layer):
@@ -30,7 +32,7 @@ class FractionalMaxPooling2D(keras.layers.Layer):
 
     def __init__(self, ratio, *, pseudo_random=False, overlapping=False, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not 1 < ratio < 2:
+        if not is_number(ratio) or not 1 < ratio < 2:
             raise ValueError(
                 f"FractionalMaxPooling2D expects ratio in (1, 2). Received ratio={ratio}. "
                 "The paper uses 2 ** 0.5; to halve an image use keras.layers.MaxPooling2D(2)."

@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import is_whole
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class IdentityShortcut(keras.layers.Layer):
@@ -24,7 +26,7 @@ class IdentityShortcut(keras.layers.Layer):
 
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
-        if filters < 1 or strides < 1:
+        if not is_whole(filters) or not is_whole(strides) or filters < 1 or strides < 1:
             raise ValueError(
                 f"IdentityShortcut expects filters >= 1 and strides >= 1. "
                 f"Received filters={filters}, strides={strides}. Give the shape the residual branch has."
@@ -33,6 +35,12 @@ class IdentityShortcut(keras.layers.Layer):
         self.strides = strides
 
     def build(self, input_shape):
+        if len(input_shape) != 4:
+            raise ValueError(
+                "IdentityShortcut expects inputs (batch, height, width, channels). Received shape "
+                f"{tuple(input_shape)}. "
+                "Place it on the shortcut of a convolutional block."
+            )
         if input_shape[-1] > self.filters:
             raise ValueError(
                 f"IdentityShortcut expects at most filters={self.filters} input channels. "

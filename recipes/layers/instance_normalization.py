@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import is_number
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class InstanceNormalization(keras.layers.Layer):
@@ -25,7 +27,7 @@ class InstanceNormalization(keras.layers.Layer):
 
     def __init__(self, *, epsilon=1e-5, center=True, scale=True, **kwargs):
         super().__init__(**kwargs)
-        if epsilon <= 0:
+        if not is_number(epsilon) or epsilon <= 0:
             raise ValueError(
                 f"InstanceNormalization expects epsilon > 0. Received epsilon={epsilon}. Use 1e-5."
             )

@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import are_whole, is_number, is_whole
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class MaxNorm(keras.constraints.Constraint):
@@ -24,13 +26,23 @@ class MaxNorm(keras.constraints.Constraint):
     """
 
     def __init__(self, limit=3.0, *, unit_axes=-1):
-        if limit <= 0:
+        if not is_number(limit) or limit <= 0:
             raise ValueError(f"MaxNorm expects limit > 0. Received limit={limit}. The paper uses 3 to 4.")
+        if not is_whole(unit_axes) and not (are_whole(unit_axes) and len(unit_axes)):
+            raise ValueError(
+                f"MaxNorm expects unit_axes to be an axis or a tuple of axes. Received unit_axes={unit_axes!r}. "
+                "-1 suits Dense and convolutions, (-2, -1) depthwise convolutions."
+            )
         self.limit = limit
-        self.unit_axes = unit_axes
+        self.unit_axes = unit_axes if is_whole(unit_axes) else tuple(int(axis) for axis in unit_axes)
 
     def __call__(self, w):
         axes = (self.unit_axes,) if isinstance(self.unit_axes, int) else self.unit_axes
+        if not all(-len(w.shape) <= axis < len(w.shape) for axis in axes):
+            raise ValueError(
+                f"MaxNorm expects unit_axes among the {len(w.shape)} axes of the weights. Received "
+                f"unit_axes={self.unit_axes} for weights of shape {tuple(w.shape)}. -1 suits Dense and convolutions."
+            )
         units = {axis % len(w.shape) for axis in axes}
         incoming = [axis for axis in range(len(w.shape)) if axis not in units]
         norms = keras.ops.sqrt(keras.ops.sum(keras.ops.square(w), axis=incoming, keepdims=True))

@@ -4,6 +4,8 @@ import functools
 
 import keras
 
+from recipes.arguments import is_whole
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Maxout(keras.layers.Layer):
@@ -96,7 +98,7 @@ def maxout_config(layer):
 
 
 def check_pieces(layer, outputs, pieces):
-    if outputs < 1 or pieces < 2:
+    if not is_whole(outputs) or not is_whole(pieces) or outputs < 1 or pieces < 2:
         raise ValueError(
             f"{layer} expects at least one output and pieces >= 2. Received {outputs} outputs, pieces={pieces}. "
             "With one piece there is nothing to choose from: use the Keras layer without maxout."

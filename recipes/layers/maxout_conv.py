@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.arguments import are_whole, is_whole
 from recipes.layers.maxout import check_pieces, largest_piece, maxout_config
 
 
@@ -51,9 +52,14 @@ class MaxoutConv2D(keras.layers.Layer):
         super().__init__(**kwargs)
         check_pieces("MaxoutConv2D", filters, pieces)
         self.filters = filters
-        self.kernel_size = _pair(kernel_size)
+        self.kernel_size = _pair("kernel_size", kernel_size)
         self.pieces = pieces
-        self.strides = _pair(strides)
+        self.strides = _pair("strides", strides)
+        if padding not in ("valid", "same"):
+            raise ValueError(
+                f"MaxoutConv2D expects padding to be 'valid' or 'same'. Received padding={padding!r}. "
+                "'same' keeps height and width at strides=1."
+            )
         self.padding = padding
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -62,6 +68,11 @@ class MaxoutConv2D(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
 
     def build(self, input_shape):
+        if len(input_shape) != 4:
+            raise ValueError(
+                f"MaxoutConv2D expects inputs (batch, height, width, channels). Received shape {tuple(input_shape)}. "
+                "For vectors use Maxout."
+            )
         maps = self.pieces * self.filters
         self.kernel = self.add_weight(
             name="kernel",
@@ -100,5 +111,11 @@ class MaxoutConv2D(keras.layers.Layer):
         }
 
 
-def _pair(number):
-    return (number, number) if isinstance(number, int) else tuple(number)
+def _pair(argument, given):
+    pair = (given, given) if is_whole(given) else given
+    if not are_whole(pair) or len(pair) != 2 or min(pair) < 1:
+        raise ValueError(
+            f"MaxoutConv2D expects {argument} to be a whole number or two of them, >= 1. Received "
+            f"{argument}={given!r}. Give for example {argument}=3."
+        )
+    return tuple(int(side) for side in pair)

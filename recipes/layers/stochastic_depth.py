@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import is_number, is_whole
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class StochasticDepth(keras.layers.Layer):
@@ -62,7 +64,7 @@ def linear_decay(rate, blocks):
         ValueError: when `rate` is outside [0, 1) or `blocks < 1`.
     """
     _check_rate("linear_decay", rate)
-    if blocks < 1:
+    if not is_whole(blocks) or blocks < 1:
         raise ValueError(
             f"linear_decay expects blocks >= 1. Received blocks={blocks}. Count the network's residual branches."
         )
@@ -70,7 +72,7 @@ def linear_decay(rate, blocks):
 
 
 def _check_rate(function, rate):
-    if not 0 <= rate < 1:
+    if not is_number(rate) or not 0 <= rate < 1:
         raise ValueError(
             f"{function} expects rate in [0, 1), the share of examples whose branch is dropped. "
             f"Received rate={rate}. The paper uses 0.5 for the last block; 0 turns it off."

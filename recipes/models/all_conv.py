@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.arguments import is_number
 from recipes.models.parts import Parts, output_dtype, scaled_image, smallest_side
 
 # Filters, kernel size, strides, padding of each convolution: the column All-CNN-C of table 2.
@@ -53,7 +54,7 @@ def all_conv(
         ValueError: when a shape, number or name is none of the above.
     """
     parts = Parts(norm, activation, initializer, weight_decay, dropout)
-    if not 0 <= input_dropout < 1:
+    if not is_number(input_dropout) or not 0 <= input_dropout < 1:
         raise ValueError(
             f"all_conv expects input_dropout in [0, 1), the share that is dropped. "
             f"Received input_dropout={input_dropout}. Use 0 to turn it off."

@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.arguments import are_whole, as_row
 from recipes.models.parts import Parts, check_classes, scaled_image
 
 
@@ -42,13 +43,13 @@ def mlp(
     Raises:
         ValueError: when a shape, number or name is none of the above.
     """
-    input_shape = tuple(input_shape)
-    hidden = tuple(hidden)
-    if any(units < 1 for units in hidden):
+    input_shape = as_row(input_shape) or ()
+    if not are_whole(hidden) or any(units < 1 for units in hidden):
         raise ValueError(
             f"mlp expects hidden to hold numbers of units >= 1. Received hidden={hidden}. "
             "Give one number a hidden layer, such as hidden=(256, 256)."
         )
+    hidden = tuple(hidden)
     parts = Parts(norm, activation, initializer, weight_decay, dropout)
     if len(input_shape) == 1:
         check_classes(classes, classifier_activation, "mlp")

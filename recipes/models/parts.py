@@ -7,6 +7,7 @@ from numbers import Integral
 
 import keras
 
+from recipes.arguments import are_whole, as_row, is_number
 from recipes.initialize.fixup import Fixup
 from recipes.layers import InstanceNormalization, Maxout, MaxoutConv2D, ScalarAffine
 
@@ -41,12 +42,12 @@ class Parts:
                 f"The builders of recipes.models expect norm to be one of {NORMS}. "
                 f"Received norm={self.norm!r}. Pick one of these; None is no normalization."
             )
-        if self.weight_decay < 0:
+        if not is_number(self.weight_decay) or self.weight_decay < 0:
             raise ValueError(
                 f"The builders of recipes.models expect weight_decay >= 0. "
                 f"Received weight_decay={self.weight_decay}. Use 0 to turn it off, 1e-4 as He et al. 2015 do."
             )
-        if not 0 <= self.dropout < 1:
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"The builders of recipes.models expect dropout in [0, 1), the share that is dropped. "
                 f"Received dropout={self.dropout}. Use 0 to turn it off."
@@ -191,10 +192,12 @@ def smallest_side(image):
 
 
 def check_image_shape(input_shape, builder):
-    if len(input_shape) != 3 or input_shape[-1] is None:
+    sides = as_row(input_shape) or ()
+    known = [side for side in sides if side is not None]
+    if len(sides) != 3 or sides[-1] is None or not are_whole(known) or min(known) < 1:
         raise ValueError(
             f"{builder} expects input_shape=(height, width, channels). "
-            f"Received input_shape={tuple(input_shape)}. "
+            f"Received input_shape={input_shape}. "
             "Leave the batch dimension out, and give a gray image one channel."
         )
 

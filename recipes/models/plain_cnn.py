@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.arguments import are_whole, is_whole
 from recipes.models.parts import Parts, scaled_image, smallest_side
 
 
@@ -50,12 +51,13 @@ def plain_cnn(
         ValueError: when a shape, number or name is none of the above, or the image is too small to be halved
             after every stage but the last.
     """
-    filters = tuple(filters)
-    if not filters or any(count < 1 for count in filters) or convs < 1:
+    known = are_whole(filters) and is_whole(convs)
+    if not known or not len(filters) or min(filters) < 1 or convs < 1:
         raise ValueError(
             f"plain_cnn expects one number of filters >= 1 a stage, and convs >= 1. "
             f"Received filters={filters}, convs={convs}. Three stages of two: filters=(32, 64, 128), convs=2."
         )
+    filters = tuple(int(count) for count in filters)
     parts = Parts(norm, activation, initializer, weight_decay, dropout)
     image, x = scaled_image(input_shape, classes, classifier_activation, "plain_cnn")
     needed = 2 ** (len(filters) - 1)

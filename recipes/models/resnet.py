@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.arguments import is_number, is_whole
 from recipes.layers import IdentityShortcut, StochasticDepth, linear_decay
 from recipes.models.parts import Parts, scaled_image, smallest_side
 
@@ -65,7 +66,7 @@ def resnet(
         ValueError: when a shape, number or name is none of the above.
     """
     blocks = _blocks_a_stage(depth, block)
-    if width < 1 or width != int(width):
+    if not is_number(width) or width < 1 or width != int(width):
         raise ValueError(
             f"resnet expects width to be a whole number >= 1. Received width={width}. "
             "The networks of He et al. have 1, Wide ResNets up to 10."
@@ -170,6 +171,10 @@ def _blocks_a_stage(depth, block):
         raise ValueError(
             f"resnet expects block to be one of {tuple(BLOCKS)}. Received block={block!r}. "
             "Take 'basic' for He et al. 2015, 'preactivation' for He et al. 2016 and Wide ResNets."
+        )
+    if not is_whole(depth):
+        raise ValueError(
+            f"resnet expects depth to be a whole number, such as 20, 32 or 56. Received depth={depth!r}. Take 20."
         )
     blocks, rest = divmod(depth - 2, 6)
     if blocks < 1 or rest not in ((0,) if block == "basic" else (0, 2)):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.plot.canvas import displayable, new_figure
 from recipes.plot.overlay import blend
 
@@ -38,7 +39,12 @@ def attributions(
         >>> maps = {"Saliency": explain.saliency(model, images), "Grad-CAM": explain.grad_cam(model, images)}
         >>> attributions(images, maps, titles=names)
     """
-    images = np.asarray(images)
+    images = as_numbers("plot.attributions", "images", images, None)
+    if not isinstance(maps, dict):
+        raise TypeError(
+            f"plot.attributions expects maps to be a dict from a method's name to its maps. Received "
+            f"{type(maps).__name__}. Write {{'Grad-CAM': maps}}."
+        )
     single = images.ndim == 3
     images = images[None] if single else images
     maps = {name: np.asarray(values)[None] if single else np.asarray(values) for name, values in maps.items()}

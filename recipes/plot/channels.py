@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.plot.canvas import new_figure
 
 
@@ -28,7 +29,7 @@ def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
     Raises:
         ValueError: when the array has none of these shapes.
     """
-    maps = np.asarray(maps, "float32")
+    maps = as_numbers("plot.channels", "maps", maps, "float32")
     if maps.ndim not in (3, 4, 5) or not maps.size or not np.isfinite(maps).all():
         raise ValueError(
             f"plot.channels expects finite maps (height, width, channels) or filters. Received shape "

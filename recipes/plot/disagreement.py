@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.plot.canvas import new_figure
 
 
@@ -19,8 +20,8 @@ def disagreement(shares, *, member_errors=None, ensemble_errors=None):
     Raises:
         ValueError: when the numbers of members do not agree.
     """
-    shares = np.asarray(shares, "float64")
-    count = len(shares)
+    shares = as_numbers("plot.disagreement", "shares", shares)
+    count = len(shares) if shares.ndim else 0
     curves = {"each member": member_errors, "average of the first": ensemble_errors}
     curves = {name: np.asarray(values, "float64") for name, values in curves.items() if values is not None}
     if shares.shape != (count, count) or any(values.shape != (count,) for values in curves.values()):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from recipes.arguments import is_whole
 from recipes.plot.canvas import displayable, new_figure
 from recipes.plot.overlay import blend
 
@@ -36,9 +37,10 @@ def grid(images, *, maps=None, titles=None, title_colors=None, columns=8, size=1
         shape = np.shape(images)
         shown = displayable(images, "plot.grid") if len(shape) == 4 and shape[0] else []
     else:
+        images = images if isinstance(images, (list, tuple)) else ()
         shape = f"a list of {len(images)}"
         shown = [displayable(image, "plot.grid") for image in images]
-    if len(shown) == 0 or columns < 1:
+    if len(shown) == 0 or not is_whole(columns) or columns < 1:
         raise ValueError(
             "plot.grid expects images of shape (n, height, width, channels) or a list of them, and columns >= 1. "
             f"Received {shape} and columns={columns}. For a single image type grid(image[None])."

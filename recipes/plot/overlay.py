@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib import cm, colormaps, colors
 
+from recipes.arguments import as_numbers, is_number
 from recipes.plot.canvas import displayable, new_figure
 
 _SIGNED, _POSITIVE = "RdBu_r", "turbo"
@@ -52,7 +53,7 @@ def blend(image, map, *, opacity=0.6, limit=None):
         `(height, width, 3)`, uint8.
     """
     base = displayable(image, "plot.overlay")
-    values = np.asarray(map, float)
+    values = as_numbers("plot.overlay", "map", map)
     if base.ndim != 3 or values.shape != base.shape[:2]:
         raise ValueError(
             "plot.overlay expects one image (height, width, channels) and a map (height, width) of the same size. "
@@ -63,7 +64,8 @@ def blend(image, map, *, opacity=0.6, limit=None):
             "plot.overlay expects a finite map. Received NaN or infinity. "
             "Look for them where the map was made; np.nan_to_num(map) hides them."
         )
-    if not 0 <= opacity <= 1 or (limit is not None and not limit > 0):
+    known = is_number(opacity) and (limit is None or is_number(limit))
+    if not known or not 0 <= opacity <= 1 or (limit is not None and not limit > 0):
         raise ValueError(
             "plot.overlay expects opacity in [0, 1] and limit > 0. "
             f"Received opacity={opacity} and limit={limit}. Leave them out for the defaults."

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from recipes.arguments import as_numbers
 from recipes.plot.canvas import displayable, new_figure
 
 
@@ -26,11 +27,13 @@ def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=No
     Raises:
         ValueError: when there are not as many images as points, or points are not in the plane.
     """
-    points = np.asarray(points, "float64")
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(images) or not len(points):
+    points = as_numbers("plot.thumbnails", "points", points)
+    images = np.asarray(images)
+    pictures = len(images) if images.ndim else 0
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) != pictures or not len(points):
         raise ValueError(
             f"plot.thumbnails expects points (n, 2) and n images. Received shape {points.shape} and "
-            f"{len(images)} images. "
+            f"{pictures} images. "
             "Embed in the plane with dimensions=2."
         )
     shown = displayable(np.asarray(images), "plot.thumbnails")

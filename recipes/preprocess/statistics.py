@@ -6,6 +6,7 @@ import zipfile
 import keras
 import numpy as np
 
+from recipes.arguments import is_number
 from recipes.backup import write_atomically
 from recipes.preprocess.batches import image_batches
 
@@ -194,6 +195,12 @@ class _Moments:
             if self.dtype == np.uint8:
                 return _USUAL_RANGES[-1]
             return usual[0] if usual else (self.low, self.high)
+        pair = isinstance(declared, (list, tuple)) and len(declared) == 2
+        if not pair or not all(is_number(one) for one in declared):
+            raise ValueError(
+                f"ImageStatistics.fit expects value_range to be None or (low, high). Received {declared!r}. "
+                "Leave it out to have it found."
+            )
         if not (declared[0] <= self.low and self.high <= declared[1]):
             raise ValueError(
                 f"ImageStatistics.fit expects pixels in value_range={tuple(declared)}. Received pixels from "

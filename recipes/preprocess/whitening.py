@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.arguments import is_number, is_whole
 from recipes.preprocess.adapted import AdaptedLayer
 from recipes.preprocess.batches import image_batches
 
@@ -55,7 +56,8 @@ class Whitening(AdaptedLayer):
                 f"Whitening expects kind to be 'zca' or 'pca'. Received kind={kind!r}. "
                 "Type kind='zca' for results that look like images."
             )
-        if not epsilon > 0 or (components is not None and components < 1):
+        whole = components is None or (is_whole(components) and components >= 1)
+        if not is_number(epsilon) or epsilon <= 0 or not whole:
             raise ValueError(
                 f"Whitening expects epsilon > 0 and components >= 1 or None. Received epsilon={epsilon} and "
                 f"components={components}. Leave them out for the defaults."

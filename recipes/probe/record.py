@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,7 +186,15 @@ class Record:
             ValueError: when the file holds something else.
         """
         path = Path(path)
-        return cls._from_file(path if path.exists() else path.with_name(path.name + ".npz"))
+        path = path if path.exists() else path.with_name(path.name + ".npz")
+        try:
+            with open(path, "rb") as file:
+                return cls._from_file(file)
+        except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"Record.load expects a file written by Record.save. Received {path}, which is another ({error}). "
+                "Save a run's record with run.record.save(path)."
+            ) from error
 
     def to_bytes(self):
         """The bytes of the file that `save` would write."""
@@ -212,11 +221,6 @@ class Record:
     @classmethod
     def _from_file(cls, file):
         with np.load(file, allow_pickle=False) as arrays:
-            if "about" not in arrays or "column/step" not in arrays:
-                raise ValueError(
-                    f"Record.load expects a file written by Record.save. Received {file} with the arrays "
-                    f"{sorted(arrays)[:8]}. Save a run's record with run.record.save(path)."
-                )
             record = cls(**json.loads(str(arrays["about"])))
             columns = {key.split("/")[1]: arrays[key] for key in arrays if key.startswith("column/")}
             for key in (key for key in arrays if key.startswith("axis/")):
