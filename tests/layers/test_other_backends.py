@@ -1,21 +1,47 @@
-"""Layers, initializers and builders use keras.ops alone, so they run on Keras' other backends."""
+"""What uses keras.ops alone runs on Keras' JAX backend; what needs TensorFlow says so. JAX comes with the tests."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
+import sys
+
 import keras
 import numpy as np
 
-from recipes import initialize, layers, models
-
 assert keras.backend.backend() == "jax"
+import recipes
+from recipes import callbacks, layers, schedules, snapshots
+
+assert "tensorflow" not in sys.modules and "tensorflow_datasets" not in sys.modules
+callbacks.WarmupDecay(), callbacks.SnapshotEnsemble(), callbacks.PolyakAverage(), callbacks.Backup("none.npz")
+assert "tensorflow" not in sys.modules
+
+
+def refused(name, use):
+    try:
+        use()
+    except RuntimeError as error:
+        words = str(error)
+        assert name + " expects Keras on TensorFlow" in words, words
+        assert "Received the backend 'jax'. Set KERAS_BACKEND=tensorflow before importing keras" in words, words
+    else:
+        raise AssertionError(name)
+
+
+monitors = "UpdateRatioMonitor DeadReluDetector GradientMonitor ActivationMonitor NonFiniteGuard TrainingDoctor"
+for name in monitors.split():
+    refused(name, getattr(callbacks, name))
+assert "tensorflow" not in sys.modules
+refused("recipes.explain", lambda: recipes.explain)
+refused("recipes.probe", lambda: recipes.probe)
+refused("recipes.train", lambda: recipes.train(None, None))
+
+from recipes import initialize, models
+
 image = keras.Input((8, 8, 3))
 x = layers.DropConnect(keras.layers.Conv2D(8, 3, padding="same"), 0.3, seed=1)(image)
 x = layers.InstanceNormalization()(layers.FractionalMaxPooling2D(1.5, seed=2)(x))
@@ -26,9 +52,14 @@ model = keras.Model(image, keras.layers.Dense(3)(x))
 layers.weight_decay(model, l2=1e-4)
 pixels = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
 initialize.lsuv(model, pixels)
-model.compile("adam", "mse")
+model.compile(keras.optimizers.Adam(schedules.Warmup(schedules.Cosine(2e-3, 6), 2)), "mse")
 losses = model.fit(pixels, pixels[:, :3, 0, 0], epochs=3, verbose=0).history["loss"]
 assert losses[-1] < losses[0], losses
+# The second increment of the warm-up, then half a cosine: worked out by hand.
+steps = np.arange(8)
+rates = keras.ops.convert_to_numpy(model.optimizer._learning_rate(steps))
+falling = 1e-3 * (1 + np.cos(np.pi * np.clip(steps - 1, 0, 6) / 6))
+np.testing.assert_allclose(rates, np.where(steps < 2, 1e-3 * (steps + 1), falling), rtol=1e-5, atol=1e-9)
 
 network = models.resnet((8, 8, 3), 4, depth=8, stochastic_depth=0.2)
 folded = models.fold_batch_norm(network)
@@ -37,13 +68,14 @@ assert models.transfer(network, 2, features="top_relu").output_shape == (None, 2
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
-def test_layers_initializers_and_builders_run_on_jax():
+def test_layers_schedules_and_builders_run_on_jax_and_what_needs_tensorflow_says_so(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",
+            "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         },
         capture_output=True,
