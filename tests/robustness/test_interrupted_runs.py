@@ -1,0 +1,278 @@
+"""Runs that are cut off: by SIGKILL, Ctrl-C, a callback, a full or read-only disk, a file that goes bad."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from recipes.callbacks import GradientMonitor
+
+import recipes
+from recipes import data, tune
+
+HOUSE = Path(__file__).parents[2]
+
+
+def small_model(compiled=False):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 128, offset=-1),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, activation="relu", name="hidden"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    if compiled:
+        model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture(scope="module")
+def split(digits):
+    images, labels = digits
+    return (images[:240], labels[:240]), (images[240:340], labels[240:340])
+
+
+def train(model, split, folder, **options):
+    off = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    return recipes.train(
+        model, *split, **{**off, "epochs": 4, "batch_size": 60, "run_dir": folder, "resume": True, **options}
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(split, tmp_path_factory):
+    """The run that nothing interrupted."""
+    return train(small_model(compiled=True), split, tmp_path_factory.mktemp("whole") / "run")
+
+
+def assert_same(run, whole):
+    for expected, received in zip(whole.model.get_weights(), run.model.get_weights(), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run.history["val_loss"], whole.history["val_loss"], rtol=1e-5)
+
+
+def assert_as_before(model):
+    """No hook is left on the model, and the rate is the compiled one."""
+    assert not {"train_step", "train_function"} & {
+        n for n in vars(model) if "run_once" in repr(vars(model)[n])
+    }
+    assert not any("call" in vars(layer) for layer in model.layers)
+    assert "apply" not in vars(model.optimizer)
+    np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.05, rtol=1e-6)
+
+
+def test_a_process_that_is_killed_goes_on_where_it_was():
+    """The short form of benchmarks/interruptions.py, which says what it checks."""
+    command = [sys.executable, str(HOUSE / "benchmarks/interruptions.py"), "--kills", "2", "--jobs", "train"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOUSE)
+    assert done.returncode == 0 and "tried 2, survived 2" in done.stdout, done.stdout + done.stderr[-2000:]
+
+
+def test_half_a_line_in_a_journal_is_cut_off_and_the_search_goes_on(split, tmp_path):
+    journal = tmp_path / "study.journal"
+
+    def build(rate):
+        model = small_model()
+        model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    def search(trials):
+        return tune.search(
+            build,
+            *split,
+            {"rate": (1e-3, 0.1)},
+            coarse={"trials": trials, "epochs": 1},
+            fine={"trials": 0},
+            storage=journal,
+            verbose=0,
+        )
+
+    search(1)
+    whole_lines = journal.read_bytes()
+    journal.write_bytes(whole_lines + b'{"op_code": 4, "wor')
+    assert len(search(2).trials) == 2
+    assert journal.read_bytes().startswith(whole_lines) and b'"wor{' not in journal.read_bytes()
+
+
+def test_a_callback_that_raises_leaves_a_clean_model_and_a_run_to_go_on_from(split, whole, tmp_path):
+    class Broken(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 10:  # in the middle of the third epoch of 4 steps
+                raise ZeroDivisionError("the reader's own mistake")
+
+    model = small_model(compiled=True)
+    with pytest.raises(ZeroDivisionError, match="own mistake"):
+        train(model, split, tmp_path / "run", callbacks=[GradientMonitor(every=1), Broken()])
+    assert_as_before(model)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "backup.npz",
+        "best.keras",
+        "history.csv",
+        "run.json",
+    }
+    model.fit(*split[0], verbose=0)  # as if nothing had been
+    assert_same(
+        train(small_model(compiled=True), split, tmp_path / "run", callbacks=[GradientMonitor(every=1)]),
+        whole,
+    )
+
+
+# Where Ctrl-C strikes: at a call of a function, counted from 1, by file and name.
+PHASES = {
+    "checks": ("recipes/diagnose/trial.py", None, 4),
+    "checks, later": ("recipes/diagnose/overfit_small_sample.py", None, 2),
+    "training": ("callbacks/learning_rate.py", "on_train_batch_end", 6),
+    "validation": ("keras/src/callbacks/callback_list.py", "on_test_batch_end", 3),
+    "writing the backup": ("recipes/backup.py", "_to_numpy", 15),
+    "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9),
+    "writing the curves": ("recipes/plot/curves.py", None, 1),
+    "the last line": ("recipes/run.py", "write_settings", 2),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_leaves_whole_files_and_a_run_to_go_on_from(split, whole, tmp_path, phase):
+    place, function, count = PHASES[phase]
+    seen = 0
+
+    def strike(frame, event, argument):
+        nonlocal seen
+        code = frame.f_code
+        if event == "call" and code.co_filename.endswith(place) and function in (None, code.co_name):
+            seen += 1
+            if seen == count:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    folder, model = tmp_path / "run", small_model(compiled=True)
+    before = model.get_weights()
+    (tmp_path / "mine.txt").write_text("mine")
+    sys.setprofile(strike)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(model, split, folder, preflight=phase.startswith("checks"))
+    finally:
+        sys.setprofile(None)
+    assert seen == count
+    assert_as_before(model)
+    if phase.startswith("checks"):
+        for expected, received in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(received, expected)
+    assert not list(folder.glob(".part-*")) and (tmp_path / "mine.txt").read_text() == "mine"
+    assert_same(train(small_model(compiled=True), split, folder), whole)
+
+
+def test_ctrl_c_in_a_report_leaves_the_page_that_was_there(whole, tmp_path, monkeypatch):
+    page = whole.report(tmp_path / "report.html")
+    before = page.read_text()
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recipes.report.write._figures", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        whole.report(page)
+    monkeypatch.undo()
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        whole.report(page)
+    assert page.read_text() == before and [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+class _FillTheDisk(keras.callbacks.Callback):
+    """From an epoch on, no file may grow beyond so many bytes: what a full disk does to a write, without one."""
+
+    def __init__(self, epoch, size):
+        super().__init__()
+        self.epoch, self.size = epoch, size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.limits[1]))
+
+    def __enter__(self):
+        self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return self
+
+    def __exit__(self, *error):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
+
+
+@pytest.mark.parametrize("size", [0, 700, 4096, 12_000])
+def test_a_full_disk_stops_the_run_names_the_file_and_leaves_what_was_there(split, whole, tmp_path, size):
+    folder = tmp_path / "run"
+    with (
+        _FillTheDisk(2, size) as full,
+        pytest.raises(OSError, match="room.*untouched, and a run can be resumed"),
+    ):
+        train(small_model(compiled=True), split, folder, callbacks=[full])
+    assert not list(folder.glob(".part-*"))
+    keras.saving.load_model(folder / "best.keras")
+    assert_same(train(small_model(compiled=True), split, folder), whole)
+
+
+def test_a_read_only_folder_is_refused_before_training(split, tmp_path_factory):
+    folder = (
+        Path("/tmp") / f"read-only-{os.getpid()}"
+    )  # where other users may look, unlike in pytest's folders
+    folder.mkdir()
+    user = os.geteuid()
+    try:
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)  # everything is allowed to root
+        for where in (folder, folder / "new"):
+            with pytest.raises(
+                PermissionError, match="expects a run_dir it may write to.*Give another folder"
+            ):
+                train(small_model(), split, where)
+    finally:
+        os.seteuid(user)
+        folder.rmdir()
+
+
+@pytest.fixture
+def folder_of_images(tmp_path, digits):
+    images, labels = digits
+    for number, (image, label) in enumerate(zip(images[:80], labels[:80] % 2, strict=True)):
+        file = tmp_path / "images" / "ab"[label] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(tf.io.encode_png(image).numpy())
+    return tmp_path / "images"
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    "harm", [_cut, Path.unlink, lambda path: path.write_bytes(b"")], ids=["cut", "gone", "empty"]
+)
+def test_an_image_that_goes_bad_in_mid_run_is_named(folder_of_images, tmp_path, harm):
+    train_set, validation, info = data.load(folder_of_images)
+    bad = sorted((folder_of_images / "b").iterdir())[::2]
+
+    class Harm(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                for path in bad:
+                    if path.exists():
+                        harm(path)
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        train(model, (train_set, validation), tmp_path / "run", callbacks=[Harm()], info=info, batch_size=8)
+    assert "expects every file to be an image that decodes" in str(caught.value)
+    assert any(str(path) in str(caught.value) for path in bad)
+    assert (tmp_path / "run/backup.npz").exists()
