@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import as_row
 from recipes.augment.batches import check_batch, take_apart
 from recipes.augment.engine import Engine
 from recipes.augment.normalize import Normalize
@@ -347,15 +348,16 @@ def _data_mean(parts, channels):
 
 
 def _checked_operations(operations):
-    operations = list(operations)
-    for op in operations:
-        if not isinstance(op, Operation):
-            kind = op.__name__ if isinstance(op, type) else type(op).__name__
-            raise TypeError(
-                f"augment.Pipeline expects a list of operations such as augment.Flip(). Received {op!r}. "
-                f"Write {kind}() if it is one of ours; put other functions into dataset.map."
-            )
-    return operations
+    row = as_row(operations)
+    strangers = [operations] if row is None else [part for part in row if not isinstance(part, Operation)]
+    if strangers:
+        first = strangers[0]
+        kind = first.__name__ if isinstance(first, type) else type(first).__name__
+        raise TypeError(
+            f"augment.Pipeline expects a list of operations such as [augment.Flip()]. Received {first!r}. "
+            f"Write [{kind}()] if it is one of ours; put other functions into dataset.map."
+        )
+    return list(row)
 
 
 def _checked_range(value_range):

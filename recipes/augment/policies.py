@@ -73,8 +73,8 @@ class RandAugment(Group):
         known = is_whole(self.count) and is_number(self.magnitude)
         if not known or not 1 <= self.count <= 100 or not 0 <= self.magnitude <= 30:
             raise ValueError(
-                f"augment.RandAugment expects count in 1 to 100 and magnitude in 0 to 30. Received count={self.count!r}, "
-                f"magnitude={self.magnitude!r}. The paper's usual choice is RandAugment(2, 9)."
+                "augment.RandAugment expects count in 1 to 100 and magnitude in 0 to 30. Received "
+                f"count={self.count!r}, magnitude={self.magnitude!r}. The paper's usual choice is RandAugment(2, 9)."
             )
         share = self.magnitude / 30
         strengths = [PlusMinus(most * share) for most in (30, 0.3, 150 / 331, 0.9)]

@@ -203,6 +203,13 @@ def check_image_shape(input_shape, builder):
 
 
 def check_classes(classes, classifier_activation, builder):
+    try:
+        keras.activations.get(classifier_activation)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{builder} expects classifier_activation to be an activation that Keras knows, or None. Received "
+            f"classifier_activation={classifier_activation!r}. Use 'softmax', or None for logits."
+        ) from error
     if not isinstance(classes, Integral) or classes < 1:
         raise ValueError(
             f"{builder} expects classes to be a whole number >= 1. Received classes={classes!r}. "

@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.arguments import is_number
 from recipes.models.parts import check_classes, output_dtype
 
 
@@ -49,7 +50,7 @@ def transfer(
             nor maps; when it has no layer called `features`; or for `classes` and `dropout` outside their ranges.
     """
     check_classes(classes, classifier_activation, "transfer")
-    if not 0 <= dropout < 1:
+    if not is_number(dropout) or not 0 <= dropout < 1:
         raise ValueError(
             f"transfer expects dropout in [0, 1), the share that is dropped. Received dropout={dropout}. "
             "Use 0 to turn it off."
