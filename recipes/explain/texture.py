@@ -124,7 +124,16 @@ def gram_matrix(maps, channels_first=False):
     if channels_first:
         maps = tf.transpose(maps, [0, *range(2, maps.shape.rank), 1])
     flat = tf.reshape(maps, [tf.shape(maps)[0], -1, maps.shape[-1]])
-    return tf.matmul(flat, flat, transpose_a=True) / tf.cast(tf.shape(flat)[1], "float32")
+    return _products(flat) / tf.cast(tf.shape(flat)[1], "float32")
+
+
+@tf.custom_gradient
+def _products(flat):
+    # One matrix product back, where the product of two different matrices would need two.
+    def gradient(upstream):
+        return tf.matmul(flat, upstream + tf.transpose(upstream, [0, 2, 1]))
+
+    return tf.matmul(flat, flat, transpose_a=True), gradient
 
 
 def style_targets(method, canvas, model, images, weights, calls, preprocess, compile):

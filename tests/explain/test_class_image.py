@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
-from recipes.explain.parameterization import Fourier, Pixels
+from recipes.explain.invert_features import total_variation_of
+from recipes.explain.parameterization import COLOR_MATRIX, Fourier, Pixels
+from recipes.explain.texture import gram_matrix
 from recipes.explain.transforms import Views, blur
 
 
@@ -180,6 +182,75 @@ def test_parameterizations_encode_what_they_decode(shape, kind):
     images = np.random.default_rng(0).uniform(0.05, 0.95, (2, *shape)).astype("float32")
     way = kind(shape)
     np.testing.assert_allclose(way.decode(tf.constant(way.encode(images))), images, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (5, 7, 1), (1, 1, 3)])
+def test_fourier_coefficients_have_the_gradient_of_numpys_transform(shape):
+    height, width, channels = shape
+    random, way = np.random.default_rng(0), Fourier(shape)
+    parameters = random.normal(size=(1, channels, height, width // 2 + 1, 2))
+    weights = random.normal(size=(1, *shape))
+
+    def value(parameters):
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+        scaled = parameters * np.sqrt(height * width) / 4
+        scaled /= np.maximum(frequency, 1 / max(height, width))[..., None]
+        planes = np.fft.irfft2(scaled[..., 0] + 1j * scaled[..., 1], (height, width))
+        images = np.moveaxis(planes, 1, -1)
+        images = images @ COLOR_MATRIX.T if channels == 3 else images
+        return (weights / (1 + np.exp(-images))).sum()
+
+    with tf.GradientTape() as tape:
+        tensor = tf.constant(parameters, "float32")
+        tape.watch(tensor)
+        score = tf.reduce_sum(way.decode(tensor) * tf.constant(weights, "float32"))
+    assert float(score) == pytest.approx(value(parameters), abs=1e-4)
+    np.testing.assert_allclose(tape.gradient(score, tensor), differences(value, parameters), atol=1e-5)
+
+
+def differences(value, point, step=1e-5):
+    """The gradient by central differences."""
+    found = np.empty_like(point)
+    for place in np.ndindex(point.shape):
+        change = np.zeros_like(point)
+        change[place] = step
+        found[place] = (value(point + change) - value(point - change)) / (2 * step)
+    return found
+
+
+def test_gram_matrices_have_the_gradient_of_their_formula():
+    random = np.random.default_rng(0)
+    maps, weights = (
+        random.normal(size=(2, 3, 4, 3)),
+        random.normal(size=(2, 3, 3)),
+    )  # weights are not symmetric
+
+    def value(maps):
+        return (weights * np.einsum("nhwc,nhwd->ncd", maps, maps) / 12).sum()
+
+    with tf.GradientTape() as tape:
+        tensor = tf.constant(maps, "float32")
+        tape.watch(tensor)
+        score = tf.reduce_sum(gram_matrix(tensor) * tf.constant(weights, "float32"))
+    assert float(score) == pytest.approx(value(maps), rel=1e-4)
+    np.testing.assert_allclose(tape.gradient(score, tensor), differences(value, maps), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5, 3), (1, 2, 2, 1)])
+def test_total_variation_has_the_gradient_of_its_formula(shape):
+    random = np.random.default_rng(0)
+    images, weights = random.normal(size=shape), random.normal(size=shape[0])
+
+    def value(images):
+        down, across = np.square(np.diff(images, axis=1)), np.square(np.diff(images, axis=2))
+        return (weights * (down.mean((1, 2, 3)) + across.mean((1, 2, 3)))).sum()
+
+    with tf.GradientTape() as tape:
+        tensor = tf.constant(images, "float32")
+        tape.watch(tensor)
+        score = tf.reduce_sum(total_variation_of(tensor) * tf.constant(weights, "float32"))
+    assert float(score) == pytest.approx(value(images), rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(score, tensor), differences(value, images), atol=1e-5)
 
 
 def test_views_shift_by_whole_pixels_and_zoom_about_the_middle():
