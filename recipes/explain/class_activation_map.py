@@ -85,7 +85,7 @@ def _head(model, spec, activations, scores, index, place):
         else:
             continue
         weights = sign[:, None] * engine.array(tf.gather(dense.kernel, columns, axis=1)).T
-        biases = sign * engine.array(tf.gather(dense.bias, columns)) if dense.use_bias else 0 * sign
+        biases = sign * engine.array(dense.bias)[columns] if dense.use_bias else 0 * sign
         terms = np.abs(average * weights).sum(1) + np.abs(biases) + 1e-6
         error = np.abs((average * weights).sum(1) + biases - scores)
         # Half-precision layers round each of the sum's terms to 1e-3 (float16) or 8e-3 (bfloat16).
