@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
+from recipes.arguments import is_number
+
 
 class ActivationMonitor(Monitor):
     """Find activations that saturate, collapse, fade away or blow up with depth.
@@ -41,7 +43,8 @@ class ActivationMonitor(Monitor):
 
     def __init__(self, *, saturated=0.5, collapsed=1e-4, fading=1e-3, **options):
         super().__init__(**options)
-        if not (0 < saturated <= 1 and 0 < collapsed < 1 and 0 < fading < 1):
+        known = is_number(saturated) and is_number(collapsed) and is_number(fading)
+        if not known or not (0 < saturated <= 1 and 0 < collapsed < 1 and 0 < fading < 1):
             raise ValueError(
                 "ActivationMonitor expects saturated in (0, 1], collapsed and fading in (0, 1). "
                 f"Received saturated={saturated}, collapsed={collapsed}, fading={fading}. "

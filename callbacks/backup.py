@@ -92,6 +92,8 @@ class Backup(keras.callbacks.Callback):
         """Put the epochs before the interruption into the `History` that `fit` returns."""
         if self._waiting:
             self._waiting = False
+            # `fit` has read it by now; a fit that breaks off shall not leave it to the next one.
+            self.model._initial_epoch = None
             history = self.model.history
             history.epoch = list(range(len(self._rows)))
             history.history = {}

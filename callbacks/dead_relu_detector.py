@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
+from recipes.arguments import is_number
+
 
 class DeadReluDetector(Monitor):
     """Find rectified units that are never active, and so have stopped learning.
@@ -55,7 +57,7 @@ class DeadReluDetector(Monitor):
                 f"DeadReluDetector expects data to be an array or a tf.data.Dataset. Received {data!r}, which can be "
                 "gone through only once. Collect it into an array first."
             )
-        if not 0 <= warn_above <= 1:
+        if not is_number(warn_above) or not 0 <= warn_above <= 1:
             raise ValueError(
                 f"DeadReluDetector expects warn_above to be a share in [0, 1]. Received warn_above={warn_above}. "
                 "The default, 0.2, warns of layers with more than a fifth dead."

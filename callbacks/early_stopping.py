@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 from recipes.callbacks.learning_rate import innermost
 
+from recipes.arguments import is_number, is_whole
+
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Stop when the validation loss no longer falls, put the best weights back, and remember how one got there.
@@ -52,6 +54,18 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         *,
         keep_initial_weights=True,
     ):
+        numbers = [("min_delta", min_delta), ("baseline", 0 if baseline is None else baseline)]
+        whole = [("patience", patience), ("start_from_epoch", start_from_epoch)]
+        wrong = [name for name, value in numbers if not is_number(value)]
+        wrong += [name for name, value in whole if not is_whole(value) or value < 0]
+        if wrong or not isinstance(monitor, str):
+            received = {"monitor": monitor, **dict(numbers), **dict(whole)}[wrong[0] if wrong else "monitor"]
+            raise ValueError(
+                "EarlyStopping expects monitor to be a name in the logs, patience and start_from_epoch to be whole "
+                "numbers of epochs, and min_delta and baseline to be numbers. Received "
+                f"{wrong[0] if wrong else 'monitor'}={received!r}. "
+                "Write EarlyStopping('val_loss', patience=5)."
+            )
         super().__init__(
             monitor=monitor,
             min_delta=min_delta,

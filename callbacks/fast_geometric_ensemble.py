@@ -3,6 +3,8 @@
 import numpy as np
 from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble
 
+from recipes.arguments import is_number
+
 
 class FastGeometricEnsemble(SnapshotEnsemble):
     """Train as usual for most of the run, then move in short triangles of the rate and keep each bottom as a member.
@@ -31,12 +33,12 @@ class FastGeometricEnsemble(SnapshotEnsemble):
 
     def __init__(self, cycles=5, *, start=0.75, high=0.5, low=0.005, **options):
         super().__init__(cycles, **options)
-        if not 0 <= start < 1:
+        if not is_number(start) or not 0 <= start < 1:
             raise ValueError(
                 f"FastGeometricEnsemble expects start as a part of the run, in [0, 1). Received start={start}. "
                 "Take 0.75."
             )
-        if not 0 <= low < high <= 1:
+        if not (is_number(low) and is_number(high) and 0 <= low < high <= 1):
             raise ValueError(
                 "FastGeometricEnsemble expects 0 <= low < high <= 1, fractions of the compiled rate. "
                 f"Received low={low}, high={high}. Divide the rates you mean by the compiled one."

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
+from recipes.arguments import is_number
+
 
 class GradientMonitor(Monitor):
     """Find gradients that vanish or explode on their way from the loss to the first layers.
@@ -42,7 +44,8 @@ class GradientMonitor(Monitor):
 
     def __init__(self, *, vanishing=1e-3, exploding=1e3, spike=10.0, **options):
         super().__init__(**options)
-        if not 0 < vanishing < 1 < exploding or spike <= 1:
+        known = is_number(vanishing) and is_number(exploding) and is_number(spike)
+        if not known or not 0 < vanishing < 1 < exploding or spike <= 1:
             raise ValueError(
                 f"GradientMonitor expects 0 < vanishing < 1 < exploding and spike > 1. Received vanishing={vanishing}, "
                 f"exploding={exploding}, spike={spike}. The defaults are 1e-3, 1e3 and 10."

@@ -48,7 +48,7 @@ class LearningRate(keras.callbacks.Callback):
 
     def __init__(self, schedule):
         super().__init__()
-        if not callable(schedule):
+        if not callable(schedule) or isinstance(schedule, type):
             raise TypeError(
                 f"{type(self).__name__} expects a schedule, a function from the step to the rate. Received "
                 f"{schedule!r}. For a constant rate, compile the model with it."

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
+from recipes.arguments import is_number, is_whole
+
 
 class NonFiniteError(RuntimeError):
     """Training was stopped because the loss, or the weights, are no longer finite numbers."""
@@ -100,7 +102,8 @@ class NonFiniteGuard(Monitor):
 
     def __init__(self, *, restore=False, factor=0.1, most_restores=3, copy_every=100, **options):
         super().__init__(**options)
-        if not 0 < factor < 1 or most_restores < 1 or copy_every < 1:
+        known = is_number(factor) and is_whole(most_restores) and is_whole(copy_every)
+        if not known or not 0 < factor < 1 or most_restores < 1 or copy_every < 1:
             raise ValueError(
                 "NonFiniteGuard expects factor in (0, 1), most_restores >= 1 and copy_every >= 1. "
                 f"Received factor={factor}, most_restores={most_restores}, copy_every={copy_every}. "

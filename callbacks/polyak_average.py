@@ -4,6 +4,8 @@ from keras import ops
 from recipes.callbacks.learning_rate import innermost
 from recipes.callbacks.weight_average import WeightAverage
 
+from recipes.arguments import is_number, is_whole
+
 
 class PolyakAverage(WeightAverage):
     """Keep an exponential average of the weights over the last steps, and use it in place of the weights.
@@ -41,12 +43,12 @@ class PolyakAverage(WeightAverage):
 
     def __init__(self, decay=0.999, *, warmup=True, every=1, data=None, batch_size=128):
         super().__init__(data, batch_size=batch_size)
-        if not 0 <= decay < 1:
+        if not is_number(decay) or not 0 <= decay < 1:
             raise ValueError(
                 f"PolyakAverage expects decay in [0, 1). Received decay={decay}. "
                 "Take 0.999 for a run of some thousand steps."
             )
-        if not isinstance(every, int) or every < 1:
+        if not is_whole(every) or every < 1:
             raise ValueError(
                 f"PolyakAverage expects every to be a number of updates, 1 or more. Received every={every!r}. Take 1."
             )

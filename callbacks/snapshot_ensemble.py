@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from recipes.callbacks.learning_rate import LearningRate
 
+from recipes.arguments import is_number, is_whole
+
 
 class SnapshotEnsemble(LearningRate):
     """Let the rate fall to almost nothing several times, and keep the weights of each bottom as a member.
@@ -55,13 +57,13 @@ class SnapshotEnsemble(LearningRate):
     ):
         keras.callbacks.Callback.__init__(self)
         name = type(self).__name__
-        if isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 1:
+        if not is_whole(cycles) or cycles < 1:
             raise ValueError(f"{name} expects cycles >= 1. Received cycles={cycles!r}. The paper takes 5.")
-        if last is not None and not 1 <= last <= cycles:
+        if last is not None and not (is_whole(last) and 1 <= last <= cycles):
             raise ValueError(
                 f"{name} expects last between 1 and cycles={cycles}. Received last={last}. Leave it out to use all."
             )
-        if learning_rate is not None and not learning_rate > 0:
+        if learning_rate is not None and not (is_number(learning_rate) and learning_rate > 0):
             raise ValueError(
                 f"{name} expects learning_rate above 0. Received learning_rate={learning_rate}. "
                 "Leave it out to use the compiled rate."
@@ -145,8 +147,10 @@ class SnapshotEnsemble(LearningRate):
         within = after % steps
         readable = (within % self.model.steps_per_execution == 0) | (within == 0)
         readable = after[(readable & (after % self._accumulated == 0)) | (after == run)]
-        nearest = np.abs(readable[None] - self._targets(run)[:, None]).argmin(axis=1)
-        ends = [int(end) for end in readable[nearest]]
+        ends = []
+        if self.cycles <= len(readable):
+            nearest = np.abs(readable[None] - self._targets(run)[:, None]).argmin(axis=1)
+            ends = [int(end) for end in readable[nearest]]
         if len(set(ends)) < self.cycles:
             raise ValueError(
                 f"{type(self).__name__} expects a run with room for its cycles. Received cycles={self.cycles} and "

@@ -19,8 +19,8 @@ class StochasticWeightAverage(WeightAverage):
             0.75.
         every: Epochs between two samples, >= 1. The first is taken at the end of the first epoch after `start`.
         data: Training images to recompute the batch-normalization statistics from, each time the average goes into
-            the
-            model: one forward pass over them per epoch after `start`. Required for a model with batch normalization.
+            the model: one forward pass over them per epoch after `start`. Required for a model with batch
+            normalization.
             False: average the statistics like the weights, knowing that they are wrong (see
             `ensemble.refresh_batch_norm`).
         batch_size: Images a batch for un-batched `data`.

@@ -4,6 +4,8 @@ import textwrap
 
 from recipes.callbacks.monitor import Monitor
 
+from recipes.arguments import is_one_of
+
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
 
 
@@ -35,7 +37,7 @@ class TrainingDoctor(Monitor):
     quantities = frozenset({"variables", "activations", "finite"})
 
     def __init__(self, act="report", *, train=None, validation=None, facts=None, verbose=1, **options):
-        if act not in ("report", "stop"):
+        if not is_one_of(act, ("report", "stop")):
             raise ValueError(
                 f'TrainingDoctor expects act="report" or act="stop". Received act={act!r}. '
                 "Use stop to end a run that cannot work at its first error."

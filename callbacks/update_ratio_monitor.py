@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
+from recipes.arguments import is_number
+
 
 class UpdateRatioMonitor(Monitor):
     """Measure |dW| / |W| per layer: about 1e-3 is a healthy step.
@@ -41,7 +43,7 @@ class UpdateRatioMonitor(Monitor):
     keys = ("monitor/update_ratio", "monitor/update_ratio_off")
 
     def __init__(self, low=1e-4, high=1e-2, **options):
-        if not 0 < low < high:
+        if not (is_number(low) and is_number(high) and 0 < low < high):
             raise ValueError(
                 f"UpdateRatioMonitor expects 0 < low < high. Received low={low}, high={high}. "
                 "The defaults, 1e-4 and 1e-2, bracket the usual 1e-3."

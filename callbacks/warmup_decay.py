@@ -6,6 +6,7 @@ import keras
 from recipes.callbacks.learning_rate import LearningRate
 
 from recipes import schedules
+from recipes.arguments import as_row, is_number, is_whole
 
 DECAYS = ("cosine", "linear", "step", "inverse_sqrt")
 
@@ -62,7 +63,7 @@ class WarmupDecay(LearningRate):
     ):
         keras.callbacks.Callback.__init__(self)
         self.warmup, self.decay, self.start, self.final = warmup, decay, start, final
-        self.until, self.boundaries, self.factor = until, tuple(boundaries), factor
+        self.until, self.boundaries, self.factor = until, as_row(boundaries), factor
         self.learning_rate, self.steps_per_epoch = learning_rate, steps_per_epoch
         self.schedule = None
         self._check_arguments()
@@ -103,7 +104,7 @@ class WarmupDecay(LearningRate):
         return max(1, self.params["epochs"] * steps // self._accumulated)
 
     def _warmup_updates(self, updates):
-        if isinstance(self.warmup, float):
+        if not is_whole(self.warmup):
             return max(1, round(self.warmup * updates)) if self.warmup else 0
         if self.warmup > updates:
             raise ValueError(
@@ -131,13 +132,12 @@ class WarmupDecay(LearningRate):
 
     def _check_arguments(self):
         warmup = self.warmup
-        number = isinstance(warmup, (int, float)) and not isinstance(warmup, bool)
-        if not number or warmup < 0 or (isinstance(warmup, float) and not warmup < 1):
+        if not is_number(warmup) or warmup < 0 or (not is_whole(warmup) and warmup >= 1):
             raise ValueError(
                 "WarmupDecay expects warmup as a float in [0, 1), a part of the run, or an int of 0 or more, steps. "
                 f"Received warmup={warmup!r}. Write warmup=0.05 or warmup=500."
             )
-        if self.decay not in DECAYS:
+        if not isinstance(self.decay, str) or self.decay not in DECAYS:
             raise ValueError(
                 f"WarmupDecay expects decay to be one of {DECAYS}. Received decay={self.decay!r}. "
                 "For any other shape pass a schedule to callbacks.LearningRate."
@@ -147,24 +147,31 @@ class WarmupDecay(LearningRate):
                 "WarmupDecay expects a warm-up with decay='inverse_sqrt', which takes its time scale from it. "
                 f"Received warmup={warmup}. Give warmup=0.05, or pass schedules.InverseSquareRoot to LearningRate."
             )
-        if not (0 <= self.start <= 1 and 0 <= self.final <= 1):
+        known = is_number(self.start) and is_number(self.final)
+        if not known or not (0 <= self.start <= 1 and 0 <= self.final <= 1):
             raise ValueError(
                 "WarmupDecay expects start and final as fractions of the peak, in [0, 1]. "
                 f"Received start={self.start}, final={self.final}. Divide the rate you mean by the peak."
             )
-        if not 0 < self.until <= 1:
+        if not is_number(self.until) or not 0 < self.until <= 1:
             raise ValueError(
                 f"WarmupDecay expects until as a part of the run, in (0, 1]. Received until={self.until}. "
                 "Write 0.75 to reach the final rate after three quarters."
             )
-        if list(self.boundaries) != sorted(set(self.boundaries)) or not all(
-            0 < b < 1 for b in self.boundaries
-        ):
+        parts = self.boundaries
+        known = parts is not None and all(is_number(part) and 0 < part < 1 for part in parts)
+        if not known or list(parts) != sorted(set(parts)):
             raise ValueError(
                 "WarmupDecay expects boundaries as rising parts of the run, each in (0, 1). "
                 f"Received boundaries={self.boundaries}. Write (0.5, 0.75) for half and three quarters."
             )
-        if self.learning_rate is not None and not self.learning_rate > 0:
+        if not is_number(self.factor) or self.factor <= 0:
+            raise ValueError(
+                f"WarmupDecay expects factor, what the rate is multiplied by at each boundary, above 0. Received "
+                f"factor={self.factor}. The paper's is 0.1."
+            )
+        rate = self.learning_rate
+        if rate is not None and not (is_number(rate) and rate > 0):
             raise ValueError(
                 f"WarmupDecay expects learning_rate, the peak, above 0. Received learning_rate={self.learning_rate}. "
                 "Leave it out to use the compiled rate."

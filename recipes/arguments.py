@@ -27,6 +27,11 @@ def are_whole(values):
     return row and all(is_whole(value) for value in values)
 
 
+def is_one_of(value, names):
+    """Whether it is one of some strings; an array is none."""
+    return isinstance(value, str) and value in names
+
+
 def as_row(values):
     """A tuple of what a list, an array or a shape holds (TensorFlow's as well), or None for what is none of them."""
     try:
@@ -52,3 +57,16 @@ def as_numbers(caller, argument, values, dtype="float64"):
             f"Convert it first: np.asarray({argument}, 'float32')."
         )
     return array if dtype is None else array.astype(dtype)
+
+
+def check_seed(caller, seed):
+    """Refuse what seeds no random numbers.
+
+    Raises:
+        ValueError: for anything but a whole number from 0 to 2**31 - 1.
+    """
+    if not is_whole(seed) or not 0 <= seed < 2**31:
+        raise ValueError(
+            f"{caller} expects seed to be a whole number from 0 to {2**31 - 1}. Received seed={seed!r}. "
+            "The same one gives the same numbers again."
+        )

@@ -51,12 +51,7 @@ def averaging(average, steps, data):
         return []
     if average == "polyak":
         return [ours.PolyakAverage(1 - 1 / min(1000, max(10, steps / 10)))]
-    if average == "swa":
-        return [ours.StochasticWeightAverage(data=data())]
-    raise ValueError(
-        f"recipes.train expects average to be None, 'polyak' or 'swa'. Received {average!r}. "
-        "For other settings pass the callback itself: callbacks=[recipes.callbacks.PolyakAverage(0.99)]."
-    )
+    return [ours.StochasticWeightAverage(data=data())]
 
 
 def preflight_facts(model, train, validation, verbose):

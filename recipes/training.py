@@ -1,7 +1,6 @@
 """`recipes.train`: one call from a model and a data set to a trained network, with every trick switched on."""
 
 import keras
-import numpy as np
 
 from recipes.backends import require_tensorflow
 from recipes.backup import restore_run
@@ -31,6 +30,7 @@ from recipes.processes import refuse_several_machines
 from recipes.refit import refit_on_all_data as refit_on_all_data
 from recipes.run import Run as Run
 from recipes.run import describe, history_of, is_finished, open_folder, write_settings
+from recipes.train_arguments import check_arguments
 
 
 def train(
@@ -74,7 +74,8 @@ def train(
         model: `keras.Model` whose first output gives one number per class. Trained in place.
         train: `tf.data.Dataset` of `(image, label)`, or `(image, label, weight)`, batched or not, or arrays
             `(x, y)`. Labels are class numbers, one-hot or soft rows. Un-batched data is shuffled anew in every
-            epoch (within 256 MB of images) and batched; a batched data set is used as it comes.
+            epoch (within 256 MB of images; images of `data.load` over the whole set, before they are read) and
+            batched; a batched data set is used as it comes.
         validation: The same, never shuffled or augmented; None leaves validation out.
         epochs: Passes over the training data, >= 1.
         batch_size: Images a step, over all devices, for data that comes un-batched.
@@ -130,7 +131,7 @@ def train(
         name: value for name, value in locals().items() if name not in ("model", "train", "validation")
     }
     require_tensorflow("recipes.train", "for tf.function and tf.distribute; plain fit takes callbacks.Backup")
-    _check_arguments(model, **settings)
+    check_arguments(model, **settings)
     compiled = model.compiled
     if compiled:
         refuse_compile_arguments(settings)
@@ -245,29 +246,6 @@ def train(
     return run
 
 
-def _check_arguments(model, *, epochs, batch_size, preflight, monitor, run_dir, resume, **others):
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"recipes.train expects a keras.Model. Received {type(model).__name__}. "
-            "Build one, for example recipes.models.resnet((32, 32, 3), 10)."
-        )
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(
-                f"recipes.train expects {name} >= 1. Received {name}={value}. Give a whole number."
-            )
-    smoothing = others["label_smoothing"]
-    if not 0 <= smoothing < 1:
-        raise ValueError(
-            f"recipes.train expects label_smoothing in [0, 1). Received {smoothing}. The paper's value is 0.1."
-        )
-    if resume and run_dir is None:
-        raise ValueError(
-            "recipes.train expects run_dir= with resume=True, to find the interrupted run. Received run_dir=None. "
-            "Give the folder of that run."
-        )
-
-
 def _inside(strategy, model):
     """The model itself when it lives in the strategy, else a clone of it that does."""
     if getattr(model, "distribute_strategy", None) is strategy:
@@ -310,11 +288,6 @@ def _classes(model, loss, compiled, info):
 
 def _steps(source, steps_per_epoch):
     if steps_per_epoch is not None:
-        if steps_per_epoch < 1:
-            raise ValueError(
-                f"recipes.train expects steps_per_epoch >= 1. Received {steps_per_epoch}. "
-                "Leave it out for a whole pass."
-            )
         if source.steps is not None and steps_per_epoch > source.steps:
             raise ValueError(
                 f"recipes.train expects at most the {source.steps} batches of train in an epoch. Received "

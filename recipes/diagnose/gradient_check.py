@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed, is_whole
 from recipes.diagnose.differences import Differences, dense, directions, verdict_bounds
 from recipes.diagnose.double_precision import clone_to_float64, double_precision, losses_to_float64
 from recipes.diagnose.layer_gradients import wrong_layers
@@ -115,6 +116,12 @@ def gradient_check(model, batch, *, loss=None, samples=2, examples=8, seed=0):
     Example:
         >>> print(gradient_check(model, (images[:8], labels[:8])))
     """
+    check_seed("gradient_check", seed)
+    if not is_whole(samples) or samples < 0 or not is_whole(examples) or examples < 1:
+        raise ValueError(
+            "gradient_check expects samples >= 0 and examples >= 1, whole numbers. Received "
+            f"samples={samples!r} and examples={examples!r}. Leave them out for the defaults."
+        )
     check_built("gradient_check", model)
     inputs, labels, weights = _first(batch, examples)
     if loss is None and not model.compiled:
@@ -156,6 +163,12 @@ def _first(batch, examples):
             f"gradient_check expects batch=(inputs, labels) or (inputs, labels, sample_weight). "
             f"Received {type(batch).__name__}{f' of {len(batch)}' if hasattr(batch, '__len__') else ''}. "
             "Give one batch with its labels, such as next(iter(dataset))."
+        )
+    leaves = keras.tree.flatten(list(batch[:2]))
+    if any(not len(getattr(array, "shape", ())) for array in leaves):
+        raise ValueError(
+            "gradient_check expects inputs and labels as arrays or tensors. Received "
+            f"{', '.join(type(array).__name__ for array in leaves)}. Give one batch, such as next(iter(dataset))."
         )
     parts = [
         keras.tree.map_structure(lambda array: array[:examples], part) for part in batch if part is not None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.arguments import is_number, is_whole
 from recipes.diagnose.check import Check
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.sample import read_sample
@@ -82,7 +83,8 @@ def learning_rate_range_test(
     Raises:
         ValueError: when the range or the number of steps makes no sense.
     """
-    if not 0 < lowest < highest or steps < 10 or not 0 <= smoothing < 1:
+    known = all(is_number(value) for value in (lowest, highest, smoothing, seconds)) and is_whole(steps)
+    if not known or not 0 < lowest < highest or steps < 10 or not 0 <= smoothing < 1:
         raise ValueError(
             "learning_rate_range_test expects 0 < lowest < highest, steps >= 10 and smoothing in [0, 1). "
             "Received "

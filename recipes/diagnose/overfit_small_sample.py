@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.arguments import is_number, is_whole
 from recipes.diagnose.check import Check
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.sample import read_sample
@@ -53,6 +54,12 @@ def overfit_small_sample(
         An `OverfitSmallSample`. "stuck": the loss is about where it began; "exploded": it went up or is not
         finite; "crept": it falls, but did not get there in the steps or the time given.
     """
+    rate = 1.0 if learning_rate is None else learning_rate
+    if not is_whole(steps) or steps < 1 or not is_number(rate) or rate <= 0:
+        raise ValueError(
+            "overfit_small_sample expects steps to be a whole number, at least 1, and learning_rate above 0. Received "
+            f"steps={steps!r} and learning_rate={learning_rate!r}. Leave them out for the defaults."
+        )
     task = task_of(model)
     sample = read_sample(data, model, batch_size=batch_size, batches=batches, name="data")
     built(model, sample)

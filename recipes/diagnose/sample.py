@@ -8,10 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_whole
 from recipes.checks import fresh_copy
 from recipes.feed import model_input_rank
 
 _MOST_ARRAY_EXAMPLES = 1 << 20
+# Inputs that checks of the data keep, of each data set; of further examples they know labels and a hash.
+MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Sample:
             `fit` shuffles itself.
         whole: True when the batches are all there is.
         batch: Examples in the largest batch that `fit` would get, as far as was seen; None for arrays.
+        further: list of `(hashes, labels)` of batches that were read after these, and whose inputs were not kept.
     """
 
     batches: list
     ordered: bool
     whole: bool
     batch: int | None = None
+    further: list = dataclasses.field(default_factory=list)
 
     @property
     def inputs(self):
@@ -41,8 +46,19 @@ class Sample:
         """The first target of all batches, one array of shape `(n,)` or `(n, ...)`."""
         return np.concatenate([keras.tree.flatten(batch[1])[0] for batch in self.batches])
 
+    @property
+    def labels_read(self):
+        """As `labels`, with those of `further`."""
+        return np.concatenate([self.labels, *(labels for _, labels in self.further)])
 
-def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, name="train"):
+    @property
+    def hashes_read(self):
+        """One hash of the first input of each example that was read, `further` included: uint64 of shape `(n,)`."""
+        kept = [hashes_of(keras.tree.flatten(batch[0])[0]) for batch in self.batches]
+        return np.concatenate([*kept, *(hashes for hashes, _ in self.further)])
+
+
+def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, most_bytes=None, name="train"):
     """Read some batches through an iterator of their own.
 
     Args:
@@ -52,6 +68,7 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, name="tra
         batch_size: Examples a batch. Batches of a batched data set are cut or joined to it.
         batches: Most batches to read.
         seconds: Stop after the batch during which this much time has passed.
+        most_bytes: Keep the inputs of no more batches once they are this large; None keeps all.
         name: The argument's name, for errors.
 
     Returns:
@@ -61,12 +78,18 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, name="tra
         ValueError: for an empty data set, or one that gives no labels.
         TypeError: for anything that is neither a data set nor arrays.
     """
+    for argument, value in (("batch_size", batch_size), ("batches", batches)):
+        if not is_whole(value) or value < 1:
+            raise ValueError(
+                f"recipes.diagnose expects {argument} to be a whole number, at least 1. Received {argument}={value!r}. "
+                "Leave it out for the default."
+            )
     if isinstance(data, Sample):
         return _recut(data, batch_size, batches)
     if isinstance(data, tf.data.Dataset):
-        return _from_dataset(data, model, batch_size, batches, seconds, name)
+        return _from_dataset(data, model, batch_size, batches, seconds, most_bytes, name)
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
-        return _from_arrays(data, batch_size, batches, name)
+        return _from_arrays(data, batch_size, batches, most_bytes, name)
     raise TypeError(
         f"recipes.diagnose expects {name} to be a tf.data.Dataset of (inputs, labels) or arrays (x, y). "
         "Received "
@@ -75,7 +98,7 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, name="tra
     )
 
 
-def _from_dataset(dataset, model, batch_size, batches, seconds, name):
+def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name):
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(
@@ -86,24 +109,31 @@ def _from_dataset(dataset, model, batch_size, batches, seconds, name):
     copy, batched = fresh_copy(dataset), _batched(spec, model)
     if not batched:
         copy = copy.batch(batch_size)
-    taken, count, largest, start, whole = [], 0, 0, time.monotonic(), True
+    taken, further, count, largest, start, whole = [], [], 0, 0, time.monotonic(), True
     for element in copy:
         if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
             whole = False
             break
         inputs, labels, *weights = keras.tree.map_structure(lambda tensor: tensor.numpy(), tuple(element))
-        taken.append((inputs, labels, weights[0] if weights else None))
+        _keep(taken, further, (inputs, labels, weights[0] if weights else None), most_bytes)
         largest = max(largest, len(keras.tree.flatten(inputs)[0]))
         count += len(keras.tree.flatten(inputs)[0])
     if not count:
         raise ValueError(_empty(name))
-    sample = Sample(taken, ordered=True, whole=whole, batch=largest if batched else None)
+    sample = Sample(taken, ordered=True, whole=whole, batch=largest if batched else None, further=further)
     return _recut(sample, batch_size, batches)
 
 
-def _from_arrays(data, batch_size, batches, name):
+def _from_arrays(data, batch_size, batches, most_bytes, name):
     parts = [keras.tree.map_structure(_as_array, part) for part in data if part is not None]
-    count = len(keras.tree.flatten(parts[0])[0])
+    leaves = keras.tree.flatten(parts)
+    if len(parts) < 2 or any(array.dtype.kind not in "buif" or not array.ndim for array in leaves):
+        received = [f"{array.dtype} of shape {array.shape}" for array in leaves]
+        raise ValueError(
+            f"recipes.diagnose expects {name} to be arrays of numbers (x, y). Received {', '.join(received)}. "
+            "Stack images of one size with np.stack, and give class numbers or rows."
+        )
+    count = len(leaves[0])
     if count == 0:
         raise ValueError(_empty(name))
     lengths = {len(array) for part in parts for array in keras.tree.flatten(part)}
@@ -114,14 +144,40 @@ def _from_arrays(data, batch_size, batches, name):
             "Check that the arrays belong together."
         )
     rows = np.random.default_rng(0).permutation(min(count, _MOST_ARRAY_EXAMPLES))
-    taken = []
+    taken, further = [], []
     for start in range(0, min(count, batches * batch_size), batch_size):
         chosen = np.sort(rows[start : start + batch_size])
         inputs, labels, *weights = (
             keras.tree.map_structure(lambda array, rows=chosen: array[rows], part) for part in parts
         )
-        taken.append((inputs, labels, weights[0] if weights else None))
-    return Sample(taken, ordered=False, whole=count <= batches * batch_size)
+        _keep(taken, further, (inputs, labels, weights[0] if weights else None), most_bytes)
+    return Sample(taken, ordered=False, whole=count <= batches * batch_size, further=further)
+
+
+def hashes_of(inputs):
+    """One 64-bit hash of the bytes of each example."""
+    rows = np.ascontiguousarray(inputs.reshape(len(inputs), -1))
+    if rows.dtype == object:
+        return np.array([hash(tuple(row)) for row in rows])
+    data = rows.view(np.uint8).reshape(len(rows), -1)
+    width = data.shape[1]
+    padded = np.zeros((len(data), -(-width // 8) * 8), np.uint8)
+    padded[:, :width] = data
+    words = padded.view(np.uint64)
+    odd = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    mixed = words ^ (words >> np.uint64(29))
+    return (mixed * odd).sum(axis=1, dtype=np.uint64)
+
+
+def _keep(taken, further, batch, most_bytes):
+    """Add a batch to those that are kept, or what stays of it to the others."""
+    held = sum(leaf.nbytes for inputs, *_ in taken for leaf in keras.tree.flatten(inputs))
+    if most_bytes is None or held < most_bytes:
+        taken.append(batch)
+    else:
+        further.append((hashes_of(keras.tree.flatten(batch[0])[0]), keras.tree.flatten(batch[1])[0]))
 
 
 def _recut(sample, batch_size, batches):
@@ -158,7 +214,12 @@ def _batched(spec, model):
 
 
 def _as_array(array):
-    return keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
+    if keras.ops.is_tensor(array):
+        return keras.ops.convert_to_numpy(array)
+    try:
+        return np.asarray(array)
+    except ValueError:  # rows of several lengths
+        return np.empty(0, object)
 
 
 def _empty(name):

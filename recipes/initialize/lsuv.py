@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
+from recipes.arguments import check_seed, is_number, is_whole
 from recipes.initialize.forward import (
     all_layers,
     check_batch,
@@ -57,9 +58,10 @@ def lsuv(model, batch, *, tolerance=0.01, max_steps=10, orthonormal=True, seed=0
         ValueError: when the model is not built, the batch holds one example or numbers that are not finite, or an
             argument is out of range. On any error all weights are put back.
     """
+    check_seed("lsuv", seed)
     check_built("lsuv", model)
     check_batch("lsuv", batch)
-    if tolerance <= 0 or max_steps < 1:
+    if not is_number(tolerance) or not is_whole(max_steps) or tolerance <= 0 or max_steps < 1:
         raise ValueError(
             f"lsuv expects tolerance > 0 and max_steps >= 1. Received tolerance={tolerance}, max_steps={max_steps}. "
             "The defaults serve nearly all networks."

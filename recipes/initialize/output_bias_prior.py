@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from recipes.arguments import as_numbers
+from recipes.arguments import as_numbers, is_number
 from recipes.initialize.forward import all_layers, check_built
 
 
@@ -39,6 +39,11 @@ def output_bias_prior(model, class_counts, *, examples=None):
             f"output_bias_prior expects {'(negatives, positives)' if single else f'{outputs} counts'} for the "
             f"{outputs} outputs of {model.name!r}. Received class_counts of shape {counts.shape}. "
             "Count the labels with numpy.bincount(labels, minlength=classes)."
+        )
+    if examples is not None and not is_number(examples):
+        raise ValueError(
+            f"output_bias_prior expects examples to be a number. Received examples={examples!r}. Leave it out for "
+            "classes that exclude one another."
         )
     total = counts.sum() if examples is None else examples
     if not np.all((counts > 0) & (counts < total)):

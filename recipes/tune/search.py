@@ -6,6 +6,7 @@ import os
 import keras
 import numpy as np
 
+from recipes.arguments import check_seed, is_whole
 from recipes.extras import optional
 from recipes.tune.space import parse
 
@@ -62,6 +63,12 @@ def search(
     """
     optuna = optional("recipes.tune", "optuna", "Optuna", "tune")
     ranges = parse(space)
+    check_seed("tune.search", seed)
+    if not is_whole(batch_size) or batch_size < 1:
+        raise ValueError(
+            f"tune.search expects batch_size to be a whole number, at least 1. Received {batch_size!r}. It is for "
+            "arrays alone."
+        )
     coarse = _stage("coarse", coarse, {"trials": 20, "epochs": 3})
     fine = _stage("fine", fine, {"trials": 10, "epochs": 10})
     direction = "minimize" if metric.endswith(("loss", "error")) else "maximize"
@@ -215,10 +222,10 @@ def _narrowed(optuna, study, ranges):
 
 def _stage(which, given, defaults):
     given = {} if given is None else given
-    unknown = set(given) - set(defaults)
-    stage = {**defaults, **given}
+    known = isinstance(given, dict) and set(given) <= set(defaults)
+    stage = {**defaults, **(given if known else {})}
     fewest = {"trials": 0 if which == "fine" else 1, "epochs": 1}
-    if unknown or any(not isinstance(stage[key], int) or stage[key] < fewest[key] for key in stage):
+    if not known or any(not is_whole(stage[key]) or stage[key] < fewest[key] for key in stage):
         raise ValueError(
             f"tune.search expects {which} to be a dict with whole numbers of trials and epochs. Received {given!r}. "
             f"The default is {defaults}."
