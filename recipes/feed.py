@@ -173,6 +173,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             endless=endless,
             aside=aside,
         )
+    in_order = getattr(dataset, "in_order", None)
     image = tf.nest.flatten(dataset.element_spec[0])[0]
     bytes_each = max(1, int(np.prod([side or 256 for side in image.shape])) * image.dtype.size)
     room = max(1024, _SHUFFLE_BYTES // bytes_each)
@@ -182,6 +183,8 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     def batches(epoch):
         if not shuffle:
             return fixed.batch(batch_size)
+        if in_order is not None:  # images of `data.load`: they are shuffled before they are read
+            return in_order(shuffled_places(cardinality, seed, epoch)).batch(batch_size)
         return shuffled(fixed, buffer, seed, epoch).batch(batch_size)
 
     return Source(
@@ -218,6 +221,23 @@ def shuffled(dataset, buffer, seed, epoch):
         # alone: without it the order would follow the reader's own tf.random.set_seed.
         tf.random.set_seed(seed + 1)
         return dataset.shuffle(buffer, seed=epoch)
+
+    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
+
+
+def shuffled_places(count, seed, epoch):
+    """The numbers `0..count-1` in an order of its own for every epoch, of which memory holds 8 bytes each.
+
+    Args:
+        count: How many.
+        seed: Integer.
+        epoch: int64 tensor.
+    """
+
+    def order(epoch):
+        seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
+        places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
+        return tf.data.Dataset.from_tensor_slices(places)
 
     return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
 

@@ -29,12 +29,20 @@ def scan(path, image_size, check, verbose):
         verbose: 0 hides the progress bar.
 
     Returns:
-        `(files, labels, class_names, image_shape)`: paths as an object array of bytes, labels as int64.
+        `(files, labels, class_names, image_shape)`: paths seen from `path`, as an object array of bytes, and
+        labels as int64. Nothing else is kept of each file.
     """
     class_names, files, labels = _list(path)
-    first_of_class = set(np.unique(labels, return_index=True)[1])
-    findings = _look_at_all(files, [check or i in first_of_class for i in range(len(files))], verbose)
-    bad = [f"{file}: {finding}" for file, finding in findings.items() if isinstance(finding, str)]
+    first_of_class = set(np.unique(labels, return_index=True)[1].tolist())
+    bad, gray, sizes, examples = [], True, collections.Counter(), {}
+    for file, finding in _look_at_all(path, files, lambda i: check or i in first_of_class, verbose):
+        if isinstance(finding, str):
+            bad.append(f"{file}: {finding}")
+        elif finding is not None:
+            gray &= finding[2] <= 2
+            if image_size is None:
+                sizes[finding[:2]] += 1
+                examples[finding[:2]] = file
     if bad:
         raise ValueError(
             "data.load expects every file in a class folder to be a JPEG, PNG, GIF, BMP or WebP image that "
@@ -42,16 +50,14 @@ def scan(path, image_size, check, verbose):
             + "\n  ".join(bad)
             + "\nRepair, convert or delete them."
         )
-    shapes = {file: finding for file, finding in findings.items() if finding is not None}
     if image_size is None:
-        image_size = _common_size(path, shapes)
-    channels = 1 if all(shape[2] <= 2 for shape in shapes.values()) else 3
-    encoded = np.array([os.fsencode(file) for file in files], object)
-    return encoded, np.array(labels, np.int64), class_names, (*image_size, channels)
+        image_size = _common_size(path, sizes, examples)
+    return files, labels, class_names, (*image_size, 1 if gray else 3)
 
 
-def read_image(file, *, image_shape, resize):
-    """Decode one file inside tf.data: scalar string tensor -> uint8 of `image_shape`."""
+def read_image(file, *, start, image_shape, resize):
+    """Decode one file inside tf.data: scalar string tensor, its path after `start` -> uint8 of `image_shape`."""
+    file = tf.strings.join([start, file])
     image = _decode(file)
     # Gray, alone or with transparency, has one color channel, which an image of three repeats.
     last_color = tf.where(tf.shape(image)[2] <= 2, 0, 2)
@@ -94,19 +100,23 @@ def _list(path):
             f"data.load expects a folder with one sub-folder of images per class, at least two. Received {path!r}"
             f" with {len(class_names)} of them. Move the images of each class into a sub-folder of its own."
         )
-    files, labels, nested, empty = [], [], [], []
-    for label, name in enumerate(class_names):
-        entries = sorted(os.scandir(os.path.join(path, name)), key=lambda entry: entry.name)
-        visible = [e for e in entries if e.name[0] != "." and e.name.lower() not in _LEFTOVERS]
-        nested += [entry.path for entry in visible if entry.is_dir()]
+    files, counts, nested, empty = [], [], [], []
+    for name in class_names:
+        visible = []
+        for entry in os.scandir(os.path.join(path, name)):
+            if entry.name[0] != "." and entry.name.lower() not in _LEFTOVERS:
+                visible.append(entry.name)
+                if entry.is_dir():
+                    nested.append(entry.path)
         if not visible:
             empty.append(os.path.join(path, name))
-        files += [entry.path for entry in visible]
-        labels += [label] * len(visible)
+        # Of 100,000 files each byte counts: no folders' names, and no objects but these.
+        files += [os.fsencode(os.path.join(name, file)) for file in sorted(visible)]
+        counts.append(len(visible))
     if nested:
         raise ValueError(
             "data.load expects class folders that hold images only. Received folders inside them:\n  "
-            + "\n  ".join(nested)
+            + "\n  ".join(sorted(nested))
             + "\nMove their images up, or, if the classes are one level further down (train/cat, train/dog), "
             f"load that level: data.load({os.path.join(path, class_names[0])!r})."
         )
@@ -116,24 +126,28 @@ def _list(path):
             + "\n  ".join(empty)
             + "\nFill them or delete them."
         )
-    return class_names, files, labels
+    return class_names, np.array(files, object), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
-def _look_at_all(files, decode, verbose):
-    """For each file its `(height, width, channels)`, None if it was not decoded, or what is wrong with it."""
+def _look_at_all(path, files, decode, verbose):
+    """Each file with its `(height, width, channels)`, None if it was not decoded, or what is wrong with it.
+
+    Args:
+        path: The folder.
+        files: As `scan` returns them.
+        decode: function `(number of the file) -> bool`.
+        verbose: 0 hides the progress bar.
+    """
     # TensorFlow decodes outside Python's lock, so threads use every core.
     bar = keras.utils.Progbar(len(files), unit_name="file") if verbose and len(files) >= 1000 else None
-    findings = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In portions, since the pool keeps an object for every file that is waiting.
         for start in range(0, len(files), _PORTION):
-            portion = slice(start, start + _PORTION)
-            found = pool.map(_look_at, files[portion], decode[portion])
-            for file, finding in zip(files[portion], found, strict=True):
-                findings[file] = finding
-                if bar:
-                    bar.update(len(findings))
-    return findings
+            portion = range(start, min(start + _PORTION, len(files)))
+            paths = [os.path.join(path, os.fsdecode(files[i])) for i in portion]
+            yield from zip(paths, pool.map(_look_at, paths, map(decode, portion)), strict=True)
+            if bar:
+                bar.update(portion.stop)
 
 
 def _look_at(file, decode):
@@ -182,11 +196,10 @@ def _declared_size(content):
     return 0, 0  # a WebP has at most 16383 x 16383
 
 
-def _common_size(path, shapes):
-    sizes = collections.Counter(shape[:2] for shape in shapes.values())
+def _common_size(path, sizes, examples):
+    """The one size of `sizes`, a Counter of `(height, width)`; `examples` holds a file of each."""
     if len(sizes) == 1:
         return next(iter(sizes))
-    examples = {shape[:2]: file for file, shape in shapes.items()}
     most_common = [
         f"{height} x {width} ({count} images, such as {examples[height, width]})"
         for (height, width), count in sizes.most_common(5)

@@ -126,17 +126,32 @@ def load(
         path = _folder(name_or_folder, part)
         examples, labels, class_names, image_shape = folder.scan(path, image_size, check, verbose)
         source, kind = os.fspath(path), "symbols" if image_shape[2] == 1 else "photos"
-        prepare = functools.partial(folder.read_image, image_shape=image_shape, resize=image_size is not None)
+        prepare = functools.partial(
+            folder.read_image,
+            start=os.fsencode(os.path.join(path, "")),
+            image_shape=image_shape,
+            resize=image_size is not None,
+        )
 
     train_rows, validation_rows = stratified_split(labels, len(class_names), validation, seed)
 
     def dataset(rows):
-        pairs = tf.data.Dataset.from_tensor_slices((examples[rows], labels[rows]))
+        parts = tf.constant(examples[rows]), tf.constant(labels[rows])
+        pairs = tf.data.Dataset.from_tensor_slices(parts)
         if prepare is None:
             return pairs
-        return pairs.map(
-            lambda example, label: (prepare(example), label), num_parallel_calls=tf.data.AUTOTUNE
+
+        def read(pairs):
+            return pairs.map(
+                lambda example, label: (prepare(example), label), num_parallel_calls=tf.data.AUTOTUNE
+            )
+
+        images = read(pairs)
+        # Shuffled before the images are read, an epoch costs no memory; recipes.train asks for this.
+        images.in_order = lambda places: read(
+            places.map(lambda place: tuple(tf.gather(part, place) for part in parts))
         )
+        return images
 
     info = DatasetInfo(
         class_names=tuple(class_names),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from recipes.diagnose.check import Check
 from recipes.diagnose.data_rules import judge_data
 from recipes.diagnose.describe import describe_data, overlap
-from recipes.diagnose.sample import read_sample
+from recipes.diagnose.sample import MOST_BYTES, read_sample
 from recipes.diagnose.task import task_of
 from recipes.diagnose.trial import built
 
@@ -33,7 +33,7 @@ def data_check(model, train, validation=None, *, examples=4096, seconds=2.0):
         model: A compiled `keras.Model`: its loss and outputs say what labels should be. Not run.
         train: `tf.data.Dataset` or arrays, as in `initial_loss`. Neither is moved on.
         validation: The same for validation data, or None.
-        examples: Most examples to read of each.
+        examples: Most examples to read of each. Their pixels are looked at in the first 64 MB of them.
         seconds: Time for each.
 
     Returns:
@@ -41,13 +41,12 @@ def data_check(model, train, validation=None, *, examples=4096, seconds=2.0):
     """
     task = task_of(model)
     batches = -(-examples // 64)
-    sample = read_sample(train, model, batch_size=64, batches=batches, seconds=seconds)
+    options = {"batch_size": 64, "batches": batches, "seconds": seconds, "most_bytes": MOST_BYTES}
+    sample = read_sample(train, model, **options)
     built(model, sample)
     facts = {"train": describe_data(sample, task)}
     if validation is not None:
-        held_out = read_sample(
-            validation, model, batch_size=64, batches=batches, seconds=seconds, name="validation"
-        )
+        held_out = read_sample(validation, model, name="validation", **options)
         facts |= {"validation": describe_data(held_out, task), "overlap": overlap(sample, held_out)}
     data = facts["train"]
     numbers = f", inputs {data['min']:.4g} to {data['max']:.4g}" if "min" in data else ""

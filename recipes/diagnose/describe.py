@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from recipes.diagnose.activation_statistics import measure
-from recipes.diagnose.sample import read_sample
+from recipes.diagnose.sample import MOST_BYTES, read_sample
 from recipes.diagnose.task import task_of
 from recipes.diagnose.trial import usual_rate
 from recipes.probe.layout import named_operations
@@ -34,14 +34,13 @@ def describe(model, train=None, validation=None, *, seconds=2.0):
     }
     if train is None:
         return facts
-    sample = read_sample(train, model, batch_size=64, batches=64, seconds=seconds)
+    options = {"batch_size": 64, "batches": 64, "seconds": seconds, "most_bytes": MOST_BYTES}
+    sample = read_sample(train, model, **options)
     facts["data"] = {"train": describe_data(sample, task)}
     if facts["data"]["train"]["label_counts_match"]:
         facts["statistics"] = [vars(layer) for layer in measure(model, sample.batches[0])[0]]
     if validation is not None:
-        held_out = read_sample(
-            validation, model, batch_size=64, batches=64, seconds=seconds, name="validation"
-        )
+        held_out = read_sample(validation, model, name="validation", **options)
         facts["data"] |= {"validation": describe_data(held_out, task), "overlap": overlap(sample, held_out)}
     return facts
 
@@ -67,11 +66,13 @@ def describe_optimizer(optimizer):
 
 def describe_data(sample, task):
     """Facts about one `Sample`."""
-    inputs, labels = sample.inputs, sample.labels
-    flat = inputs.reshape(len(inputs), -1)
-    numbers = flat.astype("float32") if np.issubdtype(flat.dtype, np.number) or flat.dtype == bool else None
+    kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
+    labels, hashes = sample.labels_read, sample.hashes_read
+    numbers = None
+    if np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool:
+        numbers = [inputs.reshape(len(inputs), -1).astype("float32", copy=False) for inputs in kept]
     facts = {
-        "examples": len(inputs),
+        "examples": len(hashes),
         "whole": sample.whole,
         "ordered": sample.ordered,
         "batch": sample.batch,
@@ -82,18 +83,7 @@ def describe_data(sample, task):
         ),
     }
     if numbers is not None:
-        finite = np.isfinite(numbers)
-        good = np.where(finite, numbers, 0)
-        facts |= {
-            "finite": bool(finite.all()),
-            "not_finite_examples": int((~finite.all(axis=1)).sum()),
-            "mean": float(good.mean()),
-            "std": float(good.std()),
-            "min": float(good.min()),
-            "max": float(good.max()),
-            "constant_examples": int((np.ptp(good, axis=1) == 0).sum()) if flat.shape[1] > 1 else 0,
-            "different_examples": len(np.unique(_hashes(flat))),
-        }
+        facts |= {**_number_facts(numbers), "different_examples": len(np.unique(hashes))}
     labels = labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
     numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
     facts["labels_finite"] = bool(np.isfinite(labels).all()) if numeric else True
@@ -112,9 +102,34 @@ def describe_data(sample, task):
 
 def overlap(train, validation):
     """How many of the validation examples are, byte for byte, among the training examples."""
-    seen = set(_hashes(train.inputs).tolist())
-    hashes = _hashes(validation.inputs).tolist()
+    seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
     return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
+
+
+def _number_facts(batches):
+    """Facts about input numbers, float32 rows, batch by batch: a copy of all would cost what all of them do."""
+    total = squares = 0.0
+    not_finite = constant = 0
+    low, high = np.inf, -np.inf
+    for rows in batches:
+        finite = np.isfinite(rows)
+        good = np.where(finite, rows, 0)
+        not_finite += int((~finite.all(axis=1)).sum())
+        constant += int((np.ptp(good, axis=1) == 0).sum()) if rows.shape[1] > 1 else 0
+        low, high = min(low, float(good.min())), max(high, float(good.max()))
+        total += good.sum(dtype="float64")
+        squares += np.square(good, dtype="float64").sum()
+    count = sum(rows.size for rows in batches)
+    mean = total / count
+    return {
+        "finite": not_finite == 0,
+        "not_finite_examples": not_finite,
+        "mean": float(mean),
+        "std": float(np.sqrt(max(squares / count - mean**2, 0))),
+        "min": low,
+        "max": high,
+        "constant_examples": constant,
+    }
 
 
 def _class_facts(labels, numbers, task):
@@ -132,8 +147,16 @@ def _class_facts(labels, numbers, task):
         "same_by_chance": float(np.sum(np.square(shares))),
     }
     if numbers is not None and len(values) > 1:
-        facts |= _neighbor_agreement(numbers[:_NEIGHBORS], numbered[:_NEIGHBORS])
+        some = _first_rows(numbers, _NEIGHBORS)
+        facts |= _neighbor_agreement(some, numbered[: len(some)])
     return facts
+
+
+def _first_rows(batches, count):
+    some = []
+    for rows in batches:
+        some.append(rows[: count - sum(map(len, some))])
+    return np.concatenate(some)
 
 
 def _class_numbers(labels, task):
@@ -145,15 +168,20 @@ def _class_numbers(labels, task):
 
 
 def _neighbor_agreement(numbers, labels):
-    """How often the nearest other example has the same label, against how often a random one has."""
+    """How often the nearest other example has the same label, against how often a random one has.
+
+    Works in `numbers`, float32 rows, and leaves them changed: they may be large.
+    """
     good = np.isfinite(numbers).all(axis=1)
-    numbers, labels = numbers[good], labels[good]
+    if not good.all():
+        numbers, labels = numbers[good], labels[good]
     if len(numbers) < 20:
         return {}
-    scale = numbers.std(axis=0)
-    numbers = (numbers - numbers.mean(axis=0)) / np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
-    squares = np.square(numbers).sum(axis=1)
-    distances = squares[:, None] + squares[None] - 2 * numbers @ numbers.T
+    numbers -= numbers.mean(axis=0)
+    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
+    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
+    squares = np.einsum("ij,ij->i", numbers, numbers)
+    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
     np.fill_diagonal(distances, np.inf)
     agreement = np.mean(labels[distances.argmin(axis=1)] == labels)
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
@@ -257,20 +285,3 @@ def _output_chain(model):
             break
         tensor = inputs
     return chain
-
-
-def _hashes(inputs):
-    """One 64-bit hash of the bytes of each example."""
-    rows = np.ascontiguousarray(inputs.reshape(len(inputs), -1))
-    if rows.dtype == object:
-        return np.array([hash(tuple(row)) for row in rows])
-    data = rows.view(np.uint8).reshape(len(rows), -1)
-    width = data.shape[1]
-    padded = np.zeros((len(data), -(-width // 8) * 8), np.uint8)
-    padded[:, :width] = data
-    words = padded.view(np.uint64)
-    odd = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
-    mixed = words ^ (words >> np.uint64(29))
-    return (mixed * odd).sum(axis=1, dtype=np.uint64)

@@ -17,7 +17,7 @@ from recipes.diagnose.initial_loss import initial_loss
 from recipes.diagnose.learning_rate_range_test import learning_rate_range_test
 from recipes.diagnose.model_rules import judge_model
 from recipes.diagnose.overfit_small_sample import overfit_small_sample
-from recipes.diagnose.sample import read_sample
+from recipes.diagnose.sample import MOST_BYTES, read_sample
 from recipes.diagnose.task import task_of
 from recipes.diagnose.trial import Trial, built, dropping_layers, untouched
 
@@ -91,12 +91,11 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
     start = time.monotonic()
     task_of(model)
     reading = min(2.0, seconds / 5)
-    sample = read_sample(train, model, batch_size=64, batches=64, seconds=reading)
+    options = {"batch_size": 64, "batches": 64, "seconds": reading, "most_bytes": MOST_BYTES}
+    sample = read_sample(train, model, **options)
     held_out = None
     if validation is not None:
-        held_out = read_sample(
-            validation, model, batch_size=64, batches=64, seconds=reading, name="validation"
-        )
+        held_out = read_sample(validation, model, name="validation", **options)
     built(model, sample)
 
     checks, skipped = [data_check(model, sample, held_out)], []

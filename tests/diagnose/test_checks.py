@@ -1,6 +1,7 @@
 """Checks before training: values worked out by hand, and nothing left behind."""
 
 import random
+import sys
 
 import keras
 import numpy as np
@@ -301,6 +302,28 @@ def test_a_sample_is_cut_or_joined_to_the_batch_size_and_knows_the_readers_own()
         read_sample((x[:0], labels[:0]), model)
     with pytest.raises(TypeError, match="from_generator"):
         read_sample((i for i in range(3)), model)
+
+
+def test_large_images_are_looked_at_in_part_but_labels_and_duplicates_of_all_are(monkeypatch):
+    x, labels = blobs(count=320)
+    x = np.random.default_rng(3).normal(size=x.shape).astype("float32")
+    model, whole = dense_model(), diagnose.data_check(dense_model(), (x, labels), (x[:300], labels[:300]))
+    np.testing.assert_allclose(
+        [whole.facts["train"][name] for name in ("mean", "std")], [x.mean(), x.std()], rtol=1e-4
+    )
+    # The module, whose name the function has taken.
+    monkeypatch.setattr(sys.modules["recipes.diagnose.data_check"], "MOST_BYTES", 100 * x[0].nbytes)
+    for data in ((x, labels), tf.data.Dataset.from_tensor_slices((x, labels))):
+        part = diagnose.data_check(model, data, (x[:300], labels[:300]))
+        train, expected = part.facts["train"], whole.facts["train"]
+        assert (
+            part.facts["overlap"] == whole.facts["overlap"] == {"examples": 300, "same": 300, "whole": True}
+        )
+        for name in ("examples", "class_counts", "label_max", "different_examples", "whole"):
+            assert train[name] == expected[name]
+        assert train["mean"] != expected["mean"] and abs(train["std"] - x.std()) < 0.1
+    kept = read_sample((x, labels), model, batch_size=64, batches=5, most_bytes=100 * x[0].nbytes)
+    assert [len(inputs) for inputs, *_ in kept.batches] == [64, 64] and len(kept.hashes_read) == 320
 
 
 def test_what_is_not_compiled_is_refused():
