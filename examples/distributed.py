@@ -1,0 +1,204 @@
+"""Train on two devices of one machine, then in two processes as on two machines, one of which is killed.
+
+    python examples/distributed.py    # two virtual devices, then two processes, of one CPU: about a minute
+
+1. `recipes.train` in a MirroredStrategy, with monitors, beside one device at the same global batch.
+2. Plain `fit` on Keras' JAX backend (extra `jax`) with keras.distribution. The script starts itself twice; each process
+   reads its part of the images, the first one writes the files. The second process is killed in the middle of an epoch.
+   Both are then started again, go on from their backup, and end where a run ends that nobody interrupted.
+
+Writes to runs/distributed/: weights and backups of the uninterrupted and the interrupted run (.npz), and what each
+process says, process0.txt and process1.txt; compiled/ spares the later ones the time to compile.
+
+On real machines start the second part by hand or by a scheduler, on every machine at the same time: with the address
+of the first, a free port there, and a folder that all of them see. After a crash start it again in the same way.
+`connect` and `work` are what to copy, without what is marked "here".
+
+    KERAS_BACKEND=jax python distributed.py --address 10.0.0.1:9876 --processes 4 --process 0 --out /shared/run
+"""
+
+import argparse
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import recipes
+from recipes import augment, callbacks, data, layers, schedules
+
+BATCH = 64  # images of a step, over all devices or processes together
+RATE = 0.02  # learning rate of SGD with momentum, at its peak
+
+
+def build(info):
+    """A small network without batch normalization, whose statistics would be of each device's images alone."""
+    keras.utils.set_random_seed(
+        1
+    )  # the same weights in every process; tf.data refuses to join 0 with an epoch
+    inputs = keras.Input(info.image_shape)
+    hidden = keras.layers.Rescaling(1 / 128, offset=-1)(inputs)
+    hidden = layers.MaxoutConv2D(16, 3, kernel_constraint=layers.MaxNorm(2.0))(hidden)
+    hidden = keras.layers.Conv2D(32, 3, activation="relu")(layers.InstanceNormalization()(hidden))
+    outputs = keras.layers.Dense(len(info.class_names), "softmax")(keras.layers.Flatten()(hidden))
+    model = keras.Model(inputs, outputs)
+    optimizer = keras.optimizers.SGD(RATE, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def two_devices(epochs):
+    """The same run on one device and on two, number by number."""
+    cpu = tf.config.list_physical_devices("CPU")[0]  # here one CPU is two; on GPUs just MirroredStrategy()
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    train, validation, info = data.load("digits", verbose=0)
+    train = train.take(1600)  # whole batches: replicas of unequal parts would count unequally
+    found = []
+    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+        with strategy.scope():
+            model = build(info)
+        monitors = [callbacks.UpdateRatioMonitor(every=5, high=0.1), callbacks.GradientMonitor(every=5)]
+        options = {"preflight": False, "monitor": False, "verbose": 0, "info": info, "strategy": strategy}
+        run = recipes.train(
+            model, train, validation, epochs=epochs, batch_size=BATCH, callbacks=monitors, **options
+        )
+        found.append(run.history)
+    print(f"recipes.train, {epochs} epochs{'':15}one device   two devices")
+    for name in ("loss", "val_loss", "val_accuracy", "monitor/update_ratio", "monitor/gradient_norm"):
+        print(f"  {name:28}" + "".join(f"{history[name][-1]:14.6f}" for history in found))
+
+
+def connect(arguments):
+    """Join the other processes, and tell Keras that each step's batch is spread over all of them."""
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # for CPUs; GPUs bring their own
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow reads the images, and leaves the GPU to JAX
+    keras.distribution.initialize(
+        arguments.address, num_processes=arguments.processes, process_id=arguments.process
+    )
+    devices = keras.distribution.list_devices()
+    spread = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)  # `work` does it
+    keras.distribution.set_distribution(spread)
+
+
+def work(name, arguments):
+    """One run, as each process does it; where --out holds a backup of it, the rest of that run."""
+    shard = (arguments.process, arguments.processes)
+    train, validation, info = data.load("digits", shard=shard, verbose=0)
+    batch, steps = BATCH // arguments.processes, info.counts["train"] // BATCH  # the same in every process
+    pipeline = augment.Pipeline([augment.PadCrop(1), augment.Rotate(10)], seed=0)
+    backup = callbacks.Backup(arguments.out / f"{name}.npz")
+
+    def epoch(number):  # in an order of its own, and in the same one when a run goes on there
+        batches = train.shuffle(2000, seed=number).batch(batch, drop_remainder=True).take(steps)
+        return pipeline.apply(batches, epoch=number, shard=shard)
+
+    def power_cut(step, logs):
+        if name == "interrupted" and int(model.optimizer.iterations) == arguments.die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    model = build(info)
+    print(f"  process {arguments.process}, {name}: {backup.epochs_done} epochs were done before", flush=True)
+    history = model.fit(
+        tf.data.Dataset.range(min(backup.epochs_done, arguments.epochs - 1), arguments.epochs).flat_map(
+            epoch
+        ),
+        validation_data=validation.batch(batch).take(info.counts["validation"] // BATCH),
+        epochs=arguments.epochs,
+        steps_per_epoch=steps,
+        verbose=0,
+        callbacks=[
+            callbacks.LearningRate(schedules.OneCycle(RATE, steps * arguments.epochs)),
+            callbacks.PolyakAverage(0.9),
+            callbacks.EarlyStopping("val_loss", patience=5),
+            keras.callbacks.LambdaCallback(on_train_batch_end=power_cut),  # here
+            backup,
+        ],
+    ).history
+    losses = " ".join(f"{loss:.4f}" for loss in history.get("loss", []))
+    print(f"  process {arguments.process}, {name}: loss by epoch {losses}", flush=True)
+    if arguments.process == 0:
+        # Not model.save, which makes variables on the way and so waits for all processes.
+        np.savez(arguments.out / f"{name}_weights.npz", *model.get_weights())
+
+
+def start_both(arguments, die_after):
+    """Two processes of this script here; with which code each of them ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(arguments.out / "compiled")}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+    options = {"address": address, "processes": 2, "epochs": arguments.epochs, "out": arguments.out}
+    logs, processes = [arguments.out / f"process{index}.txt" for index in range(2)], []
+    for index, log in enumerate(logs):
+        own = {**options, "process": index, "die-after": die_after if index == 1 else 0}
+        command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in own.items())]
+        with open(log, "w") as file:
+            processes.append(subprocess.Popen(command, env=environment, stdout=file, stderr=file))
+    try:
+        if processes[1].wait(600) != 0:
+            processes[0].kill()  # it waits for the other, in vain; a scheduler would end it too
+        processes[0].wait(60)
+    finally:
+        for process, log in zip(processes, logs, strict=True):
+            process.kill()
+            print("".join(line for line in open(log) if line.startswith("  process")), end="")
+    return [process.returncode for process in processes]
+
+
+def two_processes(arguments):
+    """A run that nobody interrupts, and one that loses a process and is started again."""
+    names = ("uninterrupted", "interrupted")
+    for name in names:
+        (arguments.out / f"{name}.npz").unlink(missing_ok=True)
+    print("fit on JAX in two processes, until one is killed")
+    codes = start_both(arguments, die_after=25 * arguments.epochs // 2 + 5)  # of 25 steps an epoch
+    if codes[1] != -signal.SIGKILL or [*start_both(arguments, die_after=0)] != [0, 0]:
+        sys.exit(f"Two processes did not end as they should; {arguments.out}/process*.txt say why.")
+    _, validation, info = data.load("digits", verbose=0)
+    weights = [[*np.load(arguments.out / f"{name}_weights.npz").values()] for name in names]
+    differences = [np.abs(one - other).max() for one, other in zip(*weights, strict=True)]
+    print(f"largest difference between the weights of the two runs: {max(differences):.1e}")
+    model = build(info)  # of this process, on TensorFlow
+    for name, values in zip(names, weights, strict=True):
+        model.set_weights(values)
+        accuracy = model.evaluate(validation.batch(BATCH), verbose=0, return_dict=True)["accuracy"]
+        print(f"  {name:14} validation accuracy {accuracy:.2%}")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="of each run")
+    parser.add_argument("--quick", action="store_true", help="four epochs")
+    parser.add_argument("--out", type=Path, default=Path("runs/distributed"))
+    parser.add_argument("--address", help="host:port of the first process; makes this one of several")
+    parser.add_argument("--processes", type=int, help="how many they are")
+    parser.add_argument("--process", type=int, help="which of them this is: 0, 1, ...")
+    parser.add_argument("--die-after", type=int, default=0, help="step after which this process kills itself")
+    arguments = parser.parse_args()
+    arguments.epochs = 4 if arguments.quick else arguments.epochs
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if importlib.util.find_spec("jax") is None:
+        sys.exit("distributed.py expects JAX. It is not installed. Run: pip install 'keras-recipes[jax]'")
+    if arguments.address is None:
+        two_devices(arguments.epochs)
+        two_processes(arguments)
+    else:
+        connect(arguments)
+        for name in ("uninterrupted", "interrupted"):
+            work(name, arguments)
+
+
+if __name__ == "__main__":
+    main()
