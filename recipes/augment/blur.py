@@ -5,6 +5,7 @@ import math
 
 import tensorflow as tf
 
+from recipes.arguments import is_number
 from recipes.augment.filtering import Filter
 from recipes.augment.operation import operation
 from recipes.augment.ranges import draw, read_pair
@@ -35,7 +36,7 @@ class Blur(Filter):
             if isinstance(self.sigma, tuple)
             else (self.sigma, self.sigma)
         )
-        if not self._limits[0] > 0:
+        if not is_number(self._limits[0]) or self._limits[0] <= 0:
             raise ValueError(
                 f"augment.Blur expects sigma > 0, in pixels. Received {self.sigma!r}. "
                 "Write Blur((0.1, 2)), and probability=0.5 to leave every second image sharp."

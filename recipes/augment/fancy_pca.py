@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_number
 from recipes.augment.color import ColorOperation
 from recipes.augment.operation import operation
 from recipes.augment.statistics import ColorStatistics, check_statistics, read_statistics
@@ -43,7 +44,7 @@ class FancyPCA(ColorOperation):
                 f"augment.FancyPCA expects {channels} eigenvalues and a matrix of eigenvectors, one for each channel. "
                 f"Received shapes {values.shape} and {vectors.shape}. Fit them: preprocess.ImageStatistics.fit(train)."
             )
-        if not self.sigma >= 0:
+        if not is_number(self.sigma) or self.sigma < 0:
             raise ValueError(
                 f"augment.FancyPCA expects sigma >= 0. Received {self.sigma!r}. The paper's is sigma=0.1."
             )

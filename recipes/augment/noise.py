@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from recipes.arguments import is_number
 from recipes.augment.filtering import Filter
 from recipes.augment.operation import operation
 from recipes.augment.ranges import draw, read_pair
@@ -37,7 +38,7 @@ class Noise(Filter):
             if isinstance(self.deviation, tuple)
             else (self.deviation, self.deviation)
         )
-        if not self._limits[0] >= 0:
+        if not is_number(self._limits[0]) or self._limits[0] < 0:
             raise ValueError(
                 f"augment.Noise expects deviation >= 0. Received {self.deviation!r}. "
                 "It is a fraction of the value range: Noise(0.05), or Noise((0, 0.1))."

@@ -330,13 +330,17 @@ def _as_tensor(value):
 
 
 def _as_seed(seed):
-    seed = tf.cast(tf.convert_to_tensor(seed), tf.int64)
-    if seed.shape != (2,):
+    try:
+        pair = tf.convert_to_tensor(seed)
+    except (TypeError, ValueError):
+        pair = None
+    if pair is None or pair.shape != (2,) or not pair.dtype.is_integer:
+        received = repr(seed) if pair is None else f"{pair.dtype.name} of shape {tuple(pair.shape)}"
         raise ValueError(
-            f"augment.Pipeline expects seed to be two integers. Received shape {tuple(seed.shape)}. "
+            f"augment.Pipeline expects seed to be two integers. Received {received}. "
             "Write pipeline(images, labels, seed=(1, step))."
         )
-    return seed
+    return tf.cast(pair, tf.int64)
 
 
 def _data_mean(parts, channels):
@@ -355,7 +359,7 @@ def _checked_operations(operations):
         kind = first.__name__ if isinstance(first, type) else type(first).__name__
         raise TypeError(
             f"augment.Pipeline expects a list of operations such as [augment.Flip()]. Received {first!r}. "
-            f"Write [{kind}()] if it is one of ours; put other functions into dataset.map."
+            f"Write {kind}() if it is one of ours; put other functions into dataset.map."
         )
     return list(row)
 

@@ -1,6 +1,6 @@
 """A sensible pipeline without choosing operations."""
 
-from recipes.arguments import are_whole, as_row
+from recipes.arguments import are_whole, as_row, is_one_of
 from recipes.augment.affine import Rotate, Shear, Translate, Zoom
 from recipes.augment.choice import OneOf
 from recipes.augment.color_jitter import ColorJitter
@@ -54,7 +54,7 @@ def standard(
         ValueError: for another kind or strength, or a shape that is not one of images.
     """
     for name, value, known in (("kind", kind, _KINDS), ("strength", strength, _STRENGTHS)):
-        if value not in known:
+        if not is_one_of(value, known):
             raise ValueError(
                 f"augment.standard expects {name} to be one of {', '.join(map(repr, known))}. Received {value!r}. "
                 f"Write {name}={known[0]!r}."

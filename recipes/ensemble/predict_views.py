@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import as_numbers, is_whole
 from recipes.ensemble.probability import Outputs, check_space
 from recipes.ensemble.views import Views
 
@@ -40,12 +41,29 @@ def predict_views(model, images, views, *, batch_size=64, space="probability", f
             f"predict_views expects views made by ensemble.ten_crop, flips, shifts or whole. Received {views!r}. "
             "Write views=ensemble.flips()."
         )
+    if not is_whole(batch_size) or batch_size < 1:
+        raise ValueError(
+            f"predict_views expects batch_size to be a whole number, at least 1. Received {batch_size!r}. It bounds "
+            "the memory; 64 suits most machines."
+        )
+    if not isinstance(images, (list, tuple, tf.data.Dataset)):
+        images = as_numbers("predict_views", "images", images, None)
+        if not images.ndim:
+            raise ValueError(
+                f"predict_views expects images (n, height, width, channels). Received {images}. "
+                "Stack them with np.stack."
+            )
     shape = model.outputs[0].shape if getattr(model, "outputs", None) else None
     kind = Outputs.of(model, from_logits, shape, "predict_views")
     runs = None
     bar = keras.utils.Progbar(_count(images), verbose=verbose, unit_name="image") if verbose else None
     results = []
     for few in _chunks(images, max(1, batch_size // max(views.counts))):
+        if few.ndim != 4:
+            raise ValueError(
+                f"predict_views expects images (n, height, width, channels). Received shape {few.shape}. Add the axis "
+                "of the images, for one image images[None], and for gray ones that of the channels, images[..., None]."
+            )
         views.check(*few.shape[1:3])
         if runs is None:
             runs = [_compiled(model, group, kind, space) for group in views.groups]

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_number
 from recipes.explain import targets
 from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
@@ -18,12 +19,12 @@ def prepare(method, model, images, labels, value_range, epsilon=0.0, norm="inf")
     Returns:
         `(canvas, images float32 (n, ...), single, labels int32 (n,), norm "inf" or "2")`.
     """
-    if not np.isscalar(epsilon) or isinstance(epsilon, bool) or not 0 <= epsilon < np.inf:
+    if not is_number(epsilon) or epsilon < 0:
         raise UsageError(
             f"{method} expects epsilon to be a distance in the units of value_range, at least 0. Received {epsilon!r}. "
             "Usual for images in 0..255 is 8, in 0..1 it is 8 / 255."
         )
-    if norm not in NORMS:
+    if not isinstance(norm, (str, int, float)) or norm not in NORMS:
         raise UsageError(f"{method} expects norm to be 'inf' or 'l2'. Received {norm!r}. Write norm='inf'.")
     canvas = Canvas(method, model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
     images, single = canvas.batch(images)

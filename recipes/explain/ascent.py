@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed
 from recipes.explain import targets
 from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
@@ -84,6 +85,7 @@ def raise_score(
         target: What `targets.parse` takes, or a `targets.Target` with one row per image.
         count: Number of images, None for as many as `start` has.
     """
+    check_seed(method, seed)
     canvas = Canvas(method, model, size=size, value_range=value_range)
     if start is not None:
         start, _ = canvas.unit(start, "start")

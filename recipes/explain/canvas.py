@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.explain import layers
 from recipes.explain.layers import UsageError
 
@@ -104,7 +105,7 @@ def _check_model(method, model):
 
 def check_range(method, value_range):
     """`(low, high)` as floats."""
-    values = np.ravel(np.asarray(value_range, dtype="float64")) if value_range is not None else np.zeros(0)
+    values = np.ravel(as_numbers(method, "value_range", () if value_range is None else value_range))
     if values.shape != (2,) or not np.isfinite(values).all() or not values[0] < values[1]:
         raise UsageError(
             f"{method} expects value_range=(low, high) with low < high. Received {value_range!r}. "

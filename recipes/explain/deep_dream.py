@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed, is_number, is_whole
 from recipes.explain import engine, layers
 from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
@@ -36,10 +37,10 @@ def deep_dream(
 ):
     """Raise the activation a layer already has, from coarse octaves to fine ones.
 
-    Source: Mordvintsev et al. 2015, "Inceptionism", https://research.google/blog/inceptionism-going-deeper-into-neural-
-    networks. The gradient at the layer is set to the layer's activation, which raises half its squared length;
-    each step
-    is normalized. The image is dreamed at each octave's size, and what was added is carried over to the next one.
+    Source: Mordvintsev et al. 2015, "Inceptionism",
+    https://research.google/blog/inceptionism-going-deeper-into-neural-networks. The gradient at the layer is set to
+    the layer's activation, which raises half its squared length; each step is normalized. The image is dreamed at
+    each octave's size, and what was added is carried over to the next one.
 
     The network sees windows of the image at a shift drawn anew for each step, borders wrapping around, so that no seam
     stays in one place and images of any size fit a network of fixed size.
@@ -66,9 +67,14 @@ def deep_dream(
     Raises:
         ValueError: an unknown layer, images outside `value_range`, octaves that shrink the image to nothing.
     """
+    check_seed("deep_dream", seed)
     canvas = Canvas("deep_dream", model, size=False, value_range=value_range)
     base, single = canvas.unit(images, any_size=True)
     check_steps("deep_dream", steps, learning_rate)
+    if not is_whole(jitter) or jitter < 0:
+        raise UsageError(
+            f"deep_dream expects jitter to be a whole number of pixels, 0 or more. Received {jitter!r}. 0 turns it off."
+        )
     sizes = _octave_sizes(base.shape[1:3], octaves, octave_scale)
     chosen = layer if isinstance(layer, (list, tuple)) else [layer]
     calls = tuple(layers.find(model, one, call_index=call_index, method="deep_dream") for one in chosen)
@@ -78,7 +84,7 @@ def deep_dream(
         parameterization=Pixels((None, None, canvas.shape[-1])),
         value_range=canvas.value_range,
         preprocess=preprocess,
-        views=Windows(window, int(jitter)),
+        views=Windows(window, jitter),
         channels_first=canvas.channels_first,
         optimizer="normalized",
     )
@@ -150,7 +156,7 @@ class Windows:
 
 
 def _octave_sizes(shape, octaves, octave_scale):
-    if not octave_scale > 1 or octaves != int(octaves) or octaves < 1:
+    if not is_number(octave_scale) or octave_scale <= 1 or not is_whole(octaves) or octaves < 1:
         raise UsageError(
             f"deep_dream expects octaves >= 1 and octave_scale > 1. Received octaves={octaves}, octave_scale="
             f"{octave_scale}. For the image's own size alone write octaves=1."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.arguments import as_numbers, is_whole
+from recipes.arguments import as_numbers, check_seed, is_number, is_one_of, is_whole
 from recipes.explain.layers import UsageError
 from recipes.extras import sklearn
 
@@ -72,13 +72,16 @@ def embed(features, *, kind="pca", dimensions=2, perplexity=30.0, seed=0):
         ImportError: "tsne" without scikit-learn, which the extra `inspect` brings.
         ValueError: an unknown kind, fewer vectors than dimensions, values that are not finite.
     """
-    vectors = np.asarray(features)
-    vectors = _vectors("embed", vectors.reshape(len(vectors), -1) if vectors.ndim > 2 else vectors)
-    if kind not in ("pca", "tsne") or not 1 <= dimensions <= min(vectors.shape):
+    check_seed("embed", seed)
+    vectors = as_numbers("embed", "features", features, None)
+    flat = vectors.reshape(len(vectors), -1) if vectors.ndim > 2 and vectors.size else vectors
+    vectors = _vectors("embed", flat)
+    known = is_whole(dimensions) and is_number(perplexity) and perplexity > 0
+    if not known or not is_one_of(kind, ("pca", "tsne")) or not 1 <= dimensions <= min(vectors.shape):
         raise UsageError(
             f"embed expects kind to be 'pca' or 'tsne', and dimensions in 1 ... {min(vectors.shape)}. Received "
-            f"{kind!r} and "
-            f"{dimensions}. Write embed(features, kind='pca')."
+            f"kind={kind!r}, dimensions={dimensions!r} and perplexity={perplexity!r}. "
+            "Write embed(features, kind='pca')."
         )
     if kind == "pca":
         return principal_components(vectors, dimensions)

@@ -5,8 +5,7 @@ and shared layers are all reached alike, where building a sub-model fails. The s
 call returns.
 
     capture(model, inputs, calls)       the activations of given layers, stopping at the last of them
-    tapped, recording, intercepted      the same as `with` blocks, which nest; under them run the model as
-    you like
+    tapped, recording, intercepted      the same as `with` blocks, which nest; under them run the model as you like
     evaluate(model, function, tensors)  `function(model, *tensors)` compiled once with a dynamic batch
 """
 
@@ -19,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_whole
 from recipes.explain import layers
 
 _records = weakref.WeakKeyDictionary()
@@ -267,6 +267,11 @@ def remember_default(model, spec, call):
 
 def chunks(count, size):
     """`(start, stop)` pairs that cut `count` evaluations into pieces of at most `size`."""
+    if not is_whole(size) or size < 1:
+        raise ValueError(
+            f"recipes.explain expects batch_size to be a whole number, at least 1. Received {size!r}. It bounds the "
+            "memory; 64 suits most machines."
+        )
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 

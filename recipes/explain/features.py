@@ -25,8 +25,7 @@ def features(
     Args:
         model: A built `keras.Model`. Never changed; layers above `layer` are not computed.
         images: What the model (or `preprocess`) takes, `(n, height, width, channels)`, or a `tf.data.Dataset`
-            of batches of
-            images or of `(images, ...)`, read once.
+            of batches of images or of `(images, ...)`, read once.
         layer: Layer object, name, path or index. Default: what the last Dense layer (or 1x1 convolution) is fed, the
             representation that the classifier sees.
         call_index: Which call of a shared layer, from 0.
@@ -42,7 +41,7 @@ def features(
         ValueError: an unknown layer or pool, no classifier to stand before, images that do not fit.
     """
     pools = {"average": lambda v, axes: v.mean(axes), "max": lambda v, axes: v.max(axes), None: None}
-    if pool not in pools:
+    if not (pool is None or isinstance(pool, str)) or pool not in pools:
         raise UsageError(
             f"features expects pool to be 'average', 'max' or None. Received {pool!r}. None keeps every value."
         )

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from recipes.arguments import as_numbers
 from recipes.explain.layers import UsageError
 
 
@@ -33,7 +34,7 @@ def filled(method, name, value, images, task, group, blur=0.1):
             f"{method} expects {name} to be a number, 'mean', 'blur' or an array. Received {value!r}. "
             "Use 'mean' for the image's mean color."
         )
-    value = np.asarray(value, "float32")
+    value = as_numbers(method, name, value, "float32")
     if channels == 1 and value.ndim == 1 and value.size > 1:
         value = value.reshape(-1, *[1] * len(spatial))
     if value.ndim == images.ndim and len(value) == task.count:

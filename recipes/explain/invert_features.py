@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed
 from recipes.explain import engine, layers
 from recipes.explain.canvas import Canvas
 from recipes.explain.inputs import pack
@@ -33,12 +34,11 @@ def invert_features(
 ):
     """Make an image, from noise, whose activations at a layer are those of the given one.
 
-    Source: Mahendran & Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", equation 1 with the
-    normalized Euclidean loss of section 2.1 and the priors of section 2.2: the alpha norm (alpha 6) and total variation
-    (beta 2), https://arxiv.org/abs/1412.0035. Unlike the paper both priors are means over the image, with gray
-    at 0 and the
-    value range -1..1, so that their weights do not depend on its size; and the image is optimized by Adam as Fourier
-    coefficients (Olah et al. 2017). The paper's pixels: `parameterization="pixels"`.
+    Source: Mahendran & Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", equation 1 with
+    the normalized Euclidean loss of section 2.1 and the priors of section 2.2: the alpha norm (alpha 6) and total
+    variation (beta 2), https://arxiv.org/abs/1412.0035. Unlike the paper both priors are means over the image, with
+    gray at 0 and the value range -1..1, so that their weights do not depend on its size; and the image is optimized
+    by Adam as Fourier coefficients (Olah et al. 2017). The paper's pixels: `parameterization="pixels"`.
 
     Args:
         model: A built `keras.Model` with one image input. Never changed; layers above `layer` are not computed.
@@ -58,6 +58,7 @@ def invert_features(
     Raises:
         ValueError: an unknown layer, activations that are all zero, images that do not fit the model.
     """
+    check_seed("invert_features", seed)
     canvas = Canvas("invert_features", model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
     images, single = canvas.batch(images)
     call = layers.find(model, layer, call_index=call_index, method="invert_features")

@@ -113,10 +113,9 @@ def several_calls(method, path, calls):
 def no_map(method, path, shape, axes):
     """The error for a layer that returns no map."""
     return UsageError(
-        f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Layer "
-        f"'{path}' "
-        f"returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave layer out for "
-        "the last."
+        f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Received "
+        f"layer '{path}', which returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave "
+        "layer out for the last."
     )
 
 

@@ -1,7 +1,6 @@
 """The one loop behind every synthesized image: steps of ascent on any objective, compiled in chunks.
 
-`optimize` runs chunks of steps inside a `tf.while_loop`, so a step costs what its forward pass and gradient
-cost and
+`optimize` runs chunks of steps inside a `tf.while_loop`, so a step costs what its forward pass and gradient cost and
 Python only reports progress. L-BFGS is driven from outside, on the same compiled value and gradient.
 """
 
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_number, is_whole
 from recipes.explain import engine, layers
 from recipes.explain.l_bfgs import minimize
 from recipes.explain.step import value_and_gradient
@@ -28,17 +28,15 @@ class Problem:
 
     Args:
         objective: Hashable callable `(model, seen, images, parameters, constants) -> (n,)` to be raised:
-            what the model
-            sees, the unit images (0..1), the parameters they were decoded from, and the list of constant
-            tensors.
+            what the model sees, the unit images (0..1), the parameters they were decoded from, and the list of
+            constant tensors.
         parameterization: From `recipes.explain.parameterization`.
         value_range: `(low, high)` of the images.
         preprocess: Callable from images in `value_range` to what the model takes, or None.
         views: Random transformations of what the model sees.
         channels_first: Whether the model takes `(n, channels, height, width)`.
         optimizer: "adam", "gradient" (rate times gradient), "normalized" (rate times gradient over its root
-            mean
-            square) or "l-bfgs".
+            mean square) or "l-bfgs".
         blur: Sigma in pixels of the blur of the parameters, 0 for none; pixels only, as the two below.
         clip_pixels: Fraction of the smallest pixels set to gray after each step.
         clip_gradients: Fraction of the pixels that add least to the score set to gray.
@@ -161,12 +159,12 @@ def images_of(problem, parameters):
 
 
 def check_steps(method, steps, learning_rate):
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+    if not is_whole(steps) or not 1 <= steps <= 10**6:
         raise layers.UsageError(
-            f"{method} expects steps to be a whole number, at least 1. Received {steps!r}. Leave it out for "
-            "the default."
+            f"{method} expects steps to be a whole number, at least 1 and at most a million. Received {steps!r}. "
+            "Leave it out for the default."
         )
-    if not learning_rate > 0 or not np.isfinite(learning_rate):
+    if not is_number(learning_rate) or learning_rate <= 0:
         raise layers.UsageError(
             f"{method} expects learning_rate > 0. Received {learning_rate!r}. Leave it out for the default."
         )

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_whole
 from recipes.explain import engine, layers
 from recipes.explain.features import batches_of
 from recipes.explain.inputs import pack
@@ -66,7 +67,7 @@ def maximal_patches(
     """
     call = layers.find(model, layer, call_index=call_index, method="maximal_patches")
     channels = np.atleast_1d(np.asarray(channel))
-    if k < 1 or channels.dtype.kind not in "iu" or (channels < 0).any():
+    if not is_whole(k) or k < 1 or channels.dtype.kind not in "iu" or (channels < 0).any():
         raise UsageError(
             f"maximal_patches expects k >= 1 and channels from 0. Received k={k}, channel={channel!r}. Write "
             f"channel=0, or "

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed, is_number, is_whole
 from recipes.explain import engine, targets
 from recipes.explain.adversary import margins_of, prepare, project, project_exactly, see, steepest
 from recipes.explain.inputs import pack
@@ -79,8 +80,7 @@ def pgd(
         images: `(n, height, width, channels)` or one image, in `value_range`.
         labels: The true classes: one number, one each, or one-hot rows. With `targeted`, the classes wanted.
         epsilon: Largest change: of a pixel ("inf"), or the Euclidean length of all changes of an image ("l2"),
-            in the units
-            of `value_range`.
+            in the units of `value_range`.
         value_range: `(low, high)` that images must stay in, such as `(0, 255)`.
         norm: "inf" or "l2".
         targeted: Lower the loss of the given classes instead of raising it.
@@ -99,6 +99,14 @@ def pgd(
     Raises:
         ValueError: a negative epsilon, images outside `value_range`, labels that do not fit.
     """
+    check_seed("pgd", seed)
+    known = is_whole(steps) and is_whole(restarts) and is_number(epsilon)
+    if not known or not (step_size is None or is_number(step_size)):
+        raise UsageError(
+            "pgd expects steps and restarts to be whole numbers, epsilon and step_size to be numbers. Received "
+            f"steps={steps!r}, restarts={restarts!r}, epsilon={epsilon!r} and step_size={step_size!r}. "
+            "Leave the others than epsilon out for the defaults."
+        )
     return _attack(
         "pgd",
         model,

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import check_seed, is_number, is_whole
 from recipes.explain.fill import filled
 from recipes.explain.layers import UsageError
 from recipes.explain.resize import resize as resized
@@ -45,8 +46,9 @@ def rise(
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. The same
         seed gives the same maps.
     """
+    check_seed("rise", 0 if seed is None else seed)
     at_least_one("rise", "masks", masks)
-    if not 0 < keep < 1:
+    if not is_number(keep) or not 0 < keep < 1:
         raise UsageError(f"rise expects keep in (0, 1). Received keep={keep}. The paper uses 0.5.")
     task = Task(
         "rise",
@@ -61,7 +63,7 @@ def rise(
     )
     grid = tuple(cells) if isinstance(cells, (tuple, list)) else (cells,) * len(task.spatial)
     if len(grid) != len(task.spatial) or not all(
-        1 <= c <= size for c, size in zip(grid, task.spatial, strict=True)
+        is_whole(c) and 1 <= c <= size for c, size in zip(grid, task.spatial, strict=True)
     ):
         raise UsageError(
             f"rise expects cells between 1 and the image size on every axis. Received cells={cells} for "

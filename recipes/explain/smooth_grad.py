@@ -6,7 +6,7 @@ import math
 import numpy as np
 from scipy.special import ndtri
 
-from recipes.arguments import is_number
+from recipes.arguments import check_seed, is_number
 from recipes.explain.layers import UsageError
 from recipes.explain.task import Task, at_least_one, reduce_channels
 
@@ -48,6 +48,7 @@ def smooth_grad(
         float32 `(n, height, width)`; `(height, width)` for a single image. The same seed gives the same maps,
         and every image gets the same noise, scaled to its range.
     """
+    check_seed("smooth_grad", 0 if seed is None else seed)
     at_least_one("smooth_grad", "samples", samples)
     if kind not in ("mean", "square", "variance"):
         raise UsageError(

@@ -219,9 +219,8 @@ def logits_of(output):
     squashing was a Dense activation, a layer, a functional operation or hidden in a subclass.
 
     Returns:
-        `(logits, kind)`; kind is "softmax", "sigmoid", "linear" (nothing squashes: `logits` is `output`) or
-        "unknown" (it
-        cannot be told: `logits` is `output`).
+        `(logits, kind)`; kind is "softmax", "sigmoid", "linear" (nothing squashes: `logits` is `output`) or "unknown"
+        (it cannot be told: `logits` is `output`).
     """
     if tf.executing_eagerly():
         logits = getattr(output, "_keras_logits", None)
@@ -380,9 +379,10 @@ def _class_numbers(target, count, method):
             "Use np.argmax "
             "on probabilities."
         )
-    if numbers.min(initial=0) < 0:
+    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= 2**31:
+        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
         raise UsageError(
-            f"{method} expects class numbers from 0. Received {int(numbers.min())}. "
+            f"{method} expects class numbers from 0. Received {int(wrong)}. "
             "Leave target out for the predicted class."
         )
     return numbers.astype("int32")

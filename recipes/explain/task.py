@@ -6,6 +6,7 @@ import time
 import keras
 import numpy as np
 
+from recipes.arguments import is_whole
 from recipes.explain import engine, kernels, layers, targets
 from recipes.explain.inputs import Inputs
 
@@ -281,7 +282,7 @@ def reduce_channels(values, how, axis):
         "sum": lambda v: over_channels(np.add, v),
         "l2": lambda v: np.sqrt(over_channels(np.add, np.square(v))),
     }
-    if how not in reductions:
+    if not (how is None or isinstance(how, str)) or how not in reductions:
         raise layers.UsageError(
             f"explain expects reduce to be 'absmax', 'mean', 'sum', 'l2' or None. Received {how!r}. "
             "None returns one value per channel."
@@ -290,9 +291,9 @@ def reduce_channels(values, how, axis):
 
 
 def at_least_one(method, name, value):
-    """Refuse a count below 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    """Refuse a count below 1, and one that nobody can wait for."""
+    if not is_whole(value) or not 1 <= value <= 10**6:
         raise layers.UsageError(
-            f"{method} expects {name} to be a whole number, at least 1. Received {value!r}. "
+            f"{method} expects {name} to be a whole number, at least 1 and at most a million. Received {value!r}. "
             f"More {name} give a cleaner map and cost as much more."
         )

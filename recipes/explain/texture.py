@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed
 from recipes.explain import engine
 from recipes.explain import layers as finding
 from recipes.explain.backbones import style_layers
@@ -61,6 +62,7 @@ def texture(
     Raises:
         ValueError: an unknown layer or one without a map, images that do not fit.
     """
+    check_seed("texture", seed)
     calls = style_layers(model, layers, "texture")
     source = Canvas("texture", model, size=np.shape(image)[-3:-1] or None, value_range=value_range)
     given, _ = source.batch(image, "image")

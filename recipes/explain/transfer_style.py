@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import check_seed
 from recipes.explain import engine
 from recipes.explain.backbones import content_layer as find_content_layer
 from recipes.explain.backbones import style_layers as find_style_layers
@@ -49,13 +50,12 @@ def transfer_style(
 ):
     """Make an image with the feature maps of `content` at one layer and the Gram matrices of `style` at several.
 
-    Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike the
-    paper both losses are relative to the squared length of their targets, so that the weights mean the same on
-    any network
-    and layer; and by default Adam on Fourier coefficients, from the content image, replaces L-BFGS on pixels
-    (`optimizer="l-bfgs", parameterization="pixels", start="noise"`). Networks other than VGG need this
-    (Mordvintsev et al.
-    2018, "Differentiable Image Parameterizations", https://distill.pub/2018/differentiable-parameterizations).
+    Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike
+    the paper both losses are relative to the squared length of their targets, so that the weights mean the same on
+    any network and layer; and by default Adam on Fourier coefficients, from the content image, replaces L-BFGS on
+    pixels (`optimizer="l-bfgs", parameterization="pixels", start="noise"`). Networks other than VGG need this
+    (Mordvintsev et al. 2018, "Differentiable Image Parameterizations",
+    https://distill.pub/2018/differentiable-parameterizations).
 
     Args:
         model: A built `keras.Model` with one image input: VGG, ResNet, EfficientNet-Lite0, or any other with
@@ -72,8 +72,7 @@ def transfer_style(
         content_layer, style_layers: Layers by object, name, path or index; by default the family's.
         layer_weights: One number a style layer; equal by default.
         keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al.
-            2016, "Preserving
-            Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
+            2016, "Preserving Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
         start: "content" or "noise".
         parameterization, optimizer: As in `invert_features`.
         steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
@@ -86,6 +85,7 @@ def transfer_style(
         ValueError: unknown layers, weights that do not fit, images outside `value_range`.
         UserWarning: when an image is resized to the network's size.
     """
+    check_seed("transfer_style", seed)
     method = "transfer_style"
     open_canvas = Canvas(method, model, size=False, value_range=value_range)
     size = open_canvas.shape[:2] if None not in open_canvas.shape[:2] else np.shape(content)[-3:-1]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import is_number
 from recipes.explain import layers, targets
 from recipes.explain.ascent import raise_score
 from recipes.explain.class_image import unwrap
@@ -34,7 +35,7 @@ def unit_image(model, layer, channel=None, *, position=None, call_index=None, **
     """
     channels = [None] if channel is None else list(np.atleast_1d(channel))
     if not channels or any(
-        number is not None and (number < 0 or number != int(number)) for number in channels
+        number is not None and not (is_number(number) and 0 <= number == int(number)) for number in channels
     ):
         raise layers.UsageError(
             f"unit_image expects channel to be a number from 0, or a list of them. Received {channel!r}. "

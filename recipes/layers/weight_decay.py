@@ -2,6 +2,8 @@
 
 import keras
 
+from recipes.arguments import is_number
+
 
 def weight_decay(model, *, l1=0.0, l2=0.0):
     """Add elastic-net penalties to every kernel of an existing model; biases and normalizations are spared.
@@ -23,7 +25,7 @@ def weight_decay(model, *, l1=0.0, l2=0.0):
         ValueError: when a factor is negative or both are 0, the model is not built or has no kernel, or a kernel
             has a penalty already. The model is then as it was.
     """
-    if l1 < 0 or l2 < 0 or l1 == l2 == 0:
+    if not is_number(l1) or not is_number(l2) or l1 < 0 or l2 < 0 or l1 == l2 == 0:
         raise ValueError(
             f"weight_decay expects l1 >= 0 and l2 >= 0, one of them above 0. Received l1={l1}, l2={l2}. "
             "Start from l2=1e-4."

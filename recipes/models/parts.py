@@ -7,7 +7,7 @@ from numbers import Integral
 
 import keras
 
-from recipes.arguments import are_whole, as_row, is_number
+from recipes.arguments import are_whole, as_row, is_number, is_one_of
 from recipes.initialize.fixup import Fixup
 from recipes.layers import InstanceNormalization, Maxout, MaxoutConv2D, ScalarAffine
 
@@ -37,7 +37,7 @@ class Parts:
     branches: int = 0
 
     def __post_init__(self):
-        if self.norm not in NORMS:
+        if self.norm is not None and not is_one_of(self.norm, NORMS):
             raise ValueError(
                 f"The builders of recipes.models expect norm to be one of {NORMS}. "
                 f"Received norm={self.norm!r}. Pick one of these; None is no normalization."
@@ -58,7 +58,7 @@ class Parts:
     def _check_activation(self):
         try:
             known = callable(self.activation) or keras.activations.get(self.activation) is not None
-        except ValueError:
+        except (TypeError, ValueError):
             known = False
         if not known or self.activation is None:
             raise ValueError(
@@ -68,7 +68,7 @@ class Parts:
 
     @property
     def maxout(self):
-        return self.activation == "maxout"
+        return is_one_of(self.activation, ("maxout",))
 
     @property
     def regularizer(self):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from recipes.arguments import as_numbers
+from recipes.arguments import as_numbers, is_whole
 from recipes.plot.canvas import new_figure
 
 
@@ -13,14 +13,13 @@ def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
 
     Args:
         maps: `(height, width, channels)` as `explain.activations(...)[0]` gives; or `(filters, height, width,
-            1, 3 or 4)`
-            or `(filters, channels, height, width, 1)` as `explain.filters` gives (the latter a row a filter).
+            1, 3 or 4)` or `(filters, channels, height, width, 1)` as `explain.filters` gives (the latter a row a
+            filter).
         columns: Pictures in a row.
         limit: Most pictures (or rows of filters) drawn; the figure says how many there are.
         size: Width of a picture in inches.
         shared: Scale all maps alike, so that silent ones stay dark; False stretches each by itself. Filters
-            are shown as
-            they come.
+            are shown as they come.
         title: Text above all.
 
     Returns:
@@ -30,7 +29,13 @@ def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
         ValueError: when the array has none of these shapes.
     """
     maps = as_numbers("plot.channels", "maps", maps, "float32")
-    if maps.ndim not in (3, 4, 5) or not maps.size or not np.isfinite(maps).all():
+    if not is_whole(columns) or not is_whole(limit) or min(columns, limit) < 1:
+        raise ValueError(
+            "plot.channels expects columns and limit to be whole numbers, at least 1. Received "
+            f"columns={columns!r} and limit={limit!r}. Leave them out for the defaults."
+        )
+    depth = maps.ndim == 3 or (maps.ndim in (4, 5) and maps.shape[-1] in (1, 3, 4))
+    if not depth or not maps.size or not np.isfinite(maps).all():
         raise ValueError(
             f"plot.channels expects finite maps (height, width, channels) or filters. Received shape "
             f"{maps.shape}. For the "

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.plot.canvas import new_figure
 
 
@@ -21,8 +22,8 @@ def rates(values, marks=(), *, steps_per_epoch=None, label="snapshot"):
     Raises:
         ValueError: when there is no rate, or a mark lies outside the run.
     """
-    values = np.asarray(values, "float64")
-    marks = np.asarray(marks, "int64")
+    values = as_numbers("plot.rates", "values", values)
+    marks = as_numbers("plot.rates", "marks", marks, "int64")
     if values.ndim != 1 or not len(values) or ((marks < 1) | (marks > len(values))).any():
         raise ValueError(
             "plot.rates expects one rate per step and marks between 1 and the number of steps. "

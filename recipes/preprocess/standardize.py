@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from recipes.arguments import is_one_of
 from recipes.preprocess.adapted import AdaptedLayer
 from recipes.preprocess.statistics import ImageStatistics
 
@@ -41,7 +42,7 @@ class Standardize(AdaptedLayer):
 
     def __init__(self, by="channel", **kwargs):
         super().__init__(**kwargs)
-        if by not in _KINDS:
+        if not is_one_of(by, _KINDS):
             raise ValueError(
                 f"Standardize expects by to be one of {', '.join(map(repr, _KINDS))}. Received by={by!r}. "
                 "Type by='channel' for zero mean and unit variance of each channel."
