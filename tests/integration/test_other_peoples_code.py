@@ -229,6 +229,7 @@ def test_csv_and_tensorboard_columns_are_the_same_from_the_first_epoch_on(photos
         verbose=0,
         callbacks=callbacks,
     ).history
+    assert all(len(values) == 4 for values in history.values())
     with open(tmp_path / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 and all(None not in row and None not in row.values() for row in rows)

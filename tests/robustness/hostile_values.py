@@ -82,10 +82,14 @@ def arrays(*valid):
 
 @st.composite
 def arguments(draw, valid, most=2):
-    """Arguments drawn from what is valid, with up to `most` of them replaced by anything."""
+    """Arguments drawn from what is valid, with up to `most` of them replaced by what is not."""
     chosen = {name: draw(strategy) for name, strategy in valid.items()}
-    for name in draw(st.lists(st.sampled_from(sorted(valid)), max_size=most, unique=True)):
-        chosen[name] = draw(ANYTHING)
+    # A flag may be whatever Python takes for true or false.
+    asked = sorted(name for name, strategy in valid.items() if strategy is not st.booleans())
+    for name in (
+        draw(st.lists(st.sampled_from(asked), max_size=min(most, len(asked)), unique=True)) if asked else ()
+    ):
+        chosen[name] = draw(HOSTILE)
     return chosen
 
 

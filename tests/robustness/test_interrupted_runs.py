@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from recipes.callbacks import GradientMonitor
+from recipes.callbacks import Backup, GradientMonitor
 
 import recipes
-from recipes import data, tune
+from recipes import data, explain, tune
 
 HOUSE = Path(__file__).parents[2]
 
@@ -48,9 +48,24 @@ def train(model, split, folder, **options):
 
 
 @pytest.fixture(scope="module")
-def whole(split, tmp_path_factory):
-    """The run that nothing interrupted."""
-    return train(small_model(compiled=True), split, tmp_path_factory.mktemp("whole") / "run")
+def whole_of(split, tmp_path_factory):
+    """The run with some options that nothing interrupted."""
+    runs = {}
+
+    def get(**options):
+        key = str(options)
+        if key not in runs:
+            runs[key] = train(
+                small_model(compiled=True), split, tmp_path_factory.mktemp("whole") / "run", **options
+            )
+        return runs[key]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def whole(whole_of):
+    return whole_of()
 
 
 def assert_same(run, whole):
@@ -125,49 +140,108 @@ def test_a_callback_that_raises_leaves_a_clean_model_and_a_run_to_go_on_from(spl
     )
 
 
-# Where Ctrl-C strikes: at a call of a function, counted from 1, by file and name.
+# Where Ctrl-C strikes: at a call of a function, counted from 1, by file and name; in a run with what options.
 PHASES = {
-    "checks": ("recipes/diagnose/trial.py", None, 4),
-    "checks, later": ("recipes/diagnose/overfit_small_sample.py", None, 2),
-    "training": ("callbacks/learning_rate.py", "on_train_batch_end", 6),
-    "validation": ("keras/src/callbacks/callback_list.py", "on_test_batch_end", 3),
-    "writing the backup": ("recipes/backup.py", "_to_numpy", 15),
-    "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9),
-    "writing the curves": ("recipes/plot/curves.py", None, 1),
-    "the last line": ("recipes/run.py", "write_settings", 2),
+    "checks": ("recipes/diagnose/trial.py", None, 4, {"preflight": True}),
+    "checks, later": ("recipes/diagnose/overfit_small_sample.py", None, 2, {"preflight": True}),
+    "training": ("callbacks/learning_rate.py", "on_train_batch_end", 6, {}),
+    "validation": ("keras/src/callbacks/callback_list.py", "on_test_batch_end", 3, {}),
+    "averaging": ("callbacks/weight_average.py", "put_in_model", 2, {"average": "polyak"}),
+    "writing a snapshot": ("recipes/snapshots.py", "write", 1, {"snapshots": 2}),
+    "listing a snapshot": ("recipes/snapshots.py", "fingerprint", 1, {"snapshots": 2}),
+    "writing the backup": ("recipes/backup.py", "_to_numpy", 15, {}),
+    "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9, {}),
+    "writing the curves": ("recipes/plot/curves.py", None, 1, {}),
+    "the last line": ("recipes/run.py", "write_settings", 2, {}),
 }
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_ctrl_c_leaves_whole_files_and_a_run_to_go_on_from(split, whole, tmp_path, phase):
-    place, function, count = PHASES[phase]
-    seen = 0
+class strike:
+    """Ctrl-C at the `count`th call of a function, told by the end of its file's path and its name (None: any)."""
 
-    def strike(frame, event, argument):
-        nonlocal seen
+    def __init__(self, place, function, count):
+        self.place, self.function, self.count, self.seen = place, function, count, 0
+
+    def __enter__(self):
+        sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *error):
+        sys.setprofile(None)
+        assert self.seen == self.count
+
+    def _look(self, frame, event, argument):
         code = frame.f_code
-        if event == "call" and code.co_filename.endswith(place) and function in (None, code.co_name):
-            seen += 1
-            if seen == count:
+        if (
+            event == "call"
+            and code.co_filename.endswith(self.place)
+            and self.function in (None, code.co_name)
+        ):
+            self.seen += 1
+            if self.seen == self.count:
                 sys.setprofile(None)
                 raise KeyboardInterrupt
 
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_leaves_whole_files_and_a_run_to_go_on_from(split, whole_of, tmp_path, phase):
+    place, function, count, options = PHASES[phase]
     folder, model = tmp_path / "run", small_model(compiled=True)
     before = model.get_weights()
     (tmp_path / "mine.txt").write_text("mine")
-    sys.setprofile(strike)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(model, split, folder, preflight=phase.startswith("checks"))
-    finally:
-        sys.setprofile(None)
-    assert seen == count
+    with pytest.raises(KeyboardInterrupt), strike(place, function, count):
+        train(model, split, folder, **options)
     assert_as_before(model)
     if phase.startswith("checks"):
         for expected, received in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(received, expected)
-    assert not list(folder.glob(".part-*")) and (tmp_path / "mine.txt").read_text() == "mine"
-    assert_same(train(small_model(compiled=True), split, folder), whole)
+    assert not list(folder.rglob(".part-*")) and (tmp_path / "mine.txt").read_text() == "mine"
+    options = {name: value for name, value in options.items() if name != "preflight"}
+    assert_same(train(small_model(compiled=True), split, folder, **options), whole_of(**options))
+
+
+def test_ctrl_c_in_a_search_costs_one_trial(split, tmp_path):
+    built = []
+
+    def build(rate):
+        built.append(small_model(compiled=True))
+        return built[-1]
+
+    def search():
+        stages = {"coarse": {"trials": 3, "epochs": 1}, "fine": {"trials": 0}}
+        return tune.search(
+            build, *split, {"rate": (1e-3, 0.1)}, **stages, storage=tmp_path / "journal", verbose=0
+        )
+
+    with pytest.raises(KeyboardInterrupt), strike("callbacks/training_doctor.py", "on_epoch_end", 2):
+        search()
+    assert_as_before(built[-1])
+    states = [trial.state.name for trial in search().trials]
+    assert states == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"] and len(built) == 4
+
+
+def test_ctrl_c_in_an_explanation_leaves_a_model_as_it_was(split):
+    model = small_model(compiled=True)
+    images = split[0][0][:4]
+    expected = explain.activations(small_model(compiled=True), images, "hidden")
+    with pytest.raises(KeyboardInterrupt), strike("keras/src/layers/core/dense.py", "call", 1):
+        explain.activations(model, images, "hidden")
+    assert_as_before(model)
+    np.testing.assert_array_equal(explain.activations(model, images, "hidden"), expected)
+
+
+def test_a_fit_with_a_backup_that_breaks_off_leaves_a_model_for_another_fit(split, tmp_path):
+    class Broken(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                raise ZeroDivisionError("the reader's own mistake")
+
+    model = small_model(compiled=True)
+    for _ in range(2):  # the second goes on from the first one's backup
+        with pytest.raises(ZeroDivisionError):
+            callbacks = [Broken(), Backup(tmp_path / "backup.npz")]
+            model.fit(*split[0], epochs=4, verbose=0, callbacks=callbacks)
+    assert len(model.fit(*split[0], epochs=3, verbose=0).epoch) == 3
 
 
 def test_ctrl_c_in_a_report_leaves_the_page_that_was_there(whole, tmp_path, monkeypatch):
