@@ -9,10 +9,9 @@ def class_image(model, target, **options):
     """Make an image that raises a class score as far as it goes.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 2, https://arxiv.org/abs/1312.6034:
-    `argmax_I score(I) - l2 * |I|^2`, the score taken before the softmax. By default the image is not a grid of
-    pixels but
-    the Fourier coefficients of decorrelated colors, seen jittered and scaled at every step, after Olah et al. 2017,
-    "Feature Visualization", https://distill.pub/2017/feature-visualization. The paper's way is
+    `argmax_I score(I) - l2 * |I|^2`, the score taken before the softmax. By default the image is not a grid of pixels
+    but the Fourier coefficients of decorrelated colors, seen jittered and scaled at every step, after Olah et al.
+    2017, "Feature Visualization", https://distill.pub/2017/feature-visualization. The paper's way is
     `class_image(model, target, parameterization="pixels", optimizer="gradient", learning_rate=...)`. Decay, blur and
     the two clippings are those of Yosinski et al. 2015, section 3, https://arxiv.org/abs/1506.06579.
 

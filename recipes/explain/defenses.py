@@ -85,11 +85,10 @@ def adversarial_training(
 def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, seed=0):
     """While the block runs, `fit` also keeps the representation of a noisy image close to that of the image.
 
-    Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training",
-    equations 1 to 3,
-    https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`, the distance here relative to
-    `|f(x)|^2` and
-    averaged over the batch. Both representations are those of inference (batch normalization and dropout).
+    Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training", equations 1
+    to 3, https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`, the distance here relative to
+    `|f(x)|^2` and averaged over the batch. Both representations are those of inference (batch normalization and
+    dropout).
 
     Args:
         model: A compiled and built `keras.Model` with one image input.
@@ -142,10 +141,9 @@ def smoothed_predict(
     """Predict the average over noisy copies of each image, blurred if wanted.
 
     Small changes that were computed for the image itself do not survive the noise. Source: Cohen et al. 2019,
-    "Certified
-    Adversarial Robustness via Randomized Smoothing", section 3.2, https://arxiv.org/abs/1902.02918, averaging
-    probabilities where the paper counts votes; blur after Xu et al. 2017, "Feature Squeezing", section III.B,
-    https://arxiv.org/abs/1704.01155 (a median there).
+    "Certified Adversarial Robustness via Randomized Smoothing", section 3.2, https://arxiv.org/abs/1902.02918,
+    averaging probabilities where the paper counts votes; blur after Xu et al. 2017, "Feature Squeezing", section
+    III.B, https://arxiv.org/abs/1704.01155 (a median there).
 
     Args:
         model: A built `keras.Model` with one image input. Never changed.

@@ -16,8 +16,7 @@ def filters(model, layer=None, *, normalize="together"):
     Args:
         model: A built `keras.Model`.
         layer: A convolution, or a Dense layer on a flattened image (whose templates are then shown), by
-            object, name, path
-            or index. Default the first of either.
+            object, name, path or index. Default the first of either.
         normalize: "together" (the largest weight of all gets black or white) or "each" (the largest of each filter).
 
     Returns:

@@ -50,10 +50,9 @@ def fool(
     """Change images as little as it takes until the network gives the target class.
 
     Source: Szegedy et al. 2013, "Intriguing properties of neural networks", section 4,
-    https://arxiv.org/abs/1312.6199, by the simpler recipe of the Stanford lectures CS231n: normalized gradient
-    steps that
-    raise the target, until it is the predicted class. Each change is then shortened by halving the interval between an
-    image that is the target and one that is not, along the straight line to the original.
+    https://arxiv.org/abs/1312.6199, by the simpler recipe of the Stanford lectures CS231n: normalized gradient steps
+    that raise the target, until it is the predicted class. Each change is then shortened by halving the interval
+    between an image that is the target and one that is not, along the straight line to the original.
 
     Args:
         model: A built `keras.Model` with one image input and classes as output. Never changed.

@@ -53,8 +53,7 @@ def noise_response(
         model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
             Never changed.
         kind: "uniform" over the value range, "normal" (middle of the range, a sixth of it as standard
-            deviation, clipped),
-            or "constant" (one color an image).
+            deviation, clipped), or "constant" (one color an image).
         count: Noise images.
         size, value_range, preprocess, seed, compile: As in `class_image`.
         batch_size: Images at once.

@@ -1,7 +1,6 @@
 """What is really optimized when an image is: its pixels, its Fourier coefficients, or a generator's latent vector.
 
-A parameterization decodes `(n, ...)` parameters to unit images, `(n, height, width, channels)` in 0..1; the
-loop
+A parameterization decodes `(n, ...)` parameters to unit images, `(n, height, width, channels)` in 0..1; the loop
 stretches those to the value range. All are hashable, so that a trace can be kept for each.
 """
 

@@ -67,11 +67,11 @@ class ReceptiveField:
 def receptive_field(model, layer, *, call_index=None, size=None):
     """Work out the receptive field of a layer's neurons from the geometry of what lies below.
 
-    The model is traced and its operations are followed from the layer down to the image, so that nested, subclassed and
-    branched models are all alike; where branches meet, the field is the union. Kernel, stride, dilation and
-    padding compose
-    as in Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", equations 2 and 3,
-    https://distill.pub/2019/computing-receptive-fields. A layer that has seen a global average sees the whole image.
+    The model is traced and its operations are followed from the layer down to the image, so that nested, subclassed
+    and branched models are all alike; where branches meet, the field is the union. Kernel, stride, dilation and
+    padding compose as in Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", equations
+    2 and 3, https://distill.pub/2019/computing-receptive-fields. A layer that has seen a global average sees the
+    whole image.
 
     Args:
         model: A built `keras.Model` with one image input, channels last.

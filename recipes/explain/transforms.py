@@ -41,8 +41,7 @@ class Views:
 
 
 def blur(images, sigma):
-    """Gaussian blur with reflected borders: `(n, height, width, channels)`, sigma in pixels, a Python "
-    "float > 0."""
+    """Gaussian blur with reflected borders: `(n, height, width, channels)`, sigma in pixels, a float > 0."""
     radius = max(1, int(3 * sigma + 0.5))
     kernel = tf.exp(-0.5 * tf.square(tf.range(-radius, radius + 1, dtype="float32") / sigma))
     kernel /= tf.reduce_sum(kernel)

@@ -10,8 +10,7 @@ def landscape(landscapes, *, size=4.0, title=None):
 
     Args:
         landscapes: One result, or a dict `{name: result}`, all of one or all of two dimensions. Lines share an
-            axis; maps
-            stand side by side on one scale.
+            axis; maps stand side by side on one scale.
         size: Width of a panel in inches.
         title: Text above all.
 

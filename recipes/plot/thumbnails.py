@@ -17,8 +17,8 @@ def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=No
         size: Width and height of the figure in inches.
         thumbnail: Width of an image in inches.
         cells: None, to draw each image at its place (later ones may hide earlier ones); or the number of cells
-            a side of a
-            grid, each of which shows the image nearest to its middle, if one lies in it, so that none overlap.
+            a side of a grid, each of which shows the image nearest to its middle, if one lies in it, so that none
+            overlap.
         title: Text above.
 
     Returns:

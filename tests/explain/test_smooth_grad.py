@@ -32,8 +32,8 @@ def test_moments_of_a_quadratic_are_those_of_the_noise(quadratic, images):
 
 
 def test_signs_cancel_before_the_absolute_value(quadratic):
-    """At 0 the gradients of the noisy copies average out; had abs come first, 0.8 of their deviation "
-    "would be left."""
+    """At 0 the gradients of the noisy copies average out; had abs come first, 0.8 of their deviation would
+    be left."""
     model, curvature = quadratic
     image = np.zeros((6, 5, 2), "float32")
     image[0, 0] = [-1, 1]  # the range that scales the noise: 2
