@@ -1,7 +1,5 @@
 """Say what is wrong with a run while it runs, once, with the remedy."""
 
-import textwrap
-
 from recipes.callbacks.monitor import Monitor
 
 from recipes.arguments import is_one_of
@@ -104,7 +102,7 @@ class TrainingDoctor(Monitor):
             self._history.setdefault(name, [float("nan")] * epochs).append(float(value))
         for values in self._history.values():
             values += [float("nan")] * (epochs + 1 - len(values))
-        self._say(self._book.update(self._history, self.record))
+        self._say(self._book.update(self._history, self.record, steps=self._steps_taken()))
 
     def _finish(self):
         from recipes.diagnose.describe import idle_averages
@@ -112,14 +110,22 @@ class TrainingDoctor(Monitor):
         if self._history:
             self._say(
                 self._book.update(
-                    self._history, self.record, last=True, idle_averages=idle_averages(self.model)
+                    self._history,
+                    self.record,
+                    last=True,
+                    idle_averages=idle_averages(self.model),
+                    steps=self._steps_taken(),
                 )
             )
+
+    def _steps_taken(self):
+        """Steps of this run so far, or None where `fit` does not know how long an epoch is."""
+        steps = self.params.get("steps")
+        return steps and steps * max(len(values) for values in self._history.values())
 
     def _say(self, findings, printed=False):
         if self.verbose and not printed:
             for finding in findings:
-                text = "\n".join(textwrap.wrap(str(finding), 110, subsequent_indent="  "))
-                print(f"\nTrainingDoctor: {text}")
+                print(f"\nTrainingDoctor: {finding.wrapped()}")
         if self._act == "stop" and any(finding.severity == "error" for finding in findings):
             self.model.stop_training = True

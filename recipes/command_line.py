@@ -1,12 +1,14 @@
 """The command line: `train` a classifier, `check` data and model before training, `explain` predictions."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 _MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0")
 _METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occlusion")
+_FEWEST_STEPS = 20  # of an epoch
 _SMALL = 64  # pixels; larger images go to a pretrained network
 
 
@@ -61,7 +63,11 @@ def _parser():
     train.add_argument(
         "--out", type=Path, default=Path("runs/train"), help="folder for all files (default: runs/train)"
     )
-    train.add_argument("--batch-size", type=_positive, default=128, help="images a step (default: 128)")
+    train.add_argument(
+        "--batch-size",
+        type=_positive,
+        help=f"images a step (default: 128, fewer where an epoch would have less than {_FEWEST_STEPS} steps)",
+    )
     train.add_argument(
         "--resume",
         action="store_true",
@@ -129,14 +135,18 @@ def _positive(text):
 
 def _train(options):
     import recipes
+    from recipes.extras import optional
 
+    optional(
+        "recipes train, which writes a report,", "jinja2", "Jinja2", "report"
+    )  # before hours of training
     train, validation, info, model, compiled = _open(options)
     run = recipes.train(
         model,
         train,
         validation,
         epochs=options.epochs,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or _batch_size(info.counts["train"]),
         run_dir=options.out,
         resume=options.resume,
         seed=options.seed,
@@ -154,6 +164,11 @@ def _train(options):
     print(f"validation accuracy {accuracy:.2%}; report in {path}")
 
 
+def _batch_size(examples):
+    """The largest of 128, 64, 32 and 16 with enough steps an epoch to learn something."""
+    return next((size for size in (128, 64, 32) if examples >= size * _FEWEST_STEPS), 16)
+
+
 def _check(options):
     import inspect
 
@@ -165,6 +180,7 @@ def _check(options):
     train, validation, info, model, compiled = _open(options)
     settings = {name: part.default for name, part in inspect.signature(recipes.train).parameters.items()}
     settings |= compiled
+    settings["batch_size"] = _batch_size(info.counts["train"])
     reading = {"model": model, "batch_size": settings["batch_size"], "classes": len(info.class_names)}
     source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
     compile_model(model, source, source.label_spec, settings, None)
@@ -177,7 +193,14 @@ def _open(options):
 
     from recipes import data, models
 
-    train, validation, info = data.load(options.data, image_size=options.image_size, seed=options.seed)
+    try:
+        train, validation, info = data.load(options.data, image_size=options.image_size, seed=options.seed)
+    except ValueError as error:
+        if options.image_size is None and "image_size" in str(error):
+            sizes = str(error).partition("\n")[0].removeprefix("data.load expects ").rstrip(":")
+            sizes = sizes.replace("image_size", "--image-size")
+            raise BadInputError(f"expects {sizes}. Type for example --image-size 64, or 224") from error
+        raise
     keras.utils.set_random_seed(options.seed)
     shape, classes = info.image_shape, len(info.class_names)
     name = options.model
@@ -190,7 +213,12 @@ def _open(options):
         raise BadInputError(
             f"efficientnet_lite0 expects color images. Received {options.data} with one channel. Use --model resnet."
         )
-    backbone = models.efficientnet_lite0(include_top=False, input_shape=shape)
+    try:
+        backbone = models.efficientnet_lite0(include_top=False, input_shape=shape)
+    except ImportError as error:
+        raise BadInputError(
+            f"{error}, or type --model resnet, which learns from nothing but these images"
+        ) from error
     # Only the new head learns, for which Adam at its usual rate needs no search.
     return train, validation, info, models.transfer(backbone, classes), {"optimizer": "adam"}
 
@@ -224,13 +252,30 @@ def _explain(options):
     batch = np.stack(images)
     maps = getattr(explain, options.method)(model, batch, options.target, verbose=0)
     predicted = np.asarray(model.predict(batch, verbose=0))
+    names = _class_names(options.model, predicted.shape[-1])
     options.out.mkdir(parents=True, exist_ok=True)
     written = set()
     for path, image, map_, scores in zip(options.images, images, maps, predicted, strict=True):
-        target = options.target if options.target is not None else int(np.argmax(scores))
+        best = int(np.argmax(scores))
+        # Logits are no probabilities.
+        share = f" {scores[best]:.0%}" if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2 else ""
+        guess = f"{names[best]}{share}"
+        given = options.target is not None and options.target != best
+        title = f"{names[options.target]}, predicted {guess}" if given else guess
         name, number = f"{path.stem}.{options.method}.png", 2
         while name in written:
             name, number = f"{path.stem}-{number}.{options.method}.png", number + 1
         written.add(name)
-        plot.overlay(image, map_, title=f"class {target}").savefig(options.out / name, dpi=100)
-        print(options.out / name)
+        plot.overlay(image, map_, title=title).savefig(options.out / name, dpi=100)
+        print(f"{options.out / name}: {title}")
+
+
+def _class_names(model_path, classes):
+    """Names from the run.json beside a model that `recipes.train` saved, else "class 0", "class 1" ..."""
+    settings = model_path.parent / "run.json"
+    names = None
+    if settings.exists():
+        names = json.loads(settings.read_text(encoding="utf-8")).get("class_names")
+    if names is None or len(names) != classes:
+        return [f"class {number}" for number in range(classes)]
+    return names

@@ -132,6 +132,7 @@ class Run:
         from recipes.probe import Record
 
         findings, record = folder / "findings.json", folder / "record.npz"
+        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return cls(
             # No code from a file, unless the reader has told Keras that they trust their files.
             model=keras.saving.load_model(folder / "model.keras", safe_mode=True),
@@ -141,7 +142,8 @@ class Run:
                 for values in (json.loads(findings.read_text(encoding="utf-8")) if findings.exists() else [])
             ],
             record=Record.load(record) if record.exists() else None,
-            settings=json.loads((folder / "run.json").read_text(encoding="utf-8")),
+            settings=settings,
+            class_names=tuple(settings["class_names"]) if settings.get("class_names") else None,
         )
 
 
@@ -238,10 +240,15 @@ def describe(settings, model, source, steps):
             return [plain(entry) for entry in value]
         if isinstance(value, np.generic):
             return value.item()
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         return repr(value) if not hasattr(value, "get_config") else type(value).__name__
 
+    info = settings.get("info")
     return {
-        **{name: plain(value) for name, value in settings.items()},
+        **{name: plain(value) for name, value in settings.items() if name != "info"},
+        "data": getattr(info, "source", None),
+        "class_names": list(info.class_names) if info is not None else None,
         "model": model.name,
         "parameters": int(model.count_params()),
         "examples": source.examples,

@@ -27,12 +27,12 @@ class Casebook:
             history: dict of lists, one value an epoch so far, or None before training.
             record: What the probes saw so far, or None.
             last: Whether the run is over.
-            **more_facts: Facts to add for this judgement.
+            **more_facts: Facts to add for this judgement, where there were any before training.
 
         Returns:
             The list of `Finding` to say now, causes before symptoms; never one of severity "info".
         """
-        found = judge(history, record, {**self.facts, **more_facts})
+        found = judge(history, record, {**self.facts, **more_facts} if self.facts else {})
         self.findings = arrange(found)
         static = history is None
         keys = {(finding.code, finding.layer) for finding in found}

@@ -110,24 +110,27 @@ def _settled(curves, record, facts):
     momenta = [layer for layer in (facts or {}).get("layers", ()) if layer["momentum"] is not None]
     if not momenta or curves.validation is None or record is None or not len(record):
         return []
-    steps = int(record.step[-1]) + 1
+    known = (facts or {}).get("steps")
+    steps = known or int(record.step[-1]) + 1  # up to the last probe
     worst = max(momenta, key=lambda layer: layer["momentum"])
     left = worst["momentum"] ** steps
     gap = curves.validation[-1] > 1.5 * max(curves.loss[-1], 1e-12) and curves.loss[-1] < 0.8 * curves.first
     if left < 0.3 or not (gap or left > 0.9 or not np.isfinite(curves.validation[-1])):
         return []
+    remedy = "Take smaller batches or more epochs, for more steps"
+    if worst["momentum"] > 0.9:
+        remedy = "Use keras.layers.BatchNormalization(momentum=0.9)"
     return [
         Finding(
             "batch_norm_statistics",
             "warning",
             worst["name"],
             curves.epochs,
-            f"After {steps} steps at momentum {worst['momentum']:g} the averages of {worst['name']} are "
-            f"still {left:.0%} their "
+            f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages "
+            f"of {worst['name']} are still {left:.0%} their "
             f"starting values; the loss is {curves.loss[-1]:.4g} in training and "
             f"{curves.validation[-1]:.4g} in validation.",
-            "Use keras.layers.BatchNormalization(momentum=0.9), or "
-            "recipes.ensemble.refresh_batch_norm(model, train).",
+            f"{remedy}, or call recipes.ensemble.refresh_batch_norm(model, train).",
         )
     ]
 

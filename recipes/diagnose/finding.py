@@ -1,5 +1,6 @@
 """What was found, in words a reader can check, and which finding explains which."""
 
+import textwrap
 from dataclasses import dataclass, replace
 
 SEVERITIES = ("error", "warning", "info")
@@ -158,6 +159,11 @@ class Finding:
             lines.append("  explains: " + ", ".join(dict.fromkeys(f.title for f in self.consequences)))
         return "\n".join(lines)
 
+    def wrapped(self, width=110):
+        """The finding as `str` gives it, in lines of at most `width` letters, for a terminal."""
+        lines = str(self).splitlines()
+        return "\n".join("\n".join(textwrap.wrap(line, width, subsequent_indent="  ")) for line in lines)
+
     @property
     def title(self):
         """The code in words: "dead relu"."""
@@ -177,8 +183,7 @@ def arrange(findings):
     """Put causes before symptoms: roots by severity and order of cause, what they explain under them.
 
     An "info" explains nothing but other "info"; a cause is as serious as the worst of what it explains. Of several
-    findings of one code, layers in the order given,
-    all but the first go under the first.
+    findings of one code, layers in the order given, all but the first go under the first.
 
     Args:
         findings: Any iterable of `Finding`, without consequences of their own.

@@ -165,7 +165,7 @@ def _first(batch, examples):
             "Give one batch with its labels, such as next(iter(dataset))."
         )
     leaves = keras.tree.flatten(list(batch[:2]))
-    if any(not len(getattr(array, "shape", ())) for array in leaves):
+    if len(leaves) < 2 or any(not len(getattr(array, "shape", ())) for array in leaves):
         raise ValueError(
             "gradient_check expects inputs and labels as arrays or tensors. Received "
             f"{', '.join(type(array).__name__ for array in leaves)}. Give one batch, such as next(iter(dataset))."

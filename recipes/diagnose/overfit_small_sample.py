@@ -12,6 +12,8 @@ from recipes.diagnose.sample import read_sample
 from recipes.diagnose.task import task_of
 from recipes.diagnose.trial import Trial, built
 
+_SAID = {"crept": "not yet learned", "stuck": "not learned"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class OverfitSmallSample(Check):
@@ -93,9 +95,15 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
     examples = sum(len(batch[1]) for batch in sample.batches if hasattr(batch[1], "__len__"))
     return OverfitSmallSample(
         name="overfit_small_sample",
-        result=f"{examples} examples {outcome}: loss {first:.4g} -> {last:.3g}{reached} in {len(losses)} steps",
+        result=f"{examples} examples {_SAID.get(outcome, outcome)}: loss {first:.4g} -> {last:.3g}{reached} "
+        f"in {len(losses)} steps",
         findings=_judge(
-            outcome, losses, first, last, trial.learning_rate if learning_rate is None else learning_rate
+            outcome,
+            losses,
+            accuracies,
+            first,
+            last,
+            trial.learning_rate if learning_rate is None else learning_rate,
         ),
         losses=losses,
         accuracies=accuracies,
@@ -136,7 +144,7 @@ def _accuracy(task, labels, outputs):
     )
 
 
-def _judge(outcome, losses, first, last, rate):
+def _judge(outcome, losses, accuracies, first, last, rate):
     numbers = f"went from {first:.4g} to {last:.4g} in {len(losses)} steps at rate {rate:.3g}"
 
     def found(severity, evidence, remedy):
@@ -161,5 +169,13 @@ def _judge(outcome, losses, first, last, rate):
             "info",
             f"The loss of a few batches {numbers}: it falls, but slowly.",
             f"Try a learning rate of {rate * 10:.2g}, or give the check more steps and seconds.",
+        )
+    # A first loss far above chance falls to chance without anything learned.
+    right = 1.0 if accuracies is None else float(np.mean(accuracies[-5:]))
+    if outcome == "crept" and right < 0.5:
+        return found(
+            "info",
+            f"The loss of a few batches {numbers}, but only {right:.0%} of the answers are right.",
+            f"See to the first loss, then try a learning rate of {rate / 10:.2g}.",
         )
     return []

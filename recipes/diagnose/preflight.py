@@ -1,6 +1,7 @@
 """All checks before training, within a time budget, as one table."""
 
 import contextlib
+import functools
 import textwrap
 import time
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ from recipes.diagnose.task import task_of
 from recipes.diagnose.trial import Trial, built, dropping_layers, untouched
 
 _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
+
+
+_HEAD = f"{'check':<26}{'verdict':<9}result"
+
+
+def _row(check):
+    remedy = check.remedy and textwrap.wrap(
+        check.remedy, 100, initial_indent=" " * 35 + "-> ", subsequent_indent=" " * 38
+    )
+    return "\n".join([f"{check.name:<26}{check.verdict:<9}{check.result}", *(remedy or ())])
 
 
 @dataclass(frozen=True)
@@ -48,24 +59,23 @@ class Preflight:
         return next(check for check in self.checks if check.name == name)
 
     def __str__(self):
-        lines = [f"{'check':<26}{'verdict':<9}result"]
-        for check in self.checks:
-            lines.append(f"{check.name:<26}{check.verdict:<9}{check.result}")
-            if check.remedy:
-                lines += textwrap.wrap(
-                    check.remedy, 100, initial_indent=" " * 35 + "-> ", subsequent_indent=" " * 38
-                )
-        for name in self.skipped:
-            lines.append(f"{name:<26}{'skipped':<9}no time left; call recipes.diagnose.{name}(model, train)")
+        return "\n".join([_HEAD, *(_row(check) for check in self.checks), self.summary()])
+
+    def summary(self):
+        """The lines below the table: what was left out, the time, the findings."""
+        lines = [
+            f"{name:<26}{'skipped':<9}no time left; call recipes.diagnose.{name}(model, train)"
+            for name in self.skipped
+        ]
         lines.append(f"preflight took {self.seconds:.1f} s")
         for finding in self.findings:
             if finding.severity != "info":
-                lines += textwrap.wrap(str(finding), 110, subsequent_indent="  ")
+                lines.append(finding.wrapped())
         return "\n".join(lines)
 
 
 def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
-    """Run all checks before training and print one table: check, verdict, result, remedy.
+    """Run all checks before training and print one table: check, verdict, result, remedy; each row when it is known.
 
     Order: the data, the model with its loss, one batch through all layers and back, the first loss, learning a few
     batches by heart, the range test of learning rates, and, for a model with layers of the reader's own, the gradient
@@ -89,7 +99,9 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
         TypeError: for data that is neither a data set nor arrays.
     """
     start = time.monotonic()
+    say = functools.partial(print, flush=True) if verbose else lambda line: None
     task_of(model)
+    say(_HEAD)
     reading = min(2.0, seconds / 5)
     options = {"batch_size": 64, "batches": 64, "seconds": reading, "most_bytes": MOST_BYTES}
     sample = read_sample(train, model, **options)
@@ -98,13 +110,19 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
         held_out = read_sample(validation, model, name="validation", **options)
     built(model, sample)
 
-    checks, skipped = [data_check(model, sample, held_out)], []
+    checks, skipped = [], []
+
+    def add(check):
+        checks.append(check)
+        say(_row(check))
+
+    add(data_check(model, sample, held_out))
     facts = {**describe(model), "data": checks[0].facts}
+    add(_model_check(facts))
     usable = not {"nan_input", "labels_out_of_range", "label_count"} & {f.code for f in checks[0].findings}
     if usable:
-        checks.append(activation_statistics(model, sample))
+        add(activation_statistics(model, sample))
         facts["statistics"] = [vars(layer) for layer in checks[-1].layers]
-    checks.insert(1, _model_check(facts))
 
     def left():
         return seconds - (time.monotonic() - start)
@@ -123,16 +141,15 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
                 continue
             if name == "overfit_small_sample" and _unregularized(model, facts):
                 trial = stack.enter_context(Trial(model, regularized=False))
-            checks.append(check(trial))
+            add(check(trial))
         own = _own_layers(model)
         if usable and own and left() > 0:
-            checks.append(_gradient_check(model, sample, own))
+            add(_gradient_check(model, sample, own))
         elif usable and own:
             skipped.append("gradient_check")
     findings = arrange([finding for check in checks for finding in check.findings])
     done = Preflight(checks, findings, facts, skipped, time.monotonic() - start)
-    if verbose:
-        print(done)
+    say(done.summary())
     return done
 
 
@@ -191,7 +208,7 @@ def _gradient_check(model, sample, own):
 
 
 def _model_check(facts):
-    findings = judge_model({name: value for name, value in facts.items() if name != "statistics"})
+    findings = judge_model(facts)
     task, layers = facts["task"], [layer for layer in facts["layers"] if layer["kernel"]]
     loss = task["loss"] or "several losses"
     optimizer = facts["optimizer"]

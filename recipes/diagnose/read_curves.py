@@ -172,7 +172,8 @@ def _not_learning(curves):
         None,
         f"After {curves.epochs} epochs the training loss is {curves.loss[-1]:.4g}; knowing nothing costs "
         f"{start:.4g}.",
-        "Run recipes.diagnose.preflight(model, data), and try rates 10 and 100 times higher and lower.",
+        "Run recipes.diagnose.preflight(model, data), look whether labels belong to their inputs, and try rates 10 "
+        "and 100 times higher and lower.",
     )
 
 

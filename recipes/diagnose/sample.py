@@ -127,7 +127,11 @@ def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name
 def _from_arrays(data, batch_size, batches, most_bytes, name):
     parts = [keras.tree.map_structure(_as_array, part) for part in data if part is not None]
     leaves = keras.tree.flatten(parts)
-    if len(parts) < 2 or any(array.dtype.kind not in "buif" or not array.ndim for array in leaves):
+    if (
+        len(parts) < 2
+        or not leaves
+        or any(array.dtype.kind not in "buif" or not array.ndim for array in leaves)
+    ):
         received = [f"{array.dtype} of shape {array.shape}" for array in leaves]
         raise ValueError(
             f"recipes.diagnose expects {name} to be arrays of numbers (x, y). Received {', '.join(received)}. "

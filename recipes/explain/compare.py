@@ -3,6 +3,7 @@
 import time
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from recipes.explain.class_activation_map import class_activation_map
@@ -66,6 +67,9 @@ class Comparison(NamedTuple):
     table: Table
     figure: object
 
+    def __str__(self):
+        return str(self.table)
+
 
 def compare(
     model,
@@ -80,6 +84,7 @@ def compare(
     steps=20,
     shown=4,
     seed=0,
+    verbose=1,
 ):
     """Score several methods on the same images and target, beside a random map.
 
@@ -98,6 +103,7 @@ def compare(
         steps: Steps of deletion and insertion.
         shown: Images in the figure, at most.
         seed: For the random map, the re-initialization, and the noise.
+        verbose: 1 shows a progress bar over the methods, 0 is silent.
 
     Returns:
         `(table, figure)`: a dict of dicts that prints as a table, means over the images and the method's warm
@@ -119,7 +125,11 @@ def compare(
     task = predicting("compare", model, images, target, {})
     target = task.target.index[:, 0] if target is None else target
     table, maps, captions = Table(), {}, {}
-    for name, method in {**named, "random": _random(task, seed)}.items():
+    named = {**named, "random": _random(task, seed)}
+    bar = keras.utils.Progbar(len(named), unit_name="method") if verbose else None
+    for name, method in named.items():
+        if bar and table:
+            bar.update(len(table) + len(table.refused))
         chosen = (options or {}).get(name, {})
         try:
             method(model, images, target, **chosen)  # traces, so that the seconds are warm ones
@@ -142,6 +152,8 @@ def compare(
             "\n".join(f"{m} {measured[m][number]:.2f}" for m in ("deletion", "insertion") if m in measured)
             for number in range(len(maps[name]))
         ]
+    if bar:
+        bar.update(len(named), finalize=True)
     pictures = task.inputs.images[:shown]
     pictures = np.moveaxis(pictures, 1, -1) if task.channels_first else pictures
     if pictures.shape[-1] not in (1, 3, 4):

@@ -78,7 +78,7 @@ class Hub:
         if any(type(other) is type(monitor) for other in hub.monitors):
             raise ValueError(
                 f"A fit expects at most one {kind}. Received two in its callbacks. Leave one of them out: all of "
-                "its options can be given to the other."
+                "its options can be given to the other. callbacks.default_monitors(beside=[yours]) leaves out its own."
             )
         if model.built:
             _check_trainable(model, kind)

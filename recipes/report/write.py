@@ -299,7 +299,8 @@ def _settings(settings):
 
 def _plain(value):
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(entry) for entry in value) or "none"
+        rest = f" and {len(value) - _MOST_CLASSES} more" if len(value) > _MOST_CLASSES else ""
+        return ", ".join(_plain(entry) for entry in value[:_MOST_CLASSES]) + rest or "none"
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_plain(entry)}" for name, entry in value.items()) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,5 +1,6 @@
 """Checks before training: values worked out by hand, and nothing left behind."""
 
+import importlib
 import random
 import sys
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from recipes import diagnose
 from recipes.diagnose.activation_statistics import measure
+from recipes.diagnose.overfit_small_sample import _judge as overfit_findings
 from recipes.diagnose.sample import fresh_copy, read_sample
 
 
@@ -345,6 +347,34 @@ def test_preflight_checks_the_gradients_of_layers_of_the_readers_own_and_of_no_o
     own.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
     done = diagnose.preflight(own, (x, labels), seconds=30, verbose=0)
     assert "twice" in done["gradient_check"].result and done["gradient_check"].verdict == "ok"
+
+
+def test_falling_from_a_bad_start_to_chance_is_not_called_fine():
+    def judged(right):
+        return overfit_findings("crept", [2.3] * 9, [right] * 9, 23.9, 2.3, 1.0)
+
+    (finding,) = judged(0.12)
+    assert "only 12% of the answers are right" in finding.evidence and "rate of 0.1" in finding.remedy
+    assert judged(0.9) == []
+
+
+def test_preflight_prints_each_row_as_soon_as_it_is_known(capsys, monkeypatch):
+    module, seen = importlib.import_module("recipes.diagnose.preflight"), []
+
+    def first_loss(*arguments):
+        seen.append(capsys.readouterr().out)
+        return diagnose.initial_loss(*arguments)
+
+    monkeypatch.setattr(module, "initial_loss", first_loss)
+    done = diagnose.preflight(dense_model(), blobs(), seconds=1)
+    (before,) = seen
+    assert [line.split()[0] for line in before.splitlines() if line[0] != " "][:4] == [
+        "check",
+        "data_check",
+        "model_check",
+        "activation_statistics",
+    ]
+    assert before + capsys.readouterr().out == f"{done}\n"
 
 
 class HalfGradient(keras.layers.Layer):

@@ -7,6 +7,7 @@ from recipes.callbacks import TrainingDoctor
 
 from recipes import diagnose
 from recipes.diagnose.casebook import Casebook
+from recipes.diagnose.describe import describe
 from recipes.diagnose.record_rules import judge_record
 from recipes.probe import Probe, Record
 
@@ -226,6 +227,36 @@ def test_a_warning_waits_for_a_second_judgement_and_an_error_does_not():
     assert [f.code for f in book.update({"loss": [2.30, 2.31, 2.30, 2.30]}, None)] == ["not_learning"]
     assert book.update({"loss": [2.30, 2.31, 2.30, 2.30, 2.30]}, None) == []
     assert [f.code for f in Casebook({}).update({"loss": [2.3, float("nan")]}, None)] == ["diverged"]
+
+
+@pytest.mark.parametrize(
+    ("momentum", "share", "remedy"),
+    [(0.99, "94%", "BatchNormalization(momentum=0.9)"), (0.9, "53%", "smaller batches")],
+)
+def test_averages_are_judged_by_the_steps_of_the_run_with_a_remedy_that_is_not_yet_taken(
+    momentum, share, remedy
+):
+    model = model_with([keras.layers.BatchNormalization(momentum=momentum, name="norm"), Dense(4, "softmax")])
+    book = Casebook(describe(model))
+    found = book.update(
+        {"loss": [2.3, 1.0], "val_loss": [2.3, 3.0]}, record_of([{}] * 2), last=True, steps=6
+    )  # the last probe was at step 10 of a record made by hand
+    (finding,) = [f for f in found if f.code == "batch_norm_statistics"]
+    assert "After 6 steps" in finding.evidence and share in finding.evidence and finding.layer == "norm"
+    assert remedy in finding.remedy and "refresh_batch_norm" in finding.remedy
+
+
+def test_a_book_without_facts_takes_none_at_the_end():
+    assert Casebook({}).update({"loss": [2.3, 1.0]}, None, last=True, idle_averages=(), steps=6) == []
+
+
+def test_a_wrapped_finding_keeps_what_it_explains_on_a_line_of_its_own():
+    symptom = diagnose.Finding("not_learning", "warning", None, 3, "Flat.", "Wait.")
+    finding = diagnose.Finding("rate_too_high", "error", "one", 1, "word " * 40, "Lower it.", (symptom,))
+    *text, last = finding.wrapped(60).splitlines()
+    assert last == "  explains: not learning" and len(text) > 3
+    assert max(map(len, text)) <= 60 and all(line.startswith("  ") for line in text[1:])
+    assert " ".join(finding.wrapped(60).split()) == " ".join(str(finding).split())
 
 
 def test_nothing_to_judge_is_refused():

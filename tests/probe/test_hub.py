@@ -139,7 +139,7 @@ def test_all_monitors_share_one_probe_and_each_cadence_is_kept():
 
 
 def test_two_of_a_kind_an_uncompiled_and_a_frozen_model_are_refused():
-    with pytest.raises(ValueError, match="at most one Ratios"):
+    with pytest.raises(ValueError, match=r"at most one Ratios.*default_monitors\(beside="):
         fit(build(), Ratios(), Ratios())
     monitor = Ratios()
     monitor.set_model(build(compiled=False))
