@@ -124,6 +124,13 @@ class Step(Schedule):
                 f"Step expects rising boundaries, whole numbers of 1 or more. Received boundaries={boundaries}. "
                 "List the optimizer steps at which the rate falls, the earliest first."
             )
+        with np.errstate(over="ignore"):
+            last = np.float32(np.float64(rate) * np.float64(factor) ** len(row))
+        if not np.isfinite(last):
+            raise ValueError(
+                f"Step expects rates that float32 can hold. Received rate={rate} and factor={factor} for {len(row)} "
+                "boundaries. Write factor=0.1 to lower the rate."
+            )
         self.rate, self.factor = float(rate), float(factor)
         self.boundaries = [int(boundary) for boundary in row]
 

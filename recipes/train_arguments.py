@@ -75,6 +75,11 @@ def _is(value, *names):
 _WANTED = {
     "epochs": (_counts, " >= 1", "Give a whole number."),
     "batch_size": (_counts, " >= 1", "Give a whole number."),
+    "loss": (
+        lambda value: callable(value) or (isinstance(value, (str, list, tuple, dict)) and len(value) > 0),
+        " to be a Keras loss or its name",
+        "Leave it out for the one that the last activation asks for.",
+    ),
     "metrics": (
         lambda value: isinstance(value, (list, tuple)),
         " as a list, as in compile",

@@ -133,7 +133,8 @@ def _gated(step, shift, active, matrix, channels):
 
 
 def _same_batch(a, b):
-    rows = tf.maximum(tf.shape(a)[0], tf.shape(b)[0])
+    # A constant has one row; a batch may have none.
+    rows = tf.where(tf.shape(a)[0] == 1, tf.shape(b)[0], tf.shape(a)[0])
     return [tf.broadcast_to(one, tf.concat([[rows], tf.shape(one)[1:]], 0)) for one in (a, b)]
 
 

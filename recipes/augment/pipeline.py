@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from recipes.arguments import as_row
+from recipes.arguments import as_row, is_one_of
 from recipes.augment.batches import check_batch, take_apart
 from recipes.augment.engine import Engine
 from recipes.augment.normalize import Normalize
@@ -78,7 +78,7 @@ class Pipeline:
                 f"augment.Pipeline expects seed to be a whole number >= 0. Received {seed!r}. "
                 "Write seed=1; pairs belong in the call: pipeline(images, seed=(1, 2))."
             )
-        if jit_compile not in (True, False, "auto"):
+        if not isinstance(jit_compile, bool) and not is_one_of(jit_compile, ("auto",)):
             raise ValueError(
                 f"augment.Pipeline expects jit_compile to be True, False or 'auto'. Received {jit_compile!r}. "
                 "Write jit_compile='auto'."

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number
+from recipes.arguments import check_seed, is_number
 
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 
@@ -45,6 +45,8 @@ class DropConnect(keras.layers.Wrapper):
                 "The paper uses 0.5."
             )
         self.rate = rate
+        if seed is not None:
+            check_seed("DropConnect", seed)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

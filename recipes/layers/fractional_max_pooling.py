@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number
+from recipes.arguments import check_seed, is_number
 
 
 @keras.saving.register_keras_serializable(package="recipes")
@@ -40,6 +40,8 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         self.ratio = ratio
         self.pseudo_random = pseudo_random
         self.overlapping = overlapping
+        if seed is not None:
+            check_seed("FractionalMaxPooling2D", seed)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

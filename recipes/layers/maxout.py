@@ -98,8 +98,10 @@ def maxout_config(layer):
 
 
 def check_pieces(layer, outputs, pieces):
-    if not is_whole(outputs) or not is_whole(pieces) or outputs < 1 or pieces < 2:
+    known = is_whole(outputs) and is_whole(pieces) and max(outputs, pieces) <= 2**20
+    if not known or outputs < 1 or pieces < 2:
         raise ValueError(
-            f"{layer} expects at least one output and pieces >= 2. Received {outputs} outputs, pieces={pieces}. "
+            f"{layer} expects at least one output, at most {2**20}, and pieces >= 2. Received {outputs} outputs, "
+            f"pieces={pieces}. "
             "With one piece there is nothing to choose from: use the Keras layer without maxout."
         )

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number, is_whole
+from recipes.arguments import check_seed, is_number, is_whole
 
 
 @keras.saving.register_keras_serializable(package="recipes")
@@ -31,6 +31,8 @@ class StochasticDepth(keras.layers.Layer):
         super().__init__(**kwargs)
         _check_rate("StochasticDepth", rate)
         self.rate = rate
+        if seed is not None:
+            check_seed("StochasticDepth", seed)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

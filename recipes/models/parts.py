@@ -52,6 +52,13 @@ class Parts:
                 f"The builders of recipes.models expect dropout in [0, 1), the share that is dropped. "
                 f"Received dropout={self.dropout}. Use 0 to turn it off."
             )
+        try:
+            keras.initializers.get(self.initializer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "The builders of recipes.models expect initializer to be one that Keras knows. Received "
+                f"initializer={self.initializer!r}. Use 'he_normal'."
+            ) from error
         if not self.maxout:
             self._check_activation()
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from recipes.arguments import is_number, is_whole
+from recipes.arguments import is_number, is_one_of, is_whole
 from recipes.preprocess.adapted import AdaptedLayer
 from recipes.preprocess.batches import image_batches
 
@@ -51,7 +51,7 @@ class Whitening(AdaptedLayer):
 
     def __init__(self, kind="zca", epsilon=1e-5, components=None, **kwargs):
         super().__init__(**kwargs)
-        if kind not in ("zca", "pca"):
+        if not is_one_of(kind, ("zca", "pca")):
             raise ValueError(
                 f"Whitening expects kind to be 'zca' or 'pca'. Received kind={kind!r}. "
                 "Type kind='zca' for results that look like images."

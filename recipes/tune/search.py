@@ -1,5 +1,6 @@
 """Search settings as the lectures teach it: coarse and random first, then finer around the best."""
 
+import inspect
 import math
 import os
 
@@ -69,6 +70,17 @@ def search(
             f"tune.search expects batch_size to be a whole number, at least 1. Received {batch_size!r}. It is for "
             "arrays alone."
         )
+    if not isinstance(metric, str):
+        raise ValueError(
+            f"tune.search expects metric to be a name in the history. Received {metric!r}. Write 'val_accuracy'."
+        )
+    try:
+        inspect.signature(build).bind(**ranges)
+    except TypeError as error:
+        raise ValueError(
+            f"tune.search expects build to take the settings of space as arguments. Received space with "
+            f"{', '.join(ranges)} ({error}). Write def build({', '.join(ranges)}): ..."
+        ) from error
     coarse = _stage("coarse", coarse, {"trials": 20, "epochs": 3})
     fine = _stage("fine", fine, {"trials": 10, "epochs": 10})
     direction = "minimize" if metric.endswith(("loss", "error")) else "maximize"
