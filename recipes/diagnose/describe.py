@@ -1,5 +1,7 @@
 """The facts about a model and its data that the rules judge, as plain values."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -68,9 +70,7 @@ def describe_data(sample, task):
     """Facts about one `Sample`."""
     kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
     labels, hashes = sample.labels_read, sample.hashes_read
-    numbers = None
-    if np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool:
-        numbers = [inputs.reshape(len(inputs), -1).astype("float32", copy=False) for inputs in kept]
+    numbers = kept if np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool else None
     facts = {
         "examples": len(hashes),
         "whole": sample.whole,
@@ -107,11 +107,12 @@ def overlap(train, validation):
 
 
 def _number_facts(batches):
-    """Facts about input numbers, float32 rows, batch by batch: a copy of all would cost what all of them do."""
+    """Facts about input numbers, batch by batch: all of them as float32 may be four times as large as they are."""
     total = squares = 0.0
     not_finite = constant = 0
     low, high = np.inf, -np.inf
-    for rows in batches:
+    for inputs in batches:
+        rows = _as_rows(inputs)
         finite = np.isfinite(rows)
         good = np.where(finite, rows, 0)
         not_finite += int((~finite.all(axis=1)).sum())
@@ -119,7 +120,7 @@ def _number_facts(batches):
         low, high = min(low, float(good.min())), max(high, float(good.max()))
         total += good.sum(dtype="float64")
         squares += np.square(good, dtype="float64").sum()
-    count = sum(rows.size for rows in batches)
+    count = sum(inputs.size for inputs in batches)
     mean = total / count
     return {
         "finite": not_finite == 0,
@@ -153,10 +154,15 @@ def _class_facts(labels, numbers, task):
 
 
 def _first_rows(batches, count):
-    some = []
-    for rows in batches:
-        some.append(rows[: count - sum(map(len, some))])
+    """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
+    count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []
+    for inputs in batches:
+        some.append(_as_rows(inputs[: count - sum(map(len, some))]))
     return np.concatenate(some)
+
+
+def _as_rows(inputs):
+    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype("float32", copy=False)
 
 
 def _class_numbers(labels, task):
