@@ -12,6 +12,7 @@ from recipes.diagnose.sample import read_sample
 from recipes.diagnose.task import task_of
 from recipes.diagnose.trial import Trial, built
 
+_FEWEST_STEPS = 30  # that show whether a loss falls
 _SAID = {"crept": "not yet learned", "stuck": "not learned"}
 
 
@@ -90,6 +91,8 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
     losses = np.asarray(losses, "float32")
     accuracies = None if accuracies[0] is None else np.asarray(accuracies, "float32")
     outcome = outcome or _unfinished(losses, count, first)
+    if outcome == "stuck" and len(losses) < min(steps, _FEWEST_STEPS):
+        outcome = "crept"  # the time was over before anything could be learned
     last = float(np.mean(losses[-count:]))
     reached = f", accuracy {np.mean(accuracies[-count:]):.0%}" if accuracies is not None else ""
     examples = sum(len(batch[1]) for batch in sample.batches if hasattr(batch[1], "__len__"))
@@ -163,6 +166,12 @@ def _judge(outcome, losses, accuracies, first, last, rate):
             "error",
             f"The loss of a few batches {numbers}.",
             f"Try a learning rate of {rate / 10:.2g} and less.",
+        )
+    if outcome == "crept" and last > 0.5 * first and len(losses) < _FEWEST_STEPS:
+        return found(
+            "info",
+            f"The loss of a few batches {numbers}, which are too few to judge.",
+            "Give the check more steps and seconds.",
         )
     if outcome == "crept" and last > 0.5 * first:
         return found(

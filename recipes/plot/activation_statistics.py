@@ -3,7 +3,7 @@
 import numpy as np
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import depth_colors, label_layers, need_probes
+from recipes.plot.monitored import depth_colors, label_layers, need_probes, step_axis
 
 
 def activation_statistics(record):
@@ -38,6 +38,6 @@ def activation_statistics(record):
         elif column == "std" and (values[np.isfinite(values)] > 0).any():
             axes.set_yscale("log")
     for axes in grid[1]:
-        axes.set_xlabel("training step")
+        step_axis(axes)
     label_layers(grid[0, 1], len(names))
     return figure

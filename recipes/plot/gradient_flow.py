@@ -3,7 +3,7 @@
 import numpy as np
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import need_probes
+from recipes.plot.monitored import need_probes, step_axis
 
 
 def gradient_flow(record):
@@ -39,5 +39,6 @@ def gradient_flow(record):
     right.plot(record.step, np.where(total > 0, total, np.nan), color="tab:blue", marker=".", ms=4)
     if np.isfinite(total).all() and (total > 0).any():
         right.set_yscale("log")
-    right.set(xlabel="training step", title="norm of all gradients")
+    right.set_title("norm of all gradients")
+    step_axis(right)
     return figure

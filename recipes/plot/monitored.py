@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 
 def need_probes(record, column, owner, monitor):
@@ -16,6 +17,15 @@ def need_probes(record, column, owner, monitor):
 def depth_colors(count):
     """One color a layer, dark at the input and light at the output."""
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count))
+
+
+def step_axis(axes):
+    """Name the horizontal axis, and mark whole steps only: a short run has one probe or two."""
+    axes.set_xlabel("training step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim(low - 0.5, high + 0.5)
 
 
 def label_layers(axes, count):

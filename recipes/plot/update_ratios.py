@@ -3,7 +3,7 @@
 import numpy as np
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import depth_colors, label_layers, need_probes
+from recipes.plot.monitored import depth_colors, label_layers, need_probes, step_axis
 
 
 def update_ratios(record, *, low=1e-4, high=1e-2):
@@ -38,8 +38,7 @@ def update_ratios(record, *, low=1e-4, high=1e-2):
         axes.set_ylim(min(drawn.min(), low) / 2, max(drawn.max(), high) * 2)
     else:
         axes.text(0.5, 0.5, "no update of any size", ha="center", va="center", transform=axes.transAxes)
-    axes.set(
-        xlabel="training step", ylabel="|dW| / |W|", title="update ratio of each kernel (shaded: healthy)"
-    )
+    axes.set(ylabel="|dW| / |W|", title="update ratio of each kernel (shaded: healthy)")
+    step_axis(axes)
     label_layers(axes, len(kernels))
     return figure

@@ -358,6 +358,14 @@ def test_falling_from_a_bad_start_to_chance_is_not_called_fine():
     assert judged(0.9) == []
 
 
+def test_six_steps_of_a_slow_machine_are_no_error():
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(1e-6), "sparse_categorical_crossentropy")
+    hurried = diagnose.overfit_small_sample(model, blobs(), seconds=0.0)
+    assert len(hurried.losses) < 30 and hurried.verdict != "error"
+    assert "too few to judge" in hurried.findings[0].evidence
+
+
 def test_preflight_prints_each_row_as_soon_as_it_is_known(capsys, monkeypatch):
     module, seen = importlib.import_module("recipes.diagnose.preflight"), []
 
