@@ -55,6 +55,11 @@ class Maxout(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
 
     def build(self, input_shape):
+        if len(input_shape) < 2:
+            raise ValueError(
+                f"Maxout expects inputs (batch, ..., features). Received shape {tuple(input_shape)}. "
+                "Add the axis of the batch, inputs[None]."
+            )
         columns = self.pieces * self.units
         self.kernel = self.add_weight(
             name="kernel",
