@@ -27,6 +27,7 @@ SCRIPTS = {
     "image_statistics": ([], ["--rounds", "1"]),
     "monitors": ([], "--models mlp --rounds 1 --steps 10".split()),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
+    "streaming": ([], ["--files", "200"]),
     "synthesis": ([], ["--quick"]),
 }
 
