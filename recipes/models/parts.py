@@ -1,6 +1,7 @@
 """What all builders share: normalization, activation, initialization, decay and dropout, as one object."""
 
 import math
+import random
 import zlib
 from dataclasses import dataclass
 from numbers import Integral
@@ -52,6 +53,7 @@ class Parts:
                 f"The builders of recipes.models expect dropout in [0, 1), the share that is dropped. "
                 f"Received dropout={self.dropout}. Use 0 to turn it off."
             )
+        drawn = random.getstate()
         try:
             keras.initializers.get(self.initializer)
         except (TypeError, ValueError) as error:
@@ -59,6 +61,9 @@ class Parts:
                 "The builders of recipes.models expect initializer to be one that Keras knows. Received "
                 f"initializer={self.initializer!r}. Use 'he_normal'."
             ) from error
+        finally:
+            # An initializer takes its seed when it is made; a check takes none away.
+            random.setstate(drawn)
         if not self.maxout:
             self._check_activation()
 
