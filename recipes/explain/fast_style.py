@@ -129,7 +129,7 @@ class FastStyle:
 
 
 def transformation_network(channels, *, value_range=(0, 255), filters=32, blocks=5, seed=0):
-    """Johnson et al. 2016, supplementary table 1: images of any size divisible by 4 to images, both in `value_range`."""
+    """Johnson et al. 2016, supplementary table 1: images, sides divisible by 4, to images, both in `value_range`."""
     low, high = value_range
     middle, half = (low + high) / 2, (high - low) / 2
     seeds = iter(np.random.SeedSequence(seed).generate_state(7 + 2 * blocks))

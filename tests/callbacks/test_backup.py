@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from recipes.callbacks import Backup, EarlyStopping, NonFiniteGuard, PolyakAverage, WarmupDecay
 
 EPOCHS, STEPS = 4, 6
