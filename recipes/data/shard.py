@@ -1,6 +1,6 @@
 """One part of a data set for each process of a run."""
 
-import numbers
+from recipes.arguments import are_whole
 
 
 def check_shard(shard, caller):
@@ -18,11 +18,9 @@ def check_shard(shard, caller):
     """
     if shard is None:
         return 0, 1
-    pair = tuple(shard) if isinstance(shard, (tuple, list)) else ()
-    whole = all(isinstance(one, numbers.Integral) and not isinstance(one, bool) for one in pair)
-    if len(pair) != 2 or not whole or not 0 <= pair[0] < pair[1]:
+    if not are_whole(shard) or len(shard) != 2 or not 0 <= shard[0] < shard[1]:
         raise ValueError(
             f"{caller} expects shard as (index, count) with 0 <= index < count. Received shard={shard!r}. "
             "On the JAX backend write shard=(jax.process_index(), jax.process_count())."
         )
-    return int(pair[0]), int(pair[1])
+    return int(shard[0]), int(shard[1])
