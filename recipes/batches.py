@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from recipes.checks import let_go_at_once
 from recipes.feed import model_input_rank
 
 
@@ -41,12 +42,14 @@ def as_batches(data, model, *, batch_size, caller, name="data"):
         )
     if not lengths.pop():
         raise ValueError(_empty(caller, name))
-    return tf.data.Dataset.from_tensor_slices(tuple(np.asarray(array) for array in arrays)).batch(batch_size)
+    slices = tf.data.Dataset.from_tensor_slices(tuple(np.asarray(array) for array in arrays))
+    return let_go_at_once(slices.batch(batch_size))
 
 
 def _from_dataset(dataset, model, batch_size, caller, name):
     if not isinstance(dataset.element_spec, tuple):
         dataset = dataset.map(lambda images: (images,))
+    dataset = let_go_at_once(dataset)
     cardinality = int(dataset.cardinality())
     if cardinality == tf.data.INFINITE_CARDINALITY:
         raise ValueError(

@@ -49,6 +49,7 @@ def peek(dataset, name, *, batched, classes):
     Raises:
         ValueError: as `open_source`.
     """
+    dataset = let_go_at_once(dataset)
     start, shape, seen, pixels = time.monotonic(), None, 0, None
     try:
         for element in dataset:
@@ -109,6 +110,20 @@ def fresh_copy(dataset):
         return tf.data.experimental.from_variant(variant, dataset.element_spec)
     except (tf.errors.OpError, ValueError, AttributeError):
         return dataset
+
+
+def let_go_at_once(dataset):
+    """The same data set, whose iterators are gone as soon as nobody needs them.
+
+    TensorFlow 2.21 may wait up to a minute for the thread that tunes an iterator, which sleeps ever longer, when the
+    iterator is deleted. Without that thread nothing waits; AUTOTUNE then means one call per core.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _stages(dataset):

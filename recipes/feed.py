@@ -7,7 +7,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.checks import check_labels, checked, fresh_copy, peek, say_empty, say_not_finite, say_two_sizes
+from recipes.checks import (
+    check_labels,
+    checked,
+    fresh_copy,
+    let_go_at_once,
+    peek,
+    say_empty,
+    say_not_finite,
+    say_two_sizes,
+)
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -270,7 +279,8 @@ def stream(source, *, first_epoch, epochs, steps, transform):
     else:
         whole = tf.data.Dataset.range(first_epoch, epochs).flat_map(numbered)
     whole = whole.map(transform, num_parallel_calls=2, deterministic=True)
-    return whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps)).prefetch(2)
+    whole = whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
+    return let_go_at_once(whole.prefetch(2))
 
 
 def model_input_rank(model):
@@ -294,7 +304,7 @@ def _as_array(array, name, what):
 
 
 def _first_shapes(dataset):
-    return tf.nest.map_structure(lambda tensor: tensor.shape, next(iter(dataset)))
+    return tf.nest.map_structure(lambda tensor: tensor.shape, next(iter(let_go_at_once(dataset))))
 
 
 def _one_size(name, shapes):
@@ -364,4 +374,5 @@ def validation_batches(source, classes, rows_of):
         return None
     check = checked("validation", classes)
     batches = source.batches(tf.constant(0, tf.int64))
-    return batches.map(lambda *batch: with_rows(check(batch), rows_of), num_parallel_calls=2).prefetch(2)
+    batches = batches.map(lambda *batch: with_rows(check(batch), rows_of), num_parallel_calls=2)
+    return let_go_at_once(batches.prefetch(2))

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from recipes.batches import as_batches
 from recipes.callbacks.early_stopping import EarlyStopping
+from recipes.checks import let_go_at_once
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -152,7 +153,8 @@ def _together(train, validation, seed):
     both = both.shuffle(min(examples, max(1024, _SHUFFLE_BYTES // bytes_each)), seed=seed)
     batch = max(shape[0] for shape in sizes[0])
     steps = -(-examples // batch)
-    return both.batch(batch).apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+    both = both.batch(batch).apply(tf.data.experimental.assert_cardinality(steps))
+    return let_go_at_once(both.prefetch(2))
 
 
 def _same_elements(first, second):

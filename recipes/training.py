@@ -1,6 +1,7 @@
 """`recipes.train`: one call from a model and a data set to a trained network, with every trick switched on."""
 
 import keras
+import tensorflow as tf
 
 from recipes.backends import require_tensorflow
 from recipes.backup import restore_run
@@ -162,6 +163,7 @@ def train(
     pipeline, augmentation = choose_pipeline(augment, source, info, classes, seed)
     check = checked("train", classes)
 
+    @tf.function  # traced once for the look, the checks, the statistics and the training
     def prepare(batch, place):
         batch = check(batch)
         return (

@@ -1,5 +1,6 @@
 """Shared by every test: CPU only, two virtual devices, seeds, and small trained models."""
 
+import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -12,10 +13,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from recipes.checks import let_go_at_once
+
+# Those of Keras' own fits too: some tests would wait half a minute for an iterator of an earlier one.
+_iterate = tf.data.Dataset.__iter__
+tf.data.Dataset.__iter__ = lambda dataset: _iterate(let_go_at_once(dataset))
+
 # Two devices on one CPU, so that MirroredStrategy has something to mirror.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+def pytest_collection_finish(session):
+    """Tracing makes millions of objects, and Python would look at all of them again and again: half of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,11 @@
 import os
 import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fresh_process import FreshProcess
 from recipes.callbacks import NonFiniteGuard
 
 import recipes
@@ -267,15 +266,12 @@ quietly(small_model(), (images[:800], labels[:800]), epochs=4, batch_size=100,
 
 def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
     folder = tmp_path / "run"
-    script = KILLED.format(tests=os.path.dirname(__file__), folder=str(folder))
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("step 20"):  # in the middle of the third epoch of 8 steps
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
-    process.stdout.close()
-    assert process.returncode == -signal.SIGKILL
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED.format(tests=os.path.dirname(__file__), folder=str(folder)), encoding="utf-8")
+    process = FreshProcess(script, folder=tmp_path)
+    process.wait_for("step 20")  # in the middle of the third epoch of 8 steps
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     started = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: started.append(epoch))
     run = quietly(

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.arguments import is_whole
-from recipes.checks import fresh_copy
+from recipes.checks import fresh_copy, let_go_at_once
 from recipes.feed import model_input_rank
 
 _MOST_ARRAY_EXAMPLES = 1 << 20
@@ -110,7 +110,7 @@ def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name
     if not batched:
         copy = copy.batch(batch_size)
     taken, further, count, largest, start, whole = [], [], 0, 0, time.monotonic(), True
-    for element in copy:
+    for element in let_go_at_once(copy):
         if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
             whole = False
             break

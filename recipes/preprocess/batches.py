@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from recipes.checks import let_go_at_once
+
 _IMAGES_AT_ONCE = 256
 
 
@@ -53,7 +55,8 @@ def _from_dataset(dataset, owner):
         dataset = dataset.batch(_IMAGES_AT_ONCE if image.shape.is_fully_defined() else 1)
     steps = int(dataset.cardinality())
     # as_numpy_iterator lends its arrays, where tensor.numpy() would copy them.
-    batches = (_real(tf.nest.flatten(element)[position], owner) for element in dataset.as_numpy_iterator())
+    elements = let_go_at_once(dataset).as_numpy_iterator()
+    batches = (_real(tf.nest.flatten(element)[position], owner) for element in elements)
     return batches, steps if steps >= 0 else None
 
 

@@ -1,10 +1,9 @@
 """What Keras 3 on TensorFlow cannot do yet over several machines: shown, so that the day it can is noticed."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
+
+from fresh_process import FreshProcess
 
 SCRIPT = """
 import keras, numpy as np, tensorflow as tf
@@ -40,26 +39,17 @@ def free_ports(number):
 
 def test_fit_of_several_workers_fails_in_keras_itself_and_train_says_where_to_go(tmp_path):
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    processes = []
+    script, processes = tmp_path / "worker.py", []
+    script.write_text(SCRIPT, encoding="utf-8")
     for index in range(2):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CONFIG": json.dumps(task)}
-        with (
-            open(tmp_path / f"{index}.txt", "w") as out,
-            open(tmp_path / f"errors{index}.txt", "w") as errors,
-        ):
-            processes.append(
-                subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=out, stderr=errors)
-            )
-    try:
-        for process in processes:
-            process.wait(180)
-    finally:
-        for process in processes:
-            process.kill()
-    for index in range(2):
-        lines = (tmp_path / f"{index}.txt").read_text().splitlines()
-        assert lines, (tmp_path / f"errors{index}.txt").read_text()[-3000:]
+        processes.append(FreshProcess(script, folder=tmp_path, TF_CONFIG=json.dumps(task)))
+    for process in processes:
+        process.wait(180)
+        process.kill()
+    for process in processes:
+        lines = process.printed.splitlines()
+        assert lines, process.complained[-3000:]
         assert lines[0] == "ValueError: True", (
             f"Keras' fit under MultiWorkerMirroredStrategy said {lines[0]!r}. If it trains now, let recipes.train "
             "take that strategy (recipes/processes.py), and say so in the README."

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fresh_process import FreshProcess
 from recipes.callbacks import Backup, GradientMonitor
 
 import recipes
@@ -84,11 +84,13 @@ def assert_as_before(model):
     np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.05, rtol=1e-6)
 
 
-def test_a_process_that_is_killed_goes_on_where_it_was():
+def test_a_process_that_is_killed_goes_on_where_it_was(tmp_path):
     """The short form of benchmarks/interruptions.py, which says what it checks."""
-    command = [sys.executable, str(HOUSE / "benchmarks/interruptions.py"), "--kills", "2", "--jobs", "train"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HOUSE)
-    assert done.returncode == 0 and "tried 2, survived 2" in done.stdout, done.stdout + done.stderr[-2000:]
+    script = HOUSE / "benchmarks/interruptions.py"
+    process = FreshProcess(script, "--kills", "2", "--jobs", "train", folder=tmp_path)
+    assert process.wait() == 0 and "tried 2, survived 2" in process.printed, (
+        process.printed + process.complained[-2000:]
+    )
 
 
 def test_half_a_line_in_a_journal_is_cut_off_and_the_search_goes_on(split, tmp_path):

@@ -198,7 +198,7 @@ def test_runs_end_or_are_refused(chosen):
     )
     if run is not None:
         assert run.history["loss"]
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,16 +1,11 @@
 """tune.search: Optuna's own study, narrowed, stopped by findings, shared by processes."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from fresh_process import FreshProcess
 
 from recipes import plot, tune
 from recipes.tune.space import Choice, Range, parse
@@ -151,36 +146,14 @@ def test_two_processes_share_a_journal_and_one_that_is_killed_leaves_the_study_t
 
     script, journal = tmp_path / "worker.py", tmp_path / "study.journal"
     script.write_text(WORKER, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
-    command = [sys.executable, str(script), str(journal)]
-    hanging = subprocess.Popen(
-        command,
-        env={**environment, "HANG": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    hanging = FreshProcess(script, journal, folder=tmp_path, HANG="1")
     try:
-        start = time.monotonic()
-        for line in hanging.stdout:  # it does one trial, and hangs in its second
-            if "hanging" in line:
-                break
-            assert time.monotonic() - start < 240
-        other = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        hanging.send_signal(signal.SIGKILL)
-        _, errors = other.communicate(timeout=240)
-        assert other.returncode == 0, errors[-2000:]
+        hanging.wait_for("hanging")  # it does one trial, and hangs in its second
+        other = FreshProcess(script, journal, folder=tmp_path)
+        hanging.kill()
+        assert other.wait() == 0, other.complained[-2000:]
     finally:
         hanging.kill()
-        hanging.wait()
-        hanging.stdout.close()
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     study = optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(backend))
     states = [trial.state.name for trial in study.trials]
