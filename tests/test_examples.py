@@ -32,6 +32,7 @@ def in_a_fresh_process(script, arguments, folder):
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example_runs_quickly_and_prints_its_result(script, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiles in half the time
     folder = tmp_path / "work"
     folder.mkdir()
     run = as_a_reader_does if script.stem == "quickstart" else in_a_fresh_process

@@ -1,5 +1,6 @@
 """tune.search: Optuna's own study, narrowed, stopped by findings, shared by processes."""
 
+import gc
 import json
 
 import keras
@@ -11,6 +12,14 @@ from recipes import plot, tune
 from recipes.tune.space import Choice, Range, parse
 
 pytest.importorskip("optuna")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _earlier_objects_are_left_alone():
+    """Each trial ends with a collection of all garbage, also among what other tests in this process have left."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
