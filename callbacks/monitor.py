@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from recipes.arguments import is_one_of, is_whole
 from recipes.backends import require_tensorflow
 from recipes.extras import optional
 
@@ -47,7 +48,7 @@ class Monitor(keras.callbacks.Callback):
             Every(every)
         elif budget is not None:
             Budget(budget)
-        if samples != "auto" and (isinstance(samples, bool) or not isinstance(samples, int) or samples < 1):
+        if not is_one_of(samples, ("auto",)) and (not is_whole(samples) or samples < 1):
             raise ValueError(
                 f'{name} expects samples to be "auto" or a number of samples, >= 1. Received samples={samples!r}. '
                 "Leave it out to look at as many as are cheap."

@@ -366,7 +366,7 @@ def with_rows(batch, rows_of):
 
 
 def one_hot(classes):
-    return lambda labels: tf.one_hot(labels, classes)
+    return lambda labels: tf.one_hot(tf.cast(labels, tf.int64), classes)
 
 
 def validation_batches(source, classes, rows_of):

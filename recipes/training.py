@@ -176,7 +176,7 @@ def train(
         _refuse_rows_for_sparse_loss(model, label_spec, source)
     else:
         rows_wanted |= compile_model(model, source, label_spec, settings, strategy)
-    rows_of = one_hot(classes) if rows_wanted else None
+    rows_of = one_hot(classes) if rows_wanted and classes is not None else None
     peak = _rate_of(model.optimizer)
     backup = folder / "backup.npz" if folder is not None else None
     first_epoch, rows = 0, []

@@ -439,6 +439,9 @@ def test_mixed_labels_train_with_rows_and_validate_with_rows(split):
     run = quietly(small_model(), train, validation, epochs=2, augment=mix)
     assert run.model.loss.name == "categorical_crossentropy"
     assert np.isfinite(run.history["val_loss"]).all()
+    zeros = (np.zeros((16, 8, 8, 1), "uint8"), np.arange(16) % 2)  # labels that are True and False
+    held_out = (zeros[0], zeros[1].astype(bool))
+    quietly(small_model(2), zeros, held_out, epochs=1, label_smoothing=0.1)
     with pytest.raises(ValueError, match="Compile it with 'categorical_crossentropy'"):
         quietly(small_model(compiled=True), train, epochs=1, augment=mix)
 
@@ -517,6 +520,19 @@ def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(m
     images[33] = np.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match="finite pixels in train"):
         quietly(small_model(), as_dataset((images, np.zeros(40, "int64"))), epochs=1, batch_size=8)
+
+
+def test_no_iterator_of_a_run_has_an_autotuner_to_wait_for(split, monkeypatch):
+    read, iterate = [], tf.data.Dataset.__iter__
+
+    def spy(dataset):
+        read.append(dataset.options().autotune.enabled)
+        return iterate(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", spy)
+    train, validation = (as_dataset(part) for part in split)
+    quietly(small_model(), train, validation, epochs=1, preflight=True, average="swa")
+    assert len(read) >= 6 and set(read) == {False}
 
 
 def test_a_run_dir_with_another_run_is_left_alone(split, tmp_path):

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_one_of
 from recipes.data import folder, named
 from recipes.data.resize import crop_and_resize
 from recipes.data.shard import check_shard
@@ -111,7 +112,7 @@ def load(
             "Give a number, for example seed=0: the same number gives the same split again."
         )
     index, count = check_shard(shard, "data.load")
-    if part not in ("train", "test"):
+    if not is_one_of(part, ("train", "test")):
         raise ValueError(
             f"data.load expects part to be 'train' or 'test'. Received part={part!r}. "
             "Leave it out for the training images."
@@ -198,11 +199,11 @@ def _pair(image_size):
         return None
     try:
         height, width = (int(side) if side == int(side) else 0 for side in sides)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         height = width = 0
-    if height < 1 or width < 1 or isinstance(image_size, bool):
+    if min(height, width) < 1 or max(height, width) > 2**16 or isinstance(image_size, bool):
         raise ValueError(
-            "data.load expects image_size to be None, a number of pixels or (height, width), at least 1. "
+            f"data.load expects image_size to be None, a number of pixels or (height, width), from 1 to {2**16}. "
             f"Received image_size={image_size!r}. Type for example image_size=224 or image_size=(180, 240)."
         )
     return height, width

@@ -165,15 +165,21 @@ def _first(batch, examples):
             "Give one batch with its labels, such as next(iter(dataset))."
         )
     leaves = keras.tree.flatten(list(batch[:2]))
-    if len(leaves) < 2 or any(not len(getattr(array, "shape", ())) for array in leaves):
+    empty = any(not keras.tree.flatten(part) for part in batch[:2])
+    if empty or not all(len(getattr(array, "shape", ())) and _is_real(array) for array in leaves):
+        received = [f"{type(array).__name__} of {getattr(array, 'dtype', 'no dtype')}" for array in leaves]
         raise ValueError(
-            "gradient_check expects inputs and labels as arrays or tensors. Received "
-            f"{', '.join(type(array).__name__ for array in leaves)}. Give one batch, such as next(iter(dataset))."
+            "gradient_check expects inputs and labels as arrays or tensors of numbers. Received "
+            f"{', '.join(received)}. Give one batch, such as next(iter(dataset))."
         )
     parts = [
         keras.tree.map_structure(lambda array: array[:examples], part) for part in batch if part is not None
     ]
     return (*parts, None)[:3]
+
+
+def _is_real(array):
+    return keras.ops.is_tensor(array) or np.asarray(array).dtype.kind in "buif"
 
 
 def _wide(arrays):

@@ -129,7 +129,7 @@ def _from_arrays(data, batch_size, batches, most_bytes, name):
     leaves = keras.tree.flatten(parts)
     if (
         len(parts) < 2
-        or not leaves
+        or any(not keras.tree.flatten(part) for part in parts)
         or any(array.dtype.kind not in "buif" or not array.ndim for array in leaves)
     ):
         received = [f"{array.dtype} of shape {array.shape}" for array in leaves]

@@ -1,6 +1,7 @@
 """DeepDream: show a network an image, and make more of whatever it sees."""
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -77,6 +78,11 @@ def deep_dream(
         )
     sizes = _octave_sizes(base.shape[1:3], octaves, octave_scale)
     chosen = layer if isinstance(layer, (list, tuple)) else [layer]
+    if not chosen:
+        raise UsageError(
+            "deep_dream expects a layer, or a list of one or more. Received an empty list. "
+            "Give for example the name of a layer in the middle."
+        )
     calls = tuple(layers.find(model, one, call_index=call_index, method="deep_dream") for one in chosen)
     window = _window(canvas, base.shape[1:3], tile)
     problem = Problem(
@@ -161,16 +167,16 @@ def _octave_sizes(shape, octaves, octave_scale):
             f"deep_dream expects octaves >= 1 and octave_scale > 1. Received octaves={octaves}, octave_scale="
             f"{octave_scale}. For the image's own size alone write octaves=1."
         )
-    sizes = [
+    # In logarithms, for many octaves of a large scale are a number beyond every float.
+    if math.log(min(shape)) - (int(octaves) - 1) * math.log(octave_scale) < math.log(3.5):
+        raise UsageError(
+            f"deep_dream expects octaves of at least 4 pixels. Received octaves={octaves}, octave_scale={octave_scale} "
+            f"and an image of {shape[0]} x {shape[1]}. Give fewer octaves."
+        )
+    return [
         tuple(round(side / octave_scale**number) for side in shape)
         for number in reversed(range(int(octaves)))
     ]
-    if min(sizes[0]) < 4:
-        raise UsageError(
-            f"deep_dream expects octaves of at least 4 pixels. Received octaves={octaves} of an image of {shape[0]} x "
-            f"{shape[1]}, the smallest being {sizes[0][0]} x {sizes[0][1]}. Give fewer octaves."
-        )
-    return sizes
 
 
 def _window(canvas, shape, tile):

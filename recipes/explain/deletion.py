@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from recipes.arguments import as_numbers
 from recipes.explain.fill import filled
 from recipes.explain.layers import UsageError
 from recipes.explain.task import Task, at_least_one
@@ -127,7 +128,7 @@ def _curve(method, model, images, maps, target, steps, baseline, score, batch_si
 
 def _ranks(method, maps, task):
     """The place of each pixel in the order of falling importance, `(n, *spatial)`."""
-    maps = np.asarray(maps, "float32")
+    maps = as_numbers(method, "maps", maps, "float32")
     maps = maps[None] if task.inputs.single else maps
     if maps.shape != (task.count, *task.spatial) or not np.isfinite(maps).all():
         raise UsageError(

@@ -67,7 +67,8 @@ def maximal_patches(
     """
     call = layers.find(model, layer, call_index=call_index, method="maximal_patches")
     channels = np.atleast_1d(np.asarray(channel))
-    if not is_whole(k) or k < 1 or channels.dtype.kind not in "iu" or (channels < 0).any():
+    whole = channels.ndim == 1 and channels.size and channels.dtype.kind in "iu" and (channels >= 0).all()
+    if not is_whole(k) or k < 1 or not whole:
         raise UsageError(
             f"maximal_patches expects k >= 1 and channels from 0. Received k={k}, channel={channel!r}. Write "
             f"channel=0, or "
@@ -81,7 +82,7 @@ def maximal_patches(
         peaks, places, depth = engine.evaluate(
             model,
             _peaks,
-            [batch, channels.astype("int32")],
+            [batch, np.minimum(channels, 2**31 - 1).astype("int32")],
             compile=compile,
             shapes=[(None, *batch.shape[1:]), (len(channels),)],
             keys="declared" if getattr(model, "inputs", None) else None,

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import as_row, is_one_of, is_whole
 from recipes.explain import engine, layers
 from recipes.explain.layers import UsageError
 
@@ -92,7 +93,7 @@ def parse(target, model, count, *, score="logits", method="explain"):
         ValueError: a wrong length, rows that are not one-hot, an unknown score.
         TypeError: a kind of target that is not known.
     """
-    if score not in ("logits", "probability"):
+    if not is_one_of(score, ("logits", "probability")):
         raise UsageError(
             f"{method} expects score to be 'logits' or 'probability'. Received score={score!r}. "
             "'logits' explains the value before the softmax, 'probability' the model's output as it is."
@@ -108,7 +109,7 @@ def parse(target, model, count, *, score="logits", method="explain"):
     if isinstance(target, Unit):
         return _parse_unit(target, model, count, method)
     target = _from_tf_keras_vis(target)
-    if callable(target):
+    if callable(target) and not isinstance(target, type):
         return Target(Spec("function", output, score), np.zeros((count, 0), "int32"), target)
     return Target(Spec("class", output, score), _class_numbers(target, count, method)[:, None])
 
@@ -304,7 +305,14 @@ def _select(model, outputs, key):
 
 def _parse_unit(unit, model, count, method):
     call = layers.find(model, unit.layer, call_index=unit.call_index, method=method)
-    position = () if unit.position is None else np.atleast_1d(unit.position)
+    given = () if unit.position is None else unit.position
+    position = (given,) if is_whole(given) else as_row(given)
+    chosen = [number for number in (unit.channel, *(position or ())) if number is not None]
+    if position is None or not all(is_whole(number) and 0 <= number < 2**31 for number in chosen):
+        raise UsageError(
+            f"{method} expects the channel and the position of a Unit to be whole numbers from 0. Received "
+            f"channel={unit.channel!r}, position={unit.position!r}. Leave out what shall be averaged over."
+        )
     numbers = [-1 if unit.channel is None else int(unit.channel), *map(int, position)]
     channels_first = layers.data_format(model, call.operation) == "channels_first"
     spec = Spec(
@@ -382,7 +390,7 @@ def _class_numbers(target, count, method):
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= 2**31:
         wrong = numbers.min() if numbers.min() < 0 else numbers.max()
         raise UsageError(
-            f"{method} expects class numbers from 0. Received {int(wrong)}. "
+            f"{method} expects class numbers from 0. Received {wrong}. "
             "Leave target out for the predicted class."
         )
     return numbers.astype("int32")

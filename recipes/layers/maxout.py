@@ -60,6 +60,7 @@ class Maxout(keras.layers.Layer):
                 f"Maxout expects inputs (batch, ..., features). Received shape {tuple(input_shape)}. "
                 "Add the axis of the batch, inputs[None]."
             )
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         columns = self.pieces * self.units
         self.kernel = self.add_weight(
             name="kernel",

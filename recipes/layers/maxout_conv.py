@@ -73,6 +73,7 @@ class MaxoutConv2D(keras.layers.Layer):
                 f"MaxoutConv2D expects inputs (batch, height, width, channels). Received shape {tuple(input_shape)}. "
                 "For vectors use Maxout."
             )
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: input_shape[-1]})
         maps = self.pieces * self.filters
         self.kernel = self.add_weight(
             name="kernel",
@@ -113,9 +114,9 @@ class MaxoutConv2D(keras.layers.Layer):
 
 def _pair(argument, given):
     pair = (given, given) if is_whole(given) else given
-    if not are_whole(pair) or len(pair) != 2 or min(pair) < 1:
+    if not are_whole(pair) or len(pair) != 2 or min(pair) < 1 or max(pair) > 2**20:
         raise ValueError(
-            f"MaxoutConv2D expects {argument} to be a whole number or two of them, >= 1. Received "
+            f"MaxoutConv2D expects {argument} to be a whole number or two of them, from 1 to {2**20}. Received "
             f"{argument}={given!r}. Give for example {argument}=3."
         )
     return tuple(int(side) for side in pair)

@@ -222,9 +222,9 @@ def check_classes(classes, classifier_activation, builder):
             f"{builder} expects classifier_activation to be an activation that Keras knows, or None. Received "
             f"classifier_activation={classifier_activation!r}. Use 'softmax', or None for logits."
         ) from error
-    if not isinstance(classes, Integral) or classes < 1:
+    if not isinstance(classes, Integral) or not 1 <= classes <= 2**24:
         raise ValueError(
-            f"{builder} expects classes to be a whole number >= 1. Received classes={classes!r}. "
+            f"{builder} expects classes to be a whole number from 1 to {2**24}. Received classes={classes!r}. "
             "Give the number of classes, such as len(info.class_names) from recipes.data.load."
         )
     if classes == 1 and classifier_activation == "softmax":

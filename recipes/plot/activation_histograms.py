@@ -34,7 +34,7 @@ def activation_histograms(comparison, *, columns=8, same_axis=True, title=None):
         )
     deepest = max(map(len, comparison.values()))
     columns = min(columns, deepest)
-    figure = new_figure(1.5 * columns + 0.4, 1.35 * len(comparison) + (0.4 if title else 0))
+    figure = new_figure(1.5 * columns + 0.4, 1.35 * len(comparison) + (0.4 if title is not None else 0))
     grid = figure.subplots(len(comparison), columns, squeeze=False)
     for place, (name, layers) in enumerate(comparison.items()):
         row = grid[place]
@@ -52,7 +52,7 @@ def activation_histograms(comparison, *, columns=8, same_axis=True, title=None):
         row[0].set_ylabel(name, fontsize="small")
         for axes in row[len(shown) :]:
             axes.set_axis_off()
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure
 

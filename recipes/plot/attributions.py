@@ -3,7 +3,7 @@
 import numpy as np
 
 from recipes.arguments import as_numbers
-from recipes.plot.canvas import displayable, new_figure
+from recipes.plot.canvas import check_size, displayable, new_figure
 from recipes.plot.overlay import blend
 
 
@@ -39,6 +39,7 @@ def attributions(
         >>> maps = {"Saliency": explain.saliency(model, images), "Grad-CAM": explain.grad_cam(model, images)}
         >>> attributions(images, maps, titles=names)
     """
+    check_size("plot.attributions", size)
     images = as_numbers("plot.attributions", "images", images, None)
     if not isinstance(maps, dict):
         raise TypeError(
@@ -57,7 +58,8 @@ def attributions(
         (str(text).count("\n") + 1 for texts in captions.values() for text in texts), default=0
     )
     figure = new_figure(
-        size * (len(maps) + 1), len(images) * (size * tall + lines) + 0.25 + (0.35 if title else 0)
+        size * (len(maps) + 1),
+        len(images) * (size * tall + lines) + 0.25 + (0.35 if title is not None else 0),
     )
     panels = figure.subplots(len(images), len(maps) + 1, squeeze=False)
     for row, image in enumerate(shown):
@@ -81,7 +83,7 @@ def attributions(
                 )
     for axes in panels.flat:
         axes.set_axis_off()
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure
 

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
+from recipes.arguments import is_number
+
 
 class Canvas(Figure):
     """A Figure that a notebook shows by itself, without pyplot having been imported.
@@ -34,6 +36,19 @@ class Canvas(Figure):
 def new_figure(width, height):
     """An empty figure of `width` by `height` inches whose parts do not overlap."""
     return Canvas(figsize=(width, height), layout="constrained")
+
+
+def check_size(owner, size):
+    """Refuse what is no width of a picture in inches.
+
+    Raises:
+        ValueError: for anything but a number from 0.05 to 50.
+    """
+    if not is_number(size) or not 0.05 <= size <= 50:
+        raise ValueError(
+            f"{owner} expects size to be the width of an image in inches, from 0.05 to 50. Received size={size!r}. "
+            "Leave it out, or give for example size=1.5."
+        )
 
 
 def displayable(images, owner):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from recipes.arguments import as_numbers, is_whole
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import check_size, new_figure
 
 
 def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
@@ -28,6 +28,7 @@ def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
     Raises:
         ValueError: when the array has none of these shapes.
     """
+    check_size("plot.channels", size)
     maps = as_numbers("plot.channels", "maps", maps, "float32")
     if not is_whole(columns) or not is_whole(limit) or min(columns, limit) < 1:
         raise ValueError(

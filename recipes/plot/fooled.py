@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.plot.canvas import displayable, new_figure
+from recipes.plot.canvas import check_size, displayable, new_figure
 
 
 def fooled(images, found, *, class_names=None, before=None, size=2.0, title=None):
@@ -22,6 +22,7 @@ def fooled(images, found, *, class_names=None, before=None, size=2.0, title=None
     Raises:
         ValueError: when there are not as many originals as results.
     """
+    check_size("plot.fooled", size)
     images = np.asarray(images)
     single = np.ndim(found.predicted) == 0
     columns = [images, found.images, found.magnified]
@@ -38,7 +39,7 @@ def fooled(images, found, *, class_names=None, before=None, size=2.0, title=None
         return str(number) if class_names is None else str(class_names[int(number)])
 
     ratio = images.shape[-3] / images.shape[-2]
-    figure = new_figure(3 * size, len(columns[0]) * (size * ratio + 0.25) + (0.3 if title else 0))
+    figure = new_figure(3 * size, len(columns[0]) * (size * ratio + 0.25) + (0.3 if title is not None else 0))
     for row, line in enumerate(figure.subplots(len(columns[0]), 3, squeeze=False)):
         texts = ["" if before is None else name(before[row]), name(predicted[row])]
         texts.append(f"difference x 10, length {distance[row]:.3g}")
@@ -46,6 +47,6 @@ def fooled(images, found, *, class_names=None, before=None, size=2.0, title=None
             axes.imshow(displayable(column[row], "plot.fooled"), vmin=0, vmax=1)
             axes.set_title(text, fontsize=8, pad=2)
             axes.set_axis_off()
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from recipes.arguments import is_whole
-from recipes.plot.canvas import displayable, new_figure
+from recipes.arguments import as_row, is_whole
+from recipes.plot.canvas import check_size, displayable, new_figure
 from recipes.plot.overlay import blend
 
 
@@ -46,18 +46,23 @@ def grid(images, *, maps=None, titles=None, title_colors=None, columns=8, size=1
             f"Received {shape} and columns={columns}. For a single image type grid(image[None])."
         )
     for name, given in (("maps", maps), ("titles", titles), ("title_colors", title_colors)):
-        if given is not None and len(given) != len(shown):
+        row = () if given is None else as_row(given)
+        if row is None or (given is not None and len(row) != len(shown)):
             raise ValueError(
-                f"plot.grid expects {name} for all {len(shown)} images. Received {len(given)}. "
+                f"plot.grid expects {name} for all {len(shown)} images. Received "
+                f"{type(given).__name__ if row is None else len(row)}. "
                 f"Give one for each image, or leave {name} out."
             )
+    check_size("plot.grid", size)
     if maps is not None:
         shown = [blend(image, map, opacity=opacity) for image, map in zip(shown, maps, strict=True)]
     columns = min(columns, len(shown))
     rows = math.ceil(len(shown) / columns)
     tallest = max(image.shape[0] / image.shape[1] for image in shown)
     lines = max((text.count("\n") + 1 for text in _texts(titles)), default=0)
-    figure = new_figure(size * columns, rows * (size * tallest + 0.18 * lines) + (0.35 if title else 0))
+    figure = new_figure(
+        size * columns, rows * (size * tallest + 0.18 * lines) + (0.35 if title is not None else 0)
+    )
     for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.set_axis_off()
         if place >= len(shown):
@@ -67,7 +72,7 @@ def grid(images, *, maps=None, titles=None, title_colors=None, columns=8, size=1
         if titles is not None:
             color = title_colors[place] if title_colors is not None else "black"
             axes.set_title(str(titles[place]), fontsize=8, color=color, pad=2)
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure
 

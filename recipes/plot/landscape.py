@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import check_size, new_figure
 
 
 def landscape(landscapes, *, size=4.0, title=None):
@@ -20,6 +20,7 @@ def landscape(landscapes, *, size=4.0, title=None):
     Raises:
         ValueError: when there is nothing to draw, or lines are mixed with maps.
     """
+    check_size("plot.landscape", size)
     named = landscapes if isinstance(landscapes, dict) else {"": landscapes}
     ranks = {np.ndim(one.loss) for one in named.values()}
     if len(ranks) != 1:
@@ -49,6 +50,6 @@ def landscape(landscapes, *, size=4.0, title=None):
             axes.set(xlabel="second direction", ylabel="first direction", title=name, aspect="equal")
         bar = figure.colorbar(filled, ax=panels, label="loss", format="%.2g")
         bar.minorticks_off()
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure

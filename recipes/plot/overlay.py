@@ -30,7 +30,7 @@ def overlay(image, map, *, opacity=0.6, limit=None, title=None):
     blended = blend(image, map, opacity=opacity, limit=limit)
     low, high, name = _scale(np.asarray(map, float), limit)
     height, width = blended.shape[:2]
-    figure = new_figure(7.2, max(1.8, 3.2 * height / width) + (0.4 if title else 0))
+    figure = new_figure(7.2, max(1.8, 3.2 * height / width) + (0.4 if title is not None else 0))
     plain, covered = figure.subplots(1, 2)
     plain.imshow(displayable(image, "plot.overlay"))
     covered.imshow(blended)
@@ -38,7 +38,7 @@ def overlay(image, map, *, opacity=0.6, limit=None, title=None):
         axes.set_axis_off()
     shades = cm.ScalarMappable(colors.Normalize(low, high), colormaps[name])
     figure.colorbar(shades, ax=covered, shrink=0.85)
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure
 

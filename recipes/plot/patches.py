@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.plot.canvas import displayable, new_figure
+from recipes.plot.canvas import check_size, displayable, new_figure
 
 
 def patches(found, *, unit_images=None, titles=None, size=1.0, title=None):
@@ -21,6 +21,7 @@ def patches(found, *, unit_images=None, titles=None, size=1.0, title=None):
     Raises:
         ValueError: when there are not as many pictures or titles as channels.
     """
+    check_size("plot.patches", size)
     single = np.ndim(found.scores) == 1
     rows = np.asarray(found.patches)[None] if single else np.asarray(found.patches)
     scores = np.atleast_2d(found.scores)
@@ -35,7 +36,7 @@ def patches(found, *, unit_images=None, titles=None, size=1.0, title=None):
     shown = displayable(rows, "plot.patches")
     first = 0 if pictures is None else 1
     figure = new_figure(
-        size * (rows.shape[1] + first) + 0.4, (size + 0.2) * len(rows) + (0.3 if title else 0)
+        size * (rows.shape[1] + first) + 0.4, (size + 0.2) * len(rows) + (0.3 if title is not None else 0)
     )
     for row, line in enumerate(figure.subplots(len(rows), rows.shape[1] + first, squeeze=False)):
         for axes in line:
@@ -49,6 +50,6 @@ def patches(found, *, unit_images=None, titles=None, size=1.0, title=None):
         for place in range(rows.shape[1]):
             line[first + place].imshow(shown[row, place], vmin=0, vmax=1)
             line[first + place].set_title(f"{scores[row, place]:.3g}", fontsize=6, pad=2)
-    if title:
+    if title is not None:
         figure.suptitle(title)
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from recipes.arguments import as_numbers
-from recipes.plot.canvas import displayable, new_figure
+from recipes.plot.canvas import check_size, displayable, new_figure
 
 
 def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=None, title=None):
@@ -27,6 +27,7 @@ def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=No
     Raises:
         ValueError: when there are not as many images as points, or points are not in the plane.
     """
+    check_size("plot.thumbnails", size)
     points = as_numbers("plot.thumbnails", "points", points)
     images = np.asarray(images)
     pictures = len(images) if images.ndim else 0
@@ -56,7 +57,7 @@ def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=No
         axes.add_artist(AnnotationBbox(box, places[index], pad=0.05, bboxprops=frame))
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
     axes.set_axis_off()
-    if title:
+    if title is not None:
         axes.set_title(title)
     return figure
 

@@ -132,6 +132,11 @@ def test_units_channels_and_layers_are_targets(trained_cnn):
         (explain.Unit("conv2", 0, (4, 0)), "position in 0 ... 3"),
         (explain.Unit("conv2", 0, 1), "position of 2 numbers"),
         (explain.Unit("conv3", 0), "Candidates"),
+        (explain.Unit("conv2", -1), "whole numbers from 0"),
+        (explain.Unit("conv2", 1.5), "whole numbers from 0"),
+        (explain.Unit("conv2", 2**63), "whole numbers from 0"),
+        (explain.Unit("conv2", 0, (0, -1)), "whole numbers from 0"),
+        (explain.Unit("conv2", 0, 0.5), "whole numbers from 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             explain.saliency(model, images, unit)
@@ -165,6 +170,8 @@ def test_layers_above_a_unit_are_not_run():
         (np.full((4, 3), 1 / 3), ValueError, "one-hot rows"),
         ([0.5, 1, 2, 0], ValueError, "whole class numbers"),
         ("cat", TypeError, "expects target to be None"),
+        (object, TypeError, "expects target to be None"),
+        (np.inf, ValueError, "Received inf"),
         ([[1], [1, 2]], TypeError, "expects target to be None"),
         ({"a": 1, "b": 2}, ValueError, "target for one output"),
         ({4: 1}, ValueError, "Received output 4"),

@@ -106,6 +106,13 @@ def test_maxout_of_a_function_and_its_negative_is_the_absolute_value():
     np.testing.assert_array_equal(layer(x), np.abs(x))
 
 
+@pytest.mark.parametrize("layer", [layers.Maxout(4), layers.MaxoutConv2D(4, 1)])
+def test_maxout_refuses_another_number_of_channels_than_it_was_built_for(layer):
+    layer(np.zeros((1, 2, 2, 1)))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 1"):
+        layer(np.zeros((1, 2, 2, 3)))
+
+
 def test_maxout_conv_is_maxout_at_every_place():
     conv = layers.MaxoutConv2D(3, 2, pieces=3, strides=2, bias_initializer="normal")
     x = images()

@@ -127,6 +127,9 @@ def test_grid_lays_maps_over_images_of_several_sizes():
         (IMAGE[None], {"columns": 0}, "columns=0"),
         (IMAGE[None], {"titles": ["a", "b"]}, "titles for all 1 images"),
         (IMAGE[None], {"maps": []}, "maps for all 1 images"),
+        (IMAGE[None], {"titles": 0.5}, "titles for all 1 images. Received float"),
+        (IMAGE[None], {"size": 0}, "from 0.05 to 50"),
+        (IMAGE[None], {"size": 10**30}, "from 0.05 to 50"),
     ],
 )
 def test_grid_refuses_what_it_cannot_show(images, options, message):
