@@ -209,10 +209,15 @@ class InverseSquareRoot(Schedule):
 
     def __init__(self, rate, timescale):
         _check_positive("InverseSquareRoot", rate=rate, timescale=timescale)
+        if timescale < 1e-30:  # below that float32 has no number to divide by
+            raise ValueError(
+                f"InverseSquareRoot expects timescale in optimizer steps. Received timescale={timescale!r}. "
+                "Give for example the steps of the warm-up, timescale=4000."
+            )
         self.rate, self.timescale = float(rate), timescale
 
     def rate_at(self, step):
-        return self.rate * ops.sqrt(self.timescale / (self.timescale + ops.cast(step, "float32")))
+        return self.rate / ops.sqrt(1 + ops.cast(step, "float32") / self.timescale)
 
     def get_config(self):
         return {"rate": self.rate, "timescale": self.timescale}

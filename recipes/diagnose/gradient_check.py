@@ -117,9 +117,9 @@ def gradient_check(model, batch, *, loss=None, samples=2, examples=8, seed=0):
         >>> print(gradient_check(model, (images[:8], labels[:8])))
     """
     check_seed("gradient_check", seed)
-    if not is_whole(samples) or samples < 0 or not is_whole(examples) or examples < 1:
+    if not is_whole(samples) or not 0 <= samples <= 10**6 or not is_whole(examples) or examples < 1:
         raise ValueError(
-            "gradient_check expects samples >= 0 and examples >= 1, whole numbers. Received "
+            "gradient_check expects samples from 0 to a million and examples >= 1, whole numbers. Received "
             f"samples={samples!r} and examples={examples!r}. Leave them out for the defaults."
         )
     check_built("gradient_check", model)

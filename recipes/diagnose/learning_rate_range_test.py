@@ -84,9 +84,9 @@ def learning_rate_range_test(
         ValueError: when the range or the number of steps makes no sense.
     """
     known = all(is_number(value) for value in (lowest, highest, smoothing, seconds)) and is_whole(steps)
-    if not known or not 0 < lowest < highest or steps < 10 or not 0 <= smoothing < 1:
+    if not known or not 0 < lowest < highest or not 10 <= steps <= 10**6 or not 0 <= smoothing < 1:
         raise ValueError(
-            "learning_rate_range_test expects 0 < lowest < highest, steps >= 10 and smoothing in [0, 1). "
+            "learning_rate_range_test expects 0 < lowest < highest, 10 to a million steps and smoothing in [0, 1). "
             "Received "
             f"lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}. The defaults suit "
             "most models."

@@ -58,10 +58,10 @@ def overfit_small_sample(
         finite; "crept": it falls, but did not get there in the steps or the time given.
     """
     rate = 1.0 if learning_rate is None else learning_rate
-    if not is_whole(steps) or steps < 1 or not is_number(rate) or rate <= 0:
+    if not is_whole(steps) or not 1 <= steps <= 10**6 or not is_number(rate) or rate <= 0:
         raise ValueError(
-            "overfit_small_sample expects steps to be a whole number, at least 1, and learning_rate above 0. Received "
-            f"steps={steps!r} and learning_rate={learning_rate!r}. Leave them out for the defaults."
+            "overfit_small_sample expects steps to be a whole number from 1 to a million, and learning_rate above 0. "
+            f"Received steps={steps!r} and learning_rate={learning_rate!r}. Leave them out for the defaults."
         )
     task = task_of(model)
     sample = read_sample(data, model, batch_size=batch_size, batches=batches, name="data")

@@ -153,7 +153,7 @@ def _attack(
             "model's own predictions if there are no others."
         )
     canvas, images, single, target, norm = prepare(method, model, images, labels, value_range, epsilon, norm)
-    if min(steps, restarts) < 1 or step_size < 0:
+    if min(steps, restarts) < 1 or max(steps, restarts) > 10**6 or step_size < 0:
         raise UsageError(
             f"{method} expects steps >= 1, restarts >= 1 and step_size >= 0. Received steps={steps}, "
             f"restarts={restarts}, "

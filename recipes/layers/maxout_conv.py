@@ -87,6 +87,12 @@ class MaxoutConv2D(keras.layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(maps,), initializer=self.bias_initializer)
 
     def call(self, inputs):
+        sides = zip(inputs.shape[1:3], self.kernel_size, strict=True)
+        if self.padding == "valid" and any(side is not None and side < kernel for side, kernel in sides):
+            raise ValueError(
+                f"MaxoutConv2D expects images of at least its kernel_size={self.kernel_size}. Received shape "
+                f"{tuple(inputs.shape)}. Use padding='same', or a smaller kernel."
+            )
         outputs = keras.ops.conv(
             inputs, self.kernel, strides=self.strides, padding=self.padding, data_format="channels_last"
         )
@@ -114,9 +120,9 @@ class MaxoutConv2D(keras.layers.Layer):
 
 def _pair(argument, given):
     pair = (given, given) if is_whole(given) else given
-    if not are_whole(pair) or len(pair) != 2 or min(pair) < 1 or max(pair) > 2**20:
+    if not are_whole(pair) or len(pair) != 2 or min(pair) < 1 or max(pair) > 2**10:
         raise ValueError(
-            f"MaxoutConv2D expects {argument} to be a whole number or two of them, from 1 to {2**20}. Received "
+            f"MaxoutConv2D expects {argument} to be a whole number or two of them, from 1 to {2**10}. Received "
             f"{argument}={given!r}. Give for example {argument}=3."
         )
     return tuple(int(side) for side in pair)

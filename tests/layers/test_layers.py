@@ -113,6 +113,12 @@ def test_maxout_refuses_another_number_of_channels_than_it_was_built_for(layer):
         layer(np.zeros((1, 2, 2, 3)))
 
 
+def test_maxout_conv_refuses_images_smaller_than_its_kernel():
+    assert layers.MaxoutConv2D(4, 3, padding="same")(np.zeros((1, 2, 2, 1))).shape == (1, 2, 2, 4)
+    with pytest.raises(ValueError, match=r"at least its kernel_size=\(3, 3\). Received shape \(1, 2, 2, 1\)"):
+        layers.MaxoutConv2D(4, 3)(np.zeros((1, 2, 2, 1)))
+
+
 def test_maxout_conv_is_maxout_at_every_place():
     conv = layers.MaxoutConv2D(3, 2, pieces=3, strides=2, bias_initializer="normal")
     x = images()
