@@ -52,6 +52,22 @@ def _is_schedule(value):
     return value is None or isinstance(value, (str, schedule))
 
 
+def _are_metrics(value):
+    """Strings that Keras knows by name, `Metric`s and functions; a list for each output of several."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    return all(one is None or _is_metric(one) or _are_metrics(one) for one in value)
+
+
+def _is_metric(value):
+    if not isinstance(value, str):
+        return callable(value)
+    try:
+        return value in ("accuracy", "acc", "crossentropy", "ce") or callable(keras.metrics.get(value))
+    except ValueError:
+        return False
+
+
 def _weighs_classes(value):
     known = isinstance(value, dict) and all(is_whole(key) and is_number(value[key]) for key in value)
     return value is None or (known and all(weight >= 0 for weight in value.values()))
@@ -81,8 +97,8 @@ _WANTED = {
         "Leave it out for the one that the last activation asks for.",
     ),
     "metrics": (
-        lambda value: isinstance(value, (list, tuple)),
-        " as a list, as in compile",
+        _are_metrics,
+        " as a list of Keras metrics or their names, as in compile",
         "Write metrics=['accuracy'].",
     ),
     "class_weight": (

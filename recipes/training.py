@@ -83,7 +83,7 @@ def train(
         loss: "auto" picks by the last activation and the labels: softmax or logits with class numbers or rows,
             one sigmoid, several sigmoids. Else anything `compile` takes; labels are then not checked.
         metrics: As in `compile`.
-        class_weight: dict from class number to weight, as in `fit`.
+        class_weight: dict from class number to weight, as in `fit`; classes that are not in it weigh 1.
         optimizer: "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
         learning_rate: Peak rate. "auto": 0.1 x batch / 256 for SGD (Goyal et al. 2017, section 2.1), else 1e-3.
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
@@ -141,6 +141,7 @@ def train(
         refuse_several_machines(strategy)
         model = _inside(strategy, model)
     classes = _classes(model, loss, compiled, info)
+    _weight_of_each(class_weight, classes)
     source = open_source(
         train, "train", model=model, batch_size=batch_size, classes=classes, shuffle=True, seed=seed
     )
@@ -221,7 +222,7 @@ def train(
             steps_per_epoch=steps,
             shuffle=False,
             validation_data=validation_data,
-            class_weight=class_weight,
+            class_weight=_weight_of_each(class_weight, classes),
             callbacks=[*every, keeper],
             verbose=verbose,
         )
@@ -286,6 +287,20 @@ def _classes(model, loss, compiled, info):
         return classes
     name = judged if isinstance(judged, str) else getattr(judged, "name", getattr(judged, "__name__", ""))
     return classes if "crossentropy" in str(name) else None
+
+
+def _weight_of_each(class_weight, classes):
+    """Keras wants a weight for every class from 0 on."""
+    if not class_weight:
+        return None
+    count = max(class_weight) + 1 if classes is None else classes
+    if min(class_weight) < 0 or max(class_weight) >= count:
+        wrong = min(class_weight) if min(class_weight) < 0 else max(class_weight)
+        raise ValueError(
+            f"recipes.train expects class numbers in 0..{count - 1} as keys of class_weight. Received {wrong}. "
+            "Give weights of classes that the model has."
+        )
+    return {number: float(class_weight.get(number, 1.0)) for number in range(count)}
 
 
 def _steps(source, steps_per_epoch):

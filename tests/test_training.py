@@ -507,6 +507,17 @@ def test_bad_input_is_refused_before_training_with_what_to_do(data, options, wor
     assert not began
 
 
+def test_class_weights_are_those_of_examples_and_1_where_none_is_given(split):
+    (images, labels), _ = split
+    weights = np.where(labels == 3, 5.0, 1.0).astype("float32")
+    weighted = quietly(small_model(), (images, labels, weights), epochs=1, label_smoothing=0.0)
+    given = quietly(small_model(), (images, labels), epochs=1, class_weight={3: 5.0})
+    for mine, theirs in zip(given.model.get_weights(), weighted.model.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+    with pytest.raises(ValueError, match=r"0\.\.9 as keys of class_weight. Received 10"):
+        quietly(small_model(), split[0], epochs=1, class_weight={10: 2.0})
+
+
 def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(monkeypatch):
     from recipes import checks
 
