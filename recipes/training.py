@@ -164,7 +164,7 @@ def train(
     pipeline, augmentation = choose_pipeline(augment, source, info, classes, seed)
     check = checked("train", classes)
 
-    @tf.function  # traced once for the look, the checks, the statistics and the training
+    @tf.function(autograph=False)  # traced once for the look, the checks, the statistics and the training
     def prepare(batch, place):
         batch = check(batch)
         return (

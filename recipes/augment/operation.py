@@ -42,7 +42,8 @@ class Operation:
 
     A subclass is a dataclass of the arguments it was made with. It declares its `stage` and how many
     uniform [0, 1) and standard normal numbers each image needs; the pipeline draws them all at once and
-    hands them back as rows of shape `(count, batch)`.
+    hands them back as rows of shape `(count, batch)`. AutoGraph does not rewrite it: choose between tensors with
+    `tf.where`, not with `if`.
     """
 
     stage: ClassVar[str]

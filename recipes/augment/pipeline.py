@@ -155,6 +155,7 @@ class Pipeline:
         """The seed pair that `apply` uses for a batch: `pipeline(images, labels, seed=pipeline.batch_seed(3, 0))`."""
         return self._seed_word, epoch * _EPOCH + batch
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, images, labels=None, sample_weight=None, *, seed=None):
         """Augment one batch, or every batch of a data set.
 
@@ -289,6 +290,7 @@ class Pipeline:
         )
         self._engine(batch.images)
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing in it to convert, and that takes seconds
     def _augment(self, element, seed):
         """One batch inside a graph."""
         batch = take_apart(element)
