@@ -74,6 +74,11 @@ def check_batch(function, batch):
                 f"{function} expects a batch of at least two examples. Received an array of shape {array.shape}. "
                 "Take 64 to 1024 training examples, without their labels."
             )
+        if array.dtype == object and not all(isinstance(one, str | bytes) for one in array.flat):
+            raise ValueError(
+                f"{function} expects a batch of numbers or of strings. Received objects such as "
+                f"{array.flat[0]!r}. Stack the examples into one array: np.stack(images)."
+            )
         # Halves of bfloat16 are no numpy kind, hence the cast.
         if array.dtype.kind not in "biuOSU" and not bool(keras.ops.all(keras.ops.isfinite(array))):
             raise ValueError(

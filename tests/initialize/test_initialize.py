@@ -155,6 +155,8 @@ def test_after_any_failure_the_model_is_as_it_was(pixels):
         initialize.lsuv(model, pixels)
     with pytest.raises(ValueError, match="NaN or infinity"):
         initialize.lsuv(model, nan)
+    with pytest.raises(ValueError, match="numbers or of strings. Received objects such as None"):
+        initialize.lsuv(model, np.array([None, 1], object))
     with pytest.raises(ValueError, match=r"at least two examples. Received an array of shape \(1, 8, 8, 1\)"):
         initialize.lsuv(model, pixels[:1])
     for old, new in zip(before, model.get_weights(), strict=True):
