@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.arguments import is_one_of
 from recipes.checks import (
     check_labels,
     checked,
@@ -331,7 +332,7 @@ def choose_pipeline(augment, source, info, classes, seed):
 
     if isinstance(augment, room.Pipeline):
         return augment, "as given"
-    if augment != "standard":
+    if not is_one_of(augment, ("standard",)):
         raise ValueError(
             f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
             "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
