@@ -13,8 +13,6 @@ from recipes.compilation import given
 from recipes.feed import stream
 from recipes.run import history_of, write_history
 
-PREFLIGHT_SECONDS = 5.0
-
 
 def stopping(early_stopping, held_out):
     if early_stopping is None:
@@ -57,11 +55,9 @@ def averaging(average, steps, data):
 
 
 def preflight_facts(model, train, validation, verbose):
-    """Run the checks for some seconds; what they learned of model and data, or None where they could not run."""
+    """Run the checks for five seconds; what they learned of model and data, or None where they could not run."""
     try:
-        return diagnose.preflight(
-            model, train, validation, seconds=PREFLIGHT_SECONDS, verbose=int(verbose != 0)
-        ).facts
+        return diagnose.preflight(model, train, validation, seconds=5.0, verbose=int(verbose != 0)).facts
     except Exception as error:
         # A check that fails on an unusual model shall not keep it from being trained.
         warnings.warn(

@@ -141,7 +141,7 @@ def train(
         refuse_several_machines(strategy)
         model = _inside(strategy, model)
     classes = _classes(model, loss, compiled, info)
-    _weight_of_each(class_weight, classes)
+    class_weight = _weight_of_each(class_weight, classes)
     source = open_source(
         train, "train", model=model, batch_size=batch_size, classes=classes, shuffle=True, seed=seed
     )
@@ -222,7 +222,7 @@ def train(
             steps_per_epoch=steps,
             shuffle=False,
             validation_data=validation_data,
-            class_weight=_weight_of_each(class_weight, classes),
+            class_weight=class_weight,
             callbacks=[*every, keeper],
             verbose=verbose,
         )

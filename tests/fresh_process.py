@@ -28,6 +28,7 @@ class FreshProcess:
         self._process = _SERVER.Process(
             target=_run,
             args=(str(script), arguments, str(folder), {**os.environ, **environment}, self._files),
+            daemon=True,  # ends with the tests, also when one of them failed before its end
         )
         self._process.start()
 

@@ -11,7 +11,6 @@ import keras
 import pytest
 
 import recipes
-from recipes import companions
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -53,7 +52,6 @@ def test_the_readmes_python_blocks_run(tmp_path, monkeypatch):
         return train.take(640), validation.take(200), info
 
     monkeypatch.setattr(recipes.data, "load", sliver)
-    monkeypatch.setattr(companions, "PREFLIGHT_SECONDS", 1.0)
     keras.utils.set_random_seed(0)
     run_all(text, "README.md")
 

@@ -79,7 +79,7 @@ BATCHES = st.sampled_from(
 
 
 @pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.__name__)
-@example_count(9)
+@example_count(15)
 @given(st.data())
 def test_operations_take_or_refuse_arguments(kind, data):
     chances = {} if kind is augment.Normalize else {"probability": st.floats(0, 1)}
@@ -89,7 +89,7 @@ def test_operations_take_or_refuse_arguments(kind, data):
         explained(augment.Pipeline, [made], classes=3)
 
 
-@example_count(12)
+@example_count(20)
 @given(
     arguments(
         {
@@ -116,7 +116,7 @@ def pipelines():
     ]
 
 
-@example_count(6)
+@example_count(8)
 @given(batch=BATCHES, which=st.integers(0, 1), seed=often(st.just((1, 2))))
 def test_batches_are_augmented_or_refused(pipelines, batch, which, seed):
     result = explained(pipelines[which], *batch, seed=seed)
@@ -126,7 +126,7 @@ def test_batches_are_augmented_or_refused(pipelines, batch, which, seed):
         assert labels.shape[0] == len(batch[0])
 
 
-@example_count(15)
+@example_count(30)
 @given(
     arguments(
         {
@@ -184,7 +184,7 @@ INPUTS = st.sampled_from([(2, 6, 6, 3), (2, 3), (2,), (1, 1, 1, 3), (2, 5, 3)])
 
 
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
-@example_count(8)
+@example_count(12)
 @given(st.data())
 def test_layers_give_finite_outputs_or_refuse(kind, data):
     made = explained(kind, **data.draw(arguments(LAYERS[kind])))
@@ -200,7 +200,7 @@ def test_layers_give_finite_outputs_or_refuse(kind, data):
         assert np.isfinite(np.asarray(output)).all()
 
 
-@example_count(15)
+@example_count(30)
 @given(arguments({"limit": st.floats(0.1, 5), "unit_axes": st.sampled_from([-1, (0, 1)])}))
 def test_max_norm_takes_or_refuses(chosen):
     made = explained(layers.MaxNorm, **chosen)
@@ -211,7 +211,7 @@ def test_max_norm_takes_or_refuses(chosen):
 # Data and its statistics.
 
 
-@example_count(15)
+@example_count(30)
 @given(
     arguments(
         {
@@ -232,7 +232,7 @@ def test_load_gives_images_or_refuses(chosen):
         assert label.dtype == tf.int64 and 0 <= int(label) < len(info.class_names)
 
 
-@example_count(20)
+@example_count(40)
 @given(images=arrays(), value_range=often(st.none()))
 def test_statistics_are_fitted_or_refused(images, value_range):
     made = explained(preprocess.ImageStatistics.fit, images, value_range=value_range, verbose=0)
@@ -267,7 +267,7 @@ BUILDERS = {
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: builder.__name__)
-@example_count(6)
+@example_count(8)
 @given(st.data())
 def test_builders_build_or_refuse(builder, data):
     chosen = data.draw(arguments(BUILDERS[builder]))
@@ -280,7 +280,7 @@ def test_builders_build_or_refuse(builder, data):
 # Initializers.
 
 
-@example_count(14)
+@example_count(25)
 @given(counts=arrays(np.arange(1, 11)), examples=often(st.none()))
 def test_bias_priors_are_set_or_refused(counts, examples):
     model = models.mlp((2, 2, 1), 10, hidden=())

@@ -46,7 +46,7 @@ IMAGES = st.sampled_from([np.ones((2, 8, 8, 1), dtype) for dtype in ("uint8", "f
 
 
 @pytest.mark.parametrize("method", EXPLAINERS, ids=lambda method: method.__name__)
-@example_count(7)
+@example_count(10)
 @given(st.data())
 def test_explanations_explain_or_refuse(trained_cnn, method, data):
     valid = {**EXPLAINERS[method], "images": IMAGES, "batch_size": st.just(64)}
@@ -65,7 +65,7 @@ def test_explanations_explain_or_refuse(trained_cnn, method, data):
         assert result.dtype == np.float32 and np.isfinite(result).all()
 
 
-@example_count(20)
+@example_count(40)
 @given(
     arguments(
         {
@@ -79,7 +79,7 @@ def test_maps_are_normalized_or_refused(chosen):
     explained(explain.normalize_map, **chosen)
 
 
-@example_count(15)
+@example_count(30)
 @given(
     arguments(
         {
@@ -125,7 +125,7 @@ def test_images_are_made_or_refused(trained_cnn, method, data):
     explained(method, trained_cnn[0], **data.draw(arguments(valid, most=1)), verbose=0)
 
 
-@example_count(20)
+@example_count(40)
 @given(
     arguments(
         {
@@ -143,7 +143,7 @@ def test_neighbors_are_found_or_refused(chosen):
 # Ensembles, initializers.
 
 
-@example_count(14)
+@example_count(25)
 @given(st.data())
 def test_averages_are_made_or_refused(trained_cnn, data):
     model = trained_cnn[0]
@@ -160,13 +160,13 @@ def test_averages_are_made_or_refused(trained_cnn, data):
     explained(ensemble.average, **chosen)
 
 
-@example_count(15)
+@example_count(30)
 @given(arrays(np.ones((2, 5, 3)) / 3))
 def test_disagreement_is_measured_or_refused(predictions):
     explained(ensemble.disagreement, predictions)
 
 
-@example_count(8)
+@example_count(12)
 @given(
     arguments(
         {
@@ -184,7 +184,7 @@ def test_views_are_predicted_or_refused(trained_cnn, chosen):
         np.testing.assert_allclose(found.sum(1), 1, rtol=1e-4)
 
 
-@example_count(15)
+@example_count(30)
 @given(size=often(st.integers(1, 9)), pixels=often(st.integers(1, 3)))
 def test_views_are_made_or_refused(size, pixels):
     explained(ensemble.ten_crop, size)
@@ -209,7 +209,7 @@ HISTORY = often(
 )
 
 
-@example_count(40)
+@example_count(80)
 @given(HISTORY)
 def test_curves_are_read_or_refused(history):
     found = explained(diagnose.read_curves, history)
@@ -217,7 +217,7 @@ def test_curves_are_read_or_refused(history):
         assert all(finding.remedy for finding in found)
 
 
-@example_count(8)
+@example_count(12)
 @given(HISTORY)
 def test_curves_are_drawn_or_refused(history):
     figure = explained(plot.curves, history)
@@ -253,7 +253,7 @@ PICTURES = {
 
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("draw", PICTURES, ids=lambda draw: draw.__name__)
-@example_count(7)
+@example_count(10)
 @given(st.data())
 def test_pictures_are_drawn_or_refused(draw, data):
     figure = explained(draw, **data.draw(arguments(PICTURES[draw])))

@@ -47,7 +47,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.__name__)
-@example_count(15)
+@example_count(30)
 @given(st.data())
 def test_schedules_give_finite_rates_or_refuse(kind, data):
     chosen = data.draw(arguments(SCHEDULES[kind]))
@@ -59,7 +59,7 @@ def test_schedules_give_finite_rates_or_refuse(kind, data):
     keras.optimizers.SGD(made)
 
 
-@example_count(15)
+@example_count(30)
 @given(arguments({"rate": RATE, "batch": st.integers(1, 512), "base_batch": st.integers(1, 512)}))
 def test_rates_scale_or_refuse(chosen):
     explained(schedules.scale_for_batch, **chosen)
@@ -149,7 +149,7 @@ def fit(callback):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", CALLBACKS, ids=lambda kind: kind.__name__)
-@example_count(6)
+@example_count(8)
 @given(st.data())
 def test_callbacks_work_in_a_fit_or_refuse(kind, data):
     made = explained(kind, **data.draw(arguments(CALLBACKS[kind])))
@@ -190,7 +190,7 @@ TRAIN = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@example_count(15)
+@example_count(30)
 @given(arguments(TRAIN))
 def test_runs_end_or_are_refused(chosen):
     run = explained(
@@ -202,7 +202,7 @@ def test_runs_end_or_are_refused(chosen):
 
 
 @pytest.mark.filterwarnings("ignore")
-@example_count(15)
+@example_count(30)
 @given(
     arguments(
         {
