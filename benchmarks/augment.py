@@ -262,7 +262,7 @@ def small_numpy(x, y, seed):
 def large():
     batches, images, rows = source(32, 256)
     jitter = augment.ColorJitter(0.4, 0.4, 0.4)
-    plain = [augment.ResizedCrop(224), augment.Flip(), jitter]
+    plain = [augment.RandomResizedCrop(224), augment.Flip(), jitter]
     end = augment.Normalize(STATISTICS)
     layers = keras.layers
     # Keras has no resized crop: a zoom into the image and one crop a batch is the nearest.

@@ -132,17 +132,17 @@ def run_all(trainer, seed):
         "  + nine shifts of 1 pixel": ensemble.shifts(1),
     }
     for method, view in views.items():
-        found[method] = error(ensemble.predict_views(trainer.model, trainer.images, view, batch_size=1000))
+        found[method] = error(ensemble.predict_tta(trainer.model, trainer.images, view, batch_size=1000))
 
-    polyak = callbacks.PolyakAverage(0.99)
+    polyak = callbacks.ExponentialMovingAverage(0.99)
     found["Polyak average, 0.99, cosine"] = error(trainer.fit(seeds[0], epochs, cosine(), polyak))
     held = {"until": 0.75, "final": 0.3}
     found["last weights of the SWA schedule"] = error(trainer.fit(seeds[0], epochs, cosine(**held)))
-    swa = callbacks.StochasticWeightAverage(0.75, data=trainer.train[0])
+    swa = callbacks.StochasticWeightAveraging(0.75, data=trainer.train[0])
     found["SWA from 75 % of the run"] = error(trainer.fit(seeds[0], epochs, cosine(**held), swa))
     for name, kind in {
         "snapshot ensemble": callbacks.SnapshotEnsemble,
-        "fast geometric ensemble": callbacks.FastGeometricEnsemble,
+        "fast geometric ensemble": callbacks.FastGeometricEnsembling,
     }.items():
         snapshots = kind(MEMBERS)
         trainer.fit(seeds[0], epochs, snapshots)

@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow as tf
 from recipes.callbacks.training_doctor import TrainingDoctor
 
-from recipes.diagnose.casebook import Casebook
-from recipes.diagnose.describe import describe, idle_averages
+from recipes.diagnose.rules.finding_log import Casebook
+from recipes.diagnose.rules.run_facts import describe, idle_averages
 from recipes.probe import Record
 
 SEEDS = (0, 1)

@@ -274,14 +274,14 @@ def _numbers(run):
 def _train(folder):
     from recipes.callbacks import GradientMonitor
 
-    monitor = GradientMonitor(every=3)
-    run = _run(folder, epochs=8, average="polyak", early_stopping=8, monitor=False, callbacks=[monitor])
+    monitor = GradientMonitor(every_steps=3)
+    run = _run(folder, epochs=8, average="ema", early_stopping=8, monitor=False, callbacks=[monitor])
     return _numbers(run)
 
 
 def _snapshots(folder):
     run = _run(folder, epochs=6, snapshots=3, monitor=False)
-    from recipes.snapshots import load_snapshots
+    from recipes.checkpoints.snapshots import load_snapshots
 
     members = load_snapshots(folder / "snapshots", _model())
     sums = [float(abs(weight).sum()) for member in members for weight in member.get_weights()]

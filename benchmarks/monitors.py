@@ -82,9 +82,9 @@ def variants(images, folder):
         "plain": list,
         "plain again": list,
         "all monitors, budget 1 %": callbacks.default_monitors,
-        "all monitors, every=10": lambda: callbacks.default_monitors(every=10),
-        "UpdateRatioMonitor, every=10": lambda: [callbacks.UpdateRatioMonitor(every=10)],
-        "NonFiniteGuard(every=1)": lambda: [callbacks.NonFiniteGuard(every=1)],
+        "all monitors, every_steps=10": lambda: callbacks.default_monitors(every_steps=10),
+        "UpdateRatioMonitor, every_steps=10": lambda: [callbacks.UpdateRatioMonitor(every_steps=10)],
+        "NonFiniteGuard(every_steps=1)": lambda: [callbacks.NonFiniteGuard(every_steps=1)],
         "TensorBoard(histograms, per batch)": lambda: [
             keras.callbacks.TensorBoard(folder, histogram_freq=1, update_freq="batch")
         ],

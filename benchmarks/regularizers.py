@@ -108,7 +108,7 @@ def perceptron(hidden, dropout=0.0):
 
 def penalized(**factors):
     model = perceptron(lambda: keras.layers.Dense(512, activation="relu"))
-    layers.weight_decay(model, **factors)
+    layers.add_l1_l2(model, **factors)
     return model
 
 

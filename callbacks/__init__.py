@@ -5,15 +5,17 @@ from recipes.callbacks.backup import Backup as Backup
 from recipes.callbacks.dead_relu_detector import DeadReluDetector as DeadReluDetector
 from recipes.callbacks.default_monitors import default_monitors as default_monitors
 from recipes.callbacks.early_stopping import EarlyStopping as EarlyStopping
-from recipes.callbacks.fast_geometric_ensemble import FastGeometricEnsemble as FastGeometricEnsemble
+from recipes.callbacks.exponential_moving_average import ExponentialMovingAverage as ExponentialMovingAverage
+from recipes.callbacks.fast_geometric_ensembling import FastGeometricEnsembling as FastGeometricEnsembling
 from recipes.callbacks.gradient_monitor import GradientMonitor as GradientMonitor
 from recipes.callbacks.learning_rate import LearningRate as LearningRate
 from recipes.callbacks.monitor import Monitor as Monitor
 from recipes.callbacks.non_finite_guard import NonFiniteError as NonFiniteError
 from recipes.callbacks.non_finite_guard import NonFiniteGuard as NonFiniteGuard
-from recipes.callbacks.polyak_average import PolyakAverage as PolyakAverage
 from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble as SnapshotEnsemble
-from recipes.callbacks.stochastic_weight_average import StochasticWeightAverage as StochasticWeightAverage
+from recipes.callbacks.stochastic_weight_averaging import (
+    StochasticWeightAveraging as StochasticWeightAveraging,
+)
 from recipes.callbacks.training_doctor import TrainingDoctor as TrainingDoctor
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor as UpdateRatioMonitor
 from recipes.callbacks.warmup_decay import WarmupDecay as WarmupDecay

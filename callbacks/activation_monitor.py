@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 
 
 class ActivationMonitor(Monitor):
@@ -22,7 +22,7 @@ class ActivationMonitor(Monitor):
             are not judged; at the start of training they are all alike.
         fading: Warn when the standard deviation of the last hidden activation is less than this times the first's,
             or more than 1 / fading times.
-        **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
+        **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         statistics: `{activation: {"mean", "std", "sample_std", "zero_fraction", "saturated_fraction"}}`, medians over

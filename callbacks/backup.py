@@ -39,15 +39,15 @@ class Backup(keras.callbacks.Callback):
     """
 
     def __init__(self, file):
-        from recipes.backup import read_backup
+        from recipes.checkpoints.run_state import read_backup
 
         super().__init__()
         self.file = Path(file)
         self.epochs_done = read_backup(self.file)["epoch"] if self.file.exists() else 0
 
     def on_train_begin(self, logs=None):
-        from recipes.backup import restore_callbacks, restore_run
-        from recipes.processes import meet
+        from recipes.checkpoints.run_state import restore_callbacks, restore_run
+        from recipes.common.processes import meet
 
         fit = sys._getframe(1).f_locals.get("self")
         every = list(fit.callbacks) if isinstance(fit, keras.callbacks.CallbackList) else [self]
@@ -72,8 +72,8 @@ class Backup(keras.callbacks.Callback):
         self._fill_history()
 
     def on_epoch_end(self, epoch, logs=None):
-        from recipes.backup import is_broken, row_of, save_backup
-        from recipes.processes import is_first_process
+        from recipes.checkpoints.run_state import is_broken, row_of, save_backup
+        from recipes.common.processes import is_first_process
 
         self._rows.append(row_of(logs))
         if is_broken(self._others) or not is_first_process():
@@ -82,7 +82,7 @@ class Backup(keras.callbacks.Callback):
         save_backup(self.file, self.model, self._others, epoch=epoch + 1, history=self._rows)
 
     def on_train_end(self, logs=None):
-        from recipes.processes import meet
+        from recipes.common.processes import meet
 
         self._fill_history()
         self.model._initial_epoch = None

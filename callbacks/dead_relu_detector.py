@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 
 
 class DeadReluDetector(Monitor):
@@ -29,7 +29,7 @@ class DeadReluDetector(Monitor):
             cost is one forward pass in an epoch with new suspects, outside the budget. None confirms on the training
             batches of the next epoch, within the budget (in a short run on a budget suspects stay suspects).
         warn_above: Warn of a layer in which a larger share of the units, in [0, 1], is dead. A few are usual.
-        **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
+        **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         dead_units: `{layer: [unit, ...]}`, confirmed.

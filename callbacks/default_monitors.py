@@ -16,7 +16,7 @@ def default_monitors(beside=(), **options):
 
     Args:
         beside: Callbacks of the same fit: a monitor among them takes the place of the default of its kind.
-        **options: `every`, `budget`, `samples`, `log_dir`, `strict` for all of them, see `Monitor`.
+        **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict` for all of them, see `Monitor`.
 
     Returns:
         A list of monitors. `monitors[0].record` is what they saw, a `recipes.probe.Record` (None when `beside` left
@@ -26,7 +26,7 @@ def default_monitors(beside=(), **options):
         ValueError: as the monitors do for their options.
 
     Example:
-        >>> monitors = default_monitors(every=10)
+        >>> monitors = default_monitors(every_steps=10)
         >>> model.fit(images, labels, callbacks=monitors)
         >>> monitors[0].record.save("record.npz")
     """

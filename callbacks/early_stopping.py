@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 from recipes.callbacks.learning_rate import innermost
 
-from recipes.arguments import is_number, is_whole
+from recipes.common.validation import is_number, is_whole
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 
 
 class GradientMonitor(Monitor):
@@ -22,7 +22,7 @@ class GradientMonitor(Monitor):
         vanishing: Warn when the first kernel's gradient is less than this times the last one's.
         exploding: Warn when it is more than this times the last one's.
         spike: Warn when the norm of all gradients is more than this times the median of the probes before it.
-        **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
+        **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         rms: `{layer: median over the epoch's probes}` in forward order.
@@ -34,7 +34,7 @@ class GradientMonitor(Monitor):
     Logs `monitor/gradient_norm` (all trainable variables together), `monitor/gradient_first_to_last`.
 
     Example:
-        >>> monitor = GradientMonitor(every=10)
+        >>> monitor = GradientMonitor(every_steps=10)
         >>> model.fit(images, labels, epochs=5, callbacks=[monitor])
         >>> monitor.first_to_last, monitor.plot()
     """

@@ -5,9 +5,9 @@ import warnings
 
 import keras
 
-from recipes.arguments import is_one_of, is_whole
-from recipes.backends import require_tensorflow
-from recipes.extras import optional
+from recipes.common.backends import require_tensorflow
+from recipes.common.optional import optional
+from recipes.common.validation import is_one_of, is_whole
 
 DEFAULT_BUDGET = 0.01
 
@@ -19,7 +19,7 @@ class Monitor(keras.callbacks.Callback):
     the same, bit for bit, with and without them.
 
     Args:
-        every: Training steps from one probe to the next, >= 1. Reproducible: the same steps in every run.
+        every_steps: Training steps from one probe to the next, >= 1. Reproducible: the same steps in every run.
         budget: Share of the training time that probes may take, in (0, 1]; which steps are probed depends on the
             clock. 0.01 when neither is given.
         samples: How many samples of the batch activation statistics look at, or "auto": as many as make 2^18
@@ -33,19 +33,20 @@ class Monitor(keras.callbacks.Callback):
     quantities = frozenset()
     checks_every_step = False
 
-    def __init__(self, *, every=None, budget=None, samples="auto", log_dir=None, strict=False):
+    def __init__(self, *, every_steps=None, budget=None, samples="auto", log_dir=None, strict=False):
         super().__init__()
         name = type(self).__name__
         require_tensorflow(name, "whose train function it looks into")
         from recipes.probe.cadence import Budget, Every
 
-        if every is not None and budget is not None:
+        if every_steps is not None and budget is not None:
             raise ValueError(
-                f"{name} expects every= or budget=, not both. Received every={every}, budget={budget}. "
-                "Give every= for the same steps in every run, budget= for a bound on the time."
+                f"{name} expects every_steps= or budget=, not both. "
+                f"Received every_steps={every_steps}, budget={budget}. "
+                "Give every_steps= for the same steps in every run, budget= for a bound on the time."
             )
-        if every is not None:
-            Every(every)
+        if every_steps is not None:
+            Every(every_steps)
         elif budget is not None:
             Budget(budget)
         if not is_one_of(samples, ("auto",)) and (not is_whole(samples) or samples < 1):
@@ -53,8 +54,8 @@ class Monitor(keras.callbacks.Callback):
                 f'{name} expects samples to be "auto" or a number of samples, >= 1. Received samples={samples!r}. '
                 "Leave it out to look at as many as are cheap."
             )
-        self.every = every
-        self.budget = DEFAULT_BUDGET if every is None and budget is None else budget
+        self.every_steps = every_steps
+        self.budget = DEFAULT_BUDGET if every_steps is None and budget is None else budget
         self.samples = samples
         self.log_dir = log_dir
         self.strict = strict
@@ -177,7 +178,7 @@ class Monitor(keras.callbacks.Callback):
             return None
 
     def _write(self, probe):
-        from recipes.probe.board import Board
+        from recipes.probe.tensorboard import Board
 
         if self._board is None:
             self._board = Board(self.log_dir, type(self).__name__)

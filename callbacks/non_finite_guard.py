@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
-from recipes.arguments import is_number, is_whole
+from recipes.common.validation import is_number, is_whole
 
 
 class NonFiniteError(RuntimeError):
@@ -45,7 +45,7 @@ _REMEDIES = {
     "input": "Clean the data set, or drop such samples with dataset.filter",
     "target": "Clean the targets",
     "sample_weight": "Clean the sample weights",
-    "weights": "NonFiniteGuard(every=1) finds the step and layer where it began",
+    "weights": "NonFiniteGuard(every_steps=1) finds the step and layer where it began",
     "output": "Lower the learning rate, clip gradients (clipnorm=1.0), or keep logs and divisions away from 0",
     "loss": "Use a loss with from_logits=True, or keep predictions away from 0 and 1",
     "update": "Clip gradients (clipnorm=1.0) or lower the learning rate",
@@ -55,12 +55,12 @@ _REMEDIES = {
 class NonFiniteGuard(Monitor):
     """Stop at the first loss that is not finite, and name where it came from.
 
-    With `every=1` each step is checked, the loss and every layer's output and weights, in a train function of its own
-    (its cost is measured in `benchmarks/monitors.py`), and what it names is exact. Otherwise a NaN loss is seen in the
-    logs of the step, as `keras.callbacks.TerminateOnNaN` sees it, the next step is probed, and what is named is the
-    first thing that step shows: by then a NaN has often spread to all weights. Under `steps_per_execution` > 1 the
-    last step of an execution is looked at. A loss that clips its input may stay finite when the network is not:
-    weights that are not finite stop the training too.
+    With `every_steps=1` each step is checked, the loss and every layer's output and weights, in a train function of
+    its own (its cost is measured in `benchmarks/monitors.py`), and what it names is exact. Otherwise a NaN loss is
+    seen in the logs of the step, as `keras.callbacks.TerminateOnNaN` sees it, the next step is probed, and what is
+    named is the first thing that step shows: by then a NaN has often spread to all weights. Under
+    `steps_per_execution` > 1 the last step of an execution is looked at. A loss that clips its input may stay
+    finite when the network is not: weights that are not finite stop the training too.
 
     Named is the input (or target) if that is not finite, else the first layer in forward order whose weights
     or output are not. Where TensorFlow merges a layer with the activation behind it, the activation's output stands
@@ -75,7 +75,7 @@ class NonFiniteGuard(Monitor):
             the rate: what that one sets is then lowered by the same factor.
         most_restores: Restores before it gives up and stops.
         copy_every: Steps between copies.
-        **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
+        **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         finding: What was found, a `NonFinite`, or None.
@@ -91,7 +91,7 @@ class NonFiniteGuard(Monitor):
         ValueError: with `restore=True` when the optimizer's rate is a schedule, which cannot be lowered.
 
     Example:
-        >>> guard = NonFiniteGuard(every=1)
+        >>> guard = NonFiniteGuard(every_steps=1)
         >>> model.fit(images, labels, epochs=5, callbacks=[guard])
         >>> print(guard.finding)
     """
@@ -113,7 +113,7 @@ class NonFiniteGuard(Monitor):
         self.factor = factor
         self.most_restores = most_restores
         self.copy_every = copy_every
-        self.checks_every_step = self.every == 1
+        self.checks_every_step = self.every_steps == 1
         self.finding = None
         self.restores = 0
 

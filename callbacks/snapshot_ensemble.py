@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from recipes.callbacks.learning_rate import LearningRate
 
-from recipes.arguments import is_number, is_whole
+from recipes.common.validation import is_number, is_whole
 
 
 class SnapshotEnsemble(LearningRate):
@@ -83,7 +83,7 @@ class SnapshotEnsemble(LearningRate):
 
     def ensemble(self, space="probability"):
         """One `keras.Model` that averages the members (see `ensemble.average`); saves as `.keras`."""
-        from recipes.ensemble import average
+        from recipes.averaging.average import average
 
         return average(self.members, space=space)
 
@@ -100,7 +100,7 @@ class SnapshotEnsemble(LearningRate):
         return self._rates(peak, [end // self._accumulated for end in self.ends])
 
     def on_train_begin(self, logs=None):
-        from recipes.processes import process_count
+        from recipes.common.processes import process_count
 
         if self._temporary and process_count() > 1:
             raise ValueError(
@@ -128,7 +128,7 @@ class SnapshotEnsemble(LearningRate):
             self._snapshots().save(self._taken, self.model)
 
     def on_train_end(self, logs=None):
-        from recipes.processes import meet
+        from recipes.common.processes import meet
 
         super().on_train_end(logs)
         meet("SnapshotEnsemble.on_train_end")  # the last snapshot is written by the first process
@@ -163,7 +163,7 @@ class SnapshotEnsemble(LearningRate):
         return super()._steps_per_epoch() or self.steps_per_epoch
 
     def _snapshots(self):
-        from recipes.snapshots import SnapshotFolder
+        from recipes.checkpoints.snapshots import SnapshotFolder
 
         return SnapshotFolder(self.folder)
 

@@ -2,7 +2,7 @@
 
 from recipes.callbacks.monitor import Monitor
 
-from recipes.arguments import is_one_of
+from recipes.common.validation import is_one_of
 
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
 
@@ -20,7 +20,7 @@ class TrainingDoctor(Monitor):
         validation: The same for validation data.
         facts: `recipes.diagnose.preflight(...).facts`, in place of `train` and `validation`.
         verbose: 0 prints nothing.
-        **options: `every`, `budget` (0.02 when neither is given), `samples`, `log_dir`, `strict`, see `Monitor`.
+        **options: `every_steps`, `budget` (0.02 when neither is given), `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         findings: list of `recipes.diagnose.Finding`, as of the last judgement.
@@ -40,7 +40,7 @@ class TrainingDoctor(Monitor):
                 f'TrainingDoctor expects act="report" or act="stop". Received act={act!r}. '
                 "Use stop to end a run that cannot work at its first error."
             )
-        if options.get("every") is None and options.get("budget") is None:
+        if options.get("every_steps") is None and options.get("budget") is None:
             options["budget"] = 0.02
         super().__init__(**options)
         self._act = act
@@ -85,8 +85,8 @@ class TrainingDoctor(Monitor):
         self._history = {name: list(values) for name, values in state["history"].items()}
 
     def _begin(self):
-        from recipes.diagnose.casebook import Casebook
-        from recipes.diagnose.describe import describe
+        from recipes.diagnose.rules.finding_log import Casebook
+        from recipes.diagnose.rules.run_facts import describe
 
         facts = self._given_facts
         if facts is None:
@@ -105,7 +105,7 @@ class TrainingDoctor(Monitor):
         self._say(self._book.update(self._history, self.record, steps=self._steps_taken()))
 
     def _finish(self):
-        from recipes.diagnose.describe import idle_averages
+        from recipes.diagnose.rules.run_facts import idle_averages
 
         if self._history:
             self._say(

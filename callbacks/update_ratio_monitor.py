@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from recipes.callbacks.monitor import Monitor
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 
 
 class UpdateRatioMonitor(Monitor):
@@ -23,7 +23,7 @@ class UpdateRatioMonitor(Monitor):
     Args:
         low: A layer whose median ratio over an epoch is lower is too slow.
         high: A layer whose median ratio over an epoch is higher is too fast.
-        **options: `every`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
+        **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
     `monitor/update_ratio_off`, how many kernels are outside `low..high` (NaN in an epoch without a probe).

@@ -6,7 +6,7 @@ import keras
 from recipes.callbacks.learning_rate import LearningRate
 
 from recipes import schedules
-from recipes.arguments import as_row, is_number, is_whole
+from recipes.common.validation import as_row, is_number, is_whole
 
 DECAYS = ("cosine", "linear", "step", "inverse_sqrt")
 
@@ -33,7 +33,7 @@ class WarmupDecay(LearningRate):
         start: Where the warm-up begins, as a fraction of the peak, in [0, 1].
         final: Where cosine and linear end, as a fraction of the peak, in [0, 1].
         until: The part of the run, in (0, 1], after which cosine and linear have reached `final` and stay there: 0.75
-            leaves the last quarter at a constant rate, for `StochasticWeightAverage`.
+            leaves the last quarter at a constant rate, for `StochasticWeightAveraging`.
         boundaries: For `"step"`: parts of the whole run at which the rate falls, rising, in (0, 1). He: 0.5 and 0.75.
         factor: For `"step"`: what the rate is multiplied by there. He: 0.1.
         learning_rate: The peak. Default: the compiled rate.

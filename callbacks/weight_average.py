@@ -107,7 +107,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     def _refresh_batch_norm(self):
         if self._refresher is None:
-            from recipes.ensemble.batch_norm import BatchNormRefresher
+            from recipes.averaging.refresh_batch_norm import BatchNormRefresher
 
             self._refresher = BatchNormRefresher(self.model)
         self._refresher.refresh(self.data, batch_size=self.batch_size, caller=type(self).__name__)

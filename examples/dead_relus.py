@@ -76,7 +76,7 @@ def main():
             "sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        detector = callbacks.DeadReluDetector(data=train, every=4)
+        detector = callbacks.DeadReluDetector(data=train, every_steps=4)
         others = [callbacks.WarmupDecay(warmup=warmup)] if warmup else []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the detector's own: this script prints the same

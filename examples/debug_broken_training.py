@@ -15,7 +15,7 @@ from recipes.callbacks import TrainingDoctor
 
 from recipes import data
 from recipes.report import write_report
-from recipes.run import Run
+from recipes.training.run import Run
 
 
 def network(*, scale=True, output="softmax", start="he_normal", frozen=False):

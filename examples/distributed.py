@@ -63,7 +63,10 @@ def two_devices(epochs):
     for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
         with strategy.scope():
             model = build(info)
-        monitors = [callbacks.UpdateRatioMonitor(every=5, high=0.1), callbacks.GradientMonitor(every=5)]
+        monitors = [
+            callbacks.UpdateRatioMonitor(every_steps=5, high=0.1),
+            callbacks.GradientMonitor(every_steps=5),
+        ]
         options = {"preflight": False, "monitor": False, "verbose": 0, "info": info, "strategy": strategy}
         run = recipes.train(
             model, train, validation, epochs=epochs, batch_size=BATCH, callbacks=monitors, **options
@@ -116,7 +119,7 @@ def work(name, arguments):
         verbose=0,
         callbacks=[
             callbacks.LearningRate(schedules.OneCycle(RATE, steps * arguments.epochs)),
-            callbacks.PolyakAverage(0.9),
+            callbacks.ExponentialMovingAverage(0.9),
             callbacks.EarlyStopping("val_loss", patience=5),
             keras.callbacks.LambdaCallback(on_train_batch_end=power_cut),  # here
             backup,

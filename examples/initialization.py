@@ -45,7 +45,7 @@ def main():
                 initializer=initializer,
             )
 
-        comparison = initialize.compare(build, initialize.LECTURE, images)
+        comparison = initialize.compare(build, initialize.COMMON_SCHEMES, images)
         print(f"\n{activation}: standard deviation of the activations, first to last layer")
         for title, layers in comparison.items():
             stds = np.array([layer.std for layer in layers])

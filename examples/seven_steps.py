@@ -75,7 +75,7 @@ def main():
         fine={"trials": max(1, trials // 2), "epochs": 1 if arguments.quick else 6},
         seed=arguments.seed,
     )
-    plot.search(study).savefig(arguments.out / "search.png", dpi=100)
+    plot.search_trials(study).savefig(arguments.out / "search.png", dpi=100)
     ended = [trial for trial in study.trials if "ended" in trial.user_attrs]
     print(f"   {len(ended)} trials ended early; best {study.best_value:.2%} with {study.best_params}")
 

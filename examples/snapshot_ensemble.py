@@ -66,7 +66,9 @@ def main():
     averaged.save(arguments.out / "ensemble.keras")
 
     steps = snapshots.ends[-1]
-    rates = plot.rates(snapshots.schedule(np.arange(steps)), snapshots.ends, steps_per_epoch=steps // epochs)
+    rates = plot.learning_rates(
+        snapshots.schedule(np.arange(steps)), snapshots.ends, steps_per_epoch=steps // epochs
+    )
     rates.savefig(arguments.out / "rates.png", dpi=100)
     figure = plot.disagreement(ensemble.disagreement(members), member_errors=alone, ensemble_errors=together)
     figure.savefig(arguments.out / "disagreement.png", dpi=100)

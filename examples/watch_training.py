@@ -57,7 +57,7 @@ def main():
             "sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        monitors = callbacks.default_monitors(every=5)
+        monitors = callbacks.default_monitors(every_steps=5)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             model.fit(train, epochs=epochs, callbacks=monitors, verbose=0, shuffle=False)

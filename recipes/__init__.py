@@ -19,24 +19,27 @@ if not (Path(__file__).parent / "callbacks").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 _ROOMS = (
-    "probe",
     "augment",
-    "ensemble",
-    "explain",
+    "averaging",
     "callbacks",
+    "checkpoints",
+    "common",
     "data",
     "diagnose",
+    "ensemble",
+    "explain",
     "initialize",
     "layers",
     "models",
     "plot",
     "preprocess",
+    "probe",
     "report",
     "schedules",
     "training",
     "tune",
 )
-_FRONT_DOOR = {"train": "recipes.training", "Run": "recipes.training"}
+_FRONT_DOOR = {"train": "recipes.training.train", "Run": "recipes.training.run"}
 
 
 def __getattr__(name):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from recipes.arguments import as_row, is_number
+from recipes.common.validation import as_row, is_number
 
 _LAST_STEP = 2**31 - 1
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.checks import let_go_at_once
+from recipes.common.datasets import without_autotune
 
 # Those of Keras' own fits too: some tests would wait half a minute for an iterator of an earlier one.
 _iterate = tf.data.Dataset.__iter__
-tf.data.Dataset.__iter__ = lambda dataset: _iterate(let_go_at_once(dataset))
+tf.data.Dataset.__iter__ = lambda dataset: _iterate(without_autotune(dataset))
 
 # Two devices on one CPU, so that MirroredStrategy has something to mirror.
 tf.config.set_logical_device_configuration(

@@ -6,13 +6,13 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from recipes.arguments import as_row, is_one_of
-from recipes.augment.batches import check_batch, take_apart
-from recipes.augment.engine import Engine
-from recipes.augment.normalize import Normalize
-from recipes.augment.operation import Frame, Operation, from_config, leaves, to_config
-from recipes.augment.plan import split_passes
-from recipes.augment.ranges import read_pair
+from recipes.augment.engine.batch_layout import check_batch, take_apart
+from recipes.augment.engine.magnitudes import read_pair
+from recipes.augment.engine.operation import Frame, Operation, from_config, leaves, to_config
+from recipes.augment.engine.plan import split_passes
+from recipes.augment.engine.stages import Engine
+from recipes.augment.operations.normalize import Normalize
+from recipes.common.validation import as_row, is_one_of
 from recipes.data.shard import check_shard
 
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")

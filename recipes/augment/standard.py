@@ -1,16 +1,16 @@
 """A sensible pipeline without choosing operations."""
 
-from recipes.arguments import are_whole, as_row, is_one_of
-from recipes.augment.affine import Rotate, Shear, Translate, Zoom
-from recipes.augment.choice import OneOf
-from recipes.augment.color_jitter import ColorJitter
-from recipes.augment.crop import PadCrop
-from recipes.augment.cutmix import CutMix
-from recipes.augment.cutout import Cutout
-from recipes.augment.flip import Flip
-from recipes.augment.mixup import MixUp
+from recipes.augment.operations.affine import Rotate, Shear, Translate, Zoom
+from recipes.augment.operations.color_jitter import ColorJitter
+from recipes.augment.operations.crop import PadCrop
+from recipes.augment.operations.cutmix import CutMix
+from recipes.augment.operations.cutout import Cutout
+from recipes.augment.operations.flip import Flip
+from recipes.augment.operations.groups import OneOf
+from recipes.augment.operations.mixup import MixUp
+from recipes.augment.operations.policies import TrivialAugment
 from recipes.augment.pipeline import Pipeline
-from recipes.augment.policies import TrivialAugment
+from recipes.common.validation import are_whole, as_row, is_one_of
 
 _KINDS = ("photos", "symbols")
 _STRENGTHS = ("light", "medium", "strong")

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from recipes.arguments import is_one_of
+from recipes.common.validation import is_one_of
 from recipes.data import folder, named
 from recipes.data.resize import crop_and_resize
 from recipes.data.shard import check_shard

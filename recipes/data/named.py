@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from recipes.extras import optional
+from recipes.common.optional import optional
 
 _DIGITS = tuple("0123456789")
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"

@@ -1,6 +1,6 @@
 """One part of a data set for each process of a run."""
 
-from recipes.arguments import are_whole
+from recipes.common.validation import are_whole
 
 
 def check_shard(shard, caller):

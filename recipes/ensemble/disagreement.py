@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recipes.arguments import as_numbers
+from recipes.common.validation import as_numbers
 
 
 def disagreement(predictions):

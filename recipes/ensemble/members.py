@@ -28,7 +28,7 @@ def train_members(build, train, validation=None, *, members=5, seed=0, run_dir=N
     Raises:
         ValueError: when `members` is below 1 or two calls of `build` return the same model.
     """
-    from recipes.training import train as train_one
+    from recipes.training.train import train as train_one
 
     if not isinstance(members, int) or members < 1:
         raise ValueError(

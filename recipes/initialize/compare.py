@@ -14,7 +14,7 @@ from recipes.initialize.forward import (
 )
 from recipes.initialize.lsuv import lsuv
 
-LECTURE = {
+COMMON_SCHEMES = {
     "too small": keras.initializers.RandomNormal(stddev=0.01),
     "too large": keras.initializers.RandomNormal(stddev=1.0),
     "Xavier": "glorot_normal",
@@ -54,7 +54,7 @@ def compare(build, initializers, batch, *, bins=50):
         build: `build(initializer)` returns an untrained `keras.Model` whose kernels come from it. It is given a name
             or a configuration, never an object: layers that share an object start with the same weights.
         initializers: A dictionary from title to Keras initializer, or a list of their names; "lsuv" runs
-            `recipes.initialize.lsuv` on the batch. `LECTURE` holds the five of the lectures: too small (standard
+            `recipes.initialize.lsuv` on the batch. `COMMON_SCHEMES` holds the five of the lectures: too small (standard
             deviation 0.01), too large (1), Xavier (Glorot & Bengio 2010), He (He et al. 2015) and LSUV.
         batch: Inputs as the model takes them, without labels: `(examples, ...)`, at least two examples.
         bins: Bins of each histogram, >= 1.
@@ -68,7 +68,7 @@ def compare(build, initializers, batch, *, bins=50):
 
     Example:
         >>> build = lambda initializer: models.mlp((28, 28, 1), 10, hidden=[500] * 10, initializer=initializer)
-        >>> plot.activation_histograms(initialize.compare(build, initialize.LECTURE, images))
+        >>> plot.activation_histograms(initialize.compare(build, initialize.COMMON_SCHEMES, images))
     """
     check_batch("compare", batch)
     if not isinstance(initializers, dict):

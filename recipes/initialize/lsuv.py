@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
-from recipes.arguments import check_seed, is_number, is_whole
+from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.initialize.forward import (
     all_layers,
     check_batch,
@@ -17,7 +17,7 @@ from recipes.initialize.forward import (
 
 
 @dataclass(frozen=True)
-class LayerScaling:
+class LSUVLayer:
     """What `lsuv` did to one layer: its path, the output's variance before and after, and how often it was scaled.
 
     `note` says why a layer was left as it is, and is empty for all others.
@@ -49,7 +49,7 @@ def lsuv(model, batch, *, tolerance=0.01, max_steps=10, orthonormal=True, seed=0
         seed: Of the orthonormal draws.
 
     Returns:
-        A list of `LayerScaling`, one a layer with a kernel, in the order the batch met them. Frozen layers,
+        A list of `LSUVLayer`, one a layer with a kernel, in the order the batch met them. Frozen layers,
         recurrent ones, and those whose output is constant or not finite are left as they are, a layer used twice is
         scaled where it was met first, one with a large bias may not get there; all but the frozen ones are named in
         a warning.
@@ -142,10 +142,10 @@ class _Scaler:
         place = self.met.get(id(layer))
         if place is None:
             self.met[id(layer)] = len(self.scalings)
-            self.scalings.append(LayerScaling(layer_path(layer), math.nan, math.nan, 0, note))
+            self.scalings.append(LSUVLayer(layer_path(layer), math.nan, math.nan, 0, note))
         elif note == SHARED:
             first = self.scalings[place]
-            self.scalings[place] = LayerScaling(
+            self.scalings[place] = LSUVLayer(
                 first.layer, first.variance_before, first.variance_after, first.steps, note
             )
 
@@ -173,7 +173,7 @@ class _Scaler:
             note = CONSTANT if variance <= SMALLEST else NOT_FINITE
             variance, steps = variance_before, 0
         self.met[id(layer)] = len(self.scalings)
-        self.scalings.append(LayerScaling(layer_path(layer), variance_before, variance, steps, note))
+        self.scalings.append(LSUVLayer(layer_path(layer), variance_before, variance, steps, note))
         return call()
 
 

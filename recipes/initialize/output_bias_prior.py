@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from recipes.arguments import as_numbers, is_number
+from recipes.common.validation import as_numbers, is_number
 from recipes.initialize.forward import all_layers, check_built
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import check_seed, is_number
+from recipes.common.validation import check_seed, is_number
 
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 

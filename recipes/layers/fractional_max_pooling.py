@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import check_seed, is_number
+from recipes.common.validation import check_seed, is_number
 
 
 @keras.saving.register_keras_serializable(package="recipes")

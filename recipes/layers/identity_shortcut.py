@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_whole
+from recipes.common.validation import is_whole
 
 
 @keras.saving.register_keras_serializable(package="recipes")

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 
 
 @keras.saving.register_keras_serializable(package="recipes")

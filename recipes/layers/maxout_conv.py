@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import are_whole, is_whole
+from recipes.common.validation import are_whole, is_whole
 from recipes.layers.maxout import check_pieces, largest_piece, maxout_config
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 from recipes.models.parts import Parts, output_dtype, scaled_image, smallest_side
 
 # Filters, kernel size, strides, padding of each convolution: the column All-CNN-C of table 2.

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from recipes.extras import optional
+from recipes.common.optional import optional
 from recipes.models.parts import check_classes, check_image_shape, output_dtype
 from recipes.models.torch_file import read_torch_file
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import are_whole, as_row
+from recipes.common.validation import are_whole, as_row
 from recipes.models.parts import Parts, check_classes, scaled_image
 
 

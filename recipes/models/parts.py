@@ -8,7 +8,7 @@ from numbers import Integral
 
 import keras
 
-from recipes.arguments import are_whole, as_row, is_number, is_one_of
+from recipes.common.validation import are_whole, as_row, is_number, is_one_of
 from recipes.initialize.fixup import Fixup
 from recipes.layers import InstanceNormalization, Maxout, MaxoutConv2D, ScalarAffine
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import are_whole, is_whole
+from recipes.common.validation import are_whole, is_whole
 from recipes.models.parts import Parts, scaled_image, smallest_side
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number, is_whole
+from recipes.common.validation import is_number, is_whole
 from recipes.layers import IdentityShortcut, StochasticDepth, linear_decay
 from recipes.models.parts import Parts, scaled_image, smallest_side
 

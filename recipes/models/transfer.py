@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 from recipes.models.parts import check_classes, output_dtype
 
 

@@ -16,13 +16,13 @@ from recipes.plot.gradient_flow import gradient_flow as gradient_flow
 from recipes.plot.grid import grid as grid
 from recipes.plot.landscape import landscape as landscape
 from recipes.plot.layer_statistics import layer_statistics as layer_statistics
+from recipes.plot.learning_rate_range_test import learning_rate_range_test as learning_rate_range_test
+from recipes.plot.learning_rates import learning_rates as learning_rates
 from recipes.plot.noise_response import noise_response as noise_response
 from recipes.plot.overlay import blend as blend
 from recipes.plot.overlay import overlay as overlay
 from recipes.plot.patches import patches as patches
-from recipes.plot.range_test import range_test as range_test
-from recipes.plot.rates import rates as rates
-from recipes.plot.search import search as search
+from recipes.plot.search_trials import search_trials as search_trials
 from recipes.plot.segments import segments as segments
 from recipes.plot.thumbnails import thumbnails as thumbnails
 from recipes.plot.unit_activity import unit_activity as unit_activity

@@ -24,13 +24,13 @@ def activation_histograms(comparison, *, columns=8, same_axis=True, title=None):
         ValueError: when there is nothing to draw, or `columns < 2`.
 
     Example:
-        >>> activation_histograms(initialize.compare(build, initialize.LECTURE, images))
+        >>> activation_histograms(initialize.compare(build, initialize.COMMON_SCHEMES, images))
     """
     if not comparison or not all(comparison.values()) or columns < 2:
         raise ValueError(
             "plot.activation_histograms expects the result of recipes.initialize.compare, and columns >= 2. "
             f"Received {len(comparison)} rows and columns={columns}. "
-            "Type activation_histograms(initialize.compare(build, initialize.LECTURE, images))."
+            "Type activation_histograms(initialize.compare(build, initialize.COMMON_SCHEMES, images))."
         )
     deepest = max(map(len, comparison.values()))
     columns = min(columns, deepest)

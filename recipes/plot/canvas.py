@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
-from recipes.arguments import is_number
+from recipes.common.validation import is_number
 
 
 class Canvas(Figure):

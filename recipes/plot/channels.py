@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from recipes.arguments import as_numbers, is_whole
+from recipes.common.validation import as_numbers, is_whole
 from recipes.plot.canvas import check_size, new_figure
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from recipes.arguments import as_row, is_whole
+from recipes.common.validation import as_row, is_whole
 from recipes.plot.canvas import check_size, displayable, new_figure
 from recipes.plot.overlay import blend
 

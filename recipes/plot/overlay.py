@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib import cm, colormaps, colors
 
-from recipes.arguments import as_numbers, is_number
+from recipes.common.validation import as_numbers, is_number
 from recipes.plot.canvas import displayable, new_figure
 
 _SIGNED, _POSITIVE = "RdBu_r", "turbo"

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from recipes.arguments import as_numbers
+from recipes.common.validation import as_numbers
 from recipes.plot.canvas import check_size, displayable, new_figure
 
 

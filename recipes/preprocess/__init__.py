@@ -1,5 +1,5 @@
 """What the images of a data set have in common, and layers that take it out."""
 
+from recipes.preprocess.image_statistics import ImageStatistics as ImageStatistics
 from recipes.preprocess.standardize import Standardize as Standardize
-from recipes.preprocess.statistics import ImageStatistics as ImageStatistics
 from recipes.preprocess.whitening import Whitening as Whitening

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from recipes.arguments import is_one_of
+from recipes.common.validation import is_one_of
 from recipes.preprocess.adapted import AdaptedLayer
-from recipes.preprocess.statistics import ImageStatistics
+from recipes.preprocess.image_statistics import ImageStatistics
 
 _KINDS = ("channel", "channel_mean", "mean_image")
 

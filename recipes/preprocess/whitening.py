@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from recipes.arguments import is_number, is_one_of, is_whole
+from recipes.common.validation import is_number, is_one_of, is_whole
 from recipes.preprocess.adapted import AdaptedLayer
-from recipes.preprocess.batches import image_batches
+from recipes.preprocess.image_batches import image_batches
 
 # A covariance of 2**14 values squared is 2 GB in float64, and its eigenvectors take many minutes.
 _LARGEST = 2**14

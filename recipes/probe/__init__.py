@@ -1,6 +1,6 @@
 """Looks inside one training step, for every monitor at once; see `recipes.callbacks` for the monitors."""
 
-from recipes.backends import require_tensorflow
+from recipes.common.backends import require_tensorflow
 from recipes.probe.dead_units import dead_units as dead_units
 from recipes.probe.hub import Hub as Hub
 from recipes.probe.record import Probe as Probe

@@ -21,8 +21,9 @@ class Every:
     def __init__(self, steps):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(
-                f"A monitor expects every to be an integer number of training steps, >= 1. Received every={steps!r}. "
-                "Use every=1 for each step, or leave it out and give budget=, a share of the training time."
+                f"A monitor expects every_steps to be an integer number of training steps, >= 1. "
+                f"Received every_steps={steps!r}. "
+                "Use every_steps=1 for each step, or leave it out and give budget=, a share of the training time."
             )
         self.steps = steps
 
@@ -49,7 +50,7 @@ class Budget:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(
                 f"A monitor expects budget to be a share of the training time in (0, 1]. Received budget={share!r}. "
-                "Use budget=0.01 for one percent, or give every=, a number of steps."
+                "Use budget=0.01 for one percent, or give every_steps=, a number of steps."
             )
         self.share = share
         self.executions = executions

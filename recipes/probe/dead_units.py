@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.checks import let_go_at_once
+from recipes.common.datasets import without_autotune
 from recipes.probe import measure
 from recipes.probe.hooks import Recorder, recording_call, replaced
 from recipes.probe.layout import watched_layers
@@ -96,14 +96,14 @@ def _batches(model, data):
         known = getattr(model, "inputs", None)
         if known and spec.shape.rank == len(known[0].shape) - 1:
             data = data.batch(_BATCH)
-        return (_inputs(element) for element in let_go_at_once(data))
+        return (_inputs(element) for element in without_autotune(data))
     if hasattr(data, "__next__"):
         raise TypeError(
             f"The data for finding dead units is expected to be an array or a tf.data.Dataset. Received {data!r}, "
             "which can be gone through only once. Collect it into an array first."
         )
     arrays = keras.tree.map_structure(tf.convert_to_tensor, _inputs(data))
-    return iter(let_go_at_once(tf.data.Dataset.from_tensor_slices(arrays).batch(_BATCH)))
+    return iter(without_autotune(tf.data.Dataset.from_tensor_slices(arrays).batch(_BATCH)))
 
 
 def _inputs(element):

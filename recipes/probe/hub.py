@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 from recipes.probe.cadence import Budget, Every
-from recipes.probe.reading import read_axes, read_probe
 from recipes.probe.record import Record
+from recipes.probe.scalars import read_axes, read_probe
 from recipes.probe.twin import Twin
 
 _MOST_PENDING = 256
@@ -218,7 +218,9 @@ class Hub:
         elif shares:
             self._budget = Budget(min(shares), executions)
         self._cadences += [
-            Every(m.every) for m in self.monitors if m.every is not None and not m.checks_every_step
+            Every(m.every_steps)
+            for m in self.monitors
+            if m.every_steps is not None and not m.checks_every_step
         ]
         self._accumulation = _accumulation(optimizer)
         stride, start = model.steps_per_execution, self._micro_steps

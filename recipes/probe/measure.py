@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from recipes.probe.apart import apart
+from recipes.probe.visibility import apart
 
 SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18

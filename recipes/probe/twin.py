@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.probe import histogram, measure
-from recipes.probe.apart import visible
 from recipes.probe.hooks import Recorder, recording_apply, recording_call, recording_loss, replaced
 from recipes.probe.layout import variable_owners, variable_role, watched_layers
+from recipes.probe.visibility import visible
 
 QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms")
 RECTIFIERS = ("relu", "leaky_relu")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.backup import write_text
-from recipes.extras import optional
-from recipes.report.examples import predictions
+from recipes.common.files import write_text
+from recipes.common.optional import optional
+from recipes.report.example_images import predictions
 
 _MOST_CLASSES = 20  # of a confusion matrix that fits on a phone
 # Which figure shows the evidence of a finding.

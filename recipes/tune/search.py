@@ -7,8 +7,8 @@ import os
 import keras
 import numpy as np
 
-from recipes.arguments import check_seed, is_whole
-from recipes.extras import optional
+from recipes.common.optional import optional
+from recipes.common.validation import check_seed, is_whole
 from recipes.tune.space import parse
 
 
@@ -56,7 +56,7 @@ def search(
 
     Returns:
         The `optuna.Study`, with `study.best_params`; each trial's `user_attrs` hold "stage", "history", "findings" and,
-        where it ended early, "ended". `recipes.plot.search(study)` draws it.
+        where it ended early, "ended". `recipes.plot.search_trials(study)` draws it.
 
     Raises:
         ImportError: without Optuna, the extra "tune".

@@ -95,7 +95,7 @@ def test_fit_takes_an_augmented_data_set_and_knows_its_length():
 
 def test_preview_shows_originals_and_draws_also_after_normalization_and_resizing():
     figure = pipeline(
-        augment.ResizedCrop(8), augment.Normalize(STATISTICS), augment.MixUp(), classes=3
+        augment.RandomResizedCrop(8), augment.Normalize(STATISTICS), augment.MixUp(), classes=3
     ).preview(BYTES[:2], columns=4)
     shown = [axes.images[0].get_array() for axes in figure.axes]
     assert [picture.shape[:2] for picture in shown] == [(10, 12), (8, 8), (8, 8), (8, 8)] * 2
@@ -134,7 +134,7 @@ REFUSED = [
     (lambda: pipeline(augment.Crop(11))(BYTES), "augment.Crop expects a window no larger .* Received 11x11"),
     (lambda: pipeline(augment.PadCrop(10))(BYTES), "augment.PadCrop expects pad smaller"),
     (lambda: pipeline(augment.Cutout(11))(BYTES), "augment.Cutout expects a square no larger"),
-    (lambda: pipeline(augment.Blur(9))(BYTES), "augment.Blur expects a Gaussian narrower"),
+    (lambda: pipeline(augment.GaussianBlur(9))(BYTES), "augment.GaussianBlur expects a Gaussian narrower"),
     (lambda: pipeline(augment.Hue())(BYTES[..., :1]), "augment.Hue expects red, green and blue. Received images of 1"),
     (lambda: pipeline(augment.FancyPCA(STATISTICS))(BYTES[..., :2]), "statistics of 2 channels, .* Received 3"),
     (lambda: pipeline(augment.Normalize(STATISTICS), value_range=(0, 1))(BYTES / 255), "belong to another range"),
@@ -158,17 +158,17 @@ REFUSED = [
     (lambda: augment.Hue(0.7), "augment.Hue expects turns to stay within -0.5 and 0.5"),
     (lambda: augment.Zoom((0, 2)), "augment.Zoom expects factors > 0"),
     (lambda: augment.Shear(1.0, 1.0), "augment.Shear expects horizontal times vertical"),
-    (lambda: augment.LensDistort(0.5), "augment.LensDistort expects strength"),
-    (lambda: augment.ResizedCrop(8, area=(0.5, 0.2)), "augment.ResizedCrop expects area"),
-    (lambda: augment.ResizedCrop(8, area=(0, 1)), r"area in \(0, 1\]"),
+    (lambda: augment.LensDistortion(0.5), "augment.LensDistortion expects strength"),
+    (lambda: augment.RandomResizedCrop(8, scale=(0.5, 0.2)), "augment.RandomResizedCrop expects scale"),
+    (lambda: augment.RandomResizedCrop(8, scale=(0, 1)), r"scale in \(0, 1\]"),
     (lambda: augment.ScaleCrop(224, short_side=(200, 300)), "augment.ScaleCrop expects short_side"),
     (lambda: augment.Crop(0), "augment.Crop expects a height and a width"),
     (lambda: augment.Flip(False), "augment.Flip expects at least one direction"),
     (lambda: augment.ColorJitter(0, 0, 0, 0), "augment.ColorJitter expects at least one"),
     (lambda: augment.Cutout(0), "augment.Cutout expects size"),
-    (lambda: augment.RandomErase((0.5, 1.5)), "augment.RandomErase expects area"),
-    (lambda: augment.Noise(-1), "augment.Noise expects deviation"),
-    (lambda: augment.Blur((0, 1)), "augment.Blur expects sigma > 0"),
+    (lambda: augment.RandomErasing((0.5, 1.5)), "augment.RandomErasing expects scale"),
+    (lambda: augment.GaussianNoise(-1), "augment.GaussianNoise expects deviation"),
+    (lambda: augment.GaussianBlur((0, 1)), "augment.GaussianBlur expects sigma > 0"),
     (lambda: augment.MixUp(0), "augment.MixUp expects alpha > 0"),
     (lambda: augment.RandAugment(2, 31), "augment.RandAugment expects"),
     (lambda: augment.PlusMinus(-1), "augment.PlusMinus expects"),

@@ -141,7 +141,7 @@ def test_cutout_of_the_mean_is_zero_after_normalization_and_the_images_mean_with
 
 def test_random_erase_draws_area_ratio_and_noise():
     images = np.zeros((3000, 24, 24, 1), "float32")
-    op = augment.RandomErase((0.05, 0.2), (0.5, 2.0), fill=255, probability=0.7)
+    op = augment.RandomErasing((0.05, 0.2), (0.5, 2.0), fill=255, probability=0.7)
     erased = run([op], images)[..., 0] > 0
     hit = erased.any((1, 2))
     assert abs(hit.mean() - 0.7) < 4 * np.sqrt(0.21 / 3000)
@@ -151,7 +151,7 @@ def test_random_erase_draws_area_ratio_and_noise():
     assert 0.05 * 0.8 < (rows * columns).min() / 576 and (rows * columns).max() / 576 < 0.2 * 1.1
     assert abs((rows * columns).mean() / 576 - 0.125) < 4 * 0.045 / np.sqrt(2000)
     assert abs(np.log(rows / columns).mean()) < 4 * 0.42 / np.sqrt(2000)
-    noise = run([augment.RandomErase((1, 1), (1, 1), probability=1)], images[:8])
+    noise = run([augment.RandomErasing((1, 1), (1, 1), probability=1)], images[:8])
     assert abs(noise.mean() - 127.5) < 4 * 74 / np.sqrt(noise.size) and abs(noise.std() - 73.6) < 2
     assert len({one.tobytes() for one in noise}) == 8
 
@@ -179,7 +179,7 @@ def test_contrast_after_an_erasure_measures_the_holes():
 
 def test_blur_is_scipys_gaussian_filter():
     for sigma in (0.5, 1.3):
-        blurred = run([augment.Blur(sigma, probability=1)])
+        blurred = run([augment.GaussianBlur(sigma, probability=1)])
         radius = int(np.ceil(3 * sigma))
         expected = scipy.ndimage.gaussian_filter(
             IMAGES, (0, sigma, sigma, 0), mode="reflect", radius=(0, radius, radius, 0)
@@ -189,9 +189,9 @@ def test_blur_is_scipys_gaussian_filter():
 
 def test_noise_has_the_asked_deviation_in_every_unit():
     flat = np.full((20, 30, 30, 3), 0.5, "float32")
-    noisy = run([augment.Noise(0.05)], flat, value_range=(0, 1))
+    noisy = run([augment.GaussianNoise(0.05)], flat, value_range=(0, 1))
     assert abs(noisy.std() - 0.05) < 4 * 0.05 / np.sqrt(2 * noisy.size) and abs(noisy.mean() - 0.5) < 1e-3
-    scaled = run([augment.Normalize(STATISTICS), augment.Noise(0.05)], flat * 255)
+    scaled = run([augment.Normalize(STATISTICS), augment.GaussianNoise(0.05)], flat * 255)
     np.testing.assert_allclose(
         scaled.std((0, 1, 2)), 0.05 * 255 / np.array(STATISTICS.channel_std), rtol=0.05
     )
@@ -211,8 +211,8 @@ def test_any_number_of_channels_works_where_colors_are_not_mixed(channels):
         augment.FancyPCA(statistics),
         augment.Cutout(4),
         augment.Normalize(statistics),
-        augment.Noise(0.01),
-        augment.Blur(0.5),
+        augment.GaussianNoise(0.01),
+        augment.GaussianBlur(0.5),
         augment.MixUp(),
     ]
     assert run(ops, images).shape == (4, 16, 16, channels)
@@ -224,10 +224,10 @@ def test_compiled_colors_are_the_plain_ones():
         augment.FancyPCA(STATISTICS),
         augment.Grayscale(probability=0.3),
         augment.Cutout(4),
-        augment.RandomErase(),
+        augment.RandomErasing(),
         augment.Normalize(STATISTICS),
-        augment.Blur((0.3, 0.8)),
-        augment.Noise(0.02),
+        augment.GaussianBlur((0.3, 0.8)),
+        augment.GaussianNoise(0.02),
     ]
     plain, compiled = (augment.Pipeline(ops, jit_compile=jit)(IMAGES, seed=(1, 2)) for jit in (False, True))
     np.testing.assert_allclose(plain, compiled, atol=255 / 58 * 1e-4)

@@ -88,22 +88,26 @@ def places(op, height=12, width=14, count=64, seed=(5, 6)):
 def test_lens_distortion_reads_at_r_times_one_plus_k_r_squared():
     y, x = np.meshgrid(np.arange(12) - 5.5, np.arange(14) - 6.5, indexing="ij")
     stretch = 1 - 0.3 * (y**2 + x**2) / (5.5**2 + 6.5**2)
-    got = places(augment.LensDistort((-0.3, -0.3)), count=1)[0]
+    got = places(augment.LensDistortion((-0.3, -0.3)), count=1)[0]
     np.testing.assert_allclose(got, np.stack([5.5 + y * stretch, 6.5 + x * stretch], -1), atol=1e-4)
     noise = RANDOM.uniform(0, 255, (1, 12, 14, 1)).astype("float32")
     expected = scipy.ndimage.map_coordinates(noise[0, :, :, 0], np.moveaxis(got, -1, 0), order=1)
     np.testing.assert_allclose(
-        run([augment.LensDistort((-0.3, -0.3))], noise)[0, :, :, 0], expected, atol=5e-3
+        run([augment.LensDistortion((-0.3, -0.3))], noise)[0, :, :, 0], expected, atol=5e-3
     )
 
 
 def test_lens_distortion_between_two_turns_bends_about_the_turned_middle():
-    there_and_back = [augment.Rotate((90, 90)), augment.LensDistort((-0.3, -0.3)), augment.Rotate((-90, -90))]
+    there_and_back = [
+        augment.Rotate((90, 90)),
+        augment.LensDistortion((-0.3, -0.3)),
+        augment.Rotate((-90, -90)),
+    ]
     square = IMAGES[:, :, :13]
     # Radial distortion looks the same from every side.
     np.testing.assert_allclose(
         run(there_and_back, square)[:, 2:-2, 2:-2],
-        run([augment.LensDistort((-0.3, -0.3))], square)[:, 2:-2, 2:-2],
+        run([augment.LensDistortion((-0.3, -0.3))], square)[:, 2:-2, 2:-2],
         atol=2e-2,
     )
 
@@ -116,11 +120,11 @@ NEUTRAL = [
     augment.Zoom(0),
     augment.Stretch(0),
     augment.Shear(0),
-    augment.LensDistort(0),
-    augment.ResizedCrop(13, 16, area=(1, 1), ratio=(16 / 13, 16 / 13), probability=0),
+    augment.LensDistortion(0),
+    augment.RandomResizedCrop((13, 16), scale=(1, 1), ratio=(16 / 13, 16 / 13), probability=0),
     augment.Rotate(30, probability=0),
-    augment.LensDistort(0.2, probability=0),
-    augment.Blur(1, probability=0),
+    augment.LensDistortion(0.2, probability=0),
+    augment.GaussianBlur(1, probability=0),
 ]
 
 
@@ -177,7 +181,7 @@ def test_flip_mirrors_with_the_asked_probability_and_each_direction_on_its_own()
 
 
 def test_resized_crop_draws_area_ratio_and_place_as_the_paper_says():
-    op = augment.ResizedCrop(32, area=(0.2, 0.5), ratio=(0.5, 2.0))
+    op = augment.RandomResizedCrop(32, scale=(0.2, 0.5), ratio=(0.5, 2.0))
     got = places(op, 40, 40, count=4000)
     steps = got[:, 16, 16] - got[:, 15, 15]  # input pixels for an output pixel, (y, x)
     sides = steps * 32
@@ -195,18 +199,18 @@ def test_resized_crop_draws_area_ratio_and_place_as_the_paper_says():
 
 
 def test_a_window_is_what_tensorflow_resizes_it_to():
-    whole = augment.ResizedCrop(7, 24, area=(1, 1), ratio=(16 / 13, 16 / 13))
+    whole = augment.RandomResizedCrop((7, 24), scale=(1, 1), ratio=(16 / 13, 16 / 13))
     expected = tf.image.resize(IMAGES, (7, 24), antialias=True)  # half as high, so antialiased: see next
     got = run([whole], IMAGES)
     np.testing.assert_allclose(got, expected, atol=0.02)
-    larger = augment.ResizedCrop(20, 24, probability=0)
+    larger = augment.RandomResizedCrop((20, 24), probability=0)
     np.testing.assert_allclose(run([larger], IMAGES), tf.image.resize(IMAGES, (20, 24)), atol=5e-3)
 
 
 @pytest.mark.parametrize("fill", [None, "edge", "reflect", "black"])
 def test_strong_shrinking_averages_as_tensorflows_antialiased_resize(fill):
     images = RANDOM.uniform(0, 255, (2, 40, 48, 3)).astype("float32")
-    ops = [augment.ResizedCrop(10, 12, probability=0)]
+    ops = [augment.RandomResizedCrop((10, 12), probability=0)]
     if fill is not None:
         ops.append(augment.PadCrop(1, fill=fill, probability=0))
     expected = tf.image.resize(images, (10, 12), antialias=True)
@@ -265,9 +269,9 @@ def test_probability_leaves_the_other_images_untouched():
 def test_compiled_geometry_is_the_plain_one():
     images = RANDOM.integers(0, 256, (5, 20, 24, 3), dtype="uint8")
     ops = [
-        augment.ResizedCrop(18),
+        augment.RandomResizedCrop(18),
         augment.Rotate(20, fill="reflect"),
-        augment.LensDistort(0.2, fill="reflect"),
+        augment.LensDistortion(0.2, fill="reflect"),
     ]
     for chosen in (ops[:1], ops[:2], ops):
         plain, compiled = (

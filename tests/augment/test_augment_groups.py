@@ -43,7 +43,7 @@ def test_members_act_as_they_would_alone():
     ops = [
         augment.Rotate((30, 30)),
         augment.Brightness((0.5, 0.5)),
-        augment.Blur(0.7, probability=1),
+        augment.GaussianBlur(0.7, probability=1),
         augment.Translate((0.2, 0.2), (0.2, 0.2)),
     ]
     alone = [run([op], PHOTOS[:1])[0] for op in ops]
@@ -83,7 +83,7 @@ def test_passes_are_cut_where_the_list_goes_back_and_shown():
             augment.Rotate(9),
             augment.Contrast(0.1),
             augment.Cutout(4),
-            augment.Blur(1),
+            augment.GaussianBlur(1),
             augment.MixUp(),
         ]
     )
@@ -121,9 +121,9 @@ EVERYTHING = [
     augment.FancyPCA(
         augment.ColorStatistics((120.0,) * 3, (60.0,) * 3, (9e3, 9e2, 3e2), np.eye(3).tolist()), 0.2
     ),
-    augment.RandomErase(fill=(1.0, 2.0, 3.0)),
+    augment.RandomErasing(fill=(1.0, 2.0, 3.0)),
     augment.Normalize(augment.ColorStatistics((120.0,) * 3, (60.0,) * 3)),
-    augment.Blur(0.6),
+    augment.GaussianBlur(0.6),
     augment.OneOf([augment.MixUp(0.4), augment.CutMix()], weights=(1, 2)),
 ]
 

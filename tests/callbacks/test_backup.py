@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from recipes.callbacks import Backup, EarlyStopping, NonFiniteGuard, PolyakAverage, WarmupDecay
+from recipes.callbacks import Backup, EarlyStopping, ExponentialMovingAverage, NonFiniteGuard, WarmupDecay
 
 EPOCHS, STEPS = 4, 6
 
@@ -64,7 +64,7 @@ def fit(digits, file, *more, before=(), spoiled=(), epochs=EPOCHS):
 
 
 def own_callbacks():
-    return [WarmupDecay(0.25), PolyakAverage(0.8), EarlyStopping("loss", patience=EPOCHS)]
+    return [WarmupDecay(0.25), ExponentialMovingAverage(0.8), EarlyStopping("loss", patience=EPOCHS)]
 
 
 def test_a_run_that_was_broken_off_ends_with_weights_and_history_of_one_that_was_not(digits, tmp_path):
@@ -96,9 +96,9 @@ def test_a_finished_run_stays_finished(digits, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*NonFiniteGuard expects finite numbers")
 def test_a_run_stopped_at_nan_keeps_its_last_good_epoch_and_goes_on_from_it(digits, tmp_path):
     file = tmp_path / "run.npz"
-    broken, history, _ = fit(digits, file, NonFiniteGuard(every=1), spoiled=[2])
+    broken, history, _ = fit(digits, file, NonFiniteGuard(every_steps=1), spoiled=[2])
     assert len(history.epoch) == 3 and not np.isfinite(broken.get_weights()[0]).all()
-    model, history, backup = fit(digits, file, NonFiniteGuard(every=1))
+    model, history, backup = fit(digits, file, NonFiniteGuard(every_steps=1))
     assert backup.epochs_done == 2 and len(history.epoch) == EPOCHS
     assert np.isfinite(history.history["loss"]).all() and np.isfinite(model.get_weights()[0]).all()
 

@@ -75,7 +75,7 @@ def test_planted_dead_units_are_found_exactly_in_arrays_and_data_sets(model):
 
 
 def test_with_data_suspects_are_confirmed_at_once_and_the_rest_is_cleared(model):
-    detector = callbacks.DeadReluDetector(data=images(), every=3, warn_above=1, strict=True)
+    detector = callbacks.DeadReluDetector(data=images(), every_steps=3, warn_above=1, strict=True)
     history = train(model, detector).history  # probes steps 0 and 3: image 70 is in step 4
     assert (
         detector.dead_units == DEAD and detector.never_positive == {"leaky": [1]} and detector.suspects == {}
@@ -87,7 +87,7 @@ def test_with_data_suspects_are_confirmed_at_once_and_the_rest_is_cleared(model)
 
 
 def test_without_data_the_next_epoch_confirms_and_clears(model):
-    detector = callbacks.DeadReluDetector(every=3, warn_above=1, strict=True)
+    detector = callbacks.DeadReluDetector(every_steps=3, warn_above=1, strict=True)
     backup = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: detector.get_state())
     history = train(model, detector, backup, epochs=2).history
     assert history["monitor/dead_relu_fraction"][0] == 0  # only suspects yet
@@ -113,7 +113,7 @@ def test_a_unit_that_dies_is_dated_and_one_that_comes_back_is_taken_off():
             found.append(dict(detector.dead_units))
 
     found = []
-    detector = callbacks.DeadReluDetector(data=images(), every=2, warn_above=1, strict=True)
+    detector = callbacks.DeadReluDetector(data=images(), every_steps=2, warn_above=1, strict=True)
     model.compile(keras.optimizers.SGD(1e-6), "sparse_categorical_crossentropy")
     model.fit(images(), LABELS, batch_size=16, epochs=4, verbose=0, callbacks=[Change(), detector])
     assert [epoch.get("activation") for epoch in found] == [None, [3], [0, 3], [0, 3]]
@@ -126,7 +126,7 @@ def test_a_unit_that_dies_is_dated_and_one_that_comes_back_is_taken_off():
 
 
 def test_too_many_dead_units_are_said_once_with_the_layer():
-    detector = callbacks.DeadReluDetector(data=images(), every=1, warn_above=0.3)
+    detector = callbacks.DeadReluDetector(data=images(), every_steps=1, warn_above=0.3)
     with pytest.warns(
         UserWarning, match=r"67% \(2 of 3 units\) in op after epoch 0. Lower the learning rate"
     ) as said:
@@ -137,14 +137,14 @@ def test_too_many_dead_units_are_said_once_with_the_layer():
 def test_a_broken_layer_is_not_dead_and_a_model_without_relu_is_a_stated_no_op():
     model = planted()
     model.get_layer("before").set_weights([np.full((4, 5), np.nan), np.zeros(5)])
-    detector = callbacks.DeadReluDetector(every=1, warn_above=1)
+    detector = callbacks.DeadReluDetector(every_steps=1, warn_above=1)
     train(model, detector)
     assert not {"activation", "op"} & {*detector.dead_units, *detector.suspects}
     smooth = keras.Sequential(
         [keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2, activation="softmax")]
     )
     with pytest.warns(UserWarning, match="has none in sight. It does nothing") as said:
-        history = train(smooth, callbacks.DeadReluDetector(every=1), epochs=2).history
+        history = train(smooth, callbacks.DeadReluDetector(every_steps=1), epochs=2).history
     assert len(said) == 1 and np.isnan(history["monitor/dead_relu_fraction"]).all()
 
 

@@ -39,7 +39,7 @@ def outputs(model):
 def test_activation_statistics_are_numpys_over_the_layers_outputs():
     model = stack("tanh", keras.initializers.RandomNormal(stddev=0.7))
     expected = outputs(model)
-    monitor = callbacks.ActivationMonitor(every=100)
+    monitor = callbacks.ActivationMonitor(every_steps=100)
     fit(model, monitor)
     record = monitor.record
     assert record.axes["activations"]["name"].tolist() == [*expected]
@@ -57,7 +57,7 @@ def test_relu_zeros_sigmoid_saturation_and_a_few_samples():
     model = stack("sigmoid", keras.initializers.RandomNormal(stddev=2.0), depth=2)
     model.get_layer("dense1").activation = keras.activations.relu6
     y0, y1 = list(outputs(model).values())[:2]
-    monitor = callbacks.ActivationMonitor(every=100, samples=5, saturated=1.0)
+    monitor = callbacks.ActivationMonitor(every_steps=100, samples=5, saturated=1.0)
     fit(model, monitor)
     record = monitor.record
     np.testing.assert_allclose(
@@ -68,7 +68,7 @@ def test_relu_zeros_sigmoid_saturation_and_a_few_samples():
 
 
 def test_a_healthy_stack_is_left_in_peace():
-    monitors = [callbacks.GradientMonitor(every=1), callbacks.ActivationMonitor(every=1)]
+    monitors = [callbacks.GradientMonitor(every_steps=1), callbacks.ActivationMonitor(every_steps=1)]
     history = fit(stack("relu", "he_normal"), *monitors, epochs=2)
     assert 1e-3 < history["monitor/gradient_first_to_last"][0] < 1e3
     assert 1e-3 < history["monitor/activation_last_to_first"][0] < 1e3
@@ -82,7 +82,7 @@ def steep(x):
 
 
 def test_vanishing_and_exploding_gradients_are_named_with_their_factor_a_layer():
-    monitor = callbacks.GradientMonitor(every=1)
+    monitor = callbacks.GradientMonitor(every_steps=1)
     with pytest.warns(
         UserWarning, match="at least 0.001 of the last's.*dense0.*classes.*batch normalization"
     ) as said:
@@ -91,14 +91,14 @@ def test_vanishing_and_exploding_gradients_are_named_with_their_factor_a_layer()
     rms = list(monitor.rms.values())
     np.testing.assert_allclose(monitor.first_to_last, rms[0] / rms[-1])
     with pytest.warns(UserWarning, match="at most 1000 of the last's"):
-        fit(stack(steep, "glorot_normal", rate=1e-30), callbacks.GradientMonitor(every=1))
+        fit(stack(steep, "glorot_normal", rate=1e-30), callbacks.GradientMonitor(every_steps=1))
 
 
 def test_a_spike_of_the_gradient_is_found_at_its_step():
     model = stack("relu", "he_normal")
     weights = np.ones(64, "float32")
     weights[32:48] = 1e4
-    monitor = callbacks.GradientMonitor(every=1)
+    monitor = callbacks.GradientMonitor(every_steps=1)
 
     class Spike(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -117,7 +117,7 @@ def test_a_spike_of_the_gradient_is_found_at_its_step():
 
 def test_vanished_gradients_are_measured_far_below_the_square_root_of_the_smallest_float():
     model = stack("linear", keras.initializers.RandomNormal(stddev=1e-8), depth=4, rate=1e-3)
-    monitor = callbacks.GradientMonitor(every=1, vanishing=1e-30)
+    monitor = callbacks.GradientMonitor(every_steps=1, vanishing=1e-30)
     fit(model, monitor)
     norms = monitor.record.gradient_norm[0]
     sizes = dict(zip(monitor.record.axes["variables"]["name"].tolist(), norms, strict=True))
@@ -128,9 +128,9 @@ def test_saturated_and_collapsed_layers_are_named():
     with pytest.warns(UserWarning, match="outputs of a tanh to be saturated.*in dense0"):
         fit(
             stack("tanh", keras.initializers.RandomNormal(stddev=9.0), depth=1),
-            callbacks.ActivationMonitor(every=1),
+            callbacks.ActivationMonitor(every_steps=1),
         )
-    monitor = callbacks.ActivationMonitor(every=1)
+    monitor = callbacks.ActivationMonitor(every_steps=1)
     with pytest.warns(UserWarning, match="zero for every sample in dense.*he_normal") as said:
         fit(stack("relu", "zeros"), monitor)
     assert len(said) == 5  # each hidden layer once; the softmax is not judged
@@ -161,8 +161,8 @@ def test_thresholds_that_make_no_sense_are_refused():
 
 
 def test_default_monitors_make_one_of_each_and_leave_out_what_is_there():
-    own = callbacks.UpdateRatioMonitor(every=7)
-    monitors = callbacks.default_monitors(beside=[own, keras.callbacks.History()], every=3)
+    own = callbacks.UpdateRatioMonitor(every_steps=7)
+    monitors = callbacks.default_monitors(beside=[own, keras.callbacks.History()], every_steps=3)
     assert [type(m).__name__ for m in monitors] == [
         "DeadReluDetector", "GradientMonitor", "ActivationMonitor", "NonFiniteGuard",
     ]  # fmt: skip

@@ -51,7 +51,7 @@ def fit(model, guard, *others, x=X, y=Y, epochs=2):
 
 @pytest.mark.parametrize("compiled", [{}, {"jit_compile": True}, {"run_eagerly": True}])
 def test_checking_every_step_names_the_first_layer_and_the_very_step(compiled):
-    guard = callbacks.NonFiniteGuard(every=1)
+    guard = callbacks.NonFiniteGuard(every_steps=1)
     with pytest.warns(UserWarning, match="step 5: the output of layer 'breaks' is the first"):
         history = fit(build(step=5, **compiled), guard)
     finding = guard.finding
@@ -70,15 +70,17 @@ def test_checking_every_step_names_the_first_layer_and_the_very_step(compiled):
 
 
 def test_at_the_default_cadence_the_next_step_is_probed_and_training_stops():
-    model, guard = build(step=5), callbacks.NonFiniteGuard(every=100)
-    with pytest.warns(UserWarning, match="weights of layer 'first' were not finite before the step.*every=1"):
+    model, guard = build(step=5), callbacks.NonFiniteGuard(every_steps=100)
+    with pytest.warns(
+        UserWarning, match="weights of layer 'first' were not finite before the step.*every_steps=1"
+    ):
         history = fit(model, guard)
     assert guard.finding.layer == "first" and not guard.finding.exact and guard.finding.step <= 7
     assert len(history.epoch) == 1
 
 
 def test_a_nan_in_the_last_step_of_an_epoch_is_reported_at_its_end():
-    guard = callbacks.NonFiniteGuard(every=100)
+    guard = callbacks.NonFiniteGuard(every_steps=100)
     with pytest.warns(UserWarning, match="weights of layer 'first'"):
         fit(build(step=7), guard, epochs=1)
 
@@ -87,14 +89,14 @@ def test_a_nan_in_the_last_step_of_an_epoch_is_reported_at_its_end():
 def test_broken_data_is_blamed_and_not_the_layers(what, where):
     broken = where.copy()
     broken[20, 0] = np.nan
-    guard = callbacks.NonFiniteGuard(every=1)
+    guard = callbacks.NonFiniteGuard(every_steps=1)
     with pytest.warns(UserWarning, match=f"the {what}s? of the batch hold"):
         fit(build(), guard, **{"x" if what == "input" else "y": broken})
     assert (guard.finding.what, guard.finding.step) == (what, 2)
 
 
 def test_an_update_that_overflows_is_named_before_the_next_step_spreads_it():
-    model, guard = build(), callbacks.NonFiniteGuard(every=1)
+    model, guard = build(), callbacks.NonFiniteGuard(every_steps=1)
     model.optimizer.learning_rate = float("inf")
     with pytest.warns(
         UserWarning, match="step 0: the step made the weights of layer 'first' not finite. Clip"
@@ -104,7 +106,7 @@ def test_an_update_that_overflows_is_named_before_the_next_step_spreads_it():
 
 
 def test_broken_weights_and_a_loss_of_its_own_are_told_apart():
-    model, guard = build(), callbacks.NonFiniteGuard(every=1)
+    model, guard = build(), callbacks.NonFiniteGuard(every_steps=1)
     model.get_layer("third").set_weights([np.full((6, 6), np.inf), np.zeros(6)])
     with pytest.warns(UserWarning, match="weights of layer 'third' were not finite"):
         fit(model, guard)
@@ -122,7 +124,7 @@ def test_a_layer_that_is_infinite_by_design_neither_alarms_nor_is_blamed():
     x = BreaksAt(5, name="breaks")(x)
     model = keras.Model(inputs, layers.Dense(1, name="last")(x))
     model.compile(keras.optimizers.SGD(0.01), "mse")
-    guard = callbacks.NonFiniteGuard(every=1)
+    guard = callbacks.NonFiniteGuard(every_steps=1)
     with pytest.warns(UserWarning, match="'breaks'"):
         fit(model, guard)
     assert guard.finding.step == 5
@@ -138,7 +140,7 @@ def test_restore_goes_back_to_finite_weights_with_a_lower_rate_and_goes_on():
         done = False
 
     model = build()
-    guard = callbacks.NonFiniteGuard(every=1, restore=True, factor=0.5, copy_every=2)
+    guard = callbacks.NonFiniteGuard(every_steps=1, restore=True, factor=0.5, copy_every=2)
     with pytest.warns(
         UserWarning, match="last good weights with 0.5 times the learning rate \\(restore 1 of 3\\)"
     ):
@@ -155,7 +157,7 @@ def test_restore_lowers_the_rate_of_a_schedule_callback_and_gives_up_in_the_end(
             self.model.optimizer.learning_rate = 0.02
 
     model = build(step=3)
-    guard = callbacks.NonFiniteGuard(every=1, restore=True, factor=0.1, most_restores=2, copy_every=1)
+    guard = callbacks.NonFiniteGuard(every_steps=1, restore=True, factor=0.1, most_restores=2, copy_every=1)
     rates = []
     look = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate))
@@ -179,7 +181,7 @@ def test_a_backup_survives_and_holds_finite_weights(tmp_path):
     model = build(step=12)
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
     with pytest.raises(callbacks.NonFiniteError, match="keeps the backup"):
-        fit(model, callbacks.NonFiniteGuard(every=1), backup)
+        fit(model, callbacks.NonFiniteGuard(every_steps=1), backup)
     kept = build()
     kept.load_weights(tmp_path / "backup" / "latest.weights.h5")
     assert all(np.isfinite(w).all() for w in kept.get_weights())
@@ -192,6 +194,6 @@ def test_loss_scaling_that_overflows_is_no_alarm():
     finally:
         keras.config.set_dtype_policy("float32")
     model.optimizer.initial_scale = 1e30  # the first steps overflow and are skipped
-    guard = callbacks.NonFiniteGuard(every=1)
+    guard = callbacks.NonFiniteGuard(every_steps=1)
     fit(model, guard, epochs=1)
     assert guard.finding is None

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import FastGeometricEnsemble, SnapshotEnsemble
+from recipes.callbacks import FastGeometricEnsembling, SnapshotEnsemble
 
 from recipes.ensemble import average, load_snapshots
 
@@ -166,7 +166,7 @@ def test_a_crash_while_writing_leaves_no_half_file(model, tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", half)
-    from recipes.snapshots import SnapshotFolder
+    from recipes.checkpoints.snapshots import SnapshotFolder
 
     with pytest.raises(OSError, match="disk full"):
         SnapshotFolder(tmp_path).save(1, model)
@@ -175,7 +175,7 @@ def test_a_crash_while_writing_leaves_no_half_file(model, tmp_path, monkeypatch)
 
 
 def test_fast_geometric_cycles_are_the_papers_and_end_at_their_last_bottom(model):
-    callback = FastGeometricEnsemble(3, start=0.5, high=0.5, low=0.125)
+    callback = FastGeometricEnsembling(3, start=0.5, high=0.5, low=0.125)
     rates = run(model, callback)
     assert callback.ends == [12, 16, 20]
     # Equations of section 5 with c = 4, from step 10 on; i counts from 1.
@@ -213,8 +213,8 @@ def test_a_model_that_cannot_be_built_twice_says_so(tmp_path):
         (lambda: SnapshotEnsemble(0), "cycles >= 1"),
         (lambda: SnapshotEnsemble(3, last=4), "last between 1"),
         (lambda: SnapshotEnsemble(3, learning_rate=0.0), "learning_rate above 0"),
-        (lambda: FastGeometricEnsemble(3, start=1.0), "start as a part"),
-        (lambda: FastGeometricEnsemble(3, high=0.1, low=0.2), "low < high"),
+        (lambda: FastGeometricEnsembling(3, start=1.0), "start as a part"),
+        (lambda: FastGeometricEnsembling(3, high=0.1, low=0.2), "low < high"),
     ],
 )
 def test_impossible_arguments_say_what_to_do(make, says):

@@ -21,7 +21,7 @@ def fit(model, monitor, epochs=1):
 
 
 def test_the_ratio_of_linear_regression_is_the_one_worked_out_by_hand():
-    model, monitor = linear(0.001), callbacks.UpdateRatioMonitor(every=1)
+    model, monitor = linear(0.001), callbacks.UpdateRatioMonitor(every_steps=1)
     history = fit(model, monitor)
     weights = np.ones((4, 1))
     gradient = 2 * X.T @ (X @ weights - X[:, :1]) / len(X)
@@ -36,14 +36,14 @@ def test_the_ratio_of_linear_regression_is_the_one_worked_out_by_hand():
     ("rate", "advice"), [(0.1, "Lower the learning rate"), (1e-7, "Raise the learning rate")]
 )
 def test_a_layer_outside_the_range_is_named_once_with_what_to_do(rate, advice):
-    monitor = callbacks.UpdateRatioMonitor(every=1)
+    monitor = callbacks.UpdateRatioMonitor(every_steps=1)
     with pytest.warns(UserWarning, match=f"dense/kernel.*{advice}") as said:
         history = linear(rate).fit(X, X[:, :1], batch_size=16, epochs=4, verbose=0, callbacks=[monitor])
     assert len(said) == 1 and history.history["monitor/update_ratio_off"][0] == 1
 
 
 def test_a_schedule_that_ends_near_zero_is_no_fault():
-    monitor = callbacks.UpdateRatioMonitor(every=1, low=1e-3)
+    monitor = callbacks.UpdateRatioMonitor(every_steps=1, low=1e-3)
     rates = [2e-3, 2e-3, 1e-6]
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch: rates[epoch])
     options = {"batch_size": 16, "epochs": 3, "verbose": 0}
@@ -54,7 +54,7 @@ def test_a_schedule_that_ends_near_zero_is_no_fault():
 
 
 def test_a_healthy_rate_says_nothing_and_plots_every_kernel():
-    monitor = callbacks.UpdateRatioMonitor(every=1)
+    monitor = callbacks.UpdateRatioMonitor(every_steps=1)
     history = linear(0.002).fit(X, X[:, :1], batch_size=16, epochs=2, verbose=0, callbacks=[monitor])
     assert history.history["monitor/update_ratio_off"] == [0, 0]
     (line,) = [line for line in monitor.plot().axes[0].lines if line.get_label() == "dense"]
@@ -64,7 +64,7 @@ def test_a_healthy_rate_says_nothing_and_plots_every_kernel():
 def test_swapped_bounds_are_refused_and_a_plot_needs_a_run():
     with pytest.raises(ValueError, match="0 < low < high"):
         callbacks.UpdateRatioMonitor(low=1e-2, high=1e-4)
-    model, monitor = linear(0.001), callbacks.NonFiniteGuard(every=2)
+    model, monitor = linear(0.001), callbacks.NonFiniteGuard(every_steps=2)
     fit(model, monitor)
     from recipes import plot
 
@@ -75,7 +75,7 @@ def test_swapped_bounds_are_refused_and_a_plot_needs_a_run():
 def test_tensorboard_gets_scalars_and_histograms_that_count_every_weight(tmp_path):
     import tensorflow as tf
 
-    monitor = callbacks.UpdateRatioMonitor(every=1, log_dir=tmp_path, strict=True)
+    monitor = callbacks.UpdateRatioMonitor(every_steps=1, log_dir=tmp_path, strict=True)
     model = linear(0.001)
     fit(model, monitor)
     (file,) = (tmp_path / "UpdateRatioMonitor").iterdir()

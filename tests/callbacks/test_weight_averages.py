@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import PolyakAverage, StochasticWeightAverage
+from recipes.callbacks import ExponentialMovingAverage, StochasticWeightAveraging
 
 from recipes import ensemble
 
@@ -70,7 +70,7 @@ def assert_same(weights, expected, **tolerance):
 @pytest.mark.parametrize("warmup", [False, True])
 def test_polyak_is_the_loop_over_every_step(fresh, data, warmup):
     diary = Diary()
-    fit(fresh, data, diary, PolyakAverage(0.8, warmup=warmup))
+    fit(fresh, data, diary, ExponentialMovingAverage(0.8, warmup=warmup))
     assert len(diary.pages) == EPOCHS * STEPS
     assert_same(fresh.get_weights(), exponential(diary.pages, 0.8, warmup))
 
@@ -78,12 +78,12 @@ def test_polyak_is_the_loop_over_every_step(fresh, data, warmup):
 def test_polyak_without_warmup_is_kerass_use_ema(fresh, data):
     theirs = build(optimizer=keras.optimizers.SGD(RATE, use_ema=True, ema_momentum=0.8))
     fit(theirs, data)
-    fit(fresh, data, PolyakAverage(0.8, warmup=False))
+    fit(fresh, data, ExponentialMovingAverage(0.8, warmup=False))
     assert_same(fresh.get_weights(), theirs.get_weights())
 
 
 def test_training_itself_is_untouched_and_one_instance_serves_two_fits(fresh, data):
-    alone, beside, average = Diary(), Diary(), PolyakAverage(0.8)
+    alone, beside, average = Diary(), Diary(), ExponentialMovingAverage(0.8)
     fit(fresh, data, alone)
     for _ in range(2):
         fresh.set_weights(build().get_weights())
@@ -99,7 +99,7 @@ def test_training_itself_is_untouched_and_one_instance_serves_two_fits(fresh, da
 
 @pytest.mark.parametrize("first", [True, False])
 def test_validation_checkpoints_and_stopping_see_the_average(fresh, data, tmp_path, first):
-    diary, average = Diary(), PolyakAverage(0.8)
+    diary, average = Diary(), ExponentialMovingAverage(0.8)
     others = [
         keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True),
         keras.callbacks.EarlyStopping(restore_best_weights=True),
@@ -124,24 +124,28 @@ def test_validation_checkpoints_and_stopping_see_the_average(fresh, data, tmp_pa
 
 def test_steps_per_execution_samples_each_execution_with_the_decay_of_its_steps(data):
     model, diary = build(steps_per_execution=STEPS), Diary()
-    fit(model, data, diary, PolyakAverage(0.8, warmup=False))
+    fit(model, data, diary, ExponentialMovingAverage(0.8, warmup=False))
     assert len(diary.pages) == EPOCHS
     assert_same(model.get_weights(), exponential(diary.pages, 0.8, power=STEPS))
 
 
 def test_every_and_gradient_accumulation_sample_updates_not_batches(data):
     model, diary = build(optimizer=keras.optimizers.SGD(RATE, gradient_accumulation_steps=2)), Diary()
-    fit(model, data, diary, PolyakAverage(0.8, warmup=False))
+    fit(model, data, diary, ExponentialMovingAverage(0.8, warmup=False))
     updated = diary.pages[1::2]
     assert_same(model.get_weights(), exponential(updated, 0.8))
     model.set_weights(build().get_weights())
-    fit(model, data, diary, PolyakAverage(0.8, warmup=False, every=5))
+    fit(model, data, diary, ExponentialMovingAverage(0.8, warmup=False, every_updates=5))
     assert_same(model.get_weights(), exponential(updated[4::5], 0.8, power=5))
 
 
 def test_mixed_precision_averages_in_float32(data):
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(RATE), initial_scale=8.0)
-    model, diary, average = build("mixed_float16", optimizer), Diary(), PolyakAverage(0.8, warmup=False)
+    model, diary, average = (
+        build("mixed_float16", optimizer),
+        Diary(),
+        ExponentialMovingAverage(0.8, warmup=False),
+    )
     fit(model, data, diary, average)
     assert {other.dtype for other in average._others} == {"float32"}
     assert_same(model.get_weights(), exponential(diary.pages, 0.8))
@@ -151,12 +155,14 @@ def test_two_replicas_average_as_one(fresh, data, two_replicas):
     with two_replicas.scope():
         mirrored = build()
     for model in (fresh, mirrored):
-        fit(model, data, PolyakAverage(0.8), epochs=2, validation_data=data)
+        fit(model, data, ExponentialMovingAverage(0.8), epochs=2, validation_data=data)
     assert_same(mirrored.get_weights(), fresh.get_weights(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: PolyakAverage(0.8), lambda: StochasticWeightAverage(start=1)], ids=["polyak", "swa"]
+    "make",
+    [lambda: ExponentialMovingAverage(0.8), lambda: StochasticWeightAveraging(start=1)],
+    ids=["ema", "swa"],
 )
 def test_a_resumed_run_ends_as_the_whole_one(fresh, data, make):
     fit(fresh, data, make(), validation_data=data)
@@ -201,7 +207,7 @@ def test_a_model_that_its_first_batch_builds_is_averaged_too(data):
 
     model, diary = Plain(), Diary()
     model.compile(keras.optimizers.SGD(RATE), "mse")
-    fit(model, data, diary, PolyakAverage(0.8))
+    fit(model, data, diary, ExponentialMovingAverage(0.8))
     assert_same(model.trainable_variables, exponential(diary.pages, 0.8, warmup=True))
 
 
@@ -211,7 +217,7 @@ def test_after_an_interruption_the_average_can_be_had(fresh, data):
             if len(diary.pages) == 7:
                 raise KeyboardInterrupt
 
-    diary, average = Diary(), PolyakAverage(0.8, warmup=False)
+    diary, average = Diary(), ExponentialMovingAverage(0.8, warmup=False)
     with pytest.raises(KeyboardInterrupt):
         fit(fresh, data, average, diary, Kill())
     assert_same(fresh.get_weights(), diary.pages[-1], rtol=0, atol=0)
@@ -222,7 +228,7 @@ def test_after_an_interruption_the_average_can_be_had(fresh, data):
 
 @pytest.mark.parametrize(("start", "every", "sampled"), [(0.5, 1, [2, 3]), (1, 2, [1, 3]), (0, 3, [0, 3])])
 def test_swa_is_the_plain_mean_over_ends_of_epochs(fresh, data, start, every, sampled):
-    diary, average = Diary(), StochasticWeightAverage(start, every)
+    diary, average = Diary(), StochasticWeightAveraging(start, every)
     fit(fresh, data, diary, average, validation_data=data)
     ends = [diary.pages[(epoch + 1) * STEPS - 1] for epoch in sampled]
     assert average.samples == len(sampled)
@@ -236,7 +242,7 @@ def test_swa_that_never_begins_says_so(fresh, data):
 
     diary = Diary()
     with pytest.warns(UserWarning, match="Give an earlier start"):
-        fit(fresh, data, diary, StochasticWeightAverage(0.75), Stop())
+        fit(fresh, data, diary, StochasticWeightAveraging(0.75), Stop())
     assert_same(fresh.get_weights(), diary.pages[-1], rtol=0, atol=0)
 
 
@@ -275,7 +281,7 @@ def test_averaged_weights_need_their_own_batch_norm_statistics(noisy_digits):
     for kind, refresh in (("wrong", False), ("right", train[0])):
         keras.utils.set_random_seed(0)
         model.set_weights(first)
-        average = StochasticWeightAverage(start=2, data=refresh)
+        average = StochasticWeightAveraging(start=2, data=refresh)
         model.fit(*train, epochs=8, batch_size=64, verbose=0, callbacks=[average])
         results[kind] = model.evaluate(*validation, verbose=0, return_dict=True)
         if kind == "wrong":
@@ -290,27 +296,27 @@ def test_swa_asks_for_data_when_there_are_norms_to_refresh(noisy_digits):
     train, _ = noisy_digits
     model = with_norms()
     with pytest.raises(ValueError, match="data=train"):
-        model.fit(*train, epochs=2, verbose=0, callbacks=[StochasticWeightAverage(0.5)])
+        model.fit(*train, epochs=2, verbose=0, callbacks=[StochasticWeightAveraging(0.5)])
     for layer in model.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-    model.fit(*train, epochs=2, batch_size=700, verbose=0, callbacks=[StochasticWeightAverage(0.5)])
+    model.fit(*train, epochs=2, batch_size=700, verbose=0, callbacks=[StochasticWeightAveraging(0.5)])
 
 
 def test_an_optimizer_that_averages_already_is_refused(data):
     model = build(optimizer=keras.optimizers.SGD(RATE, use_ema=True))
     with pytest.raises(ValueError, match="use_ema"):
-        fit(model, data, PolyakAverage(0.8))
+        fit(model, data, ExponentialMovingAverage(0.8))
 
 
 @pytest.mark.parametrize(
     ("build_it", "says"),
     [
-        (lambda: PolyakAverage(1.0), r"decay in \[0, 1\)"),
-        (lambda: PolyakAverage(0.9, every=0), "number of updates"),
-        (lambda: StochasticWeightAverage(1.0), "a part of the run"),
-        (lambda: StochasticWeightAverage(-1), "a part of the run"),
-        (lambda: StochasticWeightAverage(0.5, every=0), "number of epochs"),
+        (lambda: ExponentialMovingAverage(1.0), r"decay in \[0, 1\)"),
+        (lambda: ExponentialMovingAverage(0.9, every_updates=0), "number of updates"),
+        (lambda: StochasticWeightAveraging(1.0), "a part of the run"),
+        (lambda: StochasticWeightAveraging(-1), "a part of the run"),
+        (lambda: StochasticWeightAveraging(0.5, every_epochs=0), "number of epochs"),
     ],
 )
 def test_impossible_arguments_say_what_to_do(build_it, says):
@@ -320,4 +326,4 @@ def test_impossible_arguments_say_what_to_do(build_it, says):
 
 def test_a_start_after_the_end_is_refused(fresh, data):
     with pytest.raises(ValueError, match="before the end of the run"):
-        fit(fresh, data, StochasticWeightAverage(start=EPOCHS))
+        fit(fresh, data, StochasticWeightAveraging(start=EPOCHS))

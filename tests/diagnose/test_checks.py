@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from recipes import diagnose
-from recipes.diagnose.activation_statistics import measure
-from recipes.diagnose.overfit_small_sample import _judge as overfit_findings
-from recipes.diagnose.sample import fresh_copy, read_sample
+from recipes.diagnose.checks.activation_statistics import measure
+from recipes.diagnose.checks.overfit_small_sample import _judge as overfit_findings
+from recipes.diagnose.checks.sample import fresh_copy, read_sample
 
 
 def dense_model(
@@ -314,7 +314,7 @@ def test_large_images_are_looked_at_in_part_but_labels_and_duplicates_of_all_are
         [whole.facts["train"][name] for name in ("mean", "std")], [x.mean(), x.std()], rtol=1e-4
     )
     # The module, whose name the function has taken.
-    monkeypatch.setattr(sys.modules["recipes.diagnose.data_check"], "MOST_BYTES", 100 * x[0].nbytes)
+    monkeypatch.setattr(sys.modules["recipes.diagnose.checks.data_check"], "MOST_BYTES", 100 * x[0].nbytes)
     for data in ((x, labels), tf.data.Dataset.from_tensor_slices((x, labels))):
         part = diagnose.data_check(model, data, (x[:300], labels[:300]))
         train, expected = part.facts["train"], whole.facts["train"]
@@ -367,7 +367,7 @@ def test_six_steps_of_a_slow_machine_are_no_error():
 
 
 def test_preflight_prints_each_row_as_soon_as_it_is_known(capsys, monkeypatch):
-    module, seen = importlib.import_module("recipes.diagnose.preflight"), []
+    module, seen = importlib.import_module("recipes.diagnose.checks.preflight"), []
 
     def first_loss(*arguments):
         seen.append(capsys.readouterr().out)

@@ -6,9 +6,9 @@ import pytest
 from recipes.callbacks import TrainingDoctor
 
 from recipes import diagnose
-from recipes.diagnose.casebook import Casebook
-from recipes.diagnose.describe import describe
-from recipes.diagnose.record_rules import judge_record
+from recipes.diagnose.rules.finding_log import Casebook
+from recipes.diagnose.rules.record_rules import judge_record
+from recipes.diagnose.rules.run_facts import describe
 from recipes.probe import Probe, Record
 
 
@@ -211,7 +211,7 @@ def test_the_doctor_stops_a_hopeless_run_names_the_layer_and_says_it_once(capsys
     hidden = keras.layers.Lambda(lambda t: keras.ops.log(t), name="logs")(Dense(8, name="before")(inputs))
     model = keras.Model(inputs, Dense(4, "softmax", name="out")(hidden))
     model.compile("adam", "sparse_categorical_crossentropy")
-    doctor = TrainingDoctor("stop", every=1, strict=True)
+    doctor = TrainingDoctor("stop", every_steps=1, strict=True)
     history = model.fit(x, labels, epochs=5, verbose=0, callbacks=[doctor])
     assert len(history.history["loss"]) == 1
     assert (doctor.findings[0].code, doctor.findings[0].layer) == ("nan_source", "logs")

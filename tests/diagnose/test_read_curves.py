@@ -5,7 +5,7 @@ import pytest
 
 from recipes.diagnose import Finding, read_curves
 from recipes.diagnose.finding import CODES, EXPLAINS, arrange
-from recipes.diagnose.read_curves import slope
+from recipes.diagnose.rules.read_curves import slope
 
 LOG10 = np.log(10)
 

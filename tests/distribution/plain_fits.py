@@ -21,16 +21,18 @@ EPOCHS, STEPS, LOCAL, SHARDS = 4, 8, 16, 2
 CASES = {
     "decay": lambda folder: [
         callbacks.WarmupDecay(0.25),
-        callbacks.PolyakAverage(0.8),
+        callbacks.ExponentialMovingAverage(0.8),
         callbacks.EarlyStopping("val_loss", patience=0, min_delta=0.4),
     ],
     "one cycle": lambda folder: [
         callbacks.LearningRate(schedules.OneCycle(0.1, EPOCHS * STEPS)),
         callbacks.EarlyStopping("val_accuracy", patience=3),
     ],
-    "geometric": lambda folder: [callbacks.FastGeometricEnsemble(2, start=0.5, folder=folder / "geometric")],
+    "geometric": lambda folder: [
+        callbacks.FastGeometricEnsembling(2, start=0.5, folder=folder / "geometric")
+    ],
     "snapshots": lambda folder: [
-        callbacks.StochasticWeightAverage(2),
+        callbacks.StochasticWeightAveraging(2),
         callbacks.SnapshotEnsemble(2, folder=folder / "snapshots"),
     ],
 }

@@ -52,6 +52,6 @@ def test_fit_of_several_workers_fails_in_keras_itself_and_train_says_where_to_go
         assert lines, process.complained[-3000:]
         assert lines[0] == "ValueError: True", (
             f"Keras' fit under MultiWorkerMirroredStrategy said {lines[0]!r}. If it trains now, let recipes.train "
-            "take that strategy (recipes/processes.py), and say so in the README."
+            "take that strategy (recipes/common/processes.py), and say so in the README."
         )
         assert "KERAS_BACKEND=jax with keras.distribution.DataParallel" in lines[1]

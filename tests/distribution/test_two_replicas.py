@@ -109,10 +109,10 @@ MAKERS = {
     "LearningRate": lambda: callbacks.LearningRate(schedules.OneCycle(0.3, STEPS * EPOCHS)),
     "WarmupDecay": lambda: callbacks.WarmupDecay(0.2),
     "EarlyStopping": lambda: callbacks.EarlyStopping("val_loss", patience=0, min_delta=0.7),
-    "PolyakAverage": lambda: callbacks.PolyakAverage(0.9),
-    "StochasticWeightAverage": lambda: callbacks.StochasticWeightAverage(1),
+    "ExponentialMovingAverage": lambda: callbacks.ExponentialMovingAverage(0.9),
+    "StochasticWeightAveraging": lambda: callbacks.StochasticWeightAveraging(1),
     "SnapshotEnsemble": lambda: callbacks.SnapshotEnsemble(2),
-    "FastGeometricEnsemble": lambda: callbacks.FastGeometricEnsemble(2, start=0.5),
+    "FastGeometricEnsembling": lambda: callbacks.FastGeometricEnsembling(2, start=0.5),
 }
 
 
@@ -141,8 +141,8 @@ def test_callbacks_give_the_numbers_of_one_device(name, pair, split):
 @pytest.mark.filterwarnings("ignore:.*(Monitor|Detector) expects")
 def test_the_probe_and_all_monitors_see_what_they_see_on_one_device(pair, split):
     def make():
-        monitors = callbacks.default_monitors(every=2, samples=BATCH, strict=True)
-        return [*monitors, callbacks.TrainingDoctor(every=2, samples=BATCH, strict=True, verbose=0)]
+        monitors = callbacks.default_monitors(every_steps=2, samples=BATCH, strict=True)
+        return [*monitors, callbacks.TrainingDoctor(every_steps=2, samples=BATCH, strict=True, verbose=0)]
 
     one, two = fit(pair, split, make)
     assert_same_fit(one, two)
@@ -164,7 +164,9 @@ def test_the_guard_names_the_layer_and_goes_back_as_on_one_device(pair, split):
     poisoned = 2 * BATCH + BATCH // 2 + 1  # in the half that the second replica gets
 
     def make():
-        return callbacks.NonFiniteGuard(every=1, restore=True, copy_every=1, most_restores=1, strict=True)
+        return callbacks.NonFiniteGuard(
+            every_steps=1, restore=True, copy_every=1, most_restores=1, strict=True
+        )
 
     with pytest.warns(UserWarning, match="Went back to the last good weights"):
         one, two = fit(pair, split, make, epochs=1, spoil=poisoned)
@@ -191,9 +193,9 @@ def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tm
                 epochs=2,
                 batch_size=32,
                 learning_rate=0.1,
-                average="polyak",
+                average="ema",
                 early_stopping=callbacks.EarlyStopping(patience=5),
-                callbacks=callbacks.default_monitors(every=1, samples=32),
+                callbacks=callbacks.default_monitors(every_steps=1, samples=32),
                 preflight=False,
                 strategy=strategy,
                 run_dir=tmp_path / str(number),

@@ -6,13 +6,13 @@ from recipes import plot, schedules
 
 def test_rates_are_drawn_step_by_step_with_marks_at_the_step_before(tmp_path):
     values = np.asarray(schedules.CosineRestarts(0.4, 5)(np.arange(20)))
-    figure = plot.rates(values, [5, 20], steps_per_epoch=10)
+    figure = plot.learning_rates(values, [5, 20], steps_per_epoch=10)
     line, marks = figure.axes[0].lines
     np.testing.assert_allclose(line.get_xydata(), np.c_[np.arange(20) / 10, values])
     np.testing.assert_allclose(marks.get_xydata(), [[0.5, values[4]], [2.0, values[19]]])
     figure.savefig(tmp_path / "rates.png")
     with pytest.raises(ValueError, match="marks between 1"):
-        plot.rates(values, [0])
+        plot.learning_rates(values, [0])
 
 
 def test_disagreement_shows_every_pair_and_the_errors(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
-from recipes.explain.adversary import project_exactly
+from recipes.explain.adversarial.attack import project_exactly
 
 RANGE = (0, 255)
 

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
-from recipes.explain.invert_features import total_variation_of
-from recipes.explain.parameterization import COLOR_MATRIX, Fourier, Pixels
-from recipes.explain.texture import gram_matrix
-from recipes.explain.transforms import Views, blur
+from recipes.explain.synthesis.invert_features import total_variation_of
+from recipes.explain.synthesis.parameterization import COLOR_MATRIX, Fourier, Pixels
+from recipes.explain.synthesis.random_views import Views, blur
+from recipes.explain.synthesis.texture import gram_matrix
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_through_a_generator_only_its_images_come_out(trained_cnn):
         ]
         + [keras.layers.UpSampling2D(8)]
     )
-    made, scores = explain.class_image(model, 1, through=generator, steps=20, return_scores=True)
+    made, scores = explain.class_image(model, 1, generator=generator, steps=20, return_scores=True)
     assert made.shape == (8, 8, 1) and np.ptp(made) < 1e-3  # this generator knows only plain images
     assert scores[-1, 0] > scores[0, 0]
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
-from recipes.explain.deep_dream import Windows
-from recipes.explain.texture import gram_matrix
-from recipes.explain.transfer_style import with_luminance
+from recipes.explain.synthesis.deep_dream import Windows
+from recipes.explain.synthesis.texture import gram_matrix
+from recipes.explain.synthesis.transfer_style import with_luminance
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_fast_style_learns_saves_and_repeats_itself(backbone, photo, tmp_path):
 
 
 def test_facets_start_from_the_means_of_clusters(trained_cnn):
-    from recipes.explain.facets import cluster_means
+    from recipes.explain.synthesis.facets import cluster_means
 
     model, images, labels = trained_cnn
     two = np.concatenate([np.zeros((6, 4, 4, 1)), np.full((9, 4, 4, 1), 200.0)])

@@ -101,7 +101,7 @@ def normalized(digits):
 
 
 def test_landscapes_center_is_the_models_loss_and_its_edges_that_of_moved_weights(normalized, digits):
-    from recipes.explain.loss_landscape import filter_normalized_direction
+    from recipes.explain.inspection.loss_landscape import filter_normalized_direction
 
     model, (x, y) = normalized, (digits[0][:300], digits[1][:300])
     before = [weights.copy() for weights in model.get_weights()]
@@ -124,7 +124,7 @@ def test_landscapes_center_is_the_models_loss_and_its_edges_that_of_moved_weight
 
 
 def test_directions_are_as_long_as_the_filters(normalized):
-    from recipes.explain.loss_landscape import filter_normalized_direction
+    from recipes.explain.inspection.loss_landscape import filter_normalized_direction
 
     direction = filter_normalized_direction(normalized, 0)
     for variable, change in zip(normalized.trainable_variables, direction, strict=True):

@@ -11,7 +11,7 @@ from recipes import explain
 def test_integral_of_a_quadratic_is_the_difference_of_squares(quadratic, images, rule):
     model, curvature = quadratic
     start = np.random.default_rng(1).normal(size=(6, 5, 2)).astype("float32")
-    maps = explain.integrated_gradients(model, images, baseline=start, steps=3, rule=rule, reduce=None)
+    maps = explain.integrated_gradients(model, images, baseline=start, steps=3, method=rule, reduce=None)
     np.testing.assert_allclose(maps, curvature * (images**2 - start**2), atol=2e-5)
 
 
@@ -19,7 +19,7 @@ def test_maps_of_a_trained_network_add_up_to_the_change_in_score(trained_cnn):
     model, images, _ = trained_cnn
     images = images[:6]
     maps, delta = explain.integrated_gradients(
-        model, images, 3, steps=200, baseline="blur", return_delta=True
+        model, images, 3, steps=200, baseline="blur", return_convergence_delta=True
     )
     blurred = gaussian_filter(images.astype("float32"), (0, 0.8, 0.8, 0), mode="nearest")
     sub = [model.get_layer(name) for name in ("scale", "conv1", "pool", "conv2", "average", "logits")]
@@ -50,7 +50,7 @@ def test_a_baseline_for_each_image_survives_groups_and_chunks(quadratic, images)
 
 
 @pytest.mark.parametrize(
-    "options", [{"steps": 0}, {"rule": "trapezoid"}, {"baseline": "noise"}, {"baseline": np.ones(7)}]
+    "options", [{"steps": 0}, {"method": "trapezoid"}, {"baseline": "noise"}, {"baseline": np.ones(7)}]
 )
 def test_nonsense_is_refused(linear, images, options):
     with pytest.raises(ValueError, match="integrated_gradients expects"):

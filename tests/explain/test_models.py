@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
-from recipes.explain.maps import fold_tokens
+from recipes.explain.attribution.cam import fold_tokens
 
 layers = keras.layers
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from recipes import explain
-from recipes.explain.rise import Masks
+from recipes.explain.attribution.rise import Masks
 
 
 def probability(model, image, number):

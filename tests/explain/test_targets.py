@@ -101,7 +101,9 @@ def test_a_function_of_the_outputs_is_a_target_for_every_family(linear, images):
     np.testing.assert_allclose(
         explain.occlusion(model, images, difference, patch=1, stride=1, **options), share, atol=2e-5
     )
-    maps, delta = explain.integrated_gradients(model, images, difference, return_delta=True, **options)
+    maps, delta = explain.integrated_gradients(
+        model, images, difference, return_convergence_delta=True, **options
+    )
     np.testing.assert_allclose(maps, share, atol=1e-5)
     np.testing.assert_allclose(delta, 0, atol=1e-5)
     with pytest.raises(ValueError, match="one score per image, shape .4,.*returned shape .4, 3."):

@@ -112,7 +112,7 @@ def test_weights_come_back_after_an_exception(trained_cnn):
 
 
 def test_layers_are_drawn_from_their_own_initializers():
-    from recipes.explain.sanity_check import reinitialize
+    from recipes.explain.trust.sanity_check import reinitialize
 
     layers = keras.layers
     fixed = keras.initializers.RandomNormal(mean=3.0, stddev=0.1, seed=1)

@@ -225,8 +225,8 @@ def test_compare_shows_what_the_lectures_show(pixels):
             (8, 8, 1), 10, hidden=(200,) * 8, activation=activation, initializer=initializer
         )
 
-    tanh = initialize.compare(build("tanh"), initialize.LECTURE, pixels)
-    relu = initialize.compare(build("relu"), initialize.LECTURE, pixels)
+    tanh = initialize.compare(build("tanh"), initialize.COMMON_SCHEMES, pixels)
+    relu = initialize.compare(build("relu"), initialize.COMMON_SCHEMES, pixels)
     stds = {
         (name, title): [layer.std for layer in layers]
         for name, result in (("tanh", tanh), ("relu", relu))

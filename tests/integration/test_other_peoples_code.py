@@ -12,12 +12,12 @@ from recipes.callbacks import (
     ActivationMonitor,
     DeadReluDetector,
     EarlyStopping,
+    ExponentialMovingAverage,
     GradientMonitor,
     LearningRate,
     NonFiniteGuard,
-    PolyakAverage,
     SnapshotEnsemble,
-    StochasticWeightAverage,
+    StochasticWeightAveraging,
     TrainingDoctor,
     UpdateRatioMonitor,
     WarmupDecay,
@@ -35,12 +35,12 @@ def photos():
     return images.astype("uint8"), labels
 
 
-def monitors(every=2):
+def monitors(every_steps=2):
     return [
-        UpdateRatioMonitor(every=every),
-        GradientMonitor(every=every),
-        ActivationMonitor(every=every),
-        DeadReluDetector(every=every),
+        UpdateRatioMonitor(every_steps=every_steps),
+        GradientMonitor(every_steps=every_steps),
+        ActivationMonitor(every_steps=every_steps),
+        DeadReluDetector(every_steps=every_steps),
     ]
 
 
@@ -61,7 +61,7 @@ def test_fine_tuning_of_keras_applications(photos):
     model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(features))
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     frozen = backbone.layers[1].get_weights()[0]
-    watch = [GradientMonitor(every=1), WarmupDecay(warmup=1)]
+    watch = [GradientMonitor(every_steps=1), WarmupDecay(warmup=1)]
     history = model.fit(train, validation_data=(images, labels), epochs=2, verbose=0, callbacks=watch).history
     np.testing.assert_array_equal(backbone.layers[1].get_weights()[0], frozen)
     assert np.isfinite(history["monitor/gradient_norm"]).all() and len(watch[0].record) == 6
@@ -151,7 +151,7 @@ class TwoViews(keras.Model):
 def test_a_custom_train_step_keeps_its_logs_and_its_training(photos):
     images, labels = photos
     results = []
-    for callbacks in ([], [GradientMonitor(every=1), UpdateRatioMonitor(every=1)]):
+    for callbacks in ([], [GradientMonitor(every_steps=1), UpdateRatioMonitor(every_steps=1)]):
         keras.utils.set_random_seed(5)
         model = TwoViews()
         model(images[:1])
@@ -183,7 +183,7 @@ def test_an_optuna_loop_of_the_readers_own(photos):
         )
         rate = trial.suggest_float("rate", 1e-7, 1e6, log=True)
         model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        doctors.append(TrainingDoctor("stop", every=1, verbose=0))
+        doctors.append(TrainingDoctor("stop", every_steps=1, verbose=0))
         callbacks = [doctors[-1], WarmupDecay(warmup=1)]
         history = model.fit(
             images / 255, labels, epochs=2, batch_size=16, verbose=0, callbacks=callbacks
@@ -212,9 +212,9 @@ def test_csv_and_tensorboard_columns_are_the_same_from_the_first_epoch_on(photos
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     # A probe every 9 steps, in epochs of 3: two of the four epochs have none.
     callbacks = [
-        PolyakAverage(0.9),
-        *monitors(every=9),
-        TrainingDoctor(every=9, verbose=0),
+        ExponentialMovingAverage(0.9),
+        *monitors(every_steps=9),
+        TrainingDoctor(every_steps=9, verbose=0),
         WarmupDecay(warmup=1),
         EarlyStopping(patience=5),
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
@@ -243,9 +243,9 @@ def test_csv_and_tensorboard_columns_are_the_same_from_the_first_epoch_on(photos
 
 
 AFTER = {
-    "monitors": lambda images: [*monitors(1), NonFiniteGuard(), TrainingDoctor(every=1, verbose=0)],
-    "polyak": lambda images: [PolyakAverage(0.9), WarmupDecay(warmup=1)],
-    "swa": lambda images: [StochasticWeightAverage(start=1, every=1, data=images)],
+    "monitors": lambda images: [*monitors(1), NonFiniteGuard(), TrainingDoctor(every_steps=1, verbose=0)],
+    "ema": lambda images: [ExponentialMovingAverage(0.9), WarmupDecay(warmup=1)],
+    "swa": lambda images: [StochasticWeightAveraging(start=1, every_epochs=1, data=images)],
     "snapshots": lambda images: [SnapshotEnsemble(cycles=2)],
 }
 

@@ -17,7 +17,8 @@ import recipes
 from recipes import callbacks, layers, schedules, snapshots
 
 assert "tensorflow" not in sys.modules and "tensorflow_datasets" not in sys.modules
-callbacks.WarmupDecay(), callbacks.SnapshotEnsemble(), callbacks.PolyakAverage(), callbacks.Backup("none.npz")
+callbacks.WarmupDecay(), callbacks.SnapshotEnsemble(), callbacks.Backup("none.npz")
+callbacks.ExponentialMovingAverage()
 assert "tensorflow" not in sys.modules
 
 
@@ -50,7 +51,7 @@ x = keras.layers.Add()([x, layers.StochasticDepth(0.3, seed=3)(layers.MaxoutConv
 x = layers.ScalarAffine(use_gain=True)(layers.IdentityShortcut(12, 2)(x))
 x = layers.Maxout(4, kernel_constraint=layers.MaxNorm(2.0))(keras.layers.GlobalAveragePooling2D()(x))
 model = keras.Model(image, keras.layers.Dense(3)(x))
-layers.weight_decay(model, l2=1e-4)
+layers.add_l1_l2(model, l2=1e-4)
 pixels = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
 initialize.lsuv(model, pixels)
 model.compile(keras.optimizers.Adam(schedules.Warmup(schedules.Cosine(2e-3, 6), 2)), "mse")

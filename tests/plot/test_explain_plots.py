@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from recipes import plot
-from recipes.explain.fool import Fooled
-from recipes.explain.loss_landscape import Landscape
-from recipes.explain.maximal_patches import Patches
-from recipes.explain.noise_response import NoiseResponse
+from recipes.explain.adversarial.fool import Fooled
+from recipes.explain.inspection.loss_landscape import Landscape
+from recipes.explain.inspection.maximal_patches import Patches
+from recipes.explain.inspection.noise_response import NoiseResponse
 
 
 def images_of(axes):

@@ -59,11 +59,11 @@ def assert_clean(model):
 @pytest.mark.parametrize("where", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_end"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("other callback")])
 def test_after_an_exception_the_model_is_clean_and_the_next_fit_works(where, error):
-    model, first = build(), Ratios(every=1)
+    model, first = build(), Ratios(every_steps=1)
     with pytest.raises(type(error)):
         fit(model, first, Raises(error, where))
     assert_clean(model)
-    second = Ratios(every=1)
+    second = Ratios(every_steps=1)
     fit(model, second)
     assert second.record.step.tolist() == [0, 1, 2, 3]
     assert second._hub.monitors == []
@@ -82,12 +82,12 @@ def test_an_error_of_the_model_inside_the_probed_step_comes_out_as_it_is():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3), Broken()])
     model.compile("sgd", "mse")
     with pytest.raises(Exception, match="in the model"):
-        model.fit(X, X[:, :3], verbose=0, callbacks=[Ratios(every=1)])
+        model.fit(X, X[:, :3], verbose=0, callbacks=[Ratios(every_steps=1)])
     assert_clean(model)
 
 
 def test_a_second_fit_uses_the_same_twin_and_a_compile_drops_it():
-    model, monitor = build(), Ratios(every=1)
+    model, monitor = build(), Ratios(every_steps=1)
     fit(model, monitor)
     plain = model.train_function
     (twin,) = plain._recipes_twins.values()
@@ -103,7 +103,7 @@ def test_a_second_fit_uses_the_same_twin_and_a_compile_drops_it():
 
 
 def test_a_hub_keeps_no_model_alive():
-    model, monitor = build(), Ratios(every=1)
+    model, monitor = build(), Ratios(every_steps=1)
     fit(model, monitor)
     dies = weakref.ref(model)
     record = monitor.record
@@ -116,7 +116,7 @@ def test_saving_cloning_pickling_and_keras_own_callbacks_see_nothing(tmp_path):
     model = build()
     saves = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
-    fit(model, Ratios(every=1), saves, backup, epochs=2)
+    fit(model, Ratios(every_steps=1), saves, backup, epochs=2)
     expected = model.predict(X, verbose=0)
     for other in (
         keras.models.load_model(tmp_path / "2.keras"),
@@ -132,7 +132,7 @@ def test_saving_cloning_pickling_and_keras_own_callbacks_see_nothing(tmp_path):
 
 def test_all_monitors_share_one_probe_and_each_cadence_is_kept():
     model = build()
-    ratios, gradients = Ratios(every=3), callbacks.GradientMonitor(every=4)
+    ratios, gradients = Ratios(every_steps=3), callbacks.GradientMonitor(every_steps=4)
     fit(model, ratios, gradients, epochs=2)
     assert ratios.record is gradients.record
     assert ratios.record.step.tolist() == [0, 3, 4, 6]
@@ -161,7 +161,7 @@ def test_another_keras_backend_is_refused_by_name(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, "every=0"),
+        ({"every": 0}, "every_steps=0"),
         ({"budget": 2}, "budget=2"),
         ({"every": 2, "budget": 0.1}, "not both"),
         ({"samples": 0}, "samples=0"),
@@ -177,13 +177,13 @@ def test_an_error_inside_a_monitor_is_said_once_and_the_run_goes_on_unless_stric
         def on_probe(self, probe):
             raise KeyError("lost")
 
-    model, other = build(), callbacks.GradientMonitor(every=1)
+    model, other = build(), callbacks.GradientMonitor(every_steps=1)
     with pytest.warns(UserWarning, match="Failing stopped at epoch 0 with KeyError") as said:
-        history = fit(model, Failing(every=1), other, epochs=2).history
+        history = fit(model, Failing(every_steps=1), other, epochs=2).history
     assert len(said) == 1 and np.isnan(history["monitor/update_ratio"]).all()
     assert np.isfinite(history["monitor/gradient_norm"]).all()
     with pytest.raises(KeyError, match="lost"):
-        fit(build(), Failing(every=1, strict=True))
+        fit(build(), Failing(every_steps=1, strict=True))
 
 
 def test_what_runs_inside_a_loop_is_named_and_the_rest_is_measured():
@@ -191,8 +191,8 @@ def test_what_runs_inside_a_loop_is_named_and_the_rest_is_measured():
         [keras.Input((6, 4)), layers.LSTM(3), layers.Dense(4, "relu"), layers.Dense(2, "softmax")]
     )
     model.compile("sgd", "sparse_categorical_crossentropy")
-    monitor = callbacks.NonFiniteGuard(every=2)
-    ratios = Ratios(every=2)
+    monitor = callbacks.NonFiniteGuard(every_steps=2)
+    ratios = Ratios(every_steps=2)
     model.fit(np.repeat(X[:, None], 6, 1), Y, batch_size=8, verbose=0, callbacks=[ratios, monitor])
     names = ratios.record.axes["layers"]["name"].tolist()
     assert any("lstm_cell" in text and "inside a loop" in text for text in ratios.record.unseen)
@@ -211,9 +211,9 @@ def test_a_budget_is_kept_and_what_it_did_is_in_the_record():
 
 
 def test_a_resumed_fit_goes_on_with_record_and_step():
-    whole = Ratios(every=3)
+    whole = Ratios(every_steps=3)
     fit(build(), whole, epochs=4)
-    model, first = build(), Ratios(every=3)
+    model, first = build(), Ratios(every_steps=3)
     fit(model, first, epochs=2)
     state = first.get_state()
 
@@ -221,7 +221,7 @@ def test_a_resumed_fit_goes_on_with_record_and_step():
         def on_train_begin(self, logs=None):
             second.set_state(state)
 
-    second = Ratios(every=3)
+    second = Ratios(every_steps=3)
     fit(model, second, Resume(), epochs=4, initial_epoch=2)
     assert second.record.step.tolist() == whole.record.step.tolist()
     assert second.record.epoch.tolist() == whole.record.epoch.tolist()
@@ -249,7 +249,7 @@ def test_accumulated_gradients_are_counted_right_where_the_length_is_not_known()
     optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
     model.compile(optimizer, "sparse_categorical_crossentropy")
     data = tf.data.Dataset.from_tensor_slices((X, Y)).filter(lambda x, y: True).batch(7)  # 5 batches
-    monitor, writes = Ratios(every=1), Writes()
+    monitor, writes = Ratios(every_steps=1), Writes()
     with pytest.warns(UserWarning, match="ran out of data"):
         model.fit(data, epochs=3, verbose=0, callbacks=[monitor, writes])
     assert monitor.record.step.tolist() == writes.steps == [1, 3, 6, 8, 11, 13]

@@ -233,7 +233,7 @@ def eager_truth(case, data, weights, batch):
 @pytest.mark.parametrize("case", CASES)
 def test_training_is_bit_identical_and_the_numbers_are_those_of_an_eager_calculation(case, data):
     plain_model, plain, plain_witness = train(case, data, [])
-    monitor = Watching(every=2, strict=True)
+    monitor = Watching(every_steps=2, strict=True)
     model, history, witness = train(case, data, [monitor])
 
     for name, values in plain.items():
@@ -278,7 +278,7 @@ def test_training_is_bit_identical_and_the_numbers_are_those_of_an_eager_calcula
 
 
 def test_an_empty_monitor_list_and_a_monitored_fit_leave_the_same_model_behind(data, tmp_path):
-    model, _, _ = train("functional", data, [callbacks.UpdateRatioMonitor(every=2, high=1.0)])
+    model, _, _ = train("functional", data, [callbacks.UpdateRatioMonitor(every_steps=2, high=1.0)])
     plain, _, _ = train("functional", data, [])
     for layer in model.layers:
         assert not {"call", "train_step", "compute_loss"} & set(vars(layer))

@@ -11,7 +11,7 @@ from recipes.callbacks import TrainingDoctor
 
 from recipes.diagnose import Finding
 from recipes.report import write_report
-from recipes.report.examples import predictions
+from recipes.report.example_images import predictions
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -53,7 +53,7 @@ def page(tmp_path_factory):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    doctor = TrainingDoctor(every=4, verbose=0, strict=True)
+    doctor = TrainingDoctor(every_steps=4, verbose=0, strict=True)
     history = model.fit(
         images[:300],
         labels[:300],

@@ -14,9 +14,9 @@ from fresh_process import FreshProcess
 
 import recipes
 from recipes import command_line, data, plot, preprocess
-from recipes.backup import read_backup
+from recipes.checkpoints.run_state import read_backup
+from recipes.checkpoints.snapshots import load_snapshots
 from recipes.probe import Record
-from recipes.snapshots import load_snapshots
 
 
 class _Bomb:

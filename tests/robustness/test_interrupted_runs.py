@@ -127,7 +127,7 @@ def test_a_callback_that_raises_leaves_a_clean_model_and_a_run_to_go_on_from(spl
 
     model = small_model(compiled=True)
     with pytest.raises(ZeroDivisionError, match="own mistake"):
-        train(model, split, tmp_path / "run", callbacks=[GradientMonitor(every=1), Broken()])
+        train(model, split, tmp_path / "run", callbacks=[GradientMonitor(every_steps=1), Broken()])
     assert_as_before(model)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "backup.npz",
@@ -137,24 +137,26 @@ def test_a_callback_that_raises_leaves_a_clean_model_and_a_run_to_go_on_from(spl
     }
     model.fit(*split[0], verbose=0)  # as if nothing had been
     assert_same(
-        train(small_model(compiled=True), split, tmp_path / "run", callbacks=[GradientMonitor(every=1)]),
+        train(
+            small_model(compiled=True), split, tmp_path / "run", callbacks=[GradientMonitor(every_steps=1)]
+        ),
         whole,
     )
 
 
 # Where Ctrl-C strikes: at a call of a function, counted from 1, by file and name; in a run with what options.
 PHASES = {
-    "checks": ("recipes/diagnose/trial.py", None, 4, {"preflight": True}),
-    "checks, later": ("recipes/diagnose/overfit_small_sample.py", None, 2, {"preflight": True}),
+    "checks": ("recipes/diagnose/checks/model_copy.py", None, 4, {"preflight": True}),
+    "checks, later": ("recipes/diagnose/checks/overfit_small_sample.py", None, 2, {"preflight": True}),
     "training": ("callbacks/learning_rate.py", "on_train_batch_end", 6, {}),
     "validation": ("keras/src/callbacks/callback_list.py", "on_test_batch_end", 3, {}),
-    "averaging": ("callbacks/weight_average.py", "put_in_model", 2, {"average": "polyak"}),
-    "writing a snapshot": ("recipes/snapshots.py", "write", 1, {"snapshots": 2}),
-    "listing a snapshot": ("recipes/snapshots.py", "fingerprint", 1, {"snapshots": 2}),
-    "writing the backup": ("recipes/backup.py", "_to_numpy", 15, {}),
+    "averaging": ("callbacks/weight_average.py", "put_in_model", 2, {"average": "ema"}),
+    "writing a snapshot": ("recipes/checkpoints/snapshots.py", "write", 1, {"snapshots": 2}),
+    "listing a snapshot": ("recipes/checkpoints/snapshots.py", "fingerprint", 1, {"snapshots": 2}),
+    "writing the backup": ("recipes/checkpoints/run_state.py", "_to_numpy", 15, {}),
     "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9, {}),
     "writing the curves": ("recipes/plot/curves.py", None, 1, {}),
-    "the last line": ("recipes/run.py", "write_settings", 2, {}),
+    "the last line": ("recipes/training/run.py", "write_settings", 2, {}),
 }
 
 

@@ -171,7 +171,7 @@ def test_disagreement_is_measured_or_refused(predictions):
     arguments(
         {
             "images": st.sampled_from([np.ones((3, 8, 8, 1), "uint8")]),
-            "views": st.sampled_from([ensemble.flips(), ensemble.shifts(1), ensemble.whole([8, 12])]),
+            "views": st.sampled_from([ensemble.flips(), ensemble.shifts(1), ensemble.multi_scale([8, 12])]),
             "batch_size": st.integers(1, 4),
             "space": st.sampled_from(["probability", "logit"]),
         },
@@ -179,7 +179,7 @@ def test_disagreement_is_measured_or_refused(predictions):
     )
 )
 def test_views_are_predicted_or_refused(trained_cnn, chosen):
-    found = explained(ensemble.predict_views, trained_cnn[0], **chosen)
+    found = explained(ensemble.predict_tta, trained_cnn[0], **chosen)
     if found is not None:
         np.testing.assert_allclose(found.sum(1), 1, rtol=1e-4)
 
@@ -243,7 +243,10 @@ PICTURES = {
         "maps": st.sampled_from([np.ones((4, 4, 2), "float32")]),
         "limit": st.integers(1, 2),
     },
-    plot.rates: {"values": often(st.just([0.1, 0.2]), st.one_of(SERIES, ANYTHING)), "label": st.just("$^$")},
+    plot.learning_rates: {
+        "values": often(st.just([0.1, 0.2]), st.one_of(SERIES, ANYTHING)),
+        "label": st.just("$^$"),
+    },
     plot.segments: {"images": PIXELS, "masks": st.sampled_from([np.zeros((4, 3, 3), "uint8")])},
     plot.attributions: {"images": PIXELS, "maps": often(st.just({"a": np.ones((4, 3, 3))}))},
     plot.thumbnails: {"points": st.sampled_from([np.eye(4, 2)]), "images": PIXELS},

@@ -104,15 +104,15 @@ CALLBACKS = {
         **EVERY,
     },
     callbacks.TrainingDoctor: {"act": st.sampled_from(["report", "stop"]), "verbose": st.just(0), **EVERY},
-    callbacks.PolyakAverage: {"decay": st.floats(0.1, 0.99), "warmup": st.booleans(), **EVERY},
-    callbacks.StochasticWeightAverage: {"start": st.one_of(st.just(1), st.floats(0, 0.5)), **EVERY},
+    callbacks.ExponentialMovingAverage: {"decay": st.floats(0.1, 0.99), "warmup": st.booleans(), **EVERY},
+    callbacks.StochasticWeightAveraging: {"start": st.one_of(st.just(1), st.floats(0, 0.5)), **EVERY},
     callbacks.SnapshotEnsemble: {
         "cycles": st.integers(1, 3),
         "last": st.sampled_from([None, 1]),
         "learning_rate": st.sampled_from([None, 0.1]),
         "overwrite": st.booleans(),
     },
-    callbacks.FastGeometricEnsemble: {
+    callbacks.FastGeometricEnsembling: {
         "cycles": st.integers(1, 2),
         "start": st.floats(0.25, 0.5),
         "high": st.floats(0.2, 0.9),
@@ -179,7 +179,7 @@ TRAIN = {
     "weight_decay": st.floats(0, 0.01),
     "label_smoothing": st.floats(0, 0.2),
     "augment": st.none(),
-    "average": st.sampled_from([None, "polyak", "swa"]),
+    "average": st.sampled_from([None, "ema", "swa"]),
     "snapshots": st.just(0),
     "early_stopping": st.sampled_from([None, 1]),
     "callbacks": st.just(()),
@@ -257,7 +257,7 @@ CHECKS = {
         "orthonormal": st.booleans(),
         "seed": st.integers(0, 9),
     },
-    layers.weight_decay: {"l1": st.floats(0, 0.1), "l2": st.floats(0, 0.1)},
+    layers.add_l1_l2: {"l1": st.floats(0, 0.1), "l2": st.floats(0, 0.1)},
 }
 
 

@@ -94,7 +94,7 @@ def test_search_goes_fine_within_what_was_best_and_ends_hopeless_trials_by_a_fin
     assert study.best_value == max(trial.value for trial in complete)
     json.dumps([trial.user_attrs for trial in study.trials])
 
-    figure = plot.search(study)
+    figure = plot.search_trials(study)
     lines = [line for line in figure.axes[0].lines if len(line.get_ydata()) == 3]
     assert len(lines) == len(complete)
 

@@ -1,0 +1,1 @@
+"""How declared operations are compiled to a few passes."""

@@ -1,0 +1,182 @@
+"""The color stage: every linear color operation of a pass composed to one map per image, erasing as masks."""
+
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.augment.engine.operation import Operation, paint_over, resolve_fill
+
+# ITU-R BT.601 luma, the Y of YIQ.
+LUMA = np.array([0.299, 0.587, 0.114], "float32")
+
+
+class ColorOperation(Operation):
+    """Base of the operations that map every pixel of an image by the same `matrix @ color + offset`."""
+
+    stage = "color"
+    mixes_channels: ClassVar[bool] = False
+    leaves_range = True
+
+    def color_map(self, uniform, normal, mean, frame):
+        """The map of each image.
+
+        Args:
+            uniform, normal: Draws of shape (uniforms, batch) and (normals, batch).
+            mean: Mean color of each image at this point, (batch, channels); given when `needs_mean`.
+            frame: The `Frame` here.
+
+        Returns:
+            `(scale, offset)`: scale of shape (batch or 1, channels or 1), or a matrix (batch or 1, channels,
+            channels) when `mixes_channels`; offset of shape (batch or 1, channels or 1).
+        """
+        raise NotImplementedError
+
+    def check(self, frame):
+        if frame.normalized:
+            raise ValueError(
+                f"augment.{self.name} expects pixels in the value range. Received it after Normalize, where "
+                f"black is no longer the low end. Move {self.name} before Normalize."
+            )
+        if self.mixes_channels and frame.channels != 3:
+            raise ValueError(
+                f"augment.{self.name} expects red, green and blue. Received images of {frame.channels} channels. "
+                f"Leave {self.name} out; Brightness and Contrast work on any number of channels."
+            )
+
+
+class Erasing(Operation):
+    """Base of the operations that paint over a box."""
+
+    stage = "erase"
+
+    def boxes(self, uniform, frame):
+        """`(top, bottom, left, right)`, int32 of shape (batch,): rows top <= y < bottom are painted."""
+        raise NotImplementedError
+
+    def paint(self, frame, image_mean, noise):
+        """Colors that broadcast over (batch, height, width, channels)."""
+        return resolve_fill(self.fill, frame, image_mean)
+
+
+def build_color(slots, *, compiled):
+    """The function `(images, draws) -> float32 images` for the colors and erasures of one pass."""
+    matrix = any(slot.op.stage == "color" and slot.op.mixes_channels for slot in slots)
+    needs_mean = color_needs_mean(slots)
+
+    def color(images, draws):
+        images = tf.cast(images, tf.float32)
+        channels = images.shape[-1]
+        image_mean = channel_means(images) if needs_mean else None
+        scale = tf.eye(channels, batch_shape=(1,)) if matrix else tf.ones((1, channels))
+        offset = tf.zeros((1, channels))
+        holes = []
+        for slot in slots:
+            active = slot.active(draws)
+            mean = _move_color(scale, offset, image_mean) if needs_mean else None
+            if slot.op.stage == "erase":
+                mask = box_mask(slot.op.boxes(slot.uniform(draws), slot.frame), slot.frame, active)
+                holes.append((mask, slot.op.paint(slot.frame, lambda mean=mean: mean, slot.noise(draws))))
+                continue
+            step, shift = slot.op.color_map(slot.uniform(draws), slot.normal(draws), mean, slot.frame)
+            step, shift = _gated(step, shift, active, matrix, channels)
+            scale = tf.einsum("bij,bjk->bik", *_same_batch(step, scale)) if matrix else step * scale
+            offset = _move_color(tf.convert_to_tensor(step), shift, offset)
+            holes = [(mask, _move_paint(step, shift, paint)) for mask, paint in holes]
+        if any(slot.op.stage == "color" for slot in slots):
+            images = _move_pixels(scale, offset, images, wide=not compiled)
+        for mask, paint in holes:
+            images = paint_over(images, mask[..., None], paint)
+        return images
+
+    return color
+
+
+def color_needs_mean(slots):
+    """Whether the mean color of the images has to be measured."""
+    return any(
+        slot.op.needs_mean
+        or (slot.op.fill == "mean" and slot.frame.mean is None and slot.op.stage == "erase")
+        for slot in slots
+    )
+
+
+def channel_means(images, block=16):
+    """Mean of each channel, (batch, channels), summed in blocks of whole vectors."""
+    height, width, channels = images.shape[1:]
+    if height * width % block:
+        return tf.reduce_mean(images, (1, 2))
+    sums = tf.reduce_mean(tf.reshape(images, (-1, height * width // block, block * channels)), 1)
+    return tf.reduce_mean(tf.reshape(sums, (-1, block, channels)), 1)
+
+
+def box_mask(box, frame, active=None):
+    """Float of shape (batch, height, width): 1 inside the box, 0 outside."""
+    top, bottom, left, right = (edge[:, None] for edge in box)
+    rows, columns = tf.range(frame.height)[None], tf.range(frame.width)[None]
+    inside_rows = (rows >= top) & (rows < bottom)
+    if active is not None:
+        inside_rows = inside_rows & active[:, None]
+    inside_columns = (columns >= left) & (columns < right)
+    return tf.cast(inside_rows, tf.float32)[:, :, None] * tf.cast(inside_columns, tf.float32)[:, None, :]
+
+
+def _gated(step, shift, active, matrix, channels):
+    """The map in the form all maps of this pass share, with the identity for images left alone."""
+    identity = np.eye(channels, dtype="float32")[None] if matrix else np.ones((1, 1), "float32")
+    if matrix and len(step.shape) == 2:
+        step = step[:, :, None] * identity
+    if active is None:
+        return step, shift
+    chosen = tf.reshape(active, (-1,) + (1,) * (len(step.shape) - 1))
+    return tf.where(chosen, step, identity), tf.where(active[:, None], shift, 0.0)
+
+
+def _same_batch(a, b):
+    # A constant has one row; a batch may have none.
+    rows = tf.where(tf.shape(a)[0] == 1, tf.shape(b)[0], tf.shape(a)[0])
+    return [tf.broadcast_to(one, tf.concat([[rows], tf.shape(one)[1:]], 0)) for one in (a, b)]
+
+
+def _move_paint(step, shift, paint):
+    """The map applied to the color of a hole; what is known before tracing stays known, zeros above all."""
+    if all(isinstance(one, np.ndarray) for one in (step, shift, paint)):
+        color = paint[0, 0, 0]
+        color = step[0] @ color if step.ndim == 3 else step[0] * color
+        return (color + shift[0]).reshape(1, 1, 1, -1)
+    return _move_pixels(tf.convert_to_tensor(step), tf.convert_to_tensor(shift), tf.convert_to_tensor(paint))
+
+
+def _move_color(scale, offset, colors):
+    """The map applied to one color an image, (batch, channels)."""
+    if scale.shape.rank == 3:
+        return tf.reduce_sum(scale * colors[:, None, :], 2) + offset
+    return scale * colors + offset
+
+
+def _move_pixels(scale, offset, pixels, wide=False):
+    """The map applied to pixels (batch or 1, height or 1, width or 1, channels)."""
+    channels = pixels.shape[-1]
+    if scale.shape.rank == 2:
+        if wide:
+            return _move_rows(scale, offset, pixels)
+        return pixels * scale[:, None, None, :] + offset[:, None, None, :]
+    # Channel planes one by one: compiled, this is three multiply-adds a value with no transposition.
+    planes = [pixels[..., channel] for channel in range(channels)]
+    offset = tf.broadcast_to(offset, (tf.shape(offset)[0], channels))
+    entry = lambda row, column: scale[:, row, column][:, None, None]  # noqa: E731
+    moved = [
+        sum(entry(row, column) * planes[column] for column in range(channels)) + offset[:, row][:, None, None]
+        for row in range(channels)
+    ]
+    return tf.stack(moved, -1)
+
+
+def _move_rows(scale, offset, images):
+    """The same in plain TensorFlow, whose broadcasting over a short last axis is seven times slower."""
+    height, width, channels = images.shape[1:]
+    scale = tf.broadcast_to(scale, (tf.shape(scale)[0], channels))
+    offset = tf.broadcast_to(offset, (tf.shape(offset)[0], channels))
+    rows = tf.reshape(images, (-1, height, width * channels))
+    rows = rows * tf.tile(scale, (1, width))[:, None] + tf.tile(offset, (1, width))[:, None]
+    return tf.reshape(rows, (-1, height, width, channels))

@@ -1,0 +1,97 @@
+"""How strong: a number, a range, or plus-minus a number, and the draw from it."""
+
+import dataclasses
+import math
+import numbers
+
+import tensorflow as tf
+
+from recipes.augment.engine.operation import OPERATIONS, call_text
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PlusMinus:
+    """A strength of fixed size and random sign: `Rotate(PlusMinus(20))` turns by -20 or by 20 degrees.
+
+    For a factor (`Brightness`, `Contrast`, `Saturation`, `Zoom`, `Stretch`) it is the distance from 1.
+    """
+
+    size: float
+
+    def __post_init__(self):
+        if not isinstance(self.size, numbers.Real) or self.size < 0:
+            raise ValueError(
+                f"augment.PlusMinus expects a number >= 0. Received {self.size!r}. "
+                "Both signs are drawn: write PlusMinus(20)."
+            )
+
+    def get_config(self):
+        return {"size": self.size}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        return call_text(self)
+
+
+OPERATIONS["PlusMinus"] = PlusMinus
+
+
+def read_range(owner, argument, value, *, center=0.0, lowest=-math.inf, highest=math.inf):
+    """Turn what the reader gave into `(low, high)`, or into the two values of a `PlusMinus`.
+
+    A number `r` stands for center - r to center + r, a pair for itself.
+    """
+    if isinstance(value, PlusMinus):
+        low, high = center - value.size, center + value.size
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if not value >= 0:
+            raise ValueError(
+                f"augment.{owner} expects {argument} to be a number >= 0 or a pair (low, high). Received "
+                f"{value!r}. A number r stands for the range {center:g} - r to {center:g} + r."
+            )
+        low, high = center - value, center + value
+    else:
+        low, high = read_pair(owner, argument, value)
+    if low < lowest or high > highest:
+        raise ValueError(
+            f"augment.{owner} expects {argument} to stay within {lowest:g} and {highest:g}. Received {value!r}, "
+            f"which reaches from {low:g} to {high:g}. Write a smaller {argument}."
+        )
+    return float(low), float(high)
+
+
+def read_pair(owner, argument, value):
+    """`(low, high)` with low <= high."""
+    try:
+        low, high = value
+        good = low <= high and math.isfinite(low) and math.isfinite(high)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"augment.{owner} expects {argument} to be a number or a pair (low, high). Received {value!r}. "
+            f"For example: {argument}=(0.1, 0.5)."
+        ) from None
+    if not good:
+        raise ValueError(
+            f"augment.{owner} expects {argument} to be a pair with low <= high. Received {value!r}. "
+            f"Write {argument}=({high}, {low})."
+        )
+    return low, high
+
+
+def draw(uniform, limits, value=None):
+    """Uniform between the limits; one of the two limits when `value` is a `PlusMinus`."""
+    low, high = limits
+    if isinstance(value, PlusMinus):
+        return tf.where(uniform < 0.5, low, high)
+    return low + uniform * (high - low)
+
+
+def draw_log(uniform, limits, value=None):
+    """Uniform in the logarithm: a factor and its inverse are equally likely."""
+    low, high = limits
+    if isinstance(value, PlusMinus):
+        return tf.where(uniform < 0.5, low, high)
+    return tf.exp(math.log(low) + uniform * (math.log(high) - math.log(low)))

@@ -1,0 +1,75 @@
+"""The mixing stage: what each image shares with another of its batch, and the labels that follow."""
+
+import tensorflow as tf
+
+from recipes.augment.engine.operation import Operation
+
+
+class Mixing(Operation):
+    """Base of the operations that make one example of two."""
+
+    stage = "mix"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.alpha, (int, float)) or not self.alpha > 0:
+            raise ValueError(
+                f"augment.{self.name} expects alpha > 0. Received alpha={self.alpha!r}. "
+                f"To turn it off, leave {self.name} out of the pipeline."
+            )
+
+    def mix(self, images, partners, weight, uniform, frame):
+        """`(images, share)`: mixed images, and the share (batch,) of the first image in them.
+
+        `weight` is the Beta(alpha, alpha) draw; 1 where `probability` leaves an image alone.
+        """
+        raise NotImplementedError
+
+
+def draw_weight(seed, batch, alpha):
+    """Beta(alpha, alpha) of shape (batch,): the share of one of two Gamma(alpha) draws.
+
+    A Gamma(alpha) is a Gamma(alpha + 1) times uniform^(1 / alpha); in logarithms, small alpha does not underflow.
+    """
+    gammas = tf.random.stateless_gamma((2, batch), seed, alpha + 1.0)
+    uniforms = tf.random.stateless_uniform((2, batch), seed + tf.constant([1, 0], seed.dtype))
+    logs = tf.math.log(gammas) + tf.math.log(1 - uniforms) / alpha
+    return tf.sigmoid(logs[0] - logs[1])
+
+
+def draw_partner(seed, batch):
+    """The number of another image for each image, (batch,): everyone is a partner once, nobody is their own.
+
+    The images are put in a circle in random order, and each takes the next one.
+    """
+    circle = tf.argsort(tf.random.stateless_uniform((batch,), seed), stable=True)
+    return tf.gather(tf.roll(circle, -1, 0), tf.argsort(circle, stable=True))
+
+
+def build_mixing(slot):
+    """The function `(images, labels, sample_weight, draws) -> the same three` for one operation.
+
+    Labels are rows `(batch, classes)` or None, sample weights `(batch,)` or None.
+    """
+
+    def mixing(images, labels, sample_weight, draws):
+        images = tf.cast(images, tf.float32)
+        weight, partner = slot.mixture(draws)
+        active = slot.active(draws)
+        if active is not None:
+            weight = tf.where(active, weight, 1.0)
+        images, share = slot.op.mix(
+            images, tf.gather(images, partner), weight, slot.uniform(draws), slot.frame
+        )
+        if labels is not None:
+            labels = _blend(labels, partner, share)
+        if sample_weight is not None:
+            sample_weight = _blend(sample_weight, partner, share)
+        return images, labels, sample_weight
+
+    return mixing
+
+
+def _blend(values, partner, share):
+    share = tf.reshape(tf.cast(share, values.dtype), (-1,) + (1,) * (values.shape.rank - 1))
+    return values * share + tf.gather(values, partner) * (1 - share)

@@ -1,0 +1,1 @@
+"""Operations of an augmentation pipeline, one a file."""

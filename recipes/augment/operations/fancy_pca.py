@@ -1,0 +1,68 @@
+"""Color noise along the axes in which the colors of a data set vary."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.augment.engine.color import ColorOperation
+from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
+from recipes.augment.engine.operation import operation
+from recipes.common.validation import is_number
+
+
+@operation
+class FancyPCA(ColorOperation):
+    """Add to every pixel of an image one random mixture of the principal colors of the data set.
+
+    Source: Krizhevsky et al. 2012, section 4.1: the added color is sum over i of p_i alpha_i lambda_i, where
+    p_i and lambda_i are eigenvectors and eigenvalues of the covariance of the colors of all pixels of the
+    training set, and alpha_i is drawn from normal(0, 0.1) once for each image. The product with an eigenvalue,
+    which is a variance, depends on the unit of the pixels; as in the implementations of the paper the unit is the
+    value range: lambda_i is taken of pixels scaled to 0..1, and the color is scaled back.
+
+    Args:
+        statistics: `preprocess.ImageStatistics` of the training set, `ColorStatistics`, or any object with
+            `channel_mean`, `channel_std`, `color_eigenvalues` and `color_eigenvectors` (in columns), of images in
+            the pipeline's value range. Any number of channels.
+        sigma: Standard deviation of alpha, >= 0.
+        probability: Chance that an image is changed.
+    """
+
+    statistics: ColorStatistics
+    sigma: float = 0.1
+    _: dataclasses.KW_ONLY
+    probability: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.statistics = read_statistics("FancyPCA", self.statistics)
+        values, vectors = self._axes()
+        channels = len(self.statistics.channel_mean)
+        if values.shape != (channels,) or vectors.shape != (channels, channels):
+            raise ValueError(
+                f"augment.FancyPCA expects {channels} eigenvalues and a matrix of eigenvectors, one for each channel. "
+                f"Received shapes {values.shape} and {vectors.shape}. Fit them: preprocess.ImageStatistics.fit(train)."
+            )
+        if not is_number(self.sigma) or self.sigma < 0:
+            raise ValueError(
+                f"augment.FancyPCA expects sigma >= 0. Received {self.sigma!r}. The paper's is sigma=0.1."
+            )
+
+    @property
+    def normals(self):
+        return len(self.statistics.channel_mean)
+
+    def check(self, frame):
+        super().check(frame)
+        check_statistics("FancyPCA", self.statistics, frame)
+
+    def color_map(self, uniform, normal, mean, frame):
+        values, vectors = self._axes()
+        # lambda / span^2 in units of the range, times span to come back to pixel values.
+        axes = vectors * (self.sigma * values / frame.span[0])
+        color = tf.reduce_sum(tf.transpose(normal)[:, None, :] * np.float32(axes), 2)
+        return np.ones((1, 1), "float32"), color
+
+    def _axes(self):
+        return np.asarray(self.statistics.color_eigenvalues), np.asarray(self.statistics.color_eigenvectors)

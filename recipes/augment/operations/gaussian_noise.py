@@ -1,0 +1,51 @@
+"""Additive noise."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from recipes.augment.engine.filters import Filter
+from recipes.augment.engine.magnitudes import draw, read_pair
+from recipes.augment.engine.operation import operation
+from recipes.common.validation import is_number
+
+
+@operation
+class GaussianNoise(Filter):
+    """Add normal noise, a number for every pixel and channel.
+
+    Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization". Drawing a number for every
+    value costs more than all other operations together.
+
+    Args:
+        stddev: Standard deviation as a fraction of the value range, >= 0; or a pair, from which each image
+            draws its own.
+        probability: Chance that an image gets noise.
+    """
+
+    stddev: object = 0.05
+    _: dataclasses.KW_ONLY
+    probability: float = 1.0
+
+    pixel_noise = "normal"
+    leaves_range = True
+    uniforms = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._limits = (
+            read_pair("GaussianNoise", "stddev", self.stddev)
+            if isinstance(self.stddev, tuple)
+            else (self.stddev, self.stddev)
+        )
+        if not is_number(self._limits[0]) or self._limits[0] < 0:
+            raise ValueError(
+                f"augment.GaussianNoise expects stddev >= 0. Received {self.stddev!r}. "
+                "It is a fraction of the value range: GaussianNoise(0.05), or GaussianNoise((0, 0.1))."
+            )
+
+    def filter(self, images, uniform, noise, active, frame):
+        deviation = draw(uniform[0], self._limits)
+        if active is not None:
+            deviation = tf.where(active, deviation, 0.0)
+        return images + noise * (deviation[:, None, None, None] * frame.span)

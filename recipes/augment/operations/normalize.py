@@ -1,0 +1,67 @@
+"""Normalization as the last color operation."""
+
+import dataclasses
+
+import numpy as np
+
+from recipes.augment.engine.color import ColorOperation
+from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
+from recipes.augment.engine.operation import operation
+
+
+@operation
+class Normalize(ColorOperation):
+    """Subtract the data set's mean of each channel and divide by its standard deviation.
+
+    Source: Krizhevsky et al. 2012, section 2 (mean) and He et al. 2015, section 3.4. It is part of the pass that
+    does all other colors, so it costs next to nothing - but the trained model then needs the same numbers on
+    test images. `preprocess.Standardize` inside the model keeps them with the weights; do one or the other.
+
+    Args:
+        statistics: `preprocess.ImageStatistics`, `ColorStatistics`, or any object with `channel_mean` and
+            `channel_std`, in the pipeline's value range.
+        probability: Must be 1: a batch of which only some are normalized is a mistake.
+    """
+
+    statistics: ColorStatistics
+    _: dataclasses.KW_ONLY
+    probability: float = 1.0
+
+    leaves_range = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.statistics = read_statistics("Normalize", self.statistics)
+        if self.probability != 1:
+            raise ValueError(
+                f"augment.Normalize expects probability=1. Received {self.probability!r}. "
+                "Leave the argument out: all images or none must be normalized."
+            )
+        if min(self.statistics.channel_std) <= 0:
+            raise ValueError(
+                f"augment.Normalize expects deviations > 0. Received channel_std={self.statistics.channel_std}. "
+                "A constant channel carries nothing: drop it, or give it a deviation of 1."
+            )
+
+    def check(self, frame):
+        super().check(frame)
+        check_statistics("Normalize", self.statistics, frame)
+
+    def after(self, frame):
+        mean, std = self._numbers()
+        return dataclasses.replace(
+            frame,
+            low=(frame.low - mean) / std,
+            high=(frame.high - mean) / std,
+            mean=np.zeros_like(mean),
+            normalized=True,
+        )
+
+    def color_map(self, uniform, normal, mean, frame):
+        mean, std = self._numbers()
+        scale = 1 / std
+        # In this form the mean goes to exactly zero, and a hole of the mean color costs no addition.
+        return scale[None], -(mean * scale)[None]
+
+    def _numbers(self):
+        return np.float32(self.statistics.channel_mean), np.float32(self.statistics.channel_std)

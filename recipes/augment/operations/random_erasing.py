@@ -1,0 +1,64 @@
+"""Random erasing: paint over a rectangle."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from recipes.augment.engine.color import Erasing
+from recipes.augment.engine.magnitudes import draw, draw_log, read_pair
+from recipes.augment.engine.operation import check_fill, operation
+
+
+@operation
+class RandomErasing(Erasing):
+    """Paint over a rectangle of random area, shape and place, always inside the image.
+
+    Source: Zhong et al. 2017, section 3.2 and algorithm 1, https://arxiv.org/abs/1708.04896. A rectangle longer
+    than the image is cut to the image, where the paper draws again; ratios are uniform in the logarithm.
+
+    Args:
+        scale: `(low, high)`, fraction of the image's area, in [0, 1].
+        ratio: `(low, high)` of height to width.
+        fill: "noise" (every value of its own, uniform over the range: the paper's choice, and costly, since a
+            number is drawn for every pixel), "mean", "black", a number or one number a channel.
+        probability: Chance that an image is painted; the paper's is 0.5.
+    """
+
+    scale: tuple = (0.02, 0.4)
+    ratio: tuple = (0.3, 1 / 0.3)
+    _: dataclasses.KW_ONLY
+    fill: object = "noise"
+    probability: float = 0.5
+
+    uniforms = 4
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._scale = read_pair("RandomErasing", "scale", self.scale)
+        self._ratio = read_pair("RandomErasing", "ratio", self.ratio)
+        if not (self._scale[0] >= 0 and self._scale[1] <= 1 and self._ratio[0] > 0):
+            raise ValueError(
+                f"augment.RandomErasing expects scale in [0, 1] and ratio > 0. Received scale={self.scale}, "
+                f"ratio={self.ratio}. The paper's are scale=(0.02, 0.4) and ratio=(0.3, 3.33)."
+            )
+
+    @property
+    def pixel_noise(self):
+        return "uniform" if isinstance(self.fill, str) and self.fill == "noise" else None
+
+    def check(self, frame):
+        check_fill(self, frame, ("noise", "mean", "black"))
+
+    def boxes(self, uniform, frame):
+        pixels = draw(uniform[0], self._scale) * (frame.height * frame.width)
+        ratio = draw_log(uniform[1], self._ratio)
+        height = tf.minimum(tf.round(tf.sqrt(pixels * ratio)), float(frame.height))
+        width = tf.minimum(tf.round(tf.sqrt(pixels / ratio)), float(frame.width))
+        top = tf.cast(uniform[2] * (frame.height - height + 1), tf.int32)
+        left = tf.cast(uniform[3] * (frame.width - width + 1), tf.int32)
+        return top, top + tf.cast(height, tf.int32), left, left + tf.cast(width, tf.int32)
+
+    def paint(self, frame, image_mean, noise):
+        if noise is not None:
+            return frame.low + noise * frame.span
+        return super().paint(frame, image_mean, noise)

@@ -1,0 +1,69 @@
+"""What a classifier's outputs are - logits or probabilities - and how to average them."""
+
+import keras
+from keras import ops
+
+from recipes.common.models import output_activation
+
+SPACES = ("probability", "logit")
+_SMALLEST = 1e-7
+
+
+class Outputs:
+    """Meaning of a classifier's outputs.
+
+    Attributes:
+        logits: True for scores before softmax or sigmoid.
+        exclusive: True when each example has one class (softmax), False for independent yes-or-no (sigmoid).
+    """
+
+    def __init__(self, logits, exclusive):
+        self.logits, self.exclusive = bool(logits), bool(exclusive)
+
+    @classmethod
+    def of(cls, model, from_logits, shape, caller):
+        """Read it off the model's last layer, or take the reader's word. `shape` is that of the output, if known.
+
+        Raises:
+            ValueError: when neither tells.
+        """
+        activation = output_activation(model)
+        several = shape is None or shape[-1] != 1
+        if from_logits is not None:
+            return cls(from_logits, several and activation != "sigmoid")
+        if activation in ("softmax", "sigmoid"):
+            return cls(False, activation == "softmax")
+        if activation == "linear":
+            return cls(True, several)
+        raise ValueError(
+            f"{caller} expects a last layer with softmax, sigmoid or no activation, to know probabilities from "
+            f"logits. Received {model.name!r} with {activation or 'a graph that cannot be read'}. "
+            "Give from_logits=True or from_logits=False."
+        )
+
+    def to_probability(self, outputs):
+        """`(batch, classes)` in [0, 1], float32."""
+        outputs = ops.cast(outputs, "float32")
+        if not self.logits:
+            return outputs
+        return ops.softmax(outputs) if self.exclusive else ops.sigmoid(outputs)
+
+    def to_logit(self, outputs):
+        """`(batch, classes)`, float32; for softmax up to a constant per example, which softmax takes out again."""
+        outputs = ops.cast(outputs, "float32")
+        if self.logits:
+            return outputs
+        outputs = ops.clip(outputs, _SMALLEST, 1 - _SMALLEST)
+        return ops.log(outputs) if self.exclusive else ops.log(outputs) - ops.log1p(-outputs)
+
+    @property
+    def activation(self):
+        return keras.activations.softmax if self.exclusive else keras.activations.sigmoid
+
+
+def check_space(space, caller):
+    if not isinstance(space, str) or space not in SPACES:
+        raise ValueError(
+            f"{caller} expects space to be one of {SPACES}. Received space={space!r}. "
+            "Take 'probability' for the arithmetic mean, 'logit' for the geometric one."
+        )

@@ -1,0 +1,127 @@
+"""Fresh batch-normalization statistics for weights that training never saw, such as an average."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from recipes.common.datasets import as_batches
+
+
+def refresh_batch_norm(model, dataset, *, batch_size=128):
+    """Recompute the mean and variance of every batch normalization over a data set.
+
+    Averaged weights give other activations than the weights the statistics were gathered with; without this, the
+    model is wrong. Source: Izmailov et al. 2018, section 3.2, https://arxiv.org/abs/1803.05407
+
+    One pass in which each batch is normalized by its own statistics, as in training, while dropout and everything
+    else is as in inference. What is stored is the mean and variance of all activations together (over batches,
+    weighted by their size), rather than the running average of the batches' variances that training leaves, so it
+    depends neither on momentum nor on order. Layers with `trainable=False` keep their statistics: in Keras those run
+    in inference mode. A layer that the model itself calls with `training=False` cannot be told from the others;
+    freeze it.
+
+    Args:
+        model: A built `keras.Model`, changed in place. Any number of normalizations, nested ones too; without any it
+            stays as it is.
+        dataset: Training images as in `fit`, batched or not: `tf.data.Dataset` (labels are ignored) or an array. Use
+            large batches and the training augmentation, if any.
+        batch_size: Images a batch where the data comes un-batched.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: for an empty or endless data set.
+    """
+    BatchNormRefresher(model).refresh(dataset, batch_size=batch_size)
+    return model
+
+
+class BatchNormRefresher:
+    """`refresh_batch_norm` for a model that needs it often: traces once.
+
+    Args:
+        model: A built `keras.Model`.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.layers = [layer for layer in batch_norms(model) if layer.trainable]
+        self._traced = {}
+
+    def refresh(self, dataset, *, batch_size=128, caller="refresh_batch_norm"):
+        """One pass over the data; then the layers hold its statistics."""
+        batches = as_batches(dataset, self.model, batch_size=batch_size, caller=caller, name="the data set")
+        if not self.layers:
+            return
+        look = self._traced_for(batches.element_spec[0])
+        totals = [[0.0, 0.0, 0.0] for _ in self.layers]
+        for batch in batches:
+            for total, seen in zip(totals, look(batch[0]), strict=True):
+                for count, mean, variance in seen:
+                    count, mean = float(count), np.asarray(mean, "float64")
+                    total[0] += count
+                    total[1] += count * mean
+                    total[2] += count * (np.asarray(variance, "float64") + mean**2)
+        for layer, (count, first, second) in zip(self.layers, totals, strict=True):
+            if count:
+                mean = first / count
+                layer.moving_mean.assign(mean)
+                layer.moving_variance.assign(np.maximum(second / count - mean**2, 0))
+
+    def _traced_for(self, spec):
+        if str(spec) not in self._traced:
+            self._traced[str(spec)] = tf.function(self._look).get_concrete_function(spec)
+        return self._traced[str(spec)]
+
+    def _look(self, images):
+        """Per layer and call: number of values averaged over, their mean and variance."""
+        seen = [[] for _ in self.layers]
+        graph = tf.compat.v1.get_default_graph()
+        before = [vars(layer).get("call") for layer in self.layers]
+        try:
+            for layer, found in zip(self.layers, seen, strict=True):
+                object.__setattr__(layer, "call", _observed(layer, found, graph))
+            self.model(images, training=False)
+        finally:
+            for layer, call in zip(self.layers, before, strict=True):
+                object.__delattr__(layer, "call")
+                if call is not None:
+                    object.__setattr__(layer, "call", call)
+        return seen
+
+
+def batch_norms(model):
+    """The batch normalizations of a model, also inside nested models."""
+    layers = model._flatten_layers(include_self=False)
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _observed(layer, found, graph):
+    """What the layer does in training, leaving its statistics in `found` instead of in the layer."""
+
+    def call(inputs, training=None, mask=None):
+        values = ops.cast(inputs, "float64" if layer.dtype == "float64" else "float32")
+        axis = layer.axis % len(values.shape)
+        axes = [other for other in range(len(values.shape)) if other != axis]
+        if mask is not None:
+            counted = ops.cast(ops.expand_dims(mask, -1), values.dtype) * ops.ones_like(values[..., :1])
+            count = ops.sum(counted)
+            mean = ops.sum(values * counted, axes) / count
+            variance = ops.sum(counted * ops.square(values - mean), axes) / count
+        else:
+            count = ops.size(values) / values.shape[axis]
+            mean, variance = ops.moments(values, axes)
+        if mean.graph is not graph:
+            raise ValueError(
+                f"refresh_batch_norm expects batch normalizations outside of loops. Received {layer.name!r} inside "
+                "one. Freeze that layer with trainable=False, or normalize outside of the recurrent layer."
+            )
+        found.append((ops.cast(count, "float64"), mean, variance))
+        normalized = ops.batch_normalization(
+            values, mean, variance, axis, offset=layer.beta, scale=layer.gamma, epsilon=layer.epsilon
+        )
+        return ops.cast(normalized, layer.compute_dtype)
+
+    return call

@@ -1,0 +1,1 @@
+"""Files that a training run goes on from."""

@@ -1,0 +1,195 @@
+"""Snapshots of one training run in a folder: written whole or not at all, and read back only into their own model."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from recipes.common.files import write_atomically, write_text
+from recipes.common.processes import is_first_process, meet
+
+_INDEX = "snapshots.json"
+
+
+class SnapshotFolder:
+    """A folder of `snapshot<number>.npz` files (`model.get_weights()`, in order) and `snapshots.json`, which lists
+    them. Of several processes all read it and the first one writes.
+
+    Args:
+        folder: Made when it does not exist.
+    """
+
+    def __init__(self, folder):
+        self.path = Path(folder)
+
+    @property
+    def index(self):
+        """What the folder holds: dict with `model`, `ends` and `done`; None when it holds no snapshots."""
+        file = self.path / _INDEX
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def begin(self, ends, *, overwrite):
+        """Start a new run in the folder.
+
+        Raises:
+            ValueError: when it holds snapshots and `overwrite` is False.
+        """
+        index, files = self.index, sorted(path.name for path in self.path.glob("snapshot*.npz"))
+        if (index is not None or files) and not overwrite:
+            raise ValueError(
+                f"Snapshots expect a folder without snapshots in it. Received {self.path}, which holds "
+                f"{', '.join(files) or _INDEX}. Give another folder, or overwrite=True to replace them."
+            )
+        meet("SnapshotFolder.begin")  # all have looked before the first one writes
+        if is_first_process():
+            for number in index["done"] if index else ():
+                self._file(number).unlink(missing_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._write({"model": None, "ends": list(ends), "done": []})
+
+    def resume(self, model, ends, position):
+        """Go on with the run in the folder after `position` batches.
+
+        Raises:
+            ValueError: when the folder is of another model or run, or lacks a snapshot of the first part.
+        """
+        index = self.index
+        if index is None:
+            raise ValueError(
+                f"Snapshots expect the folder of the interrupted run to go on. Received {self.path}, without "
+                f"{_INDEX}. Give that folder, or train from epoch 0."
+            )
+        _check_model(model, index, self.path)
+        if index["ends"] != list(ends):
+            raise ValueError(
+                f"Snapshots expect the settings of the interrupted run, with snapshots after the batches "
+                f"{index['ends']}. Received {list(ends)}. "
+                "Give the same cycles, epochs and batch size, or train from epoch 0."
+            )
+        due = [number for number, end in enumerate(ends, start=1) if end <= position]
+        missing = [str(self._file(number)) for number in due if not self._file(number).exists()]
+        if missing:
+            raise ValueError(
+                f"Snapshots expect those of the first part of the run. Received a folder without {', '.join(missing)}. "
+                "Train from epoch 0 with overwrite=True."
+            )
+        self._write({**index, "done": due})
+
+    def save(self, number, model):
+        """Write snapshot `number`, counted from 1, and list it."""
+        if not is_first_process():
+            return
+        weights = [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+        weights = [array.astype("float32") if array.dtype.name == "bfloat16" else array for array in weights]
+
+        def write(path):
+            with open(path, "wb") as file:
+                np.savez(file, *weights)
+
+        write_atomically(self._file(number), write)
+        index = self.index
+        # Here, because a subclassed model may be built by its first batch only.
+        self._write({**index, "model": fingerprint(model), "done": sorted({*index["done"], number})})
+
+    def load(self, model, last=None):
+        """New models with the weights of the snapshots, oldest first.
+
+        Args:
+            model: The model they were taken from; left as it is.
+            last: How many of the latest; None for all.
+        """
+        index = self.index
+        if index is None or not index["done"]:
+            raise ValueError(
+                f"Snapshots expect a folder with at least one. Received {self.path}, with none. "
+                "Train first; the first snapshot is written at the end of the first cycle."
+            )
+        _check_model(model, index, self.path)
+        members = []
+        for number in _latest(index["done"], last):
+            member = _same_build(model)
+            member.set_weights(_read_arrays(self._file(number)))
+            members.append(member)
+        return members
+
+    def _file(self, number):
+        return self.path / f"snapshot{number}.npz"
+
+    def _write(self, index):
+        if is_first_process():
+            write_text(self.path / _INDEX, json.dumps(index, indent=1) + "\n")
+
+
+def load_snapshots(folder, model, last=None):
+    """The members of a snapshot ensemble, from its folder, in a later session.
+
+    Args:
+        folder: What `SnapshotEnsemble(folder=...)` was given.
+        model: A model of the same build; its weights do not matter and are left alone.
+        last: How many of the latest snapshots; None for all.
+
+    Returns:
+        List of `keras.Model`, oldest first, for `ensemble.average`.
+
+    Raises:
+        ValueError: when the folder has no snapshots, or those of another model.
+    """
+    return SnapshotFolder(folder).load(model, last)
+
+
+def _read_arrays(path):
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return [file[f"arr_{place}"] for place in range(len(file.files))]
+    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Snapshots expect files written by SnapshotEnsemble. Received {path}, which is another ({error}). "
+            "Remove it and train again."
+        ) from error
+
+
+def fingerprint(model):
+    """Kinds of layers and shapes of weights: what two builds of one model have in common."""
+    return {
+        "layers": [type(layer).__name__ for layer in model._flatten_layers(include_self=False)],
+        "weights": [[list(weight.shape), weight.dtype] for weight in model.weights],
+    }
+
+
+def _check_model(model, index, path):
+    if index["model"] is None or not model.built:
+        return
+    if index["model"] != json.loads(json.dumps(fingerprint(model))):
+        theirs, ours = index["model"]["weights"], fingerprint(model)["weights"]
+        raise ValueError(
+            f"Snapshots expect the model they were taken from, with {len(theirs)} weights and its own layers. "
+            f"Received {model.name!r}, with {len(ours)} weights, which differs. "
+            "Build it as in that run, or give another folder."
+        )
+
+
+def _latest(numbers, last):
+    if last is None:
+        return numbers
+    if not 1 <= last <= len(numbers):
+        raise ValueError(
+            f"Snapshots expect last between 1 and the {len(numbers)} there are. Received last={last}. "
+            "Leave it out for all."
+        )
+    return numbers[-last:]
+
+
+def _same_build(model):
+    try:
+        twin = type(model).from_config(model.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Snapshots expect a model that Keras can build a second time from its configuration. Received "
+            f"{model.name!r}, which it cannot ({error}). "
+            "Give it get_config and from_config, or build it from keras.Input."
+        ) from error
+    if not twin.built:
+        twin.build(model.input_shape)
+    return twin

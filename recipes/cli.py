@@ -1,0 +1,281 @@
+"""The command line: `train` a classifier, `check` data and model before training, `explain` predictions."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+_MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0")
+_METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occlusion")
+_FEWEST_STEPS = 20  # of an epoch
+_SMALL = 64  # pixels; larger images go to a pretrained network
+
+
+class BadInputError(Exception):
+    """Something the reader gave cannot be used; its text is the one line they get."""
+
+
+def main(arguments=None):
+    """Run one command.
+
+    Args:
+        arguments: List of words, as in `sys.argv[1:]`, which None takes.
+
+    Returns:
+        0 when it worked, 1 for input that cannot be used (one line on stderr). Wrong usage exits with 2, as
+        argparse does.
+    """
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        options.run(options)
+    except (BadInputError, ValueError, TypeError, ImportError, OSError) as error:
+        print(f"recipes {options.command}: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"recipes {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes",
+        description="Train an image classifier, see why it is not learning, see what it learned.",
+        epilog="Exit status: 0 when it worked, 1 for input that cannot be used, 2 for wrong usage.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train on a folder of images or a named data set, and write a report",
+        description="Train with every default and write model.keras, best.keras, history.csv, curves.png, "
+        "findings.json, record.npz, run.json and report.html.",
+    )
+    _data_options(train)
+    train.add_argument(
+        "--epochs", type=_positive, default=30, help="passes over the training images (default: 30)"
+    )
+    train.add_argument(
+        "--out", type=Path, default=Path("runs/train"), help="folder for all files (default: runs/train)"
+    )
+    train.add_argument(
+        "--batch-size",
+        type=_positive,
+        help=f"images a step (default: 128, fewer where an epoch would have less than {_FEWEST_STEPS} steps)",
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in --out, with the same arguments",
+    )
+    train.add_argument("--quiet", action="store_true", help="print nothing but the last line")
+    train.set_defaults(run=_train)
+    check = commands.add_parser(
+        "check",
+        help="check data and model before training",
+        description="Run all checks before training and print one table: check, verdict, result, remedy.",
+    )
+    _data_options(check)
+    check.add_argument("--seconds", type=float, default=30.0, help="time for all checks (default: 30)")
+    check.set_defaults(run=_check)
+    explain = commands.add_parser(
+        "explain",
+        help="show what a trained model looks at in images",
+        description="Write, for each image, a picture of it under the map of what spoke for the predicted class.",
+    )
+    explain.add_argument(
+        "model", metavar="MODEL", type=Path, help="a .keras file, such as runs/train/model.keras"
+    )
+    explain.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="JPEG, PNG, GIF or BMP files")
+    explain.add_argument("--method", choices=_METHODS, default="grad_cam", help="(default: grad_cam)")
+    explain.add_argument("--target", type=int, help="class number to explain (default: the predicted class)")
+    explain.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/explain"),
+        help="folder for the pictures (default: runs/explain)",
+    )
+    explain.set_defaults(run=_explain)
+    return parser
+
+
+def _data_options(parser):
+    parser.add_argument(
+        "data",
+        metavar="FOLDER_OR_NAME",
+        help="a folder with one sub-folder of images per class, or a name: digits, mnist5k, mnist, fashion_mnist, "
+        "cifar10, cifar100",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=_positive,
+        help="side in pixels to resize to, for folders with images of several sizes",
+    )
+    parser.add_argument(
+        "--model",
+        choices=_MODELS,
+        default="auto",
+        help=f"auto: a ResNet-20 up to {_SMALL} pixels, else a pretrained EfficientNet-Lite0 with a new head "
+        "(default: auto)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expects a whole number >= 1, received {text}")
+    return number
+
+
+def _train(options):
+    import recipes
+    from recipes.common.optional import optional
+
+    optional(
+        "recipes train, which writes a report,", "jinja2", "Jinja2", "report"
+    )  # before hours of training
+    train, validation, info, model, compiled = _open(options)
+    run = recipes.train(
+        model,
+        train,
+        validation,
+        epochs=options.epochs,
+        batch_size=options.batch_size or _batch_size(info.counts["train"]),
+        run_dir=options.out,
+        resume=options.resume,
+        seed=options.seed,
+        info=info,
+        verbose=0 if options.quiet else "auto",
+        **compiled,
+    )
+    from recipes.report import write_report
+
+    title = f"{model.name} on {options.data}"
+    path = write_report(
+        run, options.out / "report.html", validation=validation, class_names=info.class_names, title=title
+    )
+    accuracy = run.history.get("val_accuracy", [float("nan")])[-1]
+    print(f"validation accuracy {accuracy:.2%}; report in {path}")
+
+
+def _batch_size(examples):
+    """The largest of 128, 64, 32 and 16 with enough steps an epoch to learn something."""
+    return next((size for size in (128, 64, 32) if examples >= size * _FEWEST_STEPS), 16)
+
+
+def _check(options):
+    import inspect
+
+    import recipes
+    from recipes import diagnose
+    from recipes.training.compiling import compile_model
+    from recipes.training.source import open_source
+
+    train, validation, info, model, compiled = _open(options)
+    settings = {name: part.default for name, part in inspect.signature(recipes.train).parameters.items()}
+    settings |= compiled
+    settings["batch_size"] = _batch_size(info.counts["train"])
+    reading = {"model": model, "batch_size": settings["batch_size"], "classes": len(info.class_names)}
+    source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
+    compile_model(model, source, source.label_spec, settings, None)
+    diagnose.preflight(model, train, validation, seconds=options.seconds)
+
+
+def _open(options):
+    """Data and an uncompiled model for it: `(train, validation, info, model, options for train)`."""
+    import keras
+
+    from recipes import data, models
+
+    try:
+        train, validation, info = data.load(options.data, image_size=options.image_size, seed=options.seed)
+    except ValueError as error:
+        if options.image_size is None and "image_size" in str(error):
+            sizes = str(error).partition("\n")[0].removeprefix("data.load expects ").rstrip(":")
+            sizes = sizes.replace("image_size", "--image-size")
+            raise BadInputError(f"expects {sizes}. Type for example --image-size 64, or 224") from error
+        raise
+    keras.utils.set_random_seed(options.seed)
+    shape, classes = info.image_shape, len(info.class_names)
+    name = options.model
+    if name == "auto":
+        name = "resnet" if max(shape[:2]) <= _SMALL else "efficientnet_lite0"
+    if name != "efficientnet_lite0":
+        builder = {"mlp": models.mlp, "plain_cnn": models.plain_cnn, "resnet": models.resnet}[name]
+        return train, validation, info, builder(shape, classes), {}
+    if shape[2] == 1:
+        raise BadInputError(
+            f"efficientnet_lite0 expects color images. Received {options.data} with one channel. Use --model resnet."
+        )
+    try:
+        backbone = models.efficientnet_lite0(include_top=False, input_shape=shape)
+    except ImportError as error:
+        raise BadInputError(
+            f"{error}, or type --model resnet, which learns from nothing but these images"
+        ) from error
+    # Only the new head learns, for which Adam at its usual rate needs no search.
+    return train, validation, info, models.transfer(backbone, classes), {"optimizer": "adam"}
+
+
+def _explain(options):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from recipes import explain, plot
+    from recipes.data.folder import too_large
+
+    if not options.model.exists():
+        raise BadInputError(f"there is no model {options.model}")
+    model = keras.saving.load_model(options.model, safe_mode=True)
+    height, width, channels = model.inputs[0].shape[1:]
+    images = []
+    for path in options.images:
+        if not path.is_file():
+            raise BadInputError(f"there is no image {path}")
+        content = path.read_bytes()
+        if too_large(content):
+            raise BadInputError(f"{path}: {too_large(content)}")
+        try:
+            image = tf.io.decode_image(content, channels=channels, expand_animations=False)
+        except tf.errors.InvalidArgumentError as error:
+            raise BadInputError(f"{path} is no JPEG, PNG, GIF or BMP image") from error
+        side = (height or image.shape[0], width or image.shape[1])
+        resized = tf.image.resize(image, side, antialias=True)
+        images.append(np.rint(np.clip(resized.numpy(), 0, 255)).astype("uint8"))
+    batch = np.stack(images)
+    maps = getattr(explain, options.method)(model, batch, options.target, verbose=0)
+    predicted = np.asarray(model.predict(batch, verbose=0))
+    names = _class_names(options.model, predicted.shape[-1])
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = set()
+    for path, image, map_, scores in zip(options.images, images, maps, predicted, strict=True):
+        best = int(np.argmax(scores))
+        # Logits are no probabilities.
+        share = f" {scores[best]:.0%}" if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2 else ""
+        guess = f"{names[best]}{share}"
+        given = options.target is not None and options.target != best
+        title = f"{names[options.target]}, predicted {guess}" if given else guess
+        name, number = f"{path.stem}.{options.method}.png", 2
+        while name in written:
+            name, number = f"{path.stem}-{number}.{options.method}.png", number + 1
+        written.add(name)
+        plot.overlay(image, map_, title=title).savefig(options.out / name, dpi=100)
+        print(f"{options.out / name}: {title}")
+
+
+def _class_names(model_path, classes):
+    """Names from the run.json beside a model that `recipes.train` saved, else "class 0", "class 1" ..."""
+    settings = model_path.parent / "run.json"
+    names = None
+    if settings.exists():
+        names = json.loads(settings.read_text(encoding="utf-8")).get("class_names")
+    if names is None or len(names) != classes:
+        return [f"class {number}" for number in range(classes)]
+    return names

@@ -1,0 +1,1 @@
+"""What every package uses: validation, files, optional libraries, and all that touches the insides of Keras."""

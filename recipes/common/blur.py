@@ -1,0 +1,23 @@
+"""Gaussian blur of a batch of images."""
+
+import tensorflow as tf
+
+
+def gaussian_blur(images, sigma):
+    """Gaussian blur with reflected borders: `(n, height, width, channels)`, sigma in pixels, a float > 0."""
+    radius = max(1, int(3 * sigma + 0.5))
+    kernel = tf.exp(-0.5 * tf.square(tf.range(-radius, radius + 1, dtype="float32") / sigma))
+    kernel /= tf.reduce_sum(kernel)
+    for axis in (1, 2):
+        images = _correlate(images, kernel, radius, axis)
+    return images
+
+
+def _correlate(images, kernel, radius, axis):
+    size = tf.shape(images)[axis]
+    # Reflection by index, so that a kernel wider than the image is no matter.
+    place = tf.range(-radius, size + radius) % (2 * size)
+    place = tf.minimum(place, 2 * size - 1 - place)
+    padded = tf.gather(images, place, axis=axis)
+    views = tf.signal.frame(padded, size, 1, axis=axis)  # (..., 2 * radius + 1, size, ...)
+    return tf.tensordot(kernel, tf.experimental.numpy.moveaxis(views, axis, 0), 1)

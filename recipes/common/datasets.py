@@ -1,0 +1,121 @@
+"""Any data set as batches in a fixed order, for work that reads it without training on it."""
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+
+from recipes.common.models import model_input_rank
+
+# Where these operations take the handle of the generator that gives every iteration its own seed.
+_SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
+
+
+def as_batches(data, model, *, batch_size, caller, name="data"):
+    """Turn arrays or a data set, batched or not, into a `tf.data.Dataset` of batches.
+
+    Args:
+        data: `tf.data.Dataset` of images, of `(image, label)` or of `(image, label, weight)`, batched or not; or
+            arrays `x`, `(x, y)` or `(x, y, weight)`. It is not consumed.
+        model: The `keras.Model` that will read it; the rank of its first input tells batched from not.
+        batch_size: Examples a batch where the data comes un-batched.
+        caller: The public function, named in errors.
+        name: Its argument, named in errors.
+
+    Returns:
+        `tf.data.Dataset` of tuples `(images,)`, `(images, labels)` or `(images, labels, weights)`.
+
+    Raises:
+        ValueError: for an empty data set, an endless one, arrays of different lengths.
+        TypeError: for anything else, such as a generator.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return _from_dataset(data, model, batch_size, caller, name)
+    arrays = data if isinstance(data, (tuple, list)) else (data,)
+    if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in arrays) or len(arrays) > 3:
+        raise TypeError(
+            f"{caller} expects {name} to be a tf.data.Dataset, an array x, or arrays (x, y). "
+            f"Received {type(data).__name__}. Stack lists with np.stack; wrap generators with "
+            "tf.data.Dataset.from_generator."
+        )
+    lengths = {len(array) for array in arrays}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"{caller} expects arrays of one length in {name}. Received lengths {sorted(lengths)}. "
+            "Check that the arrays belong together."
+        )
+    if not lengths.pop():
+        raise ValueError(_empty(caller, name))
+    slices = tf.data.Dataset.from_tensor_slices(tuple(np.asarray(array) for array in arrays))
+    return without_autotune(slices.batch(batch_size))
+
+
+def _from_dataset(dataset, model, batch_size, caller, name):
+    if not isinstance(dataset.element_spec, tuple):
+        dataset = dataset.map(lambda images: (images,))
+    dataset = without_autotune(dataset)
+    cardinality = int(dataset.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"{caller} expects {name} to end. Received a data set that repeats for ever. "
+            "Leave repeat() out, or take what one pass shall be: dataset.take(steps)."
+        )
+    if cardinality == 0 or (cardinality < 0 and next(iter(dataset), None) is None):
+        raise ValueError(_empty(caller, name))
+    rank = tf.nest.flatten(dataset.element_spec[0])[0].shape.rank
+    expected = model_input_rank(model)
+    if expected is not None and rank == expected - 1:
+        return dataset.batch(batch_size)
+    return dataset
+
+
+def _empty(caller, name):
+    return (
+        f"{caller} expects at least one example in {name}. Received an empty data set. "
+        "Check the path or the filter it was made with."
+    )
+
+
+def fresh_copy(dataset):
+    """A copy of a data set that shares nothing with it, so that reading it changes nothing.
+
+    `shuffle` gives every iteration another order, drawn from a generator that all iterators of one data set
+    share: looking at its first batch would change the order of the reader's first epoch. The copy has
+    generators of its own. A data set without such operations, or one that cannot be copied (its
+    graph is over 2 GB), is returned as it is.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    if not any("Shuffle" in stage or "Random" in stage for stage in _stages(dataset)):
+        return dataset
+    try:
+        ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
+        graph = graph_pb2.GraphDef.FromString(
+            dataset._as_serialized_graph(external_state_policy=ignore).numpy()
+        )
+        for number, node in enumerate(list(graph.node)):
+            if node.op in _SEED_INPUT:
+                generator = graph.node.add(op="DummySeedGenerator", name=f"recipes_generator_{number}")
+                node.input[_SEED_INPUT[node.op]] = generator.name
+        variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
+        return tf.data.experimental.from_variant(variant, dataset.element_spec)
+    except (tf.errors.OpError, ValueError, AttributeError):
+        return dataset
+
+
+def without_autotune(dataset):
+    """The same data set, whose iterators are gone as soon as nobody needs them.
+
+    TensorFlow 2.21 may wait up to a minute for the thread that tunes an iterator, which sleeps ever longer, when the
+    iterator is deleted. Without that thread nothing waits; AUTOTUNE then means one call per core.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def _stages(dataset):
+    return [type(dataset).__name__, *(stage for before in dataset._inputs() for stage in _stages(before))]

@@ -1,0 +1,32 @@
+"""Types that annotations share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+#: A file or folder.
+Path: TypeAlias = "str | PathLike[str]"
+#: Images as numpy arrays, tensors or nested lists: `(n, height, width, channels)`, or one without the first axis.
+Images: TypeAlias = "ArrayLike | tf.Tensor"
+#: What a model takes: one array, a list of them in the order of its inputs, or a dict by name.
+Inputs: TypeAlias = "Images | Sequence[Images] | Mapping[str, Images]"
+#: Integer labels `(n,)`, or one-hot or soft labels `(n, classes)`.
+Labels: TypeAlias = "ArrayLike | tf.Tensor"
+#: A `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, or such a tuple of arrays.
+Data: TypeAlias = "tf.data.Dataset | tuple[Any, ...] | list[Any]"
+#: What to explain: None (the predicted class), an integer or one per image, one-hot labels, or `outputs -> (n,)`.
+Target: TypeAlias = "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | None"
+#: float32 numbers, as maps leave the library.
+FloatArray: TypeAlias = NDArray[np.float32]
+#: As in `keras.Model.fit`.
+Verbose: TypeAlias = Literal["auto", 0, 1, 2]
+#: `(height, width)` in pixels, or one number for a square.
+Size: TypeAlias = "int | tuple[int, int]"
+#: Smallest and largest value that pixels can have.
+ValueRange: TypeAlias = tuple[float, float]

@@ -1,0 +1,291 @@
+"""Are the gradients right? Backpropagation against differences of the loss, for every variable."""
+
+import math
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed, is_whole
+from recipes.diagnose.checks.differences import Differences, dense, directions, verdict_bounds
+from recipes.diagnose.checks.double_precision import clone_to_float64, double_precision, losses_to_float64
+from recipes.diagnose.checks.layer_gradients import wrong_layers
+from recipes.initialize.forward import all_layers, check_built, layer_path
+
+
+@dataclass(frozen=True)
+class VariableCheck:
+    """The worst of the derivatives checked for one variable.
+
+    Attributes:
+        variable: Its path, such as `conv1/kernel`.
+        layer: The layer's path.
+        error: `|analytic - numeric| / max(|analytic|, |numeric|)`, less what rounding explains.
+        analytic: The derivative by backpropagation.
+        numeric: The same by central differences.
+        kinks: Derivatives left out because left and right differ there, as for a ReLU at 0.
+    """
+
+    variable: str
+    layer: str
+    error: float
+    analytic: float
+    numeric: float
+    kinks: int
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `gradient_check` found; `print` it for a table.
+
+    Attributes:
+        checks: One `VariableCheck` a trainable variable, in the model's order.
+        wrong_layers: Paths of the layers whose own gradient is wrong, whether to their inputs or their weights.
+        dtype: "float64", or "float32" when the model could not be copied to float64; errors are then only as
+            small as float32 can tell, and the bounds a hundred times wider.
+        examples: Examples the loss was taken over.
+    """
+
+    checks: tuple
+    wrong_layers: tuple
+    dtype: str
+    examples: int
+
+    @property
+    def worst(self):
+        """The largest error."""
+        return max(check.error for check in self.checks)
+
+    @property
+    def verdict(self):
+        """Fine, suspicious (above 1e-4: a small mistake, or a kink that was not recognized) or wrong (above 1e-2).
+
+        In float32 the bounds are 1e-2 and 0.2.
+        """
+        suspicious, wrong = verdict_bounds(self.dtype)
+        return "wrong" if self.worst > wrong else "suspicious" if self.worst > suspicious else "fine"
+
+    def __str__(self):
+        lines = [
+            f"Gradients of {len(self.checks)} variables checked in {self.dtype} on {self.examples} examples: "
+            f"{self.verdict} (worst relative error {self.worst:.1e})."
+        ]
+        if self.dtype != "float64":
+            lines.append("The model could not be copied to float64, so small errors cannot be seen.")
+        lines += [
+            f"  {check.variable}: error {check.error:.1e}, backpropagation {check.analytic:+.6e}, "
+            f"differences {check.numeric:+.6e}"
+            for check in sorted(self.checks, key=lambda check: -check.error)
+            if check.error > verdict_bounds(self.dtype)[0]
+        ]
+        lines += [f"The gradient of layer {layer!r} is wrong." for layer in self.wrong_layers]
+        return "\n".join(lines)
+
+
+def gradient_check(model, batch, *, loss=None, samples=2, examples=8, seed=0):
+    """Compare the gradients that training would use with central differences of the loss.
+
+    For every trainable variable the derivative along one random direction, which mixes all its entries, and those of
+    `samples` single entries (the one with the largest gradient, and random ones) are compared. The model is copied
+    to float64, where differences have digits to spare; dropout and other random layers draw the same numbers each
+    time, and batch normalization uses the batch, as in training. The copy's weights are first moved by about 0.001
+    at random: a bias of 0 under a black image would leave many a ReLU at its kink. Where a difference still
+    disagrees, smaller and larger steps decide whether a kink or rounding was the reason. When a gradient is wrong,
+    every layer is checked by itself, on the inputs it has in the model, and those at fault are named.
+
+    Source: Bengio 2012, section 4.2, https://arxiv.org/abs/1206.5533, and Karpathy, CS231n notes, "Gradient checks",
+    https://cs231n.github.io/neural-networks-3/#gradcheck, whose bounds these are: 1e-7 is fine, 1e-2 is wrong.
+
+    Args:
+        model: A built `keras.Model`, compiled or not. It is left as it was.
+        batch: `(inputs, labels)` or `(inputs, labels, sample_weight)` as `fit` takes them, in batches.
+        loss: A Keras loss or its name; None for the one the model was compiled with. Penalties of the layers count.
+        samples: Single entries checked a variable, >= 0. The loss is computed about `2 * (samples + 1)` times for
+            each variable.
+        examples: Only the first so many of the batch are used: few examples meet few kinks.
+        seed: Of the directions and entries.
+
+    Returns:
+        A `GradientReport`.
+
+    Raises:
+        ValueError: when there is no loss, nothing to train, a batch without labels, a loss that is not finite, or a
+            model that computes another loss every time (random numbers that no `keras.random.SeedGenerator` draws).
+
+    Example:
+        >>> print(gradient_check(model, (images[:8], labels[:8])))
+    """
+    check_seed("gradient_check", seed)
+    if not is_whole(samples) or not 0 <= samples <= 10**6 or not is_whole(examples) or examples < 1:
+        raise ValueError(
+            "gradient_check expects samples from 0 to a million and examples >= 1, whole numbers. Received "
+            f"samples={samples!r} and examples={examples!r}. Leave them out for the defaults."
+        )
+    check_built("gradient_check", model)
+    inputs, labels, weights = _first(batch, examples)
+    if loss is None and not model.compiled:
+        raise ValueError(
+            f"gradient_check expects a compiled model or loss=. Received {model.name!r}, which is not "
+            'compiled, and no loss. Give loss="sparse_categorical_crossentropy", for example.'
+        )
+    if not model.trainable_variables:
+        raise ValueError(
+            f"gradient_check expects a model with something to train. Received {model.name!r}, all of whose "
+            f"{len(model.weights)} variables are frozen. Set trainable=True on a layer."
+        )
+    count = len(keras.tree.flatten(inputs)[0])
+    with double_precision():
+        clone = _compiled_clone(model, inputs, loss)
+        if clone is not None:
+            inputs, weights = _wide(inputs), _wide(weights)
+            random = np.random.default_rng(seed)
+            for variable in clone.trainable_variables:
+                variable.assign(variable + random.normal(size=variable.shape) * 1e-3)
+            checks, wrong = _check(
+                clone, model, clone.compute_loss, (inputs, labels, weights), samples, random
+            )
+            return GradientReport(checks, wrong, "float64", count)
+    before = [(variable, keras.ops.convert_to_numpy(variable)) for variable in model.variables]
+    try:
+        compute = model.compute_loss if loss is None else _loss_by_hand(model, loss)
+        random = np.random.default_rng(seed)
+        checks, wrong = _check(model, model, compute, (inputs, labels, weights), samples, random)
+        return GradientReport(checks, wrong, "float32", count)
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _first(batch, examples):
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        raise ValueError(
+            f"gradient_check expects batch=(inputs, labels) or (inputs, labels, sample_weight). "
+            f"Received {type(batch).__name__}{f' of {len(batch)}' if hasattr(batch, '__len__') else ''}. "
+            "Give one batch with its labels, such as next(iter(dataset))."
+        )
+    leaves = keras.tree.flatten(list(batch[:2]))
+    empty = any(not keras.tree.flatten(part) for part in batch[:2])
+    if empty or not all(len(getattr(array, "shape", ())) and _is_real(array) for array in leaves):
+        received = [f"{type(array).__name__} of {getattr(array, 'dtype', 'no dtype')}" for array in leaves]
+        raise ValueError(
+            "gradient_check expects inputs and labels as arrays or tensors of numbers. Received "
+            f"{', '.join(received)}. Give one batch, such as next(iter(dataset))."
+        )
+    parts = [
+        keras.tree.map_structure(lambda array: array[:examples], part) for part in batch if part is not None
+    ]
+    return (*parts, None)[:3]
+
+
+def _is_real(array):
+    return keras.ops.is_tensor(array) or np.asarray(array).dtype.kind in "buif"
+
+
+def _wide(arrays):
+    """Floats as float64; whole numbers, and nothing, as they are."""
+    if arrays is None:
+        return None
+    return keras.tree.map_structure(
+        lambda array: np.asarray(array, "float64") if np.asarray(array).dtype.kind == "f" else array, arrays
+    )
+
+
+def _compiled_clone(model, inputs, loss):
+    try:
+        clone = clone_to_float64(model, inputs)
+    # A model that cannot be made again can fail in any way; it is then checked as it is, and the report says so.
+    except Exception:
+        return None
+    compiled = model._compile_loss if loss is None else None
+    clone.compile(
+        loss=losses_to_float64(model.loss if loss is None else loss),
+        loss_weights=compiled and compiled._user_loss_weights,
+        jit_compile=False,
+    )
+    return clone
+
+
+def _loss_by_hand(model, loss):
+    function = keras.losses.get(loss)
+
+    def compute(x, y, y_pred, sample_weight=None, training=True):
+        value = (
+            tf.reduce_mean(function(y, y_pred))
+            if sample_weight is None
+            else function(y, y_pred, sample_weight)
+        )
+        return tf.add_n([value, *(tf.cast(penalty, value.dtype) for penalty in model.losses)])
+
+    return compute
+
+
+def _check(model, given, compute_loss, batch, samples, random):
+    """Check `model`, which is the `given` one or its copy; names are those of the given one."""
+    dtype = "float32" if model is given else "float64"
+    inputs, labels, weights = batch
+    trained = {id(variable) for variable in model.trainable_variables}
+    # Seeds, moving statistics and the like: put back before each pass, so that all passes are the same.
+    states = [(v, keras.ops.convert_to_numpy(v)) for v in model.variables if id(v) not in trained]
+
+    def loss_of():
+        for variable, value in states:
+            variable.assign(value)
+        outputs = model(inputs, training=True)
+        loss = compute_loss(x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=True)
+        return tf.cast(loss, "float64")
+
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+        tape.watch([variable.value for variable in variables])
+        loss = loss_of()
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    compiled = tf.function(loss_of)
+    _check_repeats(model, float(loss), [float(compiled()), float(compiled())], dtype)
+    paths = {
+        id(layer): layer_path(named)
+        for layer, named in zip(all_layers(model), all_layers(given), strict=True)
+    }
+    owners = {id(v): paths[id(layer)] for layer in all_layers(model) for v in layer._trainable_variables}
+    differences = Differences(dtype, abs(float(loss)))
+    checks = []
+    for variable, gradient, named in zip(variables, gradients, given.trainable_variables, strict=True):
+        start = keras.ops.convert_to_numpy(variable)
+        gradient = dense(gradient, start.shape)
+        results = [
+            differences.compare(
+                _along(variable, start, direction, compiled), float((gradient * direction).sum())
+            )
+            for direction in directions(gradient, samples, random)
+        ]
+        variable.assign(start)
+        worst = max(results, key=lambda result: result.error)
+        kinks = sum(result.kink for result in results)
+        owner = owners.get(id(variable), "")
+        checks.append(VariableCheck(named.path, owner, worst.error, worst.analytic, worst.numeric, kinks))
+    wrong = ()
+    if max(check.error for check in checks) > verdict_bounds(dtype)[0]:
+        wrong = tuple(paths[id(layer)] for layer in wrong_layers(model, inputs, random, dtype))
+    return tuple(checks), wrong
+
+
+def _check_repeats(model, eager, compiled, dtype):
+    if not all(map(math.isfinite, (eager, *compiled))):
+        raise ValueError(
+            f"gradient_check expects a finite loss. Received {eager} from {model.name!r}. "
+            "Look for NaN in the batch or the weights first."
+        )
+    tolerance = (1e-9 if dtype == "float64" else 1e-4) * max(1.0, abs(eager))
+    if max(abs(value - eager) for value in compiled) > tolerance:
+        raise ValueError(
+            f"gradient_check expects the same loss from the same weights. Received {eager} and then "
+            f"{compiled} from {model.name!r}. Draw random numbers in layers with a keras.random.SeedGenerator."
+        )
+
+
+def _along(variable, start, direction, loss_of):
+    def value(step):
+        variable.assign(start + step * direction)
+        return float(loss_of())
+
+    return value

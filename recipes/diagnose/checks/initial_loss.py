@@ -1,0 +1,151 @@
+"""Compare a model's first loss with the loss of not knowing anything yet."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.diagnose.checks.model_copy import built, dropping_layers, untouched
+from recipes.diagnose.checks.output_task import task_of
+from recipes.diagnose.checks.sample import read_sample
+from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.finding import Finding
+from recipes.probe.hooks import replaced
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitialLoss(Check):
+    """Outcome of `initial_loss`.
+
+    Attributes:
+        loss: Mean loss of the data, without penalties.
+        expected: The loss of a model that does not prefer anything, or None where that is not known.
+        penalty: What regularization adds to the loss, at the weights as they are.
+    """
+
+    loss: float
+    expected: float | None
+    penalty: float
+
+
+def initial_loss(model, data, *, batch_size=128, seconds=1.0):
+    """Compare the loss before training with what chance gives.
+
+    The expected loss is the model's own loss function, label smoothing, weights and all, at outputs that know
+    nothing: equal probabilities for a softmax, 1/2 for a sigmoid, 0 for logits and margins, the mean of the
+    targets for a regression. That is log C for C classes, ln 2 for yes or no, C - 1 for the multi-class hinge
+    summed over classes, and the variance of the targets for the squared error. Penalties are shown apart.
+    Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Before learning: sanity
+    checks Tips/Tricks", https://cs231n.github.io/neural-networks-3/#sanitycheck
+
+    Args:
+        model: A compiled `keras.Model`. Left as it was, bit for bit.
+        data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, or arrays `(x, y)`.
+        batch_size: Examples a batch.
+        seconds: Time for reading data; at least one batch is used.
+
+    Returns:
+        An `InitialLoss`. A finding says when the loss is 1.5 times the expected ("info"), twice ("warning")
+        or five times ("error"), or under half of it ("info": trained before, or the labels leak).
+
+    Raises:
+        ValueError: when the model is not compiled or the data is empty.
+    """
+    task = task_of(model)
+    sample = read_sample(data, model, batch_size=batch_size, batches=4, seconds=seconds)
+    built(model, sample)
+    losses, neutral, sizes, penalty = [], [], [], 0.0
+    center = np.mean(sample.labels, axis=0, keepdims=True) if task.kind == "values" else None
+    # In training mode, because fresh batch normalization knows no averages yet; without dropout.
+    with untouched(model), replaced([(layer, "rate", 0.0) for layer in dropping_layers(model)]):
+        for inputs, labels, weights in sample.batches:
+            inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+            outputs = model(inputs, training=True)
+            total = float(model.compute_loss(x=inputs, y=labels, y_pred=outputs, sample_weight=weights))
+            penalty = float(sum(float(loss) for loss in model.losses))
+            losses.append(total - penalty)
+            sizes.append(len(keras.tree.flatten(inputs)[0]))
+            flat = _neutral(task, outputs, center)
+            if flat is not None:
+                total = float(model.compute_loss(x=inputs, y=labels, y_pred=flat, sample_weight=weights))
+                neutral.append(total - penalty)
+    loss = float(np.average(losses, weights=sizes))
+    expected = float(np.average(neutral, weights=sizes)) if neutral else None
+    return InitialLoss(
+        name="initial_loss",
+        result=_result(loss, expected, penalty, task),
+        findings=_judge(loss, expected, task),
+        loss=loss,
+        expected=expected,
+        penalty=penalty,
+    )
+
+
+def _neutral(task, outputs, center):
+    """Outputs that prefer nothing, or None where it is not known what they would be."""
+    if task.kind == "unknown" or not tf.is_tensor(outputs):
+        return None
+    if task.kind == "values":
+        return tf.broadcast_to(tf.cast(tf.reshape(center, (1, -1)), outputs.dtype), tf.shape(outputs))
+    if task.kind == "margins" or task.from_logits:
+        return tf.zeros_like(outputs)
+    share = 1 / outputs.shape[-1] if task.kind == "categorical" else 0.5
+    return tf.fill(tf.shape(outputs), tf.cast(share, outputs.dtype))
+
+
+def _result(loss, expected, penalty, task):
+    words = {
+        "categorical": "log C",
+        "binary": "ln 2",
+        "margins": "all margins 0",
+        "values": "of predicting the mean",
+    }
+    against = (
+        "expected value not known" if expected is None else f"expected {expected:.4g} ({words[task.kind]})"
+    )
+    more = f", plus {penalty:.3g} of regularization" if penalty else ""
+    return f"loss {loss:.4g}, {against}{more}"
+
+
+def _judge(loss, expected, task):
+    def found(code, severity, evidence, remedy):
+        return [Finding(code, severity, None, 0, evidence, remedy)]
+
+    if not np.isfinite(loss):
+        return found(
+            "initial_loss",
+            "error",
+            f"The loss is {loss} before the first step.",
+            "Look for NaN in the inputs, a logarithm or division in the model, or weights that overflow.",
+        )
+    if expected is None or expected <= 0:
+        return []
+    ratio = loss / expected
+    if ratio > 1.5:
+        severity = "error" if ratio > 5 else "warning" if ratio > 2 else "info"
+        if task.kind == "values":
+            remedy = "Standardize the targets (subtract their mean, divide by their standard deviation)."
+        else:
+            remedy = (
+                "Scale the inputs to about -1..1 (keras.layers.Rescaling(1 / 127.5, offset=-1) for pixels), "
+                "and "
+                "start the last layer small "
+                "(kernel_initializer=keras.initializers.RandomNormal(stddev=0.01))."
+            )
+        return found(
+            "initial_loss",
+            severity,
+            f"The first loss is {loss:.4g}, {ratio:.3g} times the {expected:.4g} of knowing nothing: the "
+            "model "
+            "starts out sure of wrong answers.",
+            remedy,
+        )
+    if ratio < 0.5 and task.classification:
+        return found(
+            "initial_loss",
+            "info",
+            f"The first loss is {loss:.4g}, below the {expected:.4g} of knowing nothing.",
+            "Fine for a model trained before; otherwise look for the labels among the inputs.",
+        )
+    return []

@@ -1,0 +1,193 @@
+"""Try every learning rate once, from far too low to far too high."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from recipes.common.validation import is_number, is_whole
+from recipes.diagnose.checks.model_copy import Trial, built
+from recipes.diagnose.checks.output_task import task_of
+from recipes.diagnose.checks.sample import read_sample
+from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.finding import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeTest(Check):
+    """Outcome of `learning_rate_range_test`.
+
+    Attributes:
+        rates: float32 `(steps,)`, the learning rate of each step.
+        losses: float32 `(steps,)`, loss of each step's own batch, its difficulty taken out.
+        smoothed: float32 `(steps,)`, the same, smoothed.
+        steepest: Rate at which the smoothed loss falls fastest per decade, or None when it never falls.
+        below_minimum: A tenth of the rate with the smallest smoothed loss, or None.
+        suggestion: The smaller of the two, a rate to start from, or None.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    steepest: float | None
+    below_minimum: float | None
+
+    @property
+    def suggestion(self):
+        return None if self.steepest is None else min(self.steepest, self.below_minimum)
+
+    def plot(self):
+        """Draw loss against rate with both suggestions, as a `matplotlib.figure.Figure`."""
+        from recipes import plot
+
+        return plot.learning_rate_range_test(self)
+
+
+def learning_rate_range_test(
+    model,
+    data,
+    *,
+    lowest=1e-6,
+    highest=10.0,
+    steps=100,
+    batches=8,
+    batch_size=64,
+    smoothing=0.7,
+    seconds=60.0,
+    trial=None,
+):
+    """Raise the rate at every step, and see where the loss falls fastest and where it goes up.
+
+    Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3,
+    https://arxiv.org/abs/1506.01186. Unlike the paper the rate grows by a constant factor, so that seven decades
+    fit in 100 steps. A few batches are gone through again and again: each one's own difficulty, known from the first
+    round at rates too low to matter, is taken out. The loss is that of each step's own batch, not a running mean,
+    and smoothed by an exponential mean. Stops once it has gone far up.
+
+    Args:
+        model: A compiled `keras.Model`. Weights and optimizer are left as they were, bit for bit.
+        data: `tf.data.Dataset` or arrays, as in `initial_loss`.
+        lowest: First learning rate.
+        highest: Last learning rate.
+        steps: Training steps.
+        batches: Different batches among them.
+        batch_size: Examples a batch; a batched data set's batches are cut to it.
+        smoothing: Weight of the past in the exponential mean, in [0, 1).
+        seconds: Time to stop after; the findings then speak of the rates that were tried.
+        trial: A `recipes.diagnose.trial.Trial` in use, to share its trace; None makes one.
+
+    Returns:
+        A `RangeTest`; `.plot()` draws it. A finding when the optimizer's own rate is 10 times over the minimum
+        or 1000 times below the suggestion.
+
+    Raises:
+        ValueError: when the range or the number of steps makes no sense.
+    """
+    known = all(is_number(value) for value in (lowest, highest, smoothing, seconds)) and is_whole(steps)
+    if not known or not 0 < lowest < highest or not 10 <= steps <= 10**6 or not 0 <= smoothing < 1:
+        raise ValueError(
+            "learning_rate_range_test expects 0 < lowest < highest, 10 to a million steps and smoothing in [0, 1). "
+            "Received "
+            f"lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}. The defaults suit "
+            "most models."
+        )
+    task_of(model)
+    sample = read_sample(data, model, batch_size=batch_size, batches=batches, seconds=min(2.0, seconds))
+    built(model, sample)
+    rates = np.geomspace(lowest, highest, steps)
+    if trial is not None:
+        trial.rewind()
+        losses = _climb(trial, sample, rates, seconds)
+        return _result(rates, losses, smoothing, trial.learning_rate)
+    with Trial(model) as trial:
+        losses = _climb(trial, sample, rates, seconds)
+        return _result(rates, losses, smoothing, trial.learning_rate)
+
+
+def _climb(trial, sample, rates, seconds):
+    losses, start, count = [], None, len(sample.batches)
+    for step, rate in enumerate(rates):
+        loss, _ = trial.step(sample.batches[step % count], rate)
+        start = time.monotonic() if start is None else start  # the first step traces
+        losses.append(loss)
+        if not np.isfinite(loss) or time.monotonic() - start > seconds:
+            break
+        if step >= 2 * count and np.mean(losses[-3:]) > 4 * abs(np.mean(losses[:count])):
+            break
+    losses = np.asarray(losses)
+    if len(losses) <= count:
+        return losses
+    difficulty = losses[:count] - np.mean(losses[:count])
+    return losses - np.resize(difficulty, len(losses))
+
+
+def smooth(values, weight):
+    """Exponential mean with the bias of the beginning taken out (Kingma & Ba 2015, section 3)."""
+    mean, total, result = 0.0, 0.0, []
+    for value in values:
+        mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)
+        result.append(mean / total)
+    return np.asarray(result)
+
+
+def _result(rates, losses, smoothing, own_rate):
+    rates, losses = np.asarray(rates[: len(losses)]), np.asarray(losses, "float64")
+    good = np.isfinite(losses)
+    cut = len(losses) if good.all() else int(np.argmin(good))
+    smoothed = np.full(len(losses), np.nan)
+    if cut:
+        smoothed[:cut] = smooth(losses[:cut], smoothing)
+    steepest, below = _suggest(rates[:cut], smoothed[:cut])
+    findings = _judge(rates, steepest, below, own_rate)
+    if steepest is None and rates[-1] < own_rate:
+        result = f"time was up at rate {rates[-1]:.1g}"
+    elif steepest is None:
+        result = f"the loss does not fall at any rate from {rates[0]:.1g} to {rates[-1]:.1g}"
+    else:
+        result = f"falls fastest at {steepest:.2g}, a decade below the minimum is {below:.2g}; yours is {own_rate:.2g}"
+    return RangeTest(
+        name="learning_rate_range_test",
+        result=result,
+        findings=findings,
+        rates=rates.astype("float32"),
+        losses=losses.astype("float32"),
+        smoothed=smoothed.astype("float32"),
+        steepest=steepest,
+        below_minimum=below,
+    )
+
+
+def _suggest(rates, smoothed):
+    if len(rates) < 10:
+        return None, None
+    lowest = int(np.argmin(smoothed))
+    start = float(np.median(smoothed[: len(rates) // 4]))
+    noise = float(np.std(smoothed[: len(rates) // 4]))
+    if start - smoothed[lowest] < max(0.02 * abs(start), 5 * noise):
+        return None, None
+    slope = np.gradient(smoothed[: lowest + 1], np.log10(rates[: lowest + 1]))
+    return float(rates[int(np.argmin(slope))]), float(rates[lowest] / 10)
+
+
+def _judge(rates, steepest, below, own):
+    def found(code, severity, evidence, remedy):
+        return [Finding(code, severity, None, 0, evidence, remedy)]
+
+    if steepest is None:
+        return []
+    suggestion = min(steepest, below)
+    if own > 100 * below:
+        return found(
+            "rate_too_high",
+            "warning",
+            f"The loss is smallest at a rate of {10 * below:.2g}; the optimizer's is {own:.2g}.",
+            f"Try learning_rate={suggestion:.1g}, with warm-up for more.",
+        )
+    if own < suggestion / 1000:
+        return found(
+            "rate_too_low",
+            "warning",
+            f"The loss falls fastest at a rate of {steepest:.2g}; the optimizer's is {own:.2g}.",
+            f"Try learning_rate={suggestion:.1g}.",
+        )
+    return []

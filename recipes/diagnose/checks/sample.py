@@ -1,0 +1,233 @@
+"""A few batches of any data, read without moving the reader's own iteration on."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import fresh_copy, without_autotune
+from recipes.common.models import model_input_rank
+from recipes.common.validation import is_whole
+
+_MOST_ARRAY_EXAMPLES = 1 << 20
+# Inputs that checks of the data keep, of each data set; of further examples they know labels and a hash.
+MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Batches of a data set as numpy, in the order `fit` would see them.
+
+    Attributes:
+        batches: list of `(inputs, labels, weights)`: inputs an array or a structure of them, weights or None.
+        ordered: True when the order of the examples is the one `fit` would train on; False for arrays, which
+            `fit` shuffles itself.
+        whole: True when the batches are all there is.
+        batch: Examples in the largest batch that `fit` would get, as far as was seen; None for arrays.
+        further: list of `(hashes, labels)` of batches that were read after these, and whose inputs were not kept.
+    """
+
+    batches: list
+    ordered: bool
+    whole: bool
+    batch: int | None = None
+    further: list = dataclasses.field(default_factory=list)
+
+    @property
+    def inputs(self):
+        """The first input of all batches, one array of shape `(n, ...)`."""
+        return np.concatenate([keras.tree.flatten(batch[0])[0] for batch in self.batches])
+
+    @property
+    def labels(self):
+        """The first target of all batches, one array of shape `(n,)` or `(n, ...)`."""
+        return np.concatenate([keras.tree.flatten(batch[1])[0] for batch in self.batches])
+
+    @property
+    def labels_read(self):
+        """As `labels`, with those of `further`."""
+        return np.concatenate([self.labels, *(labels for _, labels in self.further)])
+
+    @property
+    def hashes_read(self):
+        """One hash of the first input of each example that was read, `further` included: uint64 of shape `(n,)`."""
+        kept = [hashes_of(keras.tree.flatten(batch[0])[0]) for batch in self.batches]
+        return np.concatenate([*kept, *(hashes for hashes, _ in self.further)])
+
+
+def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, most_bytes=None, name="train"):
+    """Read some batches through an iterator of their own.
+
+    Args:
+        data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, batched or not; or a
+            tuple of arrays, of which rows spread over the whole are taken.
+        model: The `keras.Model` that will read it; its input tells batched from not.
+        batch_size: Examples a batch. Batches of a batched data set are cut or joined to it.
+        batches: Most batches to read.
+        seconds: Stop after the batch during which this much time has passed.
+        most_bytes: Keep the inputs of no more batches once they are this large; None keeps all.
+        name: The argument's name, for errors.
+
+    Returns:
+        A `Sample` of at least one batch.
+
+    Raises:
+        ValueError: for an empty data set, or one that gives no labels.
+        TypeError: for anything that is neither a data set nor arrays.
+    """
+    for argument, value in (("batch_size", batch_size), ("batches", batches)):
+        if not is_whole(value) or value < 1:
+            raise ValueError(
+                f"recipes.diagnose expects {argument} to be a whole number, at least 1. Received {argument}={value!r}. "
+                "Leave it out for the default."
+            )
+    if isinstance(data, Sample):
+        return _recut(data, batch_size, batches)
+    if isinstance(data, tf.data.Dataset):
+        return _from_dataset(data, model, batch_size, batches, seconds, most_bytes, name)
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        return _from_arrays(data, batch_size, batches, most_bytes, name)
+    raise TypeError(
+        f"recipes.diagnose expects {name} to be a tf.data.Dataset of (inputs, labels) or arrays (x, y). "
+        "Received "
+        f"{type(data).__name__}. Wrap a generator with "
+        "tf.data.Dataset.from_generator(function_that_makes_it, ...)."
+    )
+
+
+def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name):
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ValueError(
+            f"recipes.diagnose expects {name} to give (inputs, labels) or (inputs, labels, weights). "
+            "Received "
+            f"elements {spec}. Add a map that returns such a tuple."
+        )
+    copy, batched = fresh_copy(dataset), _batched(spec, model)
+    if not batched:
+        copy = copy.batch(batch_size)
+    taken, further, count, largest, start, whole = [], [], 0, 0, time.monotonic(), True
+    for element in without_autotune(copy):
+        if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
+            whole = False
+            break
+        inputs, labels, *weights = keras.tree.map_structure(lambda tensor: tensor.numpy(), tuple(element))
+        _keep(taken, further, (inputs, labels, weights[0] if weights else None), most_bytes)
+        largest = max(largest, len(keras.tree.flatten(inputs)[0]))
+        count += len(keras.tree.flatten(inputs)[0])
+    if not count:
+        raise ValueError(_empty(name))
+    sample = Sample(taken, ordered=True, whole=whole, batch=largest if batched else None, further=further)
+    return _recut(sample, batch_size, batches)
+
+
+def _from_arrays(data, batch_size, batches, most_bytes, name):
+    parts = [keras.tree.map_structure(_as_array, part) for part in data if part is not None]
+    leaves = keras.tree.flatten(parts)
+    if (
+        len(parts) < 2
+        or any(not keras.tree.flatten(part) for part in parts)
+        or any(array.dtype.kind not in "buif" or not array.ndim for array in leaves)
+    ):
+        received = [f"{array.dtype} of shape {array.shape}" for array in leaves]
+        raise ValueError(
+            f"recipes.diagnose expects {name} to be arrays of numbers (x, y). Received {', '.join(received)}. "
+            "Stack images of one size with np.stack, and give class numbers or rows."
+        )
+    count = len(leaves[0])
+    if count == 0:
+        raise ValueError(_empty(name))
+    lengths = {len(array) for part in parts for array in keras.tree.flatten(part)}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"recipes.diagnose expects as many labels as inputs in {name}. Received lengths "
+            f"{sorted(lengths)}. "
+            "Check that the arrays belong together."
+        )
+    rows = np.random.default_rng(0).permutation(min(count, _MOST_ARRAY_EXAMPLES))
+    taken, further = [], []
+    for start in range(0, min(count, batches * batch_size), batch_size):
+        chosen = np.sort(rows[start : start + batch_size])
+        inputs, labels, *weights = (
+            keras.tree.map_structure(lambda array, rows=chosen: array[rows], part) for part in parts
+        )
+        _keep(taken, further, (inputs, labels, weights[0] if weights else None), most_bytes)
+    return Sample(taken, ordered=False, whole=count <= batches * batch_size, further=further)
+
+
+def hashes_of(inputs):
+    """One 64-bit hash of the bytes of each example."""
+    rows = np.ascontiguousarray(inputs.reshape(len(inputs), -1))
+    if rows.dtype == object:
+        return np.array([hash(tuple(row)) for row in rows])
+    data = rows.view(np.uint8).reshape(len(rows), -1)
+    width = data.shape[1]
+    padded = np.zeros((len(data), -(-width // 8) * 8), np.uint8)
+    padded[:, :width] = data
+    words = padded.view(np.uint64)
+    odd = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    mixed = words ^ (words >> np.uint64(29))
+    return (mixed * odd).sum(axis=1, dtype=np.uint64)
+
+
+def _keep(taken, further, batch, most_bytes):
+    """Add a batch to those that are kept, or what stays of it to the others."""
+    held = sum(leaf.nbytes for inputs, *_ in taken for leaf in keras.tree.flatten(inputs))
+    if most_bytes is None or held < most_bytes:
+        taken.append(batch)
+    else:
+        further.append((hashes_of(keras.tree.flatten(batch[0])[0]), keras.tree.flatten(batch[1])[0]))
+
+
+def _recut(sample, batch_size, batches):
+    """The examples of a sample in batches of another size, as many as there are."""
+    sizes = [len(keras.tree.flatten(batch[0])[0]) for batch in sample.batches]
+    fits = all(size == batch_size for size in sizes[:-1]) and sizes[-1] <= batch_size
+    aligned = all(
+        len(keras.tree.flatten(batch[1])[0]) == size
+        for batch, size in zip(sample.batches, sizes, strict=True)
+    )
+    if fits or not aligned:  # another number of labels than of inputs: left for the check that says so
+        whole = sample.whole and len(sizes) <= batches
+        return dataclasses.replace(sample, batches=sample.batches[:batches], whole=whole)
+    needed = sample.batches[: int(np.searchsorted(np.cumsum(sizes), batches * batch_size)) + 1]
+    joined = keras.tree.map_structure(
+        lambda *arrays: np.concatenate(arrays), *(batch[:2] for batch in needed)
+    )
+    weights = None if needed[0][2] is None else np.concatenate([batch[2] for batch in needed])
+    cut = []
+    for start in range(0, sum(sizes[: len(needed)]), batch_size):
+        rows = slice(start, start + batch_size)
+        part = keras.tree.map_structure(lambda array, rows=rows: array[rows], joined)
+        cut.append((*part, None if weights is None else weights[rows]))
+    whole = sample.whole and len(needed) == len(sample.batches) and len(cut) <= batches
+    return dataclasses.replace(sample, batches=cut[:batches], whole=whole)
+
+
+def _batched(spec, model):
+    image, expected = tf.nest.flatten(spec[0])[0], model_input_rank(model)
+    if expected is not None and image.shape.rank is not None:
+        return image.shape.rank >= expected
+    labels = tf.nest.flatten(spec[1])[0]
+    return bool(labels.shape.rank)
+
+
+def _as_array(array):
+    if keras.ops.is_tensor(array):
+        return keras.ops.convert_to_numpy(array)
+    try:
+        return np.asarray(array)
+    except ValueError:  # rows of several lengths
+        return np.empty(0, object)
+
+
+def _empty(name):
+    return (
+        f"recipes.diagnose expects at least one example in {name}. Received an empty data set. "
+        "Check the path or the filter it was made with."
+    )

@@ -1,0 +1,1 @@
+"""Rules over what was seen in training."""

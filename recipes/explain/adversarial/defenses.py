@@ -1,0 +1,217 @@
+"""Making networks harder to fool: train on attacked images, keep representations close, smooth the input."""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.blur import gaussian_blur
+from recipes.explain.adversarial.attack import NORMS, project, steepest
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas, check_range
+from recipes.explain.engine.inputs import pack
+
+
+@contextlib.contextmanager
+def adversarial_training(
+    model, *, epsilon, value_range, norm="inf", steps=7, step_size=None, clean=0.0, seed=0
+):
+    """While the block runs, every training step of `fit` trains on the worst images within `epsilon` of its batch.
+
+    Source: Madry et al. 2017, equation 2.1 and section 2.1, https://arxiv.org/abs/1706.06083. The attack is PGD from a
+    random start on the compiled loss, with batch normalization and dropout as in inference; the step that
+    follows is the model's own `train_step`. Afterwards the model's `train_step` is what it was.
+
+    Args:
+        model: A compiled and built `keras.Model` with one image input.
+        epsilon, value_range, norm: As in `pgd`.
+        steps: Steps of the attack; 7 in the paper for CIFAR-10. Each costs a forward pass and a gradient.
+        step_size: Length of a step. Default 2.5 epsilon / steps.
+        clean: Fraction of each batch left as it is, in [0, 1); 0.5 weighs both as Goodfellow et al. 2014, section 6.
+        seed: Of the random starts.
+
+    Example:
+        >>> with explain.adversarial_training(model, epsilon=8, value_range=(0, 255)):
+        ...     model.fit(images, labels, epochs=10)
+
+    Raises:
+        ValueError: a negative epsilon or one that is no number, a model that is not compiled.
+    """
+    low, high = check_range("adversarial_training", value_range)
+    _check_compiled("adversarial_training", model)
+    if not 0 <= epsilon < np.inf or norm not in NORMS or steps < 1 or not 0 <= clean < 1:
+        raise UsageError(
+            "adversarial_training expects epsilon >= 0, norm 'inf' or 'l2', steps >= 1 and clean in [0, 1). Received "
+            f"{epsilon}, {norm!r}, {steps}, {clean}. Usual are epsilon=8, norm='inf', steps=7, clean=0."
+        )
+    norm = NORMS[norm]
+    step_size = 2.5 * epsilon / steps if step_size is None else step_size
+    original_step = model.train_step
+    generator = tf.random.Generator.from_seed(seed)
+
+    def attack(images, y, sample_weight):
+        begin = images + epsilon * _random_change(generator, tf.shape(images), norm)
+        begin = tf.clip_by_value(begin, low, high)
+
+        def body(step, perturbed):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(perturbed)
+                outputs = model(perturbed, training=False)
+                loss = model.compute_loss(perturbed, y, outputs, sample_weight, training=False)
+            moved = perturbed + step_size * steepest(tape.gradient(loss, perturbed), norm)
+            return step + 1, project(moved, images, epsilon, norm, low, high)
+
+        _, found = tf.while_loop(lambda step, _: step < steps, body, (0, begin), parallel_iterations=1)
+        kept = tf.cast(clean * tf.cast(tf.shape(images)[0], "float32"), "int32")
+        return tf.concat([images[:kept], found[kept:]], 0)
+
+    def train_step(data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if not tf.is_tensor(x):
+            raise UsageError(
+                f"adversarial_training expects a model with one image input. Received {type(x).__name__}. Train on one "
+                "input, or attack with pgd beforehand."
+            )
+        x = tf.stop_gradient(attack(tf.cast(x, "float32"), y, sample_weight))
+        return original_step(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
+
+    with tracing.swapped([(model, "train_step", train_step), (model, "train_function", None)]):
+        yield model
+
+
+@contextlib.contextmanager
+def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, seed=0):
+    """While the block runs, `fit` also keeps the representation of a noisy image close to that of the image.
+
+    Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training", equations 1
+    to 3, https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`, the distance here relative to
+    `|f(x)|^2` and averaged over the batch. Both representations are those of inference (batch normalization and
+    dropout).
+
+    Args:
+        model: A compiled and built `keras.Model` with one image input.
+        layer: Whose output is the representation, by object, name, path or index; the paper takes the last before the
+            classifier.
+        value_range: `(low, high)`; noisy images are clipped to it.
+        noise: Standard deviation of the Gaussian noise, as a fraction of the value range.
+        weight: Of the distance; alpha in the paper, 0.01 there for plain squared distances.
+        seed: Of the noise.
+
+    Raises:
+        ValueError: an unknown layer, negative noise or weight, a model that is not compiled.
+    """
+    low, high = check_range("consistency_training", value_range)
+    _check_compiled("consistency_training", model)
+    if not (0 <= noise < np.inf and 0 <= weight < np.inf):
+        raise UsageError(
+            f"consistency_training expects noise >= 0 and weight >= 0. Received {noise} and {weight}. Usual are "
+            f"0.05 and 1."
+        )
+    call = layer_lookup.find(model, layer, method="consistency_training")
+    original_loss = model.compute_loss
+    generator = tf.random.Generator.from_seed(seed)
+
+    def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = original_loss(x, y, y_pred, sample_weight, training=training)
+        if not training:
+            return loss
+        images = tf.cast(x, "float32")
+        noisy = images + noise * (high - low) * generator.normal(tf.shape(images))
+        both = tf.concat([images, tf.clip_by_value(noisy, low, high)], 0)
+        _, (values,) = tracing.capture(model, both, [call], stop=True)
+        plain, perturbed = tf.split(tf.cast(values, "float32"), 2)
+        axes = tuple(range(1, plain.shape.rank))
+        distance = tf.math.divide_no_nan(
+            tf.reduce_sum(tf.square(plain - perturbed), axes),
+            tf.reduce_sum(
+                tf.square(plain), axes
+            ),  # with its gradient, or shrinking the representation would do
+        )
+        return loss + weight * tf.reduce_mean(distance)
+
+    with tracing.swapped([(model, "compute_loss", compute_loss), (model, "train_function", None)]):
+        yield model
+
+
+def smoothed_predict(
+    model, images, *, value_range, noise=0.1, samples=32, blur=0.0, seed=0, batch_size=64, compile="auto"
+):
+    """Predict the average over noisy copies of each image, blurred if wanted.
+
+    Small changes that were computed for the image itself do not survive the noise. Source: Cohen et al. 2019,
+    "Certified Adversarial Robustness via Randomized Smoothing", section 3.2, https://arxiv.org/abs/1902.02918,
+    averaging probabilities where the paper counts votes; blur after Xu et al. 2017, "Feature Squeezing", section
+    III.B, https://arxiv.org/abs/1704.01155 (a median there).
+
+    Args:
+        model: A built `keras.Model` with one image input. Never changed.
+        images: `(n, height, width, channels)` or one image, in `value_range`.
+        value_range: `(low, high)`; noisy images are clipped to it.
+        noise: Standard deviation of the Gaussian noise, as a fraction of the value range; 0 for none.
+        samples: Noisy copies of each image.
+        blur: Sigma in pixels of a Gaussian blur after the noise; 0 for none.
+        seed: Of the noise, which is the same for every image.
+        batch_size: Evaluations at once.
+        compile: As in `recipes.explain`.
+
+    Returns:
+        float32 `(n, classes)`, the mean of the model's outputs; `(classes,)` for one image.
+    """
+    canvas = Canvas("smoothed_predict", model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
+    images, single = canvas.batch(images)
+    if not 0 <= noise < np.inf or not 0 <= blur < np.inf or samples < 1:
+        raise UsageError(
+            f"smoothed_predict expects noise >= 0, blur >= 0 and samples >= 1. Received {noise}, {blur}, {samples}. "
+            "noise is a fraction of the value range."
+        )
+    low, high = canvas.value_range
+    settings = np.array([low, high, noise * (high - low)], "float32")
+    total = 0.0
+    for sample in range(samples):
+        normal = np.random.default_rng([seed, sample]).normal(size=(1, *images.shape[1:])).astype("float32")
+        parts = [
+            tracing.evaluate(
+                model,
+                _noisy_outputs,
+                [settings, images[start:stop], normal],
+                compile=compile,
+                shapes=[(3,), (None, *images.shape[1:]), normal.shape],
+                blur=float(blur),
+                channels_first=canvas.channels_first,
+                keys=canvas.keys,
+            ).numpy()
+            for start, stop in tracing.chunks(len(images), batch_size)
+        ]
+        total = total + np.concatenate(parts) / samples
+    return total[0].astype("float32") if single else total.astype("float32")
+
+
+def _noisy_outputs(model, settings, images, normal, *, blur, channels_first, keys):
+    low, high, deviation = tf.unstack(settings)
+    images = tf.clip_by_value(images + deviation * normal, low, high)
+    images = gaussian_blur(images, blur) if blur else images
+    images = tf.transpose(images, [0, 3, 1, 2]) if channels_first else images
+    return tf.cast(keras.tree.flatten(model(pack(model, [images], keys), training=False))[0], "float32")
+
+
+def _random_change(generator, shape, norm):
+    """Uniform in the box, or on a sphere within the ball, of radius 1."""
+    if norm == "inf":
+        return generator.uniform(shape, -1, 1)
+    change = generator.normal(shape)
+    lengths = tf.norm(tf.reshape(change, [shape[0], -1]), axis=1)[:, None, None, None]
+    return change / lengths * generator.uniform([shape[0], 1, 1, 1])
+
+
+def _check_compiled(method, model):
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"{method} expects a keras.Model. Received {type(model).__name__}. Wrap layers in keras.Sequential."
+        )
+    if not model.built or not getattr(model, "compiled", False):
+        raise UsageError(
+            f"{method} expects a built and compiled model. '{model.name}' is not. Call model.compile(optimizer, "
+            f"loss) first."
+        )

@@ -1,0 +1,168 @@
+"""Fooling a network: how little it takes until it sees what is not there."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.explain.adversarial.attack import length, margins_of, prepare
+from recipes.explain.adversarial.pgd import check_classes
+from recipes.explain.engine import tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.inputs import see
+
+
+@dataclasses.dataclass(frozen=True)
+class Fooled:
+    """What `fool` found; without the first axis when there was one image.
+
+    Args:
+        images: float32 `(n, height, width, channels)` in the value range: what now passes for the target.
+        difference: float32, `images` minus the originals.
+        magnified: float32 in the value range: the middle of the range plus ten times the difference, clipped.
+        predicted: The class the network now gives, `(n,)`.
+        success: Whether that is the target, bool `(n,)`.
+        steps: Steps of ascent taken, `(n,)`.
+        distance: Euclidean length of the difference, `(n,)`, in units of the value range.
+    """
+
+    images: np.ndarray
+    difference: np.ndarray
+    magnified: np.ndarray
+    predicted: np.ndarray
+    success: np.ndarray
+    steps: np.ndarray
+    distance: np.ndarray
+
+
+def fool(
+    model,
+    images,
+    target,
+    *,
+    value_range=(0, 255),
+    steps=200,
+    step_size=None,
+    halvings=12,
+    preprocess=None,
+    batch_size=64,
+    compile="auto",
+):
+    """Change images as little as it takes until the network gives the target class.
+
+    Source: Szegedy et al. 2013, "Intriguing properties of neural networks", section 4,
+    https://arxiv.org/abs/1312.6199, by the simpler recipe of the Stanford lectures CS231n: normalized gradient steps
+    that raise the target, until it is the predicted class. Each change is then shortened by halving the interval
+    between an image that is the target and one that is not, along the straight line to the original.
+
+    Args:
+        model: A built `keras.Model` with one image input and classes as output. Never changed.
+        images: `(n, height, width, channels)` or one image, in `value_range`.
+        target: The wanted class: one number, or one each; not the predicted one.
+        value_range: `(low, high)` that the images stay in.
+        steps: Most steps of ascent.
+        step_size: Euclidean length of a step. Default a 500th of the range a pixel, 1/500 * (high - low) *
+            sqrt(pixels).
+        halvings: Halvings of the interval at the end; 0 for the lectures' recipe as it is.
+        preprocess: As in `class_image`.
+        batch_size: Images at once.
+        compile: As in `recipes.explain`.
+
+    Returns:
+        A `Fooled`.
+
+    Raises:
+        ValueError: a target that is the prediction already, or that the network does not have; images outside
+            the range.
+    """
+    if target is None:
+        raise UsageError(
+            "fool expects a class to fool the model into. Received target=None. Give a class number, such as target=0."
+        )
+    canvas, images, single, wanted, _ = prepare("fool", model, images, target, value_range)
+    check_classes("fool", model, wanted, canvas, images[:1], preprocess, compile)
+    low, high = canvas.value_range
+    if steps < 1 or halvings < 0 or (step_size is not None and not step_size > 0):
+        raise UsageError(
+            f"fool expects steps >= 1, halvings >= 0 and step_size > 0. Received {steps}, {halvings}, {step_size}. "
+            "Leave them out for the defaults."
+        )
+    step_size = (high - low) / 500 * np.sqrt(images[0].size) if step_size is None else step_size
+    settings = np.array([step_size, low, high, steps, halvings], "float32")
+    parts = []
+    for start, stop in tracing.chunks(len(images), batch_size):
+        classes = wanted.index[start:stop, 0]
+        found = tracing.evaluate(
+            model,
+            _fool,
+            [settings, images[start:stop], classes],
+            compile=compile,
+            shapes=[(5,), (None, *images.shape[1:]), (None,)],
+            keys=canvas.keys,
+            preprocess=preprocess,
+            channels_first=canvas.channels_first,
+        )
+        first, *found = (values.numpy() for values in found)
+        already = np.flatnonzero(first == classes)
+        if already.size:
+            raise UsageError(
+                f"fool expects a target other than the prediction. Image {start + already[0]} is predicted as "
+                f"{first[already[0]]} already. Choose another class, or leave that image out."
+            )
+        parts.append(found)
+    changed, predicted, taken = (np.concatenate(values) for values in zip(*parts, strict=True))
+    difference = changed - images
+    result = {
+        "images": changed,
+        "difference": difference,
+        "magnified": np.clip((low + high) / 2 + 10 * difference, low, high).astype("float32"),
+        "predicted": predicted,
+        "success": predicted == wanted.index[:, 0],
+        "steps": taken,
+        "distance": np.sqrt(np.square(difference.astype("float64")).sum((1, 2, 3))).astype("float32"),
+    }
+    return Fooled(**{name: values[0] if single else values for name, values in result.items()})
+
+
+def _fool(model, settings, original, target, *, keys, preprocess, channels_first):
+    """`(first prediction, images, prediction, steps)` of one batch; each image stops once it is the target."""
+    step_size, low, high, steps, halvings = tf.unstack(settings)
+
+    def predict(images):
+        return margins_of(model, see(images, preprocess, channels_first), target, keys)
+
+    def climb(step, images, done, taken):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            loss, predicted = predict(images)
+        done |= predicted == target
+        gradient = -tape.gradient(loss, images)
+        moved = images + step_size * tf.math.divide_no_nan(gradient, length(gradient))
+        moved = tf.clip_by_value(moved, low, high)
+        images = tf.where(done[:, None, None, None], images, moved)
+        return step + 1, images, done, taken + tf.cast(~done, "int32")
+
+    done = tf.zeros_like(target, "bool")
+    _, images, _, taken = tf.while_loop(
+        lambda step, _, done, __: (step < steps) & ~tf.reduce_all(done),
+        climb,
+        (0.0, original, done, tf.zeros_like(target)),
+        parallel_iterations=1,
+    )
+    _, predicted = predict(images)
+    reached = predicted == target
+
+    def halve(step, near, far):
+        middle = (near + far) / 2
+        _, predicted = predict(original + middle * (images - original))
+        fooled = (predicted == target)[:, None, None, None]
+        return step + 1, tf.where(fooled, near, middle), tf.where(fooled, middle, far)
+
+    # `far` always is the target; `near` is not, as far as the line was tried.
+    far = tf.ones([tf.shape(original)[0], 1, 1, 1])
+    _, _, far = tf.while_loop(
+        lambda step, *_: step < halvings, halve, (0.0, tf.zeros_like(far), far), parallel_iterations=1
+    )
+    images = tf.where(reached[:, None, None, None], original + far * (images - original), images)
+    _, first = predict(original)
+    return first, images, predict(images)[1], taken

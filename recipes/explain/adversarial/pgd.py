@@ -1,0 +1,255 @@
+"""FGSM and PGD: the worst images within a given distance of the given ones."""
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed, is_number, is_whole
+from recipes.explain.adversarial.attack import margins_of, prepare, project, project_exactly, steepest
+from recipes.explain.engine import targets, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.inputs import pack, see
+
+
+def fgsm(
+    model,
+    images,
+    labels,
+    *,
+    epsilon,
+    value_range,
+    norm="inf",
+    targeted=False,
+    preprocess=None,
+    batch_size=64,
+    compile="auto",
+):
+    """One step of length `epsilon` along the sign of the loss's gradient.
+
+    Source: Goodfellow et al. 2014, "Explaining and Harnessing Adversarial Examples", section 4,
+    https://arxiv.org/abs/1412.6572.
+
+    Args, returns, raises: those of `pgd`, which this is with one step of size epsilon and no random start.
+    """
+    return _attack(
+        "fgsm",
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        value_range=value_range,
+        norm=norm,
+        targeted=targeted,
+        steps=1,
+        step_size=epsilon,
+        random_start=False,
+        restarts=1,
+        preprocess=preprocess,
+        seed=0,
+        batch_size=batch_size,
+        compile=compile,
+    )
+
+
+def pgd(
+    model,
+    images,
+    labels,
+    *,
+    epsilon,
+    value_range,
+    norm="inf",
+    targeted=False,
+    steps=40,
+    step_size=None,
+    random_start=True,
+    restarts=1,
+    preprocess=None,
+    seed=0,
+    batch_size=64,
+    compile="auto",
+):
+    """Steps along the loss's gradient, each projected back to the images within `epsilon`.
+
+    Source: Madry et al. 2017, "Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1,
+    https://arxiv.org/abs/1706.06083. The loss is the cross-entropy, in a form
+    whose gradient has the same direction and does not vanish where the network is sure (its logarithm, about).
+
+    Args:
+        model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
+            Never changed.
+        images: `(n, height, width, channels)` or one image, in `value_range`.
+        labels: The true classes: one number, one each, or one-hot rows. With `targeted`, the classes wanted.
+        epsilon: Largest change: of a pixel ("inf"), or the Euclidean length of all changes of an image ("l2"),
+            in the units of `value_range`.
+        value_range: `(low, high)` that images must stay in, such as `(0, 255)`.
+        norm: "inf" or "l2".
+        targeted: Lower the loss of the given classes instead of raising it.
+        steps: Steps of the attack.
+        step_size: Length of a step. Default 2.5 epsilon / steps, as in the paper's appendix.
+        random_start: Begin at a random image within `epsilon`.
+        restarts: Attacks from different random starts, of which each image keeps the worst.
+        preprocess: As in `class_image`.
+        seed: Of the random starts; an image's attack does not depend on which others are attacked with it.
+        batch_size: Images at once.
+        compile: As in `recipes.explain`.
+
+    Returns:
+        float32, of the shape of `images`, within `value_range`; `|result - images| <= epsilon` holds exactly.
+
+    Raises:
+        ValueError: a negative epsilon, images outside `value_range`, labels that do not fit.
+    """
+    check_seed("pgd", seed)
+    known = is_whole(steps) and is_whole(restarts) and is_number(epsilon)
+    if not known or not (step_size is None or is_number(step_size)):
+        raise UsageError(
+            "pgd expects steps and restarts to be whole numbers, epsilon and step_size to be numbers. Received "
+            f"steps={steps!r}, restarts={restarts!r}, epsilon={epsilon!r} and step_size={step_size!r}. "
+            "Leave the others than epsilon out for the defaults."
+        )
+    return _attack(
+        "pgd",
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        value_range=value_range,
+        norm=norm,
+        targeted=targeted,
+        steps=steps,
+        step_size=2.5 * epsilon / max(1, steps) if step_size is None else step_size,
+        random_start=random_start,
+        restarts=restarts,
+        preprocess=preprocess,
+        seed=seed,
+        batch_size=batch_size,
+        compile=compile,
+    )
+
+
+def _attack(
+    method,
+    model,
+    images,
+    labels,
+    *,
+    epsilon,
+    value_range,
+    norm,
+    targeted,
+    steps,
+    step_size,
+    random_start,
+    restarts,
+    preprocess,
+    seed,
+    batch_size,
+    compile,
+):
+    if labels is None:
+        raise UsageError(
+            f"{method} expects labels: the true classes, or with targeted=True the wanted ones. Received None. "
+            f"Take the "
+            "model's own predictions if there are no others."
+        )
+    canvas, images, single, target, norm = prepare(method, model, images, labels, value_range, epsilon, norm)
+    if min(steps, restarts) < 1 or max(steps, restarts) > 10**6 or step_size < 0:
+        raise UsageError(
+            f"{method} expects steps >= 1, restarts >= 1 and step_size >= 0. Received steps={steps}, "
+            f"restarts={restarts}, "
+            f"step_size={step_size}. Leave them out for the defaults."
+        )
+    low, high = canvas.value_range
+    check_classes(method, model, target, canvas, images[:1], preprocess, compile)
+    settings = np.array([epsilon, step_size, low, high, steps], "float32")
+    found, worst = images.copy(), np.full(len(images), -np.inf, "float32")
+    for restart in range(restarts):
+        for start, stop in tracing.chunks(len(images), batch_size):
+            original = images[start:stop]
+            begin = original
+            if random_start:
+                noise = [
+                    _random_change([seed, restart, row], original.shape[1:], norm)
+                    for row in range(start, stop)
+                ]
+                begin = np.clip(original + epsilon * np.stack(noise), low, high).astype("float32")
+            attacked, loss, _ = tracing.evaluate(
+                model,
+                _climb,
+                [settings, original, begin, target.index[start:stop, 0]],
+                compile=compile,
+                shapes=[(5,), *[(None, *original.shape[1:])] * 2, (None,)],
+                keys=canvas.keys,
+                norm=norm,
+                targeted=targeted,
+                preprocess=preprocess,
+                channels_first=canvas.channels_first,
+            )
+            better = loss.numpy() > worst[start:stop]
+            found[start:stop][better] = attacked.numpy()[better]
+            worst[start:stop] = np.maximum(worst[start:stop], loss.numpy())
+    found = project_exactly(found, images, epsilon, norm, canvas.value_range)
+    return found[0] if single else found
+
+
+def check_classes(method, model, target, canvas, image, preprocess, compile):
+    """Refuse labels that the model's output has no place for."""
+    outputs = getattr(model, "outputs", None)
+    if outputs and len(outputs) > 1:
+        raise UsageError(
+            f"{method} expects a model with one output. Model '{model.name}' has {len(outputs)}. Wrap it in a "
+            f"keras.Model of "
+            "the one to attack."
+        )
+    if outputs:
+        logits = outputs[0]
+    else:
+        options = {"preprocess": preprocess, "channels_first": canvas.channels_first, "keys": canvas.keys}
+        logits = tracing.evaluate(model, _classes, [image], compile=compile, **options)
+    if len(logits.shape) != 2:
+        raise UsageError(
+            f"{method} expects a model whose output is (n, classes). Model '{model.name}' gives {tuple(logits.shape)}. "
+            "Wrap it in a keras.Model that ends in one value per class."
+        )
+    classes = max(2, logits.shape[-1])
+    if target.index.max() >= classes:
+        raise UsageError(
+            f"{method} expects classes in 0 ... {classes - 1}. Received label {target.index.max()}. Count from 0."
+        )
+
+
+def _climb(model, settings, original, images, labels, *, keys, norm, targeted, preprocess, channels_first):
+    """The whole attack on one batch: `(images, loss to be maximal (n,), predicted class (n,))`."""
+    epsilon, step_size, low, high, steps = tf.unstack(settings)
+    sign = -1.0 if targeted else 1.0
+
+    def loss_of(images):
+        loss, predicted = margins_of(model, see(images, preprocess, channels_first), labels, keys)
+        return sign * loss, predicted
+
+    def body(step, images):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            loss, _ = loss_of(images)
+        moved = images + step_size * steepest(tape.gradient(loss, images), norm)
+        return step + 1, project(moved, original, epsilon, norm, low, high)
+
+    _, images = tf.while_loop(lambda step, _: step < steps, body, (0.0, images), parallel_iterations=1)
+    loss, predicted = loss_of(images)
+    return images, loss, predicted
+
+
+def _classes(model, images, *, keys, preprocess, channels_first):
+    outputs = model(pack(model, [see(images, preprocess, channels_first)], keys), training=False)
+    (values,) = targets.flat_outputs(model, outputs, targets.Spec("class"))
+    return values
+
+
+def _random_change(seed, shape, norm):
+    """Uniform in the ball of radius 1."""
+    generator = np.random.default_rng(seed)
+    if norm == "inf":
+        return generator.uniform(-1, 1, shape)
+    change = generator.normal(size=shape)
+    radius = generator.uniform() ** (1 / change.size)
+    return radius * change / np.linalg.norm(change)

@@ -1,0 +1,1 @@
+"""Where a network looks: one method a file."""

@@ -1,0 +1,303 @@
+"""What every attribution does before and after its own arithmetic."""
+
+import functools
+import time
+
+import keras
+import numpy as np
+
+from recipes.common.validation import is_whole
+from recipes.explain.engine import layer_lookup, passes, targets, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.inputs import Inputs
+
+
+class Task:
+    """Images and a target, checked, with the kernels bound to them.
+
+    Rows are image numbers: `rows[i]` says whose target evaluation `i` has, so that one chunk may mix images,
+        samples and
+    masks freely and a result never depends on what shares its chunk.
+
+    Args:
+        method: The public function's name, for errors.
+        model, images, target, score, batch_size, wrt, compile, verbose: As in `recipes.explain`.
+        gradient: True when the method differentiates by the input.
+    """
+
+    def __init__(
+        self,
+        method,
+        model,
+        images,
+        target,
+        *,
+        score,
+        batch_size,
+        wrt,
+        compile,
+        verbose="auto",
+        gradient=False,
+    ):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise UsageError(
+                f"{method} expects batch_size to be a whole number of evaluations, at least 1. "
+                f"Received {batch_size!r}. It bounds the memory; 64 suits most machines."
+            )
+        self.method, self.model, self.batch_size = method, model, int(batch_size)
+        self.compile, self.verbose, self.progress = compile, verbose, None
+        self.inputs = Inputs(model, images, wrt=wrt, method=method)
+        if gradient:
+            self.inputs.need_gradient()
+        if self.inputs.single and np.ndim(target) == 1 and not callable(target) and len(target) > 1:
+            target = np.asarray(target)[None]
+        self.target = targets.parse(target, model, self.inputs.count, score=score, method=method)
+        self.channels_first = layer_lookup.data_format(model) == "channels_first"
+        self._checked = False
+
+    @property
+    def count(self):
+        return self.inputs.count
+
+    @property
+    def spatial(self):
+        """Spatial shape of the explained input."""
+        shape = self.inputs.images.shape
+        return shape[2:] if self.channels_first else shape[1:-1]
+
+    @property
+    def channel_axis(self):
+        """Channel axis of the explained input."""
+        return 1 if self.channels_first else -1
+
+    def chunks(self, passes=1):
+        """Slices of images, `passes` of which together are at most `batch_size` (or one image)."""
+        size = max(1, self.batch_size // passes)
+        return [slice(start, stop) for start, stop in tracing.chunks(self.count, size)]
+
+    def each_group(self, explain, evaluations, *, passes=1):
+        """Concatenate `explain(group)` over slices of images, so that memory never grows with their number.
+
+        Args:
+            explain: Takes a slice of images, returns an array with one row for each.
+            evaluations: How many passes one image takes, for the progress bar.
+            passes: How many evaluations of each image `explain` does at once.
+        """
+        self.progress = Progress(evaluations * self.count, self.verbose)
+        return np.concatenate([explain(group) for group in self.chunks(passes)])
+
+    def input_gradient(self, rows, images=None, index=None):
+        """`(gradients, scores, index)` of at most `batch_size` evaluations.
+
+        Args:
+            rows: Whose target, and whose other inputs, each evaluation has.
+            images: What takes the place of the images of `rows`.
+            index: What takes the place of their targets (see `targets.class_score`).
+        """
+        tensors = self.inputs.tensors(rows, images)
+        arguments, scores = self._arguments(rows, tensors, index)
+        gradients, values, index = self._evaluate(
+            passes.input_gradient, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt
+        )
+        return tracing.array(gradients), tracing.array(values) if scores is None else scores, index.numpy()
+
+    def guided_gradient(self, rows, kernel, rule):
+        """Gradients with a rule at every rectifier (see `guided`)."""
+        tensors = self.inputs.tensors(rows)
+        arguments, _ = self._arguments(rows, tensors)
+        gradients, _, _ = self._evaluate(
+            kernel, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt, rule=rule
+        )
+        return tracing.array(gradients)
+
+    def settle(self, group):
+        """Fix the predicted classes of a group at its images, where no target was given."""
+        if not self._settled(group):
+            _, self.target.index[group] = self.scores(group)
+
+    def sampled_gradients(self, group, samples, change, *, clean=False):
+        """Gradients of changed copies of a group of images.
+
+        Predicted classes are those of the unchanged images, which then join the first chunk, so that they
+        cost one evaluation among many and not a pass of their own.
+
+        Args:
+            group: Slice of at most `batch_size` images.
+            samples: Changed copies per image.
+            change: `change(batch, sample, rows)` writes copy number `sample` of the group's images `rows`
+                into `batch`. All images share a sample before the next begins, so what is drawn for it is
+                drawn once.
+            clean: Also yield the unchanged images, as sample -1, first.
+
+        Yields:
+            `(rows, gradients, scores, sample)`: a slice of the group, and one gradient and score for each.
+        """
+        return self._sampled(self.input_gradient, group, samples, change, clean)
+
+    def sampled_scores(self, group, samples, change, *, clean=False):
+        """`(rows, scores, sample)` of changed copies, forward only (see `sampled_gradients`)."""
+        return self._sampled(self.scores, group, samples, change, clean)
+
+    def _sampled(self, evaluate, group, samples, change, clean):
+        count, shape = group.stop - group.start, self.inputs.images.shape[1:]
+        settled = self._settled(group)
+        first_sample = -1 if clean or not settled else 0
+        for start, stop in tracing.chunks((samples - first_sample) * count, self.batch_size):
+            images = np.empty((stop - start, *shape), "float32")
+            pieces, done = [], start
+            while done < stop:
+                sample, row = divmod(done, count)
+                length = min(count - row, stop - done)
+                place, chosen = slice(done - start, done - start + length), slice(row, row + length)
+                sample += first_sample
+                if sample < 0:
+                    images[place] = self.inputs.images[group][chosen]
+                else:
+                    change(images[place], sample, chosen)
+                pieces.append((place, sample, chosen))
+                done += length
+            rows = group.start + np.arange(start, stop) % count
+            index = None
+            if not settled and start == 0:
+                # The first `count` rows are the unchanged images: they choose, and their copies follow them.
+                index = targets.follow(np.arange(stop) % count)
+                index[:count] = self.target.index[group]
+            *values, resolved = evaluate(rows, images, index)
+            if index is not None:
+                self.target.index[group] = resolved[:count]
+            for place, sample, chosen in pieces:
+                if sample >= 0 or clean:
+                    yield chosen, *(value[place] for value in values), sample
+
+    def _settled(self, group):
+        return self.target.spec.kind != "class" or self.target.index[group].min(initial=0) >= 0
+
+    def layer_pass(self, rows, call, images=None, index=None, *, differentiate=True):
+        """`(activations, gradients, scores, index)` at a layer (None: the last feature map), in the layer's layout.
+
+        Without `differentiate` the gradients are None. Where the target is a predicted class, the index is.
+        """
+        tensors = self.inputs.tensors(rows, images)
+        arguments, scores = self._arguments(rows, tensors, index)
+        values = self._evaluate(
+            passes.at_layer,
+            [*tensors, *arguments],
+            spec=self.target.spec,
+            call=call,
+            rank=self.inputs.images.ndim,
+            differentiate=differentiate,
+        )
+        activations, gradients = (
+            tracing.array(values[0]),
+            tracing.array(values[-3]) if differentiate else None,
+        )
+        return (
+            activations,
+            gradients,
+            tracing.array(values[-2]) if scores is None else scores,
+            values[-1].numpy(),
+        )
+
+    def scores(self, rows, images=None, index=None):
+        """`(scores (n,), index)` of at most `batch_size` evaluations, forward only (see `input_gradient`)."""
+        tensors = self.inputs.tensors(rows, images)
+        if self.target.function is not None:
+            outputs = self._evaluate(passes.outputs, tensors, spec=self.target.spec)
+            return tracing.array(targets.call_function(self.target, outputs)), self.target.index[rows]
+        index = self.target.index[rows] if index is None else index
+        values, index = self._evaluate(passes.score, [*tensors, index], spec=self.target.spec)
+        return tracing.array(values), index.numpy()
+
+    def finish(self, maps):
+        """Maps as they leave: float32, without the batch axis when one image came without it."""
+        maps = np.ascontiguousarray(maps, dtype="float32")
+        return maps[0] if self.inputs.single else maps
+
+    def _arguments(self, rows, tensors, index=None):
+        if self.target.function is None:
+            return [self.target.index[rows] if index is None else index], None
+        outputs = self._evaluate(passes.outputs, tensors, spec=self.target.spec)
+        scores, cotangents = targets.cotangents(self.target, outputs)
+        return cotangents, tracing.array(scores)
+
+    def _evaluate(self, kernel, tensors, **static):
+        result = tracing.evaluate(
+            self.model,
+            kernel,
+            tensors,
+            compile=self.compile,
+            keys=self.inputs.keys,
+            inputs=len(self.inputs.arrays),
+            **static,
+        )
+        if not self._checked:
+            targets.check(self.model, self.target, self.method)
+            self._checked = True
+        if self.progress:
+            self.progress.add(len(tensors[0]))
+        return result
+
+
+class Progress:
+    """A bar when asked for, or by itself when more than half is left after three seconds.
+
+    Args:
+        total: Evaluations to do.
+        verbose: "auto", or whether to show the bar.
+    """
+
+    def __init__(self, total, verbose):
+        self.total, self.done, self.start = total, 0, time.monotonic()
+        self.automatic = verbose == "auto"
+        self.bar = (
+            keras.utils.Progbar(total, unit_name="evaluation") if verbose and not self.automatic else None
+        )
+
+    def add(self, count):
+        self.done += count
+        if (
+            self.automatic
+            and not self.bar
+            and time.monotonic() > self.start + 3
+            and 2 * self.done < self.total
+        ):
+            self.bar = keras.utils.Progbar(self.total, unit_name="evaluation")
+        if self.bar:
+            self.bar.update(min(self.done, self.total))
+
+
+def reduce_channels(values, how, axis):
+    """Collapse the channel axis of signed values.
+
+    Args:
+        values: `(n, ..., channels, ...)`.
+        how: `"absmax"`, `"mean"`, `"sum"`, `"l2"`, or None (keep the channels).
+        axis: The channel axis.
+    """
+
+    # Channel by channel: numpy reduces a short last axis twenty times slower.
+    def over_channels(combine, values):
+        return functools.reduce(combine, np.moveaxis(values, axis, 0))
+
+    reductions = {
+        None: lambda v: v,
+        "absmax": lambda v: over_channels(np.maximum, np.abs(v)),
+        "mean": lambda v: over_channels(np.add, v) / v.shape[axis],
+        "sum": lambda v: over_channels(np.add, v),
+        "l2": lambda v: np.sqrt(over_channels(np.add, np.square(v))),
+    }
+    if not (how is None or isinstance(how, str)) or how not in reductions:
+        raise UsageError(
+            f"explain expects reduce to be 'absmax', 'mean', 'sum', 'l2' or None. Received {how!r}. "
+            "None returns one value per channel."
+        )
+    return reductions[how](values)
+
+
+def at_least_one(method, name, value):
+    """Refuse a count below 1, and one that nobody can wait for."""
+    if not is_whole(value) or not 1 <= value <= 10**6:
+        raise UsageError(
+            f"{method} expects {name} to be a whole number, at least 1 and at most a million. Received {value!r}. "
+            f"More {name} give a cleaner map and cost as much more."
+        )

@@ -1,0 +1,49 @@
+"""What takes the place of pixels that are taken away."""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from recipes.common.validation import as_numbers
+from recipes.explain.engine.errors import UsageError
+
+
+def filled(method, name, value, images, task, group, blur=0.1):
+    """Images of nothing: what is left when every pixel of `images` is removed.
+
+    Args:
+        method, name: The public function and its argument, for errors.
+        value: A number; `"mean"` (each image's mean color); `"blur"` (each image under a wide Gaussian); an
+            array of the shape of one image, of all images, or `(channels,)`.
+        images: A group of the task's images, float32.
+        task, group: The `Task`, and the slice of its images that `images` are.
+        blur: Standard deviation of the Gaussian, as a fraction of the image's longest side.
+
+    Returns:
+        float32, of the shape of `images` (possibly a read-only view).
+    """
+    channels = task.channel_axis % images.ndim
+    spatial = tuple(axis for axis in range(1, images.ndim) if axis != channels)
+    if isinstance(value, str):
+        if value == "mean":
+            return np.broadcast_to(images.mean(spatial, keepdims=True), images.shape)
+        if value == "blur":
+            width = blur * max(images.shape[axis] for axis in spatial) if spatial else 0
+            widths = [width if axis in spatial else 0 for axis in range(images.ndim)]
+            return gaussian_filter(images, widths, mode="nearest")
+        raise UsageError(
+            f"{method} expects {name} to be a number, 'mean', 'blur' or an array. Received {value!r}. "
+            "Use 'mean' for the image's mean color."
+        )
+    value = as_numbers(method, name, value, "float32")
+    if channels == 1 and value.ndim == 1 and value.size > 1:
+        value = value.reshape(-1, *[1] * len(spatial))
+    if value.ndim == images.ndim and len(value) == task.count:
+        value = value[group]
+    try:
+        return np.broadcast_to(value, images.shape)
+    except ValueError:
+        raise UsageError(
+            f"{method} expects {name} to fit images of shape {images.shape}. Received an array of shape "
+            f"{value.shape}. "
+            "Give one image of the same size, one per image, or a number."
+        ) from None

@@ -1,0 +1,88 @@
+"""What the class activation methods share: a layer's maps in, one map per image out."""
+
+import numpy as np
+
+from recipes.explain.attribution import resize_map
+from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+
+
+def layer_maps(method, weigh, model, images, target, *, layer, call_index, tokens, resize, **options):
+    """Weigh a layer's activations by their gradients.
+
+    Args:
+        method: The public function's name.
+        weigh: `(activations, gradients) -> maps`, all channels last: `(n, *spatial, channels)` to `(n,
+            *spatial)`.
+        layer, call_index, tokens, resize: As in `grad_cam`.
+        options: What `Task` takes.
+    """
+    task = Task(method, model, images, target, **options)
+    call = find_layer(task, layer, call_index)
+    maps = []
+    for rows in task.chunks():
+        activations, gradients, *_ = task.layer_pass(rows, call)
+        place = call or tracing.default_layer(model, task.target.spec)
+        maps.append(weigh(*(spread(task, values, place, tokens) for values in (activations, gradients))))
+    return finish(task, np.concatenate(maps), resize)
+
+
+def find_layer(task, layer, call_index):
+    """The `LayerCall` a reader named, or None for the last feature map."""
+    if layer is not None:
+        return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method)
+    if call_index is not None:
+        raise UsageError(
+            f"{task.method} expects call_index together with layer. Received call_index={call_index} alone. "
+            "Name the shared layer with layer=."
+        )
+    return None
+
+
+def spread(task, values, call, tokens):
+    """A layer's values as `(n, *spatial, channels)`, tokens folded to their grid."""
+    axes = len(task.spatial)
+    if values.ndim == axes + 2 and tokens is None:
+        if layer_lookup.data_format(task.model, call.operation) == "channels_first":
+            values = np.moveaxis(values, 1, -1)
+        if np.prod(values.shape[1:-1]) > 1:
+            return values
+    elif values.ndim == 3 and axes == 2:
+        return fold_tokens(values, tokens, task.spatial, call.path, task.method)
+    raise layer_lookup.no_map(task.method, call.path, values.shape, axes)
+
+
+def fold_tokens(values, tokens, shape, path, method):
+    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, one leading class token dropped."""
+    count = values.shape[1]
+    tokens = tokens or _guess_grid(count, shape)
+    if tokens is None:
+        raise UsageError(
+            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or "
+            "without a class "
+            f"token, does not have the sides of an image of {shape}. Received tokens=None. Give "
+            "tokens=(rows, columns)."
+        )
+    rows, columns = tokens
+    if rows * columns not in (count, count - 1):
+        raise UsageError(
+            f"{method} expects tokens=(rows, columns) whose product is {count}, or {count - 1} beside a "
+            "class token, for "
+            f"layer '{path}'. Received {tokens}. Divide the image size by the patch size."
+        )
+    return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
+
+
+def _guess_grid(count, shape):
+    """The grid of square patches that `count` tokens make of an image, also when one more is a class token."""
+    for tokens in (count, count - 1):
+        rows = round(np.sqrt(tokens * shape[0] / shape[1]))
+        if rows and tokens % rows == 0 and rows * shape[1] == tokens // rows * shape[0]:
+            return rows, tokens // rows
+    return None
+
+
+def finish(task, maps, resize):
+    """Resize to the image where asked, and hand over."""
+    return task.finish(resize_map.resize(maps, task.spatial) if resize else maps)

@@ -1,0 +1,100 @@
+"""CAM: the class weights applied to every position before the average pooling."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.explain.attribution import cam
+from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.engine import tracing
+from recipes.explain.engine.errors import UsageError
+
+
+def class_activation_map(
+    model,
+    images,
+    target=None,
+    *,
+    layer=None,
+    call_index=None,
+    resize=True,
+    score="logits",
+    batch_size=64,
+    wrt=None,
+    compile="auto",
+    seed=None,
+    verbose="auto",
+):
+    """Evidence for a class at each position, for a network that ends in global average pooling and one Dense layer.
+
+    The mean of the unresized map plus the class's bias is the class's logit: no approximation. Source: Zhou
+    et al. 2016, "Learning Deep Features for Discriminative Localization", equation 2,
+    https://arxiv.org/abs/1512.04150.
+
+    Args:
+        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
+            `recipes.explain`. The target is a class, the score its logit.
+        layer, call_index, resize: As in `grad_cam`; the layer is the one that is averaged.
+
+    Returns:
+        float32 `(n, height, width)`, signed, in units of the logit; `(height, width)` for a single image.
+
+    Raises:
+        ValueError: The head is anything else than the average of `layer` followed by one Dense layer (dropout
+            between them does not matter, as it is off), found by comparing the logits with that average.
+    """
+    task = Task(
+        "class_activation_map",
+        model,
+        images,
+        target,
+        score=score,
+        batch_size=batch_size,
+        wrt=wrt,
+        compile=compile,
+        verbose=verbose,
+    )
+    if task.target.spec.kind != "class" or score != "logits":
+        raise UsageError(
+            "class_activation_map expects a class as target and score='logits'. Received "
+            f"{'another kind of target' if score == 'logits' else f'score={score!r}'}. Use grad_cam, which "
+            "explains any score."
+        )
+    call = cam.find_layer(task, layer, call_index)
+    maps = []
+    for rows in task.chunks():
+        activations, _, scores, index = task.layer_pass(rows, call)
+        place = call or tracing.default_layer(model, task.target.spec)
+        activations = cam.spread(task, activations, place, None)
+        weights = _head(model, task.target.spec, activations, scores, index[:, 0], place)
+        maps.append(np.einsum("n...c,nc->n...", activations, weights))
+    return cam.finish(task, np.concatenate(maps), resize)
+
+
+def _head(model, spec, activations, scores, index, place):
+    """The Dense weights `(n, channels)` of each image's class, from the Dense layer that explains the logits."""
+    average = activations.reshape(len(activations), -1, activations.shape[-1]).mean(1)
+    one_sigmoid = tracing.record_of(model).heads[spec.output].width == 1
+    for dense in reversed(model._flatten_layers()):
+        if not isinstance(dense, keras.layers.Dense) or dense.kernel.shape[0] != average.shape[-1]:
+            continue
+        width = dense.kernel.shape[1]
+        if one_sigmoid and width == 1:
+            columns, sign = np.zeros_like(index), np.where(index == 1, 1.0, -1.0).astype("float32")
+        elif index.max() < width:
+            columns, sign = index, np.ones(len(index), "float32")
+        else:
+            continue
+        weights = sign[:, None] * tracing.array(tf.gather(dense.kernel, columns, axis=1)).T
+        biases = sign * tracing.array(dense.bias)[columns] if dense.use_bias else 0 * sign
+        terms = np.abs(average * weights).sum(1) + np.abs(biases) + 1e-6
+        error = np.abs((average * weights).sum(1) + biases - scores)
+        # Half-precision layers round each of the sum's terms to 1e-3 (float16) or 8e-3 (bfloat16).
+        if np.all(error <= {"float32": 1e-3, "float64": 1e-3}.get(dense.compute_dtype, 2e-2) * terms):
+            return weights
+    raise UsageError(
+        "class_activation_map expects logits that are one Dense layer of the average of layer "
+        f"'{place.path}'. Those of model "
+        f"'{model.name}' are not. Use grad_cam, which needs no such head (and equals this one times a "
+        "constant where it is there)."
+    )

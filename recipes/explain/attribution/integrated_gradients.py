@@ -1,0 +1,111 @@
+"""Integrated gradients: a map that adds up to the change in score from a baseline."""
+
+import numpy as np
+
+from recipes.explain.attribution.attribution_task import Task, at_least_one, reduce_channels
+from recipes.explain.attribution.baselines import filled
+from recipes.explain.engine.errors import UsageError
+
+
+def integrated_gradients(
+    model,
+    images,
+    target=None,
+    *,
+    steps=50,
+    baseline=0.0,
+    method="midpoint",
+    reduce="sum",
+    return_convergence_delta=False,
+    score="logits",
+    batch_size=64,
+    wrt=None,
+    compile="auto",
+    seed=None,
+    verbose="auto",
+):
+    """Difference to a baseline, times the gradient averaged along the straight way from there.
+
+    Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 1,
+    https://arxiv.org/abs/1703.01365. The paper sums at the end of each step (equation 3, 20 to 300 steps),
+    which misses completeness by 1-2 %; the midpoint and Gauss-Legendre rules come within 1e-4 of it at 50
+    steps.
+
+    Args:
+        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
+            `recipes.explain`.
+        steps: Gradients per image and baseline, >= 1.
+        baseline: Where the way starts: a number (0, black, in the model's own value range), `"mean"` (the
+            image's mean color), `"blur"` (the blurred image), an array of the shape of one image or of all of
+            them, or a list of such, whose maps are averaged.
+        method: `"midpoint"` or `"gauss_legendre"`.
+        reduce: How channels are collapsed: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`,
+            None.
+        return_convergence_delta: Also return how far each map misses completeness.
+
+    Returns:
+        float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. With
+        `return_convergence_delta`, `(maps, delta)`: delta `(n,)` is the sum of the map over pixels and channels
+        minus the change in score from the baseline to the image, 0 when complete.
+    """
+    at_least_one("integrated_gradients", "steps", steps)
+    where, weights = _rule(method, steps)
+    task = Task(
+        "integrated_gradients",
+        model,
+        images,
+        target,
+        score=score,
+        batch_size=batch_size,
+        wrt=wrt,
+        compile=compile,
+        verbose=verbose,
+        gradient=True,
+    )
+    baselines = list(baseline) if isinstance(baseline, (list, tuple)) else [baseline]
+    if not baselines:
+        raise UsageError(
+            "integrated_gradients expects at least one baseline. Received an empty list. Use 0.0 for black."
+        )
+    deltas = []
+
+    def explain(group):
+        ends = task.inputs.images[group].astype("float32")
+        total, change = np.zeros_like(ends), np.zeros(len(ends))
+        for value in baselines:
+            starts = filled("integrated_gradients", "baseline", value, ends, task, group)
+            average = np.zeros_like(ends)
+
+            def walk(batch, step, rows, starts=starts):
+                np.subtract(ends[rows], starts[rows], out=batch)
+                batch *= where[step]
+                batch += starts[rows]
+
+            for rows, gradients, scores, step in task.sampled_gradients(
+                group, steps, walk, clean=return_convergence_delta
+            ):
+                if step < 0:
+                    change[rows] += scores / len(baselines)
+                else:
+                    average[rows] += weights[step] * gradients
+            total += (ends - starts) * average / len(baselines)
+            if return_convergence_delta:
+                change -= task.input_gradient(group, starts)[1] / len(baselines)
+        deltas.append(total.reshape(len(ends), -1).sum(1, dtype="float64") - change)
+        return reduce_channels(total, reduce, task.channel_axis)
+
+    maps = task.finish(task.each_group(explain, steps * len(baselines) + 1))
+    return (maps, task.finish(np.concatenate(deltas))) if return_convergence_delta else maps
+
+
+def _rule(method, steps):
+    """Positions in [0, 1] and weights that sum to 1, float32."""
+    if method == "midpoint":
+        return ((np.arange(steps) + 0.5) / steps).astype("float32"), np.full(steps, 1 / steps, "float32")
+    if method == "gauss_legendre":
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        return ((nodes + 1) / 2).astype("float32"), (weights / 2).astype("float32")
+    raise UsageError(
+        f"integrated_gradients expects method to be 'midpoint' or 'gauss_legendre'. Received {method!r}. "
+        "Leave it out for the midpoint rule."
+    )

@@ -1,0 +1,129 @@
+"""Occlusion: what the score loses when a window of the image is covered."""
+
+import itertools
+
+import numpy as np
+
+from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.attribution.baselines import filled
+from recipes.explain.engine.errors import UsageError
+
+
+def occlusion(
+    model,
+    images,
+    target=None,
+    *,
+    patch=16,
+    stride=8,
+    value=0.0,
+    output="drop",
+    score="logits",
+    batch_size=64,
+    wrt=None,
+    compile="auto",
+    seed=None,
+    verbose="auto",
+):
+    """Mean drop of the score over all windows that cover a pixel.
+
+    Windows stand every `stride` pixels, and flush with the far borders, so that every pixel is covered.
+    Source: Zeiler & Fergus 2013, "Visualizing and Understanding Convolutional Networks", section 4.2,
+    https://arxiv.org/abs/1311.2901.
+
+    Args:
+        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
+            `recipes.explain`.
+        patch: Side of the window in pixels, or one length per spatial axis.
+        stride: Pixels from one window to the next, at most `patch`, or one per axis.
+        value: What the window shows: a number (0) in the model's own value range, `"mean"` (the image's mean
+            color), `"blur"` (the blurred image), or an array of an image.
+        output: `"drop"`: score of the image minus score of the covered one. `"probability"`: the probability
+            of the class while the window covers a pixel, as the paper's figure shows it: low where it
+            matters.
+
+    Returns:
+        float32 `(n, height, width)`; `(height, width)` for a single image.
+
+    Raises:
+        ValueError: A patch larger than the image, a stride larger than the patch.
+    """
+    if output not in ("drop", "probability"):
+        raise UsageError(
+            f"occlusion expects output to be 'drop' or 'probability'. Received {output!r}. 'drop' is high "
+            "where it matters."
+        )
+    task = Task(
+        "occlusion",
+        model,
+        images,
+        target,
+        score="probability" if output == "probability" else score,
+        batch_size=batch_size,
+        wrt=wrt,
+        compile=compile,
+        verbose=verbose,
+    )
+    windows = _windows(task.spatial, patch, stride)
+
+    def explain(group):
+        clean = task.inputs.images[group].astype("float32")
+        cover = filled("occlusion", "value", value, clean, task, group)
+
+        def change(batch, sample, rows):
+            where = _at(windows[sample], task.channel_axis)
+            batch[:] = clean[rows]
+            batch[where] = cover[rows][where]
+
+        total, covered = np.zeros((len(clean), *task.spatial)), np.zeros(task.spatial)
+        for window in windows:
+            covered[window] += 1
+        before = np.zeros(len(clean), "float32")
+        for rows, scores, sample in task.sampled_scores(group, len(windows), change, clean=output == "drop"):
+            if sample < 0:
+                before[rows] = scores
+                continue
+            gain = before[rows] - scores if output == "drop" else scores
+            total[rows][(slice(None), *windows[sample])] += gain.reshape(-1, *[1] * len(task.spatial))
+        return total / covered
+
+    return task.finish(task.each_group(explain, len(windows) + 1))
+
+
+def _windows(spatial, patch, stride):
+    """Every window, as a tuple of slices of the spatial axes."""
+    patches, strides = (
+        _per_axis(name, value, len(spatial)) for name, value in (("patch", patch), ("stride", stride))
+    )
+    for size, length, step in zip(spatial, patches, strides, strict=True):
+        if not 1 <= length <= size or not 1 <= step <= length:
+            raise UsageError(
+                "occlusion expects 1 <= stride <= patch <= image size on every axis. Received "
+                f"patch={patch}, stride={stride} for "
+                f"images of {spatial}. Try patch={max(1, min(spatial) // 6)}, "
+                f"stride={max(1, min(spatial) // 12)}."
+            )
+    starts = [
+        sorted({*range(0, size - length + 1, step), size - length})
+        for size, length, step in zip(spatial, patches, strides, strict=True)
+    ]
+    return [
+        tuple(slice(start, start + length) for start, length in zip(corner, patches, strict=True))
+        for corner in itertools.product(*starts)
+    ]
+
+
+def _per_axis(name, value, axes):
+    lengths = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    if len(lengths) != axes or not all(isinstance(length, (int, np.integer)) for length in lengths):
+        raise UsageError(
+            f"occlusion expects {name} to be a whole number of pixels, or {axes} of them, one per spatial "
+            "axis. "
+            f"Received {value!r}. Write {name}=16."
+        )
+    return lengths
+
+
+def _at(window, channel_axis):
+    """The window as an index into a batch of images."""
+    return (slice(None), slice(None), *window) if channel_axis == 1 else (slice(None), *window)

@@ -1,0 +1,108 @@
+"""Score-CAM: feature maps weighted by what the network says of the image seen through each of them."""
+
+import numpy as np
+
+from recipes.explain.attribution import cam
+from recipes.explain.attribution.attribution_task import Task, at_least_one
+from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.resize_map import resize as resized
+from recipes.explain.engine import targets, tracing
+
+
+def score_cam(
+    model,
+    images,
+    target=None,
+    *,
+    layer=None,
+    call_index=None,
+    tokens=None,
+    top=None,
+    baseline=0.0,
+    resize=True,
+    score="probability",
+    batch_size=64,
+    wrt=None,
+    compile="auto",
+    seed=None,
+    verbose="auto",
+):
+    """Sum of a layer's feature maps, each weighted by the score of the image masked with it.
+
+    Source: Wang et al. 2020, "Score-CAM", equations 5 to 8, https://arxiv.org/abs/1910.01279. A mask is a
+    feature map resized to the image and stretched to 0..1; its weight is the increase of the score over that
+    of the baseline. Nothing is normalized across channels or images.
+
+    Args:
+        model, images, target, batch_size, wrt, compile, seed, verbose: As in every method, see
+            `recipes.explain`.
+        layer, call_index, tokens, resize: As in `grad_cam`.
+        top: Use only this many channels, those that vary most over the image, chosen for each image (as in
+            "Faster Score-CAM"); None uses all, one evaluation each.
+        baseline: What a mask of 0 shows: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
+            array.
+        score: `"probability"` (the paper's) or `"logits"`.
+
+    Returns:
+        float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
+
+    Raises:
+        ValueError: As `grad_cam`; `top` below 1.
+    """
+    if top is not None:
+        at_least_one("score_cam", "top", top)
+    task = Task(
+        "score_cam",
+        model,
+        images,
+        target,
+        score=score,
+        batch_size=batch_size,
+        wrt=wrt,
+        compile=compile,
+        verbose=verbose,
+    )
+    call = cam.find_layer(task, layer, call_index)
+
+    def explain(group):
+        clean = task.inputs.images[group].astype("float32")
+        nothing = filled("score_cam", "baseline", baseline, clean, task, group)
+        size = len(clean)
+        # One pass over image and baseline: the baseline's score is that of the class predicted for its image.
+        rows = group.start + np.tile(np.arange(size), 2)
+        index = task.target.index[rows]
+        if task.target.spec.kind == "class":
+            index[size:] = np.where(index[size:] < 0, targets.follow(np.arange(size)), index[size:])
+        values, _, before, index = task.layer_pass(
+            rows, call, np.concatenate([clean, nothing]), index, differentiate=False
+        )
+        task.target.index[group] = index[:size]
+        place = call or tracing.default_layer(model, task.target.spec)
+        values = cam.spread(task, values[:size], place, tokens)
+        spread = values.reshape(size, -1, values.shape[-1]).std(1)
+        count = min(top or spread.shape[-1], spread.shape[-1])
+        channels = np.argsort(-spread, axis=-1, kind="stable")[:, :count]
+
+        def change(batch, sample, rows):
+            chosen = channels[rows, sample].reshape(-1, *[1] * (values.ndim - 1))
+            planes = np.take_along_axis(values[rows], chosen, axis=-1)[..., 0]
+            masks = np.expand_dims(unit_range(resized(planes, task.spatial)), task.channel_axis)
+            np.subtract(clean[rows], nothing[rows], out=batch)
+            batch *= masks
+            batch += nothing[rows]
+
+        scores = np.zeros((size, count), "float32")
+        for rows, found, sample in task.sampled_scores(group, count, change):
+            scores[rows, sample] = found
+        weights = np.zeros(spread.shape, "float32")
+        np.put_along_axis(weights, channels, scores - before[size:, None], axis=-1)
+        return np.maximum(np.einsum("n...c,nc->n...", values, weights), 0)
+
+    return cam.finish(task, task.each_group(explain, 2 + (top or 0), passes=2), resize)
+
+
+def unit_range(maps):
+    """Stretch each map to 0..1 by itself; a constant map becomes 0."""
+    axes = tuple(range(1, maps.ndim))
+    low, high = maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
+    return (maps - low) / np.where(high > low, high - low, 1)

@@ -1,0 +1,1 @@
+"""Traces, layers, inputs and targets, shared by everything in `recipes.explain`."""

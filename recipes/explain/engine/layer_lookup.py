@@ -1,0 +1,252 @@
+"""Find a layer inside any model: by object, by name, by `"outer/inner"`, by index."""
+
+import collections
+import dataclasses
+import difflib
+import weakref
+
+import keras
+
+from recipes.explain.engine.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One operation of a model: its path, the operation, and how often one forward pass calls it.
+
+    Args:
+        path: `"outer/inner"`.
+        operation: The layer or functional operation.
+        calls: None when only running the model can tell.
+        order: For a shared layer of a Functional model, `order[i]` is when the i-th call written is made:
+            deep branches run first, whatever was written first. Else None.
+    """
+
+    path: str
+    operation: object
+    calls: int | None
+    order: tuple | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCall:
+    """One call of one layer, held weakly so that a cached trace never keeps a model alive.
+
+    Args:
+        path: `"outer/inner"`, for messages.
+        reference: `weakref.ref` of the layer or functional operation.
+        index: Which call of the forward pass, counted from 0; negative from the end; None when there is one
+            only.
+        last: True when nothing after this call can be a second one, so that a forward pass may stop here.
+    """
+
+    path: str
+    reference: weakref.ref
+    index: int | None = None
+    last: bool = False
+
+    @property
+    def operation(self):
+        return self.reference()
+
+
+def walk(model):
+    """Every layer and functional operation below `model`, depth first: a list of `Node`."""
+    nodes, seen = [], {id(model)}
+
+    def descend(parent, prefix, parent_calls):
+        for child, uses, order in _children(parent):
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            calls = None if uses is None or parent_calls is None else uses * parent_calls
+            path = f"{prefix}{child.name}"
+            nodes.append(Node(path, child, calls, order if parent_calls == 1 else None))
+            descend(child, f"{path}/", calls)
+
+    descend(model, "", 1)
+    return nodes
+
+
+def find(model, layer, *, call_index=None, method="explain"):
+    """Resolve what a reader wrote for `layer=` into a `LayerCall`.
+
+    Args:
+        model: A built `keras.Model`.
+        layer: A layer object of the model, a name (`"conv1"`; unique also inside nested models), a path
+            (`"backbone/conv1"`), or an index into `model.layers`.
+        call_index: Which of several calls of a shared layer, from 0, negative from the end: in the order they
+            were written in a Functional model, in which they are made in any other.
+        method: Name used in errors.
+
+    Raises:
+        ValueError: no such layer (lists candidates), a name that stands for several layers, a call that does
+            not exist.
+    """
+    nodes = walk(model)
+    node = _match(model, layer, nodes, method)
+    if call_index is not None and node.calls is not None and not -node.calls <= call_index < node.calls:
+        raise UsageError(
+            f"{method} expects call_index to be one of the {node.calls} calls of layer '{node.path}'. "
+            f"Received call_index={call_index}. Count from 0, or leave it out for a layer called once."
+        )
+    if call_index is None and node.calls is not None and node.calls > 1:
+        raise several_calls(method, node.path, node.calls)
+    if call_index is not None and node.order:
+        call_index = node.order[call_index]
+    last = node.calls == 1 or (call_index is not None and call_index >= 0)
+    return LayerCall(node.path, weakref.ref(node.operation), call_index, last)
+
+
+def several_calls(method, path, calls):
+    """The error for a shared layer of which no call was chosen."""
+    return UsageError(
+        f"{method} expects one call of layer '{path}'. The model calls it {calls} times. "
+        f"Choose one with call_index=0 ... call_index={calls - 1}."
+    )
+
+
+def no_map(method, path, shape, axes):
+    """The error for a layer that returns no map."""
+    return UsageError(
+        f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Received "
+        f"layer '{path}', which returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave "
+        "layer out for the last."
+    )
+
+
+def data_format(model, operation=None):
+    """`"channels_last"` or `"channels_first"`: what the layer says, else the first layer of the model that says it."""
+    for layer in (operation, *_first(model, lambda layer: hasattr(layer, "data_format"))):
+        declared = getattr(layer, "data_format", None)
+        if declared in ("channels_first", "channels_last"):
+            return declared
+    return "channels_last"
+
+
+def _first(layer, wanted):
+    """The first layer below `layer` that is wanted, as a list of one or none; stops there."""
+    for child in getattr(layer, "_layers", ()):
+        found = [child] if wanted(child) else _first(child, wanted)
+        if found:
+            return found
+    return []
+
+
+def last_map(survey, model, rank, method="explain"):
+    """The last feature map before the head: `(LayerCall, tensor)`, out of a survey of one forward pass.
+
+    That is the last output with the spatial size of the last convolution, so that what follows it
+    (normalization, residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a
+    MobileNetV2. Convolutions on a single pixel, as in squeeze-and-excitation, do not count. Without a Keras
+    convolution, the last map.
+
+    Args:
+        survey: List of `(Node, tensor)` in the order the outputs appeared.
+        model: The model.
+        rank: Rank of the images, batch and channels included.
+    """
+    first = data_format(model) == "channels_first"
+
+    def spatial(tensor):
+        return tuple(tensor.shape[2:] if first else tensor.shape[1:-1])
+
+    maps = [
+        (place, node, tensor)
+        for place, (node, tensor) in enumerate(survey)
+        if tensor.shape.rank == rank and any(size != 1 for size in spatial(tensor))
+    ]
+    convolutions = [entry for entry in maps if "Conv" in type(entry[1].operation).__name__]
+    attention = [
+        place for place, (node, _) in enumerate(survey) if "Attention" in type(node.operation).__name__
+    ]
+    if not maps or (attention and attention[-1] > (convolutions or maps)[-1][0]):
+        tokens = [node for node, tensor in survey if tensor.shape.rank == 3] if attention else []
+        raise UsageError(
+            f"{method} expects a layer whose output has spatial axes. Model '{model.name}' has none between "
+            "its last "
+            f"{'attention' if attention else 'layer'} and the head. Name one with layer=; candidates: "
+            f"{_names(tokens or [node for node, _ in survey], '')}."
+        )
+    anchor = (convolutions or maps)[-1]
+    _, node, tensor = [entry for entry in maps if spatial(entry[2]) == spatial(anchor[2])][-1]
+    calls = sum(other.operation is node.operation for other, _ in survey)
+    if calls > 1:
+        raise UsageError(
+            f"{method} expects one last feature map. Layer '{node.path}' makes {calls} in one pass. "
+            f"Choose with layer='{node.path}', call_index=0 ... {calls - 1}."
+        )
+    return LayerCall(node.path, weakref.ref(node.operation), None, node.calls == 1), tensor
+
+
+def _children(parent):
+    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and `Node.order`."""
+    layers = [layer for layer in getattr(parent, "_layers", ()) if isinstance(layer, keras.layers.Layer)]
+    if isinstance(parent, keras.Sequential):
+        return [(layer, 1, None) for layer in parent.layers]
+    graph = getattr(parent, "_nodes_by_depth", None)
+    if graph is None or not hasattr(parent, "operations"):
+        return [(layer, None, None) for layer in layers]
+    made = collections.defaultdict(list)
+    for depth in sorted(graph, reverse=True):
+        for node in graph[depth]:
+            made[id(node.operation)].append(node)
+    children = []
+    for operation in parent.operations:
+        if not isinstance(operation, keras.layers.InputLayer):
+            nodes = made[id(operation)]
+            written = [node for node in operation._inbound_nodes if any(node is other for other in nodes)]
+            children.append((operation, len(nodes), tuple(nodes.index(node) for node in written)))
+    known = {id(operation) for operation in parent.operations}
+    return children + [(layer, None, None) for layer in layers if id(layer) not in known]
+
+
+def _match(model, layer, nodes, method):
+    if isinstance(layer, bool) or not isinstance(layer, (int, str, keras.Operation)):
+        raise TypeError(
+            f"{method} expects layer to be a layer object, a name, a path 'outer/inner' or an index. "
+            f"Received {layer!r} of type {type(layer).__name__}. Print model.summary() to see the names."
+        )
+    if isinstance(layer, int):
+        if not -len(model.layers) <= layer < len(model.layers):
+            raise UsageError(
+                f"{method} expects layer to be an index into model.layers, which has {len(model.layers)} "
+                "entries. "
+                f"Received layer={layer}. Give a name instead, such as {_names(nodes, '')}."
+            )
+        layer = model.layers[layer]
+    if not isinstance(layer, str):
+        found = [node for node in nodes if node.operation is layer]
+        if not found:
+            raise UsageError(
+                f"{method} expects a layer of the model '{model.name}'. Received '{layer.name}', which is "
+                "not "
+                f"part of it. Take it from the model, or give a name such as {_names(nodes, layer.name)}."
+            )
+        return found[0]
+    found = [node for node in nodes if node.path == layer] or [
+        node for node in nodes if node.path.endswith(f"/{layer}")
+    ]
+    if not found:
+        raise UsageError(
+            f"{method} expects the name of a layer of model '{model.name}'. Received layer='{layer}', which "
+            "it does "
+            f"not have. Candidates: {_names(nodes, layer)}."
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{method} expects a name that stands for one layer. Received layer='{layer}', which stands for "
+            f"{len(found)}. Give the path or the layer itself: "
+            f"{', '.join(repr(node.path) for node in found[:8])}."
+        )
+    return found[0]
+
+
+def _names(nodes, wanted, limit=20):
+    """The paths that resemble `wanted` first, then the last ones of the model, at most `limit`."""
+    paths = [node.path for node in nodes]
+    tails = {path.rsplit("/", 1)[-1]: path for path in paths}
+    close = [tails[tail] for tail in difflib.get_close_matches(wanted.rsplit("/", 1)[-1], tails, n=5)]
+    chosen = list(dict.fromkeys(close + paths[::-1]))[:limit]
+    more = f" ... ({len(paths)} in all)" if len(paths) > len(chosen) else ""
+    return ", ".join(repr(path) for path in chosen) + more

@@ -1,0 +1,406 @@
+"""What a map explains: a class, one output of several, a neuron, or any function of the outputs.
+
+Every target becomes one differentiable score per image. Class scores are taken before the softmax or sigmoid,
+where gradients do not vanish (a saturated softmax passes back 1e-7 of what its logit does).
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import as_row, is_one_of, is_whole
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+
+# Operations that end a network without squashing it: their output is the score to explain.
+_LINEAR_ENDS = ("BiasAdd", "MatMul", "BatchMatMulV2", "Add", "AddV2", "Sub", "Conv2D", "Mean", "Einsum")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A neuron, a channel or a layer as the target of a map.
+
+    Args:
+        layer: Layer object, name, `"outer/inner"` path, or index.
+        channel: Channel, or unit of a Dense layer; None averages over all of them.
+        position: Where in the layer's map: `(row, column)` (one number per spatial axis); None averages over
+            all.
+        call_index: Which call of a shared layer, from 0.
+
+    Example:
+        >>> explain.saliency(model, images, explain.Unit("conv3", channel=12))
+    """
+
+    layer: object
+    channel: int | None = None
+    position: tuple | int | None = None
+    call_index: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """The part of a target a trace depends on. Numbers that may change from call to call travel as tensors.
+
+    Args:
+        kind: `"class"`, `"unit"`, or `"function"`.
+        output: Name or position of the model's output, None when it has one.
+        score: `"logits"` or `"probability"`.
+        call: The unit's `LayerCall`.
+        channels_first: Layout of the unit's layer.
+        channel: Whether one channel was chosen.
+        position: Whether one position was chosen.
+    """
+
+    kind: str
+    output: object = None
+    score: str = "logits"
+    call: layer_lookup.LayerCall | None = None
+    channels_first: bool = False
+    channel: bool = False
+    position: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A parsed target.
+
+    Args:
+        spec: What traces depend on.
+        index: `(n, k)` int32, one row per image: the class (-1: the predicted one), or a unit's channel and
+            position.
+        function: The reader's callable, or None.
+    """
+
+    spec: Spec
+    index: np.ndarray
+    function: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """How an output ends: `kind` is "softmax", "sigmoid", "linear" or "unknown", `width` its number of classes."""
+
+    kind: str
+    width: int | None
+
+
+def parse(target, model, count, *, score="logits", method="explain"):
+    """Turn what a reader wrote for `target=` into a `Target` for `count` images.
+
+    Raises:
+        ValueError: a wrong length, rows that are not one-hot, an unknown score.
+        TypeError: a kind of target that is not known.
+    """
+    if not is_one_of(score, ("logits", "probability")):
+        raise UsageError(
+            f"{method} expects score to be 'logits' or 'probability'. Received score={score!r}. "
+            "'logits' explains the value before the softmax, 'probability' the model's output as it is."
+        )
+    output = None
+    if isinstance(target, dict):
+        if len(target) != 1:
+            raise UsageError(
+                f"{method} expects a target for one output. Received targets for {sorted(map(str, target))}. "
+                "Call it once per output, or pass one callable of all outputs."
+            )
+        (output, target), *_ = target.items()
+    if isinstance(target, Unit):
+        return _parse_unit(target, model, count, method)
+    target = _from_tf_keras_vis(target)
+    if callable(target) and not isinstance(target, type):
+        return Target(Spec("function", output, score), np.zeros((count, 0), "int32"), target)
+    return Target(Spec("class", output, score), _class_numbers(target, count, method)[:, None])
+
+
+def scores(model, inputs, spec, arguments):
+    """The score of each image, differentiable: to be called under a tape, inside a trace or eagerly.
+
+    Layers above a unit are not computed. Layers below the score are reached by running this inside
+    `tracing.recording` or `tracing.tapped`.
+
+    Args:
+        model: A built `keras.Model`.
+        inputs: The structure of tensors the model takes, batch first.
+        spec: A `Spec`.
+        arguments: List of tensors, one row per image: `[index]` for a class or unit; one cotangent per output
+            for a function, whose score is then the sum of outputs times cotangents (same gradient as the
+            function's).
+
+    Returns:
+        `(scores, resolved)`: `(n,)` float32, and the index with predicted classes filled in.
+    """
+    if spec.kind == "unit":
+        _, (activation,) = tracing.capture(model, inputs, [spec.call], stop=True)
+        return _unit_score(model, activation, arguments[0], spec), arguments[0]
+    outputs = tracing.forward(model, inputs)
+    if spec.kind == "function":
+        values = flat_outputs(model, outputs, spec)
+        total = sum(
+            tf.reduce_sum(value * weights, tuple(range(1, value.shape.rank)))
+            for value, weights in zip(values, arguments, strict=True)
+        )
+        return total, tf.zeros((tf.shape(values[0])[0], 0), "int32")
+    score, resolved = class_score(model, outputs, spec, arguments[0][:, 0])
+    return score, resolved[:, None]
+
+
+def class_score(model, outputs, spec, index):
+    """`(score (n,), class (n,))` for class numbers: -1 is the predicted class, `follow(row)` that of another row."""
+    output = _select(model, outputs, spec.output)
+    if output.shape.rank == 1:
+        output = output[:, None]
+    if output.shape.rank != 2:
+        raise UsageError(
+            f"explain expects a class target for an output of shape (batch, classes). The output has shape "
+            f"{tuple(output.shape)}. Pass a callable that makes one score per image of it, such as "
+            "target=lambda outputs: keras.ops.mean(outputs[..., 1], axis=(1, 2))."
+        )
+    values, head = _values(model, output, spec)
+    if head.width == 1 and head.kind == "sigmoid":
+        # One sigmoid stands for two classes: the logit of class 0 is that of class 1 with its sign turned.
+        middle = 0.0 if spec.score == "logits" else 0.5
+        index = _resolve(index, tf.cast(values[:, 0] > middle, "int32"))
+        other = -values[:, 0] if spec.score == "logits" else 1 - values[:, 0]
+        return tf.where(index == 1, values[:, 0], other), index
+    index = _resolve(index, tf.argmax(values, axis=1, output_type="int32"))
+    return _pick(values, index), index  # `check` refuses numbers out of range
+
+
+def follow(rows):
+    """What stands in the index for "the class predicted for that row of the batch": `(n, 1)` int32 from row numbers."""
+    return (-2 - np.asarray(rows, "int32"))[:, None]
+
+
+def _resolve(index, predicted):
+    """Class numbers, with the codes -1 (its own) and `follow` (another row's) replaced by predicted classes."""
+    row = tf.where(index < -1, -2 - index, tf.range(tf.shape(index)[0]))
+    return tf.where(index < 0, tf.gather(predicted, row), index)
+
+
+def flat_outputs(model, outputs, spec):
+    """The outputs a function target sees, as a flat list: one if `spec.output` says so, logits where they are found."""
+    flat = keras.tree.flatten(outputs) if spec.output is None else [_select(model, outputs, spec.output)]
+    if spec.score == "probability":
+        return [tf.cast(value, "float32") for value in flat]
+    return [tf.cast(logits_of(value)[0], "float32") for value in flat]
+
+
+def check(model, target, method="explain"):
+    """Refuse numbers the model does not have. The model must have run once: its `Record` then knows the sizes."""
+    record = tracing.record_of(model)
+    if target.spec.kind == "unit":
+        sizes = record.units.get(target.spec.call, ())
+        for name, number, size in zip(("channel", *(["position"] * 9)), target.index[0], sizes, strict=False):
+            if size is not None and not -1 <= number < size:
+                raise UsageError(
+                    f"{method} expects a Unit {name} in 0 ... {size - 1} for layer "
+                    f"'{target.spec.call.path}'. "
+                    f"Received {number}. Count from 0."
+                )
+    head = record.heads.get(target.spec.output)
+    if target.spec.kind != "class" or head is None:
+        return
+    binary = head.kind == "sigmoid" and head.width == 1
+    classes = 2 if binary else head.width
+    if target.index.max(initial=-1) >= classes:
+        raise UsageError(
+            f"{method} expects a class in 0 ... {classes - 1}, as the model's output has "
+            f"{'one sigmoid for two classes' if binary else f'{head.width} values'}. Received target "
+            f"{target.index.max()}. "
+            "Count classes from 0, or leave target out for the predicted class."
+        )
+
+
+def logits_of(output):
+    """The value before the softmax or sigmoid that made `output`, and how the output ends.
+
+    Looks back from the output through casts, identities and reshapes, so it does not matter whether the
+    squashing was a Dense activation, a layer, a functional operation or hidden in a subclass.
+
+    Returns:
+        `(logits, kind)`; kind is "softmax", "sigmoid", "linear" (nothing squashes: `logits` is `output`) or "unknown"
+        (it cannot be told: `logits` is `output`).
+    """
+    if tf.executing_eagerly():
+        logits = getattr(output, "_keras_logits", None)
+        if logits is None:
+            return output, "unknown"
+        return logits, "sigmoid" if output.shape[-1] == 1 else "softmax"
+    tensor, reshaped = output, False
+    while tensor.op.type in ("Cast", "Identity", "Reshape", "Squeeze", "ExpandDims"):
+        reshaped = reshaped or tensor.op.type in ("Reshape", "Squeeze", "ExpandDims")
+        tensor = tensor.op.inputs[0]
+    if tensor.op.type in ("Softmax", "LogSoftmax", "Sigmoid"):
+        kind = "sigmoid" if tensor.op.type == "Sigmoid" else "softmax"
+        logits = tensor.op.inputs[0]
+        return (tf.reshape(logits, tf.shape(output)) if reshaped else logits), kind
+    return output, "linear" if tensor.op.type in _LINEAR_ENDS else "unknown"
+
+
+def cotangents(target, outputs):
+    """The reader's function of the outputs and its gradient: `(scores (n,), [one array per output])`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(outputs)
+        value = call_function(target, outputs)
+    gradients = tape.gradient(value, outputs, unconnected_gradients="zero")
+    return value, gradients
+
+
+def call_function(target, outputs):
+    """The reader's function of the flat list of outputs, checked to give one number per image."""
+    value = target.function(outputs[0] if len(outputs) == 1 else outputs)
+    if isinstance(value, (list, tuple)):
+        value = tf.stack([tf.reduce_mean(tf.cast(one, "float32")) for one in value])
+    value = tf.cast(tf.convert_to_tensor(value), "float32")
+    if value.shape != (outputs[0].shape[0],):
+        raise UsageError(
+            "explain expects a target function to return one score per image, shape "
+            f"({outputs[0].shape[0]},). "
+            f"It returned shape {tuple(value.shape)}. Average or choose over the other axes, such as "
+            "lambda outputs: outputs[:, 3]."
+        )
+    return value
+
+
+def _values(model, output, spec):
+    logits, kind = logits_of(output)
+    head = Head(kind, output.shape[-1])
+    tracing.record_of(model).heads[spec.output] = head
+    if spec.score == "logits" and kind == "unknown":
+        tracing.warn_once(
+            model,
+            ("logits", spec.output),
+            f"explain looked for the value before the softmax of model '{model.name}' and did not find it, "
+            "so the score is the "
+            "model's output as it is; if that is a probability, gradients may vanish. End the model in "
+            "a Dense or Softmax layer, or pass score='probability' to say that you know.",
+        )
+    return tf.cast(logits if spec.score == "logits" else output, "float32"), head
+
+
+def _select(model, outputs, key):
+    flat = keras.tree.flatten(outputs)
+    if key is None:
+        if len(flat) == 1:
+            return flat[0]
+    elif isinstance(key, int) and not isinstance(key, bool):
+        if -len(flat) <= key < len(flat):
+            return flat[key]
+    elif isinstance(outputs, dict) and key in outputs:
+        return outputs[key]
+    else:
+        names = list(getattr(model, "output_names", None) or [])
+        if names.count(key) == 1:
+            return flat[names.index(key)]
+    names = list(outputs) if isinstance(outputs, dict) else getattr(model, "output_names", None)
+    names = list(names or range(len(flat)))
+    raise UsageError(
+        f"explain expects a target that names one of the model's {len(flat)} outputs. Received output "
+        f"{key!r}. "
+        f"Write target={{{names[0]!r}: class}}; the outputs are {names}."
+    )
+
+
+def _parse_unit(unit, model, count, method):
+    call = layer_lookup.find(model, unit.layer, call_index=unit.call_index, method=method)
+    given = () if unit.position is None else unit.position
+    position = (given,) if is_whole(given) else as_row(given)
+    chosen = [number for number in (unit.channel, *(position or ())) if number is not None]
+    if position is None or not all(is_whole(number) and 0 <= number < 2**31 for number in chosen):
+        raise UsageError(
+            f"{method} expects the channel and the position of a Unit to be whole numbers from 0. Received "
+            f"channel={unit.channel!r}, position={unit.position!r}. Leave out what shall be averaged over."
+        )
+    numbers = [-1 if unit.channel is None else int(unit.channel), *map(int, position)]
+    channels_first = layer_lookup.data_format(model, call.operation) == "channels_first"
+    spec = Spec(
+        "unit",
+        call=call,
+        channels_first=channels_first,
+        channel=unit.channel is not None,
+        position=unit.position is not None,
+    )
+    return Target(spec, np.tile(np.array(numbers, "int32"), (count, 1)))
+
+
+def _unit_score(model, activation, numbers, spec):
+    """Mean over what was not chosen, of `(n, *spatial, channels)`."""
+    activation = tf.cast(activation, "float32")
+    if spec.channels_first and activation.shape.rank > 2:
+        activation = tf.transpose(activation, [0, *range(2, activation.shape.rank), 1])
+    spatial = activation.shape[1:-1]
+    # `check` refuses numbers out of range by these sizes; until then they are clipped.
+    tracing.record_of(model).units[spec.call] = (activation.shape[-1], *spatial)
+    if spec.position:
+        if numbers.shape[-1] - 1 != spatial.rank:
+            raise UsageError(
+                f"explain expects a Unit position of {spatial.rank} numbers for layer '{spec.call.path}', "
+                "whose map is "
+                f"{tuple(spatial)}. Received {numbers.shape[-1] - 1}. Leave position out to average over all."
+            )
+        for axis in range(spatial.rank):
+            activation = _pick(activation, numbers[:, axis + 1])
+    else:
+        activation = tf.reduce_mean(activation, tuple(range(1, activation.shape.rank - 1)))
+    return _pick(activation, numbers[:, 0]) if spec.channel else tf.reduce_mean(activation, -1)
+
+
+def _pick(values, numbers):
+    """`values[i, numbers[i]]` for each image i."""
+    return tf.gather(values, tf.clip_by_value(numbers, 0, tf.shape(values)[1] - 1), axis=1, batch_dims=1)
+
+
+def _class_numbers(target, count, method):
+    """`(count,)` int32 class numbers from None, an int, one int each or one-hot rows."""
+    if target is None:
+        return np.full(count, -1, "int32")
+    try:
+        numbers = np.asarray(target)
+    except ValueError:
+        numbers = np.asarray(None)
+    if numbers.dtype.kind not in "iufb":
+        raise TypeError(
+            f"{method} expects target to be None, a class number, one number per image, one-hot rows, a "
+            "callable, a Unit, or "
+            f"{{output: target}}. Received {type(target).__name__}. Leave it out for the predicted class."
+        )
+    if numbers.ndim == 2 and len(numbers) == count:
+        if not (np.all((numbers == 0) | (numbers == 1)) and np.all(numbers.sum(1) == 1)):
+            raise UsageError(
+                f"{method} expects one-hot rows: a single 1 in each. Received other values. "
+                "For a weighted sum of classes pass target=lambda outputs: keras.ops.sum(outputs * "
+                "weights, axis=-1)."
+            )
+        return numbers.argmax(1).astype("int32")
+    if numbers.ndim == 0:
+        numbers = np.full(count, numbers)
+    if numbers.shape != (count,):
+        raise UsageError(
+            f"{method} expects one target per image: {count}. Received an array of shape {numbers.shape}. "
+            "Give one number for all images, or one each."
+        )
+    if not np.all(numbers == np.round(numbers)):
+        raise UsageError(
+            f"{method} expects whole class numbers. Received {numbers[numbers != np.round(numbers)][0]}. "
+            "Use np.argmax "
+            "on probabilities."
+        )
+    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= 2**31:
+        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
+        raise UsageError(
+            f"{method} expects class numbers from 0. Received {wrong}. "
+            "Leave target out for the predicted class."
+        )
+    return numbers.astype("int32")
+
+
+def _from_tf_keras_vis(target):
+    """Scores of tf-keras-vis hold one class per image; chunks need them apart. Other scores stay callables."""
+    if not type(target).__module__.startswith("tf_keras_vis"):
+        return target
+    values = getattr(target, "indices", None) or getattr(target, "target_values", None)
+    if values is None:
+        return target
+    return int(values[0]) if len(values) == 1 else [int(value) for value in values]

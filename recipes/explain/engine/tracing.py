@@ -1,0 +1,336 @@
+"""Run a model with its layers tapped, and keep what was traced for as long as the model lives.
+
+A layer is reached by standing in for its `call` while the model runs (or is traced), so nested, subclassed
+and shared layers are all reached alike, where building a sub-model fails. The stand-ins are gone when the
+call returns.
+
+    capture(model, inputs, calls)       the activations of given layers, stopping at the last of them
+    tapped, recording, intercepted      the same as `with` blocks, which nest; under them run the model as you like
+    evaluate(model, function, tensors)  `function(model, *tensors)` compiled once with a dynamic batch
+"""
+
+import contextlib
+import threading
+import warnings
+import weakref
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import is_whole
+from recipes.explain.engine import layer_lookup
+from recipes.explain.engine.errors import UsageError
+
+_records = weakref.WeakKeyDictionary()
+_tracing = threading.RLock()
+
+
+class Record:
+    """What is remembered of one model: traces, heads found, warnings given."""
+
+    def __init__(self):
+        self.traces = {}
+        self.heads = {}
+        self.units = {}
+        self.defaults = {}
+        self.warned = set()
+        self.eager = False
+
+
+class _Reached(BaseException):
+    """Every layer asked for has answered. Not an Exception: Keras wraps those and models may catch them."""
+
+
+def record_of(model):
+    """The `Record` of a model, collected together with it."""
+    return _records.setdefault(model, Record())
+
+
+def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static):
+    """`function(model, *tensors, **static)`, traced once per model, function, static arguments and shapes.
+
+    The first axis of every tensor is the batch and stays dynamic in the trace, so a new batch size costs no
+    new trace. The cache holds the model weakly; `static` values must be hashable and must not hold a model or
+    a layer (`layer_lookup.LayerCall` holds its layer weakly).
+
+    Args:
+        model: A built `keras.Model`.
+        function: A plain function. It sees a `keras.Model` and tensors; it calls `forward` or `capture`.
+        tensors: List of tensors or arrays of rank >= 1, batch first.
+        shapes: The shape each tensor has in the trace, None where an axis may vary from call to call; None
+            for tensors of which only the batch varies.
+        compile: `"auto"` traces, and runs eagerly (said once) a model that cannot be traced; True raises for
+            such a model; False always runs eagerly.
+
+    Returns:
+        What `function` returns, as eager tensors.
+    """
+    record = record_of(model)
+    if compile not in (True, False, "auto"):
+        raise UsageError(
+            f"explain expects compile to be 'auto', True or False. Received {compile!r}. Leave it out to "
+            "decide by itself."
+        )
+    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+    if compile is False or (compile == "auto" and (record.eager or getattr(model, "run_eagerly", False))):
+        return function(model, *tensors, **static)
+    shapes = shapes or [(None, *tensor.shape[1:]) for tensor in tensors]
+    signature = tuple(
+        tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors, strict=True)
+    )
+    key = (function, tuple(sorted(static.items())), signature, _fingerprint(model))
+    if key not in record.traces:
+        try:
+            record.traces[key] = _trace(model, function, signature, static)
+        except UsageError:
+            raise
+        except Exception as error:
+            if compile is True:
+                raise
+            result = function(model, *tensors, **static)  # an error that is not about tracing is raised here
+            record.eager = True
+            warn_once(
+                model,
+                "eager",
+                f"explain expects a model that can be traced into a graph. '{model.name}' cannot be "
+                f"({type(error).__name__}: {str(error).strip().splitlines()[0]}), so it runs eagerly, which "
+                "is slower. "
+                "Write its call with keras.ops, or pass compile=False to say that you know.",
+            )
+            return result
+    return record.traces[key](*tensors)
+
+
+def forget(model, value):
+    """Drop the traces that have `value` among their static arguments, where it may not come again."""
+    traces = record_of(model).traces
+    for key in [key for key in traces if any(static == value for _, static in key[1])]:
+        del traces[key]
+
+
+def forward(model, inputs, *, taps=None):
+    """`model(inputs, training=False)` with `taps` on some of its operations (see `tapped`)."""
+    with tapped(taps or {}):
+        return model(inputs, training=False)
+
+
+def capture(model, inputs, calls, *, stop=False):
+    """Run the model and return what the layers of `calls` returned.
+
+    Args:
+        model: A built `keras.Model`.
+        inputs: The structure of tensors the model takes.
+        calls: List of `layer_lookup.LayerCall`.
+        stop: True stops as soon as every call has answered, so nothing above is computed; the outputs are
+            then None. Where only the whole pass can tell that a call was the last, it runs on.
+
+    Returns:
+        `(outputs, activations)`: the model's outputs (None when stopped), one tensor per call.
+    """
+    with recording(calls, stop=stop) as recorder:
+        try:
+            outputs = forward(model, inputs)
+        except _Reached:
+            outputs = None
+    return outputs, recorder.activations()
+
+
+@contextlib.contextmanager
+def recording(calls, *, on_output=None, stop=False):
+    """Record what the layers of `calls` return while the block runs the model (nests freely).
+
+    Args:
+        calls: List of `layer_lookup.LayerCall`.
+        on_output: `on_output(tensor)` sees each candidate as it appears, such as `tape.watch`.
+        stop: As in `capture`, whose business the exception is that then ends the pass.
+
+    Yields:
+        A recorder, whose `activations()` gives one tensor per call once the block is over.
+    """
+    recorder = _Recorder(calls, on_output, stop)
+    with tapped({call.operation: recorder.tap(call.path) for call in calls}):
+        yield recorder
+
+
+@contextlib.contextmanager
+def tapped(taps):
+    """While the block runs, `taps[operation](output)` sees each output of the operation; what it returns, unless None,
+    takes the output's place."""
+
+    def wrapper(tap):
+        def wrap(call):
+            def stand_in(*args, **kwargs):
+                output = call(*args, **kwargs)
+                replacement = tap(output)
+                return output if replacement is None else replacement
+
+            return stand_in
+
+        return wrap
+
+    with intercepted({operation: wrapper(tap) for operation, tap in taps.items()}):
+        yield
+
+
+@contextlib.contextmanager
+def surveying(model, *, on_output=None):
+    """List `(Node, tensor)` for every layer that returns one float tensor while the block runs the model."""
+    survey = []
+
+    def tap_of(node):
+        def tap(output):
+            flat = keras.tree.flatten(output)
+            reachable = tf.executing_eagerly() or (
+                getattr(flat[0], "graph", None) is tf.compat.v1.get_default_graph() if flat else False
+            )
+            if len(flat) == 1 and reachable and tf.as_dtype(flat[0].dtype).is_floating:
+                if on_output:
+                    on_output(flat[0])
+                survey.append((node, flat[0]))
+
+        return tap
+
+    with tapped({node.operation: tap_of(node) for node in layer_lookup.walk(model)}):
+        yield survey
+
+
+def single(output, path):
+    """The one tensor of a layer's output, checked to belong to the graph being built."""
+    flat = keras.tree.flatten(output)
+    if len(flat) != 1:
+        raise UsageError(
+            f"explain expects layer '{path}' to return one tensor. It returned {len(flat)}. "
+            "Choose a layer inside it, as 'outer/inner'."
+        )
+    if not tf.executing_eagerly() and getattr(flat[0], "graph", None) is not tf.compat.v1.get_default_graph():
+        raise UsageError(
+            f"explain expects layer '{path}' to run in the model's own graph. It runs inside a loop or a "
+            "tf.function "
+            "of its own, whose tensors cannot be reached. Choose the layer around it."
+        )
+    return flat[0]
+
+
+@contextlib.contextmanager
+def intercepted(wrappers):
+    """Let `wrappers[operation](call)` stand in for each operation's `call` until the block ends.
+
+    Nothing but this thread's `with` block sees the stand-ins: they live on the instances, are set past Keras'
+    attribute tracking, and are removed also after an exception.
+    """
+    with swapped(
+        [
+            (operation, name, wrap(getattr(operation, name)))
+            for operation, wrap in wrappers.items()
+            for name in ("call", "quantized_call")
+            if name == "call" or getattr(operation, "quantization_mode", None)
+        ]
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def swapped(replacements):
+    """Set `(object, attribute, value)` triples on instances, and put back exactly what was there."""
+    absent = object()
+    with _tracing:
+        before = [(owner, name, vars(owner).get(name, absent)) for owner, name, _ in replacements]
+        try:
+            for owner, name, value in replacements:
+                object.__setattr__(owner, name, value)
+            yield
+        finally:
+            for owner, name, value in reversed(before):
+                if value is not absent:
+                    object.__setattr__(owner, name, value)
+                elif name in vars(owner):
+                    object.__delattr__(owner, name)
+
+
+def warn_once(model, key, message):
+    """Warn the first time `key` comes up for this model."""
+    warned = record_of(model).warned
+    if key not in warned:
+        warned.add(key)
+        warnings.warn(message, stacklevel=2)
+
+
+def default_layer(model, spec):
+    """The last feature map below a target, once a pass has found it, else None."""
+    return record_of(model).defaults.get((_fingerprint(model), spec.call))
+
+
+def remember_default(model, spec, call):
+    """Keep what `default_layer` returns."""
+    record_of(model).defaults[_fingerprint(model), spec.call] = call
+
+
+def chunks(count, size):
+    """`(start, stop)` pairs that cut `count` evaluations into pieces of at most `size`."""
+    if not is_whole(size) or size < 1:
+        raise ValueError(
+            f"recipes.explain expects batch_size to be a whole number, at least 1. Received {size!r}. It bounds the "
+            "memory; 64 suits most machines."
+        )
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def array(tensor):
+    """A numpy float32 view of an eager tensor, without a copy where there need be none."""
+    return np.asarray(tensor, dtype="float32")
+
+
+def _trace(model, function, signature, static):
+    reference = weakref.ref(model)
+
+    def traced(*arguments):
+        return function(reference(), *arguments, **static)
+
+    # Without AutoGraph, as Keras' own predict.
+    return tf.function(traced, autograph=False, input_signature=signature).get_concrete_function()
+
+
+def _fingerprint(model):
+    """Changes when layers are added, removed, or given another activation, so that no stale trace is used."""
+    return hash(
+        tuple((id(layer), id(getattr(layer, "activation", None))) for layer in model._flatten_layers())
+    )
+
+
+class _Recorder:
+    def __init__(self, calls, on_output, stop):
+        self.calls, self.on_output = list(calls), on_output
+        self.stop = stop and all(call.last for call in calls)
+        self.seen = {call.path: [] for call in calls}
+
+    def tap(self, path):
+        def see(output):
+            tensor = single(output, path)
+            if self.on_output:
+                self.on_output(tensor)
+            self.seen[path].append(tensor)
+            if self.stop and all(len(self.seen[call.path]) > (call.index or 0) for call in self.calls):
+                raise _Reached
+
+        return see
+
+    def activations(self):
+        return [_choose(call, self.seen[call.path]) for call in self.calls]
+
+
+def _choose(call, outputs):
+    if not outputs:
+        raise UsageError(
+            f"explain expects layer '{call.path}' to be called by the model's forward pass. It never was. "
+            "Choose a layer that inference uses."
+        )
+    if call.index is None and len(outputs) > 1:
+        raise layer_lookup.several_calls("explain", call.path, len(outputs))
+    index = 0 if call.index is None else call.index
+    if not -len(outputs) <= index < len(outputs):
+        raise UsageError(
+            f"explain expects call_index to be one of the {len(outputs)} calls of layer '{call.path}'. "
+            f"Received call_index={call.index}. Count from 0, or leave it out for a layer called once."
+        )
+    return outputs[index]

@@ -1,0 +1,1 @@
+"""Filters, features, receptive fields and the loss landscape."""

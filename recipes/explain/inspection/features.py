@@ -1,0 +1,158 @@
+"""Codes of images: what a layer makes of them, one vector each."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.inputs import Inputs, pack
+
+
+def features(
+    model,
+    images,
+    layer=None,
+    *,
+    call_index=None,
+    pool="average",
+    preprocess=None,
+    batch_size=64,
+    compile="auto",
+):
+    """One vector per image: the activations of a layer.
+
+    Args:
+        model: A built `keras.Model`. Never changed; layers above `layer` are not computed.
+        images: What the model (or `preprocess`) takes, `(n, height, width, channels)`, or a `tf.data.Dataset`
+            of batches of images or of `(images, ...)`, read once.
+        layer: Layer object, name, path or index. Default: what the last Dense layer (or 1x1 convolution) is fed, the
+            representation that the classifier sees.
+        call_index: Which call of a shared layer, from 0.
+        pool: How a map becomes a vector: "average" or "max" over places, or None to keep every value.
+        preprocess: As in `class_image`.
+        batch_size: Images at once, for arrays.
+        compile: As in `recipes.explain`.
+
+    Returns:
+        float32 `(n, length)`.
+
+    Raises:
+        ValueError: an unknown layer or pool, no classifier to stand before, images that do not fit.
+    """
+    pools = {"average": lambda v, axes: v.mean(axes), "max": lambda v, axes: v.max(axes), None: None}
+    if not (pool is None or isinstance(pool, str)) or pool not in pools:
+        raise UsageError(
+            f"features expects pool to be 'average', 'max' or None. Received {pool!r}. None keeps every value."
+        )
+    call = (
+        None if layer is None else layer_lookup.find(model, layer, call_index=call_index, method="features")
+    )
+    vectors = []
+    for batch in batches_of("features", model, images, batch_size):
+        values = layer_values(model, batch, call, preprocess, compile)
+        if values.ndim > 2 and pool is not None:
+            first = call is not None and layer_lookup.data_format(model, call.operation) == "channels_first"
+            axes = tuple(range(2, values.ndim)) if first else tuple(range(1, values.ndim - 1))
+            values = pools[pool](values, axes)
+        vectors.append(values.reshape(len(values), -1))
+    return np.concatenate(vectors)
+
+
+def activations(model, images, layer, *, call_index=None, preprocess=None, batch_size=64, compile="auto"):
+    """What layers return for images.
+
+    Args:
+        model, images, call_index, preprocess, batch_size, compile: As in `features`.
+        layer: Layer object, name, path or index, or a list of them.
+
+    Returns:
+        float32 `(n, ...)` in the layer's own layout; a dict `{path: array}` for a list of layers.
+
+    Raises:
+        ValueError: an unknown layer (candidates are listed), images that do not fit.
+    """
+    chosen = layer if isinstance(layer, (list, tuple)) else [layer]
+    calls = [layer_lookup.find(model, one, call_index=call_index, method="activations") for one in chosen]
+    found = [
+        [layer_values(model, batch, call, preprocess, compile) for call in calls]
+        for batch in batches_of("activations", model, images, batch_size)
+    ]
+    arrays = [np.concatenate(values) for values in zip(*found, strict=True)]
+    if isinstance(layer, (list, tuple)):
+        return {call.path: values for call, values in zip(calls, arrays, strict=True)}
+    return arrays[0]
+
+
+def batches_of(method, model, images, batch_size):
+    """Batches of checked float32 arrays, from an array or from a dataset that is read once."""
+    if isinstance(images, tf.data.Dataset):
+        batches = (np.asarray(entry[0] if isinstance(entry, tuple) else entry) for entry in images)
+        kind = images.element_spec[0] if isinstance(images.element_spec, tuple) else images.element_spec
+        if kind.shape.rank is not None and kind.shape.rank < 4:
+            raise UsageError(
+                f"{method} expects a dataset of batches (n, height, width, channels). Received elements of shape "
+                f"{kind.shape}. Batch it with dataset.batch(64)."
+            )
+    else:
+        array = Inputs(model, images, method=method).images
+        batches = (array[start:stop] for start, stop in tracing.chunks(len(array), batch_size))
+    for batch in batches:
+        yield batch.astype("float32") if isinstance(images, tf.data.Dataset) else np.asarray(batch, "float32")
+
+
+def layer_values(model, batch, call, preprocess=None, compile="auto"):
+    """What one layer (None: what feeds the classifier) returns for a batch, float32."""
+    if call is None:
+        call = classifier_input(model)
+    return tracing.array(
+        tracing.evaluate(
+            model,
+            _values,
+            [batch],
+            compile=compile,
+            keys="declared" if getattr(model, "inputs", None) else None,
+            call=call[0] if isinstance(call, tuple) else call,
+            before=isinstance(call, tuple),
+            preprocess=preprocess,
+        )
+    )
+
+
+def classifier_input(model):
+    """`(LayerCall, True)` of the last Dense layer, or convolution where there is none: what feeds it is wanted."""
+    kinds = [
+        [
+            node
+            for node in layer_lookup.walk(model)
+            if isinstance(node.operation, kind) and node.calls in (1, None)
+        ]
+        for kind in (keras.layers.Dense, keras.layers.Conv2D)
+    ]
+    nodes = kinds[0] or kinds[1]
+    if not nodes:
+        raise UsageError(
+            f"features expects a model that ends in a Dense layer. Model '{model.name}' has none. Name the layer whose "
+            "activations are wanted with layer=."
+        )
+    return layer_lookup.find(model, nodes[-1].operation, method="features"), True
+
+
+def _values(model, images, *, keys, call, before, preprocess):
+    images = images if preprocess is None else preprocess(images)
+    inputs = pack(model, [images], keys)
+    if not before:
+        _, (values,) = tracing.capture(model, inputs, [call], stop=True)
+        return tf.cast(values, "float32")
+    fed = []
+
+    def wrap(original):
+        def stand_in(*args, **kwargs):
+            fed.append(args[0] if args else kwargs["inputs"])
+            return original(*args, **kwargs)
+
+        return stand_in
+
+    with tracing.intercepted({call.operation: wrap}):
+        model(inputs, training=False)
+    return tf.cast(tracing.single(fed[-1], call.path), "float32")

@@ -1,0 +1,65 @@
+"""The weights of a layer as images."""
+
+import keras
+import numpy as np
+
+from recipes.explain.engine import layer_lookup
+from recipes.explain.engine.errors import UsageError
+
+
+def filters(model, layer=None, *, normalize="together"):
+    """Show a layer's filters as images, gray where a weight is 0.
+
+    Source: Krizhevsky et al. 2012, figure 3. All filters share one scale, so that a faint one looks faint;
+    scaled each by itself, noise looks like structure.
+
+    Args:
+        model: A built `keras.Model`.
+        layer: A convolution, or a Dense layer on a flattened image (whose templates are then shown), by
+            object, name, path or index. Default the first of either.
+        normalize: "together" (the largest weight of all gets black or white) or "each" (the largest of each filter).
+
+    Returns:
+        float32 in 0..1: `(filters, height, width, channels)` where a filter has 1, 3 or 4 channels, else one
+        gray image a filter and channel, `(filters, channels, height, width, 1)`.
+
+    Raises:
+        ValueError: an unknown layer, or one without filters.
+    """
+    if normalize not in ("together", "each"):
+        raise UsageError(
+            f"filters expects normalize to be 'together' or 'each'. Received {normalize!r}. 'together' compares fairly."
+        )
+    found = (
+        layer_lookup.find(model, layer, call_index=0, method="filters").operation
+        if layer is not None
+        else _first(model)
+    )
+    kernel = np.asarray(getattr(found, "kernel", np.zeros(0)), "float32")
+    shape = getattr(model, "input_shape", None)
+    if isinstance(found, keras.layers.DepthwiseConv2D):
+        kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+    elif isinstance(found, keras.layers.Dense) and isinstance(shape, tuple) and len(shape) == 4:
+        if None not in shape[1:] and len(kernel) == np.prod(shape[1:]):
+            kernel = kernel.reshape(*shape[1:], -1)
+    if kernel.ndim != 4:
+        raise UsageError(
+            f"filters expects a 2-D convolution, or a Dense layer on the flattened image. Layer '{found.name}' "
+            f"has weights "
+            f"of shape {kernel.shape}. Choose another with layer=."
+        )
+    images = np.moveaxis(kernel, -1, 0)
+    axes = None if normalize == "together" else (1, 2, 3)
+    limit = np.maximum(np.abs(images).max(axis=axes, keepdims=True), np.finfo("float32").tiny)
+    images = 0.5 + 0.5 * images / limit
+    return images if images.shape[-1] in (1, 3, 4) else np.moveaxis(images, -1, 1)[..., None]
+
+
+def _first(model):
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    for node in layer_lookup.walk(model):
+        if isinstance(node.operation, kinds):
+            return node.operation
+    raise UsageError(
+        f"filters expects a model with a convolution. Model '{model.name}' has none. Name the layer with layer=."
+    )

@@ -1,0 +1,211 @@
+"""The loss around trained weights, along random directions."""
+
+import contextlib
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Landscape:
+    """The loss on a line or a grid around the trained weights.
+
+    Args:
+        offsets: float32 `(points,)`: how far along each direction; 1 moves every filter by its own length.
+        loss: float32 `(points,)`, or `(points, points)` with the first direction down and the second across.
+        accuracy: The same for the accuracy, or None where labels are not classes.
+    """
+
+    offsets: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray | None
+
+
+def loss_landscape(
+    model,
+    x,
+    y=None,
+    *,
+    dimensions=1,
+    points=21,
+    span=1.0,
+    batch_norm="fixed",
+    seed=0,
+    batch_size=256,
+    compile="auto",
+    verbose="auto",
+):
+    """Measure the compiled loss along one or two random directions, each filter of which is as long as the model's.
+
+    Source: Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 4, https://arxiv.org/abs/1712.09913.
+    Biases and the parameters of normalizations do not move, as in the paper's plots. The weights are replaced in the
+    computation only, so the model is the same at every moment.
+
+    Args:
+        model: A compiled and built `keras.Model` with one input and one output.
+        x: Inputs `(n, ...)`, or a `tf.data.Dataset` of batches `(x, y)`.
+        y: Labels `(n, ...)`, as the compiled loss takes them.
+        dimensions: 1 or 2.
+        points: Points along each direction, odd, so that the trained weights are among them.
+        span: Offsets reach from -span to span.
+        batch_norm: "fixed" keeps the moving statistics (the paper's); "batch" normalizes by those of each batch, which
+            moved weights make different.
+        seed: Of the directions.
+        batch_size: For arrays.
+        compile, verbose: As in `recipes.explain`.
+
+    Returns:
+        A `Landscape`; the loss in its middle is that of `model.evaluate`.
+
+    Raises:
+        ValueError: a model that is not compiled, an even number of points.
+    """
+    if not isinstance(model, keras.Model) or not model.built or not getattr(model, "compiled", False):
+        raise UsageError(
+            f"loss_landscape expects a built and compiled keras.Model. Received "
+            f"{getattr(model, 'name', type(model))}. Call "
+            "model.compile(loss=...) first."
+        )
+    if dimensions not in (1, 2) or points < 3 or points % 2 == 0 or not 0 < span < np.inf:
+        raise UsageError(
+            f"loss_landscape expects dimensions 1 or 2, an odd number of points >= 3, and span > 0. Received "
+            f"{dimensions}, "
+            f"{points}, {span}. The middle point is the model itself."
+        )
+    if batch_norm not in ("fixed", "batch"):
+        raise UsageError(
+            f"loss_landscape expects batch_norm to be 'fixed' or 'batch'. Received {batch_norm!r}. Leave it out "
+            f"for the paper's."
+        )
+    directions = [filter_normalized_direction(model, [seed, number]) for number in range(dimensions)]
+    moving = [place for place, values in enumerate(directions[0]) if values.any()]
+    flat = [tf.constant(direction[place]) for direction in directions for place in moving]
+    offsets = np.linspace(-span, span, points, dtype="float32")
+    offsets[points // 2] = 0.0
+    grid = np.stack(np.meshgrid(*[offsets] * dimensions, indexing="ij"), -1).reshape(-1, dimensions)
+    totals, right, count, classes = np.zeros(len(grid)), np.zeros(len(grid)), 0, True
+    bar = None
+    for inputs, labels in _batches(x, y, batch_size):
+        size = len(inputs)
+        tensors = [tf.convert_to_tensor(inputs), tf.convert_to_tensor(labels)]
+        if bar is None:
+            shown = len(grid) > 100 if verbose == "auto" else verbose
+            bar = keras.utils.Progbar(None, unit_name="batch") if shown else False
+        for place, offset in enumerate(grid):
+            loss, hits = tracing.evaluate(
+                model,
+                _loss_at,
+                [offset, *tensors, *flat],
+                compile=compile,
+                shapes=[
+                    (dimensions,),
+                    *[(None, *one.shape[1:]) for one in tensors],
+                    *[one.shape for one in flat],
+                ],
+                moving=tuple(moving),
+                batch_norm=batch_norm,
+            )
+            totals[place] += float(loss) * size
+            right[place] += float(hits)
+        classes = classes and float(hits) >= 0
+        count += size
+        if bar:
+            bar.add(1)
+    shape = (points,) * dimensions
+    accuracy = (right / count).astype("float32").reshape(shape) if classes else None
+    return Landscape(offsets, (totals / count).astype("float32").reshape(shape), accuracy)
+
+
+def filter_normalized_direction(model, seed):
+    """A random direction in the space of the trainable weights: one float32 array a variable.
+
+    Each filter (what makes one output channel or unit) is scaled to the length of the model's; vectors are zero.
+    """
+    generator, direction = np.random.default_rng(seed), []
+    depthwise = set()
+    for node in layer_lookup.walk(model):
+        if "Depthwise" in type(node.operation).__name__ or "Separable" in type(node.operation).__name__:
+            depthwise.add(
+                id(getattr(node.operation, "depthwise_kernel", getattr(node.operation, "kernel", None)))
+            )
+    for variable in model.trainable_variables:
+        weights = np.asarray(variable, "float32")
+        if weights.ndim < 2:
+            direction.append(np.zeros_like(weights))
+            continue
+        values = generator.normal(size=weights.shape).astype("float32")
+        kept = 2 if id(variable) in depthwise else 1
+        axes = tuple(range(weights.ndim - kept))
+        lengths = [np.sqrt(np.square(one).sum(axes, keepdims=True)) for one in (weights, values)]
+        direction.append(values * lengths[0] / np.maximum(lengths[1], np.finfo("float32").tiny))
+    return direction
+
+
+def _loss_at(model, offset, inputs, labels, *directions, moving, batch_norm):
+    """`(loss, number of right predictions, or -1)` of one batch with moved weights."""
+    variables = [model.trainable_variables[place] for place in moving]
+    moved = []
+    for place, variable in enumerate(variables):
+        value = tf.convert_to_tensor(variable)
+        for number in range(offset.shape[0]):
+            change = offset[number] * directions[number * len(moving) + place]
+            value += tf.cast(change, value.dtype)
+        moved.append((variable, value))
+    with keras.StatelessScope(state_mapping=moved), _normalizing_by_batch(model, batch_norm):
+        outputs = model(inputs, training=False)
+        loss = model.compute_loss(inputs, labels, outputs, training=False)
+    hits = tf.constant(-1.0)
+    if tf.is_tensor(outputs) and outputs.shape.rank == 2 and labels.shape.rank in (1, 2):
+        hits = _hits(outputs, labels)
+    return tf.cast(loss, "float32"), hits
+
+
+def _hits(outputs, labels):
+    if outputs.shape[-1] == 1:
+        right = (outputs[:, 0] > 0.5) == (tf.reshape(tf.cast(labels, "float32"), [-1]) > 0.5)
+    else:
+        if labels.shape.rank == 2 and labels.shape[-1] == outputs.shape[-1]:
+            labels = tf.argmax(labels, -1)
+        if not labels.dtype.is_integer:
+            return tf.constant(-1.0)
+        right = tf.argmax(outputs, -1) == tf.cast(tf.reshape(labels, [-1]), "int64")
+    return tf.reduce_sum(tf.cast(right, "float32"))
+
+
+@contextlib.contextmanager
+def _normalizing_by_batch(model, batch_norm):
+    """Let batch normalizations use the statistics of the batch, if asked for, while the block runs."""
+
+    def wrap(call):
+        def stand_in(*args, **kwargs):
+            return call(*args, **{**kwargs, "training": True})
+
+        return stand_in
+
+    found = [
+        node.operation
+        for node in layer_lookup.walk(model)
+        if isinstance(node.operation, keras.layers.BatchNormalization) and batch_norm == "batch"
+    ]
+    with tracing.intercepted(dict.fromkeys(found, wrap)):
+        yield
+
+
+def _batches(x, y, batch_size):
+    if isinstance(x, tf.data.Dataset):
+        for batch in x:
+            yield batch[0].numpy(), batch[1].numpy()
+        return
+    if y is None or len(x) != len(y) or not len(x):
+        raise UsageError(
+            "loss_landscape expects as many labels as inputs, or a tf.data.Dataset of batches (x, y). Received "
+            f"{len(x)} inputs and {None if y is None else len(y)} labels. Give both."
+        )
+    x, y = np.asarray(x), np.asarray(y)
+    for start, stop in tracing.chunks(len(x), batch_size):
+        yield x[start:stop], y[start:stop]

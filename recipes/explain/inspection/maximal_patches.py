@@ -1,0 +1,143 @@
+"""The patches of real images that a channel answers to most."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import is_whole
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.inputs import pack
+from recipes.explain.inspection.features import batches_of
+from recipes.explain.inspection.receptive_field import receptive_field
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """What `maximal_patches` found, the strongest first; without the first axis for a single channel.
+
+    Args:
+        patches: float32 `(channels, k, height, width, image channels)`: the receptive fields, gray beyond the border.
+        scores: float32 `(channels, k)`: the activations there.
+        indices: `(channels, k)`: the image each comes from, counted through the data.
+        boxes: int `(channels, k, 4)`: `(top, left, bottom, right)` in that image, unclipped.
+    """
+
+    patches: np.ndarray
+    scores: np.ndarray
+    indices: np.ndarray
+    boxes: np.ndarray
+
+
+def maximal_patches(
+    model,
+    images,
+    layer,
+    channel,
+    k=9,
+    *,
+    call_index=None,
+    value_range=(0, 255),
+    batch_size=64,
+    compile="auto",
+):
+    """Find the k images with the strongest answer of a channel, and cut out what the strongest neuron sees of each.
+
+    Source: Girshick et al. 2013, "Rich feature hierarchies", section 3.1, https://arxiv.org/abs/1311.2524; one patch an
+    image as in Zeiler & Fergus 2013, figure 2, https://arxiv.org/abs/1311.2901. One pass over the data, which
+    keeps only the k best; layers above the channel are not computed.
+
+    Args:
+        model: A built `keras.Model` with one image input, channels last. Never changed.
+        images: `(n, height, width, channels)`, or a `tf.data.Dataset` of batches of images or of `(images, ...)`.
+        layer: Layer object, name, path or index, whose output is a map.
+        channel: Channel, or a list of them (found in the same pass).
+        k: Patches a channel.
+        call_index: Which call of a shared layer, from 0.
+        value_range: `(low, high)` of the images; its middle fills what lies beyond the border.
+        batch_size: Images at once, for arrays.
+        compile: As in `recipes.explain`.
+
+    Returns:
+        A `Patches`.
+
+    Raises:
+        ValueError: fewer images than k, an unknown layer or channel, a layer without a map.
+    """
+    call = layer_lookup.find(model, layer, call_index=call_index, method="maximal_patches")
+    channels = np.atleast_1d(np.asarray(channel))
+    whole = channels.ndim == 1 and channels.size and channels.dtype.kind in "iu" and (channels >= 0).all()
+    if not is_whole(k) or k < 1 or not whole:
+        raise UsageError(
+            f"maximal_patches expects k >= 1 and channels from 0. Received k={k}, channel={channel!r}. Write "
+            f"channel=0, or "
+            "a list."
+        )
+    best = [[] for _ in channels]  # (score, index, position, image) of each, the strongest first
+    seen, field = 0, None
+    for batch in batches_of("maximal_patches", model, images, batch_size):
+        if field is None:
+            field = receptive_field(model, layer, call_index=call_index, size=batch.shape[1:3])
+        peaks, places, depth = tracing.evaluate(
+            model,
+            _peaks,
+            [batch, np.minimum(channels, 2**31 - 1).astype("int32")],
+            compile=compile,
+            shapes=[(None, *batch.shape[1:]), (len(channels),)],
+            keys="declared" if getattr(model, "inputs", None) else None,
+            call=call,
+        )
+        if channels.max() >= int(depth):
+            raise UsageError(
+                f"maximal_patches expects channels in 0 ... {int(depth) - 1} for layer '{call.path}'. Received "
+                f"{channels.max()}. Count from 0."
+            )
+        peaks, places = peaks.numpy(), places.numpy()
+        for row in range(len(channels)):
+            order = np.argsort(-peaks[:, row], kind="stable")[:k]
+            entries = [(peaks[i, row], seen + i, places[i, row], batch[i]) for i in order]
+            best[row] = sorted(best[row] + entries, key=lambda entry: (-entry[0], entry[1]))[:k]
+        seen += len(batch)
+    if seen < k:
+        raise UsageError(
+            f"maximal_patches expects at least k={k} images. Received {seen}. Give more images, or a smaller k."
+        )
+    return _cut(best, field, value_range, single=np.ndim(channel) == 0)
+
+
+def _peaks(model, images, channels, *, keys, call):
+    _, (values,) = tracing.capture(model, pack(model, [images], keys), [call], stop=True)
+    values = tf.cast(values, "float32")
+    depth = tf.shape(values)[-1]
+    # A channel out of range is refused by the caller, who learns the depth here.
+    flat = tf.reshape(values, [tf.shape(values)[0], -1, values.shape[-1]])
+    flat = tf.gather(flat, tf.minimum(channels, depth - 1), axis=2)
+    return tf.reduce_max(flat, 1), tf.argmax(flat, 1, output_type="int32"), depth
+
+
+def _cut(best, field, value_range, *, single):
+    whole = any(size > side for size, side in zip(field.size, field.image, strict=True)) or field.stride == (
+        0,
+        0,
+    )
+    size = field.image if whole else field.size
+    patches, boxes = [], []
+    for entries in best:
+        for _, _, place, image in entries:
+            position = np.unravel_index(place, field.map)
+            box = (0, 0, *field.image) if whole else field.box(position)
+            patch = np.full((*size, image.shape[-1]), sum(value_range) / 2, "float32")
+            top, left = max(box[0], 0), max(box[1], 0)
+            cut = image[top : box[2], left : box[3]]
+            patch[top - box[0] :, left - box[1] :][: cut.shape[0], : cut.shape[1]] = cut
+            patches.append(patch)
+            boxes.append(box)
+    shape = (len(best), len(best[0]))
+    result = {
+        "patches": np.stack(patches).reshape(*shape, *patches[0].shape),
+        "scores": np.array([[entry[0] for entry in entries] for entries in best], "float32"),
+        "indices": np.array([[entry[1] for entry in entries] for entries in best]),
+        "boxes": np.array(boxes).reshape(*shape, 4),
+    }
+    return Patches(**{name: values[0] if single else values for name, values in result.items()})

@@ -1,0 +1,199 @@
+"""DeepDream: show a network an image, and make more of whatever it sees."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed, is_number, is_whole
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas
+from recipes.explain.engine.inputs import pack
+from recipes.explain.synthesis.optimize import Problem, check_steps, optimize
+from recipes.explain.synthesis.parameterization import Pixels
+
+LARGEST_WINDOW = 512
+
+
+def deep_dream(
+    model,
+    images,
+    layer,
+    *,
+    call_index=None,
+    octaves=4,
+    octave_scale=1.4,
+    steps=10,
+    learning_rate=0.02,
+    jitter=32,
+    tile=None,
+    value_range=(0, 255),
+    preprocess=None,
+    seed=0,
+    return_scores=False,
+    compile="auto",
+    verbose="auto",
+):
+    """Raise the activation a layer already has, from coarse octaves to fine ones.
+
+    Source: Mordvintsev et al. 2015, "Inceptionism",
+    https://research.google/blog/inceptionism-going-deeper-into-neural-networks. The gradient at the layer is set to
+    the layer's activation, which raises half its squared length; each step is normalized. The image is dreamed at
+    each octave's size, and what was added is carried over to the next one.
+
+    The network sees windows of the image at a shift drawn anew for each step, borders wrapping around, so that no seam
+    stays in one place and images of any size fit a network of fixed size.
+
+    Args:
+        model: A built `keras.Model` with one image input. Never changed; layers above `layer` are not computed.
+        images: `(n, height, width, channels)` of any size, or one image; in `value_range`.
+        layer: Layer object, name, path or index, or a list of them, whose mean squares are added. Early ones give
+            strokes, late ones objects.
+        call_index: Which call of a shared layer, from 0.
+        octaves: Number of sizes, the last one being the image's own.
+        octave_scale: Factor between two sizes, > 1.
+        steps: Steps of ascent an octave.
+        learning_rate: Root mean square change of a step, with the value range as -1..1.
+        jitter: Largest random shift in pixels where the network sees the whole image at once.
+        tile: `(height, width)` of the windows, or one number, for networks that take any size. Default: the whole image
+            up to 512 pixels. Where the network fixes the size, it is that.
+        value_range, preprocess, seed, compile, verbose: As in `class_image`.
+        return_scores: Also return the layer's mean square before every step, float32 `(octaves * steps, n)`.
+
+    Returns:
+        float32, of the shape and range of `images`.
+
+    Raises:
+        ValueError: an unknown layer, images outside `value_range`, octaves that shrink the image to nothing.
+    """
+    check_seed("deep_dream", seed)
+    canvas = Canvas("deep_dream", model, size=False, value_range=value_range)
+    base, single = canvas.unit(images, any_size=True)
+    check_steps("deep_dream", steps, learning_rate)
+    if not is_whole(jitter) or jitter < 0:
+        raise UsageError(
+            f"deep_dream expects jitter to be a whole number of pixels, 0 or more. Received {jitter!r}. 0 turns it off."
+        )
+    sizes = _octave_sizes(base.shape[1:3], octaves, octave_scale)
+    chosen = layer if isinstance(layer, (list, tuple)) else [layer]
+    if not chosen:
+        raise UsageError(
+            "deep_dream expects a layer, or a list of one or more. Received an empty list. "
+            "Give for example the name of a layer in the middle."
+        )
+    calls = tuple(layer_lookup.find(model, one, call_index=call_index, method="deep_dream") for one in chosen)
+    window = _window(canvas, base.shape[1:3], tile)
+    problem = Problem(
+        objective=Activity(calls, canvas.keys),
+        parameterization=Pixels((None, None, canvas.shape[-1])),
+        value_range=canvas.value_range,
+        preprocess=preprocess,
+        views=Windows(window, jitter),
+        channels_first=canvas.channels_first,
+        optimizer="normalized",
+    )
+    low, high = canvas.value_range
+    detail, scores = np.zeros((len(base), *sizes[0], base.shape[-1]), "float32"), []
+    for number, size in enumerate(sizes):
+        plain = _resize(base, size)
+        start = np.clip(plain + _resize(detail, size), 0, 1)
+        result = optimize(
+            "deep_dream",
+            model,
+            problem,
+            problem.parameterization.encode(start),
+            steps=steps,
+            learning_rate=learning_rate,
+            seed=seed,
+            compile=compile,
+            verbose=verbose,
+            spent=number * steps,
+        )
+        detail = (result.images - low) / (high - low) - plain
+        scores.append(result.scores)
+    dreams = result.images[0] if single else result.images
+    return (dreams, np.concatenate(scores)) if return_scores else dreams
+
+
+@dataclasses.dataclass(frozen=True)
+class Activity:
+    """Mean square of the layers' activations, over all windows of each image."""
+
+    calls: tuple
+    keys: object
+
+    def __call__(self, model, seen, images, parameters, rows, shared):
+        _, activations = tracing.capture(model, pack(model, [seen], self.keys), self.calls, stop=True)
+        count = tf.shape(images)[0]
+        squares = [tf.square(tf.cast(activation, "float32")) for activation in activations]
+        return tf.add_n([tf.reduce_mean(tf.reshape(square, [count, -1]), 1) for square in squares])
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """What the network sees of an image of any size: windows that cover it, at a random shift, borders wrapping around.
+
+    Args:
+        size: `(height, width)` of a window; None sees the whole image.
+        jitter: Largest shift in pixels without windows.
+    """
+
+    size: tuple | None
+    jitter: int
+
+    def __call__(self, images, seed):
+        """`(n, height, width, channels)` -> `(n * windows, *size, channels)`, those of one image side by side."""
+        draws = tf.random.stateless_uniform([2], seed, -1, 1)
+        if self.size is None:
+            return tf.roll(images, tf.cast(tf.round(draws * self.jitter), "int32"), [1, 2])
+        counts = []
+        for axis, side in enumerate(self.size, start=1):
+            length = tf.shape(images)[axis]
+            count = (length + side - 1) // side
+            shift = tf.cast(tf.round(draws[axis - 1] * tf.cast(length, "float32")), "int32")
+            images = tf.gather(images, (shift + tf.range(count * side)) % length, axis=axis)
+            counts.append(count)
+        height, width = self.size
+        channels = images.shape[-1]
+        images = tf.reshape(images, [-1, counts[0], height, counts[1], width, channels])
+        return tf.reshape(tf.transpose(images, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])
+
+
+def _octave_sizes(shape, octaves, octave_scale):
+    if not is_number(octave_scale) or octave_scale <= 1 or not is_whole(octaves) or octaves < 1:
+        raise UsageError(
+            f"deep_dream expects octaves >= 1 and octave_scale > 1. Received octaves={octaves}, octave_scale="
+            f"{octave_scale}. For the image's own size alone write octaves=1."
+        )
+    # In logarithms, for many octaves of a large scale are a number beyond every float.
+    if math.log(min(shape)) - (int(octaves) - 1) * math.log(octave_scale) < math.log(3.5):
+        raise UsageError(
+            f"deep_dream expects octaves of at least 4 pixels. Received octaves={octaves}, octave_scale={octave_scale} "
+            f"and an image of {shape[0]} x {shape[1]}. Give fewer octaves."
+        )
+    return [
+        tuple(round(side / octave_scale**number) for side in shape)
+        for number in reversed(range(int(octaves)))
+    ]
+
+
+def _window(canvas, shape, tile):
+    fixed = canvas.shape[:2]
+    if None not in fixed:
+        if tile is not None and tuple(np.broadcast_to(tile, 2)) != fixed:
+            raise UsageError(
+                f"deep_dream expects tile to be the size that model '{canvas.model.name}' takes, {fixed}. Received "
+                f"{tile!r}. Leave it out, or rebuild the model with keras.Input((None, None, {canvas.shape[-1]}))."
+            )
+        return fixed
+    if tile is None:
+        return (LARGEST_WINDOW, LARGEST_WINDOW) if max(shape) > LARGEST_WINDOW else None
+    return tuple(int(side) for side in np.broadcast_to(tile, 2))
+
+
+def _resize(images, size):
+    if images.shape[1:3] == tuple(size):
+        return images
+    return tf.image.resize(images, size, antialias=True).numpy()

@@ -1,0 +1,62 @@
+"""The several faces of a class: one picture for each kind of image that a unit answers to."""
+
+import numpy as np
+
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.inspection.features import features
+from recipes.explain.synthesis.class_image import class_image
+
+
+def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions=50, seed=0, **options):
+    """Cluster real images of a class, and raise the class score from the mean image of each cluster.
+
+    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2,
+    https://arxiv.org/abs/1602.03616: features
+    of the images, reduced by PCA, are clustered by k-means; each start is the mean of the `nearest` images to a center.
+    Unlike the paper there is no t-SNE between PCA and k-means, and `class_image` does the ascent.
+
+    Args:
+        model: A built `keras.Model` with one image input. Never changed.
+        target: The class.
+        images: Real images of that class, `(n, height, width, channels)` as the model takes, in `value_range`; at least
+            `count`.
+        count: Number of facets.
+        layer: Layer whose activations are clustered; default the one before the classifier.
+        nearest: Images averaged for a start.
+        dimensions: Principal components kept.
+        seed, options: As in `class_image`.
+
+    Returns:
+        float32 `(count, height, width, channels)` in `value_range`, the largest cluster first. With
+        `return_scores` also the scores.
+
+    Raises:
+        ImportError: without scikit-learn, which the extra `inspect` brings.
+        ValueError: fewer images than facets, and what `class_image` raises.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or len(images) < count or count < 1:
+        raise UsageError(
+            f"facets expects at least count={count} images of shape (n, height, width, channels). Received shape "
+            f"{images.shape}. Give more images of the class, or fewer facets."
+        )
+    values = features(model, images, layer, preprocess=options.get("preprocess"))
+    starts = cluster_means(images, values, count, nearest=nearest, dimensions=dimensions, seed=seed)
+    return class_image(model, [target] * count, start=starts, seed=seed, **options)
+
+
+def cluster_means(images, values, count, *, nearest, dimensions, seed):
+    """Mean image of the `nearest` members of each k-means cluster, the largest cluster first: `(count, ...)`."""
+    from recipes.common.optional import sklearn
+
+    components = min(dimensions, *values.shape)
+    reduced = sklearn("facets", "decomposition").PCA(components, random_state=seed).fit_transform(values)
+    clusters = sklearn("facets", "cluster").KMeans(count, n_init=10, random_state=seed).fit(reduced)
+    sizes = np.bincount(clusters.labels_, minlength=count)
+    starts = []
+    for number in np.argsort(-sizes, kind="stable"):
+        distance = np.linalg.norm(reduced - clusters.cluster_centers_[number], axis=1)
+        distance[clusters.labels_ != number] = np.inf
+        members = np.argsort(distance, kind="stable")[: min(nearest, sizes[number])]
+        starts.append(images[members].astype("float32").mean(0))
+    return np.stack(starts)

@@ -1,0 +1,172 @@
+"""Feature inversion: what image would have given the same activations?"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed
+from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas
+from recipes.explain.engine.inputs import pack
+from recipes.explain.synthesis.optimize import Problem, optimize
+from recipes.explain.synthesis.parameterization import parameterization_of
+
+
+def invert_features(
+    model,
+    images,
+    layer,
+    *,
+    call_index=None,
+    total_variation=1e-2,
+    alpha_norm=1e-3,
+    parameterization="fourier",
+    optimizer="adam",
+    steps=256,
+    learning_rate=0.05,
+    value_range=(0, 255),
+    preprocess=None,
+    seed=0,
+    return_scores=False,
+    compile="auto",
+    verbose="auto",
+):
+    """Make an image, from noise, whose activations at a layer are those of the given one.
+
+    Source: Mahendran & Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", equation 1 with
+    the normalized Euclidean loss of section 2.1 and the priors of section 2.2: the alpha norm (alpha 6) and total
+    variation (beta 2), https://arxiv.org/abs/1412.0035. Unlike the paper both priors are means over the image, with
+    gray at 0 and the value range -1..1, so that their weights do not depend on its size; and the image is optimized
+    by Adam as Fourier coefficients (Olah et al. 2017). The paper's pixels: `parameterization="pixels"`.
+
+    Args:
+        model: A built `keras.Model` with one image input. Never changed; layers above `layer` are not computed.
+        images: `(n, height, width, channels)` as the model takes, or one image; in `value_range`.
+        layer: Layer object, name, path or index.
+        call_index: Which call of a shared layer, from 0.
+        total_variation: Weight of the mean squared difference between neighbors.
+        alpha_norm: Weight of the mean sixth power of the pixels.
+        parameterization: "fourier" or "pixels".
+        optimizer: "adam", "normalized", "gradient" or "l-bfgs".
+        steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
+        return_scores: Also return minus the loss before every step, float32 `(steps, n)`.
+
+    Returns:
+        float32, of the shape and range of `images`.
+
+    Raises:
+        ValueError: an unknown layer, activations that are all zero, images that do not fit the model.
+    """
+    check_seed("invert_features", seed)
+    canvas = Canvas("invert_features", model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
+    images, single = canvas.batch(images)
+    call = layer_lookup.find(model, layer, call_index=call_index, method="invert_features")
+    wanted = features_of(canvas, model, images, [call], preprocess, compile)[0]
+    if not np.any(wanted, axis=tuple(range(1, wanted.ndim))).all():
+        raise UsageError(
+            f"invert_features expects activations to recover. Layer '{call.path}' answers 0 everywhere to an image. "
+            "Choose an earlier layer."
+        )
+    problem = Problem(
+        objective=Inversion(call, canvas.keys),
+        parameterization=parameterization_of("invert_features", parameterization, canvas.shape),
+        value_range=canvas.value_range,
+        preprocess=preprocess,
+        channels_first=canvas.channels_first,
+        optimizer=optimizer,
+    )
+    result = optimize(
+        "invert_features",
+        model,
+        problem,
+        problem.parameterization.start([[seed, row] for row in range(len(images))]),
+        [wanted],
+        [np.array([total_variation, alpha_norm], "float32")],
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        compile=compile,
+        verbose=verbose,
+    )
+    found = result.images[0] if single else result.images
+    return (found, result.scores) if return_scores else found
+
+
+@dataclasses.dataclass(frozen=True)
+class Inversion:
+    """Minus the relative squared distance of the activations, and minus the priors."""
+
+    call: layer_lookup.LayerCall
+    keys: object
+
+    def __call__(self, model, seen, images, parameters, rows, shared):
+        _, (found,) = tracing.capture(model, pack(model, [seen], self.keys), [self.call], stop=True)
+        (wanted,) = rows
+        axes = tuple(range(1, wanted.shape.rank))
+        distance = tf.reduce_sum(tf.square(tf.cast(found, "float32") - wanted), axes)
+        loss = distance / tf.reduce_sum(tf.square(wanted), axes)
+        weights = shared[0]
+        centered = 2 * images - 1
+        square = tf.square(centered)
+        sixth = square * square * square  # centered**6 costs a logarithm and an exponential a pixel
+        return -(
+            loss + weights[0] * total_variation_of(centered) + weights[1] * tf.reduce_mean(sixth, [1, 2, 3])
+        )
+
+
+@tf.custom_gradient
+def total_variation_of(images):
+    """Mean squared difference between neighbors of each image, down plus across: `(n,)`.
+
+    Its gradient is written out, because that of slices costs four times as much.
+    """
+    count, height, width, channels = tf.unstack(tf.shape(images))
+    rows = tf.reshape(images, [count, height, width * channels])
+    down, across = rows[:, 1:] - rows[:, :-1], rows[:, :, channels:] - rows[:, :, :-channels]
+    down_share = 1 / tf.cast((height - 1) * width * channels, images.dtype)
+    across_share = 1 / tf.cast(height * (width - 1) * channels, images.dtype)
+
+    def gradient(upstream):
+        # A pixel is in two differences each way, but at the border.
+        below, beside = (
+            tf.pad(down, [[0, 0], [1, 1], [0, 0]]),
+            tf.pad(across, [[0, 0], [0, 0], [channels] * 2]),
+        )
+        found = down_share * (below[:, :-1] - below[:, 1:])
+        found += across_share * (beside[:, :, :-channels] - beside[:, :, channels:])
+        return tf.reshape(2 * upstream[:, None, None] * found, tf.shape(images))
+
+    total = down_share * tf.einsum("nij,nij->n", down, down)
+    return total + across_share * tf.einsum("nij,nij->n", across, across), gradient
+
+
+def features_of(canvas, model, images, calls, preprocess=None, compile="auto"):
+    """What layers return for images in the value range: a list of float32 arrays; nothing above is computed."""
+    return [
+        tracing.array(values)
+        for values in tracing.evaluate(
+            model,
+            _features,
+            [tf.convert_to_tensor(images)],
+            compile=compile,
+            shapes=[(None, None, None, images.shape[-1])] if None in _declared(model) else None,
+            keys=canvas.keys,
+            calls=tuple(calls),
+            preprocess=preprocess,
+            channels_first=canvas.channels_first,
+        )
+    ]
+
+
+def _features(model, images, *, keys, calls, preprocess, channels_first):
+    seen = images if preprocess is None else preprocess(images)
+    seen = tf.transpose(seen, [0, 3, 1, 2]) if channels_first else seen
+    _, found = tracing.capture(model, pack(model, [seen], keys), calls, stop=True)
+    return [tf.cast(values, "float32") for values in found]
+
+
+def _declared(model):
+    declared = getattr(model, "inputs", None)
+    return tuple(declared[0].shape[1:]) if declared else (None,)

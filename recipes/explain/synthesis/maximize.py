@@ -1,0 +1,196 @@
+"""What class_image, unit_image and facets share: a score of the network, raised."""
+
+import dataclasses
+import warnings
+import weakref
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed
+from recipes.explain.engine import targets
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas
+from recipes.explain.engine.inputs import pack
+from recipes.explain.synthesis.optimize import Problem, optimize
+from recipes.explain.synthesis.parameterization import Fourier, Latent, Pixels
+from recipes.explain.synthesis.random_views import Views
+
+DEFAULTS = {
+    "fourier": {"optimizer": "adam", "learning_rate": 0.02, "l2": 0.0, "jitter": 1 / 16, "scale": 0.1},
+    "pixels": {"optimizer": "normalized", "learning_rate": 0.02, "l2": 1e-4, "jitter": 0, "scale": 0.0},
+    "generator": {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.005, "jitter": 0, "scale": 0.0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The score of a target, minus `l2` times the squared distance from gray (or from the latent zero).
+
+    Args:
+        spec: `targets.Spec`.
+        keys: How the image is packed for the model.
+        latent: Whether the penalty is on the parameters.
+        function: The reader's callable, or None.
+    """
+
+    spec: targets.Spec
+    keys: object
+    latent: bool
+    function: object = None
+
+    def __call__(self, model, seen, images, parameters, rows, shared):
+        inputs = pack(model, [seen], self.keys)
+        if self.function is None:
+            score, _ = targets.scores(model, inputs, self.spec, rows)
+        else:
+            outputs = targets.flat_outputs(model, model(inputs, training=False), self.spec)
+            score = targets.call_function(targets.Target(self.spec, None, self.function), outputs)
+        norm = tf.square(parameters) if self.latent else tf.square(2 * images - 1)
+        return score - shared[0][0] * tf.reduce_sum(norm, tuple(range(1, norm.shape.rank)))
+
+
+def raise_score(
+    method,
+    model,
+    target,
+    count,
+    *,
+    parameterization="fourier",
+    size=None,
+    steps=256,
+    learning_rate=None,
+    optimizer=None,
+    l2=None,
+    decay=0.0,
+    blur=0.0,
+    blur_every=4,
+    clip_pixels=0.0,
+    clip_gradients=0.0,
+    jitter=None,
+    scale=None,
+    start=None,
+    generator=None,
+    value_range=(0, 255),
+    preprocess=None,
+    score="logits",
+    seed=0,
+    return_scores=False,
+    compile="auto",
+    verbose="auto",
+):
+    """Raise one score per image; the options are those of `class_image`.
+
+    Args:
+        target: What `targets.parse` takes, or a `targets.Target` with one row per image.
+        count: Number of images, None for as many as `start` has.
+    """
+    check_seed(method, seed)
+    canvas = Canvas(method, model, size=size, value_range=value_range)
+    if start is not None:
+        start, _ = canvas.unit(start, "start")
+        if count not in (None, 1, len(start)) and len(start) > 1:
+            raise UsageError(
+                f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for "
+                f"all, or one each."
+            )
+        count = max(count or 1, len(start))
+        start = np.broadcast_to(start, (count, *start.shape[1:]))
+    count = count or 1
+    if not isinstance(target, targets.Target):
+        target = targets.parse(target, model, count, score=score, method=method)
+    elif len(target.index) != count:
+        target = dataclasses.replace(target, index=np.repeat(target.index, count, axis=0))
+    kind = _kind(method, parameterization, generator, start)
+    defaults = DEFAULTS[kind]
+    optimizer = defaults["optimizer"] if optimizer is None else optimizer
+    _check_regularizers(
+        method, kind, blur=blur, clip_pixels=clip_pixels, clip_gradients=clip_gradients, decay=decay
+    )
+    jitter = round(defaults["jitter"] * min(canvas.shape[:2])) if jitter is None else int(jitter)
+    image = {
+        "pixels": lambda: Pixels(canvas.shape),
+        "fourier": lambda: Fourier(canvas.shape),
+        "generator": lambda: Latent(canvas.shape, weakref.ref(generator), canvas.value_range),
+    }[kind]()
+    problem = Problem(
+        objective=Score(target.spec, canvas.keys, kind == "generator", target.function),
+        parameterization=image,
+        value_range=canvas.value_range,
+        preprocess=preprocess,
+        views=Views(jitter, float(defaults["scale"] if scale is None else scale)),
+        channels_first=canvas.channels_first,
+        optimizer=optimizer,
+        blur=float(blur),
+        clip_pixels=float(clip_pixels),
+        clip_gradients=float(clip_gradients),
+    )
+    result = optimize(
+        method,
+        model,
+        problem,
+        image.start([[seed, row] for row in range(count)]) if start is None else image.encode(start),
+        [target.index],
+        [np.array([defaults["l2"] if l2 is None else l2], "float32")],
+        steps=steps,
+        learning_rate=defaults["learning_rate"] if learning_rate is None else learning_rate,
+        decay=decay,
+        blur_every=blur_every,
+        seed=seed,
+        compile=compile,
+        verbose=verbose,
+        after_first=lambda: targets.check(model, target, method),
+    )
+    _warn_of_silence(method, target, result.scores)
+    return (result.images, result.scores) if return_scores else result.images
+
+
+def _warn_of_silence(method, target, scores):
+    """A unit that stayed at exactly 0 (without a penalty) has no gradient to follow."""
+    finite = scores[np.isfinite(scores).all(1)]
+    silent = np.flatnonzero(~finite.any(0)) if target.spec.kind == "unit" and len(finite) else []
+    if len(silent):
+        warnings.warn(
+            f"{method} expects units that answer to a nearly gray start. Those of image "
+            f"{', '.join(map(str, silent[:8]))} "
+            "stayed at 0, where there is no gradient to follow. Choose the layer before the activation, or "
+            "begin at real "
+            "images with start=.",
+            stacklevel=4,
+        )
+
+
+def _kind(method, parameterization, generator, start):
+    if parameterization not in ("fourier", "pixels"):
+        raise UsageError(
+            f"{method} expects parameterization to be 'fourier' or 'pixels'. Received {parameterization!r}. "
+            "For a generator's latent space pass the generator as generator=."
+        )
+    if generator is None:
+        return parameterization
+    inputs = getattr(generator, "inputs", None)
+    if not inputs or len(inputs) != 1 or None in inputs[0].shape[1:]:
+        raise UsageError(
+            f"{method} expects generator= to be a keras.Model from one latent vector to images. Received "
+            f"{type(generator).__name__}. Build it with keras.Input((latent_size,))."
+        )
+    if start is not None:
+        raise UsageError(
+            f"{method} expects either start= or generator=. Received both. A generator's images begin at random latent "
+            "vectors, which seed= chooses."
+        )
+    return "generator"
+
+
+def _check_regularizers(method, kind, **values):
+    for name, value in values.items():
+        if not 0 <= value < (np.inf if name == "blur" else 1):
+            raise UsageError(
+                f"{method} expects {name} to be {'a sigma in pixels, at least 0' if name == 'blur' else 'in [0, 1)'}. "
+                f"Received {value!r}. 0 turns it off."
+            )
+        if value and kind != "pixels":
+            raise UsageError(
+                f"{method} with {name} expects parameterization='pixels', whose values are the image. Received "
+                f"{kind!r}. Write parameterization='pixels', or leave {name} out."
+            )

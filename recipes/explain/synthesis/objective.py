@@ -1,0 +1,31 @@
+"""One evaluation of a synthesis: from parameters to the image, what the network sees of it, its score and gradient."""
+
+import tensorflow as tf
+
+from recipes.explain.engine.errors import UsageError
+
+
+def value_and_gradient(model, problem, parameters, rows, shared, seeds):
+    """`(scores (n,), gradient of each image's score by its own parameters)`, in a trace or eagerly."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(parameters)
+        images = problem.parameterization.decode(parameters)
+        seen = view_of(problem, images, seeds)
+        value = tf.cast(problem.objective(model, seen, images, parameters, rows, shared), "float32")
+    gradient = tape.gradient(value, parameters)
+    if gradient is None:
+        raise UsageError(
+            "explain expects a score that depends on the image in a differentiable way. The gradient does "
+            "not reach it. "
+            "Look for rounding, argmax or stop_gradient between the image and the score."
+        )
+    return value, gradient
+
+
+def view_of(problem, images, seed):
+    """What the model sees of unit images at a step."""
+    low, high = problem.value_range
+    seen = low + (high - low) * problem.views(images, seed)
+    if problem.preprocess is not None:
+        seen = problem.preprocess(seen)
+    return tf.transpose(seen, [0, 3, 1, 2]) if problem.channels_first else seen

@@ -1,0 +1,307 @@
+"""The one loop behind every synthesized image: steps of ascent on any objective, compiled in chunks.
+
+`optimize` runs chunks of steps inside a `tf.while_loop`, so a step costs what its forward pass and gradient cost and
+Python only reports progress. L-BFGS is driven from outside, on the same compiled value and gradient.
+"""
+
+import dataclasses
+import time
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.blur import gaussian_blur
+from recipes.common.validation import is_number, is_whole
+from recipes.explain.engine import tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.synthesis.l_bfgs import minimize
+from recipes.explain.synthesis.objective import value_and_gradient
+from recipes.explain.synthesis.random_views import Views
+
+OPTIMIZERS = ("adam", "gradient", "normalized", "l-bfgs")
+CHUNK = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is optimized. Hashable: one trace is kept per model and problem, numbers travel as tensors.
+
+    Args:
+        objective: Hashable callable `(model, seen, images, parameters, constants) -> (n,)` to be raised:
+            what the model sees, the unit images (0..1), the parameters they were decoded from, and the list of
+            constant tensors.
+        parameterization: From `recipes.explain.parameterization`.
+        value_range: `(low, high)` of the images.
+        preprocess: Callable from images in `value_range` to what the model takes, or None.
+        views: Random transformations of what the model sees.
+        channels_first: Whether the model takes `(n, channels, height, width)`.
+        optimizer: "adam", "gradient" (rate times gradient), "normalized" (rate times gradient over its root
+            mean square) or "l-bfgs".
+        blur: Sigma in pixels of the blur of the parameters, 0 for none; pixels only, as the two below.
+        clip_pixels: Fraction of the smallest pixels set to gray after each step.
+        clip_gradients: Fraction of the pixels that add least to the score set to gray.
+    """
+
+    objective: object
+    parameterization: object
+    value_range: tuple = (0.0, 255.0)
+    preprocess: object = None
+    views: Views = Views()
+    channels_first: bool = False
+    optimizer: str = "adam"
+    blur: float = 0.0
+    clip_pixels: float = 0.0
+    clip_gradients: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came out of a loop.
+
+    Args:
+        images: float32 `(n, height, width, channels)` in the value range.
+        scores: float32 `(steps, n)`, the objective before each step; NaN after an image was stopped.
+        parameters: `(n, ...)`, as the parameterization has them.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    parameters: np.ndarray
+
+
+def optimize(
+    method,
+    model,
+    problem,
+    start,
+    rows=(),
+    shared=(),
+    *,
+    steps,
+    learning_rate,
+    decay=0.0,
+    blur_every=4,
+    seed=0,
+    compile="auto",
+    verbose="auto",
+    after_first=None,
+    spent=0,
+):
+    """Raise the problem's objective for some steps; every image of the batch is optimized for itself.
+
+    Args:
+        method: The public function's name, for messages.
+        model: A built `keras.Model`, left as it is.
+        problem: A `Problem`.
+        start: `(n, ...)` parameters.
+        rows, shared: Tensors handed to the objective; the first axis of each may change from call to call.
+        steps: Number of steps, >= 1.
+        learning_rate: Step size in the parameters' units.
+        decay: Fraction of the parameters taken away each step.
+        blur_every: Steps between two blurs.
+        seed: Of the random views: an integer, the same for the same pictures.
+        compile, verbose: As in `recipes.explain`.
+        after_first: Called once after the first chunk: the moment when targets can be checked.
+        spent: Steps taken by earlier calls of one run, which go on drawing other views.
+
+    Returns:
+        A `Result`. An image whose score or gradient is no longer finite keeps its last finite state, with a
+        warning.
+    """
+    check_steps(method, steps, learning_rate)
+    if problem.optimizer not in OPTIMIZERS:
+        raise UsageError(
+            f"{method} expects optimizer to be one of {', '.join(map(repr, OPTIMIZERS))}. Received "
+            f"{problem.optimizer!r}. "
+            "Leave it out for the default."
+        )
+    start = tf.convert_to_tensor(np.asarray(start, "float32"))
+    rows, shared = (list(map(tf.convert_to_tensor, constants)) for constants in (rows, shared))
+    bar = _Bar(steps, verbose)
+    if problem.optimizer == "l-bfgs":
+        parameters, scores, alive = minimize(
+            model, problem, start, rows, shared, steps, seed, compile, bar.reach
+        )
+        if after_first:
+            after_first()
+    else:
+        settings = tf.constant([learning_rate, decay, max(1, blur_every)], "float32")
+        run = _Ascent(model, problem, start, rows, shared, settings, seed, spent, compile)
+        done = 0
+        while done < steps and run.alive.any():
+            count = min(CHUNK, steps - done)
+            run.advance(count)
+            if not done and after_first:
+                after_first()
+            done += count
+            bar.reach(done)
+        parameters, scores, alive = run.result()
+    if getattr(problem.objective, "function", None) is not None:
+        tracing.forget(model, problem)  # a reader's function may be a new one at every call
+    if not alive.all():
+        stopped = np.flatnonzero(~alive)
+        warnings.warn(
+            f"{method} expects scores and gradients to stay finite. Those of image "
+            f"{', '.join(map(str, stopped[:8]))} did not, after "
+            f"{int(np.isfinite(scores[:, stopped[0]]).sum())} of "
+            f"{steps} steps; its last finite state is returned. Lower learning_rate, or look for NaN in the "
+            "weights.",
+            stacklevel=3,
+        )
+    return Result(images_of(problem, parameters), scores, parameters)
+
+
+def images_of(problem, parameters):
+    """Parameters as images in the value range, float32 numpy."""
+    low, high = problem.value_range
+    images = np.clip(np.asarray(problem.parameterization.decode(tf.convert_to_tensor(parameters))), 0, 1)
+    return (low + (high - low) * images).astype("float32")
+
+
+def check_steps(method, steps, learning_rate):
+    if not is_whole(steps) or not 1 <= steps <= 10**6:
+        raise UsageError(
+            f"{method} expects steps to be a whole number, at least 1 and at most a million. Received {steps!r}. "
+            "Leave it out for the default."
+        )
+    if not is_number(learning_rate) or learning_rate <= 0:
+        raise UsageError(
+            f"{method} expects learning_rate > 0. Received {learning_rate!r}. Leave it out for the default."
+        )
+
+
+class _Bar:
+    """A progress bar, when asked for or when there is more than five seconds to go after the first two chunks."""
+
+    def __init__(self, steps, verbose):
+        self.steps, self.verbose, self.shown, self.begun = steps, verbose, None, None
+
+    def reach(self, done):
+        if self.begun is None:
+            self.begun = (done, time.perf_counter())  # the first chunk includes the trace
+            if self.verbose == "auto":
+                return
+        if self.shown is None:
+            elapsed, steps = time.perf_counter() - self.begun[1], done - self.begun[0]
+            long = steps and elapsed / steps * (self.steps - done) > 5
+            shown = long if self.verbose == "auto" else self.verbose
+            self.shown = keras.utils.Progbar(self.steps, unit_name="step") if shown else False
+        if self.shown:
+            self.shown.update(done)
+
+
+class _Ascent:
+    """First-order steps, in compiled chunks."""
+
+    def __init__(self, model, problem, start, rows, shared, settings, seed, spent, compile):
+        self.model, self.problem, self.compile = model, problem, compile
+        self.rows, self.shared, self.settings = rows, shared, settings
+        self.state = [start, tf.zeros_like(start), tf.zeros_like(start), tf.ones([start.shape[0]], "bool")]
+        self.seed, self.step, self.spent = int(seed), 0, spent
+        self.scores = []
+
+    @property
+    def alive(self):
+        return self.state[3].numpy()
+
+    def advance(self, count):
+        counters = tf.constant([self.step, self.step + count, self.seed, self.spent], "int32")
+        tensors = [counters, self.settings, *self.state, *self.rows, *self.shared]
+        size = self.problem.parameterization.trace_shape or self.state[0].shape[1:]
+        shapes = [(4,), (3,), *[(None, *size)] * 3, (None,)]
+        shapes += [(None, *tensor.shape[1:]) for tensor in tensors[6:]]
+        *self.state, scores = tracing.evaluate(
+            self.model,
+            ascend,
+            tensors,
+            compile=self.compile,
+            shapes=shapes,
+            problem=self.problem,
+            rows=len(self.rows),
+        )
+        self.step += count
+        self.scores.append(scores.numpy())
+
+    def result(self):
+        return self.state[0].numpy(), np.concatenate(self.scores), self.alive
+
+
+def ascend(model, counters, settings, parameters, first, second, alive, *constants, problem, rows):
+    """A chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
+    begin, end, seed, spent = tf.unstack(counters)
+    settings = tf.unstack(settings)
+
+    def body(step, parameters, first, second, alive, scores):
+        seeds = tf.stack([seed, step + spent])
+        value, gradient = value_and_gradient(
+            model, problem, parameters, constants[:rows], constants[rows:], seeds
+        )
+        moved, new_first, new_second = _move(problem, step, parameters, gradient, first, second, settings)
+        finite = tf.math.is_finite(value) & _finite(gradient) & _finite(moved)
+        scores = scores.write(step - begin, tf.where(alive & finite, value, np.nan))
+        alive &= finite
+        kept = tf.reshape(
+            alive, tf.concat([tf.shape(alive), tf.ones([parameters.shape.rank - 1], "int32")], 0)
+        )
+        return (
+            step + 1,
+            tf.where(kept, moved, parameters),
+            tf.where(kept, new_first, first),
+            tf.where(kept, new_second, second),
+            alive,
+            scores,
+        )
+
+    # Images are independent, so their number may be dynamic; TensorArray elements then need it said.
+    scores = tf.TensorArray("float32", size=end - begin, element_shape=[None])
+    _, parameters, first, second, alive, scores = tf.while_loop(
+        lambda step, *_: step < end,
+        body,
+        (begin, parameters, first, second, alive, scores),
+        parallel_iterations=1,
+    )
+    return parameters, first, second, alive, scores.stack()
+
+
+def _move(problem, step, parameters, gradient, first, second, settings):
+    """One step of the optimizer and of the regularizers that are no penalties."""
+    rate, decay, blur_every = settings
+    axes = tuple(range(1, parameters.shape.rank))
+    if problem.optimizer == "adam":
+        # Kingma & Ba 2014, algorithm 1, with its default moments.
+        count = tf.cast(step + 1, "float32")
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * tf.square(gradient)
+        size = rate * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        moved = parameters + size * first / (tf.sqrt(second) + 1e-8)
+    elif problem.optimizer == "normalized":
+        norm = tf.sqrt(tf.reduce_mean(tf.square(gradient), axes, keepdims=True))
+        moved = parameters + rate * tf.math.divide_no_nan(gradient, norm)
+    else:
+        moved = parameters + rate * gradient
+    moved = moved * (1 - decay)
+    if problem.blur:
+        due = tf.equal(step % tf.cast(blur_every, "int32"), 0)
+        moved = tf.cond(due, lambda: gaussian_blur(moved, problem.blur), lambda: moved)
+    if problem.clip_pixels:
+        moved *= _above(tf.norm(moved, axis=-1, keepdims=True), problem.clip_pixels)
+    if problem.clip_gradients:
+        contribution = tf.abs(tf.reduce_sum(moved * gradient, -1, keepdims=True))
+        moved *= _above(contribution, problem.clip_gradients)
+    if problem.parameterization.bounded:
+        moved = tf.clip_by_value(moved, -1, 1)
+    return moved, first, second
+
+
+def _above(values, fraction):
+    """1 for the pixels of each image that are not among its smallest `fraction`, else 0."""
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    place = tf.cast(fraction * tf.cast(tf.shape(flat)[1], "float32"), "int32")
+    threshold = tf.gather(tf.sort(flat, axis=1), tf.minimum(place, tf.shape(flat)[1] - 1), axis=1)
+    return tf.cast(values >= threshold[:, None, None, None], "float32")
+
+
+def _finite(values):
+    return tf.reduce_all(tf.math.is_finite(values), tuple(range(1, values.shape.rank)))

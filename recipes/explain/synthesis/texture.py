@@ -1,0 +1,167 @@
+"""Texture synthesis: an image with another one's statistics, and nothing of its arrangement."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed
+from recipes.explain.engine import tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas
+from recipes.explain.engine.inputs import pack
+from recipes.explain.synthesis.backbones import style_layers
+from recipes.explain.synthesis.invert_features import features_of
+from recipes.explain.synthesis.optimize import Problem, optimize
+from recipes.explain.synthesis.parameterization import parameterization_of
+
+
+def texture(
+    model,
+    image,
+    *,
+    layers=None,
+    layer_weights=None,
+    count=1,
+    size=None,
+    parameterization="fourier",
+    optimizer="adam",
+    steps=256,
+    learning_rate=0.05,
+    value_range=(0, 255),
+    preprocess=None,
+    seed=0,
+    return_scores=False,
+    compile="auto",
+    verbose="auto",
+):
+    """Make images, from noise, whose feature maps have the same Gram matrices as the given texture's.
+
+    Source: Gatys et al. 2015, "Texture Synthesis Using Convolutional Neural Networks", equations 2 to 4,
+    https://arxiv.org/abs/1505.07376. Unlike the paper each layer's error is relative to the squared length of
+    its target,
+    `|G - A|^2 / |A|^2`, so that the same weights suit any network; and Adam on Fourier coefficients replaces L-BFGS on
+    pixels, which `optimizer="l-bfgs", parameterization="pixels"` brings back.
+
+    Args:
+        model: A built `keras.Model` with one image input: VGG, ResNet, EfficientNet-Lite0, or any other with `layers`.
+            Never changed; layers above the last one used are not computed.
+        image: `(height, width, channels)` in `value_range`.
+        layers: Layers (objects, names, paths, indices) whose Gram matrices count. Default: the family's, from fine to
+            coarse.
+        layer_weights: One number a layer; equal by default.
+        count: Number of textures, from different noise.
+        size: `(height, width)` or one number, for networks that take any size; default the image's own.
+        parameterization, optimizer: As in `invert_features`.
+        steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
+        return_scores: Also return minus the weighted mean of the relative errors before every step, `(steps, n)`.
+
+    Returns:
+        float32 `(count, height, width, channels)` in `value_range`, without the first axis for one.
+
+    Raises:
+        ValueError: an unknown layer or one without a map, images that do not fit.
+    """
+    check_seed("texture", seed)
+    calls = style_layers(model, layers, "texture")
+    source = Canvas("texture", model, size=np.shape(image)[-3:-1] or None, value_range=value_range)
+    given, _ = source.batch(image, "image")
+    canvas = Canvas(
+        "texture", model, size=source.shape[:2] if size is None else size, value_range=value_range
+    )
+    grams = style_targets("texture", source, model, [given], [1.0], calls, preprocess, compile)
+    problem = Problem(
+        objective=Style(calls, canvas.keys, canvas.channels_first),
+        parameterization=parameterization_of("texture", parameterization, canvas.shape),
+        value_range=canvas.value_range,
+        preprocess=preprocess,
+        channels_first=canvas.channels_first,
+        optimizer=optimizer,
+    )
+    result = optimize(
+        "texture",
+        model,
+        problem,
+        problem.parameterization.start([[seed, row] for row in range(count)]),
+        (),
+        [check_weights("texture", layer_weights, len(calls)), *grams],
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        compile=compile,
+        verbose=verbose,
+    )
+    made = result.images[0] if count == 1 else result.images
+    return (made, result.scores) if return_scores else made
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """Minus the weighted relative Gram errors; `shared` holds the weights, then one target Gram matrix a layer."""
+
+    calls: tuple
+    keys: object
+    channels_first: bool
+
+    def __call__(self, model, seen, images, parameters, rows, shared):
+        _, maps = tracing.capture(model, pack(model, [seen], self.keys), self.calls, stop=True)
+        return -style_loss(maps, shared[0], shared[1:], self.channels_first)
+
+
+def style_loss(maps, weights, grams, channels_first=False):
+    """Weighted sum over layers of `|G - A|^2 / |A|^2` for each image: `(n,)`."""
+    total = 0.0
+    for place, (values, wanted) in enumerate(zip(maps, grams, strict=True)):
+        error = tf.reduce_sum(tf.square(gram_matrix(values, channels_first) - wanted), [1, 2])
+        total += weights[place] * error / tf.reduce_sum(tf.square(wanted))
+    return total
+
+
+def gram_matrix(maps, channels_first=False):
+    """Products of every two channels, averaged over places: `(n, ..., channels)` -> `(n, channels, channels)`.
+
+    Gatys et al. 2015, equation 2, divided by the number of places so that images of different sizes compare.
+    """
+    maps = tf.cast(maps, "float32")
+    if channels_first:
+        maps = tf.transpose(maps, [0, *range(2, maps.shape.rank), 1])
+    flat = tf.reshape(maps, [tf.shape(maps)[0], -1, maps.shape[-1]])
+    return _products(flat) / tf.cast(tf.shape(flat)[1], "float32")
+
+
+@tf.custom_gradient
+def _products(flat):
+    # One matrix product back, where the product of two different matrices would need two.
+    def gradient(upstream):
+        return tf.matmul(flat, upstream + tf.transpose(upstream, [0, 2, 1]))
+
+    return tf.matmul(flat, flat, transpose_a=True), gradient
+
+
+def style_targets(method, canvas, model, images, weights, calls, preprocess, compile):
+    """The Gram matrix of each layer, averaged over style images by their weights (the minimum of the weighted sum of
+    squared errors is the same as that of the error to the weighted mean)."""
+    grams = None
+    for image, weight in zip(images, weights, strict=True):
+        maps = features_of(canvas, model, image, calls, preprocess, compile)
+        for call, values in zip(calls, maps, strict=True):
+            if values.ndim < 3:
+                raise UsageError(
+                    f"{method} expects layers that return maps (n, height, width, channels). Layer "
+                    f"'{call.path}' returns "
+                    f"shape {('n', *values.shape[1:])}. Choose a convolution or what follows one."
+                )
+        found = [weight * gram_matrix(values, canvas.channels_first)[0].numpy() for values in maps]
+        grams = found if grams is None else [old + new for old, new in zip(grams, found, strict=True)]
+    return grams
+
+
+def check_weights(method, weights, count, name="layer_weights"):
+    """Weights that sum to 1, float32 `(count,)`."""
+    values = np.ones(count) if weights is None else np.asarray(weights, "float64").ravel()
+    if len(values) != count or not (values >= 0).all() or not values.sum() > 0:
+        raise UsageError(
+            f"{method} expects {name} to be {count} numbers >= 0, not all 0. Received {weights!r}. Leave it out for "
+            "equal weights."
+        )
+    return (values / values.sum()).astype("float32")

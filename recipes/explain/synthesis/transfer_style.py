@@ -1,0 +1,205 @@
+"""Style transfer: the content of one image in the style of others."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.validation import check_seed
+from recipes.explain.engine import tracing
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas
+from recipes.explain.engine.inputs import pack
+from recipes.explain.synthesis.backbones import content_layer as find_content_layer
+from recipes.explain.synthesis.backbones import style_layers as find_style_layers
+from recipes.explain.synthesis.invert_features import features_of, total_variation_of
+from recipes.explain.synthesis.optimize import Problem, optimize
+from recipes.explain.synthesis.parameterization import parameterization_of
+from recipes.explain.synthesis.texture import check_weights, style_loss, style_targets
+
+# Rows: Y, I and Q of the NTSC's color space, the luminance first.
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def transfer_style(
+    model,
+    content,
+    style,
+    *,
+    content_weight=1.0,
+    style_weight=10.0,
+    total_variation=1e-2,
+    style_weights=None,
+    style_size=None,
+    content_layer=None,
+    style_layers=None,
+    layer_weights=None,
+    keep_color=False,
+    start="content",
+    parameterization="fourier",
+    optimizer="adam",
+    steps=256,
+    learning_rate=0.05,
+    value_range=(0, 255),
+    preprocess=None,
+    seed=0,
+    return_scores=False,
+    compile="auto",
+    verbose="auto",
+):
+    """Make an image with the feature maps of `content` at one layer and the Gram matrices of `style` at several.
+
+    Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike
+    the paper both losses are relative to the squared length of their targets, so that the weights mean the same on
+    any network and layer; and by default Adam on Fourier coefficients, from the content image, replaces L-BFGS on
+    pixels (`optimizer="l-bfgs", parameterization="pixels", start="noise"`). Networks other than VGG need this
+    (Mordvintsev et al. 2018, "Differentiable Image Parameterizations",
+    https://distill.pub/2018/differentiable-parameterizations).
+
+    Args:
+        model: A built `keras.Model` with one image input: VGG, ResNet, EfficientNet-Lite0, or any other with
+            `content_layer` and `style_layers`. Never changed; layers above the last one used are not computed. One that
+            takes any size (`keras.Input((None, None, 3))`) keeps the content's size.
+        content: `(n, height, width, channels)` or one image, in `value_range`. Where the network fixes the size, it is
+            resized to that, with a warning.
+        style: `(height, width, channels)`, any size, or a list of such.
+        content_weight, style_weight: Of the two losses.
+        total_variation: Weight of the mean squared difference between neighbors, the range being -1..1.
+        style_weights: One number a style image; equal by default.
+        style_size: Length in pixels of the style's shorter side as the network sees it: larger means coarser strokes.
+            Default the content's shorter side. Where the network fixes the size, only that can be had.
+        content_layer, style_layers: Layers by object, name, path or index; by default the family's.
+        layer_weights: One number a style layer; equal by default.
+        keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al.
+            2016, "Preserving Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
+        start: "content" or "noise".
+        parameterization, optimizer: As in `invert_features`.
+        steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
+        return_scores: Also return minus the loss before every step, float32 `(steps, n)`.
+
+    Returns:
+        float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for one content image.
+
+    Raises:
+        ValueError: unknown layers, weights that do not fit, images outside `value_range`.
+        UserWarning: when an image is resized to the network's size.
+    """
+    check_seed("transfer_style", seed)
+    method = "transfer_style"
+    open_canvas = Canvas(method, model, size=False, value_range=value_range)
+    size = open_canvas.shape[:2] if None not in open_canvas.shape[:2] else np.shape(content)[-3:-1]
+    canvas = Canvas(method, model, size=size, value_range=value_range)
+    content_images, single = fitted(canvas, content, canvas.shape[:2], "content")
+    styles = list(style) if isinstance(style, (list, tuple)) or np.ndim(style) == 4 else [style]
+    if None in open_canvas.shape[:2]:
+        styles = [scaled(canvas, image, style_size or min(canvas.shape[:2])) for image in styles]
+    elif style_size not in (None, min(canvas.shape[:2])):
+        raise UsageError(
+            f"{method} with style_size expects a network that takes any size. Model '{model.name}' takes "
+            f"{canvas.shape[:2]}. Build it with keras.Input((None, None, {canvas.shape[-1]})), or leave style_size out."
+        )
+    else:
+        styles = [fitted(canvas, image, canvas.shape[:2], "style")[0] for image in styles]
+    if keep_color and canvas.shape[-1] != 3:
+        raise UsageError(
+            f"{method} with keep_color expects RGB images. Received {canvas.shape[-1]} channels. Leave keep_color out."
+        )
+    if start not in ("content", "noise"):
+        raise UsageError(
+            f"{method} expects start to be 'content' or 'noise'. Received {start!r}. 'content' converges sooner."
+        )
+    calls = find_style_layers(model, style_layers, method)
+    content_call = find_content_layer(model, content_layer, method)
+    wanted = features_of(canvas, model, content_images, [content_call], preprocess, compile)
+    weights = check_weights(method, style_weights, len(styles), "style_weights")
+    grams = style_targets(method, canvas, model, styles, weights, calls, preprocess, compile)
+    parameters = parameterization_of(method, parameterization, canvas.shape)
+    problem = Problem(
+        objective=ContentAndStyle(content_call, calls, canvas.keys, canvas.channels_first),
+        parameterization=parameters,
+        value_range=canvas.value_range,
+        preprocess=preprocess,
+        channels_first=canvas.channels_first,
+        optimizer=optimizer,
+    )
+    low, high = canvas.value_range
+    seeds = [[seed, row] for row in range(len(content_images))]
+    units = (content_images - low) / (high - low)
+    result = optimize(
+        method,
+        model,
+        problem,
+        parameters.encode(units) if start == "content" else parameters.start(seeds),
+        wanted,
+        [
+            np.array([content_weight, style_weight, total_variation], "float32"),
+            check_weights(method, layer_weights, len(calls)),
+            *grams,
+        ],
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        compile=compile,
+        verbose=verbose,
+    )
+    made = result.images
+    if keep_color:
+        made = np.clip(with_luminance(content_images, made), low, high).astype("float32")
+    made = made[0] if single else made
+    return (made, result.scores) if return_scores else made
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentAndStyle:
+    """Minus the content, style and smoothness losses."""
+
+    content: object
+    style: tuple
+    keys: object
+    channels_first: bool
+
+    def __call__(self, model, seen, images, parameters, rows, shared):
+        calls = [*self.style] if self.content in self.style else [*self.style, self.content]
+        _, maps = tracing.capture(model, pack(model, [seen], self.keys), calls, stop=True)
+        found, (wanted,) = tf.cast(maps[calls.index(self.content)], "float32"), rows
+        weights, layer_weights, *grams = shared
+        axes = tuple(range(1, wanted.shape.rank))
+        content = tf.reduce_sum(tf.square(found - wanted), axes) / tf.reduce_sum(tf.square(wanted), axes)
+        style = style_loss(maps[: len(self.style)], layer_weights, grams, self.channels_first)
+        return -(weights[0] * content + weights[1] * style + weights[2] * total_variation_of(2 * images - 1))
+
+
+def with_luminance(colors, luminance):
+    """The colors of one RGB image with the luminance of another: `(..., 3)` each."""
+    yiq = np.asarray(colors) @ _YIQ.T
+    yiq[..., 0] = np.asarray(luminance) @ _YIQ[0]
+    return yiq @ np.linalg.inv(_YIQ).T
+
+
+def fitted(canvas, images, size, name):
+    """Images of the network's size, resized with a warning where they are not."""
+    images = np.asarray(images)
+    if images.ndim in (3, 4) and images.shape[-3:-1] != size:
+        warnings.warn(
+            f"{canvas.method} expects {name} images of {size[0]} x {size[1]} pixels. Received {images.shape[-3]} x "
+            f"{images.shape[-2]}, which are resized to that. For the size they have, build the network with "
+            f"keras.Input((None, None, {canvas.shape[-1]})).",
+            stacklevel=3,
+        )
+        images = _resized(canvas, images, size)
+    return canvas.batch(images, name)
+
+
+def scaled(canvas, image, side):
+    """A style image `(1, height, width, channels)` whose shorter side has the given length."""
+    image = np.asarray(image)
+    factor = side / min(image.shape[:2])
+    size = tuple(max(1, round(length * factor)) for length in image.shape[:2])
+    fitted = Canvas(canvas.method, canvas.model, size=size, value_range=canvas.value_range)
+    return fitted.batch(_resized(canvas, image, size), "style")[0]
+
+
+def _resized(canvas, images, size):
+    low, high = canvas.value_range
+    return np.clip(tf.image.resize(np.asarray(images, "float32"), size, antialias=True).numpy(), low, high)

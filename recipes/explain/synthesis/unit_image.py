@@ -1,0 +1,52 @@
+"""The image a neuron, a channel or a layer answers to most."""
+
+import numpy as np
+
+from recipes.common.validation import is_number
+from recipes.explain.engine import targets
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.targets import Unit
+from recipes.explain.synthesis.class_image import unwrap
+from recipes.explain.synthesis.maximize import raise_score
+
+
+def unit_image(model, layer, channel=None, *, position=None, call_index=None, **options):
+    """Make an image that raises a unit's activation as far as it goes: the gradient-ascent picture of a filter.
+
+    Source: Erhan et al. 2009, "Visualizing higher-layer features of a deep network", section 4; objectives and
+    parameterization of Olah et al. 2017, "Feature Visualization",
+    https://distill.pub/2017/feature-visualization. Layers above the unit are not computed.
+
+    Args:
+        model: A built `keras.Model` with one image input. Never changed.
+        layer: Layer object, name, `"outer/inner"` path or index. A layer before its activation can be raised from
+            below zero; after a ReLU that is silent at the start there is no gradient.
+        channel: Channel (or unit of a Dense layer), a list of channels (one image each), or None for the mean of all.
+        position: `(row, column)` of one neuron; None for the mean over all places.
+        call_index: Which call of a shared layer, from 0.
+        options: Those of `class_image`, with the same meaning and defaults.
+
+    Returns:
+        float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for a single channel. With
+        `return_scores` also the objective before every step, `(steps, n)`.
+
+    Raises:
+        ValueError: an unknown layer, a channel or position it does not have, and what `class_image` raises.
+        UserWarning: when a unit stays at 0 (looked for where `l2` is 0), or a score stops being finite.
+    """
+    channels = [None] if channel is None else list(np.atleast_1d(channel))
+    if not channels or any(
+        number is not None and not (is_number(number) and 0 <= number == int(number)) for number in channels
+    ):
+        raise UsageError(
+            f"unit_image expects channel to be a number from 0, or a list of them. Received {channel!r}. "
+            "Leave it out for the mean of all channels."
+        )
+    parsed = [
+        targets.parse(Unit(layer, number, position, call_index), model, 1, method="unit_image")
+        for number in channels
+    ]
+    target = targets.Target(parsed[0].spec, np.concatenate([one.index for one in parsed]))
+    start = options.get("start")
+    single = np.ndim(channel) == 0 and (start is None or np.ndim(start) == 3)
+    return unwrap(raise_score("unit_image", model, target, len(channels), **options), single)

@@ -1,0 +1,198 @@
+"""Compare methods on the reader's own model and images, so that one is chosen by evidence."""
+
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from recipes.explain.attribution.class_activation_map import class_activation_map
+from recipes.explain.attribution.grad_cam import grad_cam
+from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus
+from recipes.explain.attribution.gradient_times_input import gradient_times_input
+from recipes.explain.attribution.guided import deconvnet, guided_backprop
+from recipes.explain.attribution.guided_grad_cam import guided_grad_cam
+from recipes.explain.attribution.integrated_gradients import integrated_gradients
+from recipes.explain.attribution.layer_cam import layer_cam
+from recipes.explain.attribution.occlusion import occlusion
+from recipes.explain.attribution.rise import rise
+from recipes.explain.attribution.saliency import saliency
+from recipes.explain.attribution.score_cam import score_cam
+from recipes.explain.attribution.smooth_grad import smooth_grad
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.trust.deletion import deletion, insertion
+from recipes.explain.trust.pointing_game import pointing_game
+from recipes.explain.trust.sanity_check import as_batch, layers_with_weights, predicting, sanity_check
+from recipes.explain.trust.stability import stability
+
+_METHODS = {
+    method.__name__: method
+    for method in (
+        *(saliency, gradient_times_input, smooth_grad, integrated_gradients, guided_backprop, deconvnet),
+        *(guided_grad_cam, class_activation_map, grad_cam, grad_cam_plus_plus, layer_cam, score_cam),
+        *(occlusion, rise),
+    )
+}
+# What a larger figure means.
+_METRICS = {
+    "deletion": "lower is better",
+    "insertion": "higher is better",
+    "sanity": "nearer 0 is better",
+    "stability": "higher is better",
+    "pointing": "higher is better",
+}
+
+
+class Table(dict):
+    """`{method: {"deletion": ..., "seconds": ...}}`; printed, it is a table. `refused` says why a method has no row."""
+
+    def __init__(self):
+        super().__init__()
+        self.refused = {}
+
+    def __str__(self):
+        columns = list(next(iter(self.values()))) if self else []
+        width = max(map(len, [*self, *self.refused, "method"]))
+        lines = [f"{'method':<{width}}" + "".join(f"{name:>12}" for name in columns)]
+        lines += [
+            f"{name:<{width}}" + "".join(f"{row[c]:12.3f}" for c in columns) for name, row in self.items()
+        ]
+        lines += [f"{name}: {_METRICS[name]}" for name in columns if name in _METRICS]
+        return "\n".join(lines + [f"{name} was left out: {reason}" for name, reason in self.refused.items()])
+
+
+class Comparison(NamedTuple):
+    """What `compare` returns: a `Table` and a matplotlib `Figure`."""
+
+    table: Table
+    figure: object
+
+    def __str__(self):
+        return str(self.table)
+
+
+def compare(
+    model,
+    images,
+    target=None,
+    *,
+    methods=("saliency", "smooth_grad", "integrated_gradients", "guided_backprop", "grad_cam", "layer_cam"),
+    metrics=("deletion", "insertion", "sanity", "stability"),
+    options=None,
+    boxes=None,
+    baseline="blur",
+    steps=20,
+    shown=4,
+    seed=0,
+    verbose=1,
+):
+    """Score several methods on the same images and target, beside a random map.
+
+    Args:
+        model, images, target: As in every method, see `recipes.explain`. None is the predicted class, kept
+            throughout.
+        methods: Names of methods, functions like them, or `{name: function}`. One that cannot explain the
+            model (guided backpropagation without rectifiers) is left out of the table, which says why.
+        metrics: Of `"deletion"` and `"insertion"` (mean area of the curves), `"sanity"` (mean rank
+            correlation left by re-initialization of the output layer, the upper half, and every layer with
+            weights is re-initialized), `"stability"` (mean smallest rank correlation under small noise),
+            `"pointing"`.
+        options: `{name: {option: value}}` for the methods, such as `{"occlusion": {"patch": 8}}`.
+        boxes: For `"pointing"`, as in `pointing_game`.
+        baseline: What deletion leaves and insertion starts from.
+        steps: Steps of deletion and insertion.
+        shown: Images in the figure, at most.
+        seed: For the random map, the re-initialization, and the noise.
+        verbose: 1 shows a progress bar over the methods, 0 is silent.
+
+    Returns:
+        `(table, figure)`: a dict of dicts that prints as a table, means over the images and the method's warm
+        seconds; a row of maps for each image with the deletion and insertion areas below them.
+
+    Raises:
+        ValueError: Unknown methods or metrics; boxes without need or missing.
+    """
+    from recipes.plot.attributions import attributions
+
+    named = _named(methods)
+    unknown = set(metrics) - set(_METRICS)
+    if unknown or ("pointing" in metrics) != (boxes is not None):
+        raise UsageError(
+            f"compare expects metrics among {list(_METRICS)}, and boxes exactly when 'pointing' is one. "
+            f"Received metrics={tuple(metrics)}, boxes={'given' if boxes is not None else None}. "
+            "See pointing_game for the form of boxes."
+        )
+    task = predicting("compare", model, images, target, {})
+    target = task.target.index[:, 0] if target is None else target
+    table, maps, captions = Table(), {}, {}
+    named = {**named, "random": _random(task, seed)}
+    bar = keras.utils.Progbar(len(named), unit_name="method") if verbose else None
+    for name, method in named.items():
+        if bar and table:
+            bar.update(len(table) + len(table.refused))
+        chosen = (options or {}).get(name, {})
+        try:
+            method(model, images, target, **chosen)  # traces, so that the seconds are warm ones
+        except UsageError as refusal:
+            table.refused[name] = str(refusal)
+            continue
+        start = time.perf_counter()
+        values = method(model, images, target, **chosen)
+        seconds = time.perf_counter() - start
+        measured = {
+            metric: _measure(
+                metric, model, images, target, method, chosen, values, task, boxes, baseline, steps, seed
+            )
+            for metric in metrics
+        }
+        row = {metric: np.mean(figures[np.isfinite(figures)]) for metric, figures in measured.items()}
+        table[name] = {**{metric: float(mean) for metric, mean in row.items()}, "seconds": seconds}
+        maps[name] = as_batch("compare", values, task)[:shown]
+        captions[name] = [
+            "\n".join(f"{m} {measured[m][number]:.2f}" for m in ("deletion", "insertion") if m in measured)
+            for number in range(len(maps[name]))
+        ]
+    if bar:
+        bar.update(len(named), finalize=True)
+    pictures = task.inputs.images[:shown]
+    pictures = np.moveaxis(pictures, 1, -1) if task.channels_first else pictures
+    if pictures.shape[-1] not in (1, 3, 4):
+        pictures = pictures.mean(-1, keepdims=True)
+    return Comparison(table, attributions(pictures, maps, captions=captions))
+
+
+def _measure(metric, model, images, target, method, chosen, values, task, boxes, baseline, steps, seed):
+    """One figure for each image, `(n,)`."""
+    if metric in ("deletion", "insertion"):
+        curve = deletion if metric == "deletion" else insertion
+        return np.atleast_1d(curve(model, images, values, target, steps=steps, baseline=baseline).area)
+    if metric == "sanity":
+        nodes = layers_with_weights(model)
+        at = [nodes[place].operation for place in sorted({0, len(nodes) // 2, len(nodes) - 1})]
+        check = sanity_check(model, images, method, target, at=at, seed=seed, **chosen)
+        return check.absolute_rank_correlation.mean(0)
+    if metric == "stability":
+        return stability(model, images, method, target, samples=5, seed=seed, **chosen).rank_correlation
+    return pointing_game(as_batch("compare", values, task), [boxes] if task.inputs.single else boxes)
+
+
+def _named(methods):
+    if isinstance(methods, dict):
+        return methods
+    unknown = [method for method in methods if not callable(method) and method not in _METHODS]
+    if unknown or not len(methods):
+        raise UsageError(
+            f"compare expects methods among {list(_METHODS)}, or functions of (model, images, target). "
+            f"Received {unknown or 'none'}. Pass others as {{name: function}}."
+        )
+    return {
+        method.__name__ if callable(method) else method: method if callable(method) else _METHODS[method]
+        for method in methods
+    }
+
+
+def _random(task, seed):
+    """A map of noise, another one each time: what chance scores."""
+    generator = np.random.default_rng(seed)
+    shape = task.spatial if task.inputs.single else (task.count, *task.spatial)
+    return lambda model, images, target=None: generator.random(shape, dtype="float32")

@@ -1,0 +1,63 @@
+"""The pointing game: does a map's highest point lie on the object?"""
+
+import numpy as np
+
+from recipes.explain.engine.errors import UsageError
+
+
+def pointing_game(maps, boxes, *, tolerance=0):
+    """Whether each map's maximum falls on its object.
+
+    Source: Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.2,
+    https://arxiv.org/abs/1608.00507. There, a hit may be 15 pixels beside the object; a random map hits as
+    often as the object covers the image.
+
+    Args:
+        maps: `(n, height, width)`, any real values.
+        boxes: For each image one box `(top, left, bottom, right)` in pixels, the last row and column not
+            included, a list of such boxes, or a mask `(height, width)`, true on the object.
+        tolerance: Pixels beside the object that still count, >= 0.
+
+    Returns:
+        `(n,)` bool. Its mean is the accuracy. Of several equal maxima the first counts.
+
+    Raises:
+        ValueError: Another number of boxes than maps, a box outside the image or empty, a negative tolerance.
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or len(boxes) != len(maps) or not np.isfinite(maps).all():
+        raise UsageError(
+            "pointing_game expects finite maps (n, height, width) and one entry of boxes for each. Received "
+            "maps of shape "
+            f"{maps.shape} and {len(boxes)} boxes. For a single map write maps[None] and [boxes]."
+        )
+    if tolerance < 0:
+        raise UsageError(
+            f"pointing_game expects tolerance >= 0. Received {tolerance}. The paper uses 15 pixels."
+        )
+    hits = []
+    for number, (one, box) in enumerate(zip(maps, boxes, strict=True)):
+        row, column = np.unravel_index(np.argmax(one), one.shape)
+        mask = _mask(box, one.shape, number)
+        rows, columns = np.nonzero(mask)
+        hits.append(np.min((rows - row) ** 2 + (columns - column) ** 2) <= tolerance**2)
+    return np.array(hits, bool)
+
+
+def _mask(box, shape, number):
+    box = np.asarray(box)
+    if box.shape == shape and box.any():
+        return box.astype(bool)
+    mask = np.zeros(shape, bool)
+    for top, left, bottom, right in (
+        box.reshape(-1, 4) if box.size % 4 == 0 and box.ndim <= 2 else [(0, 0, 0, 0)]
+    ):
+        if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
+            raise UsageError(
+                "pointing_game expects boxes (top, left, bottom, right) inside the image, or a mask that is "
+                "not empty. Received "
+                f"{np.array2string(box, threshold=8)} for image {number} of {shape}. Rows come first, and "
+                "bottom and right are not included."
+            )
+        mask[int(np.floor(top)) : int(np.ceil(bottom)), int(np.floor(left)) : int(np.ceil(right))] = True
+    return mask

@@ -1,0 +1,213 @@
+"""Sanity check: does a map change when the network forgets what it learned?"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from scipy.stats import rankdata
+
+from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.attribution.score_cam import unit_range
+from recipes.explain.engine import layer_lookup
+from recipes.explain.engine.errors import UsageError
+
+
+@dataclasses.dataclass
+class SanityCheck:
+    """How alike maps stay while layers are re-initialized; each array is `(layers, n)`, float32.
+
+    Args:
+        layers: Paths of the layers, from the output down, in the order they were re-initialized.
+        rank_correlation: Spearman correlation of the raw maps, -1 to 1.
+        absolute_rank_correlation: Spearman correlation of their absolute values.
+        ssim: Structural similarity of the absolute maps, each stretched to 0..1; 1 for the same picture.
+    """
+
+    layers: list
+    rank_correlation: np.ndarray
+    absolute_rank_correlation: np.ndarray
+    ssim: np.ndarray
+
+    @property
+    def similarity(self):
+        """Mean rank correlation of the absolute maps: near 0 for a map that shows what was learned."""
+        return float(self.absolute_rank_correlation.mean())
+
+    def __str__(self):
+        rows = [
+            f"{path:<40} {signed:8.2f} {absolute:8.2f} {ssim:8.2f}"
+            for path, signed, absolute, ssim in zip(
+                self.layers,
+                self.rank_correlation.mean(1),
+                self.absolute_rank_correlation.mean(1),
+                self.ssim.mean(1),
+                strict=True,
+            )
+        ]
+        return "\n".join([f"{'re-initialized down to':<40} {'rank':>8} {'|rank|':>8} {'ssim':>8}", *rows])
+
+
+def sanity_check(model, images, method, target=None, *, kind="cascading", at=None, seed=0, **options):
+    """Compare the maps of the model with those of the same model, its layers re-initialized one after the other.
+
+    A map that hardly changes does not show what the network learned. Every layer is drawn anew from its own
+    initializers. The weights are put back afterwards, also after an exception; nothing is traced again.
+
+    Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 3,
+    https://arxiv.org/abs/1810.03292. There, Grad-CAM and the gradient pass, guided backpropagation does not.
+
+    Args:
+        model: A built `keras.Model`.
+        images: As for `method`.
+        method: An attribution such as `explain.grad_cam`: `(model, images, target, **options) -> maps`.
+        target: As for `method`. None is the class the trained model predicts for each image, kept throughout.
+        kind: `"cascading"` re-initializes from the output down and leaves each layer so; `"independent"` one
+            layer at a time.
+        at: Layers (see `explain.layers.find`) to compare at; None takes every layer with weights. The cascade
+            re-initializes all the layers between them as well.
+        seed: Repeats the draw.
+        options: Passed to `method`.
+
+    Returns:
+        A `SanityCheck`; `print` shows it as a table.
+
+    Raises:
+        ValueError: No layer with weights, an unknown kind, images that are no pictures.
+    """
+    if kind not in ("cascading", "independent"):
+        raise UsageError(
+            f"sanity_check expects kind to be 'cascading' or 'independent'. Received {kind!r}. 'cascading' "
+            "is the paper's main test."
+        )
+    nodes = layers_with_weights(model)[::-1]
+    stops = (
+        [node.path for node in nodes]
+        if at is None
+        else [layer_lookup.find(model, one, method="sanity_check").path for one in at]
+    )
+    nodes = nodes[: 1 + max((place for place, node in enumerate(nodes) if node.path in stops), default=-1)]
+    if not nodes:
+        raise UsageError(
+            f"sanity_check expects layers with weights to re-initialize. Found none in {at or model.name}. "
+            "Leave `at` out."
+        )
+    task = predicting("sanity_check", model, images, target, options)
+    target = task.target.index[:, 0] if target is None else target
+
+    def explain():
+        return as_batch("sanity_check", method(model, images, target, **options), task)
+
+    before = explain()
+    saved = [(weight, weight.numpy()) for weight in model.weights]
+    maps, paths = [], []
+    try:
+        for number, node in enumerate(nodes):
+            if kind == "cascading" or node.path in stops:
+                reinitialize(node.operation, [seed, number])
+            if node.path in stops:
+                maps.append(explain())
+                paths.append(node.path)
+            if kind == "independent":
+                _restore(saved)
+    finally:
+        _restore(saved)
+    return SanityCheck(
+        paths,
+        np.stack([rank_correlation(before, after) for after in maps]),
+        np.stack([rank_correlation(np.abs(before), np.abs(after)) for after in maps]),
+        np.stack([_ssim(np.abs(before), np.abs(after)) for after in maps]),
+    )
+
+
+def layers_with_weights(model):
+    """The `layer_lookup.Node`s that hold float weights of their own, from the input up."""
+    return [node for node in layer_lookup.walk(model) if own_weights(node.operation)]
+
+
+def own_weights(layer):
+    """The float weights of a layer that no layer inside it holds."""
+    inner = {
+        id(weight) for node in layer_lookup.walk(layer) for weight in getattr(node.operation, "weights", ())
+    }
+    return [
+        weight
+        for weight in getattr(layer, "weights", ())
+        if id(weight) not in inner and tf.as_dtype(weight.dtype).is_floating
+    ]
+
+
+def reinitialize(layer, seed):
+    """Draw a layer's own weights anew from its initializers.
+
+    A weight whose initializer the layer does not keep gets its own values in another order, which keeps their
+    distribution and forgets what they meant.
+    """
+    generator = np.random.default_rng(seed)
+    for weight in own_weights(layer):
+        names = (
+            f"{weight.name}_initializer",
+            f"{weight.name.removesuffix('_kernel')}_initializer",
+            "depthwise_initializer",
+        )
+        initializer = next(
+            (getattr(layer, name) for name in names if getattr(layer, name, None) is not None), None
+        )
+        if initializer is None:
+            values = generator.permutation(weight.numpy().ravel()).reshape(weight.shape)
+        else:
+            values = _reseeded(initializer, int(generator.integers(2**31)))(weight.shape, dtype=weight.dtype)
+        weight.assign(values)
+
+
+def rank_correlation(one, other):
+    """Spearman correlation of each pair of maps, `(n,)`; 0 where a map is constant."""
+    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (one, other)]
+    ranks = [rank - rank.mean(1, keepdims=True) for rank in ranks]
+    norms = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
+    return ((ranks[0] * ranks[1]).sum(1) / np.where(norms > 0, norms, 1)).astype("float32")
+
+
+def predicting(method, model, images, target, options):
+    """A `Task` on the images with their predicted classes filled in, for methods that run other methods."""
+    shared = {name: options[name] for name in ("wrt", "compile") if name in options}
+    task = Task(
+        method,
+        model,
+        images,
+        target,
+        **{"score": "logits", "batch_size": 64, "wrt": None, "compile": "auto", **shared},
+    )
+    for group in task.chunks() if target is None else ():
+        task.settle(group)
+    return task
+
+
+def as_batch(name, maps, task):
+    """What a method returned, as `(n, height, width)` float32."""
+    maps = np.asarray(maps, "float32")
+    maps = maps[None] if task.inputs.single else maps
+    if maps.shape[:1] != (task.count,) or maps.ndim != 3:
+        raise UsageError(
+            f"{name} expects a method that returns maps of shape (n, height, width). It returned shape "
+            f"{maps.shape}. "
+            "Pass one such as explain.grad_cam, and reduce channels, with reduce='absmax'."
+        )
+    return maps
+
+
+def _reseeded(initializer, seed):
+    """The same initializer with another seed; one without a seed (zeros, ones) as it is."""
+    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
+    return type(initializer).from_config({**config, "seed": seed}) if "seed" in config else initializer
+
+
+def _restore(saved):
+    for weight, value in saved:
+        weight.assign(value)
+
+
+def _ssim(one, other):
+    """Structural similarity `(n,)` of maps stretched to 0..1."""
+    size = min(11, *one.shape[1:])
+    pictures = [tf.constant(unit_range(maps)[..., None], "float32") for maps in (one, other)]
+    return tf.image.ssim(*pictures, max_val=1.0, filter_size=size - (size + 1) % 2).numpy()

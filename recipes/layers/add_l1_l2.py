@@ -1,0 +1,68 @@
+"""Weight penalties for a model that was built without them."""
+
+import keras
+
+from recipes.common.validation import is_number
+
+
+def add_l1_l2(model, *, l1=0.0, l2=0.0):
+    """Add elastic-net penalties to every kernel of an existing model; biases and normalizations are spared.
+
+    `fit` then minimizes `loss + sum over kernels (l1 * |W| + l2 * W^2)`, as if every layer had been made with
+    `kernel_regularizer=keras.regularizers.L1L2(l1, l2)`. Call it before `fit`; a compiled model stays compiled.
+    Source: Zou & Hastie 2005, equation 3, https://doi.org/10.1111/j.1467-9868.2005.00503.x, in Keras' scaling: the
+    penalty's gradient is `l1 * sign(W) + 2 * l2 * W`, so a paper's weight decay of 1e-4 is `l2=0.5e-4`.
+
+    Args:
+        model: A built `keras.Model`. Kernels are the weights whose name is or ends in `kernel`, at any depth.
+        l1: Factor of the sum of absolute weights, >= 0.
+        l2: Factor of the sum of squared weights, >= 0.
+
+    Returns:
+        The paths of the kernels that are now penalized, in the model's order.
+
+    Raises:
+        ValueError: when a factor is negative or both are 0, the model is not built or has no kernel, or a kernel
+            has a penalty already. The model is then as it was.
+    """
+    if not is_number(l1) or not is_number(l2) or l1 < 0 or l2 < 0 or l1 == l2 == 0:
+        raise ValueError(
+            f"add_l1_l2 expects l1 >= 0 and l2 >= 0, one of them above 0. Received l1={l1}, l2={l2}. "
+            "Start from l2=1e-4."
+        )
+    layers = {id(layer): layer for layer in model._flatten_layers()}.values()
+    owned = [
+        (layer, variable)
+        for layer in layers
+        for variable in layer._trainable_variables
+        if variable.name == "kernel" or variable.name.endswith("_kernel")
+    ]
+    if not owned:
+        raise ValueError(
+            f"add_l1_l2 expects a built model with kernels. Received {model.name!r}, which has none yet. "
+            "Call model.build(input_shape), or the model on one batch, first."
+        )
+    penalized = [variable.path for _, variable in owned if variable.regularizer is not None]
+    if penalized:
+        raise ValueError(
+            f"add_l1_l2 expects kernels without a penalty. Received a model in which {penalized} have one. "
+            "Build those layers without kernel_regularizer."
+        )
+    for layer, variable in owned:
+        variable.regularizer = keras.regularizers.L1L2(l1, l2)
+        # The layer's own argument as well, so that a saved model comes back with its penalties.
+        # (A depthwise convolution calls its weight `kernel` and the argument `depthwise_regularizer`.)
+        for name in (variable.name.removesuffix("_kernel"), "depthwise"):
+            if hasattr(layer, f"{name}_regularizer"):
+                setattr(layer, f"{name}_regularizer", variable.regularizer)
+                break
+    for layer in layers:
+        # Attention makes its layers anew from this argument when it is loaded.
+        if hasattr(layer, "_kernel_regularizer"):
+            layer._kernel_regularizer = keras.regularizers.L1L2(l1, l2)
+        elif isinstance(layer, keras.layers.GroupQueryAttention):
+            layer.kernel_regularizer = keras.regularizers.L1L2(l1, l2)
+    # Functions traced before know nothing of the penalties; fit and evaluate make new ones.
+    model.train_function = None
+    model.test_function = None
+    return [variable.path for _, variable in owned]

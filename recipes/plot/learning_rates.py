@@ -1,0 +1,52 @@
+"""rates: the learning rate of every step, and the steps at which something was kept."""
+
+import numpy as np
+
+from recipes.common.validation import as_numbers
+from recipes.plot.canvas import new_figure
+
+
+def learning_rates(values, marks=(), *, steps_per_epoch=None, label="snapshot"):
+    """Draw a learning-rate schedule step by step.
+
+    Args:
+        values: Rates of steps 0, 1, ...: an array, as any schedule of `recipes.schedules` gives for
+            `np.arange(steps)`.
+        marks: Numbers of steps after which something happened, 1 to `len(values)`, such as `SnapshotEnsemble.ends`.
+        steps_per_epoch: Batches an epoch; the axis then counts epochs.
+        label: What the marks are.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: when there is no rate, or a mark lies outside the run.
+    """
+    values = as_numbers("plot.learning_rates", "values", values)
+    marks = as_numbers("plot.learning_rates", "marks", marks, "int64")
+    if values.ndim != 1 or not len(values) or ((marks < 1) | (marks > len(values))).any():
+        raise ValueError(
+            "plot.learning_rates expects one rate per step and marks between 1 and the number of steps. "
+            f"Received shape {values.shape} and marks {marks.tolist()}. Write schedule(np.arange(steps))."
+        )
+    scale = 1 if steps_per_epoch is None else steps_per_epoch
+    figure = new_figure(7, 2.6)
+    axes = figure.add_subplot()
+    axes.plot(np.arange(len(values)) / scale, values, color="0.35", linewidth=1.2)
+    if len(marks):
+        axes.plot(
+            marks / scale,
+            values[marks - 1],
+            "o",
+            color="tab:orange",
+            markersize=6,
+            label=label,
+            clip_on=False,
+        )
+        axes.legend(frameon=False, fontsize="small", loc="upper right")
+    axes.set_xlabel("step" if steps_per_epoch is None else "epoch")
+    axes.set_ylabel("learning rate")
+    axes.set_xlim(0, len(values) / scale)
+    axes.set_ylim(0, 1.08 * values.max() or 1)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,88 @@
+"""image_batches: whatever holds images, as NumPy batches."""
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import without_autotune
+
+_IMAGES_AT_ONCE = 256
+
+
+def image_batches(images, owner):
+    """Go once through a data set of images.
+
+    Args:
+        images: A `tf.data.Dataset` or an array, as `ImageStatistics.fit` describes.
+        owner: Name of the caller, for its errors.
+
+    Returns:
+        `(batches, steps)`: an iterator of NumPy arrays `(batch, height, width, channels)`, and their number,
+        None if it is unknown.
+    """
+    if isinstance(images, tf.data.Dataset):
+        return _from_dataset(images, owner)
+    if not hasattr(images, "__array__"):
+        raise TypeError(
+            f"{owner} expects a tf.data.Dataset or an array of images. Received {type(images).__name__}. "
+            "Of (images, labels) give the images alone; make an array with np.stack(images), or a dataset with "
+            "tf.data.Dataset.from_generator, which can be gone through again."
+        )
+    shape = np.shape(images)
+    if len(shape) != 4:
+        raise ValueError(
+            f"{owner} expects an array of shape (n, height, width, channels). Received shape {shape}. "
+            "Add what is missing: images[..., None] for gray images, images[None] for a single one."
+        )
+    starts = range(0, shape[0], _IMAGES_AT_ONCE)
+    slices = (_real(np.asarray(images[start : start + _IMAGES_AT_ONCE]), owner) for start in starts)
+    return slices, len(starts)
+
+
+def _from_dataset(dataset, owner):
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"{owner} expects a dataset that ends. Received one that repeats for ever. "
+            "Leave out its .repeat(), or type dataset.take(steps)."
+        )
+    spec = dataset.element_spec
+    position, image = _find_image(spec, owner)
+    if image.shape.rank == 3:
+        if image.shape[0] is None and image.shape[1] is not None:
+            raise ValueError(
+                f"{owner} expects images of shape (height, width, channels). Received {image.shape}, which looks like "
+                "a batch of images without channels. Add them: dataset.map(lambda x, y: (x[..., None], y))."
+            )
+        dataset = dataset.batch(_IMAGES_AT_ONCE if image.shape.is_fully_defined() else 1)
+    steps = int(dataset.cardinality())
+    # as_numpy_iterator lends its arrays, where tensor.numpy() would copy them.
+    elements = without_autotune(dataset).as_numpy_iterator()
+    batches = (_real(tf.nest.flatten(element)[position], owner) for element in elements)
+    return batches, steps if steps >= 0 else None
+
+
+def _find_image(spec, owner):
+    """Where in the flattened element the image is, and its spec: the first input, or the only image of a dict."""
+    leaves = tf.nest.flatten(spec)
+    inputs = len(tf.nest.flatten(spec[0] if isinstance(spec, tuple) else spec))
+    found = [
+        (position, leaf)
+        for position, leaf in enumerate(leaves[:inputs])
+        if isinstance(leaf, tf.TensorSpec) and leaf.shape.rank in (3, 4)
+    ]
+    if len(found) == 1:
+        return found[0]
+    raise TypeError(
+        f"{owner} expects elements with one image of rank 3 or 4. Received {len(found)} of them in {spec}. "
+        "Pick the image with dataset.map; tf.ensure_shape(image, (None, None, 3)) tells the rank of one that "
+        "has none."
+    )
+
+
+def _real(batch, owner):
+    if batch.dtype == "bfloat16":
+        return batch.astype(np.float32)
+    if batch.dtype.kind in "buif":
+        return batch
+    raise TypeError(
+        f"{owner} expects real numbers. Received dtype {batch.dtype}. Convert with images.astype('float32')."
+    )

@@ -1,0 +1,264 @@
+"""ImageStatistics: mean image, channel moments and color axes of a data set, in one streaming pass."""
+
+import dataclasses
+import zipfile
+
+import keras
+import numpy as np
+
+from recipes.common.files import write_atomically
+from recipes.common.validation import is_number
+from recipes.preprocess.image_batches import image_batches
+
+# Values (not images) worked on at once, so that their float copy stays in the processor's cache.
+_BLOCK = 800_000
+# A sum of up to this many products of two bytes is an integer below 2**24, which float32 holds exactly.
+_EXACT_ROWS = 256
+# The same for sums of bytes.
+_EXACT_SUM = 65_000
+_USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageStatistics:
+    """Moments of the pixels of a data set, made by `ImageStatistics.fit`.
+
+    Arrays are float64 and in the units of the images: a mean of 0..255 images is in 0..255.
+
+    Attributes:
+        mean_image: `(height, width, channels)`, or None when the images have several sizes.
+        channel_mean: `(channels,)`, over all pixels of all images.
+        channel_std: `(channels,)`, population standard deviation (squares divided by the number of pixels).
+        color_covariance: `(channels, channels)`, population covariance of the channels.
+        color_eigenvalues: `(channels,)`, its eigenvalues, largest first: the variance along each color axis.
+        color_eigenvectors: `(channels, channels)`; column `i` is the unit vector of eigenvalue `i`, its sign
+            such that the entry of largest magnitude is positive.
+        count: Number of images.
+        value_range: `(low, high)` that the images live in: (0, 255) for uint8; for other dtypes the first of
+            (0, 1), (-1, 1) and (0, 255) that holds every value, else the smallest and largest value.
+    """
+
+    mean_image: np.ndarray | None
+    channel_mean: np.ndarray
+    channel_std: np.ndarray
+    color_covariance: np.ndarray
+    color_eigenvalues: np.ndarray
+    color_eigenvectors: np.ndarray
+    count: int
+    value_range: tuple[float, float]
+
+    @classmethod
+    def fit(cls, images, *, value_range=None, verbose=1):
+        """Look at every image once.
+
+        The moments of each block are merged into those so far in float64, by the pairwise update of Chan, Golub
+        and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances",
+        equation 2.1; inside a block, sums over bytes are exact integers. So neither the number of images nor an
+        offset far from zero costs accuracy.
+
+        Args:
+            images: A `tf.data.Dataset` of images, of `(image, label, ...)` or of dicts that hold one image, batched
+                `(batch, height, width, channels)` or not `(height, width, channels)`; or an array
+                `(n, height, width, channels)`. Any real dtype. Images of several sizes come un-batched, or
+                in batches of one size each.
+            value_range: `(low, high)` of the images, where the guess described above would be wrong.
+            verbose: 0 hides the progress bar that 1000 batches or more show.
+
+        Returns:
+            An `ImageStatistics`.
+
+        Raises:
+            TypeError: when `images` is neither a dataset nor an array, or its elements hold no single image.
+            ValueError: for no images or endless ones, a change of channels from one image to the next, a
+                pixel that is NaN or infinite, or values outside `value_range`.
+        """
+        batches, steps = image_batches(images, "ImageStatistics.fit")
+        bar = keras.utils.Progbar(steps) if verbose and steps is not None and steps >= 1000 else None
+        moments = _Moments()
+        for batch in batches:
+            moments.add(batch)
+            if bar:
+                bar.add(1)
+        if moments.count == 0:
+            raise ValueError(
+                "ImageStatistics.fit expects at least one image. Received none. "
+                "Look at what the dataset gives with next(iter(dataset))."
+            )
+        covariance = moments.scatter / moments.pixels
+        eigenvalues, eigenvectors = _color_axes(covariance)
+        return cls(
+            mean_image=None if moments.image_sum is None else moments.image_sum.carry() / moments.count,
+            channel_mean=moments.mean,
+            channel_std=np.sqrt(np.diag(covariance)),
+            color_covariance=covariance,
+            color_eigenvalues=eigenvalues,
+            color_eigenvectors=eigenvectors,
+            count=moments.count,
+            value_range=moments.value_range(value_range),
+        )
+
+    def save(self, path):
+        """Write to `path`, a NumPy `.npz` file, under exactly that name."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+
+        def write(temporary):
+            with open(temporary, "wb") as file:
+                np.savez(file, **fields)
+
+        write_atomically(path, write)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote; pickles are refused.
+
+        Raises:
+            ValueError: when the file holds something else.
+        """
+        try:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as stored:
+                fields = {"mean_image": None, **stored}
+            low, high = fields.pop("value_range").tolist()
+            return cls(**{**fields, "count": int(fields["count"]), "value_range": (low, high)})
+        except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"ImageStatistics.load expects a file written by ImageStatistics.save. Received {path}, which is "
+                f"another ({error}). Fit the statistics again and save them."
+            ) from error
+
+
+class _Moments:
+    """Moments of what was seen so far; `scatter` is the sum of outer products of centered pixels."""
+
+    def __init__(self):
+        self.count = self.pixels = 0
+        self.mean = self.scatter = self.image_sum = self.dtype = None
+        self.low, self.high = np.inf, -np.inf
+        self.buffer = np.empty(0)
+
+    def add(self, batch):
+        """Add images `(batch, height, width, channels)`."""
+        if batch.size == 0:
+            return
+        if self.mean is None:
+            self.mean, self.scatter = np.zeros(batch.shape[-1]), np.zeros((batch.shape[-1],) * 2)
+            self.image_sum, self.dtype = _ImageSum(batch.shape[1:]), batch.dtype
+        elif batch.shape[-1] != len(self.mean):
+            raise ValueError(
+                f"ImageStatistics.fit expects every image to have the same channels. Received {len(self.mean)} "
+                f"and then {batch.shape[-1]}. Decode all of them with the same channels=."
+            )
+        if self.image_sum is not None and self.image_sum.shape != batch.shape[1:]:
+            self.image_sum = None
+        low, high = float(batch.min()), float(batch.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(
+                "ImageStatistics.fit expects finite pixels. Received NaN or infinity among images "
+                f"{self.count} to {self.count + len(batch) - 1}. Find them with np.isfinite, repair or drop them."
+            )
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        images_at_once = max(1, min(_BLOCK // batch[0].size, _EXACT_SUM))
+        for start in range(0, len(batch), images_at_once):
+            self._add_block(batch[start : start + images_at_once])
+
+    def _add_block(self, images):
+        is_bytes = images.dtype == np.uint8
+        block = self._float_copy(images, np.float32 if is_bytes else np.float64)
+        block_sum = block.sum(0)
+        if self.image_sum is not None:
+            self.image_sum.add(block_sum, len(block))
+        channels, pixels = len(self.mean), block.size // len(self.mean)
+        rows = block.reshape(-1, _row_length(block.shape))
+        column_sums = block_sum.ravel() if len(block) >= 16 else rows.sum(0)
+        mean = np.array([column_sums[c::channels].sum(dtype=np.float64) for c in range(channels)]) / pixels
+        if is_bytes:
+            scatter = _products(rows, channels) - pixels * np.outer(mean, mean)
+        else:
+            rows -= np.tile(mean, rows.shape[1] // channels)
+            scatter = _products(rows, channels)
+        # Equation 2.1: the difference of the means adds its own outer product.
+        step, total = mean - self.mean, self.pixels + pixels
+        self.mean = self.mean + step * (pixels / total)
+        self.scatter = self.scatter + scatter + np.outer(step, step) * (self.pixels / total * pixels)
+        self.pixels, self.count = total, self.count + len(block)
+
+    def _float_copy(self, images, dtype):
+        if self.buffer.size < images.size or self.buffer.dtype != dtype:
+            self.buffer = np.empty(images.size, dtype)
+        copy = self.buffer[: images.size].reshape(images.shape)
+        np.copyto(copy, images)
+        return copy
+
+    def value_range(self, declared):
+        """The range declared by the caller, checked, or a guess."""
+        if declared is None:
+            usual = [one for one in _USUAL_RANGES if one[0] <= self.low and self.high <= one[1]]
+            if self.dtype == np.uint8:
+                return _USUAL_RANGES[-1]
+            return usual[0] if usual else (self.low, self.high)
+        pair = isinstance(declared, (list, tuple)) and len(declared) == 2
+        if not pair or not all(is_number(one) for one in declared):
+            raise ValueError(
+                f"ImageStatistics.fit expects value_range to be None or (low, high). Received {declared!r}. "
+                "Leave it out to have it found."
+            )
+        if not (declared[0] <= self.low and self.high <= declared[1]):
+            raise ValueError(
+                f"ImageStatistics.fit expects pixels in value_range={tuple(declared)}. Received pixels from "
+                f"{self.low:g} to {self.high:g}. Correct value_range, or leave it out to have it found."
+            )
+        return float(declared[0]), float(declared[1])
+
+
+class _ImageSum:
+    """Sum of all images: in float32 as long as sums of bytes are exact there, then carried over to float64."""
+
+    def __init__(self, shape):
+        self.shape = shape
+        self.total, self.recent, self.recent_count = np.zeros(shape), None, 0
+
+    def add(self, block_sum, count):
+        if self.recent_count + count > _EXACT_SUM:
+            self.carry()
+        if self.recent is None:
+            self.recent = np.zeros(self.shape, block_sum.dtype)
+        self.recent += block_sum
+        self.recent_count += count
+
+    def carry(self):
+        self.total += self.recent
+        self.recent[:], self.recent_count = 0, 0
+        return self.total
+
+
+def _row_length(shape):
+    """Values in a row: whole lines of an image, as many as fit into the processor's first cache."""
+    line = shape[2] * shape[3]
+    return line * max(
+        lines for lines in range(1, shape[1] + 1) if shape[1] % lines == 0 and lines * line <= max(line, 4096)
+    )
+
+
+def _products(rows, channels):
+    """Sum of `pixel outer pixel` over all pixels: `(rows, pixels * channels)` -> `(channels, channels)`.
+
+    Channels follow one another, r g b r g b, so multiplying a row by itself shifted by one gives rg, gb, br', and
+    so on; each product that stays inside a pixel belongs to one entry. Faster than a matrix product with so
+    thin a matrix, and no sum in float32 has more than 256 terms.
+    """
+    result = np.zeros((channels, channels))
+    for start in range(0, len(rows), _EXACT_ROWS):
+        some = rows[start : start + _EXACT_ROWS]
+        for shift in range(channels):
+            columns = some.shape[1] - shift
+            sums = np.einsum("ij,ij->j", some[:, :columns], some[:, shift:])
+            for first in range(channels - shift):
+                result[first, first + shift] += sums[first::channels].sum(dtype=np.float64)
+    return result + result.T - np.diag(np.diag(result))
+
+
+def _color_axes(covariance):
+    """Eigenvalues, largest first, and unit eigenvectors as columns, of a covariance matrix."""
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    eigenvalues, eigenvectors = np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1]
+    largest = eigenvectors[np.abs(eigenvectors).argmax(0), np.arange(len(covariance))]
+    return eigenvalues, eigenvectors * np.sign(largest)

@@ -1,0 +1,119 @@
+"""What a trained classifier gets right and wrong on held-out data, for the report."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from recipes.diagnose.checks.sample import read_sample
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with its prediction: `image` `(height, width, channels)`, `map` `(height, width)` or None."""
+
+    image: np.ndarray
+    map: np.ndarray | None
+    label: int
+    predicted: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Counts and examples of a classifier on held-out data.
+
+    Attributes:
+        labels: int64 `(n,)`, the true class of each example looked at.
+        predicted: int64 `(n,)`, the predicted ones.
+        classes: How many there are.
+        right: list of `Example`, surest first, of different classes as far as there are.
+        wrong: list of `Example`, surest first.
+        note: Why there are no maps, or an empty string.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    classes: int
+    right: list
+    wrong: list
+    note: str
+
+    def confusion(self):
+        """Counts, int64 `(classes, classes)`: rows are true, columns predicted classes. 800 MB for 10,000."""
+        counts = np.zeros((self.classes, self.classes), "int64")
+        np.add.at(counts, (self.labels, self.predicted), 1)
+        return counts
+
+
+def predictions(model, validation, *, count=6, examples=2000):
+    """Predict held-out examples and pick some, each with its Grad-CAM.
+
+    Args:
+        model: A trained classifier: one output of `(batch, classes)`, or one unit for two classes.
+        validation: `tf.data.Dataset` or arrays of `(inputs, labels)`.
+        count: Examples of right and of wrong predictions each.
+        examples: Most held-out examples to look at.
+
+    Returns:
+        `Predictions`, or None for a model or labels that are no classification.
+    """
+    sample = read_sample(
+        validation, model, batch_size=64, batches=-(-examples // 64), seconds=10.0, name="validation"
+    )
+    outputs = getattr(model, "outputs", None)
+    if outputs is None or len(outputs) != 1 or len(outputs[0].shape) != 2 or len(model.inputs) != 1:
+        return None
+    inputs, labels = sample.inputs, sample.labels
+    width = outputs[0].shape[-1]
+    numbers = labels.argmax(-1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
+    if not np.array_equal(numbers, np.round(numbers)) or numbers.min() < 0 or numbers.max() >= max(width, 2):
+        return None
+    scores = model.predict(inputs, batch_size=64, verbose=0)
+    probabilities = _probabilities(scores)
+    numbers, predicted = numbers.astype("int64"), probabilities.argmax(-1)
+    sure = probabilities.max(-1)
+    right = _spread(np.flatnonzero(predicted == numbers), sure, numbers, count)
+    wrong = np.flatnonzero(predicted != numbers)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
+    maps, note = _maps(model, inputs, np.concatenate([right, wrong]).astype("int64"))
+    made = [
+        Example(inputs[i], map_, int(numbers[i]), int(predicted[i]), float(sure[i]))
+        for i, map_ in zip([*right, *wrong], maps, strict=True)
+        if inputs.ndim == 4
+    ]
+    classes = probabilities.shape[1]
+    return Predictions(numbers, predicted, classes, made[: len(right)], made[len(right) :], note)
+
+
+def _probabilities(scores):
+    scores = np.asarray(scores, "float64")
+    if scores.shape[1] == 1:
+        scores = scores if scores.min() >= 0 and scores.max() <= 1 else 1 / (1 + np.exp(-scores))
+        return np.concatenate([1 - scores, scores], axis=1)
+    if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-2):
+        return scores
+    shifted = np.exp(scores - scores.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def _spread(rows, sure, labels, count):
+    """Rows sorted by certainty, one of each class before the second of any."""
+    rows = rows[np.argsort(-sure[rows], kind="stable")]
+    turn = np.zeros(len(rows), int)
+    for number in np.unique(labels[rows]):
+        same = labels[rows] == number
+        turn[same] = np.arange(same.sum())
+    return rows[np.argsort(turn, kind="stable")][:count]
+
+
+def _maps(model, inputs, rows):
+    if inputs.ndim != 4 or not len(rows):
+        return [None] * len(rows), "The inputs are no images."
+    from recipes import explain
+
+    try:
+        maps = explain.grad_cam(model, inputs[rows], verbose=0)
+    except (ValueError, TypeError) as error:  # no layer with feature maps, for example
+        return [None] * len(rows), f"Grad-CAM does not fit this model: {error}"
+    return list(keras.ops.convert_to_numpy(maps)), ""

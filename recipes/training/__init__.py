@@ -1,0 +1,6 @@
+"""`recipes.train` and what it is made of."""
+
+from recipes.training.full_batch import fit_full_batch as fit_full_batch
+from recipes.training.refit import refit_on_all_data as refit_on_all_data
+from recipes.training.run import Run as Run
+from recipes.training.train import train as train

@@ -1,0 +1,140 @@
+"""What is checked of a data set before and while `recipes.train` reads it, and the words for what is wrong."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import without_autotune
+
+PEEK_SECONDS = 2.0
+
+
+def checked(name, classes):
+    """A function on batches that stops the run, in words, at labels or pixels that cannot be right."""
+
+    def check(batch):
+        images, labels = batch[0], batch[1]
+        checks = []
+        if classes is not None and labels.dtype.is_integer and labels.shape.rank == 1:
+            low, high = tf.reduce_min(labels), tf.reduce_max(labels)
+            message = say_label_range(name, classes, "labels outside that range, [smallest, largest]:")
+            inside = tf.logical_and(low >= 0, high < tf.cast(classes, labels.dtype))
+            checks.append(tf.debugging.Assert(inside, [message, low, high]))
+        for image in tf.nest.flatten(images):
+            if image.dtype.is_floating:
+                finite = tf.reduce_all(tf.math.is_finite(image))
+                checks.append(
+                    tf.debugging.Assert(finite, [say_not_finite(name, "a batch with NaN or infinity")])
+                )
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return check
+
+
+def peek(dataset, name, *, batched, classes):
+    """Read at most two seconds of examples through an iterator of its own and check them.
+
+    Args:
+        dataset: `tf.data.Dataset` of `(image, label, ...)`; a `fresh_copy` of the reader's.
+        name: The argument's name, used in errors.
+        batched: Whether elements are batches.
+        classes: Number of classes, or None.
+
+    Returns:
+        `(smallest, largest)` pixel seen, for float images; None for integers.
+
+    Raises:
+        ValueError: as `open_source`.
+    """
+    dataset = without_autotune(dataset)
+    start, shape, seen, pixels = time.monotonic(), None, 0, None
+    try:
+        for element in dataset:
+            image, labels = tf.nest.flatten(element[0])[0], element[1]
+            now = tuple(image.shape)[1:] if batched else tuple(image.shape)
+            if batched and image.shape[0] == 0:
+                raise ValueError(say_empty(name))
+            if shape is not None and now != shape:
+                raise ValueError(say_two_sizes(name, f"{shape} and {now}"))
+            shape, seen = now, seen + 1
+            if image.dtype.is_floating:
+                values = image.numpy().astype("float32")
+                if not np.isfinite(values).all():
+                    raise ValueError(say_not_finite(name, f"element {seen - 1} with NaN or infinity"))
+                low, high = pixels or (np.inf, -np.inf)
+                pixels = min(low, float(values.min())), max(high, float(values.max()))
+            if not isinstance(labels, dict):
+                check_labels(labels.numpy() if batched else labels.numpy()[None], name, classes)
+            if time.monotonic() - start > PEEK_SECONDS:
+                break
+    except tf.errors.InvalidArgumentError as error:
+        if "different shapes" in str(error) or "Cannot batch" in str(error):
+            raise ValueError(say_two_sizes(name, "batches that cannot be put together")) from error
+        raise
+    if seen == 0:
+        raise ValueError(say_empty(name))
+    if next(iter(dataset), None) is None:
+        raise ValueError(
+            f"recipes.train expects {name} to be readable once per epoch. Received a data set that is empty when "
+            "it is read a second time. Build it with from_generator(a function that makes a new generator)."
+        )
+    return pixels
+
+
+def check_labels(labels, name, classes):
+    """Refuse class numbers outside `0..classes-1`, floats for class numbers, and rows of another width.
+
+    Args:
+        labels: numpy array of shape `(n,)`, integers, or `(n, classes)`, one-hot or soft.
+        name: The argument's name, used in errors.
+        classes: Number of classes; None checks nothing.
+
+    Raises:
+        ValueError: as said.
+    """
+    if classes is None:
+        return
+    if labels.ndim == 1 and not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
+        raise ValueError(
+            f"recipes.train expects integer class numbers or one-hot rows as labels of {name}. Received "
+            f"{labels.dtype}, for example {labels.ravel()[:3]}. Turn them into integers with y.astype('int64'), "
+            "or, for a regression, give loss='mse' and metrics."
+        )
+    if labels.ndim == 1 and len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        raise ValueError(say_label_range(name, classes, f"label {wrong[0]}."))
+    if labels.ndim == 2 and labels.shape[1] not in (1, classes):
+        raise ValueError(
+            f"recipes.train expects rows of {classes} numbers, as the model has {classes} outputs, as labels of "
+            f"{name}. Received shape {labels.shape}. Build the model with classes={labels.shape[1]}."
+        )
+
+
+def say_empty(name):
+    return (
+        f"recipes.train expects at least one example in {name}. Received an empty data set. "
+        "Check the path or the filter it was made with."
+    )
+
+
+def say_two_sizes(name, received):
+    return (
+        f"recipes.train expects images of one size in {name}. Received {received}. "
+        "Resize them first, for a folder with recipes.data.load(folder, image_size=(height, width))."
+    )
+
+
+def say_not_finite(name, received):
+    return (
+        f"recipes.train expects finite pixels in {name}. Received {received}. "
+        "Look for a division by zero in the preprocessing, or drop those images."
+    )
+
+
+def say_label_range(name, classes, received):
+    return (
+        f"recipes.train expects labels of {name} in 0..{classes - 1}, as the model has {classes} outputs. Number "
+        f"classes from 0, or build the model with more outputs. Received {received}"
+    )

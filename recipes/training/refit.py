@@ -1,0 +1,232 @@
+"""After early stopping: train once more, with the validation data in."""
+
+import warnings
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.callbacks.early_stopping import EarlyStopping
+from recipes.common.datasets import as_batches, without_autotune
+
+_SHUFFLE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What `refit_on_all_data` did.
+
+    Attributes:
+        model: The reader's model, with the new weights.
+        history: dict of lists, one entry an epoch: `loss`, metrics, and for `"continue"` `validation_loss`.
+        strategy: `"restart"` or `"continue"`.
+        epochs: Epochs trained.
+        target: For `"continue"`: the training loss at the best weights, which the validation loss had to reach. Else
+            None.
+        reached: Whether it did. Always True for `"restart"`.
+    """
+
+    model: keras.Model
+    history: dict
+    strategy: str
+    epochs: int
+    target: float | None
+    reached: bool
+
+
+def refit_on_all_data(
+    stopper,
+    train,
+    validation,
+    strategy="restart",
+    *,
+    match="epochs",
+    max_epochs=None,
+    batch_size=128,
+    callbacks=(),
+    seed=0,
+    verbose="auto",
+):
+    """Use the validation data for training too, once early stopping has said how long to train.
+
+    Source: Goodfellow et al. 2016, section 7.8, https://www.deeplearningbook.org/contents/regularization.html.
+
+    - `"restart"`, algorithm 7.2: back to the weights the run began with (so a pretrained network begins pretrained),
+      the optimizer as new, and training on both sets for as many epochs, or as many steps, as the best point took.
+      There is no validation any more; a schedule has to be given again in `callbacks` and then ends with this run.
+    - `"continue"`, algorithm 7.3: from the best weights and with the optimizer as it is, training on both sets until
+      the loss on the validation part has fallen to the loss that the best weights have on the training part. Both
+      losses are measured as in `evaluate`. The book warns that this need not happen: after `max_epochs` it gives up
+      with a warning.
+
+    Afterwards the stopper's model holds the refitted weights, and its optimizer the state at the end of this
+    training. If it is interrupted, they are those of that moment; `stopper.best_weights` stay what they were.
+
+    Args:
+        stopper: The `callbacks.EarlyStopping` of the finished `fit` or `recipes.train`.
+        train: What the model was trained on: `tf.data.Dataset` of (image, label), batched or not, or arrays (x, y).
+            Apply the same augmentation again, if any.
+        validation: The validation data, of the same kind; mapped through the augmentation by you, if it shall be.
+        strategy: `"restart"` or `"continue"`.
+        match: For `"restart"`: `"epochs"`, as many passes (over more data, so more steps), or `"steps"`, one epoch of
+            as many batches.
+        max_epochs: For `"continue"`: limit. Default: as many epochs as the best point took.
+        batch_size: Images a batch for data that comes un-batched.
+        callbacks: Keras callbacks for this training.
+        seed: Of the order of the examples.
+        verbose: As in `fit`.
+
+    Returns:
+        A `Refit`.
+
+    Raises:
+        ValueError: when the stopper saw no training, kept no weights and the model cannot be rebuilt (`"restart"`),
+            kept no best weights (`"continue"`), or the two data sets do not fit together.
+    """
+    _check_arguments(stopper, strategy, match, max_epochs)
+    model, epochs = stopper.model, stopper.best_epoch + 1
+    parts = [
+        _like_the_loss(
+            as_batches(data, model, batch_size=batch_size, caller="refit_on_all_data", name=name), model
+        )
+        for data, name in ((train, "train"), (validation, "validation"))
+    ]
+    both = _together(*parts, seed)
+    options = {"shuffle": False, "verbose": verbose}
+    if strategy == "restart":
+        _start_over(stopper, model)
+        if match == "steps":
+            epochs, both = 1, both.repeat().take(stopper.best_steps)
+        history = model.fit(both, epochs=epochs, callbacks=[*callbacks], **options).history
+        return Refit(model, history, strategy, epochs, None, True)
+
+    model.set_weights(stopper.best_weights)
+    target = _loss(model, parts[0])
+    until = _Until(model, parts[1], target)
+    limit = epochs if max_epochs is None else max_epochs
+    history = {}
+    if not until.reached:
+        history = model.fit(both, epochs=limit, callbacks=[until, *callbacks], **options).history
+    if not until.reached:
+        warnings.warn(
+            f"refit_on_all_data expects the validation loss to fall to {target:.4g}, the training loss of the best "
+            f"weights. After {limit} epochs it is {until.value:.4g}. Raise max_epochs, or take strategy='restart'.",
+            stacklevel=2,
+        )
+    return Refit(model, history, strategy, len(history.get("loss", ())), target, until.reached)
+
+
+class _Until(keras.callbacks.Callback):
+    """Measures the loss on the validation part after each epoch; stops when it has reached the target."""
+
+    def __init__(self, model, data, target):
+        super().__init__()
+        self.data, self.target = data, target
+        self.value = _loss(model, data)
+        self.reached = self.value <= target
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.value = _loss(self.model, self.data)
+        logs["validation_loss"] = self.value
+        if self.value <= self.target:
+            self.reached = True
+            self.model.stop_training = True
+
+
+def _loss(model, data):
+    return float(model.evaluate(data, verbose=0, return_dict=True)["loss"])
+
+
+def _together(train, validation, seed):
+    """Both sets as one, in batches of the training set's size, in a new order every epoch."""
+    if not _same_elements(train.element_spec, validation.element_spec):
+        raise ValueError(
+            "refit_on_all_data expects train and validation of one kind. Received elements "
+            f"{train.element_spec} and {validation.element_spec}. Map both to the same shapes and dtypes."
+        )
+    sizes = [[tf.nest.flatten(batch)[0].shape for batch in data] for data in (train, validation)]
+    examples = sum(shape[0] for shapes in sizes for shape in shapes)
+    bytes_each = max(1, int(np.prod(sizes[0][0][1:])) * tf.nest.flatten(train.element_spec)[0].dtype.size)
+    both = train.unbatch().concatenate(validation.unbatch())
+    both = both.shuffle(min(examples, max(1024, _SHUFFLE_BYTES // bytes_each)), seed=seed)
+    batch = max(shape[0] for shape in sizes[0])
+    steps = -(-examples // batch)
+    both = both.batch(batch).apply(tf.data.experimental.assert_cardinality(steps))
+    return without_autotune(both.prefetch(2))
+
+
+def _same_elements(first, second):
+    first, second = (tf.nest.flatten(spec) for spec in (first, second))
+    return [s.dtype for s in first] == [s.dtype for s in second] and all(
+        a.shape[1:].is_compatible_with(b.shape[1:]) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _like_the_loss(batches, model):
+    """One-hot labels where the model was compiled for them, as `recipes.train` does for label smoothing."""
+    labels = batches.element_spec[1] if len(batches.element_spec) > 1 else None
+    if labels is None:
+        raise ValueError(
+            "refit_on_all_data expects labels in train and validation. Received images alone. Give (image, label)."
+        )
+    if (
+        labels.dtype.is_integer
+        and labels.shape.rank == 1
+        and isinstance(model.loss, keras.losses.CategoricalCrossentropy)
+    ):
+        classes = model.output_shape[-1]
+        return batches.map(lambda images, labels, *rest: (images, tf.one_hot(labels, classes), *rest))
+    return batches
+
+
+def _start_over(stopper, model):
+    """The weights the run began with, or new ones; and the optimizer as it was made."""
+    if stopper.initial_weights is not None:
+        model.set_weights(stopper.initial_weights)
+    else:
+        try:
+            fresh = type(model).from_config(model.get_config())
+            if not fresh.built:
+                fresh.build(model.input_shape)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise ValueError(
+                "refit_on_all_data(strategy='restart') expects the weights the run began with, or a model that Keras "
+                f"can build again. Received {model.name!r}, which it cannot ({error}), from a stopper without "
+                "initial weights. Train with EarlyStopping(keep_initial_weights=True), or use strategy='continue'."
+            ) from error
+        model.set_weights(fresh.get_weights())
+    optimizer = model.optimizer
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(model.trainable_variables)
+    for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+        variable.assign(new)
+    if stopper.initial_rate is not None:
+        optimizer.learning_rate = stopper.initial_rate
+
+
+def _check_arguments(stopper, strategy, match, max_epochs):
+    if not isinstance(stopper, EarlyStopping):
+        raise TypeError(
+            f"refit_on_all_data expects a recipes.callbacks.EarlyStopping. Received {type(stopper).__name__}. "
+            "Keras' own does not keep what is needed; use ours in its place."
+        )
+    if strategy not in ("restart", "continue") or match not in ("epochs", "steps"):
+        raise ValueError(
+            "refit_on_all_data expects strategy='restart' or 'continue' and match='epochs' or 'steps'. "
+            f"Received strategy={strategy!r}, match={match!r}. Take one of these."
+        )
+    if max_epochs is not None and max_epochs < 1:
+        raise ValueError(
+            f"refit_on_all_data expects max_epochs >= 1. Received {max_epochs}. Leave it out for as many as before."
+        )
+    if not stopper.best_steps:
+        raise ValueError(
+            "refit_on_all_data expects the stopper of a finished training. Received one that saw no epoch with "
+            f"{stopper.monitor!r} in it. Give it to fit first, with validation data."
+        )
+    if strategy == "continue" and stopper.best_weights is None:
+        raise ValueError(
+            "refit_on_all_data(strategy='continue') expects the best weights. Received a stopper with "
+            "restore_best_weights=False. Train with EarlyStopping(restore_best_weights=True)."
+        )

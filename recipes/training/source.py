@@ -1,0 +1,366 @@
+"""What `recipes.train` feeds to `fit`: any data set, checked, shuffled per epoch and batched."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import fresh_copy, without_autotune
+from recipes.common.models import model_input_rank
+from recipes.common.validation import is_one_of
+from recipes.training.data_checks import check_labels, checked, peek, say_empty, say_not_finite, say_two_sizes
+
+_SHUFFLE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it came, with what was learned by looking at its first examples.
+
+    Attributes:
+        name: The argument it was given as, for errors ("train", "validation").
+        batches: function `epoch -> tf.data.Dataset` of batches; `epoch` is an int64 tensor.
+        steps: Batches an epoch, or None where the data set does not say.
+        examples: Images an epoch, or None where that is not known.
+        element_spec: Structure, shape and dtype of one batch.
+        batched: True when the batches are the reader's own.
+        pixels: Smallest and largest float pixel that was looked at; None for integers.
+        endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
+        aside: The same source for looking at it: reading it leaves the order of the reader's next epoch as it is.
+    """
+
+    name: str
+    batches: object
+    steps: int | None
+    examples: int | None
+    element_spec: tuple
+    batched: bool
+    pixels: tuple | None
+    endless: bool = False
+    aside: "Source | None" = None
+
+    @property
+    def label_spec(self):
+        """Shape and dtype of one batch of labels."""
+        return self.element_spec[1]
+
+    @property
+    def image_shape(self):
+        """`(height, width, channels)` of one image, or None for a structure of several inputs."""
+        spec = self.element_spec[0]
+        return tuple(spec.shape[1:]) if isinstance(spec, tf.TensorSpec) else None
+
+
+def open_source(data, name, *, model, batch_size, classes, shuffle, seed):
+    """Look at a data set without consuming it and say how to read it, epoch by epoch.
+
+    Args:
+        data: `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, batched or not, or a tuple of
+            arrays. Images of any shape the model takes.
+        name: The argument's name, used in errors.
+        model: The `keras.Model` that will read it; the rank of its first input tells batched from not.
+        batch_size: Images a batch, for data that comes un-batched.
+        classes: Number of classes when labels are class numbers or one-hot rows; None leaves labels unchecked.
+        shuffle: Reshuffle un-batched data in every epoch.
+        seed: Integer; with the number of the epoch it settles the order of the examples.
+
+    Returns:
+        A `Source`.
+
+    Raises:
+        ValueError: for one-shot generators, empty data, labels that do not fit, images of several sizes, NaN.
+        TypeError: for anything that is neither a data set nor arrays.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return _open_dataset(
+            data, name, model=model, batch_size=batch_size, classes=classes, shuffle=shuffle, seed=seed
+        )
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        return _open_arrays(
+            data, name, model=model, batch_size=batch_size, classes=classes, shuffle=shuffle, seed=seed
+        )
+    if hasattr(data, "__next__"):
+        raise ValueError(
+            f"recipes.train expects {name} to be something that can be read once per epoch. Received a "
+            f"one-shot {type(data).__name__}, which is empty after the first. "
+            "Wrap it: tf.data.Dataset.from_generator(function_that_makes_it, output_signature=...)."
+        )
+    raise TypeError(
+        f"recipes.train expects {name} to be a tf.data.Dataset of (image, label) or a tuple of arrays (x, y). "
+        f"Received {type(data).__name__}. For images on disk use recipes.data.load(folder)."
+    )
+
+
+def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
+    arrays = tuple(
+        _as_array(array, name, what)
+        for array, what in zip(arrays, ("images", "labels", "weights"), strict=False)
+    )
+    count = len(arrays[0])
+    lengths = [len(array) for array in arrays]
+    if count == 0:
+        raise ValueError(say_empty(name))
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"recipes.train expects as many labels as images in {name}. Received lengths {lengths}. "
+            "Check that the arrays belong together."
+        )
+    expected = model_input_rank(model)
+    if expected is not None and arrays[0].ndim != expected:
+        raise ValueError(
+            f"recipes.train expects {name} images of shape {model.inputs[0].shape}. Received shape "
+            f"{arrays[0].shape}. Add the missing axis, for gray images: x[..., None]."
+        )
+    if np.issubdtype(arrays[0].dtype, np.floating) and not np.isfinite(arrays[0]).all():
+        bad = int(np.argmax(~np.isfinite(arrays[0].reshape(count, -1)).all(axis=1)))
+        raise ValueError(say_not_finite(name, f"image {bad} holds NaN or infinity"))
+    check_labels(arrays[1], name, classes)
+    tensors = tuple(tf.constant(array) for array in arrays)
+    floats = np.issubdtype(arrays[0].dtype, np.floating)
+    pixels = (float(arrays[0].min()), float(arrays[0].max())) if floats else None
+
+    def batches(epoch):
+        order = tf.data.Dataset.range(count)
+        if shuffle:
+            order = shuffled(order, count, seed, epoch)
+        return order.batch(batch_size).map(
+            lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors), num_parallel_calls=2
+        )
+
+    spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
+    source = Source(name, batches, -(-count // batch_size), count, spec, batched=False, pixels=pixels)
+    return dataclasses.replace(source, aside=source)
+
+
+def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ValueError(
+            f"recipes.train expects {name} to give (image, label) or (image, label, weight). "
+            f"Received elements {spec}. Add a map that returns such a tuple."
+        )
+    image = tf.nest.flatten(spec[0])[0]
+    expected = model_input_rank(model)
+    if expected is None or image.shape.rank is None:
+        batched = spec[1].shape.rank is not None and spec[1].shape.rank > 0
+    elif image.shape.rank in (expected, expected - 1):
+        batched = image.shape.rank == expected
+    else:
+        raise ValueError(
+            f"recipes.train expects {name} images of rank {expected - 1}, or {expected} when batched, for a model "
+            f"whose input is {model.inputs[0].shape}. Received {image.shape}. Batch once: dataset.batch(n)."
+        )
+    copy = fresh_copy(dataset)
+    facts = {"name": name, "batched": batched, "pixels": peek(copy, name, batched=batched, classes=classes)}
+    shapes = None if batched else _first_shapes(copy)
+    how = {"batch_size": batch_size, "shapes": shapes, "shuffle": shuffle, "seed": seed, **facts}
+    return _source(dataset, aside=_source(copy, aside=None, **how), **how)
+
+
+def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed, aside):
+    """A `Source` of a data set that was looked at."""
+    cardinality = int(dataset.cardinality())
+    endless = cardinality == tf.data.INFINITE_CARDINALITY
+    known = cardinality >= 0
+    if batched:
+        return Source(
+            name,
+            lambda epoch: dataset,
+            cardinality if known else None,
+            _batched_examples(dataset, cardinality) if known else None,
+            dataset.element_spec,
+            batched=True,
+            pixels=pixels,
+            endless=endless,
+            aside=aside,
+        )
+    in_order = getattr(dataset, "in_order", None)
+    image = tf.nest.flatten(dataset.element_spec[0])[0]
+    bytes_each = max(1, int(np.prod([side or 256 for side in image.shape])) * image.dtype.size)
+    room = max(1024, _SHUFFLE_BYTES // bytes_each)
+    buffer = min(cardinality, room) if known else room
+    fixed = dataset.map(_one_size(name, shapes))
+
+    def batches(epoch):
+        if not shuffle:
+            return fixed.batch(batch_size)
+        if in_order is not None:  # images of `data.load`: they are shuffled before they are read
+            return in_order(shuffled_places(cardinality, seed, epoch)).batch(batch_size)
+        return shuffled(fixed, buffer, seed, epoch).batch(batch_size)
+
+    return Source(
+        name,
+        batches,
+        -(-cardinality // batch_size) if known else None,
+        cardinality if known else None,
+        fixed.batch(batch_size).element_spec,
+        batched=False,
+        pixels=pixels,
+        endless=endless,
+        aside=aside,
+    )
+
+
+def _batched_examples(dataset, batches):
+    """How many examples a batched data set holds, where all batches but the last are of one known size."""
+    size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
+    return None if size is None else batches * size
+
+
+def shuffled(dataset, buffer, seed, epoch):
+    """The data set in an order of its own for every epoch, the same for a run that starts again at that epoch.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        buffer: Elements held in memory to draw from.
+        seed: Integer.
+        epoch: int64 tensor.
+    """
+
+    def order(epoch):
+        # TensorFlow joins the seed of an operation with the global one. This one is the traced function's
+        # alone: without it the order would follow the reader's own tf.random.set_seed.
+        tf.random.set_seed(seed + 1)
+        return dataset.shuffle(buffer, seed=epoch)
+
+    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
+
+
+def shuffled_places(count, seed, epoch):
+    """The numbers `0..count-1` in an order of its own for every epoch, of which memory holds 8 bytes each.
+
+    Args:
+        count: How many.
+        seed: Integer.
+        epoch: int64 tensor.
+    """
+
+    def order(epoch):
+        seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
+        places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
+        return tf.data.Dataset.from_tensor_slices(places)
+
+    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
+
+
+def stream(source, *, first_epoch, epochs, steps, transform):
+    """All epochs as one data set, so that a resumed run sees what an uninterrupted one would have seen.
+
+    Args:
+        source: A `Source`.
+        first_epoch: Epoch to begin with; 0 for a new run.
+        epochs: Epoch to end before.
+        steps: Batches an epoch.
+        transform: function `(batch, seed) -> batch` applied in parallel, `seed` an int64 tensor of two
+            numbers, `(epoch, step)`.
+
+    Returns:
+        `tf.data.Dataset` of `(epochs - first_epoch) * steps` batches.
+    """
+
+    def numbered(epoch):
+        batches = source.batches(epoch).take(steps).enumerate()
+        return batches.map(lambda step, batch: (batch, tf.stack([epoch, step])))
+
+    if source.endless:
+        # An endless data set goes on from epoch to epoch; a resumed run starts it anew.
+        whole = source.batches(tf.constant(first_epoch, tf.int64)).enumerate(start=first_epoch * steps)
+        whole = whole.take((epochs - first_epoch) * steps).map(
+            lambda step, batch: (batch, tf.stack([step // steps, step % steps]))
+        )
+    else:
+        whole = tf.data.Dataset.range(first_epoch, epochs).flat_map(numbered)
+    whole = whole.map(transform, num_parallel_calls=2, deterministic=True)
+    whole = whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
+    return without_autotune(whole.prefetch(2))
+
+
+def _as_array(array, name, what):
+    if isinstance(array, (list, tuple)):
+        shapes = {np.shape(entry) for entry in array}
+        if len(shapes) > 1:
+            raise ValueError(say_two_sizes(name, " and ".join(str(shape) for shape in sorted(shapes)[:2])))
+    array = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
+    if array.dtype == object or array.ndim == 0:
+        raise ValueError(
+            f"recipes.train expects the {what} of {name} to be one array of numbers. Received {array.dtype} of "
+            f"shape {array.shape}. Stack them: np.stack(list_of_arrays)."
+        )
+    return array
+
+
+def _first_shapes(dataset):
+    return tf.nest.map_structure(lambda tensor: tensor.shape, next(iter(without_autotune(dataset))))
+
+
+def _one_size(name, shapes):
+    """Fix static shapes to those of the first element, and say so in words when another size comes."""
+
+    def fix(*element):
+        def one(tensor, shape):
+            same = tf.reduce_all(tf.equal(tf.shape(tensor), tf.constant(shape.as_list(), tf.int32)))
+            message = say_two_sizes(name, f"{tuple(shape)} and then")
+            with tf.control_dependencies([tf.debugging.Assert(same, [message, tf.shape(tensor)])]):
+                return tf.ensure_shape(tf.identity(tensor), shape)
+
+        needs = [not tensor.shape.is_fully_defined() for tensor in tf.nest.flatten(element)]
+        return tf.nest.map_structure(one, element, shapes) if any(needs) else element
+
+    return fix
+
+
+def choose_pipeline(augment, source, info, classes, seed):
+    """The `augment.Pipeline` to use, or None, and what to say of it."""
+    if augment is None:
+        return None, "none"
+    from recipes import augment as room
+
+    if isinstance(augment, room.Pipeline):
+        return augment, "as given"
+    if not is_one_of(augment, ("standard",)):
+        raise ValueError(
+            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
+            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
+        )
+    shape = source.image_shape
+    if shape is None or len(shape) != 3 or None in shape:
+        return None, f"none, as inputs of shape {shape} are not images of one known size"
+    value_range = (0, 255)
+    if source.pixels is not None and min(source.pixels) >= 0 and max(source.pixels) <= 1:
+        value_range = (0, 1)
+    elif source.pixels is not None and (min(source.pixels) < 0 or max(source.pixels) > 255):
+        return (
+            None,
+            f"none, as pixels reach from {min(source.pixels):.3g} to {max(source.pixels):.3g}; give a Pipeline",
+        )
+    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
+    rows = source.label_spec.shape.rank == 2
+    pipeline = room.standard(
+        shape,
+        kind=kind,
+        strength="light",
+        value_range=value_range,
+        classes=None if rows else classes,
+        seed=seed,
+    )
+    return pipeline, f"standard, light, for {kind}"
+
+
+def with_rows(batch, rows_of):
+    """The batch with class numbers turned into one-hot rows, where that is wanted and not done yet."""
+    return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of and batch[1].shape.rank == 1 else batch
+
+
+def one_hot(classes):
+    return lambda labels: tf.one_hot(tf.cast(labels, tf.int64), classes)
+
+
+def validation_batches(source, classes, rows_of):
+    if source is None:
+        return None
+    check = checked("validation", classes)
+    batches = source.batches(tf.constant(0, tf.int64))
+    batches = batches.map(lambda *batch: with_rows(check(batch), rows_of), num_parallel_calls=2)
+    return without_autotune(batches.prefetch(2))

@@ -1,0 +1,115 @@
+"""`python -m recipes`: commands end with files, one line or usage, and the right status."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import recipes
+from recipes.cli import _batch_size, main
+
+
+def status(words):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    return ended.value.code
+
+
+def test_usage_errors_end_with_2_and_help_names_every_option(capsys):
+    assert status([]) == 2
+    assert status(["fly"]) == 2
+    assert status(["train", "digits", "--epochs", "0"]) == 2
+    assert "whole number" in capsys.readouterr().err
+    assert status(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in (
+        "--epochs",
+        "--out",
+        "--model",
+        "--image-size",
+        "--batch-size",
+        "--resume",
+        "--seed",
+        "--quiet",
+    ):
+        assert option in text
+
+
+def test_bad_input_is_one_line_and_status_1(tmp_path, capsys):
+    for words in (
+        ["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")],
+        ["check", "no_such_name"],
+        ["explain", str(tmp_path / "no.keras"), "x.png"],
+    ):
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and error.startswith(f"recipes {words[0]}: ") and len(error) > 30
+
+
+def test_explain_writes_one_picture_an_image(trained_cnn, digits, tmp_path, capsys):
+    model, images, _ = trained_cnn
+    model.save(tmp_path / "model.keras")
+    for name in ("a", "b"):
+        keras.utils.save_img(tmp_path / f"{name}.png", images[0], scale=False)
+    words = ["explain", str(tmp_path / "model.keras"), str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert main([*words, "--out", str(tmp_path / "maps")]) == 0
+    written = capsys.readouterr().out.splitlines()
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.grad_cam.png", "b.grad_cam.png"]
+    share = model.predict(images[:1], verbose=0)[0]
+    assert len(written) == 2 and written[0].endswith(
+        f"a.grad_cam.png: class {share.argmax()} {share.max():.0%}"
+    )
+    (tmp_path / "run.json").write_text(json.dumps({"class_names": [f"the {digit}" for digit in range(10)]}))
+    assert (
+        main([*words[:3], "--target", str((share.argmax() + 1) % 10), "--out", str(tmp_path / "maps")]) == 0
+    )
+    told = capsys.readouterr().out
+    assert f"the {(share.argmax() + 1) % 10}, predicted the {share.argmax()} {share.max():.0%}" in told
+    (tmp_path / "c.png").write_bytes(b"not an image")
+    assert main(["explain", str(tmp_path / "model.keras"), str(tmp_path / "c.png")]) == 1
+
+
+def test_check_prints_the_table_and_train_leaves_a_run_with_its_report(tmp_path, capsys):
+    assert main(["check", "digits", "--model", "mlp", "--seconds", "4"]) == 0
+    table = capsys.readouterr().out
+    assert "data_check" in table and "initial_loss" in table and "preflight took" in table
+    out = tmp_path / "run"
+    assert main(["train", "digits", "--model", "mlp", "--epochs", "1", "--out", str(out), "--quiet"]) == 0
+    assert {"model.keras", "history.csv", "run.json", "report.html"} <= {path.name for path in out.iterdir()}
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("validation accuracy") and "report.html" in last
+    assert np.isfinite(float(last.split()[2].rstrip("%;")))
+    loaded = recipes.Run.load(out)
+    assert loaded.class_names == tuple("0123456789") and "load_digits" in loaded.settings["data"]
+
+
+def test_photos_of_several_sizes_ask_for_the_option_of_the_command_line(tmp_path, capsys):
+    for name, side in (("cat/1.png", 8), ("dog/1.png", 9)):
+        (tmp_path / name).parent.mkdir()
+        keras.utils.save_img(tmp_path / name, np.zeros((side, side, 3)), scale=False)
+    assert main(["check", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "Received 2 sizes" in error and "--image-size 64" in error and "image_size" not in error
+
+
+def test_small_folders_get_batches_small_enough_for_twenty_steps_an_epoch():
+    assert [_batch_size(examples) for examples in (10, 142, 639, 640, 1617, 2559, 2560, 10**6)] == [
+        16,
+        16,
+        16,
+        32,
+        64,
+        64,
+        128,
+        128,
+    ]
+
+
+def test_train_asks_for_the_reports_library_before_it_trains(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert main(["train", "digits", "--out", str(tmp_path / "run")]) == 1
+    assert (
+        "pip install 'keras-recipes[report]'" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    )
