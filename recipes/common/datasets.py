@@ -1,5 +1,8 @@
 """Any data set as batches in a fixed order, for work that reads it without training on it."""
 
+import weakref
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
@@ -8,6 +11,31 @@ from recipes.common.models import model_input_rank
 
 # Where these operations take the handle of the generator that gives every iteration its own seed.
 _SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
+
+# How the examples of a data set can be read in another order, for as long as the data set lives.
+_READERS = weakref.WeakKeyDictionary()
+
+
+def remember_reader(dataset: tf.data.Dataset, reader: Callable[[tf.data.Dataset], tf.data.Dataset]) -> None:
+    """Remember how the examples of a data set are read by their numbers.
+
+    Whoever shuffles can then shuffle the numbers, which costs 8 bytes an example, before an image is read.
+
+    Args:
+        dataset: `tf.data.Dataset` of examples, `0..n-1`.
+        reader: function `(tf.data.Dataset of int64 numbers in 0..n-1) -> tf.data.Dataset of those examples`. It must
+            not refer to `dataset`, which would then never be freed.
+    """
+    _READERS[dataset] = reader
+
+
+def reader_of(dataset: tf.data.Dataset) -> Callable[[tf.data.Dataset], tf.data.Dataset] | None:
+    """What `remember_reader` was given for this very data set, or None: anything made from it has none.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    return _READERS.get(dataset)
 
 
 def as_batches(data, model, *, batch_size, caller, name="data"):

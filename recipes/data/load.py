@@ -8,6 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.datasets import remember_reader
 from recipes.common.validation import is_one_of
 from recipes.data import folder, named
 from recipes.data.resize import crop_and_resize
@@ -149,8 +150,9 @@ def load(
 
         images = read(pairs)
         # Shuffled before the images are read, an epoch costs no memory; recipes.train asks for this.
-        images.in_order = lambda places: read(
-            places.map(lambda place: tuple(tf.gather(part, place) for part in parts))
+        remember_reader(
+            images,
+            lambda places: read(places.map(lambda place: tuple(tf.gather(part, place) for part in parts))),
         )
         return images
 

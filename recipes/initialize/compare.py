@@ -1,10 +1,13 @@
 """What several initializers do to the activations of a deep network, layer by layer."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
+from recipes.common.types import Inputs
 from recipes.initialize.forward import (
     all_layers,
     check_batch,
@@ -44,7 +47,13 @@ class ActivationHistogram:
     edges: np.ndarray
 
 
-def compare(build, initializers, batch, *, bins=50):
+def compare(
+    build: Callable[[Any], keras.Model],
+    initializers: Mapping[str, Any] | Sequence[str],
+    batch: Inputs,
+    *,
+    bins: int = 50,
+) -> dict[str, list[ActivationHistogram]]:
     """Build one model an initializer, run a batch through each, and keep histograms of all activations.
 
     The experiment of Glorot & Bengio 2010, section 4.2.1, figure 6, https://proceedings.mlr.press/v9/glorot10a.html,

@@ -1,5 +1,8 @@
 """The initialization that lets residual networks train without normalization."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 
@@ -25,7 +28,12 @@ class Fixup(keras.initializers.Initializer):
         >>> keras.layers.Conv2D(16, 3, kernel_initializer=Fixup(branches=27))  # one object a layer
     """
 
-    def __init__(self, branches, layers=2, initializer="he_normal"):
+    def __init__(
+        self,
+        branches: int,
+        layers: int = 2,
+        initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "he_normal",
+    ) -> None:
         if branches < 1 or layers < 2:
             raise ValueError(
                 f"Fixup expects branches >= 1 and layers >= 2. Received branches={branches}, layers={layers}. "
@@ -35,10 +43,10 @@ class Fixup(keras.initializers.Initializer):
         self.layers = layers
         self.initializer = keras.initializers.get(initializer)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Any:
         return self.initializer(shape, dtype=dtype) * self.branches ** (-1 / (2 * self.layers - 2))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "branches": self.branches,
             "layers": self.layers,

@@ -2,12 +2,16 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 
+from recipes.common.types import Inputs
+
 
 @contextlib.contextmanager
-def called_through(wrappers):
+def called_through(wrappers: Iterable[tuple[keras.layers.Layer, Callable[..., Any]]]) -> Iterator[None]:
     """Let each layer be called as `wrapper(call, *arguments)`, with `call` its own; ends when the block does.
 
     Args:
@@ -28,7 +32,9 @@ def called_through(wrappers):
                 object.__setattr__(layer, "call", own)
 
 
-def forward_as_in_training(model, batch, wrappers=()):
+def forward_as_in_training(
+    model: keras.Model, batch: Inputs, wrappers: Iterable[tuple[keras.layers.Layer, Callable[..., Any]]] = ()
+) -> Any:
     """Run the model on a batch: batch normalization by the batch, as training will, all else as at inference.
 
     The batch normalizations' moving statistics are put back afterwards.
@@ -55,17 +61,17 @@ def forward_as_in_training(model, batch, wrappers=()):
             norm.set_weights(values)
 
 
-def all_layers(model):
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Every layer at any depth, once."""
     return list({id(layer): layer for layer in model._flatten_layers(include_self=False)}.values())
 
 
-def layer_path(layer):
+def layer_path(layer: keras.layers.Layer) -> str:
     """Where the layer is in its model, such as `encoder/conv1`."""
     return layer.path or layer.name  # layers without weights of their own may have no path
 
 
-def check_batch(function, batch):
+def check_batch(function: str, batch: Inputs) -> None:
     """Refuse a batch that no statistics can be taken of."""
     for array in keras.tree.flatten(batch):
         array = keras.ops.convert_to_numpy(array)
@@ -87,7 +93,7 @@ def check_batch(function, batch):
             )
 
 
-def check_built(function, model):
+def check_built(function: str, model: keras.Model) -> None:
     if not model.built or not model.weights:
         raise ValueError(
             f"{function} expects a built model with weights. Received {model.name!r}, which has none yet. "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
+from recipes.common.types import Inputs
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.initialize.forward import (
     all_layers,
@@ -30,7 +31,15 @@ class LSUVLayer:
     note: str = ""
 
 
-def lsuv(model, batch, *, tolerance=0.01, max_steps=10, orthonormal=True, seed=0):
+def lsuv(
+    model: keras.Model,
+    batch: Inputs,
+    *,
+    tolerance: float = 0.01,
+    max_steps: int = 10,
+    orthonormal: bool = True,
+    seed: int = 0,
+) -> list[LSUVLayer]:
     """Scale the weights of every layer, first to last, until its outputs on a batch have unit variance.
 
     Each kernel starts orthonormal and is divided by the standard deviation of the layer's output, before its

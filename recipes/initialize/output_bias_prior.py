@@ -2,12 +2,16 @@
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray
 from recipes.common.validation import as_numbers, is_number
 from recipes.initialize.forward import all_layers, check_built
 
 
-def output_bias_prior(model, class_counts, *, examples=None):
+def output_bias_prior(
+    model: keras.Model, class_counts: ArrayLike, *, examples: float | None = None
+) -> FloatArray:
     """Set the last layer's bias so that an untrained model predicts how frequent each class is.
 
     A softmax gets `b_c = log p_c`, a sigmoid `b = log(p / (1 - p))`. The first loss is then the entropy of the labels

@@ -5,7 +5,7 @@ import keras
 from recipes.common.validation import is_number
 
 
-def add_l1_l2(model, *, l1=0.0, l2=0.0):
+def add_l1_l2(model: keras.Model, *, l1: float = 0.0, l2: float = 0.0) -> list[str]:
     """Add elastic-net penalties to every kernel of an existing model; biases and normalizations are spared.
 
     `fit` then minimizes `loss + sum over kernels (l1 * |W| + l2 * W^2)`, as if every layer had been made with

@@ -1,5 +1,7 @@
 """Dropout of weights instead of activations."""
 
+from typing import Any
+
 import keras
 
 from recipes.common.validation import check_seed, is_number
@@ -32,7 +34,9 @@ class DropConnect(keras.layers.Wrapper):
         >>> DropConnect(keras.layers.Dense(256, activation="relu"), rate=0.5)
     """
 
-    def __init__(self, layer, rate, *, seed=None, **kwargs):
+    def __init__(
+        self, layer: keras.layers.Layer, rate: float, *, seed: int | None = None, **kwargs: Any
+    ) -> None:
         if not isinstance(layer, keras.layers.Layer) or not _has_kernel(layer):
             raise ValueError(
                 f"DropConnect expects a layer with a kernel, such as Dense or Conv2D. Received {layer!r}. "
@@ -50,7 +54,7 @@ class DropConnect(keras.layers.Wrapper):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.rate == 0:
             return self.layer(inputs)
         weights = [self._dropped(variable) for variable in self.layer.trainable_variables]
@@ -59,7 +63,7 @@ class DropConnect(keras.layers.Wrapper):
         outputs, _ = self.layer.stateless_call(weights, others, inputs)
         return outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return self.layer.compute_output_shape(input_shape)
 
     def _dropped(self, variable):
@@ -68,7 +72,7 @@ class DropConnect(keras.layers.Wrapper):
             return value
         return keras.random.dropout(value, self.rate, seed=self.seed_generator)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 

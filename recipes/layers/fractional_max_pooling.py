@@ -1,5 +1,7 @@
 """Max pooling that shrinks an image by less than two, over regions drawn at random."""
 
+from typing import Any
+
 import keras
 
 from recipes.common.validation import check_seed, is_number
@@ -30,7 +32,15 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         ValueError: when `ratio` is outside (1, 2), or the height or width is not known.
     """
 
-    def __init__(self, ratio, *, pseudo_random=False, overlapping=False, seed=None, **kwargs):
+    def __init__(
+        self,
+        ratio: float,
+        *,
+        pseudo_random: bool = False,
+        overlapping: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not is_number(ratio) or not 1 < ratio < 2:
             raise ValueError(
@@ -45,14 +55,14 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[1] is None or input_shape[2] is None:
             raise ValueError(
                 "FractionalMaxPooling2D expects images (batch, height, width, channels) of known size. "
                 f"Received shape {tuple(input_shape)}. Give the model an Input with height and width."
             )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         outputs = inputs
         for axis in (1, 2):
             size = inputs.shape[axis]
@@ -60,7 +70,7 @@ class FractionalMaxPooling2D(keras.layers.Layer):
             outputs = pool_between(outputs, cuts, size, axis, self.overlapping)
         return outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, channels = input_shape
         return (batch, self._output_size(height), self._output_size(width), channels)
 
@@ -78,7 +88,7 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         shuffled = keras.random.shuffle(keras.ops.convert_to_tensor(steps, "int32"), seed=self.seed_generator)
         return keras.ops.pad(keras.ops.cumsum(shuffled), [[1, 0]])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,
@@ -88,7 +98,7 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         }
 
 
-def pseudo_random_cuts(size, output_size, phase):
+def pseudo_random_cuts(size: int, output_size: int, phase: Any) -> Any:
     """`a_i = floor((size * i + phase) / output_size)` for `i` in 0..output_size, exact in whole numbers.
 
     `size / output_size * i` has a fraction of whole `1 / output_size`, so a whole `phase` in [0, output_size) gives
@@ -97,7 +107,7 @@ def pseudo_random_cuts(size, output_size, phase):
     return (size * keras.ops.arange(output_size + 1, dtype="int32") + phase) // output_size
 
 
-def pool_between(images, cuts, size, axis, overlapping):
+def pool_between(images: Any, cuts: Any, size: int, axis: int, overlapping: bool) -> Any:
     """The maximum between neighboring cuts. A region has one or two rows, and one more if overlapping."""
     first, behind = cuts[:-1], cuts[1:]
     pooled = keras.ops.maximum(

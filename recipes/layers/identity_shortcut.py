@@ -1,5 +1,7 @@
 """The residual shortcut without parameters: subsample, then pad the channels with zeros."""
 
+from typing import Any
+
 import keras
 
 from recipes.common.validation import is_whole
@@ -24,7 +26,7 @@ class IdentityShortcut(keras.layers.Layer):
         ValueError: when a number is not positive, or the input has more channels than `filters`.
     """
 
-    def __init__(self, filters, strides=1, **kwargs):
+    def __init__(self, filters: int, strides: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         known = is_whole(filters) and is_whole(strides) and max(filters, strides) <= 2**20
         if not known or filters < 1 or strides < 1:
@@ -35,7 +37,7 @@ class IdentityShortcut(keras.layers.Layer):
         self.filters = filters
         self.strides = strides
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4:
             raise ValueError(
                 "IdentityShortcut expects inputs (batch, height, width, channels). Received shape "
@@ -48,14 +50,14 @@ class IdentityShortcut(keras.layers.Layer):
                 f"Received shape {tuple(input_shape)}. Zeros only widen: narrow with a 1x1 Conv2D."
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         kept = inputs[:, :: self.strides, :: self.strides, :]
         return keras.ops.pad(kept, [[0, 0], [0, 0], [0, 0], [0, self.filters - inputs.shape[-1]]])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, _ = input_shape
         height, width = (size if size is None else -(-size // self.strides) for size in (height, width))
         return (batch, height, width, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}

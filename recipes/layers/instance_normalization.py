@@ -1,5 +1,7 @@
 """Normalization of every channel of every image by itself."""
 
+from typing import Any
+
 import keras
 
 from recipes.common.validation import is_number
@@ -25,7 +27,9 @@ class InstanceNormalization(keras.layers.Layer):
         ValueError: when `epsilon` is not positive, or the input has no places to average over.
     """
 
-    def __init__(self, *, epsilon=1e-5, center=True, scale=True, **kwargs):
+    def __init__(
+        self, *, epsilon: float = 1e-5, center: bool = True, scale: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not is_number(epsilon) or epsilon <= 0:
             raise ValueError(
@@ -35,7 +39,7 @@ class InstanceNormalization(keras.layers.Layer):
         self.center = center
         self.scale = scale
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) < 3:
             raise ValueError(
                 "InstanceNormalization expects inputs (batch, ..., channels) with places to average over. "
@@ -47,7 +51,7 @@ class InstanceNormalization(keras.layers.Layer):
             self.add_weight(name="offset", shape=channels, initializer="zeros") if self.center else None
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         # A float16 sum over a large image overflows, so statistics are never of less than float32.
         x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         places = list(range(1, len(inputs.shape) - 1))
@@ -59,9 +63,9 @@ class InstanceNormalization(keras.layers.Layer):
             x = x + keras.ops.cast(self.offset, x.dtype)
         return keras.ops.cast(x, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"epsilon": self.epsilon, "center": self.center, "scale": self.scale}
         return {**super().get_config(), **config}

@@ -1,5 +1,8 @@
 """A ceiling on the norm of each unit's incoming weights."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from recipes.common.validation import are_whole, is_number, is_whole
@@ -25,7 +28,7 @@ class MaxNorm(keras.constraints.Constraint):
         >>> keras.layers.Conv2D(64, 3, kernel_constraint=MaxNorm(3.0))
     """
 
-    def __init__(self, limit=3.0, *, unit_axes=-1):
+    def __init__(self, limit: float = 3.0, *, unit_axes: int | Sequence[int] = -1) -> None:
         if not is_number(limit) or limit <= 0:
             raise ValueError(f"MaxNorm expects limit > 0. Received limit={limit}. The paper uses 3 to 4.")
         if not is_whole(unit_axes) and not (are_whole(unit_axes) and len(unit_axes)):
@@ -36,7 +39,7 @@ class MaxNorm(keras.constraints.Constraint):
         self.limit = limit
         self.unit_axes = unit_axes if is_whole(unit_axes) else tuple(int(axis) for axis in unit_axes)
 
-    def __call__(self, w):
+    def __call__(self, w: Any) -> Any:
         axes = (self.unit_axes,) if isinstance(self.unit_axes, int) else self.unit_axes
         if not all(-len(w.shape) <= axis < len(w.shape) for axis in axes):
             raise ValueError(
@@ -49,5 +52,5 @@ class MaxNorm(keras.constraints.Constraint):
         # A norm below the limit gives limit / limit, so its weights stay as they are to the last bit.
         return w * (self.limit / keras.ops.maximum(norms, self.limit))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"limit": self.limit, "unit_axes": self.unit_axes}

@@ -1,6 +1,7 @@
 """A dense layer whose units each take the largest of several affine functions."""
 
 import functools
+from typing import Any
 
 import keras
 
@@ -34,16 +35,16 @@ class Maxout(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        pieces=2,
+        units: int,
+        pieces: int = 2,
         *,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        kernel_constraint=None,
-        **kwargs,
-    ):
+        use_bias: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "zeros",
+        kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+        kernel_constraint: str | keras.constraints.Constraint | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_pieces("Maxout", units, pieces)
         self.units = units
@@ -54,7 +55,7 @@ class Maxout(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) < 2:
             raise ValueError(
                 f"Maxout expects inputs (batch, ..., features). Received shape {tuple(input_shape)}. "
@@ -73,25 +74,25 @@ class Maxout(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(columns,), initializer=self.bias_initializer)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         outputs = keras.ops.matmul(inputs, self.kernel)
         if self.bias is not None:
             outputs = outputs + self.bias
         return largest_piece(outputs, self.pieces)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **maxout_config(self), "units": self.units}
 
 
-def largest_piece(outputs, pieces):
+def largest_piece(outputs: Any, pieces: int) -> Any:
     """`(..., pieces * units)` to `(..., units)`; the gradient goes to the piece that won."""
     return functools.reduce(keras.ops.maximum, keras.ops.split(outputs, pieces, axis=-1))
 
 
-def maxout_config(layer):
+def maxout_config(layer: Any) -> dict[str, Any]:
     """The arguments that `Maxout` and `MaxoutConv2D` share."""
     return {
         "pieces": layer.pieces,
@@ -103,7 +104,7 @@ def maxout_config(layer):
     }
 
 
-def check_pieces(layer, outputs, pieces):
+def check_pieces(layer: str, outputs: int, pieces: int) -> None:
     known = is_whole(outputs) and is_whole(pieces) and max(outputs, pieces) <= 2**20
     if not known or outputs < 1 or pieces < 2:
         raise ValueError(

@@ -1,5 +1,7 @@
 """A convolution whose filters each take the largest of several affine functions."""
 
+from typing import Any, Literal
+
 import keras
 
 from recipes.common.validation import are_whole, is_whole
@@ -36,19 +38,19 @@ class MaxoutConv2D(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        pieces=2,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        pieces: int = 2,
         *,
-        strides=1,
-        padding="valid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        kernel_constraint=None,
-        **kwargs,
-    ):
+        strides: int | tuple[int, int] = 1,
+        padding: Literal["valid", "same"] = "valid",
+        use_bias: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "zeros",
+        kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+        kernel_constraint: str | keras.constraints.Constraint | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_pieces("MaxoutConv2D", filters, pieces)
         self.filters = filters
@@ -67,7 +69,7 @@ class MaxoutConv2D(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4:
             raise ValueError(
                 f"MaxoutConv2D expects inputs (batch, height, width, channels). Received shape {tuple(input_shape)}. "
@@ -86,7 +88,7 @@ class MaxoutConv2D(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(maps,), initializer=self.bias_initializer)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         sides = zip(inputs.shape[1:3], self.kernel_size, strict=True)
         if self.padding == "valid" and any(side is not None and side < kernel for side, kernel in sides):
             raise ValueError(
@@ -100,14 +102,14 @@ class MaxoutConv2D(keras.layers.Layer):
             outputs = outputs + self.bias
         return largest_piece(outputs, self.pieces)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, *sizes, _ = input_shape
         if self.padding == "valid":
             sizes = [size and size - kernel + 1 for size, kernel in zip(sizes, self.kernel_size, strict=True)]
         sizes = [size and -(-size // stride) for size, stride in zip(sizes, self.strides, strict=True)]
         return (batch, *sizes, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             **maxout_config(self),

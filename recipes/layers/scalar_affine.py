@@ -1,5 +1,7 @@
 """One learned offset, and perhaps one learned gain, for a whole tensor."""
 
+from typing import Any
+
 import keras
 
 
@@ -17,19 +19,19 @@ class ScalarAffine(keras.layers.Layer):
     Input shape: `(batch, ...)`, float. Output shape: the same.
     """
 
-    def __init__(self, *, use_gain=False, **kwargs):
+    def __init__(self, *, use_gain: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.use_gain = use_gain
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.gain = self.add_weight(name="gain", shape=(), initializer="ones") if self.use_gain else None
         self.offset = self.add_weight(name="offset", shape=(), initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return (inputs if self.gain is None else inputs * self.gain) + self.offset
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "use_gain": self.use_gain}

@@ -1,5 +1,7 @@
 """Drop whole residual branches at random, so that a deep network trains as many shallow ones."""
 
+from typing import Any
+
 import keras
 
 from recipes.common.validation import check_seed, is_number, is_whole
@@ -27,7 +29,7 @@ class StochasticDepth(keras.layers.Layer):
         >>> x = keras.layers.Add()([x, StochasticDepth(0.2)(branch)])
     """
 
-    def __init__(self, rate, *, seed=None, **kwargs):
+    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check_rate("StochasticDepth", rate)
         self.rate = rate
@@ -36,20 +38,20 @@ class StochasticDepth(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.rate == 0:
             return inputs
         one_draw_an_example = (keras.ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
         return keras.random.dropout(inputs, self.rate, one_draw_an_example, seed=self.seed_generator)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
-def linear_decay(rate, blocks):
+def linear_decay(rate: float, blocks: int) -> list[float]:
     """Return the drop rate of each residual block: near 0 at the first, `rate` at the last, linear between.
 
     `1 - p_l = l / L * (1 - p_L)`: early blocks find features that all later ones use, so they stay more often.

@@ -1,5 +1,8 @@
 """The all-convolutional network, on which guided backpropagation was shown."""
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import keras
 
 from recipes.common.validation import is_number
@@ -14,18 +17,18 @@ STAGES = (
 
 
 def all_conv(
-    input_shape,
-    classes,
+    input_shape: tuple[int, int, int],
+    classes: int,
     *,
-    norm=None,
-    activation="relu",
-    initializer="he_normal",
-    dropout=0.5,
-    input_dropout=0.2,
-    weight_decay=0.0,
-    classifier_activation="softmax",
-    name="all_conv",
-):
+    norm: Literal["batch", "layer", "instance", "group"] | None = None,
+    activation: str | Callable[[Any], Any] = "relu",
+    initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "he_normal",
+    dropout: float = 0.5,
+    input_dropout: float = 0.2,
+    weight_decay: float = 0.0,
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
+    name: str = "all_conv",
+) -> keras.Model:
     """Build All-CNN-C: nothing but convolutions, two of them with strides where others pool.
 
     Source: Springenberg et al. 2014, tables 1 and 2 and section 3.2.1, https://arxiv.org/abs/1412.6806. 1.37 M

@@ -1,11 +1,14 @@
 """EfficientNet-Lite0: a small ImageNet network whose pretrained weights come with a package, offline."""
 
 import importlib.resources
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from recipes.common import types
 from recipes.common.optional import optional
 from recipes.models.parts import check_classes, check_image_shape, output_dtype
 from recipes.models.torch_file import read_torch_file
@@ -28,14 +31,14 @@ BLOCKS = [
 
 
 def efficientnet_lite0(
-    weights="imagenet",
+    weights: "types.Path | None" = "imagenet",
     *,
-    input_shape=(224, 224, 3),
-    classes=1000,
-    include_top=True,
-    classifier_activation="softmax",
-    name="efficientnet_lite0",
-):
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    include_top: bool = True,
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
+    name: str = "efficientnet_lite0",
+) -> keras.Model:
     """Build EfficientNet-Lite0, with its ImageNet weights if wanted.
 
     Source: Tan & Le 2019, table 1, https://arxiv.org/abs/1905.11946, in the "lite" variant its authors
@@ -92,7 +95,7 @@ def efficientnet_lite0(
     return model
 
 
-def imagenet_class_names():
+def imagenet_class_names() -> list[str]:
     """Return the names of ImageNet's 1000 classes, in the order of the outputs.
 
     The first noun of each class's WordNet entry; the two cranes and the two swimsuits are told apart.

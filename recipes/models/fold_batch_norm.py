@@ -23,7 +23,7 @@ SCALED_LAST_TWO = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 FOLDABLE = (*SCALED_LAST, *SCALED_BEFORE_LAST, *SCALED_LAST_TWO)
 
 
-def fold_batch_norm(model):
+def fold_batch_norm(model: keras.Model) -> keras.Model:
     """Return a model for inference that has no batch normalization wherever one follows a linear layer.
 
     `gain * (W x + b - mean) / sqrt(variance + epsilon) + offset` is itself of the form `W' x + b'`, so the scale

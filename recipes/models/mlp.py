@@ -1,5 +1,8 @@
 """A multi-layer perceptron: dense layers one after the other."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
 import keras
 
 from recipes.common.validation import are_whole, as_row
@@ -7,18 +10,18 @@ from recipes.models.parts import Parts, check_classes, scaled_image
 
 
 def mlp(
-    input_shape,
-    classes,
+    input_shape: tuple[int, ...],
+    classes: int,
     *,
-    hidden=(256, 256),
-    norm=None,
-    activation="relu",
-    initializer="he_normal",
-    dropout=0.0,
-    weight_decay=0.0,
-    classifier_activation="softmax",
-    name="mlp",
-):
+    hidden: Sequence[int] = (256, 256),
+    norm: Literal["batch", "layer", "instance", "group"] | None = None,
+    activation: str | Callable[[Any], Any] = "relu",
+    initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "he_normal",
+    dropout: float = 0.0,
+    weight_decay: float = 0.0,
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
+    name: str = "mlp",
+) -> keras.Model:
     """Build dense layers of `hidden` units, each followed by normalization, activation and dropout.
 
     Layers are called `dense1`, `norm1`, `relu1` (after the activation), `dropout1`, ..., `predictions`.

@@ -3,8 +3,10 @@
 import math
 import random
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, Literal
 
 import keras
 
@@ -37,7 +39,7 @@ class Parts:
     dropout: float
     branches: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.norm is not None and not is_one_of(self.norm, NORMS):
             raise ValueError(
                 f"The builders of recipes.models expect norm to be one of {NORMS}. "
@@ -79,15 +81,25 @@ class Parts:
             )
 
     @property
-    def maxout(self):
+    def maxout(self) -> bool:
         return is_one_of(self.activation, ("maxout",))
 
     @property
-    def regularizer(self):
+    def regularizer(self) -> Any:
         # Keras' L2(c) adds c * sum(W^2), whose gradient is 2 c W; papers state the factor of W.
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
-    def conv(self, inputs, filters, kernel_size, name, *, strides=1, padding="same", initializer=None):
+    def conv(
+        self,
+        inputs: Any,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        name: str,
+        *,
+        strides: int = 1,
+        padding: Literal["valid", "same"] = "same",
+        initializer: Any = None,
+    ) -> Any:
         """A convolution; a normalization that follows has the bias, and a Fixup network an offset before it."""
         if self.branches:
             inputs = ScalarAffine(name=f"{name}_offset")(inputs)
@@ -103,7 +115,7 @@ class Parts:
             name=name,
         )(inputs)
 
-    def dense(self, inputs, units, name):
+    def dense(self, inputs: Any, units: int, name: str) -> Any:
         layer = Maxout if self.maxout else keras.layers.Dense
         return layer(
             units,
@@ -113,7 +125,7 @@ class Parts:
             name=name,
         )(inputs)
 
-    def normalize(self, inputs, prefix, number=""):
+    def normalize(self, inputs: Any, prefix: str, number: int | str = "") -> Any:
         """`prefix_norm`; in a Fixup network the offset before the activation, `prefix_offset`."""
         if self.branches:
             return ScalarAffine(name=f"{prefix}_offset{number}")(inputs)
@@ -130,7 +142,7 @@ class Parts:
             return keras.layers.GroupNormalization(groups, epsilon=1e-5, name=name)(inputs)
         return inputs
 
-    def activate(self, inputs, prefix, number=""):
+    def activate(self, inputs: Any, prefix: str, number: int | str = "") -> Any:
         """The layer is called after its activation: `top` becomes `top_relu`."""
         if self.maxout:
             return inputs
@@ -138,10 +150,10 @@ class Parts:
         name = f"{prefix}_{getattr(function, '__name__', 'activation')}{number}".lstrip("_")
         return keras.layers.Activation(function, name=name)(inputs)
 
-    def drop(self, inputs, name):
+    def drop(self, inputs: Any, name: str) -> Any:
         return keras.layers.Dropout(self.dropout, name=name)(inputs) if self.dropout else inputs
 
-    def draws(self, name):
+    def draws(self, name: str) -> Any:
         """The initializer for the kernel of the layer `name`.
 
         An initializer object given to several layers draws the same numbers for each; so every layer gets one of its
@@ -156,19 +168,21 @@ class Parts:
             return self.initializer  # a SeedGenerator, which moves on by itself
         return self.initializer.from_config(config)
 
-    def inside_branch(self, name):
+    def inside_branch(self, name: str) -> Any:
         """The initializer of a residual branch's first convolution."""
         return Fixup(self.branches, initializer=self.draws(name)) if self.branches else None
 
-    def ending_branch(self):
+    def ending_branch(self) -> Any:
         """The initializer of a residual branch's last convolution."""
         return keras.initializers.Zeros() if self.branches else None
 
-    def gain(self, inputs, name):
+    def gain(self, inputs: Any, name: str) -> Any:
         """The learned gain at the end of a Fixup network's residual branch."""
         return ScalarAffine(use_gain=True, name=name)(inputs) if self.branches else inputs
 
-    def classify(self, inputs, classes, classifier_activation):
+    def classify(
+        self, inputs: Any, classes: int, classifier_activation: str | Callable[[Any], Any] | None
+    ) -> Any:
         # As small as in AlexNet and VGG: the first loss is then log(classes), nothing to unlearn.
         initializer = keras.initializers.RandomNormal(stddev=0.01)
         if self.branches:
@@ -184,13 +198,18 @@ class Parts:
         )(inputs)
 
 
-def output_dtype():
+def output_dtype() -> str:
     """float32 under a mixed-precision policy, where half precision blurs a softmax; else the policy's."""
     policy = keras.config.dtype_policy()
     return "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
 
 
-def scaled_image(input_shape, classes, classifier_activation, builder):
+def scaled_image(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    classifier_activation: str | Callable[[Any], Any] | None,
+    builder: str,
+) -> Any:
     """Check what every builder takes; return the input tensor and the same in -1..1."""
     check_image_shape(input_shape, builder)
     check_classes(classes, classifier_activation, builder)
@@ -198,12 +217,12 @@ def scaled_image(input_shape, classes, classifier_activation, builder):
     return image, keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
 
 
-def smallest_side(image):
+def smallest_side(image: Any) -> Any:
     """The smaller of height and width, as far as they are known, else None."""
     return min((size for size in image.shape[1:3] if size is not None), default=None)
 
 
-def check_image_shape(input_shape, builder):
+def check_image_shape(input_shape: Any, builder: str) -> None:
     sides = as_row(input_shape) or ()
     known = [side for side in sides if side is not None]
     if len(sides) != 3 or sides[-1] is None or not are_whole(known) or min(known) < 1:
@@ -214,7 +233,9 @@ def check_image_shape(input_shape, builder):
         )
 
 
-def check_classes(classes, classifier_activation, builder):
+def check_classes(
+    classes: int, classifier_activation: str | Callable[[Any], Any] | None, builder: str
+) -> None:
     try:
         keras.activations.get(classifier_activation)
     except (TypeError, ValueError) as error:

@@ -1,5 +1,8 @@
 """A plain convolutional network: 3x3 convolutions and pooling, in stages."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
 import keras
 
 from recipes.common.validation import are_whole, is_whole
@@ -7,19 +10,19 @@ from recipes.models.parts import Parts, scaled_image, smallest_side
 
 
 def plain_cnn(
-    input_shape,
-    classes,
+    input_shape: tuple[int, int, int],
+    classes: int,
     *,
-    filters=(32, 64, 128),
-    convs=2,
-    norm="batch",
-    activation="relu",
-    initializer="he_normal",
-    dropout=0.0,
-    weight_decay=0.0,
-    classifier_activation="softmax",
-    name="plain_cnn",
-):
+    filters: Sequence[int] = (32, 64, 128),
+    convs: int = 2,
+    norm: Literal["batch", "layer", "instance", "group"] | None = "batch",
+    activation: str | Callable[[Any], Any] = "relu",
+    initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "he_normal",
+    dropout: float = 0.0,
+    weight_decay: float = 0.0,
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
+    name: str = "plain_cnn",
+) -> keras.Model:
     """Build stages of 3x3 convolutions, halve the image after each stage, average and classify.
 
     Stacked 3x3 convolutions with 2x2 max pooling are those of Simonyan & Zisserman 2014, section 2.1,

@@ -1,5 +1,8 @@
 """Residual networks of the CIFAR kind: thin or wide, plain or pre-activated, with or without normalization."""
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import keras
 
 from recipes.common.validation import is_number, is_whole
@@ -8,22 +11,22 @@ from recipes.models.parts import Parts, scaled_image, smallest_side
 
 
 def resnet(
-    input_shape,
-    classes,
+    input_shape: tuple[int, int, int],
+    classes: int,
     *,
-    depth=20,
-    width=1,
-    block="basic",
-    stem="auto",
-    norm="batch",
-    activation="relu",
-    initializer="he_normal",
-    stochastic_depth=0.0,
-    dropout=0.0,
-    weight_decay=0.0,
-    classifier_activation="softmax",
-    name="resnet",
-):
+    depth: int = 20,
+    width: int = 1,
+    block: Literal["basic", "preactivation"] = "basic",
+    stem: Literal["auto", 32, 224] = "auto",
+    norm: Literal["batch", "layer", "instance", "group"] | None = "batch",
+    activation: str | Callable[[Any], Any] = "relu",
+    initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "he_normal",
+    stochastic_depth: float = 0.0,
+    dropout: float = 0.0,
+    weight_decay: float = 0.0,
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
+    name: str = "resnet",
+) -> keras.Model:
     """Build three stages of residual blocks with 16, 32 and 64 filters times `width`.
 
     - `block="basic"`: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385. Depth 6n+2, two 3x3 convolutions a
@@ -93,7 +96,9 @@ def resnet(
     return keras.Model(image, parts.classify(x, classes, classifier_activation), name=name)
 
 
-def basic_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
+def basic_block(
+    parts: Parts, inputs: Any, *, filters: int, strides: int, drop_rate: float, prefix: str, last: bool
+) -> Any:
     """He et al. 2015, figure 5 left."""
     x = parts.conv(
         inputs,
@@ -116,7 +121,9 @@ def basic_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
     return parts.activate(x, "top") if last else parts.activate(x, prefix, 2)
 
 
-def preactivation_block(parts, inputs, *, filters, strides, drop_rate, prefix, last):
+def preactivation_block(
+    parts: Parts, inputs: Any, *, filters: int, strides: int, drop_rate: float, prefix: str, last: bool
+) -> Any:
     """He et al. 2016, figure 1b; where the shape changes, both ways start from the activation."""
     active = parts.activate(parts.normalize(inputs, prefix, 1), prefix, 1)
     x = parts.conv(

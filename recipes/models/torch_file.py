@@ -7,9 +7,13 @@ Only files of the format before PyTorch 1.6 are read, which is the one published
 
 import collections
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from recipes.common import types
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
@@ -22,7 +26,7 @@ STORAGES = {
 }
 
 
-def read_torch_file(path):
+def read_torch_file(path: types.Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state dictionary saved by PyTorch before 1.6.
 
     Args:
@@ -70,11 +74,11 @@ class Refused(Exception):
 class TensorUnpickler(pickle.Unpickler):
     """Builds dictionaries and descriptions of tensors; everything else raises `Refused`."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages = {}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -83,7 +87,7 @@ class TensorUnpickler(pickle.Unpickler):
             return name  # a plain word, on which a hostile file can change nothing
         raise Refused(f"{module}.{name}")
 
-    def persistent_load(self, identity):
+    def persistent_load(self, identity: Any) -> Any:
         kind, storage, key, _location, size, view = identity
         if kind != "storage" or view is not None:
             raise Refused(f"a stored object of kind {kind!r}")
@@ -94,13 +98,20 @@ class TensorUnpickler(pickle.Unpickler):
 class TensorView:
     """Where a tensor lies in its storage."""
 
-    def __init__(self, storage, offset, shape, strides, *_gradient_and_hooks):
+    def __init__(
+        self,
+        storage: Any,
+        offset: int,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        *_gradient_and_hooks: Any,
+    ) -> None:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         raise Refused("a change to a tensor's description")
 
-    def array(self, storages):
+    def array(self, storages: Any) -> np.ndarray:
         storage = storages[self.storage]
         shape, strides = tuple(self.shape), tuple(self.strides)
         if len(shape) != len(strides) or min((self.offset, *shape, *strides)) < 0:

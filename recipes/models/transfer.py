@@ -1,5 +1,8 @@
 """A pretrained network with a new head, trained in two phases."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from recipes.common.validation import is_number
@@ -7,15 +10,15 @@ from recipes.models.parts import check_classes, output_dtype
 
 
 def transfer(
-    backbone,
-    classes,
+    backbone: keras.Model,
+    classes: int,
     *,
-    preprocess=None,
-    features=None,
-    dropout=0.2,
-    classifier_activation="softmax",
-    name="transfer",
-):
+    preprocess: Callable[[Any], Any] | None = None,
+    features: str | None = None,
+    dropout: float = 0.2,
+    classifier_activation: str | Callable[[Any], Any] | None = "softmax",
+    name: str = "transfer",
+) -> keras.Model:
     """Put a new classifier on a pretrained network whose own weights are frozen: the first of two phases.
 
     1. Train the result with `fit` or `recipes.train`: only the new head learns, from features that stay good.
@@ -78,7 +81,7 @@ def transfer(
     return keras.Model(image, x, name=name)
 
 
-def unfreeze(model, *, from_layer):
+def unfreeze(model: keras.Model, *, from_layer: str) -> keras.Model:
     """Let a transferred network's upper layers learn as well: the second phase.
 
     Batch normalizations stay frozen, and so in inference mode.

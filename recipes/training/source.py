@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import fresh_copy, without_autotune
+from recipes.common.datasets import fresh_copy, reader_of, without_autotune
 from recipes.common.models import model_input_rank
 from recipes.common.validation import is_one_of
 from recipes.training.data_checks import check_labels, checked, peek, say_empty, say_not_finite, say_two_sizes
@@ -176,7 +176,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             endless=endless,
             aside=aside,
         )
-    in_order = getattr(dataset, "in_order", None)
+    in_order = reader_of(dataset)
     image = tf.nest.flatten(dataset.element_spec[0])[0]
     bytes_each = max(1, int(np.prod([side or 256 for side in image.shape])) * image.dtype.size)
     room = max(1024, _SHUFFLE_BYTES // bytes_each)
