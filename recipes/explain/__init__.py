@@ -3,7 +3,7 @@
     maps = explain.grad_cam(model, images)                 # where: (n, height, width) float32
     plot.overlay(images[0], maps[0])
 
-Every attribution has one signature, `(model, images, target=None, *, options)`, and takes these:
+Every attribution has one signature, `(model, images, target=None, *, own options, **options)`, and takes these:
 
     model       A built `keras.Model`: Sequential, Functional, nested, subclassed, loaded. Never changed.
     images      What the model takes: `(n, height, width, channels)`, float or integer, in the model's own value
@@ -14,13 +14,9 @@ Every attribution has one signature, `(model, images, target=None, *, options)`,
                 callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`.
                 `{output: target}` where the model has several outputs. One sigmoid counts as two classes,
                 0 and 1.
-    score       "logits" (default): the value before the softmax or sigmoid; "probability": the output as it is.
-    batch_size  The most evaluations done at once; bounds the memory, changes no result.
-    wrt         Which of several inputs to explain, by name or position.
-    compile     "auto" traces the model once per kind of pass and keeps the trace as long as the model lives,
-                and runs models that cannot be traced eagerly. True, False: only the one or the other.
-    seed        Repeats random methods; the same noise is used for every image. The others do not use it.
-    verbose     "auto" shows a progress bar for long work; 0 never, 1 always.
+    options     `score`, `batch_size`, `wrt`, `compile`, `verbose`: see `AttributionOptions`. Methods that look at a
+                layer's maps also take `layer`, `call_index`, `tokens`, `resize`: see `LayerOptions`. Random methods
+                take `seed`; the same noise is used for every image.
 
 and return raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
 """
@@ -48,6 +44,13 @@ from recipes.explain.attribution.rise import rise as rise
 from recipes.explain.attribution.saliency import saliency as saliency
 from recipes.explain.attribution.score_cam import score_cam as score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad as smooth_grad
+from recipes.explain.engine.options import AttackOptions as AttackOptions
+from recipes.explain.engine.options import AttributionOptions as AttributionOptions
+from recipes.explain.engine.options import ClassImageOptions as ClassImageOptions
+from recipes.explain.engine.options import InspectionOptions as InspectionOptions
+from recipes.explain.engine.options import LayerOptions as LayerOptions
+from recipes.explain.engine.options import OptimizedOptions as OptimizedOptions
+from recipes.explain.engine.options import SynthesisOptions as SynthesisOptions
 from recipes.explain.engine.targets import Unit as Unit
 from recipes.explain.inspection.embed import embed as embed
 from recipes.explain.inspection.embed import nearest_neighbors as nearest_neighbors
@@ -79,3 +82,68 @@ from recipes.explain.trust.sanity_check import sanity_check as sanity_check
 from recipes.explain.trust.stability import stability as stability
 
 require_tensorflow("recipes.explain", "whose gradients it takes")
+
+__all__ = [
+    "AttackOptions",
+    "AttributionOptions",
+    "ClassImageOptions",
+    "FastStyle",
+    "Fooled",
+    "InspectionOptions",
+    "Landscape",
+    "LayerOptions",
+    "NoiseResponse",
+    "OptimizedOptions",
+    "Patches",
+    "ReceptiveField",
+    "SynthesisOptions",
+    "Unit",
+    "activations",
+    "adversarial_training",
+    "class_activation_map",
+    "class_image",
+    "compare",
+    "consistency_training",
+    "deconvnet",
+    "deep_dream",
+    "deletion",
+    "embed",
+    "facets",
+    "features",
+    "fgsm",
+    "filters",
+    "fool",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient_times_input",
+    "guided_backprop",
+    "guided_grad_cam",
+    "insertion",
+    "integrated_gradients",
+    "invert_features",
+    "layer_cam",
+    "loss_landscape",
+    "maximal_patches",
+    "nearest_neighbors",
+    "noise_response",
+    "normalize_map",
+    "occlusion",
+    "pgd",
+    "pointing_game",
+    "receptive_field",
+    "rise",
+    "saliency",
+    "sanity_check",
+    "score_cam",
+    "segment",
+    "smooth_grad",
+    "smoothed_predict",
+    "stability",
+    "texture",
+    "transfer_style",
+    "unit_image",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Arrays and results drawn as matplotlib Figures; the only room that imports matplotlib.
+"""Arrays and results drawn as matplotlib Figures; the only package that imports matplotlib.
 
 Every function returns a `matplotlib.figure.Figure` that no global state holds on to: a notebook shows it when it is the
 cell's last value, a script saves it with `figure.savefig("name.png")`.
@@ -27,3 +27,33 @@ from recipes.plot.segments import segments as segments
 from recipes.plot.thumbnails import thumbnails as thumbnails
 from recipes.plot.unit_activity import unit_activity as unit_activity
 from recipes.plot.update_ratios import update_ratios as update_ratios
+
+__all__ = [
+    "activation_histograms",
+    "activation_statistics",
+    "attributions",
+    "blend",
+    "channels",
+    "curves",
+    "disagreement",
+    "finite_layers",
+    "fooled",
+    "gradient_flow",
+    "grid",
+    "landscape",
+    "layer_statistics",
+    "learning_rate_range_test",
+    "learning_rates",
+    "noise_response",
+    "overlay",
+    "patches",
+    "search_trials",
+    "segments",
+    "thumbnails",
+    "unit_activity",
+    "update_ratios",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

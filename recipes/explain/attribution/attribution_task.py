@@ -15,9 +15,8 @@ from recipes.explain.engine.inputs import Inputs
 class Task:
     """Images and a target, checked, with the kernels bound to them.
 
-    Rows are image numbers: `rows[i]` says whose target evaluation `i` has, so that one chunk may mix images,
-        samples and
-    masks freely and a result never depends on what shares its chunk.
+    Rows are image numbers: `rows[i]` says whose target evaluation `i` has, so that one chunk may mix images, samples
+    and masks freely and a result never depends on what shares its chunk.
 
     Args:
         method: The public function's name, for errors.
@@ -39,11 +38,6 @@ class Task:
         verbose="auto",
         gradient=False,
     ):
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise UsageError(
-                f"{method} expects batch_size to be a whole number of evaluations, at least 1. "
-                f"Received {batch_size!r}. It bounds the memory; 64 suits most machines."
-            )
         self.method, self.model, self.batch_size = method, model, int(batch_size)
         self.compile, self.verbose, self.progress = compile, verbose, None
         self.inputs = Inputs(model, images, wrt=wrt, method=method)
@@ -74,6 +68,10 @@ class Task:
         """Slices of images, `passes` of which together are at most `batch_size` (or one image)."""
         size = max(1, self.batch_size // passes)
         return [slice(start, stop) for start, stop in tracing.chunks(self.count, size)]
+
+    def each_chunk(self, explain):
+        """Maps of all images, from `explain(rows)` of slices of at most `batch_size` of them."""
+        return self.finish(np.concatenate([explain(rows) for rows in self.chunks()]))
 
     def each_group(self, explain, evaluations, *, passes=1):
         """Concatenate `explain(group)` over slices of images, so that memory never grows with their number.

@@ -1,30 +1,30 @@
 """CAM: the class weights applied to every position before the average pooling."""
 
+from typing import Unpack
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Layer, check_flag, shares
 
 
+@shares(AttributionOptions)
 def class_activation_map(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    layer=None,
-    call_index=None,
-    resize=True,
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    layer: Layer | None = None,
+    call_index: int | None = None,
+    resize: bool = True,
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Evidence for a class at each position, for a network that ends in global average pooling and one Dense layer.
 
     The mean of the unresized map plus the class's bias is the class's logit: no approximation. Source: Zhou
@@ -32,9 +32,9 @@ def class_activation_map(
     https://arxiv.org/abs/1512.04150.
 
     Args:
-        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`. The target is a class, the score its logit.
-        layer, call_index, resize: As in `grad_cam`; the layer is the one that is averaged.
+        model, images, target: As in every method, see `recipes.explain`. The target is a class.
+        layer, call_index, resize: As in `LayerOptions`; the layer is the one that is averaged.
+        options: Those of `AttributionOptions`. The score is the logit of the class.
 
     Returns:
         float32 `(n, height, width)`, signed, in units of the logit; `(height, width)` for a single image.
@@ -43,17 +43,8 @@ def class_activation_map(
         ValueError: The head is anything else than the average of `layer` followed by one Dense layer (dropout
             between them does not matter, as it is off), found by comparing the logits with that average.
     """
-    task = Task(
-        "class_activation_map",
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-    )
+    check_flag("class_activation_map", "resize", resize)
+    score, task = options["score"], Task("class_activation_map", model, images, target, **options)
     if task.target.spec.kind != "class" or score != "logits":
         raise UsageError(
             "class_activation_map expects a class as target and score='logits'. Received "

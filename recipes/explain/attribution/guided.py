@@ -1,15 +1,18 @@
 """Guided backpropagation and the deconvnet: gradients with their negative parts cut at every rectifier."""
 
 import functools
+from typing import Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
 from recipes.explain.engine import layer_lookup, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import AttributionOptions, Reduce, shares
 
 _SCOPE = "rectifier_of_recipes"
 _FUNCTIONS = (
@@ -21,19 +24,15 @@ _LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
 _OPERATIONS = ("Relu", "Relu6", "LeakyRelu")
 
 
+@shares(AttributionOptions)
 def guided_backprop(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    reduce="absmax",
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    reduce: Reduce = "absmax",
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Gradient that passes a rectifier only where both its input and the gradient are positive.
 
     Each rectifier keeps its true gate (a ReLU6 is shut above 6, a leaky one passes its slope), whether it is
@@ -44,9 +43,9 @@ def guided_backprop(
     Source: Springenberg et al. 2014, "Striving for Simplicity", section 3.4, https://arxiv.org/abs/1412.6806.
 
     Args:
-        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`.
+        model, images, target: As in every method, see `recipes.explain`.
         reduce: How channels are collapsed: `"absmax"`, `"mean"`, `"sum"`, `"l2"`; None keeps them.
+        options: Those of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.
@@ -55,24 +54,18 @@ def guided_backprop(
         ValueError: the model has no rectifier, or hides one in the `call` of a layer, where its gradient
             cannot be told apart.
     """
-    return _guided(
-        "guided_backprop", "guided", model, images, target, reduce, score, batch_size, wrt, verbose
-    )
+    return _guided("guided_backprop", "guided", model, images, target, reduce, **options)
 
 
+@shares(AttributionOptions)
 def deconvnet(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    reduce="absmax",
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    reduce: Reduce = "absmax",
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Gradient that passes a rectifier where the gradient is positive, whatever its input was.
 
     Source: Zeiler & Fergus 2013, "Visualizing and Understanding Convolutional Networks", section 2.1,
@@ -80,7 +73,7 @@ def deconvnet(
 
     Args, Returns, Raises: As `guided_backprop`.
     """
-    return _guided("deconvnet", "deconvnet", model, images, target, reduce, score, batch_size, wrt, verbose)
+    return _guided("deconvnet", "deconvnet", model, images, target, reduce, **options)
 
 
 def guided_gradient(model, *tensors, spec, keys, inputs, wrt, rule):
@@ -100,19 +93,8 @@ def guided_gradient(model, *tensors, spec, keys, inputs, wrt, rule):
     return gradient, scores, index
 
 
-def _guided(method, rule, model, images, target, reduce, score, batch_size, wrt, verbose):
-    task = Task(
-        method,
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=True,
-        verbose=verbose,
-        gradient=True,
-    )
+def _guided(method, rule, model, images, target, reduce, **options):
+    task = Task(method, model, images, target, gradient=True, **{**options, "compile": True})
     maps = [
         reduce_channels(task.guided_gradient(rows, guided_gradient, rule), reduce, task.channel_axis)
         for rows in task.chunks()

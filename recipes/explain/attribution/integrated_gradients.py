@@ -1,29 +1,30 @@
 """Integrated gradients: a map that adds up to the change in score from a baseline."""
 
+from typing import Any, Literal, Unpack
+
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution.attribution_task import Task, at_least_one, reduce_channels
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Baseline, Reduce, check_flag, shares
 
 
+@shares(AttributionOptions)
 def integrated_gradients(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    steps=50,
-    baseline=0.0,
-    method="midpoint",
-    reduce="sum",
-    return_convergence_delta=False,
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    steps: int = 50,
+    baseline: Baseline | list[Baseline] | tuple[Baseline, ...] = 0.0,
+    method: Literal["midpoint", "gauss_legendre"] = "midpoint",
+    reduce: Reduce = "sum",
+    return_convergence_delta: bool = False,
+    **options: Unpack[AttributionOptions],
+) -> FloatArray | Any:
     """Difference to a baseline, times the gradient averaged along the straight way from there.
 
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 1,
@@ -32,8 +33,7 @@ def integrated_gradients(
     steps.
 
     Args:
-        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`.
+        model, images, target: As in every method, see `recipes.explain`.
         steps: Gradients per image and baseline, >= 1.
         baseline: Where the way starts: a number (0, black, in the model's own value range), `"mean"` (the
             image's mean color), `"blur"` (the blurred image), an array of the shape of one image or of all of
@@ -42,6 +42,7 @@ def integrated_gradients(
         reduce: How channels are collapsed: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`,
             None.
         return_convergence_delta: Also return how far each map misses completeness.
+        options: Those of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. With
@@ -49,19 +50,9 @@ def integrated_gradients(
         minus the change in score from the baseline to the image, 0 when complete.
     """
     at_least_one("integrated_gradients", "steps", steps)
-    where, weights = _rule(method, steps)
-    task = Task(
-        "integrated_gradients",
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-        gradient=True,
-    )
+    check_flag("integrated_gradients", "return_convergence_delta", return_convergence_delta)
+    where, weights = quadrature(method, steps)
+    task = Task("integrated_gradients", model, images, target, gradient=True, **options)
     baselines = list(baseline) if isinstance(baseline, (list, tuple)) else [baseline]
     if not baselines:
         raise UsageError(
@@ -74,13 +65,11 @@ def integrated_gradients(
         total, change = np.zeros_like(ends), np.zeros(len(ends))
         for value in baselines:
             starts = filled("integrated_gradients", "baseline", value, ends, task, group)
-            average = np.zeros_like(ends)
 
             def walk(batch, step, rows, starts=starts):
-                np.subtract(ends[rows], starts[rows], out=batch)
-                batch *= where[step]
-                batch += starts[rows]
+                path(starts[rows], ends[rows], where[step], out=batch)
 
+            average = np.zeros_like(ends)
             for rows, gradients, scores, step in task.sampled_gradients(
                 group, steps, walk, clean=return_convergence_delta
             ):
@@ -88,7 +77,7 @@ def integrated_gradients(
                     change[rows] += scores / len(baselines)
                 else:
                     average[rows] += weights[step] * gradients
-            total += (ends - starts) * average / len(baselines)
+            total += attribute(starts, ends, average) / len(baselines)
             if return_convergence_delta:
                 change -= task.input_gradient(group, starts)[1] / len(baselines)
         deltas.append(total.reshape(len(ends), -1).sum(1, dtype="float64") - change)
@@ -98,8 +87,21 @@ def integrated_gradients(
     return (maps, task.finish(np.concatenate(deltas))) if return_convergence_delta else maps
 
 
-def _rule(method, steps):
-    """Positions in [0, 1] and weights that sum to 1, float32."""
+def path(start: FloatArray, end: FloatArray, where: float, out: FloatArray | None = None) -> FloatArray:
+    """The straight way of equation 1: `start + where * (end - start)`, `where` in [0, 1]."""
+    out = np.subtract(end, start, out=out)
+    out *= where
+    out += start
+    return out
+
+
+def attribute(start: FloatArray, end: FloatArray, average: FloatArray) -> FloatArray:
+    """Equation 1: the difference to the baseline times the gradient averaged along the way."""
+    return (end - start) * average
+
+
+def quadrature(method: str, steps: int) -> tuple[FloatArray, FloatArray]:
+    """Where on the way to take gradients, in [0, 1], and their weights, which sum to 1: float32 `(steps,)` each."""
     if method == "midpoint":
         return ((np.arange(steps) + 0.5) / steps).astype("float32"), np.full(steps, 1 / steps, "float32")
     if method == "gauss_legendre":

@@ -1,30 +1,34 @@
 """Occlusion: what the score loses when a window of the image is covered."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, Unpack
 
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Baseline, shares
+
+#: A window: one slice per spatial axis.
+Window: TypeAlias = tuple[slice, ...]
 
 
+@shares(AttributionOptions)
 def occlusion(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    patch=16,
-    stride=8,
-    value=0.0,
-    output="drop",
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    patch: int | tuple[int, ...] = 16,
+    stride: int | tuple[int, ...] = 8,
+    value: Baseline = 0.0,
+    output: Literal["drop", "probability"] = "drop",
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Mean drop of the score over all windows that cover a pixel.
 
     Windows stand every `stride` pixels, and flush with the far borders, so that every pixel is covered.
@@ -32,8 +36,7 @@ def occlusion(
     https://arxiv.org/abs/1311.2901.
 
     Args:
-        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`.
+        model, images, target: As in every method, see `recipes.explain`.
         patch: Side of the window in pixels, or one length per spatial axis.
         stride: Pixels from one window to the next, at most `patch`, or one per axis.
         value: What the window shows: a number (0) in the model's own value range, `"mean"` (the image's mean
@@ -41,6 +44,7 @@ def occlusion(
         output: `"drop"`: score of the image minus score of the covered one. `"probability"`: the probability
             of the class while the window covers a pixel, as the paper's figure shows it: low where it
             matters.
+        options: Those of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.
@@ -53,45 +57,54 @@ def occlusion(
             f"occlusion expects output to be 'drop' or 'probability'. Received {output!r}. 'drop' is high "
             "where it matters."
         )
-    task = Task(
-        "occlusion",
-        model,
-        images,
-        target,
-        score="probability" if output == "probability" else score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-    )
-    windows = _windows(task.spatial, patch, stride)
+    if output == "probability":
+        options["score"] = "probability"
+    task = Task("occlusion", model, images, target, **options)
+    places = windows(task.spatial, *_lengths(task.spatial, patch, stride))
 
     def explain(group):
         clean = task.inputs.images[group].astype("float32")
         cover = filled("occlusion", "value", value, clean, task, group)
 
         def change(batch, sample, rows):
-            where = _at(windows[sample], task.channel_axis)
+            where = _at(places[sample], task.channel_axis)
             batch[:] = clean[rows]
             batch[where] = cover[rows][where]
 
-        total, covered = np.zeros((len(clean), *task.spatial)), np.zeros(task.spatial)
-        for window in windows:
-            covered[window] += 1
-        before = np.zeros(len(clean), "float32")
-        for rows, scores, sample in task.sampled_scores(group, len(windows), change, clean=output == "drop"):
+        gains, before = np.zeros((len(clean), len(places)), "float32"), np.zeros(len(clean), "float32")
+        for rows, scores, sample in task.sampled_scores(group, len(places), change, clean=output == "drop"):
             if sample < 0:
                 before[rows] = scores
-                continue
-            gain = before[rows] - scores if output == "drop" else scores
-            total[rows][(slice(None), *windows[sample])] += gain.reshape(-1, *[1] * len(task.spatial))
-        return total / covered
+            else:
+                gains[rows, sample] = before[rows] - scores if output == "drop" else scores
+        return mean_over_windows(gains, places, task.spatial)
 
-    return task.finish(task.each_group(explain, len(windows) + 1))
+    return task.finish(task.each_group(explain, len(places) + 1))
 
 
-def _windows(spatial, patch, stride):
-    """Every window, as a tuple of slices of the spatial axes."""
+def windows(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) -> list[Window]:
+    """Windows of `patch` pixels, `stride` apart and flush with the far borders, so that every pixel is covered."""
+    starts = [
+        sorted({*range(0, size - length + 1, step), size - length})
+        for size, length, step in zip(shape, patch, stride, strict=True)
+    ]
+    return [
+        tuple(slice(start, start + length) for start, length in zip(corner, patch, strict=True))
+        for corner in itertools.product(*starts)
+    ]
+
+
+def mean_over_windows(values: FloatArray, places: Sequence[Window], shape: Sequence[int]) -> np.ndarray:
+    """The mean value of the windows that cover each pixel: `(n, windows)` to `(n, *shape)`."""
+    total, covered = np.zeros((len(values), *shape)), np.zeros(shape)
+    for number, window in enumerate(places):
+        covered[window] += 1
+        total[(slice(None), *window)] += values[:, number].reshape(-1, *[1] * len(shape))
+    return total / covered
+
+
+def _lengths(spatial, patch, stride):
+    """`(patch, stride)` along each axis, checked."""
     patches, strides = (
         _per_axis(name, value, len(spatial)) for name, value in (("patch", patch), ("stride", stride))
     )
@@ -99,18 +112,10 @@ def _windows(spatial, patch, stride):
         if not 1 <= length <= size or not 1 <= step <= length:
             raise UsageError(
                 "occlusion expects 1 <= stride <= patch <= image size on every axis. Received "
-                f"patch={patch}, stride={stride} for "
-                f"images of {spatial}. Try patch={max(1, min(spatial) // 6)}, "
+                f"patch={patch}, stride={stride} for images of {spatial}. Try patch={max(1, min(spatial) // 6)}, "
                 f"stride={max(1, min(spatial) // 12)}."
             )
-    starts = [
-        sorted({*range(0, size - length + 1, step), size - length})
-        for size, length, step in zip(spatial, patches, strides, strict=True)
-    ]
-    return [
-        tuple(slice(start, start + length) for start, length in zip(corner, patches, strict=True))
-        for corner in itertools.product(*starts)
-    ]
+    return patches, strides
 
 
 def _per_axis(name, value, axes):

@@ -1,92 +1,109 @@
 """RISE: random masks, averaged with the score the image keeps behind each."""
 
+from collections.abc import Sequence
+from typing import Unpack
+
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Baseline, shares
 
 
+@shares(AttributionOptions, score="probability")
 def rise(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    masks=4000,
-    cells=7,
-    keep=0.5,
-    baseline=0.0,
-    score="probability",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=0,
-    verbose="auto",
-):
+    masks: int = 4000,
+    cells: int | tuple[int, ...] = 7,
+    keep: float = 0.5,
+    baseline: Baseline = 0.0,
+    seed: int | None = 0,
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Mean score of the masked image over the masks that show a pixel.
 
     A mask is a coarse random grid of zeros and ones, enlarged linearly past the image and cut out at a random
-        place. Source: Petsiuk et al. 2018, "RISE", equation 6 and section 3.2,
-        https://arxiv.org/abs/1806.07421 (4000 masks for VGG16, 8000 for ResNet50; 7 x 7 cells;
-        probabilities).
+    place. Source: Petsiuk et al. 2018, "RISE", equation 6 and section 3.2, https://arxiv.org/abs/1806.07421
+    (4000 masks for VGG16, 8000 for ResNet50; 7 x 7 cells; probabilities).
 
     Args:
-        model, images, target, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`.
+        model, images, target: As in every method, see `recipes.explain`.
         masks: Number of masks, >= 1; every image sees the same ones. Noise falls with its square root.
         cells: Cells of the grid along each spatial axis, or one number per axis.
         keep: Probability that a cell shows the image, in (0, 1).
         baseline: What a mask hides it with: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
             array.
-        score: `"probability"` (the paper's) or `"logits"`.
+        seed: Integer that fixes the masks.
+        options: Those of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`.
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. The same
         seed gives the same maps.
     """
-    check_seed("rise", 0 if seed is None else seed)
+    seed = 0 if seed is None else seed
+    check_seed("rise", seed)
     at_least_one("rise", "masks", masks)
     if not is_number(keep) or not 0 < keep < 1:
         raise UsageError(f"rise expects keep in (0, 1). Received keep={keep}. The paper uses 0.5.")
-    task = Task(
-        "rise",
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-    )
-    grid = tuple(cells) if isinstance(cells, (tuple, list)) else (cells,) * len(task.spatial)
-    if len(grid) != len(task.spatial) or not all(
-        is_whole(c) and 1 <= c <= size for c, size in zip(grid, task.spatial, strict=True)
-    ):
-        raise UsageError(
-            f"rise expects cells between 1 and the image size on every axis. Received cells={cells} for "
-            "images of "
-            f"{task.spatial}. The paper uses 7."
-        )
-    draw = Masks(task.spatial, grid, keep, 0 if seed is None else seed)
+    task = Task("rise", model, images, target, **options)
+    draw = Masks(task.spatial, _grid(cells, task.spatial), keep, seed)
 
     def explain(group):
         clean = task.inputs.images[group].astype("float32")
         nothing = filled("rise", "baseline", baseline, clean, task, group)
 
         def change(batch, sample, rows):
-            np.subtract(clean[rows], nothing[rows], out=batch)
-            batch *= np.expand_dims(draw(sample)[None], task.channel_axis)
-            batch += nothing[rows]
+            mask = np.expand_dims(draw(sample)[None], task.channel_axis)
+            masked(clean[rows], nothing[rows], mask, out=batch)
 
         total = np.zeros((len(clean), *task.spatial), "float32")
         for rows, scores, sample in task.sampled_scores(group, masks, change):
             total[rows] += scores.reshape(-1, *[1] * len(task.spatial)) * draw(sample)
-        return total / (masks * keep)
+        return importance(total, masks, keep)
 
     return task.finish(task.each_group(explain, masks + 1))
+
+
+def masked(
+    images: FloatArray, baseline: FloatArray, mask: FloatArray, out: FloatArray | None = None
+) -> FloatArray:
+    """Images seen through a mask, and the baseline where it is 0: `I * M` of equation 1 for a black baseline."""
+    out = np.subtract(images, baseline, out=out)
+    out *= mask
+    out += baseline
+    return out
+
+
+def importance(total: FloatArray, masks: int, keep: float) -> FloatArray:
+    """Equation 6: the sum of score times mask over all masks, divided by their number and by E[M] = `keep`."""
+    return total / (masks * keep)
+
+
+def enlarged(grids: FloatArray, shape: Sequence[int], corners: np.ndarray) -> FloatArray:
+    """Section 3.2: grids enlarged by whole cells, cut to the image at a corner inside the first cell.
+
+    Args:
+        grids: `(n, *cells)` of zeros and ones, one cell more along each axis than the image is divided in.
+        shape: The image's spatial shape.
+        corners: int `(n, axes)`: where each mask is cut out, from 0 to below the length of a cell.
+
+    Returns:
+        float32 `(n, *shape)`, in 0..1.
+    """
+    lengths = [-(-size // (cells - 1)) for size, cells in zip(shape, grids.shape[1:], strict=True)]
+    fine = resized(grids, [cells * length for cells, length in zip(grids.shape[1:], lengths, strict=True)])
+    cut = np.empty((len(grids), *shape), "float32")
+    for mask, wide, corner in zip(cut, fine, corners, strict=True):
+        mask[...] = wide[tuple(slice(c, c + size) for c, size in zip(corner, shape, strict=True))]
+    return cut
 
 
 class Masks:
@@ -106,13 +123,19 @@ class Masks:
         return self.drawn[block][number % self.block]
 
     def _draw(self, generator):
+        shown = generator.random((self.block, *[cells + 1 for cells in self.grid])) < self.keep
         cell = [-(-size // cells) for size, cells in zip(self.spatial, self.grid, strict=True)]
-        coarse = (generator.random((self.block, *[cells + 1 for cells in self.grid])) < self.keep).astype(
-            "float32"
-        )
-        fine = resized(coarse, [(cells + 1) * length for cells, length in zip(self.grid, cell, strict=True)])
-        masks = np.empty((self.block, *self.spatial), "float32")
         corners = generator.integers(0, cell, (self.block, len(cell)))
-        for mask, wide, corner in zip(masks, fine, corners, strict=True):
-            mask[...] = wide[tuple(slice(c, c + size) for c, size in zip(corner, self.spatial, strict=True))]
-        return masks
+        return enlarged(shown.astype("float32"), self.spatial, corners)
+
+
+def _grid(cells, spatial):
+    grid = tuple(cells) if isinstance(cells, (tuple, list)) else (cells,) * len(spatial)
+    if len(grid) != len(spatial) or not all(
+        is_whole(c) and 1 <= c <= size for c, size in zip(grid, spatial, strict=True)
+    ):
+        raise UsageError(
+            f"rise expects cells between 1 and the image size on every axis. Received cells={cells} for "
+            f"images of {spatial}. The paper uses 7."
+        )
+    return grid

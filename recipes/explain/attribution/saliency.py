@@ -1,33 +1,33 @@
 """Saliency: how much the score would change with each pixel."""
 
-import numpy as np
+from typing import Unpack
 
+import keras
+
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
+from recipes.explain.engine.options import AttributionOptions, Reduce, shares
 
 
+@shares(AttributionOptions)
 def saliency(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    reduce="absmax",
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    reduce: Reduce = "absmax",
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Gradient of the score with respect to the image.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3,
     https://arxiv.org/abs/1312.6034.
 
     Args:
-        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`.
+        model, images, target: As in every method, see `recipes.explain`.
         reduce: How the channels are collapsed: `"absmax"` (the paper's: the largest absolute value), `"mean"`
             or `"sum"` (signed), `"l2"`; None keeps them.
+        options: Those of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, raw gradients in score per unit of pixel value; with `reduce=None` the
@@ -36,20 +36,7 @@ def saliency(
     Raises:
         ValueError: what does not fit the model, with what to type instead.
     """
-    task = Task(
-        "saliency",
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-        gradient=True,
+    task = Task("saliency", model, images, target, gradient=True, **options)
+    return task.each_chunk(
+        lambda rows: reduce_channels(task.input_gradient(rows)[0], reduce, task.channel_axis)
     )
-    maps = []
-    for rows in task.chunks():
-        gradients, _, _ = task.input_gradient(rows)
-        maps.append(reduce_channels(gradients, reduce, task.channel_axis))
-    return task.finish(np.concatenate(maps))

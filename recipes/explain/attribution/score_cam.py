@@ -1,32 +1,29 @@
 """Score-CAM: feature maps weighted by what the network says of the image seen through each of them."""
 
+from typing import Unpack
+
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine import targets, tracing
+from recipes.explain.engine.options import Baseline, LayerOptions, shares
 
 
+@shares(LayerOptions, score="probability")
 def score_cam(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    layer=None,
-    call_index=None,
-    tokens=None,
-    top=None,
-    baseline=0.0,
-    resize=True,
-    score="probability",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=None,
-    verbose="auto",
-):
+    top: int | None = None,
+    baseline: Baseline = 0.0,
+    **options: Unpack[LayerOptions],
+) -> FloatArray:
     """Sum of a layer's feature maps, each weighted by the score of the image masked with it.
 
     Source: Wang et al. 2020, "Score-CAM", equations 5 to 8, https://arxiv.org/abs/1910.01279. A mask is a
@@ -34,14 +31,12 @@ def score_cam(
     of the baseline. Nothing is normalized across channels or images.
 
     Args:
-        model, images, target, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`.
-        layer, call_index, tokens, resize: As in `grad_cam`.
+        model, images, target: As in every method, see `recipes.explain`.
         top: Use only this many channels, those that vary most over the image, chosen for each image (as in
             "Faster Score-CAM"); None uses all, one evaluation each.
         baseline: What a mask of 0 shows: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
             array.
-        score: `"probability"` (the paper's) or `"logits"`.
+        options: Those of `LayerOptions`. The score is `"probability"` (the paper's) or `"logits"`.
 
     Returns:
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
@@ -51,17 +46,9 @@ def score_cam(
     """
     if top is not None:
         at_least_one("score_cam", "top", top)
-    task = Task(
-        "score_cam",
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-    )
+    tokens, resize = options.pop("tokens"), options.pop("resize")
+    layer, call_index = options.pop("layer"), options.pop("call_index")
+    task = Task("score_cam", model, images, target, **options)
     call = cam.find_layer(task, layer, call_index)
 
     def explain(group):

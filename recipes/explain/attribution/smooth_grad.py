@@ -2,31 +2,32 @@
 
 import functools
 import math
+from typing import Literal, Unpack
 
+import keras
 import numpy as np
 from scipy.special import ndtri
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.common.validation import check_seed, is_number
 from recipes.explain.attribution.attribution_task import Task, at_least_one, reduce_channels
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Reduce, shares
 
 
+@shares(AttributionOptions)
 def smooth_grad(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    samples=25,
-    noise=0.15,
-    kind="mean",
-    reduce="absmax",
-    score="logits",
-    batch_size=64,
-    wrt=None,
-    compile="auto",
-    seed=0,
-    verbose="auto",
-):
+    samples: int = 25,
+    noise: float = 0.15,
+    kind: Literal["mean", "square", "variance"] = "mean",
+    reduce: Reduce = "absmax",
+    seed: int | None = 0,
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
     """Mean gradient of the score over copies of the image with Gaussian noise added.
 
     Source: Smilkov et al. 2017, "SmoothGrad", section 3, https://arxiv.org/abs/1706.03825: 10-20 % noise, up
@@ -36,53 +37,31 @@ def smooth_grad(
     https://arxiv.org/abs/1810.03292.
 
     Args:
-        model, images, target, score, batch_size, wrt, compile, seed, verbose: As in every method, see
-            `recipes.explain`. A target of None is the class predicted for the image without noise.
+        model, images, target: As in every method, see `recipes.explain`. A target of None is the class
+            predicted for the image without noise.
         samples: Noisy copies of each image, >= 1; `kind="variance"` needs 2.
         noise: Standard deviation, as a fraction of the image's own range of values (maximum minus minimum).
         kind: `"mean"`, `"square"` (mean of squares) or `"variance"` of the gradients.
         reduce: How channels are collapsed: `"absmax"` (the largest absolute value), `"mean"`, `"sum"`,
             `"l2"`, None.
+        seed: Integer that fixes the noise.
+        options: Those of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image. The same seed gives the same maps,
         and every image gets the same noise, scaled to its range.
     """
-    check_seed("smooth_grad", 0 if seed is None else seed)
-    at_least_one("smooth_grad", "samples", samples)
-    if kind not in ("mean", "square", "variance"):
-        raise UsageError(
-            f"smooth_grad expects kind to be 'mean', 'square' or 'variance'. Received {kind!r}. 'mean' is "
-            "the paper's."
-        )
-    if not is_number(noise) or noise < 0 or (kind == "variance" and samples < 2):
-        raise UsageError(
-            f"smooth_grad expects noise >= 0, and two samples for a variance. Received noise={noise}, "
-            f"samples={samples}, "
-            f"kind={kind!r}. The paper uses noise=0.1 to 0.2 and 50 samples."
-        )
-    task = Task(
-        "smooth_grad",
-        model,
-        images,
-        target,
-        score=score,
-        batch_size=batch_size,
-        wrt=wrt,
-        compile=compile,
-        verbose=verbose,
-        gradient=True,
-    )
-    draw = Noise(task.inputs.images.shape[1:], 0 if seed is None else seed)
+    seed = 0 if seed is None else seed
+    _check(samples, noise, kind, seed)
+    task = Task("smooth_grad", model, images, target, gradient=True, **options)
+    draw = Noise(task.inputs.images.shape[1:], seed)
 
     def explain(group):
         clean = task.inputs.images[group].astype("float32")
-        axes = tuple(range(1, clean.ndim))
-        width = np.float32(noise) * (clean.max(axes, keepdims=True) - clean.min(axes, keepdims=True))
+        deviation = deviation_of(clean, noise)
 
         def change(batch, sample, rows):
-            np.multiply(draw(sample), width[rows], out=batch)
-            batch += clean[rows]
+            noisy(clean[rows], deviation[rows], draw(sample), out=batch)
 
         # A variance is the small difference of two large sums.
         total = np.zeros(clean.shape, "float64" if kind == "variance" else "float32")
@@ -92,11 +71,47 @@ def smooth_grad(
                 total[rows] += gradients
             if kind != "mean":
                 squares[rows] += np.square(gradients, dtype=total.dtype)
-        mean, square = total / samples, squares / samples
-        values = {"mean": mean, "square": square, "variance": square - mean**2}[kind]
-        return reduce_channels(values, reduce, task.channel_axis)
+        return reduce_channels(statistic(total, squares, samples, kind), reduce, task.channel_axis)
 
     return task.finish(task.each_group(explain, samples + 1))
+
+
+def deviation_of(images: FloatArray, noise: float) -> FloatArray:
+    """Section 4: the noise level `sigma / (x_max - x_min)` times each image's own range, `(n, 1, ...)`."""
+    axes = tuple(range(1, images.ndim))
+    return np.float32(noise) * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
+
+
+def noisy(
+    images: FloatArray, deviation: FloatArray, normal: FloatArray, out: FloatArray | None = None
+) -> FloatArray:
+    """Section 3: `x + N(0, sigma^2)`, with standard normal noise given."""
+    out = np.multiply(normal, deviation, out=out)
+    out += images
+    return out
+
+
+def statistic(total: np.ndarray, squares: np.ndarray, samples: int, kind: str) -> np.ndarray:
+    """The mean, the mean of squares, or the variance of gradients, from their sum and their sum of squares."""
+    if kind == "mean":
+        return total / samples
+    square = squares / samples
+    return square if kind == "square" else square - (total / samples) ** 2
+
+
+def _check(samples, noise, kind, seed):
+    check_seed("smooth_grad", seed)
+    at_least_one("smooth_grad", "samples", samples)
+    if kind not in ("mean", "square", "variance"):
+        raise UsageError(
+            f"smooth_grad expects kind to be 'mean', 'square' or 'variance'. Received {kind!r}. 'mean' is "
+            "the paper's."
+        )
+    if not is_number(noise) or noise < 0 or (kind == "variance" and samples < 2):
+        raise UsageError(
+            f"smooth_grad expects noise >= 0, and two samples for a variance. Received noise={noise}, "
+            f"samples={samples}, kind={kind!r}. The paper uses noise=0.1 to 0.2 and 50 samples."
+        )
 
 
 class Noise:

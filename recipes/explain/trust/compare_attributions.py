@@ -1,11 +1,16 @@
-"""Compare methods on the reader's own model and images, so that one is chosen by evidence."""
+"""Compare methods on the user's own model and images, so that one is chosen by evidence."""
 
+import dataclasses
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray, Inputs, Target, Verbose
+from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.class_activation_map import class_activation_map
 from recipes.explain.attribution.grad_cam import grad_cam
 from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus
@@ -20,10 +25,14 @@ from recipes.explain.attribution.saliency import saliency
 from recipes.explain.attribution.score_cam import score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Baseline
 from recipes.explain.trust.deletion import deletion, insertion
 from recipes.explain.trust.pointing_game import pointing_game
 from recipes.explain.trust.sanity_check import as_batch, layers_with_weights, predicting, sanity_check
 from recipes.explain.trust.stability import stability
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _METHODS = {
     method.__name__: method
@@ -43,14 +52,14 @@ _METRICS = {
 }
 
 
-class Table(dict):
+class Table(dict[str, dict[str, float]]):
     """`{method: {"deletion": ..., "seconds": ...}}`; printed, it is a table. `refused` says why a method has no row."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.refused = {}
+        self.refused: dict[str, str] = {}
 
-    def __str__(self):
+    def __str__(self) -> str:
         columns = list(next(iter(self.values()))) if self else []
         width = max(map(len, [*self, *self.refused, "method"]))
         lines = [f"{'method':<{width}}" + "".join(f"{name:>12}" for name in columns)]
@@ -65,27 +74,31 @@ class Comparison(NamedTuple):
     """What `compare` returns: a `Table` and a matplotlib `Figure`."""
 
     table: Table
-    figure: object
+    figure: "Figure"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.table)
 
 
 def compare(
-    model,
-    images,
-    target=None,
+    model: keras.Model,
+    images: Inputs,
+    target: Target = None,
     *,
-    methods=("saliency", "smooth_grad", "integrated_gradients", "guided_backprop", "grad_cam", "layer_cam"),
-    metrics=("deletion", "insertion", "sanity", "stability"),
-    options=None,
-    boxes=None,
-    baseline="blur",
-    steps=20,
-    shown=4,
-    seed=0,
-    verbose=1,
-):
+    methods: Sequence[str | Callable[..., ArrayLike]] | Mapping[str, Callable[..., ArrayLike]] = (
+        *("saliency", "smooth_grad", "integrated_gradients", "guided_backprop", "grad_cam", "layer_cam"),
+    ),
+    metrics: Sequence[Literal["deletion", "insertion", "sanity", "stability", "pointing"]] = (
+        *("deletion", "insertion", "sanity", "stability"),
+    ),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    boxes: Sequence[ArrayLike] | None = None,
+    baseline: Baseline = "blur",
+    steps: int = 20,
+    shown: int = 4,
+    seed: int = 0,
+    verbose: Verbose = 1,
+) -> Comparison:
     """Score several methods on the same images and target, beside a random map.
 
     Args:
@@ -102,7 +115,7 @@ def compare(
         baseline: What deletion leaves and insertion starts from.
         steps: Steps of deletion and insertion.
         shown: Images in the figure, at most.
-        seed: For the random map, the re-initialization, and the noise.
+        seed: Integer that fixes the random map, the re-initialized weights, and the noise.
         verbose: 1 shows a progress bar over the methods, 0 is silent.
 
     Returns:
@@ -112,7 +125,7 @@ def compare(
     Raises:
         ValueError: Unknown methods or metrics; boxes without need or missing.
     """
-    from recipes.plot.attributions import attributions
+    from recipes.plot.attributions import attributions  # matplotlib is heavy
 
     named = _named(methods)
     unknown = set(metrics) - set(_METRICS)
@@ -124,6 +137,7 @@ def compare(
         )
     task = predicting("compare", model, images, target, {})
     target = task.target.index[:, 0] if target is None else target
+    judge = _Judge(model, images, target, task, boxes, baseline, steps, seed)
     table, maps, captions = Table(), {}, {}
     named = {**named, "random": _random(task, seed)}
     bar = keras.utils.Progbar(len(named), unit_name="method") if verbose else None
@@ -139,41 +153,69 @@ def compare(
         start = time.perf_counter()
         values = method(model, images, target, **chosen)
         seconds = time.perf_counter() - start
-        measured = {
-            metric: _measure(
-                metric, model, images, target, method, chosen, values, task, boxes, baseline, steps, seed
-            )
-            for metric in metrics
+        measured = {metric: judge.measure(metric, method, chosen, values) for metric in metrics}
+        table[name] = {metric: _finite_mean(figures) for metric, figures in measured.items()} | {
+            "seconds": seconds
         }
-        row = {metric: np.mean(figures[np.isfinite(figures)]) for metric, figures in measured.items()}
-        table[name] = {**{metric: float(mean) for metric, mean in row.items()}, "seconds": seconds}
         maps[name] = as_batch("compare", values, task)[:shown]
-        captions[name] = [
-            "\n".join(f"{m} {measured[m][number]:.2f}" for m in ("deletion", "insertion") if m in measured)
-            for number in range(len(maps[name]))
-        ]
+        captions[name] = _captions(measured, len(maps[name]))
     if bar:
         bar.update(len(named), finalize=True)
+    return Comparison(table, attributions(_pictures(task, shown), maps, captions=captions))
+
+
+@dataclasses.dataclass
+class _Judge:
+    """What every method is measured on."""
+
+    model: keras.Model
+    images: Inputs
+    target: Target
+    task: Task
+    boxes: Sequence[ArrayLike] | None
+    baseline: Baseline
+    steps: int
+    seed: int
+
+    def measure(
+        self, metric: str, method: Callable, chosen: Mapping[str, Any], values: ArrayLike
+    ) -> FloatArray:
+        """One figure for each image, `(n,)`."""
+        model, images, target = self.model, self.images, self.target
+        if metric in ("deletion", "insertion"):
+            curve = deletion if metric == "deletion" else insertion
+            found = curve(model, images, values, target, steps=self.steps, baseline=self.baseline)
+            return np.atleast_1d(found.area)
+        if metric == "sanity":
+            nodes = layers_with_weights(model)
+            at = [nodes[place].operation for place in sorted({0, len(nodes) // 2, len(nodes) - 1})]
+            check = sanity_check(model, images, method, target, at=at, seed=self.seed, **chosen)
+            return check.absolute_rank_correlation.mean(0)
+        if metric == "stability":
+            return stability(
+                model, images, method, target, samples=5, seed=self.seed, **chosen
+            ).rank_correlation
+        boxes = [self.boxes] if self.task.inputs.single else self.boxes
+        return pointing_game(as_batch("compare", values, self.task), boxes)
+
+
+def _finite_mean(figures):
+    return float(np.mean(figures[np.isfinite(figures)]))
+
+
+def _captions(measured, count):
+    """The areas under the curves, as a text for each image."""
+    shown = [metric for metric in ("deletion", "insertion") if metric in measured]
+    return [
+        "\n".join(f"{metric} {measured[metric][number]:.2f}" for metric in shown) for number in range(count)
+    ]
+
+
+def _pictures(task, shown):
+    """The first images, channels last, in a number of channels that can be shown."""
     pictures = task.inputs.images[:shown]
     pictures = np.moveaxis(pictures, 1, -1) if task.channels_first else pictures
-    if pictures.shape[-1] not in (1, 3, 4):
-        pictures = pictures.mean(-1, keepdims=True)
-    return Comparison(table, attributions(pictures, maps, captions=captions))
-
-
-def _measure(metric, model, images, target, method, chosen, values, task, boxes, baseline, steps, seed):
-    """One figure for each image, `(n,)`."""
-    if metric in ("deletion", "insertion"):
-        curve = deletion if metric == "deletion" else insertion
-        return np.atleast_1d(curve(model, images, values, target, steps=steps, baseline=baseline).area)
-    if metric == "sanity":
-        nodes = layers_with_weights(model)
-        at = [nodes[place].operation for place in sorted({0, len(nodes) // 2, len(nodes) - 1})]
-        check = sanity_check(model, images, method, target, at=at, seed=seed, **chosen)
-        return check.absolute_rank_correlation.mean(0)
-    if metric == "stability":
-        return stability(model, images, method, target, samples=5, seed=seed, **chosen).rank_correlation
-    return pointing_game(as_batch("compare", values, task), [boxes] if task.inputs.single else boxes)
+    return pictures if pictures.shape[-1] in (1, 3, 4) else pictures.mean(-1, keepdims=True)
 
 
 def _named(methods):

@@ -1,11 +1,14 @@
 """The pointing game: does a map's highest point lie on the object?"""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from recipes.explain.engine.errors import UsageError
 
 
-def pointing_game(maps, boxes, *, tolerance=0):
+def pointing_game(maps: ArrayLike, boxes: Sequence[ArrayLike], *, tolerance: float = 0) -> NDArray[np.bool_]:
     """Whether each map's maximum falls on its object.
 
     Source: Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.2,

@@ -1,15 +1,21 @@
 """Sanity check: does a map change when the network forgets what it learned?"""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.score_cam import unit_range
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Layer, defaults_of
 
 
 @dataclasses.dataclass
@@ -23,17 +29,17 @@ class SanityCheck:
         ssim: Structural similarity of the absolute maps, each stretched to 0..1; 1 for the same picture.
     """
 
-    layers: list
-    rank_correlation: np.ndarray
-    absolute_rank_correlation: np.ndarray
-    ssim: np.ndarray
+    layers: list[str]
+    rank_correlation: FloatArray
+    absolute_rank_correlation: FloatArray
+    ssim: FloatArray
 
     @property
-    def similarity(self):
+    def similarity(self) -> float:
         """Mean rank correlation of the absolute maps: near 0 for a map that shows what was learned."""
         return float(self.absolute_rank_correlation.mean())
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [
             f"{path:<40} {signed:8.2f} {absolute:8.2f} {ssim:8.2f}"
             for path, signed, absolute, ssim in zip(
@@ -47,7 +53,17 @@ class SanityCheck:
         return "\n".join([f"{'re-initialized down to':<40} {'rank':>8} {'|rank|':>8} {'ssim':>8}", *rows])
 
 
-def sanity_check(model, images, method, target=None, *, kind="cascading", at=None, seed=0, **options):
+def sanity_check(
+    model: keras.Model,
+    images: Inputs,
+    method: Callable[..., ArrayLike],
+    target: Target = None,
+    *,
+    kind: Literal["cascading", "independent"] = "cascading",
+    at: Sequence[Layer] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> SanityCheck:
     """Compare the maps of the model with those of the same model, its layers re-initialized one after the other.
 
     A map that hardly changes does not show what the network learned. Every layer is drawn anew from its own
@@ -63,9 +79,9 @@ def sanity_check(model, images, method, target=None, *, kind="cascading", at=Non
         target: As for `method`. None is the class the trained model predicts for each image, kept throughout.
         kind: `"cascading"` re-initializes from the output down and leaves each layer so; `"independent"` one
             layer at a time.
-        at: Layers (see `explain.layers.find`) to compare at; None takes every layer with weights. The cascade
+        at: Layers (objects, names, paths or indices) to compare at; None takes every layer with weights. The cascade
             re-initializes all the layers between them as well.
-        seed: Repeats the draw.
+        seed: Integer that fixes the new weights.
         options: Passed to `method`.
 
     Returns:
@@ -119,12 +135,12 @@ def sanity_check(model, images, method, target=None, *, kind="cascading", at=Non
     )
 
 
-def layers_with_weights(model):
+def layers_with_weights(model: keras.Model) -> list[layer_lookup.Node]:
     """The `layer_lookup.Node`s that hold float weights of their own, from the input up."""
     return [node for node in layer_lookup.walk(model) if own_weights(node.operation)]
 
 
-def own_weights(layer):
+def own_weights(layer: Any) -> list[keras.Variable]:
     """The float weights of a layer that no layer inside it holds."""
     inner = {
         id(weight) for node in layer_lookup.walk(layer) for weight in getattr(node.operation, "weights", ())
@@ -136,7 +152,7 @@ def own_weights(layer):
     ]
 
 
-def reinitialize(layer, seed):
+def reinitialize(layer: Any, seed: Sequence[int]) -> None:
     """Draw a layer's own weights anew from its initializers.
 
     A weight whose initializer the layer does not keep gets its own values in another order, which keeps their
@@ -159,7 +175,7 @@ def reinitialize(layer, seed):
         weight.assign(values)
 
 
-def rank_correlation(one, other):
+def rank_correlation(one: FloatArray, other: FloatArray) -> FloatArray:
     """Spearman correlation of each pair of maps, `(n,)`; 0 where a map is constant."""
     ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (one, other)]
     ranks = [rank - rank.mean(1, keepdims=True) for rank in ranks]
@@ -170,13 +186,7 @@ def rank_correlation(one, other):
 def predicting(method, model, images, target, options):
     """A `Task` on the images with their predicted classes filled in, for methods that run other methods."""
     shared = {name: options[name] for name in ("wrt", "compile") if name in options}
-    task = Task(
-        method,
-        model,
-        images,
-        target,
-        **{"score": "logits", "batch_size": 64, "wrt": None, "compile": "auto", **shared},
-    )
+    task = Task(method, model, images, target, **{**defaults_of(AttributionOptions), **shared})
     for group in task.chunks() if target is None else ():
         task.settle(group)
     return task

@@ -1,9 +1,14 @@
 """Stability: how far a map moves when the image moves a little and the prediction does not."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
 
+import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray, Images, Target
 from recipes.explain.attribution.attribution_task import at_least_one
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.trust.sanity_check import as_batch, predicting, rank_correlation
@@ -20,15 +25,25 @@ class Stability:
         kept: Share of the perturbations that kept the prediction.
     """
 
-    lipschitz: np.ndarray
-    rank_correlation: np.ndarray
-    top_intersection: np.ndarray
-    kept: np.ndarray
+    lipschitz: FloatArray
+    rank_correlation: FloatArray
+    top_intersection: FloatArray
+    kept: FloatArray
 
 
 def stability(
-    model, images, method, target=None, *, kind="noise", radius=0.02, samples=10, top=0.02, seed=0, **options
-):
+    model: keras.Model,
+    images: Images,
+    method: Callable[..., ArrayLike],
+    target: Target = None,
+    *,
+    kind: Literal["noise", "sign", "attack"] = "noise",
+    radius: float = 0.02,
+    samples: int = 10,
+    top: float = 0.02,
+    seed: int = 0,
+    **options: Any,
+) -> Stability:
     """Compare the maps of images with those of slightly changed copies that are predicted the same.
 
     Sources: the ratio is that of Alvarez-Melis & Jaakkola 2018, "On the Robustness of Interpretability
@@ -49,7 +64,7 @@ def stability(
             Changed values stay inside that range.
         samples: Perturbations, or steps of the attack, per image, >= 1.
         top: Share of the pixels that count as the most important, in (0, 1); at least one pixel.
-        seed: Repeats the draw; every image gets the same noise, scaled to its range.
+        seed: Integer that fixes the noise; every image gets the same, scaled to its range.
         options: Passed to `method`.
 
     Returns:

@@ -1,0 +1,315 @@
+"""Options that many functions of `recipes.explain` share: their types, defaults and checks, each in one place.
+
+    @shares(AttributionOptions, score="probability")
+    def occlusion(model, images, target=None, *, patch=16, **options: Unpack[AttributionOptions]): ...
+
+An editor completes the names of the `TypedDict`, `help()` shows them with their defaults, and the function receives all
+of them, checked.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+
+import keras
+import numpy as np
+
+from recipes.common.types import Verbose
+from recipes.common.validation import check_seed, is_one_of, is_whole
+from recipes.explain.engine.errors import UsageError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: "auto" traces a model and runs it eagerly where it cannot be traced; True and False do only the one or the other.
+Compile: TypeAlias = Literal["auto", True, False]
+#: The value before the softmax or sigmoid, or the output as it is.
+Score: TypeAlias = Literal["logits", "probability"]
+#: How channels are collapsed; None keeps them.
+Reduce: TypeAlias = Literal["absmax", "mean", "sum", "l2"] | None
+#: What takes the place of removed pixels: a number, the image's mean color, the blurred image, or an array.
+Baseline: TypeAlias = float | Literal["mean", "blur"] | np.ndarray
+#: A layer by object, by name, by `"outer/inner"` path, or by index.
+Layer: TypeAlias = keras.layers.Layer | str | int
+#: From images in the value range to what the model takes.
+Preprocess: TypeAlias = Callable[[Any], Any] | None
+
+
+class PassOptions(TypedDict, total=False):
+    """Options of every function that runs a model over many images."""
+
+    batch_size: int
+    """Most evaluations at once, >= 1. It bounds the memory and changes no result."""
+    compile: Compile
+    """"auto" traces the model once per kind of pass, keeps the trace as long as the model lives, and runs models that
+    cannot be traced eagerly; True and False do only the one or the other."""
+
+
+class AttributionOptions(PassOptions, total=False):
+    """Options of every attribution."""
+
+    score: Score
+    """"logits": the value before the softmax or sigmoid; "probability": the output as it is."""
+    wrt: str | int | None
+    """Which of several inputs to explain, by name or position."""
+    verbose: Verbose
+    """"auto" shows a progress bar for long work; 0 never, 1 always."""
+
+
+class LayerOptions(AttributionOptions, total=False):
+    """Options of every attribution that looks at the maps of a layer."""
+
+    layer: Layer | None
+    """Whose maps are weighed: a layer object, a name, an "outer/inner" path or an index. None takes the last feature
+    map before the head, also inside a nested base model."""
+    call_index: int | None
+    """Which call of a shared layer, from 0, in the order they were written (in a subclassed model, made)."""
+    tokens: tuple[int, int] | None
+    """`(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; a leading class token is
+    dropped. None guesses a grid of the sides of the image (a square for a square image)."""
+    resize: bool
+    """Resize to the image, linearly with aligned pixel centers; False keeps the layer's grid."""
+
+
+class InspectionOptions(PassOptions, total=False):
+    """Options of functions that show a model images."""
+
+    preprocess: Preprocess
+    """Callable from images in `value_range` to what the model takes, such as
+    `keras.applications.vgg16.preprocess_input`. None where the model takes them as they are."""
+
+
+class AttackOptions(InspectionOptions, total=False):
+    """Options of every attack within a given distance."""
+
+    norm: Literal["inf", "l2"]
+    """"inf": the largest change of a value; "l2": the Euclidean length of all changes of an image."""
+    targeted: bool
+    """Lower the loss of the given classes instead of raising it."""
+
+
+class SynthesisOptions(TypedDict, total=False):
+    """Options of every synthesized image."""
+
+    steps: int
+    """Steps of ascent, >= 1."""
+    learning_rate: float | None
+    """Step size, in units of the parameters; None takes the optimizer's own."""
+    value_range: tuple[float, float]
+    """`(low, high)` of the images the model (or `preprocess`) takes."""
+    preprocess: Preprocess
+    """Callable from images in `value_range` to what the model takes, such as
+    `keras.applications.vgg16.preprocess_input`. None where the model takes them as they are."""
+    seed: int
+    """Fixes the start and the random views: the same seed gives the same image."""
+    return_scores: bool
+    """Also return the objective before every step, float32 `(steps, n)`."""
+    compile: Compile
+    """As in `AttributionOptions`."""
+    verbose: Verbose
+    """As in `AttributionOptions`."""
+
+
+class OptimizedOptions(SynthesisOptions, total=False):
+    """Options of every synthesized image that begins at noise."""
+
+    parameterization: Literal["fourier", "pixels"]
+    """"fourier": Fourier coefficients of decorrelated colors (Olah et al. 2017); "pixels": the values themselves."""
+    optimizer: Literal["adam", "normalized", "gradient", "l-bfgs"] | None
+    """"normalized" divides the gradient by its root mean square; "l-bfgs" is scipy's."""
+
+
+class ClassImageOptions(OptimizedOptions, total=False):
+    """Options of `class_image`, `unit_image` and `facets`."""
+
+    size: int | tuple[int, int] | None
+    """`(height, width)` or one number, where the model leaves them open; 224 by default."""
+    l2: float | None
+    """Weight of the squared distance from gray, |I|^2 with the range as -1..1. None is 1e-4 for pixels, 0 for Fourier;
+    with `generator` it is on the latent vector, 0.005 as in Nguyen et al. 2016."""
+    decay: float
+    """Fraction of the distance from gray taken away each step, in [0, 1). Pixels only, as the next four."""
+    blur: float
+    """Sigma in pixels of a Gaussian blur, 0 for none."""
+    blur_every: int
+    """Steps between two blurs."""
+    clip_pixels: float
+    """Fraction of pixels, those nearest to gray, set to gray each step."""
+    clip_gradients: float
+    """Fraction of pixels, those that add least to the score, set to gray each step."""
+    jitter: int | None
+    """Largest random shift in pixels. None is a 16th of the image, 0 for pixels."""
+    scale: float | None
+    """Largest random change of size, 0.1 meaning 0.9 ... 1.1. None is 0.1, 0 for pixels."""
+    start: Any
+    """Image or images in `value_range` to begin with; None is gray with a little noise."""
+    generator: keras.Model | None
+    """A generator, latent vector -> images in `value_range`; the image is then sought among those it makes. Source:
+    Nguyen et al. 2016, https://arxiv.org/abs/1605.09304."""
+    score: Score
+    """"logits", or "probability", which saturates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """What an option is when it is left out, unless `shares` says otherwise; in the order that `help()` shows."""
+
+    layer: Layer | None = None
+    call_index: int | None = None
+    tokens: tuple[int, int] | None = None
+    resize: bool = True
+    parameterization: Literal["fourier", "pixels"] = "fourier"
+    size: int | tuple[int, int] | None = None
+    steps: int = 256
+    learning_rate: float | None = 0.05
+    optimizer: Literal["adam", "normalized", "gradient", "l-bfgs"] | None = "adam"
+    l2: float | None = None
+    decay: float = 0.0
+    blur: float = 0.0
+    blur_every: int = 4
+    clip_pixels: float = 0.0
+    clip_gradients: float = 0.0
+    jitter: int | None = None
+    scale: float | None = None
+    start: Any = None
+    generator: keras.Model | None = None
+    norm: Literal["inf", "l2"] = "inf"
+    targeted: bool = False
+    value_range: tuple[float, float] = (0, 255)
+    preprocess: Preprocess = None
+    score: Score = "logits"
+    batch_size: int = 64
+    wrt: str | int | None = None
+    seed: int = 0
+    return_scores: bool = False
+    compile: Compile = "auto"
+    verbose: Verbose = "auto"
+
+
+def shares(kind: type, **own: Any) -> Callable[[Function], Function]:
+    """Give a function the options of a `TypedDict`, checked and with their defaults.
+
+    Args:
+        kind: The `TypedDict` that the function's `**options` unpack.
+        own: Defaults of this function that differ from `Defaults`.
+    """
+
+    def decorate(function: Function) -> Function:
+        method, defaults = function.__name__, {**defaults_of(kind), **own}
+
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            return function(*args, **_complete(method, given, defaults, known))
+
+        call.__signature__ = _filled(function, kind, defaults)
+        known = {
+            name for name, one in call.__signature__.parameters.items() if one.kind != one.VAR_POSITIONAL
+        }
+        return call
+
+    return decorate
+
+
+def defaults_of(kind: type) -> dict[str, Any]:
+    """The default of each option of a `TypedDict`."""
+    return {name: getattr(Defaults, name) for name in _names(kind)}
+
+
+def check(method: str, name: str, value: Any) -> None:
+    """Refuse what an option cannot be, whichever function it is given to.
+
+    Raises:
+        ValueError: naming the function, the option and what to write instead. Options that only a model can judge
+            (`wrt`, `layer`) are checked where the model is known.
+    """
+    if name not in _CHECKS:
+        return
+    fits, expected, advice = _CHECKS[name]
+    if not fits(value):
+        raise UsageError(f"{method} expects {name} to be {expected}. Received {name}={value!r}. {advice}")
+
+
+def check_flag(method: str, name: str, value: Any, advice: str = "Leave it out for the default.") -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        ValueError: naming the function and the argument.
+    """
+    if not _is_flag(value):
+        raise UsageError(f"{method} expects {name} to be True or False. Received {name}={value!r}. {advice}")
+
+
+def _complete(method, given, defaults, known):
+    """All options, checked: those given, else their defaults; and the function's own arguments as they are."""
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(
+                f"{method} expects its own options. Received an unexpected keyword argument {name!r}. "
+                + (f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(known))}.")
+            )
+        if name in defaults:
+            if name == "seed":
+                check_seed(method, value)
+            check(method, name, value)
+    return {**defaults, **given}
+
+
+def _names(kind):
+    """Names of a `TypedDict`'s options, in the order of `Defaults`."""
+    return [field.name for field in dataclasses.fields(Defaults) if field.name in kind.__annotations__]
+
+
+def _filled(function, kind, defaults):
+    """The function's signature with `**options` written out."""
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    shared = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults[name],
+            annotation=kind.__annotations__[name],
+        )
+        for name in _names(kind)
+    ]
+    return signature.replace(parameters=own + shared)
+
+
+def _is_flag(value):
+    return isinstance(value, (bool, np.bool_)) or (is_whole(value) and value in (0, 1))
+
+
+# The option: whether a value fits, what is expected, what to do instead.
+_CHECKS = {
+    "batch_size": (
+        lambda value: is_whole(value) and value >= 1,
+        "a whole number of evaluations, at least 1",
+        f"It bounds the memory; {Defaults.batch_size} suits most machines.",
+    ),
+    "compile": (
+        lambda value: _is_flag(value) or is_one_of(value, ("auto",)),
+        "'auto', True or False",
+        "Leave it out to decide by itself.",
+    ),
+    "score": (
+        lambda value: is_one_of(value, ("logits", "probability")),
+        "'logits' or 'probability'",
+        "'logits' explains the value before the softmax, 'probability' the model's output as it is.",
+    ),
+    "verbose": (
+        lambda value: _is_flag(value) or is_one_of(value, ("auto",)) or (is_whole(value) and value == 2),
+        "'auto', 0, 1 or 2",
+        "0 shows no progress bar.",
+    ),
+    "resize": (_is_flag, "True or False", "False keeps the layer's own grid."),
+    "targeted": (_is_flag, "True or False", "True makes the given classes more likely."),
+    "return_scores": (_is_flag, "True or False", "True also returns the objective of every step."),
+    "preprocess": (
+        lambda value: value is None or callable(value),
+        "a function of images, or None",
+        "Write for example preprocess=keras.applications.vgg16.preprocess_input.",
+    ),
+}
