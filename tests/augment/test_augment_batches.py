@@ -167,7 +167,7 @@ REFUSED = [
     (lambda: augment.ColorJitter(0, 0, 0, 0), "augment.ColorJitter expects at least one"),
     (lambda: augment.Cutout(0), "augment.Cutout expects size"),
     (lambda: augment.RandomErasing((0.5, 1.5)), "augment.RandomErasing expects scale"),
-    (lambda: augment.GaussianNoise(-1), "augment.GaussianNoise expects deviation"),
+    (lambda: augment.GaussianNoise(-1), "augment.GaussianNoise expects stddev"),
     (lambda: augment.GaussianBlur((0, 1)), "augment.GaussianBlur expects sigma > 0"),
     (lambda: augment.MixUp(0), "augment.MixUp expects alpha > 0"),
     (lambda: augment.RandAugment(2, 31), "augment.RandAugment expects"),

@@ -139,7 +139,7 @@ def test_saturated_and_collapsed_layers_are_named():
 def test_tensorboard_gets_the_histograms_of_gradients_and_activations(tmp_path):
     model = stack("relu", "he_normal", depth=1, rate=0.5)
     start = model.layers[0].kernel.numpy()
-    options = {"every": 9, "log_dir": tmp_path}
+    options = {"every_steps": 9, "log_dir": tmp_path}
     monitors = [callbacks.GradientMonitor(**options), callbacks.ActivationMonitor(**options)]
     model.fit(X[:16], Y[:16], batch_size=16, verbose=0, callbacks=monitors)
     tags = {}

@@ -8,7 +8,8 @@ import tensorflow as tf
 from recipes import explain
 from recipes.explain.synthesis.invert_features import total_variation_of
 from recipes.explain.synthesis.parameterization import COLOR_MATRIX, Fourier, Pixels
-from recipes.explain.synthesis.random_views import Views, blur
+from recipes.common.blur import gaussian_blur
+from recipes.explain.synthesis.random_views import Views
 from recipes.explain.synthesis.texture import gram_matrix
 
 
@@ -277,5 +278,5 @@ def test_blur_is_scipys_gaussian():
     for sigma in (0.7, 3.0):
         expected = gaussian_filter(image, sigma, mode="reflect", radius=max(1, int(3 * sigma + 0.5)))
         np.testing.assert_allclose(
-            blur(tf.constant(image)[None, :, :, None], sigma)[0, :, :, 0], expected, atol=1e-5
+            gaussian_blur(tf.constant(image)[None, :, :, None], sigma)[0, :, :, 0], expected, atol=1e-5
         )

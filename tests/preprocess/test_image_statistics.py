@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from recipes import preprocess
-from recipes.preprocess import ImageStatistics, statistics
+from recipes.preprocess import ImageStatistics, image_statistics
 
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (70, 6, 5, 3)).astype("uint8")
@@ -34,9 +34,9 @@ def test_moments_of_an_array_are_numpys():
 def test_shapes_that_are_cut_into_blocks_differently_give_the_same(shape, monkeypatch):
     images = random.integers(0, 256, shape).astype("uint8")
     check(ImageStatistics.fit(images), images)
-    monkeypatch.setattr(statistics, "_BLOCK", 500)
-    monkeypatch.setattr(statistics, "_EXACT_ROWS", 3)
-    monkeypatch.setattr(statistics, "_EXACT_SUM", 4)
+    monkeypatch.setattr(image_statistics, "_BLOCK", 500)
+    monkeypatch.setattr(image_statistics, "_EXACT_ROWS", 3)
+    monkeypatch.setattr(image_statistics, "_EXACT_SUM", 4)
     check(ImageStatistics.fit(images), images)
 
 

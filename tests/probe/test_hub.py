@@ -161,9 +161,9 @@ def test_another_keras_backend_is_refused_by_name(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, "every_steps=0"),
+        ({"every_steps": 0}, "every_steps=0"),
         ({"budget": 2}, "budget=2"),
-        ({"every": 2, "budget": 0.1}, "not both"),
+        ({"every_steps": 2, "budget": 0.1}, "not both"),
         ({"samples": 0}, "samples=0"),
     ],
 )

@@ -13,7 +13,7 @@ import tensorflow as tf
 from fresh_process import FreshProcess
 
 import recipes
-from recipes import command_line, data, plot, preprocess
+from recipes import cli, data, plot, preprocess
 from recipes.checkpoints.run_state import read_backup
 from recipes.checkpoints.snapshots import load_snapshots
 from recipes.probe import Record
@@ -71,7 +71,7 @@ def test_models_with_code_in_them_are_not_loaded(tmp_path, capsys):
     with pytest.raises(ValueError, match="[Ll]ambda"):
         recipes.Run.load(tmp_path)
     words = ["explain", str(tmp_path / "model.keras"), str(image), "--out", str(tmp_path / "out")]
-    assert command_line.main(words) == 1
+    assert cli.main(words) == 1
     assert "ambda" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -132,7 +132,7 @@ def test_the_command_line_refuses_an_image_bomb(tmp_path, capsys):
     (tmp_path / "bomb.png").write_bytes(BOMBS["whole.png"]())
     out = tmp_path / "out"
     words = ["explain", str(tmp_path / "model.keras"), str(tmp_path / "bomb.png"), "--out", str(out)]
-    assert command_line.main(words) == 1
+    assert cli.main(words) == 1
     said = capsys.readouterr().err
     assert "bomb.png" in said and "safe to decode" in said and not out.exists()
 

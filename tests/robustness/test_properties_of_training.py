@@ -67,7 +67,7 @@ def test_rates_scale_or_refuse(chosen):
 
 # Callbacks: made, and used in a fit of two epochs.
 
-EVERY = {"every": st.integers(1, 3)}
+EVERY = {"every_steps": st.integers(1, 3)}
 CALLBACKS = {
     callbacks.WarmupDecay: {
         "warmup": st.one_of(st.integers(0, 3), st.floats(0, 0.5)),
@@ -104,8 +104,15 @@ CALLBACKS = {
         **EVERY,
     },
     callbacks.TrainingDoctor: {"act": st.sampled_from(["report", "stop"]), "verbose": st.just(0), **EVERY},
-    callbacks.ExponentialMovingAverage: {"decay": st.floats(0.1, 0.99), "warmup": st.booleans(), **EVERY},
-    callbacks.StochasticWeightAveraging: {"start": st.one_of(st.just(1), st.floats(0, 0.5)), **EVERY},
+    callbacks.ExponentialMovingAverage: {
+        "decay": st.floats(0.1, 0.99),
+        "warmup": st.booleans(),
+        "every_updates": st.integers(1, 3),
+    },
+    callbacks.StochasticWeightAveraging: {
+        "start": st.one_of(st.just(1), st.floats(0, 0.5)),
+        "every_epochs": st.integers(1, 3),
+    },
     callbacks.SnapshotEnsemble: {
         "cycles": st.integers(1, 3),
         "last": st.sampled_from([None, 1]),

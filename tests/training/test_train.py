@@ -251,7 +251,7 @@ def test_a_silent_fault_is_found(split):
 KILLED = """
 import sys, numpy as np, keras
 sys.path.insert(0, {tests!r})
-from test_training import quietly, small_model
+from test_train import quietly, small_model
 from sklearn.datasets import load_digits
 images, labels = load_digits(return_X_y=True)
 images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
@@ -519,9 +519,9 @@ def test_class_weights_are_those_of_examples_and_1_where_none_is_given(split):
 
 
 def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(monkeypatch):
-    from recipes import checks
+    from recipes.training import data_checks
 
-    monkeypatch.setattr(checks, "PEEK_SECONDS", 0.0)
+    monkeypatch.setattr(data_checks, "PEEK_SECONDS", 0.0)
     labels = np.zeros(40, "int64")
     labels[30] = 12
     data = as_dataset((np.zeros((40, 8, 8, 1), "uint8"), labels))
@@ -566,16 +566,16 @@ def test_a_model_with_other_classes_than_the_data_set_is_refused(split):
 
 
 def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, monkeypatch):
-    from recipes import checks
+    from recipes.training import data_checks
 
-    monkeypatch.setattr(checks, "PEEK_SECONDS", 0.0)
+    monkeypatch.setattr(data_checks, "PEEK_SECONDS", 0.0)
     read = []
     endless = (
         as_dataset(split[0])
         .repeat()
         .map(lambda x, y: (x, tf.numpy_function(lambda y: read.append(1) or y, [y], y.dtype)))
     )
-    checks.peek(endless, "train", batched=False, classes=None)
+    data_checks.peek(endless, "train", batched=False, classes=None)
     assert 1 <= len(read) < 10
 
 

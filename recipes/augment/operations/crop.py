@@ -103,7 +103,7 @@ class Crop(Geometric):
 
 def check_size(op, size):
     """Raise when an output size is not two whole numbers of pixels >= 1."""
-    if any(not isinstance(side, int) or side < 1 for side in size):
+    if size is None or len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
         raise ValueError(
             f"augment.{op.name} expects a height and a width in whole pixels >= 1. Received {size}. "
             f"For example: {op.name}(224)."
