@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
+from recipes.common.blur import gaussian_blur
 from recipes.explain.synthesis.invert_features import total_variation_of
 from recipes.explain.synthesis.parameterization import COLOR_MATRIX, Fourier, Pixels
-from recipes.common.blur import gaussian_blur
 from recipes.explain.synthesis.random_views import Views
 from recipes.explain.synthesis.texture import gram_matrix
 
