@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from recipes.averaging.probability import Outputs, check_space
+from recipes.common.patching import wrapped
 from recipes.common.validation import as_numbers
 
 
@@ -112,11 +113,8 @@ class AverageMembers(keras.layers.Layer):
 
 def _serialized(model):
     """Without its optimizer, loss and metrics, which an ensemble has no use for and which may not serialize."""
-    object.__setattr__(model, "get_compile_config", lambda: None)
-    try:
+    with wrapped([(model, "get_compile_config", lambda method: lambda: None)]):
         return keras.saving.serialize_keras_object(model)
-    finally:
-        object.__delattr__(model, "get_compile_config")
 
 
 def _shares(weights, count):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from recipes.common.datasets import as_batches
+from recipes.common.patching import wrapped
 
 
 def refresh_batch_norm(model, dataset, *, batch_size=128):
@@ -79,16 +80,9 @@ class BatchNormRefresher:
         """Per layer and call: number of values averaged over, their mean and variance."""
         seen = [[] for _ in self.layers]
         graph = tf.compat.v1.get_default_graph()
-        before = [vars(layer).get("call") for layer in self.layers]
-        try:
-            for layer, found in zip(self.layers, seen, strict=True):
-                object.__setattr__(layer, "call", _observed(layer, found, graph))
+        observers = zip(self.layers, seen, strict=True)
+        with wrapped([(layer, "call", _observing(layer, found, graph)) for layer, found in observers]):
             self.model(images, training=False)
-        finally:
-            for layer, call in zip(self.layers, before, strict=True):
-                object.__delattr__(layer, "call")
-                if call is not None:
-                    object.__setattr__(layer, "call", call)
         return seen
 
 
@@ -98,7 +92,7 @@ def batch_norms(model):
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def _observed(layer, found, graph):
+def _observing(layer, found, graph):
     """What the layer does in training, leaving its statistics in `found` instead of in the layer."""
 
     def call(inputs, training=None, mask=None):
@@ -124,4 +118,4 @@ def _observed(layer, found, graph):
         )
         return ops.cast(normalized, layer.compute_dtype)
 
-    return call
+    return lambda method: call

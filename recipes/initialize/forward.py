@@ -1,35 +1,27 @@
 """One forward pass in which chosen layers are called through a function of ours."""
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 
+from recipes.common.patching import wrapped
 from recipes.common.types import Inputs
 
 
-@contextlib.contextmanager
-def called_through(wrappers: Iterable[tuple[keras.layers.Layer, Callable[..., Any]]]) -> Iterator[None]:
-    """Let each layer be called as `wrapper(call, *arguments)`, with `call` its own; ends when the block does.
+def called_through(
+    wrappers: Iterable[tuple[keras.layers.Layer, Callable[..., Any]]],
+) -> AbstractContextManager[None]:
+    """Let each layer be called as `wrapper(call, *arguments)`, with `call` its own, until the `with` block ends.
 
     Args:
         wrappers: Pairs of a layer and a wrapper. Works at any depth, in Functional and subclassed models alike.
     """
-    replaced = []
-    try:
-        for layer, wrapper in wrappers:
-            call = layer.call
-            replaced.append((layer, layer.__dict__.get("call")))
-            # Past Keras' attribute tracking, which has no business with a temporary function.
-            object.__setattr__(layer, "call", functools.wraps(call)(functools.partial(wrapper, call)))
-        yield
-    finally:
-        for layer, own in reversed(replaced):
-            object.__delattr__(layer, "call")
-            if own is not None:
-                object.__setattr__(layer, "call", own)
+    return wrapped(
+        [(layer, "call", functools.partial(functools.partial, wrapper)) for layer, wrapper in wrappers]
+    )
 
 
 def forward_as_in_training(

@@ -1,11 +1,13 @@
 """Layer-sequential unit-variance initialization."""
 
+import contextlib
 import math
 import warnings
 from dataclasses import dataclass
 
 import keras
 
+from recipes.common.patching import wrapped
 from recipes.common.types import Inputs
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.initialize.forward import (
@@ -195,20 +197,11 @@ def _kernels(layer):
     ]
 
 
-class _linear:
+def _linear(layer):
     """Within the block the layer's activation is the identity, so that its output is the affine part."""
-
-    def __init__(self, layer):
-        self.layer = layer
-
-    def __enter__(self):
-        self.activation = self.layer.__dict__.get("activation")
-        if self.activation is not None:
-            object.__setattr__(self.layer, "activation", keras.activations.linear)
-
-    def __exit__(self, *error):
-        if self.activation is not None:
-            object.__setattr__(self.layer, "activation", self.activation)
+    if vars(layer).get("activation") is None:
+        return contextlib.nullcontext()
+    return wrapped([(layer, "activation", lambda activation: keras.activations.linear)])
 
 
 def _variance(outputs):

@@ -5,8 +5,9 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
+from recipes.common.patching import wrapped
 from recipes.probe import measure
-from recipes.probe.hooks import Recorder, recording_call, replaced
+from recipes.probe.hooks import tapping_call
 from recipes.probe.layout import watched_layers
 from recipes.probe.twin import RECTIFIERS, Seen
 
@@ -25,7 +26,6 @@ class ActivityCheck:
 
     def __init__(self, model):
         self._model = model
-        self._recorder = Recorder()
         self._watched = [w for w in watched_layers(model) if w.kind in RECTIFIERS]
         self._names = []
         self._function = tf.function(self._forward, reduce_retracing=True)
@@ -56,12 +56,9 @@ class ActivityCheck:
         return layers
 
     def _forward(self, inputs):
-        self._recorder.seen = seen = Seen()
-        try:
-            with replaced([(w.operation, "call", recording_call(w, self._recorder)) for w in self._watched]):
-                self._model(inputs, training=False)
-        finally:
-            self._recorder.seen = None
+        seen = Seen()
+        with wrapped([(w.operation, "call", tapping_call(w, seen)) for w in self._watched]):
+            self._model(inputs, training=False)
         calls = [(w, outputs[0]) for _, w, outputs in seen.calls()]
         self._names = [w.name for w, _ in calls]
         return [measure.ever_active(output, w) for w, output in calls]

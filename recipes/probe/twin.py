@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.patching import replaced, wrapped
 from recipes.probe import histogram, measure
-from recipes.probe.hooks import Recorder, recording_apply, recording_call, recording_loss, replaced
+from recipes.probe.hooks import tapping_apply, tapping_call, tapping_loss
 from recipes.probe.layout import variable_owners, variable_role, watched_layers
 from recipes.probe.visibility import visible
 
@@ -19,8 +20,9 @@ _MOST_CALLS = 8
 class Twin:
     """A train function that does what the model's own does, and says what happened inside.
 
-    Hooks stand on layers, optimizer and loss only while it runs; the numbers leave the graph as outputs of
-    `train_step` and are taken out before `fit` sees the logs. So the model's own train function is left alone,
+    Hooks stand on layers, optimizer and loss only while `train_step` is traced (or runs eagerly), and only for the
+    thread that does so; the numbers leave the graph as outputs of `train_step` and are taken out before `fit` sees
+    the logs. So the model's own train function is left alone,
     and both give the same weights, bit for bit.
 
     Args:
@@ -36,7 +38,6 @@ class Twin:
         self.layout = None
         self.failure = None
         self._model = model
-        self._recorder = Recorder()
         self._trace_lock = threading.Lock()
         self._variables = list(model.trainable_variables)
         self._optimizers = _optimizers(model)
@@ -48,14 +49,7 @@ class Twin:
 
     def __call__(self, iterator):
         """Run one execution of training steps: `(logs, values)`, values being those of its last step."""
-        model, recorder = self._model, self._recorder
-        hooks = [(w.operation, "call", recording_call(w, recorder)) for w in self._watched]
-        hooks += [
-            (optimizer, "apply", recording_apply(optimizer, recorder)) for optimizer in self._optimizers
-        ]
-        hooks.append((model, "compute_loss", recording_loss(model, recorder)))
-        with replaced(hooks):
-            result = self._function(iterator)
+        result = self._function(iterator)
         if not isinstance(result, dict) or "probe" not in result:
             self.failure = "the model's make_train_function does not run its train_step"
             return result, None
@@ -75,11 +69,8 @@ class Twin:
             before = [tf.identity(v.value) for v in self._variables]  # no copy until the update writes
             rate = self._learning_rate()
             seen = Seen()
-            self._recorder.seen = seen
-            try:
+            with wrapped(self._hooks(seen)):
                 logs = train_step(data)
-            finally:
-                self._recorder.seen = None
             try:
                 if seen.fault is not None:
                     raise seen.fault
@@ -90,6 +81,11 @@ class Twin:
             return {"logs": logs, "probe": values}
 
         return step
+
+    def _hooks(self, seen):
+        hooks = [(w.operation, "call", tapping_call(w, seen)) for w in self._watched]
+        hooks += [(optimizer, "apply", tapping_apply(optimizer, seen)) for optimizer in self._optimizers]
+        return [*hooks, (self._model, "compute_loss", tapping_loss(seen))]
 
     def _learning_rate(self):
         rate = getattr(self._model.optimizer, "learning_rate", None)

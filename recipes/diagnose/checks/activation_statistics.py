@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.patching import wrapped
 from recipes.diagnose.checks.model_copy import built, untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
-from recipes.probe.hooks import replaced
 from recipes.probe.layout import variable_owners, watched_layers
 
 _FLAT = {"tanh": lambda y: np.abs(y) > 0.95, "sigmoid": lambda y: np.abs(2 * y - 1) > 0.95}
@@ -104,7 +104,7 @@ def measure(model, batch):
         id(v): f"{owners[id(v)][0]}/{v.name}" if id(v) in owners else v.path
         for v in model.trainable_variables
     }
-    with untouched(model), replaced([(w.operation, "call", _recording(w, seen)) for w in watched]):
+    with untouched(model), wrapped([(w.operation, "call", _recording(w, seen)) for w in watched]):
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
             loss = model.compute_loss(
@@ -190,17 +190,18 @@ def judge(layers):
 
 
 def _recording(watched, seen):
-    original = watched.operation.call
+    def wrap(original):
+        def call(*args, **kwargs):
+            output = original(*args, **kwargs)
+            tensors = [t for t in keras.tree.flatten(output) if _is_float(t)]
+            given = next((t for t in keras.tree.flatten((args, kwargs)) if _is_float(t)), None)
+            if len(tensors) == 1 and len(seen) < 2000:
+                seen.append((watched, given, tensors[0]))
+            return output
 
-    def call(*args, **kwargs):
-        output = original(*args, **kwargs)
-        tensors = [t for t in keras.tree.flatten(output) if _is_float(t)]
-        given = next((t for t in keras.tree.flatten((args, kwargs)) if _is_float(t)), None)
-        if len(tensors) == 1 and len(seen) < 2000:
-            seen.append((watched, given, tensors[0]))
-        return output
+        return call
 
-    return call
+    return wrap
 
 
 def _is_float(tensor):

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.patching import replaced
 from recipes.diagnose.checks.model_copy import built, dropping_layers, untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
-from recipes.probe.hooks import replaced
 
 
 @dataclass(frozen=True, kw_only=True)

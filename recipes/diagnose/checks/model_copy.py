@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.probe.hooks import replaced
+from recipes.common.patching import replaced
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.blur import gaussian_blur
+from recipes.common.patching import replaced
 from recipes.explain.adversarial.attack import NORMS, project, steepest
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
@@ -77,7 +78,7 @@ def adversarial_training(
         x = tf.stop_gradient(attack(tf.cast(x, "float32"), y, sample_weight))
         return original_step(keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
 
-    with tracing.swapped([(model, "train_step", train_step), (model, "train_function", None)]):
+    with replaced([(model, "train_step", train_step), (model, "train_function", None)]):
         yield model
 
 
@@ -131,7 +132,7 @@ def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, s
         )
         return loss + weight * tf.reduce_mean(distance)
 
-    with tracing.swapped([(model, "compute_loss", compute_loss), (model, "train_function", None)]):
+    with replaced([(model, "compute_loss", compute_loss), (model, "train_function", None)]):
         yield model
 
 

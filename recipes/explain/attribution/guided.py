@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.patching import wrapped
 from recipes.common.types import FloatArray, Inputs, Target
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
-from recipes.explain.engine import layer_lookup, targets, tracing
+from recipes.explain.engine import layer_lookup, targets
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import AttributionOptions, Reduce, shares
@@ -79,7 +80,7 @@ def deconvnet(
 def guided_gradient(model, *tensors, spec, keys, inputs, wrt, rule):
     """Kernel: `(gradient, scores, index)` with every rectifier's gradient replaced by `rule`."""
     graph = tf.compat.v1.get_default_graph()
-    with tracing.swapped(_replacements(model, rule)):
+    with wrapped(_wrappers(model, rule)):
         scores, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
     _refuse_hidden(model, graph)
     # Symbolic differentiation: a tape looks gradients up by the operation's type and would miss ours.
@@ -102,8 +103,8 @@ def _guided(method, rule, model, images, target, reduce, **options):
     return task.finish(np.concatenate(maps))
 
 
-def _replacements(model, rule):
-    """`tracing.swapped` triples that put the rule behind every rectifier of the model."""
+def _wrappers(model, rule):
+    """`patching.wrapped` triples that put the rule behind every rectifier of the model."""
 
     def behind(rectify):
         @functools.wraps(rectify)
@@ -122,9 +123,9 @@ def _replacements(model, rule):
         operation = node.operation
         activation = getattr(operation, "activation", None)
         if isinstance(operation, _LAYERS) or type(operation).__name__ in ("Relu", "Relu6", "LeakyRelu"):
-            triples.append((operation, "call", behind(operation.call)))
+            triples.append((operation, "call", behind))
         elif getattr(activation, "func", activation) in _FUNCTIONS:
-            triples.append((operation, "activation", behind(activation)))
+            triples.append((operation, "activation", behind))
     if not triples:
         raise UsageError(
             f"explain expects a model with rectifiers to guide. '{model.name}' has none that can be "

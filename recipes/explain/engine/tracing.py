@@ -10,7 +10,6 @@ call returns.
 """
 
 import contextlib
-import threading
 import warnings
 import weakref
 
@@ -18,12 +17,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.patching import wrapped
 from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
 
 _records = weakref.WeakKeyDictionary()
-_tracing = threading.RLock()
 
 
 class Record:
@@ -212,40 +211,16 @@ def single(output, path):
     return flat[0]
 
 
-@contextlib.contextmanager
 def intercepted(wrappers):
-    """Let `wrappers[operation](call)` stand in for each operation's `call` until the block ends.
-
-    Nothing but this thread's `with` block sees the stand-ins: they live on the instances, are set past Keras'
-    attribute tracking, and are removed also after an exception.
-    """
-    with swapped(
+    """Let `wrappers[operation](call)` stand in for each operation's `call`, in this thread, until the block ends."""
+    return wrapped(
         [
-            (operation, name, wrap(getattr(operation, name)))
+            (operation, name, wrap)
             for operation, wrap in wrappers.items()
             for name in ("call", "quantized_call")
             if name == "call" or getattr(operation, "quantization_mode", None)
         ]
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def swapped(replacements):
-    """Set `(object, attribute, value)` triples on instances, and put back exactly what was there."""
-    absent = object()
-    with _tracing:
-        before = [(owner, name, vars(owner).get(name, absent)) for owner, name, _ in replacements]
-        try:
-            for owner, name, value in replacements:
-                object.__setattr__(owner, name, value)
-            yield
-        finally:
-            for owner, name, value in reversed(before):
-                if value is not absent:
-                    object.__setattr__(owner, name, value)
-                elif name in vars(owner):
-                    object.__delattr__(owner, name)
+    )
 
 
 def warn_once(model, key, message):
