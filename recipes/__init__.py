@@ -1,7 +1,7 @@
 """The bag of tricks for Keras 3 on TensorFlow.
 
 Train a network with every trick the lectures teach, see why it is not learning, see what it learned.
-Each room below is imported on first use, so `import recipes` costs next to nothing:
+Each package below is imported on first use, so `import recipes` costs next to nothing:
 
     recipes.train(model, data)      recipes.data        recipes.preprocess   recipes.augment
     recipes.layers                  recipes.initialize  recipes.models       recipes.schedules
@@ -11,14 +11,39 @@ Each room below is imported on first use, so `import recipes` costs next to noth
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from recipes._version import __version__ as __version__
+
+if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
+    from recipes import augment as augment
+    from recipes import averaging as averaging
+    from recipes import callbacks as callbacks
+    from recipes import checkpoints as checkpoints
+    from recipes import common as common
+    from recipes import data as data
+    from recipes import diagnose as diagnose
+    from recipes import ensemble as ensemble
+    from recipes import explain as explain
+    from recipes import initialize as initialize
+    from recipes import layers as layers
+    from recipes import models as models
+    from recipes import plot as plot
+    from recipes import preprocess as preprocess
+    from recipes import probe as probe
+    from recipes import report as report
+    from recipes import schedules as schedules
+    from recipes import training as training
+    from recipes import tune as tune
+    from recipes.training.run import Run as Run
+    from recipes.training.run import load_run as load_run
+    from recipes.training.train import train as train
 
 # In a checkout the callbacks stand beside this folder, not in it; an installed package has them inside.
 if not (Path(__file__).parent / "callbacks").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
-_ROOMS = (
+_PACKAGES = (
     "augment",
     "averaging",
     "callbacks",
@@ -39,16 +64,44 @@ _ROOMS = (
     "training",
     "tune",
 )
-_FRONT_DOOR = {"train": "recipes.training.train", "Run": "recipes.training.run"}
+_FRONT_DOOR = {
+    "train": "recipes.training.train",
+    "Run": "recipes.training.run",
+    "load_run": "recipes.training.run",
+}
+__all__ = [
+    "Run",
+    "__version__",
+    "augment",
+    "averaging",
+    "callbacks",
+    "checkpoints",
+    "data",
+    "diagnose",
+    "ensemble",
+    "explain",
+    "initialize",
+    "layers",
+    "load_run",
+    "models",
+    "plot",
+    "preprocess",
+    "probe",
+    "report",
+    "schedules",
+    "train",
+    "training",
+    "tune",
+]
 
 
-def __getattr__(name):
-    if name in _ROOMS:
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
         return importlib.import_module(f"recipes.{name}")
     if name in _FRONT_DOOR:
         return getattr(importlib.import_module(_FRONT_DOOR[name]), name)
     raise AttributeError(f"module 'recipes' has no attribute {name!r}. It has: {', '.join(__dir__())}.")
 
 
-def __dir__():
-    return sorted([*_ROOMS, *_FRONT_DOOR, "__version__"])
+def __dir__() -> list[str]:
+    return sorted(__all__)

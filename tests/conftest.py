@@ -15,10 +15,6 @@ import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
 
-# Those of Keras' own fits too: some tests would wait half a minute for an iterator of an earlier one.
-_iterate = tf.data.Dataset.__iter__
-tf.data.Dataset.__iter__ = lambda dataset: _iterate(without_autotune(dataset))
-
 # Two devices on one CPU, so that MirroredStrategy has something to mirror.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -35,6 +31,16 @@ def pytest_collection_finish(session):
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def without_autotuning(monkeypatch):
+    """No thread that tunes an iterator, for tests that read data sets in part.
+
+    TensorFlow 2.21 may wait up to a minute for that thread when the iterator is deleted.
+    """
+    iterate = tf.data.Dataset.__iter__
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda dataset: iterate(without_autotune(dataset)))
 
 
 @pytest.fixture(scope="session")

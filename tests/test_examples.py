@@ -29,6 +29,7 @@ def in_a_fresh_process(script, arguments, folder):
     return code, process.printed, process.complained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example_runs_quickly_and_prints_its_result(script, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -40,6 +40,7 @@ def test_blocks_share_names_and_report_the_readmes_lines(tmp_path):
 
 
 # Keras 3.15 warns about its own default at every fit on a tf.data.Dataset.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_the_readmes_python_blocks_run(tmp_path, monkeypatch):
     text = README.read_text()

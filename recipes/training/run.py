@@ -147,6 +147,11 @@ class Run:
         )
 
 
+def load_run(folder: "str | os.PathLike[str]") -> Run:
+    """Read a finished run from its folder; the same as `Run.load`."""
+    return Run.load(folder)
+
+
 def history_of(rows):
     """Turn one dict of logs per epoch into a dict of lists of one length; what an epoch did not log is NaN."""
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -4,6 +4,8 @@ import pytest
 
 from recipes import callbacks
 
+pytestmark = pytest.mark.numerics
+
 layers = keras.layers
 rng = np.random.default_rng(0)
 X = rng.normal(size=(64, 4)).astype("float32")

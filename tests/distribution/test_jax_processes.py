@@ -13,6 +13,8 @@ import numpy as np
 import plain_fits
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # Two backends, two ways to sum; training carries it along.
 CLOSE = {"rtol": 2e-3, "atol": 2e-4}

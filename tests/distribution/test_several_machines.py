@@ -3,7 +3,10 @@
 import json
 import socket
 
+import pytest
 from fresh_process import FreshProcess
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import keras, numpy as np, tensorflow as tf

@@ -9,6 +9,8 @@ import pytest
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
+
 layers = keras.layers
 
 METHODS = {

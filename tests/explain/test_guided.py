@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
+
 layers = keras.layers
 
 

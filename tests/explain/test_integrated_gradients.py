@@ -6,6 +6,8 @@ from scipy.ndimage import gaussian_filter
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("rule", ["midpoint", "gauss_legendre"])
 def test_integral_of_a_quadratic_is_the_difference_of_squares(quadratic, images, rule):

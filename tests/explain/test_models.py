@@ -8,6 +8,8 @@ import tensorflow as tf
 from recipes import explain
 from recipes.explain.attribution.cam import fold_tokens
 
+pytestmark = pytest.mark.numerics
+
 layers = keras.layers
 
 

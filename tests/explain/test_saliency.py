@@ -6,6 +6,8 @@ import pytest
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
+
 
 def test_saliency_of_a_linear_model_is_its_weights(linear, images):
     model, weights, _ = linear

@@ -7,6 +7,8 @@ from scipy.stats import spearmanr
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("name", ["deletion", "insertion"])
 def test_curves_are_those_of_a_loop_over_single_pixels(linear, images, name):

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from recipes import layers
 
+pytestmark = pytest.mark.numerics
+
 
 def images(batch=3, height=7, width=6, channels=4, seed=0):
     return np.random.default_rng(seed).normal(size=(batch, height, width, channels)).astype("float32")

@@ -7,6 +7,8 @@ import pytest
 from recipes import models
 from recipes.models import fold_batch_norm
 
+pytestmark = pytest.mark.numerics
+
 L = keras.layers
 
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from recipes import callbacks
 
+pytestmark = pytest.mark.numerics
+
 layers = keras.layers
 STEPS, BATCH, EPOCHS = 6, 8, 2
 

@@ -84,6 +84,7 @@ def assert_as_before(model):
     np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.05, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_where_it_was(tmp_path):
     """The short form of benchmarks/interruptions.py, which says what it checks."""
     script = HOUSE / "benchmarks/interruptions.py"

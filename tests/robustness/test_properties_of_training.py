@@ -208,6 +208,7 @@ def test_runs_end_or_are_refused(chosen):
     keras.utils.clear_session(free_memory=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @example_count(30)
 @given(

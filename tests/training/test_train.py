@@ -264,6 +264,7 @@ quietly(small_model(), (images[:800], labels[:800]), epochs=4, batch_size=100,
 """
 
 
+@pytest.mark.slow
 def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
     folder = tmp_path / "run"
     script = tmp_path / "killed.py"

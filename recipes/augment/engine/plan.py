@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.augment.engine.color import build_color, color_needs_mean
-from recipes.augment.engine.filters import build_filter
 from recipes.augment.engine.geometry import build_geometry
 from recipes.augment.engine.mixing import build_mixing, draw_partner, draw_weight
 from recipes.augment.engine.operation import STAGES, leaves, stage_order
+from recipes.augment.engine.spatial_filters import build_filter
 
 # Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
 _NORMAL, _NOISE = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D

@@ -5,9 +5,9 @@ import math
 
 import tensorflow as tf
 
-from recipes.augment.engine.filters import Filter
 from recipes.augment.engine.magnitudes import draw, read_pair
 from recipes.augment.engine.operation import operation
+from recipes.augment.engine.spatial_filters import Filter
 from recipes.common.validation import is_number
 
 
