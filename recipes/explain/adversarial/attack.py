@@ -1,8 +1,12 @@
 """What the attacks share: the loss that is raised, the largest step in a norm, exact projections."""
 
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Images, Labels, ValueRange
 from recipes.common.validation import is_number
 from recipes.explain.engine import targets
 from recipes.explain.engine.errors import UsageError
@@ -13,11 +17,19 @@ NORMS = {"inf": "inf", "l_inf": "inf", np.inf: "inf", "l2": "2", "2": "2", 2: "2
 _SPEC = targets.Spec("class")
 
 
-def prepare(method, model, images, labels, value_range, epsilon=0.0, norm="inf"):
+def prepare(
+    method: str,
+    model: keras.Model,
+    images: Images,
+    labels: "Labels | None",
+    value_range: ValueRange,
+    epsilon: float = 0.0,
+    norm: str = "inf",
+) -> tuple[Canvas, FloatArray, bool, targets.Target | None, str]:
     """Check what every attack is given.
 
     Returns:
-        `(canvas, images float32 (n, ...), single, labels int32 (n,), norm "inf" or "2")`.
+        `(canvas, images float32 (n, ...), single, labels as a target or None, norm "inf" or "2")`.
     """
     if not is_number(epsilon) or epsilon < 0:
         raise UsageError(
@@ -50,7 +62,9 @@ def prepare(method, model, images, labels, value_range, epsilon=0.0, norm="inf")
     return canvas, images, single, parsed, NORMS[norm]
 
 
-def margins_of(model, seen, labels, keys):
+def margins_of(
+    model: keras.Model, seen: tf.Tensor, labels: tf.Tensor, keys: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`(margin (n,), predicted class (n,))` of logits z: `log sum over other classes of exp(z) - z of the label`.
 
     The cross-entropy is `log(1 + exp(margin))`, so both rise in the same direction and order images alike; but the
@@ -62,27 +76,33 @@ def margins_of(model, seen, labels, keys):
         values = values[:, None]
     if values.shape[-1] == 1:
         values = tf.concat([tf.zeros_like(values), values], -1)
-    own = tf.one_hot(labels, values.shape[-1], on_value=True, off_value=False)
-    others = tf.reduce_logsumexp(tf.where(own, values.dtype.min, values), -1)
-    margin = others - tf.reduce_sum(tf.where(own, values, 0.0), -1)
-    return margin, tf.argmax(values, -1, output_type="int32")
+    return margin(values, labels), tf.argmax(values, -1, output_type="int32")
 
 
-def steepest(gradient, norm):
+def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """`log sum over other classes of exp(z) - z of the label`: `(n, classes)` and `(n,)` to `(n,)`."""
+    own = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+    others = tf.reduce_logsumexp(tf.where(own, logits.dtype.min, logits), -1)
+    return others - tf.reduce_sum(tf.where(own, logits, 0.0), -1)
+
+
+def steepest(gradient: tf.Tensor, norm: str) -> tf.Tensor:
     """The direction of length 1 in which a linear loss rises most: the sign for "inf", the unit vector for "2"."""
     if norm == "inf":
         return tf.sign(gradient)
     return tf.math.divide_no_nan(gradient, length(gradient))
 
 
-def length(values):
+def length(values: tf.Tensor) -> tf.Tensor:
     """Euclidean length of each image of a batch: `(n, 1, 1, 1)`."""
     largest = tf.reduce_max(tf.abs(values), [1, 2, 3], keepdims=True)  # so that squares do not underflow
     scaled = tf.math.divide_no_nan(values, largest)
     return largest * tf.sqrt(tf.reduce_sum(tf.square(scaled), [1, 2, 3], keepdims=True))
 
 
-def project(images, original, epsilon, norm, low, high):
+def project(
+    images: tf.Tensor, original: tf.Tensor, epsilon: Any, norm: str, low: Any, high: Any
+) -> tf.Tensor:
     """The nearest images within `epsilon` of the original; for "2" the ball first, then the range."""
     change = images - original
     if norm == "inf":
@@ -92,7 +112,9 @@ def project(images, original, epsilon, norm, low, high):
     return tf.clip_by_value(original + change, low, high)
 
 
-def project_exactly(images, original, epsilon, norm, value_range):
+def project_exactly(
+    images: FloatArray, original: FloatArray, epsilon: float, norm: str, value_range: ValueRange
+) -> FloatArray:
     """`project` in float64, rounded to float32 toward the original, so that `|images - original| <= epsilon` holds for
     the numbers that are returned, not only up to rounding.
 

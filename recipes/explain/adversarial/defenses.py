@@ -1,6 +1,8 @@
 """Making networks harder to fool: train on attacked images, keep representations close, smooth the input."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Literal, Unpack
 
 import keras
 import numpy as np
@@ -8,17 +10,28 @@ import tensorflow as tf
 
 from recipes.common.blur import gaussian_blur
 from recipes.common.patching import replaced
-from recipes.explain.adversarial.attack import NORMS, project, steepest
+from recipes.common.types import FloatArray, Images, ValueRange
+from recipes.explain.adversarial.attack import NORMS
+from recipes.explain.adversarial.pgd import default_step, stepped
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas, check_range
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Layer, PassOptions, shares
 
 
 @contextlib.contextmanager
 def adversarial_training(
-    model, *, epsilon, value_range, norm="inf", steps=7, step_size=None, clean=0.0, seed=0
-):
+    model: keras.Model,
+    *,
+    epsilon: float,
+    value_range: ValueRange,
+    norm: Literal["inf", "l2"] = "inf",
+    steps: int = 7,
+    step_size: float | None = None,
+    clean: float = 0.0,
+    seed: int = 0,
+) -> Iterator[keras.Model]:
     """While the block runs, every training step of `fit` trains on the worst images within `epsilon` of its batch.
 
     Source: Madry et al. 2017, equation 2.1 and section 2.1, https://arxiv.org/abs/1706.06083. The attack is PGD from a
@@ -31,7 +44,7 @@ def adversarial_training(
         steps: Steps of the attack; 7 in the paper for CIFAR-10. Each costs a forward pass and a gradient.
         step_size: Length of a step. Default 2.5 epsilon / steps.
         clean: Fraction of each batch left as it is, in [0, 1); 0.5 weighs both as Goodfellow et al. 2014, section 6.
-        seed: Of the random starts.
+        seed: Integer that fixes the random starts.
 
     Example:
         >>> with explain.adversarial_training(model, epsilon=8, value_range=(0, 255)):
@@ -48,7 +61,7 @@ def adversarial_training(
             f"{epsilon}, {norm!r}, {steps}, {clean}. Usual are epsilon=8, norm='inf', steps=7, clean=0."
         )
     norm = NORMS[norm]
-    step_size = 2.5 * epsilon / steps if step_size is None else step_size
+    step_size = default_step(epsilon, steps) if step_size is None else step_size
     original_step = model.train_step
     generator = tf.random.Generator.from_seed(seed)
 
@@ -61,8 +74,8 @@ def adversarial_training(
                 tape.watch(perturbed)
                 outputs = model(perturbed, training=False)
                 loss = model.compute_loss(perturbed, y, outputs, sample_weight, training=False)
-            moved = perturbed + step_size * steepest(tape.gradient(loss, perturbed), norm)
-            return step + 1, project(moved, images, epsilon, norm, low, high)
+            gradient = tape.gradient(loss, perturbed)
+            return step + 1, stepped(perturbed, gradient, images, (epsilon, norm), step_size, (low, high))
 
         _, found = tf.while_loop(lambda step, _: step < steps, body, (0, begin), parallel_iterations=1)
         kept = tf.cast(clean * tf.cast(tf.shape(images)[0], "float32"), "int32")
@@ -83,7 +96,15 @@ def adversarial_training(
 
 
 @contextlib.contextmanager
-def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, seed=0):
+def consistency_training(
+    model: keras.Model,
+    layer: Layer,
+    *,
+    value_range: ValueRange,
+    noise: float = 0.05,
+    weight: float = 1.0,
+    seed: int = 0,
+) -> Iterator[keras.Model]:
     """While the block runs, `fit` also keeps the representation of a noisy image close to that of the image.
 
     Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training", equations 1
@@ -97,8 +118,8 @@ def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, s
             classifier.
         value_range: `(low, high)`; noisy images are clipped to it.
         noise: Standard deviation of the Gaussian noise, as a fraction of the value range.
-        weight: Of the distance; alpha in the paper, 0.01 there for plain squared distances.
-        seed: Of the noise.
+        weight: Weight of the distance; alpha in the paper, 0.01 there for plain squared distances.
+        seed: Integer that fixes the noise.
 
     Raises:
         ValueError: an unknown layer, negative noise or weight, a model that is not compiled.
@@ -123,22 +144,35 @@ def consistency_training(model, layer, *, value_range, noise=0.05, weight=1.0, s
         both = tf.concat([images, tf.clip_by_value(noisy, low, high)], 0)
         _, (values,) = tracing.capture(model, both, [call], stop=True)
         plain, perturbed = tf.split(tf.cast(values, "float32"), 2)
-        axes = tuple(range(1, plain.shape.rank))
-        distance = tf.math.divide_no_nan(
-            tf.reduce_sum(tf.square(plain - perturbed), axes),
-            tf.reduce_sum(
-                tf.square(plain), axes
-            ),  # with its gradient, or shrinking the representation would do
-        )
-        return loss + weight * tf.reduce_mean(distance)
+        return loss + weight * tf.reduce_mean(relative_distance(plain, perturbed))
 
     with replaced([(model, "compute_loss", compute_loss), (model, "train_function", None)]):
         yield model
 
 
+def relative_distance(plain: tf.Tensor, perturbed: tf.Tensor) -> tf.Tensor:
+    """`|f(x) - f(x')|^2 / |f(x)|^2` of each image, `(n,)`.
+
+    The gradient goes through the denominator too: otherwise shrinking the representation would do.
+    """
+    axes = tuple(range(1, plain.shape.rank))
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.square(plain - perturbed), axes), tf.reduce_sum(tf.square(plain), axes)
+    )
+
+
+@shares(PassOptions)
 def smoothed_predict(
-    model, images, *, value_range, noise=0.1, samples=32, blur=0.0, seed=0, batch_size=64, compile="auto"
-):
+    model: keras.Model,
+    images: Images,
+    *,
+    value_range: ValueRange,
+    noise: float = 0.1,
+    samples: int = 32,
+    blur: float = 0.0,
+    seed: int = 0,
+    **options: Unpack[PassOptions],
+) -> FloatArray:
     """Predict the average over noisy copies of each image, blurred if wanted.
 
     Small changes that were computed for the image itself do not survive the noise. Source: Cohen et al. 2019,
@@ -153,9 +187,8 @@ def smoothed_predict(
         noise: Standard deviation of the Gaussian noise, as a fraction of the value range; 0 for none.
         samples: Noisy copies of each image.
         blur: Sigma in pixels of a Gaussian blur after the noise; 0 for none.
-        seed: Of the noise, which is the same for every image.
-        batch_size: Evaluations at once.
-        compile: As in `recipes.explain`.
+        seed: Integer that fixes the noise, which is the same for every image.
+        options: Those of `PassOptions`: how the model is run.
 
     Returns:
         float32 `(n, classes)`, the mean of the model's outputs; `(classes,)` for one image.
@@ -177,13 +210,13 @@ def smoothed_predict(
                 model,
                 _noisy_outputs,
                 [settings, images[start:stop], normal],
-                compile=compile,
+                compile=options["compile"],
                 shapes=[(3,), (None, *images.shape[1:]), normal.shape],
                 blur=float(blur),
                 channels_first=canvas.channels_first,
                 keys=canvas.keys,
             ).numpy()
-            for start, stop in tracing.chunks(len(images), batch_size)
+            for start, stop in tracing.chunks(len(images), options["batch_size"])
         ]
         total = total + np.concatenate(parts) / samples
     return total[0].astype("float32") if single else total.astype("float32")
@@ -213,6 +246,6 @@ def _check_compiled(method, model):
         )
     if not model.built or not getattr(model, "compiled", False):
         raise UsageError(
-            f"{method} expects a built and compiled model. '{model.name}' is not. Call model.compile(optimizer, "
-            f"loss) first."
+            f"{method} expects a built and compiled model. '{model.name}' is not. "
+            "Call model.compile(optimizer, loss) first."
         )

@@ -1,15 +1,20 @@
 """Fooling a network: how little it takes until it sees what is not there."""
 
 import dataclasses
+from typing import Unpack
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray, Images, ValueRange
 from recipes.explain.adversarial.attack import length, margins_of, prepare
 from recipes.explain.adversarial.pgd import check_classes
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import see
+from recipes.explain.engine.options import InspectionOptions, shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,28 +31,27 @@ class Fooled:
         distance: Euclidean length of the difference, `(n,)`, in units of the value range.
     """
 
-    images: np.ndarray
-    difference: np.ndarray
-    magnified: np.ndarray
+    images: FloatArray
+    difference: FloatArray
+    magnified: FloatArray
     predicted: np.ndarray
     success: np.ndarray
     steps: np.ndarray
-    distance: np.ndarray
+    distance: FloatArray
 
 
+@shares(InspectionOptions)
 def fool(
-    model,
-    images,
-    target,
+    model: keras.Model,
+    images: Images,
+    target: int | ArrayLike,
     *,
-    value_range=(0, 255),
-    steps=200,
-    step_size=None,
-    halvings=12,
-    preprocess=None,
-    batch_size=64,
-    compile="auto",
-):
+    value_range: ValueRange = (0, 255),
+    steps: int = 200,
+    step_size: float | None = None,
+    halvings: int = 12,
+    **options: Unpack[InspectionOptions],
+) -> Fooled:
     """Change images as little as it takes until the network gives the target class.
 
     Source: Szegedy et al. 2013, "Intriguing properties of neural networks", section 4,
@@ -64,9 +68,7 @@ def fool(
         step_size: Euclidean length of a step. Default a 500th of the range a pixel, 1/500 * (high - low) *
             sqrt(pixels).
         halvings: Halvings of the interval at the end; 0 for the lectures' recipe as it is.
-        preprocess: As in `class_image`.
-        batch_size: Images at once.
-        compile: As in `recipes.explain`.
+        options: Those of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         A `Fooled`.
@@ -79,6 +81,7 @@ def fool(
         raise UsageError(
             "fool expects a class to fool the model into. Received target=None. Give a class number, such as target=0."
         )
+    preprocess, batch_size, compile = (options[name] for name in ("preprocess", "batch_size", "compile"))
     canvas, images, single, wanted, _ = prepare("fool", model, images, target, value_range)
     check_classes("fool", model, wanted, canvas, images[:1], preprocess, compile)
     low, high = canvas.value_range

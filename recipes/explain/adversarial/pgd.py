@@ -1,73 +1,58 @@
 """FGSM and PGD: the worst images within a given distance of the given ones."""
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Images, Labels, ValueRange
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.explain.adversarial.attack import margins_of, prepare, project, project_exactly, steepest
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack, see
+from recipes.explain.engine.options import AttackOptions, check_flag, shares
 
 
+@shares(AttackOptions)
 def fgsm(
-    model,
-    images,
-    labels,
+    model: keras.Model,
+    images: Images,
+    labels: Labels,
     *,
-    epsilon,
-    value_range,
-    norm="inf",
-    targeted=False,
-    preprocess=None,
-    batch_size=64,
-    compile="auto",
-):
+    epsilon: float,
+    value_range: ValueRange,
+    **options: Unpack[AttackOptions],
+) -> FloatArray:
     """One step of length `epsilon` along the sign of the loss's gradient.
 
     Source: Goodfellow et al. 2014, "Explaining and Harnessing Adversarial Examples", section 4,
     https://arxiv.org/abs/1412.6572.
 
-    Args, returns, raises: those of `pgd`, which this is with one step of size epsilon and no random start.
+    Args, Returns, Raises: Those of `pgd`, which this is with one step of size epsilon and no random start.
     """
-    return _attack(
-        "fgsm",
-        model,
-        images,
-        labels,
-        epsilon=epsilon,
-        value_range=value_range,
-        norm=norm,
-        targeted=targeted,
-        steps=1,
-        step_size=epsilon,
-        random_start=False,
-        restarts=1,
-        preprocess=preprocess,
-        seed=0,
-        batch_size=batch_size,
-        compile=compile,
-    )
+    plan = _Plan(steps=1, step_size=epsilon, random_start=False, restarts=1, seed=0)
+    return _attack("fgsm", model, images, labels, epsilon, value_range, plan, **options)
 
 
+@shares(AttackOptions)
 def pgd(
-    model,
-    images,
-    labels,
+    model: keras.Model,
+    images: Images,
+    labels: Labels,
     *,
-    epsilon,
-    value_range,
-    norm="inf",
-    targeted=False,
-    steps=40,
-    step_size=None,
-    random_start=True,
-    restarts=1,
-    preprocess=None,
-    seed=0,
-    batch_size=64,
-    compile="auto",
-):
+    epsilon: float,
+    value_range: ValueRange,
+    steps: int = 40,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    seed: int = 0,
+    **options: Unpack[AttackOptions],
+) -> FloatArray:
     """Steps along the loss's gradient, each projected back to the images within `epsilon`.
 
     Source: Madry et al. 2017, "Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1,
@@ -82,16 +67,13 @@ def pgd(
         epsilon: Largest change: of a pixel ("inf"), or the Euclidean length of all changes of an image ("l2"),
             in the units of `value_range`.
         value_range: `(low, high)` that images must stay in, such as `(0, 255)`.
-        norm: "inf" or "l2".
-        targeted: Lower the loss of the given classes instead of raising it.
         steps: Steps of the attack.
         step_size: Length of a step. Default 2.5 epsilon / steps, as in the paper's appendix.
         random_start: Begin at a random image within `epsilon`.
         restarts: Attacks from different random starts, of which each image keeps the worst.
-        preprocess: As in `class_image`.
-        seed: Of the random starts; an image's attack does not depend on which others are attacked with it.
-        batch_size: Images at once.
-        compile: As in `recipes.explain`.
+        seed: Integer that fixes the random starts; an image's attack does not depend on which others are attacked
+            with it.
+        options: Those of `AttackOptions`: the norm, whether it is targeted, and how the model is run.
 
     Returns:
         float32, of the shape of `images`, within `value_range`; `|result - images| <= epsilon` holds exactly.
@@ -107,24 +89,46 @@ def pgd(
             f"steps={steps!r}, restarts={restarts!r}, epsilon={epsilon!r} and step_size={step_size!r}. "
             "Leave the others than epsilon out for the defaults."
         )
-    return _attack(
-        "pgd",
-        model,
-        images,
-        labels,
-        epsilon=epsilon,
-        value_range=value_range,
-        norm=norm,
-        targeted=targeted,
-        steps=steps,
-        step_size=2.5 * epsilon / max(1, steps) if step_size is None else step_size,
-        random_start=random_start,
-        restarts=restarts,
-        preprocess=preprocess,
-        seed=seed,
-        batch_size=batch_size,
-        compile=compile,
-    )
+    check_flag("pgd", "random_start", random_start)
+    step_size = default_step(epsilon, steps) if step_size is None else step_size
+    plan = _Plan(steps, step_size, random_start, restarts, seed)
+    return _attack("pgd", model, images, labels, epsilon, value_range, plan, **options)
+
+
+def default_step(epsilon: float, steps: int) -> float:
+    """2.5 epsilon / steps: far enough to reach the border of the ball from anywhere in it, and to move along it."""
+    return 2.5 * epsilon / max(1, steps)
+
+
+def stepped(
+    images: tf.Tensor,
+    gradient: tf.Tensor,
+    original: tf.Tensor,
+    ball: tuple[Any, str],
+    step_size: Any,
+    limits: tuple[Any, Any],
+) -> tf.Tensor:
+    """Section 2.1, one step: along the steepest direction, then back to the ball and to the range.
+
+    Args:
+        images, gradient, original: `(n, height, width, channels)`.
+        ball: `(epsilon, norm)`, the norm "inf" or "2".
+        step_size: Length of the step.
+        limits: `(low, high)` of the images.
+    """
+    epsilon, norm = ball
+    return project(images + step_size * steepest(gradient, norm), original, epsilon, norm, *limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """How far and how often an attack goes."""
+
+    steps: int
+    step_size: float
+    random_start: bool
+    restarts: int
+    seed: int
 
 
 def _attack(
@@ -132,44 +136,38 @@ def _attack(
     model,
     images,
     labels,
-    *,
     epsilon,
     value_range,
+    plan,
+    *,
     norm,
     targeted,
-    steps,
-    step_size,
-    random_start,
-    restarts,
     preprocess,
-    seed,
     batch_size,
     compile,
 ):
     if labels is None:
         raise UsageError(
             f"{method} expects labels: the true classes, or with targeted=True the wanted ones. Received None. "
-            f"Take the "
-            "model's own predictions if there are no others."
+            "Take the model's own predictions if there are no others."
         )
     canvas, images, single, target, norm = prepare(method, model, images, labels, value_range, epsilon, norm)
-    if min(steps, restarts) < 1 or max(steps, restarts) > 10**6 or step_size < 0:
+    if min(plan.steps, plan.restarts) < 1 or max(plan.steps, plan.restarts) > 10**6 or plan.step_size < 0:
         raise UsageError(
-            f"{method} expects steps >= 1, restarts >= 1 and step_size >= 0. Received steps={steps}, "
-            f"restarts={restarts}, "
-            f"step_size={step_size}. Leave them out for the defaults."
+            f"{method} expects steps >= 1, restarts >= 1 and step_size >= 0. Received steps={plan.steps}, "
+            f"restarts={plan.restarts}, step_size={plan.step_size}. Leave them out for the defaults."
         )
     low, high = canvas.value_range
     check_classes(method, model, target, canvas, images[:1], preprocess, compile)
-    settings = np.array([epsilon, step_size, low, high, steps], "float32")
+    settings = np.array([epsilon, plan.step_size, low, high, plan.steps], "float32")
     found, worst = images.copy(), np.full(len(images), -np.inf, "float32")
-    for restart in range(restarts):
+    for restart in range(plan.restarts):
         for start, stop in tracing.chunks(len(images), batch_size):
             original = images[start:stop]
             begin = original
-            if random_start:
+            if plan.random_start:
                 noise = [
-                    _random_change([seed, restart, row], original.shape[1:], norm)
+                    random_change([plan.seed, restart, row], original.shape[1:], norm)
                     for row in range(start, stop)
                 ]
                 begin = np.clip(original + epsilon * np.stack(noise), low, high).astype("float32")
@@ -181,7 +179,7 @@ def _attack(
                 shapes=[(5,), *[(None, *original.shape[1:])] * 2, (None,)],
                 keys=canvas.keys,
                 norm=norm,
-                targeted=targeted,
+                targeted=bool(targeted),
                 preprocess=preprocess,
                 channels_first=canvas.channels_first,
             )
@@ -231,8 +229,8 @@ def _climb(model, settings, original, images, labels, *, keys, norm, targeted, p
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             loss, _ = loss_of(images)
-        moved = images + step_size * steepest(tape.gradient(loss, images), norm)
-        return step + 1, project(moved, original, epsilon, norm, low, high)
+        gradient = tape.gradient(loss, images)
+        return step + 1, stepped(images, gradient, original, (epsilon, norm), step_size, (low, high))
 
     _, images = tf.while_loop(lambda step, _: step < steps, body, (0.0, images), parallel_iterations=1)
     loss, predicted = loss_of(images)
@@ -245,7 +243,7 @@ def _classes(model, images, *, keys, preprocess, channels_first):
     return values
 
 
-def _random_change(seed, shape, norm):
+def random_change(seed: Sequence[int], shape: Sequence[int], norm: str) -> np.ndarray:
     """Uniform in the ball of radius 1."""
     generator = np.random.default_rng(seed)
     if norm == "inf":

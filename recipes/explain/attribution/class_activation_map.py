@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Layer, check_flag, shares
+from recipes.explain.engine.options import AttributionOptions, Layer, Target, check_flag, shares
 
 
 @shares(AttributionOptions)

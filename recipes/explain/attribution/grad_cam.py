@@ -6,9 +6,9 @@ from typing import Unpack
 import keras
 import numpy as np
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.cam import layer_maps
-from recipes.explain.engine.options import LayerOptions, check_flag, shares
+from recipes.explain.engine.options import LayerOptions, Target, check_flag, shares
 
 
 @shares(LayerOptions)

@@ -4,9 +4,9 @@ from typing import Unpack
 
 import keras
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
-from recipes.explain.engine.options import AttributionOptions, Reduce, shares
+from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
 
 
 @shares(AttributionOptions)

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.patching import wrapped
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
 from recipes.explain.engine import layer_lookup, targets
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
-from recipes.explain.engine.options import AttributionOptions, Reduce, shares
+from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
 
 _SCOPE = "rectifier_of_recipes"
 _FUNCTIONS = (

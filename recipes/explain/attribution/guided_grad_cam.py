@@ -5,11 +5,11 @@ from typing import Unpack
 import keras
 import numpy as np
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.grad_cam import grad_cam
 from recipes.explain.attribution.guided import guided_backprop
 from recipes.explain.engine.layer_lookup import data_format
-from recipes.explain.engine.options import AttributionOptions, Layer, Reduce, shares
+from recipes.explain.engine.options import AttributionOptions, Layer, Reduce, Target, shares
 
 
 @shares(AttributionOptions)

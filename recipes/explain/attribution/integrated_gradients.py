@@ -5,11 +5,11 @@ from typing import Any, Literal, Unpack
 import keras
 import numpy as np
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, at_least_one, reduce_channels
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Baseline, Reduce, check_flag, shares
+from recipes.explain.engine.options import AttributionOptions, Baseline, Reduce, Target, check_flag, shares
 
 
 @shares(AttributionOptions)

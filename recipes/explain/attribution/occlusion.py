@@ -7,11 +7,11 @@ from typing import Literal, TypeAlias, Unpack
 import keras
 import numpy as np
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Baseline, shares
+from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 
 #: A window: one slice per spatial axis.
 Window: TypeAlias = tuple[slice, ...]

@@ -6,13 +6,13 @@ from typing import Unpack
 import keras
 import numpy as np
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Baseline, shares
+from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 
 
 @shares(AttributionOptions, score="probability")

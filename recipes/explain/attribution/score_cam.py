@@ -5,13 +5,13 @@ from typing import Unpack
 import keras
 import numpy as np
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine import targets, tracing
-from recipes.explain.engine.options import Baseline, LayerOptions, shares
+from recipes.explain.engine.options import Baseline, LayerOptions, Target, shares
 
 
 @shares(LayerOptions, score="probability")

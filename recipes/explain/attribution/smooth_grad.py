@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from scipy.special import ndtri
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import check_seed, is_number
 from recipes.explain.attribution.attribution_task import Task, at_least_one, reduce_channels
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Reduce, shares
+from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
 
 
 @shares(AttributionOptions)

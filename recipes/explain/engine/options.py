@@ -11,18 +11,25 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from recipes.common.types import Verbose
 from recipes.common.validation import check_seed, is_one_of, is_whole
 from recipes.explain.engine.errors import UsageError
 
+if TYPE_CHECKING:
+    from recipes.explain.engine.targets import Unit
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+#: What to explain: None (the predicted class), a class or one per image, one-hot rows, `outputs -> (n,)`, a `Unit`, or
+#: `{output: target}`.
+Target: TypeAlias = "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | Unit | None"
 #: "auto" traces a model and runs it eagerly where it cannot be traced; True and False do only the one or the other.
 Compile: TypeAlias = Literal["auto", True, False]
 #: The value before the softmax or sigmoid, or the output as it is.

@@ -1,13 +1,25 @@
 """Maps of a data set: neighbors, and places in the plane, by what a network makes of the images."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from recipes.common.optional import sklearn
+from recipes.common.types import FloatArray
 from recipes.common.validation import as_numbers, check_seed, is_number, is_one_of, is_whole
 from recipes.explain.engine.errors import UsageError
 
 
-def nearest_neighbors(queries, features, k=5, *, metric="euclidean"):
+def nearest_neighbors(
+    queries: ArrayLike,
+    features: ArrayLike,
+    k: int = 5,
+    *,
+    metric: str | Callable[[np.ndarray, np.ndarray], float] = "euclidean",
+) -> tuple[NDArray[np.int64], FloatArray]:
     """The k nearest vectors to each query, exactly.
 
     Source: Krizhevsky et al. 2012, section 6.1: images whose last hidden layers are close look alike to the network.
@@ -52,7 +64,14 @@ def nearest_neighbors(queries, features, k=5, *, metric="euclidean"):
     return (indices[0], distances[0]) if single else (indices, distances)
 
 
-def embed(features, *, kind="pca", dimensions=2, perplexity=30.0, seed=0):
+def embed(
+    features: ArrayLike,
+    *,
+    kind: Literal["pca", "tsne"] = "pca",
+    dimensions: int = 2,
+    perplexity: float = 30.0,
+    seed: int = 0,
+) -> FloatArray:
     """Places in the plane for vectors, so that like ones lie together.
 
     Source: t-SNE, van der Maaten & Hinton 2008, https://www.jmlr.org/papers/v9/vandermaaten08a.html, started from the
@@ -61,9 +80,9 @@ def embed(features, *, kind="pca", dimensions=2, perplexity=30.0, seed=0):
     Args:
         features: `(n, length)`, such as `features(model, images)`; or images, which are flattened.
         kind: "pca" or "tsne".
-        dimensions: Of the places; 2 or 3 for t-SNE.
+        dimensions: Number of dimensions of the places; 2 or 3 for t-SNE.
         perplexity: About how many neighbors count, t-SNE only; lowered to (n - 1) / 3 for few vectors.
-        seed: Of t-SNE.
+        seed: Integer that fixes t-SNE.
 
     Returns:
         float32 `(n, dimensions)`. Principal components have the sign that makes their largest weight positive.
@@ -95,14 +114,14 @@ def embed(features, *, kind="pca", dimensions=2, perplexity=30.0, seed=0):
         return method.fit_transform(vectors.astype("float32")).astype("float32")
 
 
-def threadpool(count):
+def threadpool(count: int) -> AbstractContextManager[Any]:
     """One thread for few vectors: t-SNE's short steps wait longer for the others than they work."""
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     return threadpool_limits(1 if count < 2000 else None)
 
 
-def principal_components(vectors, dimensions):
+def principal_components(vectors: np.ndarray, dimensions: int) -> FloatArray:
     """Coordinates along the directions of largest variance, `(n, dimensions)`."""
     centered = vectors.astype("float64") - vectors.mean(0, dtype="float64")
     _, _, directions = np.linalg.svd(centered, full_matrices=False)

@@ -1,25 +1,29 @@
 """Codes of images: what a layer makes of them, one vector each."""
 
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import Inputs, pack
+from recipes.explain.engine.options import InspectionOptions, Layer, shares
 
 
+@shares(InspectionOptions)
 def features(
-    model,
-    images,
-    layer=None,
+    model: keras.Model,
+    images: "Images | tf.data.Dataset",
+    layer: Layer | None = None,
     *,
-    call_index=None,
-    pool="average",
-    preprocess=None,
-    batch_size=64,
-    compile="auto",
-):
+    call_index: int | None = None,
+    pool: Literal["average", "max"] | None = "average",
+    **options: Unpack[InspectionOptions],
+) -> FloatArray:
     """One vector per image: the activations of a layer.
 
     Args:
@@ -30,9 +34,7 @@ def features(
             representation that the classifier sees.
         call_index: Which call of a shared layer, from 0.
         pool: How a map becomes a vector: "average" or "max" over places, or None to keep every value.
-        preprocess: As in `class_image`.
-        batch_size: Images at once, for arrays.
-        compile: As in `recipes.explain`.
+        options: Those of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         float32 `(n, length)`.
@@ -49,8 +51,8 @@ def features(
         None if layer is None else layer_lookup.find(model, layer, call_index=call_index, method="features")
     )
     vectors = []
-    for batch in batches_of("features", model, images, batch_size):
-        values = layer_values(model, batch, call, preprocess, compile)
+    for batch in batches_of("features", model, images, options["batch_size"]):
+        values = layer_values(model, batch, call, options["preprocess"], options["compile"])
         if values.ndim > 2 and pool is not None:
             first = call is not None and layer_lookup.data_format(model, call.operation) == "channels_first"
             axes = tuple(range(2, values.ndim)) if first else tuple(range(1, values.ndim - 1))
@@ -59,11 +61,19 @@ def features(
     return np.concatenate(vectors)
 
 
-def activations(model, images, layer, *, call_index=None, preprocess=None, batch_size=64, compile="auto"):
+@shares(InspectionOptions)
+def activations(
+    model: keras.Model,
+    images: "Images | tf.data.Dataset",
+    layer: Layer | Sequence[Layer],
+    *,
+    call_index: int | None = None,
+    **options: Unpack[InspectionOptions],
+) -> FloatArray | Any:
     """What layers return for images.
 
     Args:
-        model, images, call_index, preprocess, batch_size, compile: As in `features`.
+        model, images, call_index, options: As in `features`.
         layer: Layer object, name, path or index, or a list of them.
 
     Returns:
@@ -75,8 +85,8 @@ def activations(model, images, layer, *, call_index=None, preprocess=None, batch
     chosen = layer if isinstance(layer, (list, tuple)) else [layer]
     calls = [layer_lookup.find(model, one, call_index=call_index, method="activations") for one in chosen]
     found = [
-        [layer_values(model, batch, call, preprocess, compile) for call in calls]
-        for batch in batches_of("activations", model, images, batch_size)
+        [layer_values(model, batch, call, options["preprocess"], options["compile"]) for call in calls]
+        for batch in batches_of("activations", model, images, options["batch_size"])
     ]
     arrays = [np.concatenate(values) for values in zip(*found, strict=True)]
     if isinstance(layer, (list, tuple)):

@@ -1,13 +1,19 @@
 """The weights of a layer as images."""
 
+from typing import Literal
+
 import keras
 import numpy as np
 
+from recipes.common.types import FloatArray
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Layer
 
 
-def filters(model, layer=None, *, normalize="together"):
+def filters(
+    model: keras.Model, layer: Layer | None = None, *, normalize: Literal["together", "each"] = "together"
+) -> FloatArray:
     """Show a layer's filters as images, gray where a weight is 0.
 
     Source: Krizhevsky et al. 2012, figure 3. All filters share one scale, so that a faint one looks faint;
@@ -45,8 +51,7 @@ def filters(model, layer=None, *, normalize="together"):
     if kernel.ndim != 4:
         raise UsageError(
             f"filters expects a 2-D convolution, or a Dense layer on the flattened image. Layer '{found.name}' "
-            f"has weights "
-            f"of shape {kernel.shape}. Choose another with layer=."
+            f"has weights of shape {kernel.shape}. Choose another with layer=."
         )
     images = np.moveaxis(kernel, -1, 0)
     axes = None if normalize == "together" else (1, 2, 3)

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Images, Labels, Verbose
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Compile, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +25,25 @@ class Landscape:
         accuracy: The same for the accuracy, or None where labels are not classes.
     """
 
-    offsets: np.ndarray
-    loss: np.ndarray
-    accuracy: np.ndarray | None
+    offsets: FloatArray
+    loss: FloatArray
+    accuracy: FloatArray | None
 
 
 def loss_landscape(
-    model,
-    x,
-    y=None,
+    model: keras.Model,
+    x: "Images | tf.data.Dataset",
+    y: "Labels | None" = None,
     *,
-    dimensions=1,
-    points=21,
-    span=1.0,
-    batch_norm="fixed",
-    seed=0,
-    batch_size=256,
-    compile="auto",
-    verbose="auto",
-):
+    dimensions: Literal[1, 2] = 1,
+    points: int = 21,
+    span: float = 1.0,
+    batch_norm: Literal["fixed", "batch"] = "fixed",
+    seed: int = 0,
+    batch_size: int = 256,
+    compile: Compile = "auto",
+    verbose: Verbose = "auto",
+) -> Landscape:
     """Measure the compiled loss along one or two random directions, each filter of which is as long as the model's.
 
     Source: Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 4, https://arxiv.org/abs/1712.09913.
@@ -55,9 +59,9 @@ def loss_landscape(
         span: Offsets reach from -span to span.
         batch_norm: "fixed" keeps the moving statistics (the paper's); "batch" normalizes by those of each batch, which
             moved weights make different.
-        seed: Of the directions.
-        batch_size: For arrays.
-        compile, verbose: As in `recipes.explain`.
+        seed: Integer that fixes the directions.
+        batch_size: Examples at once, for arrays.
+        compile, verbose: As in `AttributionOptions`.
 
     Returns:
         A `Landscape`; the loss in its middle is that of `model.evaluate`.
@@ -65,48 +69,28 @@ def loss_landscape(
     Raises:
         ValueError: a model that is not compiled, an even number of points.
     """
-    if not isinstance(model, keras.Model) or not model.built or not getattr(model, "compiled", False):
-        raise UsageError(
-            f"loss_landscape expects a built and compiled keras.Model. Received "
-            f"{getattr(model, 'name', type(model))}. Call "
-            "model.compile(loss=...) first."
-        )
-    if dimensions not in (1, 2) or points < 3 or points % 2 == 0 or not 0 < span < np.inf:
-        raise UsageError(
-            f"loss_landscape expects dimensions 1 or 2, an odd number of points >= 3, and span > 0. Received "
-            f"{dimensions}, "
-            f"{points}, {span}. The middle point is the model itself."
-        )
-    if batch_norm not in ("fixed", "batch"):
-        raise UsageError(
-            f"loss_landscape expects batch_norm to be 'fixed' or 'batch'. Received {batch_norm!r}. Leave it out "
-            f"for the paper's."
-        )
+    for name, value in (("compile", compile), ("verbose", verbose)):
+        check("loss_landscape", name, value)
+    _check(model, dimensions, points, span, batch_norm)
     directions = [filter_normalized_direction(model, [seed, number]) for number in range(dimensions)]
     moving = [place for place, values in enumerate(directions[0]) if values.any()]
     flat = [tf.constant(direction[place]) for direction in directions for place in moving]
-    offsets = np.linspace(-span, span, points, dtype="float32")
-    offsets[points // 2] = 0.0
+    offsets = offsets_of(points, span)
     grid = np.stack(np.meshgrid(*[offsets] * dimensions, indexing="ij"), -1).reshape(-1, dimensions)
     totals, right, count, classes = np.zeros(len(grid)), np.zeros(len(grid)), 0, True
-    bar = None
+    shown = len(grid) > 100 if verbose == "auto" else verbose
+    bar = keras.utils.Progbar(None, unit_name="batch") if shown else None
     for inputs, labels in _batches(x, y, batch_size):
         size = len(inputs)
         tensors = [tf.convert_to_tensor(inputs), tf.convert_to_tensor(labels)]
-        if bar is None:
-            shown = len(grid) > 100 if verbose == "auto" else verbose
-            bar = keras.utils.Progbar(None, unit_name="batch") if shown else False
+        shapes = [(dimensions,), *[(None, *one.shape[1:]) for one in tensors], *[one.shape for one in flat]]
         for place, offset in enumerate(grid):
             loss, hits = tracing.evaluate(
                 model,
                 _loss_at,
                 [offset, *tensors, *flat],
                 compile=compile,
-                shapes=[
-                    (dimensions,),
-                    *[(None, *one.shape[1:]) for one in tensors],
-                    *[one.shape for one in flat],
-                ],
+                shapes=shapes,
                 moving=tuple(moving),
                 batch_norm=batch_norm,
             )
@@ -121,11 +105,15 @@ def loss_landscape(
     return Landscape(offsets, (totals / count).astype("float32").reshape(shape), accuracy)
 
 
-def filter_normalized_direction(model, seed):
-    """A random direction in the space of the trainable weights: one float32 array a variable.
+def offsets_of(points: int, span: float) -> FloatArray:
+    """Evenly from -span to span, with an exact 0 in the middle: float32 `(points,)`."""
+    offsets = np.linspace(-span, span, points, dtype="float32")
+    offsets[points // 2] = 0.0
+    return offsets
 
-    Each filter (what makes one output channel or unit) is scaled to the length of the model's; vectors are zero.
-    """
+
+def filter_normalized_direction(model: keras.Model, seed: Sequence[int]) -> list[FloatArray]:
+    """A random direction in the space of the trainable weights: one float32 array per variable; zero for vectors."""
     generator, direction = np.random.default_rng(seed), []
     depthwise = set()
     for node in layer_lookup.walk(model):
@@ -139,11 +127,20 @@ def filter_normalized_direction(model, seed):
             direction.append(np.zeros_like(weights))
             continue
         values = generator.normal(size=weights.shape).astype("float32")
-        kept = 2 if id(variable) in depthwise else 1
-        axes = tuple(range(weights.ndim - kept))
-        lengths = [np.sqrt(np.square(one).sum(axes, keepdims=True)) for one in (weights, values)]
-        direction.append(values * lengths[0] / np.maximum(lengths[1], np.finfo("float32").tiny))
+        direction.append(filter_normalized(values, weights, 2 if id(variable) in depthwise else 1))
     return direction
+
+
+def filter_normalized(direction: FloatArray, weights: FloatArray, kept: int = 1) -> FloatArray:
+    """Section 4: `d_ij |theta_ij| / |d_ij|`, each filter as long as the model's.
+
+    Args:
+        direction, weights: A kernel's random direction and its weights, `(..., outputs)`.
+        kept: How many of the last axes tell filters apart: 1, or 2 for a depthwise kernel.
+    """
+    axes = tuple(range(weights.ndim - kept))
+    lengths = [np.sqrt(np.square(one).sum(axes, keepdims=True)) for one in (weights, direction)]
+    return direction * lengths[0] / np.maximum(lengths[1], np.finfo("float32").tiny)
 
 
 def _loss_at(model, offset, inputs, labels, *directions, moving, batch_norm):
@@ -194,6 +191,24 @@ def _normalizing_by_batch(model, batch_norm):
     ]
     with tracing.intercepted(dict.fromkeys(found, wrap)):
         yield
+
+
+def _check(model, dimensions, points, span, batch_norm):
+    if not isinstance(model, keras.Model) or not model.built or not getattr(model, "compiled", False):
+        raise UsageError(
+            f"loss_landscape expects a built and compiled keras.Model. Received "
+            f"{getattr(model, 'name', type(model))}. Call model.compile(loss=...) first."
+        )
+    if dimensions not in (1, 2) or points < 3 or points % 2 == 0 or not 0 < span < np.inf:
+        raise UsageError(
+            f"loss_landscape expects dimensions 1 or 2, an odd number of points >= 3, and span > 0. Received "
+            f"{dimensions}, {points}, {span}. The middle point is the model itself."
+        )
+    if batch_norm not in ("fixed", "batch"):
+        raise UsageError(
+            f"loss_landscape expects batch_norm to be 'fixed' or 'batch'. Received {batch_norm!r}. "
+            "Leave it out for the paper's."
+        )
 
 
 def _batches(x, y, batch_size):

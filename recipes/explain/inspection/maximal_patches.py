@@ -1,14 +1,19 @@
 """The patches of real images that a channel answers to most."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Unpack
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Images, ValueRange
 from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Layer, PassOptions, shares
 from recipes.explain.inspection.features import batches_of
 from recipes.explain.inspection.receptive_field import receptive_field
 
@@ -24,24 +29,24 @@ class Patches:
         boxes: int `(channels, k, 4)`: `(top, left, bottom, right)` in that image, unclipped.
     """
 
-    patches: np.ndarray
-    scores: np.ndarray
+    patches: FloatArray
+    scores: FloatArray
     indices: np.ndarray
     boxes: np.ndarray
 
 
+@shares(PassOptions)
 def maximal_patches(
-    model,
-    images,
-    layer,
-    channel,
-    k=9,
+    model: keras.Model,
+    images: "Images | tf.data.Dataset",
+    layer: Layer,
+    channel: int | Sequence[int],
+    k: int = 9,
     *,
-    call_index=None,
-    value_range=(0, 255),
-    batch_size=64,
-    compile="auto",
-):
+    call_index: int | None = None,
+    value_range: ValueRange = (0, 255),
+    **options: Unpack[PassOptions],
+) -> Patches:
     """Find the k images with the strongest answer of a channel, and cut out what the strongest neuron sees of each.
 
     Source: Girshick et al. 2013, "Rich feature hierarchies", section 3.1, https://arxiv.org/abs/1311.2524; one patch an
@@ -56,8 +61,7 @@ def maximal_patches(
         k: Patches a channel.
         call_index: Which call of a shared layer, from 0.
         value_range: `(low, high)` of the images; its middle fills what lies beyond the border.
-        batch_size: Images at once, for arrays.
-        compile: As in `recipes.explain`.
+        options: Those of `PassOptions`: how the model is run.
 
     Returns:
         A `Patches`.
@@ -71,19 +75,18 @@ def maximal_patches(
     if not is_whole(k) or k < 1 or not whole:
         raise UsageError(
             f"maximal_patches expects k >= 1 and channels from 0. Received k={k}, channel={channel!r}. Write "
-            f"channel=0, or "
-            "a list."
+            "channel=0, or a list."
         )
     best = [[] for _ in channels]  # (score, index, position, image) of each, the strongest first
     seen, field = 0, None
-    for batch in batches_of("maximal_patches", model, images, batch_size):
+    for batch in batches_of("maximal_patches", model, images, options["batch_size"]):
         if field is None:
             field = receptive_field(model, layer, call_index=call_index, size=batch.shape[1:3])
         peaks, places, depth = tracing.evaluate(
             model,
             _peaks,
             [batch, np.minimum(channels, 2**31 - 1).astype("int32")],
-            compile=compile,
+            compile=options["compile"],
             shapes=[(None, *batch.shape[1:]), (len(channels),)],
             keys="declared" if getattr(model, "inputs", None) else None,
             call=call,

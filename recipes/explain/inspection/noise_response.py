@@ -1,13 +1,18 @@
 """What a network says to pure noise, where the right answer would be: nothing."""
 
 import dataclasses
+from typing import Literal, Unpack
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
 
+from recipes.common.types import FloatArray, ValueRange
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack, see
+from recipes.explain.engine.options import InspectionOptions, shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,26 +28,25 @@ class NoiseResponse:
         entropy: Mean entropy of the probabilities in nats; log(classes) would be honest.
     """
 
-    images: np.ndarray
-    probabilities: np.ndarray
-    classes: np.ndarray
-    share: np.ndarray
+    images: FloatArray
+    probabilities: FloatArray
+    classes: NDArray[np.int64]
+    share: FloatArray
     confidence: float
     entropy: float
 
 
+@shares(InspectionOptions)
 def noise_response(
-    model,
+    model: keras.Model,
     *,
-    kind="uniform",
-    count=256,
-    size=None,
-    value_range=(0, 255),
-    preprocess=None,
-    seed=0,
-    batch_size=64,
-    compile="auto",
-):
+    kind: Literal["uniform", "normal", "constant"] = "uniform",
+    count: int = 256,
+    size: int | tuple[int, int] | None = None,
+    value_range: ValueRange = (0, 255),
+    seed: int = 0,
+    **options: Unpack[InspectionOptions],
+) -> NoiseResponse:
     """Show a network noise, and report which classes it sees in it and how sure it is.
 
     After Hendrycks & Gimpel 2016, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples", section 3,
@@ -54,8 +58,9 @@ def noise_response(
         kind: "uniform" over the value range, "normal" (middle of the range, a sixth of it as standard
             deviation, clipped), or "constant" (one color an image).
         count: Noise images.
-        size, value_range, preprocess, seed, compile: As in `class_image`.
-        batch_size: Images at once.
+        size, value_range: As in `class_image`.
+        seed: Integer that fixes the noise.
+        options: Those of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         A `NoiseResponse`.
@@ -63,35 +68,25 @@ def noise_response(
     Raises:
         ValueError: an unknown kind, a model whose output is not `(n, classes)`.
     """
-    canvas = Canvas("noise_response", model, size=size, value_range=value_range)
-    low, high = canvas.value_range
-    generator, shape = np.random.default_rng(seed), (count, *canvas.shape)
-    draws = {
-        "uniform": lambda: generator.uniform(low, high, shape),
-        "normal": lambda: np.clip(generator.normal((low + high) / 2, (high - low) / 6, shape), low, high),
-        "constant": lambda: np.broadcast_to(
-            generator.uniform(low, high, (count, 1, 1, canvas.shape[-1])), shape
-        ),
-    }
-    if kind not in draws or count < 1:
+    if kind not in ("uniform", "normal", "constant") or count < 1:
         raise UsageError(
-            f"noise_response expects kind to be one of {', '.join(map(repr, draws))}, and count >= 1. Received "
-            f"{kind!r} and "
-            f"{count}. Leave kind out for uniform noise."
+            "noise_response expects kind to be one of 'uniform', 'normal', 'constant', and count >= 1. Received "
+            f"{kind!r} and {count}. Leave kind out for uniform noise."
         )
-    images = draws[kind]().astype("float32")
+    canvas = Canvas("noise_response", model, size=size, value_range=value_range)
+    images = noise_images(kind, (count, *canvas.shape), canvas.value_range, seed)
     logits = np.concatenate(
         [
             tracing.evaluate(
                 model,
                 _logits,
                 [images[start:stop]],
-                compile=compile,
+                compile=options["compile"],
                 keys=canvas.keys,
-                preprocess=preprocess,
+                preprocess=options["preprocess"],
                 channels_first=canvas.channels_first,
             ).numpy()
-            for start, stop in tracing.chunks(count, batch_size)
+            for start, stop in tracing.chunks(count, options["batch_size"])
         ]
     )
     if logits.ndim != 2:
@@ -100,20 +95,39 @@ def noise_response(
             f"{('n', *logits.shape[1:])}. Wrap it in a keras.Model that ends in one value per class."
         )
     logits = np.concatenate([np.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
-    logits = logits.astype("float64") - logits.max(1, keepdims=True)
-    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    probabilities = softmax(logits)
     classes = probabilities.argmax(1)
-    entropy = -np.where(probabilities > 0, probabilities * np.log(np.maximum(probabilities, 1e-300)), 0).sum(
-        1
-    )
     return NoiseResponse(
         images,
         probabilities.astype("float32"),
         classes,
         (np.bincount(classes, minlength=probabilities.shape[1]) / count).astype("float32"),
         float(probabilities.max(1).mean()),
-        float(entropy.mean()),
+        float(entropy(probabilities).mean()),
     )
+
+
+def noise_images(kind: str, shape: tuple[int, ...], value_range: ValueRange, seed: int) -> FloatArray:
+    """Noise of a kind (see `noise_response`), float32 `(n, height, width, channels)`."""
+    (low, high), generator = value_range, np.random.default_rng(seed)
+    draws = {
+        "uniform": lambda: generator.uniform(low, high, shape),
+        "normal": lambda: np.clip(generator.normal((low + high) / 2, (high - low) / 6, shape), low, high),
+        "constant": lambda: np.broadcast_to(generator.uniform(low, high, (shape[0], 1, 1, shape[-1])), shape),
+    }
+    return draws[kind]().astype("float32")
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of each row, float64."""
+    powers = np.exp(logits.astype("float64") - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """`-sum p log p` of each row, in nats; 0 log 0 is 0."""
+    logarithms = np.log(np.maximum(probabilities, 1e-300))
+    return -np.where(probabilities > 0, probabilities * logarithms, 0).sum(1)
 
 
 def _logits(model, images, *, keys, preprocess, channels_first):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -9,6 +10,7 @@ from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Layer
 
 # Operations that work on every place by itself.
 _PLACEWISE = frozenset(
@@ -39,14 +41,14 @@ class ReceptiveField:
         seen: For the rows and for the columns of the map, `(first, last)` arrays of the pixels that each sees.
     """
 
-    size: tuple
-    stride: tuple
-    offset: tuple
-    image: tuple
-    map: tuple
-    seen: tuple = dataclasses.field(repr=False)
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    offset: tuple[int, int]
+    image: tuple[int, int]
+    map: tuple[int, int]
+    seen: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = dataclasses.field(repr=False)
 
-    def box(self, position):
+    def box(self, position: tuple[int, int]) -> tuple[int, int, int, int]:
         """`(top, left, bottom, right)` of the field of neuron `(row, column)`, the last two exclusive, unclipped."""
         start = [
             first + step * place
@@ -54,7 +56,7 @@ class ReceptiveField:
         ]
         return (*start, *(begin + length for begin, length in zip(start, self.size, strict=True)))
 
-    def visible(self, position):
+    def visible(self, position: tuple[int, int]) -> tuple[int, int, int, int]:
         """The part of the box that neuron `(row, column)` really sees, which near a border may be less than what lies
         within the image: padding between two layers hides pixels."""
         (top, bottom), (left, right) = (
@@ -64,7 +66,13 @@ class ReceptiveField:
         return top, left, bottom, right
 
 
-def receptive_field(model, layer, *, call_index=None, size=None):
+def receptive_field(
+    model: keras.Model,
+    layer: Layer,
+    *,
+    call_index: int | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> ReceptiveField:
     """Work out the receptive field of a layer's neurons from the geometry of what lies below.
 
     The model is traced and its operations are followed from the layer down to the image, so that nested, subclassed

@@ -1,13 +1,24 @@
 """Segmentation without a segmentation network: GrabCut, told by saliency where the object is."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from recipes.common.optional import optional
+from recipes.common.types import Images, ValueRange
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import check_images, check_range
 
 
-def segment(images, maps, *, foreground=0.95, background=0.3, iterations=5, value_range=(0, 255), seed=0):
+def segment(
+    images: Images,
+    maps: ArrayLike,
+    *,
+    foreground: float = 0.95,
+    background: float = 0.3,
+    iterations: int = 5,
+    value_range: ValueRange = (0, 255),
+    seed: int = 0,
+) -> NDArray[np.bool_]:
     """Cut out the object that a saliency map points at.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.2,
@@ -20,9 +31,9 @@ def segment(images, maps, *, foreground=0.95, background=0.3, iterations=5, valu
         maps: `(n, height, width)`, such as `saliency(model, images)`, or one map.
         foreground: Quantile of the map above which pixels are the object; 0.95 in the paper.
         background: Quantile below which they are background; 0.3 in the paper.
-        iterations: Of GrabCut.
+        iterations: Iterations of GrabCut.
         value_range: `(low, high)` of the images.
-        seed: Of OpenCV's color clusters.
+        seed: Integer that fixes OpenCV's color clusters.
 
     Returns:
         bool, of the shape of `maps`: True on the object.

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recipes.common.types import FloatArray, Inputs, Target, Verbose
+from recipes.common.types import FloatArray, Inputs, Verbose
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.class_activation_map import class_activation_map
 from recipes.explain.attribution.grad_cam import grad_cam
@@ -25,7 +25,7 @@ from recipes.explain.attribution.saliency import saliency
 from recipes.explain.attribution.score_cam import score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import Baseline
+from recipes.explain.engine.options import Baseline, Target
 from recipes.explain.trust.deletion import deletion, insertion
 from recipes.explain.trust.pointing_game import pointing_game
 from recipes.explain.trust.sanity_check import as_batch, layers_with_weights, predicting, sanity_check

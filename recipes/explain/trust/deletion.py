@@ -7,12 +7,12 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import as_numbers
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Baseline, shares
+from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 
 
 @dataclasses.dataclass

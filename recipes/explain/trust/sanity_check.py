@@ -10,12 +10,12 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from recipes.common.types import FloatArray, Inputs, Target
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.score_cam import unit_range
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import AttributionOptions, Layer, defaults_of
+from recipes.explain.engine.options import AttributionOptions, Layer, Target, defaults_of
 
 
 @dataclasses.dataclass

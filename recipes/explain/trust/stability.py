@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recipes.common.types import FloatArray, Images, Target
+from recipes.common.types import FloatArray, Images
 from recipes.explain.attribution.attribution_task import at_least_one
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Target
 from recipes.explain.trust.sanity_check import as_batch, predicting, rank_correlation
 
 
