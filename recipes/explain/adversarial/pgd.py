@@ -13,8 +13,9 @@ from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.explain.adversarial.attack import margins_of, prepare, project, project_exactly, steepest
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack, see
-from recipes.explain.engine.options import AttackOptions, check_flag, shares
+from recipes.explain.engine.options import AttackOptions, Compile, Preprocess, check_flag, shares
 
 
 @shares(AttackOptions)
@@ -131,21 +132,8 @@ class _Plan:
     seed: int
 
 
-def _attack(
-    method,
-    model,
-    images,
-    labels,
-    epsilon,
-    value_range,
-    plan,
-    *,
-    norm,
-    targeted,
-    preprocess,
-    batch_size,
-    compile,
-):
+def _attack(method, model, images, labels, epsilon, value_range, plan, *, norm, **options):
+    preprocess, compile = options["preprocess"], options["compile"]
     if labels is None:
         raise UsageError(
             f"{method} expects labels: the true classes, or with targeted=True the wanted ones. Received None. "
@@ -162,7 +150,7 @@ def _attack(
     settings = np.array([epsilon, plan.step_size, low, high, plan.steps], "float32")
     found, worst = images.copy(), np.full(len(images), -np.inf, "float32")
     for restart in range(plan.restarts):
-        for start, stop in tracing.chunks(len(images), batch_size):
+        for start, stop in tracing.chunks(len(images), options["batch_size"]):
             original = images[start:stop]
             begin = original
             if plan.random_start:
@@ -179,7 +167,7 @@ def _attack(
                 shapes=[(5,), *[(None, *original.shape[1:])] * 2, (None,)],
                 keys=canvas.keys,
                 norm=norm,
-                targeted=bool(targeted),
+                targeted=bool(options["targeted"]),
                 preprocess=preprocess,
                 channels_first=canvas.channels_first,
             )
@@ -190,7 +178,15 @@ def _attack(
     return found[0] if single else found
 
 
-def check_classes(method, model, target, canvas, image, preprocess, compile):
+def check_classes(
+    method: str,
+    model: keras.Model,
+    target: targets.Target,
+    canvas: Canvas,
+    image: FloatArray,
+    preprocess: Preprocess,
+    compile: Compile,
+) -> None:
     """Refuse labels that the model's output has no place for."""
     outputs = getattr(model, "outputs", None)
     if outputs and len(outputs) > 1:

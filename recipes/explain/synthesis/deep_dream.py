@@ -2,40 +2,39 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any, Unpack
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.validation import check_seed, is_number, is_whole
+from recipes.common.types import FloatArray, Images
+from recipes.common.validation import is_number, is_whole
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Layer, SynthesisOptions, shares
 from recipes.explain.synthesis.optimize import Problem, check_steps, optimize
 from recipes.explain.synthesis.parameterization import Pixels
 
 LARGEST_WINDOW = 512
 
 
+@shares(SynthesisOptions, steps=10, learning_rate=0.02)
 def deep_dream(
-    model,
-    images,
-    layer,
+    model: keras.Model,
+    images: Images,
+    layer: Layer | Sequence[Layer],
     *,
-    call_index=None,
-    octaves=4,
-    octave_scale=1.4,
-    steps=10,
-    learning_rate=0.02,
-    jitter=32,
-    tile=None,
-    value_range=(0, 255),
-    preprocess=None,
-    seed=0,
-    return_scores=False,
-    compile="auto",
-    verbose="auto",
-):
+    call_index: int | None = None,
+    octaves: int = 4,
+    octave_scale: float = 1.4,
+    jitter: int = 32,
+    tile: int | tuple[int, int] | None = None,
+    **options: Unpack[SynthesisOptions],
+) -> FloatArray | Any:
     """Raise the activation a layer already has, from coarse octaves to fine ones.
 
     Source: Mordvintsev et al. 2015, "Inceptionism",
@@ -54,13 +53,12 @@ def deep_dream(
         call_index: Which call of a shared layer, from 0.
         octaves: Number of sizes, the last one being the image's own.
         octave_scale: Factor between two sizes, > 1.
-        steps: Steps of ascent an octave.
-        learning_rate: Root mean square change of a step, with the value range as -1..1.
         jitter: Largest random shift in pixels where the network sees the whole image at once.
         tile: `(height, width)` of the windows, or one number, for networks that take any size. Default: the whole image
             up to 512 pixels. Where the network fixes the size, it is that.
-        value_range, preprocess, seed, compile, verbose: As in `class_image`.
-        return_scores: Also return the layer's mean square before every step, float32 `(octaves * steps, n)`.
+        options: Those of `SynthesisOptions`. `steps` are those of an octave; `learning_rate` is the root mean square
+            change of a step, with the value range as -1..1; the objective is the layer's mean square, `return_scores`
+            gives it as `(octaves * steps, n)`.
 
     Returns:
         float32, of the shape and range of `images`.
@@ -68,53 +66,44 @@ def deep_dream(
     Raises:
         ValueError: an unknown layer, images outside `value_range`, octaves that shrink the image to nothing.
     """
-    check_seed("deep_dream", seed)
-    canvas = Canvas("deep_dream", model, size=False, value_range=value_range)
+    canvas = Canvas("deep_dream", model, size=False, value_range=options["value_range"])
     base, single = canvas.unit(images, any_size=True)
-    check_steps("deep_dream", steps, learning_rate)
+    check_steps("deep_dream", options["steps"], options["learning_rate"])
     if not is_whole(jitter) or jitter < 0:
         raise UsageError(
             f"deep_dream expects jitter to be a whole number of pixels, 0 or more. Received {jitter!r}. 0 turns it off."
         )
-    sizes = _octave_sizes(base.shape[1:3], octaves, octave_scale)
+    sizes = octave_sizes(base.shape[1:3], octaves, octave_scale)
+    problem = Problem(
+        objective=Activity(_calls(model, layer, call_index), canvas.keys),
+        parameterization=Pixels((None, None, canvas.shape[-1])),
+        value_range=canvas.value_range,
+        preprocess=options["preprocess"],
+        views=Windows(_window(canvas, base.shape[1:3], tile), jitter),
+        channels_first=canvas.channels_first,
+        optimizer="normalized",
+    )
+    run = {name: options[name] for name in ("steps", "learning_rate", "seed", "compile", "verbose")}
+    low, high = canvas.value_range
+    detail, scores = np.zeros((len(base), *sizes[0], base.shape[-1]), "float32"), []
+    for number, size in enumerate(sizes):
+        plain = _resize(base, size)
+        start = problem.parameterization.encode(np.clip(plain + _resize(detail, size), 0, 1))
+        result = optimize("deep_dream", model, problem, start, spent=number * options["steps"], **run)
+        detail = (result.images - low) / (high - low) - plain
+        scores.append(result.scores)
+    dreams = result.images[0] if single else result.images
+    return (dreams, np.concatenate(scores)) if options["return_scores"] else dreams
+
+
+def _calls(model, layer, call_index):
     chosen = layer if isinstance(layer, (list, tuple)) else [layer]
     if not chosen:
         raise UsageError(
             "deep_dream expects a layer, or a list of one or more. Received an empty list. "
             "Give for example the name of a layer in the middle."
         )
-    calls = tuple(layer_lookup.find(model, one, call_index=call_index, method="deep_dream") for one in chosen)
-    window = _window(canvas, base.shape[1:3], tile)
-    problem = Problem(
-        objective=Activity(calls, canvas.keys),
-        parameterization=Pixels((None, None, canvas.shape[-1])),
-        value_range=canvas.value_range,
-        preprocess=preprocess,
-        views=Windows(window, jitter),
-        channels_first=canvas.channels_first,
-        optimizer="normalized",
-    )
-    low, high = canvas.value_range
-    detail, scores = np.zeros((len(base), *sizes[0], base.shape[-1]), "float32"), []
-    for number, size in enumerate(sizes):
-        plain = _resize(base, size)
-        start = np.clip(plain + _resize(detail, size), 0, 1)
-        result = optimize(
-            "deep_dream",
-            model,
-            problem,
-            problem.parameterization.encode(start),
-            steps=steps,
-            learning_rate=learning_rate,
-            seed=seed,
-            compile=compile,
-            verbose=verbose,
-            spent=number * steps,
-        )
-        detail = (result.images - low) / (high - low) - plain
-        scores.append(result.scores)
-    dreams = result.images[0] if single else result.images
-    return (dreams, np.concatenate(scores)) if return_scores else dreams
+    return tuple(layer_lookup.find(model, one, call_index=call_index, method="deep_dream") for one in chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +150,8 @@ class Windows:
         return tf.reshape(tf.transpose(images, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])
 
 
-def _octave_sizes(shape, octaves, octave_scale):
+def octave_sizes(shape: Sequence[int], octaves: int, octave_scale: float) -> list[tuple[int, int]]:
+    """The image's size divided by powers of the scale, rounded, the smallest first and its own last."""
     if not is_number(octave_scale) or octave_scale <= 1 or not is_whole(octaves) or octaves < 1:
         raise UsageError(
             f"deep_dream expects octaves >= 1 and octave_scale > 1. Received octaves={octaves}, octave_scale="

@@ -1,19 +1,34 @@
 """The several faces of a class: one picture for each kind of image that a unit answers to."""
 
+from typing import Any, Unpack
+
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Images
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import ClassImageOptions, Layer, shares
 from recipes.explain.inspection.features import features
 from recipes.explain.synthesis.class_image import class_image
 
 
-def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions=50, seed=0, **options):
+@shares(ClassImageOptions, learning_rate=None, optimizer=None)
+def facets(
+    model: keras.Model,
+    target: int,
+    images: Images,
+    *,
+    count: int = 4,
+    layer: Layer | None = None,
+    nearest: int = 15,
+    dimensions: int = 50,
+    **options: Unpack[ClassImageOptions],
+) -> FloatArray | Any:
     """Cluster real images of a class, and raise the class score from the mean image of each cluster.
 
-    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2,
-    https://arxiv.org/abs/1602.03616: features
-    of the images, reduced by PCA, are clustered by k-means; each start is the mean of the `nearest` images to a center.
-    Unlike the paper there is no t-SNE between PCA and k-means, and `class_image` does the ascent.
+    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2, https://arxiv.org/abs/1602.03616:
+    features of the images, reduced by PCA, are clustered by k-means; each start is the mean of the `nearest` images to
+    a center. Unlike the paper there is no t-SNE between PCA and k-means, and `class_image` does the ascent.
 
     Args:
         model: A built `keras.Model` with one image input. Never changed.
@@ -24,7 +39,7 @@ def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions
         layer: Layer whose activations are clustered; default the one before the classifier.
         nearest: Images averaged for a start.
         dimensions: Principal components kept.
-        seed, options: As in `class_image`.
+        options: Those of `ClassImageOptions` but `start`, with the same defaults as in `class_image`.
 
     Returns:
         float32 `(count, height, width, channels)` in `value_range`, the largest cluster first. With
@@ -40,12 +55,20 @@ def facets(model, target, images, *, count=4, layer=None, nearest=15, dimensions
             f"facets expects at least count={count} images of shape (n, height, width, channels). Received shape "
             f"{images.shape}. Give more images of the class, or fewer facets."
         )
-    values = features(model, images, layer, preprocess=options.get("preprocess"))
-    starts = cluster_means(images, values, count, nearest=nearest, dimensions=dimensions, seed=seed)
-    return class_image(model, [target] * count, start=starts, seed=seed, **options)
+    if options["start"] is not None:
+        raise UsageError(
+            "facets expects to begin at the mean images of clusters. Received start=. Leave it out, or use class_image."
+        )
+    values = features(model, images, layer, preprocess=options["preprocess"])
+    starts = cluster_means(
+        images, values, count, nearest=nearest, dimensions=dimensions, seed=options["seed"]
+    )
+    return class_image(model, [target] * count, **{**options, "start": starts})
 
 
-def cluster_means(images, values, count, *, nearest, dimensions, seed):
+def cluster_means(
+    images: np.ndarray, values: FloatArray, count: int, *, nearest: int, dimensions: int, seed: int
+) -> FloatArray:
     """Mean image of the `nearest` members of each k-means cluster, the largest cluster first: `(count, ...)`."""
     from recipes.common.optional import sklearn
 

@@ -1,15 +1,19 @@
 """Fast style transfer: a network that paints any image in one style, in one forward pass."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.types import FloatArray, Images, ValueRange, Verbose
 from recipes.explain.engine import tracing
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Layer, Preprocess
 from recipes.explain.synthesis.backbones import content_layer as find_content_layer
 from recipes.explain.synthesis.backbones import style_layers as find_style_layers
-from recipes.explain.synthesis.invert_features import total_variation_of
+from recipes.explain.synthesis.invert_features import relative_distance, total_variation_of
 from recipes.explain.synthesis.texture import check_weights, style_loss, style_targets
 from recipes.explain.synthesis.transfer_style import fitted, scaled
 from recipes.layers import InstanceNormalization
@@ -29,9 +33,9 @@ class FastStyle:
         content_weight, style_weight, total_variation: As in `transfer_style`.
         style_size: As in `transfer_style`; by default the style's own, where the network takes any size.
         content_layer, style_layers, layer_weights, value_range, preprocess: As in `transfer_style`.
-        filters: Of the first convolution; 32 in the paper.
+        filters: Filters of the first convolution; 32 in the paper.
         blocks: Residual blocks; 5 in the paper.
-        seed: Of the weights.
+        seed: Integer that fixes the first weights.
 
     Attributes:
         network: The plain `keras.Model` that is trained: images of any size, divisible by 4, to images, both in
@@ -45,22 +49,22 @@ class FastStyle:
 
     def __init__(
         self,
-        model,
-        style,
+        model: keras.Model,
+        style: Images,
         *,
-        content_weight=1.0,
-        style_weight=10.0,
-        total_variation=1e-2,
-        style_size=None,
-        content_layer=None,
-        style_layers=None,
-        layer_weights=None,
-        value_range=(0, 255),
-        preprocess=None,
-        filters=32,
-        blocks=5,
-        seed=0,
-    ):
+        content_weight: float = 1.0,
+        style_weight: float = 10.0,
+        total_variation: float = 1e-2,
+        style_size: int | None = None,
+        content_layer: Layer | None = None,
+        style_layers: Sequence[Layer] | None = None,
+        layer_weights: Sequence[float] | None = None,
+        value_range: ValueRange = (0, 255),
+        preprocess: Preprocess = None,
+        filters: int = 32,
+        blocks: int = 5,
+        seed: int = 0,
+    ) -> None:
         open_canvas = Canvas("FastStyle", model, size=False, value_range=value_range)
         self.size = open_canvas.shape[:2]
         canvas = Canvas("FastStyle", model, value_range=value_range)
@@ -78,15 +82,24 @@ class FastStyle:
             canvas.shape[-1], value_range=canvas.value_range, filters=filters, blocks=blocks, seed=seed
         )
 
-    def fit(self, images, *, epochs=2, batch_size=4, learning_rate=1e-3, verbose="auto", callbacks=()):
+    def fit(
+        self,
+        images: "Images | tf.data.Dataset",
+        *,
+        epochs: int = 2,
+        batch_size: int = 4,
+        learning_rate: float = 1e-3,
+        verbose: Verbose = "auto",
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> keras.callbacks.History:
         """Train the network on content images.
 
         Args:
             images: `(n, height, width, channels)` in `value_range`, of a size divisible by 4 (and the judging network's
                 size, where that is fixed), or a `tf.data.Dataset` of batches of them.
             epochs: Passes over the images.
-            batch_size: For arrays.
-            learning_rate: Of Adam; 1e-3 in the paper.
+            batch_size: Images per step, for arrays.
+            learning_rate: Adam's; 1e-3 in the paper.
             verbose, callbacks: As in `keras.Model.fit`.
 
         Returns:
@@ -102,7 +115,7 @@ class FastStyle:
         trainer.compile(optimizer=keras.optimizers.Adam(learning_rate))
         return trainer.fit(images, epochs=epochs, shuffle=False, verbose=verbose, callbacks=list(callbacks))
 
-    def __call__(self, images):
+    def __call__(self, images: Images) -> FloatArray:
         """Paint images: `(n, height, width, channels)` in `value_range`, sides divisible by 4; float32."""
         return np.asarray(self.network(tf.cast(images, "float32"), training=False))
 
@@ -112,8 +125,7 @@ class FastStyle:
         _, maps = tracing.capture(self.model, self._seen(painted), calls, stop=True)
         _, (wanted,) = tracing.capture(self.model, self._seen(images), [self.content_call], stop=True)
         found, wanted = maps[calls.index(self.content_call)], tf.stop_gradient(wanted)
-        axes = tuple(range(1, wanted.shape.rank))
-        content = tf.reduce_sum(tf.square(found - wanted), axes) / tf.reduce_sum(tf.square(wanted), axes)
+        content = relative_distance(found, wanted)
         style = style_loss(
             maps[: len(self.calls)], self.layer_weights, self.grams, self.canvas.channels_first
         )
@@ -128,7 +140,9 @@ class FastStyle:
         return pack(self.model, [seen], self.canvas.keys)
 
 
-def transformation_network(channels, *, value_range=(0, 255), filters=32, blocks=5, seed=0):
+def transformation_network(
+    channels: int, *, value_range: ValueRange = (0, 255), filters: int = 32, blocks: int = 5, seed: int = 0
+) -> keras.Model:
     """Johnson et al. 2016, supplementary table 1: images, sides divisible by 4, to images, both in `value_range`."""
     low, high = value_range
     middle, half = (low + high) / 2, (high - low) / 2

@@ -1,38 +1,34 @@
 """Feature inversion: what image would have given the same activations?"""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Unpack
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.validation import check_seed
+from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Compile, Layer, OptimizedOptions, Preprocess, shares
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 
 
+@shares(OptimizedOptions)
 def invert_features(
-    model,
-    images,
-    layer,
+    model: keras.Model,
+    images: Images,
+    layer: Layer,
     *,
-    call_index=None,
-    total_variation=1e-2,
-    alpha_norm=1e-3,
-    parameterization="fourier",
-    optimizer="adam",
-    steps=256,
-    learning_rate=0.05,
-    value_range=(0, 255),
-    preprocess=None,
-    seed=0,
-    return_scores=False,
-    compile="auto",
-    verbose="auto",
-):
+    call_index: int | None = None,
+    total_variation: float = 1e-2,
+    alpha_norm: float = 1e-3,
+    **options: Unpack[OptimizedOptions],
+) -> FloatArray | Any:
     """Make an image, from noise, whose activations at a layer are those of the given one.
 
     Source: Mahendran & Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", equation 1 with
@@ -48,10 +44,7 @@ def invert_features(
         call_index: Which call of a shared layer, from 0.
         total_variation: Weight of the mean squared difference between neighbors.
         alpha_norm: Weight of the mean sixth power of the pixels.
-        parameterization: "fourier" or "pixels".
-        optimizer: "adam", "normalized", "gradient" or "l-bfgs".
-        steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
-        return_scores: Also return minus the loss before every step, float32 `(steps, n)`.
+        options: Those of `OptimizedOptions`. The objective is minus the loss.
 
     Returns:
         float32, of the shape and range of `images`.
@@ -59,11 +52,11 @@ def invert_features(
     Raises:
         ValueError: an unknown layer, activations that are all zero, images that do not fit the model.
     """
-    check_seed("invert_features", seed)
-    canvas = Canvas("invert_features", model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
+    method, value_range = "invert_features", options["value_range"]
+    canvas = Canvas(method, model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
     images, single = canvas.batch(images)
-    call = layer_lookup.find(model, layer, call_index=call_index, method="invert_features")
-    wanted = features_of(canvas, model, images, [call], preprocess, compile)[0]
+    call = layer_lookup.find(model, layer, call_index=call_index, method=method)
+    wanted = features_of(canvas, model, images, [call], options["preprocess"], options["compile"])[0]
     if not np.any(wanted, axis=tuple(range(1, wanted.ndim))).all():
         raise UsageError(
             f"invert_features expects activations to recover. Layer '{call.path}' answers 0 everywhere to an image. "
@@ -71,27 +64,18 @@ def invert_features(
         )
     problem = Problem(
         objective=Inversion(call, canvas.keys),
-        parameterization=parameterization_of("invert_features", parameterization, canvas.shape),
+        parameterization=parameterization_of(method, options["parameterization"], canvas.shape),
         value_range=canvas.value_range,
-        preprocess=preprocess,
+        preprocess=options["preprocess"],
         channels_first=canvas.channels_first,
-        optimizer=optimizer,
+        optimizer=options["optimizer"],
     )
-    result = optimize(
-        "invert_features",
-        model,
-        problem,
-        problem.parameterization.start([[seed, row] for row in range(len(images))]),
-        [wanted],
-        [np.array([total_variation, alpha_norm], "float32")],
-        steps=steps,
-        learning_rate=learning_rate,
-        seed=seed,
-        compile=compile,
-        verbose=verbose,
-    )
+    start = problem.parameterization.start([[options["seed"], row] for row in range(len(images))])
+    priors = np.array([total_variation, alpha_norm], "float32")
+    run = {name: options[name] for name in ("steps", "learning_rate", "seed", "compile", "verbose")}
+    result = optimize(method, model, problem, start, [wanted], [priors], **run)
     found = result.images[0] if single else result.images
-    return (found, result.scores) if return_scores else found
+    return (found, result.scores) if options["return_scores"] else found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,20 +88,29 @@ class Inversion:
     def __call__(self, model, seen, images, parameters, rows, shared):
         _, (found,) = tracing.capture(model, pack(model, [seen], self.keys), [self.call], stop=True)
         (wanted,) = rows
-        axes = tuple(range(1, wanted.shape.rank))
-        distance = tf.reduce_sum(tf.square(tf.cast(found, "float32") - wanted), axes)
-        loss = distance / tf.reduce_sum(tf.square(wanted), axes)
-        weights = shared[0]
-        centered = 2 * images - 1
-        square = tf.square(centered)
-        sixth = square * square * square  # centered**6 costs a logarithm and an exponential a pixel
+        weights, centered = shared[0], 2 * images - 1
         return -(
-            loss + weights[0] * total_variation_of(centered) + weights[1] * tf.reduce_mean(sixth, [1, 2, 3])
+            relative_distance(tf.cast(found, "float32"), wanted)
+            + weights[0] * total_variation_of(centered)
+            + weights[1] * alpha_norm_of(centered)
         )
 
 
+def relative_distance(found: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Section 2.1: `|f(x) - f0|^2 / |f0|^2` of each image, `(n,)`."""
+    axes = tuple(range(1, wanted.shape.rank))
+    return tf.reduce_sum(tf.square(found - wanted), axes) / tf.reduce_sum(tf.square(wanted), axes)
+
+
+def alpha_norm_of(images: tf.Tensor) -> tf.Tensor:
+    """Section 2.2: the mean sixth power of each image, gray being 0: `(n,)`."""
+    square = tf.square(images)
+    # images**6 costs a logarithm and an exponential a pixel
+    return tf.reduce_mean(square * square * square, [1, 2, 3])
+
+
 @tf.custom_gradient
-def total_variation_of(images):
+def total_variation_of(images: tf.Tensor) -> tf.Tensor:
     """Mean squared difference between neighbors of each image, down plus across: `(n,)`.
 
     Its gradient is written out, because that of slices costs four times as much.
@@ -142,7 +135,14 @@ def total_variation_of(images):
     return total + across_share * tf.einsum("nij,nij->n", across, across), gradient
 
 
-def features_of(canvas, model, images, calls, preprocess=None, compile="auto"):
+def features_of(
+    canvas: Canvas,
+    model: keras.Model,
+    images: FloatArray,
+    calls: Sequence[layer_lookup.LayerCall],
+    preprocess: Preprocess = None,
+    compile: Compile = "auto",
+) -> list[FloatArray]:
     """What layers return for images in the value range: a list of float32 arrays; nothing above is computed."""
     return [
         tracing.array(values)

@@ -3,11 +3,12 @@
 import dataclasses
 import warnings
 import weakref
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.validation import check_seed
 from recipes.explain.engine import targets
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
@@ -50,99 +51,83 @@ class Score:
         return score - shared[0][0] * tf.reduce_sum(norm, tuple(range(1, norm.shape.rank)))
 
 
-def raise_score(
-    method,
-    model,
-    target,
-    count,
-    *,
-    parameterization="fourier",
-    size=None,
-    steps=256,
-    learning_rate=None,
-    optimizer=None,
-    l2=None,
-    decay=0.0,
-    blur=0.0,
-    blur_every=4,
-    clip_pixels=0.0,
-    clip_gradients=0.0,
-    jitter=None,
-    scale=None,
-    start=None,
-    generator=None,
-    value_range=(0, 255),
-    preprocess=None,
-    score="logits",
-    seed=0,
-    return_scores=False,
-    compile="auto",
-    verbose="auto",
-):
-    """Raise one score per image; the options are those of `class_image`.
+def raise_score(method: str, model: keras.Model, target: Any, count: int | None, **options: Any) -> Any:
+    """Raise one score per image.
 
     Args:
+        method: The public function's name, for messages.
         target: What `targets.parse` takes, or a `targets.Target` with one row per image.
         count: Number of images, None for as many as `start` has.
+        options: Those of `ClassImageOptions`, all of them.
+
+    Returns:
+        Images, float32 `(n, height, width, channels)`; with `return_scores` also the objective of every step.
     """
-    check_seed(method, seed)
-    canvas = Canvas(method, model, size=size, value_range=value_range)
-    if start is not None:
-        start, _ = canvas.unit(start, "start")
-        if count not in (None, 1, len(start)) and len(start) > 1:
-            raise UsageError(
-                f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for "
-                f"all, or one each."
-            )
-        count = max(count or 1, len(start))
-        start = np.broadcast_to(start, (count, *start.shape[1:]))
-    count = count or 1
+    canvas = Canvas(method, model, size=options["size"], value_range=options["value_range"])
+    start, count = _starts(method, canvas, options["start"], count)
     if not isinstance(target, targets.Target):
-        target = targets.parse(target, model, count, score=score, method=method)
+        target = targets.parse(target, model, count, score=options["score"], method=method)
     elif len(target.index) != count:
         target = dataclasses.replace(target, index=np.repeat(target.index, count, axis=0))
-    kind = _kind(method, parameterization, generator, start)
-    defaults = DEFAULTS[kind]
-    optimizer = defaults["optimizer"] if optimizer is None else optimizer
-    _check_regularizers(
-        method, kind, blur=blur, clip_pixels=clip_pixels, clip_gradients=clip_gradients, decay=decay
+    kind = _kind(method, options["parameterization"], options["generator"], start)
+    problem = _problem(method, kind, canvas, target, options)
+    image, defaults = problem.parameterization, DEFAULTS[kind]
+    l2, rate = (
+        defaults[name] if options[name] is None else options[name] for name in ("l2", "learning_rate")
     )
+    result = optimize(
+        method,
+        model,
+        problem,
+        image.start([[options["seed"], row] for row in range(count)])
+        if start is None
+        else image.encode(start),
+        [target.index],
+        [np.array([l2], "float32")],
+        learning_rate=rate,
+        after_first=lambda: targets.check(model, target, method),
+        **{name: options[name] for name in ("steps", "decay", "blur_every", "seed", "compile", "verbose")},
+    )
+    _warn_of_silence(method, target, result.scores)
+    return (result.images, result.scores) if options["return_scores"] else result.images
+
+
+def _starts(method, canvas, start, count):
+    """Where the images begin, one each (None: not given), and how many they are."""
+    if start is None:
+        return None, count or 1
+    start, _ = canvas.unit(start, "start")
+    if count not in (None, 1, len(start)) and len(start) > 1:
+        raise UsageError(
+            f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for "
+            "all, or one each."
+        )
+    count = max(count or 1, len(start))
+    return np.broadcast_to(start, (count, *start.shape[1:])), count
+
+
+def _problem(method, kind, canvas, target, options):
+    """What is raised, of which image, seen how."""
+    defaults, generator = DEFAULTS[kind], options["generator"]
+    regularizers = {name: options[name] for name in ("blur", "clip_pixels", "clip_gradients")}
+    _check_regularizers(method, kind, **regularizers, decay=options["decay"])
+    jitter, scale = options["jitter"], options["scale"]
     jitter = round(defaults["jitter"] * min(canvas.shape[:2])) if jitter is None else int(jitter)
     image = {
         "pixels": lambda: Pixels(canvas.shape),
         "fourier": lambda: Fourier(canvas.shape),
         "generator": lambda: Latent(canvas.shape, weakref.ref(generator), canvas.value_range),
     }[kind]()
-    problem = Problem(
+    return Problem(
         objective=Score(target.spec, canvas.keys, kind == "generator", target.function),
         parameterization=image,
         value_range=canvas.value_range,
-        preprocess=preprocess,
+        preprocess=options["preprocess"],
         views=Views(jitter, float(defaults["scale"] if scale is None else scale)),
         channels_first=canvas.channels_first,
-        optimizer=optimizer,
-        blur=float(blur),
-        clip_pixels=float(clip_pixels),
-        clip_gradients=float(clip_gradients),
+        optimizer=defaults["optimizer"] if options["optimizer"] is None else options["optimizer"],
+        **{name: float(value) for name, value in regularizers.items()},
     )
-    result = optimize(
-        method,
-        model,
-        problem,
-        image.start([[seed, row] for row in range(count)]) if start is None else image.encode(start),
-        [target.index],
-        [np.array([defaults["l2"] if l2 is None else l2], "float32")],
-        steps=steps,
-        learning_rate=defaults["learning_rate"] if learning_rate is None else learning_rate,
-        decay=decay,
-        blur_every=blur_every,
-        seed=seed,
-        compile=compile,
-        verbose=verbose,
-        after_first=lambda: targets.check(model, target, method),
-    )
-    _warn_of_silence(method, target, result.scores)
-    return (result.images, result.scores) if return_scores else result.images
 
 
 def _warn_of_silence(method, target, scores):
@@ -152,11 +137,9 @@ def _warn_of_silence(method, target, scores):
     if len(silent):
         warnings.warn(
             f"{method} expects units that answer to a nearly gray start. Those of image "
-            f"{', '.join(map(str, silent[:8]))} "
-            "stayed at 0, where there is no gradient to follow. Choose the layer before the activation, or "
-            "begin at real "
-            "images with start=.",
-            stacklevel=4,
+            f"{', '.join(map(str, silent[:8]))} stayed at 0, where there is no gradient to follow. "
+            "Choose the layer before the activation, or begin at real images with start=.",
+            stacklevel=5,
         )
 
 

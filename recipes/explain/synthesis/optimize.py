@@ -7,15 +7,19 @@ Python only reports progress. L-BFGS is driven from outside, on the same compile
 import dataclasses
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from recipes.common.blur import gaussian_blur
+from recipes.common.types import FloatArray, ValueRange, Verbose
 from recipes.common.validation import is_number, is_whole
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Compile, Preprocess
 from recipes.explain.synthesis.l_bfgs import minimize
 from recipes.explain.synthesis.objective import value_and_gradient
 from recipes.explain.synthesis.random_views import Views
@@ -46,8 +50,8 @@ class Problem:
 
     objective: object
     parameterization: object
-    value_range: tuple = (0.0, 255.0)
-    preprocess: object = None
+    value_range: ValueRange = (0.0, 255.0)
+    preprocess: Preprocess = None
     views: Views = Views()
     channels_first: bool = False
     optimizer: str = "adam"
@@ -66,29 +70,29 @@ class Result:
         parameters: `(n, ...)`, as the parameterization has them.
     """
 
-    images: np.ndarray
-    scores: np.ndarray
-    parameters: np.ndarray
+    images: FloatArray
+    scores: FloatArray
+    parameters: FloatArray
 
 
 def optimize(
-    method,
-    model,
-    problem,
-    start,
-    rows=(),
-    shared=(),
+    method: str,
+    model: keras.Model,
+    problem: Problem,
+    start: Any,
+    rows: Sequence[Any] = (),
+    shared: Sequence[Any] = (),
     *,
-    steps,
-    learning_rate,
-    decay=0.0,
-    blur_every=4,
-    seed=0,
-    compile="auto",
-    verbose="auto",
-    after_first=None,
-    spent=0,
-):
+    steps: int,
+    learning_rate: float,
+    decay: float = 0.0,
+    blur_every: int = 4,
+    seed: int = 0,
+    compile: Compile = "auto",
+    verbose: Verbose = "auto",
+    after_first: Callable[[], None] | None = None,
+    spent: int = 0,
+) -> Result:
     """Raise the problem's objective for some steps; every image of the batch is optimized for itself.
 
     Args:
@@ -101,7 +105,7 @@ def optimize(
         learning_rate: Step size in the parameters' units.
         decay: Fraction of the parameters taken away each step.
         blur_every: Steps between two blurs.
-        seed: Of the random views: an integer, the same for the same pictures.
+        seed: Integer that fixes the random views.
         compile, verbose: As in `recipes.explain`.
         after_first: Called once after the first chunk: the moment when targets can be checked.
         spent: Steps taken by earlier calls of one run, which go on drawing other views.
@@ -148,19 +152,19 @@ def optimize(
             f"{int(np.isfinite(scores[:, stopped[0]]).sum())} of "
             f"{steps} steps; its last finite state is returned. Lower learning_rate, or look for NaN in the "
             "weights.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return Result(images_of(problem, parameters), scores, parameters)
 
 
-def images_of(problem, parameters):
+def images_of(problem: Problem, parameters: Any) -> FloatArray:
     """Parameters as images in the value range, float32 numpy."""
     low, high = problem.value_range
     images = np.clip(np.asarray(problem.parameterization.decode(tf.convert_to_tensor(parameters))), 0, 1)
     return (low + (high - low) * images).astype("float32")
 
 
-def check_steps(method, steps, learning_rate):
+def check_steps(method: str, steps: int, learning_rate: float) -> None:
     if not is_whole(steps) or not 1 <= steps <= 10**6:
         raise UsageError(
             f"{method} expects steps to be a whole number, at least 1 and at most a million. Received {steps!r}. "

@@ -1,47 +1,43 @@
 """Texture synthesis: an image with another one's statistics, and nothing of its arrangement."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Unpack
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.validation import check_seed
+from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.layer_lookup import LayerCall
+from recipes.explain.engine.options import Compile, Layer, OptimizedOptions, Preprocess, shares
 from recipes.explain.synthesis.backbones import style_layers
 from recipes.explain.synthesis.invert_features import features_of
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 
 
+@shares(OptimizedOptions)
 def texture(
-    model,
-    image,
+    model: keras.Model,
+    image: Images,
     *,
-    layers=None,
-    layer_weights=None,
-    count=1,
-    size=None,
-    parameterization="fourier",
-    optimizer="adam",
-    steps=256,
-    learning_rate=0.05,
-    value_range=(0, 255),
-    preprocess=None,
-    seed=0,
-    return_scores=False,
-    compile="auto",
-    verbose="auto",
-):
+    layers: Sequence[Layer] | None = None,
+    layer_weights: Sequence[float] | None = None,
+    count: int = 1,
+    size: int | tuple[int, int] | None = None,
+    **options: Unpack[OptimizedOptions],
+) -> FloatArray | Any:
     """Make images, from noise, whose feature maps have the same Gram matrices as the given texture's.
 
     Source: Gatys et al. 2015, "Texture Synthesis Using Convolutional Neural Networks", equations 2 to 4,
-    https://arxiv.org/abs/1505.07376. Unlike the paper each layer's error is relative to the squared length of
-    its target,
-    `|G - A|^2 / |A|^2`, so that the same weights suit any network; and Adam on Fourier coefficients replaces L-BFGS on
-    pixels, which `optimizer="l-bfgs", parameterization="pixels"` brings back.
+    https://arxiv.org/abs/1505.07376. Unlike the paper each layer's error is relative to the squared length of its
+    target, `|G - A|^2 / |A|^2`, so that the same weights suit any network; and Adam on Fourier coefficients replaces
+    L-BFGS on pixels, which `optimizer="l-bfgs", parameterization="pixels"` brings back.
 
     Args:
         model: A built `keras.Model` with one image input: VGG, ResNet, EfficientNet-Lite0, or any other with `layers`.
@@ -52,9 +48,7 @@ def texture(
         layer_weights: One number a layer; equal by default.
         count: Number of textures, from different noise.
         size: `(height, width)` or one number, for networks that take any size; default the image's own.
-        parameterization, optimizer: As in `invert_features`.
-        steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
-        return_scores: Also return minus the weighted mean of the relative errors before every step, `(steps, n)`.
+        options: Those of `OptimizedOptions`. The objective is minus the weighted mean of the relative errors.
 
     Returns:
         float32 `(count, height, width, channels)` in `value_range`, without the first axis for one.
@@ -62,37 +56,28 @@ def texture(
     Raises:
         ValueError: an unknown layer or one without a map, images that do not fit.
     """
-    check_seed("texture", seed)
-    calls = style_layers(model, layers, "texture")
-    source = Canvas("texture", model, size=np.shape(image)[-3:-1] or None, value_range=value_range)
+    method, value_range = "texture", options["value_range"]
+    calls = style_layers(model, layers, method)
+    source = Canvas(method, model, size=np.shape(image)[-3:-1] or None, value_range=value_range)
     given, _ = source.batch(image, "image")
-    canvas = Canvas(
-        "texture", model, size=source.shape[:2] if size is None else size, value_range=value_range
+    canvas = Canvas(method, model, size=source.shape[:2] if size is None else size, value_range=value_range)
+    grams = style_targets(
+        method, source, model, [given], [1.0], calls, options["preprocess"], options["compile"]
     )
-    grams = style_targets("texture", source, model, [given], [1.0], calls, preprocess, compile)
     problem = Problem(
         objective=Style(calls, canvas.keys, canvas.channels_first),
-        parameterization=parameterization_of("texture", parameterization, canvas.shape),
+        parameterization=parameterization_of(method, options["parameterization"], canvas.shape),
         value_range=canvas.value_range,
-        preprocess=preprocess,
+        preprocess=options["preprocess"],
         channels_first=canvas.channels_first,
-        optimizer=optimizer,
+        optimizer=options["optimizer"],
     )
-    result = optimize(
-        "texture",
-        model,
-        problem,
-        problem.parameterization.start([[seed, row] for row in range(count)]),
-        (),
-        [check_weights("texture", layer_weights, len(calls)), *grams],
-        steps=steps,
-        learning_rate=learning_rate,
-        seed=seed,
-        compile=compile,
-        verbose=verbose,
-    )
+    start = problem.parameterization.start([[options["seed"], row] for row in range(count)])
+    weights = check_weights(method, layer_weights, len(calls))
+    run = {name: options[name] for name in ("steps", "learning_rate", "seed", "compile", "verbose")}
+    result = optimize(method, model, problem, start, (), [weights, *grams], **run)
     made = result.images[0] if count == 1 else result.images
-    return (made, result.scores) if return_scores else made
+    return (made, result.scores) if options["return_scores"] else made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +93,9 @@ class Style:
         return -style_loss(maps, shared[0], shared[1:], self.channels_first)
 
 
-def style_loss(maps, weights, grams, channels_first=False):
+def style_loss(
+    maps: Sequence[tf.Tensor], weights: tf.Tensor, grams: Sequence[tf.Tensor], channels_first: bool = False
+) -> tf.Tensor:
     """Weighted sum over layers of `|G - A|^2 / |A|^2` for each image: `(n,)`."""
     total = 0.0
     for place, (values, wanted) in enumerate(zip(maps, grams, strict=True)):
@@ -117,7 +104,7 @@ def style_loss(maps, weights, grams, channels_first=False):
     return total
 
 
-def gram_matrix(maps, channels_first=False):
+def gram_matrix(maps: tf.Tensor, channels_first: bool = False) -> tf.Tensor:
     """Products of every two channels, averaged over places: `(n, ..., channels)` -> `(n, channels, channels)`.
 
     Gatys et al. 2015, equation 2, divided by the number of places so that images of different sizes compare.
@@ -138,7 +125,16 @@ def _products(flat):
     return tf.matmul(flat, flat, transpose_a=True), gradient
 
 
-def style_targets(method, canvas, model, images, weights, calls, preprocess, compile):
+def style_targets(
+    method: str,
+    canvas: Canvas,
+    model: keras.Model,
+    images: Sequence[FloatArray],
+    weights: Sequence[float],
+    calls: Sequence[LayerCall],
+    preprocess: Preprocess,
+    compile: Compile,
+) -> list[FloatArray]:
     """The Gram matrix of each layer, averaged over style images by their weights (the minimum of the weighted sum of
     squared errors is the same as that of the error to the weighted mean)."""
     grams = None
@@ -156,7 +152,9 @@ def style_targets(method, canvas, model, images, weights, calls, preprocess, com
     return grams
 
 
-def check_weights(method, weights, count, name="layer_weights"):
+def check_weights(
+    method: str, weights: Sequence[float] | None, count: int, name: str = "layer_weights"
+) -> FloatArray:
     """Weights that sum to 1, float32 `(count,)`."""
     values = np.ones(count) if weights is None else np.asarray(weights, "float64").ravel()
     if len(values) != count or not (values >= 0).all() or not values.sum() > 0:

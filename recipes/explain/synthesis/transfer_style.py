@@ -2,18 +2,23 @@
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
-from recipes.common.validation import check_seed
+from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.options import Layer, OptimizedOptions, check_flag, shares
 from recipes.explain.synthesis.backbones import content_layer as find_content_layer
 from recipes.explain.synthesis.backbones import style_layers as find_style_layers
-from recipes.explain.synthesis.invert_features import features_of, total_variation_of
+from recipes.explain.synthesis.invert_features import features_of, relative_distance, total_variation_of
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 from recipes.explain.synthesis.texture import check_weights, style_loss, style_targets
@@ -22,32 +27,24 @@ from recipes.explain.synthesis.texture import check_weights, style_loss, style_t
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
+@shares(OptimizedOptions)
 def transfer_style(
-    model,
-    content,
-    style,
+    model: keras.Model,
+    content: Images,
+    style: "Images | Sequence[Images]",
     *,
-    content_weight=1.0,
-    style_weight=10.0,
-    total_variation=1e-2,
-    style_weights=None,
-    style_size=None,
-    content_layer=None,
-    style_layers=None,
-    layer_weights=None,
-    keep_color=False,
-    start="content",
-    parameterization="fourier",
-    optimizer="adam",
-    steps=256,
-    learning_rate=0.05,
-    value_range=(0, 255),
-    preprocess=None,
-    seed=0,
-    return_scores=False,
-    compile="auto",
-    verbose="auto",
-):
+    content_weight: float = 1.0,
+    style_weight: float = 10.0,
+    total_variation: float = 1e-2,
+    style_weights: Sequence[float] | None = None,
+    style_size: int | None = None,
+    content_layer: Layer | None = None,
+    style_layers: Sequence[Layer] | None = None,
+    layer_weights: Sequence[float] | None = None,
+    keep_color: bool = False,
+    start: Literal["content", "noise"] = "content",
+    **options: Unpack[OptimizedOptions],
+) -> FloatArray | Any:
     """Make an image with the feature maps of `content` at one layer and the Gram matrices of `style` at several.
 
     Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike
@@ -64,7 +61,7 @@ def transfer_style(
         content: `(n, height, width, channels)` or one image, in `value_range`. Where the network fixes the size, it is
             resized to that, with a warning.
         style: `(height, width, channels)`, any size, or a list of such.
-        content_weight, style_weight: Of the two losses.
+        content_weight, style_weight: Weights of the two losses.
         total_variation: Weight of the mean squared difference between neighbors, the range being -1..1.
         style_weights: One number a style image; equal by default.
         style_size: Length in pixels of the style's shorter side as the network sees it: larger means coarser strokes.
@@ -74,9 +71,7 @@ def transfer_style(
         keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al.
             2016, "Preserving Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
         start: "content" or "noise".
-        parameterization, optimizer: As in `invert_features`.
-        steps, learning_rate, value_range, preprocess, seed, compile, verbose: As in `class_image`.
-        return_scores: Also return minus the loss before every step, float32 `(steps, n)`.
+        options: Those of `OptimizedOptions`. The objective is minus the loss.
 
     Returns:
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for one content image.
@@ -85,69 +80,68 @@ def transfer_style(
         ValueError: unknown layers, weights that do not fit, images outside `value_range`.
         UserWarning: when an image is resized to the network's size.
     """
-    check_seed("transfer_style", seed)
-    method = "transfer_style"
-    open_canvas = Canvas(method, model, size=False, value_range=value_range)
-    size = open_canvas.shape[:2] if None not in open_canvas.shape[:2] else np.shape(content)[-3:-1]
-    canvas = Canvas(method, model, size=size, value_range=value_range)
-    content_images, single = fitted(canvas, content, canvas.shape[:2], "content")
-    styles = list(style) if isinstance(style, (list, tuple)) or np.ndim(style) == 4 else [style]
-    if None in open_canvas.shape[:2]:
-        styles = [scaled(canvas, image, style_size or min(canvas.shape[:2])) for image in styles]
-    elif style_size not in (None, min(canvas.shape[:2])):
-        raise UsageError(
-            f"{method} with style_size expects a network that takes any size. Model '{model.name}' takes "
-            f"{canvas.shape[:2]}. Build it with keras.Input((None, None, {canvas.shape[-1]})), or leave style_size out."
-        )
-    else:
-        styles = [fitted(canvas, image, canvas.shape[:2], "style")[0] for image in styles]
-    if keep_color and canvas.shape[-1] != 3:
-        raise UsageError(
-            f"{method} with keep_color expects RGB images. Received {canvas.shape[-1]} channels. Leave keep_color out."
-        )
+    method, preprocess, compile = "transfer_style", options["preprocess"], options["compile"]
+    check_flag(method, "keep_color", keep_color)
     if start not in ("content", "noise"):
         raise UsageError(
             f"{method} expects start to be 'content' or 'noise'. Received {start!r}. 'content' converges sooner."
         )
+    open_canvas = Canvas(method, model, size=False, value_range=options["value_range"])
+    size = open_canvas.shape[:2] if None not in open_canvas.shape[:2] else np.shape(content)[-3:-1]
+    canvas = Canvas(method, model, size=size, value_range=options["value_range"])
+    content_images, single = fitted(canvas, content, canvas.shape[:2], "content")
+    styles = _styles(canvas, style, style_size, takes_any_size=None in open_canvas.shape[:2])
+    if keep_color and canvas.shape[-1] != 3:
+        raise UsageError(
+            f"{method} with keep_color expects RGB images. Received {canvas.shape[-1]} channels. Leave keep_color out."
+        )
     calls = find_style_layers(model, style_layers, method)
     content_call = find_content_layer(model, content_layer, method)
     wanted = features_of(canvas, model, content_images, [content_call], preprocess, compile)
-    weights = check_weights(method, style_weights, len(styles), "style_weights")
-    grams = style_targets(method, canvas, model, styles, weights, calls, preprocess, compile)
-    parameters = parameterization_of(method, parameterization, canvas.shape)
+    shares_of_styles = check_weights(method, style_weights, len(styles), "style_weights")
+    constants = [
+        np.array([content_weight, style_weight, total_variation], "float32"),
+        check_weights(method, layer_weights, len(calls)),
+        *style_targets(method, canvas, model, styles, shares_of_styles, calls, preprocess, compile),
+    ]
     problem = Problem(
         objective=ContentAndStyle(content_call, calls, canvas.keys, canvas.channels_first),
-        parameterization=parameters,
+        parameterization=parameterization_of(method, options["parameterization"], canvas.shape),
         value_range=canvas.value_range,
         preprocess=preprocess,
         channels_first=canvas.channels_first,
-        optimizer=optimizer,
+        optimizer=options["optimizer"],
     )
-    low, high = canvas.value_range
-    seeds = [[seed, row] for row in range(len(content_images))]
-    units = (content_images - low) / (high - low)
-    result = optimize(
-        method,
-        model,
-        problem,
-        parameters.encode(units) if start == "content" else parameters.start(seeds),
-        wanted,
-        [
-            np.array([content_weight, style_weight, total_variation], "float32"),
-            check_weights(method, layer_weights, len(calls)),
-            *grams,
-        ],
-        steps=steps,
-        learning_rate=learning_rate,
-        seed=seed,
-        compile=compile,
-        verbose=verbose,
-    )
+    begin = _begin(problem, content_images, options["seed"] if start == "noise" else None)
+    run = {name: options[name] for name in ("steps", "learning_rate", "seed", "compile", "verbose")}
+    result = optimize(method, model, problem, begin, wanted, constants, **run)
     made = result.images
     if keep_color:
-        made = np.clip(with_luminance(content_images, made), low, high).astype("float32")
+        made = np.clip(with_luminance(content_images, made), *canvas.value_range).astype("float32")
     made = made[0] if single else made
-    return (made, result.scores) if return_scores else made
+    return (made, result.scores) if options["return_scores"] else made
+
+
+def _styles(canvas, style, style_size, *, takes_any_size):
+    """The style images, of the size the network sees them at."""
+    styles = list(style) if isinstance(style, (list, tuple)) or np.ndim(style) == 4 else [style]
+    side = min(canvas.shape[:2])
+    if takes_any_size:
+        return [scaled(canvas, image, style_size or side) for image in styles]
+    if style_size not in (None, side):
+        raise UsageError(
+            f"{canvas.method} with style_size expects a network that takes any size. Model '{canvas.model.name}' takes "
+            f"{canvas.shape[:2]}. Build it with keras.Input((None, None, {canvas.shape[-1]})), or leave style_size out."
+        )
+    return [fitted(canvas, image, canvas.shape[:2], "style")[0] for image in styles]
+
+
+def _begin(problem, content, seed):
+    """Parameters of the content images, or of noise when there is a seed."""
+    if seed is not None:
+        return problem.parameterization.start([[seed, row] for row in range(len(content))])
+    low, high = problem.value_range
+    return problem.parameterization.encode((content - low) / (high - low))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,20 +158,19 @@ class ContentAndStyle:
         _, maps = tracing.capture(model, pack(model, [seen], self.keys), calls, stop=True)
         found, (wanted,) = tf.cast(maps[calls.index(self.content)], "float32"), rows
         weights, layer_weights, *grams = shared
-        axes = tuple(range(1, wanted.shape.rank))
-        content = tf.reduce_sum(tf.square(found - wanted), axes) / tf.reduce_sum(tf.square(wanted), axes)
+        content = relative_distance(found, wanted)
         style = style_loss(maps[: len(self.style)], layer_weights, grams, self.channels_first)
         return -(weights[0] * content + weights[1] * style + weights[2] * total_variation_of(2 * images - 1))
 
 
-def with_luminance(colors, luminance):
+def with_luminance(colors: ArrayLike, luminance: ArrayLike) -> np.ndarray:
     """The colors of one RGB image with the luminance of another: `(..., 3)` each."""
     yiq = np.asarray(colors) @ _YIQ.T
     yiq[..., 0] = np.asarray(luminance) @ _YIQ[0]
     return yiq @ np.linalg.inv(_YIQ).T
 
 
-def fitted(canvas, images, size, name):
+def fitted(canvas: Canvas, images: Images, size: tuple[int, int], name: str) -> tuple[FloatArray, bool]:
     """Images of the network's size, resized with a warning where they are not."""
     images = np.asarray(images)
     if images.ndim in (3, 4) and images.shape[-3:-1] != size:
@@ -185,13 +178,13 @@ def fitted(canvas, images, size, name):
             f"{canvas.method} expects {name} images of {size[0]} x {size[1]} pixels. Received {images.shape[-3]} x "
             f"{images.shape[-2]}, which are resized to that. For the size they have, build the network with "
             f"keras.Input((None, None, {canvas.shape[-1]})).",
-            stacklevel=3,
+            stacklevel=4,
         )
         images = _resized(canvas, images, size)
     return canvas.batch(images, name)
 
 
-def scaled(canvas, image, side):
+def scaled(canvas: Canvas, image: Images, side: int) -> FloatArray:
     """A style image `(1, height, width, channels)` whose shorter side has the given length."""
     image = np.asarray(image)
     factor = side / min(image.shape[:2])

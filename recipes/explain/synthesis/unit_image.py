@@ -1,16 +1,31 @@
 """The image a neuron, a channel or a layer answers to most."""
 
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray
 from recipes.common.validation import is_number
 from recipes.explain.engine import targets
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import ClassImageOptions, Layer, shares
 from recipes.explain.engine.targets import Unit
 from recipes.explain.synthesis.class_image import unwrap
 from recipes.explain.synthesis.maximize import raise_score
 
 
-def unit_image(model, layer, channel=None, *, position=None, call_index=None, **options):
+@shares(ClassImageOptions, learning_rate=None, optimizer=None)
+def unit_image(
+    model: keras.Model,
+    layer: Layer,
+    channel: int | Sequence[int] | None = None,
+    *,
+    position: tuple[int, int] | None = None,
+    call_index: int | None = None,
+    **options: Unpack[ClassImageOptions],
+) -> FloatArray | Any:
     """Make an image that raises a unit's activation as far as it goes: the gradient-ascent picture of a filter.
 
     Source: Erhan et al. 2009, "Visualizing higher-layer features of a deep network", section 4; objectives and
@@ -24,7 +39,7 @@ def unit_image(model, layer, channel=None, *, position=None, call_index=None, **
         channel: Channel (or unit of a Dense layer), a list of channels (one image each), or None for the mean of all.
         position: `(row, column)` of one neuron; None for the mean over all places.
         call_index: Which call of a shared layer, from 0.
-        options: Those of `class_image`, with the same meaning and defaults.
+        options: Those of `ClassImageOptions`, with the same defaults as in `class_image`.
 
     Returns:
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for a single channel. With
@@ -47,6 +62,6 @@ def unit_image(model, layer, channel=None, *, position=None, call_index=None, **
         for number in channels
     ]
     target = targets.Target(parsed[0].spec, np.concatenate([one.index for one in parsed]))
-    start = options.get("start")
+    start = options["start"]
     single = np.ndim(channel) == 0 and (start is None or np.ndim(start) == 3)
     return unwrap(raise_score("unit_image", model, target, len(channels), **options), single)
