@@ -1,11 +1,12 @@
-"""Run every script that a number in the README rests on, and put the tables they print in their places.
+"""Run every script that a published number rests on, and put the tables they print in their places.
 
     python -m benchmarks                      all, one after another: hours, on a machine that does nothing else
     python -m benchmarks --only fold explain  these
     python -m benchmarks --quick              a sliver of each, printed and not written, to see that they run
 
-The README holds each script's tables between `<!-- benchmarks:NAME -->` and `<!-- end -->`. A script's tables are the
-lines it prints that begin with `|`, and the titles, `**...**`. A script that fails leaves its place as it was.
+docs/benchmarks.md holds each script's tables between `<!-- benchmarks:NAME -->` and `<!-- end -->`. A script's
+tables are the lines it prints that begin with `|`, and the titles, `**...**`. A script that fails leaves its place
+as it was.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
 # Name: arguments of the whole run, arguments of the quick one.
 SCRIPTS = {
     "augment": ([], ["--only", "small", "--windows", "1", "--seconds", "0.1"]),
@@ -47,9 +48,11 @@ def main():
         if not tables:
             failed.append(name)
         elif not arguments.quick:
-            README.write_text(replace(README.read_text(), name, tables), encoding="utf-8")
+            PAGE.write_text(replace(PAGE.read_text(), name, tables), encoding="utf-8")
     if failed:
-        sys.exit(f"No tables came from {', '.join(failed)}; their places in README.md are as they were.")
+        sys.exit(
+            f"No tables came from {', '.join(failed)}; their places in docs/benchmarks.md are as they were."
+        )
 
 
 def run(name, arguments):
@@ -80,11 +83,11 @@ def tables_of(output):
 
 
 def replace(text, name, tables):
-    """The README with other tables at one place."""
+    """The page with other tables at one place."""
     start, end = f"<!-- benchmarks:{name} -->\n", "<!-- end -->"
     if text.count(start) != 1 or end not in text.split(start)[1]:
         raise ValueError(
-            f"README.md is expected to hold one place for {name}. Received {text.count(start)}. "
+            f"docs/benchmarks.md is expected to hold one place for {name}. Received {text.count(start)}. "
             f"Write '{start.strip()}' and '{end}' on lines of their own."
         )
     before, after = text.split(start)

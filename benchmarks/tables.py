@@ -1,4 +1,4 @@
-"""Tables as the benchmarks print them: Markdown, row by row, which `python -m benchmarks` puts into the README."""
+"""Tables as the benchmarks print them, in Markdown, which `python -m benchmarks` puts into docs/benchmarks.md."""
 
 
 def heading(*columns, title=None):

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: tables arrive at their places in the README, and every place has its script."""
+"""`python -m benchmarks`: tables arrive at their places on the page, and every place has its script."""
 
 import re
 import sys
@@ -38,20 +38,20 @@ def test_tables_are_kept_in_their_order_and_everything_else_is_left_out(capsys):
 
 
 def test_a_new_table_takes_the_place_of_its_old_one_alone(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(PAGE)
-    monkeypatch.setattr(benchmarks, "README", readme)
+    page = tmp_path / "benchmarks.md"
+    page.write_text(PAGE)
+    monkeypatch.setattr(benchmarks, "PAGE", page)
     monkeypatch.setattr(benchmarks, "run", lambda name, arguments: f"{name}\n| {name} |\n|---|\n")
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "fold"])
     for _ in range(2):  # once more changes nothing
         benchmarks.main()
-        assert readme.read_text() == PAGE.replace("| old |\n|---|\n", "\n| fold |\n|---|\n\n")
+        assert page.read_text() == PAGE.replace("| old |\n|---|\n", "\n| fold |\n|---|\n\n")
 
 
-def test_a_script_that_fails_and_a_quick_run_leave_the_readme_alone(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(PAGE)
-    monkeypatch.setattr(benchmarks, "README", readme)
+def test_a_script_that_fails_and_a_quick_run_leave_the_page_alone(tmp_path, monkeypatch):
+    page = tmp_path / "benchmarks.md"
+    page.write_text(PAGE)
+    monkeypatch.setattr(benchmarks, "PAGE", page)
     monkeypatch.setattr(benchmarks, "run", lambda name, arguments: "")
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "fold", "augment"])
     with pytest.raises(SystemExit, match="No tables came from fold, augment"):
@@ -59,7 +59,7 @@ def test_a_script_that_fails_and_a_quick_run_leave_the_readme_alone(tmp_path, mo
     monkeypatch.setattr(benchmarks, "run", lambda name, arguments: "| a |\n|---|\n")
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "fold", "--quick"])
     benchmarks.main()
-    assert readme.read_text() == PAGE
+    assert page.read_text() == PAGE
 
 
 def test_a_script_that_breaks_down_gives_nothing(tmp_path, monkeypatch):
@@ -70,12 +70,14 @@ def test_a_script_that_breaks_down_gives_nothing(tmp_path, monkeypatch):
     assert benchmarks.run("bad", []) == ""
 
 
-def test_a_readme_without_the_place_is_refused():
+def test_a_page_without_the_place_is_refused():
     with pytest.raises(ValueError, match="one place for synthesis"):
         benchmarks.replace(PAGE, "synthesis", "| a |")
 
 
-def test_every_place_in_the_readme_has_a_script_and_every_script_a_place():
-    places = re.findall(r"^<!-- benchmarks:(\w+) -->$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_every_place_in_the_page_has_a_script_and_every_script_a_place():
+    places = re.findall(
+        r"^<!-- benchmarks:(\w+) -->$", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE
+    )
     assert sorted(places) == sorted(benchmarks.SCRIPTS)
     assert [name for name in places if not (ROOT / "benchmarks" / f"{name}.py").exists()] == []

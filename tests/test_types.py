@@ -1,0 +1,98 @@
+"""Type checkers see the installed package: right lines have no complaint, planted mistakes have one each."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "tests" / "types"
+
+
+def planted(checker):
+    """Lines of wrong.py that a checker has to reject."""
+    lines = enumerate((SCRIPTS / "wrong.py").read_text().splitlines(), start=1)
+    return [number for number, line in lines if re.search(rf"# (both|{checker})", line)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder of a user's, outside the checkout, with the scripts and the examples."""
+    folder = tmp_path_factory.mktemp("project")
+    for script in SCRIPTS.glob("*.py"):
+        shutil.copy(script, folder)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    return folder
+
+
+def environment():
+    """The process' own without PYTHONPATH: checkers shall see what is installed."""
+    import os
+
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+
+
+@pytest.fixture(scope="module")
+def pyright(project):
+    """`{file: lines with an error}`."""
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "."]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    assert report["summary"]["filesAnalyzed"] > 10, done.stderr
+    found = {}
+    for complaint in report["generalDiagnostics"]:
+        if complaint["severity"] == "error":
+            name = Path(complaint["file"]).name
+            found.setdefault(name, []).append((complaint["range"]["start"]["line"] + 1, complaint["message"]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def mypy(project):
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--no-error-summary",
+        "--hide-error-context",
+        "right.py",
+        "wrong.py",
+    ]
+    command += sorted(f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py"))
+    command += ["--ignore-missing-imports", "--cache-dir", str(project / "cache")]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = {}
+    for line in done.stdout.splitlines():
+        match = re.match(r"(\S+?\.py):(\d+): error: (.*)", line)
+        if match:
+            found.setdefault(Path(match[1]).name, []).append((int(match[2]), match[3]))
+    return found
+
+
+@pytest.mark.parametrize("checker", ["pyright", "mypy"])
+def test_each_planted_mistake_is_rejected(checker, request):
+    complaints = request.getfixturevalue(checker).get("wrong.py", [])
+    assert sorted({line for line, _ in complaints}) == planted(checker), complaints
+
+
+@pytest.mark.parametrize("checker", ["pyright", "mypy"])
+def test_right_lines_have_no_complaint(checker, request):
+    complaints = request.getfixturevalue(checker)
+    assert {name: found for name, found in complaints.items() if name != "wrong.py"} == {}
+
+
+def test_pyright_knows_the_history_of_a_run(project):
+    (project / "reveal.py").write_text(
+        "import keras\nimport recipes\n\nrun = recipes.train(keras.Model(), ([], []))\n"
+        'reveal_type(run.history["loss"])\n'
+    )
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "reveal.py"]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    assert 'is "list[float]"' in done.stdout

@@ -1,0 +1,18 @@
+"""Mistakes that an editor shall underline: each marked line has one."""
+
+import keras
+import numpy as np
+
+import recipes
+from recipes import callbacks, explain
+
+images = np.zeros((64, 32, 32, 3), "uint8")
+labels = np.zeros(64, "int64")
+model = keras.Sequential([keras.layers.Dense(10)])
+recipes.train(model, (images, labels), epohcs=3)  # both
+callbacks.WarmupDecay(decay="cosin")  # both
+explain.grad_cam(model, images, 3, relu="maybe")  # both
+explain.grad_cam("x", 5)  # pyright: for mypy keras.Model is Any
+recipes.train(model, (images, labels), average="mean")  # both
+recipes.train(model, (images, labels), resume="maybe")  # both
+explain.saliency(model, images, batch_sise=4)  # both
