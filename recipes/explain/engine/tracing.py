@@ -21,6 +21,7 @@ from recipes.common.patching import wrapped
 from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.model_state import ModelState
 
 _records = weakref.WeakKeyDictionary()
 
@@ -35,6 +36,15 @@ class Record:
         self.defaults = {}
         self.warned = set()
         self.eager = False
+        self.state = None
+
+    def refresh(self, model):
+        """Forget what was found out about the model, unless it still is as it was then."""
+        if self.state is None or not self.state.holds(model):
+            self.state = self.state or ModelState(model)
+            self.eager = False
+            for known in (self.traces, self.heads, self.units, self.defaults):
+                known.clear()
 
 
 class _Reached(BaseException):
@@ -66,6 +76,7 @@ def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static)
         What `function` returns, as eager tensors.
     """
     record = record_of(model)
+    record.refresh(model)
     if compile not in (True, False, "auto"):
         raise UsageError(
             f"explain expects compile to be 'auto', True or False. Received {compile!r}. Leave it out to "
@@ -78,11 +89,12 @@ def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static)
     signature = tuple(
         tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors, strict=True)
     )
-    key = (function, tuple(sorted(static.items())), signature, _fingerprint(model))
+    key = (function, tuple(sorted(static.items())), signature)
     if key not in record.traces:
         try:
             record.traces[key] = _trace(model, function, signature, static)
-        except UsageError:
+            record.state.settle(model)
+        except (UsageError, Warning):  # a warning where the user has made warnings errors
             raise
         except Exception as error:
             if compile is True:
@@ -233,12 +245,12 @@ def warn_once(model, key, message):
 
 def default_layer(model, spec):
     """The last feature map below a target, once a pass has found it, else None."""
-    return record_of(model).defaults.get((_fingerprint(model), spec.call))
+    return record_of(model).defaults.get(spec.call)
 
 
 def remember_default(model, spec, call):
     """Keep what `default_layer` returns."""
-    record_of(model).defaults[_fingerprint(model), spec.call] = call
+    record_of(model).defaults[spec.call] = call
 
 
 def chunks(count, size):
@@ -264,13 +276,6 @@ def _trace(model, function, signature, static):
 
     # Without AutoGraph, as Keras' own predict.
     return tf.function(traced, autograph=False, input_signature=signature).get_concrete_function()
-
-
-def _fingerprint(model):
-    """Changes when layers are added, removed, or given another activation, so that no stale trace is used."""
-    return hash(
-        tuple((id(layer), id(getattr(layer, "activation", None))) for layer in model._flatten_layers())
-    )
 
 
 class _Recorder:
