@@ -1,11 +1,21 @@
 """activation_histograms: what each initializer does to the activations of a deep network, layer by layer."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 
 
-def activation_histograms(comparison, *, columns=8, same_axis=True, title=None):
+def activation_histograms(
+    comparison: Mapping[str, Sequence[Any]],
+    *,
+    columns: int = 8,
+    same_axis: bool = True,
+    title: str | None = None,
+) -> Figure:
     """Draw one row of histograms an initializer, from the first layer on the left to the last on the right.
 
     The histograms of a row share their horizontal axis, so that activations which vanish shrink to a line from left to

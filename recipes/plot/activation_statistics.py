@@ -1,12 +1,18 @@
 """activation_statistics: what each layer gives out, over a run."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 from recipes.plot.monitored import depth_colors, label_layers, need_probes, step_axis
 
+if TYPE_CHECKING:
+    from recipes.probe.record import Record
 
-def activation_statistics(record):
+
+def activation_statistics(record: "Record") -> Figure:
     """Draw mean, standard deviation, share of zeros and share of saturated outputs of every activation by step.
 
     Args:

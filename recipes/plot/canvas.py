@@ -3,10 +3,13 @@
 import io
 
 import numpy as np
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray
 from recipes.common.validation import is_number
 
 
@@ -16,7 +19,7 @@ class Canvas(Figure):
     Names are shown as they are: a class called "$5 or $10" is no formula. Numbers at ticks may be.
     """
 
-    def draw(self, renderer):
+    def draw(self, renderer: RendererBase) -> None:
         numbers = set()
         for axes in self.axes:
             for axis in (axes.xaxis, axes.yaxis):
@@ -33,12 +36,12 @@ class Canvas(Figure):
         return buffer.getvalue()
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float) -> Canvas:
     """An empty figure of `width` by `height` inches whose parts do not overlap."""
     return Canvas(figsize=(width, height), layout="constrained")
 
 
-def check_size(owner, size):
+def check_size(owner: str, size: float) -> None:
     """Refuse what is no width of a picture in inches.
 
     Raises:
@@ -51,7 +54,7 @@ def check_size(owner, size):
         )
 
 
-def displayable(images, owner):
+def displayable(images: ArrayLike, owner: str) -> FloatArray:
     """Scale images to 0..1 and three channels.
 
     uint8 is divided by 255. Other numbers are taken as they are when all lie in 0..1, divided by 255 when all lie in

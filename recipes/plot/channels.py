@@ -3,12 +3,22 @@
 import math
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_numbers, is_whole
 from recipes.plot.canvas import check_size, new_figure
 
 
-def channels(maps, *, columns=16, limit=64, size=0.7, shared=True, title=None):
+def channels(
+    maps: ArrayLike,
+    *,
+    columns: int = 16,
+    limit: int = 64,
+    size: float = 0.7,
+    shared: bool = True,
+    title: str | None = None,
+) -> Figure:
     """Draw each channel of one image's activations, or each filter of a layer.
 
     Args:

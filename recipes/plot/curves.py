@@ -1,6 +1,11 @@
 """curves: how loss, metrics and learning rate went over a training run."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.plot.canvas import new_figure
 
@@ -8,7 +13,13 @@ _RATE_NAMES = ("learning_rate", "lr")
 _TRAINING, _VALIDATION = "tab:blue", "tab:orange"
 
 
-def curves(history, *, metrics=None, window=None, log_loss=False):
+def curves(
+    history: Mapping[str, Sequence[float]] | Any,
+    *,
+    metrics: Sequence[str] | None = None,
+    window: int | None = None,
+    log_loss: bool = False,
+) -> Figure:
     """Draw each metric, training against validation, and the learning rate below.
 
     Every epoch is a point, and a centered moving average runs through the points; in short runs the line joins them.
@@ -70,7 +81,7 @@ def curves(history, *, metrics=None, window=None, log_loss=False):
     return figure
 
 
-def moving_average(values, window):
+def moving_average(values: ArrayLike, window: int) -> np.ndarray:
     """Mean of the finite ones among `window // 2` values on either side and the value itself; NaN where none is.
 
     Near an end, both sides are cut to the shorter one: a one-sided mean would lift or sink the steep first epochs.

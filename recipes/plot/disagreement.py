@@ -1,12 +1,16 @@
 """disagreement: how often the members of an ensemble differ, and what averaging more of them gains."""
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_numbers
 from recipes.plot.canvas import new_figure
 
 
-def disagreement(shares, *, member_errors=None, ensemble_errors=None):
+def disagreement(
+    shares: ArrayLike, *, member_errors: ArrayLike | None = None, ensemble_errors: ArrayLike | None = None
+) -> Figure:
     """Draw the disagreement of each pair of members and, beside it, the errors of members and averages.
 
     Args:

@@ -1,13 +1,19 @@
 """finite_layers: where numbers stopped being finite, and when."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 from recipes.plot.monitored import need_probes
 
+if TYPE_CHECKING:
+    from recipes.probe.record import Record
 
-def finite_layers(record):
+
+def finite_layers(record: "Record") -> Figure:
     """Draw a map of probes (across) and layers in forward order (down): finite, or red where not; the loss above.
 
     Args:

@@ -1,11 +1,27 @@
 """fooled: an image, what was added to it, and what the network then sees."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.plot.canvas import check_size, displayable, new_figure
 
+if TYPE_CHECKING:
+    from recipes.explain.adversarial.fool import Fooled
 
-def fooled(images, found, *, class_names=None, before=None, size=2.0, title=None):
+
+def fooled(
+    images: ArrayLike,
+    found: "Fooled",
+    *,
+    class_names: Sequence[str] | None = None,
+    before: ArrayLike | None = None,
+    size: float = 2.0,
+    title: str | None = None,
+) -> Figure:
     """Draw a row for each image: the original, the one that fools, and their difference ten times enlarged.
 
     Args:

@@ -1,12 +1,18 @@
 """gradient_flow: the size of the gradients from the first layer to the last."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 from recipes.plot.monitored import need_probes, step_axis
 
+if TYPE_CHECKING:
+    from recipes.probe.record import Record
 
-def gradient_flow(record):
+
+def gradient_flow(record: "Record") -> Figure:
     """Draw each kernel's root mean square gradient by depth, late probes dark, and the norm of all of them by step.
 
     Args:

@@ -6,9 +6,11 @@ import io
 import re
 
 import matplotlib
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 
-def to_svg(figure, description):
+def to_svg(figure: Figure, description: str) -> str:
     """Turn a Figure into an `<svg>` element that needs nothing else.
 
     Black becomes the text color of the page and white backgrounds become transparent, so that it is readable on
@@ -40,14 +42,14 @@ def to_svg(figure, description):
     return re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{mark}\1"', svg)
 
 
-def to_data_url(figure, *, dpi=80):
+def to_data_url(figure: Figure, *, dpi: int = 80) -> str:
     """Turn a Figure into the `src` of an `<img>`: a PNG as a data URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def image_data_url(image, *, side=112):
+def image_data_url(image: ArrayLike, *, side: int = 112) -> str:
     """Turn one image into the `src` of an `<img>`, small ones enlarged pixel by pixel.
 
     Args:

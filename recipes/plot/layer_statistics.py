@@ -1,11 +1,14 @@
 """layer_statistics: activations and gradients by depth, of one batch."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 
 
-def layer_statistics(result):
+def layer_statistics(result: Any) -> Figure:
     """Draw spread, zeros and gradients of every layer, in forward order.
 
     Args:

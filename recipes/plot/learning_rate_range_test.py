@@ -1,11 +1,14 @@
 """range_test: loss against learning rate."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 
 
-def learning_rate_range_test(result):
+def learning_rate_range_test(result: Any) -> Figure:
     """Draw a learning-rate range test: loss of each step, smoothed, and the rates it suggests.
 
     Args:

@@ -1,12 +1,22 @@
 """rates: the learning rate of every step, and the steps at which something was kept."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_numbers
 from recipes.plot.canvas import new_figure
 
 
-def learning_rates(values, marks=(), *, steps_per_epoch=None, label="snapshot"):
+def learning_rates(
+    values: ArrayLike,
+    marks: Sequence[int] = (),
+    *,
+    steps_per_epoch: int | None = None,
+    label: str = "snapshot",
+) -> Figure:
     """Draw a learning-rate schedule step by step.
 
     Args:

@@ -1,11 +1,17 @@
 """What the pictures of a `recipes.probe.Record` share."""
 
+from typing import TYPE_CHECKING
+
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+if TYPE_CHECKING:
+    from recipes.probe.record import Record
 
-def need_probes(record, column, owner, monitor):
+
+def need_probes(record: "Record", column: str, owner: str, monitor: str) -> None:
     """Raise a `ValueError` when the record has nothing in this column to draw."""
     if not len(record) or column not in record.measured:
         raise ValueError(
@@ -14,12 +20,12 @@ def need_probes(record, column, owner, monitor):
         )
 
 
-def depth_colors(count):
+def depth_colors(count: int) -> np.ndarray:
     """One color a layer, dark at the input and light at the output."""
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count))
 
 
-def step_axis(axes):
+def step_axis(axes: Axes) -> None:
     """Name the horizontal axis, and mark whole steps only: a short run has one probe or two."""
     axes.set_xlabel("training step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -28,7 +34,7 @@ def step_axis(axes):
         axes.set_xlim(low - 0.5, high + 0.5)
 
 
-def label_layers(axes, count):
+def label_layers(axes: Axes, count: int) -> None:
     """A legend beside the axes; of many layers only the first and the last few."""
     handles, labels = axes.get_legend_handles_labels()
     if count > 12:

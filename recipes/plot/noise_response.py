@@ -1,11 +1,24 @@
 """noise_response: the classes that a network sees in noise."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import displayable, new_figure
 
+if TYPE_CHECKING:
+    from recipes.explain.inspection.noise_response import NoiseResponse
 
-def noise_response(found, *, class_names=None, most=10, title=None):
+
+def noise_response(
+    found: "NoiseResponse",
+    *,
+    class_names: Sequence[str] | None = None,
+    most: int = 10,
+    title: str | None = None,
+) -> Figure:
     """Draw what `explain.noise_response` measured: how often each class was seen, and some of the noise.
 
     Args:

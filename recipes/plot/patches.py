@@ -1,11 +1,26 @@
 """patches: what a channel would like to see, beside what it answers to most in real images."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.plot.canvas import check_size, displayable, new_figure
 
+if TYPE_CHECKING:
+    from recipes.explain.inspection.maximal_patches import Patches
 
-def patches(found, *, unit_images=None, titles=None, size=1.0, title=None):
+
+def patches(
+    found: "Patches",
+    *,
+    unit_images: ArrayLike | None = None,
+    titles: Sequence[str] | None = None,
+    size: float = 1.0,
+    title: str | None = None,
+) -> Figure:
     """Draw a row for each channel: its picture by `explain.unit_image`, then its `explain.maximal_patches`.
 
     Args:

@@ -1,11 +1,17 @@
 """search: what a search for settings tried, and what came of it."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 
+if TYPE_CHECKING:
+    import optuna
 
-def search_trials(study):
+
+def search_trials(study: "optuna.Study") -> Figure:
     """Draw every trial as a line through its settings, and random trials against a grid of as many.
 
     Left, parallel coordinates: one axis a setting (log where it was searched so), the value last; the better a

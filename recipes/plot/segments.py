@@ -1,12 +1,24 @@
 """segments: the object that was cut out, on a dimmed background."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.plot.canvas import displayable
 from recipes.plot.grid import grid
 
 
-def segments(images, masks, *, dim=0.25, titles=None, columns=4, size=2.0):
+def segments(
+    images: ArrayLike,
+    masks: ArrayLike,
+    *,
+    dim: float = 0.25,
+    titles: Sequence[str] | None = None,
+    columns: int = 4,
+    size: float = 2.0,
+) -> Figure:
     """Draw what `explain.segment` cut out.
 
     Args:

@@ -1,13 +1,24 @@
 """thumbnails: the images themselves at their places in the plane."""
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_numbers
 from recipes.plot.canvas import check_size, displayable, new_figure
 
 
-def thumbnails(points, images, *, labels=None, size=8.0, thumbnail=0.3, cells=None, title=None):
+def thumbnails(
+    points: ArrayLike,
+    images: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    size: float = 8.0,
+    thumbnail: float = 0.3,
+    cells: int | None = None,
+    title: str | None = None,
+) -> Figure:
     """Draw images where `explain.embed` put them.
 
     Args:

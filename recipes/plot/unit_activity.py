@@ -1,14 +1,21 @@
 """unit_activity: how often each rectified unit fires, over a run."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 from recipes.plot.monitored import need_probes
 
+if TYPE_CHECKING:
+    from recipes.probe.record import Record
+
 _MOST_LAYERS = 12
 
 
-def unit_activity(record, dead_units=None):
+def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | None = None) -> Figure:
     """Draw one panel a rectified layer: steps across, units down, bright where a unit fires on many samples.
 
     Units are sorted by their rate over the last quarter of the probes, so that silent ones are at the bottom;

@@ -1,12 +1,18 @@
 """update_ratios: how far each step moved each layer's weights, over a run."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
 from recipes.plot.monitored import depth_colors, label_layers, need_probes, step_axis
 
+if TYPE_CHECKING:
+    from recipes.probe.record import Record
 
-def update_ratios(record, *, low=1e-4, high=1e-2):
+
+def update_ratios(record: "Record", *, low: float = 1e-4, high: float = 1e-2) -> Figure:
     """Draw |dW| / |W| of every kernel over the training steps, first layer dark, last layer light.
 
     Args:

@@ -2,14 +2,24 @@
 
 import functools
 import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Verbose
+from recipes.common.types import Inputs as ModelInputs
 from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import Inputs
+from recipes.explain.engine.options import Compile, Reduce, Score, Target
+
+#: Numbers of images: a slice, or an index array.
+Rows: TypeAlias = slice | np.ndarray
+#: `change(batch, sample, rows)` writes copy number `sample` of the images `rows` into `batch`.
+Change: TypeAlias = Callable[[np.ndarray, int, slice], None]
 
 
 class Task:
@@ -26,18 +36,18 @@ class Task:
 
     def __init__(
         self,
-        method,
-        model,
-        images,
-        target,
+        method: str,
+        model: keras.Model,
+        images: ModelInputs,
+        target: Target,
         *,
-        score,
-        batch_size,
-        wrt,
-        compile,
-        verbose="auto",
-        gradient=False,
-    ):
+        score: Score,
+        batch_size: int,
+        wrt: str | int | None,
+        compile: Compile,
+        verbose: Verbose = "auto",
+        gradient: bool = False,
+    ) -> None:
         self.method, self.model, self.batch_size = method, model, int(batch_size)
         self.compile, self.verbose, self.progress = compile, verbose, None
         self.inputs = Inputs(model, images, wrt=wrt, method=method)
@@ -50,30 +60,32 @@ class Task:
         self._checked = False
 
     @property
-    def count(self):
+    def count(self) -> int:
         return self.inputs.count
 
     @property
-    def spatial(self):
+    def spatial(self) -> tuple[int, ...]:
         """Spatial shape of the explained input."""
         shape = self.inputs.images.shape
         return shape[2:] if self.channels_first else shape[1:-1]
 
     @property
-    def channel_axis(self):
+    def channel_axis(self) -> int:
         """Channel axis of the explained input."""
         return 1 if self.channels_first else -1
 
-    def chunks(self, passes=1):
+    def chunks(self, passes: int = 1) -> list[slice]:
         """Slices of images, `passes` of which together are at most `batch_size` (or one image)."""
         size = max(1, self.batch_size // passes)
         return [slice(start, stop) for start, stop in tracing.chunks(self.count, size)]
 
-    def each_chunk(self, explain):
+    def each_chunk(self, explain: Callable[[slice], np.ndarray]) -> FloatArray:
         """Maps of all images, from `explain(rows)` of slices of at most `batch_size` of them."""
         return self.finish(np.concatenate([explain(rows) for rows in self.chunks()]))
 
-    def each_group(self, explain, evaluations, *, passes=1):
+    def each_group(
+        self, explain: Callable[[slice], np.ndarray], evaluations: int, *, passes: int = 1
+    ) -> np.ndarray:
         """Concatenate `explain(group)` over slices of images, so that memory never grows with their number.
 
         Args:
@@ -84,7 +96,9 @@ class Task:
         self.progress = Progress(evaluations * self.count, self.verbose)
         return np.concatenate([explain(group) for group in self.chunks(passes)])
 
-    def input_gradient(self, rows, images=None, index=None):
+    def input_gradient(
+        self, rows: Rows, images: FloatArray | None = None, index: np.ndarray | None = None
+    ) -> tuple[FloatArray, FloatArray, np.ndarray]:
         """`(gradients, scores, index)` of at most `batch_size` evaluations.
 
         Args:
@@ -99,7 +113,7 @@ class Task:
         )
         return tracing.array(gradients), tracing.array(values) if scores is None else scores, index.numpy()
 
-    def guided_gradient(self, rows, kernel, rule):
+    def guided_gradient(self, rows: Rows, kernel: Callable, rule: str) -> FloatArray:
         """Gradients with a rule at every rectifier (see `guided`)."""
         tensors = self.inputs.tensors(rows)
         arguments, _ = self._arguments(rows, tensors)
@@ -108,12 +122,14 @@ class Task:
         )
         return tracing.array(gradients)
 
-    def settle(self, group):
+    def settle(self, group: slice) -> None:
         """Fix the predicted classes of a group at its images, where no target was given."""
         if not self._settled(group):
             _, self.target.index[group] = self.scores(group)
 
-    def sampled_gradients(self, group, samples, change, *, clean=False):
+    def sampled_gradients(
+        self, group: slice, samples: int, change: Change, *, clean: bool = False
+    ) -> Iterator[tuple[slice, FloatArray, FloatArray, int]]:
         """Gradients of changed copies of a group of images.
 
         Predicted classes are those of the unchanged images, which then join the first chunk, so that they
@@ -132,7 +148,9 @@ class Task:
         """
         return self._sampled(self.input_gradient, group, samples, change, clean)
 
-    def sampled_scores(self, group, samples, change, *, clean=False):
+    def sampled_scores(
+        self, group: slice, samples: int, change: Change, *, clean: bool = False
+    ) -> Iterator[tuple[slice, FloatArray, int]]:
         """`(rows, scores, sample)` of changed copies, forward only (see `sampled_gradients`)."""
         return self._sampled(self.scores, group, samples, change, clean)
 
@@ -170,7 +188,15 @@ class Task:
     def _settled(self, group):
         return self.target.spec.kind != "class" or self.target.index[group].min(initial=0) >= 0
 
-    def layer_pass(self, rows, call, images=None, index=None, *, differentiate=True):
+    def layer_pass(
+        self,
+        rows: Rows,
+        call: layer_lookup.LayerCall | None,
+        images: FloatArray | None = None,
+        index: np.ndarray | None = None,
+        *,
+        differentiate: bool = True,
+    ) -> tuple[FloatArray, FloatArray | None, FloatArray, np.ndarray]:
         """`(activations, gradients, scores, index)` at a layer (None: the last feature map), in the layer's layout.
 
         Without `differentiate` the gradients are None. Where the target is a predicted class, the index is.
@@ -196,7 +222,9 @@ class Task:
             values[-1].numpy(),
         )
 
-    def scores(self, rows, images=None, index=None):
+    def scores(
+        self, rows: Rows, images: FloatArray | None = None, index: np.ndarray | None = None
+    ) -> tuple[FloatArray, np.ndarray]:
         """`(scores (n,), index)` of at most `batch_size` evaluations, forward only (see `input_gradient`)."""
         tensors = self.inputs.tensors(rows, images)
         if self.target.function is not None:
@@ -206,7 +234,7 @@ class Task:
         values, index = self._evaluate(passes.score, [*tensors, index], spec=self.target.spec)
         return tracing.array(values), index.numpy()
 
-    def finish(self, maps):
+    def finish(self, maps: np.ndarray) -> FloatArray:
         """Maps as they leave: float32, without the batch axis when one image came without it."""
         maps = np.ascontiguousarray(maps, dtype="float32")
         return maps[0] if self.inputs.single else maps
@@ -244,14 +272,14 @@ class Progress:
         verbose: "auto", or whether to show the bar.
     """
 
-    def __init__(self, total, verbose):
+    def __init__(self, total: int, verbose: Verbose) -> None:
         self.total, self.done, self.start = total, 0, time.monotonic()
         self.automatic = verbose == "auto"
         self.bar = (
             keras.utils.Progbar(total, unit_name="evaluation") if verbose and not self.automatic else None
         )
 
-    def add(self, count):
+    def add(self, count: int) -> None:
         self.done += count
         if (
             self.automatic
@@ -264,7 +292,7 @@ class Progress:
             self.bar.update(min(self.done, self.total))
 
 
-def reduce_channels(values, how, axis):
+def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:
     """Collapse the channel axis of signed values.
 
     Args:
@@ -292,7 +320,7 @@ def reduce_channels(values, how, axis):
     return reductions[how](values)
 
 
-def at_least_one(method, name, value):
+def at_least_one(method: str, name: str, value: int) -> None:
     """Refuse a count below 1, and one that nobody can wait for."""
     if not is_whole(value) or not 1 <= value <= 10**6:
         raise UsageError(

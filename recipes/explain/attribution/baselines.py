@@ -1,13 +1,22 @@
 """What takes the place of pixels that are taken away."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from recipes.common.types import FloatArray
 from recipes.common.validation import as_numbers
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Baseline
+
+if TYPE_CHECKING:
+    from recipes.explain.attribution.attribution_task import Task
 
 
-def filled(method, name, value, images, task, group, blur=0.1):
+def filled(
+    method: str, name: str, value: Baseline, images: FloatArray, task: "Task", group: slice, blur: float = 0.1
+) -> FloatArray:
     """Images of nothing: what is left when every pixel of `images` is removed.
 
     Args:

@@ -1,14 +1,32 @@
 """What the class activation methods share: a layer's maps in, one map per image out."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 
+from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import resize_map
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Layer, Target
 
 
-def layer_maps(method, weigh, model, images, target, *, layer, call_index, tokens, resize, **options):
+def layer_maps(
+    method: str,
+    weigh: Callable[[FloatArray, FloatArray], FloatArray],
+    model: keras.Model,
+    images: Inputs,
+    target: Target,
+    *,
+    layer: Layer | None,
+    call_index: int | None,
+    tokens: tuple[int, int] | None,
+    resize: bool,
+    **options: Any,
+) -> FloatArray:
     """Weigh a layer's activations by their gradients.
 
     Args:
@@ -28,7 +46,7 @@ def layer_maps(method, weigh, model, images, target, *, layer, call_index, token
     return finish(task, np.concatenate(maps), resize)
 
 
-def find_layer(task, layer, call_index):
+def find_layer(task: Task, layer: Layer | None, call_index: int | None) -> layer_lookup.LayerCall | None:
     """The `LayerCall` a reader named, or None for the last feature map."""
     if layer is not None:
         return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method)
@@ -40,7 +58,9 @@ def find_layer(task, layer, call_index):
     return None
 
 
-def spread(task, values, call, tokens):
+def spread(
+    task: Task, values: FloatArray, call: layer_lookup.LayerCall, tokens: tuple[int, int] | None
+) -> FloatArray:
     """A layer's values as `(n, *spatial, channels)`, tokens folded to their grid."""
     axes = len(task.spatial)
     if values.ndim == axes + 2 and tokens is None:
@@ -53,7 +73,9 @@ def spread(task, values, call, tokens):
     raise layer_lookup.no_map(task.method, call.path, values.shape, axes)
 
 
-def fold_tokens(values, tokens, shape, path, method):
+def fold_tokens(
+    values: FloatArray, tokens: tuple[int, int] | None, shape: Sequence[int], path: str, method: str
+) -> FloatArray:
     """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, one leading class token dropped."""
     count = values.shape[1]
     tokens = tokens or _guess_grid(count, shape)
@@ -83,6 +105,6 @@ def _guess_grid(count, shape):
     return None
 
 
-def finish(task, maps, resize):
+def finish(task: Task, maps: FloatArray, resize: bool) -> FloatArray:
     """Resize to the image where asked, and hand over."""
     return task.finish(resize_map.resize(maps, task.spatial) if resize else maps)

@@ -1,12 +1,14 @@
 """Raw maps to values a picture can show."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray
 from recipes.common.validation import as_numbers, is_number
 from recipes.explain.engine.errors import UsageError
 
 
-def normalize_map(maps, percentile=99, signed=False):
+def normalize_map(maps: ArrayLike, percentile: float = 99, signed: bool = False) -> FloatArray:
     """Scale each map by itself, so that a few extreme pixels do not turn the rest black.
 
     Args:

@@ -1,11 +1,15 @@
 """Linear resizing of maps of any number of spatial axes, with half-pixel centers."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from recipes.common.types import FloatArray
 
 
-def resize(maps, shape):
+def resize(maps: ArrayLike, shape: Sequence[int]) -> FloatArray:
     """Resize maps to a spatial shape, one axis after the other.
 
     Pixel centers lie at `i + 1/2`, so nothing shifts (as `tf.image.resize`, unlike "align corners"), and

@@ -111,10 +111,10 @@ class Masks:
 
     block = 64
 
-    def __init__(self, spatial, grid, keep, seed):
+    def __init__(self, spatial: tuple[int, ...], grid: tuple[int, ...], keep: float, seed: int) -> None:
         self.spatial, self.grid, self.keep, self.seed, self.drawn = spatial, grid, keep, seed, {}
 
-    def __call__(self, number):
+    def __call__(self, number: int) -> FloatArray:
         block = number // self.block
         if block not in self.drawn:
             # Two blocks are kept: a chunk may begin in one and end in the next.

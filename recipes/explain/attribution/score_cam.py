@@ -88,7 +88,7 @@ def score_cam(
     return cam.finish(task, task.each_group(explain, 2 + (top or 0), passes=2), resize)
 
 
-def unit_range(maps):
+def unit_range(maps: FloatArray) -> FloatArray:
     """Stretch each map to 0..1 by itself; a constant map becomes 0."""
     axes = tuple(range(1, maps.ndim))
     low, high = maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)

@@ -121,10 +121,10 @@ class Noise:
     times faster than drawing exact ones, which would cost a small network a tenth of its gradient.
     """
 
-    def __init__(self, shape, seed):
+    def __init__(self, shape: tuple[int, ...], seed: int) -> None:
         self.shape, self.seed, self.sample = shape, seed, None
 
-    def __call__(self, sample):
+    def __call__(self, sample: int) -> FloatArray:
         if sample != self.sample:
             bits = np.random.SFC64([self.seed, sample]).random_raw(-(-math.prod(self.shape) // 4))
             chosen = bits.view("uint16")[: math.prod(self.shape)]

@@ -1,6 +1,6 @@
 """Codes of images: what a layer makes of them, one vector each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Unpack
 
 import keras
@@ -11,7 +11,7 @@ from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import Inputs, pack
-from recipes.explain.engine.options import InspectionOptions, Layer, shares
+from recipes.explain.engine.options import Compile, InspectionOptions, Layer, Preprocess, shares
 
 
 @shares(InspectionOptions)
@@ -94,7 +94,9 @@ def activations(
     return arrays[0]
 
 
-def batches_of(method, model, images, batch_size):
+def batches_of(
+    method: str, model: keras.Model, images: "Images | tf.data.Dataset", batch_size: int
+) -> Iterator[FloatArray]:
     """Batches of checked float32 arrays, from an array or from a dataset that is read once."""
     if isinstance(images, tf.data.Dataset):
         batches = (np.asarray(entry[0] if isinstance(entry, tuple) else entry) for entry in images)
@@ -111,7 +113,13 @@ def batches_of(method, model, images, batch_size):
         yield batch.astype("float32") if isinstance(images, tf.data.Dataset) else np.asarray(batch, "float32")
 
 
-def layer_values(model, batch, call, preprocess=None, compile="auto"):
+def layer_values(
+    model: keras.Model,
+    batch: FloatArray,
+    call: layer_lookup.LayerCall | None,
+    preprocess: Preprocess = None,
+    compile: Compile = "auto",
+) -> FloatArray:
     """What one layer (None: what feeds the classifier) returns for a batch, float32."""
     if call is None:
         call = classifier_input(model)
@@ -129,7 +137,7 @@ def layer_values(model, batch, call, preprocess=None, compile="auto"):
     )
 
 
-def classifier_input(model):
+def classifier_input(model: keras.Model) -> tuple[layer_lookup.LayerCall, bool]:
     """`(LayerCall, True)` of the last Dense layer, or convolution where there is none: what feeds it is wanted."""
     kinds = [
         [

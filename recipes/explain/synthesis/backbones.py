@@ -1,7 +1,12 @@
 """Which layers to take of the backbones that style transfer is usually done with."""
 
+from collections.abc import Sequence
+
+import keras
+
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import Layer
 
 # By a layer that only this family has: the layers of style, from fine to coarse, and the layer of content.
 _FAMILIES = {
@@ -28,7 +33,9 @@ _FAMILIES = {
 }
 
 
-def style_layers(model, chosen, method):
+def style_layers(
+    model: keras.Model, chosen: Sequence[Layer] | Layer | None, method: str
+) -> tuple[layer_lookup.LayerCall, ...]:
     """The `LayerCall`s of style: those chosen, or the family's."""
     if chosen is None:
         chosen = _family(model, "style_layers" if method != "texture" else "layers", method)[0]
@@ -36,7 +43,7 @@ def style_layers(model, chosen, method):
     return tuple(layer_lookup.find(model, layer, method=method) for layer in chosen)
 
 
-def content_layer(model, chosen, method):
+def content_layer(model: keras.Model, chosen: Layer | None, method: str) -> layer_lookup.LayerCall:
     """The `LayerCall` of content: the one chosen, or the family's."""
     if chosen is None:
         chosen = _family(model, "content_layer", method)[1]

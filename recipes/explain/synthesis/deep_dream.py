@@ -113,7 +113,15 @@ class Activity:
     calls: tuple
     keys: object
 
-    def __call__(self, model, seen, images, parameters, rows, shared):
+    def __call__(
+        self,
+        model: keras.Model,
+        seen: tf.Tensor,
+        images: tf.Tensor,
+        parameters: tf.Tensor,
+        rows: Sequence[tf.Tensor],
+        shared: Sequence[tf.Tensor],
+    ) -> tf.Tensor:
         _, activations = tracing.capture(model, pack(model, [seen], self.keys), self.calls, stop=True)
         count = tf.shape(images)[0]
         squares = [tf.square(tf.cast(activation, "float32")) for activation in activations]
@@ -132,7 +140,7 @@ class Windows:
     size: tuple | None
     jitter: int
 
-    def __call__(self, images, seed):
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """`(n, height, width, channels)` -> `(n * windows, *size, channels)`, those of one image side by side."""
         draws = tf.random.stateless_uniform([2], seed, -1, 1)
         if self.size is None:

@@ -85,7 +85,15 @@ class Inversion:
     call: layer_lookup.LayerCall
     keys: object
 
-    def __call__(self, model, seen, images, parameters, rows, shared):
+    def __call__(
+        self,
+        model: keras.Model,
+        seen: tf.Tensor,
+        images: tf.Tensor,
+        parameters: tf.Tensor,
+        rows: Sequence[tf.Tensor],
+        shared: Sequence[tf.Tensor],
+    ) -> tf.Tensor:
         _, (found,) = tracing.capture(model, pack(model, [seen], self.keys), [self.call], stop=True)
         (wanted,) = rows
         weights, centered = shared[0], 2 * images - 1

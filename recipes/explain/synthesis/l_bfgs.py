@@ -1,20 +1,35 @@
 """L-BFGS of scipy, driving a compiled value and gradient."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 import scipy.optimize
 import tensorflow as tf
 
 from recipes.explain.engine import tracing
+from recipes.explain.engine.options import Compile
 from recipes.explain.synthesis.objective import value_and_gradient
 
 
-def minimize(model, problem, start, rows, shared, steps, seed, compile, report):
+def minimize(
+    model: keras.Model,
+    problem: Any,
+    start: tf.Tensor,
+    rows: Sequence[tf.Tensor],
+    shared: Sequence[tf.Tensor],
+    steps: int,
+    seed: int,
+    compile: Compile,
+    report: Callable[[int], None],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Raise the problem's objective by L-BFGS, one image after the other, with the same random view throughout.
 
     Source: Liu & Nocedal 1989; scipy's L-BFGS-B with 20 corrections, bounded where the parameterization is.
 
     Args:
-        model, problem, start, rows, shared, steps, seed, compile: As in `recipes.explain.loop.optimize`.
+        model, problem, start, rows, shared, steps, seed, compile: As in ``optimize``.
         report: Called with the number of steps done, those of all images averaged.
 
     Returns:

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -40,7 +41,15 @@ class Score:
     latent: bool
     function: object = None
 
-    def __call__(self, model, seen, images, parameters, rows, shared):
+    def __call__(
+        self,
+        model: keras.Model,
+        seen: tf.Tensor,
+        images: tf.Tensor,
+        parameters: tf.Tensor,
+        rows: Sequence[tf.Tensor],
+        shared: Sequence[tf.Tensor],
+    ) -> tf.Tensor:
         inputs = pack(model, [seen], self.keys)
         if self.function is None:
             score, _ = targets.scores(model, inputs, self.spec, rows)

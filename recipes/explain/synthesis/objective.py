@@ -1,11 +1,22 @@
 """One evaluation of a synthesis: from parameters to the image, what the network sees of it, its score and gradient."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from recipes.explain.engine.errors import UsageError
 
 
-def value_and_gradient(model, problem, parameters, rows, shared, seeds):
+def value_and_gradient(
+    model: keras.Model,
+    problem: Any,
+    parameters: tf.Tensor,
+    rows: Sequence[tf.Tensor],
+    shared: Sequence[tf.Tensor],
+    seeds: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`(scores (n,), gradient of each image's score by its own parameters)`, in a trace or eagerly."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(parameters)
@@ -22,7 +33,7 @@ def value_and_gradient(model, problem, parameters, rows, shared, seeds):
     return value, gradient
 
 
-def view_of(problem, images, seed):
+def view_of(problem: Any, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """What the model sees of unit images at a step."""
     low, high = problem.value_range
     seen = low + (high - low) * problem.views(images, seed)

@@ -232,7 +232,18 @@ class _Ascent:
         return self.state[0].numpy(), np.concatenate(self.scores), self.alive
 
 
-def ascend(model, counters, settings, parameters, first, second, alive, *constants, problem, rows):
+def ascend(
+    model: keras.Model,
+    counters: tf.Tensor,
+    settings: tf.Tensor,
+    parameters: tf.Tensor,
+    first: tf.Tensor,
+    second: tf.Tensor,
+    alive: tf.Tensor,
+    *constants: tf.Tensor,
+    problem: Problem,
+    rows: int,
+) -> tuple[tf.Tensor, ...]:
     """A chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
     begin, end, seed, spent = tf.unstack(counters)
     settings = tf.unstack(settings)

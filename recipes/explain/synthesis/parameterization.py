@@ -6,10 +6,13 @@ stretches those to the value range. All are hashable, so that a trace can be kep
 
 import dataclasses
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from recipes.common.types import FloatArray
 from recipes.explain.engine.errors import UsageError
 
 # Krizhevsky et al. 2012, section 4.1: eigenvectors of ImageNet's colors times the roots of their eigenvalues,
@@ -28,23 +31,23 @@ class Pixels:
         shape: `(height, width, channels)`; None for sides that may differ from call to call.
     """
 
-    shape: tuple
+    shape: tuple[int | None, int | None, int]
     bounded = True
 
     @property
-    def trace_shape(self):
+    def trace_shape(self) -> tuple[int | None, ...] | None:
         """Of the parameters of one image in a trace; None where it is always the same."""
         return self.shape if None in self.shape else None
 
-    def start(self, seeds, scale=0.01):
+    def start(self, seeds: Sequence[Sequence[int]], scale: float = 0.01) -> FloatArray:
         """Gray and a little noise: one seed, a list of integers, an image."""
         return np.stack([_normal(seed, self.shape, scale) for seed in seeds])
 
-    def encode(self, images):
+    def encode(self, images: ArrayLike) -> FloatArray:
         """Parameters that decode to the unit images."""
         return np.asarray(images, "float32") * 2 - 1
 
-    def decode(self, parameters):
+    def decode(self, parameters: tf.Tensor) -> tf.Tensor:
         return (parameters + 1) / 2
 
 
@@ -60,17 +63,17 @@ class Fourier:
         shape: `(height, width, channels)`.
     """
 
-    shape: tuple
+    shape: tuple[int, int, int]
     bounded = False
     trace_shape = None
 
-    def start(self, seeds, scale=0.01):
+    def start(self, seeds: Sequence[Sequence[int]], scale: float = 0.01) -> FloatArray:
         """Nearly gray: one seed, a list of integers, an image."""
         height, width, channels = self.shape
         shape = (channels, height, width // 2 + 1, 2)
         return np.stack([_normal(seed, shape, scale) for seed in seeds])
 
-    def encode(self, images):
+    def encode(self, images: ArrayLike) -> FloatArray:
         """Parameters that decode to the unit images, but for black and white, which become nearly so."""
         images = np.clip(np.asarray(images, "float32"), 0.01, 0.99)
         logits = np.log(images / (1 - images))
@@ -79,7 +82,7 @@ class Fourier:
         spectrum = np.fft.rfft2(np.moveaxis(logits, -1, 1)) / self._scale()
         return np.stack([spectrum.real, spectrum.imag], axis=-1).astype("float32")
 
-    def decode(self, parameters):
+    def decode(self, parameters: tf.Tensor) -> tf.Tensor:
         height, width, channels = self.shape
         planes = tf.transpose(_inverse_fourier(parameters, self._scale(), (height, width)), [0, 2, 3, 1])
         if channels == 3:
@@ -99,8 +102,7 @@ class Latent:
     """The input of a generator network, whose images are all that can come out.
 
     Source: Nguyen et al. 2016, "Synthesizing the preferred inputs for neurons in neural networks via deep
-        generator
-    networks", section 2, https://arxiv.org/abs/1605.09304.
+    generator networks", section 2, https://arxiv.org/abs/1605.09304.
 
     Args:
         shape: `(height, width, channels)` of the images wanted; the generator's are resized to it.
@@ -108,18 +110,18 @@ class Latent:
         value_range: `(low, high)` of the generator's images.
     """
 
-    shape: tuple
+    shape: tuple[int, int, int]
     generator: weakref.ref
-    value_range: tuple
+    value_range: tuple[float, float]
     bounded = False
     trace_shape = None
 
-    def start(self, seeds, scale=1.0):
+    def start(self, seeds: Sequence[Sequence[int]], scale: float = 1.0) -> FloatArray:
         """A standard normal draw: one seed, a list of integers, an image."""
         shape = tuple(self.generator().inputs[0].shape[1:])
         return np.stack([_normal(seed, shape, scale) for seed in seeds])
 
-    def decode(self, parameters):
+    def decode(self, parameters: tf.Tensor) -> tf.Tensor:
         low, high = self.value_range
         images = tf.cast(self.generator()(parameters, training=False), "float32")
         if tuple(images.shape[1:3]) != self.shape[:2]:
@@ -152,7 +154,7 @@ def _inverse_fourier(parameters, scale, size):
     return inverse(parameters)
 
 
-def parameterization_of(method, kind, shape):
+def parameterization_of(method: str, kind: str, shape: tuple[int, int, int]) -> Pixels | Fourier:
     """The parameterization a reader named, for images of a shape."""
     kinds = {"fourier": Fourier, "pixels": Pixels}
     if kind not in kinds:

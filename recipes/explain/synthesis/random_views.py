@@ -20,7 +20,7 @@ class Views:
     jitter: int = 0
     scale: float = 0.0
 
-    def __call__(self, images, seed):
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """`(n, height, width, channels)` -> the same shape, seen from somewhere else."""
         if not self.jitter and not self.scale:
             return images

@@ -88,7 +88,15 @@ class Style:
     keys: object
     channels_first: bool
 
-    def __call__(self, model, seen, images, parameters, rows, shared):
+    def __call__(
+        self,
+        model: keras.Model,
+        seen: tf.Tensor,
+        images: tf.Tensor,
+        parameters: tf.Tensor,
+        rows: Sequence[tf.Tensor],
+        shared: Sequence[tf.Tensor],
+    ) -> tf.Tensor:
         _, maps = tracing.capture(model, pack(model, [seen], self.keys), self.calls, stop=True)
         return -style_loss(maps, shared[0], shared[1:], self.channels_first)
 

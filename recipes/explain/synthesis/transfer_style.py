@@ -153,7 +153,15 @@ class ContentAndStyle:
     keys: object
     channels_first: bool
 
-    def __call__(self, model, seen, images, parameters, rows, shared):
+    def __call__(
+        self,
+        model: keras.Model,
+        seen: tf.Tensor,
+        images: tf.Tensor,
+        parameters: tf.Tensor,
+        rows: Sequence[tf.Tensor],
+        shared: Sequence[tf.Tensor],
+    ) -> tf.Tensor:
         calls = [*self.style] if self.content in self.style else [*self.style, self.content]
         _, maps = tracing.capture(model, pack(model, [seen], self.keys), calls, stop=True)
         found, (wanted,) = tf.cast(maps[calls.index(self.content)], "float32"), rows

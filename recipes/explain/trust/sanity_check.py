@@ -1,7 +1,7 @@
 """Sanity check: does a map change when the network forgets what it learned?"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -183,7 +183,9 @@ def rank_correlation(one: FloatArray, other: FloatArray) -> FloatArray:
     return ((ranks[0] * ranks[1]).sum(1) / np.where(norms > 0, norms, 1)).astype("float32")
 
 
-def predicting(method, model, images, target, options):
+def predicting(
+    method: str, model: keras.Model, images: Inputs, target: Target, options: Mapping[str, Any]
+) -> Task:
     """A `Task` on the images with their predicted classes filled in, for methods that run other methods."""
     shared = {name: options[name] for name in ("wrt", "compile") if name in options}
     task = Task(method, model, images, target, **{**defaults_of(AttributionOptions), **shared})
@@ -192,7 +194,7 @@ def predicting(method, model, images, target, options):
     return task
 
 
-def as_batch(name, maps, task):
+def as_batch(name: str, maps: ArrayLike, task: Task) -> FloatArray:
     """What a method returned, as `(n, height, width)` float32."""
     maps = np.asarray(maps, "float32")
     maps = maps[None] if task.inputs.single else maps
