@@ -16,6 +16,7 @@ from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import Layer, SynthesisOptions, shares
+from recipes.explain.synthesis.objective import Candidate
 from recipes.explain.synthesis.optimize import Problem, check_steps, optimize
 from recipes.explain.synthesis.parameterization import Pixels
 
@@ -113,17 +114,11 @@ class Activity:
     calls: tuple
     keys: object
 
-    def __call__(
-        self,
-        model: keras.Model,
-        seen: tf.Tensor,
-        images: tf.Tensor,
-        parameters: tf.Tensor,
-        rows: Sequence[tf.Tensor],
-        shared: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        _, activations = tracing.capture(model, pack(model, [seen], self.keys), self.calls, stop=True)
-        count = tf.shape(images)[0]
+    def __call__(self, model: keras.Model, candidate: Candidate) -> tf.Tensor:
+        _, activations = tracing.capture(
+            model, pack(model, [candidate.seen], self.keys), self.calls, stop=True
+        )
+        count = tf.shape(candidate.images)[0]
         squares = [tf.square(tf.cast(activation, "float32")) for activation in activations]
         return tf.add_n([tf.reduce_mean(tf.reshape(square, [count, -1]), 1) for square in squares])
 

@@ -14,6 +14,7 @@ from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import Compile, Layer, OptimizedOptions, Preprocess, shares
+from recipes.explain.synthesis.objective import Candidate
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 
@@ -85,18 +86,10 @@ class Inversion:
     call: layer_lookup.LayerCall
     keys: object
 
-    def __call__(
-        self,
-        model: keras.Model,
-        seen: tf.Tensor,
-        images: tf.Tensor,
-        parameters: tf.Tensor,
-        rows: Sequence[tf.Tensor],
-        shared: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        _, (found,) = tracing.capture(model, pack(model, [seen], self.keys), [self.call], stop=True)
-        (wanted,) = rows
-        weights, centered = shared[0], 2 * images - 1
+    def __call__(self, model: keras.Model, candidate: Candidate) -> tf.Tensor:
+        _, (found,) = tracing.capture(model, pack(model, [candidate.seen], self.keys), [self.call], stop=True)
+        (wanted,) = candidate.rows
+        weights, centered = candidate.shared[0], 2 * candidate.images - 1
         return -(
             relative_distance(tf.cast(found, "float32"), wanted)
             + weights[0] * total_variation_of(centered)

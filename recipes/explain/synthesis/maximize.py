@@ -3,7 +3,6 @@
 import dataclasses
 import warnings
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,6 +13,7 @@ from recipes.explain.engine import targets
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.synthesis.objective import Candidate
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import Fourier, Latent, Pixels
 from recipes.explain.synthesis.random_views import Views
@@ -41,23 +41,15 @@ class Score:
     latent: bool
     function: object = None
 
-    def __call__(
-        self,
-        model: keras.Model,
-        seen: tf.Tensor,
-        images: tf.Tensor,
-        parameters: tf.Tensor,
-        rows: Sequence[tf.Tensor],
-        shared: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        inputs = pack(model, [seen], self.keys)
+    def __call__(self, model: keras.Model, candidate: Candidate) -> tf.Tensor:
+        inputs = pack(model, [candidate.seen], self.keys)
         if self.function is None:
-            score, _ = targets.scores(model, inputs, self.spec, rows)
+            score, _ = targets.scores(model, inputs, self.spec, candidate.rows)
         else:
             outputs = targets.flat_outputs(model, model(inputs, training=False), self.spec)
             score = targets.call_function(targets.Target(self.spec, None, self.function), outputs)
-        norm = tf.square(parameters) if self.latent else tf.square(2 * images - 1)
-        return score - shared[0][0] * tf.reduce_sum(norm, tuple(range(1, norm.shape.rank)))
+        norm = tf.square(candidate.parameters) if self.latent else tf.square(2 * candidate.images - 1)
+        return score - candidate.shared[0][0] * tf.reduce_sum(norm, tuple(range(1, norm.shape.rank)))
 
 
 def raise_score(method: str, model: keras.Model, target: Any, count: int | None, **options: Any) -> Any:

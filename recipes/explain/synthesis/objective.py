@@ -1,5 +1,6 @@
 """One evaluation of a synthesis: from parameters to the image, what the network sees of it, its score and gradient."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,25 @@ import keras
 import tensorflow as tf
 
 from recipes.explain.engine.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What an objective judges.
+
+    Args:
+        seen: What the model sees: images under a random view, preprocessed, in the model's own layout.
+        images: The unit images `(n, height, width, channels)`, 0..1.
+        parameters: `(n, ...)`, what the images were decoded from.
+        rows: Constant tensors with a row for each image.
+        shared: Constant tensors that all images share.
+    """
+
+    seen: tf.Tensor
+    images: tf.Tensor
+    parameters: tf.Tensor
+    rows: Sequence[tf.Tensor]
+    shared: Sequence[tf.Tensor]
 
 
 def value_and_gradient(
@@ -22,7 +42,8 @@ def value_and_gradient(
         tape.watch(parameters)
         images = problem.parameterization.decode(parameters)
         seen = view_of(problem, images, seeds)
-        value = tf.cast(problem.objective(model, seen, images, parameters, rows, shared), "float32")
+        candidate = Candidate(seen, images, parameters, rows, shared)
+        value = tf.cast(problem.objective(model, candidate), "float32")
     gradient = tape.gradient(value, parameters)
     if gradient is None:
         raise UsageError(

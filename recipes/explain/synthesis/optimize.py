@@ -33,9 +33,7 @@ class Problem:
     """What is optimized. Hashable: one trace is kept per model and problem, numbers travel as tensors.
 
     Args:
-        objective: Hashable callable `(model, seen, images, parameters, constants) -> (n,)` to be raised:
-            what the model sees, the unit images (0..1), the parameters they were decoded from, and the list of
-            constant tensors.
+        objective: Hashable callable `(model, candidate) -> (n,)` to be raised (see `objective.Candidate`).
         parameterization: From `recipes.explain.parameterization`.
         value_range: `(low, high)` of the images.
         preprocess: Callable from images in `value_range` to what the model takes, or None.

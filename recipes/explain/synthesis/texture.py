@@ -17,6 +17,7 @@ from recipes.explain.engine.layer_lookup import LayerCall
 from recipes.explain.engine.options import Compile, Layer, OptimizedOptions, Preprocess, shares
 from recipes.explain.synthesis.backbones import style_layers
 from recipes.explain.synthesis.invert_features import features_of
+from recipes.explain.synthesis.objective import Candidate
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 
@@ -88,17 +89,9 @@ class Style:
     keys: object
     channels_first: bool
 
-    def __call__(
-        self,
-        model: keras.Model,
-        seen: tf.Tensor,
-        images: tf.Tensor,
-        parameters: tf.Tensor,
-        rows: Sequence[tf.Tensor],
-        shared: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        _, maps = tracing.capture(model, pack(model, [seen], self.keys), self.calls, stop=True)
-        return -style_loss(maps, shared[0], shared[1:], self.channels_first)
+    def __call__(self, model: keras.Model, candidate: Candidate) -> tf.Tensor:
+        _, maps = tracing.capture(model, pack(model, [candidate.seen], self.keys), self.calls, stop=True)
+        return -style_loss(maps, candidate.shared[0], candidate.shared[1:], self.channels_first)
 
 
 def style_loss(

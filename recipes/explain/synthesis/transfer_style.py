@@ -19,6 +19,7 @@ from recipes.explain.engine.options import Layer, OptimizedOptions, check_flag, 
 from recipes.explain.synthesis.backbones import content_layer as find_content_layer
 from recipes.explain.synthesis.backbones import style_layers as find_style_layers
 from recipes.explain.synthesis.invert_features import features_of, relative_distance, total_variation_of
+from recipes.explain.synthesis.objective import Candidate
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 from recipes.explain.synthesis.texture import check_weights, style_loss, style_targets
@@ -153,22 +154,18 @@ class ContentAndStyle:
     keys: object
     channels_first: bool
 
-    def __call__(
-        self,
-        model: keras.Model,
-        seen: tf.Tensor,
-        images: tf.Tensor,
-        parameters: tf.Tensor,
-        rows: Sequence[tf.Tensor],
-        shared: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
+    def __call__(self, model: keras.Model, candidate: Candidate) -> tf.Tensor:
         calls = [*self.style] if self.content in self.style else [*self.style, self.content]
-        _, maps = tracing.capture(model, pack(model, [seen], self.keys), calls, stop=True)
-        found, (wanted,) = tf.cast(maps[calls.index(self.content)], "float32"), rows
-        weights, layer_weights, *grams = shared
+        _, maps = tracing.capture(model, pack(model, [candidate.seen], self.keys), calls, stop=True)
+        found, (wanted,) = tf.cast(maps[calls.index(self.content)], "float32"), candidate.rows
+        weights, layer_weights, *grams = candidate.shared
         content = relative_distance(found, wanted)
         style = style_loss(maps[: len(self.style)], layer_weights, grams, self.channels_first)
-        return -(weights[0] * content + weights[1] * style + weights[2] * total_variation_of(2 * images - 1))
+        return -(
+            weights[0] * content
+            + weights[1] * style
+            + weights[2] * total_variation_of(2 * candidate.images - 1)
+        )
 
 
 def with_luminance(colors: ArrayLike, luminance: ArrayLike) -> np.ndarray:
