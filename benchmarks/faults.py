@@ -21,8 +21,8 @@ import fault_cases
 import keras
 import numpy as np
 import tensorflow as tf
-from recipes.callbacks.training_doctor import TrainingDoctor
 
+from recipes.callbacks.training_doctor import TrainingDoctor
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.run_facts import describe, idle_averages
 from recipes.probe import Record

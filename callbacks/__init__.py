@@ -12,6 +12,7 @@ from recipes.callbacks.learning_rate import LearningRate as LearningRate
 from recipes.callbacks.monitor import Monitor as Monitor
 from recipes.callbacks.non_finite_guard import NonFiniteError as NonFiniteError
 from recipes.callbacks.non_finite_guard import NonFiniteGuard as NonFiniteGuard
+from recipes.callbacks.rate_driver import RateDriver as RateDriver
 from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble as SnapshotEnsemble
 from recipes.callbacks.stochastic_weight_averaging import (
     StochasticWeightAveraging as StochasticWeightAveraging,

@@ -3,8 +3,8 @@
 import warnings
 
 import numpy as np
-from recipes.callbacks.monitor import Monitor
 
+from recipes.callbacks.monitor import Monitor
 from recipes.common.validation import is_number
 
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 from keras import ops
-from recipes.callbacks.learning_rate import innermost
 
+from recipes.common.optimizers import innermost
 from recipes.common.validation import is_number, is_whole
 
 

@@ -1,9 +1,9 @@
 """ExponentialMovingAverage: evaluate, save and finish with a running average of the weights."""
 
 from keras import ops
-from recipes.callbacks.learning_rate import innermost
-from recipes.callbacks.weight_average import WeightAverage
 
+from recipes.callbacks.weight_average import WeightAverage
+from recipes.common.optimizers import innermost
 from recipes.common.validation import is_number, is_whole
 
 

@@ -1,9 +1,12 @@
 """FastGeometricEnsembling: members from short, low cycles at the end of one training run."""
 
-import numpy as np
-from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble
+from typing import Any
 
+import numpy as np
+
+from recipes.callbacks.snapshot_ensemble import SnapshotEnsemble
 from recipes.common.validation import is_number
+from recipes.schedules import Cosine, Join, Linear, Schedule, Triangle
 
 
 class FastGeometricEnsembling(SnapshotEnsemble):
@@ -31,7 +34,15 @@ class FastGeometricEnsembling(SnapshotEnsemble):
         >>> paths.ensemble().predict(images)
     """
 
-    def __init__(self, cycles=5, *, start=0.75, high=0.5, low=0.005, **options):
+    def __init__(
+        self,
+        cycles: int = 5,
+        *,
+        start: float = 0.75,
+        high: float = 0.5,
+        low: float = 0.005,
+        **options: Any,
+    ) -> None:
         super().__init__(cycles, **options)
         if not is_number(start) or not 0 <= start < 1:
             raise ValueError(
@@ -50,25 +61,18 @@ class FastGeometricEnsembling(SnapshotEnsemble):
         length = (run - begin) / (self.cycles - 0.5)
         return begin + length * (np.arange(self.cycles) + 0.5)
 
-    def _rates(self, peak, ends):
-        begin = round(self.start * ends[-1])
-        return _Triangles(peak, self.high * peak, self.low * peak, begin, np.array(ends))
-
-
-class _Triangles:
-    """Half a cosine to `high` in `begin` updates; then straight lines, at `low` in the update before each of `ends`."""
-
-    elementwise = True
-
-    def __init__(self, peak, high, low, begin, ends):
-        self.peak, self.high, self.begin = peak, high, begin
-        bottoms = ends - 1.0
-        tops = [begin - 1.0, *(bottoms[1:] + bottoms[:-1]) / 2]
-        self.steps = np.stack([tops, bottoms], axis=1).ravel()
-        self.rates = np.array([high, low] * len(ends))
-
-    def __call__(self, step):
-        cycles = np.interp(step, self.steps, self.rates)
-        place = np.minimum(np.divide(step, max(self.begin, 1)), 1)
-        descent = self.high + (self.peak - self.high) / 2 * (1 + np.cos(np.pi * place))
-        return np.where(np.less(step, self.begin), descent, cycles).astype("float32")
+    def _rates(self, peak: float, ends: list[int]) -> Schedule:
+        """Half a cosine to `high`; then straight lines, at `low` in the update before each of `ends`."""
+        high, low, begin = self.high * peak, self.low * peak, round(self.start * ends[-1])
+        bottoms = [end - 1 for end in ends]
+        parts = [(0, Cosine(peak, begin, final=high))] if begin else []
+        if bottoms[0] > begin:
+            # The first step of a cycle has taken one increment already, as in section 5.
+            first = high - (high - low) / (ends[0] - begin)
+            parts.append((begin, Linear(first, bottoms[0] - begin, final=low)))
+        for bottom, following in zip(bottoms, bottoms[1:], strict=False):
+            parts.append((bottom, Triangle(low, high, following - bottom)))
+        if len(bottoms) == 1 and bottoms[0] <= begin:
+            parts.append((begin, Triangle(low, high, 2)))  # its first step, which is the run's last
+        boundaries, schedules = zip(*parts, strict=True)
+        return Join(schedules, boundaries[1:]) if len(parts) > 1 else schedules[0]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from recipes.callbacks.monitor import Monitor
 
+from recipes.callbacks.monitor import Monitor
 from recipes.common.validation import is_number, is_whole
 
 
@@ -247,7 +247,7 @@ class NonFiniteGuard(Monitor):
         return "update", str(axes["variables"]["layer"][first])
 
     def _find_in_weights(self, epoch):
-        from recipes.probe.layout import variable_owners
+        from recipes.common.traversal import variable_owners
 
         broken = [v for v in self.model.trainable_variables if not np.isfinite(v.numpy()).all()]
         layer = variable_owners(self.model)[id(broken[0])][0] if broken else ""

@@ -3,15 +3,21 @@
 import shutil
 import tempfile
 import weakref
+from typing import Literal
 
 import keras
 import numpy as np
-from recipes.callbacks.learning_rate import LearningRate
 
+from recipes.averaging.average import average
+from recipes.callbacks.rate_driver import Logs, RateDriver
+from recipes.checkpoints.snapshots import SnapshotFolder
+from recipes.common.processes import meet, process_count
+from recipes.common.types import Path
 from recipes.common.validation import is_number, is_whole
+from recipes.schedules import Cosine, Join, Schedule
 
 
-class SnapshotEnsemble(LearningRate):
+class SnapshotEnsemble(RateDriver):
     """Let the rate fall to almost nothing several times, and keep the weights of each bottom as a member.
 
     Source: Huang et al. 2017, equation 2, https://arxiv.org/abs/1704.00109: within each cycle half a cosine from the
@@ -47,15 +53,15 @@ class SnapshotEnsemble(LearningRate):
 
     def __init__(
         self,
-        cycles=5,
+        cycles: int = 5,
         *,
-        folder=None,
-        last=None,
-        learning_rate=None,
-        overwrite=False,
-        steps_per_epoch=None,
-    ):
-        keras.callbacks.Callback.__init__(self)
+        folder: "Path | None" = None,
+        last: int | None = None,
+        learning_rate: float | None = None,
+        overwrite: bool = False,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        super().__init__(steps_per_epoch=steps_per_epoch)
         name = type(self).__name__
         if not is_whole(cycles) or cycles < 1:
             raise ValueError(f"{name} expects cycles >= 1. Received cycles={cycles!r}. The paper takes 5.")
@@ -69,25 +75,22 @@ class SnapshotEnsemble(LearningRate):
                 "Leave it out to use the compiled rate."
             )
         self.cycles, self.last, self.learning_rate = cycles, last, learning_rate
-        self.overwrite, self.steps_per_epoch = overwrite, steps_per_epoch
+        self.overwrite = overwrite
         self._temporary, self.folder = folder is None, folder
         if folder is None:
             self.folder = tempfile.mkdtemp(prefix="snapshots-")
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self.schedule = None
 
     @property
-    def members(self):
+    def members(self) -> list[keras.Model]:
         """New `keras.Model`s with the weights of the `last` snapshots, oldest first."""
         return self._snapshots().load(self.model, self.last)
 
-    def ensemble(self, space="probability"):
+    def ensemble(self, space: Literal["probability", "logit"] = "probability") -> keras.Model:
         """One `keras.Model` that averages the members (see `ensemble.average`); saves as `.keras`."""
-        from recipes.averaging.average import average
-
         return average(self.members, space=space)
 
-    def make_schedule(self, compiled_rate):
+    def make_schedule(self, compiled_rate: float) -> Schedule:
         peak = float(compiled_rate if self.learning_rate is None else self.learning_rate)
         steps = self._steps_per_epoch()
         if steps is None:
@@ -99,9 +102,7 @@ class SnapshotEnsemble(LearningRate):
         self.ends = self._plan(self.params["epochs"] * steps, steps)
         return self._rates(peak, [end // self._accumulated for end in self.ends])
 
-    def on_train_begin(self, logs=None):
-        from recipes.common.processes import process_count
-
+    def on_train_begin(self, logs: Logs = None) -> None:
         if self._temporary and process_count() > 1:
             raise ValueError(
                 f"{type(self).__name__} expects a folder that every process can see. Received folder=None in a run of "
@@ -109,7 +110,7 @@ class SnapshotEnsemble(LearningRate):
             )
         super().on_train_begin(logs)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         first = self._position is None
         super().on_epoch_begin(epoch, logs)
         if first and epoch > 0:
@@ -121,21 +122,21 @@ class SnapshotEnsemble(LearningRate):
         if first:
             self._taken = sum(end <= self._position for end in self.ends)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         super().on_train_batch_end(batch, logs)
         while self._taken < len(self.ends) and self.ends[self._taken] <= self._position + self._seen:
             self._taken += 1
             self._snapshots().save(self._taken, self.model)
 
-    def on_train_end(self, logs=None):
-        from recipes.common.processes import meet
-
+    def on_train_end(self, logs: Logs = None) -> None:
         super().on_train_end(logs)
         meet("SnapshotEnsemble.on_train_end")  # the last snapshot is written by the first process
 
-    def _rates(self, peak, ends):
+    def _rates(self, peak: float, ends: list[int]) -> Schedule:
         """Half a cosine from each end, in updates, to the next."""
-        return _Cosines(peak, np.array([0, *ends]))
+        lengths = np.diff([0, *ends])
+        cycles = [Cosine(peak, int(length)) for length in lengths]
+        return Join(cycles, ends[:-1]) if len(cycles) > 1 else cycles[0]
 
     def _targets(self, run):
         """Where the snapshots of a run of so many batches should be taken."""
@@ -159,25 +160,5 @@ class SnapshotEnsemble(LearningRate):
             )
         return ends
 
-    def _steps_per_epoch(self):
-        return super()._steps_per_epoch() or self.steps_per_epoch
-
     def _snapshots(self):
-        from recipes.checkpoints.snapshots import SnapshotFolder
-
         return SnapshotFolder(self.folder)
-
-
-class _Cosines:
-    """From `peak` to almost zero between each two of the rising `bounds`, which are updates."""
-
-    elementwise = True
-
-    def __init__(self, peak, bounds):
-        self.peak, self.bounds = peak, bounds
-
-    def __call__(self, step):
-        step = np.minimum(step, self.bounds[-1] - 1)
-        cycle = np.searchsorted(self.bounds, step, side="right") - 1
-        place = (step - self.bounds[cycle]) / (self.bounds[cycle + 1] - self.bounds[cycle])
-        return (self.peak / 2 * (1 + np.cos(np.pi * place))).astype("float32")

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+
 from recipes.callbacks.weight_average import WeightAverage
 
 

@@ -1,7 +1,6 @@
 """Say what is wrong with a run while it runs, once, with the remedy."""
 
 from recipes.callbacks.monitor import Monitor
-
 from recipes.common.validation import is_one_of
 
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little

@@ -1,17 +1,18 @@
 """WarmupDecay: warm up to the compiled learning rate, then let it decay to the end of the run."""
 
 import warnings
-
-import keras
-from recipes.callbacks.learning_rate import LearningRate
+from collections.abc import Sequence
+from typing import Literal
 
 from recipes import schedules
+from recipes.callbacks.rate_driver import Logs, RateDriver
+from recipes.common.optimizers import iterations
 from recipes.common.validation import as_row, is_number, is_whole
 
 DECAYS = ("cosine", "linear", "step", "inverse_sqrt")
 
 
-class WarmupDecay(LearningRate):
+class WarmupDecay(RateDriver):
     """Climb to the compiled learning rate over the first steps, then decay over the rest of the run.
 
     The length of the run is read from `fit`: `epochs` times the batches per epoch. How it counts steps, and what it
@@ -50,25 +51,24 @@ class WarmupDecay(LearningRate):
 
     def __init__(
         self,
-        warmup=0.05,
-        decay="cosine",
+        warmup: float = 0.05,
+        decay: Literal["cosine", "linear", "step", "inverse_sqrt"] = "cosine",
         *,
-        start=0.0,
-        final=0.0,
-        until=1.0,
-        boundaries=(0.5, 0.75),
-        factor=0.1,
-        learning_rate=None,
-        steps_per_epoch=None,
-    ):
-        keras.callbacks.Callback.__init__(self)
+        start: float = 0.0,
+        final: float = 0.0,
+        until: float = 1.0,
+        boundaries: Sequence[float] = (0.5, 0.75),
+        factor: float = 0.1,
+        learning_rate: float | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        super().__init__(steps_per_epoch=steps_per_epoch)
         self.warmup, self.decay, self.start, self.final = warmup, decay, start, final
         self.until, self.boundaries, self.factor = until, as_row(boundaries), factor
-        self.learning_rate, self.steps_per_epoch = learning_rate, steps_per_epoch
-        self.schedule = None
+        self.learning_rate = learning_rate
         self._check_arguments()
 
-    def make_schedule(self, compiled_rate):
+    def make_schedule(self, compiled_rate: float) -> schedules.Schedule:
         peak = float(compiled_rate if self.learning_rate is None else self.learning_rate)
         updates = self._updates()
         warmup = self._warmup_updates(updates)
@@ -77,20 +77,17 @@ class WarmupDecay(LearningRate):
         decay = self._make_decay(peak, warmup, before, updates)
         return schedules.Warmup(decay, warmup, start=self.start * peak) if warmup else decay
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         first = self._position is None
         super().on_epoch_begin(epoch, logs)
         if first and epoch > 0 and self.learning_rate is None and not self._rate_is_known:
             warnings.warn(
                 f"WarmupDecay expects to know the peak when it goes on at initial_epoch={epoch}. Received an "
-                f"optimizer with {self._iterations()} steps behind it, and took its rate, "
-                f"{float(self._driver.compiled):g}, for the peak. "
+                f"optimizer with {iterations(self.model.optimizer)} steps behind it, and took its rate, "
+                f"{float(self._driven.compiled):g}, for the peak. "
                 "If it comes from a file written in the middle of a run, that is a lowered rate: pass learning_rate=.",
                 stacklevel=2,
             )
-
-    def _steps_per_epoch(self):
-        return super()._steps_per_epoch() or self.steps_per_epoch
 
     def _updates(self):
         """Optimizer steps of the whole run."""

@@ -2,7 +2,8 @@
 
 import keras
 from keras import ops
-from recipes.callbacks.learning_rate import innermost
+
+from recipes.common.optimizers import innermost
 
 
 class WeightAverage(keras.callbacks.Callback):

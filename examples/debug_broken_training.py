@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 import keras
-from recipes.callbacks import TrainingDoctor
 
 from recipes import data
+from recipes.callbacks import TrainingDoctor
 from recipes.report import write_report
 from recipes.training.run import Run
 

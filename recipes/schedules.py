@@ -7,6 +7,8 @@ Keras has `ExponentialDecay`, `PiecewiseConstantDecay`, `PolynomialDecay`, `Inve
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -14,10 +16,25 @@ from keras import ops
 
 from recipes.common.validation import as_row, is_number
 
+__all__ = [
+    "Cosine",
+    "CosineRestarts",
+    "Cyclic",
+    "InverseSquareRoot",
+    "Join",
+    "Linear",
+    "OneCycle",
+    "Schedule",
+    "Step",
+    "Triangle",
+    "Warmup",
+    "scale_for_batch",
+]
+
 _LAST_STEP = 2**31 - 1
 
 
-def scale_for_batch(rate, batch, base_batch=256):
+def scale_for_batch(rate: float, batch: int, base_batch: int = 256) -> float:
     """The learning rate for another batch size, by the linear scaling rule.
 
     Source: Goyal et al. 2017, section 2.1, https://arxiv.org/abs/1706.02677. The rule holds for SGD, with a warm-up,
@@ -43,10 +60,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     elementwise = True  # takes arrays of steps, which Keras' own schedules need not
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         return self.rate_at(ops.cast(step, "int32"))
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         """The rate at `step`, an int32 tensor of any shape."""
         raise NotImplementedError(f"{type(self).__name__} must define rate_at(step).")
 
@@ -67,39 +84,100 @@ class Warmup(Schedule):
         start: Rate before the first increment, from 0 to the peak.
     """
 
-    def __init__(self, schedule, steps, start=0.0):
-        if isinstance(schedule, (int, float)):
-            schedule = Step(schedule, boundaries=())
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            raise TypeError(
-                f"Warmup expects a keras LearningRateSchedule or a constant rate. Received {schedule!r}. "
-                "Write a function of the step as a LearningRateSchedule, so that it can be saved."
-            )
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule | float,
+        steps: int,
+        start: float = 0.0,
+    ) -> None:
+        self.schedule = _as_schedule("Warmup", schedule)
         _check_positive("Warmup", whole=True, steps=steps)
-        self.schedule = schedule
-        self.elementwise = getattr(schedule, "elementwise", False)
         self.steps = int(steps)
-        peak = float(ops.convert_to_numpy(schedule(0)))
+        peak = float(ops.convert_to_numpy(self.schedule(0)))
         if not is_number(start) or not 0 <= start <= peak:
             raise ValueError(
                 f"Warmup expects start between 0 and the peak, {peak:g}. Received start={start}. "
                 "Give a lower start, or leave the warm-up out to begin at a high rate."
             )
         self.start = float(start)
+        self._joined = Join([_Climb(self.start, peak, self.steps), self.schedule], [self.steps - 1])
+        self.elementwise = self._joined.elementwise
 
-    def rate_at(self, step):
-        peak = ops.cast(self.schedule(0), "float32")
-        done = ops.cast(step + 1, "float32") / self.steps
-        later = ops.cast(self.schedule(ops.maximum(step - (self.steps - 1), 0)), "float32")
-        return ops.where(step < self.steps, self.start + (peak - self.start) * ops.minimum(done, 1.0), later)
+    def rate_at(self, step: Any) -> Any:
+        return self._joined.rate_at(step)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         schedule = keras.saving.serialize_keras_object(self.schedule)
         return {"schedule": schedule, "steps": self.steps, "start": self.start}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Warmup":
         return cls(**{**config, "schedule": keras.saving.deserialize_keras_object(config["schedule"])})
+
+
+class _Climb(Schedule):
+    """Equal increments from `start`: step 0 takes the first one, step `steps - 1` the last, which reaches `peak`."""
+
+    def __init__(self, start, peak, steps):
+        self.start, self.peak, self.steps = start, peak, steps
+
+    def rate_at(self, step):
+        done = ops.minimum(ops.cast(step + 1, "float32") / self.steps, 1.0)
+        return self.start + (self.peak - self.start) * done
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Join(Schedule):
+    """Several schedules one after the other, each of which counts its steps from where it begins.
+
+    `schedules[0](t)` before the first boundary, then `schedules[i](t - boundaries[i - 1])`: at a boundary the next
+    schedule is at its step 0. Same rule as `optax.join_schedules`.
+
+    Args:
+        schedules: Two or more `LearningRateSchedule`s, or numbers for constant rates.
+        boundaries: Optimizer steps at which the next schedule begins, one less than there are schedules, each 0 or
+            more, none below the one before. A schedule between two equal boundaries is passed over.
+
+    Example:
+        >>> Join([Cosine(0.1, 1000, final=0.01), Cosine(0.05, 500)], [1000])   # step 1000 has rate 0.05
+    """
+
+    def __init__(
+        self,
+        schedules: Sequence[keras.optimizers.schedules.LearningRateSchedule | float],
+        boundaries: Sequence[int],
+    ) -> None:
+        parts, row = as_row(schedules), as_row(boundaries)
+        known = parts is not None and row is not None and len(parts) == len(row) + 1 >= 2
+        if not known or not all(is_number(one) and one == int(one) for one in row):
+            raise ValueError(
+                "Join expects two or more schedules and the step at which each but the first begins. Received "
+                f"schedules={schedules!r}, boundaries={boundaries!r}. Write Join([first, second], [1000])."
+            )
+        if list(row) != sorted(row) or not 0 <= row[0] <= row[-1] <= _LAST_STEP:
+            raise ValueError(
+                f"Join expects boundaries of 0 or more that do not fall. Received boundaries={boundaries}. "
+                "Count each from the beginning of the run, the earliest first."
+            )
+        self.schedules = [_as_schedule("Join", part) for part in parts]
+        self.boundaries = [int(boundary) for boundary in row]
+        self.elementwise = all(getattr(part, "elementwise", False) for part in self.schedules)
+
+    def rate_at(self, step: Any) -> Any:
+        rate = ops.cast(self.schedules[0](step), "float32")
+        for schedule, boundary in zip(self.schedules[1:], self.boundaries, strict=True):
+            later = ops.cast(schedule(ops.maximum(step - boundary, 0)), "float32")
+            rate = ops.where(step < boundary, rate, later)
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        schedules = [keras.saving.serialize_keras_object(schedule) for schedule in self.schedules]
+        return {"schedules": schedules, "boundaries": self.boundaries}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Join":
+        schedules = [keras.saving.deserialize_keras_object(schedule) for schedule in config["schedules"]]
+        return cls(schedules, config["boundaries"])
 
 
 @keras.saving.register_keras_serializable(package="recipes")
@@ -115,7 +193,7 @@ class Step(Schedule):
         factor: What to multiply by, > 0. Paper: 0.1.
     """
 
-    def __init__(self, rate, boundaries, factor=0.1):
+    def __init__(self, rate: float, boundaries: Sequence[int], factor: float = 0.1) -> None:
         _check_positive("Step", rate=rate, factor=factor)
         row = as_row(boundaries)
         known = row is not None and all(is_number(one) and one == int(one) <= _LAST_STEP for one in row)
@@ -134,11 +212,11 @@ class Step(Schedule):
         self.rate, self.factor = float(rate), float(factor)
         self.boundaries = [int(boundary) for boundary in row]
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         rates = self.rate * self.factor ** np.arange(len(self.boundaries) + 1)
         return ops.take(rates.astype("float32"), _passed(step, self.boundaries))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "boundaries": self.boundaries, "factor": self.factor}
 
 
@@ -155,16 +233,16 @@ class Cosine(Schedule):
         final: Rate to end at, from 0 to `rate` (eta_min in the paper).
     """
 
-    def __init__(self, rate, steps, final=0.0):
+    def __init__(self, rate: float, steps: int, final: float = 0.0) -> None:
         _check_positive("Cosine", rate=rate)
         _check_positive("Cosine", whole=True, steps=steps)
         _check_final("Cosine", final, rate)
         self.rate, self.steps, self.final = float(rate), int(steps), float(final)
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         return _half_cosine(self.rate, self.final, ops.cast(step, "float32") / self.steps)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "steps": self.steps, "final": self.final}
 
 
@@ -180,17 +258,17 @@ class Linear(Schedule):
         final: Rate to end at, from 0 to `rate`. The book advises 1 % of `rate`.
     """
 
-    def __init__(self, rate, steps, final=0.0):
+    def __init__(self, rate: float, steps: int, final: float = 0.0) -> None:
         _check_positive("Linear", rate=rate)
         _check_positive("Linear", whole=True, steps=steps)
         _check_final("Linear", final, rate)
         self.rate, self.steps, self.final = float(rate), int(steps), float(final)
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         left = 1 - ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
         return self.final + (self.rate - self.final) * left
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "steps": self.steps, "final": self.final}
 
 
@@ -207,7 +285,7 @@ class InverseSquareRoot(Schedule):
             4000.
     """
 
-    def __init__(self, rate, timescale):
+    def __init__(self, rate: float, timescale: float) -> None:
         _check_positive("InverseSquareRoot", rate=rate, timescale=timescale)
         if timescale < 1e-30:  # below that float32 has no number to divide by
             raise ValueError(
@@ -216,11 +294,36 @@ class InverseSquareRoot(Schedule):
             )
         self.rate, self.timescale = float(rate), timescale
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         return self.rate / ops.sqrt(1 + ops.cast(step, "float32") / self.timescale)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "timescale": self.timescale}
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Triangle(Schedule):
+    """Once up from `low` to `high` and down again in straight lines, and `low` from step `steps` on.
+
+    Source: Smith 2017, section 3, https://arxiv.org/abs/1506.01186, one cycle of it; `Cyclic` goes on for ever.
+
+    Args:
+        low: Rate at step 0 and from step `steps` on, >= 0 (base_lr in the paper).
+        high: Rate half-way, > `low` (max_lr in the paper).
+        steps: Optimizer steps from `low` back to `low`, >= 1 (two stepsizes in the paper).
+    """
+
+    def __init__(self, low: float, high: float, steps: int) -> None:
+        _check_positive("Triangle", whole=True, steps=steps)
+        _check_low("Triangle", low, high)
+        self.low, self.high, self.steps = float(low), float(high), int(steps)
+
+    def rate_at(self, step: Any) -> Any:
+        place = ops.cast(ops.minimum(step, self.steps), "float32") / (self.steps / 2)
+        return self.low + (self.high - self.low) * _triangle(place)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high, "steps": self.steps}
 
 
 @keras.saving.register_keras_serializable(package="recipes")
@@ -241,14 +344,17 @@ class Cyclic(Schedule):
 
     MODES = ("triangular", "triangular2", "exp_range")
 
-    def __init__(self, low, high, half_cycle, mode="triangular", gamma=0.99994):
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        half_cycle: int,
+        mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
+        gamma: float = 0.99994,
+    ) -> None:
         _check_positive("Cyclic", whole=True, half_cycle=half_cycle)
-        _check_positive("Cyclic", high=high, gamma=gamma)
-        if not is_number(low) or not 0 <= low < high:
-            raise ValueError(
-                f"Cyclic expects 0 <= low < high. Received low={low}, high={high}. "
-                "Read both off a learning-rate range test, or give low as a quarter of high."
-            )
+        _check_positive("Cyclic", gamma=gamma)
+        _check_low("Cyclic", low, high)
         if mode not in self.MODES:
             raise ValueError(
                 f"Cyclic expects mode to be one of {self.MODES}. Received mode={mode!r}. Give one of these names."
@@ -260,10 +366,10 @@ class Cyclic(Schedule):
         self.low, self.high, self.half_cycle = float(low), float(high), int(half_cycle)
         self.mode, self.gamma = mode, float(gamma)
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         period = 2 * self.half_cycle
         place = ops.cast(step % period, "float32") / self.half_cycle
-        rise = (self.high - self.low) * (1 - ops.abs(place - 1))
+        rise = (self.high - self.low) * _triangle(place)
         if self.mode == "triangular2":
             rise = rise * 0.5 ** ops.cast(step // period, "float32")
         rate = self.low + rise
@@ -271,7 +377,7 @@ class Cyclic(Schedule):
             rate = rate * ops.exp(math.log(self.gamma) * ops.cast(step, "float32"))
         return rate
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         bounds = {"low": self.low, "high": self.high, "half_cycle": self.half_cycle}
         return {**bounds, "mode": self.mode, "gamma": self.gamma}
 
@@ -291,7 +397,9 @@ class CosineRestarts(Schedule):
         final: Rate at the bottom, from 0 to `rate`, and never above the top (eta_min in the paper).
     """
 
-    def __init__(self, rate, steps, growth=1, decay=1.0, final=0.0):
+    def __init__(
+        self, rate: float, steps: int, growth: float = 1, decay: float = 1.0, final: float = 0.0
+    ) -> None:
         _check_positive("CosineRestarts", rate=rate, decay=decay)
         _check_positive("CosineRestarts", whole=True, steps=steps)
         _check_final("CosineRestarts", final, rate)
@@ -304,7 +412,7 @@ class CosineRestarts(Schedule):
         self.growth, self.decay = growth, float(decay)
         self._restarts = _restarts(self.steps, growth)
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         if self.growth == 1:
             period, place = step // self.steps, ops.cast(step % self.steps, "float32") / self.steps
         else:
@@ -317,7 +425,7 @@ class CosineRestarts(Schedule):
         top = self.rate * self.decay ** ops.cast(period, "float32")
         return _half_cosine(ops.maximum(top, self.final), self.final, place)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         shape = {"rate": self.rate, "steps": self.steps, "growth": self.growth}
         return {**shape, "decay": self.decay, "final": self.final}
 
@@ -338,7 +446,14 @@ class OneCycle(Schedule):
         tail: Part of the run left for the descent to `final`, in [0, 1). The triangle's sides share the rest equally.
     """
 
-    def __init__(self, peak, steps, start=None, final=None, tail=0.1):
+    def __init__(
+        self,
+        peak: float,
+        steps: int,
+        start: float | None = None,
+        final: float | None = None,
+        tail: float = 0.1,
+    ) -> None:
         _check_positive("OneCycle", peak=peak)
         _check_positive("OneCycle", whole=True, steps=steps)
         start = peak / 25 if start is None else start
@@ -353,15 +468,15 @@ class OneCycle(Schedule):
         self.peak, self.steps, self.tail = float(peak), int(steps), float(tail)
         self.start, self.final = float(start), float(final)
 
-    def rate_at(self, step):
+    def rate_at(self, step: Any) -> Any:
         last = self.steps - 1
         top = max(1, round(last * (1 - self.tail) / 2))
         step = ops.cast(ops.minimum(step, last), "float32")
-        triangle = self.start + (self.peak - self.start) * (1 - ops.abs(step / top - 1))
+        triangle = self.start + (self.peak - self.start) * _triangle(step / top)
         left = (last - step) / max(last - 2 * top, 1)
         return ops.where(step <= 2 * top, triangle, self.final + (self.start - self.final) * left)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         rates = {"peak": self.peak, "start": self.start, "final": self.final}
         return {**rates, "steps": self.steps, "tail": self.tail}
 
@@ -369,6 +484,11 @@ class OneCycle(Schedule):
 def _half_cosine(top, bottom, place):
     """From `top` at place 0 to `bottom` at place 1 and after."""
     return bottom + (top - bottom) * 0.5 * (1 + ops.cos(math.pi * ops.minimum(place, 1.0)))
+
+
+def _triangle(place):
+    """From 0 at place 0 up to 1 at place 1 and down to 0 at place 2, in straight lines."""
+    return 1 - ops.abs(place - 1)
 
 
 def _passed(step, boundaries):
@@ -386,6 +506,26 @@ def _restarts(first, growth):
         starts.append(starts[-1] + round(length))
         length *= growth
     return np.asarray([*starts, _LAST_STEP] if growth > 1 else starts, "int32")
+
+
+def _as_schedule(name, schedule):
+    if is_number(schedule):
+        return Step(schedule, boundaries=())
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        raise TypeError(
+            f"{name} expects a keras LearningRateSchedule or a constant rate. Received {schedule!r}. "
+            "Write a function of the step as a LearningRateSchedule, so that it can be saved."
+        )
+    return schedule
+
+
+def _check_low(name, low, high):
+    _check_positive(name, high=high)
+    if not is_number(low) or not 0 <= low < high:
+        raise ValueError(
+            f"{name} expects 0 <= low < high. Received low={low}, high={high}. "
+            "Read both off a learning-rate range test, or give low as a quarter of high."
+        )
 
 
 def _check_positive(name, *, whole=False, **arguments):

@@ -20,6 +20,9 @@ ALL = {
     "cyclic_exp": schedules.Cyclic(0.1, 0.5, half_cycle=3, mode="exp_range", gamma=0.9),
     "restarts": schedules.CosineRestarts(0.4, 5, growth=1.5, decay=0.5, final=0.01),
     "one_cycle": schedules.OneCycle(0.4, 16),
+    "triangle": schedules.Triangle(0.1, 0.5, 7),
+    "join": schedules.Join([schedules.Cosine(0.4, 6), schedules.Triangle(0, 0.2, 5), 0.01], [4, 12]),
+    "join_keras": schedules.Join([keras.optimizers.schedules.ExponentialDecay(0.4, 5, 0.5), 0.1], [8]),
 }
 
 
@@ -196,3 +199,37 @@ def test_impossible_schedules_say_what_to_do(build, says):
 def test_warmup_refuses_a_bare_function():
     with pytest.raises(TypeError, match="LearningRateSchedule"):
         schedules.Warmup(lambda step: 0.1, 5)
+
+
+def test_join_gives_each_schedule_the_steps_since_its_boundary():
+    """By hand; the rule of optax.join_schedules."""
+    joined = schedules.Join([schedules.Linear(0.8, 4), 0.1, schedules.Cosine(0.5, 2)], [3, 5])
+    np.testing.assert_allclose(rates(joined, range(8)), [0.8, 0.6, 0.4, 0.1, 0.1, 0.5, 0.25, 0], atol=1e-7)
+
+
+def test_join_agrees_with_a_loop_over_its_parts():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        parts = [schedules.Linear(random.uniform(0.1, 1), int(random.integers(1, 9))) for _ in range(4)]
+        boundaries = sorted(random.integers(0, 12, 3).tolist())
+        expected = []
+        for step in range(15):
+            place = sum(step >= boundary for boundary in boundaries)
+            part, since = parts[place], step - [0, *boundaries][place]
+            expected.append(part.rate * (1 - min(since / part.steps, 1)))
+        np.testing.assert_allclose(schedules.Join(parts, boundaries)(np.arange(15)), expected, atol=1e-6)
+
+
+def test_triangle_is_one_cycle_of_the_cyclic_rate():
+    triangle, cyclic = schedules.Triangle(0.1, 0.5, 6), schedules.Cyclic(0.1, 0.5, half_cycle=3)
+    np.testing.assert_allclose(rates(triangle, range(6)), rates(cyclic, range(6)), rtol=1e-6)
+    np.testing.assert_allclose(rates(triangle, [6, 7, 100]), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(rates(schedules.Triangle(0, 0.3, 3), range(4)), [0, 0.2, 0.2, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "arguments", [([0.1], []), ([0.1, 0.2], [-1]), ([0.1, 0.2, 0.3], [5, 4]), (0.1, [3])]
+)
+def test_join_says_what_it_wants(arguments):
+    with pytest.raises(ValueError, match="Join expects"):
+        schedules.Join(*arguments)

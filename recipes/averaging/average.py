@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from recipes.averaging.probability import Outputs, check_space
-from recipes.common.patching import wrapped
+from recipes.common.models import serialized
+from recipes.common.traversal import input_structure
 from recipes.common.validation import as_numbers
 
 
@@ -97,7 +98,7 @@ class AverageMembers(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "members": [_serialized(member) for member in self.members],
+            "members": [serialized(member) for member in self.members],
             "weights": self.weights_of_members,
             "space": self.space,
             "logits": self.logits,
@@ -109,12 +110,6 @@ class AverageMembers(keras.layers.Layer):
         members = [keras.saving.deserialize_keras_object(member) for member in config.pop("members")]
         config.pop("autocast", None)
         return cls(members, **config)
-
-
-def _serialized(model):
-    """Without its optimizer, loss and metrics, which an ensemble has no use for and which may not serialize."""
-    with wrapped([(model, "get_compile_config", lambda method: lambda: None)]):
-        return keras.saving.serialize_keras_object(model)
 
 
 def _shares(weights, count):
@@ -141,7 +136,7 @@ def _common_input(models):
             f"ensemble.average expects members that take the same input. Received input shapes {shapes}. "
             "Put a keras.layers.Resizing in front of the odd one."
         )
-    structure = getattr(known[0], "_inputs_struct", None)
+    structure = input_structure(known[0])
     return keras.tree.map_structure(
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
         known[0].inputs[0] if structure is None else structure,

@@ -7,6 +7,7 @@ from keras import ops
 
 from recipes.common.datasets import as_batches
 from recipes.common.patching import wrapped
+from recipes.common.traversal import layers_of
 
 
 def refresh_batch_norm(model, dataset, *, batch_size=128):
@@ -88,8 +89,7 @@ class BatchNormRefresher:
 
 def batch_norms(model):
     """The batch normalizations of a model, also inside nested models."""
-    layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return layers_of(model, keras.layers.BatchNormalization)
 
 
 def _observing(layer, found, graph):

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 
 from recipes.common.files import write_atomically, write_text
+from recipes.common.models import rebuild
 from recipes.common.processes import is_first_process, meet
+from recipes.common.traversal import layers_of
 
 _INDEX = "snapshots.json"
 
@@ -153,7 +155,7 @@ def _read_arrays(path):
 def fingerprint(model):
     """Kinds of layers and shapes of weights: what two builds of one model have in common."""
     return {
-        "layers": [type(layer).__name__ for layer in model._flatten_layers(include_self=False)],
+        "layers": [type(layer).__name__ for layer in layers_of(model)],
         "weights": [[list(weight.shape), weight.dtype] for weight in model.weights],
     }
 
@@ -183,13 +185,9 @@ def _latest(numbers, last):
 
 def _same_build(model):
     try:
-        twin = type(model).from_config(model.get_config())
-    except (NotImplementedError, TypeError, ValueError) as error:
+        return rebuild(model)
+    except ValueError as error:
         raise ValueError(
-            f"Snapshots expect a model that Keras can build a second time from its configuration. Received "
-            f"{model.name!r}, which it cannot ({error}). "
+            f"Snapshots expect a model that Keras can build a second time. {error}. "
             "Give it get_config and from_config, or build it from keras.Input."
         ) from error
-    if not twin.built:
-        twin.build(model.input_shape)
-    return twin

@@ -1,15 +1,22 @@
-"""What a model takes and gives out, read from its graph."""
+"""What a model takes and gives out, read from its graph; its configuration, and a second model built from it."""
+
+import random
+from typing import Any
 
 import keras
+import numpy as np
+
+from recipes.common.patching import wrapped
+from recipes.common.traversal import layers_of, producer_of
 
 
-def model_input_rank(model):
+def model_input_rank(model: keras.Model) -> int | None:
     """Rank of the model's first input with its batch axis, or None for a subclassed model."""
     inputs = getattr(model, "inputs", None)
     return len(inputs[0].shape) if inputs else None
 
 
-def output_activation(model):
+def output_activation(model: keras.Model) -> str | None:
     """ "softmax", "sigmoid", "linear", another name, or None where the graph cannot be read."""
     layer = _output_layer(model)
     if layer is None:
@@ -20,6 +27,44 @@ def output_activation(model):
     return getattr(activation, "__name__", "linear") if activation is not None else "linear"
 
 
+def serialized(model: keras.Model) -> dict[str, Any]:
+    """The configuration of a model without its optimizer, loss and metrics, which may not serialize."""
+    with wrapped([(model, "get_compile_config", lambda method: lambda: None)]):
+        return keras.saving.serialize_keras_object(model)
+
+
+def rebuild(model: keras.Model) -> keras.Model:
+    """A second model from the configuration of a built one, with new weights and uncompiled.
+
+    The classes of the model's own layers need not be registered with Keras, and its Lambda layers are trusted: they
+    have run in this process already. Random numbers drawn afterwards are as if nothing had been built.
+
+    Raises:
+        ValueError: for a model that Keras cannot build again, such as a subclassed one without `get_config`.
+    """
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own
+    classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
+    try:
+        twin = keras.saving.deserialize_keras_object(serialized(model), classes, safe_mode=False)
+        if not twin.built:
+            twin.build(model.input_shape)
+    except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"Keras cannot build {model.name!r} again from its configuration ({reason})"
+        ) from error
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+    shapes = [[tuple(weight.shape) for weight in one.weights] for one in (model, twin)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Keras builds another model from the configuration of {model.name!r}, with {len(shapes[1])} weights "
+            f"in place of {len(shapes[0])} or of other shapes"
+        )
+    return twin
+
+
 def _output_layer(model):
     """The layer that decides what the first output means, or None where the graph cannot be read."""
     outputs = getattr(model, "outputs", None)
@@ -27,7 +72,7 @@ def _output_layer(model):
         return None
     tensor = outputs[0]
     while True:
-        layer = tensor._keras_history.operation
+        layer = producer_of(tensor)
         if isinstance(layer, keras.Model):
             return _output_layer(layer)
         shape_only = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity, keras.layers.Dropout)

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from recipes.common.traversal import layers_of
 from recipes.common.types import Inputs
 from recipes.initialize.forward import (
-    all_layers,
     check_batch,
     check_built,
     forward_as_in_training,
@@ -105,7 +105,7 @@ def _histograms(build, initializer, batch, bins):
 
         return wrapped
 
-    watched = [(layer, wrapper(layer)) for layer in all_layers(model) if _ends_in_activation(layer)]
+    watched = [(layer, wrapper(layer)) for layer in layers_of(model) if _ends_in_activation(layer)]
     outputs = keras.ops.convert_to_numpy(forward_as_in_training(model, batch, watched))
     # The classifier's activation is no hidden layer's, whatever it is called.
     hidden = [

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from recipes.common.patching import wrapped
+from recipes.common.traversal import layers_of
 from recipes.common.types import Inputs
 
 
@@ -39,7 +40,7 @@ def forward_as_in_training(
     Returns:
         The model's outputs.
     """
-    norms = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = layers_of(model, keras.layers.BatchNormalization)
     statistics = [norm.get_weights() for norm in norms]
 
     def by_the_batch(call, inputs, training=None, mask=None):
@@ -51,11 +52,6 @@ def forward_as_in_training(
     finally:
         for norm, values in zip(norms, statistics, strict=True):
             norm.set_weights(values)
-
-
-def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Every layer at any depth, once."""
-    return list({id(layer): layer for layer in model._flatten_layers(include_self=False)}.values())
 
 
 def layer_path(layer: keras.layers.Layer) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import keras
 
 from recipes.common.patching import wrapped
+from recipes.common.traversal import layers_of, own_trainable_variables
 from recipes.common.types import Inputs
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.initialize.forward import (
-    all_layers,
     check_batch,
     check_built,
     forward_as_in_training,
@@ -79,10 +79,8 @@ def lsuv(
         )
     before = model.get_weights()
     scaler = _Scaler(tolerance, max_steps, orthonormal, seed)
-    layers = all_layers(model)
-    cells = {
-        id(part) for layer in layers if isinstance(layer, keras.layers.RNN) for part in all_layers(layer)
-    }
+    layers = layers_of(model)
+    cells = {id(part) for layer in layers if isinstance(layer, keras.layers.RNN) for part in layers_of(layer)}
     try:
         scaled = [(layer, scaler.wrapper(layer)) for layer in layers if id(layer) not in cells]
         forward_as_in_training(model, batch, scaled)
@@ -192,7 +190,7 @@ def _kernels(layer):
     """The layer's own kernels; the last one is scaled (of a separable convolution, the pointwise one)."""
     return [
         variable
-        for variable in layer._trainable_variables
+        for variable in own_trainable_variables(layer)
         if variable.name in ("kernel", "depthwise_kernel", "pointwise_kernel")
     ]
 

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recipes.common.traversal import layers_of, own_trainable_variables
 from recipes.common.types import FloatArray
 from recipes.common.validation import as_numbers, is_number
-from recipes.initialize.forward import all_layers, check_built
+from recipes.initialize.forward import check_built
 
 
 def output_bias_prior(
@@ -67,7 +68,7 @@ def output_bias_prior(
 
 
 def _last_bias(model):
-    with_weights = [layer for layer in all_layers(model) if layer._trainable_variables]
+    with_weights = [layer for layer in layers_of(model) if own_trainable_variables(layer)]
     last = with_weights[-1] if with_weights else model
     bias = getattr(last, "bias", None)
     if not isinstance(bias, keras.Variable) or len(bias.shape) != 1:

@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.common.traversal import layers_of, own_trainable_variables
 from recipes.common.validation import is_number
 
 
@@ -30,11 +31,11 @@ def add_l1_l2(model: keras.Model, *, l1: float = 0.0, l2: float = 0.0) -> list[s
             f"add_l1_l2 expects l1 >= 0 and l2 >= 0, one of them above 0. Received l1={l1}, l2={l2}. "
             "Start from l2=1e-4."
         )
-    layers = {id(layer): layer for layer in model._flatten_layers()}.values()
+    layers = layers_of(model, include_self=True)
     owned = [
         (layer, variable)
         for layer in layers
-        for variable in layer._trainable_variables
+        for variable in own_trainable_variables(layer)
         if variable.name == "kernel" or variable.name.endswith("_kernel")
     ]
     if not owned:

@@ -1,10 +1,11 @@
 """Fold batch normalization into the layers before it, for a faster model that predicts the same."""
 
-import itertools
 import warnings
 
 import keras
 import numpy as np
+
+from recipes.common.traversal import graph_nodes, has_graph, layers_of, producer_of
 
 SCALED_LAST = (
     keras.layers.Conv1D,
@@ -80,8 +81,7 @@ class _Graph:
             (inner.name, f"inside the layer {layer.name!r}")
             for layer in self.layers.values()
             if isinstance(layer, keras.Layer) and not isinstance(layer, keras.Model)
-            for inner in layer._flatten_layers(include_self=False)
-            if isinstance(inner, keras.layers.BatchNormalization)
+            for inner in layers_of(layer, keras.layers.BatchNormalization)
         ]
         if not norms and not left:
             raise ValueError(
@@ -124,7 +124,7 @@ class _Graph:
         if id(model) in self.models:
             return
         self.models.add(id(model))
-        if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
+        if not isinstance(model, keras.Sequential) and not has_graph(model):
             raise ValueError(
                 f"fold_batch_norm expects a Functional or Sequential model. Received {model.name!r} of type "
                 f"{type(model).__name__}. Fold the Functional parts it is made of."
@@ -147,15 +147,15 @@ class _Graph:
         self.consumers.setdefault(id(before), []).append(None)
 
     def _read_nodes(self, model):
-        for node in itertools.chain.from_iterable(model._nodes_by_depth.values()):
+        for node in graph_nodes(model):
             layer = node.operation
             if node.arguments.kwargs.get("training"):
                 self.by_the_batch.add(id(layer))
             for tensor in node.input_tensors:
-                self._connect(tensor._keras_history.operation, layer, new_call=False)
+                self._connect(producer_of(tensor), layer, new_call=False)
             self.calls[id(layer)] = self.calls.get(id(layer), 0) + 1
         for tensor in model.outputs:
-            self.consumers.setdefault(id(tensor._keras_history.operation), []).append(None)
+            self.consumers.setdefault(id(producer_of(tensor)), []).append(None)
 
     def _connect(self, before, layer, new_call=True):
         if id(layer) not in self.layers:
@@ -226,7 +226,7 @@ class _Copy:
 
 
 def _same_input(tensor):
-    name = tensor._keras_history.operation.name
+    name = producer_of(tensor).name
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
 
 

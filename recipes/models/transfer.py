@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from recipes.common.traversal import has_graph, layers_of
 from recipes.common.validation import is_number
 from recipes.models.parts import check_classes, output_dtype
 
@@ -116,14 +117,13 @@ def unfreeze(model: keras.Model, *, from_layer: str) -> keras.Model:
 
 
 def _freeze(layer, kind):
-    for part in layer._flatten_layers():
-        if isinstance(part, kind):
-            part.trainable = False
+    for part in layers_of(layer, kind, include_self=True):
+        part.trainable = False
 
 
 def _source(backbone, features):
     """The backbone from its input to the features, as a Functional model that is not compiled."""
-    if not isinstance(backbone, keras.Sequential) and not hasattr(backbone, "_nodes_by_depth"):
+    if not isinstance(backbone, keras.Sequential) and not has_graph(backbone):
         raise ValueError(
             f"transfer expects a Functional or Sequential backbone. Received {backbone.name!r} of type "
             f"{type(backbone).__name__}. Put a Dense layer on its outputs in a model of your own."

@@ -7,6 +7,7 @@ import weakref
 import keras
 import tensorflow as tf
 
+from recipes.common.optimizers import accumulation, iterations
 from recipes.probe.cadence import Budget, Every
 from recipes.probe.record import Record
 from recipes.probe.scalars import read_axes, read_probe
@@ -103,7 +104,7 @@ class Hub:
             self.step -= self._model().steps_per_execution  # the call that found the data set exhausted
         self.epoch, self._epoch_start, self._timing = epoch, self.step + 1, None
         optimizer = self._model().optimizer
-        self._micro_steps = int(_inner(optimizer)._iterations) if _accumulation(optimizer) > 1 else 0
+        self._micro_steps = iterations(optimizer) if accumulation(optimizer) > 1 else 0
         if self._sweep is not None:
             self._sweep["running"] = True
 
@@ -222,7 +223,7 @@ class Hub:
             for m in self.monitors
             if m.every_steps is not None and not m.checks_every_step
         ]
-        self._accumulation = _accumulation(optimizer)
+        self._accumulation = accumulation(optimizer)
         stride, start = model.steps_per_execution, self._micro_steps
         self._aligns = any(
             (start + j * stride) % self._accumulation == 0 for j in range(1, self._accumulation + 1)
@@ -362,11 +363,3 @@ def _check_trainable(model, kind):
             f"{kind} expects a model with trainable variables. Received {model.name!r}, which has "
             f"{len(model.variables)} variables and none to train. Set layer.trainable = True and compile again."
         )
-
-
-def _inner(optimizer):
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def _accumulation(optimizer):
-    return getattr(_inner(optimizer), "gradient_accumulation_steps", None) or 1

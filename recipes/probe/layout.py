@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import keras
 
+from recipes.common.traversal import named_operations
+
 # Activations by the name of their function, layer or operation.
 _KINDS = {
     "relu": "relu",
@@ -92,33 +94,6 @@ def watched_layers(model):
     return found
 
 
-def named_operations(model):
-    """List `(name, operation)` for a model and all that is inside it, each object once, children first."""
-    seen, found = set(), []
-
-    def visit(operation, prefix):
-        if id(operation) in seen:
-            return
-        seen.add(id(operation))
-        for child in _children(operation):
-            visit(child, "" if operation is model else f"{prefix}{operation.name}/")
-        found.append((f"{prefix}{operation.name}", operation))
-
-    visit(model, "")
-    return found
-
-
-def _children(operation):
-    children = []
-    if isinstance(operation, keras.Model) and hasattr(operation, "operations"):
-        children += operation.operations
-    if isinstance(operation, keras.Sequential):
-        return operation.layers
-    if isinstance(operation, keras.layers.Layer):
-        children += operation._flatten_layers(include_self=False, recursive=False)
-    return children
-
-
 def _only_relays(operation):
     # A Sequential or Functional model calls its layers and adds nothing of its own.
     return isinstance(operation, keras.Model) and type(operation).call.__qualname__ in (
@@ -160,15 +135,6 @@ def activation_kind(operation):
 
 def _snake(name):
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
-
-
-def variable_owners(model):
-    """Map `id(variable)` to `(layer name, layer)` for every variable, the innermost layer that holds it."""
-    owners = {}
-    for name, operation in named_operations(model):
-        for variable in getattr(operation, "variables", ()):
-            owners.setdefault(id(variable), (name, operation))
-    return owners
 
 
 def variable_role(variable, layer):

@@ -6,10 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common import optimizers
 from recipes.common.patching import replaced, wrapped
+from recipes.common.traversal import variable_owners
 from recipes.probe import histogram, measure
 from recipes.probe.hooks import tapping_apply, tapping_call, tapping_loss
-from recipes.probe.layout import variable_owners, variable_role, watched_layers
+from recipes.probe.layout import variable_role, watched_layers
 from recipes.probe.visibility import visible
 
 QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms")
@@ -234,16 +236,11 @@ class Seen:
 
     def gradients(self, optimizer, gradients, variables):
         """Take the gradients as they reach the optimizer, with what undoes their scaling."""
-        variables = optimizer._trainable_variables if variables is None else variables
+        variables = optimizers.known_variables(optimizer) if variables is None else variables
         self.gradient |= {id(v): g for v, g in zip(variables, gradients, strict=True)}
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        if hasattr(optimizer, "dynamic_scale"):
-            self.loss_scaled = True
-            self.scale = tf.identity(optimizer.dynamic_scale.value)
-        elif getattr(optimizer, "loss_scale_factor", None):
-            self.scale = tf.constant(float(optimizer.loss_scale_factor))
-        if getattr(inner, "gradient_accumulation_steps", None):
-            self.writes = tf.equal((inner._iterations.value + 1) % inner.gradient_accumulation_steps, 0)
+        self.loss_scaled |= optimizers.is_dynamically_scaled(optimizer)
+        self.scale = tf.identity(optimizers.loss_scale(optimizer))
+        self.writes = tf.convert_to_tensor(optimizers.writes(optimizer))
 
     def take_loss(self, loss, predictions):
         """Take the loss of the step, and which tensors the model gave out."""

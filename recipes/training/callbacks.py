@@ -10,6 +10,7 @@ from recipes import diagnose
 from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.run_state import is_broken, restore_callbacks, row_of, save_backup
 from recipes.common.files import write_atomically
+from recipes.common.optimizers import schedule_of
 from recipes.training.compiling import given
 from recipes.training.run import history_of, write_history
 from recipes.training.source import stream
@@ -25,9 +26,7 @@ def stopping(early_stopping, held_out):
 
 def rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose):
     """The callback that drives the rate, if any, and the name of what it does."""
-    inside = isinstance(
-        getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    )
+    inside = schedule_of(model.optimizer) is not None
     if snapshots:
         if given(schedule) and verbose != 0:
             print(f"recipes.train: the cyclic rate of snapshots={snapshots} replaces schedule={schedule!r}.")
@@ -85,8 +84,8 @@ def watching(others, facts, train, validation, verbose):
 def let_go(callbacks):
     """Put back the optimizer's rate and the train function after a `fit` that broke off, without `on_train_end`."""
     for callback in callbacks:
-        if isinstance(callback, ours.LearningRate) and hasattr(callback, "_driver"):
-            ours.LearningRate.on_train_end(callback)
+        if isinstance(callback, ours.RateDriver):
+            callback.release()
         elif isinstance(callback, Monitor):
             callback.leave()
 

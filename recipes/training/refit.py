@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from recipes.callbacks.early_stopping import EarlyStopping
 from recipes.common.datasets import as_batches, without_autotune
+from recipes.common.models import rebuild
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -186,14 +187,12 @@ def _start_over(stopper, model):
         model.set_weights(stopper.initial_weights)
     else:
         try:
-            fresh = type(model).from_config(model.get_config())
-            if not fresh.built:
-                fresh.build(model.input_shape)
-        except (NotImplementedError, TypeError, ValueError) as error:
+            fresh = rebuild(model)
+        except ValueError as error:
             raise ValueError(
                 "refit_on_all_data(strategy='restart') expects the weights the run began with, or a model that Keras "
-                f"can build again. Received {model.name!r}, which it cannot ({error}), from a stopper without "
-                "initial weights. Train with EarlyStopping(keep_initial_weights=True), or use strategy='continue'."
+                f"can build again. {error}, and the stopper has no initial weights. "
+                "Train with EarlyStopping(keep_initial_weights=True), or use strategy='continue'."
             ) from error
         model.set_weights(fresh.get_weights())
     optimizer = model.optimizer

@@ -1,11 +1,12 @@
 """`recipes.train`: one call from a model and a data set to a trained network, with every trick switched on."""
 
-import keras
 import tensorflow as tf
 
 from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.run_state import restore_run
 from recipes.common.backends import require_tensorflow
+from recipes.common.models import rebuild
+from recipes.common.optimizers import rate_of
 from recipes.common.processes import refuse_several_machines
 from recipes.training.callbacks import (
     RunBackup,
@@ -185,7 +186,7 @@ def train(
     else:
         rows_wanted |= compile_model(model, source, label_spec, settings, strategy)
     rows_of = one_hot(classes) if rows_wanted and classes is not None else None
-    peak = _rate_of(model.optimizer)
+    peak = rate_of(model.optimizer)
     backup = folder / "backup.npz" if folder is not None else None
     first_epoch, rows = 0, []
     if resume and backup is not None and backup.exists():
@@ -267,11 +268,11 @@ def _inside(strategy, model):
         )
     try:
         with strategy.scope():
-            clone = keras.models.clone_model(model)
-    except (NotImplementedError, TypeError, ValueError) as error:
+            clone = rebuild(model)
+    except ValueError as error:
         raise ValueError(
-            f"recipes.train expects a model that Keras can clone into strategy=. Received {model.name!r}, which it "
-            f"cannot ({error}). Build it under `with strategy.scope():`."
+            f"recipes.train expects a model that Keras can clone into strategy=. {error}. "
+            "Build it under `with strategy.scope():`."
         ) from error
     clone.set_weights(model.get_weights())
     return clone
@@ -334,11 +335,6 @@ def _finished_run(folder, model, verbose):
         print(f"recipes.train: the run in {folder} is finished; nothing to resume.")
     model.set_weights(run.model.get_weights())
     return run
-
-
-def _rate_of(optimizer):
-    rate = optimizer.learning_rate
-    return float(keras.ops.convert_to_numpy(rate)) if not callable(rate) else None
 
 
 def _refuse_rows_for_sparse_loss(model, label_spec, source):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from recipes.callbacks import Backup, EarlyStopping, ExponentialMovingAverage, NonFiniteGuard, WarmupDecay
 
 EPOCHS, STEPS = 4, 6

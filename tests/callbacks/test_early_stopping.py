@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+
 from recipes.callbacks import EarlyStopping
 
 

@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import FastGeometricEnsembling, SnapshotEnsemble
 
+from recipes.callbacks import FastGeometricEnsembling, SnapshotEnsemble
 from recipes.ensemble import average, load_snapshots
 
 RUN, EPOCHS = 20, 4

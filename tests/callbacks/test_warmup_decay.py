@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from recipes.callbacks import WarmupDecay
 
 STEPS, EPOCHS = 10, 2

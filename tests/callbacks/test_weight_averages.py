@@ -1,9 +1,9 @@
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import ExponentialMovingAverage, StochasticWeightAveraging
 
 from recipes import ensemble
+from recipes.callbacks import ExponentialMovingAverage, StochasticWeightAveraging
 
 EPOCHS, STEPS, BATCH = 4, 5, 4
 RATE = 0.3

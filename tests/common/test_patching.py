@@ -4,9 +4,9 @@ import threading
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import ActivationMonitor
 
 from recipes import ensemble, explain
+from recipes.callbacks import ActivationMonitor
 from recipes.common.patching import replaced, wrapped
 
 layers = keras.layers

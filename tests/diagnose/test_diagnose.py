@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import TrainingDoctor
 
 from recipes import diagnose
+from recipes.callbacks import TrainingDoctor
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.record_rules import judge_record
 from recipes.diagnose.rules.run_facts import describe

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from recipes import augment, explain, plot, schedules
 from recipes.callbacks import (
     ActivationMonitor,
     DeadReluDetector,
@@ -22,8 +24,6 @@ from recipes.callbacks import (
     UpdateRatioMonitor,
     WarmupDecay,
 )
-
-from recipes import augment, explain, plot, schedules
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from recipes.callbacks import TrainingDoctor
 
+from recipes.callbacks import TrainingDoctor
 from recipes.diagnose import Finding
 from recipes.report import write_report
 from recipes.report.example_images import predictions

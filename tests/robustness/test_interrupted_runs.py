@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fresh_process import FreshProcess
-from recipes.callbacks import Backup, GradientMonitor
 
 import recipes
 from recipes import data, explain, tune
+from recipes.callbacks import Backup, GradientMonitor
 
 HOUSE = Path(__file__).parents[2]
 

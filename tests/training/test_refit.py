@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from recipes.callbacks import EarlyStopping
 
+from recipes.callbacks import EarlyStopping
 from recipes.training.refit import refit_on_all_data
 
 

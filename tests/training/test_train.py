@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fresh_process import FreshProcess
-from recipes.callbacks import NonFiniteGuard
 
 import recipes
+from recipes.callbacks import NonFiniteGuard
 from recipes.training.source import open_source, stream
 
 

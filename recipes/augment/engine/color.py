@@ -8,7 +8,6 @@ import tensorflow as tf
 from recipes.augment.engine.operation import Operation, paint_over, resolve_fill
 
 # ITU-R BT.601 luma, the Y of YIQ.
-LUMA = np.array([0.299, 0.587, 0.114], "float32")
 
 
 class ColorOperation(Operation):

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.color import LUMA, ColorOperation
+from recipes.augment.engine.color import ColorOperation
 from recipes.augment.engine.magnitudes import draw, read_range
 from recipes.augment.engine.operation import Operation, operation
+from recipes.common.color import LUMA, YIQ
 
 # Without clipping in between, all four commute: contrast and hue keep gray where it is, and brightness is a
 # number. So the order in which other libraries draw them makes no difference here.
-_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 class _Factor(ColorOperation):
@@ -125,7 +125,7 @@ class Hue(ColorOperation):
     def color_map(self, uniform, normal, mean, frame):
         angle = draw(uniform[0], self._limits, self.turns)[:, None, None] * (2 * math.pi)
         gray, kept, turned = (
-            np.float32(np.linalg.inv(_YIQ) @ np.array(part) @ _YIQ)
+            np.float32(np.linalg.inv(YIQ) @ np.array(part) @ YIQ)
             for part in (
                 [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
                 [[0, 0, 0], [0, 1, 0], [0, 0, 1]],

@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.patching import wrapped
+from recipes.common.traversal import variable_owners
 from recipes.diagnose.checks.model_copy import built, untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
-from recipes.probe.layout import variable_owners, watched_layers
+from recipes.probe.layout import watched_layers
 
 _FLAT = {"tanh": lambda y: np.abs(y) > 0.95, "sigmoid": lambda y: np.abs(2 * y - 1) > 0.95}
 

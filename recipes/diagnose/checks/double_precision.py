@@ -6,6 +6,8 @@ import copy
 import keras
 import numpy as np
 
+from recipes.common.traversal import layers_of
+
 FLOATS = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -38,7 +40,7 @@ def clone_to_float64(model, inputs):
     """
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
-    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
     # The reader's own model in the reader's own process: what its Lambda layers hold has run already.
     clone = keras.saving.deserialize_keras_object(_in_float64(config), classes, safe_mode=False)
     outputs = keras.tree.flatten(clone(inputs, training=False))

@@ -7,11 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.traversal import layers_of, own_trainable_variables
 from recipes.common.validation import check_seed, is_whole
 from recipes.diagnose.checks.differences import Differences, dense, directions, verdict_bounds
 from recipes.diagnose.checks.double_precision import clone_to_float64, double_precision, losses_to_float64
 from recipes.diagnose.checks.layer_gradients import wrong_layers
-from recipes.initialize.forward import all_layers, check_built, layer_path
+from recipes.initialize.forward import check_built, layer_path
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,9 @@ def _check(model, given, compute_loss, batch, samples, random):
     compiled = tf.function(loss_of)
     _check_repeats(model, float(loss), [float(compiled()), float(compiled())], dtype)
     paths = {
-        id(layer): layer_path(named)
-        for layer, named in zip(all_layers(model), all_layers(given), strict=True)
+        id(layer): layer_path(named) for layer, named in zip(layers_of(model), layers_of(given), strict=True)
     }
-    owners = {id(v): paths[id(layer)] for layer in all_layers(model) for v in layer._trainable_variables}
+    owners = {id(v): paths[id(layer)] for layer in layers_of(model) for v in own_trainable_variables(layer)}
     differences = Differences(dtype, abs(float(loss)))
     checks = []
     for variable, gradient, named in zip(variables, gradients, given.trainable_variables, strict=True):

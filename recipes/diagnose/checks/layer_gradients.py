@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
+from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.differences import Differences, dense, directions
-from recipes.initialize.forward import all_layers, called_through
+from recipes.initialize.forward import called_through
 
 
 def wrong_layers(model, inputs, random, dtype):
@@ -28,12 +29,12 @@ def wrong_layers(model, inputs, random, dtype):
 
         return wrapped
 
-    layers = [layer for layer in all_layers(model) if not isinstance(layer, keras.Model)]
+    layers = [layer for layer in layers_of(model) if not isinstance(layer, keras.Model)]
     with called_through([(layer, recorder(layer)) for layer in layers]):
         model(inputs, training=True)
     wrong = [layer for layer, args, kwargs in calls.values() if _is_wrong(layer, args, kwargs, random, dtype)]
     # A layer made of layers is at fault only if none of its parts is.
-    parts = {id(layer): {id(part) for part in all_layers(layer)} for layer in wrong}
+    parts = {id(layer): {id(part) for part in layers_of(layer)} for layer in wrong}
     at_fault = {id(layer) for layer in wrong}
     return [layer for layer in wrong if not parts[id(layer)] & at_fault]
 

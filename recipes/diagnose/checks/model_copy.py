@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.optimizers import innermost, rate_of, schedule_of
 from recipes.common.patching import replaced
+from recipes.common.traversal import layers_of
 
 
 @contextlib.contextmanager
@@ -137,18 +139,17 @@ class Trial:
 
 def usual_rate(optimizer):
     """The optimizer's learning rate; of a schedule the largest over its first 10 000 steps."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    rate = getattr(inner, "_learning_rate", inner.learning_rate)
-    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+    schedule = schedule_of(optimizer)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         steps = np.unique(np.geomspace(1, 10_000, 50).astype("int64")) - 1
-        return max(float(keras.ops.convert_to_numpy(rate(int(step)))) for step in steps)
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        return max(float(keras.ops.convert_to_numpy(schedule(int(step)))) for step in steps)
+    return rate_of(optimizer)
 
 
 def copied(optimizer, *, weight_decay=True):
     """An optimizer with the same settings, a plain learning rate and no state."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
+    inner = innermost(optimizer)
+    if inner is not optimizer:
         outer = type(optimizer)(copied(inner, weight_decay=weight_decay))
         outer.initial_scale = optimizer.initial_scale
         return outer
@@ -163,7 +164,7 @@ def dropping_layers(model):
     """Layers that drop or add noise at a `rate` in training: dropout, DropConnect, stochastic depth."""
     return [
         layer
-        for layer in model._flatten_layers(include_self=False, recursive=True)
+        for layer in layers_of(model)
         if isinstance(getattr(layer, "rate", None), (int, float)) and hasattr(layer, "seed_generator")
     ]
 

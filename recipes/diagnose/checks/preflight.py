@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
+from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.activation_statistics import activation_statistics
 from recipes.diagnose.checks.data_check import data_check
 from recipes.diagnose.checks.gradient_check import gradient_check
@@ -173,10 +174,9 @@ def _steps(checks, left):
 
 def _own_layers(model):
     """Names of layers whose code is neither Keras' nor ours: only their gradients can be wrong."""
-    layers = model._flatten_layers(include_self=False, recursive=True)
     return [
         layer.name
-        for layer in layers
+        for layer in layers_of(model)
         if type(layer).__module__.split(".")[0] not in ("keras", "recipes")
         or isinstance(layer, keras.layers.Lambda)
     ]

@@ -5,11 +5,12 @@ import math
 import keras
 import numpy as np
 
+from recipes.common.optimizers import innermost, is_scheduled
+from recipes.common.traversal import named_operations, producer_of
 from recipes.diagnose.checks.activation_statistics import measure
 from recipes.diagnose.checks.model_copy import usual_rate
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
-from recipes.probe.layout import named_operations
 
 _NEIGHBORS = 1000
 
@@ -54,13 +55,11 @@ def describe_layers(model):
 
 def describe_optimizer(optimizer):
     """Name, rate, clipping and decay of an optimizer."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = innermost(optimizer)
     return {
         "name": type(inner).__name__,
         "rate": usual_rate(optimizer),
-        "scheduled": isinstance(
-            getattr(inner, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-        ),
+        "scheduled": is_scheduled(optimizer),
         "weight_decay": float(inner.weight_decay or 0),
         **{name: getattr(inner, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")},
     }
@@ -269,12 +268,11 @@ def _output_chain(model):
         return []
     chain, tensor = [], outputs[0]
     for _ in range(8):
-        history = getattr(tensor, "_keras_history", None)
-        if history is None:
+        operation = producer_of(tensor)
+        if operation is None:
             break
-        operation = history.operation
         while isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
-            operation = operation.outputs[0]._keras_history.operation
+            operation = producer_of(operation.outputs[0])
         activation = getattr(operation, "activation", None)
         if isinstance(operation, keras.layers.Softmax):
             name = "softmax"

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.traversal import layers_of
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task
@@ -66,8 +67,8 @@ def _head(model, spec, activations, scores, index, place):
     """The Dense weights `(n, channels)` of each image's class, from the Dense layer that explains the logits."""
     average = activations.reshape(len(activations), -1, activations.shape[-1]).mean(1)
     one_sigmoid = tracing.record_of(model).heads[spec.output].width == 1
-    for dense in reversed(model._flatten_layers()):
-        if not isinstance(dense, keras.layers.Dense) or dense.kernel.shape[0] != average.shape[-1]:
+    for dense in reversed(layers_of(model, keras.layers.Dense)):
+        if dense.kernel.shape[0] != average.shape[-1]:
             continue
         width = dense.kernel.shape[1]
         if one_sigmoid and width == 1:

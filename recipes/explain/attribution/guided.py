@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.patching import wrapped
+from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
-from recipes.explain.engine import layer_lookup, targets
+from recipes.explain.engine import targets
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
@@ -119,7 +120,7 @@ def _wrappers(model, rule):
         return stand_in
 
     triples = []
-    for node in layer_lookup.walk(model):
+    for node in walk(model):
         operation = node.operation
         activation = getattr(operation, "activation", None)
         if isinstance(operation, _LAYERS) or type(operation).__name__ in ("Relu", "Relu6", "LeakyRelu"):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.traversal import input_structure
 from recipes.explain.engine.errors import UsageError
 
 
@@ -111,7 +112,7 @@ class Inputs:
 
     def _in_order(self, images):
         if isinstance(images, dict):
-            struct = input_struct(self.model)
+            struct = input_structure(self.model)
             names = sorted(struct) if isinstance(struct, dict) else self.names
             if set(images) == set(names):
                 return [images[name] for name in names]
@@ -195,12 +196,6 @@ class Inputs:
         )
 
 
-def input_struct(model):
-    """The structure a Functional or Sequential model takes its inputs in."""
-    functional = getattr(model, "_functional", None) or model
-    return functional._inputs_struct
-
-
 def pack(model, tensors, keys):
     """Flat list of tensors -> what `model(...)` takes.
 
@@ -211,7 +206,7 @@ def pack(model, tensors, keys):
             itself).
     """
     if keys == "declared":
-        return keras.tree.pack_sequence_as(input_struct(model), list(tensors))
+        return keras.tree.pack_sequence_as(input_structure(model), list(tensors))
     if keys is None:
         return tensors[0]
     return list(tensors) if isinstance(keys, int) else dict(zip(keys, tensors, strict=True))

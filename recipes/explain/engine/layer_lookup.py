@@ -1,31 +1,13 @@
 """Find a layer inside any model: by object, by name, by `"outer/inner"`, by index."""
 
-import collections
 import dataclasses
 import difflib
 import weakref
 
 import keras
 
+from recipes.common.traversal import layers_in, walk
 from recipes.explain.engine.errors import UsageError
-
-
-@dataclasses.dataclass(frozen=True)
-class Node:
-    """One operation of a model: its path, the operation, and how often one forward pass calls it.
-
-    Args:
-        path: `"outer/inner"`.
-        operation: The layer or functional operation.
-        calls: None when only running the model can tell.
-        order: For a shared layer of a Functional model, `order[i]` is when the i-th call written is made:
-            deep branches run first, whatever was written first. Else None.
-    """
-
-    path: str
-    operation: object
-    calls: int | None
-    order: tuple | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,24 +30,6 @@ class LayerCall:
     @property
     def operation(self):
         return self.reference()
-
-
-def walk(model):
-    """Every layer and functional operation below `model`, depth first: a list of `Node`."""
-    nodes, seen = [], {id(model)}
-
-    def descend(parent, prefix, parent_calls):
-        for child, uses, order in _children(parent):
-            if id(child) in seen:
-                continue
-            seen.add(id(child))
-            calls = None if uses is None or parent_calls is None else uses * parent_calls
-            path = f"{prefix}{child.name}"
-            nodes.append(Node(path, child, calls, order if parent_calls == 1 else None))
-            descend(child, f"{path}/", calls)
-
-    descend(model, "", 1)
-    return nodes
 
 
 def find(model, layer, *, call_index=None, method="explain"):
@@ -126,7 +90,7 @@ def data_format(model, operation=None):
 
 def _first(layer, wanted):
     """The first layer below `layer` that is wanted, as a list of one or none; stops there."""
-    for child in getattr(layer, "_layers", ()):
+    for child in layers_in(layer):
         found = [child] if wanted(child) else _first(child, wanted)
         if found:
             return found
@@ -177,28 +141,6 @@ def last_map(survey, model, rank, method="explain"):
             f"Choose with layer='{node.path}', call_index=0 ... {calls - 1}."
         )
     return LayerCall(node.path, weakref.ref(node.operation), None, node.calls == 1), tensor
-
-
-def _children(parent):
-    """`(child, uses, order)`: how often one call of the parent calls the child (None: unknown), and `Node.order`."""
-    layers = [layer for layer in getattr(parent, "_layers", ()) if isinstance(layer, keras.layers.Layer)]
-    if isinstance(parent, keras.Sequential):
-        return [(layer, 1, None) for layer in parent.layers]
-    graph = getattr(parent, "_nodes_by_depth", None)
-    if graph is None or not hasattr(parent, "operations"):
-        return [(layer, None, None) for layer in layers]
-    made = collections.defaultdict(list)
-    for depth in sorted(graph, reverse=True):
-        for node in graph[depth]:
-            made[id(node.operation)].append(node)
-    children = []
-    for operation in parent.operations:
-        if not isinstance(operation, keras.layers.InputLayer):
-            nodes = made[id(operation)]
-            written = [node for node in operation._inbound_nodes if any(node is other for other in nodes)]
-            children.append((operation, len(nodes), tuple(nodes.index(node) for node in written)))
-    known = {id(operation) for operation in parent.operations}
-    return children + [(layer, None, None) for layer in layers if id(layer) not in known]
 
 
 def _match(model, layer, nodes, method):

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.patching import wrapped
+from recipes.common.traversal import walk
 from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
@@ -202,7 +203,7 @@ def surveying(model, *, on_output=None):
 
         return tap
 
-    with tapped({node.operation: tap_of(node) for node in layer_lookup.walk(model)}):
+    with tapped({node.operation: tap_of(node) for node in walk(model)}):
         yield survey
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
@@ -140,11 +141,7 @@ def layer_values(
 def classifier_input(model: keras.Model) -> tuple[layer_lookup.LayerCall, bool]:
     """`(LayerCall, True)` of the last Dense layer, or convolution where there is none: what feeds it is wanted."""
     kinds = [
-        [
-            node
-            for node in layer_lookup.walk(model)
-            if isinstance(node.operation, kind) and node.calls in (1, None)
-        ]
+        [node for node in walk(model) if isinstance(node.operation, kind) and node.calls in (1, None)]
         for kind in (keras.layers.Dense, keras.layers.Conv2D)
     ]
     nodes = kinds[0] or kinds[1]

@@ -5,6 +5,7 @@ from typing import Literal
 import keras
 import numpy as np
 
+from recipes.common.traversal import walk
 from recipes.common.types import FloatArray
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
@@ -62,7 +63,7 @@ def filters(
 
 def _first(model):
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-    for node in layer_lookup.walk(model):
+    for node in walk(model):
         if isinstance(node.operation, kinds):
             return node.operation
     raise UsageError(

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Images, Labels, Verbose
-from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Compile, check
 
@@ -116,7 +117,7 @@ def filter_normalized_direction(model: keras.Model, seed: Sequence[int]) -> list
     """A random direction in the space of the trainable weights: one float32 array per variable; zero for vectors."""
     generator, direction = np.random.default_rng(seed), []
     depthwise = set()
-    for node in layer_lookup.walk(model):
+    for node in walk(model):
         if "Depthwise" in type(node.operation).__name__ or "Separable" in type(node.operation).__name__:
             depthwise.add(
                 id(getattr(node.operation, "depthwise_kernel", getattr(node.operation, "kernel", None)))
@@ -186,7 +187,7 @@ def _normalizing_by_batch(model, batch_norm):
 
     found = [
         node.operation
-        for node in layer_lookup.walk(model)
+        for node in walk(model)
         if isinstance(node.operation, keras.layers.BatchNormalization) and batch_norm == "batch"
     ]
     with tracing.intercepted(dict.fromkeys(found, wrap)):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from recipes.common.traversal import walk
 from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Layer
@@ -51,7 +52,7 @@ def content_layer(model: keras.Model, chosen: Layer | None, method: str) -> laye
 
 
 def _family(model, argument, method):
-    nodes = layer_lookup.walk(model)
+    nodes = walk(model)
     paths = {node.path.rsplit("/", 1)[-1]: node.path for node in nodes}
     for mark, (style, content) in _FAMILIES.items():
         if mark in paths and {*style, content} <= set(paths):

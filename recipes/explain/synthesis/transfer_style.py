@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from recipes.common.color import YIQ
 from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
@@ -25,7 +26,6 @@ from recipes.explain.synthesis.parameterization import parameterization_of
 from recipes.explain.synthesis.texture import check_weights, style_loss, style_targets
 
 # Rows: Y, I and Q of the NTSC's color space, the luminance first.
-_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 @shares(OptimizedOptions)
@@ -170,9 +170,9 @@ class ContentAndStyle:
 
 def with_luminance(colors: ArrayLike, luminance: ArrayLike) -> np.ndarray:
     """The colors of one RGB image with the luminance of another: `(..., 3)` each."""
-    yiq = np.asarray(colors) @ _YIQ.T
-    yiq[..., 0] = np.asarray(luminance) @ _YIQ[0]
-    return yiq @ np.linalg.inv(_YIQ).T
+    yiq = np.asarray(colors) @ YIQ.T
+    yiq[..., 0] = np.asarray(luminance) @ YIQ[0]
+    return yiq @ np.linalg.inv(YIQ).T
 
 
 def fitted(canvas: Canvas, images: Images, size: tuple[int, int], name: str) -> tuple[FloatArray, bool]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from recipes.common.traversal import Node, walk
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.score_cam import unit_range
@@ -135,16 +136,14 @@ def sanity_check(
     )
 
 
-def layers_with_weights(model: keras.Model) -> list[layer_lookup.Node]:
-    """The `layer_lookup.Node`s that hold float weights of their own, from the input up."""
-    return [node for node in layer_lookup.walk(model) if own_weights(node.operation)]
+def layers_with_weights(model: keras.Model) -> list[Node]:
+    """The nodes that hold float weights of their own, from the input up."""
+    return [node for node in walk(model) if own_weights(node.operation)]
 
 
 def own_weights(layer: Any) -> list[keras.Variable]:
     """The float weights of a layer that no layer inside it holds."""
-    inner = {
-        id(weight) for node in layer_lookup.walk(layer) for weight in getattr(node.operation, "weights", ())
-    }
+    inner = {id(weight) for node in walk(layer) for weight in getattr(node.operation, "weights", ())}
     return [
         weight
         for weight in getattr(layer, "weights", ())

@@ -1,0 +1,9 @@
+"""Brightness and color of RGB pixels, as NTSC television divided them."""
+
+import numpy as np
+
+#: `yiq = YIQ @ rgb`: brightness, orange to blue, purple to green. Source: the NTSC standard of 1953 (FCC 47 CFR
+#: 73.682), in the digits of ITU-R BT.601 for brightness and four digits for the rest.
+YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+#: Share of red, green and blue in the brightness, float32 `(3,)`.
+LUMA = YIQ[0].astype("float32")
