@@ -182,10 +182,13 @@ def test_only_perturbations_that_keep_the_prediction_count(trained_cnn):
 
 def test_the_attack_finds_worse_than_the_same_number_of_random_signs(trained_cnn):
     model, images, _ = trained_cnn
-    options = {"radius": 0.03, "samples": 25}
-    signs = explain.stability(model, images[:10], explain.saliency, kind="sign", **options)
-    attack = explain.stability(model, images[:10], explain.saliency, kind="attack", **options)
-    assert np.nanmean(attack.rank_correlation) < np.nanmean(signs.rank_correlation)
+    options = {"radius": 0.03, "samples": 100}
+    signs = explain.stability(model, images[:40], explain.saliency, kind="sign", **options)
+    attack = explain.stability(model, images[:40], explain.saliency, kind="attack", **options)
+    # Four to five standard errors with oneDNN and without: two are no matter of last bits.
+    worse = signs.rank_correlation - attack.rank_correlation
+    worse = worse[np.isfinite(worse)]
+    assert worse.mean() > 2 * worse.std() / np.sqrt(len(worse))
 
 
 def test_random_maps_hit_as_often_as_the_object_covers_the_image():
