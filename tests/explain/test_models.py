@@ -1,5 +1,8 @@
 """Every kind of model: the map is that of an equivalent plain model, or of an explicit calculation."""
 
+import functools
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import tensorflow as tf
 
 from recipes import explain
 from recipes.explain.attribution.cam import fold_tokens
+from recipes.explain.engine import tracing
 
 pytestmark = pytest.mark.numerics
 
@@ -114,12 +118,49 @@ def test_integer_images_are_read_as_the_numbers_they_are(reference):
         np.testing.assert_array_equal(method(model, images), method(model, images.astype("float32")))
 
 
-def test_channels_first_gives_the_same_maps(reference):
-    model, images, saliency, grad_cam = reference
+def channels_first(model):
+    """The reference with its channels first."""
     inputs = keras.Input((2, 12, 10))
     first = {"data_format": "channels_first"}
     other = keras.Model(inputs, head(body(inputs, **first), **first))
     other.set_weights(model.get_weights())
+    return other
+
+
+@functools.cache
+def differentiates_channels_first():
+    """Whether TensorFlow has that gradient here: with oneDNN alone."""
+
+    @tf.function
+    def gradient(images, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            out = tf.nn.conv2d(images, kernel, 1, "SAME", data_format="NCHW")
+        return tape.gradient(out, images)
+
+    try:
+        gradient(tf.ones((1, 2, 4, 4)), tf.ones((3, 3, 2, 2)))
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        return False
+    return True
+
+
+def test_a_processor_without_the_gradient_of_channels_first_says_what_to_do(reference, monkeypatch):
+    model, images, *_ = reference
+    if differentiates_channels_first():
+        failure = tf.errors.InvalidArgumentError(
+            None, None, "Conv2DCustomBackpropInputOp only supports NHWC."
+        )
+        monkeypatch.setattr(tracing, "_evaluate", mock.Mock(side_effect=failure))
+    with pytest.raises(ValueError, match="TF_ENABLE_ONEDNN_OPTS=1"):
+        explain.saliency(channels_first(model), np.moveaxis(images, -1, 1))
+
+
+def test_channels_first_gives_the_same_maps(reference):
+    if not differentiates_channels_first():
+        pytest.skip("TensorFlow has no gradient of channels-first convolutions without oneDNN")
+    model, images, saliency, grad_cam = reference
+    other = channels_first(model)
     turned = np.moveaxis(images, -1, 1)
     same(other, turned, saliency, grad_cam)
     for method, options in [

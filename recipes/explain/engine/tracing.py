@@ -75,7 +75,23 @@ def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static)
 
     Returns:
         What `function` returns, as eager tensors.
+
+    Raises:
+        UsageError: where TensorFlow cannot differentiate channels-first convolutions on this processor.
     """
+    try:
+        return _evaluate(model, function, tensors, compile, shapes, static)
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        if "only supports NHWC" not in str(error):
+            raise
+        raise UsageError(
+            f"explain expects convolutions that TensorFlow can differentiate on this processor. '{model.name}' has "
+            "channels-first ones, whose gradient needs oneDNN, which is off here. Set TF_ENABLE_ONEDNN_OPTS=1 before "
+            "importing tensorflow, or build the model with data_format='channels_last'."
+        ) from error
+
+
+def _evaluate(model, function, tensors, compile, shapes, static):
     record = record_of(model)
     record.refresh(model)
     if compile not in (True, False, "auto"):
