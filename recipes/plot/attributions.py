@@ -1,6 +1,10 @@
 """attributions: maps of several methods side by side, one row an image."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_numbers
 from recipes.plot.canvas import check_size, displayable, new_figure
@@ -8,8 +12,16 @@ from recipes.plot.overlay import blend
 
 
 def attributions(
-    images, maps, *, titles=None, captions=None, percentile=99, opacity=0.7, size=1.7, title=None
-):
+    images: ArrayLike,
+    maps: Mapping[str, ArrayLike],
+    *,
+    titles: Sequence[str] | None = None,
+    captions: Mapping[str, Sequence[str]] | None = None,
+    percentile: float = 99,
+    opacity: float = 0.7,
+    size: float = 1.7,
+    title: str | None = None,
+) -> Figure:
     """Show what each method says of each image: rows are images, columns are methods, the image itself comes first.
 
     Each map is scaled by itself, so its color tells where, not how much.

@@ -1,15 +1,28 @@
 """grid: images side by side, with titles, and with maps over them."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_row, is_whole
 from recipes.plot.canvas import check_size, displayable, new_figure
 from recipes.plot.overlay import blend
 
 
-def grid(images, *, maps=None, titles=None, title_colors=None, columns=8, size=1.5, title=None, opacity=0.6):
+def grid(
+    images: ArrayLike | Sequence[ArrayLike],
+    *,
+    maps: Sequence[ArrayLike] | ArrayLike | None = None,
+    titles: Sequence[str] | None = None,
+    title_colors: Sequence[str] | None = None,
+    columns: int = 8,
+    size: float = 1.5,
+    title: str | None = None,
+    opacity: float = 0.6,
+) -> Figure:
     """Show images in rows.
 
     Args:

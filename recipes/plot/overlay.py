@@ -2,6 +2,8 @@
 
 import numpy as np
 from matplotlib import cm, colormaps, colors
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from recipes.common.validation import as_numbers, is_number
 from recipes.plot.canvas import displayable, new_figure
@@ -9,7 +11,14 @@ from recipes.plot.canvas import displayable, new_figure
 _SIGNED, _POSITIVE = "RdBu_r", "turbo"
 
 
-def overlay(image, map, *, opacity=0.6, limit=None, title=None):
+def overlay(
+    image: ArrayLike,
+    map: ArrayLike,
+    *,
+    opacity: float = 0.6,
+    limit: float | None = None,
+    title: str | None = None,
+) -> Figure:
     """Show an image, and the same image under a map of importance, with the map's scale beside it.
 
     Args:
@@ -43,7 +52,9 @@ def overlay(image, map, *, opacity=0.6, limit=None, title=None):
     return figure
 
 
-def blend(image, map, *, opacity=0.6, limit=None):
+def blend(
+    image: ArrayLike, map: ArrayLike, *, opacity: float = 0.6, limit: float | None = None
+) -> NDArray[np.uint8]:
     """Color an image by a map: the stronger the map, the more its color hides the image.
 
     Args:

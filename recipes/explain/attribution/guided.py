@@ -1,7 +1,7 @@
 """Guided backpropagation and the deconvnet: gradients with their negative parts cut at every rectifier."""
 
 import functools
-from typing import Unpack
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -78,7 +78,9 @@ def deconvnet(
     return _guided("deconvnet", "deconvnet", model, images, target, reduce, **options)
 
 
-def guided_gradient(model, *tensors, spec, keys, inputs, wrt, rule):
+def guided_gradient(
+    model: keras.Model, *tensors: tf.Tensor, spec: targets.Spec, keys: Any, inputs: int, wrt: int, rule: str
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Kernel: `(gradient, scores, index)` with every rectifier's gradient replaced by `rule`."""
     graph = tf.compat.v1.get_default_graph()
     with wrapped(_wrappers(model, rule)):
