@@ -1,6 +1,7 @@
 """Type checkers see the installed package: right lines have no complaint, planted mistakes have one each."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ SCRIPTS = ROOT / "tests" / "types"
 def planted(checker):
     """Lines of wrong.py that a checker has to reject."""
     lines = enumerate((SCRIPTS / "wrong.py").read_text().splitlines(), start=1)
-    return [number for number, line in lines if re.search(rf"# (both|{checker})", line)]
+    return [number for number, line in lines if re.search(rf"# mistake for (both|{checker})", line)]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,6 @@ def project(tmp_path_factory):
 
 def environment():
     """The process' own without PYTHONPATH: checkers shall see what is installed."""
-    import os
-
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
 
 
@@ -80,6 +79,19 @@ def mypy(project):
 def test_each_planted_mistake_is_rejected(checker, request):
     complaints = request.getfixturevalue(checker).get("wrong.py", [])
     assert sorted({line for line, _ in complaints}) == planted(checker), complaints
+
+
+def test_a_checkout_is_seen_through_the_link_of_contributing(tmp_path):
+    for folder in ("recipes", "callbacks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True)
+    link = tmp_path / "recipes" / "callbacks"
+    if not link.exists():
+        link.symlink_to("../callbacks")
+    shutil.copy(SCRIPTS / "wrong.py", tmp_path / "script.py")
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    lines = {found["range"]["start"]["line"] + 1 for found in json.loads(done.stdout)["generalDiagnostics"]}
+    assert sorted(lines) == planted("pyright")
 
 
 @pytest.mark.parametrize("checker", ["pyright", "mypy"])

@@ -1,6 +1,5 @@
 """A user's script with nothing wrong in it: type checkers have nothing to say."""
 
-import keras
 import numpy as np
 
 import recipes
@@ -40,4 +39,4 @@ model.fit(
         callbacks.ExponentialMovingAverage(0.99),
     ],
 )
-optimizer = keras.optimizers.SGD(schedules.Cosine(0.1, 1000))
+rate: float = float(schedules.Cosine(0.1, 1000)(10))

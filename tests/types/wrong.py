@@ -9,10 +9,10 @@ from recipes import callbacks, explain
 images = np.zeros((64, 32, 32, 3), "uint8")
 labels = np.zeros(64, "int64")
 model = keras.Sequential([keras.layers.Dense(10)])
-recipes.train(model, (images, labels), epohcs=3)  # both
-callbacks.WarmupDecay(decay="cosin")  # both
-explain.grad_cam(model, images, 3, relu="maybe")  # both
-explain.grad_cam("x", 5)  # pyright: for mypy keras.Model is Any
-recipes.train(model, (images, labels), average="mean")  # both
-recipes.train(model, (images, labels), resume="maybe")  # both
-explain.saliency(model, images, batch_sise=4)  # both
+recipes.train(model, (images, labels), epohcs=3)  # mistake for both
+callbacks.WarmupDecay(decay="cosin")  # mistake for both
+explain.grad_cam(model, images, 3, relu="maybe")  # mistake for both
+explain.grad_cam("x", 5)  # mistake for pyright; for mypy keras.Model is Any
+recipes.train(model, (images, labels), average="mean")  # mistake for both
+recipes.train(model, (images, labels), resume="maybe")  # mistake for both
+explain.saliency(model, images, batch_sise=4)  # mistake for both
