@@ -1,6 +1,7 @@
 """Watch how far each step moves the weights, relative to their size."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class UpdateRatioMonitor(Monitor):
     Args:
         low: A layer whose median ratio over an epoch is lower is too slow.
         high: A layer whose median ratio over an epoch is higher is too fast.
+        warn: Warn in words when a layer stays outside; False only records.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
@@ -38,11 +40,10 @@ class UpdateRatioMonitor(Monitor):
         >>> monitor.ratios["dense"], monitor.plot()
     """
 
-    says = True  # False where a TrainingDoctor, which sees the curves as well, speaks for it
     quantities = frozenset({"variables"})
     keys = ("monitor/update_ratio", "monitor/update_ratio_off")
 
-    def __init__(self, low=1e-4, high=1e-2, **options):
+    def __init__(self, low: float = 1e-4, high: float = 1e-2, *, warn: bool = True, **options: Any) -> None:
         if not (is_number(low) and is_number(high) and 0 < low < high):
             raise ValueError(
                 f"UpdateRatioMonitor expects 0 < low < high. Received low={low}, high={high}. "
@@ -51,6 +52,7 @@ class UpdateRatioMonitor(Monitor):
         super().__init__(**options)
         self.low = low
         self.high = high
+        self.warn = warn
 
     def reset(self):
         self.ratios = {}
@@ -105,7 +107,7 @@ class UpdateRatioMonitor(Monitor):
         return plot.update_ratios(self.record, low=self.low, high=self.high)
 
     def _warn(self, epoch, name, ratio):
-        if name in self._warned or not self.says:
+        if name in self._warned or not self.warn:
             return
         self._warned.add(name)
         if ratio > self.high:

@@ -170,20 +170,18 @@ def _batch_size(examples):
 
 
 def _check(options):
-    import inspect
-
-    import recipes
     from recipes import diagnose
     from recipes.training.compiling import compile_model
+    from recipes.training.settings import Settings
     from recipes.training.source import open_source
+    from recipes.training.train import train as train_recipe
 
     train, validation, info, model, compiled = _open(options)
-    settings = {name: part.default for name, part in inspect.signature(recipes.train).parameters.items()}
-    settings |= compiled
-    settings["batch_size"] = _batch_size(info.counts["train"])
-    reading = {"model": model, "batch_size": settings["batch_size"], "classes": len(info.class_names)}
+    batch_size = _batch_size(info.counts["train"])
+    settings = Settings.of(train_recipe, {**compiled, "batch_size": batch_size})
+    reading = {"model": model, "batch_size": batch_size, "classes": len(info.class_names)}
     source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
-    compile_model(model, source, source.label_spec, settings, None)
+    compile_model(model, source, source.label_spec, settings)
     diagnose.preflight(model, train, validation, seconds=options.seconds)
 
 

@@ -10,3 +10,16 @@ from recipes.averaging import ten_crop as ten_crop
 from recipes.checkpoints.snapshots import load_snapshots as load_snapshots
 from recipes.ensemble.disagreement import disagreement as disagreement
 from recipes.ensemble.members import train_members as train_members
+
+__all__ = [
+    "average",
+    "disagreement",
+    "flips",
+    "load_snapshots",
+    "multi_scale",
+    "predict_tta",
+    "refresh_batch_norm",
+    "shifts",
+    "ten_crop",
+    "train_members",
+]

@@ -1,11 +1,15 @@
 """How often two members of an ensemble give different answers: what an average can gain from."""
 
-import numpy as np
+from __future__ import annotations
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from recipes.common.types import FloatArray
 from recipes.common.validation import as_numbers
 
 
-def disagreement(predictions):
+def disagreement(predictions: ArrayLike) -> FloatArray:
     """Share of examples on which each pair of members predicts different classes.
 
     Source: Fort et al. 2019, "Deep Ensembles: A Loss Landscape Perspective", section 4,

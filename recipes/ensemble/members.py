@@ -1,11 +1,28 @@
 """Independent members: the same recipe from several seeds."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import keras
 
+from recipes.common.types import Data
+from recipes.training.train import train as train_one
 
-def train_members(build, train, validation=None, *, members=5, seed=0, run_dir=None, **options):
+
+def train_members(
+    build: Callable[[], keras.Model],
+    train: Data,
+    validation: Data | None = None,
+    *,
+    members: int = 5,
+    seed: int = 0,
+    run_dir: str | PathLike[str] | None = None,
+    **options: Any,
+) -> list[keras.Model]:
     """Train several networks that differ by seed alone: initial weights, order of the data, augmentation.
 
     Source: Lakshminarayanan et al. 2017, algorithm 1 without its adversarial step, https://arxiv.org/abs/1612.01474
@@ -28,8 +45,6 @@ def train_members(build, train, validation=None, *, members=5, seed=0, run_dir=N
     Raises:
         ValueError: when `members` is below 1 or two calls of `build` return the same model.
     """
-    from recipes.training.train import train as train_one
-
     if not isinstance(members, int) or members < 1:
         raise ValueError(
             f"train_members expects members >= 1. Received members={members}. Five are the usual number."

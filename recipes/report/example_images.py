@@ -35,11 +35,11 @@ class Predictions:
     labels: np.ndarray
     predicted: np.ndarray
     classes: int
-    right: list
-    wrong: list
+    right: list[Example]
+    wrong: list[Example]
     note: str
 
-    def confusion(self):
+    def confusion(self) -> np.ndarray:
         """Counts, int64 `(classes, classes)`: rows are true, columns predicted classes. 800 MB for 10,000."""
         counts = np.zeros((self.classes, self.classes), "int64")
         np.add.at(counts, (self.labels, self.predicted), 1)

@@ -1,12 +1,18 @@
 """write_report: a run as one HTML page that needs nothing else."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recipes.common.files import write_text
 from recipes.common.optional import optional
+from recipes.common.types import Data
 from recipes.report.example_images import predictions
 
 _MOST_CLASSES = 20  # of a confusion matrix that fits on a phone
@@ -26,7 +32,15 @@ _SHOWN_BY = {
 }
 
 
-def write_report(run, path, *, validation=None, class_names=None, title=None, examples=6):
+def write_report(
+    run: Any,
+    path: str | PathLike[str],
+    *,
+    validation: Data | None = None,
+    class_names: Sequence[str] | None = None,
+    title: str | None = None,
+    examples: int = 6,
+) -> Path:
     """Write everything known about a run into one HTML file: no other file, no network, no script.
 
     The verdict comes first, then findings with the figure that shows their evidence, curves, what the monitors saw,

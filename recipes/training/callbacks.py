@@ -1,6 +1,12 @@
 """The callbacks that `recipes.train` adds for its arguments: stopping, rate, averages, monitors, backups."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,53 +17,89 @@ from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.run_state import is_broken, restore_callbacks, row_of, save_backup
 from recipes.common.files import write_atomically
 from recipes.common.optimizers import schedule_of
-from recipes.training.compiling import given
 from recipes.training.run import history_of, write_history
-from recipes.training.source import stream
+from recipes.training.settings import Settings
+from recipes.training.training_data import TrainingData
 
 
-def stopping(early_stopping, held_out):
-    if early_stopping is None:
+def training_callbacks(
+    model: keras.Model, data: TrainingData, settings: Settings, folder: Path | None
+) -> TrainingCallbacks:
+    """The callbacks that act on the training: averages, stopping, the rate, and the user's own."""
+    rate, schedule = _rate_callbacks(model, settings, folder)
+    callbacks = [*_averaging(data, settings), *_stopping(data, settings), *rate, *settings.callbacks]
+    return TrainingCallbacks(callbacks, schedule)
+
+
+@dataclass(frozen=True)
+class TrainingCallbacks:
+    """What acts on the training, in the order `fit` gets it, and what drives the rate, in words."""
+
+    callbacks: list[keras.callbacks.Callback]
+    schedule: str
+
+    @property
+    def snapshots(self) -> ours.SnapshotEnsemble | None:
+        """The callback that keeps snapshots, if any."""
+        return first_of(self.callbacks, ours.SnapshotEnsemble)
+
+
+def first_of(callbacks: Sequence[keras.callbacks.Callback], kind: type) -> Any:
+    """The first callback of a class, or None."""
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
+
+
+def _stopping(data, settings):
+    stopping = settings.early_stopping
+    if stopping is None:
         return []
-    if isinstance(early_stopping, keras.callbacks.Callback):
-        return [early_stopping]
-    return [ours.EarlyStopping("val_loss" if held_out is not None else "loss", patience=early_stopping)]
+    if isinstance(stopping, keras.callbacks.Callback):
+        return [stopping]
+    return [ours.EarlyStopping("loss" if data.validation is None else "val_loss", patience=stopping)]
 
 
-def rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose):
+def _rate_callbacks(model, settings, folder):
     """The callback that drives the rate, if any, and the name of what it does."""
-    inside = schedule_of(model.optimizer) is not None
-    if snapshots:
-        if given(schedule) and verbose != 0:
-            print(f"recipes.train: the cyclic rate of snapshots={snapshots} replaces schedule={schedule!r}.")
+    schedule, given = settings.schedule, "schedule" in settings.given
+    if settings.snapshots:
+        if not given and settings.verbose != 0:
+            print(
+                f"recipes.train: the cyclic rate of snapshots={settings.snapshots} replaces schedule={schedule!r}."
+            )
         where = folder / "snapshots" if folder is not None else None
-        return [
-            ours.SnapshotEnsemble(snapshots, folder=where, overwrite=resume)
-        ], f"{snapshots} cosine cycles"
-    if schedule is None or (inside and not given(schedule)):
-        return [], "constant" if schedule is None else "the optimizer's own"
+        cycles = ours.SnapshotEnsemble(settings.snapshots, folder=where, overwrite=settings.resume)
+        return [cycles], f"{settings.snapshots} cosine cycles"
+    if schedule is None:
+        return [], "constant"
+    if not given and schedule_of(model.optimizer) is not None:
+        return [], "the optimizer's own"
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return [ours.LearningRate(schedule)], type(schedule).__name__
-    if average == "swa" and not given(schedule):
+    if settings.average == "swa" and not given:
         # Izmailov et al. 2018: the weights only differ, and averaging only helps, while the rate stays high.
-        return [
-            ours.WarmupDecay(warmup=warmup, decay="cosine", until=0.75, final=0.3)
-        ], "cosine, then high for swa"
-    return [ours.WarmupDecay(warmup=warmup, decay=str(schedule))], str(schedule)
+        high = ours.WarmupDecay(warmup=settings.warmup, decay="cosine", until=0.75, final=0.3)
+        return [high], "cosine, then high for swa"
+    return [ours.WarmupDecay(warmup=settings.warmup, decay=schedule)], schedule
 
 
-def averaging(average, steps, data):
-    if average is None:
+def _averaging(data, settings):
+    if settings.average is None:
         return []
-    if average == "ema":
+    if settings.average == "ema":
+        steps = data.steps * settings.epochs
         return [ours.ExponentialMovingAverage(1 - 1 / min(1000, max(10, steps / 10)))]
-    return [ours.StochasticWeightAveraging(data=data())]
+    return [ours.StochasticWeightAveraging(data=data.for_statistics())]
 
 
-def preflight_facts(model, train, validation, verbose):
+def preflight_facts(model: keras.Model, data: TrainingData, settings: Settings) -> Any:
     """Run the checks for five seconds; what they learned of model and data, or None where they could not run."""
+    if not settings.preflight:
+        return None
+    train, validation = data.preview(), data.validation_preview()
     try:
-        return diagnose.preflight(model, train, validation, seconds=5.0, verbose=int(verbose != 0)).facts
+        return diagnose.preflight(
+            model, train, validation, seconds=5.0, verbose=int(settings.verbose != 0)
+        ).facts
     except Exception as error:
         # A check that fails on an unusual model shall not keep it from being trained.
         warnings.warn(
@@ -68,20 +110,26 @@ def preflight_facts(model, train, validation, verbose):
         return None
 
 
-def watching(others, facts, train, validation, verbose):
-    """The default monitors and a doctor, each unless the reader brings one."""
-    monitors = ours.default_monitors(beside=others)
-    for monitor in monitors:
-        if isinstance(monitor, ours.UpdateRatioMonitor):
-            # Small initial weights and the end of a decay are outside its range in healthy runs too.
-            monitor.says = False
-    if not any(isinstance(other, ours.TrainingDoctor) for other in others):
-        data = {"facts": facts} if facts is not None else {"train": train, "validation": validation}
-        monitors.append(ours.TrainingDoctor(verbose=int(verbose != 0), budget=0.01, **data))
+def watching_callbacks(
+    others: Sequence[keras.callbacks.Callback], facts: Any, data: TrainingData, settings: Settings
+) -> list[keras.callbacks.Callback]:
+    """The default monitors and a doctor, each unless the user brings one; none without `monitor`."""
+    if not settings.monitor:
+        return []
+    # Small initial weights and the end of a decay are outside its range in healthy runs too.
+    ratios = [] if first_of(others, ours.UpdateRatioMonitor) else [ours.UpdateRatioMonitor(warn=False)]
+    monitors = [*ratios, *ours.default_monitors(beside=[*others, *ratios])]
+    if first_of(others, ours.TrainingDoctor) is None:
+        known = (
+            {"train": data.preview(), "validation": data.validation_preview()}
+            if facts is None
+            else {"facts": facts}
+        )
+        monitors.append(ours.TrainingDoctor(verbose=int(settings.verbose != 0), budget=0.01, **known))
     return monitors
 
 
-def let_go(callbacks):
+def clean_up(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Put back the optimizer's rate and the train function after a `fit` that broke off, without `on_train_end`."""
     for callback in callbacks:
         if isinstance(callback, ours.RateDriver):
@@ -90,9 +138,11 @@ def let_go(callbacks):
             callback.leave()
 
 
-def findings_of(callbacks, history, model):
+def findings_of(
+    callbacks: Sequence[keras.callbacks.Callback], history: dict[str, list[float]], model: keras.Model
+) -> list[diagnose.Finding]:
     """What the doctor found; without one, what curves and model say."""
-    doctor = next((callback for callback in callbacks if isinstance(callback, ours.TrainingDoctor)), None)
+    doctor = first_of(callbacks, ours.TrainingDoctor)
     if doctor is not None:
         return doctor.findings
     try:
@@ -107,11 +157,6 @@ def findings_of(callbacks, history, model):
         return []
 
 
-def statistics_data(source, steps, prepare):
-    """Up to 100 augmented training batches, enough for batch-normalization statistics."""
-    return stream(source, first_epoch=0, epochs=1, steps=min(steps, 100), transform=prepare)
-
-
 class RunBackup(keras.callbacks.Callback):
     """What `callbacks.Backup` is to a plain `fit`, for a run_dir: after each epoch `best.keras`, `history.csv`, backup.
 
@@ -120,14 +165,19 @@ class RunBackup(keras.callbacks.Callback):
 
     Args:
         folder: The run_dir, or None to keep the rows alone.
-        file: Its backup.
         callbacks: The others of the run.
         rows: What `recipes.backup.row_of` made of the epochs before; empty for a new run.
     """
 
-    def __init__(self, folder, file, callbacks, rows):
+    def __init__(
+        self,
+        folder: Path | None,
+        callbacks: Sequence[keras.callbacks.Callback],
+        rows: Sequence[dict[str, float]],
+    ) -> None:
         super().__init__()
-        self.folder, self.file, self.others = folder, file, callbacks
+        self.folder, self.others = folder, list(callbacks)
+        self.file = folder / "backup.npz" if folder is not None else None
         self.rows, self.resumed = list(rows), bool(rows)
 
     def on_train_begin(self, logs=None):
@@ -148,7 +198,12 @@ class RunBackup(keras.callbacks.Callback):
         if not self.broken:
             save_backup(self.file, self.model, self.others, epoch=epoch + 1, history=self.rows)
 
+    def finish(self) -> None:
+        """Remove the backup of a run that came to its end."""
+        if not self.broken:
+            self.file.unlink(missing_ok=True)
+
     @property
-    def broken(self):
+    def broken(self) -> bool:
         """Whether the run was stopped at numbers that are not finite."""
         return is_broken(self.others)

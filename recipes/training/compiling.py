@@ -1,36 +1,82 @@
 """How `recipes.train` compiles a model: the loss its last activation asks for, an optimizer by name, weight decay."""
 
+from __future__ import annotations
+
 import keras
 import tensorflow as tf
 
-from recipes.common.models import output_activation
+from recipes.common.models import output_activation, rebuild
+from recipes.common.processes import refuse_several_machines
+from recipes.training.settings import Settings
+from recipes.training.source import Source
 
 
-class DefaultString(str):
-    """A default of `train`, told from the same value given by the reader by its type."""
+def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> keras.Model:
+    """The model itself when it lives in the strategy, or without one; else a clone of it that does.
+
+    Raises:
+        ValueError: for a strategy of several machines, a model compiled outside the strategy, one that Keras cannot
+            clone.
+    """
+    if strategy is None:
+        return model
+    refuse_several_machines(strategy)
+    if getattr(model, "distribute_strategy", None) is strategy:
+        return model
+    if model.compiled:
+        raise ValueError(
+            f"recipes.train expects a model compiled inside the scope of strategy=. Received {model.name!r}, "
+            "compiled outside it. Build and compile it under `with strategy.scope():`."
+        )
+    try:
+        with strategy.scope():
+            clone = rebuild(model)
+    except ValueError as error:
+        raise ValueError(
+            f"recipes.train expects a model that Keras can clone into strategy=. {error}. "
+            "Build it under `with strategy.scope():`."
+        ) from error
+    clone.set_weights(model.get_weights())
+    return clone
 
 
-class DefaultFloat(float):
-    """As `DefaultString`."""
+def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec, settings: Settings) -> bool:
+    """Compile with the arguments of `train`, unless the model is compiled.
 
+    Args:
+        model: The model that will be trained.
+        source: The training data, for the batch that "auto" scales the rate with.
+        label_spec: Shape and dtype of a batch of labels after augmentation.
+        settings: The arguments of `train`.
 
-class DefaultTuple(tuple):
-    """As `DefaultString`."""
+    Returns:
+        True when the loss wants one-hot labels: what comes as integers has to be turned into them.
 
-
-def given(value):
-    return not isinstance(value, (DefaultString, DefaultFloat, DefaultTuple))
-
-
-def compile_model(model, source, label_spec, settings, strategy):
-    """Compile with the arguments of `train`; True when the loss wants one-hot rows instead of class numbers."""
-    loss, rows_wanted = settings["loss"], False
+    Raises:
+        ValueError: for a loss or an optimizer that contradicts the model, the labels or another argument.
+    """
+    if model.compiled:
+        _refuse_one_hot_for_sparse_loss(model, label_spec, source)
+        return label_spec.shape.rank == 2
+    loss, one_hot = settings.loss, False
     if isinstance(loss, str) and loss == "auto":
-        loss, rows_wanted = _loss(model, label_spec, settings["label_smoothing"])
-    with (strategy or tf.distribute.get_strategy()).scope():
+        loss, one_hot = _loss(model, label_spec, settings.label_smoothing)
+    with (settings.strategy or tf.distribute.get_strategy()).scope():
         optimizer = _optimizer(model, source, settings)
-        model.compile(optimizer=optimizer, loss=loss, metrics=list(settings["metrics"]))
-    return rows_wanted
+        model.compile(optimizer=optimizer, loss=loss, metrics=list(settings.metrics))
+    return one_hot or label_spec.shape.rank == 2
+
+
+def _refuse_one_hot_for_sparse_loss(model, label_spec, source):
+    if (
+        label_spec.shape.rank == 2
+        and source.label_spec.shape.rank == 1
+        and "sparse" in str(model.loss).lower()
+    ):
+        raise ValueError(
+            "recipes.train expects a loss that takes rows of class weights where augmentation mixes labels. Received "
+            f"a model compiled with {model.loss}. Compile it with 'categorical_crossentropy'."
+        )
 
 
 def _loss(model, label_spec, smoothing):
@@ -53,18 +99,18 @@ def _loss(model, label_spec, smoothing):
 
 
 def _optimizer(model, source, settings):
-    optimizer, rate, decay = settings["optimizer"], settings["learning_rate"], settings["weight_decay"]
+    optimizer, rate, decay = settings.optimizer, settings.learning_rate, settings.weight_decay
     if isinstance(optimizer, keras.optimizers.Optimizer):
         for name in ("learning_rate", "weight_decay"):
-            if given(settings[name]):
+            if name in settings.given:
                 raise ValueError(
-                    f"recipes.train leaves an optimizer object as it is. Received {name}={settings[name]} beside "
-                    f"{type(optimizer).__name__}. Set it on the optimizer, or give the optimizer by name."
+                    f"recipes.train leaves an optimizer object as it is. Received {name}={getattr(settings, name)} "
+                    f"beside {type(optimizer).__name__}. Set it on the optimizer, or give the optimizer by name."
                 )
         return optimizer
     name = str(optimizer).lower()
     if rate == "auto":
-        batch = source.element_spec[1].shape[0] or settings["batch_size"]
+        batch = source.element_spec[1].shape[0] or settings.batch_size
         rate = 0.1 * batch / 256 if name == "sgd" else 1e-3
     if name == "sgd":
         momentum = 0.9
@@ -74,20 +120,10 @@ def _optimizer(model, source, settings):
     else:
         made = keras.optimizers.get(name)
         made.learning_rate = rate
-        if not (name == "adamw" and not given(decay)):
+        if not (name == "adamw" and "weight_decay" not in settings.given):
             made.weight_decay = float(decay) or None
     # Kernels have two axes or more; biases, gains and offsets have one.
     spared = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
     if spared and made.weight_decay:
         made.exclude_from_weight_decay(var_list=spared)
     return made
-
-
-def refuse_compile_arguments(settings):
-    names = ("loss", "metrics", "optimizer", "learning_rate", "weight_decay", "label_smoothing")
-    for name in names:
-        if given(settings[name]):
-            raise ValueError(
-                f"recipes.train keeps the optimizer, loss and metrics of a compiled model. Received "
-                f"{name}={settings[name]!r} for one. Leave {name} out, or hand over the model before compile()."
-            )

@@ -1,6 +1,10 @@
 """What is checked of a data set before and while `recipes.train` reads it, and the words for what is wrong."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +14,7 @@ from recipes.common.datasets import without_autotune
 PEEK_SECONDS = 2.0
 
 
-def checked(name, classes):
+def checked(name: str, classes: int | None) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     """A function on batches that stops the run, in words, at labels or pixels that cannot be right."""
 
     def check(batch):
@@ -18,14 +22,14 @@ def checked(name, classes):
         checks = []
         if classes is not None and labels.dtype.is_integer and labels.shape.rank == 1:
             low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-            message = say_label_range(name, classes, "labels outside that range, [smallest, largest]:")
+            message = label_range_message(name, classes, "labels outside that range, [smallest, largest]:")
             inside = tf.logical_and(low >= 0, high < tf.cast(classes, labels.dtype))
             checks.append(tf.debugging.Assert(inside, [message, low, high]))
         for image in tf.nest.flatten(images):
             if image.dtype.is_floating:
                 finite = tf.reduce_all(tf.math.is_finite(image))
                 checks.append(
-                    tf.debugging.Assert(finite, [say_not_finite(name, "a batch with NaN or infinity")])
+                    tf.debugging.Assert(finite, [not_finite_message(name, "a batch with NaN or infinity")])
                 )
         with tf.control_dependencies([check for check in checks if check is not None]):
             return tf.nest.map_structure(tf.identity, batch)
@@ -33,7 +37,9 @@ def checked(name, classes):
     return check
 
 
-def peek(dataset, name, *, batched, classes):
+def peek(
+    dataset: tf.data.Dataset, name: str, *, batched: bool, classes: int | None
+) -> tuple[float, float] | None:
     """Read at most two seconds of examples through an iterator of its own and check them.
 
     Args:
@@ -55,14 +61,14 @@ def peek(dataset, name, *, batched, classes):
             image, labels = tf.nest.flatten(element[0])[0], element[1]
             now = tuple(image.shape)[1:] if batched else tuple(image.shape)
             if batched and image.shape[0] == 0:
-                raise ValueError(say_empty(name))
+                raise ValueError(empty_message(name))
             if shape is not None and now != shape:
-                raise ValueError(say_two_sizes(name, f"{shape} and {now}"))
+                raise ValueError(sizes_message(name, f"{shape} and {now}"))
             shape, seen = now, seen + 1
             if image.dtype.is_floating:
                 values = image.numpy().astype("float32")
                 if not np.isfinite(values).all():
-                    raise ValueError(say_not_finite(name, f"element {seen - 1} with NaN or infinity"))
+                    raise ValueError(not_finite_message(name, f"element {seen - 1} with NaN or infinity"))
                 low, high = pixels or (np.inf, -np.inf)
                 pixels = min(low, float(values.min())), max(high, float(values.max()))
             if not isinstance(labels, dict):
@@ -71,10 +77,10 @@ def peek(dataset, name, *, batched, classes):
                 break
     except tf.errors.InvalidArgumentError as error:
         if "different shapes" in str(error) or "Cannot batch" in str(error):
-            raise ValueError(say_two_sizes(name, "batches that cannot be put together")) from error
+            raise ValueError(sizes_message(name, "batches that cannot be put together")) from error
         raise
     if seen == 0:
-        raise ValueError(say_empty(name))
+        raise ValueError(empty_message(name))
     if next(iter(dataset), None) is None:
         raise ValueError(
             f"recipes.train expects {name} to be readable once per epoch. Received a data set that is empty when "
@@ -83,7 +89,7 @@ def peek(dataset, name, *, batched, classes):
     return pixels
 
 
-def check_labels(labels, name, classes):
+def check_labels(labels: np.ndarray, name: str, classes: int | None) -> None:
     """Refuse class numbers outside `0..classes-1`, floats for class numbers, and rows of another width.
 
     Args:
@@ -104,7 +110,7 @@ def check_labels(labels, name, classes):
         )
     if labels.ndim == 1 and len(labels) and (labels.min() < 0 or labels.max() >= classes):
         wrong = labels[(labels < 0) | (labels >= classes)]
-        raise ValueError(say_label_range(name, classes, f"label {wrong[0]}."))
+        raise ValueError(label_range_message(name, classes, f"label {wrong[0]}."))
     if labels.ndim == 2 and labels.shape[1] not in (1, classes):
         raise ValueError(
             f"recipes.train expects rows of {classes} numbers, as the model has {classes} outputs, as labels of "
@@ -112,28 +118,28 @@ def check_labels(labels, name, classes):
         )
 
 
-def say_empty(name):
+def empty_message(name: str) -> str:
     return (
         f"recipes.train expects at least one example in {name}. Received an empty data set. "
         "Check the path or the filter it was made with."
     )
 
 
-def say_two_sizes(name, received):
+def sizes_message(name: str, received: str) -> str:
     return (
         f"recipes.train expects images of one size in {name}. Received {received}. "
         "Resize them first, for a folder with recipes.data.load(folder, image_size=(height, width))."
     )
 
 
-def say_not_finite(name, received):
+def not_finite_message(name: str, received: str) -> str:
     return (
         f"recipes.train expects finite pixels in {name}. Received {received}. "
         "Look for a division by zero in the preprocessing, or drop those images."
     )
 
 
-def say_label_range(name, classes, received):
+def label_range_message(name: str, classes: int, received: str) -> str:
     return (
         f"recipes.train expects labels of {name} in 0..{classes - 1}, as the model has {classes} outputs. Number "
         f"classes from 0, or build the model with more outputs. Received {received}"

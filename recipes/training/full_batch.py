@@ -1,26 +1,32 @@
 """Full-batch training with scipy's optimizers, for data small enough to see whole at every step."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import as_batches
+from recipes.common.types import Data, Verbose
 
 
 def fit_full_batch(
-    model,
-    data,
-    method="L-BFGS-B",
+    model: keras.Model,
+    data: Data,
+    method: Literal["L-BFGS-B", "CG", "BFGS", "SLSQP"] = "L-BFGS-B",
     *,
-    loss=None,
-    validation_data=None,
-    max_iterations=200,
-    batch_size=1024,
-    callbacks=(),
-    verbose="auto",
-    tolerance=None,
-    options=None,
-):
+    loss: str | keras.losses.Loss | Callable[..., Any] | None = None,
+    validation_data: Data | None = None,
+    max_iterations: int = 200,
+    batch_size: int = 1024,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: Verbose = "auto",
+    tolerance: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> keras.callbacks.History:
     """Minimize a model's loss over the whole data set by L-BFGS or another of scipy's methods.
 
     Every source of noise is off: dropout and random layers are in inference mode, batch normalization uses the

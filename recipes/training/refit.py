@@ -1,7 +1,11 @@
 """After early stopping: train once more, with the validation data in."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import numpy as np
@@ -10,6 +14,7 @@ import tensorflow as tf
 from recipes.callbacks.early_stopping import EarlyStopping
 from recipes.common.datasets import as_batches, without_autotune
 from recipes.common.models import rebuild
+from recipes.common.types import Data, Verbose
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -19,7 +24,7 @@ class Refit:
     """What `refit_on_all_data` did.
 
     Attributes:
-        model: The reader's model, with the new weights.
+        model: The user's model, with the new weights.
         history: dict of lists, one entry an epoch: `loss`, metrics, and for `"continue"` `validation_loss`.
         strategy: `"restart"` or `"continue"`.
         epochs: Epochs trained.
@@ -29,26 +34,26 @@ class Refit:
     """
 
     model: keras.Model
-    history: dict
-    strategy: str
+    history: dict[str, list[float]]
+    strategy: Literal["restart", "continue"]
     epochs: int
     target: float | None
     reached: bool
 
 
 def refit_on_all_data(
-    stopper,
-    train,
-    validation,
-    strategy="restart",
+    stopper: EarlyStopping,
+    train: Data,
+    validation: Data,
+    strategy: Literal["restart", "continue"] = "restart",
     *,
-    match="epochs",
-    max_epochs=None,
-    batch_size=128,
-    callbacks=(),
-    seed=0,
-    verbose="auto",
-):
+    match: Literal["epochs", "steps"] = "epochs",
+    max_epochs: int | None = None,
+    batch_size: int = 128,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    seed: int = 0,
+    verbose: Verbose = "auto",
+) -> Refit:
     """Use the validation data for training too, once early stopping has said how long to train.
 
     Source: Goodfellow et al. 2016, section 7.8, https://www.deeplearningbook.org/contents/regularization.html.

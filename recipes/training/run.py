@@ -1,5 +1,7 @@
 """What a training run leaves behind: the model, its history and settings, in memory and in a folder."""
 
+from __future__ import annotations
+
 import csv
 import errno
 import io
@@ -7,8 +9,10 @@ import json
 import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,6 +20,14 @@ import tensorflow as tf
 
 from recipes._version import __version__
 from recipes.common.files import write_atomically, write_text
+from recipes.common.types import Data
+from recipes.diagnose.finding import Finding
+from recipes.probe import Record
+from recipes.training.settings import Settings
+from recipes.training.source import Source
+
+if TYPE_CHECKING:
+    from recipes.callbacks import SnapshotEnsemble
 
 # All that a run writes into its folder, beside `snapshots/`.
 _FILES = (
@@ -47,15 +59,15 @@ class Run:
     """
 
     model: keras.Model
-    history: dict
-    findings: list = field(default_factory=list)
-    record: object = None
-    settings: dict = field(default_factory=dict)
-    snapshots: object = None
-    validation: object = None
-    class_names: tuple | None = None
+    history: dict[str, list[float]]
+    findings: list[Finding] = field(default_factory=list)
+    record: Record | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    snapshots: SnapshotEnsemble | None = None
+    validation: Data | None = None
+    class_names: tuple[str, ...] | None = None
 
-    def report(self, path, **options):
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write one self-contained HTML page about the run: verdict, findings, curves, predictions, settings.
 
         Args:
@@ -71,7 +83,7 @@ class Run:
             self, path, **{"validation": self.validation, "class_names": self.class_names, **options}
         )
 
-    def save(self, folder):
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.
 
         Args:
@@ -89,7 +101,7 @@ class Run:
             )
         self.write(folder)
 
-    def write(self, folder, *, finished=True):
+    def write(self, folder: str | os.PathLike[str], *, finished: bool = True) -> None:
         """As `save`, over what an earlier state of the same run left in the folder; unfinished, it can be resumed."""
         from recipes import plot
 
@@ -107,7 +119,7 @@ class Run:
         write_settings(folder, {**self.settings, "finished": finished})
 
     @classmethod
-    def load(cls, folder):
+    def load(cls, folder: str | os.PathLike[str]) -> Run:
         """Read what `save`, or `recipes.train(run_dir=...)`, wrote.
 
         Args:
@@ -128,9 +140,6 @@ class Run:
                 f"Run.load expects a finished run. Received {folder}, without {', '.join(missing)}. "
                 "Finish it with recipes.train(..., run_dir=that folder, resume=True)."
             )
-        from recipes.diagnose.finding import Finding
-        from recipes.probe import Record
-
         findings, record = folder / "findings.json", folder / "record.npz"
         settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return cls(
@@ -147,18 +156,18 @@ class Run:
         )
 
 
-def load_run(folder: "str | os.PathLike[str]") -> Run:
+def load_run(folder: str | os.PathLike[str]) -> Run:
     """Read a finished run from its folder; the same as `Run.load`."""
     return Run.load(folder)
 
 
-def history_of(rows):
+def history_of(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     """Turn one dict of logs per epoch into a dict of lists of one length; what an epoch did not log is NaN."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: [float(row.get(name, math.nan)) for row in rows] for name in names}
 
 
-def write_history(path, history):
+def write_history(path: Path, history: dict[str, list[float]]) -> None:
     """One row an epoch, one column a metric, `epoch` counted from 1: `(path, history)`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -167,7 +176,7 @@ def write_history(path, history):
     write_text(path, text.getvalue())
 
 
-def read_history(path):
+def read_history(path: Path) -> dict[str, list[float]]:
     """The dict of lists that `write_history` wrote."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -175,32 +184,32 @@ def read_history(path):
     return {name: [float(row[name]) for row in rows] for name in names}
 
 
-def write_settings(folder, settings):
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """`run.json`: every argument of the run, versions and the seed."""
     write_text(Path(folder) / "run.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
-def open_folder(run_dir, resume, *, epochs, seed):
+def open_folder(settings: Settings) -> Path | None:
     """The folder of a run, made when it is new, refused when it holds another run: a Path, or None for None."""
-    if run_dir is None:
+    if settings.run_dir is None:
         return None
-    folder = Path(run_dir)
-    settings = folder / "run.json"
-    if settings.exists() and not resume:
+    folder = Path(settings.run_dir)
+    file = folder / "run.json"
+    if file.exists() and not settings.resume:
         raise ValueError(
             f"recipes.train expects a run_dir without a run in it. Received {folder}, which holds run.json. "
             "Give resume=True to go on with that run, or another folder."
         )
     held = _files_of_a_run(folder)
-    if held and not settings.exists():
+    if held and not file.exists():
         # run.json is the first file of a run, so these are somebody else's.
         raise ValueError(
             f"recipes.train expects a run_dir without files of the names it writes. Received {folder}, which holds "
             f"{', '.join(held)} and no run.json. Give another folder, or move them away."
         )
-    if settings.exists():
-        before = json.loads(settings.read_text(encoding="utf-8"))
-        for name, value in (("epochs", epochs), ("seed", seed)):
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        for name, value in (("epochs", settings.epochs), ("seed", settings.seed)):
             if before.get(name) != value:
                 raise ValueError(
                     f"resume expects the settings of the run in {folder}, {name}={before.get(name)}. Received "
@@ -227,13 +236,13 @@ def _files_of_a_run(folder):
     return [name for name in _FILES if (folder / name).exists()]
 
 
-def is_finished(folder):
+def is_finished(folder: Path) -> bool:
     """Whether the run in a folder came to its end."""
     settings = folder / "run.json"
     return settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("finished", False)
 
 
-def describe(settings, model, source, steps):
+def describe(settings: Settings, model: keras.Model, source: Source, steps: int) -> dict[str, Any]:
     """Settings as JSON: plain values as they are, objects by their class and configuration."""
 
     def plain(value):
@@ -249,9 +258,9 @@ def describe(settings, model, source, steps):
             return os.fspath(value)
         return repr(value) if not hasattr(value, "get_config") else type(value).__name__
 
-    info = settings.get("info")
+    info = settings.info
     return {
-        **{name: plain(value) for name, value in settings.items() if name != "info"},
+        **{name: plain(value) for name, value in settings.arguments().items() if name != "info"},
         "data": getattr(info, "source", None),
         "class_names": list(info.class_names) if info is not None else None,
         "model": model.name,

@@ -1,16 +1,138 @@
-"""What `recipes.train` takes, argument by argument, asked before anything is built."""
+"""What `recipes.train` takes: every argument in one frozen object, checked in one table before anything is built."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import keras
 
+from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def check_arguments(model, *, run_dir, resume, **settings):
+    from recipes.augment import Pipeline
+    from recipes.data.load import DatasetInfo
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What `compile` takes for a loss or a metric.
+LossLike: TypeAlias = "str | keras.losses.Loss | Callable[..., Any] | Sequence[Any] | Mapping[str, Any]"
+MetricsLike: TypeAlias = "Sequence[str | keras.metrics.Metric | Callable[..., Any] | Sequence[Any] | None]"
+OptimizerName: TypeAlias = Literal[
+    "sgd",
+    "adam",
+    "adamw",
+    "nadam",
+    "adamax",
+    "rmsprop",
+    "adagrad",
+    "adadelta",
+    "adafactor",
+    "ftrl",
+    "lion",
+    "muon",
+    "schedulefreeadamw",
+]
+ScheduleName: TypeAlias = Literal["cosine", "linear", "step", "inverse_sqrt"]
+
+# What compile() decides: a compiled model has these already.
+_COMPILE_ARGUMENTS = ("loss", "metrics", "optimizer", "learning_rate", "weight_decay", "label_smoothing")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of one call of `recipes.train`; what each means, and its default, stands there.
+
+    Attributes:
+        given: Names of the arguments that the user wrote: a default beside a compiled model is no contradiction, the
+            same value written out is one.
+    """
+
+    epochs: int
+    batch_size: int
+    loss: LossLike
+    metrics: MetricsLike
+    class_weight: Mapping[int, float] | None
+    optimizer: OptimizerName | keras.optimizers.Optimizer
+    learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule
+    schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None
+    warmup: float
+    weight_decay: float
+    label_smoothing: float
+    augment: Literal["standard"] | Pipeline | None
+    average: Literal["ema", "swa"] | None
+    snapshots: int
+    early_stopping: int | keras.callbacks.EarlyStopping | None
+    callbacks: Sequence[keras.callbacks.Callback]
+    preflight: bool
+    monitor: bool
+    strategy: tf.distribute.Strategy | None
+    run_dir: str | PathLike[str] | None
+    resume: bool
+    seed: int
+    steps_per_epoch: int | None
+    info: DatasetInfo | None
+    verbose: Verbose
+    given: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, declaration: Callable[..., Any], options: Mapping[str, Any]) -> Settings:
+        """The options of a call, and for the rest the defaults of the function's declaration.
+
+        Args:
+            declaration: A function whose keyword-only parameters have the names of the fields.
+            options: The keyword arguments it was called with.
+        """
+        parameters = inspect.signature(declaration).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return cls(**{**defaults, **options}, given=frozenset(options))
+
+    def arguments(self) -> dict[str, Any]:
+        """Every argument by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "given"}
+
+
+def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function of a declaration: it calls `plan(*positional arguments, settings)`.
+
+    The declaration is the one place of names, types and defaults, and tools read it as it stands; the plan gets one
+    `Settings`, which also knows what was given.
+
+    Args:
+        plan: function `(model, train, validation, settings)`.
+    """
+
+    def of(declaration: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(declaration)
+
+        @functools.wraps(declaration)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = signature.bind(*args, **kwargs)  # a TypeError for a name that there is not
+            bound.apply_defaults()
+            options = {
+                name: value for name, value in kwargs.items() if name not in ("model", "train", "validation")
+            }
+            return plan(*bound.args, Settings.of(declaration, options))
+
+        return call
+
+    return of
+
+
+def check_arguments(model: Any, settings: Settings) -> None:
     """Raise for the first argument of `recipes.train` that cannot be what its docstring says.
 
     Raises:
         TypeError: when the model is none.
-        ValueError: for another argument.
+        ValueError: for another argument; for one that a compiled model has already.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -18,15 +140,26 @@ def check_arguments(model, *, run_dir, resume, **settings):
             "Build one, for example recipes.models.resnet((32, 32, 3), 10)."
         )
     for name, (fits, expected, remedy) in _WANTED.items():
-        if not fits(settings[name]):
-            raise ValueError(
-                f"recipes.train expects {name}{expected}. Received {name}={settings[name]!r}. {remedy}"
-            )
-    if resume and run_dir is None:
+        value = getattr(settings, name)
+        if not fits(value):
+            raise ValueError(f"recipes.train expects {name}{expected}. Received {name}={value!r}. {remedy}")
+    if settings.resume and settings.run_dir is None:
         raise ValueError(
             "recipes.train expects run_dir= with resume=True, to find the interrupted run. Received run_dir=None. "
             "Give the folder of that run."
         )
+    if model.compiled:
+        _refuse_compile_arguments(settings)
+
+
+def _refuse_compile_arguments(settings):
+    for name in _COMPILE_ARGUMENTS:
+        if name in settings.given:
+            raise ValueError(
+                f"recipes.train keeps the optimizer, loss and metrics of a compiled model. Received "
+                f"{name}={getattr(settings, name)!r} for one. Leave {name} out, or hand over the model before "
+                "compile()."
+            )
 
 
 def _counts(value):

@@ -1,7 +1,11 @@
 """What `recipes.train` feeds to `fit`: any data set, checked, shuffled per epoch and batched."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,8 +13,8 @@ import tensorflow as tf
 
 from recipes.common.datasets import fresh_copy, reader_of, without_autotune
 from recipes.common.models import model_input_rank
-from recipes.common.validation import is_one_of
-from recipes.training.data_checks import check_labels, checked, peek, say_empty, say_not_finite, say_two_sizes
+from recipes.common.types import Data
+from recipes.training.data_checks import check_labels, empty_message, not_finite_message, peek, sizes_message
 
 _SHUFFLE_BYTES = 256 * 2**20
 
@@ -28,32 +32,41 @@ class Source:
         batched: True when the batches are the reader's own.
         pixels: Smallest and largest float pixel that was looked at; None for integers.
         endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
-        aside: The same source for looking at it: reading it leaves the order of the reader's next epoch as it is.
+        preview: The same source for looking at it: reading it leaves the order of the reader's next epoch as it is.
     """
 
     name: str
-    batches: object
+    batches: Callable[..., tf.data.Dataset]
     steps: int | None
     examples: int | None
-    element_spec: tuple
+    element_spec: tuple[Any, ...]
     batched: bool
-    pixels: tuple | None
+    pixels: tuple[float, float] | None
     endless: bool = False
-    aside: "Source | None" = None
+    preview: Source | None = None
 
     @property
-    def label_spec(self):
+    def label_spec(self) -> tf.TensorSpec:
         """Shape and dtype of one batch of labels."""
         return self.element_spec[1]
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int | None, ...] | None:
         """`(height, width, channels)` of one image, or None for a structure of several inputs."""
         spec = self.element_spec[0]
         return tuple(spec.shape[1:]) if isinstance(spec, tf.TensorSpec) else None
 
 
-def open_source(data, name, *, model, batch_size, classes, shuffle, seed):
+def open_source(
+    data: Data,
+    name: str,
+    *,
+    model: keras.Model,
+    batch_size: int,
+    classes: int | None,
+    shuffle: bool,
+    seed: int,
+) -> Source:
     """Look at a data set without consuming it and say how to read it, epoch by epoch.
 
     Args:
@@ -101,7 +114,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     count = len(arrays[0])
     lengths = [len(array) for array in arrays]
     if count == 0:
-        raise ValueError(say_empty(name))
+        raise ValueError(empty_message(name))
     if len(set(lengths)) > 1:
         raise ValueError(
             f"recipes.train expects as many labels as images in {name}. Received lengths {lengths}. "
@@ -115,7 +128,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
         )
     if np.issubdtype(arrays[0].dtype, np.floating) and not np.isfinite(arrays[0]).all():
         bad = int(np.argmax(~np.isfinite(arrays[0].reshape(count, -1)).all(axis=1)))
-        raise ValueError(say_not_finite(name, f"image {bad} holds NaN or infinity"))
+        raise ValueError(not_finite_message(name, f"image {bad} holds NaN or infinity"))
     check_labels(arrays[1], name, classes)
     tensors = tuple(tf.constant(array) for array in arrays)
     floats = np.issubdtype(arrays[0].dtype, np.floating)
@@ -131,7 +144,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
 
     spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
     source = Source(name, batches, -(-count // batch_size), count, spec, batched=False, pixels=pixels)
-    return dataclasses.replace(source, aside=source)
+    return dataclasses.replace(source, preview=source)
 
 
 def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
@@ -156,10 +169,10 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
     facts = {"name": name, "batched": batched, "pixels": peek(copy, name, batched=batched, classes=classes)}
     shapes = None if batched else _first_shapes(copy)
     how = {"batch_size": batch_size, "shapes": shapes, "shuffle": shuffle, "seed": seed, **facts}
-    return _source(dataset, aside=_source(copy, aside=None, **how), **how)
+    return _source(dataset, preview=_source(copy, preview=None, **how), **how)
 
 
-def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed, aside):
+def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed, preview):
     """A `Source` of a data set that was looked at."""
     cardinality = int(dataset.cardinality())
     endless = cardinality == tf.data.INFINITE_CARDINALITY
@@ -174,7 +187,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             batched=True,
             pixels=pixels,
             endless=endless,
-            aside=aside,
+            preview=preview,
         )
     in_order = reader_of(dataset)
     image = tf.nest.flatten(dataset.element_spec[0])[0]
@@ -199,7 +212,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
         batched=False,
         pixels=pixels,
         endless=endless,
-        aside=aside,
+        preview=preview,
     )
 
 
@@ -209,7 +222,7 @@ def _batched_examples(dataset, batches):
     return None if size is None else batches * size
 
 
-def shuffled(dataset, buffer, seed, epoch):
+def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
     """The data set in an order of its own for every epoch, the same for a run that starts again at that epoch.
 
     Args:
@@ -228,7 +241,7 @@ def shuffled(dataset, buffer, seed, epoch):
     return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
 
 
-def shuffled_places(count, seed, epoch):
+def shuffled_places(count: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
     """The numbers `0..count-1` in an order of its own for every epoch, of which memory holds 8 bytes each.
 
     Args:
@@ -245,7 +258,9 @@ def shuffled_places(count, seed, epoch):
     return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
 
 
-def stream(source, *, first_epoch, epochs, steps, transform):
+def stream(
+    source: Source, *, first_epoch: int, epochs: int, steps: int, transform: Callable[..., Any]
+) -> tf.data.Dataset:
     """All epochs as one data set, so that a resumed run sees what an uninterrupted one would have seen.
 
     Args:
@@ -281,7 +296,7 @@ def _as_array(array, name, what):
     if isinstance(array, (list, tuple)):
         shapes = {np.shape(entry) for entry in array}
         if len(shapes) > 1:
-            raise ValueError(say_two_sizes(name, " and ".join(str(shape) for shape in sorted(shapes)[:2])))
+            raise ValueError(sizes_message(name, " and ".join(str(shape) for shape in sorted(shapes)[:2])))
     array = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
     if array.dtype == object or array.ndim == 0:
         raise ValueError(
@@ -301,7 +316,7 @@ def _one_size(name, shapes):
     def fix(*element):
         def one(tensor, shape):
             same = tf.reduce_all(tf.equal(tf.shape(tensor), tf.constant(shape.as_list(), tf.int32)))
-            message = say_two_sizes(name, f"{tuple(shape)} and then")
+            message = sizes_message(name, f"{tuple(shape)} and then")
             with tf.control_dependencies([tf.debugging.Assert(same, [message, tf.shape(tensor)])]):
                 return tf.ensure_shape(tf.identity(tensor), shape)
 
@@ -309,58 +324,3 @@ def _one_size(name, shapes):
         return tf.nest.map_structure(one, element, shapes) if any(needs) else element
 
     return fix
-
-
-def choose_pipeline(augment, source, info, classes, seed):
-    """The `augment.Pipeline` to use, or None, and what to say of it."""
-    if augment is None:
-        return None, "none"
-    from recipes import augment as room
-
-    if isinstance(augment, room.Pipeline):
-        return augment, "as given"
-    if not is_one_of(augment, ("standard",)):
-        raise ValueError(
-            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
-            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
-        )
-    shape = source.image_shape
-    if shape is None or len(shape) != 3 or None in shape:
-        return None, f"none, as inputs of shape {shape} are not images of one known size"
-    value_range = (0, 255)
-    if source.pixels is not None and min(source.pixels) >= 0 and max(source.pixels) <= 1:
-        value_range = (0, 1)
-    elif source.pixels is not None and (min(source.pixels) < 0 or max(source.pixels) > 255):
-        return (
-            None,
-            f"none, as pixels reach from {min(source.pixels):.3g} to {max(source.pixels):.3g}; give a Pipeline",
-        )
-    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
-    rows = source.label_spec.shape.rank == 2
-    pipeline = room.standard(
-        shape,
-        kind=kind,
-        strength="light",
-        value_range=value_range,
-        classes=None if rows else classes,
-        seed=seed,
-    )
-    return pipeline, f"standard, light, for {kind}"
-
-
-def with_rows(batch, rows_of):
-    """The batch with class numbers turned into one-hot rows, where that is wanted and not done yet."""
-    return (batch[0], rows_of(batch[1]), *batch[2:]) if rows_of and batch[1].shape.rank == 1 else batch
-
-
-def one_hot(classes):
-    return lambda labels: tf.one_hot(tf.cast(labels, tf.int64), classes)
-
-
-def validation_batches(source, classes, rows_of):
-    if source is None:
-        return None
-    check = checked("validation", classes)
-    batches = source.batches(tf.constant(0, tf.int64))
-    batches = batches.map(lambda *batch: with_rows(check(batch), rows_of), num_parallel_calls=2)
-    return without_autotune(batches.prefetch(2))

@@ -1,78 +1,112 @@
 """`recipes.train`: one call from a model and a data set to a trained network, with every trick switched on."""
 
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
 import tensorflow as tf
 
 from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.run_state import restore_run
 from recipes.common.backends import require_tensorflow
-from recipes.common.models import rebuild
 from recipes.common.optimizers import rate_of
-from recipes.common.processes import refuse_several_machines
+from recipes.common.types import Data, Verbose
 from recipes.training.callbacks import (
     RunBackup,
-    averaging,
+    TrainingCallbacks,
+    clean_up,
     findings_of,
-    let_go,
+    first_of,
     preflight_facts,
-    rate_callbacks,
-    statistics_data,
-    stopping,
-    watching,
+    training_callbacks,
+    watching_callbacks,
 )
-from recipes.training.compiling import (
-    DefaultFloat,
-    DefaultString,
-    DefaultTuple,
-    compile_model,
-    refuse_compile_arguments,
+from recipes.training.compiling import compile_model, in_strategy
+from recipes.training.run import Run, describe, history_of, is_finished, open_folder, write_settings
+from recipes.training.settings import (
+    LossLike,
+    MetricsLike,
+    OptimizerName,
+    ScheduleName,
+    Settings,
+    carried_out_by,
+    check_arguments,
 )
-from recipes.training.data_checks import checked
-from recipes.training.full_batch import fit_full_batch as fit_full_batch
-from recipes.training.refit import refit_on_all_data as refit_on_all_data
-from recipes.training.run import Run as Run
-from recipes.training.run import describe, history_of, is_finished, open_folder, write_settings
-from recipes.training.settings import check_arguments
-from recipes.training.source import (
-    choose_pipeline,
-    one_hot,
-    open_source,
-    stream,
-    validation_batches,
-    with_rows,
-)
+from recipes.training.training_data import TrainingData, open_data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from recipes.augment import Pipeline
+    from recipes.data.load import DatasetInfo
 
 
+def _train(model: keras.Model, train: Data, validation: Data | None, settings: Settings) -> Run:
+    """The plan of `recipes.train`."""
+    require_tensorflow("recipes.train", "for tf.function and tf.distribute; plain fit takes callbacks.Backup")
+    check_arguments(model, settings)
+    trained = in_strategy(model, settings.strategy)
+    data = open_data(trained, train, validation, settings)
+    folder = open_folder(settings)
+    if folder is not None and settings.resume and is_finished(folder):
+        return _finished_run(folder, model, settings)
+
+    data = data.for_loss(compile_model(trained, data.source, data.label_spec, settings))
+    peak = rate_of(trained.optimizer)
+    first_epoch, rows = _restored(folder, trained, settings)
+    acting = training_callbacks(trained, data, settings, folder)
+    facts = preflight_facts(trained, data, settings) if first_epoch == 0 else None
+    watching = watching_callbacks(acting.callbacks, facts, data, settings)
+    backup = RunBackup(folder, [*acting.callbacks, *watching], rows)
+
+    _announce(trained, data, peak, acting, first_epoch, settings)
+    described = describe(settings, trained, data.source, data.steps)
+    if folder is not None:
+        write_settings(folder, {**described, "finished": False})
+    _fit(trained, data, settings, first_epoch, backup)
+    if trained is not model:
+        model.set_weights(trained.get_weights())
+    run = _run_of(trained, validation, settings, acting, backup, described)
+    if folder is not None:
+        run.write(folder, finished=not backup.broken)
+        backup.finish()
+    return run
+
+
+@carried_out_by(_train)
 def train(
-    model,
-    train,
-    validation=None,
+    model: keras.Model,
+    train: Data,
+    validation: Data | None = None,
     *,
-    epochs=30,
-    batch_size=128,
-    loss=DefaultString("auto"),
-    metrics=DefaultTuple(("accuracy",)),
-    class_weight=None,
-    optimizer=DefaultString("sgd"),
-    learning_rate=DefaultString("auto"),
-    schedule=DefaultString("cosine"),
-    warmup=DefaultFloat(0.05),
-    weight_decay=DefaultFloat(5e-4),
-    label_smoothing=DefaultFloat(0.0),
-    augment="standard",
-    average=None,
-    snapshots=0,
-    early_stopping=None,
-    callbacks=(),
-    preflight=True,
-    monitor=True,
-    strategy=None,
-    run_dir=None,
-    resume=False,
-    seed=0,
-    steps_per_epoch=None,
-    info=None,
-    verbose="auto",
-):
+    epochs: int = 30,
+    batch_size: int = 128,
+    loss: LossLike = "auto",
+    metrics: MetricsLike = ("accuracy",),
+    class_weight: Mapping[int, float] | None = None,
+    optimizer: OptimizerName | keras.optimizers.Optimizer = "sgd",
+    learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule = "auto",
+    schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None = "cosine",
+    warmup: float = 0.05,
+    weight_decay: float = 5e-4,
+    label_smoothing: float = 0.0,
+    augment: Literal["standard"] | Pipeline | None = "standard",
+    average: Literal["ema", "swa"] | None = None,
+    snapshots: int = 0,
+    early_stopping: int | keras.callbacks.EarlyStopping | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    preflight: bool = True,
+    monitor: bool = True,
+    strategy: tf.distribute.Strategy | None = None,
+    run_dir: str | PathLike[str] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
+    info: DatasetInfo | None = None,
+    verbose: Verbose = "auto",
+) -> Run:
     """Train a model with the settings that work for most image networks, and keep what happened.
 
     A model that is not compiled gets SGD with Nesterov momentum 0.9, warm-up over 5 % of the steps and cosine
@@ -136,227 +170,81 @@ def train(
             right in its first two seconds of examples, a `run_dir` that holds another run.
         tf.errors.InvalidArgumentError: in the first epoch, with the same words, for what only later images show.
     """
-    settings = {
-        name: value for name, value in locals().items() if name not in ("model", "train", "validation")
-    }
-    require_tensorflow("recipes.train", "for tf.function and tf.distribute; plain fit takes callbacks.Backup")
-    check_arguments(model, **settings)
-    compiled = model.compiled
-    if compiled:
-        refuse_compile_arguments(settings)
-    reader_model = model
-    if strategy is not None:
-        refuse_several_machines(strategy)
-        model = _inside(strategy, model)
-    classes = _classes(model, loss, compiled, info)
-    class_weight = _weight_of_each(class_weight, classes)
-    source = open_source(
-        train, "train", model=model, batch_size=batch_size, classes=classes, shuffle=True, seed=seed
-    )
-    held_out = None
-    if validation is not None:
-        held_out = open_source(
-            validation,
-            "validation",
-            model=model,
-            batch_size=batch_size,
-            classes=classes,
-            shuffle=False,
-            seed=seed,
-        )
-    steps = _steps(source, steps_per_epoch)
-    folder = open_folder(run_dir, resume, epochs=epochs, seed=seed)
-    if folder is not None and resume and is_finished(folder):
-        return _finished_run(folder, reader_model, verbose)
 
-    pipeline, augmentation = choose_pipeline(augment, source, info, classes, seed)
-    check = checked("train", classes)
 
-    @tf.function(autograph=False)  # traced once for the look, the checks, the statistics and the training
-    def prepare(batch, place):
-        batch = check(batch)
-        return (
-            pipeline(*batch, seed=pipeline.batch_seed(place[0], place[1])) if pipeline is not None else batch
-        )
-
-    label_spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
-    rows_wanted = label_spec.shape.rank == 2
-    if compiled:
-        _refuse_rows_for_sparse_loss(model, label_spec, source)
-    else:
-        rows_wanted |= compile_model(model, source, label_spec, settings, strategy)
-    rows_of = one_hot(classes) if rows_wanted and classes is not None else None
-    peak = rate_of(model.optimizer)
-    backup = folder / "backup.npz" if folder is not None else None
-    first_epoch, rows = 0, []
-    if resume and backup is not None and backup.exists():
-        first_epoch, rows = restore_run(backup, model, epochs)
-    rate, schedule = rate_callbacks(model, schedule, warmup, snapshots, average, folder, resume, verbose)
-    average_callbacks = averaging(
-        average, steps * epochs, lambda: statistics_data(source.aside, steps, prepare)
-    )
-    every = [*average_callbacks, *stopping(early_stopping, held_out), *rate, *callbacks]
-
-    def prepared(batch, place):
-        return with_rows(prepare(batch, place), rows_of)
-
-    validation_data = validation_batches(held_out, classes, rows_of)
-    look = stream(source.aside, first_epoch=0, epochs=1, steps=steps, transform=prepared)
-    validation_look = validation_batches(held_out and held_out.aside, classes, rows_of)
-    facts = None
-    if preflight and first_epoch == 0:
-        facts = preflight_facts(model, look, validation_look, verbose)
-    if monitor:
-        every += watching(every, facts, look, validation_look, verbose)
-    keeper = RunBackup(folder, backup, every, rows)
-    if verbose != 0:
-        _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch)
-    described = describe(settings, model, source, steps)
-    if folder is not None:
-        write_settings(folder, {**described, "finished": False})
-
+def _fit(
+    model: keras.Model, data: TrainingData, settings: Settings, first_epoch: int, backup: RunBackup
+) -> None:
+    """Train, and leave the model without our hooks whatever happens."""
     # With nothing left to do this still runs on_train_end, where best or averaged weights are put back.
+    first_read = min(first_epoch, settings.epochs - 1)
     try:
         model.fit(
-            stream(
-                source,
-                first_epoch=min(first_epoch, epochs - 1),
-                epochs=epochs,
-                steps=steps,
-                transform=prepared,
-            ),
-            epochs=epochs,
+            data.training(first_epoch=first_read, epochs=settings.epochs),
+            epochs=settings.epochs,
             initial_epoch=first_epoch,
-            steps_per_epoch=steps,
+            steps_per_epoch=data.steps,
             shuffle=False,
-            validation_data=validation_data,
-            class_weight=class_weight,
-            callbacks=[*every, keeper],
-            verbose=verbose,
+            validation_data=data.validation_batches(),
+            class_weight=data.class_weight,
+            callbacks=[*backup.others, backup],
+            verbose=settings.verbose,
         )
     except BaseException:
-        let_go(every)
+        clean_up(backup.others)
         raise
-    if model is not reader_model:
-        reader_model.set_weights(model.get_weights())
-    taken = next((callback for callback in rate if snapshots), None)
-    run = Run(
+
+
+def _run_of(
+    model: keras.Model,
+    validation: Data | None,
+    settings: Settings,
+    acting: TrainingCallbacks,
+    backup: RunBackup,
+    described: dict[str, Any],
+) -> Run:
+    history = history_of(backup.rows)
+    monitor = first_of(backup.others, Monitor)
+    return Run(
         model=model,
-        history=history_of(keeper.rows),
-        findings=findings_of(every, history_of(keeper.rows), model),
-        record=next((callback.record for callback in every if isinstance(callback, Monitor)), None),
+        history=history,
+        findings=findings_of(backup.others, history, model),
+        record=monitor.record if monitor is not None else None,
         settings=described,
-        snapshots=taken,
+        snapshots=acting.snapshots if settings.snapshots else None,
         validation=validation,
-        class_names=tuple(info.class_names) if info is not None else None,
+        class_names=tuple(settings.info.class_names) if settings.info is not None else None,
     )
-    if folder is not None:
-        run.write(folder, finished=not keeper.broken)
-        if not keeper.broken:
-            backup.unlink(missing_ok=True)
-    return run
 
 
-def _inside(strategy, model):
-    """The model itself when it lives in the strategy, else a clone of it that does."""
-    if getattr(model, "distribute_strategy", None) is strategy:
-        return model
-    if model.compiled:
-        raise ValueError(
-            f"recipes.train expects a model compiled inside the scope of strategy=. Received {model.name!r}, "
-            "compiled outside it. Build and compile it under `with strategy.scope():`."
-        )
-    try:
-        with strategy.scope():
-            clone = rebuild(model)
-    except ValueError as error:
-        raise ValueError(
-            f"recipes.train expects a model that Keras can clone into strategy=. {error}. "
-            "Build it under `with strategy.scope():`."
-        ) from error
-    clone.set_weights(model.get_weights())
-    return clone
-
-
-def _classes(model, loss, compiled, info):
-    """Number of classes that labels must fit, or None where they are not class labels."""
-    outputs = getattr(model, "outputs", None)
-    if not outputs or len(outputs) > 1 or len(outputs[0].shape) != 2:
-        return None
-    width = outputs[0].shape[-1]
-    classes = 2 if width == 1 else width
-    if info is not None and len(info.class_names) != classes:
-        raise ValueError(
-            f"recipes.train expects one output per class, {len(info.class_names)} for {info.source}. Received a "
-            f"model with {width}. Build it with classes={len(info.class_names)}."
-        )
-    judged = model.loss if compiled else loss
-    if not compiled and judged == "auto":
-        return classes
-    name = judged if isinstance(judged, str) else getattr(judged, "name", getattr(judged, "__name__", ""))
-    return classes if "crossentropy" in str(name) else None
-
-
-def _weight_of_each(class_weight, classes):
-    """Keras wants a weight for every class from 0 on."""
-    if not class_weight:
-        return None
-    count = max(class_weight) + 1 if classes is None else classes
-    if min(class_weight) < 0 or max(class_weight) >= count:
-        wrong = min(class_weight) if min(class_weight) < 0 else max(class_weight)
-        raise ValueError(
-            f"recipes.train expects class numbers in 0..{count - 1} as keys of class_weight. Received {wrong}. "
-            "Give weights of classes that the model has."
-        )
-    return {number: float(class_weight.get(number, 1.0)) for number in range(count)}
-
-
-def _steps(source, steps_per_epoch):
-    if steps_per_epoch is not None:
-        if source.steps is not None and steps_per_epoch > source.steps:
-            raise ValueError(
-                f"recipes.train expects at most the {source.steps} batches of train in an epoch. Received "
-                f"steps_per_epoch={steps_per_epoch}. Use train.repeat()."
-            )
-        return int(steps_per_epoch)
-    if source.steps is None:
-        kind = "never ends" if source.endless else "does not know its length"
-        raise ValueError(
-            f"recipes.train expects to know how long an epoch is, for the schedule. Received a data set that {kind}. "
-            "Give steps_per_epoch=, or apply tf.data.experimental.assert_cardinality(n)."
-        )
-    return source.steps
-
-
-def _finished_run(folder, model, verbose):
+def _finished_run(folder, model, settings):
     run = Run.load(folder)
     (folder / "backup.npz").unlink(missing_ok=True)  # of a process killed between its last two lines
-    if verbose != 0:
+    if settings.verbose != 0:
         print(f"recipes.train: the run in {folder} is finished; nothing to resume.")
     model.set_weights(run.model.get_weights())
     return run
 
 
-def _refuse_rows_for_sparse_loss(model, label_spec, source):
-    if (
-        label_spec.shape.rank == 2
-        and source.label_spec.shape.rank == 1
-        and "sparse" in str(model.loss).lower()
-    ):
-        raise ValueError(
-            "recipes.train expects a loss that takes rows of class weights where augmentation mixes labels. Received "
-            f"a model compiled with {model.loss}. Compile it with 'categorical_crossentropy'."
-        )
+def _restored(folder, model, settings):
+    """The epoch to go on with and the numbers of those before, after the model was given what a backup holds."""
+    backup = folder / "backup.npz" if folder is not None else None
+    if not settings.resume or not backup.exists():
+        return 0, []
+    return restore_run(backup, model, settings.epochs)
 
 
-def _announce(model, source, held_out, steps, peak, schedule, augmentation, first_epoch):
+def _announce(model, data, peak, acting, first_epoch, settings):
+    if settings.verbose == 0:
+        return
+    source, held_out = data.source, data.validation
     shape = "x".join(str(side) for side in source.image_shape or ())
     images = f"{source.examples} images" if source.examples else "images"
     against = f", {held_out.examples} to validate" if held_out is not None and held_out.examples else ""
-    rate = f"rate {peak:.3g}, schedule {schedule}" if peak is not None else "its own schedule"
+    rate = f"rate {peak:.3g}, schedule {acting.schedule}" if peak is not None else "its own schedule"
     print(
-        f"recipes.train: {images} of {shape}{against}; {steps} steps an epoch; "
-        f"{type(model.optimizer).__name__} at {rate}; augmentation {augmentation}."
+        f"recipes.train: {images} of {shape}{against}; {data.steps} steps per epoch; "
+        f"{type(model.optimizer).__name__} at {rate}; augmentation {data.augmentation}."
     )
     if source.batched:
         print(

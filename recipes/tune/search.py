@@ -1,32 +1,41 @@
 """Search settings as the lectures teach it: coarse and random first, then finer around the best."""
 
+from __future__ import annotations
+
 import inspect
 import math
 import os
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 
 from recipes.common.optional import optional
+from recipes.common.types import Data
 from recipes.common.validation import check_seed, is_whole
 from recipes.tune.space import parse
 
+if TYPE_CHECKING:
+    import optuna
+
 
 def search(
-    build,
-    train,
-    validation,
-    space,
+    build: Callable[..., keras.Model],
+    train: Data,
+    validation: Data,
+    space: Mapping[str, tuple[float, float] | tuple[float, float, Literal["log", "linear"]] | list[Any]],
     *,
-    coarse=None,
-    fine=None,
-    metric="val_accuracy",
-    storage=None,
-    name="search",
-    seed=0,
-    batch_size=128,
-    verbose=1,
-):
+    coarse: Mapping[str, int] | None = None,
+    fine: Mapping[str, int] | None = None,
+    metric: str = "val_accuracy",
+    storage: str | PathLike[str] | optuna.storages.BaseStorage | None = None,
+    name: str = "search",
+    seed: int = 0,
+    batch_size: int = 128,
+    verbose: int = 1,
+) -> optuna.Study:
     """Find good settings: many short random trials in log space, then longer ones in a narrower range.
 
     Random trials cover each setting better than a grid of as many (Bergstra & Bengio 2012, section 1 and figure 1,

@@ -1,7 +1,15 @@
 """Ranges to search: numbers in log space or not, choices; narrowed around what did well."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import optuna
 
 
 @dataclass(frozen=True)
@@ -13,13 +21,13 @@ class Range:
     log: bool
     whole: bool
 
-    def suggest(self, trial, name):
+    def suggest(self, trial: optuna.Trial, name: str) -> Any:
         """A value from Optuna's `trial`."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
-    def draw(self, generator):
+    def draw(self, generator: np.random.Generator) -> Any:
         """A random value, from a numpy `Generator`."""
         if self.whole and not self.log:
             return int(generator.integers(int(self.low), int(self.high), endpoint=True))
@@ -31,7 +39,7 @@ class Range:
         value = min(max(value, self.low), self.high)
         return round(value) if self.whole else value
 
-    def around(self, values):
+    def around(self, values: Sequence[Any]) -> Range:
         """The range that the best `values` span, wider by a quarter of this range's width on both sides, within it."""
         turn, back = (math.log, math.exp) if self.log else (float, float)
         margin = 0.125 * (turn(self.high) - turn(self.low))
@@ -48,22 +56,22 @@ class Range:
 class Choice:
     """One of several values; Optuna asks for numbers, strings, booleans or None."""
 
-    values: tuple
+    values: tuple[Any, ...]
 
-    def suggest(self, trial, name):
+    def suggest(self, trial: optuna.Trial, name: str) -> Any:
         return trial.suggest_categorical(name, list(self.values))
 
-    def draw(self, generator):
+    def draw(self, generator: np.random.Generator) -> Any:
         """A random choice."""
         return self.values[int(generator.integers(len(self.values)))]
 
-    def around(self, values):
+    def around(self, values: Sequence[Any]) -> Choice:
         """Only the choices among the best."""
         return Choice(tuple(value for value in self.values if value in values))
 
 
-def parse(space):
-    """Turn what the reader wrote into ranges.
+def parse(space: Mapping[str, Any]) -> dict[str, Range | Choice]:
+    """Turn what the user wrote into ranges.
 
     Args:
         space: dict from a name to `(low, high)` or `(low, high, "linear")` for numbers - in log space unless said

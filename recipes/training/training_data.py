@@ -1,0 +1,223 @@
+"""The data of one training run: opened, checked, augmented, and handed out for each purpose it is read for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from recipes import augment as augmentation
+from recipes.common.datasets import without_autotune
+from recipes.common.types import Data
+from recipes.common.validation import is_one_of
+from recipes.training.data_checks import checked
+from recipes.training.settings import Settings
+from recipes.training.source import Source, open_source, stream
+
+_STATISTICS_STEPS = 100  # batches that are enough for batch-normalization statistics
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation data of one run.
+
+    Attributes:
+        source: The training data as it came.
+        validation: The validation data as it came, or None.
+        classes: Number of classes that labels must fit, or None where they are no class labels.
+        class_weight: A weight for every class, or None.
+        steps: Batches an epoch.
+        augmentation: What is said of the augmentation.
+        prepare: function `(batch, place) -> batch`: checked and augmented. It is traced once, for the look, the checks,
+            the statistics and the training.
+        label_spec: Shape and dtype of a batch of labels after the augmentation.
+        one_hot: Whether integer labels become one-hot labels, as the loss wants them.
+    """
+
+    source: Source
+    validation: Source | None
+    classes: int | None
+    class_weight: dict[int, float] | None
+    steps: int
+    augmentation: str
+    prepare: Callable[[tuple[Any, ...], tf.Tensor], tuple[Any, ...]]
+    label_spec: tf.TensorSpec
+    one_hot: bool = False
+
+    def for_loss(self, one_hot: bool) -> TrainingData:
+        """The same data with the labels that the compiled loss takes."""
+        return dataclasses.replace(self, one_hot=one_hot and self.classes is not None)
+
+    def training(self, *, first_epoch: int, epochs: int) -> tf.data.Dataset:
+        """The batches of all epochs from `first_epoch` on, one after another."""
+        return stream(
+            self.source, first_epoch=first_epoch, epochs=epochs, steps=self.steps, transform=self._prepared
+        )
+
+    def preview(self) -> tf.data.Dataset:
+        """One epoch as the training will see it; reading it leaves the order of the training as it is."""
+        return stream(
+            self.source.preview, first_epoch=0, epochs=1, steps=self.steps, transform=self._prepared
+        )
+
+    def for_statistics(self) -> tf.data.Dataset:
+        """Augmented training batches for batch-normalization statistics."""
+        steps = min(self.steps, _STATISTICS_STEPS)
+        return stream(self.source.preview, first_epoch=0, epochs=1, steps=steps, transform=self.prepare)
+
+    def validation_batches(self) -> tf.data.Dataset | None:
+        """The validation data as `fit` reads it, or None."""
+        return self._validation_batches(self.validation)
+
+    def validation_preview(self) -> tf.data.Dataset | None:
+        """The validation data for looking at it, or None."""
+        return self._validation_batches(self.validation and self.validation.preview)
+
+    def _prepared(self, batch, place):
+        return self._labels_for_loss(self.prepare(batch, place))
+
+    def _labels_for_loss(self, batch):
+        if not self.one_hot or batch[1].shape.rank != 1:
+            return batch
+        return (batch[0], tf.one_hot(tf.cast(batch[1], tf.int64), self.classes), *batch[2:])
+
+    def _validation_batches(self, source):
+        if source is None:
+            return None
+        check = checked("validation", self.classes)
+        batches = source.batches(tf.constant(0, tf.int64))
+        batches = batches.map(lambda *batch: self._labels_for_loss(check(batch)), num_parallel_calls=2)
+        return without_autotune(batches.prefetch(2))
+
+
+def open_data(model: keras.Model, train: Data, validation: Data | None, settings: Settings) -> TrainingData:
+    """Look at the data of a run without consuming it, and say how it is read.
+
+    Raises:
+        ValueError, TypeError: for data that cannot be right, as `open_source`; for class weights of classes that the
+            model does not have.
+    """
+    classes = number_of_classes(model, settings)
+    class_weight = weight_of_each(settings.class_weight, classes)
+    how = {"model": model, "batch_size": settings.batch_size, "classes": classes, "seed": settings.seed}
+    source = open_source(train, "train", shuffle=True, **how)
+    held_out = open_source(validation, "validation", shuffle=False, **how) if validation is not None else None
+    steps = steps_of_an_epoch(source, settings.steps_per_epoch)
+    pipeline, said = choose_pipeline(source, classes, settings)
+    prepare = _preparation(pipeline, checked("train", classes))
+    spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
+    return TrainingData(source, held_out, classes, class_weight, steps, said, prepare, spec)
+
+
+def _preparation(pipeline, check):
+    @tf.function(autograph=False)
+    def prepare(batch, place):
+        batch = check(batch)
+        if pipeline is None:
+            return batch
+        return pipeline(*batch, seed=pipeline.batch_seed(place[0], place[1]))
+
+    return prepare
+
+
+def number_of_classes(model: keras.Model, settings: Settings) -> int | None:
+    """Number of classes that labels must fit, or None where they are not class labels.
+
+    Raises:
+        ValueError: when the data set says that it has another number of classes than the model has outputs.
+    """
+    outputs = getattr(model, "outputs", None)
+    if not outputs or len(outputs) > 1 or len(outputs[0].shape) != 2:
+        return None
+    width, info = outputs[0].shape[-1], settings.info
+    classes = 2 if width == 1 else width
+    if info is not None and len(info.class_names) != classes:
+        raise ValueError(
+            f"recipes.train expects one output per class, {len(info.class_names)} for {info.source}. Received a "
+            f"model with {width}. Build it with classes={len(info.class_names)}."
+        )
+    judged = model.loss if model.compiled else settings.loss
+    if not model.compiled and is_one_of(judged, ("auto",)):
+        return classes
+    name = judged if isinstance(judged, str) else getattr(judged, "name", getattr(judged, "__name__", ""))
+    return classes if "crossentropy" in str(name) else None
+
+
+def weight_of_each(class_weight: Mapping[int, float] | None, classes: int | None) -> dict[int, float] | None:
+    """A weight for every class from 0 on, as Keras wants it; 1 where none is given.
+
+    Raises:
+        ValueError: for a class that the model does not have.
+    """
+    if not class_weight:
+        return None
+    count = max(class_weight) + 1 if classes is None else classes
+    if min(class_weight) < 0 or max(class_weight) >= count:
+        wrong = min(class_weight) if min(class_weight) < 0 else max(class_weight)
+        raise ValueError(
+            f"recipes.train expects class numbers in 0..{count - 1} as keys of class_weight. Received {wrong}. "
+            "Give weights of classes that the model has."
+        )
+    return {number: float(class_weight.get(number, 1.0)) for number in range(count)}
+
+
+def steps_of_an_epoch(source: Source, steps_per_epoch: int | None) -> int:
+    """Batches an epoch.
+
+    Raises:
+        ValueError: where nothing tells them, or the data set has fewer.
+    """
+    if steps_per_epoch is not None:
+        if source.steps is not None and steps_per_epoch > source.steps:
+            raise ValueError(
+                f"recipes.train expects at most the {source.steps} batches of train in an epoch. Received "
+                f"steps_per_epoch={steps_per_epoch}. Use train.repeat()."
+            )
+        return int(steps_per_epoch)
+    if source.steps is None:
+        kind = "never ends" if source.endless else "does not know its length"
+        raise ValueError(
+            f"recipes.train expects to know how long an epoch is, for the schedule. Received a data set that {kind}. "
+            "Give steps_per_epoch=, or apply tf.data.experimental.assert_cardinality(n)."
+        )
+    return source.steps
+
+
+def choose_pipeline(
+    source: Source, classes: int | None, settings: Settings
+) -> tuple[augmentation.Pipeline | None, str]:
+    """The `augment.Pipeline` to use, or None, and what to say of it.
+
+    Raises:
+        ValueError: when `augment` is neither a `Pipeline`, None nor "standard".
+    """
+    augment, info = settings.augment, settings.info
+    if augment is None:
+        return None, "none"
+    if isinstance(augment, augmentation.Pipeline):
+        return augment, "as given"
+    if not is_one_of(augment, ("standard",)):
+        raise ValueError(
+            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
+            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
+        )
+    shape = source.image_shape
+    if shape is None or len(shape) != 3 or None in shape:
+        return None, f"none, as inputs of shape {shape} are not images of one known size"
+    low, high = (0, 255) if source.pixels is None else source.pixels
+    if low < 0 or high > 255:
+        return None, f"none, as pixels reach from {low:.3g} to {high:.3g}; give a Pipeline"
+    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
+    pipeline = augmentation.standard(
+        shape,
+        kind=kind,
+        strength="light",
+        value_range=(0, 255) if source.pixels is None or high > 1 else (0, 1),
+        classes=None if source.label_spec.shape.rank == 2 else classes,
+        seed=settings.seed,
+    )
+    return pipeline, f"standard, light, for {kind}"
