@@ -1,19 +1,28 @@
 """The pipeline: a list of operations that augments batches, in tf.data or as a function."""
 
 import functools
-import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.batch_layout import check_batch, take_apart
+from recipes.augment.engine.annotations import BOX_FORMATS, POINT_FORMATS, BoxFormat, PointFormat
+from recipes.augment.engine.batch_layout import Batch, check_batch, take_apart
 from recipes.augment.engine.magnitudes import read_pair
 from recipes.augment.engine.operation import Frame, Operation, from_config, leaves, to_config
 from recipes.augment.engine.plan import split_passes
+from recipes.augment.engine.roles import Role, check_roles
 from recipes.augment.engine.stages import Engine
+from recipes.augment.epochs import EpochCounter
 from recipes.augment.operations.normalize import Normalize
-from recipes.common.validation import as_row, is_one_of
+from recipes.common.validation import as_row, is_number, is_one_of
 from recipes.data.shard import check_shard
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from recipes.common.types import Images, Labels, ValueRange
 
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")
 _EPOCH = 2**32
@@ -29,30 +38,61 @@ class Pipeline:
     given: it draws from TensorFlow's stateful generator, and parallel calls race for its numbers.
 
     **Order.** Stages run geometry -> color and erasing -> blur and noise -> mixing, inside a stage in the order of
-    the list. All geometry of a pass is composed and the images are read once (flips and whole-pixel crops exactly,
-    the rest bilinearly); what one operation moves out of the image another can move back in. All colors are
-    composed to one affine map per image. A list that goes back to an earlier stage (erase, then rotate), or that
-    fills borders in two ways, is cut into passes, which `repr` shows; each costs a further run over the images.
+    the list. The geometry of a pass is composed and the images are read once (flips and whole-pixel crops exactly,
+    the rest bilinearly); what one operation moves out of the image another can move back in. Where that would change
+    what an operation does, there are two reads, one after the other: `RandomResizedCrop` and `ScaleCrop` beside
+    operations that fill borders, and zooms that are antialiased beside turns. All colors are composed to one affine
+    map per image. A list that goes back to an earlier stage (erase, then rotate), or that fills borders in two ways,
+    is cut into passes, which `repr` shows; each costs a further run over the images.
 
     **Range.** Values may leave the range on the way; they are clipped once, at the end of the last color, blur or
     noise (to the normalized range after `Normalize`). `dtype="uint8"` rounds.
 
     **Labels** change only when an operation mixes images, and then leave as rows (batch, classes). Sample weights
-    are blended with the same shares. Bounding boxes and masks are out of scope: they do not move with the pixels,
-    and labels of rank 3 or more are refused where geometry is involved.
+    are blended with the same shares.
+
+    **What belongs to pixels moves with them**, when it is declared: in a call by name, `pipeline(images, labels,
+    masks=masks, boxes=boxes)`, in a data set by `roles`, a role for each name in the batch (a key, a path such as
+    "objects/bbox", or a position in a tuple such as "1/0"):
+
+    - "masks" `(batch, height, width[, channels])`, any dtype: the nearest pixel. Outside is `mask_fill`, or what the
+      operation's `fill` says where that is "edge" or "reflect". `MixUp` and `CutMix` turn class numbers into shares of
+      `classes` and mix these.
+    - "heatmaps" of this shape, float: read as the images are, zero outside, not clipped. "pixel_weights" of this shape:
+      the nearest pixel, zero outside.
+    - "boxes" `(batch, n, 4)` or `(batch, 4)` in `box_format`: the smallest box about the moved outline, cut to the
+      image. A box of which less than `smallest_box_share` is left becomes a row of -1, and its entry in "box_labels"
+      `(batch, n)` -1. Rows of -1 come in as "no box": `padded_batch` makes them. Boxes leave as float32.
+    - "keypoints" `(batch, ..., 2)` in `keypoint_format`, or with a visibility as third number: exact. A point outside
+      keeps its coordinates, and gets visibility 0. Two negative coordinates mean "no point". They leave as float32.
+    - "images", "labels", "sample_weight" say where these are; "unchanged" that something needs no moving.
+
+    Where geometry is involved, anything else whose shape can belong to pixels (of rank 3 or more; `(batch, 4)` that is
+    neither shares nor zeros and ones; one number for each pixel) or whose name says so is refused. What the shape
+    cannot tell, such as `(batch, 2)`, is taken for a label. Erasing paints over images only.
 
     **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values run as XLA programs, compiled at the first
     batch of each shape (about 0.3 to 1 s for each of one to three programs, once more for a smaller last batch);
-    smaller ones run as plain TensorFlow, which gives the same pixels to 1e-4 of the value range.
+    smaller ones run as plain TensorFlow, which gives the same pixels to 1e-4 of the value range. Without XLA, a direct
+    call and a data set agree to 1e-5 of the range: in a graph TensorFlow reorders arithmetic. With XLA they are equal
+    to the last bit.
 
     Args:
         operations: list of operations such as `augment.Flip()`.
         value_range: `(low, high)` of the pixels that come in. Floats outside are an error.
-        classes: Number of classes; needed to mix integer labels. When given, integer labels are checked.
+        classes: Number of classes; needed to mix integer labels. When given, labels of any dtype are checked, and
+            numbers `(batch,)` are classes even as floats; without it floats are quantities, which `MixUp` blends.
         seed: Integer. Same seed, same draws.
         jit_compile: "auto", True, or False (never XLA; works everywhere).
         dtype: "float32", "float16", "bfloat16" or "uint8", of the images that come out. Keras' dtype policy has
             no say.
+        roles: `{name: role}` for what is in a batch besides images and labels, as described above.
+        box_format: "rel_yxyx" (top, left, bottom, right as fractions of the sides, as in TFDS), "rel_xyxy", or in
+            pixels from the upper left edge "yxyx", "xyxy" or "xywh" (left, top, width, height, as in COCO).
+        keypoint_format: "yx" or "xy" in pixels, where (0, 0) is the middle of the first pixel, or "rel_yx" or "rel_xy",
+            fractions of the sides.
+        smallest_box_share: Share of its area that must be left of a box, in [0, 1].
+        mask_fill: Value of masks outside the image, such as 255 for "ignore".
 
     Raises:
         ValueError: at `apply` or at the call, when operations, shapes, dtypes or labels do not fit together.
@@ -64,8 +104,20 @@ class Pipeline:
     """
 
     def __init__(
-        self, operations, *, value_range=(0, 255), classes=None, seed=0, jit_compile="auto", dtype="float32"
-    ):
+        self,
+        operations: Sequence[Operation],
+        *,
+        value_range: "ValueRange" = (0, 255),
+        classes: int | None = None,
+        seed: int = 0,
+        jit_compile: Literal["auto", True, False] = "auto",
+        dtype: Literal["float32", "float16", "bfloat16", "uint8"] = "float32",
+        roles: Mapping[str, Role] | None = None,
+        box_format: BoxFormat = "rel_yxyx",
+        keypoint_format: PointFormat = "yx",
+        smallest_box_share: float = 0.1,
+        mask_fill: float = 0,
+    ) -> None:
         self.operations = _checked_operations(operations)
         self.value_range = _checked_range(value_range)
         if classes is not None and (not isinstance(classes, int | np.integer) or classes < 1):
@@ -85,9 +137,35 @@ class Pipeline:
             )
         self.classes, self.seed, self.jit_compile = classes, int(seed), jit_compile
         self.dtype = _checked_dtype(dtype, self._parts(), self.value_range)
-        self._engines, self._calls = {}, 0
+        self.roles = check_roles(roles)
+        for name, value, known in (
+            ("box_format", box_format, BOX_FORMATS),
+            ("keypoint_format", keypoint_format, POINT_FORMATS),
+        ):
+            if not is_one_of(value, known):
+                raise ValueError(
+                    f"augment.Pipeline expects {name} to be one of {', '.join(map(repr, known))}. Received {value!r}. "
+                    f"Write {name}={known[0]!r}."
+                )
+        if not is_number(smallest_box_share) or not 0 <= smallest_box_share <= 1 or not is_number(mask_fill):
+            raise ValueError(
+                "augment.Pipeline expects smallest_box_share in [0, 1] and mask_fill to be a number. Received "
+                f"{smallest_box_share!r} and {mask_fill!r}. The defaults are 0.1 and 0."
+            )
+        self.box_format, self.keypoint_format = box_format, keypoint_format
+        self.smallest_box_share, self.mask_fill = smallest_box_share, mask_fill
+        self._engines: dict[tuple[Any, ...], Engine] = {}
+        self._calls = 0
 
-    def apply(self, dataset, *, first_epoch=0, epoch=None, shard=None, num_parallel_calls=tf.data.AUTOTUNE):
+    def apply(
+        self,
+        dataset: tf.data.Dataset,
+        *,
+        first_epoch: int = 0,
+        epoch: "int | tf.Tensor | None" = None,
+        shard: tuple[int, int] | None = None,
+        num_parallel_calls: int | None = tf.data.AUTOTUNE,
+    ) -> tf.data.Dataset:
         """A data set of augmented batches. `dataset.apply(pipeline)` is this with its defaults.
 
         The draws of a batch depend on three numbers only: the seed, the epoch, and the place of the batch in the
@@ -96,8 +174,9 @@ class Pipeline:
 
             train = pipeline.apply(batches, first_epoch=7)
 
-        Everything that starts an iterator and reads from it counts, a look at `next(iter(train))` too. Where that
-        is a danger, name the epoch instead; it may be a tensor, so that one data set holds a whole run:
+        Everything that starts an iterator and reads from it counts, a look at `next(iter(train))` too (but not the one
+        that Keras takes to build a model under `MirroredStrategy`). Where that is a danger, name the epoch instead; it
+        may be a tensor, so that one data set holds a whole run:
 
             run = tf.data.Dataset.range(7, 30).flat_map(lambda e: pipeline.apply(batches, epoch=e))
 
@@ -110,7 +189,7 @@ class Pipeline:
         Args:
             dataset: `tf.data.Dataset` of batches: images, `(images, labels)`, `(images, labels, sample_weight)` or
                 dicts; images `(batch, height, width, channels)`, uint8 or float, with height, width and channels
-                known.
+                known; and whatever `roles` name.
             first_epoch: Number of the epoch of the first iteration, >= 0.
             epoch: Number of the one epoch this data set stands for, an int or an integer tensor; every iteration
                 then gives the same images. Excludes `first_epoch`.
@@ -120,7 +199,7 @@ class Pipeline:
             num_parallel_calls: As in `tf.data.Dataset.map`; no influence on what comes out.
 
         Returns:
-            `tf.data.Dataset` of the same structure.
+            `tf.data.Dataset` of the same structure. Its iterators can be saved in a `tf.train.Checkpoint`.
 
         Raises:
             ValueError: see the class.
@@ -136,10 +215,12 @@ class Pipeline:
                 "Epochs count from 0: first_epoch=7 after seven finished ones; a tensor goes into epoch=."
             )
         index, count = check_shard(shard, "Pipeline.apply")
-        self._check(take_apart(dataset.element_spec))
+        self._check(take_apart(dataset.element_spec, self.roles))
         batch_numbers = functools.partial(_batch_numbers, index=index, count=count)
         numbers = (
-            _counted_epochs(first_epoch).flat_map(batch_numbers) if epoch is None else batch_numbers(epoch)
+            EpochCounter(first_epoch).dataset().flat_map(batch_numbers)
+            if epoch is None
+            else batch_numbers(epoch)
         )
         size = dataset.cardinality()
         numbered = tf.data.Dataset.zip(dataset, numbers)
@@ -148,15 +229,35 @@ class Pipeline:
             numbered = numbered.apply(tf.data.experimental.assert_cardinality(size))
         augment = lambda element, number: self._augment(element, tf.stack([self._seed_word, number]))  # noqa: E731
         if num_parallel_calls is None:
-            return numbered.map(augment)
-        return numbered.map(augment, num_parallel_calls=num_parallel_calls, deterministic=True)
+            result = numbered.map(augment)
+        else:
+            result = numbered.map(augment, num_parallel_calls=num_parallel_calls, deterministic=True)
+        if epoch is not None:
+            return result
+        # A saved iterator holds its epoch; the count of epochs stays with the data set.
+        options = tf.data.Options()
+        options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+        return result.with_options(options)
 
-    def batch_seed(self, epoch, batch):
+    def batch_seed(self, epoch: int, batch: int) -> tuple[int, int]:
         """The seed pair that `apply` uses for a batch: `pipeline(images, labels, seed=pipeline.batch_seed(3, 0))`."""
         return self._seed_word, epoch * _EPOCH + batch
 
     @tf.autograph.experimental.do_not_convert
-    def __call__(self, images, labels=None, sample_weight=None, *, seed=None):
+    def __call__(
+        self,
+        images: "Images | Mapping[str, Any] | tf.data.Dataset",
+        labels: "Labels | None" = None,
+        sample_weight: "Labels | None" = None,
+        *,
+        masks: Any = None,
+        heatmaps: Any = None,
+        pixel_weights: Any = None,
+        boxes: Any = None,
+        box_labels: Any = None,
+        keypoints: Any = None,
+        seed: "Sequence[int] | tf.Tensor | None" = None,
+    ) -> Any:
         """Augment one batch, or every batch of a data set.
 
         Args:
@@ -164,35 +265,53 @@ class Pipeline:
                 `tf.data.Dataset`, for which this is `apply`.
             labels: `(batch,)` or `(batch, classes)`, or None.
             sample_weight: `(batch,)` or None.
+            masks, heatmaps, pixel_weights, boxes, box_labels, keypoints: What moves with the pixels, of the shapes that
+                the class describes; each may be a dict or list of several.
             seed: Two integers; the same two give the same images. None takes the next of the pipeline's own draws.
 
         Returns:
-            What was given, augmented: `images`, `(images, labels)` or `(images, labels, sample_weight)`; tensors.
+            What was given, augmented: `images`, `(images, labels)` or `(images, labels, sample_weight)`; tensors. With
+            anything that moves with the pixels, a dict by the names of the arguments that were given.
         """
         if isinstance(images, tf.data.Dataset):
             return self.apply(images)
-        given = (
-            images,
-            *(np.asarray(part) if isinstance(part, list) else part for part in (labels, sample_weight)),
-        )
-        element = given[: 3 if sample_weight is not None else 2 if labels is not None else 1]
-        if len(element) == 1 and isinstance(images, dict | tuple | list):
-            element = images
+        if isinstance(images, list) and all(getattr(one, "ndim", None) == 3 for one in images):
+            images = _stacked(images)
+        roles = self.roles
+        moving = {
+            "masks": masks,
+            "heatmaps": heatmaps,
+            "pixel_weights": pixel_weights,
+            "boxes": boxes,
+            "box_labels": box_labels,
+            "keypoints": keypoints,
+        }
+        if any(part is not None for part in moving.values()):
+            named = {"images": images, "labels": labels, "sample_weight": sample_weight, **moving}
+            element = {name: part for name, part in named.items() if part is not None}
+            roles = {name: name for name in element if name in moving}
+        else:
+            given = (
+                images,
+                *(np.asarray(part) if isinstance(part, list) else part for part in (labels, sample_weight)),
+            )
+            element = given[: 3 if sample_weight is not None else 2 if labels is not None else 1]
+            if len(element) == 1 and isinstance(images, dict | tuple | list):
+                element = images
         element = tf.nest.map_structure(_as_tensor, element)
-        batch = take_apart(element)
+        batch = take_apart(element, roles)
         self._check(batch)
         if not tf.executing_eagerly():
-            augmented = self._augment(element, self._next_seed() if seed is None else _as_seed(seed))
+            seed = self._next_seed() if seed is None else _as_seed(seed)
+            augmented = self._engine(batch.images).transform(batch, seed)
         else:
             engine = self._engine(batch.images)
-            engine.check_values(batch.images, batch.labels)
+            engine.check_values(batch)
             seed = self._next_seed() if seed is None else _as_seed(seed)
-            augmented = batch.rebuild(
-                *engine.transform(batch.images, batch.labels, batch.sample_weight, seed)
-            )
+            augmented = engine.transform(batch, seed)
         return augmented[0] if isinstance(augmented, tuple) and len(augmented) == 1 else augmented
 
-    def preview(self, images, *, columns=8, seed=0):
+    def preview(self, images: "Images", *, columns: int = 8, seed: int = 0) -> "Figure":
         """Draw what the pipeline makes of some images: one row an image, the image itself first.
 
         Args:
@@ -222,7 +341,7 @@ class Pipeline:
         titles = ["original", *[""] * (columns - 1)] + [""] * (columns * (len(images) - 1))
         return grid([np.clip(image, 0, 1) for image in shown], titles=titles, columns=columns, size=1.2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "operations": [to_config(op) for op in self.operations],
             "value_range": self.value_range,
@@ -230,13 +349,22 @@ class Pipeline:
             "seed": self.seed,
             "jit_compile": self.jit_compile,
             "dtype": self.dtype,
+            "roles": self.roles,
+            "box_format": self.box_format,
+            "keypoint_format": self.keypoint_format,
+            "smallest_box_share": self.smallest_box_share,
+            "mask_fill": self.mask_fill,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "Pipeline":
         return cls(**{**config, "operations": from_config(list(config["operations"]))})
 
-    def __repr__(self):
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled programs belong to one process; they are made again where the pipeline is unpickled.
+        return {**self.__dict__, "_engines": {}}
+
+    def __repr__(self) -> str:
         passes = split_passes(self.operations)
         lines = ["Pipeline(["]
         for number, group in enumerate(passes, 1):
@@ -249,6 +377,11 @@ class Pipeline:
             "seed": 0,
             "jit_compile": "auto",
             "dtype": "float32",
+            "roles": {},
+            "box_format": "rel_yxyx",
+            "keypoint_format": "yx",
+            "smallest_box_share": 0.1,
+            "mask_fill": 0,
         }
         options = [
             f"{name}={getattr(self, name)!r}" for name, d in defaults.items() if getattr(self, name) != d
@@ -272,30 +405,32 @@ class Pipeline:
                 classes=self.classes,
                 value_range=self.value_range,
                 dtype=self.dtype,
+                box_format=self.box_format,
+                keypoint_format=self.keypoint_format,
+                smallest_box_share=self.smallest_box_share,
+                mask_fill=self.mask_fill,
             )
         return self._engines[key]
 
     def _parts(self):
         return [part for op in self.operations for part in leaves(op)]
 
-    def _check(self, batch):
-        mixing = next((part.name for part in self._parts() if part.stage == "mix"), None)
+    def _check(self, batch: Batch):
+        parts = self._parts()
         check_batch(
             batch,
-            geometric=any(part.stage == "geometry" for part in self._parts()),
-            mixes=mixing is not None,
+            geometric=any(part.stage == "geometry" for part in parts),
+            mixing=next((part.name for part in parts if part.stage == "mix"), None),
             classes=self.classes,
             value_range=self.value_range,
-            example=mixing,
         )
         self._engine(batch.images)
 
     @tf.autograph.experimental.do_not_convert  # there is nothing in it to convert, and that takes seconds
     def _augment(self, element, seed):
         """One batch inside a graph."""
-        batch = take_apart(element)
-        engine = self._engine(batch.images)
-        return batch.rebuild(*engine.transform(batch.images, batch.labels, batch.sample_weight, seed))
+        batch = take_apart(element, self.roles)
+        return self._engine(batch.images).transform(batch, seed)
 
     def _next_seed(self):
         """The pipeline's own next draw: counted when called directly, stateful inside somebody's graph."""
@@ -311,16 +446,19 @@ def _batch_numbers(epoch, *, index, count):
     return tf.data.Dataset.counter(start=start, step=count, dtype=tf.int64)
 
 
-def _counted_epochs(first):
-    """A data set of one number: the epoch, one higher each time somebody reads it."""
-    counter = itertools.count(first)
-    count = lambda _: tf.ensure_shape(  # noqa: E731
-        tf.numpy_function(lambda: np.int64(next(counter)), [], tf.int64, stateful=True), ()
-    )
-    return tf.data.Dataset.from_tensors(0).map(count)
+def _stacked(images):
+    sizes = sorted({tuple(image.shape) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"augment.Pipeline expects a list of images of one size. Received sizes {', '.join(map(str, sizes))}. "
+            "Resize or crop them to one size first."
+        )
+    return np.stack(images)
 
 
 def _as_tensor(value):
+    if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
+        return value
     try:
         tensor = tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:

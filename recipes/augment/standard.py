@@ -1,24 +1,40 @@
 """A sensible pipeline without choosing operations."""
 
-from recipes.augment.operations.affine import Rotate, Shear, Translate, Zoom
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 from recipes.augment.operations.color_jitter import ColorJitter
-from recipes.augment.operations.crop import PadCrop
 from recipes.augment.operations.cutmix import CutMix
 from recipes.augment.operations.cutout import Cutout
 from recipes.augment.operations.flip import Flip
-from recipes.augment.operations.groups import OneOf
 from recipes.augment.operations.mixup import MixUp
-from recipes.augment.operations.policies import TrivialAugment
+from recipes.augment.operations.one_of import OneOf
+from recipes.augment.operations.pad_crop import PadCrop
+from recipes.augment.operations.rotate import Rotate
+from recipes.augment.operations.shear import Shear
+from recipes.augment.operations.translate import Translate
+from recipes.augment.operations.trivial_augment import TrivialAugment
+from recipes.augment.operations.zoom import Zoom
 from recipes.augment.pipeline import Pipeline
 from recipes.common.validation import are_whole, as_row, is_one_of
+
+if TYPE_CHECKING:
+    from recipes.common.types import ValueRange
 
 _KINDS = ("photos", "symbols")
 _STRENGTHS = ("light", "medium", "strong")
 
 
 def standard(
-    shape, *, kind="photos", strength="light", value_range=(0, 255), classes=None, seed=0, **options
-):
+    shape: Sequence[int],
+    *,
+    kind: Literal["photos", "symbols"] = "photos",
+    strength: Literal["light", "medium", "strong"] = "light",
+    value_range: "ValueRange" = (0, 255),
+    classes: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Pipeline:
     """A pipeline for images of one shape that is safe to switch on.
 
     Nothing in it normalizes; images leave as float32 in the same value range.

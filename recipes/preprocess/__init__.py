@@ -3,3 +3,9 @@
 from recipes.preprocess.image_statistics import ImageStatistics as ImageStatistics
 from recipes.preprocess.standardize import Standardize as Standardize
 from recipes.preprocess.whitening import Whitening as Whitening
+
+__all__ = [
+    "ImageStatistics",
+    "Standardize",
+    "Whitening",
+]

@@ -1,13 +1,14 @@
 """The color stage: every linear color operation of a pass composed to one map per image, erasing as masks."""
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.operation import Operation, paint_over, resolve_fill
-
-# ITU-R BT.601 luma, the Y of YIQ.
+from recipes.augment.engine.noise import uniform_noise
+from recipes.augment.engine.operation import Drawn, Frame, Operation, paint_over, resolve_fill
+from recipes.augment.engine.resample import fits
 
 
 class ColorOperation(Operation):
@@ -17,11 +18,11 @@ class ColorOperation(Operation):
     mixes_channels: ClassVar[bool] = False
     leaves_range = True
 
-    def color_map(self, uniform, normal, mean, frame):
+    def color_map(self, drawn: Drawn, mean: tf.Tensor | None, frame: Frame) -> tuple[Any, Any]:
         """The map of each image.
 
         Args:
-            uniform, normal: Draws of shape (uniforms, batch) and (normals, batch).
+            drawn: The operation's draws by name.
             mean: Mean color of each image at this point, (batch, channels); given when `needs_mean`.
             frame: The `Frame` here.
 
@@ -31,7 +32,7 @@ class ColorOperation(Operation):
         """
         raise NotImplementedError
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         if frame.normalized:
             raise ValueError(
                 f"augment.{self.name} expects pixels in the value range. Received it after Normalize, where "
@@ -49,21 +50,44 @@ class Erasing(Operation):
 
     stage = "erase"
 
-    def boxes(self, uniform, frame):
+    def boxes(self, drawn: Drawn, frame: Frame) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """`(top, bottom, left, right)`, int32 of shape (batch,): rows top <= y < bottom are painted."""
         raise NotImplementedError
 
-    def paint(self, frame, image_mean, noise):
-        """Colors that broadcast over (batch, height, width, channels)."""
+    def paint(self, frame: Frame, image_mean: Callable[[], tf.Tensor] | None, noise: tf.Tensor | None) -> Any:
+        """Colors that broadcast over (batch, height, width, channels); `noise` is uniform, where it is asked for."""
         return resolve_fill(self.fill, frame, image_mean)
 
 
-def build_color(slots, *, compiled):
-    """The function `(images, draws) -> float32 images` for the colors and erasures of one pass."""
+def build_color(
+    slots: Sequence[Any], *, compiled: bool, keep_integers: bool = False
+) -> Callable[..., tf.Tensor]:
+    """The function `(images, draws) -> images` for the colors and erasures of one pass.
+
+    The images that leave are float32, or, with `keep_integers`, of the dtype that came where nothing but holes of whole
+    numbers is painted.
+    """
+    paints_only = all(slot.op.stage == "erase" for slot in slots)
     matrix = any(slot.op.stage == "color" and slot.op.mixes_channels for slot in slots)
     needs_mean = color_needs_mean(slots)
 
+    def integers(images, draws):
+        for slot in slots:
+            mask = box_mask(slot.op.boxes(slot.drawn(draws), slot.frame), slot.frame, slot.active(draws))
+            color = tf.constant(slot.op.paint(slot.frame, None, None), images.dtype)
+            images = tf.where(mask[..., None] > 0, color, images)
+        return images
+
+    def whole(images):
+        plain = lambda op, frame: not op.pixel_noise and not (op.fill == "mean" and frame.mean is None)  # noqa: E731
+        return images.dtype.is_integer and all(
+            plain(slot.op, slot.frame) and fits(slot.op.paint(slot.frame, None, None), images.dtype)
+            for slot in slots
+        )
+
     def color(images, draws):
+        if keep_integers and paints_only and whole(images):
+            return integers(images, draws)
         images = tf.cast(images, tf.float32)
         channels = images.shape[-1]
         image_mean = channel_means(images) if needs_mean else None
@@ -74,10 +98,14 @@ def build_color(slots, *, compiled):
             active = slot.active(draws)
             mean = _move_color(scale, offset, image_mean) if needs_mean else None
             if slot.op.stage == "erase":
-                mask = box_mask(slot.op.boxes(slot.uniform(draws), slot.frame), slot.frame, active)
-                holes.append((mask, slot.op.paint(slot.frame, lambda mean=mean: mean, slot.noise(draws))))
+                drawn, frame = slot.drawn(draws), slot.frame
+                mask = box_mask(slot.op.boxes(drawn, frame), frame, active)
+                noise = None
+                if slot.op.pixel_noise:
+                    noise = uniform_noise(drawn["noise"], (frame.height, frame.width, frame.channels))
+                holes.append((mask, slot.op.paint(frame, lambda mean=mean: mean, noise)))
                 continue
-            step, shift = slot.op.color_map(slot.uniform(draws), slot.normal(draws), mean, slot.frame)
+            step, shift = slot.op.color_map(slot.drawn(draws), mean, slot.frame)
             step, shift = _gated(step, shift, active, matrix, channels)
             scale = tf.einsum("bij,bjk->bik", *_same_batch(step, scale)) if matrix else step * scale
             offset = _move_color(tf.convert_to_tensor(step), shift, offset)
@@ -91,7 +119,7 @@ def build_color(slots, *, compiled):
     return color
 
 
-def color_needs_mean(slots):
+def color_needs_mean(slots: Sequence[Any]) -> bool:
     """Whether the mean color of the images has to be measured."""
     return any(
         slot.op.needs_mean
@@ -100,7 +128,7 @@ def color_needs_mean(slots):
     )
 
 
-def channel_means(images, block=16):
+def channel_means(images: tf.Tensor, block: int = 16) -> tf.Tensor:
     """Mean of each channel, (batch, channels), summed in blocks of whole vectors."""
     height, width, channels = images.shape[1:]
     if height * width % block:
@@ -109,7 +137,7 @@ def channel_means(images, block=16):
     return tf.reduce_mean(tf.reshape(sums, (-1, block, channels)), 1)
 
 
-def box_mask(box, frame, active=None):
+def box_mask(box: Sequence[tf.Tensor], frame: Frame, active: tf.Tensor | None = None) -> tf.Tensor:
     """Float of shape (batch, height, width): 1 inside the box, 0 outside."""
     top, bottom, left, right = (edge[:, None] for edge in box)
     rows, columns = tf.range(frame.height)[None], tf.range(frame.width)[None]

@@ -1,10 +1,12 @@
 """The few numbers about a data set that color operations need."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from recipes.augment.engine.operation import OPERATIONS, call_text
+from recipes.augment.engine.operation import OPERATIONS, Frame, call_text
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -20,30 +22,30 @@ class ColorStatistics:
         color_eigenvectors: Matrix whose columns are the eigenvectors.
     """
 
-    channel_mean: tuple
-    channel_std: tuple
-    color_eigenvalues: tuple = ()
-    color_eigenvectors: tuple = ()
+    channel_mean: Sequence[float]
+    channel_std: Sequence[float]
+    color_eigenvalues: Sequence[float] = ()
+    color_eigenvectors: Sequence[Sequence[float]] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _tuple(getattr(self, field.name)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "ColorStatistics":
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return call_text(self)
 
 
 OPERATIONS["ColorStatistics"] = ColorStatistics
 
 
-def read_statistics(owner, statistics):
+def read_statistics(owner: str, statistics: Any) -> ColorStatistics:
     """`ColorStatistics` from any object with its attributes."""
     if isinstance(statistics, ColorStatistics):
         return statistics
@@ -57,7 +59,7 @@ def read_statistics(owner, statistics):
     )
 
 
-def check_statistics(owner, statistics, frame):
+def check_statistics(owner: str, statistics: ColorStatistics, frame: Frame) -> None:
     """Raise when statistics cannot be those of images of this `Frame`."""
     channels = len(statistics.channel_mean)
     if channels != frame.channels:

@@ -1,17 +1,18 @@
-"""The geometry stage: every operation of a pass composed, and the images read once."""
+"""The geometry stage: operations of a pass composed as far as that changes nothing, and the images read."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.operation import Operation, check_fill, resolve_fill
-from recipes.augment.engine.resample import average_axes, gather_pixels, resample, resample_axes
-from recipes.augment.engine.warp import IDENTITY, compose, select
+from recipes.augment.engine import resample as reads
+from recipes.augment.engine.operation import Drawn, Frame, Operation, check_fill, resolve_fill
+from recipes.augment.engine.warp import IDENTITY, Warp, compose, forward, select
 
-# Two pixels a read miss nothing up to two; at 1.5 the loss begins to show.
-_AVERAGE_FROM = 1.5
+# Two pixels a read miss nothing up to two; at 1.5 the loss begins to show. Operations whose purpose is another size
+# average from the start, as PIL does.
+AVERAGE_FROM = 1.5
 FILLS = ("black", "mean", "edge", "reflect")
 
 
@@ -20,74 +21,202 @@ class Geometric(Operation):
 
     stage = "geometry"
     whole_pixels: ClassVar[bool] = False  # moves by whole pixels and mirrors only
-    bends: ClassVar[bool] = False  # not an affine map: has `bend` in place of `warp`
+    mirrors: ClassVar[bool] = False  # mirrors only: has `mirrored`, too
+    turns: ClassVar[bool] = False  # mixes the axes: rows do not stay rows
+    bends: ClassVar[bool] = False  # not an affine map: has `bend` and `unbend` in place of `warp`
+    resizes: ClassVar[bool] = False  # scales a window to a size of its own
 
-    def output_size(self, frame):
+    def output_size(self, frame: Frame) -> tuple[int, int]:
         """`(height, width)` that leave this operation."""
         return frame.height, frame.width
 
-    def after(self, frame):
+    def after(self, frame: Frame) -> Frame:
         height, width = self.output_size(frame)
         return dataclasses.replace(frame, height=height, width=width)
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         if self.fill is not None:
             check_fill(self, frame, FILLS)
 
-    def shrinks(self, frame):
+    def shrinks(self, frame: Frame) -> float:
         """How many input pixels, along an axis and at most, an output pixel stands for."""
         return 1.0
 
-    def warp(self, uniform, frame):
-        """The `Warp` of each image, from draws of shape (uniforms, batch)."""
+    def warp(self, drawn: Drawn, frame: Frame) -> Warp:
+        """The `Warp` of each image."""
         raise NotImplementedError
 
-    def neutral(self, frame):
+    def neutral(self, frame: Frame) -> Warp:
         """The `Warp` of an image that `probability` leaves alone."""
         return IDENTITY
 
 
-def composed_warp(slots, draws):
-    """One `Warp` for affine operations, the earliest first."""
-    total = IDENTITY
+class Read:
+    """Operations that are composed and read at once.
+
+    Attributes:
+        slots: Their `Slot`s, the earliest first.
+        first, last: The `Frame` before and after.
+        fill: What lies outside, as an operation names it; "edge" where none does.
+        exact: Whole pixels and mirrors only.
+        averages: Whether shrinking is antialiased; then nothing here turns.
+        turns: Whether rows may not stay rows.
+    """
+
+    def __init__(self, slots: Sequence[Any]) -> None:
+        self.slots = slots
+        self.first, self.last = slots[0].frame, slots[-1].op.after(slots[-1].frame)
+        fills = [slot.op.fill for slot in slots if slot.op.fill is not None]
+        self.fill = fills[0] if fills else "edge"
+        self.exact = all(slot.op.whole_pixels for slot in slots)
+        self.turns = any(slot.op.turns or slot.op.bends for slot in slots)
+        self.bends = any(slot.op.bends for slot in slots)
+        self.averages = any(_averages(slot) for slot in slots)
+        self.most = 1.0
+        for slot in slots:
+            self.most *= slot.op.shrinks(slot.frame)
+
+    def color(self, images: tf.Tensor) -> Any:
+        """The fill as the functions of `resample` take it."""
+        if isinstance(self.fill, str) and self.fill in ("edge", "reflect"):
+            return self.fill
+        mean = lambda: tf.reduce_mean(tf.cast(images, tf.float32), (1, 2))  # noqa: E731
+        return resolve_fill(self.fill, self.first, mean)
+
+    def warp(self, draws: Any) -> Warp:
+        """One `Warp` for all of it."""
+        total = IDENTITY
+        for slot in self.slots:
+            total = compose(total, slot_warp(slot, draws))
+        return total
+
+    def lines(self, draws: Any, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Places along both axes, `(batch, out_height)` and `(batch, out_width)`; where nothing turns."""
+        number = tf.int32 if self.exact else tf.float32  # whole numbers are an eighth faster from the start
+        warp = self.warp(draws)
+        y = _line(warp.yy, warp.y0, tf.range(self.last.height, dtype=number), batch)
+        return y, _line(warp.xx, warp.x0, tf.range(self.last.width, dtype=number), batch)
+
+    def places(self, draws: Any, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Places of every output pixel, `(batch, out_height, out_width)` each."""
+        down = tf.range(self.last.height, dtype=tf.float32)
+        across = tf.range(self.last.width, dtype=tf.float32)
+        if self.bends:
+            return _bent_places(self.slots, draws, batch, down, across)
+        return _places(self.warp(draws), batch, down[None, :, None], across[None, None, :])
+
+    def taps(self, places: tf.Tensor, size: int, fill: Any) -> reads.Taps:
+        if self.averages:
+            return reads.triangle_taps(places, size, fill, self.most)
+        return reads.bilinear_taps(places, size, fill)
+
+
+def split_reads(slots: Sequence[Any]) -> list[Read]:
+    """Cut the operations of a pass where composing would change what one of them does.
+
+    Shrinking averages over the pixels it passes, which needs rows that stay rows: it is not composed with what turns
+    or bends. A window scaled to a size of its own reads the nearest pixel at the border of the image: it is not
+    composed with what fills borders.
+    """
+    groups: list[list[Any]] = []
     for slot in slots:
-        warp = slot.op.warp(slot.uniform(draws), slot.frame)
-        total = compose(total, select(slot.active(draws), warp, slot.op.neutral(slot.frame)))
-    return total
+        if not groups or _conflict(groups[-1], slot):
+            groups.append([])
+        groups[-1].append(slot)
+    return [Read(group) for group in groups]
 
 
-def build_geometry(slots):
-    """The function `(images, draws) -> float32 images` for the geometric operations of one pass."""
-    first, last = slots[0].frame, slots[-1].op.after(slots[-1].frame)
-    fills = [slot.op.fill for slot in slots if slot.op.fill is not None]
-    chosen = fills[0] if fills else "edge"
-    exact = all(slot.op.whole_pixels for slot in slots)
-    bends = any(slot.op.bends for slot in slots)
-    shrinks = np.prod([slot.op.shrinks(slot.frame) for slot in slots])
+def build_geometry(read: Read, *, compiled: bool) -> list[Callable[..., tf.Tensor]]:
+    """Functions `(images, draws) -> images` that together are one `Read`.
 
-    def geometry(images, draws):
-        fill = chosen
-        if not (isinstance(fill, str) and fill in ("edge", "reflect")):
-            fill = resolve_fill(fill, first, lambda: tf.reduce_mean(tf.cast(images, tf.float32), (1, 2)))
-        batch = tf.shape(images)[0]
-        down = tf.range(last.height, dtype=tf.float32)
-        across = tf.range(last.width, dtype=tf.float32)
-        if bends:
-            y, x = _bent_places(slots, draws, batch, down, across)
-            return resample(images, y, x, fill)
-        warp = composed_warp(slots, draws)
-        if not warp.along_axes:
-            return resample(images, *_places(warp, batch, down[None, :, None], across[None, None, :]), fill)
-        if exact:
-            # Whole numbers from the start: an eighth faster than rounding places at the end.
-            y = _line(warp.yy, warp.y0, tf.range(last.height), batch)
-            x = _line(warp.xx, warp.x0, tf.range(last.width), batch)
-            return gather_pixels(images, y, x, fill)
-        y = _line(warp.yy, warp.y0, down, batch)
-        x = _line(warp.xx, warp.x0, across, batch)
-        return (average_axes if shrinks > _AVERAGE_FROM else resample_axes)(images, y, x, fill)
+    Rows and columns are functions of their own: compiled as one, a row would be read again for each of its columns.
+    Whole-pixel reads keep the dtype of the images where they can; all others give float32.
+    """
 
-    return geometry
+    def exactly(images, draws):
+        y, x = read.lines(draws, tf.shape(images)[0])
+        return reads.gather_pixels(images, y, x, read.color(images))
+
+    def mirrored(images, draws):
+        return reads.mirror(images, *_mirrored(read.slots, draws))
+
+    def anywhere(images, draws):
+        return reads.resample(images, *read.places(draws, tf.shape(images)[0]), read.color(images))
+
+    def rows(images, draws):
+        y, _ = read.lines(draws, tf.shape(images)[0])
+        fill = read.color(images)
+        return reads.read_rows(images, read.taps(y, read.first.height, fill), fill)
+
+    def columns(images, draws):
+        _, x = read.lines(draws, tf.shape(images)[0])
+        fill = read.color(images)
+        return reads.read_columns(images, read.taps(x, read.first.width, fill), fill)
+
+    def rows_then_columns(images, draws):
+        y, x = read.lines(draws, tf.shape(images)[0])
+        fill = read.color(images)  # the mean of the whole image, not of its rows
+        lines = reads.read_rows(images, read.taps(y, read.first.height, fill), fill)
+        return reads.read_columns(lines, read.taps(x, read.first.width, fill), fill)
+
+    if compiled and all(slot.op.mirrors for slot in read.slots):
+        return [mirrored]
+    if read.turns:
+        return [anywhere]
+    if read.exact:
+        return [exactly]
+    measured = isinstance(read.fill, str) and read.fill == "mean" and read.first.mean is None
+    return [rows_then_columns] if measured else [rows, columns]
+
+
+def slot_warp(slot: Any, draws: Any) -> Warp:
+    """The `Warp` of one operation, neutral where it does not act."""
+    return select(
+        slot.active(draws), slot.op.warp(slot.drawn(draws), slot.frame), slot.op.neutral(slot.frame)
+    )
+
+
+def move_points(slots: Sequence[Any], draws: Any, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where points of the input go, in pixels from the first center: `y` and `x` of shape (batch, points), float32."""
+    for slot in slots:
+        if not slot.op.bends:
+            y, x = forward(slot_warp(slot, draws), y, x)
+            continue
+        bent = slot.op.unbend(slot.drawn(draws), slot.frame, y, x)
+        y, x = _where_active(slot.active(draws), bent, (y, x), axes=1)
+    return y, x
+
+
+def _averages(slot):
+    most = slot.op.shrinks(slot.frame)
+    return most > 1 + 1e-6 if slot.op.resizes else most > AVERAGE_FROM
+
+
+def _conflict(group, slot):
+    def traits(one):
+        return one.op.resizes, one.op.fill is not None, _averages(one), one.op.turns or one.op.bends
+
+    resizes, fills, averages, turns = (any(found) for found in zip(*map(traits, group), strict=True))
+    resizes_now, fills_now, averages_now, turns_now = traits(slot)
+    return (
+        (resizes and (resizes_now or fills_now))
+        or (fills and resizes_now)
+        or (averages and turns_now)
+        or (turns and averages_now)
+    )
+
+
+def _mirrored(slots, draws):
+    """Which images are mirrored along each axis after all; two mirrorings undo each other."""
+    totals = [None, None]
+    for slot in slots:
+        active = slot.active(draws)
+        for axis, chosen in enumerate(slot.op.mirrored(slot.drawn(draws))):
+            if chosen is None:
+                continue
+            chosen = chosen if active is None else chosen & active
+            totals[axis] = chosen if totals[axis] is None else tf.logical_xor(totals[axis], chosen)
+    return totals
 
 
 def _line(slope, offset, steps, batch):
@@ -115,20 +244,21 @@ def _bent_places(slots, draws, batch, down, across):
     x = tf.broadcast_to(across[None, None, :], shape)
     pending = IDENTITY
     for slot in reversed(slots):
-        active = slot.active(draws)
         if slot.op.bends:
             y, x = _places(pending, batch, y, x)
             pending = IDENTITY
-            bent = slot.op.bend(slot.uniform(draws), slot.frame, y, x)
-            if active is not None:
-                bent = [
-                    tf.where(active[:, None, None], new, old) for new, old in zip(bent, (y, x), strict=True)
-                ]
-            y, x = bent
+            bent = slot.op.bend(slot.drawn(draws), slot.frame, y, x)
+            y, x = _where_active(slot.active(draws), bent, (y, x), axes=2)
         else:
-            warp = slot.op.warp(slot.uniform(draws), slot.frame)
-            pending = compose(select(active, warp, slot.op.neutral(slot.frame)), pending)
+            pending = compose(slot_warp(slot, draws), pending)
     return _places(pending, batch, y, x)
+
+
+def _where_active(active, new, old, *, axes):
+    if active is None:
+        return new
+    chosen = tf.reshape(active, (-1,) + (1,) * axes)
+    return tuple(tf.where(chosen, one, other) for one, other in zip(new, old, strict=True))
 
 
 def _per_image(entry, axes):

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -18,28 +20,39 @@ class PlusMinus:
 
     size: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.size, numbers.Real) or self.size < 0:
             raise ValueError(
                 f"augment.PlusMinus expects a number >= 0. Received {self.size!r}. "
                 "Both signs are drawn: write PlusMinus(20)."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"size": self.size}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "PlusMinus":
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return call_text(self)
 
 
 OPERATIONS["PlusMinus"] = PlusMinus
 
+#: A number r for -r to r (of a factor: 1 - r to 1 + r), a pair (low, high), or `PlusMinus`.
+Strength: TypeAlias = float | tuple[float, float] | PlusMinus
 
-def read_range(owner, argument, value, *, center=0.0, lowest=-math.inf, highest=math.inf):
+
+def read_range(
+    owner: str,
+    argument: str,
+    value: Any,
+    *,
+    center: float = 0.0,
+    lowest: float = -math.inf,
+    highest: float = math.inf,
+) -> tuple[float, float]:
     """Turn what the reader gave into `(low, high)`, or into the two values of a `PlusMinus`.
 
     A number `r` stands for center - r to center + r, a pair for itself.
@@ -63,7 +76,7 @@ def read_range(owner, argument, value, *, center=0.0, lowest=-math.inf, highest=
     return float(low), float(high)
 
 
-def read_pair(owner, argument, value):
+def read_pair(owner: str, argument: str, value: Any) -> tuple[float, float]:
     """`(low, high)` with low <= high."""
     try:
         low, high = value
@@ -81,7 +94,7 @@ def read_pair(owner, argument, value):
     return low, high
 
 
-def draw(uniform, limits, value=None):
+def draw(uniform: tf.Tensor, limits: tuple[float, float], value: Any = None) -> tf.Tensor:
     """Uniform between the limits; one of the two limits when `value` is a `PlusMinus`."""
     low, high = limits
     if isinstance(value, PlusMinus):
@@ -89,7 +102,7 @@ def draw(uniform, limits, value=None):
     return low + uniform * (high - low)
 
 
-def draw_log(uniform, limits, value=None):
+def draw_log(uniform: tf.Tensor, limits: tuple[float, float], value: Any = None) -> tf.Tensor:
     """Uniform in the logarithm: a factor and its inverse are equally likely."""
     low, high = limits
     if isinstance(value, PlusMinus):

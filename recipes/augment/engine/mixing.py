@@ -1,16 +1,21 @@
 """The mixing stage: what each image shares with another of its batch, and the labels that follow."""
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import tensorflow as tf
 
-from recipes.augment.engine.operation import Operation
+from recipes.augment.engine.operation import Drawn, Frame, Operation
 
 
 class Mixing(Operation):
     """Base of the operations that make one example of two."""
 
     stage = "mix"
+    alpha: Any
+    pastes: ClassVar[bool] = False  # every pixel is one of the two: integers stay integers
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.alpha, (int, float)) or not self.alpha > 0:
             raise ValueError(
@@ -18,7 +23,9 @@ class Mixing(Operation):
                 f"To turn it off, leave {self.name} out of the pipeline."
             )
 
-    def mix(self, images, partners, weight, uniform, frame):
+    def mix(
+        self, images: tf.Tensor, partners: tf.Tensor, weight: tf.Tensor, drawn: Drawn, frame: Frame
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """`(images, share)`: mixed images, and the share (batch,) of the first image in them.
 
         `weight` is the Beta(alpha, alpha) draw; 1 where `probability` leaves an image alone.
@@ -26,7 +33,7 @@ class Mixing(Operation):
         raise NotImplementedError
 
 
-def draw_weight(seed, batch, alpha):
+def draw_weight(seed: tf.Tensor, batch: tf.Tensor, alpha: float) -> tf.Tensor:
     """Beta(alpha, alpha) of shape (batch,): the share of one of two Gamma(alpha) draws.
 
     A Gamma(alpha) is a Gamma(alpha + 1) times uniform^(1 / alpha); in logarithms, small alpha does not underflow.
@@ -37,7 +44,7 @@ def draw_weight(seed, batch, alpha):
     return tf.sigmoid(logs[0] - logs[1])
 
 
-def draw_partner(seed, batch):
+def draw_partner(seed: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
     """The number of another image for each image, (batch,): everyone is a partner once, nobody is their own.
 
     The images are put in a circle in random order, and each takes the next one.
@@ -46,30 +53,36 @@ def draw_partner(seed, batch):
     return tf.gather(tf.roll(circle, -1, 0), tf.argsort(circle, stable=True))
 
 
-def build_mixing(slot):
+def build_mixing(slot: Any, *, keep_integers: bool = False) -> Callable[..., tuple[Any, Any, Any]]:
     """The function `(images, labels, sample_weight, draws) -> the same three` for one operation.
 
     Labels are rows `(batch, classes)` or None, sample weights `(batch,)` or None.
     """
 
     def mixing(images, labels, sample_weight, draws):
-        images = tf.cast(images, tf.float32)
-        weight, partner = slot.mixture(draws)
-        active = slot.active(draws)
-        if active is not None:
-            weight = tf.where(active, weight, 1.0)
-        images, share = slot.op.mix(
-            images, tf.gather(images, partner), weight, slot.uniform(draws), slot.frame
-        )
+        if not (keep_integers and slot.op.pastes):
+            images = tf.cast(images, tf.float32)
+        images, share = mix_images(slot, images, draws)
+        partner = slot.mixture(draws)[1]
         if labels is not None:
-            labels = _blend(labels, partner, share)
+            labels = blend(labels, partner, share)
         if sample_weight is not None:
-            sample_weight = _blend(sample_weight, partner, share)
+            sample_weight = blend(sample_weight, partner, share)
         return images, labels, sample_weight
 
     return mixing
 
 
-def _blend(values, partner, share):
+def mix_images(slot: Any, images: tf.Tensor, draws: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images, or what belongs to their pixels, mixed as one operation says, and the share of the first, (batch,)."""
+    weight, partner = slot.mixture(draws)
+    active = slot.active(draws)
+    if active is not None:
+        weight = tf.where(active, weight, 1.0)
+    return slot.op.mix(images, tf.gather(images, partner), weight, slot.drawn(draws), slot.frame)
+
+
+def blend(values: tf.Tensor, partner: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """`share` of each row and the rest of its partner's; Zhang et al. 2018, equation 2."""
     share = tf.reshape(tf.cast(share, values.dtype), (-1,) + (1,) * (values.shape.rank - 1))
     return values * share + tf.gather(values, partner) * (1 - share)

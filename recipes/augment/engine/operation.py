@@ -1,16 +1,28 @@
 """What every augmentation is: a declaration with checks, a stage, and a number of random draws per image."""
 
 import dataclasses
-import functools
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
+import tensorflow as tf
 
 # Stages run in this order; going back to an earlier one costs a further pass over the images.
 STAGES = {"geometry": 0, "color": 1, "erase": 1, "filter": 2, "mix": 3}
-OPERATIONS = {}
+OPERATIONS: dict[str, type] = {}
 
-operation = functools.partial(dataclasses.dataclass, repr=False, eq=True)
+#: What lies outside or inside a hole: "black", "mean", "edge", "reflect", a number, or one number per channel.
+Fill: TypeAlias = str | float | Sequence[float]
+#: The random numbers of one operation by name, each of shape (batch,).
+Drawn: TypeAlias = Mapping[str, tf.Tensor]
+
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass_transform()
+def operation(cls: _Class) -> _Class:
+    """Make an `Operation` of a class that names its arguments: a dataclass with a `repr` that is the call."""
+    return dataclasses.dataclass(repr=False, eq=True)(cls)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,37 +45,39 @@ class Frame:
     normalized: bool = False
 
     @property
-    def span(self):
+    def span(self) -> np.ndarray:
         return self.high - self.low
 
 
 class Operation:
     """Base of all augmentations.
 
-    A subclass is a dataclass of the arguments it was made with. It declares its `stage` and how many
+    A subclass is a dataclass of the arguments it was made with. It declares its `stage` and the names of the
     uniform [0, 1) and standard normal numbers each image needs; the pipeline draws them all at once and
-    hands them back as rows of shape `(count, batch)`. AutoGraph does not rewrite it: choose between tensors with
+    hands them back by name, each of shape `(batch,)`. AutoGraph does not rewrite it: choose between tensors with
     `tf.where`, not with `if`.
     """
 
     stage: ClassVar[str]
-    uniforms: ClassVar[int] = 0
-    normals: ClassVar[int] = 0
-    pixel_noise: ClassVar[str | None] = None  # "normal" or "uniform": one number for every pixel and channel
+    draws: ClassVar[tuple[str, ...]] = ()
+    normal_draws: ClassVar[tuple[str, ...]] = ()
+    pixel_noise: ClassVar[bool] = (
+        False  # True: a key for noise of its own for every pixel and channel is drawn, too
+    )
     gated: ClassVar[bool] = True  # False: the operation uses `probability` in its own way
     leaves_range: ClassVar[bool] = False
     needs_mean: ClassVar[bool] = False
-    fill: ClassVar[object] = None
-    probability = 1.0
-    # A group has `operations`, its members. Where they do not all act, `chosen(uniform, index)` says on which images
+    fill: ClassVar[Any] = None
+    probability: ClassVar[Any] = 1.0
+    # A group has `operations`, its members. Where they do not all act, `chosen(drawn, index)` says on which images
     # member `index` does: bool of shape (batch,).
-    chosen: ClassVar[object] = None
+    chosen: ClassVar[Callable[..., tf.Tensor] | None] = None
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         OPERATIONS[cls.__name__] = cls
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (list, np.ndarray, np.generic)) and field.name != "operations":
@@ -75,17 +89,17 @@ class Operation:
             )
 
     @property
-    def name(self):
+    def name(self) -> str:
         return type(self).__name__
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         """Raise `ValueError` when images of this `Frame` cannot be augmented this way."""
 
-    def after(self, frame):
+    def after(self, frame: Frame) -> Frame:
         """The `Frame` that leaves this operation."""
         return frame
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -97,14 +111,14 @@ class Operation:
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "Operation":
         return cls(**{name: from_config(value) for name, value in config.items()})
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return call_text(self)
 
 
-def leaves(op):
+def leaves(op: Operation) -> list[Operation]:
     """The operations inside a group, in the order of the stages; the operation itself otherwise."""
     members = getattr(op, "operations", None)
     if members is None:
@@ -112,16 +126,16 @@ def leaves(op):
     return sorted((leaf for member in members for leaf in leaves(member)), key=stage_order)
 
 
-def stage_order(op):
+def stage_order(op: Operation) -> int:
     """Inside a group colors come before erasing, so that contrast measures the whole image."""
     return list(STAGES).index(op.stage)
 
 
-def to_config(thing):
+def to_config(thing: Any) -> dict[str, Any]:
     return {"class_name": type(thing).__name__, "config": thing.get_config()}
 
 
-def from_config(value):
+def from_config(value: Any) -> Any:
     """Rebuild what `to_config` wrote, inside lists too; other values pass through."""
     if isinstance(value, list) and any(isinstance(one, dict) for one in value):
         return [from_config(one) for one in value]
@@ -135,7 +149,7 @@ def from_config(value):
     return value
 
 
-def call_text(thing):
+def call_text(thing: Any) -> str:
     """The call that makes a dataclass again, defaults left out."""
     words, by_name = [], False
     for field in dataclasses.fields(thing):
@@ -159,7 +173,7 @@ def _as_tuple(value):
     return tuple(_as_tuple(one) for one in value) if isinstance(value, (list, tuple)) else value
 
 
-def resolve_fill(fill, frame, image_mean=None):
+def resolve_fill(fill: Fill, frame: Frame, image_mean: Callable[[], tf.Tensor] | None = None) -> Any:
     """The color a fill stands for, of shape (1 or batch, 1, 1, channels); a numpy array where no image is asked.
 
     "black" is the low end of the value range, "mean" the mean of the data set when the pipeline knows it and
@@ -174,7 +188,7 @@ def resolve_fill(fill, frame, image_mean=None):
     return np.float32(color).reshape(1, 1, 1, frame.channels)
 
 
-def paint_over(images, share, fill):
+def paint_over(images: tf.Tensor, share: tf.Tensor, fill: Any) -> tf.Tensor:
     """`fill` where `share` is 1, `images` where it is 0; float masks, for compiled code selects more slowly."""
     kept = images * (1 - share)
     if isinstance(fill, np.ndarray) and not fill.any():
@@ -182,7 +196,7 @@ def paint_over(images, share, fill):
     return kept + fill * share
 
 
-def check_fill(op, frame, words):
+def check_fill(op: Operation, frame: Frame, words: Sequence[str]) -> None:
     """Raise when a fill is neither one of `words` nor a color inside the value range."""
     fill = op.fill
     if isinstance(fill, str):

@@ -1,15 +1,16 @@
 """From a list of operations to the few functions that run: draws, passes, stages."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from recipes.augment.engine.color import build_color, color_needs_mean
-from recipes.augment.engine.geometry import build_geometry
+from recipes.augment.engine.geometry import build_geometry, split_reads
 from recipes.augment.engine.mixing import build_mixing, draw_partner, draw_weight
-from recipes.augment.engine.operation import STAGES, leaves, stage_order
+from recipes.augment.engine.operation import STAGES, Drawn, Frame, Operation, leaves, stage_order
 from recipes.augment.engine.spatial_filters import build_filter
 
 # Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
@@ -18,10 +19,16 @@ _WEIGHT, _PARTNER = 0x369DEA0F31A53F85, 0x27D4EB2F165667C5
 
 
 class Draws(NamedTuple):
-    """The random numbers of a batch: rows (batch,), pixel noise, and a weight and a partner for each mixing."""
+    """The random numbers of a batch.
 
-    uniform: object
-    normal: object
+    Attributes:
+        uniform, normal: Rows of shape (batch,), one for each name that an operation draws.
+        noise: A key (batch, 2) for each operation that needs noise.
+        mixture: A weight and a partner, (batch,) each, for each mixing.
+    """
+
+    uniform: Any
+    normal: Any
     noise: tuple
     mixture: tuple
 
@@ -30,27 +37,26 @@ class Draws(NamedTuple):
 class Slot:
     """One operation at its place: the frame it meets, where its draws are, and when it acts."""
 
-    op: object
-    frame: object
+    op: Any
+    frame: Frame
     rows: slice
     normal_rows: slice
     noise_index: int | None
     mixture_index: int | None
     gates: tuple
 
-    def uniform(self, draws):
-        return draws.uniform[self.rows]
+    def drawn(self, draws: Draws) -> Drawn:
+        """The numbers of this operation by name."""
+        named = _named(self.op.draws, draws.uniform, self.rows)
+        named.update(_named(self.op.normal_draws, draws.normal, self.normal_rows))
+        if self.noise_index is not None:
+            named["noise"] = draws.noise[self.noise_index]
+        return named
 
-    def normal(self, draws):
-        return draws.normal[self.normal_rows]
-
-    def noise(self, draws):
-        return None if self.noise_index is None else draws.noise[self.noise_index]
-
-    def mixture(self, draws):
+    def mixture(self, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
         return draws.mixture[self.mixture_index]
 
-    def active(self, draws):
+    def active(self, draws: Draws) -> tf.Tensor | None:
         """Bool of shape (batch,): the images this operation acts on; None for all of them."""
         result = None
         for gate in self.gates:
@@ -63,49 +69,58 @@ class Plan:
     """The functions for images of one `Frame`, and how many random numbers they use.
 
     Attributes:
-        last: The `Frame` that leaves.
+        first, last: The `Frame` that comes and the one that leaves.
+        passes: `Slot`s of each pass over the images, in order.
         mixes: Whether labels change.
     """
 
-    def __init__(self, operations, frame, dtype):
-        self._frame = frame
-        self.uniforms = self.normals = 0
-        self.noises, self.alphas = [], []
-        passes = [
+    def __init__(self, operations: Sequence[Operation], frame: Frame, dtype: str) -> None:
+        self.first = self._frame = frame
+        self._uniforms = self._normals = self._noises = 0
+        self._alphas: list[float] = []
+        self.passes = [
             [slot for op in group for slot in self._place(op, ())] for group in split_passes(operations)
         ]
         self.last = self._frame
-        self._passes, self._dtype = passes, dtype
-        self.mixes = any(slot.op.stage == "mix" for one in passes for slot in one)
+        self._dtype = dtype
+        self.mixes = any(slot.op.stage == "mix" for one in self.passes for slot in one)
 
-    def steps(self, *, compiled):
+    def steps(self, *, compiled: bool) -> list[tuple[str, Callable[..., Any]]]:
         """The functions that run, in order, for XLA or written for plain TensorFlow.
 
         Returns:
             list of `(kind, function)`; kind "image" takes `(images, draws)`, kind "mix" takes
             `(images, labels, sample_weight, draws)`.
         """
-        steps = [step for one in self._passes for step in _pass_steps(one, compiled)]
-        if any(slot.op.leaves_range for one in self._passes for slot in one):
+        keep_integers = compiled and self._dtype == "uint8"
+        steps = [step for one in self.passes for step in _pass_steps(one, compiled, keep_integers)]
+        if any(slot.op.leaves_range for one in self.passes for slot in one):
             _at_last(steps, "image", lambda images: _clip(images, self.last))
         steps = steps or [("image", lambda images, draws: images)]
         _at_last(steps, None, lambda images: _cast(images, self._dtype))
         return steps
 
-    def draw(self, seed, batch):
+    def geometry(self) -> list[Any]:
+        """The `Slot`s that move pixels, in the order in which they do."""
+        return [slot for one in self.passes for slot in one if slot.op.stage == "geometry"]
+
+    def draw(self, seed: tf.Tensor, batch: tf.Tensor) -> Draws:
         """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
         shift = lambda step, index=0: seed + tf.constant([step + index * 2**40, 0], tf.int64)  # noqa: E731
-        uniform = tf.random.stateless_uniform((max(self.uniforms, 1), batch), seed)
-        normal = tf.zeros((1, 1))
-        if self.normals:
-            normal = tf.random.stateless_normal((self.normals, batch), shift(_NORMAL))
-        noise = []
-        for index, (kind, frame) in enumerate(self.noises):
-            random = tf.random.stateless_normal if kind == "normal" else tf.random.stateless_uniform
-            noise.append(random((batch, frame.height, frame.width, frame.channels), shift(_NOISE, index)))
+        uniform = normal = tf.zeros((1, 1))
+        if self._uniforms:
+            uniform = tf.random.stateless_uniform((self._uniforms, batch), seed)
+        if self._normals:
+            normal = tf.random.stateless_normal((self._normals, batch), shift(_NORMAL))
+        noise = [
+            tf.random.stateless_uniform(
+                (batch, 2), shift(_NOISE, index), minval=None, maxval=None, dtype=tf.int32
+            )
+            for index in range(self._noises)
+        ]
         mixture = [
             (draw_weight(shift(_WEIGHT, index), batch, alpha), draw_partner(shift(_PARTNER, index), batch))
-            for index, alpha in enumerate(self.alphas)
+            for index, alpha in enumerate(self._alphas)
         ]
         return Draws(uniform, normal, tuple(noise), tuple(mixture))
 
@@ -118,10 +133,10 @@ class Plan:
         if members is None:
             return [self._slot(op, gates)]
         op.check(self._frame)
-        rows = self._take(op.uniforms)
+        rows = self._take(len(op.draws))
         opened = []
         for index, member in enumerate(members):
-            chosen = lambda uniform, index=index: op.chosen(uniform[rows], index)  # noqa: E731
+            chosen = lambda uniform, index=index: op.chosen(_named(op.draws, uniform, rows), index)  # noqa: E731
             opened.append((member, (*gates, chosen) if op.chosen else gates))
         placed = [slot for member, own in opened for slot in self._place(member, own)]
         return sorted(placed, key=lambda slot: stage_order(slot.op))
@@ -130,24 +145,29 @@ class Plan:
         frame = self._frame
         op.check(frame)
         self._frame = op.after(frame)
-        start = self.normals
-        self.normals += op.normals
+        start = self._normals
+        self._normals += len(op.normal_draws)
         noise_index = mixture_index = None
         if op.pixel_noise:
-            noise_index = len(self.noises)
-            self.noises.append((op.pixel_noise, frame))
+            noise_index = self._noises
+            self._noises += 1
         if op.stage == "mix":
-            mixture_index = len(self.alphas)
-            self.alphas.append(op.alpha)
-        rows = self._take(op.uniforms)
-        return Slot(op, frame, rows, slice(start, self.normals), noise_index, mixture_index, gates)
+            mixture_index = len(self._alphas)
+            self._alphas.append(op.alpha)
+        rows = self._take(len(op.draws))
+        return Slot(op, frame, rows, slice(start, self._normals), noise_index, mixture_index, gates)
 
     def _take(self, count):
-        self.uniforms += count
-        return slice(self.uniforms - count, self.uniforms)
+        self._uniforms += count
+        return slice(self._uniforms - count, self._uniforms)
 
 
-def split_passes(operations):
+def _named(names, numbers, rows):
+    """Rows of numbers by the names an operation gives them."""
+    return {name: numbers[rows.start + place] for place, name in enumerate(names)}
+
+
+def split_passes(operations: Sequence[Operation]) -> list[list[Operation]]:
     """Cut the list where it goes back to an earlier stage: one list of operations a pass."""
     passes, current = [], []
     rank, fill, erased = 0, None, False
@@ -168,23 +188,22 @@ def split_passes(operations):
     return [*passes, current] if current else passes
 
 
-def _pass_steps(slots, compiled):
+def _pass_steps(slots, compiled, keep_integers):
     geometry = [slot for slot in slots if slot.op.stage == "geometry"]
     color = [slot for slot in slots if slot.op.stage in ("color", "erase")]
-    steps = []
-    if geometry:
-        steps.append(("image", build_geometry(geometry)))
+    reads = split_reads(geometry) if geometry else []
+    steps = [("image", step) for read in reads for step in build_geometry(read, compiled=compiled)]
     if color:
-        painted = build_color(color, compiled=compiled)
-        exact = all(slot.op.whole_pixels for slot in geometry)
-        if geometry and exact and not color_needs_mean(color):
+        painted = build_color(color, compiled=compiled, keep_integers=keep_integers)
+        if reads and reads[-1].exact and not color_needs_mean(color):
             # Whole-pixel reads are cheap enough to do inside the color loop; interpolation would be repeated.
             moved = steps.pop()[1]
             steps.append(("image", lambda images, draws: painted(moved(images, draws), draws)))
         else:
             steps.append(("image", painted))
-    steps += [("image", build_filter(slot)) for slot in slots if slot.op.stage == "filter"]
-    return steps + [("mix", build_mixing(slot)) for slot in slots if slot.op.stage == "mix"]
+    steps += [("image", build_filter(slot, compiled=compiled)) for slot in slots if slot.op.stage == "filter"]
+    mixing = [slot for slot in slots if slot.op.stage == "mix"]
+    return steps + [("mix", build_mixing(slot, keep_integers=keep_integers)) for slot in mixing]
 
 
 def _at_last(steps, kind, change):
@@ -213,6 +232,6 @@ def _clip(images, frame):
 
 
 def _cast(images, dtype):
-    if dtype == "uint8":
+    if dtype == "uint8" and images.dtype.is_floating:
         images = tf.clip_by_value(tf.round(tf.cast(images, tf.float32)), 0.0, 255.0)
     return tf.cast(images, dtype)

@@ -1,9 +1,11 @@
-"""Reading images at other places: whole pixels, along the axes, or anywhere; always once, from the raw values.
+"""Reading images at other places: whole pixels, along the axes, or anywhere; always from the raw values.
 
-Every function takes images `(batch, height, width, channels)`, uint8 or float, and gives float32. A place outside
-the image reads the `fill`: a color that broadcasts over the result, or "edge" (the nearest pixel), or "reflect"
-(mirrored about the middle of the outermost pixel, as numpy's "reflect").
+Every function takes images `(batch, height, width, channels)`, uint8 or float. A place outside the image reads the
+`fill`: a color that broadcasts over the result, or "edge" (the nearest pixel), or "reflect" (mirrored about the middle
+of the outermost pixel, as numpy's "reflect").
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,79 +13,115 @@ import tensorflow as tf
 from recipes.augment.engine.operation import paint_over
 
 
-def gather_pixels(images, rows, columns, fill):
-    """Whole-pixel reads: `rows` (batch, out_height) and `columns` (batch, out_width), int32. Bit-exact."""
+def gather_pixels(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any) -> tf.Tensor:
+    """Whole-pixel reads: `rows` (batch, out_height) and `columns` (batch, out_width), int32. Bit-exact.
+
+    The result has the dtype of the images, or float32 where a fill does not fit into it.
+    """
     height, width, channels = images.shape[1:]
     batch = tf.range(tf.shape(images)[0])[:, None, None]
     places = (batch * height + _inside(rows, height, fill)[:, :, None]) * width
     places = places + _inside(columns, width, fill)[:, None, :]
-    pixels = tf.cast(tf.gather(tf.reshape(images, (-1, channels)), places), tf.float32)
+    pixels = tf.gather(tf.reshape(images, (-1, channels)), places)
     if isinstance(fill, str):
         return pixels
     outside = 1 - _valid(rows, height)[:, :, None] * _valid(columns, width)[:, None, :]
-    return paint_over(pixels, outside[..., None], fill)
+    if images.dtype.is_integer and fits(fill, images.dtype):
+        return tf.where(outside[..., None] > 0, tf.constant(fill, images.dtype), pixels)
+    return paint_over(tf.cast(pixels, tf.float32), outside[..., None], fill)
 
 
-def resample_axes(images, y, x, fill):
-    """Bilinear reads at the crossings of `y` (batch, out_height) and `x` (batch, out_width), float32."""
-    height, width, channels = images.shape[1:]
-    out_height, out_width = y.shape[1], x.shape[1]
-    row, row_near, row_far = _taps(y, height, fill)
-    column, column_near, column_far = _taps(x, width, fill)
-    batch = tf.range(tf.shape(images)[0])[:, None] * height
-    lines = tf.reshape(images, (-1, width * channels))
-    near = tf.cast(tf.gather(lines, batch + _inside(row, height, fill)), tf.float32)
-    far = tf.cast(tf.gather(lines, batch + _inside(row + 1, height, fill)), tf.float32)
-    lines = tf.reshape(near * row_near[..., None] + far * row_far[..., None], (-1, width, channels))
-    batch = tf.range(tf.shape(images)[0] * out_height)
-    lines = tf.reshape(lines, (-1, out_height, width, channels))
-    near = tf.gather(lines, _inside(column, width, fill), axis=2, batch_dims=1)
-    far = tf.gather(lines, _inside(column + 1, width, fill), axis=2, batch_dims=1)
-    result = near * column_near[:, None, :, None] + far * column_far[:, None, :, None]
-    result = tf.ensure_shape(result, (None, out_height, out_width, channels))
-    if isinstance(fill, str):
-        return result
-    covered = (row_near + row_far)[:, :, None] * (column_near + column_far)[:, None, :]
-    return _add_fill(result, 1 - covered, fill)
+def mirror(images: tf.Tensor, down: tf.Tensor | None, across: tf.Tensor | None) -> tf.Tensor:
+    """Images mirrored top to bottom where `down` (bool, `(batch,)`) is True, left to right where `across` is; exact."""
+    for axis, chosen in ((1, down), (2, across)):
+        if chosen is not None:
+            images = tf.where(chosen[:, None, None, None], tf.reverse(images, [axis]), images)
+    return images
 
 
-def average_axes(images, y, x, fill):
-    """`resample_axes` for shrinking: each output pixel averages the pixels it stands for, with a triangle.
+class Taps(NamedTuple):
+    """What each output place reads along one axis.
 
-    The width of the triangle is the distance of neighboring places, one pixel at least. Pixels outside have no
-    weight; places outside read the fill.
+    Attributes:
+        index: `(batch, out, taps)`, int32: pixels, all inside.
+        weight: `(batch, out, taps)`, float32.
+        missing: `(batch, out)`: the share that the fill makes up; None where the fill is a word.
     """
-    height, width, channels = images.shape[1:]
-    down, outside_down = _triangles(y, height, fill)
-    across, outside_across = _triangles(x, width, fill)
-    lines = tf.reshape(tf.cast(images, tf.float32), (-1, height, width * channels))
-    lines = tf.reshape(tf.matmul(down, lines), (-1, y.shape[1], width, channels))
-    result = tf.einsum("bow,bhwc->bhoc", across, lines)
-    if isinstance(fill, str):
-        return result
-    outside = 1 - (1 - outside_down)[:, :, None] * (1 - outside_across)[:, None, :]
-    return paint_over(result, outside[..., None], fill)
+
+    index: tf.Tensor
+    weight: tf.Tensor
+    missing: tf.Tensor | None
 
 
-def _triangles(places, size, fill):
-    """Weights (batch, out, size) of a triangle about each place, and 1.0 for places outside."""
-    step = tf.abs(places[:, 1:2] - places[:, :1]) if places.shape[1] > 1 else tf.constant([[float(size)]])
+def bilinear_taps(places: tf.Tensor, size: int, fill: Any) -> Taps:
+    """The two pixels about each place, weighted by nearness; the fill is read like a pixel."""
+    first, near, far = _two_pixels(places, size, fill)
+    index = tf.stack([_inside(first, size, fill), _inside(first + 1, size, fill)], -1)
+    return Taps(index, tf.stack([near, far], -1), None if isinstance(fill, str) else 1 - (near + far))
+
+
+def triangle_taps(places: tf.Tensor, size: int, fill: Any, most: float) -> Taps:
+    """Pixels weighted by a triangle about each place: what PIL's BILINEAR and tf.image's antialias read.
+
+    The triangle reaches as far to each side as neighboring places are apart, one pixel at least: where images are
+    enlarged these are the taps of bilinear reading. Pixels outside have no weight; places outside read the fill.
+
+    Args:
+        places: `(batch, out)`, float32, evenly spaced in each row.
+        size: Pixels along this axis.
+        fill: As everywhere here.
+        most: Upper limit of the distance of neighboring places.
+    """
+    step = tf.abs(places[:, 1:2] - places[:, :1]) if places.shape[1] > 1 else tf.constant([[float(most)]])
+    step = tf.maximum(step, 1.0)
     outside = tf.cast((places < -0.5) | (places > size - 0.5), tf.float32)
     if isinstance(fill, str) and fill == "reflect" and size > 1:
         turned = tf.math.floormod(places, 2.0 * (size - 1))
         places = tf.minimum(turned, 2.0 * (size - 1) - turned)
     else:
         places = tf.clip_by_value(places, -0.5, size - 0.5)
-    distance = tf.abs(tf.range(size, dtype=tf.float32) - places[..., None])
-    weights = tf.nn.relu(1 - distance / tf.maximum(step, 1.0)[..., None])
-    return weights / tf.reduce_sum(weights, -1, keepdims=True), outside
+    # An open interval of length 2 step holds ceil(2 step) whole numbers at most; a little more, for rounding.
+    count = min(int(np.ceil(2 * max(most, 1.0) - 1e-4)), 2 * size + 1)
+    first = tf.cast(tf.floor(places - step), tf.int32) + 1
+    index = first[..., None] + tf.range(count)
+    distance = tf.abs(tf.cast(index, tf.float32) - places[..., None])
+    weight = tf.nn.relu(1 - distance / step[..., None]) * _valid(index, size)
+    weight = weight / tf.reduce_sum(weight, -1, keepdims=True)
+    index = tf.clip_by_value(index, 0, size - 1)
+    if isinstance(fill, str):
+        return Taps(index, weight, None)
+    return Taps(index, weight * (1 - outside[..., None]), outside)
 
 
-def resample(images, y, x, fill):
+def read_rows(images: tf.Tensor, taps: Taps, fill: Any) -> tf.Tensor:
+    """Weighted sums of rows, float32 `(batch, out, width, channels)`: sparse, whole rows at a time."""
+    height, width, channels = images.shape[1:]
+    lines = tf.reshape(images, (-1, width * channels))
+    start = tf.range(tf.shape(images)[0])[:, None] * height
+    total = 0.0
+    for tap in range(taps.index.shape[-1]):
+        line = tf.gather(lines, start + taps.index[..., tap])
+        total = total + taps.weight[..., tap, None] * tf.cast(line, tf.float32)
+    result = tf.reshape(total, (-1, taps.index.shape[1], width, channels))
+    return _add_missing(result, taps.missing, (slice(None), slice(None), None), fill)
+
+
+def read_columns(images: tf.Tensor, taps: Taps, fill: Any) -> tf.Tensor:
+    """Weighted sums of columns, float32 `(batch, height, out, channels)`."""
+    height, _, channels = images.shape[1:]
+    total = 0.0
+    for tap in range(taps.index.shape[-1]):
+        column = tf.gather(images, taps.index[..., tap], axis=2, batch_dims=1)
+        total = total + taps.weight[:, None, :, tap, None] * tf.cast(column, tf.float32)
+    result = tf.ensure_shape(total, (None, height, taps.index.shape[1], channels))
+    return _add_missing(result, taps.missing, (slice(None), None), fill)
+
+
+def resample(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor, fill: Any) -> tf.Tensor:
     """Bilinear reads anywhere: `y` and `x` of shape (batch, out_height, out_width), float32."""
     height, width, channels = images.shape[1:]
-    row, row_near, row_far = _taps(y, height, fill)
-    column, column_near, column_far = _taps(x, width, fill)
+    row, row_near, row_far = _two_pixels(y, height, fill)
+    column, column_near, column_far = _two_pixels(x, width, fill)
     batch = tf.range(tf.shape(images)[0])[:, None, None] * height
     pixels = tf.reshape(images, (-1, channels))
     columns = _inside(column, width, fill), _inside(column + 1, width, fill)
@@ -98,17 +136,47 @@ def resample(images, y, x, fill):
     if isinstance(fill, str):
         return result
     covered = (row_near + row_far) * (column_near + column_far)
-    return _add_fill(result, 1 - covered, fill)
+    return _add_missing(result, 1 - covered, (), fill)
 
 
-def _add_fill(result, outside, fill):
+def nearest(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor, fill: Any) -> tf.Tensor:
+    """The nearest pixel, in the dtype of the values; half-way goes to the higher number, as PIL's NEAREST does.
+
+    Args:
+        values: `(batch, height, width, channels)`, any dtype.
+        y, x: Places that broadcast to (batch, out_height, out_width), float32.
+        fill: "edge", "reflect", or one number.
+    """
+    height, width, channels = values.shape[1:]
+    # Places far outside would overflow int32. The slack takes what rounding adds to a half.
+    rows, columns = (
+        tf.cast(tf.floor(tf.clip_by_value(place, -3.0 * size - 2, 4.0 * size + 2) + (0.5 + 1e-5)), tf.int32)
+        for place, size in ((y, height), (x, width))
+    )
+    start = tf.range(tf.shape(values)[0])[:, None, None] * height
+    places = (start + _inside(rows, height, fill)) * width + _inside(columns, width, fill)
+    pixels = tf.gather(tf.reshape(values, (-1, channels)), places)
+    if isinstance(fill, str):
+        return pixels
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return tf.where(inside[..., None], pixels, tf.cast(fill, values.dtype))
+
+
+def fits(fill: Any, dtype: tf.DType) -> bool:
+    """Whether a fill is known and holds whole numbers of an integer dtype."""
+    if not isinstance(fill, np.ndarray):
+        return False
+    return bool(np.all(fill == np.floor(fill)) and fill.min() >= dtype.min and fill.max() <= dtype.max)
+
+
+def _add_missing(result, missing, axes, fill):
     """The missing share of each pixel, made up with the fill."""
-    if isinstance(fill, np.ndarray) and not fill.any():
+    if missing is None or (isinstance(fill, np.ndarray) and not fill.any()):
         return result
-    return result + outside[..., None] * fill
+    return result + missing[(*axes, ..., None)] * fill
 
 
-def _taps(places, size, fill):
+def _two_pixels(places, size, fill):
     """The first of two pixels around each place, and both weights (zero where a filled place is read)."""
     # Far outside, int32 would overflow and one pixel is as good as another.
     places = tf.clip_by_value(places, -3.0 * size - 2, 4.0 * size + 2)

@@ -1,8 +1,11 @@
 """The filter stage: operations that read the neighbors of a pixel or add to it, each a step of its own."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
-from recipes.augment.engine.operation import Operation
+from recipes.augment.engine.operation import Drawn, Frame, Operation
 
 
 class Filter(Operation):
@@ -10,16 +13,18 @@ class Filter(Operation):
 
     stage = "filter"
 
-    def filter(self, images, uniform, noise, active, frame):
+    def filter(
+        self, images: tf.Tensor, drawn: Drawn, active: tf.Tensor | None, frame: Frame, *, compiled: bool
+    ) -> tf.Tensor:
         """Filtered float32 images of the same shape; unchanged where `active` is False."""
         raise NotImplementedError
 
 
-def build_filter(slot):
+def build_filter(slot: Any, *, compiled: bool) -> Callable[..., tf.Tensor]:
     """The function `(images, draws) -> images` for one operation."""
 
     def filtering(images, draws):
         images = tf.cast(images, tf.float32)
-        return slot.op.filter(images, slot.uniform(draws), slot.noise(draws), slot.active(draws), slot.frame)
+        return slot.op.filter(images, slot.drawn(draws), slot.active(draws), slot.frame, compiled=compiled)
 
     return filtering

@@ -1,12 +1,17 @@
 """Running a plan: draws outside XLA, each step compiled or plain, the batch put together again."""
 
 import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.batch_layout import class_numbers, label_rows
+from recipes.augment.engine.annotations import move_boxes, move_keypoints, move_pixels
+from recipes.augment.engine.batch_layout import Batch, class_numbers, label_rows, pairs_of_boxes
+from recipes.augment.engine.operation import Frame, Operation
 from recipes.augment.engine.plan import Plan
+from recipes.augment.engine.roles import OF_PIXELS, may_be_boxes, may_be_flat_map
 
 # Compiled code is always faster, but costs a second or two once. From about this many values a batch it earns that back
 # within 1000 batches (benchmarks/augment.py --threshold).
@@ -20,9 +25,24 @@ class Engine:
         plan: The `Plan`.
     """
 
-    def __init__(self, operations, frame, *, jit_compile, classes, value_range, dtype):
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        frame: Frame,
+        *,
+        jit_compile: bool | str,
+        classes: int | None,
+        value_range: tuple[float, float],
+        dtype: str,
+        box_format: str,
+        keypoint_format: str,
+        smallest_box_share: float,
+        mask_fill: float,
+    ) -> None:
         self.plan = Plan(operations, frame, dtype)
         self.jit_compile, self.classes, self.value_range = jit_compile, classes, value_range
+        self.box_format, self.keypoint_format = box_format, keypoint_format
+        self.smallest_box_share, self.mask_fill = smallest_box_share, mask_fill
         self.plain = self.plan.steps(compiled=False)
         # One program a step: fused into one, XLA would compute a resampled pixel again for every use of it. Each is a
         # partial of its own, or TensorFlow would take many pipelines for one function that is traced again and again.
@@ -30,79 +50,191 @@ class Engine:
             (kind, tf.function(functools.partial(step), jit_compile=True, autograph=False))
             for kind, step in self.plan.steps(compiled=True)
         ]
+        self._movers: dict[tuple[str, ...], Any] = {}
 
-    def transform(self, images, labels, sample_weight, seed):
+    def transform(self, batch: Batch, seed: tf.Tensor) -> Any:
         """Augment one batch of tensors; `seed` is int64 of shape (2,).
 
-        Outside a graph this runs operation by operation, on purpose: inside a `tf.function`, TensorFlow's graph
-        optimizer reorders arithmetic, and the last bit would differ from what tf.data computes.
+        Outside a graph this runs operation by operation: inside a `tf.function`, TensorFlow's graph optimizer reorders
+        arithmetic, and the last bits may differ from what tf.data computes.
         """
-        with tf.control_dependencies(self._value_checks(images, labels)):
-            batch = tf.identity(tf.shape(images)[0])
-        draws = self.plan.draw(seed, batch)
+        images, labels, sample_weight = batch.images, batch.labels, batch.sample_weight
+        with tf.control_dependencies(self._value_checks(batch)):
+            size = tf.identity(tf.shape(images)[0])
+        draws = self.plan.draw(seed, size)
         mixed = [labels, sample_weight] if self.plan.mixes else [None, None]
         if mixed[0] is not None:
             mixed[0] = label_rows(labels, self.classes)
-        parts = [images, *mixed]
+        pixel_parts = [(path, role, part) for path, role, part in batch.parts if role in OF_PIXELS]
+        masks = [part for _, _, part in pixel_parts]
+        movers = self._pixel_movers(tuple(role for _, role, _ in pixel_parts)) if masks else [None, None]
         compile_from = -(-COMPILE_FROM // int(np.prod(images.shape[1:])))
         if self.jit_compile != "auto":
             large = self.jit_compile
         else:
-            large = batch >= compile_from if images.shape[0] is None else images.shape[0] >= compile_from
-        run = lambda steps: _present(_run(steps, parts, draws))  # noqa: E731
+            large = size >= compile_from if images.shape[0] is None else images.shape[0] >= compile_from
+
+        def run(steps, mover):
+            moved = mover(masks, draws) if masks else []
+            return (*_present(_run(steps, [images, *mixed], draws)), *moved)
+
+        plain, compiled = (self.plain, movers[0]), (self.compiled, movers[1])
         if tf.is_tensor(large):
-            parts = tf.cond(large, lambda: run(self.compiled), lambda: run(self.plain))
+            parts = list(tf.cond(large, lambda: run(*compiled), lambda: run(*plain)))
         else:
-            parts = run(self.compiled if large else self.plain)
-        parts = list(parts)
+            parts = list(run(*(compiled if large else plain)))
         last = self.plan.last
         images = tf.ensure_shape(parts.pop(0), (images.shape[0], last.height, last.width, last.channels))
         if mixed[0] is not None:
             labels = parts.pop(0)
         if mixed[1] is not None:
             sample_weight = parts.pop(0)
-        return images, labels, sample_weight
+        moved = {path: part for (path, _, _), part in zip(pixel_parts, parts, strict=True)}
+        moved.update(self._move_places(batch, draws))
+        return batch.rebuild(images, labels, sample_weight, moved)
 
-    def check_values(self, images, labels):
-        """Raise `ValueError` for pixels or labels out of range; for tensors whose values are known."""
-        for bad, message in self._value_conditions(images, labels):
+    def check_values(self, batch: Batch) -> None:
+        """Raise `ValueError` for pixels, labels or boxes out of range; for tensors whose values are known."""
+        for bad, message in self._value_conditions(batch):
             if bad:
                 raise ValueError(message().numpy().decode())
 
-    def _value_checks(self, images, labels):
+    def _pixel_movers(self, roles):
+        """The functions `(parts, draws) -> parts` for what belongs to pixels: plain and compiled."""
+        if roles not in self._movers:
+            move = functools.partial(
+                lambda parts, draws: move_pixels(
+                    self.plan, roles, parts, draws, mask_fill=self.mask_fill, classes=self.classes
+                )
+            )
+            self._movers[roles] = move, tf.function(move, jit_compile=True, autograph=False)
+        return self._movers[roles]
+
+    def _move_places(self, batch, draws):
+        """Boxes, their labels, and points: few numbers, never worth compiling."""
+        moved, kept = {}, {}
+        for path, role, part in batch.parts:
+            if role == "boxes":
+                boxes = part[:, None] if part.shape.rank == 2 else part
+                boxes, kept[path] = move_boxes(
+                    self.plan, boxes, draws, form=self.box_format, smallest_share=self.smallest_box_share
+                )
+                moved[path] = boxes[:, 0] if part.shape.rank == 2 else boxes
+            elif role == "keypoints":
+                moved[path] = move_keypoints(self.plan, part, draws, form=self.keypoint_format)
+        labels = {path: part for path, role, part in batch.parts if role == "box_labels"}
+        for path, boxes in pairs_of_boxes(batch.parts).items():
+            part = labels[path]
+            there = tf.reshape(kept[boxes], (*_sides(kept[boxes]), *[1] * (part.shape.rank - 2)))
+            moved[path] = tf.where(there, part, tf.cast(-1, part.dtype))
+        return moved
+
+    def _value_checks(self, batch):
         checks = []
-        for bad, message in self._value_conditions(images, labels):
+        for bad, message in self._value_conditions(batch):
             fail = lambda message=message: tf.debugging.Assert(False, [message()])  # noqa: E731
             checks.append(tf.cond(bad, lambda fail=fail: _after(fail()), lambda: tf.constant(True)))
         return checks
 
-    def _value_conditions(self, images, labels):
+    def _value_conditions(self, batch: Batch) -> Iterator[tuple[Any, Any]]:
         """`(bad, message)` pairs: a scalar bool and a function giving the message as a tensor."""
+        yield from self._pixel_conditions(batch.images)
+        yield from self._class_conditions(batch.labels)
+        if self.plan.geometry():
+            rows = list(batch.others)
+            if not batch.declared_labels and self.classes != 4 and batch.labels is not None:
+                rows.append(("labels", batch.labels))
+            yield from self._row_conditions(rows)
+        for path, role, part in batch.parts:
+            if role == "boxes" and self.box_format.startswith("rel"):
+                yield from self._box_conditions(path, part)
+            if role == "masks" and self.plan.mixes:
+                yield from self._mask_conditions(path, part)
+
+    def _pixel_conditions(self, images):
         low, high = self.value_range
-        if images.dtype.is_floating or (low, high) != (0, 255):
-            smallest, largest = (
-                tf.cast(reduce(images), tf.float32) for reduce in (tf.reduce_min, tf.reduce_max)
+        if not images.dtype.is_floating and (low, high) == (0, 255):
+            return
+        smallest, largest = (tf.cast(reduce(images), tf.float32) for reduce in (tf.reduce_min, tf.reduce_max))
+        slack = (high - low) * 1e-3
+        inside = (smallest >= low - slack) & (largest <= high + slack)
+        yield (
+            ~inside,
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects pixels in {low:g} to {high:g}, its value_range. Received {{}} "
+                "to {}. Set value_range to that of the images, or scale them.",
+                (smallest, largest),
+            ),
+        )
+
+    def _class_conditions(self, labels):
+        if self.classes is None or not tf.is_tensor(labels) or not class_numbers(labels, self.classes):
+            return
+        numbers = tf.cast(labels, tf.float64 if labels.dtype.is_floating else tf.int64)
+        lowest, highest = tf.reduce_min(numbers), tf.reduce_max(numbers)
+        last = self.classes - 1
+        bad = ~((lowest >= 0) & (highest <= last)) & (tf.size(numbers) > 0)
+        if labels.dtype.is_floating:
+            bad |= ~tf.reduce_all(numbers == tf.floor(numbers))
+        yield (
+            bad,
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects labels in 0 to {last}, whole numbers, as classes={self.classes} says. "
+                "Received labels from {} to {}. Set classes to the number of classes, and number them from 0.",
+                (lowest, highest),
+            ),
+        )
+
+    def _row_conditions(self, rows):
+        """Rows as long as a box or a flat map, which only their values can tell from rows of shares."""
+        pixels = self.plan.first.height * self.plan.first.width
+        for path, part in rows:
+            boxes = may_be_boxes(part)
+            if not boxes and not may_be_flat_map(part, pixels):
+                continue
+            numbers = tf.cast(part, tf.float32)
+            shares = (tf.reduce_min(numbers) >= 0) & tf.reduce_all(
+                tf.abs(tf.reduce_sum(numbers, -1) - 1) < 1e-2
             )
-            slack = (high - low) * 1e-3
-            inside = (smallest >= low - slack) & (largest <= high + slack)
+            if boxes:
+                shares |= tf.reduce_all((numbers == 0) | (numbers == 1))
+            role = "boxes" if boxes else "heatmaps"
             yield (
-                ~inside,
-                lambda: tf.strings.format(
-                    f"augment.Pipeline expects pixels in {low:g} to {high:g}, its value_range. Received {{}} "
-                    "to {}. Set value_range to that of the images, or scale them.",
-                    (smallest, largest),
+                ~shares & (tf.size(numbers) > 0),
+                lambda path=path, part=part, role=role: tf.constant(
+                    f"augment.Pipeline expects {path!r} of shape (batch, {part.shape[-1]}) to be classes: shares that "
+                    f"add up to 1, or zeros and ones. Received other numbers, which may be {role} that would not move "
+                    f"with the pixels. Call pipeline(images, {role}=...), or declare them in roles: {role!r}, "
+                    "or 'labels' for numbers that do not belong to pixels."
                 ),
             )
-        if self.classes is not None and tf.is_tensor(labels) and class_numbers(labels):
-            lowest, highest = (tf.cast(reduce(labels), tf.int64) for reduce in (tf.reduce_min, tf.reduce_max))
-            yield (
-                (lowest < 0) | (highest >= self.classes),
-                lambda: tf.strings.format(
-                    f"augment.Pipeline expects labels in 0 to {self.classes - 1}, as classes={self.classes} says. "
-                    "Received labels from {} to {}. Set classes to the number of classes, and number them from 0.",
-                    (lowest, highest),
-                ),
-            )
+
+    def _box_conditions(self, path, boxes):
+        boxes = tf.cast(boxes, tf.float32)
+        largest = tf.reduce_max(boxes)
+        yield (
+            ~(largest <= 1.5) & (tf.size(boxes) > 0),
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects boxes as fractions of the sides, as box_format={self.box_format!r} says. "
+                f"Received numbers up to {{}} in {path!r}. Write Pipeline(..., box_format='yxyx') for pixels as top, "
+                "left, bottom, right; 'xyxy' and 'xywh' are known, too.",
+                (largest,),
+            ),
+        )
+
+    def _mask_conditions(self, path, masks):
+        one_channel = masks.shape.rank == 3 or masks.shape[-1] == 1
+        if not masks.dtype.is_floating or (one_channel and self.classes is not None):
+            return
+        lowest, highest = tf.reduce_min(masks), tf.reduce_max(masks)
+        yield (
+            ~((lowest >= 0) & (highest <= 1)) & (tf.size(masks) > 0),
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects masks to be mixed as shares in 0 to 1. Received {{}} to {{}} in {path!r}. "
+                "Write Pipeline(..., classes=21) for class numbers, or give one-hot masks.",
+                (lowest, highest),
+            ),
+        )
 
 
 def _run(steps, parts, draws):
@@ -117,6 +249,11 @@ def _run(steps, parts, draws):
 
 def _present(parts):
     return tuple(part for part in parts if part is not None)
+
+
+def _sides(tensor):
+    dynamic = tf.shape(tensor)
+    return [dynamic[axis] if side is None else side for axis, side in enumerate(tensor.shape)]
 
 
 def _after(assertion):

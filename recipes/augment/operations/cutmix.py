@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from recipes.augment.engine.color import box_mask
 from recipes.augment.engine.mixing import Mixing
-from recipes.augment.engine.operation import operation
+from recipes.augment.engine.operation import Drawn, Frame, operation
 
 
 @operation
@@ -26,16 +26,26 @@ class CutMix(Mixing):
     _: dataclasses.KW_ONLY
     probability: float = 1.0
 
-    uniforms = 2
+    pastes = True
+    draws = ("row", "column")
 
-    def mix(self, images, partners, weight, uniform, frame):
-        cut = tf.sqrt(1 - weight)
-        edges = []
-        for center, side in ((uniform[0], frame.height), (uniform[1], frame.width)):
-            for half in (-0.5, 0.5):
-                edge = tf.floor((center + half * cut) * side + 0.5)
-                edges.append(tf.cast(tf.clip_by_value(edge, 0.0, float(side)), tf.int32))
-        top, bottom, left, right = edges
-        mask = box_mask(edges, frame)[..., None]
-        pasted = tf.cast((bottom - top) * (right - left), tf.float32)
-        return images * (1 - mask) + partners * mask, 1 - pasted / (frame.height * frame.width)
+    def mix(
+        self, images: tf.Tensor, partners: tf.Tensor, weight: tf.Tensor, drawn: Drawn, frame: Frame
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        top, bottom = pasted_edges(drawn["row"], weight, frame.height)
+        left, right = pasted_edges(drawn["column"], weight, frame.width)
+        mask = box_mask((top, bottom, left, right), frame)[..., None]
+        share = 1 - tf.cast((bottom - top) * (right - left), tf.float32) / (frame.height * frame.width)
+        if images.dtype.is_integer:
+            return tf.where(mask > 0, partners, images), share
+        return images * (1 - mask) + partners * mask, share
+
+
+def pasted_edges(center: tf.Tensor, weight: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """First row and the one after the last, int32 `(batch,)`, of a rectangle that covers sqrt(1 - weight) of a side.
+
+    Equation 2 with whole pixels: `center` in [0, 1) is anywhere along the side, and what hangs over is cut.
+    """
+    cut = tf.sqrt(1 - weight)
+    first, behind = (tf.floor((center + half * cut) * side + 0.5) for half in (-0.5, 0.5))
+    return tuple(tf.cast(tf.clip_by_value(edge, 0.0, float(side)), tf.int32) for edge in (first, behind))

@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from recipes.augment.engine.color import Erasing
-from recipes.augment.engine.operation import check_fill, operation
+from recipes.augment.engine.operation import Drawn, Fill, Frame, check_fill, operation
 
 
 @operation
@@ -18,18 +18,18 @@ class Cutout(Erasing):
     Args:
         size: Side of the square in pixels, >= 1, at most the shorter side of the image.
         fill: "mean" (of the data set when the pipeline holds a `Normalize`, else of the image), "black", a
-            number or one number a channel in the pipeline's value range.
+            number or one number per channel in the pipeline's value range.
         probability: Chance that an image is painted.
     """
 
     size: int = 16
     _: dataclasses.KW_ONLY
-    fill: object = "mean"
+    fill: Fill = "mean"
     probability: float = 1.0
 
-    uniforms = 2
+    draws = ("top", "left")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(
@@ -37,7 +37,7 @@ class Cutout(Erasing):
                 "Half the side of the image is the paper's choice: Cutout(16) for 32x32."
             )
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         check_fill(self, frame, ("black", "mean"))
         if self.size > min(frame.height, frame.width):
             raise ValueError(
@@ -45,7 +45,12 @@ class Cutout(Erasing):
                 f"images of {frame.height}x{frame.width}. Write Cutout({min(frame.height, frame.width) // 2})."
             )
 
-    def boxes(self, uniform, frame):
-        top = tf.cast(uniform[0] * frame.height, tf.int32) - self.size // 2
-        left = tf.cast(uniform[1] * frame.width, tf.int32) - self.size // 2
+    def boxes(self, drawn: Drawn, frame: Frame) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        top = square_start(drawn["top"], frame.height, self.size)
+        left = square_start(drawn["left"], frame.width, self.size)
         return top, top + self.size, left, left + self.size
+
+
+def square_start(uniform: tf.Tensor, side: int, size: int) -> tf.Tensor:
+    """First row of a square whose center is any of `side` pixels, int32; it may be negative."""
+    return tf.cast(uniform * side, tf.int32) - size // 2

@@ -1,13 +1,14 @@
 """Color noise along the axes in which the colors of a data set vary."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from recipes.augment.engine.color import ColorOperation
 from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
-from recipes.augment.engine.operation import operation
+from recipes.augment.engine.operation import Drawn, Frame, operation
 from recipes.common.validation import is_number
 
 
@@ -34,7 +35,7 @@ class FancyPCA(ColorOperation):
     _: dataclasses.KW_ONLY
     probability: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.statistics = read_statistics("FancyPCA", self.statistics)
         values, vectors = self._axes()
@@ -50,19 +51,29 @@ class FancyPCA(ColorOperation):
             )
 
     @property
-    def normals(self):
-        return len(self.statistics.channel_mean)
+    def normal_draws(self) -> tuple[str, ...]:
+        return tuple(f"alpha {axis}" for axis in range(len(self.statistics.channel_mean)))
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         super().check(frame)
         check_statistics("FancyPCA", self.statistics, frame)
 
-    def color_map(self, uniform, normal, mean, frame):
-        values, vectors = self._axes()
-        # lambda / span^2 in units of the range, times span to come back to pixel values.
-        axes = vectors * (self.sigma * values / frame.span[0])
-        color = tf.reduce_sum(tf.transpose(normal)[:, None, :] * np.float32(axes), 2)
-        return np.ones((1, 1), "float32"), color
+    def color_map(self, drawn: Drawn, mean: tf.Tensor | None, frame: Frame) -> tuple[Any, Any]:
+        alphas = self.sigma * tf.stack([drawn[name] for name in self.normal_draws], 1)
+        return np.ones((1, 1), "float32"), principal_color(alphas, *self._axes(), float(frame.span[0]))
 
     def _axes(self):
         return np.asarray(self.statistics.color_eigenvalues), np.asarray(self.statistics.color_eigenvectors)
+
+
+def principal_color(alphas: tf.Tensor, values: np.ndarray, vectors: np.ndarray, span: float) -> tf.Tensor:
+    """Sum over i of p_i alpha_i lambda_i, `(batch, channels)`, in pixel values.
+
+    Args:
+        alphas: `(batch, channels)`.
+        values: Eigenvalues lambda, `(channels,)`, in squared pixel values.
+        vectors: Eigenvectors p in columns.
+        span: Of the value range: lambda / span^2 is what the paper's unit gives, times span are pixel values again.
+    """
+    axes = np.float32(vectors * (values / span))
+    return tf.reduce_sum(alphas[:, None, :] * axes, 2)

@@ -5,8 +5,8 @@ import dataclasses
 import tensorflow as tf
 
 from recipes.augment.engine.geometry import Geometric
-from recipes.augment.engine.operation import operation
-from recipes.augment.engine.warp import about_center
+from recipes.augment.engine.operation import Drawn, Frame, operation
+from recipes.augment.engine.warp import Warp, about_center
 
 
 @operation
@@ -31,10 +31,11 @@ class Flip(Geometric):
     probability: float = 0.5
 
     whole_pixels = True
+    mirrors = True
     gated = False
-    uniforms = 2
+    draws = ("horizontal", "vertical")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.horizontal or self.vertical):
             raise ValueError(
@@ -42,8 +43,12 @@ class Flip(Geometric):
                 "Leave Flip out of the pipeline, or write Flip(vertical=True)."
             )
 
-    def warp(self, uniform, frame):
-        mirror = tf.where(uniform < self.probability, -1.0, 1.0)
-        return about_center(
-            frame, xx=mirror[0] if self.horizontal else 1.0, yy=mirror[1] if self.vertical else 1.0
-        )
+    def warp(self, drawn: Drawn, frame: Frame) -> Warp:
+        down, across = self.mirrored(drawn)
+        sign = lambda chosen: 1.0 if chosen is None else tf.where(chosen, -1.0, 1.0)  # noqa: E731
+        return about_center(frame, yy=sign(down), xx=sign(across))
+
+    def mirrored(self, drawn: Drawn) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """Which images are mirrored up-down, and which left-right: bool `(batch,)`; None for none."""
+        down, across = (drawn[name] < self.probability for name in ("vertical", "horizontal"))
+        return down if self.vertical else None, across if self.horizontal else None

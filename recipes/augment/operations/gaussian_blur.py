@@ -3,10 +3,11 @@
 import dataclasses
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from recipes.augment.engine.magnitudes import draw, read_pair
-from recipes.augment.engine.operation import operation
+from recipes.augment.engine.operation import Drawn, Frame, operation
 from recipes.augment.engine.spatial_filters import Filter
 from recipes.common.validation import is_number
 
@@ -23,13 +24,13 @@ class GaussianBlur(Filter):
         probability: Chance that an image is blurred.
     """
 
-    sigma: object = (0.1, 2.0)
+    sigma: float | tuple[float, float] = (0.1, 2.0)
     _: dataclasses.KW_ONLY
     probability: float = 0.5
 
-    uniforms = 1
+    draws = ("sigma",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._limits = (
             read_pair("GaussianBlur", "sigma", self.sigma)
@@ -43,10 +44,10 @@ class GaussianBlur(Filter):
             )
 
     @property
-    def radius(self):
+    def radius(self) -> int:
         return math.ceil(3 * self._limits[1])
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         if self.radius > min(frame.height, frame.width):
             raise ValueError(
                 f"augment.GaussianBlur expects a Gaussian narrower than the image. "
@@ -54,21 +55,66 @@ class GaussianBlur(Filter):
                 f"for images of {frame.height}x{frame.width}. Write a smaller sigma."
             )
 
-    def filter(self, images, uniform, noise, active, frame):
-        sigma = draw(uniform[0], self._limits)
-        distance = tf.range(-self.radius, self.radius + 1, dtype=tf.float32)
-        weights = tf.exp(-0.5 * (distance[None] / sigma[:, None]) ** 2)
-        weights = weights / tf.reduce_sum(weights, 1, keepdims=True)
+    def filter(
+        self, images: tf.Tensor, drawn: Drawn, active: tf.Tensor | None, frame: Frame, *, compiled: bool
+    ) -> tf.Tensor:
+        weights = gaussian_weights(draw(drawn["sigma"], self._limits), self.radius)
         if active is not None:
-            weights = tf.where(active[:, None], weights, tf.cast(distance == 0, tf.float32)[None])
-        reach = [self.radius, self.radius]
-        rows = tf.pad(images, [[0, 0], reach, [0, 0], [0, 0]], "SYMMETRIC")
-        images = sum(self._share(weights, tap) * rows[:, tap : tap + frame.height] for tap in self._taps())
-        columns = tf.pad(images, [[0, 0], [0, 0], reach, [0, 0]], "SYMMETRIC")
-        return sum(self._share(weights, tap) * columns[:, :, tap : tap + frame.width] for tap in self._taps())
+            sharp = np.eye(self.radius + 1, dtype="float32")[:1]
+            weights = tf.where(active[:, None], weights, sharp)
+        return (sum_of_neighbors if compiled else product_with_bands)(images, weights)
 
-    def _taps(self):
-        return range(2 * self.radius + 1)
 
-    def _share(self, weights, tap):
-        return weights[:, tap][:, None, None, None]
+def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
+    """A Gaussian at distances 0 to radius, `(batch, radius + 1)`; both sides together add up to 1."""
+    distance = tf.range(radius + 1, dtype=tf.float32)
+    weights = tf.exp(-0.5 * (distance[None] / sigma[:, None]) ** 2)
+    return weights / (2 * tf.reduce_sum(weights, 1, keepdims=True) - weights[:, :1])
+
+
+def sum_of_neighbors(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Rows and columns in turn, each a sum of weighted neighbors, the border mirrored; for compiled code.
+
+    Width and channels are one axis, so that the innermost loop is long and the processor's vectors are full.
+
+    Args:
+        images: `(batch, height, width, channels)`, float32.
+        weights: `(batch, radius + 1)`: of neighbors at distance 0, 1, ..., on either side.
+    """
+    height, width, channels = images.shape[1:]
+    reach = weights.shape[1] - 1
+
+    def along(padded, start, length, step):
+        part = lambda shift: padded[(*start, slice((reach + shift) * step, (reach + shift) * step + length))]  # noqa: E731
+        total = weights[:, 0, None, None] * part(0)
+        for distance in range(1, reach + 1):
+            total = total + weights[:, distance, None, None] * (part(distance) + part(-distance))
+        return total
+
+    rows = tf.pad(images, [[0, 0], [reach, reach], [0, 0], [0, 0]], "SYMMETRIC")
+    rows = tf.reshape(rows, (-1, height + 2 * reach, width * channels))
+    images = tf.reshape(along(rows, (slice(None),), height, 1), (-1, height, width, channels))
+    columns = tf.pad(images, [[0, 0], [0, 0], [reach, reach], [0, 0]], "SYMMETRIC")
+    columns = tf.reshape(columns, (-1, height, (width + 2 * reach) * channels))
+    images = along(columns, (slice(None), slice(None)), width * channels, channels)
+    return tf.reshape(images, (-1, height, width, channels))
+
+
+def product_with_bands(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """The same as two products with a banded matrix: few operations, for small images and code that is not compiled."""
+    height, width, channels = images.shape[1:]
+    lines = tf.reshape(images, (-1, height, width * channels))
+    lines = tf.reshape(tf.matmul(bands(weights, height), lines), (-1, height, width, channels))
+    return tf.einsum("bow,bhwc->bhoc", bands(weights, width), lines)
+
+
+def bands(weights: tf.Tensor, size: int) -> tf.Tensor:
+    """The matrix `(batch, size, size)` that sums weighted neighbors of a line mirrored at both ends."""
+    reach = weights.shape[1] - 1
+    # Which distance each pair of places is at, once directly and once through either mirror.
+    out, place = np.arange(size)[:, None], np.arange(size)[None]
+    total = 0.0
+    for distance in (np.abs(out - place), out + place + 1, 2 * size - 1 - out - place):
+        shares = tf.gather(weights, np.minimum(distance, reach), axis=1)
+        total = total + shares * np.float32(distance <= reach)
+    return total

@@ -5,7 +5,8 @@ import dataclasses
 import tensorflow as tf
 
 from recipes.augment.engine.magnitudes import draw, read_pair
-from recipes.augment.engine.operation import operation
+from recipes.augment.engine.noise import normal_noise
+from recipes.augment.engine.operation import Drawn, Frame, operation
 from recipes.augment.engine.spatial_filters import Filter
 from recipes.common.validation import is_number
 
@@ -14,8 +15,7 @@ from recipes.common.validation import is_number
 class GaussianNoise(Filter):
     """Add normal noise, a number for every pixel and channel.
 
-    Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization". Drawing a number for every
-    value costs more than all other operations together.
+    Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
 
     Args:
         stddev: Standard deviation as a fraction of the value range, >= 0; or a pair, from which each image
@@ -23,15 +23,15 @@ class GaussianNoise(Filter):
         probability: Chance that an image gets noise.
     """
 
-    stddev: object = 0.05
+    stddev: float | tuple[float, float] = 0.05
     _: dataclasses.KW_ONLY
     probability: float = 1.0
 
-    pixel_noise = "normal"
+    pixel_noise = True
     leaves_range = True
-    uniforms = 1
+    draws = ("deviation",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._limits = (
             read_pair("GaussianNoise", "stddev", self.stddev)
@@ -44,8 +44,11 @@ class GaussianNoise(Filter):
                 "It is a fraction of the value range: GaussianNoise(0.05), or GaussianNoise((0, 0.1))."
             )
 
-    def filter(self, images, uniform, noise, active, frame):
-        deviation = draw(uniform[0], self._limits)
+    def filter(
+        self, images: tf.Tensor, drawn: Drawn, active: tf.Tensor | None, frame: Frame, *, compiled: bool
+    ) -> tf.Tensor:
+        deviation = draw(drawn["deviation"], self._limits)
         if active is not None:
             deviation = tf.where(active, deviation, 0.0)
+        noise = normal_noise(drawn["noise"], (frame.height, frame.width, frame.channels))
         return images + noise * (deviation[:, None, None, None] * frame.span)

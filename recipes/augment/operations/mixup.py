@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 from recipes.augment.engine.mixing import Mixing
-from recipes.augment.engine.operation import operation
+from recipes.augment.engine.operation import Drawn, Frame, operation
 
 
 @operation
@@ -23,6 +25,13 @@ class MixUp(Mixing):
     _: dataclasses.KW_ONLY
     probability: float = 1.0
 
-    def mix(self, images, partners, weight, uniform, frame):
-        wide = weight[:, None, None, None]
-        return images * wide + partners * (1 - wide), weight
+    def mix(
+        self, images: tf.Tensor, partners: tf.Tensor, weight: tf.Tensor, drawn: Drawn, frame: Frame
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return blend_images(images, partners, weight), weight
+
+
+def blend_images(images: tf.Tensor, partners: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Equation 1: `weight` `(batch,)` of each image and the rest of its partner."""
+    wide = weight[:, None, None, None]
+    return images * wide + partners * (1 - wide)

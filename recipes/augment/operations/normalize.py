@@ -1,12 +1,14 @@
 """Normalization as the last color operation."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from recipes.augment.engine.color import ColorOperation
 from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
-from recipes.augment.engine.operation import operation
+from recipes.augment.engine.operation import Drawn, Frame, operation
 
 
 @operation
@@ -29,7 +31,7 @@ class Normalize(ColorOperation):
 
     leaves_range = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.statistics = read_statistics("Normalize", self.statistics)
         if self.probability != 1:
@@ -43,11 +45,11 @@ class Normalize(ColorOperation):
                 "A constant channel carries nothing: drop it, or give it a deviation of 1."
             )
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         super().check(frame)
         check_statistics("Normalize", self.statistics, frame)
 
-    def after(self, frame):
+    def after(self, frame: Frame) -> Frame:
         mean, std = self._numbers()
         return dataclasses.replace(
             frame,
@@ -57,11 +59,15 @@ class Normalize(ColorOperation):
             normalized=True,
         )
 
-    def color_map(self, uniform, normal, mean, frame):
-        mean, std = self._numbers()
-        scale = 1 / std
-        # In this form the mean goes to exactly zero, and a hole of the mean color costs no addition.
-        return scale[None], -(mean * scale)[None]
+    def color_map(self, drawn: Drawn, mean: tf.Tensor | None, frame: Frame) -> tuple[Any, Any]:
+        return normalizing_map(*self._numbers())
 
     def _numbers(self):
         return np.float32(self.statistics.channel_mean), np.float32(self.statistics.channel_std)
+
+
+def normalizing_map(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(scale, offset)` that subtract `mean` and divide by `std`, both float32 `(channels,)`."""
+    scale = 1 / std
+    # In this form the mean goes to exactly zero, and a hole of the mean color costs no addition.
+    return scale[None], -(mean * scale)[None]

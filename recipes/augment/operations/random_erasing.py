@@ -1,12 +1,14 @@
 """Random erasing: paint over a rectangle."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from recipes.augment.engine.color import Erasing
 from recipes.augment.engine.magnitudes import draw, draw_log, read_pair
-from recipes.augment.engine.operation import check_fill, operation
+from recipes.augment.engine.operation import Drawn, Fill, Frame, check_fill, operation
 
 
 @operation
@@ -19,20 +21,20 @@ class RandomErasing(Erasing):
     Args:
         scale: `(low, high)`, fraction of the image's area, in [0, 1].
         ratio: `(low, high)` of height to width.
-        fill: "noise" (every value of its own, uniform over the range: the paper's choice, and costly, since a
-            number is drawn for every pixel), "mean", "black", a number or one number a channel.
+        fill: "noise" (every value of its own, uniform over the range: the paper's choice), "mean", "black", a number
+            or one number per channel.
         probability: Chance that an image is painted; the paper's is 0.5.
     """
 
-    scale: tuple = (0.02, 0.4)
-    ratio: tuple = (0.3, 1 / 0.3)
+    scale: tuple[float, float] = (0.02, 0.4)
+    ratio: tuple[float, float] = (0.3, 1 / 0.3)
     _: dataclasses.KW_ONLY
-    fill: object = "noise"
+    fill: Fill = "noise"
     probability: float = 0.5
 
-    uniforms = 4
+    draws = ("area", "ratio", "top", "left")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._scale = read_pair("RandomErasing", "scale", self.scale)
         self._ratio = read_pair("RandomErasing", "ratio", self.ratio)
@@ -43,22 +45,33 @@ class RandomErasing(Erasing):
             )
 
     @property
-    def pixel_noise(self):
-        return "uniform" if isinstance(self.fill, str) and self.fill == "noise" else None
+    def pixel_noise(self) -> bool:
+        return isinstance(self.fill, str) and self.fill == "noise"
 
-    def check(self, frame):
+    def check(self, frame: Frame) -> None:
         check_fill(self, frame, ("noise", "mean", "black"))
 
-    def boxes(self, uniform, frame):
-        pixels = draw(uniform[0], self._scale) * (frame.height * frame.width)
-        ratio = draw_log(uniform[1], self._ratio)
-        height = tf.minimum(tf.round(tf.sqrt(pixels * ratio)), float(frame.height))
-        width = tf.minimum(tf.round(tf.sqrt(pixels / ratio)), float(frame.width))
-        top = tf.cast(uniform[2] * (frame.height - height + 1), tf.int32)
-        left = tf.cast(uniform[3] * (frame.width - width + 1), tf.int32)
+    def boxes(self, drawn: Drawn, frame: Frame) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        area, ratio = draw(drawn["area"], self._scale), draw_log(drawn["ratio"], self._ratio)
+        height, width = rectangle_sides(area, ratio, frame)
+        top = tf.cast(drawn["top"] * (frame.height - height + 1), tf.int32)
+        left = tf.cast(drawn["left"] * (frame.width - width + 1), tf.int32)
         return top, top + tf.cast(height, tf.int32), left, left + tf.cast(width, tf.int32)
 
-    def paint(self, frame, image_mean, noise):
+    def paint(self, frame: Frame, image_mean: Callable[[], tf.Tensor] | None, noise: tf.Tensor | None) -> Any:
         if noise is not None:
             return frame.low + noise * frame.span
         return super().paint(frame, image_mean, noise)
+
+
+def rectangle_sides(area: tf.Tensor, ratio: tf.Tensor, frame: Frame) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width of a rectangle in whole pixels, at most the image's: H = sqrt(S r), W = sqrt(S / r).
+
+    Args:
+        area: Fraction of the image's area, `(batch,)`.
+        ratio: Height over width, `(batch,)`.
+        frame: The images.
+    """
+    pixels = area * (frame.height * frame.width)
+    height = tf.minimum(tf.round(tf.sqrt(pixels * ratio)), float(frame.height))
+    return height, tf.minimum(tf.round(tf.sqrt(pixels / ratio)), float(frame.width))

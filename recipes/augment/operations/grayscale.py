@@ -1,0 +1,32 @@
+"""Gray."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.augment.engine.color import ColorOperation
+from recipes.augment.engine.operation import Drawn, Frame, operation
+from recipes.common.color import LUMA
+
+
+@operation
+class Grayscale(ColorOperation):
+    """Replace each pixel by its luma (BT.601), in all three channels.
+
+    Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A (a fifth of the images),
+    https://arxiv.org/abs/2002.05709.
+
+    Args:
+        probability: Chance that an image is made gray.
+    """
+
+    _: dataclasses.KW_ONLY
+    probability: float = 0.2
+
+    mixes_channels = True
+    leaves_range = False
+
+    def color_map(self, drawn: Drawn, mean: tf.Tensor | None, frame: Frame) -> tuple[Any, Any]:
+        return np.tile(LUMA, (1, 3, 1)), np.zeros((1, 3), "float32")
