@@ -1,7 +1,11 @@
 """Say what is wrong with a run while it runs, once, with the remedy."""
 
+import warnings
+from typing import Any, Literal
+
 from recipes.callbacks.monitor import Monitor
-from recipes.common.validation import is_one_of
+from recipes.common.validation import is_number, is_one_of
+from recipes.diagnose.finding import Finding
 
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
 
@@ -12,18 +16,26 @@ class TrainingDoctor(Monitor):
     Joins what the curves show, what the probes saw inside the steps, and what is known of model, loss and data,
     into findings with evidence and remedy (see `recipes.diagnose.diagnose`); causes come before symptoms.
 
+    What is missing - no loss in the logs of a training step of the user's own, none compiled, labels that the loss
+    cannot take - silences the rules that need it, and no others. What was said and no longer holds is withdrawn in
+    words.
+
     Args:
-        act: "report" prints findings as they arise; "stop" also ends the training at the first error.
+        act: "report" prints findings as they arise; "stop" also ends the training at the first error; "try" also
+            tries its remedies on copies of the model, see `recipes.diagnose.try_remedies`, and prints which help.
+            That needs `train`.
         train: Training data for the checks of data and initial weights, as given to `fit`: a `tf.data.Dataset` or
             arrays. A few batches are read, without moving it on. None leaves those checks out.
         validation: The same for validation data.
-        facts: `recipes.diagnose.preflight(...).facts`, in place of `train` and `validation`.
+        facts: `recipes.diagnose.preflight(...).facts`, in place of looking at `train` and `validation`.
+        seconds: With act="try", time for the trials, in seconds.
         verbose: 0 prints nothing.
         **options: `every_steps`, `budget` (0.02 when neither is given), `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
-        findings: list of `recipes.diagnose.Finding`, as of the last judgement.
-        said: list of what was printed, or would have been, in order.
+        findings: list of `recipes.diagnose.Finding`, as of the last judgement; what was said and withdrawn comes last.
+        said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
+        tried: The `recipes.diagnose.Trials` of act="try", or None.
 
     Example:
         >>> doctor = TrainingDoctor(train=(images, labels))
@@ -33,33 +45,55 @@ class TrainingDoctor(Monitor):
 
     quantities = frozenset({"variables", "activations", "finite"})
 
-    def __init__(self, act="report", *, train=None, validation=None, facts=None, verbose=1, **options):
-        if not is_one_of(act, ("report", "stop")):
+    def __init__(
+        self,
+        act: Literal["report", "stop", "try"] = "report",
+        *,
+        train: Any = None,
+        validation: Any = None,
+        facts: dict | None = None,
+        seconds: float = 30.0,
+        verbose: int = 1,
+        **options: Any,
+    ) -> None:
+        if not is_one_of(act, ("report", "stop", "try")):
             raise ValueError(
-                f'TrainingDoctor expects act="report" or act="stop". Received act={act!r}. '
-                "Use stop to end a run that cannot work at its first error."
+                f'TrainingDoctor expects act="report", "stop" or "try". Received act={act!r}. '
+                "Use stop to end a run that cannot work at its first error, try to have its remedies tried out."
+            )
+        if act == "try" and train is None:
+            raise ValueError(
+                'TrainingDoctor(act="try") expects train=, to try remedies on. Received none. '
+                "Give the data that fit is given: train=(x, y) or a tf.data.Dataset."
+            )
+        if not is_number(seconds) or seconds <= 0:
+            raise ValueError(
+                f"TrainingDoctor expects seconds to be a number above 0. Received seconds={seconds!r}. "
+                "Leave it out for 30 seconds of trials."
             )
         if options.get("every_steps") is None and options.get("budget") is None:
             options["budget"] = 0.02
         super().__init__(**options)
-        self._act = act
+        self._act, self._seconds = act, seconds
         self.verbose = verbose
+        self.tried = None
         self._train, self._validation, self._given_facts = train, validation, facts
         self._book = None
         self._history = {}
         self._probes = 0
 
     @property
-    def findings(self):
+    def findings(self) -> list[Finding]:
         return [] if self._book is None else list(self._book.findings)
 
     @property
-    def said(self):
+    def said(self) -> list[Finding]:
         return [] if self._book is None else list(self._book.said)
 
     def reset(self):
         self._history, self._probes = {}, 0
         self._book = None
+        self.tried = None
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -84,16 +118,45 @@ class TrainingDoctor(Monitor):
         self._history = {name: list(values) for name, values in state["history"].items()}
 
     def _begin(self):
+        # Looks into layers, and needs TensorFlow, as all monitors do; the callbacks load on any backend.
         from recipes.diagnose.rules.finding_log import Casebook
         from recipes.diagnose.rules.run_facts import describe
 
         facts = self._given_facts
         if facts is None:
-            # A model without variables yet can be looked at after its first epoch; then initial weights are gone.
-            facts = describe(self.model, self._train, self._validation) if self.model.built else {}
+            try:
+                facts = self._describe(describe)
+            except Exception as error:
+                if self.strict or isinstance(error, Warning):
+                    raise
+                facts = {}
+                warnings.warn(
+                    "TrainingDoctor expects to look at model and data before training. Received "
+                    f"{type(error).__name__}: {_first_line(error)}. It goes on without them, and judges curves "
+                    "and steps alone; recipes.diagnose.data_check(model, train) shows the whole error.",
+                    stacklevel=2,
+                )
         self._book = Casebook(facts)
         found = self._book.update(None, None)
         self._say(found, printed=self._given_facts is not None)  # by preflight, which gave the facts
+
+    def _describe(self, describe):
+        # A model without variables yet can be looked at after its first epoch; then initial weights are gone.
+        if self.model.built:
+            return describe(self.model, self._train, self._validation)
+        if self._train is None:
+            return {}
+        from recipes.diagnose.checks.output_task import task_of
+        from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
+        from recipes.diagnose.rules.run_facts import describe_model, describe_samples
+
+        options = {"batch_size": 64, "batches": 64, "seconds": 2.0, "most_bytes": MOST_BYTES}
+        task_of(self.model)
+        train = read_sample(self._train, self.model, **options)
+        held_out = None
+        if self._validation is not None:
+            held_out = read_sample(self._validation, self.model, name="validation", **options)
+        return {**describe_model(self.model), "data": describe_samples(self.model, train, held_out)}
 
     def _judge(self, logs):
         epochs = max((len(values) for values in self._history.values()), default=0)
@@ -101,21 +164,23 @@ class TrainingDoctor(Monitor):
             self._history.setdefault(name, [float("nan")] * epochs).append(float(value))
         for values in self._history.values():
             values += [float("nan")] * (epochs + 1 - len(values))
-        self._say(self._book.update(self._history, self.record, steps=self._steps_taken()))
+        self._update()
 
     def _finish(self):
         from recipes.diagnose.rules.run_facts import idle_averages
 
         if self._history:
-            self._say(
-                self._book.update(
-                    self._history,
-                    self.record,
-                    last=True,
-                    idle_averages=idle_averages(self.model),
-                    steps=self._steps_taken(),
-                )
-            )
+            self._update(last=True, idle_averages=idle_averages(self.model))
+
+    def _update(self, **facts):
+        found = self._book.update(
+            self._history,
+            self.record,
+            steps=self._steps_taken(),
+            planned=self.params.get("epochs"),
+            **facts,
+        )
+        self._say(found)
 
     def _steps_taken(self):
         """Steps of this run so far, or None where `fit` does not know how long an epoch is."""
@@ -126,5 +191,24 @@ class TrainingDoctor(Monitor):
         if self.verbose and not printed:
             for finding in findings:
                 print(f"\nTrainingDoctor: {finding.wrapped()}")
-        if self._act == "stop" and any(finding.severity == "error" for finding in findings):
+        errors = [finding for finding in findings if finding.severity == "error"]
+        if errors and self._act == "stop":
             self.model.stop_training = True
+        if errors and self._act == "try" and self.tried is None:
+            self._try(errors)
+
+    def _try(self, errors):
+        from recipes.diagnose.remedies.try_remedies import try_remedies
+
+        try:
+            self.tried = try_remedies(
+                self.model, self._train, errors, seconds=self._seconds, verbose=self.verbose
+            )
+        except (ValueError, NotImplementedError) as error:  # a model that cannot be copied: said, and no more
+            if self.verbose:
+                print(f"\nTrainingDoctor: no remedy was tried. {error}")
+
+
+def _first_line(error):
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:160].rstrip(".") if lines else "no message"

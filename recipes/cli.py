@@ -24,19 +24,20 @@ def main(arguments=None):
 
     Returns:
         0 when it worked, 1 for input that cannot be used (one line on stderr). Wrong usage exits with 2, as
-        argparse does.
+        argparse does. Of `check` 1 for an error that was found, 2 for input that cannot be used, 3 where checks were
+        skipped.
     """
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        options.run(options)
+        status = options.run(options)
     except (BadInputError, ValueError, TypeError, ImportError, OSError) as error:
         print(f"recipes {options.command}: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return 2 if options.command == "check" else 1  # where 1 is an error that was found
     except KeyboardInterrupt:
         print(f"recipes {options.command}: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _one_line(error):
@@ -47,7 +48,8 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m recipes",
         description="Train an image classifier, see why it is not learning, see what it learned.",
-        epilog="Exit status: 0 when it worked, 1 for input that cannot be used, 2 for wrong usage.",
+        epilog="Exit status: 0 when it worked, 1 for input that cannot be used, 2 for wrong usage; of check 1 for an "
+        "error that was found, 2 for input that cannot be used, 3 where checks were skipped for want of time.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser(
@@ -78,10 +80,27 @@ def _parser():
     check = commands.add_parser(
         "check",
         help="check data and model before training",
-        description="Run all checks before training and print one table: check, verdict, result, remedy.",
+        description="Run all checks before training and print one table: check, verdict, result, remedy. Exits with 1 "
+        "for an error, with 3 where checks were skipped for want of time, else with 0.",
     )
     _data_options(check)
-    check.add_argument("--seconds", type=float, default=30.0, help="time for all checks (default: 30)")
+    check.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=30.0,
+        help="time for the work of all checks, compilation of training steps not counted (default: 30)",
+    )
+    check.add_argument(
+        "--allow-skipped",
+        action="store_true",
+        help="exit with 0, not 3, where checks were skipped for want of time",
+    )
+    check.add_argument(
+        "--try",
+        dest="try_remedies",
+        action="store_true",
+        help="at an error or a warning, try its remedies on copies of the model for as many seconds again",
+    )
     check.set_defaults(run=_check)
     explain = commands.add_parser(
         "explain",
@@ -124,6 +143,16 @@ def _data_options(parser):
         "(default: auto)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+
+
+def _seconds(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expects a number of seconds above 0, received {text}")
+    return number
 
 
 def _positive(text):
@@ -182,7 +211,16 @@ def _check(options):
     reading = {"model": model, "batch_size": batch_size, "classes": len(info.class_names)}
     source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
     compile_model(model, source, source.label_spec, settings)
-    diagnose.preflight(model, train, validation, seconds=options.seconds)
+    done = diagnose.preflight(model, train, validation, seconds=options.seconds)
+    serious = [finding for finding in done.findings if finding.severity != "info"]
+    if options.try_remedies and serious:
+        try:
+            diagnose.try_remedies(model, train, serious, seconds=options.seconds)
+        except ValueError as error:
+            print(f"no remedy was tried: {error}")
+    if done.severity == "error":
+        return 1
+    return 3 if done.skipped and not options.allow_skipped else 0
 
 
 def _open(options):

@@ -37,13 +37,13 @@ def test_usage_errors_end_with_2_and_help_names_every_option(capsys):
         assert option in text
 
 
-def test_bad_input_is_one_line_and_status_1(tmp_path, capsys):
+def test_bad_input_is_one_line_with_a_status_of_its_own(tmp_path, capsys):
     for words in (
         ["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")],
         ["check", "no_such_name"],
         ["explain", str(tmp_path / "no.keras"), "x.png"],
     ):
-        assert main(words) == 1
+        assert main(words) == (2 if words[0] == "check" else 1)
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and error.startswith(f"recipes {words[0]}: ") and len(error) > 30
 
@@ -89,7 +89,7 @@ def test_photos_of_several_sizes_ask_for_the_option_of_the_command_line(tmp_path
     for name, side in (("cat/1.png", 8), ("dog/1.png", 9)):
         (tmp_path / name).parent.mkdir()
         keras.utils.save_img(tmp_path / name, np.zeros((side, side, 3)), scale=False)
-    assert main(["check", str(tmp_path)]) == 1
+    assert main(["check", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "Received 2 sizes" in error and "--image-size 64" in error and "image_size" not in error
 
@@ -113,3 +113,26 @@ def test_train_asks_for_the_reports_library_before_it_trains(tmp_path, capsys, m
     assert (
         "pip install 'keras-recipes[report]'" in capsys.readouterr().err and not (tmp_path / "run").exists()
     )
+
+
+def test_exit_status_of_check_tells_errors_from_skipped_checks(monkeypatch, capsys):
+    from recipes import diagnose
+
+    words = ["check", "digits", "--model", "mlp"]
+    finding = diagnose.Finding("constant_inputs", "error", None, 0, "All are zero.", "Look at one.")
+    skipped = diagnose.preflight.__globals__["Skipped"]("initial_loss", 2.0, 0.1)
+
+    def outcome(findings, left_out):
+        names = [check.name for check in left_out]
+        made = diagnose.Preflight([], findings, {}, names, 1.0, 0.0, tuple(left_out))
+        monkeypatch.setattr(diagnose, "preflight", lambda *arguments, **options: made)
+
+    outcome([], [])
+    assert main(words) == 0
+    outcome([finding], [skipped])
+    assert main(words) == 1
+    outcome([], [skipped])
+    assert main(words) == 3
+    assert main([*words, "--allow-skipped"]) == 0
+    with pytest.raises(SystemExit):
+        main([*words, "--seconds", "-1"])

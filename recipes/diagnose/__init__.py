@@ -1,15 +1,63 @@
 """Checks before training, rules over what was seen in training, findings with evidence and remedy."""
 
-from recipes.diagnose.checks.activation_statistics import activation_statistics as activation_statistics
-from recipes.diagnose.checks.data_check import data_check as data_check
-from recipes.diagnose.checks.gradient_check import GradientReport as GradientReport
-from recipes.diagnose.checks.gradient_check import gradient_check as gradient_check
-from recipes.diagnose.checks.initial_loss import initial_loss as initial_loss
-from recipes.diagnose.checks.learning_rate_range_test import (
-    learning_rate_range_test as learning_rate_range_test,
-)
-from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample as overfit_small_sample
-from recipes.diagnose.checks.preflight import preflight as preflight
-from recipes.diagnose.finding import Finding as Finding
-from recipes.diagnose.rules.diagnose import diagnose as diagnose
-from recipes.diagnose.rules.read_curves import read_curves as read_curves
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recipes.diagnose.checks.activation_statistics import activation_statistics as activation_statistics
+    from recipes.diagnose.checks.data_check import data_check as data_check
+    from recipes.diagnose.checks.gradient_check import GradientReport as GradientReport
+    from recipes.diagnose.checks.gradient_check import gradient_check as gradient_check
+    from recipes.diagnose.checks.initial_loss import initial_loss as initial_loss
+    from recipes.diagnose.checks.learning_rate_range_test import (
+        learning_rate_range_test as learning_rate_range_test,
+    )
+    from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample as overfit_small_sample
+    from recipes.diagnose.checks.preflight import Preflight as Preflight
+    from recipes.diagnose.checks.preflight import preflight as preflight
+    from recipes.diagnose.finding import Finding as Finding
+    from recipes.diagnose.rules.diagnose import diagnose as diagnose
+    from recipes.diagnose.rules.read_curves import read_curves as read_curves
+
+# Where each name lives. They are imported on first use: curves and data can be judged on any Keras backend, and what
+# looks into layers needs TensorFlow.
+_HOMES = {
+    "Finding": "finding",
+    "GradientReport": "checks.gradient_check",
+    "Preflight": "checks.preflight",
+    "activation_statistics": "checks.activation_statistics",
+    "data_check": "checks.data_check",
+    "diagnose": "rules.diagnose",
+    "gradient_check": "checks.gradient_check",
+    "initial_loss": "checks.initial_loss",
+    "learning_rate_range_test": "checks.learning_rate_range_test",
+    "overfit_small_sample": "checks.overfit_small_sample",
+    "preflight": "checks.preflight",
+    "read_curves": "rules.read_curves",
+}
+
+__all__ = [
+    "Finding",
+    "GradientReport",
+    "Preflight",
+    "activation_statistics",
+    "data_check",
+    "diagnose",
+    "gradient_check",
+    "initial_loss",
+    "learning_rate_range_test",
+    "overfit_small_sample",
+    "preflight",
+    "read_curves",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

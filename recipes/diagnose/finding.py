@@ -1,6 +1,7 @@
 """What was found, in words a reader can check, and which finding explains which."""
 
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 SEVERITIES = ("error", "warning", "info")
@@ -77,9 +78,11 @@ _SCALE = {"initial_scale_too_large", "initial_scale_too_small", "dead_at_start",
 
 # What each root can bring about. A finding in the set is listed under the root, not beside it.
 EXPLAINS = {
-    "nan_input": _SYMPTOMS | _SCALE | _GAP,
-    "labels_out_of_range": _SYMPTOMS | _GAP | {"nan_source"},
-    "label_count": _SYMPTOMS | _GAP,
+    "nan_input": _SYMPTOMS | _SCALE | _GAP | {"labels_shuffled", "unscaled_inputs", "batch_norm_statistics"},
+    "labels_out_of_range": _SYMPTOMS
+    | _GAP
+    | {"nan_source", "labels_shuffled", "labels_constant", "unscaled_targets"},
+    "label_count": _SYMPTOMS | _GAP | {"labels_shuffled"},
     "labels_constant": _SYMPTOMS | _GAP | {"imbalanced"},
     "constant_inputs": _SYMPTOMS | _SCALE | _GAP | {"unscaled_inputs", "labels_shuffled", "data_leak"},
     "softmax_on_one_unit": _SYMPTOMS | _GAP,
@@ -111,7 +114,7 @@ EXPLAINS = {
     "dead_relu": _CURVES | {"update_ratio_low", "vanishing"},
     "saturated": _CURVES | {"update_ratio_low", "vanishing"},
     "batch_too_small": {"noisy", "bouncing"},
-    "train_validation_mismatch": {"overfitting"},
+    "train_validation_mismatch": {"overfitting", "regularization_absent"},
     "regularization_absent": {"overfitting"},
     "diverged": _CURVES | {"update_ratio_high"},
 }
@@ -123,13 +126,16 @@ class Finding:
 
     Attributes:
         code: One of `recipes.diagnose.finding.CODES`, such as "dead_relu".
-        severity: "error" (the run cannot work like this), "warning" (it works worse than it could) or "info".
+        severity: "error" (this run cannot reach its goal as it is), "warning" (it does worse than it need, and the
+            remedy is known to help) or "info" (true, and harmless so far).
         layer: Name of the layer, or None where it is not about one.
         epoch: Epoch it was first seen in, counted from 1 as `fit` prints them; 0 is before training; None for
             the run as a whole.
         evidence: One sentence with the numbers that speak for it.
         remedy: What to type or try.
         consequences: Findings that this one explains.
+        withdrawn: Whether it was said during the run, and no longer held later. It is then "info".
+        said_after: Epoch after which a withdrawn finding had been said, 0 for before training; else None.
     """
 
     code: str
@@ -138,16 +144,22 @@ class Finding:
     epoch: int | None
     evidence: str
     remedy: str
-    consequences: tuple = ()
+    consequences: tuple["Finding", ...] = ()
+    withdrawn: bool = False
+    said_after: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.code not in CODES or self.severity not in SEVERITIES:
             raise ValueError(
                 f"Finding expects a code of recipes.diagnose.finding.CODES and a severity of {SEVERITIES}. "
                 f"Received {self.code!r}, {self.severity!r}. Add a new code to CODES, in order of cause."
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
+        if self.withdrawn:
+            when = f"after epoch {self.said_after}" if self.said_after else "before training"
+            where = f" in {self.layer}" if self.layer else ""
+            return f"withdrawn: {self.title}{where} (said {when})"
         place = "".join(
             [
                 f" in {self.layer}" if self.layer else "",
@@ -159,27 +171,27 @@ class Finding:
             lines.append("  explains: " + ", ".join(dict.fromkeys(f.title for f in self.consequences)))
         return "\n".join(lines)
 
-    def wrapped(self, width=110):
+    def wrapped(self, width: int = 110) -> str:
         """The finding as `str` gives it, in lines of at most `width` letters, for a terminal."""
         lines = str(self).splitlines()
         return "\n".join("\n".join(textwrap.wrap(line, width, subsequent_indent="  ")) for line in lines)
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The code in words: "dead relu"."""
         return self.code.replace("_", " ")
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Plain values for JSON; `from_dict` reads them."""
         return {**vars(self), "consequences": [finding.to_dict() for finding in self.consequences]}
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: dict) -> "Finding":
         """The finding that `to_dict` wrote."""
         return cls(**{**values, "consequences": tuple(cls.from_dict(v) for v in values["consequences"])})
 
 
-def arrange(findings):
+def arrange(findings: Iterable[Finding]) -> list[Finding]:
     """Put causes before symptoms: roots by severity and order of cause, what they explain under them.
 
     An "info" explains nothing but other "info"; a cause is as serious as the worst of what it explains. Of several

@@ -62,7 +62,8 @@ def test_initial_loss_expects_log_c_ln_2_and_the_variance():
     targets = (x[:, :1] * 3 + 50).astype("float32")
     regression = diagnose.initial_loss(dense_model(1, loss="mse", activation=None), (x, targets))
     np.testing.assert_allclose(regression.expected, targets.var(), rtol=1e-4)
-    assert regression.verdict == "error" and "Standardize" in regression.remedy
+    # Far from the mean at the start is a longer way, and no fault.
+    assert regression.verdict == "info" and "Standardize" in regression.remedy
     assert softmax.verdict == "ok"
 
 

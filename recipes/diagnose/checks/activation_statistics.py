@@ -1,6 +1,7 @@
 """Look once at every layer, forwards and backwards, before training."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -8,41 +9,24 @@ import tensorflow as tf
 
 from recipes.common.patching import wrapped
 from recipes.common.traversal import variable_owners
-from recipes.diagnose.checks.model_copy import built, untouched
+from recipes.diagnose.checks.model_copy import untouched
 from recipes.diagnose.checks.output_task import task_of
-from recipes.diagnose.checks.sample import read_sample
+from recipes.diagnose.checks.sample import built, read_sample
 from recipes.diagnose.checks.verdict import Check
-from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.layer_rules import LayerStatistics, judge
 from recipes.probe.layout import watched_layers
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# They hold numbers about the data, and scale it.
+_STATISTICS = (
+    keras.layers.Normalization,
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+)
 _FLAT = {"tanh": lambda y: np.abs(y) > 0.95, "sigmoid": lambda y: np.abs(2 * y - 1) > 0.95}
-
-
-@dataclass(frozen=True)
-class LayerStatistics:
-    """One layer's output on one batch. `kind` is its activation, "" for a linear output.
-
-    `std` is over all numbers, `sample_std` the root mean square of what differs between examples: 0 when every
-    example gives the same. `zero_fraction`, `saturated_fraction` (NaN for kinds that do not saturate) and
-    `dead_fraction` (units that are zero for every example and position, for rectifiers, else NaN) are in [0, 1].
-    `gradient_rms` is the root mean square of d loss / d output, `input_rms` and `input_std` are of what the
-    layer was given. `finite` is False when some number of the output is NaN or infinite.
-    """
-
-    name: str
-    layer_class: str
-    kind: str
-    mean: float
-    std: float
-    sample_std: float
-    zero_fraction: float
-    saturated_fraction: float
-    dead_fraction: float
-    gradient_rms: float
-    input_rms: float
-    input_std: float
-    finite: bool
-    has_kernel: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +39,17 @@ class ActivationStatistics(Check):
             the loss does not depend on it.
     """
 
-    layers: list
-    gradients: dict
+    layers: list[LayerStatistics]
+    gradients: dict[str, float]
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """Draw activations and gradients by depth, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 
         return plot.layer_statistics(self)
 
 
-def activation_statistics(model, data, *, batch_size=64):
+def activation_statistics(model: keras.Model, data: Any, *, batch_size: int = 64) -> ActivationStatistics:
     """Measure each layer's output, and the gradient that reaches it, on one batch.
 
     Mean, spread, zeros, saturation and dead units by depth show a bad initial scale before it costs an epoch: Glorot
@@ -85,18 +69,56 @@ def activation_statistics(model, data, *, batch_size=64):
     task_of(model)
     sample = read_sample(data, model, batch_size=batch_size, batches=1)
     built(model, sample)
-    layers, gradients = measure(model, sample.batches[0])
-    findings = judge(layers)
+    return statistics_of(observe(model, sample.batches[0]))
+
+
+def statistics_of(seen: "Observation") -> ActivationStatistics:
+    """The check that one `Observation` makes."""
+    layers = seen.layers
     hidden = [layer for layer in layers if layer.kind and layer.kind != "softmax"]
     spread = [layer.std for layer in hidden] or [layer.std for layer in layers]
-    result = f"{len(layers)} layers, activations' standard deviation {min(spread):.2g} to {max(spread):.2g}"
+    result = f"{len(layers)} layers, activations' standard deviation {min(spread, default=0):.2g} to "
+    result += f"{max(spread, default=0):.2g}"
+    if seen.silent:
+        result += f"; gradients not looked at: {seen.silent}"
     return ActivationStatistics(
-        name="activation_statistics", result=result, findings=findings, layers=layers, gradients=gradients
+        name="activation_statistics",
+        result=result,
+        findings=judge(layers),
+        layers=layers,
+        gradients=seen.gradients,
     )
 
 
-def measure(model, batch):
+@dataclass(frozen=True)
+class Observation:
+    """What one batch showed on its way through the model and back.
+
+    Attributes:
+        layers: list of `LayerStatistics` in forward order.
+        gradients: dict from the name of a trainable variable to the norm of its gradient.
+        outputs: What the model gave out, a structure of numpy arrays.
+        silent: Why there are no gradients, as half a sentence; "" where there are.
+    """
+
+    layers: list[LayerStatistics]
+    gradients: dict[str, float]
+    outputs: Any
+    silent: str
+
+
+def measure(model: keras.Model, batch: tuple) -> tuple[list[LayerStatistics], dict[str, float]]:
     """`(layers, gradients)` of one batch, as in `ActivationStatistics`."""
+    seen = observe(model, batch)
+    return seen.layers, seen.gradients
+
+
+def observe(model: keras.Model, batch: tuple) -> Observation:
+    """Send one batch through the model and back.
+
+    A loss that cannot be computed - none was compiled, the labels are not what it takes - leaves gradients out
+    and nothing else.
+    """
     inputs, labels, weights = batch
     inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
     watched, seen = watched_layers(model), []
@@ -105,89 +127,38 @@ def measure(model, batch):
         id(v): f"{owners[id(v)][0]}/{v.name}" if id(v) in owners else v.path
         for v in model.trainable_variables
     }
+    task, loss, silent = task_of(model), None, ""
+    if task.own_step and task.kind == "unknown":
+        silent = "the training step is your own"
     with untouched(model), wrapped([(w.operation, "call", _recording(w, seen)) for w in watched]):
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
-            loss = model.compute_loss(
-                x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=True
-            )
+            if not silent:
+                try:
+                    loss = model.compute_loss(
+                        x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=True
+                    )
+                except Exception as error:  # whatever a loss makes of labels that it does not expect
+                    silent = f"the loss cannot be computed ({short(error)})"
         tensors = [entry[2] for entry in seen]
-        found = tape.gradient(loss, [*tensors, *(v.value for v in model.trainable_variables)])
+        values = [v.value for v in model.trainable_variables]
+        found = [None] * (len(tensors) + len(values))
+        if loss is not None:
+            found = tape.gradient(loss, [*tensors, *values])
     layers = [
         _statistics(entry, gradient) for entry, gradient in zip(seen, found[: len(tensors)], strict=True)
     ]
     variables = zip(model.trainable_variables, found[len(tensors) :], strict=True)
     gradients = {names[id(variable)]: _norm(gradient) for variable, gradient in variables}
-    return layers, gradients
+    outputs = keras.tree.map_structure(lambda output: np.asarray(keras.ops.convert_to_numpy(output)), outputs)
+    return Observation(layers, gradients, outputs, silent)
 
 
-def judge(layers):
-    """Findings in a list of `LayerStatistics`."""
-    findings = []
-
-    def add(code, severity, layer, evidence, remedy):
-        findings.append(Finding(code, severity, layer, 0, evidence, remedy))
-
-    broken = next((layer for layer in layers if not layer.finite), None)
-    if broken is not None:
-        add(
-            "nan_source",
-            "error",
-            broken.name,
-            f"The output of {broken.name} ({broken.layer_class}) holds NaN or infinity on the first batch; "
-            "no layer before it does.",
-            "Look for log, sqrt or a division there, and add a small constant; or for weights that overflow.",
-        )
-        return findings
-    first = next((layer for layer in layers if layer.has_kernel and np.isfinite(layer.input_std)), None)
-    for number, layer in enumerate(layers):
-        last = number >= len(layers) - 1
-        if layer.dead_fraction > 0.9 and not last:
-            add(
-                "dead_at_start",
-                "error" if layer.dead_fraction == 1 else "warning",
-                layer.name,
-                f"{layer.dead_fraction:.0%} of the units of {layer.name} are zero for every example before "
-                "training.",
-                "Start its biases at 0 and its kernel with he_normal, and scale the inputs to about -1..1.",
-            )
-        elif layer.saturated_fraction > 0.5 and not last:
-            add(
-                "saturated",
-                "warning",
-                layer.name,
-                f"{layer.saturated_fraction:.0%} of the outputs of {layer.name} ({layer.kind}) lie where "
-                "its slope is "
-                "under a tenth of the largest, before training.",
-                "Start its kernel with glorot_uniform, and scale the inputs to about -1..1.",
-            )
-    if first is None or not first.input_std > 0:
-        return findings
-    hidden = [layer for layer in layers[:-1] if layer.kind and layer.kind not in ("softmax", "sigmoid")]
-    large = next((layer for layer in hidden if layer.std > 100 * max(first.input_rms, 1e-12)), None)
-    small = next((layer for layer in hidden if layer.sample_std < 1e-3 * first.input_std), None)
-    if large is not None:
-        add(
-            "initial_scale_too_large",
-            "error",
-            large.name,
-            f"The outputs of {large.name} have a standard deviation of {large.std:.3g}, from inputs of size "
-            f"{first.input_rms:.3g}.",
-            "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
-            "recipes.initialize.lsuv.",
-        )
-    elif small is not None and not any(f.code == "dead_at_start" for f in findings):
-        add(
-            "initial_scale_too_small",
-            "error",
-            small.name,
-            f"Differences between examples are {small.sample_std:.2g} after {small.name}, from "
-            f"{first.input_std:.2g} "
-            "in the inputs: hardly any signal is left.",
-            "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
-            "recipes.initialize.lsuv.",
-        )
-    return findings
+def short(error: BaseException) -> str:
+    """What an error says, in one line of at most 160 letters, without TensorFlow's trace of its graph."""
+    text = str(error).split("[Op:")[0].split("{{")[-1].split("}}")[-1]
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:160].rstrip(". ")
 
 
 def _recording(watched, seen):
@@ -233,7 +204,18 @@ def _statistics(entry, gradient):
             input_std=float(x.std()) if x is not None else float("nan"),
             finite=finite,
             has_kernel=getattr(watched.operation, "kernel", None) is not None,
+            weights=weights_of(watched.operation),
         )
+
+
+def weights_of(operation: Any) -> str:
+    """Say what the weights of a layer do: "kernel" multiplies the input, "table" holds rows, "" for none."""
+    if isinstance(operation, keras.layers.Embedding) or getattr(operation, "embeddings", None) is not None:
+        return "table"
+    if isinstance(operation, _STATISTICS):
+        return ""
+    variables = getattr(operation, "variables", ())
+    return "kernel" if any(len(v.shape) > 1 and "seed" not in v.name for v in variables) else ""
 
 
 def _dead(watched, output):

@@ -1,13 +1,15 @@
 """Look at the data before the model does."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from recipes.diagnose.checks.model_copy import built
-from recipes.diagnose.checks.output_task import task_of
-from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
+import keras
+
+from recipes.diagnose.checks.output_task import heads_of, task_of
+from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
 from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.rules.data_facts import describe_data, overlap
 from recipes.diagnose.rules.data_rules import judge_data
-from recipes.diagnose.rules.run_facts import describe_data, overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +23,21 @@ class DataCheck(Check):
     facts: dict
 
 
-def data_check(model, train, validation=None, *, examples=4096, seconds=2.0):
+def data_check(
+    model: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    examples: int = 4096,
+    seconds: float = 2.0,
+) -> DataCheck:
     """Check labels, inputs, their order, and what both data sets share.
 
-    Looks for: labels out of the model's range, all alike, or in another number than the inputs (an augmentation that
-    mixes class numbers); unbalanced classes; NaN; images that are one color, or all the same; data sorted by
-    class; examples that are byte for byte in both data sets; inputs scaled differently in the two; targets
-    far from 0 and 1, or out of the reach of the last activation.
+    Looks for: labels that the loss does not expect (out of the model's classes, outside 0..1, no whole numbers,
+    several classes a row), classes that only validation has, labels all alike, or in another number than the inputs
+    (an augmentation that mixes class numbers); unbalanced classes; NaN; images that are one color, or all the same;
+    data sorted by class; examples that are byte for byte in both data sets; inputs scaled differently in the two;
+    targets far from 0 and 1, or out of the reach of the last activation.
 
     Args:
         model: A compiled `keras.Model`: its loss and outputs say what labels should be. Not run.
@@ -39,21 +49,40 @@ def data_check(model, train, validation=None, *, examples=4096, seconds=2.0):
     Returns:
         A `DataCheck`.
     """
-    task = task_of(model)
+    task, heads = task_of(model), heads_of(model)
     batches = -(-examples // 64)
     options = {"batch_size": 64, "batches": batches, "seconds": seconds, "most_bytes": MOST_BYTES}
     sample = read_sample(train, model, **options)
     built(model, sample)
-    facts = {"train": describe_data(sample, task)}
+    facts = {"train": describe_data(sample, task, heads)}
     if validation is not None:
         held_out = read_sample(validation, model, name="validation", **options)
-        facts |= {"validation": describe_data(held_out, task), "overlap": overlap(sample, held_out)}
+        facts |= {"validation": describe_data(held_out, task, heads), "overlap": overlap(sample, held_out)}
     data = facts["train"]
     numbers = f", inputs {data['min']:.4g} to {data['max']:.4g}" if "min" in data else ""
     classes = f", {len(data['class_counts'])} classes" if "class_counts" in data else ""
+    known = {"data": facts, "task": vars(task)}
+    if len(heads) > 1:
+        known["heads"] = [vars(head) | {"task": vars(head.task)} for head in heads]
     return DataCheck(
         name="data_check",
-        result=f"{data['examples']} examples read{classes}{numbers}",
-        findings=judge_data({"data": facts, "task": vars(task)}),
+        result=f"{data['examples']} examples read{classes}{numbers}{_unchecked(task, heads, data)}",
+        findings=judge_data(known),
         facts=facts,
     )
+
+
+def _unchecked(task, heads, data):
+    """What is said of labels that were not compared with the loss: not known is not the same as right."""
+    if "labels_shape" not in data:
+        return ", no labels"
+    unknown = [head for head in heads if head.task.kind == "unknown"] if len(heads) > 1 else []
+    if unknown and len(unknown) < len(heads):
+        return f", labels of {', '.join(repr(head.name) for head in unknown)} not checked: their loss is not known here"
+    if (heads and len(heads) > 1 and not unknown) or task.kind != "unknown":
+        return ""
+    if task.own_step:
+        return ", labels not checked: the training step is your own"
+    if task.loss is None:
+        return ", labels not checked: which loss they are for is not known"
+    return f", labels not checked: the loss {task.loss} is not known here"

@@ -2,15 +2,20 @@
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from recipes.common.validation import is_number, is_whole
-from recipes.diagnose.checks.model_copy import Trial, built
+from recipes.diagnose.checks.model_copy import NoLossError, Trial, why_not_tried
 from recipes.diagnose.checks.output_task import task_of
-from recipes.diagnose.checks.sample import read_sample
+from recipes.diagnose.checks.sample import built, read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +38,10 @@ class RangeTest(Check):
     below_minimum: float | None
 
     @property
-    def suggestion(self):
+    def suggestion(self) -> float | None:
         return None if self.steepest is None else min(self.steepest, self.below_minimum)
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """Draw loss against rate with both suggestions, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 
@@ -44,18 +49,18 @@ class RangeTest(Check):
 
 
 def learning_rate_range_test(
-    model,
-    data,
+    model: keras.Model,
+    data: Any,
     *,
-    lowest=1e-6,
-    highest=10.0,
-    steps=100,
-    batches=8,
-    batch_size=64,
-    smoothing=0.7,
-    seconds=60.0,
-    trial=None,
-):
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    steps: int = 100,
+    batches: int = 8,
+    batch_size: int = 64,
+    smoothing: float = 0.7,
+    seconds: float = 60.0,
+    trial: Trial | None = None,
+) -> RangeTest:
     """Raise the rate at every step, and see where the loss falls fastest and where it goes up.
 
     Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3,
@@ -95,13 +100,33 @@ def learning_rate_range_test(
     sample = read_sample(data, model, batch_size=batch_size, batches=batches, seconds=min(2.0, seconds))
     built(model, sample)
     rates = np.geomspace(lowest, highest, steps)
-    if trial is not None:
-        trial.rewind()
-        losses = _climb(trial, sample, rates, seconds)
-        return _result(rates, losses, smoothing, trial.learning_rate)
-    with Trial(model) as trial:
-        losses = _climb(trial, sample, rates, seconds)
-        return _result(rates, losses, smoothing, trial.learning_rate)
+    if why_not_tried(model):
+        return _not_tried(why_not_tried(model))
+    try:
+        if trial is not None:
+            trial.rewind()
+            losses = _climb(trial, sample, rates, seconds)
+            return _result(rates, losses, smoothing, trial.learning_rate)
+        with Trial(model) as trial:
+            losses = _climb(trial, sample, rates, seconds)
+            return _result(rates, losses, smoothing, trial.learning_rate)
+    except NoLossError as error:
+        return _not_tried(str(error))
+
+
+def _not_tried(why):
+    """A check that says why it says nothing."""
+    nothing = np.zeros(0, "float32")
+    return RangeTest(
+        name="learning_rate_range_test",
+        result=f"not tried: {why}",
+        findings=[],
+        rates=nothing,
+        losses=nothing,
+        smoothed=nothing,
+        steepest=None,
+        below_minimum=None,
+    )
 
 
 def _climb(trial, sample, rates, seconds):
@@ -112,7 +137,8 @@ def _climb(trial, sample, rates, seconds):
         losses.append(loss)
         if not np.isfinite(loss) or time.monotonic() - start > seconds:
             break
-        if step >= 2 * count and np.mean(losses[-3:]) > 4 * abs(np.mean(losses[:count])):
+        began = np.mean(losses[:count])
+        if step >= 2 * count and np.mean(losses[-3:]) - began > 3 * max(abs(began), 1e-6):
             break
     losses = np.asarray(losses)
     if len(losses) <= count:
@@ -121,7 +147,7 @@ def _climb(trial, sample, rates, seconds):
     return losses - np.resize(difficulty, len(losses))
 
 
-def smooth(values, weight):
+def smooth(values: np.ndarray | list[float], weight: float) -> np.ndarray:
     """Exponential mean with the bias of the beginning taken out (Kingma & Ba 2015, section 3)."""
     mean, total, result = 0.0, 0.0, []
     for value in values:
@@ -180,14 +206,16 @@ def _judge(rates, steepest, below, own):
         return found(
             "rate_too_high",
             "warning",
-            f"The loss is smallest at a rate of {10 * below:.2g}; the optimizer's is {own:.2g}.",
+            f"In a short trial the loss is smallest at a rate of {10 * below:.2g}; the optimizer's is {own:.2g}, "
+            "at which steps overshoot.",
             f"Try learning_rate={suggestion:.1g}, with warm-up for more.",
         )
     if own < suggestion / 1000:
         return found(
             "rate_too_low",
             "warning",
-            f"The loss falls fastest at a rate of {steepest:.2g}; the optimizer's is {own:.2g}.",
+            f"In a short trial the loss falls fastest at a rate of {steepest:.2g}; the optimizer's is {own:.2g}, "
+            "at which it hardly moves.",
             f"Try learning_rate={suggestion:.1g}.",
         )
     return []

@@ -2,6 +2,9 @@
 
 import contextlib
 import random
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,10 +13,12 @@ import tensorflow as tf
 from recipes.common.optimizers import innermost, rate_of, schedule_of
 from recipes.common.patching import replaced
 from recipes.common.traversal import layers_of
+from recipes.diagnose.checks.output_task import own_step
+from recipes.diagnose.rules.history import loss_name
 
 
 @contextlib.contextmanager
-def untouched(model):
+def untouched(model: keras.Model) -> Iterator[keras.Model]:
     """Put weights, metrics, seed generators and the global generators back after a `with` block.
 
     Restores every variable of the model and its metrics bit for bit, also after an exception or Ctrl-C. The
@@ -22,8 +27,7 @@ def untouched(model):
     Args:
         model: A built `keras.Model`.
     """
-    optimizer = getattr(model, "optimizer", None)
-    before = _values(model, optimizer)
+    before = _values(model)
     generators = random.getstate(), np.random.get_state()  # noqa: NPY002 - the reader's own
     # Keras' own global generator, made when something first draws from it; there is no public way to it.
     shared = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
@@ -34,7 +38,7 @@ def untouched(model):
         for variable, value in before:
             variable.assign(value)
         metrics = {id(variable) for variable, _ in before}
-        for variable in _variables(model, optimizer):
+        for variable in _variables(model):
             if (
                 id(variable) not in metrics
             ):  # made inside the block: a metric that was built by its first batch
@@ -58,13 +62,16 @@ class Trial:
         learning_rate: Rate of the copy; None takes the reader's, for a schedule its largest.
     """
 
-    def __init__(self, model, *, regularized=True, learning_rate=None):
+    def __init__(
+        self, model: keras.Model, *, regularized: bool = True, learning_rate: float | None = None
+    ) -> None:
         self.model, self.regularized = model, regularized
         self._given_rate = learning_rate
-        self._own_step = type(model).train_step is not keras.Model.train_step and "train_step" in dir(model)
+        self._own_step = own_step(model)
         self._stack = None
+        self._calls = []
 
-    def __enter__(self):
+    def __enter__(self) -> "Trial":
         model = self.model
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(untouched(model))
@@ -80,11 +87,16 @@ class Trial:
             raise
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
         self._function = None
 
-    def step(self, batch, learning_rate=None):
+    @property
+    def compile_seconds(self) -> float:
+        """How much longer the first step took than the shortest of the others: tracing and compiling."""
+        return self._calls[0] - min(self._calls[1:]) if len(self._calls) > 1 else 0.0
+
+    def step(self, batch: tuple, learning_rate: float | None = None) -> tuple[float, Any]:
         """One training step.
 
         Args:
@@ -100,14 +112,17 @@ class Trial:
         )
         if self._own_step:
             self.model.reset_metrics()  # so that its running mean is of this batch alone
+        start = time.monotonic()
         with self._hooks():
             loss, outputs = self._function(batch)
+        loss = float(loss)
+        self._calls.append(time.monotonic() - start)
         outputs = (
             None if outputs is None else keras.tree.map_structure(lambda output: output.numpy(), outputs)
         )
-        return float(loss), outputs
+        return loss, outputs
 
-    def rewind(self):
+    def rewind(self) -> None:
         """Back to the weights and the optimizer state of the beginning."""
         for variable, value in zip(self._variables, self._start, strict=True):
             variable.assign(value)
@@ -121,7 +136,7 @@ class Trial:
     def _step(self, batch):
         model = self.model
         if self._own_step:
-            return model.train_step(batch)["loss"], None
+            return told_loss(model.train_step(batch)), None
         inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
@@ -137,7 +152,33 @@ class Trial:
         return loss, outputs
 
 
-def usual_rate(optimizer):
+def told_loss(logs: Any) -> Any:
+    """The loss among what a training step of the user's own returned: "loss", or the only value named so.
+
+    Raises:
+        NoLossError: where no value, or more than one, could be it.
+    """
+    name = loss_name(logs) if isinstance(logs, dict) else None
+    if name is None:
+        told = sorted(logs) if isinstance(logs, dict) else type(logs).__name__
+        raise NoLossError(f"the training step is your own and returns no single loss, but {told}")
+    return logs[name]
+
+
+class NoLossError(ValueError):
+    """A training step that tells no loss."""
+
+
+def why_not_tried(model: keras.Model) -> str:
+    """Why training steps on trial cannot be made, as half a sentence; "" where they can."""
+    if len(optimizers_of(model)) > 1:
+        return f"the training step is your own and has {len(optimizers_of(model))} optimizers"
+    if model.optimizer is None:
+        return "the model has no optimizer"
+    return ""
+
+
+def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """The optimizer's learning rate; of a schedule the largest over its first 10 000 steps."""
     schedule = schedule_of(optimizer)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
@@ -146,7 +187,7 @@ def usual_rate(optimizer):
     return rate_of(optimizer)
 
 
-def copied(optimizer, *, weight_decay=True):
+def copied(optimizer: keras.optimizers.Optimizer, *, weight_decay: bool = True) -> keras.optimizers.Optimizer:
     """An optimizer with the same settings, a plain learning rate and no state."""
     inner = innermost(optimizer)
     if inner is not optimizer:
@@ -160,7 +201,7 @@ def copied(optimizer, *, weight_decay=True):
     return type(optimizer).from_config(settings)
 
 
-def dropping_layers(model):
+def dropping_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Layers that drop or add noise at a `rate` in training: dropout, DropConnect, stochastic depth."""
     return [
         layer
@@ -169,17 +210,20 @@ def dropping_layers(model):
     ]
 
 
-def built(model, sample):
-    """Build a model that has no variables yet, as the first step of `fit` would."""
-    if not model.built:
-        model(keras.tree.map_structure(tf.convert_to_tensor, sample.batches[0][0]))
+def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """The optimizer that was compiled, and others that the model holds for a training step of its own."""
+    held = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+    compiled = getattr(model, "optimizer", None)
+    return list({id(o): o for o in [compiled, *held] if o is not None}.values())
 
 
-def _variables(model, optimizer):
+def _variables(model):
     found = [*model.variables, *model.metrics_variables]
-    return found if optimizer is None else [*found, *optimizer.variables]
+    for optimizer in optimizers_of(model):
+        found += optimizer.variables
+    return found
 
 
-def _values(model, optimizer):
+def _values(model):
     # A copy on the device: the value of a variable is overwritten in place.
-    return [(variable, tf.identity(variable.value)) for variable in _variables(model, optimizer)]
+    return [(variable, tf.identity(variable.value)) for variable in _variables(model)]

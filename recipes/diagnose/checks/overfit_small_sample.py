@@ -2,13 +2,15 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
+import keras
 import numpy as np
 
 from recipes.common.validation import is_number, is_whole
-from recipes.diagnose.checks.model_copy import Trial, built
+from recipes.diagnose.checks.model_copy import NoLossError, Trial, why_not_tried
 from recipes.diagnose.checks.output_task import task_of
-from recipes.diagnose.checks.sample import read_sample
+from recipes.diagnose.checks.sample import built, read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
 
@@ -23,7 +25,7 @@ class OverfitSmallSample(Check):
     Attributes:
         losses: float32 `(steps,)`, loss of each step's own batch.
         accuracies: float32 `(steps,)`, in [0, 1], or None for a regression or a loss of the reader's own.
-        outcome: "learned", "crept", "stuck" or "exploded".
+        outcome: "learned", "crept", "stuck", "exploded", or "unknown" for a training step that tells no loss.
         seconds_per_step: Wall-clock time of a step.
     """
 
@@ -34,8 +36,16 @@ class OverfitSmallSample(Check):
 
 
 def overfit_small_sample(
-    model, data, *, batches=2, batch_size=16, steps=300, learning_rate=None, seconds=30.0, trial=None
-):
+    model: keras.Model,
+    data: Any,
+    *,
+    batches: int = 2,
+    batch_size: int = 16,
+    steps: int = 300,
+    learning_rate: float | None = None,
+    seconds: float = 30.0,
+    trial: Trial | None = None,
+) -> OverfitSmallSample:
     """Train on a few minibatches, without regularization, until they are learned by heart.
 
     Uses a copy of the model's own optimizer at a constant rate, and leaves out penalties, weight decay and
@@ -66,17 +76,38 @@ def overfit_small_sample(
     task = task_of(model)
     sample = read_sample(data, model, batch_size=batch_size, batches=batches, name="data")
     built(model, sample)
-    if trial is not None:
-        trial.rewind()
-        return _learn(trial, sample, task, steps, learning_rate, seconds)
-    with Trial(model, regularized=False) as trial:
-        return _learn(trial, sample, task, steps, learning_rate, seconds)
+    if why_not_tried(model):
+        return _not_tried(why_not_tried(model))
+    try:
+        if trial is not None:
+            trial.rewind()
+            return _learn(trial, sample, task, steps, learning_rate, seconds)
+        with Trial(model, regularized=False) as trial:
+            return _learn(trial, sample, task, steps, learning_rate, seconds)
+    except NoLossError as error:
+        return _not_tried(str(error))
+
+
+def _not_tried(why):
+    """A check that says why it says nothing."""
+    return OverfitSmallSample(
+        name="overfit_small_sample",
+        result=f"not tried: {why}",
+        findings=[],
+        losses=np.zeros(0, "float32"),
+        accuracies=None,
+        outcome="unknown",
+        seconds_per_step=0.0,
+    )
 
 
 def _learn(trial, sample, task, steps, learning_rate, seconds):
     losses, accuracies, count = [], [], len(sample.batches)
     outcome = None
     # A round at rate 0: what each batch costs before anything is learned, and the compilation.
+    # Twice the first, so that a sample of one batch shows what compiling took as well.
+    trial.step(sample.batches[0], 0.0)
+    trial.rewind()
     first = float(np.mean([trial.step(batch, 0.0)[0] for batch in sample.batches]))
     trial.rewind()
     start = time.monotonic()
@@ -86,7 +117,7 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
         losses.append(loss)
         accuracies.append(_accuracy(task, batch[1], outputs))
         outcome = _finished(losses, accuracies, count, first)
-        if outcome or time.monotonic() - start > seconds:
+        if outcome or (time.monotonic() - start > seconds and step + 1 >= _least(seconds)):
             break
     losses = np.asarray(losses, "float32")
     accuracies = None if accuracies[0] is None else np.asarray(accuracies, "float32")
@@ -115,6 +146,11 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
     )
 
 
+def _least(seconds):
+    """Steps that are taken however long they are, where there is any time to speak of: fewer show nothing."""
+    return _FEWEST_STEPS if seconds >= 0.5 else 1
+
+
 def _finished(losses, accuracies, count, first):
     if not np.isfinite(losses[-1]):
         return "exploded"
@@ -122,29 +158,49 @@ def _finished(losses, accuracies, count, first):
         return None
     if accuracies[0] is not None:
         return "learned" if min(accuracies[-count:]) >= 1 else None
-    return "learned" if np.mean(losses[-count:]) < 0.01 * first else None
+    # Of a loss that lies at or below zero a hundredth says nothing.
+    return "learned" if first > 0 and 0 <= np.mean(losses[-count:]) < 0.01 * first else None
 
 
 def _unfinished(losses, count, first):
     rounds = max(1, len(losses) // 5 // count)
     last = np.mean(losses[-rounds * count :])
-    if last > 1.5 * first:
+    size = max(abs(first), 1e-12)
+    if last > first + 0.5 * size:
         return "exploded"
-    return "stuck" if last > 0.95 * first else "crept"
+    return "stuck" if last > first - 0.05 * size else "crept"
 
 
 def _accuracy(task, labels, outputs):
     """Share of right answers in [0, 1], or None where there are none to count."""
     if outputs is None or not task.classification or not isinstance(outputs, np.ndarray):
         return None
-    labels = np.asarray(labels)
+    if isinstance(labels, dict) or (isinstance(labels, (list, tuple)) and len(labels) != 1):
+        return None
+    labels = np.asarray(keras.tree.flatten(labels)[0])
+    several = labels.ndim > 1 and labels.shape[-1] > 1
+    if outputs.ndim > 2 or (several and labels.ndim > 2):
+        return _accuracy_of_positions(task, labels, outputs)
     if outputs.ndim == 2 and outputs.shape[1] > 1 and task.kind != "binary":
         wanted = labels.argmax(-1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
         return float(np.mean(outputs.argmax(-1) == wanted))
+    if outputs.size != labels.size:
+        return None
     threshold = 0.0 if task.from_logits or task.kind == "margins" else 0.5
     return float(
         np.mean((outputs > threshold).reshape(labels.shape) == (labels > (0 if labels.min() < 0 else 0.5)))
     )
+
+
+def _accuracy_of_positions(task, labels, outputs):
+    """As `_accuracy`, of answers at every step or pixel."""
+    if task.kind == "categorical" and outputs.shape[-1] > 1:
+        dense = labels.shape == outputs.shape
+        wanted = labels.argmax(-1) if dense else labels.reshape(outputs.shape[:-1])
+        return float(np.mean(outputs.argmax(-1) == wanted))
+    if outputs.shape != labels.shape:
+        return None
+    return float(np.mean((outputs > (0.0 if task.from_logits else 0.5)) == (labels > 0.5)))
 
 
 def _judge(outcome, losses, accuracies, first, last, rate):
@@ -156,7 +212,7 @@ def _judge(outcome, losses, accuracies, first, last, rate):
     if outcome == "stuck":
         return found(
             "error",
-            f"The loss of a few batches {numbers}: not even they can be learned.",
+            f"The loss of a few batches {numbers}: what cannot learn them by heart cannot learn more.",
             "Check labels, loss and last activation against each other; then try a rate 10 and 100 times "
             "higher, "
             "and recipes.diagnose.activation_statistics for gradients that vanish.",
@@ -167,13 +223,14 @@ def _judge(outcome, losses, accuracies, first, last, rate):
             f"The loss of a few batches {numbers}.",
             f"Try a learning rate of {rate / 10:.2g} and less.",
         )
-    if outcome == "crept" and last > 0.5 * first and len(losses) < _FEWEST_STEPS:
+    slow = last > first - 0.5 * abs(first)
+    if outcome == "crept" and slow and len(losses) < _FEWEST_STEPS:
         return found(
             "info",
             f"The loss of a few batches {numbers}, which are too few to judge.",
             "Give the check more steps and seconds.",
         )
-    if outcome == "crept" and last > 0.5 * first:
+    if outcome == "crept" and slow:
         return found(
             "info",
             f"The loss of a few batches {numbers}: it falls, but slowly.",

@@ -1,27 +1,31 @@
 """All checks before training, within a time budget, as one table."""
 
 import contextlib
+import dataclasses
 import functools
+import math
 import textwrap
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from recipes.common.traversal import layers_of
-from recipes.diagnose.checks.activation_statistics import activation_statistics
+from recipes.diagnose.checks.activation_statistics import observe, short, statistics_of
 from recipes.diagnose.checks.data_check import data_check
 from recipes.diagnose.checks.gradient_check import gradient_check
 from recipes.diagnose.checks.initial_loss import initial_loss
 from recipes.diagnose.checks.learning_rate_range_test import learning_rate_range_test
-from recipes.diagnose.checks.model_copy import Trial, built, dropping_layers, untouched
+from recipes.diagnose.checks.model_copy import Trial, dropping_layers, untouched, why_not_tried
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample
-from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
+from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
 from recipes.diagnose.checks.verdict import Check
-from recipes.diagnose.finding import Finding, arrange
+from recipes.diagnose.finding import SEVERITIES, Finding, arrange
 from recipes.diagnose.rules.model_rules import judge_model
-from recipes.diagnose.rules.run_facts import describe
+from recipes.diagnose.rules.output_rules import judge_outputs
+from recipes.diagnose.rules.run_facts import describe_model, describe_observation
 
 _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
 
@@ -29,11 +33,30 @@ _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
 _HEAD = f"{'check':<26}{'verdict':<9}result"
 
 
-def _row(check):
+def _row(check: Check) -> str:
     remedy = check.remedy and textwrap.wrap(
         check.remedy, 100, initial_indent=" " * 35 + "-> ", subsequent_indent=" " * 38
     )
     return "\n".join([f"{check.name:<26}{check.verdict:<9}{check.result}", *(remedy or ())])
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A check that there was no time for.
+
+    Attributes:
+        name: Of the check, a function of `recipes.diagnose`.
+        needs: Seconds of work that it needs, estimated; None where there was nothing to estimate it by.
+        left: Seconds that were left for it.
+    """
+
+    name: str
+    needs: float | None
+    left: float
+
+    def __str__(self) -> str:
+        needs = "time" if self.needs is None else f"about {self.needs:.1f} s"
+        return f"needs {needs}, {max(self.left, 0):.1f} s were left; recipes.diagnose.{self.name}(model, train) runs it"
 
 
 @dataclass(frozen=True)
@@ -46,50 +69,74 @@ class Preflight:
         findings: list of `Finding` of all of them, causes before symptoms.
         facts: What `recipes.diagnose.diagnose(facts=...)` takes, to judge the run later.
         skipped: Names of checks there was no time for.
-        seconds: Time it took.
+        seconds: Wall-clock time it took, in seconds.
+        compiling: Seconds of it that went into compiling training steps, which `preflight(seconds=)` does not count.
+        left_out: What each skipped check needs, a list of `Skipped`.
     """
 
-    checks: list
-    findings: list
+    checks: list[Check]
+    findings: list[Finding]
     facts: dict
-    skipped: list
+    skipped: list[str]
     seconds: float
+    compiling: float = 0.0
+    left_out: tuple[Skipped, ...] = ()
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Check:
         """The check of this name."""
         return next(check for check in self.checks if check.name == name)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join([_HEAD, *(_row(check) for check in self.checks), self.summary()])
 
-    def summary(self):
-        """The lines below the table: what was left out, the time, the findings."""
-        lines = [
-            f"{name:<26}{'skipped':<9}no time left; call recipes.diagnose.{name}(model, train)"
-            for name in self.skipped
-        ]
-        lines.append(f"preflight took {self.seconds:.1f} s")
+    @property
+    def severity(self) -> str:
+        """The worst severity among the findings, or "ok"."""
+        return min((f.severity for f in self.findings), key=SEVERITIES.index, default="ok")
+
+    def summary(self) -> str:
+        """The lines below the table: what was left out, the time, the findings, and what they come to."""
+        lines = [f"{check.name:<26}{'SKIPPED':<9}{check}" for check in self.left_out]
+        compiling = f", {self.compiling:.1f} s of it compiling" if self.compiling >= 0.1 else ""
+        lines.append(f"preflight took {self.seconds:.1f} s{compiling}")
         for finding in self.findings:
             if finding.severity != "info":
                 lines.append(finding.wrapped())
+        if self.left_out:
+            # What was not looked at is not fine.
+            needed = sum(check.needs or 0 for check in self.left_out)
+            more = f"; seconds={math.ceil(self.seconds + needed + 1)} would do" if needed else ""
+            names = ", ".join(self.skipped)
+            lines.append(
+                f"NOT CHECKED, for want of time: {names}. Nothing is known of what they look for{more}."
+            )
         return "\n".join(lines)
 
 
-def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
+def preflight(
+    model: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    seconds: float = 30.0,
+    verbose: int = 1,
+) -> Preflight:
     """Run all checks before training and print one table: check, verdict, result, remedy; each row when it is known.
 
     Order: the data, the model with its loss, one batch through all layers and back, the first loss, learning a few
-    batches by heart, the range test of learning rates, and, for a model with layers of the reader's own, the gradient
-    check. A check begins only while there is time; a check that has begun
-    may overrun by the compilation of its training step.
+    batches by heart, the range test of learning rates, and, for a model with layers of the user's own, the gradient
+    check. A check begins only while there is time. The time counts work, and not the compilation of training steps,
+    which a larger network spends most of its first minute on. What there was no time for is said, with the seconds it
+    needs.
 
     Args:
         model: A compiled `keras.Model`. Weights, optimizer, metrics and random generators are left as they were,
             bit for bit.
         train: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, or arrays `(x, y)`. The order of
-            its next epochs is left as it was, also for a data set that shuffles.
+            its next epochs is left as it was, also for a data set that shuffles. Inputs alone for a training step of
+            the user's own that takes no labels.
         validation: The same for validation data, or None.
-        seconds: Time for all checks.
+        seconds: Time for the work of all checks, in seconds.
         verbose: 0 prints nothing.
 
     Returns:
@@ -110,66 +157,146 @@ def preflight(model, train, validation=None, *, seconds=30.0, verbose=1):
     if validation is not None:
         held_out = read_sample(validation, model, name="validation", **options)
     built(model, sample)
-
-    checks, skipped = [], []
-
-    def add(check):
-        checks.append(check)
-        say(_row(check))
-
-    add(data_check(model, sample, held_out))
-    facts = {**describe(model), "data": checks[0].facts}
-    add(_model_check(facts))
-    usable = not {"nan_input", "labels_out_of_range", "label_count"} & {f.code for f in checks[0].findings}
-    if usable:
-        add(activation_statistics(model, sample))
-        facts["statistics"] = [vars(layer) for layer in checks[-1].layers]
-
-    def left():
-        return seconds - (time.monotonic() - start)
-
-    plan = [("initial_loss", lambda trial: initial_loss(model, sample))]
-    if model.trainable_variables:
-        plan += [
-            ("overfit_small_sample", lambda trial: _learn(model, sample, trial, left)),
-            ("learning_rate_range_test", lambda trial: _range(model, sample, trial, _steps(checks, left))),
-        ]
-    with contextlib.ExitStack() as stack:
-        trial = None
-        for name, check in plan if usable else ():
-            if left() <= 0 or (name == "learning_rate_range_test" and _steps(checks, left) < _FEWEST_STEPS):
-                skipped.append(name)
-                continue
-            if name == "overfit_small_sample" and _unregularized(model, facts):
-                trial = stack.enter_context(Trial(model, regularized=False))
-            add(check(trial))
-        own = _own_layers(model)
-        if usable and own and left() > 0:
-            add(_gradient_check(model, sample, own))
-        elif usable and own:
-            skipped.append("gradient_check")
-    findings = arrange([finding for check in checks for finding in check.findings])
-    done = Preflight(checks, findings, facts, skipped, time.monotonic() - start)
+    plan = _Plan(model, sample, seconds, start, say)
+    plan.add(data_check(model, sample, held_out))
+    facts = {**describe_model(model), "data": plan.checks[0].facts}
+    plan.add(_model_check(facts))
+    codes = {f.code for f in plan.checks[0].findings if f.severity == "error"}
+    # Labels that a loss cannot take make its value meaningless, and sometimes its computation an error.
+    unusable = {"nan_input", "labels_out_of_range", "label_count"} & codes
+    runs = model.built and facts["data"]["train"]["label_counts_match"]
+    if runs:
+        _look(plan, facts, unusable)
+    if runs and not unusable:
+        plan.train(facts)
+    elif not runs and not unusable:
+        say(f"{'':<26}{'':<9}the model is never called as a whole, so no batch was sent through it")
+    findings = arrange([finding for check in plan.checks for finding in check.findings])
+    done = Preflight(
+        plan.checks,
+        findings,
+        facts,
+        [check.name for check in plan.left_out],
+        time.monotonic() - start,
+        plan.compiling,
+        tuple(plan.left_out),
+    )
     say(done.summary())
     return done
+
+
+class _Plan:
+    """The checks so far, and the time that is left for the others."""
+
+    def __init__(self, model, sample, seconds, start, say):
+        self.model, self.sample, self.say = model, sample, say
+        self.seconds, self.start = seconds, start
+        self.checks, self.left_out = [], []
+        self.compiling = 0.0
+        self._begun = start
+
+    def add(self, check):
+        check = dataclasses.replace(check, seconds=time.monotonic() - self._begun)
+        self._begun = time.monotonic()
+        self.checks.append(check)
+        self.say(_row(check))
+
+    def left(self):
+        return self.seconds - (time.monotonic() - self.start - self.compiling)
+
+    def skip(self, name, needs):
+        self.left_out.append(Skipped(name, needs, self.left()))
+
+    def train(self, facts):
+        """The checks that make training steps."""
+        model, sample = self.model, self.sample
+        if self.left() <= 0:
+            self.skip("initial_loss", self.checks[-1].seconds)
+        else:
+            self.add(initial_loss(model, sample))
+        if model.trainable_variables:
+            with contextlib.ExitStack() as stack:
+                shared = None
+                if _unregularized(model, facts) and not why_not_tried(model):
+                    shared = stack.enter_context(Trial(model, regularized=False))
+                self._learn(shared)
+                self._range(shared)
+        own = _own_layers(model)
+        if own and self.left() > 0:
+            self.add(_gradient_check(model, sample, own))
+        elif own:
+            self.skip("gradient_check", None)
+
+    def _learn(self, shared):
+        """Learning by heart, in half of what is left; it takes its fewest steps whatever they cost."""
+        if self.left() <= 0:
+            self.skip("overfit_small_sample", None)
+            return
+        half = max(0.5, 0.5 * self.left())
+        with self._trial(shared, regularized=False) as trial:
+            check = overfit_small_sample(self.model, self.sample, batch_size=32, seconds=half, trial=trial)
+            self._compiled(trial)
+        self.add(check)
+
+    def _range(self, shared):
+        """The range test, with as many of 80 steps as there is time for, and 40 at least."""
+        done = self.checks[-1]
+        step = done.seconds_per_step if done.name == "overfit_small_sample" else None
+        affordable = self.left() / max(step, 1e-6) if step else 0.0
+        if done.name == "overfit_small_sample" and done.outcome == "unknown":
+            self.add(learning_rate_range_test(self.model, self.sample))
+            return
+        if affordable < _FEWEST_STEPS:
+            self.skip("learning_rate_range_test", None if step is None else step * _FEWEST_STEPS)
+            return
+        steps = int(min(80, affordable))
+        with self._trial(shared, regularized=True) as trial:
+            check = learning_rate_range_test(self.model, self.sample, batch_size=32, steps=steps, trial=trial)
+            if trial is not shared:
+                self._compiled(trial)
+        self.add(check)
+
+    def _trial(self, shared, *, regularized):
+        """The trial that both share, or one that puts the weights back when it is left."""
+        if shared is not None or why_not_tried(self.model):
+            return contextlib.nullcontext(shared)
+        return Trial(self.model, regularized=regularized)
+
+    def _compiled(self, trial):
+        if trial is not None:
+            self.compiling += trial.compile_seconds
+
+
+def _look(plan, facts, unusable):
+    """One batch through the layers, and what the loss of knowing nothing is."""
+    try:
+        seen = observe(plan.model, plan.sample.batches[0])
+    except (
+        Exception
+    ) as error:  # a model that cannot be run on its data: the other checks have said what they know
+        facts["unknown"]["batch"] = short(error)
+        plan.add(
+            Check(
+                name="activation_statistics",
+                result=f"could not run the model on a batch: {short(error)}",
+                findings=[],
+            )
+        )
+        return
+    if not unusable:
+        facts |= describe_observation(plan.model, plan.sample, seen, facts)
+    plan.add(statistics_of(seen))
+    # What the outputs are on a real batch tells more than the graph of the model.
+    known = {(f.code, f.layer) for check in plan.checks for f in check.findings}
+    more = [f for f in judge_outputs(facts) if (f.code, f.layer) not in known]
+    if more:
+        name = "model_check"
+        plan.add(Check(name=name, result="what the outputs of that batch are", findings=more))
 
 
 def _unregularized(model, facts):
     """Whether both checks that train would compile the same step, and so can share it."""
     return not dropping_layers(model) and not any(layer["penalty"] for layer in facts["layers"])
-
-
-def _learn(model, sample, trial, left):
-    return overfit_small_sample(model, sample, batch_size=32, seconds=max(0.5, 0.5 * left()), trial=trial)
-
-
-def _range(model, sample, trial, affordable):
-    return learning_rate_range_test(model, sample, batch_size=32, steps=int(min(80, affordable)), trial=trial)
-
-
-def _steps(checks, left):
-    """How many more training steps there is time for, judging by those of the check before."""
-    return left() / max(checks[-1].seconds_per_step, 1e-6)
 
 
 def _own_layers(model):
@@ -210,10 +337,11 @@ def _gradient_check(model, sample, own):
 def _model_check(facts):
     findings = judge_model(facts)
     task, layers = facts["task"], [layer for layer in facts["layers"] if layer["kernel"]]
-    loss = task["loss"] or "several losses"
+    own = "a loss of its own" if task["own_step"] else "no loss"
+    loss = task["loss"] or ("several losses" if "heads" in facts else own)
     optimizer = facts["optimizer"]
+    steps = f"{optimizer['name']} at {optimizer['rate']:.3g}" if optimizer else "several optimizers or rates"
     result = (
-        f"{len(layers)} layers with kernels, output {task['activation'] or 'of its own'}, {loss}, "
-        f"{optimizer['name']} at {optimizer['rate']:.3g}"
+        f"{len(layers)} layers with kernels, output {task['activation'] or 'of its own'}, {loss}, {steps}"
     )
     return Check(name="model_check", result=result, findings=findings)

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 from recipes.common.datasets import fresh_copy, without_autotune
 from recipes.common.models import model_input_rank
 from recipes.common.validation import is_whole
+from recipes.diagnose.checks.output_task import own_step
 
 _MOST_ARRAY_EXAMPLES = 1 << 20
 # Inputs that checks of the data keep, of each data set; of further examples they know labels and a hash.
@@ -37,33 +39,48 @@ class Sample:
     further: list = dataclasses.field(default_factory=list)
 
     @property
-    def inputs(self):
+    def labeled(self) -> bool:
+        """Whether there are labels at all: a training step of the user's own may do without."""
+        return self.batches[0][1] is not None and bool(keras.tree.flatten(self.batches[0][1]))
+
+    @property
+    def inputs(self) -> np.ndarray:
         """The first input of all batches, one array of shape `(n, ...)`."""
         return np.concatenate([keras.tree.flatten(batch[0])[0] for batch in self.batches])
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """The first target of all batches, one array of shape `(n,)` or `(n, ...)`."""
         return np.concatenate([keras.tree.flatten(batch[1])[0] for batch in self.batches])
 
     @property
-    def labels_read(self):
+    def labels_read(self) -> np.ndarray:
         """As `labels`, with those of `further`."""
         return np.concatenate([self.labels, *(labels for _, labels in self.further)])
 
     @property
-    def hashes_read(self):
+    def hashes_read(self) -> np.ndarray:
         """One hash of the first input of each example that was read, `further` included: uint64 of shape `(n,)`."""
         kept = [hashes_of(keras.tree.flatten(batch[0])[0]) for batch in self.batches]
         return np.concatenate([*kept, *(hashes for hashes, _ in self.further)])
 
 
-def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, most_bytes=None, name="train"):
+def read_sample(
+    data: Any,
+    model: keras.Model,
+    *,
+    batch_size: int = 32,
+    batches: int = 1,
+    seconds: float = 2.0,
+    most_bytes: int | None = None,
+    name: str = "train",
+) -> "Sample":
     """Read some batches through an iterator of their own.
 
     Args:
         data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, batched or not; or a
-            tuple of arrays, of which rows spread over the whole are taken.
+            tuple of arrays, of which rows spread over the whole are taken. For a training step of the user's own,
+            or a loss that is added inside the model, inputs alone will do.
         model: The `keras.Model` that will read it; its input tells batched from not.
         batch_size: Examples a batch. Batches of a batched data set are cut or joined to it.
         batches: Most batches to read.
@@ -86,10 +103,16 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, most_byte
             )
     if isinstance(data, Sample):
         return _recut(data, batch_size, batches)
+    alone = own_step(model) or getattr(model, "loss", None) is None
     if isinstance(data, tf.data.Dataset):
-        return _from_dataset(data, model, batch_size, batches, seconds, most_bytes, name)
+        return _from_dataset(data, alone, model, batch_size, batches, seconds, most_bytes, name)
+    if alone and isinstance(data, (tuple, list)) and len(data) > 1 and data[1] is None:
+        data = data[0]
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
-        return _from_arrays(data, batch_size, batches, most_bytes, name)
+        return _from_arrays(data, alone, batch_size, batches, most_bytes, name)
+    if alone and (hasattr(data, "shape") or isinstance(data, (dict, tuple, list))):
+        data = data[0] if isinstance(data, (tuple, list)) and len(data) == 1 else data
+        return _from_arrays((data,), alone, batch_size, batches, most_bytes, name)
     raise TypeError(
         f"recipes.diagnose expects {name} to be a tf.data.Dataset of (inputs, labels) or arrays (x, y). "
         "Received "
@@ -98,9 +121,11 @@ def read_sample(data, model, *, batch_size=32, batches=1, seconds=2.0, most_byte
     )
 
 
-def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name):
+def _from_dataset(dataset, alone, model, batch_size, batches, seconds, most_bytes, name):
     spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+    if alone and (not isinstance(spec, tuple) or len(spec) == 1):
+        spec = spec if isinstance(spec, tuple) else (spec,)
+    elif not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(
             f"recipes.diagnose expects {name} to give (inputs, labels) or (inputs, labels, weights). "
             "Received "
@@ -114,8 +139,10 @@ def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name
         if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
             whole = False
             break
-        inputs, labels, *weights = keras.tree.map_structure(lambda tensor: tensor.numpy(), tuple(element))
-        _keep(taken, further, (inputs, labels, weights[0] if weights else None), most_bytes)
+        element = element if isinstance(element, tuple) else (element,)
+        inputs, *others = keras.tree.map_structure(lambda tensor: tensor.numpy(), element)
+        labels, weights = [*others, None, None][:2]
+        _keep(taken, further, (inputs, labels, weights), most_bytes)
         largest = max(largest, len(keras.tree.flatten(inputs)[0]))
         count += len(keras.tree.flatten(inputs)[0])
     if not count:
@@ -124,11 +151,11 @@ def _from_dataset(dataset, model, batch_size, batches, seconds, most_bytes, name
     return _recut(sample, batch_size, batches)
 
 
-def _from_arrays(data, batch_size, batches, most_bytes, name):
+def _from_arrays(data, alone, batch_size, batches, most_bytes, name):
     parts = [keras.tree.map_structure(_as_array, part) for part in data if part is not None]
     leaves = keras.tree.flatten(parts)
     if (
-        len(parts) < 2
+        len(parts) < (1 if alone else 2)
         or any(not keras.tree.flatten(part) for part in parts)
         or any(array.dtype.kind not in "buif" or not array.ndim for array in leaves)
     ):
@@ -151,14 +178,28 @@ def _from_arrays(data, batch_size, batches, most_bytes, name):
     taken, further = [], []
     for start in range(0, min(count, batches * batch_size), batch_size):
         chosen = np.sort(rows[start : start + batch_size])
-        inputs, labels, *weights = (
+        inputs, *others = (
             keras.tree.map_structure(lambda array, rows=chosen: array[rows], part) for part in parts
         )
-        _keep(taken, further, (inputs, labels, weights[0] if weights else None), most_bytes)
+        labels, weights = [*others, None, None][:2]
+        _keep(taken, further, (inputs, labels, weights), most_bytes)
     return Sample(taken, ordered=False, whole=count <= batches * batch_size, further=further)
 
 
-def hashes_of(inputs):
+def built(model: keras.Model, sample: "Sample") -> None:
+    """Build a model that has no variables yet, as the first step of `fit` would.
+
+    A model whose training step calls only the layers in it, and never the model itself, stays as it is.
+    """
+    if not model.built and not (own_step(model) and not _callable_model(model)):
+        model(keras.tree.map_structure(keras.ops.convert_to_tensor, sample.batches[0][0]))
+
+
+def _callable_model(model):
+    return type(model).call is not keras.Model.call
+
+
+def hashes_of(inputs: np.ndarray) -> np.ndarray:
     """One 64-bit hash of the bytes of each example."""
     rows = np.ascontiguousarray(inputs.reshape(len(inputs), -1))
     if rows.dtype == object:
@@ -181,15 +222,17 @@ def _keep(taken, further, batch, most_bytes):
     if most_bytes is None or held < most_bytes:
         taken.append(batch)
     else:
-        further.append((hashes_of(keras.tree.flatten(batch[0])[0]), keras.tree.flatten(batch[1])[0]))
+        labels = keras.tree.flatten(batch[1])[0] if batch[1] is not None else np.zeros(0)
+        further.append((hashes_of(keras.tree.flatten(batch[0])[0]), labels))
 
 
 def _recut(sample, batch_size, batches):
     """The examples of a sample in batches of another size, as many as there are."""
     sizes = [len(keras.tree.flatten(batch[0])[0]) for batch in sample.batches]
     fits = all(size == batch_size for size in sizes[:-1]) and sizes[-1] <= batch_size
+    labeled = sample.labeled
     aligned = all(
-        len(keras.tree.flatten(batch[1])[0]) == size
+        not labeled or len(keras.tree.flatten(batch[1])[0]) == size
         for batch, size in zip(sample.batches, sizes, strict=True)
     )
     if fits or not aligned:  # another number of labels than of inputs: left for the check that says so
@@ -197,14 +240,15 @@ def _recut(sample, batch_size, batches):
         return dataclasses.replace(sample, batches=sample.batches[:batches], whole=whole)
     needed = sample.batches[: int(np.searchsorted(np.cumsum(sizes), batches * batch_size)) + 1]
     joined = keras.tree.map_structure(
-        lambda *arrays: np.concatenate(arrays), *(batch[:2] for batch in needed)
+        lambda *arrays: np.concatenate(arrays), *(batch[: 2 if labeled else 1] for batch in needed)
     )
     weights = None if needed[0][2] is None else np.concatenate([batch[2] for batch in needed])
     cut = []
     for start in range(0, sum(sizes[: len(needed)]), batch_size):
         rows = slice(start, start + batch_size)
         part = keras.tree.map_structure(lambda array, rows=rows: array[rows], joined)
-        cut.append((*part, None if weights is None else weights[rows]))
+        labels = part[1] if labeled else None
+        cut.append((part[0], labels, None if weights is None else weights[rows]))
     whole = sample.whole and len(needed) == len(sample.batches) and len(cut) <= batches
     return dataclasses.replace(sample, batches=cut[:batches], whole=whole)
 
@@ -213,8 +257,7 @@ def _batched(spec, model):
     image, expected = tf.nest.flatten(spec[0])[0], model_input_rank(model)
     if expected is not None and image.shape.rank is not None:
         return image.shape.rank >= expected
-    labels = tf.nest.flatten(spec[1])[0]
-    return bool(labels.shape.rank)
+    return len(spec) < 2 or bool(tf.nest.flatten(spec[1])[0].shape.rank)
 
 
 def _as_array(array):

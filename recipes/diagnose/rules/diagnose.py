@@ -1,16 +1,64 @@
 """Join what the curves, the probes, the model and the data tell into ranked findings."""
 
+from dataclasses import replace
+from typing import Any
+
+import keras
 import numpy as np
 
 from recipes.diagnose.finding import Finding, arrange
+from recipes.diagnose.rules.curves import Curves, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
-from recipes.diagnose.rules.read_curves import _Curves, _values, curve_findings
+from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.record_rules import judge_record
-from recipes.diagnose.rules.run_facts import describe, idle_averages
+
+# What a run can overcome: in one that learned well they are true, and harmless. The others say that it cannot reach
+# its goal, or that its numbers are not to be believed, however its curves look.
+SOFT = frozenset(
+    {
+        "unscaled_inputs",
+        "unscaled_targets",
+        "initial_scale_too_large",
+        "initial_scale_too_small",
+        "dead_at_start",
+        "clipping_too_hard",
+        "regularization_too_strong",
+        "labels_shuffled",
+        "rate_too_high",
+        "decayed_too_early",
+        "rate_too_low",
+        "exploding",
+        "dead_relu",
+        "saturated",
+        "vanishing",
+        "batch_too_small",
+        "regularization_absent",
+        "update_ratio_high",
+        "update_ratio_low",
+        "bouncing",
+        "noisy",
+        "not_learning",
+        "underfitting",
+        "plateau_then_drop",
+        "initial_loss",
+        "overfit_small_sample",
+    }
+)
+# A loss that is a logarithm of probabilities, which is never below 0.
+_NEVER_BELOW_ZERO = ("categorical", "binary", "margins")
 
 
-def diagnose(history=None, record=None, model=None, *, train=None, validation=None, facts=None, seconds=2.0):
+def diagnose(
+    history: Any = None,
+    record: Any = None,
+    model: keras.Model | None = None,
+    *,
+    train: Any = None,
+    validation: Any = None,
+    facts: dict | None = None,
+    seconds: float = 2.0,
+) -> list[Finding]:
     """Say what is wrong with a run, causes before symptoms, each with evidence and remedy.
 
     Every source adds rules: curves (see `read_curves`), the record of the monitors (what happened inside the
@@ -24,7 +72,7 @@ def diagnose(history=None, record=None, model=None, *, train=None, validation=No
         model: The compiled `keras.Model`, or None.
         train: Training data, looked at for `seconds`: a `tf.data.Dataset` or arrays.
         validation: Validation data.
-        facts: What `recipes.diagnose.describe.describe` found before training, in place of `train` and
+        facts: What `recipes.diagnose.rules.run_facts.describe` found before training, in place of `train` and
             `validation`; then initial weights are judged as well.
         seconds: Time for reading each data set.
 
@@ -40,6 +88,9 @@ def diagnose(history=None, record=None, model=None, *, train=None, validation=No
             "diagnose expects a history, a record or a model. Received none of them. "
             "Give diagnose(run.history, run.record, run.model)."
         )
+    # They look into layers through the probe, which runs on TensorFlow alone; curves are read on any backend.
+    if model is not None:
+        from recipes.diagnose.rules.run_facts import describe, idle_averages
     if facts is None:
         facts = describe(model, train, validation, seconds=seconds) if model is not None else {}
     if record is not None and model is not None:
@@ -47,22 +98,67 @@ def diagnose(history=None, record=None, model=None, *, train=None, validation=No
     return arrange(judge(history, record, facts))
 
 
-def judge(history, record, facts):
-    """As `diagnose`, from facts alone and not arranged: `(history, record, facts)`."""
+def judge(
+    history: Any, record: Any, facts: dict, *, steps: int | None = None, planned: int | None = None
+) -> list[Finding]:
+    """As `diagnose`, from facts alone and not arranged.
+
+    Args:
+        history: dict of lists, or None. Where none of its curves is known to be the loss, no rule looks at curves.
+        record: What the probes saw, or None.
+        facts: What is known of model and data, or an empty dict.
+        steps: Training steps so far, or None.
+        planned: Epochs that the run is to have, or None.
+
+    Returns:
+        A list of `Finding`. Of a run that learned well none that it has overcome is above "info".
+    """
     findings = [*judge_model(facts), *judge_data(facts)] if facts else []
-    values = _values(history) if history is not None else None
     initial, penalty = _initial(facts)
     start = None if initial is None else initial + penalty
-    chance = _chance(facts)
-    learned = False
+    values = curves_in(history) if history is not None else None
+    curves = None
     if values is not None:
-        curves = _Curves(values, start, chance)
-        learned = curves.learned
-        findings += curve_findings(values, initial=start, chance=chance)
-        findings += _settled(curves, record, facts)
-    findings += judge_record(record, facts, learned=learned, initial=start)
-    findings += _shuffled_labels(facts, values, learned)
+        curves = _curves(values, record, facts, start, steps, planned)
+        findings += curve_findings(curves)
+        findings += _far_off(curves, facts)
+        findings += _averages(curves, record, facts)
+    learned, first = (
+        (curves.learned, curves.first) if curves is not None else (_by_accuracy(history, facts), None)
+    )
+    findings += judge_record(record, facts, learned=learned, initial=start, first=first)
+    if not any(finding.severity == "error" for finding in findings):
+        findings += _shuffled_labels(facts, curves)
+    if curves is not None and curves.well:
+        findings = [replace(f, severity="info") if f.code in SOFT else f for f in findings]
     return _once(findings)
+
+
+def _curves(values, record, facts, start, steps, planned):
+    task = (facts or {}).get("task", {})
+    kind, data = task.get("kind"), (facts or {}).get("data", {}).get("train", {})
+    began = None
+    if record is not None and len(record) and np.isfinite(record.loss[0]):
+        began = float(record.loss[0])
+    return Curves(
+        values,
+        start,
+        _chance(facts),
+        began=began,
+        steps=steps,
+        planned=planned,
+        below_zero=False if kind in _NEVER_BELOW_ZERO else True if kind == "unknown" else None,
+        minimized=not (task.get("own_step") and kind == "unknown"),
+        examples=data.get("examples"),
+    )
+
+
+def _by_accuracy(history, facts):
+    """Whether a run without a loss to look at has learned, by its accuracy."""
+    history = getattr(history, "history", history) or {}
+    chance = _chance(facts)
+    values = next((history[name] for name in ("accuracy", "acc") if name in history), None)
+    return bool(values) and chance is not None and max(values[-3:]) > chance + 0.3 * (1 - chance)
 
 
 def _initial(facts):
@@ -73,21 +169,49 @@ def _initial(facts):
     return expected_loss(facts), penalty
 
 
+def _far_off(curves, facts):
+    """A regression that has spent its run on finding the mean of its targets."""
+    data = (facts or {}).get("data", {}).get("train", {})
+    task = (facts or {}).get("task", {})
+    if task.get("kind") != "values" or curves.initial is None or "target_mean" not in data:
+        return []
+    last = float(curves.loss[-1])
+    if not (curves.over and np.isfinite(last) and curves.falling and last > curves.initial):
+        return []
+    if last > 0.97 * curves.first and curves.epochs < 3:
+        return []
+    return [
+        Finding(
+            "unscaled_targets",
+            "warning" if curves.fair_chance else "info",
+            None,
+            None,
+            f"The loss fell from {curves.first:.4g} to {last:.4g} in {curves.epochs} epochs and is still above the "
+            f"{curves.initial:.4g} of always answering the mean, {data['target_mean']:.4g}: so far the run has been "
+            "on its way to that mean.",
+            "Train on (y - mean) / std, and turn predictions back with prediction * std + mean; or train longer.",
+        )
+    ]
+
+
 def _chance(facts):
     counts = (facts or {}).get("data", {}).get("train", {}).get("class_counts")
     return max(counts.values()) / sum(counts.values()) if counts else None
 
 
-def _shuffled_labels(facts, values, learned):
+def _shuffled_labels(facts, curves):
     data = (facts or {}).get("data", {}).get("train", {})
     if "neighbor_agreement" not in data or data["neighbor_chance"] > 0.9:
         return []
     agreement, chance, error = (data[f"neighbor_{name}"] for name in ("agreement", "chance", "error"))
-    if agreement > chance + 4 * error or values is None:
+    few = data.get("neighbor_examples", data["examples"]) < 100
+    if agreement > chance + 4 * error or few or curves is None or not np.isfinite(curves.loss).all():
         return []
-    validation = values.get("val_loss")
-    memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0]
-    if learned and not memorized:
+    if not curves.fair_chance:
+        return []
+    validation = curves.validation
+    memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0] and not curves.held
+    if curves.better_than_nothing and not memorized:
         return []
     return [
         Finding(
@@ -96,8 +220,7 @@ def _shuffled_labels(facts, values, learned):
             None,
             None,
             f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance "
-            f"({chance:.0%}), "
-            "and nothing that carries over is learned.",
+            f"({chance:.0%}), and nothing that carries over to validation is learned.",
             "Look at images with their labels, recipes.plot.grid(images, titles=labels): inputs and labels "
             "may have been "
             "shuffled apart.",
@@ -105,7 +228,7 @@ def _shuffled_labels(facts, values, learned):
     ]
 
 
-def _settled(curves, record, facts):
+def _averages(curves, record, facts):
     """Averages of batch normalization that could not settle in so few steps, seen in the validation loss."""
     momenta = [layer for layer in (facts or {}).get("layers", ()) if layer["momentum"] is not None]
     if not momenta or curves.validation is None or record is None or not len(record):
@@ -114,8 +237,10 @@ def _settled(curves, record, facts):
     steps = known or int(record.step[-1]) + 1  # up to the last probe
     worst = max(momenta, key=lambda layer: layer["momentum"])
     left = worst["momentum"] ** steps
-    gap = curves.validation[-1] > 1.5 * max(curves.loss[-1], 1e-12) and curves.loss[-1] < 0.8 * curves.first
-    if left < 0.3 or not (gap or left > 0.9 or not np.isfinite(curves.validation[-1])):
+    far = curves.validation[-1] - curves.loss[-1] > 0.5 * abs(curves.loss[-1])
+    gap = far and curves.loss[-1] < curves.first - 0.2 * abs(curves.first)
+    broken = not np.isfinite(curves.validation[-1])
+    if left < 0.3 or not (gap or (left > 0.9 and not curves.held) or broken):
         return []
     remedy = "Take smaller batches or more epochs, for more steps"
     if worst["momentum"] > 0.9:
@@ -129,7 +254,7 @@ def _settled(curves, record, facts):
             f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages "
             f"of {worst['name']} are still {left:.0%} their "
             f"starting values; the loss is {curves.loss[-1]:.4g} in training and "
-            f"{curves.validation[-1]:.4g} in validation.",
+            f"{curves.validation[-1]:.4g} in validation, which works with those averages.",
             f"{remedy}, or call recipes.ensemble.refresh_batch_norm(model, train).",
         )
     ]

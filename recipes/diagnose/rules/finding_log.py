@@ -1,52 +1,120 @@
 """Judges a run again and again as it goes on, and decides what is worth saying when."""
 
-from recipes.diagnose.finding import arrange
-from recipes.diagnose.rules.diagnose import judge
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recipes.diagnose.finding import Finding, arrange
+from recipes.diagnose.rules.diagnose import SOFT, judge
+
+_LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
 
 
 class Casebook:
-    """Keeps what was found in one run, and says each thing once.
+    """Keeps what was found in one run, says each thing once, and takes back what no longer holds.
 
-    Errors, and what was known before training, are said at once. A warning about the run itself is said when two
-    judgements one after the other agree, or the last one makes it: a slow second epoch is no fault yet.
+    What data, model and loss make certain is said at once, and so is a loss that is NaN. What a run may still
+    overcome - scales, rates, silent layers - is said when two judgements one after the other agree and half of the run
+    is over, or by the last one: a slow second epoch is no fault yet. Errors do not wait for that half.
 
     Args:
-        facts: What `recipes.diagnose.describe.describe` found before training.
+        facts: What `recipes.diagnose.rules.run_facts.describe` found before training.
     """
 
-    def __init__(self, facts):
+    def __init__(self, facts: dict) -> None:
         self.facts = facts
         self.findings = []
         self.said = []
+        self._withdrawn = []
         self._before = set()
+        self._missing = set()
+        self._said_after = {}
 
-    def update(self, history, record, *, last=False, **more_facts):
+    def update(
+        self,
+        history: dict | None,
+        record: Any,
+        *,
+        last: bool = False,
+        planned: int | None = None,
+        **more_facts: Any,
+    ) -> list[Finding]:
         """Judge the run so far.
 
         Args:
             history: dict of lists, one value an epoch so far, or None before training.
             record: What the probes saw so far, or None.
             last: Whether the run is over.
+            planned: Epochs that the run is to have, or None.
             **more_facts: Facts to add for this judgement, where there were any before training.
 
         Returns:
-            The list of `Finding` to say now, causes before symptoms; never one of severity "info".
+            The list of `Finding` to say now, causes before symptoms; of severity "info" only those that are withdrawn.
         """
-        found = judge(history, record, {**self.facts, **more_facts} if self.facts else {})
+        facts = {**self.facts, **more_facts} if self.facts else {}
+        steps = more_facts.get("steps")
+        epochs = max((len(values) for values in history.values()), default=0) if history else 0
+        found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
         self.findings = arrange(found)
-        static = history is None
-        keys = {(finding.code, finding.layer) for finding in found}
-        known = {(finding.code, finding.layer) for finding in self.said}
-        known |= {(f.code, f.layer) for finding in self.said for f in finding.consequences}
+        # Counted among those who explain, too: a symptom is as serious as it was found.
+        now = {(f.code, f.layer) for f in found if f.severity != "info"}
         new = [
             finding
             for finding in self.findings
             if finding.severity != "info"
-            and (finding.code, finding.layer) not in known
+            and not self._known(finding)
             and (
-                static or last or finding.severity == "error" or (finding.code, finding.layer) in self._before
+                last
+                or self._at_once(finding, history)
+                or (_key(finding) in self._before and self._is_time(finding, epochs, planned))
             )
         ]
-        self._before = keys
-        self.said += new
-        return new
+        taken_back = self._take_back(now, epochs, last) if history else []
+        self._before = now
+        self.said += [*new, *taken_back]
+        for finding in new:
+            self._said_after[_key(finding)] = epochs
+        current = {_key(finding) for finding in self.findings if finding.severity != "info"}
+        self.findings += [f for f in self._withdrawn if _key(f) not in current]
+        return [*new, *taken_back]
+
+    def _known(self, finding):
+        return any(_key(finding) in _keys(other) for other in self.said if not other.withdrawn)
+
+    def _at_once(self, finding, history):
+        if finding.code not in SOFT:
+            return history is None or finding.severity == "error" or finding.epoch == 0
+        loss = np.asarray((history or {}).get("loss", [0.0]), "float64")
+        return finding.severity == "error" and not np.isfinite(loss).all()
+
+    def _is_time(self, finding, epochs, planned):
+        """Whether so much of the run is over that a warning about what it may yet overcome is due."""
+        if finding.code not in SOFT or finding.severity == "error" or planned is None:
+            return True
+        return epochs >= min(_LONG_ENOUGH, planned / 2)
+
+    def _take_back(self, now, epochs, last):
+        """Withdraw what was said and was not found in two judgements one after the other, or in the last."""
+        gone = {_key(f) for f in self.said if not f.withdrawn and not now & _keys(f)}
+        certain = gone if last else gone & self._missing
+        self._missing = gone
+        taken_back = []
+        for place, finding in enumerate(self.said):
+            if finding.withdrawn or _key(finding) not in certain:
+                continue
+            when = self._said_after.get(_key(finding), 0)
+            self.said[place] = replace(finding, withdrawn=True, said_after=when)
+            taken_back.append(
+                replace(finding, severity="info", consequences=(), withdrawn=True, said_after=when)
+            )
+        self._withdrawn += taken_back
+        return taken_back
+
+
+def _key(finding):
+    return finding.code, finding.layer
+
+
+def _keys(finding):
+    return {_key(finding), *(_key(other) for other in finding.consequences)}

@@ -2,152 +2,41 @@
 
 import math
 
-from recipes.diagnose.checks.activation_statistics import LayerStatistics
-from recipes.diagnose.checks.activation_statistics import judge as judge_statistics
 from recipes.diagnose.finding import Finding
-
-# They hand on what the layer before them means.
-_PASS_ON = {"GlobalAveragePooling2D", "GlobalAveragePooling1D", "Flatten", "Reshape", "Dropout", "Identity"}
-_WITH_KERNEL = {"Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "BatchNormalization"}
-_RANGES = {
-    "softmax": (0, 1),
-    "sigmoid": (0, 1),
-    "tanh": (-1, 1),
-    "relu": (0, math.inf),
-    "softplus": (0, math.inf),
-}
+from recipes.diagnose.rules.layer_rules import LayerStatistics, first_with_weights
+from recipes.diagnose.rules.layer_rules import judge as judge_statistics
+from recipes.diagnose.rules.output_rules import judge_outputs
+from recipes.diagnose.rules.remedies import scaling, usual_decay, usual_rate
 
 
-def judge_model(facts):
+def judge_model(facts: dict) -> list[Finding]:
     """Findings in what `describe` collected about loss, layers, optimizer and one batch.
 
     Args:
-        facts: dict, as from `recipes.diagnose.describe.describe`.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`. A rule whose facts are missing is silent.
 
     Returns:
         A list of `Finding`, not arranged.
     """
     findings = [
-        *_loss_findings(facts),
+        *judge_outputs(facts),
         *_initialization(facts),
         *_frozen(facts),
         *_regularization(facts),
+        *_optimizer(facts),
         *_input_scale(facts),
     ]
     if "statistics" in facts:
-        findings += judge_statistics([LayerStatistics(**layer) for layer in facts["statistics"]])
+        findings += judge_statistics(_statistics(facts))
     return findings
+
+
+def _statistics(facts):
+    return [LayerStatistics(**layer) for layer in facts.get("statistics", ())]
 
 
 def _found(code, severity, layer, evidence, remedy):
     return Finding(code, severity, layer, 0, evidence, remedy)
-
-
-def _loss_findings(facts):
-    task, chain = facts["task"], facts["output_layers"]
-    meaningful = [
-        entry for entry in chain if entry["activation"] != "linear" or entry["layer_class"] not in _PASS_ON
-    ]
-    last = meaningful[0] if meaningful else None
-    name = last["name"] if last else None
-    activation = last["activation"] if last else task["activation"]
-    kind, loss = task["kind"], task["loss"]
-    cross_entropy = kind in ("categorical", "binary")
-    if activation == "softmax" and task["outputs"] == 1:
-        return [
-            _found(
-                "softmax_on_one_unit",
-                "error",
-                name,
-                f"{name} is a softmax over one unit, whose output is always 1.",
-                "Use keras.layers.Dense(1, activation='sigmoid') with loss='binary_crossentropy'.",
-            )
-        ]
-    softmaxes = [entry["name"] for entry in meaningful[:2] if entry["activation"] == "softmax"]
-    if len(softmaxes) == 2:
-        return [
-            _found(
-                "softmax_twice",
-                "error",
-                softmaxes[0],
-                f"{softmaxes[0]} takes a softmax of {softmaxes[1]}, which is one already: probabilities "
-                f"end up between {1 / (task['outputs'] or 10) / math.e:.2g} and "
-                f"{_most_sure(task['outputs']):.2g}.",
-                f"Remove one of them: {softmaxes[1]} without activation, or no {softmaxes[0]}.",
-            )
-        ]
-    if activation in ("softmax", "sigmoid") and cross_entropy and task["from_logits"]:
-        return [
-            _found(
-                "softmax_twice",
-                "warning",
-                name,
-                f"{name} ends in a {activation}, and {loss} takes another because of from_logits=True.",
-                "Remove from_logits=True, or the activation of the last layer.",
-            )
-        ]
-    if (
-        activation == "linear"
-        and cross_entropy
-        and not task["from_logits"]
-        and last["layer_class"] in _WITH_KERNEL
-    ):
-        return [
-            _found(
-                "logits_as_probabilities",
-                "error",
-                name,
-                f"{name} gives logits (no activation), and {loss} expects probabilities.",
-                "Set from_logits=True in the loss, or activation='softmax' ('sigmoid' for one unit) in the "
-                "last layer.",
-            )
-        ]
-    if activation == "sigmoid" and kind == "categorical":
-        return [
-            _found(
-                "sigmoid_with_categorical_loss",
-                "warning",
-                name,
-                f"{name} gives one sigmoid per class, and {loss} expects probabilities that sum to 1.",
-                "Use activation='softmax' for one class per image, or loss='binary_crossentropy' for "
-                "several.",
-            )
-        ]
-    if activation in ("relu", "relu6") and task["kind"] != "values" and cross_entropy:
-        return [
-            _found(
-                "rectified_output",
-                "error",
-                name,
-                f"The outputs pass a {activation} ({name}) before {loss}: classes at zero get no gradient.",
-                "Remove the activation of the last layer, or replace it with 'softmax'.",
-            )
-        ]
-    return _unreachable(facts, activation, name)
-
-
-def _unreachable(facts, activation, name):
-    data = facts.get("data", {}).get("train", {})
-    if facts["task"]["kind"] != "values" or activation not in _RANGES or "target_min" not in data:
-        return []
-    low, high = _RANGES[activation]
-    if data["target_min"] >= low - 1e-3 and data["target_max"] <= high + 1e-3:
-        return []
-    return [
-        _found(
-            "unreachable_targets",
-            "error",
-            name,
-            f"Targets reach from {data['target_min']:.4g} to {data['target_max']:.4g}, and {name} "
-            f"({activation}) "
-            f"gives {low} to {high}.",
-            "Remove the activation of the last layer, or scale the targets into its range.",
-        )
-    ]
-
-
-def _most_sure(classes):
-    return math.e / (math.e + (classes or 10) - 1)
 
 
 def _initialization(facts):
@@ -166,7 +55,7 @@ def _initialization(facts):
                     "error",
                     layer["name"],
                     f"The kernel of {layer['name']} is all zeros, and the model gives every example the "
-                    "same output.",
+                    "same output, so nothing tells the units apart.",
                     "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform'; zeros are for biases.",
                 )
             )
@@ -248,73 +137,157 @@ def _regularization(facts):
                     "regularization_too_strong",
                     "warning",
                     layer["name"],
-                    f"{layer['name']} drops {layer['rate']:.0%} of its inputs at every step.",
+                    f"{layer['name']} drops {layer['rate']:.0%} of its inputs at every step, so "
+                    f"{1 - layer['rate']:.0%} of the signal is left to learn from.",
                     "Use a rate of 0.5 at most for dense layers, 0.2 for convolutions.",
                 )
             )
     penalty = sum(layer["penalty"] for layer in facts["layers"])
     expected = expected_loss(facts)
-    if expected is not None and penalty > 5 * expected:
-        worst = max(facts["layers"], key=lambda layer: layer["penalty"])
-        findings.append(
+    if expected is not None and penalty > 5 * expected > 0:
+        findings += _penalty(facts, penalty, expected)
+    return findings
+
+
+def _penalty(facts, penalty, expected):
+    """A penalty that drowns the loss: its strength times the weights squared, of which one is unusual."""
+    worst = max(facts["layers"], key=lambda layer: layer["penalty"])
+    strength = worst.get("penalty_rate") or 1.0
+    kernel = worst["kernel"]
+    gain = kernel["std"] * math.sqrt(kernel["fan_in"]) if kernel else 1.0
+    share = f"Penalties add {penalty:.3g} to a loss of about {expected:.3g}; {worst['penalty']:.3g} of it come from "
+    share += worst["name"]
+    if gain > 8 and strength <= 1e-2:
+        return [
             _found(
-                "regularization_too_strong",
-                "warning",
+                "initial_scale_too_large",
+                "error",
                 worst["name"],
-                f"Penalties add {penalty:.3g} to a loss of about {expected:.3g}; {worst['penalty']:.3g} "
-                "come from "
-                f"{worst['name']}.",
-                "Use a hundredth of the regularization: L2 of 1e-4 is usual.",
+                f"{share}, whose L1 or L2 of {strength:.2g} is usual and whose weights are not: their standard "
+                f"deviation is {kernel['std']:.3g} with {kernel['fan_in']} inputs.",
+                "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh).",
             )
+        ]
+    if expected < 1e-2 and strength <= 1e-3:
+        return [
+            _found(
+                "unscaled_targets",
+                "warning",
+                None,
+                f"{share}, whose L1 or L2 of {strength:.2g} is usual; the loss is small because the targets are.",
+                "Train on (y - mean) / std, and turn predictions back with prediction * std + mean.",
+            )
+        ]
+    return [
+        _found(
+            "regularization_too_strong",
+            "warning",
+            worst["name"],
+            f"{share}: the steps shrink weights in place of fitting labels.",
+            f"Use a hundredth of it, kernel_regularizer=keras.regularizers.L2({min(strength / 100, 1e-4):.0e}).",
         )
+    ]
+
+
+def _optimizer(facts):
+    """Products of two settings that are out of range: the one that is unusual is to blame."""
     optimizer = facts["optimizer"]
-    shrink = optimizer["weight_decay"] * optimizer["rate"]
+    if not optimizer:
+        return []
+    name, rate, decay = optimizer["name"], optimizer["rate"], optimizer["weight_decay"]
+    fitting, mild = usual_rate(name), usual_decay(name)
+    too_fast, too_strong = rate / fitting, decay / mild
+    shrink = decay * rate
+    if shrink > 0.02 and too_fast > too_strong:
+        return [
+            _found(
+                "rate_too_high",
+                "error" if shrink > 1 else "warning",
+                None,
+                f"The learning rate is {rate:.3g}; with {name} {fitting:.0e} is usual. With a weight decay of "
+                f"{decay:.3g} it takes {min(shrink, 1):.0%} off every weight at every step.",
+                f"Use learning_rate={fitting:g}, and keep the weight decay.",
+            )
+        ]
     if shrink > 0.02:
-        findings.append(
+        return [
             _found(
                 "regularization_too_strong",
                 "warning",
                 None,
-                f"Weight decay {optimizer['weight_decay']:.3g} at rate {optimizer['rate']:.3g} takes "
-                f"{shrink:.1%} off every "
-                "weight at every step.",
-                f"Use weight_decay={1e-4 / optimizer['rate']:.1g} or less.",
+                f"Weight decay {decay:.3g} at rate {rate:.3g} takes {shrink:.1%} off every weight at every step; "
+                f"with {name} a weight decay of {mild:.0e} is usual.",
+                f"Use weight_decay={mild:g} or less.",
             )
-        )
-    return findings
-
-
-def _input_scale(facts):
-    statistics = facts.get("statistics", ())
-    first = next((layer for layer in statistics if layer["has_kernel"]), None)
-    if first is None or not math.isfinite(first["input_rms"]) or first["input_std"] == 0:
-        return []
-    size, std = first["input_rms"], first["input_std"]
-    if size > 10 or std < 0.02:
-        data = facts["data"]["train"]
-        numbers = f"{data['min']:.3g} to {data['max']:.3g}" if "min" in data else "of any range"
+        ]
+    momentum = optimizer.get("momentum") or 0.0
+    if momentum > 0.99 and rate / (1 - min(momentum, 0.9999)) > 200 * fitting:
         return [
             _found(
-                "unscaled_inputs",
+                "rate_too_high",
                 "warning",
-                first["name"],
-                f"{first['name']}, the first layer with weights, gets inputs of size {size:.3g} and "
-                "standard deviation "
-                f"{std:.3g}; the data is {numbers}.",
-                "Scale inside the model: keras.layers.Rescaling(1 / 127.5, offset=-1) for pixels, "
-                "keras.layers.Normalization() with adapt(x) for anything else.",
+                None,
+                f"Momentum {momentum:g} adds up {1 / (1 - min(momentum, 0.9999)):.0f} steps, so a rate of {rate:.3g} "
+                f"acts like one of {rate / (1 - min(momentum, 0.9999)):.3g}.",
+                "Use momentum=0.9.",
             )
         ]
     return []
 
 
-def expected_loss(facts):
-    """Loss of knowing nothing, from the task and the data, or None."""
+def _input_scale(facts):
+    first = first_with_weights(_statistics(facts))
+    # What an embedding gets are numbers of rows; a layer with loaded weights knows its own scale.
+    if first is None or first.weights == "table" or _pretrained(first.name, facts):
+        return []
+    if not math.isfinite(first.input_rms) or first.input_std == 0:
+        return []
+    size, std = first.input_rms, first.input_std
+    if size <= 10 and std >= 0.02:
+        return []
+    data = facts.get("data", {}).get("train", {})
+    numbers = f"{data['min']:.3g} to {data['max']:.3g}" if "min" in data else "of any range"
+    why = (
+        "Steps for such inputs are as much too long as the inputs are large"
+        if size > 10
+        else "Inputs that differ so little move nothing"
+    )
+    return [
+        _found(
+            "unscaled_inputs",
+            "warning",
+            first.name,
+            f"{first.name} ({first.layer_class}), the first layer with weights, gets inputs of size {size:.3g} and "
+            f"standard deviation {std:.3g}, about 1 is what it is made for; the data is {numbers}. {why}.",
+            scaling(data),
+        )
+    ]
+
+
+def _pretrained(name, facts):
+    """Whether a layer holds weights that are neither trained now nor as they were initialized."""
+    layer = next((layer for layer in facts["layers"] if layer["name"] == name), None)
+    return bool(layer and not layer["trainable"] and layer["kernel"] and not layer["kernel"]["fresh"])
+
+
+def expected_loss(facts: dict) -> float | None:
+    """Loss of knowing nothing: as it was worked out, else from the task and the data; None where not known."""
+    if not facts:
+        return None
+    never_below = facts["task"]["kind"] in ("categorical", "binary")
+    if facts.get("baseline") is not None and (facts["baseline"] > 0 or not never_below):
+        return facts["baseline"]
     task, data = facts["task"], facts.get("data", {}).get("train", {})
-    if task["kind"] == "categorical" and task["outputs"] and task["outputs"] > 1:
+    if (
+        task["kind"] == "categorical"
+        and task["outputs"]
+        and task["outputs"] > 1
+        and "focal" not in task["loss"]
+    ):
         return math.log(task["outputs"])
-    if task["kind"] == "binary":
+    if task["kind"] == "binary" and "focal" not in task["loss"]:
         return math.log(2)
     if task["kind"] == "values" and task["loss"] == "mean_squared_error" and "target_std" in data:
-        return max(data["target_std"] ** 2, 1e-12)
+        variance = data.get("target_variance", data["target_std"] ** 2)
+        return variance if variance > 0 else None
     return None

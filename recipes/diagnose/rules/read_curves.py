@@ -4,110 +4,45 @@ import math
 
 import numpy as np
 
-from recipes.common.validation import as_numbers
 from recipes.diagnose.finding import Finding, arrange
-
-_ACCURACIES = (
-    "accuracy",
-    "acc",
-    "sparse_categorical_accuracy",
-    "categorical_accuracy",
-    "binary_accuracy",
-)
+from recipes.diagnose.rules.curves import Curves, slope, values_of
 
 
-def read_curves(history, *, initial=None, chance=None):
+def read_curves(
+    history: object, *, initial: float | None = None, chance: float | None = None
+) -> list[Finding]:
     """Say what the curves of loss, accuracy and learning rate show.
 
-    Every rule looks at trends over several epochs (Theil-Sen slopes, medians), never at two points; a run of
-    fewer epochs than a rule needs is not judged by it: 2 for divergence, 3 for not learning, 5 or 6 for the
+    Every rule looks at trends over several epochs (Theil-Sen slopes, medians), never at one point and never at a
+    level alone; a run of fewer epochs than a rule needs is not judged by it: 3 for not learning, 5 or 6 for the
     others. What to look for follows the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section
     "Babysitting the learning process", https://cs231n.github.io/neural-networks-3/#baby.
 
     Args:
         history: dict of lists, one value an epoch, with "loss" and, if there are, "val_loss", an accuracy and
-            "learning_rate"; or the `History` that `fit` returns.
+            "learning_rate"; or the `History` that `fit` returns. The loss may lie below zero.
         initial: Loss of knowing nothing (log C for C classes), where it is known.
-        chance: Accuracy of always answering the most frequent class, where it is known.
+        chance: Accuracy of always answering the most frequent class, in [0, 1], where it is known.
 
     Returns:
-        A list of `Finding`, roots first. Codes: diverged, bouncing, not_learning, rate_too_low, still_falling,
-        plateau_then_drop, underfitting, overfitting, train_validation_mismatch, decayed_too_early, noisy.
+        A list of `Finding`, roots first. Codes: diverged, labels_out_of_range, bouncing, not_learning, rate_too_low,
+        still_falling, plateau_then_drop, underfitting, overfitting, train_validation_mismatch, decayed_too_early,
+        noisy.
 
     Raises:
         ValueError: when there is no "loss", or the lists differ in length.
+        TypeError: for values that are no numbers.
     """
-    return arrange(curve_findings(history, initial=initial, chance=chance))
+    return arrange(curve_findings(Curves(values_of(history), initial, chance)))
 
 
-def curve_findings(history, *, initial=None, chance=None):
+def curve_findings(curves: Curves) -> list[Finding]:
     """As `read_curves`, not arranged."""
-    curves = _Curves(_values(history), initial, chance)
-    rules = (_diverged, _not_learning, _bouncing, _falling, _plateau, _gap, _underfitting, _decayed, _noisy)
-    broken = _diverged(curves)
-    if broken:
+    broken = [*_diverged(curves), *_impossible(curves)]
+    if broken or not curves.minimized:
         return broken
-    return [finding for rule in rules[1:] for finding in rule(curves)]
-
-
-def slope(values):
-    """Median of the slopes between all pairs of points (Theil-Sen), per epoch."""
-    values = np.asarray(values, "float64")
-    if len(values) < 2:
-        return 0.0
-    first, second = np.triu_indices(len(values), 1)
-    return float(np.median((values[second] - values[first]) / (second - first)))
-
-
-def _values(history):
-    history = getattr(history, "history", history)
-    known = isinstance(history, dict) and "loss" in history
-    series = {
-        name: as_numbers("read_curves", f"the history's {name!r}", values)
-        for name, values in (history.items() if known else ())
-    }
-    if not known or not series["loss"].size:
-        received = sorted(map(str, history)) if isinstance(history, dict) else type(history).__name__
-        raise ValueError(
-            f"read_curves expects a history with 'loss', one value an epoch. Received {received}. "
-            "Give run.history, or what model.fit(...) returned."
-        )
-    lengths = {name: values.shape for name, values in series.items()}
-    if any(shape != lengths["loss"] or len(shape) != 1 for shape in lengths.values()):
-        raise ValueError(
-            f"read_curves expects lists of one length. Received shapes {lengths}. Give one value an epoch."
-        )
-    # Beyond what float32 holds, as training has it, is infinity.
-    largest = np.finfo("float32").max
-    return {
-        name: np.where(np.abs(values) > largest, np.copysign(np.inf, values), values)
-        for name, values in series.items()
-    }
-
-
-class _Curves:
-    def __init__(self, values, initial, chance):
-        self.loss = values["loss"]
-        self.validation = values.get("val_loss")
-        name = next((name for name in _ACCURACIES if name in values), None)
-        self.accuracy = values.get(name)
-        self.validation_accuracy = values.get(f"val_{name}")
-        self.rate = values.get("learning_rate", values.get("lr"))
-        self.initial = initial
-        self.chance = chance
-        self.epochs = len(self.loss)
-        self.first = max(initial, self.loss[0]) if initial is not None else self.loss[0]
-
-    @property
-    def learned(self):
-        """Whether, in the last epochs, the loss is under 7/10 of knowing nothing or the accuracy well above chance."""
-        "chance."
-        if self.accuracy is not None and self.chance is not None and self.chance < 0.95:
-            better = self.accuracy[-min(3, self.epochs) :].max()
-            if better > self.chance + 0.3 * (1 - self.chance):
-                return True
-        start = self.initial if self.initial is not None else self.loss[0]
-        return bool(self.loss[-min(3, self.epochs) :].min() < 0.7 * start) if start > 0 else False
+    rules = (_not_learning, _bouncing, _falling, _plateau, _gap, _underfitting, _decayed, _noisy)
+    return [finding for rule in rules for finding in rule(curves)]
 
 
 def _found(code, severity, epoch, evidence, remedy):
@@ -124,54 +59,89 @@ def _diverged(curves):
             "diverged",
             "error",
             epoch + 1,
-            f"The training loss is {loss[epoch]} in epoch {epoch + 1}{before}.",
+            f"The training loss is {loss[epoch]} in epoch {epoch + 1}{before}: from here on every weight is lost.",
             "Lower the learning rate tenfold, warm it up, or clip gradients (clipnorm=1.0); check inputs "
             "for NaN.",
         )
-    lowest = loss.min()
-    tail = np.median(loss[-min(3, curves.epochs) :])
-    start = curves.initial if curves.initial is not None else loss[0]
-    if curves.epochs >= 2 and tail > 3 * max(lowest, start) and slope(loss) > 0:
+    if curves.epochs < 2:
+        return []
+    lowest, tail = float(loss.min()), float(np.median(loss[curves.tail]))
+    start = curves.initial if curves.initial is not None else float(loss[0])
+    if lowest > 0:
+        far = tail > 3 * max(lowest, start)
+    else:  # a loss may lie below zero: measured by how far it had come, and how large it was
+        far = tail - lowest > 3 * max(abs(lowest), abs(start), float(loss[0]) - lowest)
+    if far and slope(loss) > 0 and loss[-1] > np.median(loss):
         return _found(
             "diverged",
             "error",
             int(np.argmin(loss)) + 2,
-            f"The training loss rises from {lowest:.4g} to {tail:.4g}.",
+            f"The training loss rises from {lowest:.4g} (epoch {int(np.argmin(loss)) + 1}) to {tail:.4g}: each step "
+            "overshoots.",
             "Lower the learning rate tenfold, or warm it up.",
         )
-    if (
-        curves.initial is not None
-        and curves.initial > 0
-        and lowest > 3 * curves.initial
-        and not curves.learned
-    ):
+    stuck = curves.epochs >= 3 and not curves.falling and float(loss[-1]) > 0.9 * float(loss[0])
+    high = curves.initial is not None and curves.initial > 0 and lowest > 3 * curves.initial
+    if stuck and high and curves.fair_chance and not curves.learned:
         return _found(
             "diverged",
             "error",
             1,
-            f"The training loss never is under {lowest:.4g}, {lowest / curves.initial:.3g} times that of "
-            "knowing nothing.",
+            f"The training loss stays at {lowest:.4g} or more for {curves.epochs} epochs, "
+            f"{lowest / curves.initial:.3g} times the {curves.initial:.4g} of knowing nothing, and does not come down.",
             "Lower the learning rate tenfold; check the scale of inputs and initial weights.",
         )
     return []
 
 
+def _impossible(curves):
+    """A cross-entropy below zero: labels outside 0..1."""
+    if not curves.loss.min() < -1e-3 or curves.below_zero is True:
+        return []
+    poor = curves.accuracy is not None and curves.accuracy[curves.tail].max() < 0.9
+    if curves.below_zero is None and not (poor and curves.falling):
+        return []
+    return _found(
+        "labels_out_of_range",
+        "error",
+        int(np.argmax(curves.loss < -1e-3)) + 1,
+        f"The training loss is {curves.loss[-1]:.4g}. With labels in 0..1 a cross-entropy is never below 0, so some "
+        "labels lie outside, and the loss can fall for ever while nothing is learned.",
+        "Print numpy.unique(y). For binary_crossentropy the labels must be 0 and 1: y - 1 for labels 1 and 2, "
+        "(y + 1) / 2 for -1 and 1.",
+    )
+
+
 def _not_learning(curves):
-    if curves.learned or curves.epochs < 2:
+    loss = curves.loss
+    if curves.epochs >= 3 and not loss.any() and curves.fair_chance:
+        if curves.accuracy is not None and curves.accuracy[-1] > 0.9:
+            return []
+        return _found(
+            "not_learning",
+            "error" if curves.accuracy is not None else "warning",
+            None,
+            f"The training loss is exactly 0 in all {curves.epochs} epochs, so no weight ever gets a gradient.",
+            "Compare loss, last activation and labels: a softmax on one unit, or labels that all round to class 0, "
+            "give a loss of 0.",
+        )
+    if not curves.fair_chance or curves.better_than_nothing or curves.epochs < 2:
         return []
     start = curves.initial
     if start is None:
-        flat = curves.epochs >= 3 and curves.loss[0] - curves.loss.min() < 0.02 * abs(curves.loss[0])
+        flat = curves.epochs >= 3 and loss[0] > 0 and curves.first - loss.min() < 0.02 * curves.first
         unsure = curves.accuracy is not None and curves.accuracy[-1] > 0.6
-        start = curves.loss[0] if flat and not unsure else None
-    if start is None or curves.loss[-1] < 0.9 * start:
+        start = loss[0] if flat and not unsure else None
+    if start is None or start <= 0 or loss[-1] < 0.95 * start:
         return []
+    if curves.falling and float(loss[-1]) < 0.9 * curves.first:
+        return []  # it comes down from far above: slow, and not lost
     return _found(
         "not_learning",
         "warning",
         None,
-        f"After {curves.epochs} epochs the training loss is {curves.loss[-1]:.4g}; knowing nothing costs "
-        f"{start:.4g}.",
+        f"After {curves.epochs} epochs the training loss is {loss[-1]:.4g}; always giving the same best answer "
+        f"costs {start:.4g}.",
         "Run recipes.diagnose.preflight(model, data), look whether labels belong to their inputs, and try rates 10 "
         "and 100 times higher and lower.",
     )
@@ -179,18 +149,19 @@ def _not_learning(curves):
 
 def _bouncing(curves):
     loss = curves.loss
-    if curves.epochs < 5:
+    if curves.epochs < 5 or loss.min() <= 0:
         return []
     steps = np.diff(loss[1:])
     travel, net = np.abs(steps).sum(), abs(loss[-1] - loss[1])
     turns = np.mean(np.sign(steps[1:]) != np.sign(steps[:-1])) if len(steps) > 1 else 0
     size = np.median(np.abs(steps)) / max(np.median(loss), 1e-12)
-    if turns >= 0.5 and size > 0.1 and net < 0.3 * travel and not curves.loss[-1] < 0.2 * curves.first:
+    if turns >= 0.5 and size > 0.1 and net < 0.3 * travel and not loss[-1] < 0.2 * curves.first:
         return _found(
             "bouncing",
             "warning",
             None,
-            f"The training loss goes up and down by {size:.0%} from epoch to epoch and gets nowhere.",
+            f"The training loss goes up and down by {size:.0%} of its size from epoch to epoch, and is after "
+            f"{curves.epochs} epochs about where it was in the second: steps are too long to settle.",
             "Lower the learning rate three- to tenfold, or use larger batches.",
         )
     return []
@@ -198,29 +169,33 @@ def _bouncing(curves):
 
 def _falling(curves):
     loss = curves.loss
-    if curves.epochs < 5 or loss[0] <= 0:
+    if curves.epochs < 5:
         return []
     last = loss[-max(3, curves.epochs // 3) :]
-    fall = -slope(last) / max(abs(np.median(last)), 1e-12)
-    total = (loss[0] - loss[-1]) / abs(loss[0])
-    straight = np.corrcoef(np.arange(curves.epochs), loss)[0, 1] < -0.98 if np.ptp(loss) > 0 else False
-    early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
-    if straight and 0.002 < total < 0.25 and late > 0.6 * early > 0 and not curves.learned:
-        return _found(
-            "rate_too_low",
-            "warning",
-            None,
-            f"The training loss falls along a straight line, by {total:.1%} in {curves.epochs} epochs, and "
-            "goes on falling.",
-            "Try a learning rate 10 times higher; recipes.diagnose.learning_rate_range_test(model, "
-            "data).plot().",
-        )
-    if fall > 0.03:
+    gained = curves.first - float(loss.min())
+    if loss[0] > 0:
+        total = (loss[0] - loss[-1]) / abs(loss[0])
+        straight = np.corrcoef(np.arange(curves.epochs), loss)[0, 1] < -0.98 if np.ptp(loss) > 0 else False
+        early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
+        if straight and 0.002 < total < 0.25 and late > 0.6 * early > 0 and not curves.learned:
+            return _found(
+                "rate_too_low",
+                "warning",
+                None,
+                f"The training loss falls along a straight line, by {total:.1%} in {curves.epochs} epochs, and "
+                "goes on falling: each step is far too short.",
+                "Try a learning rate 10 times higher; recipes.diagnose.learning_rate_range_test(model, "
+                "data).plot() shows how much the model bears.",
+            )
+    fall = -slope(last)
+    # In share of what the run has gained so far: of a loss near 0, or below, a share says nothing.
+    if gained > 0 and fall > 0.03 * gained:
         return _found(
             "still_falling",
             "info",
             None,
-            f"The training loss still falls by {fall:.0%} an epoch at the end.",
+            f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} an epoch, "
+            f"{fall / gained:.0%} of all that it has come down.",
             "Train longer.",
         )
     return []
@@ -237,7 +212,8 @@ def _plateau(curves):
             "plateau_then_drop",
             "warning" if flat >= max(4, 0.3 * curves.epochs) else "info",
             flat + 1,
-            f"The training loss stays at {loss[0]:.4g} for {flat} epochs and then drops to {loss[-1]:.4g}.",
+            f"The training loss stays at {loss[0]:.4g} for {flat} epochs and then drops to {loss[-1]:.4g}: those "
+            "epochs bought nothing.",
             "Start better: he_normal for relu, recipes.initialize.lsuv, batch normalization, or warm-up.",
         )
     return []
@@ -257,9 +233,10 @@ def _gap(curves):
             "Check the validation data for NaN, and the averages of batch normalization.",
         )
     best = int(np.argmin(validation))
-    started = curves.first
+    started, positive = curves.first, min(loss.min(), validation.min()) > 0
     if (
-        loss[-1] < 0.5 * started
+        positive
+        and loss[-1] < 0.5 * started
         and validation.min() > 0.8 * started
         and validation.min() > 3 * loss[best:].min()
     ):
@@ -267,34 +244,51 @@ def _gap(curves):
             "train_validation_mismatch",
             "warning",
             None,
-            f"The training loss falls to {loss[-1]:.4g}, the validation loss is never under "
-            f"{validation.min():.4g}.",
+            f"The training loss falls from {started:.4g} to {loss[-1]:.4g}, the validation loss is never under "
+            f"{validation.min():.4g}: what is learned does not carry over to a single validation example.",
             "Check that both are preprocessed alike and labeled alike, and that batch normalization has "
-            "good averages "
-            "(momentum=0.9 for short runs).",
+            "good averages (momentum=0.9 for short runs).",
         )
-    rise = np.median(validation[-min(3, curves.epochs) :]) / max(validation[best], 1e-12)
+    last = float(np.median(validation[curves.tail]))
+    # Measured by what validation had gained at its best, which works for losses below zero too.
+    gained = max(
+        float(max(validation[0], curves.first if positive else validation[0])) - validation[best], 1e-12
+    )
+    rise = last / max(validation[best], 1e-12) if positive else 1 + (last - validation[best]) / gained
     after = curves.epochs - 1 - best
     if (
         curves.epochs >= 5
         and after >= 3
         and rise > 1.15
         and slope(validation[best:]) > 0
-        and loss[-1] < 0.9 * loss[best]
+        and loss[-1] < loss[best] - 0.1 * abs(loss[best])
     ):
-        accuracy = curves.validation_accuracy
-        worse = accuracy is None or accuracy[-3:].mean() <= accuracy[: best + 1].max() + 0.005
         return _found(
             "overfitting",
-            "warning" if worse and (rise > 1.25 or loss[-1] < 0.2 * validation[-1]) else "info",
+            _how_serious(curves, best, rise),
             best + 2,
             f"The validation loss rises from {validation[best]:.4g} (epoch {best + 1}) to "
-            f"{validation[-1]:.4g} while the "
-            f"training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}.",
+            f"{validation[-1]:.4g} while the training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}: the model "
+            "learns its training examples by heart.",
             "Stop at the best epoch (early_stopping=5), augment, add weight decay or dropout, or get more "
             "data.",
         )
     return []
+
+
+def _how_serious(curves, best, rise):
+    """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
+    accuracy = curves.validation_accuracy
+    if accuracy is not None:
+        smooth = np.convolve(accuracy, np.ones(3) / 3, "valid") if len(accuracy) >= 3 else accuracy
+        if accuracy[-3:].mean() > smooth[: max(best, 1)].max() + 0.005:
+            return "info"
+        lost = smooth.max() - accuracy[-3:].mean()
+        clearly = lost > 0.02 or not curves.held
+        if not clearly and curves.initial is not None:
+            clearly = float(np.median(curves.validation[curves.tail])) > curves.initial
+        return "warning" if clearly and rise > 1.25 else "info"
+    return "warning" if rise > 1.25 else "info"
 
 
 def _underfitting(curves):
@@ -308,12 +302,13 @@ def _underfitting(curves):
     if still and close and 0.4 < share < 0.9:
         return _found(
             "underfitting",
-            "warning",
+            # Data may have no more to tell; only a larger model can show.
+            "info" if curves.well else "warning",
             None,
             f"Training and validation loss have both settled at {np.median(loss[-last:]):.4g}, {share:.0%} "
-            "of knowing "
-            "nothing.",
-            "Use a larger model, less regularization, or a higher learning rate.",
+            "of what always giving the same best answer costs.",
+            "Try a larger model, less regularization, or a higher learning rate; if none of them helps, the data "
+            "has no more to tell.",
         )
     return []
 
@@ -325,7 +320,7 @@ def _decayed(curves):
     low = rate < 0.1 * rate.max()
     peak = int(np.argmax(rate))
     drop = next((i for i in range(peak + 1, curves.epochs) if low[i:].all()), None)
-    if drop is None or drop > 0.4 * curves.epochs or drop < 1:
+    if drop is None or drop > 0.4 * curves.epochs or drop < 1 or loss.min() <= 0:
         return []
     before = curves.first - loss[drop - 1]
     per_epoch_before = before / drop
@@ -340,8 +335,8 @@ def _decayed(curves):
             "warning",
             drop + 1,
             f"The rate fell below a tenth of its peak in epoch {drop + 1} of {curves.epochs}. Until then "
-            "the loss fell by "
-            f"{per_epoch_before:.3g} an epoch, since then by {max(per_epoch_after, 0):.2g}.",
+            f"the loss fell by {per_epoch_before:.3g} an epoch, since then by {max(per_epoch_after, 0):.2g}: the rest "
+            "of the run can hardly move the weights.",
             "Decay later, or smoothly over the whole run: recipes.callbacks.WarmupDecay(decay='cosine').",
         )
     return []
@@ -349,7 +344,7 @@ def _decayed(curves):
 
 def _noisy(curves):
     loss = curves.loss
-    if curves.epochs < 6:
+    if curves.epochs < 6 or loss.min() <= 0:
         return []
     bends = np.abs(loss[2:] - 2 * loss[1:-1] + loss[:-2])[1:]
     noise = np.median(bends) / 2 / max(np.median(loss), 1e-12)
@@ -360,7 +355,7 @@ def _noisy(curves):
             "noisy",
             "info",
             None,
-            f"The training loss falls, but jumps by {noise:.0%} from epoch to epoch.",
+            f"The training loss falls, but jumps by {noise:.0%} of its size from epoch to epoch.",
             "Use larger batches, or a lower learning rate towards the end.",
         )
     return []

@@ -1,28 +1,39 @@
 """What the probes saw inside the training steps, judged."""
 
+from typing import Any
+
 import numpy as np
 
 from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.remedies import lower_rate
 
 _SQUASHING = ("tanh", "sigmoid")
 
 
-def judge_record(record, facts, *, learned=False, initial=None):
+def judge_record(
+    record: Any,
+    facts: dict,
+    *,
+    learned: bool = False,
+    initial: float | None = None,
+    first: float | None = None,
+) -> list[Finding]:
     """Findings in a `recipes.probe.Record`.
 
     Args:
         record: What the probes saw, of one probe or more.
-        facts: dict, as from `recipes.diagnose.describe.describe`, or an empty one.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.
         learned: Whether the curves show that the run does learn; rules about slow or silent layers
             then keep quiet.
         initial: Loss of knowing nothing, penalties included, or None.
+        first: Loss that the run began with, by its curves, or None.
 
     Returns:
         A list of `Finding`, not arranged.
     """
     if record is None or len(record) == 0:
         return []
-    view = _View(record, facts, learned, initial)
+    view = _View(record, facts, learned, initial, first)
     broken = _not_finite(view)
     if broken:
         return broken
@@ -36,8 +47,9 @@ def judge_record(record, facts, *, learned=False, initial=None):
 class _View:
     """The record's columns, cut to what the rules ask for."""
 
-    def __init__(self, record, facts, learned, initial):
+    def __init__(self, record, facts, learned, initial, first=None):
         self.record, self.facts, self.learned, self.initial = record, facts, learned, initial
+        self.first = first
         self.count = len(record)
         self.late = slice(self.count - max(1, -(-self.count * 3 // 10)), None)
         self.early = slice(0, max(1, -(-self.count // 5)))
@@ -50,6 +62,8 @@ class _View:
         self.ratio = record.update_ratio
         self.activations = record.axes["activations"]
         self.optimizer = facts.get("optimizer", {})
+        # A training step of the user's own may tell no loss, which is not the same as one that is NaN.
+        self.tells_loss = bool(np.isfinite(self.loss).any())
 
     def layer(self, column):
         return str(self.names[column])
@@ -59,11 +73,23 @@ class _View:
         return _median(self.ratio[rows][:, self.kernels])
 
     @property
+    def began(self):
+        """The loss from which climbing is measured: of knowing nothing, or of the first steps if that is more.
+
+        None where no loss is known, or it lies at 0 or below, where "times as large" means nothing.
+        """
+        loss = self.loss[np.isfinite(self.loss)]
+        if not len(loss) or loss.min() < 0:
+            return None
+        known = [float(np.median(loss[: max(3, len(loss) // 5)])), self.first, self.initial]
+        start = max((value for value in known if value is not None and np.isfinite(value)), default=0.0)
+        return start if start > 1e-7 else None
+
+    @property
     def climbing(self):
         """How far the loss got above where it began, as a factor."""
         loss = self.loss[np.isfinite(self.loss)]
-        start = self.initial if self.initial is not None else (loss[0] if len(loss) else np.nan)
-        return float(np.max(loss, initial=0.0) / max(start, 1e-12)) if start and start > 0 else 1.0
+        return float(np.max(loss)) / self.began if self.began else 1.0
 
 
 def _median(values):
@@ -91,7 +117,9 @@ def _not_finite(view):
     weights = ~record.weight_finite.all(axis=1) if record.weight_finite.size else np.zeros(view.count, bool)
     outputs = ~record.output_finite.all(axis=1) if record.output_finite.size else np.zeros(view.count, bool)
     updates = ~record.update_finite.all(axis=1) if record.update_finite.size else np.zeros(view.count, bool)
-    broken = inputs | weights | outputs | updates | ~np.isfinite(record.loss)
+    broken = inputs | weights | outputs | updates
+    if view.tells_loss or broken.any():
+        broken = broken | (~np.isfinite(record.loss) & view.tells_loss)
     if not broken.any():
         return []
     row = int(np.argmax(broken))
@@ -103,15 +131,17 @@ def _not_finite(view):
                 "error",
                 None,
                 epoch,
-                f"The batch of step {step} holds NaN or infinity, in its {_parts(record.input_finite[row])}.",
+                f"The batch of step {step} holds NaN or infinity, in its {_parts(record.input_finite[row])}; one such "
+                "number makes every weight NaN.",
                 "Drop such examples: dataset.filter(lambda x, y: tf.reduce_all(tf.math.is_finite(x))).",
             )
         ]
     before = slice(0, row)
     ratio = np.nanmax(np.append(view.ratio[before][:, view.kernels], 0.0)) if view.kernels.size else 0.0
     loss = view.loss[before]
-    start = view.initial if view.initial else (loss[0] if row else np.nan)
-    rising = row > 0 and start and np.max(loss) > 5 * start
+    loss = loss[np.isfinite(loss)]
+    start = view.initial if view.initial else (loss[0] if len(loss) else np.nan)
+    rising = len(loss) > 0 and start > 0 and np.max(loss) > 5 * start
     if rising or ratio > 1.0:
         return [
             _found(
@@ -119,10 +149,10 @@ def _not_finite(view):
                 "error",
                 None,
                 epoch,
-                f"Step {step} gives NaN or infinity, after the loss had gone from {start:.4g} to "
-                f"{np.max(loss, initial=0):.4g} "
-                f"and steps had changed kernels by up to {ratio:.2g} of their size.",
-                "Lower the learning rate tenfold, warm it up, or clip gradients (clipnorm=1.0).",
+                f"Step {step} gives NaN or infinity, after the loss had gone "
+                f"{_went(view, start, loss)} and steps had changed kernels by up to {_share(ratio)} of their size "
+                "(0.1 % is usual).",
+                lower_rate(float(np.nanmedian(record.learning_rate[: row + 1])), view.optimizer),
             )
         ]
     layer = None
@@ -144,6 +174,13 @@ def _not_finite(view):
         evidence = f"At step {step} outputs and loss are finite, and the update of {layer} is not: its gradient is NaN."
         remedy = "Look for sqrt, norms or divisions at 0 behind that layer; their slopes are infinite."
     return [_found("nan_source", "error", layer, epoch, evidence, remedy)]
+
+
+def _went(view, start, loss):
+    if not len(loss):
+        return "from a number that is not known"
+    whence = "that of knowing nothing, " if view.initial else ""
+    return f"from {whence}{start:.4g}, to {np.max(loss):.4g}"
 
 
 def _parts(row):
@@ -172,8 +209,7 @@ def _dead(view):
                     str(name),
                     -1,
                     f"{early:.0%} of the {rates.shape[1]} units of {name} were zero for every example at "
-                    "the first probe, and "
-                    f"{late:.0%} still are.",
+                    f"the first probe, and {late:.0%} still are: no gradient passes through them.",
                     "Start biases at 0 and kernels with he_normal, and scale the inputs to about -1..1.",
                 )
             )
@@ -184,9 +220,8 @@ def _dead(view):
                     "error" if late == 1 else "warning",
                     str(name),
                     _first_epoch(view, str(name), 0.5 * late),
-                    f"{late:.0%} of the {rates.shape[1]} units of {name} are zero for every example; "
-                    f"{early:.0%} were at "
-                    "the first probe.",
+                    f"{late:.0%} of the {rates.shape[1]} units of {name} are zero for every example, so no gradient "
+                    f"passes through them; {early:.0%} were at the first probe.",
                     "Lower the learning rate, warm it up, or use activation='leaky_relu'.",
                 )
             )
@@ -215,8 +250,7 @@ def _saturated(view):
                     str(name),
                     view.epoch[0],
                     f"{flat[index]:.0%} of the outputs of {name} ({kind}) lie where its slope is under a "
-                    "tenth of the "
-                    "largest.",
+                    "tenth of the largest, so that much less gradient passes.",
                     "Start its kernel with glorot_uniform, scale the inputs, lower the rate, or use relu.",
                 )
             )
@@ -247,8 +281,7 @@ def _signal(view):
                 name,
                 view.epoch[0],
                 f"Relative to its weights, the gradient of {name} is {first:.2g} and that of {top} "
-                f"{last:.2g}, "
-                f"{last / max(first, 1e-30):.2g} times as large.",
+                f"{last:.2g}, {last / max(first, 1e-30):.2g} times as large: the first layers hardly move.",
                 "Use relu instead of sigmoid or tanh, he_normal, batch normalization or residual "
                 "connections.",
             )
@@ -262,7 +295,8 @@ def _signal(view):
                 "warning",
                 worst,
                 view.epoch[0],
-                f"The gradient of {worst} is {largest:.3g} times the size of its weights.",
+                f"The gradient of {worst} is {largest:.3g} times the size of its weights: a step of any usual rate "
+                "throws them away.",
                 "Use he_normal, batch normalization, clip gradients (clipnorm=1.0), or lower the rate.",
             )
         ]
@@ -272,51 +306,68 @@ def _signal(view):
 def _rate(view):
     if not view.kernels.size:
         return []
-    ratios = view.kernel_ratio(slice(1 if view.count > 3 else 0, None))
+    # A kernel that begins at zero changes by many times its size in its first steps, and rightly so.
+    ratio = np.where(view.weight > 1e-6, view.ratio, np.nan)[:, view.kernels]
+    later = slice(1 if view.count > 3 else 0, None)
+    ratios = _median(ratio[later])
     known = np.isfinite(ratios)
     if not known.any():
         return []
-    middle, findings = float(np.median(ratios[known])), []
+    middle = float(np.median(ratios[known]))
     rate = float(np.nanmedian(view.record.learning_rate)) if view.count else np.nan
-    late = float(np.median(view.loss[view.late]))
-    start = view.initial if view.initial is not None else float(view.loss[0])
-    peak = float(np.max(_row_medians(view.ratio[:, view.kernels]), initial=0.0))
-    climbed = late / max(start, float(view.loss[0]), 1e-12) if view.count >= 3 else 0.0
+    finite = view.loss[np.isfinite(view.loss)]
+    late = float(np.median(view.loss[view.late])) if view.tells_loss else np.nan
+    peak = float(np.max(_row_medians(ratio[later]), initial=0.0))
+    began = view.began
+    climbed = late / began if began and view.count >= 3 and np.isfinite(late) else 0.0
     worse = climbed > 1.5 and not view.learned
-    spikes = view.climbing > 10 and view.loss[np.argmax(view.loss) :].min() < 0.5 * view.loss.max()
+    spikes = view.climbing > 10 and finite[np.argmax(finite) :].min() < 0.5 * finite.max()
+    # Still far up at the end: less may be the first steps of a run that comes round.
+    stays = view.tells_loss and len(finite) >= 6 and late > 0.5 * float(finite.max())
     if (
         (worse and middle > 3e-3)
         or (max(middle, peak / 3) > 0.1 and not view.learned)
         or (spikes and not view.learned and middle > 0.01)
     ):
-        findings.append(
+        return [
             _found(
                 "rate_too_high",
-                "error"
-                if climbed > 10
-                else "warning",  # less may be the first steps of a run that comes round
+                "error" if climbed > 10 and stays else "warning",
                 None,
                 view.epoch[0],
-                f"Steps change kernels by {middle:.2g} of their size, at most {peak:.2g} (about 1e-3 is usual), at "
-                f"rate {rate:.2g}, and the loss of a batch is {late:.4g} after {start:.4g} for knowing nothing.",
-                f"Try learning_rate={rate / 10:.1g}, with warm-up; "
-                "recipes.diagnose.learning_rate_range_test finds one.",
+                f"A step changes kernels by {_share(middle)} of their size, at most by {_share(peak)} (0.1 % is "
+                f"usual), at a learning rate of {rate:.2g}{_against(view, late)}.",
+                lower_rate(rate, view.optimizer),
             )
-        )
-    elif middle < 5e-5 and not view.learned and late > 0.8 * start:
-        findings.append(
+        ]
+    if middle < 5e-5 and not view.learned and (not began or late > 0.8 * began):
+        return [
             _found(
                 "rate_too_low",
                 "warning",
                 None,
                 view.epoch[0],
-                f"Each step changes kernels by {middle:.2g} of their size (about 1e-3 is usual) at rate "
-                f"{rate:.2g}.",
+                f"A step changes kernels by {_share(middle)} of their size (0.1 % is usual), at a learning rate of "
+                f"{rate:.2g}: they would need {1 / max(middle, 1e-12):.1g} steps to become others.",
                 f"Try learning_rate={min(rate * 1e-3 / max(middle, 1e-9), rate * 1000):.1g}; "
                 "recipes.diagnose.learning_rate_range_test finds one.",
             )
-        )
-    return findings
+        ]
+    return []
+
+
+def _share(ratio):
+    """A share of a size in words: percent, or times where it is more than all of it."""
+    return f"{ratio:.2g} times" if ratio >= 1 else f"{100 * ratio:.2g} %"
+
+
+def _against(view, late):
+    if not np.isfinite(late) or view.began is None:
+        return ""
+    against = (
+        f"; knowing nothing costs {view.initial:.4g}" if view.initial else f" after {view.began:.4g} at first"
+    )
+    return f". The loss of a batch is now {late:.4g}{against}"
 
 
 def _clipping(view):
@@ -327,7 +378,8 @@ def _clipping(view):
         gradient = _median(view.gradient)
         whole = float(np.sqrt(np.nansum(np.square(gradient))))
         size = whole if name == "global_clipnorm" else float(np.nanmax(np.append(gradient, 0.0)))
-        if size > 100 * limit and not view.learned:
+        # Where the limit is a usual one, it is the gradients that are not, and others say so.
+        if size > 100 * limit and (limit < 0.1 or size < 100) and not view.learned:
             return [
                 _found(
                     "clipping_too_hard",
@@ -335,7 +387,7 @@ def _clipping(view):
                     None,
                     view.epoch[0],
                     f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
-                    f"{limit / size:.1g} of that.",
+                    f"{_share(limit / size)} of that, so steps are as much shorter.",
                     f"Set {name} to {size:.1g} or leave it out.",
                 )
             ]
@@ -367,6 +419,8 @@ def _noise(view):
     if view.count < 5 or (data.get("batch") or 64) > 4:
         return []
     tail = view.loss[view.count // 2 :]
+    if not np.isfinite(tail).all():
+        return []
     noise = float(np.std(tail) / max(abs(np.mean(tail)), 1e-12))
     if noise < 0.4:
         return []
@@ -376,7 +430,8 @@ def _noise(view):
             "warning",
             None,
             None,
-            f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean.",
+            f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean: each step "
+            "follows the accident of its batch.",
             "Use batches of 32 or more; batch normalization needs at least 8.",
         )
     ]

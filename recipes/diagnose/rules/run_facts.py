@@ -1,22 +1,25 @@
 """The facts about a model and its data that the rules judge, as plain values."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 
-from recipes.common.optimizers import innermost, is_scheduled
-from recipes.common.traversal import named_operations, producer_of
-from recipes.diagnose.checks.activation_statistics import measure
-from recipes.diagnose.checks.model_copy import usual_rate
-from recipes.diagnose.checks.output_task import task_of
-from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
+from recipes.common.optimizers import groups, innermost, is_scheduled
+from recipes.common.traversal import named_operations
+from recipes.diagnose.checks.activation_statistics import Observation, observe, short
+from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
+from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_of
+from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
+from recipes.diagnose.rules.data_facts import describe_data, overlap
 
-_NEIGHBORS = 1000
 
-
-def describe(model, train=None, validation=None, *, seconds=2.0):
+def describe(model: keras.Model, train: Any = None, validation: Any = None, *, seconds: float = 2.0) -> dict:
     """Collect what the rules need to know, in values that JSON can hold.
+
+    A part that cannot be known - the loss is the user's own, the labels are not what it takes - is left out, and
+    "unknown" says why; the others stay.
 
     Args:
         model: A compiled, built `keras.Model`. Left as it was.
@@ -25,181 +28,179 @@ def describe(model, train=None, validation=None, *, seconds=2.0):
         seconds: Time for reading each of them.
 
     Returns:
-        dict with "task", "optimizer", "layers" and "output_layers"; with `train` also "data" and "statistics" (of one
-        batch, as `activation_statistics` measures them).
+        dict with "task", "heads" (of a model with several outputs), "optimizer", "layers", "output_layers" and
+        "unknown"; with `train` also "data", "statistics" (of one batch, as `activation_statistics` measures them),
+        "outputs" (what the model gave out for it) and "baseline" (the loss of knowing nothing).
     """
-    task = task_of(model)
-    facts = {
-        "task": vars(task),
-        "optimizer": describe_optimizer(model.optimizer),
-        "layers": describe_layers(model),
-        "output_layers": _output_chain(model),
-    }
+    facts = describe_model(model)
     if train is None:
         return facts
     options = {"batch_size": 64, "batches": 64, "seconds": seconds, "most_bytes": MOST_BYTES}
     sample = read_sample(train, model, **options)
-    facts["data"] = {"train": describe_data(sample, task)}
-    if facts["data"]["train"]["label_counts_match"]:
-        facts["statistics"] = [vars(layer) for layer in measure(model, sample.batches[0])[0]]
+    held_out = None
     if validation is not None:
         held_out = read_sample(validation, model, name="validation", **options)
-        facts["data"] |= {"validation": describe_data(held_out, task), "overlap": overlap(sample, held_out)}
+    facts["data"] = describe_samples(model, sample, held_out)
+    if facts["data"]["train"]["label_counts_match"]:
+        try:
+            facts |= describe_observation(model, sample, observe(model, sample.batches[0]), facts)
+        except Exception as error:  # the rules that need no batch shall not be lost with it
+            facts["unknown"]["batch"] = f"the model cannot be run on a batch: {short(error)}"
     return facts
 
 
-def describe_layers(model):
+def describe_model(model: keras.Model) -> dict:
+    """What `describe` says of the model alone."""
+    task, heads = task_of(model), heads_of(model)
+    facts = {
+        "task": vars(task),
+        "optimizer": describe_optimizer(model),
+        "layers": describe_layers(model),
+        "output_layers": heads[0].chain if len(heads) == 1 else [],
+        "unknown": {},
+    }
+    if len(heads) > 1:
+        facts["heads"] = [vars(head) | {"task": vars(head.task)} for head in heads]
+    if task.kind == "unknown" and len(heads) < 2:
+        facts["unknown"]["labels"] = (
+            "the training step is your own"
+            if task.own_step
+            else "no loss was compiled"
+            if task.loss is None
+            else f"the loss {task.loss} is not one that the checks know"
+        )
+    return facts
+
+
+def describe_samples(model: keras.Model, train: Sample, validation: Sample | None) -> dict:
+    """What `describe` says of the data."""
+    task, heads = task_of(model), heads_of(model)
+    data = {"train": describe_data(train, task, heads)}
+    if validation is not None:
+        data |= {"validation": describe_data(validation, task, heads), "overlap": overlap(train, validation)}
+    return data
+
+
+def describe_observation(model: keras.Model, sample: Sample, seen: Observation, facts: dict) -> dict:
+    """What one batch on its way through the model shows, and what knowing nothing would cost."""
+    found = {"statistics": [vars(layer) for layer in seen.layers]}
+    outputs = keras.tree.flatten(seen.outputs)
+    found["outputs"] = [_output_facts(output) for output in outputs]
+    if seen.silent:
+        return found
+    try:
+        baseline = loss_of_knowing_nothing(model, sample, seen)
+    except Exception as error:
+        facts["unknown"]["baseline"] = short(error)
+        baseline = None
+    if baseline is not None:
+        found["baseline"] = baseline
+    return found
+
+
+def _output_facts(output: np.ndarray) -> dict:
+    values = output.astype("float64")
+    facts = {"shape": list(output.shape[1:]), "finite": bool(np.isfinite(values).all())}
+    if values.size and facts["finite"]:
+        facts |= {"min": float(values.min()), "max": float(values.max())}
+        if values.ndim > 1:
+            sums = values.sum(axis=-1)
+            facts |= {"sum_min": float(sums.min()), "sum_max": float(sums.max())}
+    return facts
+
+
+def loss_of_knowing_nothing(model: keras.Model, sample: Sample, seen: Observation) -> float | None:
+    """Loss of the best answer that is the same for every example, or None where it is not known.
+
+    That is the share of each class, the mean of each target, its median: whichever of them costs least under the
+    model's own loss, label smoothing, weights and all. Penalties are not in it.
+    """
+    heads, outputs = heads_of(model), keras.tree.flatten(seen.outputs)
+    if len(heads) != len(outputs) or any(head.task.kind == "unknown" for head in heads):
+        return None
+    batches = sample.batches[:8]
+    choices = []
+    for number, (head, output) in enumerate(zip(heads, outputs, strict=True)):
+        labels = [labels_of(head, batch[1], number) for batch in batches]
+        if any(not isinstance(part, np.ndarray) for part in labels):
+            return None
+        choices.append(_constants(head.task, np.concatenate(labels), output))
+    best = []
+    for number in range(max(map(len, choices))):
+        costs, sizes = [], []
+        for inputs, labels, weights in batches:
+            count = len(keras.tree.flatten(inputs)[0])
+            flat = [
+                np.broadcast_to(few[min(number, len(few) - 1)], (count, *output.shape[1:])).astype("float32")
+                for few, output in zip(choices, outputs, strict=True)
+            ]
+            answers = keras.tree.pack_sequence_as(seen.outputs, flat)
+            costs.append(_plain_loss(model, inputs, labels, answers, weights))
+            sizes.append(count)
+        best.append(float(np.average(costs, weights=sizes)))
+    best = [cost for cost in best if math.isfinite(cost)]
+    return min(best) if best else None
+
+
+def _plain_loss(model, inputs, labels, answers, weights):
+    answers = keras.tree.map_structure(keras.ops.convert_to_tensor, answers)
+    with untouched(model):
+        total = float(model.compute_loss(x=inputs, y=labels, y_pred=answers, sample_weight=weights))
+        return total - float(sum(float(keras.ops.sum(loss)) for loss in model.losses))
+
+
+def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.ndarray]:
+    """Answers that are the same for every example, one of which costs least."""
+    width = output.shape[-1] if output.ndim > 1 else 1
+    if task.kind == "categorical":
+        if str(task.loss).startswith("sparse"):
+            counts = np.bincount(np.clip(labels.astype("int64").reshape(-1), 0, width - 1), minlength=width)
+        else:
+            counts = labels.reshape(-1, labels.shape[-1]).sum(axis=0)
+        shares = np.maximum(counts / max(counts.sum(), 1e-12), 1e-7)
+        return [np.log(shares) if task.from_logits else shares]
+    rows = labels.reshape(len(labels), -1).astype("float64")
+    rows = (
+        rows.reshape(len(labels), *output.shape[1:]) if rows.size == output[:1].size * len(labels) else rows
+    )
+    if task.kind == "binary":
+        share = np.clip(rows.mean(axis=0), 1e-7, 1 - 1e-7)
+        return [np.log(share / (1 - share)) if task.from_logits else share]
+    if task.kind == "margins":
+        return [np.zeros(width), np.ones(width), -np.ones(width)]
+    return [rows.mean(axis=0), np.median(rows, axis=0)]
+
+
+def describe_layers(model: keras.Model) -> list[dict]:
     """Facts about every layer with weights or a rate of its own, in forward order as far as it is known."""
     return [_describe_layer(name, layer) for name, layer in named_operations(model) if _counts(layer)]
 
 
-def describe_optimizer(optimizer):
-    """Name, rate, clipping and decay of an optimizer."""
+def describe_optimizer(model: keras.Model) -> dict:
+    """Name, rate, momentum, clipping and decay of the optimizer; nothing of several, which have several rates."""
+    if len(optimizers_of(model)) != 1 or len(groups(model.optimizer)) > 1:
+        return {}
+    optimizer = optimizers_of(model)[0]
     inner = innermost(optimizer)
+    try:
+        rate = usual_rate(optimizer)
+    except (AttributeError, ValueError, TypeError):  # one rate a group, or a rate of the user's own
+        return {}
     return {
         "name": type(inner).__name__,
-        "rate": usual_rate(optimizer),
+        "rate": rate,
         "scheduled": is_scheduled(optimizer),
+        "momentum": _as_float(getattr(inner, "momentum", None)),
         "weight_decay": float(inner.weight_decay or 0),
         **{name: getattr(inner, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")},
     }
 
 
-def describe_data(sample, task):
-    """Facts about one `Sample`."""
-    kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
-    labels, hashes = sample.labels_read, sample.hashes_read
-    numbers = kept if np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool else None
-    facts = {
-        "examples": len(hashes),
-        "whole": sample.whole,
-        "ordered": sample.ordered,
-        "batch": sample.batch,
-        "labels_shape": list(labels.shape[1:]),
-        "labels_dtype": str(labels.dtype),
-        "label_counts_match": all(
-            len(keras.tree.flatten(y)[0]) == len(keras.tree.flatten(x)[0]) for x, y, _ in sample.batches
-        ),
-    }
-    if numbers is not None:
-        facts |= {**_number_facts(numbers), "different_examples": len(np.unique(hashes))}
-    labels = labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
-    numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
-    facts["labels_finite"] = bool(np.isfinite(labels).all()) if numeric else True
-    if task.classification and numeric and facts["label_counts_match"]:
-        facts |= _class_facts(labels, numbers, task)
-    elif numeric and facts["labels_finite"]:
-        targets = labels.astype("float64")
-        facts |= {
-            "target_mean": float(targets.mean()),
-            "target_std": float(targets.std(axis=0).mean()),
-            "target_min": float(targets.min()),
-            "target_max": float(targets.max()),
-        }
-    return facts
+def _as_float(value):
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
-def overlap(train, validation):
-    """How many of the validation examples are, byte for byte, among the training examples."""
-    seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
-    return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
-
-
-def _number_facts(batches):
-    """Facts about input numbers, batch by batch: all of them as float32 may be four times as large as they are."""
-    total = squares = 0.0
-    not_finite = constant = 0
-    low, high = np.inf, -np.inf
-    for inputs in batches:
-        rows = _as_rows(inputs)
-        finite = np.isfinite(rows)
-        good = np.where(finite, rows, 0)
-        not_finite += int((~finite.all(axis=1)).sum())
-        constant += int((np.ptp(good, axis=1) == 0).sum()) if rows.shape[1] > 1 else 0
-        low, high = min(low, float(good.min())), max(high, float(good.max()))
-        total += good.sum(dtype="float64")
-        squares += np.square(good, dtype="float64").sum()
-    count = sum(inputs.size for inputs in batches)
-    mean = total / count
-    return {
-        "finite": not_finite == 0,
-        "not_finite_examples": not_finite,
-        "mean": float(mean),
-        "std": float(np.sqrt(max(squares / count - mean**2, 0))),
-        "min": low,
-        "max": high,
-        "constant_examples": constant,
-    }
-
-
-def _class_facts(labels, numbers, task):
-    numbered = _class_numbers(labels, task)
-    if numbered is None:
-        return {}
-    values, counts = np.unique(numbered, return_counts=True)
-    shares = counts / counts.sum()
-    facts = {
-        "label_min": int(values.min()),
-        "label_max": int(values.max()),
-        "class_counts": {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)},
-        # Of neighbors in the order of the data: how often both have one label, and how often by chance.
-        "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
-        "same_by_chance": float(np.sum(np.square(shares))),
-    }
-    if numbers is not None and len(values) > 1:
-        some = _first_rows(numbers, _NEIGHBORS)
-        facts |= _neighbor_agreement(some, numbered[: len(some)])
-    return facts
-
-
-def _first_rows(batches, count):
-    """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
-    count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []
-    for inputs in batches:
-        some.append(_as_rows(inputs[: count - sum(map(len, some))]))
-    return np.concatenate(some)
-
-
-def _as_rows(inputs):
-    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype("float32", copy=False)
-
-
-def _class_numbers(labels, task):
-    if labels.ndim == 1 or labels.shape[1] == 1:
-        flat = labels.reshape(-1)
-        whole = np.issubdtype(flat.dtype, np.integer) or flat.dtype == bool or np.all(flat == np.round(flat))
-        return flat.astype("int64") if whole else None
-    return labels.argmax(-1) if task.kind == "categorical" else None
-
-
-def _neighbor_agreement(numbers, labels):
-    """How often the nearest other example has the same label, against how often a random one has.
-
-    Works in `numbers`, float32 rows, and leaves them changed: they may be large.
-    """
-    good = np.isfinite(numbers).all(axis=1)
-    if not good.all():
-        numbers, labels = numbers[good], labels[good]
-    if len(numbers) < 20:
-        return {}
-    numbers -= numbers.mean(axis=0)
-    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
-    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
-    squares = np.einsum("ij,ij->i", numbers, numbers)
-    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
-    np.fill_diagonal(distances, np.inf)
-    agreement = np.mean(labels[distances.argmin(axis=1)] == labels)
-    shares = np.unique(labels, return_counts=True)[1] / len(labels)
-    chance = float(np.sum(np.square(shares)))
-    error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))
-    return {
-        "neighbor_agreement": float(agreement),
-        "neighbor_chance": chance,
-        "neighbor_error": float(error),
-    }
-
-
-def idle_averages(model):
+def idle_averages(model: keras.Model) -> list[str]:
     """Names of normalization layers whose averages are still exactly their starting values, 0 and 1."""
     names = []
     for name, layer in named_operations(model):
@@ -218,6 +219,12 @@ def _counts(layer):
 def _describe_layer(name, layer):
     variables = getattr(layer, "_trainable_variables", ())
     penalties = [v.regularizer(v) for v in variables if getattr(v, "regularizer", None) is not None]
+    strengths = [
+        float(getattr(v.regularizer, name, 0) or 0)
+        for v in variables
+        for name in ("l1", "l2")
+        if getattr(v, "regularizer", None) is not None
+    ]
     facts = {
         "name": name,
         "layer_class": type(layer).__name__,
@@ -225,6 +232,7 @@ def _describe_layer(name, layer):
         "rate": float(layer.rate) if isinstance(getattr(layer, "rate", None), (int, float)) else None,
         "momentum": None,
         "penalty": float(sum(float(penalty) for penalty in penalties)),
+        "penalty_rate": max(strengths, default=0.0),
         "kernel": None,
     }
     if hasattr(layer, "moving_mean") and hasattr(layer, "momentum"):
@@ -259,33 +267,3 @@ def _fresh(layer, values):
     except (TypeError, ValueError, NotImplementedError):
         return False
     return bool(np.array_equal(np.asarray(keras.ops.convert_to_numpy(again), "float32"), values))
-
-
-def _output_chain(model):
-    """Classes and activations of the operations that end the graph, last first."""
-    outputs = getattr(model, "outputs", None)
-    if not outputs or len(outputs) != 1:
-        return []
-    chain, tensor = [], outputs[0]
-    for _ in range(8):
-        operation = producer_of(tensor)
-        if operation is None:
-            break
-        while isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
-            operation = producer_of(operation.outputs[0])
-        activation = getattr(operation, "activation", None)
-        if isinstance(operation, keras.layers.Softmax):
-            name = "softmax"
-        elif isinstance(operation, keras.layers.ReLU):
-            name = "relu"
-        elif callable(activation):
-            name = getattr(activation, "__name__", "custom")
-        else:
-            kind = type(operation).__name__.lower()
-            name = kind if kind in ("softmax", "relu", "sigmoid", "tanh") else "linear"
-        chain.append({"name": operation.name, "layer_class": type(operation).__name__, "activation": name})
-        inputs = operation.input if hasattr(operation, "input") else None
-        if inputs is None or isinstance(inputs, (list, tuple, dict)):
-            break
-        tensor = inputs
-    return chain

@@ -1,0 +1,1 @@
+"""Remedies, tried out on a copy of the model."""

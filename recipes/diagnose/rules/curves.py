@@ -1,0 +1,224 @@
+"""The curves of a run, and what they say of how well it learned."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from recipes.common.validation import as_numbers
+from recipes.diagnose.rules.history import loss_name
+
+ACCURACIES = (
+    "accuracy",
+    "acc",
+    "sparse_categorical_accuracy",
+    "categorical_accuracy",
+    "binary_accuracy",
+)
+
+
+def slope(values: np.ndarray | list[float]) -> float:
+    """Median of the slopes between all pairs of points (Theil-Sen), per epoch."""
+    values = np.asarray(values, "float64")
+    if len(values) < 2:
+        return 0.0
+    first, second = np.triu_indices(len(values), 1)
+    return float(np.median((values[second] - values[first]) / (second - first)))
+
+
+def values_of(history: object) -> dict[str, np.ndarray]:
+    """The curves of a history as arrays of one length.
+
+    Raises:
+        ValueError: when there is no "loss", or the lists differ in length.
+        TypeError: for values that are no numbers.
+    """
+    history = getattr(history, "history", history)
+    known = isinstance(history, dict) and "loss" in history
+    series = {
+        name: as_numbers("read_curves", f"the history's {name!r}", values)
+        for name, values in (history.items() if known else ())
+    }
+    if not known or not series["loss"].size:
+        received = sorted(map(str, history)) if isinstance(history, dict) else type(history).__name__
+        raise ValueError(
+            f"read_curves expects a history with 'loss', one value an epoch. Received {received}. "
+            "Give run.history, or what model.fit(...) returned."
+        )
+    lengths = {name: values.shape for name, values in series.items()}
+    if any(shape != lengths["loss"] or len(shape) != 1 for shape in lengths.values()):
+        raise ValueError(
+            f"read_curves expects lists of one length. Received shapes {lengths}. Give one value an epoch."
+        )
+    # Beyond what float32 holds, as training has it, is infinity.
+    largest = np.finfo("float32").max
+    return {
+        name: np.where(np.abs(values) > largest, np.copysign(np.inf, values), values)
+        for name, values in series.items()
+    }
+
+
+def curves_in(history: object) -> dict | None:
+    """The curves with the loss under the name "loss", or None where none of them is known to be the loss."""
+    history = getattr(history, "history", history)
+    name = loss_name(history) if isinstance(history, Mapping) else "loss"
+    if name is None:
+        return None
+    if name != "loss":
+        history = {**history, "loss": history[name]}
+        if f"val_{name}" in history:
+            history["val_loss"] = history[f"val_{name}"]
+    return values_of(history)
+
+
+class Curves:
+    """Loss, accuracy and rate of a run, one value an epoch.
+
+    Args:
+        values: As `values_of` gives them.
+        initial: Loss of knowing nothing, penalties included, or None where it is not known.
+        chance: Accuracy of always answering the most frequent class, or None.
+        began: Loss of the first steps, where it was seen, or None.
+        steps: Training steps so far, or None.
+        planned: Epochs that the run is to have, or None.
+        below_zero: Whether the loss can fall below 0; None where that is not known.
+        minimized: Whether "loss" is known to be what the steps bring down: not under a training step of the user's own.
+        examples: Training examples, or None where not known.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, np.ndarray],
+        initial: float | None = None,
+        chance: float | None = None,
+        *,
+        began: float | None = None,
+        steps: int | None = None,
+        planned: int | None = None,
+        below_zero: bool | None = None,
+        minimized: bool = True,
+        examples: int | None = None,
+    ) -> None:
+        self.loss = values["loss"]
+        self.validation = values.get("val_loss")
+        name = next((name for name in ACCURACIES if name in values), None)
+        self.accuracy = values.get(name)
+        self.validation_accuracy = values.get(f"val_{name}")
+        self.rate = values.get("learning_rate", values.get("lr"))
+        self.initial = initial if initial is not None and np.isfinite(initial) else None
+        self.chance = chance
+        self.steps, self.planned = steps, planned
+        self.below_zero, self.minimized, self.examples = below_zero, minimized, examples
+        self.epochs = len(self.loss)
+        known = [self.initial, self.loss[0], began]
+        self.first = float(max(value for value in known if value is not None and not np.isnan(value)))
+
+    @property
+    def tail(self) -> slice:
+        """The last epochs, from which it is said where the run has got to."""
+        return slice(self.epochs - min(3, self.epochs), None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has had what it was to have."""
+        return self.planned is not None and self.epochs >= self.planned
+
+    @cached_property
+    def fair_chance(self) -> bool:
+        """Whether so many steps were made that a run that learns would show it."""
+        if self.epochs >= 5:
+            return self.steps is None or self.steps >= 60
+        if self.steps is None:
+            return self.epochs >= 3
+        return self.steps >= 100 and (self.epochs >= 3 or self.steps >= 1000)
+
+    @cached_property
+    def falling(self) -> bool:
+        """Whether the loss still comes down, by a thousandth of where it began an epoch, in most epochs."""
+        if self.epochs < 2 or not np.isfinite(self.loss).all():
+            return False
+        last = self.loss[-max(3, self.epochs // 2) :]
+        size = max(abs(self.first), abs(float(np.median(last))), 1e-12)
+        downs = np.mean(np.diff(last) < 0)
+        return bool(downs >= 0.6 and -slope(last) > 1e-3 * size)
+
+    @cached_property
+    def learned(self) -> bool:
+        """Whether the last epochs are clearly better than knowing nothing."""
+        if not np.isfinite(self.loss[self.tail]).any():
+            return False
+        if self.above_chance(0.3):
+            return True
+        lowest = float(np.nanmin(self.loss[self.tail]))
+        if self.initial is not None and self.initial > 0:
+            return lowest < 0.7 * self.initial
+        if self.first > 0:
+            return lowest < 0.7 * self.first
+        return False
+
+    def above_chance(self, share: float) -> bool:
+        """Whether accuracy has come so far on the way from chance to 1."""
+        if self.accuracy is None or self.chance is None or self.chance >= 0.95:
+            return False
+        return bool(self.accuracy[self.tail].max() > self.chance + share * (1 - self.chance))
+
+    @cached_property
+    def better_than_nothing(self) -> bool:
+        """Whether something was learned, however little the data may have to tell: also in validation."""
+        if self.learned:
+            return True
+        if self.initial is not None and self.initial > 0:
+            held_out = self.loss if self.validation is None else self.validation
+            share = 0.97 if self.validation is not None else 0.95
+            if float(np.nanmin(held_out[self.tail])) < share * self.initial:
+                return True
+        accuracy = self.validation_accuracy if self.validation_accuracy is not None else self.accuracy
+        if accuracy is not None and self.chance is not None and self.chance < 0.95:
+            noise = 4 * np.sqrt(self.chance * (1 - self.chance) / max(self.examples or 200, 1))
+            if accuracy[self.tail].max() > self.chance + max(noise, 0.05 * (1 - self.chance)):
+                return True
+        if self.initial is None and self.first > 0:
+            return bool(np.nanmin(self.loss[self.tail]) < 0.95 * self.first)
+        if self.initial is None or self.initial <= 0:
+            # A loss that may lie below zero has no floor to be compared with: a clear fall is all there is to see.
+            noise = float(np.median(np.abs(np.diff(self.loss)))) if self.epochs > 2 else 0.0
+            fall = self.first - float(np.nanmin(self.loss[self.tail]))
+            return bool(self.epochs >= 3 and fall > max(3 * noise, 0.02 * abs(self.first)))
+        return False
+
+    @cached_property
+    def settled(self) -> bool:
+        """Whether the last epochs changed little against what the run has gained."""
+        if self.epochs < 4 or not np.isfinite(self.loss).all():
+            return False
+        last = self.loss[-max(3, self.epochs // 3) :]
+        gained = max(self.first - float(last.min()), 1e-12)
+        return bool(abs(slope(last)) * len(last) < 0.2 * gained)
+
+    @cached_property
+    def held(self) -> bool:
+        """Whether validation, where there is one, is better than knowing nothing as well."""
+        if self.validation is None:
+            return True
+        last = self.validation[self.tail]
+        if not np.isfinite(last).all():
+            return False
+        accuracy = self.validation_accuracy
+        if accuracy is not None and self.chance is not None:
+            return bool(accuracy[self.tail].max() > self.chance + 0.15 * (1 - self.chance))
+        if self.initial is not None and self.initial > 0:
+            return bool(last.min() < 0.9 * self.initial)
+        # Without a floor: validation does not lie far from training, measured by what training has gained.
+        gained = self.first - float(self.loss[self.tail].min())
+        return bool(last.min() - self.loss[self.tail].min() < max(gained, 0.3 * abs(self.loss[-1])))
+
+    @cached_property
+    def well(self) -> bool:
+        """Whether the run learned well: clearly better than knowing nothing, in validation too, and not in decline."""
+        if not np.isfinite(self.loss).all() or not self.better_than_nothing or not self.held:
+            return False
+        lowest, last = float(self.loss.min()), float(np.median(self.loss[self.tail]))
+        gained = max(self.first - lowest, 1e-12)
+        if last - lowest > 0.3 * gained:
+            return False
+        return self.learned or self.settled or not self.fair_chance

@@ -1,0 +1,240 @@
+"""The facts about a data set that the rules judge, as plain values."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from recipes.diagnose.checks.output_task import Head, Task, labels_of
+from recipes.diagnose.checks.sample import MOST_BYTES, Sample
+
+_NEIGHBORS = 1000
+_MOST_VALUES = 12  # different label values that are worth listing
+
+
+def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -> dict:
+    """Facts about one `Sample`.
+
+    Args:
+        sample: What was read.
+        task: What the model's output and loss mean.
+        heads: Every output with its loss, of a model with several; their label facts are then under "heads".
+
+    Returns:
+        dict of plain values. What cannot be known of a data set is missing from it.
+    """
+    kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
+    hashes = sample.hashes_read
+    numbers = kept if np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool else None
+    facts = {
+        "examples": len(hashes),
+        "whole": sample.whole,
+        "ordered": sample.ordered,
+        "batch": sample.batch,
+        "input_shape": list(kept[0].shape[1:]),
+        "input_dtype": str(kept[0].dtype),
+        "labels_finite": True,
+        "label_counts_match": True,
+    }
+    if numbers is not None:
+        facts |= {**_number_facts(numbers), "different_examples": len(np.unique(hashes))}
+    if not sample.labeled:
+        return facts
+    facts["label_counts_match"] = all(
+        len(label) == len(keras.tree.flatten(x)[0])
+        for x, y, _ in sample.batches
+        for label in keras.tree.flatten(y)
+    )
+    labels = sample.labels_read
+    facts |= label_facts(labels, task, facts["label_counts_match"])
+    if task.classification and "class_counts" in facts and numbers is not None:
+        numbered = _class_numbers(_flat(labels), task)
+        if len(facts["class_counts"]) > 1:
+            some = _first_rows(numbers, _NEIGHBORS)
+            facts |= _neighbor_agreement(some, numbered[: len(some)])
+    if heads and len(heads) > 1:
+        facts["heads"] = [_head_facts(sample, head, number) for number, head in enumerate(heads)]
+    return facts
+
+
+def describe_inputs(sample: Sample) -> dict:
+    """Facts about the inputs alone."""
+    kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
+    facts = {"input_shape": list(kept[0].shape[1:]), "input_dtype": str(kept[0].dtype)}
+    known = np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool
+    return facts | _number_facts(kept) if known else facts
+
+
+def _head_facts(sample, head, number):
+    parts = [labels_of(head, batch[1], number) for batch in sample.batches]
+    if any(not isinstance(part, np.ndarray) for part in parts):
+        return None
+    return {
+        "examples": sum(map(len, parts)),
+        "whole": sample.whole and not sample.further,
+        "ordered": sample.ordered,
+        "label_counts_match": True,
+        **label_facts(np.concatenate(parts), head.task, True),
+    }
+
+
+def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> dict:
+    """Facts about the labels of one output, `(n,)` or `(n, ...)`."""
+    facts = {"labels_shape": list(labels.shape[1:]), "labels_dtype": str(labels.dtype)}
+    rows = _flat(labels)
+    numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
+    facts["labels_finite"] = bool(np.isfinite(rows).all()) if numeric else True
+    if not numeric or not facts["labels_finite"] or not rows.size:
+        return facts
+    whole = labels.dtype.kind in "biu" or bool(np.all(rows == np.round(rows)))
+    facts |= {"label_low": float(rows.min()), "label_high": float(rows.max()), "label_whole": whole}
+    values = np.unique(rows[: 1 << 20])
+    facts["label_values"] = values.astype("float64").tolist() if len(values) <= _MOST_VALUES else None
+    facts["label_kinds"] = len(values)
+    if labels.ndim > 1 and labels.shape[-1] > 1:
+        facts["rows"] = _row_facts(labels.reshape(-1, labels.shape[-1]))
+    if task.classification and counts_match:
+        facts |= _class_facts(rows, task)
+    else:
+        facts |= _target_facts(rows)
+    return facts
+
+
+def overlap(train: Sample, validation: Sample) -> dict:
+    """How many of the validation examples are, byte for byte, among the training examples."""
+    seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
+    return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
+
+
+def _flat(labels: np.ndarray) -> np.ndarray:
+    return labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
+
+
+def _row_facts(rows: np.ndarray) -> dict[str, Any]:
+    """Whether rows of labels are one-hot, soft, several classes at once, or none."""
+    rows = rows[: 1 << 18].astype("float64")
+    sums, ones = rows.sum(axis=1), np.isclose(rows, 1).sum(axis=1)
+    binary = np.isclose(rows, 1) | np.isclose(rows, 0)
+    return {
+        "sum_min": float(sums.min()),
+        "sum_max": float(sums.max()),
+        "share_of_one": float(np.isclose(sums, 1, atol=1e-2).mean()),
+        "most_ones": int(ones.max()),
+        "binary": bool(binary.all()),
+    }
+
+
+def _target_facts(rows: np.ndarray) -> dict[str, float]:
+    targets = rows.astype("float64")
+    mean, std = targets.mean(axis=0), targets.std(axis=0)
+    facts = {
+        "target_mean": float(targets.mean()),
+        "target_std": float(std.mean()),
+        "target_variance": float(np.square(std).mean()),
+        "target_min": float(targets.min()),
+        "target_max": float(targets.max()),
+    }
+    varying = np.atleast_1d(std) > 0
+    if varying.any():
+        offsets = np.abs(np.atleast_1d(mean)[varying]) / np.atleast_1d(std)[varying]
+        facts["target_offset"] = float(offsets.max())
+        facts["target_std_min"] = float(np.atleast_1d(std)[varying].min())
+        facts["target_std_max"] = float(np.atleast_1d(std).max())
+    return facts
+
+
+def _number_facts(batches):
+    """Facts about input numbers, batch by batch: all of them as float32 may be four times as large as they are."""
+    total = squares = 0.0
+    not_finite = constant = 0
+    low, high = np.inf, -np.inf
+    whole = True
+    for inputs in batches:
+        rows = _as_rows(inputs)
+        finite = np.isfinite(rows)
+        good = np.where(finite, rows, 0)
+        not_finite += int((~finite.all(axis=1)).sum())
+        constant += int((np.ptp(good, axis=1) == 0).sum()) if rows.shape[1] > 1 else 0
+        low, high = min(low, float(good.min())), max(high, float(good.max()))
+        total += good.sum(dtype="float64")
+        squares += np.square(good, dtype="float64").sum()
+        whole = whole and bool((good[:64] == np.round(good[:64])).all())
+    count = sum(inputs.size for inputs in batches)
+    mean = total / count
+    return {
+        "finite": not_finite == 0,
+        "not_finite_examples": not_finite,
+        "mean": float(mean),
+        "std": float(np.sqrt(max(squares / count - mean**2, 0))),
+        "min": low,
+        "max": high,
+        "constant_examples": constant,
+        "whole_numbers": whole,
+    }
+
+
+def _class_facts(labels, task):
+    numbered = _class_numbers(labels, task)
+    if numbered is None:
+        return {}
+    values, counts = np.unique(numbered, return_counts=True)
+    shares = counts / counts.sum()
+    return {
+        "label_min": int(values.min()),
+        "label_max": int(values.max()),
+        "class_counts": {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)},
+        # Of neighbors in the order of the data: how often both have one label, and how often by chance.
+        "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
+        "same_by_chance": float(np.sum(np.square(shares))),
+    }
+
+
+def _first_rows(batches, count):
+    """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
+    count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []
+    for inputs in batches:
+        some.append(_as_rows(inputs[: count - sum(map(len, some))]))
+    return np.concatenate(some)
+
+
+def _as_rows(inputs):
+    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype("float32", copy=False)
+
+
+def _class_numbers(labels, task):
+    """One class number an example, or None where labels are none."""
+    if labels.ndim == 1 or labels.shape[1] == 1:
+        flat = labels.reshape(-1)
+        whole = np.issubdtype(flat.dtype, np.integer) or flat.dtype == bool or np.all(flat == np.round(flat))
+        return flat.astype("int64") if whole else None
+    sparse = str(task.loss).startswith("sparse")
+    return labels.argmax(-1) if task.kind == "categorical" and not sparse else None
+
+
+def _neighbor_agreement(numbers, labels):
+    """How often the nearest other example has the same label, against how often a random one has.
+
+    Works in `numbers`, float32 rows, and leaves them changed: they may be large.
+    """
+    good = np.isfinite(numbers).all(axis=1)
+    if not good.all():
+        numbers, labels = numbers[good], labels[good]
+    if len(numbers) < 20:
+        return {}
+    numbers -= numbers.mean(axis=0)
+    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
+    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
+    squares = np.einsum("ij,ij->i", numbers, numbers)
+    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
+    np.fill_diagonal(distances, np.inf)
+    agreement = np.mean(labels[distances.argmin(axis=1)] == labels)
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    chance = float(np.sum(np.square(shares)))
+    error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))
+    return {
+        "neighbor_agreement": float(agreement),
+        "neighbor_chance": chance,
+        "neighbor_error": float(error),
+        "neighbor_examples": len(labels),
+    }

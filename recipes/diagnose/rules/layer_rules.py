@@ -1,0 +1,119 @@
+"""What one batch on its way through the layers tells before training."""
+
+from dataclasses import dataclass
+
+from recipes.diagnose.finding import Finding
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """One layer's output on one batch. `kind` is its activation, "" for a linear output.
+
+    `std` is over all numbers, `sample_std` the root mean square of what differs between examples: 0 when every
+    example gives the same. `zero_fraction`, `saturated_fraction` (NaN for kinds that do not saturate) and
+    `dead_fraction` (units that are zero for every example and position, for rectifiers, else NaN) are in [0, 1].
+    `gradient_rms` is the root mean square of d loss / d output, `input_rms` and `input_std` are of what the
+    layer was given. `finite` is False when some number of the output is NaN or infinite.
+    """
+
+    name: str
+    layer_class: str
+    kind: str
+    mean: float
+    std: float
+    sample_std: float
+    zero_fraction: float
+    saturated_fraction: float
+    dead_fraction: float
+    gradient_rms: float
+    input_rms: float
+    input_std: float
+    finite: bool
+    has_kernel: bool
+    weights: str = ""
+
+
+def judge(layers: list[LayerStatistics]) -> list[Finding]:
+    """Findings in a list of `LayerStatistics`."""
+    findings = []
+
+    def add(code, severity, layer, evidence, remedy):
+        findings.append(Finding(code, severity, layer, 0, evidence, remedy))
+
+    broken = next((layer for layer in layers if not layer.finite), None)
+    if broken is not None:
+        add(
+            "nan_source",
+            "error",
+            broken.name,
+            f"The output of {broken.name} ({broken.layer_class}) holds NaN or infinity on the first batch; "
+            "no layer before it does.",
+            "Look for log, sqrt or a division there, and add a small constant; or for weights that overflow.",
+        )
+        return findings
+    first = first_with_weights(layers)
+    for number, layer in enumerate(layers):
+        last = number >= len(layers) - 1
+        if layer.dead_fraction > 0.9 and not last:
+            add(
+                "dead_at_start",
+                "error" if layer.dead_fraction == 1 else "warning",
+                layer.name,
+                f"{layer.dead_fraction:.0%} of the units of {layer.name} are zero for every example before "
+                "training.",
+                "Start its biases at 0 and its kernel with he_normal, and scale the inputs to about -1..1.",
+            )
+        elif layer.saturated_fraction > 0.5 and not last:
+            add(
+                "saturated",
+                "warning",
+                layer.name,
+                f"{layer.saturated_fraction:.0%} of the outputs of {layer.name} ({layer.kind}) lie where "
+                "its slope is "
+                "under a tenth of the largest, before training.",
+                "Start its kernel with glorot_uniform, and scale the inputs to about -1..1.",
+            )
+    if first is None or first.weights == "table" or not first.input_std > 0:
+        first = None  # what an embedding is given has no scale: its rows have
+    size = _scale_of_input(layers, first)
+    if not size > 0:
+        return findings
+    hidden = [layer for layer in layers[:-1] if layer.kind and layer.kind not in ("softmax", "sigmoid")]
+    large = next((layer for layer in hidden if layer.std > 100 * max(size, 1e-12)), None)
+    differences = first.input_std if first is not None else size
+    small = next((layer for layer in hidden if layer.sample_std < 1e-3 * differences), None)
+    if large is not None:
+        add(
+            "initial_scale_too_large",
+            "error",
+            large.name,
+            f"The outputs of {large.name} have a standard deviation of {large.std:.3g}, from inputs of size "
+            f"{size:.3g}.",
+            "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
+            "recipes.initialize.lsuv.",
+        )
+    elif small is not None and not any(f.code == "dead_at_start" for f in findings):
+        add(
+            "initial_scale_too_small",
+            "error",
+            small.name,
+            f"Differences between examples are {small.sample_std:.2g} after {small.name}, from "
+            f"{differences:.2g} "
+            "in the inputs: hardly any signal is left.",
+            "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
+            "recipes.initialize.lsuv.",
+        )
+    return findings
+
+
+def first_with_weights(layers: list[LayerStatistics]) -> LayerStatistics | None:
+    """The first layer that multiplies, or looks up, what it is given: dense, convolution, recurrent, embedding."""
+    return next((layer for layer in layers if layer.weights or layer.has_kernel), None)
+
+
+def _scale_of_input(layers, first):
+    """Size of what the first kernel gets: of the inputs themselves, or of the rows that an embedding gives."""
+    if first is not None:
+        return first.input_rms
+    table = next((layer for layer in layers if layer.weights == "table"), None)
+    return float("nan") if table is None else table.std
