@@ -45,6 +45,7 @@ SOFT = frozenset(
         "overfit_small_sample",
     }
 )
+_FEWEST_STEPS = 30  # before it is said that nothing was learned
 # A loss that is a logarithm of probabilities, which is never below 0.
 _NEVER_BELOW_ZERO = ("categorical", "binary", "margins")
 
@@ -207,7 +208,7 @@ def _shuffled_labels(facts, curves):
     few = data.get("neighbor_examples", data["examples"]) < 100
     if agreement > chance + 4 * error or few or curves is None or not np.isfinite(curves.loss).all():
         return []
-    if not curves.fair_chance:
+    if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
         return []
     validation = curves.validation
     memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0] and not curves.held

@@ -125,8 +125,10 @@ def _not_learning(curves):
             "Compare loss, last activation and labels: a softmax on one unit, or labels that all round to class 0, "
             "give a loss of 0.",
         )
-    if not curves.fair_chance or curves.better_than_nothing or curves.epochs < 2:
+    if curves.better_than_nothing:
         return []
+    if not curves.fair_chance:
+        return _too_few(curves)
     start = curves.initial
     if start is None:
         flat = curves.epochs >= 3 and loss[0] > 0 and curves.first - loss.min() < 0.02 * curves.first
@@ -144,6 +146,20 @@ def _not_learning(curves):
         f"costs {start:.4g}.",
         "Run recipes.diagnose.preflight(model, data), look whether labels belong to their inputs, and try rates 10 "
         "and 100 times higher and lower.",
+    )
+
+
+def _too_few(curves):
+    """A run that is over before anything could be seen."""
+    if not curves.over or curves.initial is None or not curves.steps:
+        return []
+    return _found(
+        "not_learning",
+        "info",
+        None,
+        f"After {curves.steps} steps the training loss is {curves.loss[-1]:.4g}; always giving the same best answer "
+        f"costs {curves.initial:.4g}. So few steps do not tell whether the model can learn.",
+        "Train for a few hundred steps at least: more epochs, or smaller batches.",
     )
 
 
