@@ -66,7 +66,7 @@ def class_activation_map(
 def _head(model, spec, activations, scores, index, place):
     """The Dense weights `(n, channels)` of each image's class, from the Dense layer that explains the logits."""
     average = activations.reshape(len(activations), -1, activations.shape[-1]).mean(1)
-    one_sigmoid = tracing.record_of(model).heads[spec.output].width == 1
+    one_sigmoid = tracing.record_of(model).heads[spec.output].binary
     for dense in reversed(layers_of(model, keras.layers.Dense)):
         if dense.kernel.shape[0] != average.shape[-1]:
             continue

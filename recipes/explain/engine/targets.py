@@ -13,9 +13,7 @@ import tensorflow as tf
 from recipes.common.validation import as_row, is_one_of, is_whole
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
-
-# Operations that end a network without squashing it: their output is the score to explain.
-_LINEAR_ENDS = ("BiasAdd", "MatMul", "BatchMatMulV2", "Add", "AddV2", "Sub", "Conv2D", "Mean", "Einsum")
+from recipes.explain.engine.logits import ending_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +78,11 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """How an output ends: `kind` is "softmax", "sigmoid", "linear" or "unknown", `width` its number of classes."""
+    """How an output ends (see `logits.Ending`), its number of values, and whether one stands for two classes."""
 
     kind: str
     width: int | None
+    binary: bool = False
 
 
 def parse(target, model, count, *, score="logits", method="explain"):
@@ -149,21 +148,17 @@ def scores(model, inputs, spec, arguments):
 def class_score(model, outputs, spec, index):
     """`(score (n,), class (n,))` for class numbers: -1 is the predicted class, `follow(row)` that of another row."""
     output = _select(model, outputs, spec.output)
-    if output.shape.rank == 1:
-        output = output[:, None]
-    if output.shape.rank != 2:
+    if output.shape.rank not in (1, 2):
         raise UsageError(
             f"explain expects a class target for an output of shape (batch, classes). The output has shape "
             f"{tuple(output.shape)}. Pass a callable that makes one score per image of it, such as "
             "target=lambda outputs: keras.ops.mean(outputs[..., 1], axis=(1, 2))."
         )
-    values, head = _values(model, output, spec)
-    if head.width == 1 and head.kind == "sigmoid":
-        # One sigmoid stands for two classes: the logit of class 0 is that of class 1 with its sign turned.
-        middle = 0.0 if spec.score == "logits" else 0.5
-        index = _resolve(index, tf.cast(values[:, 0] > middle, "int32"))
-        other = -values[:, 0] if spec.score == "logits" else 1 - values[:, 0]
-        return tf.where(index == 1, values[:, 0], other), index
+    values, other, head = _values(model, output, spec)
+    if head.binary:
+        # One sigmoid stands for two classes, of which the other has the logit with its sign turned.
+        index = _resolve(index, tf.cast(values[:, 0] > other[:, 0], "int32"))
+        return tf.where(index == 1, values[:, 0], other[:, 0]), index
     index = _resolve(index, tf.argmax(values, axis=1, output_type="int32"))
     return _pick(values, index), index  # `check` refuses numbers out of range
 
@@ -184,7 +179,14 @@ def flat_outputs(model, outputs, spec):
     flat = keras.tree.flatten(outputs) if spec.output is None else [_select(model, outputs, spec.output)]
     if spec.score == "probability":
         return [tf.cast(value, "float32") for value in flat]
-    return [tf.cast(logits_of(value)[0], "float32") for value in flat]
+    endings = [ending_of(value) for value in flat]
+    for number, ending in enumerate(endings):
+        # A function says what it wants of an output; only where something squashed stays, it sees less than it thinks.
+        if ending.squashed:
+            _say_what_is_explained(
+                model, ending, number if spec.output is None and len(flat) > 1 else spec.output
+            )
+    return [tf.cast(ending.logits, "float32") for ending in endings]
 
 
 def check(model, target, method="explain"):
@@ -202,8 +204,7 @@ def check(model, target, method="explain"):
     head = record.heads.get(target.spec.output)
     if target.spec.kind != "class" or head is None:
         return
-    binary = head.kind == "sigmoid" and head.width == 1
-    classes = 2 if binary else head.width
+    binary, classes = head.binary, 2 if head.binary else head.width
     if target.index.max(initial=-1) >= classes:
         raise UsageError(
             f"{method} expects a class in 0 ... {classes - 1}, as the model's output has "
@@ -214,29 +215,9 @@ def check(model, target, method="explain"):
 
 
 def logits_of(output):
-    """The value before the softmax or sigmoid that made `output`, and how the output ends.
-
-    Looks back from the output through casts, identities and reshapes, so it does not matter whether the
-    squashing was a Dense activation, a layer, a functional operation or hidden in a subclass.
-
-    Returns:
-        `(logits, kind)`; kind is "softmax", "sigmoid", "linear" (nothing squashes: `logits` is `output`) or "unknown"
-        (it cannot be told: `logits` is `output`).
-    """
-    if tf.executing_eagerly():
-        logits = getattr(output, "_keras_logits", None)
-        if logits is None:
-            return output, "unknown"
-        return logits, "sigmoid" if output.shape[-1] == 1 else "softmax"
-    tensor, reshaped = output, False
-    while tensor.op.type in ("Cast", "Identity", "Reshape", "Squeeze", "ExpandDims"):
-        reshaped = reshaped or tensor.op.type in ("Reshape", "Squeeze", "ExpandDims")
-        tensor = tensor.op.inputs[0]
-    if tensor.op.type in ("Softmax", "LogSoftmax", "Sigmoid"):
-        kind = "sigmoid" if tensor.op.type == "Sigmoid" else "softmax"
-        logits = tensor.op.inputs[0]
-        return (tf.reshape(logits, tf.shape(output)) if reshaped else logits), kind
-    return output, "linear" if tensor.op.type in _LINEAR_ENDS else "unknown"
+    """The value before the softmax or sigmoid that made `output`, and how the output ends (see `logits.ending_of`)."""
+    ending = ending_of(output)
+    return ending.logits, ending.kind
 
 
 def cotangents(target, outputs):
@@ -265,19 +246,40 @@ def call_function(target, outputs):
 
 
 def _values(model, output, spec):
-    logits, kind = logits_of(output)
-    head = Head(kind, output.shape[-1])
+    """`(values (n, classes), other, Head)`: the classes' scores, and for a single sigmoid that of class 0."""
+    ending = ending_of(output)
+    column = output[:, None] if output.shape.rank == 1 else output
+    head = Head(ending.kind, column.shape[-1], ending.two and column.shape[-1] == 1)
     tracing.record_of(model).heads[spec.output] = head
-    if spec.score == "logits" and kind == "unknown":
+    if spec.score == "probability":
+        values = tf.cast(column, "float32")
+        return values, 1 - values, head
+    _say_what_is_explained(model, ending, spec.output)
+    found = [ending.logits, ending.other if head.binary else ending.logits]
+    values, other = (tf.reshape(tf.cast(one, "float32"), tf.shape(column)) for one in found)
+    values.set_shape(column.shape)
+    return values, other, head
+
+
+def _say_what_is_explained(model, ending, name):
+    """Warn once where the score is not the value before a softmax."""
+    which = f"model '{model.name}'" + ("" if name is None else f", output {name!r},")
+    if ending.kind == "unknown":
         tracing.warn_once(
             model,
-            ("logits", spec.output),
-            f"explain looked for the value before the softmax of model '{model.name}' and did not find it, "
-            "so the score is the "
+            ("logits", name),
+            f"explain looked for the value before the softmax of {which} and did not find it, so the score is the "
             "model's output as it is; if that is a probability, gradients may vanish. End the model in "
             "a Dense or Softmax layer, or pass score='probability' to say that you know.",
         )
-    return tf.cast(logits if spec.score == "logits" else output, "float32"), head
+    elif ending.kind == "mean":
+        tracing.warn_once(
+            model,
+            ("mean", name),
+            f"explain looked for the value before the softmax of {which} and found several, whose probabilities are "
+            "averaged, added or multiplied. The score is the logarithm of the whole. Pass score='probability' for "
+            "the probability itself.",
+        )
 
 
 def _select(model, outputs, key):

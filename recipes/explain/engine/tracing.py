@@ -20,7 +20,7 @@ import tensorflow as tf
 from recipes.common.patching import wrapped
 from recipes.common.traversal import walk
 from recipes.common.validation import is_whole
-from recipes.explain.engine import layer_lookup
+from recipes.explain.engine import dataflow, layer_lookup
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.model_state import ModelState
 
@@ -101,7 +101,8 @@ def _evaluate(model, function, tensors, compile, shapes, static):
         )
     tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
     if compile is False or (compile == "auto" and (record.eager or getattr(model, "run_eagerly", False))):
-        return function(model, *tensors, **static)
+        with dataflow.watching():
+            return function(model, *tensors, **static)
     shapes = shapes or [(None, *tensor.shape[1:]) for tensor in tensors]
     signature = tuple(
         tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors, strict=True)
@@ -116,7 +117,10 @@ def _evaluate(model, function, tensors, compile, shapes, static):
         except Exception as error:
             if compile is True:
                 raise
-            result = function(model, *tensors, **static)  # an error that is not about tracing is raised here
+            with dataflow.watching():
+                result = function(
+                    model, *tensors, **static
+                )  # an error that is not about tracing is raised here
             record.eager = True
             warn_once(
                 model,

@@ -1,0 +1,200 @@
+"""Which operation made a tensor, and from what: in a graph as TensorFlow keeps it, of an eager pass as it goes by.
+
+    with dataflow.watching():            # eager passes only; a graph remembers by itself
+        outputs = model(images)
+        dataflow.made(outputs)           # Made(type="Softmax", inputs=(logits,), ...)
+
+`Flow` answers which operations lie between two tensors, and which of them everything has to pass.
+"""
+
+import contextlib
+import dataclasses
+import threading
+import weakref
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# TensorFlow's own way to see eager operations, which its debugger uses; there is no public one.
+from tensorflow.python.framework import op_callbacks
+
+_recorders = threading.local()
+# Of other operations, eager tensors of more values per example are not kept for looking back.
+_LARGEST_KEPT = 65536
+_KEPT = ("Softmax", "LogSoftmax", "Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose")
+# They read shapes only, so no value flows through them.
+_SHAPES = ("Shape", "ShapeN", "Rank", "Size", "ZerosLike", "OnesLike", "StopGradient")
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """How a tensor was made.
+
+    Args:
+        type: The operation's type, such as "Softmax".
+        inputs: Its input tensors.
+        attribute: From an attribute's name to its value.
+        place: Which output of the operation the tensor is.
+        outputs: How many outputs the operation has.
+    """
+
+    type: str
+    inputs: tuple
+    attribute: Callable
+    place: int = 0
+    outputs: int = 1
+
+
+def made(tensor):
+    """The `Made` of a tensor; None where it cannot be told (eager, and not watched)."""
+    if not isinstance(tensor, tf.__internal__.EagerTensor):
+        operation = tensor.op
+        return Made(
+            operation.type,
+            tuple(operation.inputs),
+            operation.get_attr,
+            tensor.value_index,
+            len(operation.outputs),
+        )
+    recorder = getattr(_recorders, "current", None)
+    return recorder.made(tensor) if recorder else None
+
+
+@contextlib.contextmanager
+def watching():
+    """Remember how eager tensors are made while the block runs (this thread only)."""
+    before = getattr(_recorders, "current", None)
+    _recorders.current = _Recorder()
+    op_callbacks.add_op_callback(_recorders.current.see)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(_recorders.current.see)
+        _recorders.current = before
+
+
+class Flow:
+    """The operations of the pass that is being traced or watched, in the order they were made.
+
+    Args:
+        source: Tensor that all begins with.
+        sinks: Tensors that all ends in.
+    """
+
+    def __init__(self, source, sinks):
+        if isinstance(sinks[0], tf.__internal__.EagerTensor):
+            recorder = getattr(_recorders, "current", None)
+            self._number = recorder.number if recorder else lambda _: None
+            self._steps = recorder.steps if recorder else []
+            start, first = self._number(source), -1
+        else:
+            operations = sinks[0].graph.get_operations()
+            numbers = {operation.name: number for number, operation in enumerate(operations)}
+            self._number = lambda tensor: numbers.get(tensor.op.name)
+            self._steps = [_step(operation, numbers) for operation in operations]
+            start, first = self._number(source), self._number(source)
+        ends = {self._number(sink) for sink in sinks} - {None}
+        self.between = self._between(start, first, ends)
+        self._last = self._last_uses(ends)
+
+    def passes(self, tensor):
+        """Whether the tensor lies between source and sinks."""
+        return self._number(tensor) in self.between
+
+    def must_pass(self, tensor):
+        """Whether every way from the source to the sinks leads through the operation that made the tensor."""
+        number = self._number(tensor)
+        return number in self.between and self._last.get(number, -1) <= number
+
+    def types_behind(self, tensor):
+        """The types of the operations between the tensor and the sinks."""
+        start = self._number(tensor)
+        reached, found = {start}, set()
+        for number in sorted(one for one in self.between if one > start):
+            if reached & set(self._steps[number][1]):
+                reached.add(number)
+                found.add(self._steps[number][0])
+        return found
+
+    def order(self, tensor):
+        """When the tensor was made; None where it cannot be told."""
+        return self._number(tensor)
+
+    def _between(self, start, first, ends):
+        """Numbers of the steps that depend on the source and that a sink depends on."""
+        if start is None:
+            return set()
+        reached = {start}
+        for number in range(first + 1, len(self._steps)):
+            kind, inputs = self._steps[number]
+            if kind not in _SHAPES and not reached.isdisjoint(inputs):
+                reached.add(number)
+        needed = set(ends)
+        for number in range(len(self._steps) - 1, -1, -1):
+            if number in needed:
+                needed.update(self._steps[number][1])
+        return (reached & needed) | ({start} if start in needed else set())
+
+    def _last_uses(self, ends):
+        """For each step, how late anything made before it is still used: past it, there is a way round."""
+        last, latest = {}, -1
+        final = max(ends, default=-1)
+        uses = {}
+        for number in sorted(self.between):
+            for one in self._steps[number][1]:
+                if one in self.between and self._steps[number][0] not in _SHAPES:
+                    uses[one] = max(uses.get(one, -1), number)
+        for number in sorted(self.between):
+            last[number] = latest
+            latest = max(latest, uses.get(number, -1), final if number in ends else -1)
+        return last
+
+
+def _step(operation, numbers):
+    """`(type, input numbers)` of a graph operation; only float tensors carry what a gradient follows."""
+    return operation.type, tuple(
+        numbers[tensor.op.name]
+        for tensor in operation.inputs
+        if tensor.dtype.is_floating or tensor.op.type == "Placeholder"
+    )
+
+
+class _Recorder:
+    """Sees every eager operation. Holds small inputs, and of all else only numbers."""
+
+    def __init__(self):
+        self.steps = []
+        self._numbers = {}
+        self._made = {}
+
+    def see(self, kind, inputs, attributes, outputs, op_name=None, graph=None):
+        if graph is not None or not outputs:
+            return
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        numbers = tuple(self._ensure(one) for one in inputs if one.dtype.is_floating)
+        number = len(self.steps)
+        self.steps.append((kind, numbers))
+        named = dict(zip(attributes[::2], attributes[1::2], strict=False))
+        for place, output in enumerate(outputs):
+            self._numbers[id(output)] = (weakref.ref(output), number)
+            size = output.shape.num_elements() or 0
+            if kind in _KEPT or size <= _LARGEST_KEPT * max(1, output.shape[0] if output.shape.rank else 1):
+                made = Made(kind, tuple(inputs), named.get, place, len(outputs))
+                self._made[id(output)] = (weakref.ref(output), made)
+
+    def made(self, tensor):
+        entry = self._made.get(id(tensor))
+        return entry[1] if entry and entry[0]() is tensor else None
+
+    def number(self, tensor):
+        entry = self._numbers.get(id(tensor))
+        return entry[1] if entry and entry[0]() is tensor else None
+
+    def _ensure(self, tensor):
+        """The number of a tensor; one that comes from outside gets its own."""
+        number = self.number(tensor)
+        if number is None:
+            number = len(self.steps)
+            self.steps.append(("Outside", ()))
+            self._numbers[id(tensor)] = (weakref.ref(tensor), number)
+        return number
