@@ -36,6 +36,7 @@ class Made:
         attribute: From an attribute's name to its value.
         place: Which output of the operation the tensor is.
         outputs: How many outputs the operation has.
+        output: The tensor itself, where whoever asks wants it along.
     """
 
     type: str
@@ -43,6 +44,7 @@ class Made:
     attribute: Callable
     place: int = 0
     outputs: int = 1
+    output: object = None
 
 
 def made(tensor):
@@ -167,7 +169,7 @@ class _Recorder:
         self._numbers = {}
         self._made = {}
 
-    def see(self, kind, inputs, attributes, outputs, op_name=None, graph=None):
+    def see(self, kind, inputs, attributes, outputs, op_name=None, graph=None):  # noqa: ARG002 - as TensorFlow calls it
         if graph is not None or not outputs:
             return
         kind = kind.decode() if isinstance(kind, bytes) else kind

@@ -123,19 +123,19 @@ def _value_of(tensor):
     rule = _RULES.get(made.type)
     if made.type in _SAME or (made.type == "IdentityN" and len(made.inputs) > made.place):
         return _value_of(made.inputs[made.place if made.type == "IdentityN" else 0])
-    return rule(made, tensor) if rule else None
+    return rule(dataclasses.replace(made, output=tensor)) if rule else None
 
 
-def _softmax(made, tensor):
+def _softmax(made):
     logits = tf.cast(made.inputs[0], "float32")
     return _Value("softmax", logits, lambda: tf.nn.log_softmax(logits))
 
 
-def _log_softmax(made, tensor):
+def _log_softmax(made):
     return _Value("log", tf.cast(made.inputs[0], "float32"))
 
 
-def _sigmoid(made, tensor):
+def _sigmoid(made):
     return _sigmoid_of(tf.cast(made.inputs[0], "float32"))
 
 
@@ -145,14 +145,14 @@ def _sigmoid_of(logits):
     )
 
 
-def _moved(made, tensor):
+def _moved(made):
     """What moves values about, done again to the logits."""
     value = _value_of(made.inputs[0])
     if value is None:
         return None
     again = _again(made)
     logits, log, other = value.logits, value.log, value.other
-    if value.kind == "softmax" and logits is not None and _cuts_classes(made, tensor):
+    if value.kind == "softmax" and logits is not None and _cuts_classes(made):
         # One probability of several: its log-odds, as of a sigmoid.
         odds = again(log()) - again(_log_of_rest(logits))
         return _sigmoid_of(odds)
@@ -164,9 +164,9 @@ def _moved(made, tensor):
     )
 
 
-def _cuts_classes(made, tensor):
+def _cuts_classes(made):
     """Whether a slice of an output leaves a single class of several."""
-    before, after = made.inputs[0].shape, tensor.shape
+    before, after = made.inputs[0].shape, made.output.shape
     if (
         made.type not in ("StridedSlice", "GatherV2", "Unpack", "Split", "Slice", "SplitV")
         or before.rank is None
@@ -218,7 +218,7 @@ def _again(made):
     }[made.type]
 
 
-def _split(made, tensor):
+def _split(made):
     """One piece of a split along an axis."""
     axis, whole = made.inputs[0], made.inputs[1]
     turned = dataclasses.replace(made, type="Unpack", inputs=(whole,))
@@ -227,12 +227,12 @@ def _split(made, tensor):
         return None
     axis = int(_constant(axis))
     logits = tf.split(value.logits, made.outputs, axis)[made.place]
-    if value.kind == "softmax" and _cuts_classes(turned, tensor):
+    if value.kind == "softmax" and _cuts_classes(turned):
         return _sigmoid_of(tf.split(value.log() - _log_of_rest(value.logits), made.outputs, axis)[made.place])
     return _sigmoid_of(logits) if value.kind == "sigmoid" else _Value("softmax", logits)
 
 
-def _joined(made, tensor):
+def _joined(made):
     """Several outputs beside each other or stacked."""
     parts = made.inputs if made.type == "Pack" else made.inputs[:-1]
     values = [_value_of(part) for part in parts]
@@ -269,7 +269,7 @@ def _joined(made, tensor):
     )
 
 
-def _sum(made, tensor):
+def _sum(made):
     """A sum of two or more: a constant moves every class alike, probabilities make a mixture."""
     parts = list(made.inputs)
     constants = [_constant(part) for part in parts]
@@ -323,7 +323,7 @@ def _shifted(value, constant):
     return dataclasses.replace(value, log=lifted, other=None)
 
 
-def _difference(made, tensor):
+def _difference(made):
     left, right = made.inputs
     constants = _constant(left), _constant(right)
     if constants[1] is not None:
@@ -338,7 +338,7 @@ def _difference(made, tensor):
     return _Value("log", tf.cast(left, "float32")) if _is_log_sum_exp(right) else None
 
 
-def _product(made, tensor):
+def _product(made):
     left, right = made.inputs
     constants = _constant(left), _constant(right)
     if constants[0] is not None or constants[1] is not None:
@@ -368,7 +368,7 @@ def _scaled(value, constant):
     )
 
 
-def _quotient(made, tensor):
+def _quotient(made):
     upper, lower = made.inputs
     constants = _constant(upper), _constant(lower)
     if constants[1] is not None:
@@ -388,7 +388,7 @@ def _quotient(made, tensor):
     )
 
 
-def _reciprocal(made, tensor):
+def _reciprocal(made):
     return _hand_made_sigmoid(made.inputs[0])
 
 
@@ -405,7 +405,7 @@ def _hand_made_sigmoid(lower):
     return None
 
 
-def _exp(made, tensor):
+def _exp(made):
     value = _value_of(made.inputs[0])
     if value is not None and value.kind == "log" and value.logits is not None:
         logits = value.logits
@@ -415,7 +415,7 @@ def _exp(made, tensor):
     return _Value("exp", tf.cast(made.inputs[0], "float32")) if value is None else None
 
 
-def _logarithm(made, tensor):
+def _logarithm(made):
     value = _value_of(made.inputs[0])
     if value is None or value.kind not in ("softmax", "sigmoid"):
         return None
@@ -424,7 +424,7 @@ def _logarithm(made, tensor):
     )
 
 
-def _power(made, tensor):
+def _power(made):
     """p ** a, and its special cases: the logits times a."""
     exponent = {"Sqrt": 0.5, "Square": 2.0}.get(made.type)
     if made.type == "Pow":
@@ -442,7 +442,7 @@ def _power(made, tensor):
     return _Value(value.kind, logits, log and (lambda: log() * factor))
 
 
-def _clipped(made, tensor):
+def _clipped(made):
     """A value kept away from 0 and 1."""
     for part, bounds in ((made.inputs[0], made.inputs[1:]), (made.inputs[1], made.inputs[:1])):
         if all(_constant(bound) is not None for bound in bounds):
@@ -450,7 +450,7 @@ def _clipped(made, tensor):
     return None
 
 
-def _reduced(made, tensor):
+def _reduced(made):
     """A mean or sum over frames, views or members."""
     value = _value_of(made.inputs[0])
     axes = _constant(made.inputs[1])
@@ -474,7 +474,7 @@ def _reduced(made, tensor):
     return _Value(value.kind, None, lambda: reduce(log()), other and (lambda: reduce(other())))
 
 
-def _weighed(made, tensor):
+def _weighed(made):
     """Probabilities joined by a matrix product with weights that are known, or probabilities themselves."""
     values = [_value_of(part) for part in made.inputs]
     known = [
@@ -484,7 +484,7 @@ def _weighed(made, tensor):
     kinds = {value.kind for value in values if value is not None}
     if not all(known) or not kinds <= {"softmax", "sigmoid"} or not kinds:
         return None
-    return _Value("softmax", None, lambda: tf.math.log(tf.maximum(tf.cast(tensor, "float32"), _TINY)))
+    return _Value("softmax", None, lambda: tf.math.log(tf.maximum(tf.cast(made.output, "float32"), _TINY)))
 
 
 _RULES = {
