@@ -253,8 +253,8 @@ def _joined(made):
     kinds = {value.kind for value in values}
     beside = (
         made.type == "ConcatV2"
-        and tensor.shape.rank
-        and axis in (-1, tensor.shape.rank - 1)
+        and made.output.shape.rank
+        and axis in (-1, made.output.shape.rank - 1)
         and len(values) > 1
     )
     if beside and kinds == {"sigmoid"} and all(part.shape[-1] == 1 for part in parts):
