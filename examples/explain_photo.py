@@ -75,7 +75,7 @@ def main():
     report(model, photo, target, "a random map", chance, steps, 0.0, {})
 
     figure = figure_of(photo, maps, captions, f"{names[target]}, {probabilities[target]:.1%}")
-    figure.savefig(arguments.out / "maps.png", dpi=90)
+    figure.savefig(arguments.out / "maps.png", dpi=110)
     print(f"\nAll maps: {arguments.out / 'maps.png'}")
 
 
@@ -88,11 +88,9 @@ def report(model, photo, target, title, one, steps, seconds, captions):
 
 
 def figure_of(photo, maps, captions, title):
-    """The photo and its maps, five in a row."""
-    shown = {"photo": np.zeros((SIDE, SIDE)), **maps}
-    scaled = [explain.normalize_map(one, signed=one.min() < 0) for one in shown.values()]
-    texts = [f"{name}\n{captions.get(name, title)}" for name in shown]
-    return plot.grid([photo] * len(shown), maps=scaled, titles=texts, columns=5, size=2.4)
+    """The photo and its maps, five in a row: fine maps alone, coarse ones over the photo."""
+    texts = [f"photo\n{title}", *(f"{name}\n{captions[name]}" for name in maps)]
+    return plot.grid([photo] * len(texts), maps=[None, *maps.values()], titles=texts, columns=5, size=1.9)
 
 
 def find(text, names):

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from recipes.common.validation import as_row, is_whole
-from recipes.plot.canvas import check_size, displayable, new_figure
-from recipes.plot.overlay import blend
+from recipes.plot.canvas import check_size, displayable
+from recipes.plot.map_scale import add_scales, figure_for_maps, write_blank
+from recipes.plot.overlay import picture
 
 
 def grid(
@@ -28,14 +29,15 @@ def grid(
     Args:
         images: An array `(n, height, width, channels)`, whose values are scaled together, or a list of images of any
             sizes, each scaled by itself; 1, 3 or 4 channels, uint8 or float.
-        maps: None, or a map `(height, width)` for each image, to be laid over it as `overlay` does, each by
-            its own largest value.
+        maps: None, or a map `(height, width)` for each image, drawn as `overlay` does: over the image where it is
+            coarse, alone where it is fine, each scaled by itself, with a bar for the colors below. A map of None
+            leaves its image as it is.
         titles: None, or a text for each image.
         title_colors: None, or a matplotlib color for each title, such as "tab:green" and "tab:red".
         columns: Images in a row, >= 1.
         size: Width of an image in inches.
         title: Text above all.
-        opacity: Of the maps, in [0, 1].
+        opacity: Of the colors over the images, in [0, 1].
 
     Returns:
         A matplotlib `Figure`.
@@ -67,27 +69,40 @@ def grid(
                 f"Give one for each image, or leave {name} out."
             )
     check_size("plot.grid", size)
-    if maps is not None:
-        shown = [blend(image, map, opacity=opacity) for image, map in zip(shown, maps, strict=True)]
+    shown, scales = _painted(shown, maps, opacity)
     columns = min(columns, len(shown))
     rows = math.ceil(len(shown) / columns)
     tallest = max(image.shape[0] / image.shape[1] for image in shown)
     lines = max((text.count("\n") + 1 for text in _texts(titles)), default=0)
-    figure = new_figure(
-        size * columns, rows * (size * tallest + 0.18 * lines) + (0.35 if title is not None else 0)
-    )
-    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    height = rows * (size * tallest + 0.18 * lines) + (0.35 if title is not None else 0)
+    figure, upper = figure_for_maps(size * columns, height, scales)
+    panels = upper.subplots(rows, columns, squeeze=False).flat
+    for place, axes in enumerate(panels):
         axes.set_axis_off()
         if place >= len(shown):
             continue
         image = shown[place]
         axes.imshow(image, vmin=0, vmax=1, interpolation="nearest" if image.shape[0] < 100 else "antialiased")
+        if scales[place]:
+            write_blank(axes, scales[place])
         if titles is not None:
             color = title_colors[place] if title_colors is not None else "black"
             axes.set_title(str(titles[place]), fontsize=8, color=color, pad=2)
+    add_scales(figure, scales)
     if title is not None:
-        figure.suptitle(title)
+        upper.suptitle(title)
     return figure
+
+
+def _painted(shown, maps, opacity):
+    """The pictures of the maps, and how each was scaled; None where there is no map."""
+    if maps is None:
+        return shown, [None] * len(shown)
+    pairs = [
+        (image, None) if one is None else picture(image, one, opacity=opacity)
+        for image, one in zip(shown, maps, strict=True)
+    ]
+    return [image for image, _ in pairs], [scale for _, scale in pairs]
 
 
 def _texts(titles):

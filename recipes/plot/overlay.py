@@ -1,14 +1,12 @@
-"""overlay: a map of importance laid over the image it explains."""
+"""overlay: a map of importance beside the image it explains, and over it where the map is coarse."""
 
 import numpy as np
-from matplotlib import cm, colormaps, colors
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from recipes.common.validation import as_numbers, is_number
-from recipes.plot.canvas import displayable, new_figure
-
-_SIGNED, _POSITIVE = "RdBu_r", "turbo"
+from recipes.plot.canvas import displayable
+from recipes.plot.map_scale import Alone, MapScale, add_scales, figure_for_maps, paint, scale_of, write_blank
 
 
 def overlay(
@@ -17,17 +15,24 @@ def overlay(
     *,
     opacity: float = 0.6,
     limit: float | None = None,
+    alone: Alone = "auto",
+    layer: str | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Show an image, and the same image under a map of importance, with the map's scale beside it.
+    """Show an image, and beside it a map of importance: over the image where it is coarse, alone where it is fine.
+
+    A bar and a line below say what the colors mean; a map of one value says so.
 
     Args:
         image: `(height, width, channels)` with 1, 3 or 4 channels, or `(height, width)`; uint8 or float.
         map: `(height, width)`, any real dtype, as the functions of `recipes.explain` give for one image. A map with
             negative values is drawn in red (for) and blue (against).
-        opacity: Of the color where the map is strongest, in [0, 1].
+        opacity: Of the colors over the image, in [0, 1].
         limit: Magnitude that gets the full color, > 0, so that several maps share a scale. None takes the map's
-            largest magnitude.
+            largest magnitude, of a fine map that at the 99th percentile.
+        alone: Whether the map is drawn without the image. `"auto"`: where it changes from pixel to pixel, as gradients
+            do, which over an image cannot be seen.
+        layer: Name of the layer the map was taken at, shown over it.
         title: Text above.
 
     Returns:
@@ -36,33 +41,55 @@ def overlay(
     Raises:
         ValueError: when shapes differ, the map is not finite, or an argument is out of range.
     """
-    blended = blend(image, map, opacity=opacity, limit=limit)
-    low, high, name = _scale(np.asarray(map, float), limit)
-    height, width = blended.shape[:2]
-    figure = new_figure(7.2, max(1.8, 3.2 * height / width) + (0.4 if title is not None else 0))
-    plain, covered = figure.subplots(1, 2)
+    painted, scale = picture(image, map, opacity=opacity, limit=limit, alone=alone)
+    rows, columns = painted.shape[:2]
+    height = (
+        max(1.6, 3.4 * rows / columns) + (0.2 if layer is not None else 0) + (0.3 if title is not None else 0)
+    )
+    figure, panels = figure_for_maps(7.2, height, [scale])
+    plain, covered = panels.subplots(1, 2)
     plain.imshow(displayable(image, "plot.overlay"))
-    covered.imshow(blended)
+    covered.imshow(painted)
+    write_blank(covered, scale)
+    if layer is not None:
+        covered.set_title(f"layer {layer}", fontsize=8)
     for axes in (plain, covered):
         axes.set_axis_off()
-    shades = cm.ScalarMappable(colors.Normalize(low, high), colormaps[name])
-    figure.colorbar(shades, ax=covered, shrink=0.85)
+    add_scales(figure, [scale], numbers=True)
     if title is not None:
-        figure.suptitle(title)
+        panels.suptitle(title)
     return figure
 
 
 def blend(
-    image: ArrayLike, map: ArrayLike, *, opacity: float = 0.6, limit: float | None = None
+    image: ArrayLike,
+    map: ArrayLike,
+    *,
+    opacity: float = 0.6,
+    limit: float | None = None,
+    alone: Alone = "auto",
 ) -> NDArray[np.uint8]:
-    """Color an image by a map: the stronger the map, the more its color hides the image.
+    """The picture of a map: its colors over the image in gray where it is coarse, alone where it is fine.
 
     Args:
-        image, map, opacity, limit: As `overlay` takes them.
+        image, map, opacity, limit, alone: As `overlay` takes them.
 
     Returns:
-        `(height, width, 3)`, uint8.
+        `(height, width, 3)`, uint8. A map of one value leaves the image as it is.
     """
+    return picture(image, map, opacity=opacity, limit=limit, alone=alone)[0]
+
+
+def picture(
+    image: ArrayLike,
+    map: ArrayLike,
+    *,
+    opacity: float = 0.6,
+    limit: float | None = None,
+    alone: Alone = "auto",
+    percentile: float = 99,
+) -> tuple[NDArray[np.uint8], MapScale]:
+    """What `blend` returns, and how the map was scaled."""
     base = displayable(image, "plot.overlay")
     values = as_numbers("plot.overlay", "map", map)
     if base.ndim != 3 or values.shape != base.shape[:2]:
@@ -81,13 +108,10 @@ def blend(
             "plot.overlay expects opacity in [0, 1] and limit > 0. "
             f"Received opacity={opacity} and limit={limit}. Leave them out for the defaults."
         )
-    low, high, name = _scale(values, limit)
-    color = colormaps[name](colors.Normalize(low, high, clip=True)(values))[..., :3]
-    share = opacity * np.clip(np.abs(values) / high, 0, 1)[..., None]
-    return np.rint(255 * ((1 - share) * base + share * color)).astype(np.uint8)
-
-
-def _scale(values, limit):
-    """Smallest and largest value of the color scale, and its colormap."""
-    high = limit or np.abs(values).max() or 1.0
-    return (-high, high, _SIGNED) if values.min() < 0 else (0.0, high, _POSITIVE)
+    if not isinstance(alone, (bool, np.bool_)) and not (isinstance(alone, str) and alone == "auto"):
+        raise ValueError(
+            f"plot.overlay expects alone to be 'auto', True or False. Received {alone!r}. "
+            "'auto' draws fine maps alone and lays coarse ones over the image."
+        )
+    scale = scale_of(values, alone=alone, limit=limit, percentile=percentile)
+    return np.rint(255 * paint(base, values, scale, opacity)).astype(np.uint8), scale

@@ -55,14 +55,15 @@ def test_attributions_draws_a_row_for_each_image_and_a_column_for_each_method():
         captions={"where": ["x", "y"]},
     )
     figure.savefig(io.BytesIO())
-    assert len(figure.axes) == 6
-    shown = [axes.get_images()[0].get_array() for axes in figure.axes]
+    *panels, over, alone = figure.axes  # a color bar for each kind of map
+    assert len(panels) == 6
+    shown = [axes.get_images()[0].get_array() for axes in panels]
     np.testing.assert_allclose(shown[0], images[0] / 255, atol=1e-6)
-    changed = np.any(np.abs(shown[1] / 255 - images[0] / 255) > 0.05, axis=-1)
-    assert np.all(changed[3:6, 4:8]) and changed.sum() == 12
+    brightness = shown[1].astype(float).sum(-1)
+    assert brightness[3:6, 4:8].min() > np.delete(brightness, range(3, 6), 0).max()
     np.testing.assert_allclose(shown[4], images[1], atol=1)  # a map of nothing colors nothing
     single = plot.attributions(images[0], {"where": where[0]})
-    assert len(single.axes) == 2
+    assert len(single.axes) == 3
 
 
 @pytest.mark.parametrize(

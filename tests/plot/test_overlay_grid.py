@@ -1,44 +1,103 @@
-import matplotlib
 import numpy as np
 import pytest
 
 from recipes import plot
+from recipes.plot.map_scale import is_fine
 
 random = np.random.default_rng(0)
 IMAGE = random.integers(0, 256, (4, 6, 3)).astype("uint8")
 MAP = np.linspace(0, 2, 24).reshape(4, 6)
 
 
-def top_color(name, place):
-    return 255 * np.array(matplotlib.colormaps[name](place)[:3])
+SMOOTH = np.linspace(0, 2, 64).reshape(8, 8)
+NOISE = random.normal(size=(8, 8))
 
 
-def test_blend_leaves_pixels_where_the_map_is_zero_and_hides_them_where_it_is_largest():
-    blended = plot.blend(IMAGE, MAP, opacity=1)
+def luminance(color):
+    """Relative luminance of sRGB colors `(..., 3)` in 0..255 (IEC 61966-2-1)."""
+    linear = np.where(color <= 10.31475, color / 3294.6, ((color / 255 + 0.055) / 1.055) ** 2.4)
+    return linear @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def test_blend_puts_a_coarse_map_over_the_image_in_gray():
+    gray = IMAGE @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(plot.blend(IMAGE, MAP, opacity=0), np.dstack([gray] * 3), atol=0.51)
+    blended = plot.blend(IMAGE, MAP, opacity=0.6)
     assert blended.dtype == np.uint8 and blended.shape == (4, 6, 3)
-    np.testing.assert_array_equal(blended[0, 0], IMAGE[0, 0])
-    np.testing.assert_allclose(blended[-1, -1], top_color("turbo", 1.0), atol=0.5)
+    # At the smallest value stands black of the color map, 0.6 of it.
+    np.testing.assert_allclose(blended[0, 0], 0.4 * gray[0, 0], atol=3)
 
 
-def test_blend_mixes_in_proportion_to_map_and_opacity():
-    flat = np.full((1, 2), 1.0)
-    flat[0, 0] = 0.5
-    blended = plot.blend(IMAGE[:1, :2], flat, opacity=0.6, limit=2)
-    for place, share in ((0, 0.15), (1, 0.3)):
-        expected = (1 - share) * IMAGE[0, place] + share * top_color("turbo", flat[0, place] / 2)
-        # A colormap has 256 steps, so its color may be off by one of them.
-        np.testing.assert_allclose(blended[0, place], expected, atol=2)
+def test_the_strongest_place_is_brighter_than_the_weakest_on_any_image():
+    checkered = np.indices((8, 8)).sum(0) % 2 * np.full((8, 8), 255)
+    for strong_is_black in (False, True):
+        image = checkered if strong_is_black else 255 - checkered
+        ends = np.where(checkered > 0, 0.0, 1.0)
+        blended = luminance(plot.blend(image.astype("uint8"), ends, alone=False))
+        assert blended[ends == 1].min() > blended[ends == 0].max()
 
 
-def test_signed_maps_are_red_for_and_blue_against_around_zero():
+def test_colors_over_the_image_grow_evenly_brighter():
+    shades = luminance(plot.blend(np.zeros((1, 256)), np.linspace(0, 1, 256)[None], opacity=1)[0])
+    lightness = 116 * np.cbrt(np.maximum(shades, 1e-4)) - 16  # CIE L*
+    assert (np.diff(shades) > -1e-4).all()
+    quarters = np.diff(lightness[[0, 64, 128, 191, 255]])
+    assert quarters.max() < 1.6 * quarters.min()
+
+
+def test_signed_maps_over_the_image_are_red_for_blue_against_black_neither():
     signed = np.array([[-3.0, 0.0, 3.0]])
-    against, neutral, for_ = plot.blend(np.full((1, 3, 1), 128, "uint8"), signed, opacity=1)[0].astype(int)
+    against, neutral, for_ = plot.blend(np.zeros((1, 3)), signed, opacity=1)[0].astype(int)
+    assert for_[0] > for_[2] + 20 and against[2] > against[0] + 20
+    assert neutral.max() < 40 and min(for_.max(), against.max()) > 200
+
+
+def test_fine_maps_are_drawn_alone():
+    image = random.integers(0, 256, (8, 8, 3)).astype("uint8")
+    np.testing.assert_array_equal(plot.blend(image, NOISE), plot.blend(255 - image, NOISE))
+    gray = plot.blend(image, np.abs(NOISE))
+    assert (gray[..., :1] == gray).all()
+    top = np.percentile(np.abs(NOISE), 99)
+    np.testing.assert_allclose(gray[..., 0], 255 * np.clip(np.abs(NOISE) / top, 0, 1), atol=1)
+    assert (plot.blend(image, SMOOTH) != plot.blend(255 - image, SMOOTH)).any()
+    np.testing.assert_array_equal(
+        plot.blend(image, SMOOTH, alone=True), plot.blend(image * 0, SMOOTH, alone=True)
+    )
+
+
+@pytest.mark.parametrize("factor", [2, 4, 16])
+def test_an_enlarged_map_is_coarse_however_rough_it_was(factor):
+    coarse = np.random.default_rng(factor).normal(size=(8, 8))
+    side = 8 * factor
+    place = np.clip((np.arange(side) + 0.5) / factor - 0.5, 0, 7)
+    weights = np.stack([np.interp(place, np.arange(8), row) for row in np.eye(8)], 1)
+    assert not is_fine(weights @ coarse @ weights.T)
+    assert not is_fine(np.kron(coarse, np.ones((max(factor, 4), max(factor, 4)))))
+    assert is_fine(np.random.default_rng(0).normal(size=(side, side)))
+
+
+def test_signed_fine_maps_are_red_for_blue_against_white_neither():
+    against, neutral, for_ = plot.blend(np.zeros((1, 3)), np.array([[-3.0, 0.0, 3.0]]), alone=True)[0].astype(
+        int
+    )
     assert for_[0] > for_[2] + 50 and against[2] > against[0] + 50
-    assert neutral.tolist() == [128, 128, 128]
+    assert neutral.min() > 240
 
 
-def test_a_map_of_zeros_changes_nothing():
-    np.testing.assert_array_equal(plot.blend(IMAGE, np.zeros((4, 6))), IMAGE)
+@pytest.mark.parametrize(("value", "text"), [(0.0, "every value\nis 0"), (-0.25, "every value\nis -0.25")])
+def test_a_blank_map_says_why(value, text):
+    blank = np.full((4, 6), value)
+    np.testing.assert_array_equal(plot.blend(IMAGE, blank), IMAGE)
+    figures = (
+        plot.overlay(IMAGE, blank),
+        plot.attributions(IMAGE, {"Grad-CAM": blank}),
+        plot.grid([IMAGE], maps=[blank]),
+    )
+    for figure in figures:
+        said = [one.get_text() for axes in figure.axes for one in axes.texts]
+        assert said == [f"blank:\n{text}"]
+        # Nothing is scaled, so there is no bar.
+        assert all(axes.images for axes in figure.axes)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +119,34 @@ def test_pixels_of_any_range_are_shown(image, expected):
 
 
 def test_overlay_shows_both_and_the_scale_of_the_map():
-    plain, covered, scale = plot.overlay(IMAGE, MAP, title="why").axes
+    figure = plot.overlay(IMAGE, MAP, title="why", layer="conv5")
+    plain, covered, scale = figure.axes
     np.testing.assert_allclose(plain.images[0].get_array(), IMAGE / 255, atol=1e-6)
     np.testing.assert_array_equal(covered.images[0].get_array(), plot.blend(IMAGE, MAP))
-    assert scale.get_ylim() == (0, 2)
-    assert plot.overlay(IMAGE, MAP - 1.5).axes[2].get_ylim() == (-1.5, 1.5)
-    assert plot.overlay(IMAGE, MAP, limit=5).axes[2].get_ylim() == (0, 5)
+    assert scale.get_xlim() == (0, 2) and "over the image" in scale.get_title()
+    assert covered.get_title() == "layer conv5"
+    assert plot.overlay(IMAGE, MAP - 1.5).axes[2].get_xlim() == (-1.5, 1.5)
+    assert plot.overlay(IMAGE, MAP, limit=5).axes[2].get_xlim() == (0, 5)
+    assert "99th percentile" in plot.overlay(np.zeros((8, 8)), NOISE).axes[2].get_title()
+
+
+def test_each_kind_of_map_gets_one_bar():
+    image = random.integers(0, 256, (8, 8, 3)).astype("uint8")
+    maps = {"a": SMOOTH, "b": 3 * SMOOTH, "c": SMOOTH - 1, "d": NOISE, "e": np.abs(NOISE)}
+    figure = plot.attributions(image, maps, layers={"a": "block5"}, title="all")
+    bars = [axes for axes in figure.axes if not axes.images]
+    ends = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in bars]
+    assert ends == [["weak", "strong"], ["against", "for"], ["against", "for"], ["weak", "strong"]]
+    assert [axes.get_title() for axes in figure.axes[1:6]] == ["a\nblock5", "b", "c", "d", "e"]
+    lines = [part.get_supxlabel() for part in figure.subfigs]
+    assert "Each map is scaled by itself" in lines[1]
+
+
+def test_maps_of_a_method_are_drawn_alike():
+    images = random.integers(0, 256, (2, 8, 8, 3)).astype("uint8")
+    figure = plot.attributions(images, {"gradient": np.stack([NOISE, SMOOTH])})
+    alone = plot.blend(images[1], SMOOTH, alone=True)
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), alone)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +164,9 @@ def test_overlay_refuses_what_does_not_fit(arguments, message):
         plot.overlay(*arguments)
 
 
-@pytest.mark.parametrize("options", [{"opacity": 1.5}, {"limit": 0}, {"limit": -1}])
+@pytest.mark.parametrize("options", [{"opacity": 1.5}, {"limit": 0}, {"limit": -1}, {"alone": "maybe"}])
 def test_overlay_refuses_options_out_of_range(options):
-    with pytest.raises(ValueError, match="opacity in"):
+    with pytest.raises(ValueError, match="opacity in|alone to be"):
         plot.overlay(IMAGE, MAP, **options)
 
 
@@ -112,10 +193,12 @@ def test_grid_scales_an_array_together_and_a_list_one_by_one():
 
 
 def test_grid_lays_maps_over_images_of_several_sizes():
-    images = [IMAGE, IMAGE[:2]]
-    figure = plot.grid(images, maps=[MAP, -MAP[:2]])
-    for axes, image, map in zip(figure.axes, images, (MAP, -MAP[:2]), strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), plot.blend(image, map))
+    images = [IMAGE, IMAGE[:2], IMAGE]
+    figure = plot.grid(images, maps=[MAP, -MAP[:2], None])
+    pictures = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    for shown, image, map in zip(pictures, images, (MAP, -MAP[:2]), strict=False):
+        np.testing.assert_array_equal(shown, plot.blend(image, map))
+    np.testing.assert_allclose(pictures[2], IMAGE / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize(
