@@ -1,15 +1,18 @@
 """`python -m benchmarks`: tables arrive at their places on the page, and every place has its script."""
 
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import tables
+from benchmarks import strangers, tables
+from benchmarks.stranger_programs import CAUSES, PROGRAMS, UNSEEN, unseen_families
 
 ROOT = Path(__file__).parent.parent
 PAGE = "# Title\n\n<!-- benchmarks:fold -->\n| old |\n|---|\n<!-- end -->\n\ntext\n\n"
@@ -81,3 +84,63 @@ def test_every_place_in_the_page_has_a_script_and_every_script_a_place():
     )
     assert sorted(places) == sorted(benchmarks.SCRIPTS)
     assert [name for name in places if not (ROOT / "benchmarks" / f"{name}.py").exists()] == []
+
+
+def test_intervals_of_the_battery_are_wilsons():
+    for hits, count in ((0, 7), (3, 80), (80, 80)):
+        expected = stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
+        assert strangers.wilson(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_a_third_of_the_strangers_families_stays_unseen_as_it_was_drawn():
+    assert [*UNSEEN] == unseen_families()
+
+
+def test_the_battery_has_eighty_healthy_programs_of_25_families():
+    healthy = [program for program in PROGRAMS.values() if program.healthy]
+    assert len(healthy) >= 80
+    assert len({program.family for program in healthy}) >= 25
+    assert {program.cause for program in PROGRAMS.values()} - {"healthy"} == set(CAUSES)
+
+
+def test_one_program_that_learns_is_told_from_one_that_cannot(tmp_path):
+    records = [strangers.study(PROGRAMS[name], tmp_path) for name in strangers.QUICK]
+    records = json.loads(json.dumps(records))  # what a file of results keeps
+    assert [record["as_declared"] for record in records] == [True, True]
+    assert records[0]["plain"]["skill"] > 0.5 > records[1]["plain"]["skill"]
+    assert records[0]["doctor"]["loss"] == records[0]["plain"]["loss"]  # the doctor moves nothing
+
+
+def record(name, cause, *said, codes=(), **more):
+    findings = [{"code": code, "severity": severity} for code, severity in said]
+    doctor = {"said": findings, "final": [], "cpu": 3.0}
+    plain = {"skill": 0.5, "cpu": 2.0}
+    return {"name": name, "family": "f", "cause": cause, "codes": codes, "as_declared": True} | {
+        "plain": plain, "twin": {"skill": 0.9}, "doctor": doctor, "preflight": None, **more
+    }  # fmt: skip
+
+
+def test_rates_count_what_was_said_of_programs_that_are_what_they_declare():
+    found = strangers.summary(
+        [
+            record("f/a", "healthy", ("noisy", "info")),
+            record("f/b", "healthy", ("diverged", "error")),
+            record("f/c", "layers frozen", ("frozen", "warning"), codes=["frozen"]),
+            record("f/d", "layers frozen", ("diverged", "warning"), codes=["frozen"]),
+            record("f/e", "layers frozen", ("frozen", "info"), codes=["frozen"]),
+            record("f/f", "layers frozen", as_declared=False),
+            {"name": "f/g", "family": "f", "died": True},
+        ]
+    )
+    assert (found["left out"], found["died"]) == (1, 1)
+    assert found["detected, either"].startswith("2 of 3")
+    assert found["named, either"].startswith("1 of 3")
+    assert found["alarm, either, said or final"].startswith("1 of 2")
+    assert found["alarm, either, final"].startswith("0 of 2")
+    assert found["CPU with the doctor / without"].startswith("1.50")
+
+
+def test_numbers_in_a_remedy_are_typed_in_as_they_stand():
+    change, _ = strangers.remedy_typed("rate_too_high", "Compile with learning_rate=0.003.", {"rate": 5.0})
+    assert change == {"rate": 0.003}
+    assert strangers.remedy_typed("data_leak", "Split again.", {}) is None
