@@ -28,6 +28,7 @@ import hashlib
 import json
 import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -342,6 +343,17 @@ def listed():
     return [(program.name, program.family) for program in kept], UNSEEN
 
 
+def sample(programs, count):
+    """At most `count` healthy and `count` broken programs of every family; a larger sample holds a smaller."""
+    kept = []
+    for family in dict.fromkeys(family for _, family in programs):
+        for broken in (False, True):
+            names = sorted(name for name, of in programs if of == family and ("/broken_" in name) == broken)
+            random.Random(f"{family} {broken}").shuffle(names)
+            kept += [(name, family) for name in names[:count]]
+    return kept
+
+
 def code_of_recipes():
     """Ten letters that change when the code does."""
     digest = hashlib.sha1()
@@ -506,6 +518,9 @@ def main():
     parser.add_argument("--part", choices=("all", "seen", "unseen"), default="all")
     parser.add_argument("--quick", action="store_true", help="two programs")
     parser.add_argument(
+        "--sample", type=int, help="at most so many healthy and so many broken ones of a family"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="only whether the programs are what they say they are"
     )
     parser.add_argument("--workers", type=int, default=2)
@@ -526,6 +541,8 @@ def main():
         programs = [program for program in programs if program[0] in QUICK]
     if arguments.only:
         programs = [program for program in programs if set(program) & set(arguments.only)]
+    if arguments.sample:
+        programs = sample(programs, arguments.sample)
     if arguments.part != "all":
         programs = [program for program in programs if (program[1] in unseen) == (arguments.part == "unseen")]
     if not programs:

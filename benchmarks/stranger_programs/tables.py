@@ -563,6 +563,7 @@ broken(
     {"head": "sigmoid"},
     also={"units": lambda y: y - 2},
     what="regress",
+    epochs=30,
 )
 broken(
     "noise_floor",
