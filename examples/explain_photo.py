@@ -3,6 +3,7 @@
     python examples/explain_photo.py                        # scikit-image's photo of the cat Chelsea, two minutes
     python examples/explain_photo.py dog_and_cat.jpg
     python examples/explain_photo.py dog_and_cat.jpg --target "tabby"     # why did it see (or not see) this?
+    python examples/explain_photo.py --methods Saliency Grad-CAM          # some of the fourteen methods
 
 Prints the area under the deletion curve (the probability while the most important pixels turn gray: low is
 good) and under the insertion curve (while they come back into the blurred photo: high is good) of each
@@ -51,6 +52,14 @@ def main():
     parser.add_argument(
         "--target", help="a class name of ImageNet or a part of one; the predicted class without"
     )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=list(METHODS),
+        default=list(METHODS),
+        metavar="NAME",
+        help="some of them only",
+    )
     parser.add_argument("--quick", action="store_true", help="three methods and few steps")
     parser.add_argument("--out", type=Path, default=Path("runs/explain_photo"))
     arguments = parser.parse_args()
@@ -65,9 +74,8 @@ def main():
     maps, captions = {}, {}
     steps = 8 if arguments.quick else 40
     print(f"{'':24}{'deletion':>10}{'insertion':>11}{'seconds':>9}")
-    for title, (method, options) in METHODS.items():
-        if arguments.quick and title not in QUICK:
-            continue
+    for title in QUICK if arguments.quick else arguments.methods:
+        method, options = METHODS[title]
         start = time.perf_counter()
         maps[title] = method(model, photo, target, **options)
         report(model, photo, target, title, maps[title], steps, time.perf_counter() - start, captions)

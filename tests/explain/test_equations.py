@@ -7,14 +7,16 @@ import pytest
 import tensorflow as tf
 
 from recipes.explain.adversarial import attack, defenses, pgd
-from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.grad_cam import weigh as grad_cam_maps
 from recipes.explain.attribution.grad_cam_plus_plus import shares_of_positions
 from recipes.explain.attribution.grad_cam_plus_plus import weigh as grad_cam_plus_plus_maps
 from recipes.explain.attribution.integrated_gradients import attribute, path, quadrature
 from recipes.explain.attribution.layer_cam import weigh as layer_cam_maps
 from recipes.explain.attribution.occlusion import mean_over_windows, windows
-from recipes.explain.attribution.rise import enlarged, importance, masked
+from recipes.explain.attribution.rise import enlarged, importance
+from recipes.explain.attribution.score_cam import increase, unit_range
+from recipes.explain.attribution.score_cam import weigh as score_cam_maps
 from recipes.explain.attribution.smooth_grad import deviation_of, noisy, statistic
 from recipes.explain.inspection.loss_landscape import filter_normalized, offsets_of
 from recipes.explain.inspection.noise_response import entropy, noise_images, softmax
@@ -83,6 +85,23 @@ def test_layer_cam_weighs_each_position_by_its_positive_gradient(layer):
             0, sum(max(gradients[n, i, j, k], 0) * activations[n, i, j, k] for k in range(4))
         )
     np.testing.assert_allclose(layer_cam_maps(activations, gradients), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_score_cam_weighs_channels_by_their_increase(layer):
+    activations, scores = layer[0], np.array([[0.5, 0.1, 0.9, 0.2], [0.3, 0.4, 0.0, 1.0]], "float32")
+    before = np.array([0.2, 0.5], "float32")
+    expected = np.zeros((2, 3, 2))
+    for n, i, j in places(activations):
+        expected[n, i, j] = max(
+            0, sum((scores[n, k] - before[n]) * activations[n, i, j, k] for k in range(4))
+        )
+    found = score_cam_maps(activations, increase(scores, before))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_score_cams_masks_are_stretched_each_by_itself():
+    planes = np.array([[[1.0, 3.0]], [[-2.0, 8.0]], [[4.0, 4.0]]], "float32")
+    assert unit_range(planes).tolist() == [[[0, 1]], [[0, 1]], [[0, 0]]]
 
 
 def test_the_path_of_integrated_gradients_is_straight():

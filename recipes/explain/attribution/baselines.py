@@ -56,3 +56,16 @@ def filled(
             f"{value.shape}. "
             "Give one image of the same size, one per image, or a number."
         ) from None
+
+
+def masked(
+    images: FloatArray, baseline: FloatArray, mask: FloatArray, out: FloatArray | None = None
+) -> FloatArray:
+    """Images seen through a mask, and the baseline where it is 0: `I * M` for a black baseline.
+
+    Source: RISE, equation 1; Score-CAM, equation 7.
+    """
+    out = np.subtract(images, baseline, out=out)
+    out *= mask
+    out += baseline
+    return out

@@ -9,7 +9,7 @@ import numpy as np
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.explain.attribution.attribution_task import Task, at_least_one
-from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
@@ -70,16 +70,6 @@ def rise(
         return importance(total, masks, keep)
 
     return task.finish(task.each_group(explain, masks + 1))
-
-
-def masked(
-    images: FloatArray, baseline: FloatArray, mask: FloatArray, out: FloatArray | None = None
-) -> FloatArray:
-    """Images seen through a mask, and the baseline where it is 0: `I * M` of equation 1 for a black baseline."""
-    out = np.subtract(images, baseline, out=out)
-    out *= mask
-    out += baseline
-    return out
 
 
 def importance(total: FloatArray, masks: int, keep: float) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
-from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.options import Baseline, LayerOptions, Target, shares
@@ -74,18 +74,26 @@ def score_cam(
             chosen = channels[rows, sample].reshape(-1, *[1] * (values.ndim - 1))
             planes = np.take_along_axis(values[rows], chosen, axis=-1)[..., 0]
             masks = np.expand_dims(unit_range(resized(planes, task.spatial)), task.channel_axis)
-            np.subtract(clean[rows], nothing[rows], out=batch)
-            batch *= masks
-            batch += nothing[rows]
+            masked(clean[rows], nothing[rows], masks, out=batch)
 
         scores = np.zeros((size, count), "float32")
         for rows, found, sample in task.sampled_scores(group, count, change):
             scores[rows, sample] = found
         weights = np.zeros(spread.shape, "float32")
-        np.put_along_axis(weights, channels, scores - before[size:, None], axis=-1)
-        return np.maximum(np.einsum("n...c,nc->n...", values, weights), 0)
+        np.put_along_axis(weights, channels, increase(scores, before[size:]), axis=-1)
+        return weigh(values, weights)
 
     return cam.finish(task, task.each_group(explain, 2 + (top or 0), passes=2), resize)
+
+
+def increase(scores: FloatArray, baseline: FloatArray) -> FloatArray:
+    """Equation 7, the channel-wise increase of confidence: `(n, channels)` and `(n,)` to `(n, channels)`."""
+    return scores - baseline[:, None]
+
+
+def weigh(activations: FloatArray, weights: FloatArray) -> FloatArray:
+    """Equation 8: `(n, *spatial, channels)` and `(n, channels)` to `(n, *spatial)`, positive evidence only."""
+    return np.maximum(np.einsum("n...c,nc->n...", activations, weights), 0)
 
 
 def unit_range(maps: FloatArray) -> FloatArray:
