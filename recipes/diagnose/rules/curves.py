@@ -79,6 +79,7 @@ class Curves:
         initial: Loss of knowing nothing, penalties included, or None where it is not known.
         chance: Accuracy of always answering the most frequent class, or None.
         began: Loss of the first steps, where it was seen, or None.
+        floor: Loss of knowing nothing, penalties left out, or None.
         steps: Training steps so far, or None.
         planned: Epochs that the run is to have, or None.
         below_zero: Whether the loss can fall below 0; None where that is not known.
@@ -93,6 +94,7 @@ class Curves:
         chance: float | None = None,
         *,
         began: float | None = None,
+        floor: float | None = None,
         steps: int | None = None,
         planned: int | None = None,
         below_zero: bool | None = None,
@@ -109,6 +111,8 @@ class Curves:
         self.chance = chance
         self.steps, self.planned = steps, planned
         self.below_zero, self.minimized, self.examples = below_zero, minimized, examples
+        self.floor = floor if floor is not None and np.isfinite(floor) else None
+        self.came_from = float(np.nanmax([self.loss[0], np.nan if began is None else began]))
         self.epochs = len(self.loss)
         known = [self.initial, self.loss[0], began]
         self.first = float(max(value for value in known if value is not None and not np.isnan(value)))
@@ -167,10 +171,13 @@ class Curves:
         """Whether something was learned, however little the data may have to tell: also in validation."""
         if self.learned:
             return True
+        lowest = float(np.nanmin(self.loss[self.tail]))
         if self.initial is not None and self.initial > 0:
             held_out = self.loss if self.validation is None else self.validation
             share = 0.97 if self.validation is not None else 0.95
-            if float(np.nanmin(held_out[self.tail])) < share * self.initial:
+            below = float(np.nanmin(held_out[self.tail])) < share * self.initial
+            # A lucky start is below as well: it also has to have come down.
+            if below and self.came_from - lowest > 0.02 * self.initial:
                 return True
         accuracy = self.validation_accuracy if self.validation_accuracy is not None else self.accuracy
         if accuracy is not None and self.chance is not None and self.chance < 0.95:
@@ -178,22 +185,50 @@ class Curves:
             if accuracy[self.tail].max() > self.chance + max(noise, 0.05 * (1 - self.chance)):
                 return True
         if self.initial is None and self.first > 0:
-            return bool(np.nanmin(self.loss[self.tail]) < 0.95 * self.first)
+            return bool(lowest < 0.95 * self.first)
         if self.initial is None or self.initial <= 0:
             # A loss that may lie below zero has no floor to be compared with: a clear fall is all there is to see.
             noise = float(np.median(np.abs(np.diff(self.loss)))) if self.epochs > 2 else 0.0
-            fall = self.first - float(np.nanmin(self.loss[self.tail]))
+            fall = self.first - lowest
             return bool(self.epochs >= 3 and fall > max(3 * noise, 0.02 * abs(self.first)))
         return False
 
     @cached_property
-    def settled(self) -> bool:
-        """Whether the last epochs changed little against what the run has gained."""
-        if self.epochs < 4 or not np.isfinite(self.loss).all():
+    def strong(self) -> bool:
+        """Whether most of what there is to learn was learned: most of the way from chance to 1, half of the loss."""
+        if not np.isfinite(self.loss[self.tail]).all():
             return False
+        if self.accuracy is not None and self.chance is not None and self.chance < 0.95:
+            return self.above_chance(0.6)
+        lowest = float(self.loss[self.tail].min())
+        floor = self.floor if self.floor is not None else self.initial
+        if floor is not None and floor > 0:
+            return lowest < 0.5 * floor
+        if self.first > 0:
+            return lowest < 0.5 * self.first
+        return self.better_than_nothing
+
+    @cached_property
+    def settled(self) -> bool:
+        """Whether the last epochs changed little, in training and in validation."""
+        if not np.isfinite(self.loss).all():
+            return False
+        lowest = float(self.loss.min())
+        gained = max(self.first - lowest, 1e-12)
+        if self.epochs < 4:  # too few to tell by their slope: settled is what has little left to lose
+            return lowest < 0.3 * self.first if self.first > 0 else False
         last = self.loss[-max(3, self.epochs // 3) :]
-        gained = max(self.first - float(last.min()), 1e-12)
-        return bool(abs(slope(last)) * len(last) < 0.2 * gained)
+        low = lowest >= 0 and float(np.median(last)) < 0.05 * self.first
+        still = abs(slope(last)) * len(last) < 0.1 * gained
+        return bool((low or still) and self._validation_settled)
+
+    @property
+    def _validation_settled(self):
+        if self.validation is None:
+            return True
+        last = float(np.median(self.validation[self.tail]))
+        gained = max(self.first - float(self.validation.min()), 1e-12)
+        return last - float(self.validation.min()) < 0.1 * gained
 
     @cached_property
     def held(self) -> bool:
@@ -204,21 +239,18 @@ class Curves:
         if not np.isfinite(last).all():
             return False
         accuracy = self.validation_accuracy
-        if accuracy is not None and self.chance is not None:
-            return bool(accuracy[self.tail].max() > self.chance + 0.15 * (1 - self.chance))
+        if accuracy is not None and self.chance is not None and self.chance < 0.95:
+            if not accuracy[self.tail].max() > self.chance + 0.15 * (1 - self.chance):
+                return False
+            # Sure of wrong answers: accuracy hides it, the loss does not.
+            return self.initial is None or self.initial <= 0 or bool(np.median(last) < 1.5 * self.initial)
         if self.initial is not None and self.initial > 0:
-            return bool(last.min() < 0.9 * self.initial)
+            return bool(last.min() < 0.95 * self.initial)
         # Without a floor: validation does not lie far from training, measured by what training has gained.
         gained = self.first - float(self.loss[self.tail].min())
         return bool(last.min() - self.loss[self.tail].min() < max(gained, 0.3 * abs(self.loss[-1])))
 
     @cached_property
     def well(self) -> bool:
-        """Whether the run learned well: clearly better than knowing nothing, in validation too, and not in decline."""
-        if not np.isfinite(self.loss).all() or not self.better_than_nothing or not self.held:
-            return False
-        lowest, last = float(self.loss.min()), float(np.median(self.loss[self.tail]))
-        gained = max(self.first - lowest, 1e-12)
-        if last - lowest > 0.3 * gained:
-            return False
-        return self.learned or self.settled or not self.fair_chance
+        """Whether the run learned well: clearly better than knowing nothing, in validation too, and settled."""
+        return self.strong and self.held and self.settled

@@ -120,7 +120,7 @@ def judge(
     values = curves_in(history) if history is not None else None
     curves = None
     if values is not None:
-        curves = _curves(values, record, facts, start, steps, planned)
+        curves = _curves(values, record, facts, (initial, start), steps, planned)
         findings += curve_findings(curves)
         findings += _far_off(curves, facts)
         findings += _averages(curves, record, facts)
@@ -135,7 +135,7 @@ def judge(
     return _once(findings)
 
 
-def _curves(values, record, facts, start, steps, planned):
+def _curves(values, record, facts, nothing, steps, planned):
     task = (facts or {}).get("task", {})
     kind, data = task.get("kind"), (facts or {}).get("data", {}).get("train", {})
     began = None
@@ -143,9 +143,10 @@ def _curves(values, record, facts, start, steps, planned):
         began = float(record.loss[0])
     return Curves(
         values,
-        start,
+        nothing[1],
         _chance(facts),
         began=began,
+        floor=nothing[0],
         steps=steps,
         planned=planned,
         below_zero=False if kind in _NEVER_BELOW_ZERO else True if kind == "unknown" else None,
@@ -179,7 +180,8 @@ def _far_off(curves, facts):
     last = float(curves.loss[-1])
     if not (curves.over and np.isfinite(last) and curves.falling and last > curves.initial):
         return []
-    if last > 0.97 * curves.first and curves.epochs < 3:
+    offset = abs(data["target_mean"]) / max(data["target_std"], 1e-12)
+    if data.get("target_offset", offset) < 1 or curves.first < 1.5 * curves.initial:
         return []
     return [
         Finding(
@@ -241,7 +243,7 @@ def _averages(curves, record, facts):
     far = curves.validation[-1] - curves.loss[-1] > 0.5 * abs(curves.loss[-1])
     gap = far and curves.loss[-1] < curves.first - 0.2 * abs(curves.first)
     broken = not np.isfinite(curves.validation[-1])
-    if left < 0.3 or not (gap or (left > 0.9 and not curves.held) or broken):
+    if left < 0.3 or not (gap or broken or (left > 0.9 and (worst["momentum"] > 0.999 or not curves.held))):
         return []
     remedy = "Take smaller batches or more epochs, for more steps"
     if worst["momentum"] > 0.9:

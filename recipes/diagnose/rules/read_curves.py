@@ -295,16 +295,16 @@ def _gap(curves):
 def _how_serious(curves, best, rise):
     """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
     accuracy = curves.validation_accuracy
+    after = curves.epochs - 1 - best
+    # For so long, and with so little left to learn in training, that stopping would have cost nothing.
+    long = after >= max(10, curves.epochs // 2) and 0 <= curves.loss[-1] < 0.2 * curves.validation[-1]
     if accuracy is not None:
         smooth = np.convolve(accuracy, np.ones(3) / 3, "valid") if len(accuracy) >= 3 else accuracy
         if accuracy[-3:].mean() > smooth[: max(best, 1)].max() + 0.005:
             return "info"
-        lost = smooth.max() - accuracy[-3:].mean()
-        clearly = lost > 0.02 or not curves.held
-        if not clearly and curves.initial is not None:
-            clearly = float(np.median(curves.validation[curves.tail])) > curves.initial
-        return "warning" if clearly and rise > 1.25 else "info"
-    return "warning" if rise > 1.25 else "info"
+        worse = smooth.max() - accuracy[-3:].mean() > 0.02 or not curves.held
+        return "warning" if (worse and rise > 1.25) or long else "info"
+    return "warning" if rise > 1.25 or long else "info"
 
 
 def _underfitting(curves):
@@ -318,8 +318,7 @@ def _underfitting(curves):
     if still and close and 0.4 < share < 0.9:
         return _found(
             "underfitting",
-            # Data may have no more to tell; only a larger model can show.
-            "info" if curves.well else "warning",
+            "info",  # the data may have no more to tell, which curves cannot know
             None,
             f"Training and validation loss have both settled at {np.median(loss[-last:]):.4g}, {share:.0%} "
             "of what always giving the same best answer costs.",

@@ -14,6 +14,8 @@ from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
 from recipes.diagnose.rules.data_facts import describe_data, overlap
 
+_MOST_NUMBERS = 4_000_000
+
 
 def describe(model: keras.Model, train: Any = None, validation: Any = None, *, seconds: float = 2.0) -> dict:
     """Collect what the rules need to know, in values that JSON can hold.
@@ -118,26 +120,34 @@ def loss_of_knowing_nothing(model: keras.Model, sample: Sample, seen: Observatio
     heads, outputs = heads_of(model), keras.tree.flatten(seen.outputs)
     if len(heads) != len(outputs) or any(head.task.kind == "unknown" for head in heads):
         return None
-    batches = sample.batches[:8]
+    # All labels as one batch, as far as their answers are no more than a few million numbers.
+    size = max(1, sum(math.prod(output.shape[1:]) for output in outputs))
+    rows, batches = 0, []
+    for batch in sample.batches:
+        if batches and rows * size > _MOST_NUMBERS:
+            break
+        batches.append(batch)
+        rows += len(keras.tree.flatten(batch[0])[0])
+    labels = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *(batch[1] for batch in batches))
+    weights = None
+    if batches[0][2] is not None:
+        weights = keras.tree.map_structure(
+            lambda *parts: np.concatenate(parts), *(batch[2] for batch in batches)
+        )
     choices = []
     for number, (head, output) in enumerate(zip(heads, outputs, strict=True)):
-        labels = [labels_of(head, batch[1], number) for batch in batches]
-        if any(not isinstance(part, np.ndarray) for part in labels):
+        part = labels_of(head, labels, number)
+        if not isinstance(part, np.ndarray):
             return None
-        choices.append(_constants(head.task, np.concatenate(labels), output))
+        choices.append(_constants(head.task, part, output))
     best = []
     for number in range(max(map(len, choices))):
-        costs, sizes = [], []
-        for inputs, labels, weights in batches:
-            count = len(keras.tree.flatten(inputs)[0])
-            flat = [
-                np.broadcast_to(few[min(number, len(few) - 1)], (count, *output.shape[1:])).astype("float32")
-                for few, output in zip(choices, outputs, strict=True)
-            ]
-            answers = keras.tree.pack_sequence_as(seen.outputs, flat)
-            costs.append(_plain_loss(model, inputs, labels, answers, weights))
-            sizes.append(count)
-        best.append(float(np.average(costs, weights=sizes)))
+        flat = [
+            np.broadcast_to(few[min(number, len(few) - 1)], (rows, *output.shape[1:])).astype("float32")
+            for few, output in zip(choices, outputs, strict=True)
+        ]
+        answers = keras.tree.pack_sequence_as(seen.outputs, flat)
+        best.append(_plain_loss(model, batches[0][0], labels, answers, weights))
     best = [cost for cost in best if math.isfinite(cost)]
     return min(best) if best else None
 
