@@ -112,10 +112,12 @@ class Curves:
         self.steps, self.planned = steps, planned
         self.below_zero, self.minimized, self.examples = below_zero, minimized, examples
         self.floor = floor if floor is not None and np.isfinite(floor) else None
-        self.came_from = float(np.nanmax([self.loss[0], np.nan if began is None else began]))
+        starts = [
+            value for value in (float(self.loss[0]), began) if value is not None and not np.isnan(value)
+        ]
+        self.came_from = max(starts, default=float("nan"))
         self.epochs = len(self.loss)
-        known = [self.initial, self.loss[0], began]
-        self.first = float(max(value for value in known if value is not None and not np.isnan(value)))
+        self.first = max(starts + [self.initial] * (self.initial is not None), default=float("nan"))
 
     @property
     def tail(self) -> slice:
@@ -171,7 +173,9 @@ class Curves:
         """Whether something was learned, however little the data may have to tell: also in validation."""
         if self.learned:
             return True
-        lowest = float(np.nanmin(self.loss[self.tail]))
+        if not np.isfinite(self.loss).all():
+            return False
+        lowest = float(self.loss[self.tail].min())
         if self.initial is not None and self.initial > 0:
             held_out = self.loss if self.validation is None else self.validation
             share = 0.97 if self.validation is not None else 0.95

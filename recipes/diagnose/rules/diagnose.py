@@ -121,13 +121,12 @@ def judge(
     curves = None
     if values is not None:
         curves = _curves(values, record, facts, (initial, start), steps, planned)
-        findings += curve_findings(curves)
+        findings += [_more_to_tell(f, facts, curves) for f in curve_findings(curves)]
         findings += _far_off(curves, facts)
         findings += _averages(curves, record, facts)
-    learned, first = (
-        (curves.learned, curves.first) if curves is not None else (_by_accuracy(history, facts), None)
-    )
-    findings += judge_record(record, facts, learned=learned, initial=start, first=first)
+    learned = _by_accuracy(history, facts) if curves is None else curves.learned
+    first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
+    findings += judge_record(record, facts, learned=learned, initial=start, first=first, now=now)
     if not any(finding.severity == "error" for finding in findings):
         findings += _shuffled_labels(facts, curves)
     if curves is not None and curves.well:
@@ -229,6 +228,22 @@ def _shuffled_labels(facts, curves):
             "shuffled apart.",
         )
     ]
+
+
+def _more_to_tell(finding, facts, curves):
+    """Underfitting is a warning where similar examples tell the label better than the model does."""
+    data = (facts or {}).get("data", {}).get("train", {})
+    accuracy = curves.accuracy if curves.validation_accuracy is None else curves.validation_accuracy
+    if finding.code != "underfitting" or accuracy is None or "neighbor_agreement" not in data:
+        return finding
+    reached = float(accuracy[curves.tail].max())
+    if data["neighbor_agreement"] < reached + 0.1:
+        return finding
+    more = (
+        f" The label of the most similar example is right in {data['neighbor_agreement']:.0%} of cases, the model in "
+        f"{reached:.0%}: there is more to learn."
+    )
+    return replace(finding, severity="warning", evidence=finding.evidence + more)
 
 
 def _averages(curves, record, facts):

@@ -17,6 +17,7 @@ def judge_record(
     learned: bool = False,
     initial: float | None = None,
     first: float | None = None,
+    now: float | None = None,
 ) -> list[Finding]:
     """Findings in a `recipes.probe.Record`.
 
@@ -27,13 +28,14 @@ def judge_record(
             then keep quiet.
         initial: Loss of knowing nothing, penalties included, or None.
         first: Loss that the run began with, by its curves, or None.
+        now: Loss of the last epoch, or None.
 
     Returns:
         A list of `Finding`, not arranged.
     """
     if record is None or len(record) == 0:
         return []
-    view = _View(record, facts, learned, initial, first)
+    view = _View(record, facts, learned, initial, first, now)
     broken = _not_finite(view)
     if broken:
         return broken
@@ -47,9 +49,9 @@ def judge_record(
 class _View:
     """The record's columns, cut to what the rules ask for."""
 
-    def __init__(self, record, facts, learned, initial, first=None):
+    def __init__(self, record, facts, learned, initial, first=None, now=None):
         self.record, self.facts, self.learned, self.initial = record, facts, learned, initial
-        self.first = first
+        self.first, self.now = first, now
         self.count = len(record)
         self.late = slice(self.count - max(1, -(-self.count * 3 // 10)), None)
         self.early = slice(0, max(1, -(-self.count // 5)))
@@ -320,6 +322,11 @@ def _rate(view):
     peak = float(np.max(_row_medians(ratio[later]), initial=0.0))
     began = view.began
     climbed = late / began if began and view.count >= 3 and np.isfinite(late) else 0.0
+    # Under what knowing nothing costs, and lower than it was: whatever the first steps did, it came round.
+    if view.now is not None and view.initial and view.now < 0.85 * view.initial:
+        began = max(began or 0.0, view.now)
+        if view.now < 0.85 * began and peak < 1:
+            return []
     worse = climbed > 1.5 and not view.learned
     spikes = view.climbing > 10 and finite[np.argmax(finite) :].min() < 0.5 * finite.max()
     # Still far up at the end: less may be the first steps of a run that comes round.
@@ -340,7 +347,8 @@ def _rate(view):
                 lower_rate(rate, view.optimizer),
             )
         ]
-    if middle < 5e-5 and not view.learned and (not began or late > 0.8 * began):
+    reached = late if view.now is None else view.now  # of a few batches the median is noise
+    if middle < 5e-5 and not view.learned and (not began or reached > 0.8 * began):
         return [
             _found(
                 "rate_too_low",
