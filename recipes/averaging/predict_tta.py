@@ -90,7 +90,9 @@ def _compiled(model, group, kind, space):
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32)])
     def run(images):
         seen = group(images)
-        outputs = model(tf.concat(seen, axis=0), training=False)
+        # Keras 3.10 flattens images of unknown sides to a wrong length.
+        views = tf.ensure_shape(tf.concat(seen, axis=0), getattr(model, "input_shape", None) or (None,) * 4)
+        outputs = model(views, training=False)
         outputs = kind.to_logit(outputs) if space == "logit" else kind.to_probability(outputs)
         return tf.reduce_mean(tf.reshape(outputs, (len(seen), -1, outputs.shape[-1])), axis=0)
 
