@@ -1,5 +1,8 @@
 """Layers whose numbers come from a data set rather than from training."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -11,7 +14,7 @@ class AdaptedLayer(keras.layers.Layer):
     NaN, which is how a layer knows whether it was adapted, loaded or given weights.
     """
 
-    def add_statistic(self, name, shape):
+    def add_statistic(self, name: str, shape: tuple[int, ...]) -> Any:
         """A weight that is never trained, float32 under every dtype policy."""
         return self.add_weight(
             name=name,
@@ -22,7 +25,7 @@ class AdaptedLayer(keras.layers.Layer):
             autocast=False,
         )
 
-    def check_adapted(self, statistic):
+    def check_adapted(self, statistic: Any) -> None:
         """Raise when `statistic` is still empty, where that can be known; elsewhere the output is NaN."""
         # A model that is being built or loaded is called once without images, before it gets its weights.
         if keras.backend.backend() != "tensorflow" or _is_symbolic():
@@ -37,7 +40,7 @@ class AdaptedLayer(keras.layers.Layer):
                 f"{self.name!r} before. Type layer.adapt(train) before the model is trained or used."
             )
 
-    def compute_on_float(self, function, inputs):
+    def compute_on_float(self, function: Callable[[Any], Any], inputs: Any) -> Any:
         """`function` of the inputs in float32, whatever comes in, and the result in the layer's compute dtype."""
         result = function(keras.ops.cast(inputs, "float32"))
         return keras.ops.cast(result, self.compute_dtype)

@@ -1,5 +1,8 @@
 """image_batches: whatever holds images, as NumPy batches."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,19 +11,22 @@ from recipes.common.datasets import without_autotune
 _IMAGES_AT_ONCE = 256
 
 
-def image_batches(images, owner):
+def image_batches(
+    images: Any, owner: str, *, channels: int | None = None
+) -> tuple[Iterator[np.ndarray], int | None]:
     """Go once through a data set of images.
 
     Args:
         images: A `tf.data.Dataset` or an array, as `ImageStatistics.fit` describes.
         owner: Name of the caller, for its errors.
+        channels: Channels the images have; None to refuse what looks like channels first.
 
     Returns:
         `(batches, steps)`: an iterator of NumPy arrays `(batch, height, width, channels)`, and their number,
         None if it is unknown.
     """
     if isinstance(images, tf.data.Dataset):
-        return _from_dataset(images, owner)
+        return _from_dataset(images, owner, channels)
     if not hasattr(images, "__array__"):
         raise TypeError(
             f"{owner} expects a tf.data.Dataset or an array of images. Received {type(images).__name__}. "
@@ -33,12 +39,30 @@ def image_batches(images, owner):
             f"{owner} expects an array of shape (n, height, width, channels). Received shape {shape}. "
             "Add what is missing: images[..., None] for gray images, images[None] for a single one."
         )
+    _check_order(shape[1:], channels, owner)
     starts = range(0, shape[0], _IMAGES_AT_ONCE)
     slices = (_real(np.asarray(images[start : start + _IMAGES_AT_ONCE]), owner) for start in starts)
     return slices, len(starts)
 
 
-def _from_dataset(dataset, owner):
+def _check_order(shape, channels, owner):
+    """Refuse `(3, height, width)` where `(height, width, 3)` is meant, and channels other than the caller says."""
+    height, width, last = shape
+    if channels is not None:
+        if last is not None and last != channels:
+            raise ValueError(
+                f"{owner} expects images of {channels} channels, last. Received shape {tuple(shape)}. "
+                "Bring the channels to the end: np.transpose(images, (0, 2, 3, 1))."
+            )
+    elif height in (1, 3, 4) and (width or 0) > 4 and (last or 0) > 4 and (height > 1 or width == last):
+        raise ValueError(
+            f"{owner} expects images of shape (height, width, channels). Received {tuple(shape)}, which looks like "
+            f"channels first. Type np.transpose(images, (0, 2, 3, 1)); or channels={last} if an image really is "
+            f"{height} pixels high and has {last} channels."
+        )
+
+
+def _from_dataset(dataset, owner, channels):
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             f"{owner} expects a dataset that ends. Received one that repeats for ever. "
@@ -53,6 +77,7 @@ def _from_dataset(dataset, owner):
                 "a batch of images without channels. Add them: dataset.map(lambda x, y: (x[..., None], y))."
             )
         dataset = dataset.batch(_IMAGES_AT_ONCE if image.shape.is_fully_defined() else 1)
+    _check_order(image.shape[-3:].as_list(), channels, owner)
     steps = int(dataset.cardinality())
     # as_numpy_iterator lends its arrays, where tensor.numpy() would copy them.
     elements = without_autotune(dataset).as_numpy_iterator()

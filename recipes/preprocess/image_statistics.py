@@ -2,6 +2,7 @@
 
 import dataclasses
 import zipfile
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -9,6 +10,11 @@ import numpy as np
 from recipes.common.files import write_atomically
 from recipes.common.validation import is_number
 from recipes.preprocess.image_batches import image_batches
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from recipes.common.types import Images, Path, ValueRange
 
 # Values (not images) worked on at once, so that their float copy stays in the processor's cache.
 _BLOCK = 800_000
@@ -48,7 +54,14 @@ class ImageStatistics:
     value_range: tuple[float, float]
 
     @classmethod
-    def fit(cls, images, *, value_range=None, verbose=1):
+    def fit(
+        cls,
+        images: "Images | tf.data.Dataset",
+        *,
+        value_range: "ValueRange | None" = None,
+        channels: int | None = None,
+        verbose: int = 1,
+    ) -> "ImageStatistics":
         """Look at every image once.
 
         The moments of each block are merged into those so far in float64, by the pairwise update of Chan, Golub
@@ -62,6 +75,8 @@ class ImageStatistics:
                 `(n, height, width, channels)`. Any real dtype. Images of several sizes come un-batched, or
                 in batches of one size each.
             value_range: `(low, high)` of the images, where the guess described above would be wrong.
+            channels: Channels of the images; needed for images of 3 rows and many channels, which otherwise are
+                refused as `(channels, height, width)`.
             verbose: 0 hides the progress bar that 1000 batches or more show.
 
         Returns:
@@ -72,7 +87,7 @@ class ImageStatistics:
             ValueError: for no images or endless ones, a change of channels from one image to the next, a
                 pixel that is NaN or infinite, or values outside `value_range`.
         """
-        batches, steps = image_batches(images, "ImageStatistics.fit")
+        batches, steps = image_batches(images, "ImageStatistics.fit", channels=channels)
         bar = keras.utils.Progbar(steps) if verbose and steps is not None and steps >= 1000 else None
         moments = _Moments()
         for batch in batches:
@@ -97,7 +112,7 @@ class ImageStatistics:
             value_range=moments.value_range(value_range),
         )
 
-    def save(self, path):
+    def save(self, path: "Path") -> None:
         """Write to `path`, a NumPy `.npz` file, under exactly that name."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
 
@@ -108,7 +123,7 @@ class ImageStatistics:
         write_atomically(path, write)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: "Path") -> "ImageStatistics":
         """Read what `save` wrote; pickles are refused.
 
         Raises:

@@ -1,11 +1,19 @@
 """Standardize: take the training set's mean, and its spread, out of every image."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 import keras
 import numpy as np
 
 from recipes.common.validation import is_one_of
 from recipes.preprocess.adapted import AdaptedLayer
 from recipes.preprocess.image_statistics import ImageStatistics
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from recipes.common.types import Images
 
 _KINDS = ("channel", "channel_mean", "mean_image")
 
@@ -40,7 +48,9 @@ class Standardize(AdaptedLayer):
         >>> model = keras.Sequential([keras.Input((32, 32, 3)), standardize, ...])
     """
 
-    def __init__(self, by="channel", **kwargs):
+    def __init__(
+        self, by: Literal["channel", "channel_mean", "mean_image"] = "channel", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not is_one_of(by, _KINDS):
             raise ValueError(
@@ -49,7 +59,7 @@ class Standardize(AdaptedLayer):
             )
         self.by = by
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         shape = tuple(input_shape[1:]) if self.by == "mean_image" else (input_shape[-1],)
         if len(input_shape) != 4 or None in shape:
             raise ValueError(
@@ -61,7 +71,7 @@ class Standardize(AdaptedLayer):
         if self.by == "channel":
             self.std = self.add_statistic("std", shape)
 
-    def adapt(self, images, **options):
+    def adapt(self, images: "Images | tf.data.Dataset | ImageStatistics", **options: Any) -> None:
         """Take the statistics of the training images.
 
         Args:
@@ -89,11 +99,11 @@ class Standardize(AdaptedLayer):
             changes = statistics.channel_std > 1e-7 * np.abs(mean)
             self.std.assign(np.where(changes, statistics.channel_std, 1))
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         self.check_adapted(self.mean)
-        return self.compute_on_float(lambda images: (images - self.mean) / self._spread(), inputs)
+        return self.compute_on_float(lambda images: standardize(images, self.mean, self._spread()), inputs)
 
-    def inverse(self, outputs):
+    def inverse(self, outputs: Any) -> Any:
         """The images that `call` turned into `outputs`, float."""
         self.check_adapted(self.mean)
         return self.compute_on_float(lambda images: images * self._spread() + self.mean, outputs)
@@ -101,8 +111,13 @@ class Standardize(AdaptedLayer):
     def _spread(self):
         return self.std if self.by == "channel" else 1.0
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "by": self.by}
+
+
+def standardize(images: Any, mean: Any, std: Any) -> Any:
+    """`(images - mean) / std`, for arrays and tensors."""
+    return (images - mean) / std

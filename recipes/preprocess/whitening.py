@@ -1,11 +1,20 @@
 """Whitening: turn images into uncorrelated numbers of unit variance, and back."""
 
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 import keras
 import numpy as np
 
 from recipes.common.validation import is_number, is_one_of, is_whole
 from recipes.preprocess.adapted import AdaptedLayer
 from recipes.preprocess.image_batches import image_batches
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from recipes.common.types import Images
 
 # A covariance of 2**14 values squared is 2 GB in float64, and its eigenvectors take many minutes.
 _LARGEST = 2**14
@@ -49,7 +58,13 @@ class Whitening(AdaptedLayer):
         >>> images = whitening.inverse(edges)
     """
 
-    def __init__(self, kind="zca", epsilon=1e-5, components=None, **kwargs):
+    def __init__(
+        self,
+        kind: Literal["zca", "pca"] = "zca",
+        epsilon: float = 1e-5,
+        components: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not is_one_of(kind, ("zca", "pca")):
             raise ValueError(
@@ -66,7 +81,7 @@ class Whitening(AdaptedLayer):
         self.epsilon = epsilon
         self.components = components
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         shape = tuple(input_shape[1:])
         values = None if None in shape or len(shape) != 3 else int(np.prod(shape))
         if values is None or values > _LARGEST:
@@ -86,15 +101,20 @@ class Whitening(AdaptedLayer):
         self.axes = self.add_statistic("axes", (values, kept))
         self.std = self.add_statistic("std", (kept,))
 
-    def adapt(self, images):
+    def adapt(self, images: "Images | tf.data.Dataset", *, channels: int | None = None) -> None:
         """Take mean and principal axes of the training images.
 
         Args:
             images: A `tf.data.Dataset` or an array, as `ImageStatistics.fit` takes it, of images of one size.
+            channels: As for `ImageStatistics.fit`.
+
+        Warns:
+            UserWarning: for at most as many images as an image has values, with an epsilon below 0.01: on some axes
+                the images do not differ, and new ones that do come out very large.
         """
         mean = scatter = None
         count = 0
-        for batch in image_batches(images, "Whitening.adapt")[0]:
+        for batch in image_batches(images, "Whitening.adapt", channels=channels)[0]:
             if not self.built:
                 self.build((None, *batch.shape[1:]))
                 self.built = True
@@ -120,18 +140,25 @@ class Whitening(AdaptedLayer):
                 "Whitening.adapt expects at least two images with finite pixels. "
                 f"Received {'NaN or infinity' if count >= 2 else f'{count} image(s)'}. Look at the data first."
             )
-        eigenvalues, axes = np.linalg.eigh(scatter / count)
         kept = self.std.shape[0]
-        variance = np.maximum(eigenvalues[::-1][:kept], 0) + self.epsilon * max(eigenvalues.mean(), 1e-30)
+        # n images about their mean span n - 1 axes.
+        if count <= min(kept, len(mean)) and self.epsilon < 0.01:
+            warnings.warn(
+                f"Whitening.adapt expects more images than the axes it keeps, {kept}. Received {count} images of "
+                f"{len(mean)} values: on the other axes they do not differ, and new images that do will come out very "
+                f"large. Adapt to more images, keep components={max(1, count // 2)}, or set epsilon to 0.1.",
+                stacklevel=2,
+            )
+        axes, std = principal_axes(scatter / count, self.epsilon)
         self.mean.assign(mean)
-        self.axes.assign(axes[:, ::-1][:, :kept])
-        self.std.assign(np.sqrt(variance))
+        self.axes.assign(axes[:, :kept])
+        self.std.assign(std[:kept])
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         self.check_adapted(self.mean)
         return self.compute_on_float(self._whiten, inputs)
 
-    def inverse(self, outputs):
+    def inverse(self, outputs: Any) -> Any:
         """The images that `call` turned into `outputs`, float; with `components`, their projections."""
         self.check_adapted(self.mean)
         return self.compute_on_float(self._restore, outputs)
@@ -152,15 +179,22 @@ class Whitening(AdaptedLayer):
         rows = keras.ops.matmul(whitened, keras.ops.transpose(self.axes))
         return keras.ops.reshape(rows, (-1, *self.image_shape))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         if self.kind == "zca":
             return input_shape
         return (input_shape[0], self.components or int(np.prod(input_shape[1:])))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kind": self.kind,
             "epsilon": self.epsilon,
             "components": self.components,
         }
+
+
+def principal_axes(covariance: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Unit eigenvectors in columns, largest variance first, and sqrt(eigenvalue + epsilon * their mean) of each."""
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    variance = np.maximum(eigenvalues[::-1], 0) + epsilon * max(eigenvalues.mean(), 1e-30)
+    return axes[:, ::-1], np.sqrt(variance)

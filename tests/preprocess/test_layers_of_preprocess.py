@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from recipes.preprocess import ImageStatistics, Standardize, Whitening
+from recipes.preprocess.whitening import principal_axes
 
 random = np.random.default_rng(0)
 # Neighbors and channels are correlated, as in photos, and the second half is darker than the first.
@@ -237,3 +238,36 @@ def test_adapting_to_images_of_another_shape_is_refused(make):
     layer(keras.Input((5, 4, 3)))
     with pytest.raises(ValueError, match=r"\(5, 4, 3\)"):
         layer.adapt(IMAGES[:, :3])
+
+
+def test_whitening_warns_of_fewer_images_than_values():
+    images = np.random.default_rng(0).normal(size=(20, 6, 6, 3)).astype("float32")
+    with pytest.warns(UserWarning, match="more images than the axes it keeps, 108. Received 20 images"):
+        Whitening().adapt(images)
+    Whitening(epsilon=0.1).adapt(images)
+    Whitening(components=8).adapt(images)
+
+
+def test_channels_first_is_asked_about():
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 12, 12), dtype=np.uint8)
+    data = tf.data.Dataset.from_tensor_slices(images).batch(8)
+    for given in (images, data):
+        for adapt in (
+            ImageStatistics.fit,
+            Standardize().adapt,
+            Whitening().adapt,
+        ):
+            with pytest.raises(ValueError, match="looks like channels first"):
+                adapt(given)
+    assert ImageStatistics.fit(images, channels=12).channel_mean.shape == (12,)
+    with pytest.raises(ValueError, match="expects images of 3 channels"):
+        ImageStatistics.fit(images, channels=3)
+
+
+def test_principal_axes_are_those_of_the_singular_values():
+    rows = np.random.default_rng(0).normal(size=(50, 4)) * [4, 3, 2, 1]
+    rows -= rows.mean(0)
+    axes, std = principal_axes(rows.T @ rows / 50, 0.01)
+    singular, right = np.linalg.svd(rows, full_matrices=False)[1:]
+    np.testing.assert_allclose(std**2 - 0.01 * (singular**2 / 50).mean(), singular**2 / 50, rtol=1e-9)
+    np.testing.assert_allclose(np.abs(np.sum(axes * right.T, 0)), 1, rtol=1e-9)

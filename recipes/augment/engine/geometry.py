@@ -115,8 +115,8 @@ def split_reads(slots: Sequence[Any]) -> list[Read]:
     """Cut the operations of a pass where composing would change what one of them does.
 
     Shrinking averages over the pixels it passes, which needs rows that stay rows: it is not composed with what turns
-    or bends. A window scaled to a size of its own reads the nearest pixel at the border of the image: it is not
-    composed with what fills borders.
+    or bends, nor with what shrinks so little that it does not average. A window scaled to a size of its own reads the
+    nearest pixel at the border of the image: it is not composed with what fills borders.
     """
     groups: list[list[Any]] = []
     for slot in slots:
@@ -194,15 +194,16 @@ def _averages(slot):
 
 def _conflict(group, slot):
     def traits(one):
-        return one.op.resizes, one.op.fill is not None, _averages(one), one.op.turns or one.op.bends
+        apart = one.op.turns or one.op.bends or (one.op.shrinks(one.frame) > 1 + 1e-6 and not _averages(one))
+        return one.op.resizes, one.op.fill is not None, _averages(one), apart
 
-    resizes, fills, averages, turns = (any(found) for found in zip(*map(traits, group), strict=True))
-    resizes_now, fills_now, averages_now, turns_now = traits(slot)
+    resizes, fills, averages, apart = (any(found) for found in zip(*map(traits, group), strict=True))
+    resizes_now, fills_now, averages_now, apart_now = traits(slot)
     return (
         (resizes and (resizes_now or fills_now))
         or (fills and resizes_now)
-        or (averages and turns_now)
-        or (turns and averages_now)
+        or (averages and apart_now)
+        or (apart and averages_now)
     )
 
 

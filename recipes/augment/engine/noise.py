@@ -22,13 +22,9 @@ def uniform_noise(key: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     Returns:
         float32 of shape `(batch, *shape)`.
     """
-    words = tf.bitcast(key, tf.uint32)
+    words = _mixed(tf.bitcast(key, tf.uint32))
     place = tf.bitcast(tf.range(math.prod(shape), dtype=tf.int32), tf.uint32)[None]
-    bits = place * _word(_GOLDEN) + words[:, :1]
-    bits = _fold(bits, 16) * _word(0x7FEB352D)
-    bits = tf.bitwise.bitwise_xor(bits, words[:, 1:])
-    bits = _fold(bits, 15) * _word(0x846CA68B)
-    bits = tf.bitwise.right_shift(_fold(bits, 16), _word(8))
+    bits = tf.bitwise.right_shift(_mixed(place * _word(_GOLDEN) + words[:, :1], words[:, 1:]), _word(8))
     # 24 bits: a float32 holds every one of them. Through int32, whose conversion processors have an instruction for.
     numbers = tf.cast(tf.bitcast(bits, tf.int32), tf.float32) * 2.0**-24
     return tf.reshape(numbers, (-1, *shape))
@@ -82,6 +78,14 @@ def _polynomial(variable, coefficients):
     for coefficient in coefficients[1:]:
         result = result * variable + coefficient
     return result
+
+
+def _mixed(bits, between=None):
+    """lowbias32 of every word, where `between` enters after its first multiplication."""
+    bits = _fold(bits, 16) * _word(0x7FEB352D)
+    if between is not None:
+        bits = tf.bitwise.bitwise_xor(bits, between)
+    return _fold(_fold(bits, 15) * _word(0x846CA68B), 16)
 
 
 def _word(value):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.color import build_color, color_needs_mean
+from recipes.augment.engine.color_maps import build_color, color_needs_mean
 from recipes.augment.engine.geometry import build_geometry, split_reads
 from recipes.augment.engine.mixing import build_mixing, draw_partner, draw_weight
 from recipes.augment.engine.operation import STAGES, Drawn, Frame, Operation, leaves, stage_order

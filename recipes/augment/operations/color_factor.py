@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recipes.augment.engine.color import ColorOperation
+from recipes.augment.engine.color_maps import ColorOperation
 from recipes.augment.engine.magnitudes import draw, read_range
 from recipes.augment.engine.operation import Drawn
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from recipes.augment.engine.color import box_mask
+from recipes.augment.engine.color_maps import box_mask
 from recipes.augment.engine.mixing import Mixing
 from recipes.augment.engine.operation import Drawn, Frame, operation
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from recipes.augment.engine.color import Erasing
+from recipes.augment.engine.color_maps import Erasing
 from recipes.augment.engine.operation import Drawn, Fill, Frame, check_fill, operation
 
 

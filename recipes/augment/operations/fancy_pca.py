@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.color import ColorOperation
+from recipes.augment.engine.color_maps import ColorOperation
 from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
 from recipes.augment.engine.operation import Drawn, Frame, operation
 from recipes.common.validation import is_number

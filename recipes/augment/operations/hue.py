@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.color import ColorOperation
+from recipes.augment.engine.color_maps import ColorOperation
 from recipes.augment.engine.magnitudes import Strength, draw, read_range
 from recipes.augment.engine.operation import Drawn, Frame, operation
 from recipes.common.color import YIQ

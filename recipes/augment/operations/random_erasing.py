@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recipes.augment.engine.color import Erasing
+from recipes.augment.engine.color_maps import Erasing
 from recipes.augment.engine.magnitudes import draw, draw_log, read_pair
 from recipes.augment.engine.operation import Drawn, Fill, Frame, check_fill, operation
 
