@@ -29,13 +29,17 @@ from recipes.explain.adversarial.fool import Fooled as Fooled
 from recipes.explain.adversarial.fool import fool as fool
 from recipes.explain.adversarial.pgd import fgsm as fgsm
 from recipes.explain.adversarial.pgd import pgd as pgd
+from recipes.explain.attribution.ablation_cam import ablation_cam as ablation_cam
 from recipes.explain.attribution.class_activation_map import class_activation_map as class_activation_map
+from recipes.explain.attribution.eigen_cam import eigen_cam as eigen_cam
+from recipes.explain.attribution.finer_cam import finer_cam as finer_cam
 from recipes.explain.attribution.grad_cam import grad_cam as grad_cam
 from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
 from recipes.explain.attribution.gradient_times_input import gradient_times_input as gradient_times_input
 from recipes.explain.attribution.guided import deconvnet as deconvnet
 from recipes.explain.attribution.guided import guided_backprop as guided_backprop
 from recipes.explain.attribution.guided_grad_cam import guided_grad_cam as guided_grad_cam
+from recipes.explain.attribution.hires_cam import hires_cam as hires_cam
 from recipes.explain.attribution.integrated_gradients import integrated_gradients as integrated_gradients
 from recipes.explain.attribution.layer_cam import layer_cam as layer_cam
 from recipes.explain.attribution.normalize_map import normalize_map as normalize_map
@@ -44,6 +48,7 @@ from recipes.explain.attribution.rise import rise as rise
 from recipes.explain.attribution.saliency import saliency as saliency
 from recipes.explain.attribution.score_cam import score_cam as score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad as smooth_grad
+from recipes.explain.attribution.xgrad_cam import xgrad_cam as xgrad_cam
 from recipes.explain.engine.options import AttackOptions as AttackOptions
 from recipes.explain.engine.options import AttributionOptions as AttributionOptions
 from recipes.explain.engine.options import ClassImageOptions as ClassImageOptions
@@ -98,6 +103,7 @@ __all__ = [
     "ReceptiveField",
     "SynthesisOptions",
     "Unit",
+    "ablation_cam",
     "activations",
     "adversarial_training",
     "class_activation_map",
@@ -107,17 +113,20 @@ __all__ = [
     "deconvnet",
     "deep_dream",
     "deletion",
+    "eigen_cam",
     "embed",
     "facets",
     "features",
     "fgsm",
     "filters",
+    "finer_cam",
     "fool",
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient_times_input",
     "guided_backprop",
     "guided_grad_cam",
+    "hires_cam",
     "insertion",
     "integrated_gradients",
     "invert_features",
@@ -142,6 +151,7 @@ __all__ = [
     "texture",
     "transfer_style",
     "unit_image",
+    "xgrad_cam",
 ]
 
 

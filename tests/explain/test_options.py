@@ -32,7 +32,7 @@ ATTRIBUTIONS = [
             "layer_cam",
             "score_cam",
         ),
-        *("occlusion", "rise"),
+        *("hires_cam", "xgrad_cam", "eigen_cam", "ablation_cam", "finer_cam", "occlusion", "rise"),
     )
 ]
 SEEDED = (explain.smooth_grad, explain.rise)

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recipes.common.types import FloatArray, Inputs, Verbose
+from recipes.explain.attribution.ablation_cam import ablation_cam
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.class_activation_map import class_activation_map
+from recipes.explain.attribution.eigen_cam import eigen_cam
+from recipes.explain.attribution.finer_cam import finer_cam
 from recipes.explain.attribution.grad_cam import grad_cam
 from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus
 from recipes.explain.attribution.gradient_times_input import gradient_times_input
 from recipes.explain.attribution.guided import deconvnet, guided_backprop
 from recipes.explain.attribution.guided_grad_cam import guided_grad_cam
+from recipes.explain.attribution.hires_cam import hires_cam
 from recipes.explain.attribution.integrated_gradients import integrated_gradients
 from recipes.explain.attribution.layer_cam import layer_cam
 from recipes.explain.attribution.occlusion import occlusion
@@ -24,6 +28,7 @@ from recipes.explain.attribution.rise import rise
 from recipes.explain.attribution.saliency import saliency
 from recipes.explain.attribution.score_cam import score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad
+from recipes.explain.attribution.xgrad_cam import xgrad_cam
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Baseline, Target
 from recipes.explain.trust.deletion import deletion, insertion
@@ -39,7 +44,7 @@ _METHODS = {
     for method in (
         *(saliency, gradient_times_input, smooth_grad, integrated_gradients, guided_backprop, deconvnet),
         *(guided_grad_cam, class_activation_map, grad_cam, grad_cam_plus_plus, layer_cam, score_cam),
-        *(occlusion, rise),
+        *(hires_cam, xgrad_cam, eigen_cam, ablation_cam, finer_cam, occlusion, rise),
     )
 }
 # What a larger figure means.
