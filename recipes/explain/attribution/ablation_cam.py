@@ -93,9 +93,7 @@ def _scores_without(task, rows, place, channels, values):
     return tracing.array(scores)
 
 
-def _without(
-    model: keras.Model, *tensors: tf.Tensor, inner: Any, call: Any, axis: int, **static: Any
-) -> Any:
+def _without(model: keras.Model, *tensors: tf.Tensor, inner: Any, call: Any, axis: int, **static: Any) -> Any:
     """A forward kernel (see `passes`) with a channel of a layer set to 0 in each image; the last tensor says which."""
     *rest, channels = tensors
     seen = 0
