@@ -283,9 +283,8 @@ def remedy_typed(code, text, fault):
         return {"initializer": name}, name
     if code in ("dead_relu", "dead_at_start"):
         other = re.search(r"leaky_relu|LeakyReLU|elu|gelu|swish|silu", text)
-        return {"activation": {"LeakyReLU": "leaky_relu"}.get(other.group(0), other.group(0))}, other.group(
-            0
-        ) if other else None
+        name = {"LeakyReLU": "leaky_relu"}.get(other.group(0), other.group(0)) if other else None
+        return ({"activation": name}, name) if name else None
     if code in ("vanishing", "saturated"):
         other = re.search(r"\b(relu|gelu|elu|selu)\b", text)
         return ({"activation": other.group(1)}, other.group(1)) if other and "activation" in fault else None
