@@ -140,3 +140,101 @@ def test_a_rectifier_hidden_in_a_call_is_refused_rather_than_ignored():
 def test_a_model_without_rectifiers_is_refused(linear, images):
     with pytest.raises(ValueError, match="none that can be reached"):
         explain.guided_backprop(linear[0], images)
+
+
+class Coded(layers.Layer):
+    """Calls a function in its own code."""
+
+    def __init__(self, function, **options):
+        super().__init__(**options)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+class Gate(layers.Layer):
+    """Squeeze-and-excitation (Hu et al. 2018)."""
+
+    def build(self, shape):
+        self.squeeze, self.excite = (
+            layers.Dense(4, activation="relu"),
+            layers.Dense(shape[-1], activation="sigmoid"),
+        )
+
+    def call(self, inputs):
+        return inputs * self.excite(self.squeeze(keras.ops.mean(inputs, axis=(1, 2))))[:, None, None]
+
+
+def between(function):
+    """A network with what the function does between two convolutions, and one relu in its head."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3)(function(layers.Conv2D(4, 3)(inputs)))
+    x = layers.Dense(4, activation="relu", bias_initializer="ones")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
+
+
+ops = keras.ops
+UNGUIDED = {
+    "swish": (layers.Activation("swish"), r"swish \(silu\) of layer"),
+    "gelu": (layers.Activation("gelu"), "gelu of layer"),
+    "elu": (lambda x: layers.ELU()(x), r"\(ELU\)"),
+    "tanh": (layers.Activation("tanh"), "tanh of layer"),
+    "hard swish": (layers.Activation("hard_swish"), "hard_swish"),
+    "where": (lambda x: ops.where(x > 0, x, 0.0), "where at"),
+    "threshold": (lambda x: ops.threshold(x, 0.0, 0.0), "threshold at"),
+    "product with a comparison": (lambda x: x * ops.cast(x > 0, "float32"), "multiply at"),
+    "half of the sum with its absolute": (lambda x: (x + ops.abs(x)) / 2, "absolute at"),
+    "maximum": (lambda x: ops.maximum(x, 1e-3), "maximum at"),
+    "clip": (lambda x: ops.clip(x, 0, 1), "clip at"),
+    "square": (lambda x: ops.square(x), "square at"),
+    "lambda": (
+        lambda x: layers.Lambda(lambda t: tf.where(t > 0, t, tf.zeros_like(t)))(x),
+        "where inside a layer's own",
+    ),
+    "own code": (lambda x: Coded(tf.nn.silu, name="mine")(x), "sigmoid inside a layer's own code, at 'mine'"),
+    "tf.function": (
+        lambda x: Coded(tf.function(tf.math.softplus), name="mine")(x),
+        "softplus in a tf.function",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNGUIDED)
+def test_a_network_of_which_a_part_is_not_guided_is_refused_by_name(name):
+    function, message = UNGUIDED[name]
+    model = between(function)
+    with pytest.raises(ValueError, match=f"Found 1 that is.*{message}.*strict=False"):
+        explain.guided_backprop(model, np.ones((1, 8, 8, 2), "float32"), 1)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: layers.LayerNormalization()(layers.ReLU(6.0)(x)),
+        lambda x: layers.UnitNormalization()(layers.LeakyReLU()(x)),
+        lambda x: layers.MaxPooling2D(2, 1)(layers.Dropout(0.5)(ops.relu(x))),
+        lambda x: Gate()(layers.PReLU()(x)),
+    ],
+)
+def test_pooling_normalization_or_gates_are_no_reason_to_refuse(function):
+    maps = explain.guided_backprop(between(function), np.random.default_rng(0).normal(size=(1, 8, 8, 2)), 1)
+    assert maps.shape == (1, 8, 8) and np.abs(maps).max() > 0
+
+
+def test_what_is_not_guided_is_named_in_one_warning_where_asked_for():
+    model = between(layers.Activation("swish", name="curved"))
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 2)).astype("float32")
+    with pytest.warns(UserWarning, match="Found 1 that is, and 1 that cannot be: swish.*'curved'"):
+        maps = explain.guided_backprop(model, images, 1, reduce=None, strict=False)
+    dense, last = model.layers[-2:]
+    lower = keras.Model(model.inputs, model.layers[-3].output)
+    with tf.GradientTape() as tape:
+        x = tf.constant(images)
+        tape.watch(x)
+        relu = rectifier(lambda x: tf.cast(x > 0, "float32"), tf.nn.relu, "guided")
+        score = (relu(lower(x) @ dense.kernel + dense.bias) @ last.kernel + last.bias)[:, 1]
+    np.testing.assert_allclose(maps, tape.gradient(score, x), rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match="strict to be True or False"):
+        explain.guided_backprop(model, images, 1, strict="maybe")

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -113,12 +113,12 @@ class Task:
         )
         return tracing.array(gradients), tracing.array(values) if scores is None else scores, index.numpy()
 
-    def guided_gradient(self, rows: Rows, kernel: Callable, rule: str) -> FloatArray:
+    def guided_gradient(self, rows: Rows, kernel: Callable, **static: Any) -> FloatArray:
         """Gradients with a rule at every rectifier (see `guided`)."""
         tensors = self.inputs.tensors(rows)
         arguments, _ = self._arguments(rows, tensors)
         gradients, _, _ = self._evaluate(
-            kernel, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt, rule=rule
+            kernel, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt, **static
         )
         return tracing.array(gradients)
 

@@ -4,17 +4,17 @@ import functools
 from typing import Any, Unpack
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from recipes.common.patching import wrapped
 from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
-from recipes.explain.engine import targets
+from recipes.explain.attribution.nonlinearities import located, unguided
+from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
-from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
+from recipes.explain.engine.options import AttributionOptions, Reduce, Target, check_flag, shares
 
 _SCOPE = "rectifier_of_recipes"
 _FUNCTIONS = (
@@ -23,7 +23,6 @@ _FUNCTIONS = (
     *(tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu),
 )
 _LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)
-_OPERATIONS = ("Relu", "Relu6", "LeakyRelu")
 
 
 @shares(AttributionOptions)
@@ -33,13 +32,16 @@ def guided_backprop(
     target: Target = None,
     *,
     reduce: Reduce = "absmax",
+    strict: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
     """Gradient that passes a rectifier only where both its input and the gradient are positive.
 
     Each rectifier keeps its true gate (a ReLU6 is shut above 6, a leaky one passes its slope), whether it is
     fused into a layer (`activation="relu"`), an `Activation`, `ReLU`, `LeakyReLU` or `PReLU` layer, or a
-    functional operation, at any depth of nesting. Maps are sharp, but change little when the upper layers
+    functional operation, at any depth of nesting. Every other nonlinearity on the way to the score keeps its own
+    gradient, so the map would be a mixture of two methods: such models are refused. Gates (squeeze-and-excitation,
+    attention, the cells of LSTM and GRU) do not count. Maps are sharp, but change little when the upper layers
     forget what they learned: see `sanity_check`. Always traces.
 
     Source: Springenberg et al. 2014, "Striving for Simplicity", section 3.4, https://arxiv.org/abs/1412.6806.
@@ -47,16 +49,17 @@ def guided_backprop(
     Args:
         model, images, target: As in every method, see `recipes.explain`.
         reduce: How channels are collapsed: `"absmax"`, `"mean"`, `"sum"`, `"l2"`; None keeps them.
+        strict: Refuse a model some of whose nonlinearities cannot be guided (swish, gelu, `ops.where`, a relu called in
+            a layer's own code). False explains it all the same and warns with their names.
         options: Those of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.
 
     Raises:
-        ValueError: the model has no rectifier, or hides one in the `call` of a layer, where its gradient
-            cannot be told apart.
+        ValueError: the model has no rectifier that can be guided, or other nonlinearities on the way (see `strict`).
     """
-    return _guided("guided_backprop", "guided", model, images, target, reduce, **options)
+    return _guided("guided_backprop", "guided", model, images, target, reduce, strict, **options)
 
 
 @shares(AttributionOptions)
@@ -66,6 +69,7 @@ def deconvnet(
     target: Target = None,
     *,
     reduce: Reduce = "absmax",
+    strict: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
     """Gradient that passes a rectifier where the gradient is positive, whatever its input was.
@@ -75,17 +79,24 @@ def deconvnet(
 
     Args, Returns, Raises: As `guided_backprop`.
     """
-    return _guided("deconvnet", "deconvnet", model, images, target, reduce, **options)
+    return _guided("deconvnet", "deconvnet", model, images, target, reduce, strict, **options)
 
 
 def guided_gradient(
-    model: keras.Model, *tensors: tf.Tensor, spec: targets.Spec, keys: Any, inputs: int, wrt: int, rule: str
+    model: keras.Model,
+    *tensors: tf.Tensor,
+    spec: targets.Spec,
+    keys: Any,
+    inputs: int,
+    wrt: int,
+    rule: str,
+    strict: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Kernel: `(gradient, scores, index)` with every rectifier's gradient replaced by `rule`."""
     graph = tf.compat.v1.get_default_graph()
-    with wrapped(_wrappers(model, rule)):
+    with wrapped(_wrappers(model, rule)), located(model, graph) as places:
         scores, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
-    _refuse_hidden(model, graph)
+    _count(model, *unguided(graph, tensors[wrt], scores, places, _SCOPE), strict)
     # Symbolic differentiation: a tape looks gradients up by the operation's type and would miss ours.
     (gradient,) = tf.gradients(scores, tensors[wrt])
     if gradient is None:
@@ -97,13 +108,18 @@ def guided_gradient(
     return gradient, scores, index
 
 
-def _guided(method, rule, model, images, target, reduce, **options):
+def _guided(method, rule, model, images, target, reduce, strict, **options):
+    check_flag(
+        method, "strict", strict, "False explains the model with the nonlinearities that can be guided."
+    )
     task = Task(method, model, images, target, gradient=True, **{**options, "compile": True})
-    maps = [
-        reduce_channels(task.guided_gradient(rows, guided_gradient, rule), reduce, task.channel_axis)
-        for rows in task.chunks()
-    ]
-    return task.finish(np.concatenate(maps))
+    return task.each_chunk(
+        lambda rows: reduce_channels(
+            task.guided_gradient(rows, guided_gradient, rule=rule, strict=bool(strict)),
+            reduce,
+            task.channel_axis,
+        )
+    )
 
 
 def _wrappers(model, rule):
@@ -138,26 +154,28 @@ def _wrappers(model, rule):
     return triples
 
 
-def _refuse_hidden(model, graph):
-    """Raise where a rectifier was traced that no stand-in guards: its gradient would silently stay the plain one."""
-    names = [operation.name for operation in graph.get_operations() if _rectifies(operation)]
-    for definition in graph.as_graph_def().library.function:
-        names += [node.name for node in definition.node_def if node.op in _OPERATIONS]
-    hidden = [name for name in names if _SCOPE not in name]
-    if hidden:
+def _count(model, names, guided, strict):
+    """Refuse, or warn of, nonlinearities whose gradient silently stays the plain one."""
+    if not names:
+        return
+    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    facts = (
+        f"explain expects every nonlinearity between the input of '{model.name}' and the score to be a rectifier that "
+        f"can be guided. Found {guided} that {'is' if guided == 1 else 'are'}, and {len(names)} that cannot be: "
+        f"{listed}. "
+    )
+    if strict or not guided:
         raise UsageError(
-            f"explain expects every rectifier of '{model.name}' to be a layer, an activation argument or a "
-            "functional "
-            f"operation. Found relu called inside a layer's own code, at '{hidden[0]}'. "
-            "Replace it there by a keras.layers.ReLU held by the layer, or use saliency."
+            facts
+            + "Use saliency or smooth_grad, which any model has; replace a relu in a layer's own code by a "
+            "keras.layers.ReLU held by the layer"
+            + ("; or pass strict=False to guide the others." if guided else ".")
         )
-
-
-def _rectifies(operation):
-    if operation.type == "Maximum" and operation.outputs[0].dtype.is_floating:
-        constants = [tf.get_static_value(tensor) for tensor in operation.inputs]
-        return any(np.all(constant == 0) for constant in constants if constant is not None)
-    return operation.type in _OPERATIONS
+    tracing.warn_once(
+        model,
+        ("guided", *names),
+        facts + "They keep their own gradient. Use saliency or smooth_grad for a map of one rule.",
+    )
 
 
 def _register():

@@ -22,6 +22,7 @@ def guided_grad_cam(
     call_index: int | None = None,
     tokens: tuple[int, int] | None = None,
     reduce: Reduce = "absmax",
+    strict: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
     """Product of guided backpropagation and the resized Grad-CAM map.
@@ -32,6 +33,7 @@ def guided_grad_cam(
         model, images, target: As in every method, see `recipes.explain`.
         layer, call_index, tokens: As in `LayerOptions`.
         reduce: How the channels of guided backpropagation are collapsed, as there; None keeps them.
+        strict: As in `guided_backprop`.
         options: Those of `AttributionOptions`.
 
     Returns:
@@ -41,7 +43,7 @@ def guided_grad_cam(
         ValueError: As `guided_backprop` and `grad_cam`.
     """
     where = grad_cam(model, images, target, layer=layer, call_index=call_index, tokens=tokens, **options)
-    lines = guided_backprop(model, images, target, reduce=reduce, **options)
+    lines = guided_backprop(model, images, target, reduce=reduce, strict=strict, **options)
     if lines.ndim > where.ndim:
         where = np.expand_dims(where, -where.ndim if data_format(model) == "channels_first" else -1)
     return lines * where

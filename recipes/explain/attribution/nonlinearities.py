@@ -1,0 +1,242 @@
+"""Nonlinearities on the way from the input to the score that no rule guides, by name.
+
+What bends a value is counted: activations, thresholds, products of a value with itself. What only weighs one value by
+another is not: pooling, normalization, and gates (squeeze-and-excitation, attention, the cells of LSTM and GRU), which
+guided backpropagation leaves alone in its paper as well.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from recipes.common.patching import wrapped
+from recipes.common.traversal import walk
+from recipes.explain.engine.dataflow import Flow
+
+RECTIFIERS = ("Relu", "Relu6", "LeakyRelu")
+_CURVES = (
+    *(
+        "Elu",
+        "Selu",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "Sigmoid",
+        "Erf",
+        "Erfc",
+        "Abs",
+        "Exp",
+        "Expm1",
+        "Log1p",
+    ),
+    *("Sin", "Cos", "Atan", "Asinh", "Sinh", "Cosh", "Softmax", "LogSoftmax"),
+)
+_POWERS = ("Square", "Pow", "Sqrt")
+_BOUNDS = ("Maximum", "Minimum", "ClipByValue")
+_REDUCTIONS = ("Mean", "Sum", "Max", "Prod")
+# Behind these, a value is still the same one, but for a factor.
+_SAME = ("Cast", "Identity", "IdentityN", "Neg", "Reshape", "StopGradient")
+_ALIASES = {"silu": "swish (silu)", "hard_silu": "hard_swish (hard_silu)"}
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+@contextlib.contextmanager
+def located(model, graph):
+    """While the block traces the model, note which operations of the graph each layer makes: yields a `Places`."""
+    places = Places(model)
+
+    def noting(path, operation):
+        def wrap(call):
+            def stand_in(*args, **kwargs):
+                start = len(graph.get_operations())
+                try:
+                    return call(*args, **kwargs)
+                finally:
+                    places.ranges.append((start, len(graph.get_operations()), path, operation))
+
+            return stand_in
+
+        return wrap
+
+    nodes = [("", model), *((node.path, node.operation) for node in walk(model))]
+    with wrapped([(operation, "call", noting(path, operation)) for path, operation in nodes]):
+        yield places
+
+
+class Places:
+    """Which layer made which operation."""
+
+    def __init__(self, model):
+        self.model, self.ranges = model, []
+
+    def of(self, number):
+        """`(path, layer)` of the innermost layer whose call made an operation; None outside of the model."""
+        inside = [entry for entry in self.ranges if entry[0] <= number < entry[1]]
+        if not inside:
+            return None
+        return min(inside, key=lambda entry: entry[1] - entry[0])[2:]
+
+
+def unguided(graph, source, scores, places, scope):
+    """`(names, guided)`: nonlinearities that no rule guides, each once, and how many rectifiers one does.
+
+    Args:
+        graph: The graph that holds the pass.
+        source: The input tensor.
+        scores: The tensor of scores.
+        places: From `located`.
+        scope: Operations whose name holds this are guided.
+    """
+    operations = graph.get_operations()
+    flow = Flow(source, [scores])
+    moved = _moved_by(operations, source)
+    names, guided = [], 0
+    for number in sorted(flow.between):
+        operation = operations[number]
+        place = places.of(number)
+        if place is None:
+            continue
+        if scope in operation.name:
+            guided += operation.type == "IdentityN"
+            continue
+        word = _word(operation, moved, graph)
+        if word and not _normalizes(place[1]):
+            names.append(_name(word, *place))
+    return list(dict.fromkeys(names)), guided
+
+
+def _word(operation, moved, graph):
+    """What an operation that bends its input is called; None for one that does not."""
+    kind = operation.type
+    if kind in RECTIFIERS:
+        return kind.lower()
+    if kind in _CURVES:
+        return None if kind in ("Sigmoid", "Tanh", "Softmax") and _is_gate(operation) else kind.lower()
+    if kind in _POWERS:
+        near = _producers(operation) | {consumer.type for consumer in operation.outputs[0].consumers()}
+        return None if near & set(_REDUCTIONS) else kind.lower()
+    if kind in _BOUNDS and operation.outputs[0].dtype.is_floating:
+        if _producers(operation) & set(_REDUCTIONS):  # kept away from zero before a division
+            return None
+        constant = any(tf.get_static_value(tensor) is not None for tensor in operation.inputs)
+        return kind.lower() if constant or _same_source(*operation.inputs[:2]) else None
+    if kind in ("Select", "SelectV2"):
+        return "where" if operation.inputs[0].op.name in moved else None
+    if kind == "Mul":
+        return _product(operation, moved)
+    if kind in _CALLS:
+        return _called(operation, graph)
+    return None
+
+
+def _product(operation, moved):
+    """A value times itself, or times whether it is large enough."""
+    left, right = operation.inputs
+    for tensor in (left, right):
+        made = tensor.op
+        if made.type == "Cast" and made.inputs[0].dtype == tf.bool and made.name in moved:
+            return "product with a comparison"
+    return "square" if _stripped(left) == _stripped(right) else None
+
+
+def _called(operation, graph):
+    """A nonlinearity in the body of a `tf.function` that the model calls."""
+    library = {one.signature.name: one for one in graph.as_graph_def().library.function}
+    waiting, seen = [operation.get_attr("f").name], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in library:
+            continue
+        seen.add(name)
+        for node in library[name].node_def:
+            if node.op in (*RECTIFIERS, *_CURVES):
+                return f"{node.op.lower()} in a tf.function"
+            if node.op in _CALLS:
+                waiting.append(node.attr["f"].func.name)
+    return None
+
+
+def _is_gate(operation):
+    """Whether all that an operation returns is multiplied with something it was not made from."""
+    (output,) = operation.outputs
+    waiting, products = list(output.consumers()), []
+    while waiting:
+        consumer = waiting.pop()
+        if consumer.type in (*_SAME, "Transpose", "ExpandDims", "Squeeze", "StridedSlice"):
+            waiting += [one for tensor in consumer.outputs for one in tensor.consumers()]
+        else:
+            products.append(consumer)
+    if not products or any(one.type not in ("Mul", "Einsum", "BatchMatMulV2", "MatMul") for one in products):
+        return False
+    mine = _stripped(operation.inputs[0])
+    ours = _stripped(output)
+    for product in products:
+        others = [_stripped(tensor) for tensor in product.inputs]
+        if mine in others and product.type == "Mul" and ours in others:
+            return False  # x * sigmoid(x)
+    return True
+
+
+def _same_source(left, right):
+    """Whether two tensors are one and the same, but for factors and constants."""
+    return _stripped(left) == _stripped(right)
+
+
+def _stripped(tensor):
+    """The name of what a tensor is, behind casts, signs, and products and sums with constants."""
+    while True:
+        operation = tensor.op
+        if operation.type in _SAME and operation.inputs:
+            tensor = operation.inputs[0]
+        elif operation.type in ("Mul", "AddV2", "Sub", "RealDiv"):
+            parts = [one for one in operation.inputs if tf.get_static_value(one) is None]
+            if len(parts) != 1:
+                return tensor.name
+            tensor = parts[0]
+        else:
+            return tensor.name
+
+
+def _producers(operation):
+    """The types of what made the inputs of an operation, behind casts and reshapes."""
+    found = set()
+    for tensor in operation.inputs:
+        made = tensor.op
+        while made.type in _SAME and made.inputs:
+            made = made.inputs[0].op
+        found.add(made.type)
+    return found
+
+
+def _moved_by(operations, source):
+    """Names of the operations whose result changes with the source, comparisons included."""
+    reached = {source.op.name}
+    for operation in operations:
+        if operation.type not in ("Shape", "ShapeN", "Size", "Rank") and any(
+            tensor.op.name in reached for tensor in operation.inputs
+        ):
+            reached.add(operation.name)
+    return reached
+
+
+def _normalizes(layer):
+    """Whether a layer of Keras divides by a mean or a length, which guided backpropagation leaves alone."""
+    return type(layer).__module__.startswith("keras.") and type(layer).__name__.endswith("Normalization")
+
+
+def _name(word, path, layer):
+    """A nonlinearity in words: what it is and where."""
+    activation = getattr(layer, "activation", None)
+    activation = getattr(activation, "func", activation)
+    if activation is not None and getattr(activation, "__name__", "linear") != "linear":
+        called = getattr(activation, "__name__", type(activation).__name__)
+        called = word if called == "<lambda>" else _ALIASES.get(called, called)
+        return f"{called} of layer '{path}'"
+    if not isinstance(layer, keras.layers.Layer):
+        return f"{type(layer).__name__.lower()} at '{path}'"
+    if type(layer).__module__.startswith("keras.") and not isinstance(
+        layer, (keras.Model, keras.layers.Lambda)
+    ):
+        return f"layer '{path}' ({type(layer).__name__})"
+    return f"{word} inside a layer's own code, at '{path or layer.name}'"
