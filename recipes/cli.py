@@ -262,29 +262,22 @@ def _open(options):
 def _explain(options):
     import keras
     import numpy as np
-    import tensorflow as tf
 
-    from recipes import explain, plot
-    from recipes.data.folder import too_large
+    from recipes import data, explain, plot
 
     if not options.model.exists():
         raise BadInputError(f"there is no model {options.model}")
     model = keras.saving.load_model(options.model, safe_mode=True)
     height, width, channels = model.inputs[0].shape[1:]
+    size = (height, width) if height and width else None
     images = []
     for path in options.images:
         if not path.is_file():
             raise BadInputError(f"there is no image {path}")
-        content = path.read_bytes()
-        if too_large(content):
-            raise BadInputError(f"{path}: {too_large(content)}")
         try:
-            image = tf.io.decode_image(content, channels=channels, expand_animations=False)
-        except tf.errors.InvalidArgumentError as error:
-            raise BadInputError(f"{path} is no JPEG, PNG, GIF or BMP image") from error
-        side = (height or image.shape[0], width or image.shape[1])
-        resized = tf.image.resize(image, side, antialias=True)
-        images.append(np.rint(np.clip(resized.numpy(), 0, 255)).astype("uint8"))
+            images.append(data.read_image(path, size, channels=channels))
+        except ValueError as error:
+            raise BadInputError(str(error).removeprefix("data.read_image ")) from error
     batch = np.stack(images)
     maps = getattr(explain, options.method)(model, batch, options.target, verbose=0)
     predicted = np.asarray(model.predict(batch, verbose=0))

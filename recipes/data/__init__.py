@@ -1,4 +1,7 @@
 """Small real data sets, and folders of images, as `tf.data`."""
 
-from recipes.data.load import DatasetInfo as DatasetInfo
-from recipes.data.load import load as load
+from recipes.data.load import DatasetInfo, load
+from recipes.data.pack import pack
+from recipes.data.read import read_image
+
+__all__ = ["DatasetInfo", "load", "pack", "read_image"]

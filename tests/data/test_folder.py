@@ -14,6 +14,12 @@ GRAY = random.integers(0, 256, (6, 5)).astype("uint8")
 ALPHA = np.dstack([COLOR, np.full((6, 5), 130, "uint8")])
 
 
+def over_white(image):
+    """What Pillow shows of a transparent image on white paper."""
+    rgba = image.convert("RGBA")
+    return np.array(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+
+
 def encode(pixels, kind="PNG", **options):
     buffer = io.BytesIO()
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
@@ -51,9 +57,9 @@ def test_classes_files_and_pixels_are_those_of_keras_image_dataset_from_director
     assert info.source == str(tmp_path) and info.kind == "photos"
 
 
-def test_files_are_decoded_when_needed_not_kept(tmp_path):
+def test_without_a_cache_files_are_decoded_when_needed(tmp_path):
     make(tmp_path, {"a/1.png": encode(COLOR), "b/1.png": encode(COLOR)})
-    train, _, _ = data.load(tmp_path, validation=0)
+    train, _, _ = data.load(tmp_path, validation=0, cache=None)
     make(tmp_path, {"a/1.png": encode(255 - COLOR)})
     np.testing.assert_array_equal(images_by_class(train)[0], 255 - COLOR)
     assert len(train) == 2 and train.element_spec[0] == tf.TensorSpec((6, 5, 3), tf.uint8)
@@ -63,9 +69,9 @@ def test_files_are_decoded_when_needed_not_kept(tmp_path):
     "content, expected",
     [
         (encode(COLOR), COLOR),
-        (encode(ALPHA), COLOR),
+        (encode(ALPHA), over_white(Image.fromarray(ALPHA))),
         (encode(GRAY), np.dstack([GRAY] * 3)),
-        (encode(Image.fromarray(ALPHA).convert("LA")), np.dstack([Image.fromarray(COLOR).convert("L")] * 3)),
+        (encode(Image.fromarray(ALPHA).convert("LA")), over_white(Image.fromarray(ALPHA).convert("LA"))),
         (
             encode(Image.fromarray(COLOR).quantize(30)),
             np.array(Image.fromarray(COLOR).quantize(30).convert("RGB")),
@@ -74,7 +80,7 @@ def test_files_are_decoded_when_needed_not_kept(tmp_path):
         (encode(GRAY > 128), np.dstack([255 * (GRAY > 128)] * 3)),
         (encode(COLOR, "BMP"), COLOR),
         (encode(COLOR, "WEBP", lossless=True), COLOR),
-        (encode(ALPHA, "WEBP", lossless=True, exact=True), COLOR),
+        (encode(ALPHA, "WEBP", lossless=True, exact=True), over_white(Image.fromarray(ALPHA))),
         (
             encode(
                 Image.fromarray(COLOR).quantize(30),
@@ -90,7 +96,10 @@ def test_files_are_decoded_when_needed_not_kept(tmp_path):
 def test_every_flavor_of_file_becomes_the_same_three_channels(tmp_path, content, expected):
     make(tmp_path, {"a/one": content, "b/two.PNG": encode(COLOR)})
     train, _, _ = data.load(tmp_path, validation=0)
-    np.testing.assert_array_equal(images_by_class(train)[0], expected)
+    # Blending rounds, in Pillow otherwise than here.
+    np.testing.assert_allclose(
+        images_by_class(train)[0].astype(int), expected, atol=content[:4] != b"BM" and 1
+    )
 
 
 def test_jpeg_in_color_gray_and_cmyk_is_decoded(tmp_path):
@@ -160,8 +169,8 @@ def test_all_bad_files_are_named_at_once(tmp_path):
         "a/empty.png": b"",
         "b/cut.jpg": encode(big, "JPEG")[:900],
         "b/cut.png": encode(big)[:2000],
-        "b/scan.tif": encode(big, "TIFF"),
-        "b/moving.webp": encode(COLOR, "WEBP", save_all=True, append_images=[Image.fromarray(255 - COLOR)]),
+        "b/photo.dng": encode(big, "TIFF"),
+        "b/cut.webp": encode(big, "WEBP")[:300],
     }
     make(tmp_path, {**bad, "a/1.png": encode(COLOR), "b/1.png": encode(COLOR)})
     with pytest.raises(ValueError, match="Received 6 that do not") as raised:
@@ -216,16 +225,18 @@ def test_a_class_with_one_image_keeps_it_for_training(tmp_path):
         ({"1.png": encode(COLOR)}, "with 0 of them"),
         ({"a/1.png": encode(COLOR)}, "with 1 of them"),
         ({"a/1.png": encode(COLOR), "b/.hidden": b""}, r"empty folders:\n.*/b\n"),
-        ({"train/a/1.png": encode(COLOR), "val/a/1.png": encode(COLOR)}, r"data.load\('.*/train'\)"),
+        ({"train/a/1.png": encode(COLOR), "val/a/1.png": encode(COLOR)}, "train' with 1 of them"),
+        ({"x/a/1.png": encode(COLOR), "x/b/1.png": encode(COLOR)}, r"data.load\('.*/x'\)"),
     ],
-    ids=["no classes", "one class", "empty class", "nested"],
+    ids=["no classes", "one class", "empty class", "one class in parts", "nested"],
 )
 def test_a_folder_laid_out_otherwise_is_refused(tmp_path, files, message):
     with pytest.raises(ValueError, match=message):
         data.load(make(tmp_path, files))
 
 
-def test_a_folder_has_no_test_part(tmp_path):
+def test_a_folder_of_classes_has_no_test_part(tmp_path):
+    make(tmp_path, {"a/1.png": encode(COLOR), "b/1.png": encode(COLOR)})
     with pytest.raises(ValueError, match="by its own path"):
         data.load(tmp_path, part="test")
 

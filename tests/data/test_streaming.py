@@ -38,7 +38,7 @@ def epochs_of(train, first_epoch=0, epochs=2, batch_size=16):
         yield from zip(images[:, 0, 0, 0].tolist(), labels.tolist(), epoch.tolist(), strict=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"shard": (1, 3)}, {"image_size": 4}])
+@pytest.mark.parametrize("options", [{}, {"shard": (1, 3)}, {"image_size": 4, "cache": None}])
 def test_every_epoch_has_each_image_once_in_an_order_of_its_own_that_a_resumed_run_has_too(folder, options):
     train, _, info = data.load(folder, validation=0.1, verbose=0, **options)
     as_loaded = [(int(image[0, 0, 0]), int(label)) for image, label in train]
@@ -55,7 +55,7 @@ def test_every_epoch_has_each_image_once_in_an_order_of_its_own_that_a_resumed_r
 
 
 def test_an_image_is_read_when_its_batch_comes(folder):
-    train, _, _ = data.load(folder, validation=0, verbose=0)
+    train, _, _ = data.load(folder, validation=0, verbose=0, cache=None)
     last, label, _ = [*epochs_of(train, epochs=1)][-1]
     file = folder / ("even", "odd")[label] / f"{last:03d}.png"
     examples = epochs_of(train, epochs=1)

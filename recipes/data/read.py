@@ -1,0 +1,385 @@
+"""The one place where a file becomes pixels: for training, explaining, predicting and the command line."""
+
+import functools
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from PIL import ImageColor
+
+from recipes.common.validation import are_whole, is_one_of, is_whole
+from recipes.data import headers
+from recipes.data.resize import FITS, fitted, pad_to, resample, window
+
+if TYPE_CHECKING:
+    from recipes.common.types import Path, Size
+
+_DCT_SCALES = (1, 2, 4, 8)
+# Of the numbers 0..8 of EXIF's orientation: whether rows, columns are read from their ends, then both exchanged.
+_FROM_BELOW = (0, 0, 0, 1, 1, 0, 1, 1, 0)
+_FROM_RIGHT = (0, 0, 1, 1, 0, 0, 0, 1, 1)
+_EXCHANGED = (0, 0, 0, 0, 0, 1, 1, 1, 1)
+SCALE = 8  # where a plan has the number of the scale
+# A row of `jpeg_plans`: what is decoded at its scale (top, left, height, width); what it becomes (height, width);
+# height and width of the file; number of the scale; begin and extent of the part wanted in what is decoded, in eighths.
+_WINDOW, _INNER, _FULL, _SCALE, _ENDS = (
+    slice(0, 4),
+    slice(4, 6),
+    slice(6, 8),
+    slice(SCALE, SCALE + 1),
+    slice(9, 13),
+)
+_LUMA = (299, 587, 114)  # thousandths; ITU-R BT.601, as Pillow's mode L
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How files become images of one size, inside tf.data.
+
+    Attributes:
+        size: `(height, width)` in pixels, or None: as large as they are.
+        fit: "crop", "pad" or "stretch", as in `read_image`.
+        background: Red, green and blue, 0..255.
+        channels: 1 or 3.
+        kinds: Kinds of files that come (of `recipes.data.headers`).
+        turned: Whether any has an orientation.
+        scales: Numbers of the DCT scales that come, of 1/1, 1/2, 1/4 and 1/8.
+        strict: Refuse color where `channels` is 1, instead of converting it.
+        expected: Shape that every image has to have, else None.
+    """
+
+    size: tuple[int, int] | None
+    fit: str = "crop"
+    background: tuple[int, int, int] = (255, 255, 255)
+    channels: int = 3
+    kinds: tuple[int, ...] = (headers.JPEG, headers.PNG, headers.PILLOW)
+    turned: bool = True
+    scales: tuple[int, ...] = (0, 1, 2, 3)
+    strict: bool = False
+    expected: tuple[int, int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int | None, int | None, int]:
+        """Shape of every image."""
+        return (*(self.size or (None, None)), self.channels)
+
+    def __call__(self, file: Any, kind: Any, orientation: Any, plan: Any) -> Any:
+        """Path (string), kind, orientation (uint8), scalars, and a row of `jpeg_plans` -> uint8 image of `shape`."""
+        orientation = tf.cast(orientation, tf.int32)
+        readers = {
+            headers.JPEG: functools.partial(self._jpeg, plan=plan),
+            headers.PNG: self._png,
+            headers.PILLOW: self._other,
+        }
+        read = [functools.partial(readers[number], file, orientation) for number in self.kinds]
+        if len(read) == 1:
+            image = read[0]()
+        else:
+            image = tf.switch_case(tf.searchsorted(self.kinds, tf.cast(kind, tf.int32)[None])[0], read)
+        return tf.ensure_shape(image, self.expected or self.shape)
+
+    def _jpeg(self, file, orientation, plan):
+        content = tf.io.read_file(file)
+        shape = tf.image.extract_jpeg_shape(content)
+        fits = tf.reduce_all(shape[:2] == plan[_FULL])
+        if self.strict and self.channels == 1:
+            fits &= shape[2] == 1
+        content = _only_if(fits, content)
+        if self.size is None:
+            decoded = tf.io.decode_jpeg(content, channels=self.channels, dct_method="INTEGER_ACCURATE")
+            return self._turned(decoded, orientation)
+
+        def decode(scale):
+            return tf.raw_ops.DecodeAndCropJpeg(
+                contents=content,
+                crop_window=plan[_WINDOW],
+                channels=self.channels,
+                ratio=_DCT_SCALES[scale],
+                dct_method="INTEGER_ACCURATE",
+            )
+
+        if len(self.scales) == 1:
+            decoded = decode(self.scales[0])
+        else:
+            number = tf.searchsorted(self.scales, plan[_SCALE])[0]
+            decoded = tf.switch_case(number, [functools.partial(decode, scale) for scale in self.scales])
+        decoded = tf.ensure_shape(decoded, (None, None, self.channels))
+        if self.fit != "pad" and (not self.turned or self.size[0] == self.size[1]):
+            inner = self.size
+        else:
+            inner = tf.unstack(plan[_INNER])
+        ends = tf.cast(plan[_ENDS], tf.float32) / tf.cast(_DCT_SCALES[-1], tf.float32)
+        image = self._turned(resample(decoded, ends[:2], ends[2:], inner), orientation)
+        if self.fit == "pad":
+            image = pad_to(image, self.size, tf.constant(self.background_color(), tf.uint8))
+        return image
+
+    def _png(self, file, orientation):
+        return self._whole(tf.io.decode_png(tf.io.read_file(file), channels=0), orientation)
+
+    def _other(self, file, orientation):
+        return self._whole(tf.numpy_function(_decode_with_pillow, [file], tf.uint8), orientation)
+
+    def _whole(self, decoded, orientation):
+        """A decoded image of one to four channels -> the image wanted."""
+        decoded = tf.ensure_shape(decoded, (None, None, None))
+        count = tf.shape(decoded)[2]
+        if self.strict and self.channels == 1:
+            decoded = _only_if(count <= 2, decoded)
+        image = tf.cond(
+            count == self.channels,
+            lambda: decoded,
+            lambda: self._plain(decoded, count),
+        )
+        image = self._turned(tf.ensure_shape(image, (None, None, self.channels)), orientation)
+        if self.size is None:
+            return image
+        return fitted(image, self.size, self.fit, self.background_color())
+
+    def _plain(self, decoded, count):
+        """Blend what is transparent over the background, and give it the channels wanted."""
+        colors = tf.where(count <= 2, 1, 3)
+        # Gray has one color, which an image of three repeats.
+        color = tf.gather(decoded, tf.minimum(tf.range(3), colors - 1), axis=2)
+        see_through = (count == 2) | (count == 4)
+        color = tf.cond(see_through, lambda: self._blended(color, decoded[..., -1:]), lambda: color)
+        if self.channels == 3:
+            return color
+        weighted = tf.reduce_sum(tf.cast(color, tf.int32) * _LUMA, axis=2, keepdims=True)
+        return tf.cast((weighted + 500) // 1000, tf.uint8)
+
+    def _blended(self, color, alpha):
+        alpha = tf.cast(alpha, tf.int32)
+        mixed = tf.cast(color, tf.int32) * alpha + tf.constant(self.background) * (255 - alpha)
+        return tf.cast((mixed + 127) // 255, tf.uint8)
+
+    def background_color(self) -> tuple[int, ...]:
+        """The background, of one number for gray images."""
+        if self.channels == 3:
+            return self.background
+        return (round(sum(w * c for w, c in zip(_LUMA, self.background, strict=True)) / 1000),)
+
+    def _turned(self, image, orientation):
+        if not self.turned:
+            return image
+        return tf.cond(orientation > 1, lambda: _turn(image, orientation), lambda: image)
+
+
+def jpeg_plans(
+    heights: np.ndarray, widths: np.ndarray, orientations: np.ndarray, size: tuple[int, int] | None, fit: str
+) -> np.ndarray:
+    """Which part of each JPEG is decoded at which scale, as it lies in the file, mirrored or on its side.
+
+    Args:
+        heights: Of the upright images, `(n,)`.
+        widths: The same.
+        orientations: EXIF's numbers, 1 to 8.
+        size: `(height, width)` wanted, or None.
+        fit: As in `read_image`.
+
+    Returns:
+        int32 `(n, 13)`, of which `_WINDOW` to `_ENDS` are the parts.
+    """
+    heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
+    plans = np.zeros((len(heights), 13), np.int32)
+    exchanged = np.array(_EXCHANGED)[orientations] == 1
+    full = np.stack([heights, widths], 1)
+    full[exchanged] = full[exchanged, ::-1]
+    plans[:, _FULL] = full
+    if size is None:
+        return plans
+    part, inner = window(heights, widths, size, fit, clip=np.clip)
+    first = np.stack(np.broadcast_arrays(*part[:2], heights)[:2], 1)
+    extent = np.stack(np.broadcast_arrays(*part[2:], heights)[:2], 1)
+    inner = np.stack(np.broadcast_arrays(*inner, heights)[:2], 1)
+    for array in (first, extent, inner):
+        array[exchanged] = array[exchanged, ::-1]
+    for axis, reverse in enumerate((_FROM_BELOW, _FROM_RIGHT)):
+        from_end = np.array(reverse)[orientations] == 1
+        first[from_end, axis] = (full - first - extent)[from_end, axis]
+    # The smallest scale at which the part still covers what it becomes.
+    fewest = (extent // inner).min(axis=1)
+    number = sum(fewest >= scale for scale in _DCT_SCALES[1:]).astype(int)
+    scale = np.array(_DCT_SCALES)[number][:, None]
+    begin = first // scale
+    end = np.minimum(-(-(first + extent) // scale), -(-full // scale))
+    plans[:, _WINDOW] = np.concatenate([begin, end - begin], 1)
+    plans[:, _INNER], plans[:, _SCALE] = inner, number[:, None]
+    plans[:, _ENDS] = np.concatenate([first - begin * scale, extent], 1) * (_DCT_SCALES[-1] // scale)
+    return plans
+
+
+def _turn(image, orientation):
+    """Turn an image upright: EXIF 2.3, tag Orientation."""
+
+    def directed(length, reverse):
+        forward = tf.range(length)
+        return tf.where(tf.gather(reverse, orientation) == 1, length - 1 - forward, forward)
+
+    image = tf.gather(image, directed(tf.shape(image)[0], _FROM_BELOW), axis=0)
+    image = tf.gather(image, directed(tf.shape(image)[1], _FROM_RIGHT), axis=1)
+    return tf.cond(
+        tf.gather(_EXCHANGED, orientation) == 1, lambda: tf.transpose(image, (1, 0, 2)), lambda: image
+    )
+
+
+def _only_if(fits, value):
+    with tf.control_dependencies([tf.Assert(fits, ["An image in color among gray ones."])]):
+        return tf.identity(value)
+
+
+def _decode_with_pillow(file):
+    pixels = np.asarray(headers.decode_with_pillow(os.fsdecode(file)))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def read_image(
+    path: "Path",
+    image_size: "Size | None" = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    background: "str | int | tuple[int, int, int]" = "white",
+    *,
+    channels: Literal[1, 3] = 3,
+) -> np.ndarray:
+    """Read one image as `data.load` reads it for training, byte for byte.
+
+    JPEG (also CMYK), PNG (palette, gray, transparent, 16 bits: the upper 8 are kept), GIF and WebP (the first picture),
+    BMP, TIFF, AVIF, JPEG 2000, and HEIC with the extra `heif`. The orientation in EXIF is applied. Colors are taken
+    as sRGB: the profile of a wide gamut is ignored, so that its colors come out a little pale.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still covers `image_size`; then resized (bilinear,
+    antialiased).
+
+    Args:
+        path: The file.
+        image_size: A side, `(height, width)`, or None: as large as the file says.
+        fit: "crop" takes the largest centered part of the aspect ratio of `image_size`, so nothing is distorted; "pad"
+            takes all of it and fills the rest with `background`; "stretch" distorts.
+        background: What shows through transparent pixels and around padded images: the name of a color ("white",
+            "#336699"), a gray 0..255, or `(red, green, blue)`.
+        channels: 3, or 1 for gray (luma).
+
+    Returns:
+        uint8 `(height, width, channels)`.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no image that decodes, or an argument is none of the above.
+        ImportError: for HEIC without the extra `heif`.
+
+    Example:
+        >>> model.predict(read_image("photo.jpg", 224)[None])
+    """
+    check_fit("data.read_image", fit)
+    size = as_size("data.read_image", image_size)
+    if not is_whole(channels) or channels not in (1, 3):
+        raise ValueError(
+            f"data.read_image expects channels to be 1 or 3. Received channels={channels!r}. "
+            "Leave it out for color."
+        )
+    color = as_color("data.read_image", background)
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"data.read_image expects the path of a file. Received {type(path).__name__}. "
+            "Read several with a loop: np.stack([data.read_image(path, 224) for path in paths])."
+        )
+    name = os.path.expanduser(os.fsdecode(path))
+    if not os.path.isfile(name):
+        raise FileNotFoundError(
+            f"data.read_image expects the path of an image file. Received {name!r}, which is "
+            f"{'a folder' if os.path.isdir(name) else 'not there'}. Correct the path, as seen from {os.getcwd()}."
+        )
+    try:
+        found = headers.look(name)
+        plan = _one_plan(found.height, found.width, found.orientation, size, fit)
+        read = _one_reader(
+            size, fit, color, int(channels), found.kind, found.orientation > 1, int(plan[_SCALE][0])
+        )
+        scalars = (tf.constant(number, tf.uint8) for number in (found.kind, found.orientation))
+        return read(tf.constant(os.fsencode(name)), *scalars, tf.constant(plan)).numpy()
+    except (headers.NotAnImageError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"data.read_image expects an image that decodes. Received {name}: {reason(error)} "
+            "Repair, convert or replace it."
+        ) from error
+
+
+@functools.lru_cache(64)
+def _one_reader(size, fit, background, channels, kind, turned, scale):
+    reader = Reader(size, fit, background, channels, (kind,), turned, (scale,))
+    scalar, plan = tf.TensorSpec((), tf.uint8), tf.TensorSpec((13,), tf.int32)
+    signature = [tf.TensorSpec((), tf.string), scalar, scalar, plan]
+    return tf.function(reader, input_signature=signature, autograph=False).get_concrete_function()
+
+
+@functools.lru_cache(1024)
+def _one_plan(height, width, orientation, size, fit):
+    return jpeg_plans([height], [width], [orientation], size, fit)[0]
+
+
+def reason(error: Exception) -> str:
+    """What an error of TensorFlow's or of ours says is wrong with a file, without what is around it."""
+    text = str(getattr(error, "message", None) or error)
+    if "NotAnImageError: " in text:
+        text = text.partition("NotAnImageError: ")[2]
+    elif isinstance(error, tf.errors.OpError):
+        # Between the trace of Keras' and TensorFlow's own and the name of the operation stands one sentence.
+        lines = text.partition("\n\t [[")[0].split(" [Op:")[0].strip().splitlines()
+        text = lines[-1].rpartition("}} ")[2] if lines else ""
+    text = text.strip().splitlines()[0].strip() if text.strip() else "It does not decode."
+    return text if text.endswith(".") else f"{text}."
+
+
+def check_fit(caller: str, fit: Any) -> None:
+    """Refuse what is no way to fit an image into a size."""
+    if not is_one_of(fit, FITS):
+        raise ValueError(
+            f"{caller} expects fit to be 'crop', 'pad' or 'stretch'. Received fit={fit!r}. "
+            "'crop' keeps the aspect ratio and cuts the ends off; 'pad' keeps everything."
+        )
+
+
+def as_size(caller: str, image_size: Any) -> tuple[int, int] | None:
+    """`(height, width)` of a side or a pair, or None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    sides = (image_size, image_size) if is_whole(image_size) else image_size
+    if sides is None:
+        return None
+    try:
+        height, width = (int(side) if side == int(side) else 0 for side in sides)
+    except (TypeError, ValueError, OverflowError):
+        height = width = 0
+    if min(height, width) < 1 or max(height, width) > 2**16:
+        raise ValueError(
+            f"{caller} expects image_size to be None, a number of pixels or (height, width), from 1 to {2**16}. "
+            f"Received image_size={image_size!r}. Type for example image_size=224 or image_size=(180, 240)."
+        )
+    return height, width
+
+
+def as_color(caller: str, background: Any) -> tuple[int, int, int]:
+    """`(red, green, blue)` of a name, a gray or a triple.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    color = None
+    if isinstance(background, str):
+        try:
+            color = ImageColor.getrgb(background)[:3]
+        except ValueError:
+            color = None
+    elif is_whole(background):
+        color = (background,) * 3
+    elif are_whole(background) and len(background) == 3:
+        color = tuple(background)
+    if color is None or not all(0 <= part <= 255 for part in color):
+        raise ValueError(
+            f"{caller} expects background to be the name of a color, a gray in 0..255 or (red, green, blue). "
+            f"Received background={background!r}. Type for example background='white'."
+        )
+    return tuple(int(part) for part in color)
