@@ -4,6 +4,8 @@ import io
 import os
 import re
 import struct
+import threading
+import warnings
 from dataclasses import dataclass
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -54,6 +56,30 @@ class Header:
     height: int
     width: int
     gray: bool
+
+
+class _Quiet:
+    """Pillow warns of damaged metadata in good images; silence for as long as any thread is inside."""
+
+    def __init__(self):
+        self.lock, self.inside, self.caught = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.caught = warnings.catch_warnings()
+                self.caught.__enter__()
+                warnings.simplefilter("ignore")
+            self.inside += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 class NotAnImageError(ValueError):
@@ -164,7 +190,8 @@ def _orientation_of_segment(content, orientation):
 def _exif_orientation(content):
     exif = Image.Exif()
     try:
-        exif.load(content)
+        with _QUIET:
+            exif.load(content)
         number = exif.get(_ORIENTATION)
     except (
         Exception
@@ -202,7 +229,7 @@ def _look_at_other(opened):
     if declared[0] * declared[1] > _MOST_PIXELS:
         return Header(PILLOW, 1, declared[1], declared[0], False)
     opened.seek(0)
-    with _opened(opened) as image:
+    with _QUIET, _opened(opened) as image:
         try:
             orientation = image.getexif().get(_ORIENTATION, 1)
         except Exception:  # as above
@@ -251,7 +278,7 @@ def decode_with_pillow(file: Path) -> Image.Image:
     Raises:
         NotAnImageError: when it does not decode.
     """
-    with open(file, "rb") as opened, _opened(opened) as image:
+    with open(file, "rb") as opened, _QUIET, _opened(opened) as image:
         try:
             image.load()
             image = ImageOps.exif_transpose(image)

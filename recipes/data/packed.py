@@ -22,6 +22,8 @@ import tensorflow as tf
 _MARK = b"RECIPES2"
 _END = struct.Struct("<QI8s")
 _MAP_VERSION = 1
+# The files, by inode and time, that this process has mapped under each path.
+_SEEN: dict[str, list[tuple[int, ...]]] = {}
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,17 @@ class Packed:
 
     def tensor(self) -> tf.Tensor:
         """All images, uint8 of `shape`; the operating system reads the pages that are looked at."""
+        path = os.path.abspath(self.path)
+        status = os.stat(path)
+        seen = _SEEN.setdefault(path, [])
+        identity = status.st_ino, status.st_mtime_ns, status.st_size
+        if identity not in seen:
+            seen.append(identity)
+        # TensorFlow keeps what it has mapped under a name, also when another file has taken that name since.
+        folder, name = os.path.split(path)
+        name = os.path.join(folder, *["."] * seen.index(identity), name)
         with tf.device("CPU"):
-            return tf.raw_ops.ImmutableConst(
-                dtype=tf.uint8, shape=self.shape, memory_region_name=os.path.abspath(self.path)
-            )
+            return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=self.shape, memory_region_name=name)
 
 
 def write_packed(

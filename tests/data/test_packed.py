@@ -49,7 +49,7 @@ def test_a_packed_file_gives_what_the_folder_gives(folder, tmp_path):
 
 def test_a_second_load_does_not_decode_again(folder, tmp_path, monkeypatch):
     expected, _ = contents(folder, cache=tmp_path / "x.packed")
-    monkeypatch.setattr("recipes.data.load.write_images", None)
+    monkeypatch.setattr(packed, "write_packed", None)
     assert contents(folder, cache=tmp_path / "x.packed")[0] == expected
 
 
