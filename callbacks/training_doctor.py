@@ -22,8 +22,8 @@ class TrainingDoctor(Monitor):
 
     Args:
         act: "report" prints findings as they arise; "stop" also ends the training at the first error; "try" also
-            tries its remedies on copies of the model, see `recipes.diagnose.try_remedies`, and prints which help.
-            That needs `train`.
+            tries its remedies on copies of the model, see `recipes.diagnose.try_remedies`, and prints which help;
+            `findings` then tell it. That needs `train`.
         train: Training data for the checks of data and initial weights, as given to `fit`: a `tf.data.Dataset` or
             arrays. A few batches are read, without moving it on. None leaves those checks out.
         validation: The same for validation data.
@@ -84,7 +84,8 @@ class TrainingDoctor(Monitor):
 
     @property
     def findings(self) -> list[Finding]:
-        return [] if self._book is None else list(self._book.findings)
+        found = [] if self._book is None else list(self._book.findings)
+        return found if self.tried is None else self.tried.apply(found)
 
     @property
     def said(self) -> list[Finding]:

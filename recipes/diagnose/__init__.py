@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from recipes.diagnose.checks.preflight import Preflight as Preflight
     from recipes.diagnose.checks.preflight import preflight as preflight
     from recipes.diagnose.finding import Finding as Finding
+    from recipes.diagnose.remedies.try_remedies import RemedyTrial as RemedyTrial
+    from recipes.diagnose.remedies.try_remedies import Trials as Trials
+    from recipes.diagnose.remedies.try_remedies import try_remedies as try_remedies
     from recipes.diagnose.rules.diagnose import diagnose as diagnose
     from recipes.diagnose.rules.read_curves import read_curves as read_curves
 
@@ -25,6 +28,8 @@ _HOMES = {
     "Finding": "finding",
     "GradientReport": "checks.gradient_check",
     "Preflight": "checks.preflight",
+    "RemedyTrial": "remedies.try_remedies",
+    "Trials": "remedies.try_remedies",
     "activation_statistics": "checks.activation_statistics",
     "data_check": "checks.data_check",
     "diagnose": "rules.diagnose",
@@ -34,12 +39,15 @@ _HOMES = {
     "overfit_small_sample": "checks.overfit_small_sample",
     "preflight": "checks.preflight",
     "read_curves": "rules.read_curves",
+    "try_remedies": "remedies.try_remedies",
 }
 
 __all__ = [
     "Finding",
     "GradientReport",
     "Preflight",
+    "RemedyTrial",
+    "Trials",
     "activation_statistics",
     "data_check",
     "diagnose",
@@ -49,6 +57,7 @@ __all__ = [
     "overfit_small_sample",
     "preflight",
     "read_curves",
+    "try_remedies",
 ]
 
 

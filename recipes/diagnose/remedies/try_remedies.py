@@ -1,0 +1,314 @@
+"""Try remedies on copies of a model, beside the unchanged one."""
+
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from recipes.common.backends import require_tensorflow
+from recipes.common.models import serialized
+from recipes.common.traversal import layers_of
+from recipes.common.validation import are_whole, is_number
+from recipes.diagnose.checks.model_copy import untouched
+from recipes.diagnose.checks.output_task import heads_of, own_step, passes_on, task_of
+from recipes.diagnose.checks.sample import read_sample
+from recipes.diagnose.finding import Finding, arrange
+from recipes.diagnose.remedies.arms import Arm, arms_for, edited
+from recipes.diagnose.remedies.training import Measure, Rig, prepared
+from recipes.diagnose.rules.data_facts import describe_data
+from recipes.diagnose.rules.run_facts import describe_model
+
+_BATCH, _BATCHES = 32, 40
+_FEWEST_STEPS, _MOST_STEPS = 20, 150
+
+
+@dataclass(frozen=True)
+class RemedyTrial:
+    """What one remedy did.
+
+    Attributes:
+        name: What was done, in a few words.
+        code: What to type.
+        finding: Code of the finding that names it.
+        tried: False where there was no time for it, or it could not be done; `reason` says which.
+        reason: Why it was not tried, or "".
+        losses: float32 `(seeds, steps)`, the training loss of each step with the remedy.
+        unchanged: float32 `(seeds, steps)`, the same without it, from the same start on the same batches.
+        gains: float32 `(seeds,)`. Of a remedy that keeps the loss: the share of the unchanged model's loss on data
+            kept apart that it saves, 1 at most. Of one that changes loss or labels: accuracy, or explained variance,
+            more than the unchanged model's, in shares of 1.
+        measure: "loss", "accuracy" or "explained variance": what the gains are of.
+    """
+
+    name: str
+    code: str
+    finding: str
+    tried: bool
+    reason: str = ""
+    losses: np.ndarray | None = None
+    unchanged: np.ndarray | None = None
+    gains: np.ndarray | None = None
+    measure: str = ""
+
+    @property
+    def gain(self) -> float:
+        """Mean gain over the seeds; NaN where it was not tried."""
+        return float(np.mean(self.gains)) if self.tried else float("nan")
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the largest and the smallest gain over the seeds."""
+        return float(np.ptp(self.gains) / 2) if self.tried else float("nan")
+
+    @property
+    def helps(self) -> bool:
+        """Whether it gained more than a twentieth, and more than its spread."""
+        return self.tried and self.gain > max(0.05, self.spread)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether it was tried and gained nothing."""
+        return self.tried and not self.gain > 0.01
+
+    def __str__(self) -> str:
+        if not self.tried:
+            return f"{self.name:<34}not tried: {self.reason}"
+        word = "helps" if self.helps else "refuted" if self.refuted else "unclear"
+        return f"{self.name:<34}{word:<9}{self.measure} {self.gain:+.0%} +- {self.spread:.0%}   {self.code}"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Outcome of `try_remedies`.
+
+    Attributes:
+        results: list of `RemedyTrial`: those tried, the largest gain first, then those that were not.
+        without: Titles of findings that no change of the model can be tried for.
+        steps: Training steps of each trial.
+        seeds: Seeds, one start of the weights and one order of the batches each.
+        seconds: Wall-clock time it took, in seconds.
+    """
+
+    results: list[RemedyTrial]
+    without: list[str]
+    steps: int
+    seeds: tuple[int, ...]
+    seconds: float
+
+    @property
+    def best(self) -> RemedyTrial | None:
+        """The remedy with the largest gain among those that help, or None."""
+        return next((result for result in self.results if result.helps), None)
+
+    def apply(self, findings: list[Finding]) -> list[Finding]:
+        """The findings with what the trials showed: what helped comes first in a remedy, what was refuted is said."""
+        changed = []
+        for finding in findings:
+            own = {finding.code, *(child.code for child in finding.consequences)}
+            tried = [result for result in self.results if result.tried and result.finding in own]
+            best = next((result for result in tried if result.helps), None)
+            refuted = [result.name for result in tried if result.refuted]
+            remedy = finding.remedy
+            if refuted:
+                remedy = f"Tried without gain: {', '.join(refuted)}. Otherwise: {remedy}"
+            if best is not None:
+                remedy = (
+                    f"{best.code} - tried for {self.steps} steps: {best.measure} {best.gain:+.0%} +- "
+                    f"{best.spread:.0%}. {remedy}"
+                )
+            changed.append(replace(finding, remedy=remedy))
+        return changed
+
+    def __str__(self) -> str:
+        head = (
+            f"remedies, each tried for {self.steps} steps from {len(self.seeds)} starts beside the unchanged model "
+            f"({self.seconds:.0f} s)"
+        )
+        lines = [head, *(str(result) for result in self.results)]
+        lines += [f"{title:<34}no change of the model can be tried" for title in self.without]
+        return "\n".join(lines)
+
+
+def try_remedies(
+    model: keras.Model,
+    train: Any,
+    findings: list[Finding],
+    *,
+    seconds: float = 30.0,
+    seeds: tuple[int, ...] = (0, 1),
+    verbose: int = 1,
+) -> Trials:
+    """Do what findings advise to copies of a model, and train them a short while beside an unchanged copy.
+
+    Every copy starts from freshly drawn weights (those of frozen layers are the model's own), sees the same batches in
+    the same order, and is measured on batches kept apart. Rate, warm-up, clipping, weight decay and the momentum of
+    batch normalization are variables of one compiled step; scaled inputs and targets, other labels and another order
+    change the data only; another activation, initializer, dropout, penalty or loss is a copy of its own. Remedies of
+    the first finding come first, as many as there is time for.
+
+    Nothing of the model, its optimizer, the data set or the random generators moves, by a bit.
+
+    Args:
+        model: A compiled, built `keras.Model` that can be built again from its configuration.
+        train: Training data: `tf.data.Dataset` of `(inputs, labels)`, or arrays `(x, y)`. About 1300 examples are read.
+        findings: What `recipes.diagnose.preflight(...).findings`, `diagnose` or `TrainingDoctor` found.
+        seconds: Time for all trials, in seconds.
+        seeds: Two whole numbers or more.
+        verbose: 0 prints nothing, 1 prints the table.
+
+    Returns:
+        A `Trials`; print it for a table, `apply(findings)` gives the findings with what was learned.
+
+    Raises:
+        ValueError: for a model that is not compiled, that cannot be built again, or has a training step of its own.
+        RuntimeError: where Keras does not run on TensorFlow.
+    """
+    require_tensorflow("diagnose.try_remedies", "whose compiled steps it makes")
+    if not are_whole(seeds) or len(seeds) < 2 or not is_number(seconds) or seconds <= 0:
+        raise ValueError(
+            "try_remedies expects seeds to be two whole numbers or more, and seconds above 0. "
+            f"Received seeds={seeds!r}, seconds={seconds!r}. Leave both out for the defaults."
+        )
+    start = time.monotonic()
+    _check(model)
+    sample = read_sample(
+        train, model, batch_size=_BATCH, batches=_BATCHES, seconds=min(5.0, 0.2 * seconds), most_bytes=2**28
+    )
+    facts = describe_model(model)
+    facts["data"] = {"train": describe_data(sample, task_of(model), heads_of(model))}
+    # Out of their order by code and severity a caller may have put them: causes first.
+    roots = arrange(findings) if not any(f.consequences for f in findings) else list(findings)
+    arms, without = arms_for(roots, facts)
+    with untouched(model):
+        session = _Session(model, sample, facts, seeds, seconds, start)
+        results = session.run(arms)
+    done = Trials(results, without, session.steps, tuple(seeds), time.monotonic() - start)
+    if verbose:
+        print(done, flush=True)
+    return done
+
+
+def _check(model):
+    task_of(model)
+    if own_step(model) or not model.built or not model.trainable_variables:
+        reason = (
+            "has a training step of its own"
+            if own_step(model)
+            else "is not built yet"
+            if not model.built
+            else "has nothing to train"
+        )
+        raise ValueError(
+            f"try_remedies expects a built model that Keras trains. Received {model.name!r}, which {reason}. "
+            "Try the remedies by hand, one at a time."
+        )
+    try:
+        _copy(model, serialized(model), 0)
+    except ValueError as error:
+        raise ValueError(
+            f"try_remedies expects a model that can be built again from its configuration. Received {model.name!r}: "
+            f"{error}. Give its layers a get_config, or build it with the functional API."
+        ) from error
+
+
+def _copy(model, config, seed):
+    """A model from a configuration, its weights drawn by a seed; frozen layers keep the weights of the model."""
+    state = random.getstate()
+    classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
+    random.seed(seed)  # what Keras draws the seeds of initializers and dropout from
+    try:
+        twin = keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
+        if not twin.built:
+            twin.build(model.input_shape)
+    except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"Keras cannot build it ({lines[0].split('. ')[0][:160]})") from error
+    finally:
+        random.setstate(state)
+    frozen = {id(variable) for variable in model.non_trainable_variables}
+    for new, old in zip(twin.variables, model.variables, strict=False):
+        if id(old) in frozen and tuple(new.shape) == tuple(old.shape) and new.name == old.name:
+            new.assign(old.value)
+    return twin
+
+
+def _rank(result):
+    """Those tried first, by gain in hundredths; of equals the one whose loss ends lower."""
+    if not result.tried:
+        return 1, 0.0, 0.0
+    end = float(np.mean(result.losses[:, -max(1, result.losses.shape[1] // 10) :]))
+    return 0, -round(result.gain, 2), end
+
+
+class _Session:
+    """One set of trials: the data, the unchanged model's results, and the time that is left."""
+
+    def __init__(self, model, sample, facts, seeds, seconds, start):
+        self.model, self.facts, self.seeds = model, facts, seeds
+        self.config = serialized(model)
+        self.seconds, self.start = seconds, start
+        self.sample = sample
+        self.measure = Measure(task_of(model), facts["data"]["train"])
+        self.steps = _MOST_STEPS
+        self._rigs = {}
+        chain = heads_of(model)[0].chain if len(heads_of(model)) == 1 else []
+        self.last = next((entry["name"] for entry in chain if not passes_on(entry)), None)
+
+    def left(self):
+        return self.seconds - (time.monotonic() - self.start)
+
+    def run(self, arms):
+        if not arms:
+            self.steps = 0
+            return []
+        unchanged = Arm("unchanged", "", "")
+        rig = self._rig(unchanged)
+        data = prepared(self.sample, unchanged)
+        # The first steps compile; then as many steps as leave time for the arms, of two starts each.
+        for _ in range(3):
+            rig.steps(data.train[:1], self.seeds[0], {}, 2)
+        room = 0.7 * max(self.left(), 0) / (len(self.seeds) * (1 + min(len(arms), 6)))
+        self.steps = int(np.clip(room / max(rig.seconds_per_step, 1e-5), _FEWEST_STEPS, _MOST_STEPS))
+        base = self._curves(rig, data, unchanged)
+        results = []
+        for number, arm in enumerate(arms):
+            needed = len(self.seeds) * self.steps * rig.seconds_per_step
+            needed += rig.compile_seconds if arm.edit is not None or arm.loss else 0.0
+            if number and needed > self.left():  # the first is tried in any case
+                reason = f"no time left; it needs about {needed:.1f} s"
+                results.append(RemedyTrial(arm.name, arm.code, arm.finding, False, reason))
+                continue
+            results.append(self._try(arm, base))
+        return sorted(results, key=_rank)
+
+    def _try(self, arm, base):
+        try:
+            rig, data = self._rig(arm), prepared(self.sample, arm)
+            mine = self._curves(rig, data, arm)
+        except Exception as error:  # what a layer or a loss makes of a remedy that does not suit it
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return RemedyTrial(
+                arm.name, arm.code, arm.finding, False, f"it cannot be done ({lines[0][:100]})"
+            )
+        gains, measure = self.measure.gains(arm, base, mine)
+        return RemedyTrial(
+            arm.name, arm.code, arm.finding, True, "", mine["losses"], base["losses"], gains, measure
+        )
+
+    def _curves(self, rig, data, arm):
+        losses, ends = [], []
+        for seed in self.seeds:
+            losses.append(rig.steps(data.train, seed, arm.knobs, self.steps))
+            ends.append(self.measure.of(rig, data, arm))
+        return {"losses": np.asarray(losses, "float32"), "ends": ends}
+
+    def _rig(self, arm):
+        key = None if arm.edit is None and arm.loss is None else arm.name
+        if key not in self._rigs:
+            config = edited(self.config, arm.edit, self.last)
+            twins = [_copy(self.model, config, seed) for seed in self.seeds]
+            self._rigs = {None: self._rigs.get(None), key: Rig(self.model, twins, self.seeds, arm.loss)}
+        return self._rigs[key]
