@@ -57,7 +57,7 @@ class Task:
             target = np.asarray(target)[None]
         self.target = targets.parse(target, model, self.inputs.count, score=score, method=method)
         self.channels_first = layer_lookup.data_format(model) == "channels_first"
-        self._checked = False
+        self._checked, self.place = False, None
 
     @property
     def count(self) -> int:
@@ -207,13 +207,18 @@ class Task:
             passes.at_layer,
             [*tensors, *arguments],
             spec=self.target.spec,
+            wrt=self.inputs.wrt,
             call=call,
             rank=self.inputs.images.ndim,
             differentiate=differentiate,
         )
+        if call is None:
+            found = tracing.default_layer(self.model, (self.target.spec, self.inputs.wrt))
+            tracing.remember_default(self.model, self.target.spec, found)
+        self.place = call or found
         activations, gradients = (
-            tracing.array(values[0]),
-            tracing.array(values[-3]) if differentiate else None,
+            self._by_frame(tracing.array(values[0]), len(tensors[0])),
+            self._by_frame(tracing.array(values[-3]), len(tensors[0])) if differentiate else None,
         )
         return (
             activations,
@@ -221,6 +226,13 @@ class Task:
             tracing.array(values[-2]) if scores is None else scores,
             values[-1].numpy(),
         )
+
+    def _by_frame(self, values, count):
+        """The maps of frames that the model folds into its batch, as `(n, frames, ...)`."""
+        shape = self.inputs.images.shape
+        if len(shape) == 5 and values.ndim == 4 and len(values) == count * shape[1] != count:
+            return values.reshape(count, shape[1], *values.shape[1:])
+        return values
 
     def scores(
         self, rows: Rows, images: FloatArray | None = None, index: np.ndarray | None = None

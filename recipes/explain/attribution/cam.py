@@ -49,7 +49,7 @@ def layer_maps(
 def find_layer(task: Task, layer: Layer | None, call_index: int | None) -> layer_lookup.LayerCall | None:
     """The `LayerCall` a reader named, or None for the last feature map."""
     if layer is not None:
-        return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method)
+        return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method, several=True)
     if call_index is not None:
         raise UsageError(
             f"{task.method} expects call_index together with layer. Received call_index={call_index} alone. "

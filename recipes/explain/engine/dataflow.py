@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 # TensorFlow's own way to see eager operations, which its debugger uses; there is no public one.
@@ -95,6 +96,7 @@ class Flow:
             self._number = lambda tensor: numbers.get(tensor.op.name)
             self._steps = [_step(operation, numbers) for operation in operations]
             start, first = self._number(source), self._number(source)
+        self._start = start
         ends = {self._number(sink) for sink in sinks} - {None}
         self.between = self._between(start, first, ends)
         self._last = self._last_uses(ends)
@@ -118,9 +120,33 @@ class Flow:
                 found.add(self._steps[number][0])
         return found
 
-    def order(self, tensor):
-        """When the tensor was made; None where it cannot be told."""
-        return self._number(tensor)
+    def slice_of(self, tensor):
+        """Which slice of the source's second axis the tensor is made from; None where it is not exactly one."""
+        waiting, seen, found = [tensor], set(), set()
+        while waiting:
+            made_from = made(waiting.pop())
+            if made_from is None:
+                return None
+            for one in made_from.inputs:
+                if self._number(one) == self._start:
+                    found.add(_slice(made_from, 1))
+                elif self._turned(one):
+                    found.add(_slice(made_from, 0))
+                elif one.dtype.is_floating and id(one) not in seen and self.passes(one):
+                    seen.add(id(one))
+                    waiting.append(one)
+        return found.pop() if len(found) == 1 else None
+
+    def _turned(self, tensor):
+        """Whether a tensor is the source with its first two axes changed round."""
+        made_from = made(tensor)
+        if (
+            made_from is None
+            or made_from.type != "Transpose"
+            or self._number(made_from.inputs[0]) != self._start
+        ):
+            return False
+        return list(tf.get_static_value(made_from.inputs[1])[:2]) == [1, 0]
 
     def _between(self, start, first, ends):
         """Numbers of the steps that depend on the source and that a sink depends on."""
@@ -150,6 +176,19 @@ class Flow:
             last[number] = latest
             latest = max(latest, uses.get(number, -1), final if number in ends else -1)
         return last
+
+
+def _slice(made_from, axis):
+    """The number that a slice takes of an axis, the first or the second; None for anything else."""
+    if made_from.type == "Unpack":
+        return made_from.place if made_from.attribute("axis") == axis else None
+    if made_from.type == "GatherV2":
+        number, along = map(tf.get_static_value, made_from.inputs[1:3])
+        return int(number) if along == axis and number is not None and np.ndim(number) == 0 else None
+    if made_from.type == "StridedSlice" and made_from.attribute("shrink_axis_mask") == 1 << axis:
+        begin = tf.get_static_value(made_from.inputs[1])
+        return None if begin is None else int(begin[axis])
+    return None
 
 
 def _step(operation, numbers):

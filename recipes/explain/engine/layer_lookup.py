@@ -9,6 +9,20 @@ import keras
 from recipes.common.traversal import layers_in, walk
 from recipes.explain.engine.errors import UsageError
 
+# Operations that apply weights, by TensorFlow's names.
+_WEIGHTED = {
+    *(
+        "Conv2D",
+        "Conv3D",
+        "DepthwiseConv2dNative",
+        "Conv2DBackpropInput",
+        "Conv3DBackpropInputV2",
+        "MatMul",
+        "Einsum",
+    ),
+    *("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "XlaDotV2"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerCall:
@@ -32,7 +46,7 @@ class LayerCall:
         return self.reference()
 
 
-def find(model, layer, *, call_index=None, method="explain"):
+def find(model, layer, *, call_index=None, method="explain", several=False):
     """Resolve what a reader wrote for `layer=` into a `LayerCall`.
 
     Args:
@@ -42,6 +56,7 @@ def find(model, layer, *, call_index=None, method="explain"):
         call_index: Which of several calls of a shared layer, from 0, negative from the end: in the order they
             were written in a Functional model, in which they are made in any other.
         method: Name used in errors.
+        several: Whether a layer of several calls may be named without one, as whoever asks can tell them apart.
 
     Raises:
         ValueError: no such layer (lists candidates), a name that stands for several layers, a call that does
@@ -54,7 +69,7 @@ def find(model, layer, *, call_index=None, method="explain"):
             f"{method} expects call_index to be one of the {node.calls} calls of layer '{node.path}'. "
             f"Received call_index={call_index}. Count from 0, or leave it out for a layer called once."
         )
-    if call_index is None and node.calls is not None and node.calls > 1:
+    if call_index is None and node.calls is not None and node.calls > 1 and not several:
         raise several_calls(method, node.path, node.calls)
     if call_index is not None and node.order:
         call_index = node.order[call_index]
@@ -97,33 +112,42 @@ def _first(layer, wanted):
     return []
 
 
-def last_map(survey, model, rank, method="explain"):
-    """The last feature map before the head: `(LayerCall, tensor)`, out of a survey of one forward pass.
+def last_map(survey, model, rank, flow, pictures, frames, method="explain"):
+    """The last feature map that feeds a head: `(LayerCall, tensor)`, out of a survey of one forward pass.
 
-    That is the last output with the spatial size of the last convolution, so that what follows it
-    (normalization, residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a
-    MobileNetV2. Convolutions on a single pixel, as in squeeze-and-excitation, do not count. Without a Keras
-    convolution, the last map.
+    That is the last output that everything on its way from the input to the score passes, so never a branch inside a
+    residual block, and that has the spatial size of the last convolution, so that what follows it (normalization,
+    residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a MobileNetV2. Maps of a
+    single pixel do not count. Where the score is read from pictures, the map is below the last weights, and below all
+    heads. Where nothing is passed by everything, the last map is taken; without a Keras convolution, the last of all.
 
     Args:
         survey: List of `(Node, tensor)` in the order the outputs appeared.
         model: The model.
         rank: Rank of the images, batch and channels included.
+        flow: The `dataflow.Flow` from the input to the score.
+        pictures: Whether the score is read from pictures.
+        frames: Length of the images' first axis, the frames of a video.
     """
     first = data_format(model) == "channels_first"
 
     def spatial(tensor):
         return tuple(tensor.shape[2:] if first else tensor.shape[1:-1])
 
-    maps = [
-        (place, node, tensor)
-        for place, (node, tensor) in enumerate(survey)
-        if tensor.shape.rank == rank and any(size != 1 for size in spatial(tensor))
-    ]
-    convolutions = [entry for entry in maps if "Conv" in type(entry[1].operation).__name__]
+    maps = _maps(survey, rank, spatial, flow)
+    if rank == 5 and not any(_convolves(node) for _, node, _ in maps):  # a video, frame by frame
+        maps = _maps(survey, 4, spatial, flow) or maps
+    below = {place for place, _, tensor in maps if not pictures or flow.types_behind(tensor) & _WEIGHTED}
+    outputs, maps = maps, [entry for entry in maps if entry[0] in below]
+    convolutions = [entry for entry in maps if _convolves(entry[1])]
     attention = [
         place for place, (node, _) in enumerate(survey) if "Attention" in type(node.operation).__name__
     ]
+    if outputs and not maps:
+        raise UsageError(
+            f"{method} expects a feature map below the output. Model '{model.name}' has none: its output is made from "
+            "its only map. Name a layer with layer=, or use saliency."
+        )
     if not maps or (attention and attention[-1] > (convolutions or maps)[-1][0]):
         tokens = [node for node, tensor in survey if tensor.shape.rank == 3] if attention else []
         raise UsageError(
@@ -132,15 +156,63 @@ def last_map(survey, model, rank, method="explain"):
             f"{'attention' if attention else 'layer'} and the head. Name one with layer=; candidates: "
             f"{_names(tokens or [node for node, _ in survey], '')}."
         )
-    anchor = (convolutions or maps)[-1]
-    _, node, tensor = [entry for entry in maps if spatial(entry[2]) == spatial(anchor[2])][-1]
-    calls = sum(other.operation is node.operation for other, _ in survey)
-    if calls > 1:
+    size = spatial((convolutions or maps)[-1][2])
+    start = convolutions[0][0] if convolutions else -1
+    passed = [entry for entry in maps if entry[0] >= start and flow.must_pass(entry[2])]
+    same_size = [entry for entry in passed if spatial(entry[2]) == size]
+    place, node, tensor = (same_size or passed or [entry for entry in maps if spatial(entry[2]) == size])[-1]
+    calls = [(number, other) for number, (one, other) in enumerate(survey) if one.operation is node.operation]
+    if len(calls) == 1:
+        return LayerCall(node.path, weakref.ref(node.operation), None, node.calls == 1), tensor
+    if flow.must_pass(tensor) or len([other for _, other in calls if flow.passes(other)]) == 1:
+        index = [number for number, _ in calls].index(place)
+        return LayerCall(node.path, weakref.ref(node.operation), index, True), tensor
+    tensors = by_frame([other for _, other in calls], flow, rank, frames)
+    if tensors is None:
         raise UsageError(
-            f"{method} expects one last feature map. Layer '{node.path}' makes {calls} in one pass. "
-            f"Choose with layer='{node.path}', call_index=0 ... {calls - 1}."
+            f"{method} expects one last feature map. Layer '{node.path}' makes {len(calls)} in one pass. "
+            f"Choose with layer='{node.path}', call_index=0 ... {len(calls) - 1}."
         )
-    return LayerCall(node.path, weakref.ref(node.operation), None, node.calls == 1), tensor
+    return LayerCall(node.path, weakref.ref(node.operation), None, False), tensors
+
+
+def call_that_sees(call, outputs, flow, rank, frames):
+    """Of several calls of a layer, the output of the one on the way from the input to the score; all of them as a list,
+    where each sees one frame of a video."""
+    found = [tensor for tensor in outputs if flow.passes(tensor)]
+    if len(found) == 1:
+        return found[0]
+    tensors = by_frame(outputs, flow, rank, frames)
+    if tensors is None:
+        raise several_calls("explain", call.path, len(outputs))
+    return tensors
+
+
+def by_frame(outputs, flow, rank, frames):
+    """The outputs of the calls that each see one frame of a video, in the order of the frames; None where that is not
+    so."""
+    numbers = [flow.slice_of(tensor) for tensor in outputs]
+    if (
+        rank != 5
+        or len(outputs) != frames
+        or sorted(one for one in numbers if one is not None) != list(range(frames))
+    ):
+        return None
+    return [tensor for _, tensor in sorted(zip(numbers, outputs, strict=True), key=lambda pair: pair[0])]
+
+
+def _maps(survey, rank, spatial, flow):
+    """`(place, Node, tensor)` of the outputs with spatial axes between the input and the score."""
+    found = [
+        (place, node, tensor)
+        for place, (node, tensor) in enumerate(survey)
+        if tensor.shape.rank == rank and any(size != 1 for size in spatial(tensor))
+    ]
+    return [entry for entry in found if flow.passes(entry[2])] or ([] if flow.between else found)
+
+
+def _convolves(node):
+    return "Conv" in type(node.operation).__name__
 
 
 def _match(model, layer, nodes, method):

@@ -8,6 +8,7 @@ a second method on the same model starts without a new trace.
 import tensorflow as tf
 
 from recipes.explain.engine import layer_lookup, targets, tracing
+from recipes.explain.engine.dataflow import Flow
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 
@@ -31,31 +32,54 @@ def input_gradient(model, *tensors, spec, keys, inputs, wrt):
     return _present(tape.gradient(scores, tensors[wrt]), "the input"), scores, index
 
 
-def at_layer(model, *tensors, spec, keys, inputs, call, rank, differentiate):
+def at_layer(model, *tensors, spec, keys, inputs, wrt, call, rank, differentiate):
     """`(activation, gradient, scores, index)` at a layer; without `differentiate`, no gradient.
 
     Only what lies between the layer and the score is differentiated, which costs next to nothing beside the
-    forward pass. Without a layer (`call=None`) the last map with spatial axes is taken; `rank` is that of the
-    images.
+    forward pass. Without a layer (`call=None`) the last feature map that everything passes is taken (see
+    `layer_lookup.last_map`); `rank` is that of the images. Where a layer is called several times and nothing says
+    which call is meant, it is the one that sees the input `wrt`.
     """
-    packed = pack(model, tensors[:inputs], keys)
+    packed, source = pack(model, tensors[:inputs], keys), tensors[wrt]
+    seen = []
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         watch = tape.watch if differentiate else None
         if call is None:
             with tracing.surveying(model, on_output=watch) as survey:
-                scores, index = targets.scores(model, packed, spec, tensors[inputs:])
-            call, activation = layer_lookup.last_map(survey, model, rank)
-            tracing.remember_default(model, spec, call)
+                scores, index = targets.scores(model, packed, spec, tensors[inputs:], seen)
+            flow, pictures = _flow(source, scores, spec, seen)
+            call, activation = layer_lookup.last_map(survey, model, rank, flow, pictures, source.shape[1])
+            tracing.remember_default(model, (spec, wrt), call)
         else:
             with tracing.recording([call], on_output=watch) as recorder:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])
-            (activation,) = recorder.activations()
-    if activation.shape.rank < 3:
-        raise layer_lookup.no_map("explain", call.path, activation.shape, rank - 2)
+            outputs = recorder.seen[call.path]
+            if call.index is None and len(outputs) > 1:
+                flow, _ = _flow(source, scores, spec, [])
+                activation = layer_lookup.call_that_sees(call, outputs, flow, rank, source.shape[1])
+            else:
+                (activation,) = recorder.activations()
+    # Several, where every frame of a video is a call of its own.
+    parts = activation if isinstance(activation, list) else [activation]
+    if parts[0].shape.rank < 3:
+        raise layer_lookup.no_map("explain", call.path, parts[0].shape, rank - 2)
+    values = [tf.cast(part, "float32") for part in parts]
+    values = tf.stack(values, 1) if isinstance(activation, list) else values[0]
     if not differentiate:
-        return tf.cast(activation, "float32"), scores, index
-    gradient = _present(tape.gradient(scores, activation), f"layer '{call.path}'")
-    return tf.cast(activation, "float32"), tf.cast(gradient, "float32"), scores, index
+        return values, scores, index
+    gradients = [
+        tf.cast(_present(gradient, f"layer '{call.path}'"), "float32")
+        for gradient in tape.gradient(scores, parts)
+    ]
+    return values, tf.stack(gradients, 1) if isinstance(activation, list) else gradients[0], scores, index
+
+
+def _flow(source, scores, spec, outputs):
+    """`(Flow, whether the score is read from pictures)`: all outputs count where one of them is a picture or a list of
+    boxes, so that heads are explained at the map they share."""
+    chosen = list(outputs) if spec.kind == "function" else []
+    pictures = any(tensor.shape.rank is not None and tensor.shape.rank > 2 for tensor in chosen)
+    return Flow(source, [scores, *chosen] if pictures else [scores]), pictures
 
 
 def _present(gradient, place):

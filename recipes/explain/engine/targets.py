@@ -113,7 +113,7 @@ def parse(target, model, count, *, score="logits", method="explain"):
     return Target(Spec("class", output, score), _class_numbers(target, count, method)[:, None])
 
 
-def scores(model, inputs, spec, arguments):
+def scores(model, inputs, spec, arguments, seen=None):
     """The score of each image, differentiable: to be called under a tape, inside a trace or eagerly.
 
     Layers above a unit are not computed. Layers below the score are reached by running this inside
@@ -126,6 +126,7 @@ def scores(model, inputs, spec, arguments):
         arguments: List of tensors, one row per image: `[index]` for a class or unit; one cotangent per output
             for a function, whose score is then the sum of outputs times cotangents (same gradient as the
             function's).
+        seen: A list that takes in the model's outputs, flat.
 
     Returns:
         `(scores, resolved)`: `(n,)` float32, and the index with predicted classes filled in.
@@ -134,6 +135,8 @@ def scores(model, inputs, spec, arguments):
         _, (activation,) = tracing.capture(model, inputs, [spec.call], stop=True)
         return _unit_score(model, activation, arguments[0], spec), arguments[0]
     outputs = tracing.forward(model, inputs)
+    if seen is not None:
+        seen += keras.tree.flatten(outputs)
     if spec.kind == "function":
         values = flat_outputs(model, outputs, spec)
         total = sum(

@@ -266,12 +266,12 @@ def warn_once(model, key, message):
 
 def default_layer(model, spec):
     """The last feature map below a target, once a pass has found it, else None."""
-    return record_of(model).defaults.get(spec.call)
+    return record_of(model).defaults.get(spec)
 
 
 def remember_default(model, spec, call):
     """Keep what `default_layer` returns."""
-    record_of(model).defaults[spec.call] = call
+    record_of(model).defaults[spec] = call
 
 
 def chunks(count, size):
