@@ -55,6 +55,7 @@ from recipes.explain.engine.options import ClassImageOptions as ClassImageOption
 from recipes.explain.engine.options import InspectionOptions as InspectionOptions
 from recipes.explain.engine.options import LayerOptions as LayerOptions
 from recipes.explain.engine.options import OptimizedOptions as OptimizedOptions
+from recipes.explain.engine.options import PassOptions as PassOptions
 from recipes.explain.engine.options import SynthesisOptions as SynthesisOptions
 from recipes.explain.engine.targets import Unit as Unit
 from recipes.explain.inspection.embed import embed as embed
@@ -99,6 +100,7 @@ __all__ = [
     "LayerOptions",
     "NoiseResponse",
     "OptimizedOptions",
+    "PassOptions",
     "Patches",
     "ReceptiveField",
     "SynthesisOptions",

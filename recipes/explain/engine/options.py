@@ -55,7 +55,7 @@ class PassOptions(TypedDict, total=False):
 
 
 class AttributionOptions(PassOptions, total=False):
-    """Options of every attribution."""
+    """Options of every attribution, with `batch_size` and `compile`."""
 
     score: Score
     """"logits": the value before the softmax or sigmoid; "probability": the output as it is."""
@@ -66,7 +66,7 @@ class AttributionOptions(PassOptions, total=False):
 
 
 class LayerOptions(AttributionOptions, total=False):
-    """Options of every attribution that looks at the maps of a layer."""
+    """Options of every attribution that looks at the maps of a layer: those of `AttributionOptions`, and these."""
 
     layer: Layer | None
     """Whose maps are weighed: a layer object, a name, an "outer/inner" path or an index. None takes the last feature
@@ -81,7 +81,7 @@ class LayerOptions(AttributionOptions, total=False):
 
 
 class InspectionOptions(PassOptions, total=False):
-    """Options of functions that show a model images."""
+    """Options of functions that show a model images, with `batch_size` and `compile`."""
 
     preprocess: Preprocess
     """Callable from images in `value_range` to what the model takes, such as
@@ -89,7 +89,7 @@ class InspectionOptions(PassOptions, total=False):
 
 
 class AttackOptions(InspectionOptions, total=False):
-    """Options of every attack within a given distance."""
+    """Options of every attack within a given distance: those of `InspectionOptions`, and these."""
 
     norm: Literal["inf", "l2"]
     """"inf": the largest change of a value; "l2": the Euclidean length of all changes of an image."""
@@ -120,7 +120,7 @@ class SynthesisOptions(TypedDict, total=False):
 
 
 class OptimizedOptions(SynthesisOptions, total=False):
-    """Options of every synthesized image that begins at noise."""
+    """Options of every synthesized image that begins at noise: those of `SynthesisOptions`, and these."""
 
     parameterization: Literal["fourier", "pixels"]
     """"fourier": Fourier coefficients of decorrelated colors (Olah et al. 2017); "pixels": the values themselves."""
@@ -129,7 +129,7 @@ class OptimizedOptions(SynthesisOptions, total=False):
 
 
 class ClassImageOptions(OptimizedOptions, total=False):
-    """Options of `class_image`, `unit_image` and `facets`."""
+    """Options of `class_image`, `unit_image` and `facets`: those of `OptimizedOptions`, and these."""
 
     size: int | tuple[int, int] | None
     """`(height, width)` or one number, where the model leaves them open; 224 by default."""
