@@ -30,6 +30,8 @@ from recipes.explain.adversarial.fool import fool as fool
 from recipes.explain.adversarial.pgd import fgsm as fgsm
 from recipes.explain.adversarial.pgd import pgd as pgd
 from recipes.explain.attribution.ablation_cam import ablation_cam as ablation_cam
+from recipes.explain.attribution.attention import attention_relevance as attention_relevance
+from recipes.explain.attribution.attention import attention_rollout as attention_rollout
 from recipes.explain.attribution.class_activation_map import class_activation_map as class_activation_map
 from recipes.explain.attribution.eigen_cam import eigen_cam as eigen_cam
 from recipes.explain.attribution.finer_cam import finer_cam as finer_cam
@@ -108,6 +110,8 @@ __all__ = [
     "ablation_cam",
     "activations",
     "adversarial_training",
+    "attention_relevance",
+    "attention_rollout",
     "class_activation_map",
     "class_image",
     "compare",

@@ -33,6 +33,7 @@ ATTRIBUTIONS = [
             "score_cam",
         ),
         *("hires_cam", "xgrad_cam", "eigen_cam", "ablation_cam", "finer_cam", "occlusion", "rise"),
+        *("attention_rollout", "attention_relevance"),
     )
 ]
 SEEDED = (explain.smooth_grad, explain.rise)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from recipes.common.types import FloatArray, Inputs, Verbose
 from recipes.explain.attribution.ablation_cam import ablation_cam
+from recipes.explain.attribution.attention import attention_relevance, attention_rollout
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.class_activation_map import class_activation_map
 from recipes.explain.attribution.eigen_cam import eigen_cam
@@ -45,6 +46,7 @@ _METHODS = {
         *(saliency, gradient_times_input, smooth_grad, integrated_gradients, guided_backprop, deconvnet),
         *(guided_grad_cam, class_activation_map, grad_cam, grad_cam_plus_plus, layer_cam, score_cam),
         *(hires_cam, xgrad_cam, eigen_cam, ablation_cam, finer_cam, occlusion, rise),
+        *(attention_rollout, attention_relevance),
     )
 }
 # What a larger figure means.
