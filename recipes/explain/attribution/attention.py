@@ -148,7 +148,7 @@ def _attention(task, rows, weighted):
     if any(len(one) != len(tensors[0]) for one in values) or len({one.shape[-1] for one in values}) > 1:
         raise UsageError(
             f"{task.method} expects every layer to attend to the same tokens of the whole image. Model "
-            f"'{task.model.name}' has attention of shapes {sorted({one.shape for one in values})} for {len(tensors[0])} "
+            f"'{task.model.name}' has attention of {sorted({one.shape for one in values})} for {len(tensors[0])} "
             "images: within windows, or over a grid merged on the way. Use grad_cam, which needs no attention."
         )
     half = len(values) // 2 if weighted else len(values)

@@ -6,6 +6,8 @@ guided backpropagation leaves alone in its paper as well.
 """
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -42,7 +44,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 @contextlib.contextmanager
-def located(model, graph):
+def located(model: keras.Model, graph: tf.Graph) -> "Iterator[Places]":
     """While the block traces the model, note which operations of the graph each layer makes: yields a `Places`."""
     places = Places(model)
 
@@ -67,10 +69,10 @@ def located(model, graph):
 class Places:
     """Which layer made which operation."""
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self.model, self.ranges = model, []
 
-    def of(self, number):
+    def of(self, number: int) -> tuple[str, Any] | None:
         """`(path, layer)` of the innermost layer whose call made an operation; None outside of the model."""
         inside = [entry for entry in self.ranges if entry[0] <= number < entry[1]]
         if not inside:
@@ -78,7 +80,9 @@ class Places:
         return min(inside, key=lambda entry: entry[1] - entry[0])[2:]
 
 
-def unguided(graph, source, scores, places, scope):
+def unguided(
+    graph: tf.Graph, source: tf.Tensor, scores: tf.Tensor, places: Places, scope: str
+) -> tuple[list[str], int]:
     """`(names, guided)`: nonlinearities that no rule guides, each once, and how many rectifiers one does.
 
     Args:
