@@ -227,12 +227,15 @@ def remedy_typed(code, text, fault):
     rate = re.search(r"(?:learning_rate\s*=\s*|learning rate (?:of|to|about|near|around) (?:about )?|rate (?:of|to) )"
                      r"([0-9.]+(?:e-?[0-9]+)?)", text)  # fmt: skip
     number = float(rate.group(1).rstrip(".")) if rate else None
+    named = re.search(r"activation\s*=\s*['\"]?(\w+)", text)
     heads = [
         (found.start(), None if found.group(1) in ("linear", "None") else found.group(1))
         for found in re.finditer(
             r"['\"`]?\b(softmax|sigmoid|linear|None|exponential|softplus)\b['\"`]?", text
         )
     ]
+    if named:
+        heads = [(named.start(), None if named.group(1) in ("linear", "None") else named.group(1))]
     if code in (
         "rate_too_high",
         "rate_too_low",
@@ -320,9 +323,15 @@ def remedy_typed(code, text, fault):
     if "from_logits=True" in text and code in ("logits_as_probabilities", "softmax_twice") and not heads:
         loss = fault.get("loss")
         return ({"loss": keras.losses.get(loss)}, "from_logits") if loss else None
-    if heads and {"head", "lm_head", "amount_head", "kind_head"} & set(fault):
-        part = next(iter({"head", "lm_head", "amount_head", "kind_head"} & set(fault)))
-        return {part: heads[0][1]}, f"head {heads[0][1]}"
+    change = {}
+    part = next(iter(sorted({"head", "lm_head", "amount_head", "kind_head"} & set(fault))), None)
+    if heads and part:
+        change[part] = heads[0][1]
+    loss = re.search(r"loss\s*=\s*['\"](\w+)['\"]", text)
+    if loss and {"head", "loss"} & set(fault):
+        change["loss"] = loss.group(1)
+    if change:
+        return change, ", ".join(f"{part} {value}" for part, value in change.items())
     if code == "labels_out_of_range" and "targets" in fault:
         whole = re.search(r"subtract|0 and 1|from 0|integers|whole|divide", text)
         return ({"targets": lambda y: y}, f"labels repaired ({whole.group(0)})") if whole else None
@@ -362,13 +371,18 @@ def code_of_recipes():
 
 
 def battery(programs, folder, *, workers=2, check=False, seconds=900):
-    """Run what has no file yet, family by family, each family in a process."""
+    """Run what has no file yet, in processes of one large family or several small ones."""
     folder.mkdir(parents=True, exist_ok=True)
     families = {}
     for name, family in programs:
         if not (folder / f"{name.replace('/', '.')}.json").exists():
             families.setdefault(family, []).append(name)
-    waiting, running = sorted(families.items(), key=lambda item: -len(item[1])), []
+    waiting, running = [], []
+    for family, names in sorted(families.items(), key=lambda item: -len(item[1])):
+        if waiting and len(waiting[-1][1]) + len(names) <= 10:  # TensorFlow is slow to load
+            waiting[-1] = (waiting[-1][0], waiting[-1][1] + names)
+        else:
+            waiting.append((family, names))
     environment = {
         **os.environ,
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -381,7 +395,7 @@ def battery(programs, folder, *, workers=2, check=False, seconds=900):
             command = [sys.executable, __file__, "--worker", *names, "--folder", str(folder)] + [
                 "--check"
             ] * check
-            log = (folder / f"{family.replace(' ', '_')}.log").open("w")
+            log = (folder / f"{family}.log").open("w")
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             running.append((process, family, names, time.monotonic() + seconds))
         time.sleep(0.3)
@@ -396,7 +410,7 @@ def battery(programs, folder, *, workers=2, check=False, seconds=900):
             left = [name for name in names if not (folder / f"{name.replace('/', '.')}.json").exists()]
             print(f"{family}: {len(names) - len(left)} of {len(names)}", file=sys.stderr, flush=True)
             if left:  # the process died in the first of these
-                gone = {"name": left[0], "family": family, "died": True}
+                gone = {"name": left[0], "family": left[0].split("/")[0], "died": True}
                 (folder / f"{left[0].replace('/', '.')}.json").write_text(json.dumps(gone))
                 if left[1:]:
                     waiting.append((family, left[1:]))
