@@ -1,11 +1,17 @@
 """Watch what the activations look like along the depth of the network."""
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
 from recipes.common.validation import is_number
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from recipes.probe import Probe
 
 
 class ActivationMonitor(Monitor):
@@ -41,7 +47,9 @@ class ActivationMonitor(Monitor):
     keys = ("monitor/saturated_fraction", "monitor/activation_last_to_first")
     _names = ("mean", "std", "sample_std", "zero_fraction", "saturated_fraction")
 
-    def __init__(self, *, saturated=0.5, collapsed=1e-4, fading=1e-3, **options):
+    def __init__(
+        self, *, saturated: float = 0.5, collapsed: float = 1e-4, fading: float = 1e-3, **options: Any
+    ) -> None:
         super().__init__(**options)
         known = is_number(saturated) and is_number(collapsed) and is_number(fading)
         if not known or not (0 < saturated <= 1 and 0 < collapsed < 1 and 0 < fading < 1):
@@ -54,16 +62,16 @@ class ActivationMonitor(Monitor):
         self.collapsed = collapsed
         self.fading = fading
 
-    def reset(self):
+    def reset(self) -> None:
         self.statistics = {}
         self._rows = []
         self._warned = set()
 
-    def on_probe(self, probe):
+    def on_probe(self, probe: "Probe") -> None:
         if "mean" in probe.values:
             self._rows.append([probe.values[name] for name in self._names])
 
-    def summarize(self, epoch):
+    def summarize(self, epoch: int) -> dict[str, float]:
         rows, self._rows = np.array(self._rows), []
         if not len(rows):
             return dict.fromkeys(self.keys, float("nan"))
@@ -89,7 +97,7 @@ class ActivationMonitor(Monitor):
         ]
         return dict(zip(self.keys, (max(flat, default=float("nan")), ratio), strict=True))
 
-    def board_values(self, probe):
+    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         names = self.record.axes["activations"]["name"]
         scalars = {
             f"{statistic}/{name}": value
@@ -100,13 +108,13 @@ class ActivationMonitor(Monitor):
         rows = zip(names, probe.histograms["histogram_activation"], strict=True)
         return scalars, {f"activation/{name}": row for name, row in rows}
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         return {"statistics": self.statistics, "warned": sorted(self._warned)}
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.statistics, self._warned = dict(state["statistics"]), set(state["warned"])
 
-    def plot(self):
+    def plot(self) -> "matplotlib.figure.Figure":
         """Draw mean, spread, zeros and saturation of every activation over the run, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 

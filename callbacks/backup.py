@@ -1,12 +1,27 @@
 """Backup: a `fit` that was killed goes on where it was, in one process or in several."""
 
-import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
+from recipes.callbacks.fit_member import FitMember, members_of_fit
+from recipes.callbacks.rate_driver import Logs
+from recipes.checkpoints.run_state import (
+    is_broken,
+    read_backup,
+    restore_callbacks,
+    restore_run,
+    row_of,
+    save_backup,
+)
+from recipes.common.models import begin_at_epoch
+from recipes.common.processes import is_first_process, meet
+from recipes.common.types import Path as FilePath
 
-class Backup(keras.callbacks.Callback):
+
+class Backup(FitMember):
     """Keep the whole run in one file after every epoch, and go on from it when the same script is started again.
 
     In the file are the weights, the optimizer, the seeds of dropout and what the other callbacks of this `fit`
@@ -18,11 +33,14 @@ class Backup(keras.callbacks.Callback):
     processes (`keras.distribution` on the JAX backend) the first process alone writes, and all read, so put it where
     all can see it. On TensorFlow `recipes.train(run_dir=..., resume=True)` does this and more.
 
-    Put it last in the list of callbacks, so that it sees what the others did. A run that is finished stays finished:
-    the next `fit` returns at once with its weights. Delete the file to train anew.
+    Put it last in the list of callbacks, so that it sees what the others did. Keras tells no callback of the others:
+    give them as `others`. Those of recipes that it was not told of are kept too, and a warning says so. A run that is
+    finished stays finished: the next `fit` returns at once with its weights. Delete the file to train anew.
 
     Args:
         file: Path of the backup, such as "runs/a/backup.npz". Its folder is made when it does not exist.
+        others: The other callbacks of the `fit`, in their order, also those inside a container of callbacks; this one
+            may be among them. `()` where there are none.
 
     Attributes:
         epochs_done: Epochs the file holds when this callback is made, 0 without a file. Data whose order or
@@ -33,67 +51,69 @@ class Backup(keras.callbacks.Callback):
             has something to remember comes after this one.
 
     Example:
-        >>> backup = Backup("runs/a/backup.npz")
+        >>> others = [WarmupDecay(), EarlyStopping("loss", patience=3)]
+        >>> backup = Backup("runs/a/backup.npz", others)
         >>> train = pipeline.apply(batches, first_epoch=backup.epochs_done)
-        >>> model.fit(train, epochs=30, callbacks=[WarmupDecay(), EarlyStopping("loss", patience=3), backup])
+        >>> model.fit(train, epochs=30, callbacks=[*others, backup])
     """
 
-    def __init__(self, file):
-        from recipes.checkpoints.run_state import read_backup
-
+    def __init__(self, file: "FilePath", others: Sequence[keras.callbacks.Callback] | None = None) -> None:
         super().__init__()
         self.file = Path(file)
-        self.epochs_done = read_backup(self.file)["epoch"] if self.file.exists() else 0
+        self.others = others
+        self.epochs_done: int = read_backup(self.file)["epoch"] if self.file.exists() else 0
 
-    def on_train_begin(self, logs=None):
-        from recipes.checkpoints.run_state import restore_callbacks, restore_run
-        from recipes.common.processes import meet
-
-        fit = sys._getframe(1).f_locals.get("self")
-        every = list(fit.callbacks) if isinstance(fit, keras.callbacks.CallbackList) else [self]
-        place = every.index(self)
-        self._others, self._rows, self._waiting = every[:place], [], False
-        late = [type(c).__name__ for c in every[place + 1 :] if hasattr(c, "get_state")]
-        if late:
-            raise ValueError(
-                "Backup expects to be the last of the callbacks, so that it sees what the others did. "
-                f"Received {', '.join(late)} after it. Put Backup at the end of the list."
-            )
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self._others, self._rows, self._waiting = self._other_callbacks(), [], False
         if self.file.exists():
             first_epoch, self._rows = restore_run(self.file, self.model, self.params["epochs"])
             restore_callbacks(self.file, self._others)
             # As keras.callbacks.BackupAndRestore does: `fit` reads it after on_train_begin.
-            self.model._initial_epoch = first_epoch
+            begin_at_epoch(self.model, first_epoch)
             self._waiting = True
         # Nobody may begin, and write, before all have read.
         meet("Backup.on_train_begin")
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._fill_history()
 
-    def on_epoch_end(self, epoch, logs=None):
-        from recipes.checkpoints.run_state import is_broken, row_of, save_backup
-        from recipes.common.processes import is_first_process
-
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._rows.append(row_of(logs))
         if is_broken(self._others) or not is_first_process():
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         save_backup(self.file, self.model, self._others, epoch=epoch + 1, history=self._rows)
 
-    def on_train_end(self, logs=None):
-        from recipes.common.processes import meet
-
+    def on_train_end(self, logs: Logs = None) -> None:
         self._fill_history()
-        self.model._initial_epoch = None
+        begin_at_epoch(self.model, None)
         meet("Backup.on_train_end")
+
+    def _other_callbacks(self):
+        given = members_of_fit(self) if self.others is None else list(self.others)
+        place = given.index(self) if self in given else len(given)
+        late = [type(one).__name__ for one in given[place + 1 :] if hasattr(one, "get_state")]
+        if late:
+            raise ValueError(
+                "Backup expects to be the last of the callbacks, so that it sees what the others did. "
+                f"Received {', '.join(late)} after it. Put Backup at the end of the list."
+            )
+        if self.others is None:
+            names = [type(one).__name__ for one in given[:place]]
+            warnings.warn(
+                f"Backup keeps what it can see: {', '.join(names) or 'no callback'}. Keras tells it of no other. Give "
+                "them, Backup(file, others), so that what Keras' own callbacks and yours remember is kept too; "
+                "Backup(file, ()) where there are none.",
+                stacklevel=2,
+            )
+        return given[:place]
 
     def _fill_history(self):
         """Put the epochs before the interruption into the `History` that `fit` returns."""
         if self._waiting:
             self._waiting = False
             # `fit` has read it by now; a fit that breaks off shall not leave it to the next one.
-            self.model._initial_epoch = None
+            begin_at_epoch(self.model, None)
             history = self.model.history
             history.epoch = list(range(len(self._rows)))
             history.history = {}

@@ -1,11 +1,18 @@
 """Find the ReLUs that have stopped firing."""
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
+from recipes.common.types import Data, Images
 from recipes.common.validation import is_number
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from recipes.probe import Probe
 
 
 class DeadReluDetector(Monitor):
@@ -29,6 +36,7 @@ class DeadReluDetector(Monitor):
             cost is one forward pass in an epoch with new suspects, outside the budget. None confirms on the training
             batches of the next epoch, within the budget (in a short run on a budget suspects stay suspects).
         warn_above: Warn of a layer in which a larger share of the units, in [0, 1], is dead. A few are usual.
+        warn_when_idle: Whether to warn of a model without any ReLU.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
@@ -50,7 +58,14 @@ class DeadReluDetector(Monitor):
     quantities = frozenset({"activations", "ever_active"})
     keys = ("monitor/dead_relu_fraction", "monitor/dead_relu_suspects")
 
-    def __init__(self, data=None, *, warn_above=0.2, **options):
+    def __init__(
+        self,
+        data: "Data | Images | None" = None,
+        *,
+        warn_above: float = 0.2,
+        warn_when_idle: bool = True,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         if data is not None and hasattr(data, "__next__"):
             raise TypeError(
@@ -64,9 +79,9 @@ class DeadReluDetector(Monitor):
             )
         self.data = data
         self.warn_above = warn_above
-        self.says_when_idle = True
+        self.warn_when_idle = warn_when_idle
 
-    def reset(self):
+    def reset(self) -> None:
         self.dead_units, self.suspects, self.fractions = {}, {}, {}
         self.died, self.never_positive = {}, {}
         self._kinds, self._last_active, self._epoch_active = {}, {}, {}
@@ -74,7 +89,7 @@ class DeadReluDetector(Monitor):
         self._check = None
         self._warned = set()
 
-    def on_probe(self, probe):
+    def on_probe(self, probe: "Probe") -> None:
         axis, start = self.record.axes["activations"], 0
         for index in np.flatnonzero(np.isin(axis.get("kind", []), ("relu", "leaky_relu"))):
             layer, units = str(axis["layer"][index]), int(axis["units"][index])
@@ -84,10 +99,10 @@ class DeadReluDetector(Monitor):
             self._kinds[layer] = str(axis["kind"][index])
             self._epoch_active[layer] = self._epoch_active.get(layer, np.zeros(units, bool)) | active
 
-    def summarize(self, epoch):
+    def summarize(self, epoch: int) -> dict[str, float]:
         seen, self._epoch_active = self._epoch_active, {}
         if not self._kinds:
-            self._say_idle()
+            self._note_idle()
             return dict.fromkeys(self.keys, float("nan"))
         if not seen:
             return self._report(epoch)
@@ -108,7 +123,7 @@ class DeadReluDetector(Monitor):
             self._asked = self.suspects
         return self._report(epoch)
 
-    def swept(self, layout, active, complete):
+    def swept(self, layout: list[tuple[str, int]], active: "np.ndarray", complete: bool) -> bool:
         """Take from the hub which units were active in any batch so far; True ends the sweep."""
         found, start = {}, 0
         for name, units in layout:
@@ -138,7 +153,7 @@ class DeadReluDetector(Monitor):
         for layer, units in self._still_silent(active).items():
             self._keep(layer, sorted({*self._list(layer).get(layer, []), *units}))
 
-    def board_values(self, probe):
+    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         axis = self.record.axes["activations"]
         rows = zip(
             axis["name"], axis["kind"], np.split(probe.rates, np.cumsum(axis["units"])[:-1]), strict=True
@@ -148,7 +163,7 @@ class DeadReluDetector(Monitor):
         }
         return inactive, {}
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         return {
             "dead_units": self.dead_units,
             "never_positive": self.never_positive,
@@ -158,13 +173,13 @@ class DeadReluDetector(Monitor):
             "warned": sorted(self._warned),
         }
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.dead_units, self.never_positive = dict(state["dead_units"]), dict(state["never_positive"])
         self.died = {layer: {int(u): e for u, e in units} for layer, units in state["died"].items()}
         self._last_active = {layer: np.array(last) for layer, last in state["last_active"].items()}
         self._kinds, self._warned = dict(state["kinds"]), set(state["warned"])
 
-    def plot(self):
+    def plot(self) -> "matplotlib.figure.Figure":
         """Draw each unit's rate of activity over the run, dead units marked, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 
@@ -198,12 +213,12 @@ class DeadReluDetector(Monitor):
         waiting = sum(len(units) for layer, units in self.suspects.items() if layer in sizes)
         return dict(zip(self.keys, (dead / max(1, sum(sizes.values())), float(waiting)), strict=True))
 
-    def _say_idle(self):
+    def _note_idle(self):
         name = self.model.name
         text = (
             f"DeadReluDetector expects a model with ReLU layers. Received {name!r}, which has none in sight."
         )
         if len(self.record) and text not in self.record.notes:
             self.record.notes.append(text)
-            if self.says_when_idle:
+            if self.warn_when_idle:
                 warnings.warn(f"{text} It does nothing; leave it out.", stacklevel=2)

@@ -1,13 +1,21 @@
 """The monitors that `recipes.train` puts into every run."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
 from recipes.callbacks.activation_monitor import ActivationMonitor
 from recipes.callbacks.dead_relu_detector import DeadReluDetector
 from recipes.callbacks.gradient_monitor import GradientMonitor
+from recipes.callbacks.monitor import Monitor
 from recipes.callbacks.non_finite_guard import NonFiniteGuard
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor
 
 
-def default_monitors(beside=(), **options):
+def default_monitors(
+    beside: Sequence[keras.callbacks.Callback] = (), *, warn_of_ratios: bool = True, **options: Any
+) -> list[Monitor]:
     """Make one of each monitor, for `model.fit(callbacks=[..., *default_monitors()])`.
 
     They share one hub and together stay within the budget, 1 % of the training time unless told otherwise, after
@@ -16,6 +24,8 @@ def default_monitors(beside=(), **options):
 
     Args:
         beside: Callbacks of the same fit: a monitor among them takes the place of the default of its kind.
+        warn_of_ratios: Whether `UpdateRatioMonitor` warns. Small initial weights and the end of a decay are outside
+            its range in healthy runs too.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict` for all of them, see `Monitor`.
 
     Returns:
@@ -30,9 +40,12 @@ def default_monitors(beside=(), **options):
         >>> model.fit(images, labels, callbacks=monitors)
         >>> monitors[0].record.save("record.npz")
     """
-    kinds = (UpdateRatioMonitor, DeadReluDetector, GradientMonitor, ActivationMonitor, NonFiniteGuard)
-    monitors = [kind(**options) for kind in kinds if not any(isinstance(other, kind) for other in beside)]
-    for monitor in monitors:
-        if isinstance(monitor, DeadReluDetector):
-            monitor.says_when_idle = False
-    return monitors
+    kinds = {
+        UpdateRatioMonitor: {"warn": warn_of_ratios},
+        DeadReluDetector: {"warn_when_idle": False},
+        GradientMonitor: {},
+        ActivationMonitor: {},
+        NonFiniteGuard: {},
+    }
+    wanted = {kind: own for kind, own in kinds.items() if not any(isinstance(one, kind) for one in beside)}
+    return [kind(**own, **options) for kind, own in wanted.items()]

@@ -1,14 +1,18 @@
 """EarlyStopping: Keras' own, which also remembers what is needed to train on all data afterwards."""
 
+from typing import Any, Literal
+
 import keras
 import numpy as np
 from keras import ops
 
-from recipes.common.optimizers import innermost
+from recipes.callbacks.fit_member import FitMember
+from recipes.callbacks.rate_driver import Logs
+from recipes.common.optimizers import has_one_plain_rate, rate_of
 from recipes.common.validation import is_number, is_whole
 
 
-class EarlyStopping(keras.callbacks.EarlyStopping):
+class EarlyStopping(FitMember, keras.callbacks.EarlyStopping):
     """Stop when the validation loss no longer falls, put the best weights back, and remember how one got there.
 
     Everything is as in `keras.callbacks.EarlyStopping`, except that `restore_best_weights` is True by default. On top
@@ -43,17 +47,17 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def __init__(
         self,
-        monitor="val_loss",
-        min_delta=0,
-        patience=0,
-        verbose=0,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=True,
-        start_from_epoch=0,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: Literal["auto", "min", "max"] = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = True,
+        start_from_epoch: int = 0,
         *,
-        keep_initial_weights=True,
-    ):
+        keep_initial_weights: bool = True,
+    ) -> None:
         numbers = [("min_delta", min_delta), ("baseline", 0 if baseline is None else baseline)]
         whole = [("patience", patience), ("start_from_epoch", start_from_epoch)]
         wrong = [name for name, value in numbers if not is_number(value)]
@@ -80,25 +84,25 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best_logs, self.best_steps = {}, 0
         self.initial_weights = self.initial_rate = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         self.best_logs, self.best_steps, self._batches = {}, 0, 0
         known = self.keep_initial_weights and self.model.built
         self.initial_weights = self.model.get_weights() if known else None
-        rate = innermost(self.model.optimizer)._learning_rate
-        self.initial_rate = float(ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None
+        optimizer = self.model.optimizer
+        self.initial_rate = rate_of(optimizer) if has_one_plain_rate(optimizer) else None
         self._first_epoch = True
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if self._first_epoch and epoch > 0 and not self._batches:
             # Continued without set_state: these weights are not those the run began with.
             self.initial_weights = None
         self._first_epoch, self._seen = False, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self._seen = batch + 1
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         steps = self.params.get("steps")
         self._batches = (epoch + 1) * steps if steps else self._batches + self._seen
         super().on_epoch_end(epoch, logs)
@@ -108,7 +112,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             }
             self.best_steps = self._batches
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """What a resumed run needs: numbers, the best weights and the initial ones, as arrays."""
         return {
             "wait": self.wait,
@@ -122,8 +126,9 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             "initial_weights": self.initial_weights,
         }
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         """Go on from `get_state()`'s dict. Call it between on_train_begin and the first epoch."""
-        state = dict(state)
-        self._batches = state.pop("batches")
-        vars(self).update(state)
+        self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        self.best_logs, self.best_steps = dict(state["best_logs"]), state["best_steps"]
+        self.best_weights, self.initial_weights = state["best_weights"], state["initial_weights"]
+        self.initial_rate, self._batches = state["initial_rate"], state["batches"]

@@ -1,9 +1,11 @@
 """ExponentialMovingAverage: evaluate, save and finish with a running average of the weights."""
 
-from keras import ops
+from typing import Any
 
+from recipes.callbacks.rate_driver import Logs
 from recipes.callbacks.weight_average import WeightAverage
-from recipes.common.optimizers import innermost
+from recipes.common.optimizers import accumulation, iterations
+from recipes.common.types import Data
 from recipes.common.validation import is_number, is_whole
 
 
@@ -41,7 +43,15 @@ class ExponentialMovingAverage(WeightAverage):
         >>> model.fit(train, epochs=30, validation_data=validation, callbacks=[ExponentialMovingAverage(0.999)])
     """
 
-    def __init__(self, decay=0.999, *, warmup=True, every_updates=1, data=None, batch_size=128):
+    def __init__(
+        self,
+        decay: float = 0.999,
+        *,
+        warmup: bool = True,
+        every_updates: int = 1,
+        data: "Data | None" = None,
+        batch_size: int = 128,
+    ) -> None:
         super().__init__(data, batch_size=batch_size)
         if not is_number(decay) or not 0 <= decay < 1:
             raise ValueError(
@@ -55,18 +65,18 @@ class ExponentialMovingAverage(WeightAverage):
             )
         self.decay, self.warmup, self.every_updates = float(decay), warmup, every_updates
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
-        self._accumulated = innermost(self.model.optimizer).gradient_accumulation_steps or 1
-        self._last = self._begun = self._iterations()
-        self._batches = self._begun % self._accumulated
+        self._accumulated = accumulation(self.model.optimizer)
+        self._last = begun = iterations(self.model.optimizer)
+        self._batches = begun % self._accumulated
         self._updates = self._sampled = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.model.steps_per_execution == 1:
             self._batches += 1
         else:
-            now = self._iterations()
+            now = iterations(self.model.optimizer)
             self._batches, self._last = self._batches + now - self._last, now
         self._updates = self._batches // self._accumulated
         new = self._updates - self._sampled
@@ -77,13 +87,10 @@ class ExponentialMovingAverage(WeightAverage):
             self.take_sample(1 - decay**new)
             self._sampled = self._updates
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "batches": self._batches, "sampled": self._sampled}
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self._batches, self._sampled = state["batches"], state["sampled"]
-        self._last = self._iterations()
-
-    def _iterations(self):
-        return int(ops.convert_to_numpy(innermost(self.model.optimizer)._iterations))
+        self._last = iterations(self.model.optimizer)

@@ -1,11 +1,17 @@
 """Watch the gradients along the depth of the network."""
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
 from recipes.common.validation import is_number
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from recipes.probe import Probe
 
 
 class GradientMonitor(Monitor):
@@ -42,7 +48,9 @@ class GradientMonitor(Monitor):
     quantities = frozenset({"variables"})
     keys = ("monitor/gradient_norm", "monitor/gradient_first_to_last")
 
-    def __init__(self, *, vanishing=1e-3, exploding=1e3, spike=10.0, **options):
+    def __init__(
+        self, *, vanishing: float = 1e-3, exploding: float = 1e3, spike: float = 10.0, **options: Any
+    ) -> None:
         super().__init__(**options)
         known = is_number(vanishing) and is_number(exploding) and is_number(spike)
         if not known or not 0 < vanishing < 1 < exploding or spike <= 1:
@@ -54,13 +62,13 @@ class GradientMonitor(Monitor):
         self.exploding = exploding
         self.spike = spike
 
-    def reset(self):
+    def reset(self) -> None:
         self.rms, self.first_to_last, self.trend = {}, float("nan"), float("nan")
         self.spikes = []
         self._epoch_norms, self._all_norms = [], []
         self._warned = set()
 
-    def on_probe(self, probe):
+    def on_probe(self, probe: "Probe") -> None:
         norms = probe.values["gradient_norm"].astype("float64")
         if not np.isfinite(norms[~np.isnan(norms)]).all() or np.isnan(norms).all():
             return  # NonFiniteGuard's business; loss scaling overflows now and then
@@ -77,7 +85,7 @@ class GradientMonitor(Monitor):
         self._all_norms.append(total)
         self._epoch_norms.append(norms)
 
-    def summarize(self, epoch):
+    def summarize(self, epoch: int) -> dict[str, float]:
         rows, self._epoch_norms = np.array(self._epoch_norms), []
         if not len(rows):
             return dict.fromkeys(self.keys, float("nan"))
@@ -90,20 +98,20 @@ class GradientMonitor(Monitor):
         norm = float(np.median(np.sqrt(np.nansum(np.square(rows), axis=1))))
         return dict(zip(self.keys, (norm, self.first_to_last), strict=True))
 
-    def board_values(self, probe):
+    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         names = self.record.axes["variables"]["name"]
         scalars = {f"gradient_norm/{n}": v for n, v in zip(names, probe.values["gradient_norm"], strict=True)}
         rows = zip(names, probe.histograms["histogram_gradient"], strict=True)
         return scalars, {f"gradient/{name}": row for name, row in rows}
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         return {"norms": self._all_norms, "spikes": self.spikes, "warned": sorted(self._warned)}
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._all_norms, self.spikes = list(state["norms"]), list(state["spikes"])
         self._warned = set(state["warned"])
 
-    def plot(self):
+    def plot(self) -> "matplotlib.figure.Figure":
         """Draw the gradient of every kernel by depth, over the run, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 

@@ -2,17 +2,25 @@
 
 import base64
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import keras
-
+from recipes.callbacks.fit_member import FitMember
+from recipes.callbacks.rate_driver import Logs
 from recipes.common.backends import require_tensorflow
 from recipes.common.optional import optional
+from recipes.common.types import Path
 from recipes.common.validation import is_one_of, is_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from recipes.probe import Hub, Probe, Record
 
 DEFAULT_BUDGET = 0.01
 
 
-class Monitor(keras.callbacks.Callback):
+class Monitor(FitMember):
     """A callback that looks inside training steps through the model's hub (`recipes.probe`).
 
     Several monitors in one `fit` share one hub: each sees every probe, whichever of them asked for it. Training is
@@ -30,10 +38,19 @@ class Monitor(keras.callbacks.Callback):
             goes on without that monitor.
     """
 
-    quantities = frozenset()
+    quantities: frozenset[str] = frozenset()
     checks_every_step = False
+    keys: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, every_steps=None, budget=None, samples="auto", log_dir=None, strict=False):
+    def __init__(
+        self,
+        *,
+        every_steps: int | None = None,
+        budget: float | None = None,
+        samples: 'int | Literal["auto"]' = "auto",
+        log_dir: "Path | None" = None,
+        strict: bool = False,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         require_tensorflow(name, "whose train function it looks into")
@@ -59,85 +76,82 @@ class Monitor(keras.callbacks.Callback):
         self.samples = samples
         self.log_dir = log_dir
         self.strict = strict
-        self._hub = None
-        self._record = None
+        self._hub: Hub | None = None
+        self._record: Record | None = None
+        self._failed, self._tensorboard = False, None
         if log_dir is not None:
             optional(f"{name}(log_dir=)", "tensorboard", "TensorBoard", "tensorboard")
             self.quantities = self.quantities | {"histograms"}
 
     @property
-    def record(self):
+    def record(self) -> "Record | None":
         """The `recipes.probe.Record` of this fit, shared by its monitors; None before the first fit."""
         return self._record
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         from recipes.probe import Hub
 
-        self._failed = False
-        self._board = None
-        self._hub = Hub.join(self)
+        self._failed, self._tensorboard = False, None
+        self._hub = Hub.join(self, before=self._hub)
         self._record = self._hub.record
         self.reset()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if self._hub.leads(self):
             self._hub.epoch_begin(epoch)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         if self._hub.leads(self):
             self._hub.batch_begin(batch)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self._hub.leads(self):
-            self._hub.epoch_end()
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._hub_ends_epoch()
         logs = {} if logs is None else logs
         logs.update(self._guarded(self.summarize, epoch) or dict.fromkeys(self.keys, float("nan")))
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         if self._hub.leads(self):
             self._hub.leave()
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
 
-    def leave(self):
+    def leave(self) -> None:
         """Let go of the model after a `fit` that an exception ended."""
         if self._hub is not None and self._hub.leads(self):
             self._hub.leave()
 
-    def receive(self, probe):
+    def receive(self, probe: "Probe") -> None:
         """Take one probe from the hub."""
         self._guarded(self.on_probe, probe)
         if self.log_dir is not None:
             self._guarded(self._write, probe)
 
-    def checked(self, values):
+    def checked(self, values: dict[str, Any]) -> None:
         """Take the raw finiteness checks of one step, for a monitor that `checks_every_step`."""
 
-    def act(self):
+    def act(self) -> None:
         """Do what the last probe calls for; unlike `on_probe` it may stop the training by an exception."""
 
     # What a monitor fills in.
 
-    keys = ()
-
-    def reset(self):
+    def reset(self) -> None:
         """Forget an earlier fit."""
 
-    def on_probe(self, probe):
+    def on_probe(self, probe: "Probe") -> None:
         """Look at one probe; they come in order, at the latest at the end of their epoch."""
 
-    def summarize(self, epoch):
+    def summarize(self, epoch: int) -> dict[str, float]:
         """Return `{key: float}` for the logs of this epoch, the same `keys` each time."""
         return {}
 
-    def board_values(self, probe):
+    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         """Return `(scalars, histograms)`, dictionaries from tag to number and to a row of `recipes.probe.histogram`."""
         return {}, {}
 
     # State, for runs that are interrupted and resumed.
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """What a resumed run needs, as a dictionary that JSON can hold; the leading monitor keeps the record."""
         state = {"monitor": self.monitor_state()}
         if self._hub is not None and (self._hub.leads(self) or not self._hub.monitors):
@@ -146,7 +160,7 @@ class Monitor(keras.callbacks.Callback):
             state |= {"record": record, "step": self._hub.step}
         return state
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_state` gave; call it after `on_train_begin`."""
         from recipes.probe import Record
 
@@ -154,14 +168,18 @@ class Monitor(keras.callbacks.Callback):
         if "record" in state:
             self._hub.resume(Record.from_bytes(base64.b64decode(state["record"])), state["step"])
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         """The monitor's own part of `get_state`."""
         return {}
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         """Take up what `monitor_state` gave."""
 
-    def _guarded(self, method, *args):
+    def _hub_ends_epoch(self):
+        if self._hub.leads(self):
+            self._hub.epoch_end()
+
+    def _guarded(self, method: Callable[..., Any], *args: Any) -> Any:
         if self._failed:
             return None
         try:
@@ -178,8 +196,8 @@ class Monitor(keras.callbacks.Callback):
             return None
 
     def _write(self, probe):
-        from recipes.probe.tensorboard import Board
+        from recipes.probe.tensorboard import TensorBoardWriter
 
-        if self._board is None:
-            self._board = Board(self.log_dir, type(self).__name__)
-        self._board.write(probe.step, *self.board_values(probe))
+        if self._tensorboard is None:
+            self._tensorboard = TensorBoardWriter(self.log_dir, type(self).__name__)
+        self._tensorboard.write(probe.step, *self.tensorboard_values(probe))

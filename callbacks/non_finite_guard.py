@@ -1,14 +1,25 @@
 """Stop at the first NaN or infinite loss, and say which layer it came from."""
 
-import sys
+import contextlib
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
+from recipes.callbacks.rate_driver import Logs
+from recipes.common.optimizers import is_scheduled, rates_of, scale_rates, schedule_of
+from recipes.common.patching import wrapped
+from recipes.common.traversal import variable_owners
 from recipes.common.validation import is_number, is_whole
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from recipes.probe import Probe
 
 
 class NonFiniteError(RuntimeError):
@@ -81,11 +92,15 @@ class NonFiniteGuard(Monitor):
         finding: What was found, a `NonFinite`, or None.
         restores: How many times weights were put back.
 
-    Stopping sets `model.stop_training`. In a fit with `keras.callbacks.BackupAndRestore`, or a `ModelCheckpoint` that
-    overwrites one file at each save, it raises `NonFiniteError` instead: after a quiet stop Keras would save the
-    broken weights over the good ones and delete the backup.
+    A loss is what the step's logs call one: "loss", "d_loss", "kl_loss". At the end of each epoch the weights are
+    looked at too, which is all there is for a custom `train_step` that tells no loss.
 
-    Logs `monitor/non_finite`: 1 in an epoch with a number that was not finite, else 0.
+    Stopping sets `model.stop_training`. From then until the fit ends, saving the model over a file that exists raises
+    `NonFiniteError`: so `keras.callbacks.BackupAndRestore`, or a `ModelCheckpoint` that overwrites one file, does not
+    put broken weights in the place of good ones. Place the guard before callbacks that save.
+
+    Logs `monitor/non_finite`: 1 in an epoch with a number that was not finite, 0 in one in which all that was looked
+    at was finite, NaN where nothing could be looked at.
 
     Raises:
         ValueError: with `restore=True` when the optimizer's rate is a schedule, which cannot be lowered.
@@ -100,7 +115,15 @@ class NonFiniteGuard(Monitor):
     keys = ("monitor/non_finite",)
     async_safe = True  # on_train_batch_end only sets a flag, so Keras may call it from its thread
 
-    def __init__(self, *, restore=False, factor=0.1, most_restores=3, copy_every=100, **options):
+    def __init__(
+        self,
+        *,
+        restore: bool = False,
+        factor: float = 0.1,
+        most_restores: int = 3,
+        copy_every: int = 100,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         known = is_number(factor) and is_whole(most_restores) and is_whole(copy_every)
         if not known or not 0 < factor < 1 or most_restores < 1 or copy_every < 1:
@@ -116,34 +139,32 @@ class NonFiniteGuard(Monitor):
         self.checks_every_step = self.every_steps == 1
         self.finding = None
         self.restores = 0
+        self._guarding = contextlib.ExitStack()
 
-    def on_train_begin(self, logs=None):
-        fit = sys._getframe(1).f_locals.get("self")
-        self._others = fit.callbacks if isinstance(fit, keras.callbacks.CallbackList) else []
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
-        rate = getattr(
-            getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer), "_learning_rate", None
-        )
-        if self.restore and isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        if self.restore and is_scheduled(self.model.optimizer):
+            schedule = type(schedule_of(self.model.optimizer)).__name__
             raise ValueError(
                 "NonFiniteGuard(restore=True) expects an optimizer whose learning rate can be lowered. "
-                f"Received a {type(rate).__name__} inside it. Compile with a number and give the schedule to "
+                f"Received a {schedule} inside it. Compile with a number and give the schedule to "
                 "recipes.callbacks.LearningRate, placed before the guard."
             )
 
-    def reset(self):
+    def reset(self) -> None:
         self.finding = None
         self.restores = 0
         self._new = self._loss_alarm = self._stale_logs = False
-        self._seen_this_epoch = False
+        self._seen_this_epoch = self._looked = False
         self._asked_at = None  # the step from which a probe answers an alarm of the loss
         self._usual = None
         self._good = None
         self._lowered = 1.0
-        self._own_rate = None
+        self._own_rates = []
+        self._guarding.close()
         self._batches = 0
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         if self._loss_alarm and not self._new:
             self._hub.probe_next()
             self._hub.alarm()
@@ -155,28 +176,40 @@ class NonFiniteGuard(Monitor):
                 self._copy()
         self._batches += 1
 
-    def on_train_batch_end(self, batch, logs=None):
-        loss, stale = (logs or {}).get("loss"), self._stale_logs
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        losses, stale = _losses(logs), self._stale_logs
         self._stale_logs = False
-        if loss is not None and not np.isfinite(loss) and not stale and not self.checks_every_step:
+        self._looked |= bool(losses)
+        if not stale and not self.checks_every_step and not all(np.isfinite(loss) for loss in losses):
             self._loss_alarm = True
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self._hub_ends_epoch()
+        # An alarm in the epoch's last step leaves no other to probe; and not every loss tells of broken weights.
+        if not self._new and not (self.checks_every_step and self._looked):
+            self._guarded(self._find_in_weights, epoch)
         super().on_epoch_end(epoch, logs)
-        if self._loss_alarm and self.finding is None:  # it was the epoch's last step: no other to probe
-            self._find_in_weights(epoch)
         self.act()
-        self._seen_this_epoch = self._stale_logs = False
+        self._seen_this_epoch = self._stale_logs = self._looked = False
 
-    def checked(self, values):
+    def on_train_end(self, logs: Logs = None) -> None:
+        self._guarding.close()
+        super().on_train_end(logs)
+
+    def leave(self) -> None:
+        self._guarding.close()
+        super().leave()
+
+    def checked(self, values: dict[str, Any]) -> None:
         """Learn which layers are infinite while the loss is not."""
+        self._looked = True
         if float(values["alarm"]) == 0:
             odd = np.asarray(values["output_finite"]) < 1
             self._usual = odd if self._usual is None else self._usual | odd
 
-    def on_probe(self, probe):
-        values = probe.values
-        healthy = np.isfinite(values["loss"]) and values["update_finite"].all()
+    def on_probe(self, probe: "Probe") -> None:
+        values, self._looked = probe.values, True
+        healthy = values["loss_finite"] and values["update_finite"].all()
         if healthy and not (self._asked_at is not None and probe.step >= self._asked_at):
             odd = ~values["output_finite"]
             self._usual = odd if self._usual is None else self._usual | odd
@@ -187,7 +220,7 @@ class NonFiniteGuard(Monitor):
             self._new = self._seen_this_epoch = True
             self._hub.alarm()
 
-    def act(self):
+    def act(self) -> None:
         """Restore, or stop, on what was found."""
         if not self._new:
             return
@@ -200,26 +233,26 @@ class NonFiniteGuard(Monitor):
             f"NonFiniteGuard expects finite numbers. Received at epoch {self.finding.epoch}, step {self.finding.step}: "
             f"{self.finding}. {_REMEDIES[self.finding.what]}."
         )
-        if any(_overwrites(callback) for callback in self._others):
-            raise NonFiniteError(text + " (Raised, and not stopped, so that Keras keeps the backup.)")
         warnings.warn(text, stacklevel=2)
         self.model.stop_training = True
+        self._refuse_to_overwrite(text)
 
-    def summarize(self, epoch):
-        return {self.keys[0]: float(self._seen_this_epoch or self._loss_alarm)}
+    def summarize(self, epoch: int) -> dict[str, float]:
+        found = float(self._seen_this_epoch or self._loss_alarm)
+        return {self.keys[0]: found if self._looked or found else float("nan")}
 
     @property
-    def broken(self):
+    def broken(self) -> bool:
         """Whether training stopped at what was found, so that the model's weights are no good."""
         return self.finding is not None and bool(self.model.stop_training)
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         return {"restores": self.restores, "lowered": self._lowered}
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.restores, self._lowered = state["restores"], state["lowered"]
 
-    def plot(self):
+    def plot(self) -> "matplotlib.figure.Figure":
         """Draw which layers were finite at which probe, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 
@@ -241,18 +274,23 @@ class NonFiniteGuard(Monitor):
             if not fine:
                 return name, ""
         changed = np.flatnonzero(~values["update_finite"])
-        if not (np.isfinite(values["loss"]) and changed.size):
+        if not (values["loss_finite"] and changed.size):
             return "loss", ""  # of this step, or of the one before, which left no trace
         first = changed[np.argmin(axes["variables"]["depth"][changed])]
         return "update", str(axes["variables"]["layer"][first])
 
     def _find_in_weights(self, epoch):
-        from recipes.common.traversal import variable_owners
-
-        broken = [v for v in self.model.trainable_variables if not np.isfinite(v.numpy()).all()]
+        self._looked |= bool(self.model.trainable_variables)
+        broken = self._broken_variables()
+        if not broken and not self._loss_alarm:
+            return
         layer = variable_owners(self.model)[id(broken[0])][0] if broken else ""
         self.finding = NonFinite(self._hub.step, epoch, "weights" if broken else "loss", layer, False)
         self._new = self._seen_this_epoch = True
+
+    def _broken_variables(self):
+        variables = self.model.trainable_variables
+        return [v for v in variables if not bool(keras.ops.all(keras.ops.isfinite(v)))]
 
     def _variables(self):
         optimizer = self.model.optimizer
@@ -262,10 +300,8 @@ class NonFiniteGuard(Monitor):
         ]
 
     def _copy(self):
-        import tensorflow as tf
-
-        copies = [(v, tf.identity(v.value)) for v in self._variables()]
-        if all(bool(tf.reduce_all(tf.math.is_finite(value))) for _, value in copies):
+        copies = [(v, keras.ops.copy(keras.ops.convert_to_tensor(v))) for v in self._variables()]
+        if all(bool(keras.ops.all(keras.ops.isfinite(value))) for _, value in copies):
             self._good = copies
 
     def _put_back(self):
@@ -287,23 +323,31 @@ class NonFiniteGuard(Monitor):
         if self._lowered == 1:
             return
         optimizer = self.model.optimizer
-        rate = _rate_of(optimizer)
         if now:
-            optimizer.learning_rate = rate * self.factor
-        elif rate != self._own_rate:  # another callback has set it since
-            optimizer.learning_rate = rate * self._lowered
-        self._own_rate = _rate_of(optimizer)
+            scale_rates(optimizer, self.factor)
+        elif rates_of(optimizer) != self._own_rates:  # another callback has set them since
+            scale_rates(optimizer, self._lowered)
+        self._own_rates = rates_of(optimizer)
+
+    def _refuse_to_overwrite(self, text):
+        """Until the fit ends, saving the broken model over a file raises: nobody knows which callbacks will try."""
+
+        def refuse(save):
+            def guarded(filepath, *args, **kwargs):
+                if Path(filepath).exists() and self._broken_variables():
+                    self._guarding.close()
+                    raise NonFiniteError(
+                        f"{text} (Raised, and not saved over {filepath}, so that Keras keeps the backup.)"
+                    )
+                return save(filepath, *args, **kwargs)
+
+            return guarded
+
+        self._guarding.enter_context(
+            wrapped([(self.model, name, refuse) for name in ("save", "save_weights")])
+        )
 
 
-def _rate_of(optimizer):
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _overwrites(callback):
-    if isinstance(callback, keras.callbacks.BackupAndRestore):
-        return True
-    return (
-        isinstance(callback, keras.callbacks.ModelCheckpoint)
-        and not callback.save_best_only
-        and "{" not in str(callback.filepath)
-    )
+def _losses(logs):
+    """The numbers in a step's logs that are losses by their names."""
+    return [value for name, value in (logs or {}).items() if "loss" in name.lower() and np.ndim(value) == 0]

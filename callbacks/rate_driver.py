@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from recipes.callbacks.fit_member import FitMember
 from recipes.common.optimizers import (
     RatesAhead,
     accumulation,
@@ -26,7 +27,7 @@ Logs = dict[str, Any] | None
 _BLOCK = 1024
 
 
-class RateDriver(keras.callbacks.Callback):
+class RateDriver(FitMember):
     """Sets the learning rate before every optimizer step, from a schedule that a subclass makes when a run begins.
 
     How steps are counted is `LearningRate`'s docstring. A subclass defines `make_schedule(compiled_rate)`.

@@ -8,7 +8,6 @@ from typing import Literal
 import keras
 import numpy as np
 
-from recipes.averaging.average import average
 from recipes.callbacks.rate_driver import Logs, RateDriver
 from recipes.checkpoints.snapshots import SnapshotFolder
 from recipes.common.processes import meet, process_count
@@ -88,6 +87,8 @@ class SnapshotEnsemble(RateDriver):
 
     def ensemble(self, space: Literal["probability", "logit"] = "probability") -> keras.Model:
         """One `keras.Model` that averages the members (see `ensemble.average`); saves as `.keras`."""
+        from recipes.averaging.average import average
+
         return average(self.members, space=space)
 
     def make_schedule(self, compiled_rate: float) -> Schedule:

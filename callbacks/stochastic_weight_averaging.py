@@ -1,10 +1,13 @@
 """StochasticWeightAveraging: finish with the plain mean of the weights at the ends of the last epochs."""
 
 import warnings
+from typing import Any, Literal
 
 import numpy as np
 
+from recipes.callbacks.rate_driver import Logs
 from recipes.callbacks.weight_average import WeightAverage
+from recipes.common.types import Data
 
 
 class StochasticWeightAveraging(WeightAverage):
@@ -38,7 +41,14 @@ class StochasticWeightAveraging(WeightAverage):
         >>> model.fit(train, epochs=40, validation_data=validation, callbacks=[average])
     """
 
-    def __init__(self, start=0.75, every_epochs=1, *, data=None, batch_size=128):
+    def __init__(
+        self,
+        start: float = 0.75,
+        every_epochs: int = 1,
+        *,
+        data: "Data | Literal[False] | None" = None,
+        batch_size: int = 128,
+    ) -> None:
         super().__init__(None if data is False else data, batch_size=batch_size)
         part = isinstance(start, float)
         if (
@@ -58,7 +68,7 @@ class StochasticWeightAveraging(WeightAverage):
             )
         self.start, self.every_epochs, self._knows = start, every_epochs, data is False
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         if self._has_norms and self.data is None and not self._knows:
             raise ValueError(
@@ -75,13 +85,13 @@ class StochasticWeightAveraging(WeightAverage):
             )
         self._last_sampled = -1
 
-    def sample_epoch(self):
+    def sample_epoch(self) -> None:
         late = self._epoch - self._first
         if late >= 0 and late % self.every_epochs == 0 and self._epoch != self._last_sampled:
             self.take_sample(1 / (self.samples + 1))
             self._last_sampled = self._epoch
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         super().on_train_end(logs)
         if not self.samples:
             warnings.warn(
@@ -91,9 +101,9 @@ class StochasticWeightAveraging(WeightAverage):
                 stacklevel=2,
             )
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "last_sampled": self._last_sampled}
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self._last_sampled = state["last_sampled"]

@@ -1,11 +1,14 @@
 """Say what is wrong with a run while it runs, once, with the remedy."""
 
 import warnings
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from recipes.callbacks.monitor import Monitor
+from recipes.callbacks.rate_driver import Logs
 from recipes.common.validation import is_number, is_one_of
-from recipes.diagnose.finding import Finding
+
+if TYPE_CHECKING:
+    from recipes.diagnose.finding import Finding
 
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
 
@@ -83,39 +86,39 @@ class TrainingDoctor(Monitor):
         self._probes = 0
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> "list[Finding]":
         found = [] if self._book is None else list(self._book.findings)
         return found if self.tried is None else self.tried.apply(found)
 
     @property
-    def said(self) -> list[Finding]:
+    def said(self) -> "list[Finding]":
         return [] if self._book is None else list(self._book.said)
 
-    def reset(self):
+    def reset(self) -> None:
         self._history, self._probes = {}, 0
         self._book = None
         self.tried = None
         self._guarded(self._begin)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         # Short runs afford few probes: see to one an epoch at least, where an epoch is long enough for that.
         if len(self.record) == self._probes and (self.params.get("steps") or 0) >= _FEWEST_STEPS:
             self._hub.probe_next()
         self._probes = len(self.record)
         super().on_epoch_begin(epoch, logs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         super().on_epoch_end(epoch, logs)
         self._guarded(self._judge, logs or {})
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         self._guarded(self._finish)
         super().on_train_end(logs)
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         return {"history": self._history}
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._history = {name: list(values) for name, values in state["history"].items()}
 
     def _begin(self):

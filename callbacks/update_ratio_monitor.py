@@ -1,12 +1,17 @@
 """Watch how far each step moves the weights, relative to their size."""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
 from recipes.common.validation import is_number
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from recipes.probe import Probe
 
 
 class UpdateRatioMonitor(Monitor):
@@ -24,7 +29,7 @@ class UpdateRatioMonitor(Monitor):
     Args:
         low: A layer whose median ratio over an epoch is lower is too slow.
         high: A layer whose median ratio over an epoch is higher is too fast.
-        warn: Warn in words when a layer stays outside; False only records.
+        warn: Whether to warn; False where a `TrainingDoctor`, which sees the curves as well, speaks.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
@@ -50,22 +55,20 @@ class UpdateRatioMonitor(Monitor):
                 "The defaults, 1e-4 and 1e-2, bracket the usual 1e-3."
             )
         super().__init__(**options)
-        self.low = low
-        self.high = high
-        self.warn = warn
+        self.low, self.high, self.warn = low, high, warn
 
-    def reset(self):
+    def reset(self) -> None:
         self.ratios = {}
         self._epoch_ratios = []
         self._warned = set()
 
-    def on_probe(self, probe):
+    def on_probe(self, probe: "Probe") -> None:
         weight, update = probe.values["weight_norm"], probe.values["update_norm"]
         ratio = np.divide(update, weight, out=np.full_like(weight, np.nan), where=weight > 0)
         if not np.isnan(update).all():
             self._epoch_ratios.append(ratio)
 
-    def summarize(self, epoch):
+    def summarize(self, epoch: int) -> dict[str, float]:
         rows, self._epoch_ratios = np.array(self._epoch_ratios), []
         if not len(rows):
             return dict.fromkeys(self.keys, float("nan"))
@@ -84,7 +87,7 @@ class UpdateRatioMonitor(Monitor):
         known = rates[np.isfinite(rates)]
         return len(known) > 0 and known[-1] < 0.1 * known.max()
 
-    def board_values(self, probe):
+    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         names = self.record.axes["variables"]["name"]
         ratio = probe.values["update_norm"] / np.maximum(probe.values["weight_norm"], 1e-30)
         scalars = {f"update_ratio/{name}": value for name, value in zip(names, ratio, strict=True)}
@@ -94,13 +97,13 @@ class UpdateRatioMonitor(Monitor):
             histograms |= {f"{kind}/{name}": row for name, row in rows}
         return scalars, histograms
 
-    def monitor_state(self):
+    def monitor_state(self) -> dict[str, Any]:
         return {"ratios": self.ratios, "warned": sorted(self._warned)}
 
-    def set_monitor_state(self, state):
+    def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.ratios, self._warned = dict(state["ratios"]), set(state["warned"])
 
-    def plot(self):
+    def plot(self) -> "matplotlib.figure.Figure":
         """Draw the ratio of every kernel over the run, as a `matplotlib.figure.Figure`."""
         from recipes import plot
 

@@ -1,12 +1,18 @@
 """What Polyak averaging and stochastic weight averaging share: a second set of weights, and when it is in the model."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from recipes.common.optimizers import innermost
+from recipes.callbacks.fit_member import FitMember
+from recipes.callbacks.rate_driver import Logs
+from recipes.common.optimizers import averages_weights
+from recipes.common.traversal import layers_of
+from recipes.common.types import Data
 
 
-class WeightAverage(keras.callbacks.Callback):
+class WeightAverage(FitMember):
     """Base of the averaging callbacks: keeps an average of the weights and lends it to the model between epochs.
 
     From the validation of an epoch (or its end, without validation) to the beginning of the next, and after training,
@@ -21,21 +27,19 @@ class WeightAverage(keras.callbacks.Callback):
         batch_size: Images a batch for un-batched `data`.
     """
 
-    def __init__(self, data=None, *, batch_size=128):
+    def __init__(self, data: "Data | None" = None, *, batch_size: int = 128) -> None:
         super().__init__()
         self.data, self.batch_size = data, batch_size
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         model = self.model
-        if getattr(innermost(model.optimizer), "use_ema", False):
+        if averages_weights(model.optimizer):
             raise ValueError(
                 f"{type(self).__name__} expects to be alone in averaging weights. Received an optimizer with "
                 "use_ema=True, which overwrites them at the end of training. "
                 "Compile without use_ema, or leave this out."
             )
-        self._norms = [
-            layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
-        ]
+        self._norms = layers_of(model, keras.layers.BatchNormalization)
         self._has_norms = any(layer.trainable for layer in self._norms)
         self._variables = self._others = ()
         self._refresher = None
@@ -43,24 +47,24 @@ class WeightAverage(keras.callbacks.Callback):
         if model.built:
             self._make_room()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch
         if self._average_in_model:
             self._exchange()
             self._average_in_model = False
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs = None) -> None:
         if getattr(self, "_training", False):
             self._end_epoch()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._end_epoch()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         self.put_in_model()
         self._training = False
 
-    def put_in_model(self):
+    def put_in_model(self) -> None:
         """Exchange the trained weights for their average, unless that is done. For use after an interrupted `fit`."""
         if self._average_in_model or not self.samples:
             return
@@ -69,17 +73,17 @@ class WeightAverage(keras.callbacks.Callback):
         if self.data is not None and self._has_norms:
             self._refresh_batch_norm()
 
-    def sample_epoch(self):
+    def sample_epoch(self) -> None:
         """Called once, when the last step of an epoch is done, for averages over epochs."""
 
-    def take_sample(self, share):
+    def take_sample(self, share: float) -> None:
         """Move the average to the present weights by `share`, from 0 (not at all) to 1 (all the way)."""
         if not self._others:
             self._make_room()
         self._move(ops.convert_to_tensor(1.0 if not self.samples else share, "float32"))
         self.samples += 1
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """What a resumed run needs: numbers, and the set of weights that is not in the model, as arrays."""
         return {
             "samples": self.samples,
@@ -87,14 +91,14 @@ class WeightAverage(keras.callbacks.Callback):
             "other_weights": [ops.convert_to_numpy(other) for other in self._others],
         }
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         """Go on from `get_state()`'s dict. Call it between on_train_begin and the first epoch."""
         for other, value in zip(self._others, state["other_weights"], strict=True):
             other.assign(value)
         self.samples, self._average_in_model = state["samples"], state["average_in_model"]
 
     def _make_room(self):
-        """For the second set of weights; of a subclassed model that its first batch builds, no sooner than then."""
+        """Allocate the averaged weights; for a subclassed model, after its first batch has built it."""
         statistics = [value for layer in self._norms for value in (layer.moving_mean, layer.moving_variance)]
         self._variables = [*self.model.trainable_variables, *statistics]
         # The average while the model trains, the trained weights while it holds the average.
@@ -130,7 +134,7 @@ def _like(variable):
 
 
 def _compiled(function, arguments):
-    """One call for all variables where that is faster; of so many float32 numbers."""
+    """The function of so many float32 numbers, as one TensorFlow function on that backend."""
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf

@@ -97,7 +97,6 @@ def work(name, arguments):
     train, validation, info = data.load("digits", shard=shard, verbose=0)
     batch, steps = BATCH // arguments.processes, info.counts["train"] // BATCH  # the same in every process
     pipeline = augment.Pipeline([augment.PadCrop(1), augment.Rotate(10)], seed=0)
-    backup = callbacks.Backup(arguments.out / f"{name}.npz")
 
     def epoch(number):  # in an order of its own, and in the same one when a run goes on there
         batches = train.shuffle(2000, seed=number).batch(batch, drop_remainder=True).take(steps)
@@ -107,6 +106,13 @@ def work(name, arguments):
         if name == "interrupted" and int(model.optimizer.iterations) == arguments.die_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    others = [
+        callbacks.LearningRate(schedules.OneCycle(RATE, steps * arguments.epochs)),
+        callbacks.ExponentialMovingAverage(0.9),
+        callbacks.EarlyStopping("val_loss", patience=5),
+        keras.callbacks.LambdaCallback(on_train_batch_end=power_cut),  # here
+    ]
+    backup = callbacks.Backup(arguments.out / f"{name}.npz", others)
     model = build(info)
     print(f"  process {arguments.process}, {name}: {backup.epochs_done} epochs were done before", flush=True)
     history = model.fit(
@@ -117,13 +123,7 @@ def work(name, arguments):
         epochs=arguments.epochs,
         steps_per_epoch=steps,
         verbose=0,
-        callbacks=[
-            callbacks.LearningRate(schedules.OneCycle(RATE, steps * arguments.epochs)),
-            callbacks.ExponentialMovingAverage(0.9),
-            callbacks.EarlyStopping("val_loss", patience=5),
-            keras.callbacks.LambdaCallback(on_train_batch_end=power_cut),  # here
-            backup,
-        ],
+        callbacks=[*others, backup],
     ).history
     losses = " ".join(f"{loss:.4f}" for loss in history.get("loss", []))
     print(f"  process {arguments.process}, {name}: loss by epoch {losses}", flush=True)

@@ -73,6 +73,8 @@ class BatchNormRefresher:
                 layer.moving_variance.assign(np.maximum(second / count - mean**2, 0))
 
     def _traced_for(self, spec):
+        if keras.backend.backend() != "tensorflow":
+            return lambda images: self._look(keras.tree.map_structure(lambda part: part.numpy(), images))
         if str(spec) not in self._traced:
             self._traced[str(spec)] = tf.function(self._look).get_concrete_function(spec)
         return self._traced[str(spec)]
@@ -80,7 +82,7 @@ class BatchNormRefresher:
     def _look(self, images):
         """Per layer and call: number of values averaged over, their mean and variance."""
         seen = [[] for _ in self.layers]
-        graph = tf.compat.v1.get_default_graph()
+        graph = tf.compat.v1.get_default_graph() if keras.backend.backend() == "tensorflow" else None
         observers = zip(self.layers, seen, strict=True)
         with wrapped([(layer, "call", _observing(layer, found, graph)) for layer, found in observers]):
             self.model(images, training=False)
@@ -107,15 +109,27 @@ def _observing(layer, found, graph):
         else:
             count = ops.size(values) / values.shape[axis]
             mean, variance = ops.moments(values, axes)
-        if mean.graph is not graph:
+        if not _can_be_read(mean, graph):
             raise ValueError(
                 f"refresh_batch_norm expects batch normalizations outside of loops. Received {layer.name!r} inside "
                 "one. Freeze that layer with trainable=False, or normalize outside of the recurrent layer."
             )
-        found.append((ops.cast(count, "float64"), mean, variance))
+        wide = "float32" if keras.backend.backend() == "jax" else "float64"  # JAX has no float64 unless asked
+        found.append((ops.cast(count, wide), mean, variance))
         normalized = ops.batch_normalization(
             values, mean, variance, axis, offset=layer.beta, scale=layer.gamma, epsilon=layer.epsilon
         )
         return ops.cast(normalized, layer.compute_dtype)
 
     return lambda method: call
+
+
+def _can_be_read(tensor, graph):
+    """Whether it is no tensor of a loop's body, whose value nobody outside can have."""
+    if graph is not None:
+        return tensor.graph is graph
+    try:
+        ops.convert_to_numpy(tensor)
+    except Exception:  # of a kind of its own in each backend
+        return False
+    return True

@@ -65,6 +65,17 @@ def rebuild(model: keras.Model) -> keras.Model:
     return twin
 
 
+def value_of(variable: keras.Variable) -> Any:
+    """The present value of a variable as a tensor, in the variable's own dtype also where Keras would cast it."""
+    with keras.src.backend.AutocastScope(None):
+        return keras.ops.convert_to_tensor(variable)
+
+
+def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Let the `fit` that begins start at this epoch; None takes that back. Call it in `on_train_begin`."""
+    model._initial_epoch = epoch
+
+
 def _output_layer(model):
     """The layer that decides what the first output means, or None where the graph cannot be read."""
     outputs = getattr(model, "outputs", None)

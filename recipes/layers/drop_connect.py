@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from recipes.common.models import value_of
 from recipes.common.validation import check_seed, is_number
 
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
@@ -18,6 +19,9 @@ class DropConnect(keras.layers.Wrapper):
     one mask a batch instead of one an example, as storing a kernel an example is what made it slow; kept
     weights are divided by the share kept, so that inference uses the weights as they are (the paper
     samples from a Gaussian there); biases are not dropped.
+
+    All else that `layer` does in training it does here too: penalties on weights and activity, statistics, metrics. Its
+    weights are dropped from also where it is frozen, as `keras.layers.Dropout` goes on dropping.
 
     Args:
         layer: A Dense, convolution or other layer with a kernel: of its weights those called `kernel`,
@@ -57,17 +61,27 @@ class DropConnect(keras.layers.Wrapper):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.rate == 0:
             return self.layer(inputs)
-        weights = [self._dropped(variable) for variable in self.layer.trainable_variables]
-        others = [keras.ops.convert_to_tensor(variable) for variable in self.layer.non_trainable_variables]
+        variables = [*self.layer.variables, *self.layer.metrics_variables]
         # Called with these values in place of its own, so that the layer's weights never change.
-        outputs, _ = self.layer.stateless_call(weights, others, inputs)
+        given = {id(variable): self._dropped(variable) for variable in variables}
+        mapping = [(variable, given[id(variable)]) for variable in variables]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            before = [scope.get_current_value(variable) for variable in variables]
+            outputs = self.layer(inputs)
+            after = [scope.get_current_value(variable) for variable in variables]
+        # What else the call brought about is the layer's own: activity penalties, statistics, metrics.
+        for loss in scope.losses:
+            self.add_loss(loss)
+        for variable, old, new in zip(variables, before, after, strict=True):
+            if new is not old:
+                variable.assign(new)
         return outputs
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return self.layer.compute_output_shape(input_shape)
 
     def _dropped(self, variable):
-        value = keras.ops.convert_to_tensor(variable)
+        value = value_of(variable)
         if variable.name not in KERNELS:
             return value
         return keras.random.dropout(value, self.rate, seed=self.seed_generator)

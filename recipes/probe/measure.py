@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from recipes.probe.visibility import apart
+from recipes.probe.visibility import separate_copy
 
 SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18
@@ -43,12 +43,14 @@ def is_float(tensor):
 
 
 def dense(gradient, variable):
-    """A gradient as a dense tensor of its variable's shape, `apart`; None (no path from the loss) gives NaN."""
+    """A gradient as a dense tensor of its variable's shape, copied apart; None (no path from the loss) gives NaN."""
     if gradient is None:
         return tf.fill([1], float("nan"))
     if isinstance(gradient, tf.IndexedSlices):
-        return tf.math.unsorted_segment_sum(apart(gradient.values), gradient.indices, variable.shape[0])
-    return apart(gradient)
+        return tf.math.unsorted_segment_sum(
+            separate_copy(gradient.values), gradient.indices, variable.shape[0]
+        )
+    return separate_copy(gradient)
 
 
 def activation_statistics(output, watched, samples):

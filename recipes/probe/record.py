@@ -1,5 +1,6 @@
 """What the probes saw during a run, as numpy columns."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -14,6 +15,7 @@ COLUMNS = {
     "epoch": (None, "int32", 0),
     "seconds": (None, "float32", np.nan),
     "loss": (None, "float32", np.nan),
+    "loss_finite": (None, "bool", True),
     "learning_rate": (None, "float32", np.nan),
     "input_finite": ("inputs", "bool", True),
     "weight_norm": ("variables", "float32", np.nan),
@@ -61,7 +63,9 @@ class Record:
 
     - `step` (n,): training step of the run, from 0; `epoch` (n,): from 0; `seconds` (n,): wall-clock length of
       that execution, NaN where it was not timed (tracing, end of an epoch).
-    - `loss` (n,): the loss of that one batch, penalties included (not Keras' running mean); `learning_rate` (n,).
+    - `loss` (n,): the loss of that one batch, penalties included (not Keras' running mean), NaN where a custom
+      `train_step` tells none; `loss_finite` (n,): False where a loss is known and not finite. `learning_rate` (n,): NaN
+      where several optimizers made the step.
     - `input_finite` (n, 3): were inputs, targets and sample weights finite.
     - `weight_norm`, `update_norm`, `gradient_norm` (n, V): Euclidean norms of the variable before the step, of
       what the step changed, and of the gradient (before clipping, loss scaling undone). NaN in a column means
@@ -166,6 +170,11 @@ class Record:
         if probe.rates is not None and probe.rates.size:
             rates = np.asarray(probe.rates, "float32")
             self._units.add((probe.step, rates), max(16, self.unit_bytes // rates.nbytes))
+
+    def take_over(self, other: "Record") -> None:
+        """Become what `other` is, which shares its columns from then on."""
+        for one in dataclasses.fields(self):
+            setattr(self, one.name, getattr(other, one.name))
 
     def save(self, path):
         """Write the record to one `.npz` file (numpy arrays only, no pickle).

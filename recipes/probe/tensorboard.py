@@ -12,7 +12,7 @@ _HISTOGRAMS = tf.compat.v1.SummaryMetadata(
 )
 
 
-class Board:
+class TensorBoardWriter:
     """Event files in one folder of a TensorBoard log.
 
     Args:

@@ -1,6 +1,8 @@
 """The instrumented twin of a model's train function: the same step, and what it did as extra outputs."""
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -69,14 +71,14 @@ class Twin:
             with self._trace_lock:
                 self.traces += 1
             before = [tf.identity(v.value) for v in self._variables]  # no copy until the update writes
-            rate = self._learning_rate()
+            rates = {id(one): self._learning_rate(one) for one in self._optimizers}
             seen = Seen()
             with wrapped(self._hooks(seen)):
                 logs = train_step(data)
             try:
                 if seen.fault is not None:
                     raise seen.fault
-                values = self._measure(data, logs, before, rate, seen)
+                values = self._measure(data, logs, before, self._rate_of_step(rates, seen), seen)
             except Exception as error:  # a fault of the probe must not become a fault of the training
                 self.failure = f"{type(error).__name__}: {error}"
                 values = {}
@@ -89,13 +91,16 @@ class Twin:
         hooks += [(optimizer, "apply", tapping_apply(optimizer, seen)) for optimizer in self._optimizers]
         return [*hooks, (self._model, "compute_loss", tapping_loss(seen))]
 
-    def _learning_rate(self):
-        rate = getattr(self._model.optimizer, "learning_rate", None)
-        return (
-            tf.fill([], np.nan)
-            if rate is None
-            else tf.identity(tf.cast(tf.convert_to_tensor(rate), tf.float32))
-        )
+    def _learning_rate(self, optimizer):
+        rate = getattr(optimizer, "learning_rate", None)  # a MultiOptimizer has none
+        if rate is None:
+            return tf.fill([], np.nan)
+        return tf.identity(tf.cast(tf.convert_to_tensor(rate), tf.float32))
+
+    def _rate_of_step(self, rates, seen):
+        """That of the one optimizer that made the step."""
+        used = [rates[id(one)] for one in seen.optimizers] or list(rates.values())
+        return used[0] if len(used) == 1 else tf.fill([], np.nan)
 
     def _measure(self, data, logs, before, rate, seen):
         calls = seen.calls()
@@ -107,7 +112,8 @@ class Twin:
             "variables": self._variable_axis(calls),
             "unseen": seen.unseen(),
         }
-        values = {"learning_rate": rate, "loss": self._loss(logs, seen)}
+        loss, losses = self._loss(logs, seen)
+        values = {"learning_rate": rate, "loss": loss, "loss_finite": measure.finite(losses)}
         if "variables" in self.quantities:
             values |= self._variable_values(before, seen)
         if "finite" in self.quantities:
@@ -117,10 +123,7 @@ class Twin:
                 [measure.finite([tf.identity(v.value)]) for v in self._variables]
             )
             values["output_finite"] = tf.stack([measure.finite(t) for t in in_sight] or [tf.ones(())])
-            good = tf.reduce_min(values["update_finite"]) * tf.cast(
-                tf.math.is_finite(values["loss"]), tf.float32
-            )
-            values["alarm"] = 1 - good
+            values["alarm"] = 1 - tf.reduce_min(values["update_finite"]) * values["loss_finite"]
         single = [
             (name, w, out[0], d) for d, (name, w, out) in enumerate(calls) if w.kind and _has_units(w, out)
         ]
@@ -171,13 +174,15 @@ class Twin:
         return tf.logical_and(seen.writes, tf.reduce_all(tf.math.is_finite(tf.gather(gradients, present))))
 
     def _loss(self, logs, seen):
-        loss = seen.loss
-        if loss is None and isinstance(logs, dict):
-            loss = logs.get("loss")  # a train_step of the user's own: the best it tells
-        elif loss is not None:
+        """`(loss, losses)`: the loss of the step, NaN where it is not known, and all known numbers of that kind."""
+        if seen.loss is not None:
             # Keras divides each replica's share of the loss.
-            loss = tf.cast(loss, tf.float32) * measure.replicas()
-        return tf.fill([], np.nan) if loss is None else tf.reduce_mean(tf.cast(loss, tf.float32))
+            loss = tf.reduce_mean(tf.cast(seen.loss, tf.float32) * measure.replicas())
+            return loss, [loss]
+        # A train_step of the user's own: the best it tells.
+        told = loss_logs(logs)
+        losses = [tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float32)) for value in told.values()]
+        return (losses[list(told).index("loss")] if "loss" in told else tf.fill([], np.nan)), losses
 
     def _variable_axis(self, calls):
         first = {}
@@ -200,6 +205,12 @@ class Twin:
         return axis
 
 
+def loss_logs(logs: Any) -> dict[str, Any]:
+    """Those of a step's logs that are losses by their names: "loss", "d_loss", "reconstruction_loss"."""
+    logs = logs if isinstance(logs, Mapping) else {}
+    return {name: value for name, value in logs.items() if "loss" in name.lower()}
+
+
 class Seen:
     """What the hooks caught during one step."""
 
@@ -207,6 +218,7 @@ class Seen:
         self.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
         self.loss = None
         self.gradient = {}
+        self.optimizers = []
         self.scale = tf.ones(())
         self.writes = tf.constant(True)
         self.loss_scaled = False
@@ -238,6 +250,7 @@ class Seen:
         """Take the gradients as they reach the optimizer, with what undoes their scaling."""
         variables = optimizers.known_variables(optimizer) if variables is None else variables
         self.gradient |= {id(v): g for v, g in zip(variables, gradients, strict=True)}
+        self.optimizers += [optimizer] if optimizer not in self.optimizers else []
         self.loss_scaled |= optimizers.is_dynamically_scaled(optimizer)
         self.scale = tf.identity(optimizers.loss_scale(optimizer))
         self.writes = tf.convert_to_tensor(optimizers.writes(optimizer))

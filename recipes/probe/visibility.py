@@ -48,7 +48,7 @@ def _readers(tensor):
     return readers
 
 
-def apart(tensor):
+def separate_copy(tensor):
     """Give a tensor equal to this one whose elementwise operations are copies of their own.
 
     Follows the tensor back through elementwise operations to the first that does real work (a matrix product, a

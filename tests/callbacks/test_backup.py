@@ -1,5 +1,7 @@
 """Backup in a plain `fit`: a run that was broken off ends as one that was not, and keeps nothing that is broken."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def batches(digits, first_epoch=0, spoiled=()):
 
 
 def fit(digits, file, *more, before=(), spoiled=(), epochs=EPOCHS):
-    backup, model = Backup(file), build()
+    backup, model = Backup(file, [*before, *more]), build()
     history = model.fit(
         batches(digits, min(backup.epochs_done, epochs - 1), spoiled),
         epochs=epochs,
@@ -106,9 +108,43 @@ def test_a_run_stopped_at_nan_keeps_its_last_good_epoch_and_goes_on_from_it(digi
 
 def test_what_would_be_forgotten_and_what_is_no_backup_are_refused(digits, tmp_path):
     model = build()
-    callbacks = [Backup(tmp_path / "run.npz"), EarlyStopping("loss")]
+    callbacks = [Backup(tmp_path / "run.npz"), EarlyStopping("loss")]  # ours are seen without being told
     with pytest.raises(ValueError, match=r"Backup expects to be the last .* Received EarlyStopping after it"):
         model.fit(batches(digits).take(1), epochs=1, verbose=0, callbacks=callbacks)
     (tmp_path / "run.npz").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(ValueError, match="expects a backup .* Remove the file"):
         Backup(tmp_path / "run.npz")
+
+
+class Container(keras.callbacks.Callback):
+    """Calls the callbacks it is made of, as many projects' own do."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = parts
+
+    def __getattribute__(self, name):
+        if name.startswith("on_") or name in ("set_model", "set_params"):
+            parts = super().__getattribute__("parts")
+            return lambda *args, **kwargs: [getattr(part, name)(*args, **kwargs) for part in parts]
+        return super().__getattribute__(name)
+
+
+def remembered(file):
+    with np.load(file) as arrays:
+        return [kept["class"] for kept in json.loads(arrays["about"].tobytes())["callbacks"] if kept]
+
+
+def test_in_a_container_the_callbacks_it_was_given_are_kept(digits, tmp_path):
+    file, others = tmp_path / "run.npz", [keras.callbacks.ReduceLROnPlateau("loss"), EarlyStopping("loss")]
+    backup = Backup(file, others)
+    build().fit(batches(digits).take(1), verbose=0, callbacks=[Container(*others, backup)])
+    assert remembered(file) == ["ReduceLROnPlateau", "EarlyStopping"]
+
+
+def test_without_a_list_our_callbacks_are_kept_with_a_warning(digits, tmp_path):
+    file, other = tmp_path / "run.npz", keras.callbacks.ReduceLROnPlateau("loss")
+    parts = Container(other, EarlyStopping("loss"), Backup(file))
+    with pytest.warns(UserWarning, match="keeps what it can see: EarlyStopping.*Backup\\(file, others\\)"):
+        build().fit(batches(digits).take(1), verbose=0, callbacks=[parts])
+    assert remembered(file) == ["EarlyStopping"]

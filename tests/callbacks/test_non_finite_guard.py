@@ -182,11 +182,35 @@ def test_restore_with_a_schedule_inside_the_optimizer_is_refused():
 def test_a_backup_survives_and_holds_finite_weights(tmp_path):
     model = build(step=12)
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    with pytest.raises(callbacks.NonFiniteError, match="keeps the backup"):
+    with (
+        pytest.warns(UserWarning, match="expects finite numbers"),
+        pytest.raises(callbacks.NonFiniteError, match="keeps the backup"),
+    ):
         fit(model, callbacks.NonFiniteGuard(every_steps=1), backup)
+    assert not {"save", "save_weights"} & set(vars(model))
     kept = build()
     kept.load_weights(tmp_path / "backup" / "latest.weights.h5")
     assert all(np.isfinite(w).all() for w in kept.get_weights())
+
+
+def test_no_callback_overwrites_a_good_file_with_broken_weights(tmp_path):
+    """Whatever saves: nobody has told the guard of it."""
+    file, model = tmp_path / "last.weights.h5", build(step=12)
+
+    class Saves(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.save_weights(file)
+
+    with (
+        pytest.warns(UserWarning, match="expects finite numbers"),
+        pytest.raises(callbacks.NonFiniteError, match="last.weights.h5"),
+    ):
+        fit(model, callbacks.NonFiniteGuard(every_steps=1), Saves())
+    kept = build()
+    kept.load_weights(file)
+    assert all(np.isfinite(w).all() for w in kept.get_weights())
+    model.set_weights(kept.get_weights())
+    model.save_weights(file)
 
 
 def test_loss_scaling_that_overflows_is_no_alarm():

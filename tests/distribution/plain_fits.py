@@ -104,9 +104,9 @@ def run(name, folder, index=0, count=1, dies_in=None):
     """One fit: `{"history", "rates", "weights", "members"}`, lists of plain numbers."""
     keras.utils.set_random_seed(0)
     model = build()
-    backup = callbacks.Backup(folder / f"{name}.npz")
-    train, validation = parts(index, count, first_epoch=min(backup.epochs_done, EPOCHS - 1))
     made, diary = CASES[name](folder), Diary(dies_in)
+    backup = callbacks.Backup(folder / f"{name}.npz", [*made, diary])
+    train, validation = parts(index, count, first_epoch=min(backup.epochs_done, EPOCHS - 1))
     history = model.fit(
         train,
         validation_data=validation,

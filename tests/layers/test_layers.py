@@ -408,3 +408,56 @@ def test_identity_shortcut_subsamples_and_pads():
         layers.IdentityShortcut(3)(x)
     with pytest.raises(ValueError, match="strides=0"):
         layers.IdentityShortcut(3, 0)
+
+
+class Counting(keras.layers.Dense):
+    """A Dense layer with a penalty, a metric and a statistic of its own."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.largest = self.add_weight(name="largest", shape=(), initializer="zeros", trainable=False)
+        self.mean_input = keras.metrics.Mean(name="mean_input")
+
+    def call(self, inputs):
+        self.largest.assign(keras.ops.maximum(self.largest, keras.ops.max(inputs)))
+        self.mean_input.update_state(inputs)
+        self.add_loss(3 * keras.ops.mean(inputs))
+        return super().call(inputs)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_drop_connect_keeps_what_the_wrapped_layer_does_besides(policy):
+    inputs = np.random.default_rng(0).uniform(0, 1, (5, 3)).astype("float32")
+    inner = Counting(4, activity_regularizer=keras.regularizers.L2(0.5), dtype=policy)
+    layer = layers.DropConnect(inner, 0.5, seed=0, dtype=policy)
+    outputs = np.asarray(keras.ops.cast(layer(inputs, training=True), "float32"))
+    expected = [3 * inputs.mean(), 0.5 * (outputs**2).sum() / 5]
+    np.testing.assert_allclose(sorted(float(loss) for loss in layer.losses), sorted(expected), rtol=2e-2)
+    np.testing.assert_allclose(inner.largest, inputs.max(), rtol=1e-2)
+    np.testing.assert_allclose(inner.mean_input.result(), inputs.mean(), rtol=1e-2)
+
+
+def test_drop_connect_drops_from_a_frozen_layer_as_dropout_does():
+    layer = layers.DropConnect(keras.layers.Dense(50, use_bias=False), 0.5, seed=0)
+    layer.build((None, 20))
+    layer.layer.trainable = False
+    ones, kernel = np.ones((1, 20), "float32"), layer.layer.kernel.numpy()
+    np.testing.assert_allclose(layer(ones), ones @ kernel, rtol=1e-5)
+    assert np.abs(layer(ones, training=True) - ones @ kernel).max() > 0.1
+    np.testing.assert_array_equal(layer.layer.kernel, kernel)
+
+
+def test_drop_connect_in_fit_trains_with_the_activity_penalty():
+    """One step of SGD on the penalty alone, worked out by hand for a rate of 0.5 and the mask that was drawn."""
+    layer = layers.DropConnect(
+        keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", activity_regularizer="l2"),
+        0.5,
+        seed=0,
+    )
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda labels, outputs: 0.0 * outputs)
+    model.fit(np.ones((1, 6), "float32"), np.zeros((1, 1)), verbose=0)
+    moved = 1 - layer.layer.kernel.numpy()[:, 0]
+    kept = int((moved != 0).sum())
+    np.testing.assert_allclose(moved[moved != 0], 0.01 * 2 * (2 * kept) * 2, rtol=1e-5)
+    assert 0 < kept < 6

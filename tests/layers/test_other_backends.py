@@ -68,6 +68,15 @@ rates = keras.ops.convert_to_numpy(model.optimizer._learning_rate(steps))
 falling = 1e-3 * (1 + np.cos(np.pi * np.clip(steps - 1, 0, 6) / 6))
 np.testing.assert_allclose(rates, np.where(steps < 2, 1e-3 * (steps + 1), falling), rtol=1e-5, atol=1e-9)
 
+normed = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.BatchNormalization()])
+normed.compile("sgd", "mse")
+rows = np.random.default_rng(0).normal(2, 3, size=(64, 4)).astype("float32")
+average = callbacks.StochasticWeightAveraging(0.5, data=rows)
+assert len(normed.fit(rows, np.zeros((64, 8)), epochs=4, verbose=0, callbacks=[average]).epoch) == 4
+hidden = np.asarray(normed.layers[0](rows))
+np.testing.assert_allclose(normed.layers[1].moving_mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
+np.testing.assert_allclose(normed.layers[1].moving_variance, hidden.var(0), rtol=1e-4)
+
 network = models.resnet((8, 8, 3), 4, depth=8, stochastic_depth=0.2)
 folded = models.fold_batch_norm(network)
 np.testing.assert_allclose(folded(pixels), network(pixels), rtol=1e-3, atol=1e-4)

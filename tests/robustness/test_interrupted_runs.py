@@ -244,7 +244,7 @@ def test_a_fit_with_a_backup_that_breaks_off_leaves_a_model_for_another_fit(spli
     model = small_model(compiled=True)
     for _ in range(2):  # the second goes on from the first one's backup
         with pytest.raises(ZeroDivisionError):
-            callbacks = [Broken(), Backup(tmp_path / "backup.npz")]
+            callbacks = [broken := Broken(), Backup(tmp_path / "backup.npz", [broken])]
             model.fit(*split[0], epochs=4, verbose=0, callbacks=callbacks)
     assert len(model.fit(*split[0], epochs=3, verbose=0).epoch) == 3
 

@@ -1,0 +1,67 @@
+"""Puts an instrumented twin in the place of a model's train function, for one call."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from recipes.probe.twin import Twin
+
+
+class Swap:
+    """Keeps the twins of a model's train function and puts one in its place when asked.
+
+    Twins belong to the train function they mirror: when that goes, as `compile` makes it, they go too.
+    """
+
+    def __init__(self) -> None:
+        self._twins: dict[tuple[frozenset[str], Any], Twin] = {}
+        self._mirrored: weakref.ref | None = None
+        self._armed: Callable | None = None
+
+    def arm(
+        self,
+        model: keras.Model,
+        quantities: frozenset[str],
+        samples: int | str,
+        done: Callable[[Twin, bool, Any], None],
+    ) -> None:
+        """Let the next call of the train function be the twin's, which puts the model's own back before it runs.
+
+        Args:
+            model: Whose `train_function` it is.
+            quantities: What the twin measures.
+            samples: Samples of the batch that activation statistics look at, or "auto".
+            done: `(twin, traced, values)`, called after the step with what was measured.
+        """
+        plain = model.train_function
+        twin = self._twin(model, plain, quantities, samples)
+
+        def run_once(iterator):
+            model.train_function = plain
+            if self._armed is not run_once:
+                return plain(iterator)
+            traces = twin.traces
+            logs, values = twin(iterator)
+            done(twin, twin.traces != traces and not model.run_eagerly, values)
+            return logs
+
+        self._armed = run_once
+        model.train_function = run_once
+
+    def disarm(self) -> None:
+        """Whatever stands in the train function's place does nothing any more but put it back."""
+        self._armed = None
+
+    def has_twin(self, quantities: frozenset[str]) -> bool:
+        """Whether a twin that measures just these has been traced."""
+        return any(known == quantities for known, _ in self._twins)
+
+    def _twin(self, model, plain, quantities, samples):
+        if self._mirrored is None or self._mirrored() is not plain:
+            self._twins = twins = {}
+            self._mirrored = weakref.ref(plain, lambda _: twins.clear())
+        if (quantities, samples) not in self._twins:
+            self._twins[quantities, samples] = Twin(model, quantities, samples)
+        return self._twins[quantities, samples]
