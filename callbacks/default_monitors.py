@@ -13,9 +13,7 @@ from recipes.callbacks.non_finite_guard import NonFiniteGuard
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor
 
 
-def default_monitors(
-    beside: Sequence[keras.callbacks.Callback] = (), *, warn_of_ratios: bool = True, **options: Any
-) -> list[Monitor]:
+def default_monitors(beside: Sequence[keras.callbacks.Callback] = (), **options: Any) -> list[Monitor]:
     """Make one of each monitor, for `model.fit(callbacks=[..., *default_monitors()])`.
 
     They share one hub and together stay within the budget, 1 % of the training time unless told otherwise, after
@@ -24,8 +22,6 @@ def default_monitors(
 
     Args:
         beside: Callbacks of the same fit: a monitor among them takes the place of the default of its kind.
-        warn_of_ratios: Whether `UpdateRatioMonitor` warns. Small initial weights and the end of a decay are outside
-            its range in healthy runs too.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict` for all of them, see `Monitor`.
 
     Returns:
@@ -41,7 +37,7 @@ def default_monitors(
         >>> monitors[0].record.save("record.npz")
     """
     kinds = {
-        UpdateRatioMonitor: {"warn": warn_of_ratios},
+        UpdateRatioMonitor: {},
         DeadReluDetector: {"warn_when_idle": False},
         GradientMonitor: {},
         ActivationMonitor: {},
