@@ -7,6 +7,7 @@ Each package below is imported on first use, so `import recipes` costs next to n
     recipes.layers                  recipes.initialize  recipes.models       recipes.schedules
     recipes.callbacks               recipes.probe       recipes.diagnose     recipes.ensemble
     recipes.explain                 recipes.tune        recipes.plot         recipes.report
+    recipes.evaluate                recipes.inference
 """
 
 import importlib
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes import data as data
     from recipes import diagnose as diagnose
     from recipes import ensemble as ensemble
+    from recipes import evaluate as evaluate
     from recipes import explain as explain
+    from recipes import inference as inference
     from recipes import initialize as initialize
     from recipes import layers as layers
     from recipes import models as models
@@ -52,7 +55,9 @@ _PACKAGES = (
     "data",
     "diagnose",
     "ensemble",
+    "evaluate",
     "explain",
+    "inference",
     "initialize",
     "layers",
     "models",
@@ -79,7 +84,9 @@ __all__ = [
     "data",
     "diagnose",
     "ensemble",
+    "evaluate",
     "explain",
+    "inference",
     "initialize",
     "layers",
     "load_run",

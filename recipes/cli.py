@@ -1,10 +1,15 @@
-"""The command line: `train` a classifier, `check` data and model before training, `explain` predictions."""
+"""The command line: train, check, predict, evaluate, explain and pack, each a function of a few lines."""
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from recipes._version import __version__
+
+__all__ = ["BadInputError", "main"]
 
 _MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0")
 _METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occlusion")
@@ -16,16 +21,15 @@ class BadInputError(Exception):
     """Something the reader gave cannot be used; its text is the one line they get."""
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
         arguments: List of words, as in `sys.argv[1:]`, which None takes.
 
     Returns:
-        0 when it worked, 1 for input that cannot be used (one line on stderr). Wrong usage exits with 2, as
-        argparse does. Of `check` 1 for an error that was found, 2 for input that cannot be used, 3 where checks were
-        skipped.
+        0 when it worked; 1 for an error that `check` found; 2 for input that cannot be used (one line on stderr) and
+        wrong usage; 3 where `check` skipped checks; 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,7 +37,7 @@ def main(arguments=None):
         status = options.run(options)
     except (BadInputError, ValueError, TypeError, ImportError, OSError) as error:
         print(f"recipes {options.command}: {_one_line(error)}", file=sys.stderr)
-        return 2 if options.command == "check" else 1  # where 1 is an error that was found
+        return 2  # 1 is an error that was found
     except KeyboardInterrupt:
         print(f"recipes {options.command}: interrupted", file=sys.stderr)
         return 130
@@ -48,9 +52,10 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m recipes",
         description="Train an image classifier, see why it is not learning, see what it learned.",
-        epilog="Exit status: 0 when it worked, 1 for input that cannot be used, 2 for wrong usage; of check 1 for an "
-        "error that was found, 2 for input that cannot be used, 3 where checks were skipped for want of time.",
+        epilog="Exit status: 0 when it worked, 1 for an error that check found, 2 for wrong usage or input that cannot "
+        "be used, 3 where checks were skipped for want of time, 130 after Ctrl-C.",
     )
+    parser.add_argument("--version", action="version", version=f"keras-recipes {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser(
         "train",
@@ -120,7 +125,55 @@ def _parser():
         help="folder for the pictures (default: runs/explain)",
     )
     explain.set_defaults(run=_explain)
+    _finished_run_commands(commands)
     return parser
+
+
+def _finished_run_commands(commands):
+    predict = commands.add_parser(
+        "predict",
+        help="name the classes of photos",
+        description="Print one line per image: file, likeliest classes. Files that do not decode are named on "
+        "stderr, as left out.",
+    )
+    predict.add_argument(
+        "folder", metavar="RUN", type=Path, help="folder of a finished run, such as runs/train"
+    )
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
+    predict.add_argument("--top", type=_positive, default=3, help="classes per image (default: 3)")
+    predict.add_argument(
+        "--csv", type=Path, help="write file, label, confidence and all probabilities to this file"
+    )
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(run=_predict)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a finished run on a labeled folder",
+        description="Print accuracy with its 95 %% interval, precision, recall, F1 and AUROC of each class, and "
+        "the most confused classes.",
+    )
+    evaluate.add_argument(
+        "folder", metavar="RUN", type=Path, help="folder of a finished run, such as runs/train"
+    )
+    evaluate.add_argument(
+        "data", metavar="FOLDER", help="a folder with a sub-folder per class, or with a test/ in it"
+    )
+    evaluate.add_argument("--labels", help="CSV file or regular expression that says the classes")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(run=_evaluate)
+    pack = commands.add_parser(
+        "pack",
+        help="decode a folder of photos ahead, into one file",
+        description="Write a file that train, evaluate and recipes.data.load read without decoding.",
+    )
+    pack.add_argument("data", metavar="FOLDER", help="folder of images")
+    pack.add_argument("file", metavar="FILE", help="file to write, such as photos.packed")
+    pack.add_argument("--image-size", type=_positive, help="side in pixels to resize to")
+    pack.add_argument("--fit", choices=("crop", "pad", "stretch"), default="crop", help="(default: crop)")
+    pack.add_argument("--labels", help="CSV file or regular expression that says the classes")
+    pack.add_argument("--skip-bad", action="store_true", help="leave out files that do not decode")
+    pack.add_argument("--json", action="store_true", help="print JSON")
+    pack.set_defaults(run=_pack)
 
 
 def _data_options(parser):
@@ -259,6 +312,84 @@ def _open(options):
     return train, validation, info, models.transfer(backbone, classes), {"optimizer": "adam"}
 
 
+def _load_run(folder):
+    import recipes
+
+    if not folder.is_dir():
+        raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is none")
+    return recipes.load_run(folder)
+
+
+def _predict(options):
+    predictions = _load_run(options.folder).predict(options.images)
+    for skipped in predictions.skipped:
+        print(f"recipes predict: left out {_one_line(skipped)}", file=sys.stderr)
+    if options.csv:
+        predictions.to_csv(options.csv)
+    print(predictions.to_json() if options.json else predictions.table(options.top))
+
+
+def _evaluate(options):
+    from contextlib import redirect_stdout
+
+    from recipes import data
+    from recipes.data.named import SETS
+
+    run = _load_run(options.folder)
+    settings, names = run.settings, run.class_names
+    if names is None or len(settings.get("image_shape") or ()) != 3:
+        raise BadInputError(
+            f"expects a run that knows its classes. Received {options.folder}, trained without info="
+        )
+    how = {
+        "image_size": tuple(settings["image_shape"][:2]),
+        "validation": 0,
+        "labels": options.labels,
+        "fit": settings.get("fit") or "crop",
+        "background": tuple(settings.get("background") or ()) or "white",
+    }
+    if options.data not in SETS:
+        how["class_names"] = names
+    with redirect_stdout(sys.stderr):  # what data.load remarks is no result
+        try:
+            test, _, info = data.load(options.data, part="test", **how)
+        except ValueError as error:
+            if "part='test'" not in str(error):
+                raise
+            test, _, info = data.load(options.data, **how)
+    if info.image_shape[2] != settings["image_shape"][2]:
+        channels = settings["image_shape"][2]
+        test = test.map(lambda image, label: (_channels(image, channels), label))
+    scores = run.evaluate(test)
+    print(scores.to_json() if options.json else scores.table())
+
+
+def _channels(image, count):
+    import tensorflow as tf
+
+    return tf.repeat(image, 3, axis=-1) if count == 3 else tf.image.rgb_to_grayscale(image)
+
+
+def _pack(options):
+    from contextlib import redirect_stdout
+
+    from recipes import data
+
+    with redirect_stdout(sys.stderr):
+        info = data.pack(
+            options.data,
+            options.file,
+            options.image_size,
+            fit=options.fit,
+            labels=options.labels,
+            on_error="skip" if options.skip_bad else "raise",
+        )
+    size, count = os.path.getsize(options.file), sum(info.counts.values())
+    facts = {"file": options.file, "images": count, "bytes": size, "classes": len(info.class_names)}
+    said = f"{options.file}: {count} images of {len(info.class_names)} classes, {size / 1e6:.1f} MB"
+    print(json.dumps(facts) if options.json else said)
+
+
 def _explain(options):
     import keras
     import numpy as np
@@ -270,12 +401,18 @@ def _explain(options):
     model = keras.saving.load_model(options.model, safe_mode=True)
     height, width, channels = model.inputs[0].shape[1:]
     size = (height, width) if height and width else None
+    settings = _settings(options.model)
+    # As in training, where that is known.
+    how = {
+        "fit": settings.get("fit") or "crop",
+        "background": tuple(settings.get("background") or ()) or "white",
+    }
     images = []
     for path in options.images:
         if not path.is_file():
             raise BadInputError(f"there is no image {path}")
         try:
-            images.append(data.read_image(path, size, channels=channels))
+            images.append(data.read_image(path, size, channels=channels, **how))
         except ValueError as error:
             raise BadInputError(str(error).removeprefix("data.read_image ")) from error
     batch = np.stack(images)
@@ -299,12 +436,15 @@ def _explain(options):
         print(f"{options.out / name}: {title}")
 
 
+def _settings(model_path):
+    """What run.json beside a model that `recipes.train` saved holds, else an empty dictionary."""
+    file = model_path.parent / "run.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
 def _class_names(model_path, classes):
     """Names from the run.json beside a model that `recipes.train` saved, else "class 0", "class 1" ..."""
-    settings = model_path.parent / "run.json"
-    names = None
-    if settings.exists():
-        names = json.loads(settings.read_text(encoding="utf-8")).get("class_names")
+    names = _settings(model_path).get("class_names")
     if names is None or len(names) != classes:
         return [f"class {number}" for number in range(classes)]
     return names

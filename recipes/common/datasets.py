@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +39,22 @@ def reader_of(dataset: tf.data.Dataset) -> Callable[[tf.data.Dataset], tf.data.D
     return _READERS.get(dataset)
 
 
+def pairs_of(data: Any) -> Any:
+    """A data set of dictionaries with `image` and `label`, as TFDS and parsed TFRecords give them, as one of pairs.
+
+    Args:
+        data: Anything; what is no such data set comes back as it is.
+    """
+    spec = data.element_spec if isinstance(data, tf.data.Dataset) else None
+    if not isinstance(spec, dict):
+        return data
+    image = next((key for key in ("image", "images") if key in spec), None)
+    label = next((key for key in ("label", "labels") if key in spec), None)
+    if image is None or label is None:
+        return data
+    return data.map(lambda example: (example[image], example[label]))
+
+
 def as_batches(data, model, *, batch_size, caller, name="data"):
     """Turn arrays or a data set, batched or not, into a `tf.data.Dataset` of batches.
 
@@ -56,6 +73,7 @@ def as_batches(data, model, *, batch_size, caller, name="data"):
         ValueError: for an empty data set, an endless one, arrays of different lengths.
         TypeError: for anything else, such as a generator.
     """
+    data = pairs_of(data)
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, model, batch_size, caller, name)
     arrays = data if isinstance(data, (tuple, list)) else (data,)

@@ -22,6 +22,8 @@ from recipes._version import __version__
 from recipes.common.files import write_atomically, write_text
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding
+from recipes.evaluate.classifier import Evaluation, classifier
+from recipes.inference.predict import Predictions, predict
 from recipes.probe import Record
 from recipes.training.settings import Settings
 from recipes.training.source import Source
@@ -82,6 +84,47 @@ class Run:
         return write_report(
             self, path, **{"validation": self.validation, "class_names": self.class_names, **options}
         )
+
+    def predict(self, images: Any, **options: Any) -> Predictions:
+        """Predict the classes of images, read, resized and cropped as those the run was trained on.
+
+        Args:
+            images: A file, a folder, a pattern, a list of these, an array, or a `tf.data.Dataset`.
+            **options: Of `recipes.inference.predict`: `views`, `batch_size`, `on_error`.
+
+        Returns:
+            `inference.Predictions`, with `.labels`, `.probabilities`, `.top(k)`, `.table()`, `.to_csv()`, `.to_json()`.
+
+        Raises:
+            ValueError: for files, when the run does not know how its images were read.
+        """
+        settings = self.settings
+        paths = images if isinstance(images, (list, tuple)) else [images]
+        from_files = any(isinstance(path, (str, os.PathLike)) for path in paths)
+        shape = tuple(settings.get("image_shape") or ()) or None
+        if from_files and settings.get("class_names") is None:
+            raise ValueError(
+                "Run.predict expects to know how the images of training were read. Received files, and a run without "
+                "info=, whose data came from elsewhere. Give arrays that are prepared as in training, or train with "
+                "recipes.train(..., info=info), where info is what recipes.data.load returns."
+            )
+        known = {
+            "class_names": self.class_names,
+            "image_shape": shape,
+            "fit": settings.get("fit") or "crop",
+            "background": tuple(settings.get("background") or ()) or "white",
+            "several": settings.get("task") == "multi_label",
+        }
+        return predict(self.model, images, **{**known, **options})
+
+    def evaluate(self, test: Data, **options: Any) -> Evaluation:
+        """Score the run's model on a test set: `recipes.evaluate.classifier`.
+
+        Args:
+            test: `tf.data.Dataset` of `(image, label)`, or such arrays.
+            **options: Of `recipes.evaluate.classifier`.
+        """
+        return classifier(self, test, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.
@@ -263,6 +306,9 @@ def describe(settings: Settings, model: keras.Model, source: Source, steps: int)
         **{name: plain(value) for name, value in settings.arguments().items() if name != "info"},
         "data": getattr(info, "source", None),
         "class_names": list(info.class_names) if info is not None else None,
+        "task": getattr(info, "task", None),
+        "fit": getattr(info, "fit", None),
+        "background": plain(getattr(info, "background", None)),
         "model": model.name,
         "parameters": int(model.count_params()),
         "examples": source.examples,

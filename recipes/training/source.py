@@ -149,6 +149,11 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
 
 def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
     spec = dataset.element_spec
+    if isinstance(spec, dict):
+        raise ValueError(
+            f"recipes.train expects {name} to give (image, label). Received dictionaries of {sorted(spec)}, without "
+            "image and label. Map them: dataset.map(lambda example: (example['photo'], example['species']))."
+        )
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(
             f"recipes.train expects {name} to give (image, label) or (image, label, weight). "

@@ -11,6 +11,7 @@ import tensorflow as tf
 from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.run_state import restore_run
 from recipes.common.backends import require_tensorflow
+from recipes.common.datasets import pairs_of
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
 from recipes.training.callbacks import (
@@ -48,6 +49,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     require_tensorflow("recipes.train", "for tf.function and tf.distribute; plain fit takes callbacks.Backup")
     check_arguments(model, settings)
     trained = in_strategy(model, settings.strategy)
+    train, validation = pairs_of(train), pairs_of(validation)
     data = open_data(trained, train, validation, settings)
     folder = open_folder(settings)
     if folder is not None and settings.resume and is_finished(folder):

@@ -71,7 +71,7 @@ def test_models_with_code_in_them_are_not_loaded(tmp_path, capsys):
     with pytest.raises(ValueError, match="[Ll]ambda"):
         recipes.Run.load(tmp_path)
     words = ["explain", str(tmp_path / "model.keras"), str(image), "--out", str(tmp_path / "out")]
-    assert cli.main(words) == 1
+    assert cli.main(words) == 2
     assert "ambda" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -124,7 +124,7 @@ def test_the_command_line_refuses_an_image_bomb(tmp_path, capsys):
     (tmp_path / "bomb.png").write_bytes(BOMBS["whole.png"]())
     out = tmp_path / "out"
     words = ["explain", str(tmp_path / "model.keras"), str(tmp_path / "bomb.png"), "--out", str(out)]
-    assert cli.main(words) == 1
+    assert cli.main(words) == 2
     said = capsys.readouterr().err
     assert "bomb.png" in said and "safe to decode" in said and not out.exists()
 

@@ -1,0 +1,6 @@
+"""How good a trained classifier is, and how far its probabilities can be trusted."""
+
+from recipes.evaluate.classifier import Evaluation, classifier, from_probabilities
+from recipes.evaluate.temperature import Temperature, calibrate
+
+__all__ = ["Evaluation", "Temperature", "calibrate", "classifier", "from_probabilities"]

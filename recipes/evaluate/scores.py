@@ -1,0 +1,88 @@
+"""Scores of predictions that were made already, on plain arrays."""
+
+import math
+
+import numpy as np
+
+_NORMAL_95 = 1.959963984540054  # the two-sided 95 % quantile of the normal distribution
+
+
+def wilson_interval(right: float, count: float) -> tuple[float, float]:
+    """The 95 % interval of a share.
+
+    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; unlike the usual one it stays in [0, 1].
+
+    Args:
+        right: How many of `count`.
+        count: > 0.
+    """
+    share, square = right / count, _NORMAL_95**2 / count
+    middle = (share + square / 2) / (1 + square)
+    half = _NORMAL_95 / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def confusion_matrix(
+    labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray, classes: int
+) -> np.ndarray:
+    """Sums of weights, float64 `(classes, classes)`: rows are true, columns predicted classes."""
+    cells = np.bincount(labels * classes + predicted, weights, classes**2)
+    return cells.reshape(classes, classes)
+
+
+def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
+    """The chance that a positive scores above a negative, ties counted half; NaN without one of both.
+
+    Source: Hanley & McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747
+
+    Args:
+        scores: `(n,)`.
+        positive: bool `(n,)`.
+        weights: `(n,)`, >= 0.
+    """
+    order = np.argsort(scores)
+    ordered = scores[order]
+    positives = np.where(positive, weights, 0)[order]
+    negatives = np.where(positive, 0, weights)[order]
+    ends = np.flatnonzero(np.concatenate([ordered[1:] != ordered[:-1], [True]]))
+    up_to = np.cumsum(positives)[ends], np.cumsum(negatives)[ends]
+    in_tie = (np.diff(part, prepend=0) for part in up_to)
+    positives, negatives = in_tie
+    below = up_to[1] - negatives
+    total = up_to[0][-1] * up_to[1][-1]
+    return float((positives * (below + negatives / 2)).sum() / total) if total > 0 else math.nan
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> tuple[float, np.ndarray]:
+    """Expected calibration error over bins of equal numbers of examples, without its bias.
+
+    `sum of n_b / n * |accuracy_b - confidence_b|`. Squares of the gap are too large by the variance of a bin's
+    accuracy, which is taken off before the root.
+    Source: Naeini et al. 2015, section 3, https://ojs.aaai.org/index.php/AAAI/article/view/9602; bins and correction:
+    Kumar et al. 2019, section 5, https://arxiv.org/abs/1909.10155, and Roelofs et al. 2022, section 3,
+    https://arxiv.org/abs/2012.08668
+
+    Args:
+        confidence: Probability of the predicted class, `(n,)`.
+        right: Whether that is the true one, bool `(n,)`.
+        bins: Most bins.
+
+    Returns:
+        `(error, diagram)`: a number in [0, 1], and float64 `(bins, 3)`: mean confidence, accuracy, examples.
+    """
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
+    diagram = np.array([(confidence[rows].mean(), right[rows].mean(), len(rows)) for rows in parts])
+    share, accuracy = diagram[:, 2] / len(confidence), diagram[:, 1]
+    variance = accuracy * (1 - accuracy) / np.maximum(diagram[:, 2] - 1, 1)
+    square = np.maximum((diagram[:, 0] - accuracy) ** 2 - variance, 0)
+    return float((share * np.sqrt(square)).sum()), diagram
+
+
+def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Accuracy on the most confident share of the examples, float64 `(n, 2)`: coverage in (0, 1], accuracy.
+
+    Source: Geifman & El-Yaniv 2017, section 2, https://arxiv.org/abs/1705.08500
+    """
+    order = np.argsort(-confidence, kind="stable")
+    count = np.arange(1, len(order) + 1)
+    return np.stack([count / len(order), np.cumsum(right[order]) / count], 1)

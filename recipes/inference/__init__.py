@@ -1,0 +1,5 @@
+"""What is done with a finished run: predict photos."""
+
+from recipes.inference.predict import Predictions, predict
+
+__all__ = ["Predictions", "predict"]

@@ -1,0 +1,266 @@
+"""predict: a model's answers to files, folders, arrays and data sets."""
+
+import base64
+import csv
+import glob
+import html
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from recipes import data
+from recipes.common.models import model_input_rank, output_activation
+from recipes.data.layouts import walk
+from recipes.evaluate.classifier import as_probabilities
+
+if TYPE_CHECKING:
+    from recipes.common.types import Path
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of some images.
+
+    Attributes:
+        probabilities: float32 `(n, classes)`.
+        class_names: Of class 0, 1, ...
+        files: Where each image came from; its number for arrays and data sets.
+        several: Whether classes do not exclude one another: `labels` then joins all above one half.
+        skipped: Files that do not decode, each with the reason.
+    """
+
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+    several: bool = False
+    skipped: tuple[str, ...] = field(default=(), repr=False)
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of the likeliest class of each image."""
+        if self.several:
+            return ["|".join(np.array(self.class_names)[row >= 0.5]) for row in self.probabilities]
+        return [self.class_names[number] for number in self.indices]
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The number of the likeliest class of each image, int64 `(n,)`."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of the likeliest class, float32 `(n,)`."""
+        return self.probabilities.max(axis=1)
+
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The `k` likeliest classes of each image with their probabilities, likeliest first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return [
+            [(self.class_names[number], float(row[number])) for number in numbers]
+            for row, numbers in zip(self.probabilities, order, strict=True)
+        ]
+
+    def table(self, k: int = 3) -> str:
+        """One line an image: file, the `k` likeliest classes with their probabilities."""
+        width = max(map(len, self.files), default=0)
+        return "\n".join(
+            f"{file:{width}}  " + "  ".join(f"{name} {share:.1%}" for name, share in row)
+            for file, row in zip(self.files, self.top(k), strict=True)
+        )
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary an image: file, label, confidence, probabilities by class."""
+        rows = zip(self.files, self.labels, self.confidence, self.probabilities, strict=True)
+        return [
+            {
+                "file": file,
+                "label": label,
+                "confidence": float(sure),
+                "probabilities": dict(zip(self.class_names, map(float, row), strict=True)),
+            }
+            for file, label, sure, row in rows
+        ]
+
+    def to_json(self, path: "Path | None" = None) -> str:
+        """`to_dicts` as JSON, written to a file if one is given."""
+        text = json.dumps(self.to_dicts(), ensure_ascii=False)
+        if path is not None:
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text + "\n")
+        return text
+
+    def to_csv(self, path: "Path | None" = None) -> str:
+        """Columns file, label, confidence and one a class, written to a file if one is given."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", "label", "confidence", *self.class_names])
+        rows = zip(self.files, self.labels, self.confidence, self.probabilities, strict=True)
+        writer.writerows([file, label, sure, *map(float, row)] for file, label, sure, row in rows)
+        if path is not None:
+            with open(path, "w", encoding="utf-8", newline="", errors="surrogateescape") as file:
+                file.write(text.getvalue())
+        return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        lines = zip(self.files[:50], self.top(3), strict=False)
+        body = "".join(
+            f"<tr><td>{_thumbnail(file)}</td><td>{html.escape(file)}</td>"
+            + "".join(f"<td>{html.escape(name)} {share:.1%}</td>" for name, share in row)
+            + "</tr>"
+            for file, row in lines
+        )
+        more = f"<p>and {len(self) - 50} more</p>" if len(self) > 50 else ""
+        return f"<table>{body}</table>{more}"
+
+
+def _thumbnail(file):
+    if not os.path.isfile(file):
+        return ""
+    try:
+        pixels = data.read_image(file, 64)
+    except ValueError:
+        return ""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def predict(
+    model: keras.Model,
+    images: Any,
+    *,
+    class_names: Any = None,
+    image_shape: tuple[int, int, int] | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    background: Any = "white",
+    several: bool = False,
+    views: Callable[[np.ndarray], list[np.ndarray]] | None = None,
+    batch_size: int = 64,
+    on_error: Literal["raise", "skip"] = "skip",
+) -> Predictions:
+    """Predict the classes of images, read as in training.
+
+    Args:
+        model: A trained `keras.Model` with one output of `(batch, classes)`, or one unit for two classes.
+        images: A file, a folder (all images below it), a pattern such as "photos/*.jpg", a list of these, one image
+            or a batch of them as an array, or a `tf.data.Dataset` of images or of `(image, label)`.
+        class_names: Of the classes; None calls them by their numbers.
+        image_shape: `(height, width, channels)` that files are read to; None takes the model's input.
+        fit: How files are fitted into that, as in `data.read_image`.
+        background: Behind transparent pixels, the same.
+        several: Whether classes do not exclude one another (a sigmoid each).
+        views: function `images -> list of batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all
+            are averaged.
+        batch_size: Images at once; no more are in memory.
+        on_error: What to do with files that do not decode: "skip" lists them in `.skipped`; a single file that was
+            named raises in any case.
+
+    Returns:
+        `Predictions`.
+
+    Raises:
+        ValueError: for no images, a file that does not decode, or images of another shape than the model's.
+        FileNotFoundError: when there is no such file.
+    """
+    activation, skipped, names, outputs = output_activation(model), [], [], []
+    shape = image_shape or (tuple(model.inputs[0].shape[1:]) if getattr(model, "inputs", None) else None)
+    for files, batch in _batches(images, model, shape, fit, background, batch_size, on_error, skipped):
+        seen = [batch] if views is None else views(batch)
+        answers = [keras.ops.convert_to_numpy(model.predict_on_batch(one)) for one in seen]
+        answers = [as_probabilities(answer.astype("float32"), activation, several) for answer in answers]
+        outputs.append(np.mean(answers, axis=0).astype("float32"))
+        names += files
+    if not outputs:
+        raise ValueError(
+            "recipes.inference.predict expects at least one image. Received none"
+            + (f" that decodes: {skipped[0]}" if skipped else ". Check the path or the pattern.")
+        )
+    probabilities = np.concatenate(outputs)
+    known = class_names if class_names is not None else range(probabilities.shape[1])
+    if len(known) != probabilities.shape[1]:
+        raise ValueError(
+            f"recipes.inference.predict expects a name for each of {probabilities.shape[1]} classes. Received "
+            f"{len(known)}. Leave class_names out to call them by their numbers."
+        )
+    return Predictions(probabilities, tuple(map(str, known)), tuple(names), several, tuple(skipped))
+
+
+def _batches(images, model, shape, fit, background, batch_size, on_error, skipped) -> Iterator:
+    """`(names, batch)` after batch."""
+    if isinstance(images, tf.data.Dataset):
+        count = 0
+        first = lambda element: element[0] if isinstance(element, tuple) else element  # noqa: E731
+        if isinstance(images.element_spec, dict):
+            first = lambda element: element["image"]  # noqa: E731
+        dataset = images.map(lambda *parts: first(parts if len(parts) > 1 else parts[0]))
+        if dataset.element_spec.shape.rank == (model_input_rank(model) or 4) - 1:
+            dataset = dataset.batch(batch_size)
+        for batch in dataset.as_numpy_iterator():
+            yield [str(count + number) for number in range(len(batch))], batch
+            count += len(batch)
+    elif _is_path(images) or (isinstance(images, (list, tuple)) and images and all(map(_is_path, images))):
+        files = find_files(images)
+        if shape is None or len(shape) != 3 or None in shape:
+            raise ValueError(
+                "recipes.inference.predict expects image_shape=(height, width, channels) for a model of any size. "
+                f"Received {shape}. Give the shape it was trained with."
+            )
+        strict = on_error == "raise" or _is_path(images) and os.path.isfile(os.fspath(images))
+        for start in range(0, len(files), batch_size):
+            names, batch = [], []
+            for file in files[start : start + batch_size]:
+                try:
+                    batch.append(data.read_image(file, shape[:2], fit, background, channels=shape[2]))
+                    names.append(file)
+                except ValueError as error:
+                    if strict:
+                        raise
+                    skipped.append(str(error).partition("Received ")[2])
+            if batch:
+                yield names, np.stack(batch)
+    else:
+        array = np.asarray(images)
+        if array.ndim == (model_input_rank(model) or 4) - 1:
+            array = array[None]
+        for start in range(0, len(array), batch_size):
+            part = array[start : start + batch_size]
+            yield [str(start + number) for number in range(len(part))], part
+
+
+def _is_path(value):
+    return isinstance(value, (str, os.PathLike))
+
+
+def find_files(paths: Any) -> list[str]:
+    """All image files that a file, folder, pattern or a list of these means.
+
+    Raises:
+        FileNotFoundError: for one that means none.
+    """
+    found = []
+    for path in [paths] if _is_path(paths) else paths:
+        path = os.path.expanduser(os.fspath(path))
+        if os.path.isdir(path):
+            inside = [os.path.join(path, os.fsdecode(file)) for file in walk(path)]
+        elif os.path.isfile(path):
+            inside = [path]
+        else:
+            inside = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+        if not inside:
+            raise FileNotFoundError(
+                f"recipes.inference.predict expects a file, a folder of images or a pattern. Received {path!r}, where "
+                f"there is no image. Correct it, as seen from {os.getcwd()}."
+            )
+        found += inside
+    return found
