@@ -154,7 +154,7 @@ def judged(run, folder):
     for epoch in range(1, epochs + 1):
         history = {name: values[:epoch] for name, values in left["history"].items()}
         seen = until(record, epoch)
-        book.update(history, seen)
+        book.update(history, seen, planned=epochs)
         if epoch == epochs:
             book.update(history, seen, last=True, idle_averages=left["idle"])
     return book, left

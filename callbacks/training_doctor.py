@@ -148,7 +148,7 @@ class TrainingDoctor(Monitor):
         # A model without variables yet can be looked at after its first epoch; then initial weights are gone.
         if self.model.built:
             return describe(self.model, self._train, self._validation)
-        if self._train is None:
+        if not self.model.variables and self._train is None:
             return {}
         from recipes.diagnose.checks.output_task import task_of
         from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
@@ -156,6 +156,8 @@ class TrainingDoctor(Monitor):
 
         options = {"batch_size": 64, "batches": 64, "seconds": 2.0, "most_bytes": MOST_BYTES}
         task_of(self.model)
+        if self._train is None:
+            return describe_model(self.model)
         train = read_sample(self._train, self.model, **options)
         held_out = None
         if self._validation is not None:

@@ -171,7 +171,7 @@ def preflight(
         plan.train(facts)
     elif not runs and not unusable:
         say(f"{'':<26}{'':<9}the model is never called as a whole, so no batch was sent through it")
-    findings = arrange([finding for check in plan.checks for finding in check.findings])
+    findings = arrange(_overcome(plan.checks))
     done = Preflight(
         plan.checks,
         findings,
@@ -183,6 +183,22 @@ def preflight(
     )
     say(done.summary())
     return done
+
+
+# What learning a few batches by heart shows to be no obstacle.
+_OVERCOME = {"unscaled_inputs", "unscaled_targets", "initial_loss", "initial_scale_too_large", "saturated"}
+
+
+def _overcome(checks):
+    """All findings; scales that did not keep the model from learning a few batches by heart are only "info"."""
+    learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
+    return [
+        dataclasses.replace(finding, severity="info")
+        if learned and finding.code in _OVERCOME and finding.severity == "warning"
+        else finding
+        for check in checks
+        for finding in check.findings
+    ]
 
 
 class _Plan:

@@ -118,6 +118,9 @@ class Curves:
         self.came_from = max(starts, default=float("nan"))
         self.epochs = len(self.loss)
         self.first = max(starts + [self.initial] * (self.initial is not None), default=float("nan"))
+        if self.initial is None and began is not None and began > 0:
+            # Without a floor a first epoch of wild steps would make all that follows look learned.
+            self.first = float(began)
 
     @property
     def tail(self) -> slice:

@@ -123,6 +123,7 @@ def judge(
         curves = _curves(values, record, facts, (initial, start), steps, planned)
         findings += [_more_to_tell(f, facts, curves) for f in curve_findings(curves)]
         findings += _far_off(curves, facts)
+        findings = [_came_true(finding, curves) for finding in findings]
         findings += _averages(curves, record, facts)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
@@ -130,15 +131,25 @@ def judge(
     if not any(finding.severity == "error" for finding in findings):
         findings += _shuffled_labels(facts, curves)
     if curves is not None and curves.well:
-        findings = [replace(f, severity="info") if f.code in SOFT else f for f in findings]
+        findings = [_overcome(finding, curves) for finding in findings]
     return _once(findings)
+
+
+def _overcome(finding, curves):
+    """A finding as it stands in a run that learned well: true, and harmless.
+
+    Where knowing nothing has no known cost, learning well is an impression, and takes no error back.
+    """
+    sure = curves.initial is not None or curves.chance is not None
+    harmless = finding.code in SOFT and (sure or finding.severity != "error")
+    return replace(finding, severity="info") if harmless else finding
 
 
 def _curves(values, record, facts, nothing, steps, planned):
     task = (facts or {}).get("task", {})
     kind, data = task.get("kind"), (facts or {}).get("data", {}).get("train", {})
     began = None
-    if record is not None and len(record) and np.isfinite(record.loss[0]):
+    if record is not None and len(record) and record.step[0] == 0 and np.isfinite(record.loss[0]):
         began = float(record.loss[0])
     return Curves(
         values,
@@ -168,6 +179,14 @@ def _initial(facts):
         return None, 0.0
     penalty = sum(layer["penalty"] for layer in facts["layers"])
     return expected_loss(facts), penalty
+
+
+def _came_true(finding, curves):
+    """Targets far from 0 and 1 are a warning in a run that has had its chance and did not get to their mean."""
+    lost = not np.isfinite(curves.loss).all() or (curves.fair_chance and not curves.better_than_nothing)
+    if finding.code != "unscaled_targets" or finding.severity != "info" or not lost:
+        return finding
+    return replace(finding, severity="warning")
 
 
 def _far_off(curves, facts):

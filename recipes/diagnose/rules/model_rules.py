@@ -46,6 +46,8 @@ def _initialization(facts):
     statistics = {layer["name"]: layer for layer in facts.get("statistics", ())}
     final = facts["statistics"][-1] if facts.get("statistics") else None
     silent = final is not None and final["sample_std"] == 0 and final["finite"]
+    if "statistics" not in facts:
+        findings += _all_zero(kernels)
     for layer in kernels:
         kernel, hidden = layer["kernel"], layer["name"] != last
         if kernel["zero"] and hidden and silent:
@@ -96,6 +98,25 @@ def _initialization(facts):
                     )
                 )
     return findings
+
+
+def _all_zero(kernels):
+    """A part of the model in which every kernel is zero, where no batch could show that nothing passes it."""
+    parts = {}
+    for layer in kernels:
+        parts.setdefault(layer["name"].rpartition("/")[0], []).append(layer)
+    return [
+        _found(
+            "zero_initialization",
+            "error",
+            layers[0]["name"],
+            f"All {len(layers)} kernels of {part or 'the model'} are zeros: it gives every input the same output, and "
+            "nothing tells its units apart.",
+            "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform'; zeros are for biases.",
+        )
+        for part, layers in parts.items()
+        if len(layers) > 1 and all(layer["kernel"]["zero"] for layer in layers)
+    ]
 
 
 def _normalized(name, facts):

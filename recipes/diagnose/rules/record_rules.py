@@ -83,6 +83,8 @@ class _View:
         loss = self.loss[np.isfinite(self.loss)]
         if not len(loss) or loss.min() < 0:
             return None
+        if self.initial is None and self.step[0] == 0 and self.loss[0] > 1e-7:
+            return float(self.loss[0])  # before any step that may have thrown it up
         known = [float(np.median(loss[: max(3, len(loss) // 5)])), self.first, self.initial]
         start = max((value for value in known if value is not None and np.isfinite(value)), default=0.0)
         return start if start > 1e-7 else None
