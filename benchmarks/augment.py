@@ -1,13 +1,14 @@
 """How fast `recipes.augment` is, next to Keras layers, tf.image, albumentations, numpy and a bare cast.
 
     python benchmarks/augment.py                    all tables, about four minutes
-    python benchmarks/augment.py --only small       one of: small, small-color, large
+    python benchmarks/augment.py --only small       one of: small, small-color, large, operations
     python benchmarks/augment.py --threshold        what compilation costs and gains, by size of batch
 
 Every variant is a tf.data pipeline read through one iterator, warm. The variants take turns, window by window, so that
 other load on the machine hits them alike. A window's cost is the CPU time of this process until its pipeline is full
 again. The figures are medians over the windows: images per CPU-second, the ratio of ours to theirs, images per second
-of wall time beside it.
+of wall time beside it. The table of single operations runs everything in one thread without reading ahead, bytes in
+and bytes out, and takes the best window: microseconds of CPU per image.
 """
 
 import argparse
@@ -35,7 +36,7 @@ CALLS = 2
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["small", "small-color", "large"])
+    parser.add_argument("--only", choices=["small", "small-color", "large", "operations"])
     parser.add_argument("--windows", type=int, default=7, help="windows of each variant")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a window")
     parser.add_argument("--threshold", action="store_true")
@@ -53,6 +54,9 @@ def main():
     for name, (title, variants) in tables.items():
         if arguments.only in (None, name):
             table(title, *variants(), arguments)
+    if arguments.only in (None, "operations"):
+        for side in (32, 224, 512):
+            operations(side, arguments)
     return None
 
 
@@ -362,6 +366,128 @@ def albumentations_large(A, color):
             A.Normalize(MEAN / 255, STD / 255),
         ]
     )
+
+
+def operations(side, arguments):
+    """Single operations of ours beside albumentations, PIL, Keras layers and tf.image, at one size of image."""
+    batch, out = {32: 128, 224: 16, 512: 8}[side], side * 7 // 16
+    coarse = np.random.default_rng(0).integers(0, 256, (batch, side // 4, side // 4, 3), dtype="uint8")
+    images = coarse.repeat(4, 1).repeat(4, 2)
+    peers = operation_peers(images, out)
+    ours = {
+        "nothing": [],
+        "flip": [augment.Flip()],
+        "pad and crop": [augment.PadCrop(4)],
+        "rotate 15": [augment.Rotate(15)],
+        "color jitter 0.4": [augment.ColorJitter(0.4, 0.4, 0.4)],
+        "noise": [augment.GaussianNoise(0.05)],
+        "erase with noise": [augment.RandomErasing()],
+        "blur 0.1 to 2": [augment.GaussianBlur()],
+        f"resized crop to {out}": [augment.RandomResizedCrop(out)],
+        f"resized crop to {side}": [augment.RandomResizedCrop(side)],
+        "mixup": [augment.MixUp()],
+        "RandAugment": [augment.RandAugment()],
+    }
+    names = ("albumentations", "PIL", "Keras", "tf.image")
+    heading(
+        "", "recipes, us", "of one image", "first batch, CPU s", *names, title=f"{side}x{side}, batch {batch}"
+    )
+    for name, chain in ours.items():
+        runs = {"recipes": reading(chain, images), "one": reading(chain, images[:1])}
+        first = {key: cpu_seconds(run) for key, run in runs.items()}["recipes"]
+        runs.update(peers.get(name, {}))
+        best = interleaved(runs, arguments.seconds / 2)
+        cells = [f"{best[peer] / batch * 1e6:.1f}" if peer in best else "" for peer in names]
+        row(name, f"{best['recipes'] / batch * 1e6:.1f}", f"{best['one'] * 1e6:.1f}", f"{first:.2f}", *cells)
+
+
+def reading(chain, images):
+    """A function that takes the next batch out of a pipeline that neither reads ahead nor uses a second thread."""
+    batches = tf.data.Dataset.from_tensors(images).repeat()
+    augmented = augment.Pipeline(chain, dtype="uint8").apply(batches, num_parallel_calls=None)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.inject_prefetch = False
+    options.threading.private_threadpool_size = options.threading.max_intra_op_parallelism = 1
+    iterator = iter(augmented.with_options(options))
+    return lambda: next(iterator)
+
+
+def cpu_seconds(function):
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def interleaved(functions, seconds, rounds=4):
+    """Seconds of CPU of one call of each, the best of some windows that take turns."""
+    counts, best = {}, {}
+    for name, function in functions.items():
+        function()
+        counts[name] = max(1, int(seconds / max(cpu_seconds(function), 1e-5)))
+    for _ in range(rounds):
+        for name, function in functions.items():
+            spent = cpu_seconds(
+                lambda function=function, count=counts[name]: [function() for _ in range(count)]
+            )
+            best[name] = min(best.get(name, np.inf), spent / counts[name])
+    return best
+
+
+def operation_peers(images, out):
+    """`{operation: {peer: function}}` for what the libraries at hand can do."""
+    layers, side = keras.layers, images.shape[1]
+    floats = tf.constant(images)
+    one_thread = lambda layer: lambda: layer(floats, training=True)  # noqa: E731
+    peers = {
+        "flip": {
+            "Keras": one_thread(layers.RandomFlip("horizontal")),
+            "tf.image": lambda: tf.image.random_flip_left_right(floats),
+        },
+        "rotate 15": {"Keras": one_thread(layers.RandomRotation(15 / 360))},
+        "color jitter 0.4": {
+            "Keras": one_thread(
+                layers.RandomColorJitter(brightness_factor=0.4, contrast_factor=0.4, saturation_factor=0.4)
+            )
+        },
+        "noise": {"Keras": one_thread(layers.GaussianNoise(12.0))},
+        "erase with noise": {"Keras": one_thread(layers.RandomErasing(0.5, scale=(0.02, 0.4)))},
+        "mixup": {},
+    }
+    for size in (out, side):
+        peers[f"resized crop to {size}"] = {
+            "tf.image": lambda size=size: tf.image.resize(
+                floats[:, : side * 3 // 4, : side * 3 // 4], (size, size), antialias=True
+            )
+        }
+    try:
+        from PIL import Image
+    except ImportError:
+        print("Pillow is not installed: pip install pillow")
+    else:
+        box = (0, 0, side * 0.73, side * 0.73)  # the root of the mean area
+        for size in (out, side):
+            peers[f"resized crop to {size}"]["PIL"] = lambda size=size: [
+                Image.fromarray(image).resize((size, size), Image.BILINEAR, box=box) for image in images
+            ]
+    import_albumentations(lambda A, run: add_albumentations(A, peers, images, out))
+    return peers
+
+
+def add_albumentations(A, peers, images, out):
+    transforms = {
+        "flip": A.HorizontalFlip(p=0.5),
+        "rotate 15": A.Rotate(15, p=1),
+        "color jitter 0.4": A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0, 0), p=1),
+        "noise": A.GaussNoise((0.05, 0.05), p=1),
+        "erase with noise": A.Erasing(scale=(0.02, 0.4), fill="random", p=0.5),
+        "blur 0.1 to 2": A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2), p=0.5),
+        f"resized crop to {out}": A.RandomResizedCrop((out, out), p=1),
+    }
+    for name, transform in transforms.items():
+        peers.setdefault(name, {})["albumentations"] = lambda transform=transform: [
+            transform(image=image)["image"] for image in images
+        ]
 
 
 def threshold(arguments):

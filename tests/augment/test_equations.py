@@ -16,7 +16,13 @@ from recipes.augment.operations.contrast import contrast_map
 from recipes.augment.operations.cutmix import pasted_edges
 from recipes.augment.operations.cutout import square_start
 from recipes.augment.operations.fancy_pca import principal_color
-from recipes.augment.operations.gaussian_blur import gaussian_weights, product_with_bands, sum_of_neighbors
+from recipes.augment.operations.gaussian_blur import (
+    gaussian_weights,
+    mirrored_sides,
+    product_with_bands,
+    sum_of_columns,
+    sum_of_rows,
+)
 from recipes.augment.operations.hue import hue_matrix
 from recipes.augment.operations.lens_distortion import distort, straighten
 from recipes.augment.operations.mixup import blend_images
@@ -158,7 +164,11 @@ def test_straighten_undoes_distort_in_the_whole_image(strength):
     np.testing.assert_allclose(back[1].numpy()[inside], x[inside], atol=2e-3)
 
 
-@pytest.mark.parametrize("form", [sum_of_neighbors, product_with_bands])
+def by_sums(images, weights):
+    return sum_of_columns(sum_of_rows(mirrored_sides(images, 8), weights), weights)
+
+
+@pytest.mark.parametrize("form", [by_sums, product_with_bands])
 def test_both_forms_of_the_blur_are_scipys_filter(form):
     weights = gaussian_weights(tf.constant([0.8, 2.5]), 8)
     both_sides = np.concatenate([weights[:, :0:-1], weights], 1)
@@ -169,6 +179,11 @@ def test_both_forms_of_the_blur_are_scipys_filter(form):
             IMAGES[image].astype("float64"), (sigma, sigma, 0), radius=(8, 8, 0)
         )
         np.testing.assert_allclose(got[image], expected, atol=2e-3)
+
+
+def test_blurred_bytes_are_blurred_floats():
+    whole, weights = np.round(IMAGES), gaussian_weights(tf.constant([0.8, 2.5]), 8)
+    np.testing.assert_allclose(by_sums(whole.astype("uint8"), weights), by_sums(whole, weights), atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [7, 12, 29, 30, 47])

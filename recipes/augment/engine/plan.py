@@ -201,7 +201,8 @@ def _pass_steps(slots, compiled, keep_integers):
             steps.append(("image", lambda images, draws: painted(moved(images, draws), draws)))
         else:
             steps.append(("image", painted))
-    steps += [("image", build_filter(slot, compiled=compiled)) for slot in slots if slot.op.stage == "filter"]
+    filters = [slot for slot in slots if slot.op.stage == "filter"]
+    steps += [("image", step) for slot in filters for step in build_filter(slot, compiled=compiled)]
     mixing = [slot for slot in slots if slot.op.stage == "mix"]
     return steps + [("mix", build_mixing(slot, keep_integers=keep_integers)) for slot in mixing]
 

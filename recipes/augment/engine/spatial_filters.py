@@ -1,11 +1,14 @@
 """The filter stage: operations that read the neighbors of a pixel or add to it, each a step of its own."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from recipes.augment.engine.operation import Drawn, Frame, Operation
+from recipes.augment.engine.operation import Operation
+
+#: `(images, drawn, active, frame) -> images`: images uint8 or float32, draws by name, bool `(batch,)` or None, `Frame`.
+FilterStep: TypeAlias = Callable[..., tf.Tensor]
 
 
 class Filter(Operation):
@@ -13,18 +16,22 @@ class Filter(Operation):
 
     stage = "filter"
 
-    def filter(
-        self, images: tf.Tensor, drawn: Drawn, active: tf.Tensor | None, frame: Frame, *, compiled: bool
-    ) -> tf.Tensor:
-        """Filtered float32 images of the same shape; unchanged where `active` is False."""
+    def steps(self, *, compiled: bool) -> list[FilterStep]:
+        """Functions that run one after the other, each a program of its own where they are compiled.
+
+        What leaves the last is float32 and of the shape that came in; unchanged where `active` is False.
+        """
         raise NotImplementedError
 
 
-def build_filter(slot: Any, *, compiled: bool) -> Callable[..., tf.Tensor]:
-    """The function `(images, draws) -> images` for one operation."""
+def build_filter(slot: Any, *, compiled: bool) -> list[Callable[..., tf.Tensor]]:
+    """Functions `(images, draws) -> images` for one operation."""
 
-    def filtering(images, draws):
-        images = tf.cast(images, tf.float32)
-        return slot.op.filter(images, slot.drawn(draws), slot.active(draws), slot.frame, compiled=compiled)
+    def bind(step):
+        def filtering(images, draws):
+            images = images if images.dtype == tf.uint8 and compiled else tf.cast(images, tf.float32)
+            return step(images, slot.drawn(draws), slot.active(draws), slot.frame)
 
-    return filtering
+        return filtering
+
+    return [bind(step) for step in slot.op.steps(compiled=compiled)]

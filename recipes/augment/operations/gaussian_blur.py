@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.augment.engine.magnitudes import draw, read_pair
-from recipes.augment.engine.operation import Drawn, Frame, operation
-from recipes.augment.engine.spatial_filters import Filter
+from recipes.augment.engine.operation import Frame, operation
+from recipes.augment.engine.spatial_filters import Filter, FilterStep
 from recipes.common.validation import is_number
 
 
@@ -17,7 +17,8 @@ class GaussianBlur(Filter):
     """Blur with a Gaussian of random width, rows and columns in turn; the border is mirrored.
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A (widths 0.1 to 2 pixels, on
-    half of the images), https://arxiv.org/abs/2002.05709. The Gaussian is cut at three times the largest width.
+    half of the images), https://arxiv.org/abs/2002.05709. The Gaussian is cut at three times
+    the largest width.
 
     Args:
         sigma: `(low, high)`, standard deviation in pixels, > 0; or one number.
@@ -55,14 +56,24 @@ class GaussianBlur(Filter):
                 f"for images of {frame.height}x{frame.width}. Write a smaller sigma."
             )
 
-    def filter(
-        self, images: tf.Tensor, drawn: Drawn, active: tf.Tensor | None, frame: Frame, *, compiled: bool
-    ) -> tf.Tensor:
+    def steps(self, *, compiled: bool) -> list[FilterStep]:
+        # As one program, rows would be summed again for each of the columns that read them.
+        return [self._rows, self._columns] if compiled else [self._both]
+
+    def _rows(self, images, drawn, active, frame):
+        return sum_of_rows(mirrored_sides(images, self.radius), self._weights(drawn, active))
+
+    def _columns(self, images, drawn, active, frame):
+        return sum_of_columns(images, self._weights(drawn, active))
+
+    def _both(self, images, drawn, active, frame):
+        return product_with_bands(images, self._weights(drawn, active))
+
+    def _weights(self, drawn, active):
         weights = gaussian_weights(draw(drawn["sigma"], self._limits), self.radius)
-        if active is not None:
-            sharp = np.eye(self.radius + 1, dtype="float32")[:1]
-            weights = tf.where(active[:, None], weights, sharp)
-        return (sum_of_neighbors if compiled else product_with_bands)(images, weights)
+        if active is None:
+            return weights
+        return tf.where(active[:, None], weights, np.eye(self.radius + 1, dtype="float32")[:1])
 
 
 def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
@@ -72,32 +83,53 @@ def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
     return weights / (2 * tf.reduce_sum(weights, 1, keepdims=True) - weights[:, :1])
 
 
-def sum_of_neighbors(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Rows and columns in turn, each a sum of weighted neighbors, the border mirrored; for compiled code.
+def mirrored_sides(images: tf.Tensor, reach: int) -> tf.Tensor:
+    """Images with `reach` more columns on either side, mirrored about the border."""
+    return tf.pad(images, [[0, 0], [0, 0], [reach, reach], [0, 0]], "SYMMETRIC")
 
-    Width and channels are one axis, so that the innermost loop is long and the processor's vectors are full.
+
+def sum_of_rows(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Each row a weighted sum of its neighbors above and below, the border mirrored.
+
+    Width and channels are one axis, so that the innermost loop is long and the processor's vectors are full; bytes are
+    added in pairs before they become floats.
 
     Args:
-        images: `(batch, height, width, channels)`, float32.
+        images: `(batch, height, width, channels)`, uint8 or float.
         weights: `(batch, radius + 1)`: of neighbors at distance 0, 1, ..., on either side.
     """
     height, width, channels = images.shape[1:]
     reach = weights.shape[1] - 1
+    places = np.arange(-reach, height + reach)
+    places = np.where(places < 0, -1 - places, places)
+    places = np.where(places >= height, 2 * height - 1 - places, places)
+    lines = tf.reshape(images, (-1, height, width * channels))
+    wide = tf.int16 if images.dtype.is_integer else tf.float32
 
-    def along(padded, start, length, step):
-        part = lambda shift: padded[(*start, slice((reach + shift) * step, (reach + shift) * step + length))]  # noqa: E731
-        total = weights[:, 0, None, None] * part(0)
-        for distance in range(1, reach + 1):
-            total = total + weights[:, distance, None, None] * (part(distance) + part(-distance))
-        return total
+    def moved(distance):
+        return tf.cast(tf.gather(lines, places[reach + distance :][:height], axis=1), wide)
 
-    rows = tf.pad(images, [[0, 0], [reach, reach], [0, 0], [0, 0]], "SYMMETRIC")
-    rows = tf.reshape(rows, (-1, height + 2 * reach, width * channels))
-    images = tf.reshape(along(rows, (slice(None),), height, 1), (-1, height, width, channels))
-    columns = tf.pad(images, [[0, 0], [0, 0], [reach, reach], [0, 0]], "SYMMETRIC")
-    columns = tf.reshape(columns, (-1, height, (width + 2 * reach) * channels))
-    images = along(columns, (slice(None), slice(None)), width * channels, channels)
-    return tf.reshape(images, (-1, height, width, channels))
+    total = weights[:, 0, None, None] * tf.cast(lines, tf.float32)
+    for distance in range(1, reach + 1):
+        pair = tf.cast(moved(distance) + moved(-distance), tf.float32)
+        total = total + weights[:, distance, None, None] * pair
+    return tf.reshape(total, (-1, height, width, channels))
+
+
+def sum_of_columns(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Each column a weighted sum of its neighbors, for images with `radius` more columns on either side; float32."""
+    height, width, channels = images.shape[1:]
+    reach = weights.shape[1] - 1
+    width -= 2 * reach
+    lines = tf.reshape(images, (-1, height, (width + 2 * reach) * channels))
+
+    def moved(distance):
+        return lines[:, :, (reach + distance) * channels : (reach + distance + width) * channels]
+
+    total = weights[:, 0, None, None] * moved(0)
+    for distance in range(1, reach + 1):
+        total = total + weights[:, distance, None, None] * (moved(distance) + moved(-distance))
+    return tf.reshape(total, (-1, height, width, channels))
 
 
 def product_with_bands(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

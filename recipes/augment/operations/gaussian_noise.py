@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from recipes.augment.engine.magnitudes import draw, read_pair
 from recipes.augment.engine.noise import normal_noise
-from recipes.augment.engine.operation import Drawn, Frame, operation
-from recipes.augment.engine.spatial_filters import Filter
+from recipes.augment.engine.operation import operation
+from recipes.augment.engine.spatial_filters import Filter, FilterStep
 from recipes.common.validation import is_number
 
 
@@ -44,11 +44,12 @@ class GaussianNoise(Filter):
                 "It is a fraction of the value range: GaussianNoise(0.05), or GaussianNoise((0, 0.1))."
             )
 
-    def filter(
-        self, images: tf.Tensor, drawn: Drawn, active: tf.Tensor | None, frame: Frame, *, compiled: bool
-    ) -> tf.Tensor:
+    def steps(self, *, compiled: bool) -> list[FilterStep]:
+        return [self._add]
+
+    def _add(self, images, drawn, active, frame):
         deviation = draw(drawn["deviation"], self._limits)
         if active is not None:
             deviation = tf.where(active, deviation, 0.0)
         noise = normal_noise(drawn["noise"], (frame.height, frame.width, frame.channels))
-        return images + noise * (deviation[:, None, None, None] * frame.span)
+        return tf.cast(images, tf.float32) + noise * (deviation[:, None, None, None] * frame.span)
