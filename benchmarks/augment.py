@@ -450,7 +450,7 @@ def operation_peers(images, out):
                 layers.RandomColorJitter(brightness_factor=0.4, contrast_factor=0.4, saturation_factor=0.4)
             )
         },
-        "noise": {"Keras": one_thread(layers.GaussianNoise(12.0))},
+        "noise": {"Keras": one_thread(layers.GaussianNoise(0.9))},
         "erase with noise": {"Keras": one_thread(layers.RandomErasing(0.5, scale=(0.02, 0.4)))},
         "mixup": {},
     }

@@ -18,7 +18,7 @@ from recipes.augment.operations.cutout import square_start
 from recipes.augment.operations.fancy_pca import principal_color
 from recipes.augment.operations.gaussian_blur import (
     gaussian_weights,
-    mirrored_sides,
+    mirrored,
     product_with_bands,
     sum_of_columns,
     sum_of_rows,
@@ -165,7 +165,7 @@ def test_straighten_undoes_distort_in_the_whole_image(strength):
 
 
 def by_sums(images, weights):
-    return sum_of_columns(sum_of_rows(mirrored_sides(images, 8), weights), weights)
+    return sum_of_columns(sum_of_rows(mirrored(images, 8), weights), weights)
 
 
 @pytest.mark.parametrize("form", [by_sums, product_with_bands])

@@ -11,6 +11,9 @@ from recipes.augment.engine.operation import Frame, operation
 from recipes.augment.engine.spatial_filters import Filter, FilterStep
 from recipes.common.validation import is_number
 
+# Radius from which turning bytes into floats once is cheaper than in every sum.
+_FLOATS_FROM = 10
+
 
 @operation
 class GaussianBlur(Filter):
@@ -57,11 +60,17 @@ class GaussianBlur(Filter):
             )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:
+        if not compiled:
+            return [self._both]
         # As one program, rows would be summed again for each of the columns that read them.
-        return [self._rows, self._columns] if compiled else [self._both]
+        return [self._pad, self._rows, self._columns]
+
+    def _pad(self, images, drawn, active, frame):
+        images = mirrored(images, self.radius)
+        return images if self.radius < _FLOATS_FROM else tf.cast(images, tf.float32)
 
     def _rows(self, images, drawn, active, frame):
-        return sum_of_rows(mirrored_sides(images, self.radius), self._weights(drawn, active))
+        return sum_of_rows(images, self._weights(drawn, active))
 
     def _columns(self, images, drawn, active, frame):
         return sum_of_columns(images, self._weights(drawn, active))
@@ -83,13 +92,13 @@ def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
     return weights / (2 * tf.reduce_sum(weights, 1, keepdims=True) - weights[:, :1])
 
 
-def mirrored_sides(images: tf.Tensor, reach: int) -> tf.Tensor:
-    """Images with `reach` more columns on either side, mirrored about the border."""
-    return tf.pad(images, [[0, 0], [0, 0], [reach, reach], [0, 0]], "SYMMETRIC")
+def mirrored(images: tf.Tensor, reach: int) -> tf.Tensor:
+    """Images with `reach` more pixels on each side, mirrored about the border."""
+    return tf.pad(images, [[0, 0], [reach, reach], [reach, reach], [0, 0]], "SYMMETRIC")
 
 
 def sum_of_rows(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Each row a weighted sum of its neighbors above and below, the border mirrored.
+    """Each row a weighted sum of its neighbors, for images with `radius` more rows above and below; float32.
 
     Width and channels are one axis, so that the innermost loop is long and the processor's vectors are full; bytes are
     added in pairs before they become floats.
@@ -100,19 +109,9 @@ def sum_of_rows(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """
     height, width, channels = images.shape[1:]
     reach = weights.shape[1] - 1
-    places = np.arange(-reach, height + reach)
-    places = np.where(places < 0, -1 - places, places)
-    places = np.where(places >= height, 2 * height - 1 - places, places)
     lines = tf.reshape(images, (-1, height, width * channels))
-    wide = tf.int16 if images.dtype.is_integer else tf.float32
-
-    def moved(distance):
-        return tf.cast(tf.gather(lines, places[reach + distance :][:height], axis=1), wide)
-
-    total = weights[:, 0, None, None] * tf.cast(lines, tf.float32)
-    for distance in range(1, reach + 1):
-        pair = tf.cast(moved(distance) + moved(-distance), tf.float32)
-        total = total + weights[:, distance, None, None] * pair
+    height -= 2 * reach
+    total = _weighted(weights, lambda distance: lines[:, reach + distance :][:, :height])
     return tf.reshape(total, (-1, height, width, channels))
 
 
@@ -123,13 +122,20 @@ def sum_of_columns(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     width -= 2 * reach
     lines = tf.reshape(images, (-1, height, (width + 2 * reach) * channels))
 
-    def moved(distance):
-        return lines[:, :, (reach + distance) * channels : (reach + distance + width) * channels]
-
-    total = weights[:, 0, None, None] * moved(0)
-    for distance in range(1, reach + 1):
-        total = total + weights[:, distance, None, None] * (moved(distance) + moved(-distance))
+    total = _weighted(
+        weights, lambda distance: lines[:, :, (reach + distance) * channels :][:, :, : width * channels]
+    )
     return tf.reshape(total, (-1, height, width, channels))
+
+
+def _weighted(weights, moved):
+    """The sum of what lies at each distance on both sides; `moved` takes a signed distance."""
+    total = weights[:, 0, None, None] * tf.cast(moved(0), tf.float32)
+    wide = tf.int16 if moved(0).dtype.is_integer else tf.float32
+    for distance in range(1, weights.shape[1]):
+        pair = tf.cast(tf.cast(moved(distance), wide) + tf.cast(moved(-distance), wide), tf.float32)
+        total = total + weights[:, distance, None, None] * pair
+    return total
 
 
 def product_with_bands(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
