@@ -116,7 +116,7 @@ class ActivationMonitor(Monitor):
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw mean, spread, zeros and saturation of every activation over the run, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.activation_statistics(self.record)
 

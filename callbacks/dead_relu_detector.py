@@ -139,7 +139,7 @@ class DeadReluDetector(Monitor):
 
     def _look_at_data(self):
         if self._check is None:
-            from recipes.probe.dead_units import ActivityCheck
+            from recipes.probe.dead_units import ActivityCheck  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
             self._check = ActivityCheck(self.model)
         self._asked = self.suspects
@@ -181,7 +181,7 @@ class DeadReluDetector(Monitor):
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw each unit's rate of activity over the run, dead units marked, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.unit_activity(self.record, self.dead_units)
 

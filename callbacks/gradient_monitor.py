@@ -113,7 +113,7 @@ class GradientMonitor(Monitor):
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw the gradient of every kernel by depth, over the run, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.gradient_flow(self.record)
 

@@ -54,7 +54,7 @@ class Monitor(FitMember):
         super().__init__()
         name = type(self).__name__
         require_tensorflow(name, "whose train function it looks into")
-        from recipes.probe.cadence import Budget, Every
+        from recipes.probe.cadence import Budget, Every  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         if every_steps is not None and budget is not None:
             raise ValueError(
@@ -89,7 +89,7 @@ class Monitor(FitMember):
         return self._record
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        from recipes.probe import Hub
+        from recipes.probe import Hub  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         self._failed, self._tensorboard = False, None
         self._hub = Hub.join(self, before=self._hub)
@@ -162,7 +162,7 @@ class Monitor(FitMember):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_state` gave; call it after `on_train_begin`."""
-        from recipes.probe import Record
+        from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         self.set_monitor_state(state["monitor"])
         if "record" in state:
@@ -196,7 +196,7 @@ class Monitor(FitMember):
             return None
 
     def _write(self, probe):
-        from recipes.probe.tensorboard import TensorBoardWriter
+        from recipes.probe.tensorboard import TensorBoardWriter  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         if self._tensorboard is None:
             self._tensorboard = TensorBoardWriter(self.log_dir, type(self).__name__)

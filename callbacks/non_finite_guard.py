@@ -254,7 +254,7 @@ class NonFiniteGuard(Monitor):
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw which layers were finite at which probe, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.finite_layers(self.record)
 

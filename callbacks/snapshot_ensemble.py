@@ -87,7 +87,7 @@ class SnapshotEnsemble(RateDriver):
 
     def ensemble(self, space: Literal["probability", "logit"] = "probability") -> keras.Model:
         """One `keras.Model` that averages the members (see `ensemble.average`); saves as `.keras`."""
-        from recipes.averaging.average import average
+        from recipes.averaging.average import average  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         return average(self.members, space=space)
 

@@ -123,8 +123,8 @@ class TrainingDoctor(Monitor):
 
     def _begin(self):
         # Looks into layers, and needs TensorFlow, as all monitors do; the callbacks load on any backend.
-        from recipes.diagnose.rules.finding_log import Casebook
-        from recipes.diagnose.rules.run_facts import describe
+        from recipes.diagnose.rules.finding_log import Casebook  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.diagnose.rules.run_facts import describe  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         facts = self._given_facts
         if facts is None:
@@ -150,9 +150,9 @@ class TrainingDoctor(Monitor):
             return describe(self.model, self._train, self._validation)
         if not self.model.variables and self._train is None:
             return {}
-        from recipes.diagnose.checks.output_task import task_of
-        from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
-        from recipes.diagnose.rules.run_facts import describe_model, describe_samples
+        from recipes.diagnose.checks.output_task import task_of  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.diagnose.checks.sample import MOST_BYTES, read_sample  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.diagnose.rules.run_facts import describe_model, describe_samples  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         options = {"batch_size": 64, "batches": 64, "seconds": 2.0, "most_bytes": MOST_BYTES}
         task_of(self.model)
@@ -173,7 +173,7 @@ class TrainingDoctor(Monitor):
         self._update()
 
     def _finish(self):
-        from recipes.diagnose.rules.run_facts import idle_averages
+        from recipes.diagnose.rules.run_facts import idle_averages  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         if self._history:
             self._update(last=True, idle_averages=idle_averages(self.model))
@@ -204,7 +204,7 @@ class TrainingDoctor(Monitor):
             self._try(errors)
 
     def _try(self, errors):
-        from recipes.diagnose.remedies.try_remedies import try_remedies
+        from recipes.diagnose.remedies.try_remedies import try_remedies  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         try:
             self.tried = try_remedies(

@@ -105,7 +105,7 @@ class UpdateRatioMonitor(Monitor):
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw the ratio of every kernel over the run, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.update_ratios(self.record, low=self.low, high=self.high)
 

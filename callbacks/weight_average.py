@@ -112,7 +112,7 @@ class WeightAverage(FitMember):
 
     def _refresh_batch_norm(self):
         if self._refresher is None:
-            from recipes.averaging.refresh_batch_norm import BatchNormRefresher
+            from recipes.averaging.refresh_batch_norm import BatchNormRefresher  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
             self._refresher = BatchNormRefresher(self.model)
         self._refresher.refresh(self.data, batch_size=self.batch_size, caller=type(self).__name__)
@@ -137,6 +137,6 @@ def _compiled(function, arguments):
     """The function of so many float32 numbers, as one TensorFlow function on that backend."""
     if keras.backend.backend() != "tensorflow":
         return function
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: PLC0415 - other backends do without
 
     return tf.function(function).get_concrete_function(*[tf.TensorSpec((), tf.float32)] * arguments)

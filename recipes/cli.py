@@ -216,8 +216,8 @@ def _positive(text):
 
 
 def _train(options):
-    import recipes
-    from recipes.common.optional import optional
+    import recipes  # noqa: PLC0415 - the command starts without it
+    from recipes.common.optional import optional  # noqa: PLC0415 - the command starts without it
 
     optional(
         "recipes train, which writes a report,", "jinja2", "Jinja2", "report"
@@ -236,7 +236,7 @@ def _train(options):
         verbose=0 if options.quiet else "auto",
         **compiled,
     )
-    from recipes.report import write_report
+    from recipes.report import write_report  # noqa: PLC0415 - the command starts without it
 
     title = f"{model.name} on {options.data}"
     path = write_report(
@@ -252,11 +252,11 @@ def _batch_size(examples):
 
 
 def _check(options):
-    from recipes import diagnose
-    from recipes.training.compiling import compile_model
-    from recipes.training.settings import Settings
-    from recipes.training.source import open_source
-    from recipes.training.train import train as train_recipe
+    from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+    from recipes.training.compiling import compile_model  # noqa: PLC0415 - the command starts without it
+    from recipes.training.settings import Settings  # noqa: PLC0415 - the command starts without it
+    from recipes.training.source import open_source  # noqa: PLC0415 - the command starts without it
+    from recipes.training.train import train as train_recipe  # noqa: PLC0415 - the command starts without it
 
     train, validation, info, model, compiled = _open(options)
     batch_size = _batch_size(info.counts["train"])
@@ -278,9 +278,9 @@ def _check(options):
 
 def _open(options):
     """Data and an uncompiled model for it: `(train, validation, info, model, options for train)`."""
-    import keras
+    import keras  # noqa: PLC0415 - the command starts without it
 
-    from recipes import data, models
+    from recipes import data, models  # noqa: PLC0415 - the command starts without it
 
     try:
         train, validation, info = data.load(options.data, image_size=options.image_size, seed=options.seed)
@@ -313,7 +313,7 @@ def _open(options):
 
 
 def _load_run(folder):
-    import recipes
+    import recipes  # noqa: PLC0415 - the command starts without it
 
     if not folder.is_dir():
         raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is none")
@@ -330,10 +330,10 @@ def _predict(options):
 
 
 def _evaluate(options):
-    from contextlib import redirect_stdout
+    from contextlib import redirect_stdout  # noqa: PLC0415 - the command starts without it
 
-    from recipes import data
-    from recipes.data.named import SETS
+    from recipes import data  # noqa: PLC0415 - the command starts without it
+    from recipes.data.named import SETS  # noqa: PLC0415 - the command starts without it
 
     run = _load_run(options.folder)
     settings, names = run.settings, run.class_names
@@ -365,15 +365,15 @@ def _evaluate(options):
 
 
 def _channels(image, count):
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: PLC0415 - the command starts without it
 
     return tf.repeat(image, 3, axis=-1) if count == 3 else tf.image.rgb_to_grayscale(image)
 
 
 def _pack(options):
-    from contextlib import redirect_stdout
+    from contextlib import redirect_stdout  # noqa: PLC0415 - the command starts without it
 
-    from recipes import data
+    from recipes import data  # noqa: PLC0415 - the command starts without it
 
     with redirect_stdout(sys.stderr):
         info = data.pack(
@@ -391,10 +391,10 @@ def _pack(options):
 
 
 def _explain(options):
-    import keras
-    import numpy as np
+    import keras  # noqa: PLC0415 - the command starts without it
+    import numpy as np  # noqa: PLC0415 - the command starts without it
 
-    from recipes import data, explain, plot
+    from recipes import data, explain, plot  # noqa: PLC0415 - the command starts without it
 
     if not options.model.exists():
         raise BadInputError(f"there is no model {options.model}")

@@ -322,7 +322,7 @@ class Pipeline:
         Returns:
             `matplotlib.figure.Figure`.
         """
-        from recipes.plot import grid
+        from recipes.plot import grid  # noqa: PLC0415 - brings matplotlib
 
         images = np.asarray(images)
         images = images[None] if images.ndim == 3 else images

@@ -1,5 +1,6 @@
 """What a model takes and gives out, read from its graph; its configuration, and a second model built from it."""
 
+import copy
 import random
 from typing import Any
 
@@ -69,6 +70,26 @@ def value_of(variable: keras.Variable) -> Any:
     """The present value of a variable as a tensor, in the variable's own dtype also where Keras would cast it."""
     with keras.src.backend.AutocastScope(None):
         return keras.ops.convert_to_tensor(variable)
+
+
+def loss_weights_of(model: keras.Model) -> Any:
+    """The `loss_weights` a model was compiled with, or None."""
+    compiled = getattr(model, "_compile_loss", None)
+    return getattr(compiled, "_user_loss_weights", None)
+
+
+def with_dtype(loss: keras.losses.Loss, dtype: str) -> keras.losses.Loss:
+    """A copy of a loss that computes in another dtype."""
+    loss = copy.copy(loss)
+    loss._dtype_policy = keras.DTypePolicy(dtype)
+    loss._dtype = dtype
+    return loss
+
+
+def set_kernel_regularizer(layer: keras.layers.Layer, regularizer: keras.regularizers.Regularizer) -> None:
+    """Change the argument from which an attention layer makes its inner layers, as when it is loaded."""
+    name = "_kernel_regularizer" if hasattr(layer, "_kernel_regularizer") else "kernel_regularizer"
+    setattr(layer, name, regularizer)
 
 
 def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:

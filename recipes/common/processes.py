@@ -7,7 +7,7 @@ def process_count():
     """Number of processes of the run: 1, but for `keras.distribution.initialize` on the JAX backend."""
     if keras.backend.backend() != "jax":
         return 1
-    import jax
+    import jax  # noqa: PLC0415 - an optional library
 
     return jax.process_count()
 
@@ -16,7 +16,7 @@ def is_first_process():
     """Whether this process is the one that writes files."""
     if keras.backend.backend() != "jax":
         return True
-    import jax
+    import jax  # noqa: PLC0415 - an optional library
 
     return jax.process_index() == 0
 
@@ -28,7 +28,7 @@ def meet(place):
         place: A name for the place, the same in every process.
     """
     if process_count() > 1:
-        from jax.experimental import multihost_utils
+        from jax.experimental import multihost_utils  # noqa: PLC0415 - an optional library
 
         multihost_utils.sync_global_devices(place)
 
@@ -41,7 +41,7 @@ def refuse_several_machines(strategy):
     Raises:
         ValueError: for that strategy.
     """
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: PLC0415 - other backends do without
 
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise ValueError(

@@ -100,7 +100,7 @@ def _read_idx(file):
 
 
 def _download(name):
-    import keras
+    import keras  # noqa: PLC0415 - for downloads alone
 
     try:
         return getattr(keras.datasets, name).load_data()

@@ -177,7 +177,7 @@ def numbers_of_text(text: dict[str, Any]) -> np.ndarray:
 def one_process_at_a_time(path: str):
     """Wait until no other process builds this file; where the system has no such locks, both build it."""
     try:
-        import fcntl
+        import fcntl  # noqa: PLC0415 - not on every system
     except ImportError:
         yield
         return

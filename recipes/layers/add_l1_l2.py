@@ -2,6 +2,7 @@
 
 import keras
 
+from recipes.common.models import set_kernel_regularizer
 from recipes.common.traversal import layers_of, own_trainable_variables
 from recipes.common.validation import is_number
 
@@ -59,10 +60,8 @@ def add_l1_l2(model: keras.Model, *, l1: float = 0.0, l2: float = 0.0) -> list[s
                 break
     for layer in layers:
         # Attention makes its layers anew from this argument when it is loaded.
-        if hasattr(layer, "_kernel_regularizer"):
-            layer._kernel_regularizer = keras.regularizers.L1L2(l1, l2)
-        elif isinstance(layer, keras.layers.GroupQueryAttention):
-            layer.kernel_regularizer = keras.regularizers.L1L2(l1, l2)
+        if isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
+            set_kernel_regularizer(layer, keras.regularizers.L1L2(l1, l2))
     # Functions traced before know nothing of the penalties; fit and evaluate make new ones.
     model.train_function = None
     model.test_function = None

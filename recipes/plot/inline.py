@@ -6,8 +6,12 @@ import io
 import re
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import ArrayLike
+
+from recipes.plot.canvas import displayable
 
 
 def to_svg(figure: Figure, description: str) -> str:
@@ -56,10 +60,6 @@ def image_data_url(image: ArrayLike, *, side: int = 112) -> str:
         image: `(height, width, channels)`, uint8 or float as `recipes.plot.grid` takes it.
         side: Pixels of the larger side, at least.
     """
-    import numpy as np
-    from matplotlib.image import imsave
-
-    from recipes.plot.canvas import displayable
 
     shown = displayable(image, "recipes.report")
     factor = max(1, -(-side // max(shown.shape[:2])))

@@ -85,7 +85,7 @@ def _one_a_cell(places, cells):
 
 
 def _colors(labels):
-    from matplotlib import colormaps
+    from matplotlib import colormaps  # noqa: PLC0415 - brings matplotlib
 
     known, numbers = np.unique(labels, return_inverse=True)
     palette = colormaps["tab10" if len(known) <= 10 else "tab20"]

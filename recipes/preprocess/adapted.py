@@ -30,7 +30,7 @@ class AdaptedLayer(keras.layers.Layer):
         # A model that is being built or loaded is called once without images, before it gets its weights.
         if keras.backend.backend() != "tensorflow" or _is_symbolic():
             return
-        import tensorflow as tf
+        import tensorflow as tf  # noqa: PLC0415 - other backends do without
 
         with tf.init_scope():
             first = float(keras.ops.ravel(statistic)[0])

@@ -49,6 +49,11 @@ class Hub:
         self._started = self._failed = False
 
     @property
+    def model(self) -> keras.Model | None:
+        """The model it watches, which it does not keep alive."""
+        return self._model()
+
+    @property
     def record(self) -> Record:
         """What the probes of this fit saw."""
         return self.collector.record
@@ -74,7 +79,7 @@ class Hub:
         hub = None if reference is None else reference()
         if hub is None or hub.params is not monitor.params:  # an interrupted fit may have left a hub behind
             hub = cls(model, monitor.params)
-            if before is not None and before._model() is model:
+            if before is not None and before.model is model:
                 hub.swap = before.swap
             _HUBS[model] = weakref.ref(hub)
         if any(type(other) is type(monitor) for other in hub.monitors):

@@ -110,7 +110,7 @@ def _spread(rows, sure, labels, count):
 def _maps(model, inputs, rows):
     if inputs.ndim != 4 or not len(rows):
         return [None] * len(rows), "The inputs are no images."
-    from recipes import explain
+    from recipes import explain  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
     try:
         maps = explain.grad_cam(model, inputs[rows], verbose=0)

@@ -131,7 +131,7 @@ def _words(name):
 
 def _figures(run):
     """dict from a key to `{"title", "svg"}`: what there is to draw of this run, and nothing else."""
-    from recipes import plot
+    from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
     made, record = {}, run.record
     if run.history and "loss" in run.history:
@@ -188,7 +188,7 @@ def _figures(run):
 
 
 def _add(made, key, title, draw, data, description, png=False):
-    from recipes.plot.inline import to_data_url, to_svg
+    from recipes.plot.inline import to_data_url, to_svg  # noqa: PLC0415 - brings matplotlib
 
     figure = draw(data)
     entry = {"title": title, "description": description, "svg": None, "png": None}
@@ -283,8 +283,8 @@ def _class(number, class_names):
 
 
 def _pictures(examples, class_names):
-    from recipes.plot.inline import image_data_url
-    from recipes.plot.overlay import blend
+    from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
+    from recipes.plot.overlay import blend  # noqa: PLC0415 - brings matplotlib
 
     pictures = []
     for example in examples:

@@ -63,7 +63,7 @@ def fit_full_batch(
             reduction than a mean or a sum, or an unknown method. Interrupted, the model keeps the last finished
             iteration.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # noqa: PLC0415 - heavy, and for this alone
 
     _check_arguments(model, method, max_iterations)
     objective = _Objective(model, data, loss, batch_size)

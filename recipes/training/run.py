@@ -79,7 +79,7 @@ class Run:
         Returns:
             The `pathlib.Path` written.
         """
-        from recipes.report import write_report
+        from recipes.report import write_report  # noqa: PLC0415 - brings the page's libraries
 
         return write_report(
             self, path, **{"validation": self.validation, "class_names": self.class_names, **options}
@@ -146,7 +146,7 @@ class Run:
 
     def write(self, folder: str | os.PathLike[str], *, finished: bool = True) -> None:
         """As `save`, over what an earlier state of the same run left in the folder; unfinished, it can be resumed."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 import numpy as np
 
+from recipes.callbacks import TrainingDoctor
 from recipes.common.optional import optional
 from recipes.common.types import Data
 from recipes.common.validation import check_seed, is_whole
@@ -118,8 +119,6 @@ class _Task:
         self.seed, self.batch_size, self.verbose = seed, batch_size, verbose
 
     def __call__(self, optuna, trial, settings, epochs):
-        from recipes.callbacks import TrainingDoctor
-
         keras.backend.clear_session()
         keras.utils.set_random_seed(self.seed + trial.number)
         model = self.build(**settings)
@@ -259,7 +258,7 @@ def _storage(optuna, storage):
         return storage
     if "://" in str(storage):
         return str(storage)
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415 - an optional library
 
     _cut_off_half_a_line(str(storage))
     return optuna.storages.JournalStorage(JournalFileBackend(str(storage)))
@@ -267,7 +266,7 @@ def _storage(optuna, storage):
 
 def _cut_off_half_a_line(path):
     """Remove what a crash or a full disk left after the journal's last whole line, which Optuna cannot read past."""
-    from optuna.storages.journal import JournalFileSymlinkLock
+    from optuna.storages.journal import JournalFileSymlinkLock  # noqa: PLC0415 - an optional library
 
     if not os.path.exists(path) or _ends_with_a_line(path):
         return

@@ -44,7 +44,7 @@ class ActivationStatistics(Check):
 
     def plot(self) -> "Figure":
         """Draw activations and gradients by depth, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.layer_statistics(self)
 

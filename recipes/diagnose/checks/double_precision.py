@@ -1,11 +1,11 @@
 """A copy of a model that computes in float64, for checks that need its digits."""
 
 import contextlib
-import copy
 
 import keras
 import numpy as np
 
+from recipes.common.models import with_dtype
 from recipes.common.traversal import layers_of
 
 FLOATS = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
@@ -60,9 +60,7 @@ def losses_to_float64(losses):
 
     def convert(loss):
         if isinstance(loss, keras.losses.Loss):
-            loss = copy.copy(loss)
-            loss._dtype_policy = keras.DTypePolicy("float64")
-            loss._dtype = "float64"
+            return with_dtype(loss, "float64")
         return loss
 
     return keras.tree.map_structure(convert, losses)

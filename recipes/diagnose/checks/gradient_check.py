@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.models import loss_weights_of
 from recipes.common.traversal import layers_of, own_trainable_variables
 from recipes.common.validation import check_seed, is_whole
 from recipes.diagnose.checks.differences import Differences, dense, directions, verdict_bounds
@@ -198,10 +199,9 @@ def _compiled_clone(model, inputs, loss):
     # A model that cannot be made again can fail in any way; it is then checked as it is, and the report says so.
     except Exception:
         return None
-    compiled = model._compile_loss if loss is None else None
     clone.compile(
         loss=losses_to_float64(model.loss if loss is None else loss),
-        loss_weights=compiled and compiled._user_loss_weights,
+        loss_weights=loss_weights_of(model) if loss is None else None,
         jit_compile=False,
     )
     return clone

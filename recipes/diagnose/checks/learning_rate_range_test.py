@@ -43,7 +43,7 @@ class RangeTest(Check):
 
     def plot(self) -> "Figure":
         """Draw loss against rate with both suggestions, as a `matplotlib.figure.Figure`."""
-        from recipes import plot
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.learning_rate_range_test(self)
 

@@ -91,7 +91,7 @@ def diagnose(
         )
     # They look into layers through the probe, which runs on TensorFlow alone; curves are read on any backend.
     if model is not None:
-        from recipes.diagnose.rules.run_facts import describe, idle_averages
+        from recipes.diagnose.rules.run_facts import describe, idle_averages  # noqa: PLC0415 - needs TensorFlow, which other backends do without
     if facts is None:
         facts = describe(model, train, validation, seconds=seconds) if model is not None else {}
     if record is not None and model is not None:

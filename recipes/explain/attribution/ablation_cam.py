@@ -86,10 +86,10 @@ def _scores_without(task, rows, place, channels, values):
     static = {"spec": task.target.spec, "call": place, "axis": 1 if first else values.ndim - 1}
     tensors, channels = task.inputs.tensors(rows), channels.astype("int32")
     if task.target.function is not None:
-        outputs = task._evaluate(_without, [*tensors, channels], inner=passes.outputs, **static)
+        outputs = task.evaluate(_without, [*tensors, channels], inner=passes.outputs, **static)
         return tracing.array(targets.call_function(task.target, outputs))
     arguments = [task.target.index[rows], channels]
-    scores, _ = task._evaluate(_without, [*tensors, *arguments], inner=passes.score, **static)
+    scores, _ = task.evaluate(_without, [*tensors, *arguments], inner=passes.score, **static)
     return tracing.array(scores)
 
 

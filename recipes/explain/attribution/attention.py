@@ -142,8 +142,8 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
 def _attention(task, rows, weighted):
     """`(attentions, gradients)` of a chunk: for each layer `(n, heads, tokens, tokens)`; gradients where asked for."""
     tensors = task.inputs.tensors(rows)
-    arguments, _ = task._arguments(rows, tensors)
-    found = task._evaluate(_attention_pass, [*tensors, *arguments], spec=task.target.spec, weighted=weighted)
+    arguments, _ = task.arguments(rows, tensors)
+    found = task.evaluate(_attention_pass, [*tensors, *arguments], spec=task.target.spec, weighted=weighted)
     values = [tracing.array(one) for one in found]
     if any(len(one) != len(tensors[0]) for one in values) or len({one.shape[-1] for one in values}) > 1:
         raise UsageError(

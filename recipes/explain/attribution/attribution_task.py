@@ -107,8 +107,8 @@ class Task:
             index: What takes the place of their targets (see `targets.class_score`).
         """
         tensors = self.inputs.tensors(rows, images)
-        arguments, scores = self._arguments(rows, tensors, index)
-        gradients, values, index = self._evaluate(
+        arguments, scores = self.arguments(rows, tensors, index)
+        gradients, values, index = self.evaluate(
             passes.input_gradient, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt
         )
         return tracing.array(gradients), tracing.array(values) if scores is None else scores, index.numpy()
@@ -116,8 +116,8 @@ class Task:
     def guided_gradient(self, rows: Rows, kernel: Callable, **static: Any) -> FloatArray:
         """Gradients with a rule at every rectifier (see `guided`)."""
         tensors = self.inputs.tensors(rows)
-        arguments, _ = self._arguments(rows, tensors)
-        gradients, _, _ = self._evaluate(
+        arguments, _ = self.arguments(rows, tensors)
+        gradients, _, _ = self.evaluate(
             kernel, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt, **static
         )
         return tracing.array(gradients)
@@ -202,8 +202,8 @@ class Task:
         Without `differentiate` the gradients are None. Where the target is a predicted class, the index is.
         """
         tensors = self.inputs.tensors(rows, images)
-        arguments, scores = self._arguments(rows, tensors, index)
-        values = self._evaluate(
+        arguments, scores = self.arguments(rows, tensors, index)
+        values = self.evaluate(
             passes.at_layer,
             [*tensors, *arguments],
             spec=self.target.spec,
@@ -240,10 +240,10 @@ class Task:
         """`(scores (n,), index)` of at most `batch_size` evaluations, forward only (see `input_gradient`)."""
         tensors = self.inputs.tensors(rows, images)
         if self.target.function is not None:
-            outputs = self._evaluate(passes.outputs, tensors, spec=self.target.spec)
+            outputs = self.evaluate(passes.outputs, tensors, spec=self.target.spec)
             return tracing.array(targets.call_function(self.target, outputs)), self.target.index[rows]
         index = self.target.index[rows] if index is None else index
-        values, index = self._evaluate(passes.score, [*tensors, index], spec=self.target.spec)
+        values, index = self.evaluate(passes.score, [*tensors, index], spec=self.target.spec)
         return tracing.array(values), index.numpy()
 
     def finish(self, maps: np.ndarray) -> FloatArray:
@@ -251,14 +251,14 @@ class Task:
         maps = np.ascontiguousarray(maps, dtype="float32")
         return maps[0] if self.inputs.single else maps
 
-    def _arguments(self, rows, tensors, index=None):
+    def arguments(self, rows, tensors, index=None):
         if self.target.function is None:
             return [self.target.index[rows] if index is None else index], None
-        outputs = self._evaluate(passes.outputs, tensors, spec=self.target.spec)
+        outputs = self.evaluate(passes.outputs, tensors, spec=self.target.spec)
         scores, cotangents = targets.cotangents(self.target, outputs)
         return cotangents, tracing.array(scores)
 
-    def _evaluate(self, kernel, tensors, **static):
+    def evaluate(self, kernel, tensors, **static):
         result = tracing.evaluate(
             self.model,
             kernel,

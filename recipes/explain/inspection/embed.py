@@ -116,7 +116,7 @@ def embed(
 
 def threadpool(count: int) -> AbstractContextManager[Any]:
     """One thread for few vectors: t-SNE's short steps wait longer for the others than they work."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an optional library
 
     return threadpool_limits(1 if count < 2000 else None)
 

@@ -5,6 +5,7 @@ from typing import Any, Unpack
 import keras
 import numpy as np
 
+from recipes.common.optional import sklearn
 from recipes.common.types import FloatArray, Images
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import ClassImageOptions, Layer, shares
@@ -70,8 +71,6 @@ def cluster_means(
     images: np.ndarray, values: FloatArray, count: int, *, nearest: int, dimensions: int, seed: int
 ) -> FloatArray:
     """Mean image of the `nearest` members of each k-means cluster, the largest cluster first: `(count, ...)`."""
-    from recipes.common.optional import sklearn
-
     components = min(dimensions, *values.shape)
     reduced = sklearn("facets", "decomposition").PCA(components, random_state=seed).fit_transform(values)
     clusters = sklearn("facets", "cluster").KMeans(count, n_init=10, random_state=seed).fit(reduced)

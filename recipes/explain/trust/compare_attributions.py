@@ -132,7 +132,7 @@ def compare(
     Raises:
         ValueError: Unknown methods or metrics; boxes without need or missing.
     """
-    from recipes.plot.attributions import attributions  # matplotlib is heavy
+    from recipes.plot.attributions import attributions  # noqa: PLC0415 - brings matplotlib
 
     named = _named(methods)
     unknown = set(metrics) - set(_METRICS)
