@@ -11,6 +11,7 @@ from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.grad_cam import weigh as grad_cam_maps
 from recipes.explain.attribution.grad_cam_plus_plus import shares_of_positions
 from recipes.explain.attribution.grad_cam_plus_plus import weigh as grad_cam_plus_plus_maps
+from recipes.explain.attribution.guided import deconvnet_rule, guided_rule
 from recipes.explain.attribution.integrated_gradients import attribute, path, quadrature
 from recipes.explain.attribution.layer_cam import weigh as layer_cam_maps
 from recipes.explain.attribution.occlusion import mean_over_windows, windows
@@ -102,6 +103,18 @@ def test_score_cam_weighs_channels_by_their_increase(layer):
 def test_score_cams_masks_are_stretched_each_by_itself():
     planes = np.array([[[1.0, 3.0]], [[-2.0, 8.0]], [[4.0, 4.0]]], "float32")
     assert unit_range(planes).tolist() == [[[0, 1]], [[0, 1]], [[0, 0]]]
+
+
+@pytest.mark.parametrize(("method", "gated"), [("guided", True), ("deconvnet", False)])
+def test_rules_send_back_positive_gradients(method, gated):
+    """R_l = (f > 0) (R > 0) R for guided backpropagation, (R > 0) R for the deconvnet, through a rectifier."""
+    inputs = np.array([2.0, -1.0, 3.0, -2.0], "float32")
+    upstream = np.array([0.5, 0.7, -0.4, -0.3], "float32")
+    to_output, past = {"guided": guided_rule, "deconvnet": deconvnet_rule}[method](tf.constant(upstream))
+    gate = (inputs > 0).astype("float32")
+    found = (0 if to_output is None else to_output.numpy() * gate) + (0 if past is None else past.numpy())
+    expected = [max(r, 0) * (f > 0 if gated else 1) for f, r in zip(inputs, upstream, strict=True)]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_the_path_of_integrated_gradients_is_straight():

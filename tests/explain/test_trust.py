@@ -239,6 +239,7 @@ def test_compare_tells_a_good_map_from_chance(trained_cnn):
     assert table["grad_cam"]["sanity"] < table["guided_backprop"]["sanity"]
     assert "lower is better" in str(table) and "grad_cam" in str(table) and str(both) == str(table)
     assert len([axes for axes in figure.axes if axes.images]) == 3 * 4
+    assert figure.axes[2].get_title() == "grad_cam\nconv1"
 
 
 def test_compare_says_what_it_left_out(linear, images):

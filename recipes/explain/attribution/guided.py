@@ -178,19 +178,28 @@ def _count(model, names, guided, strict):
     )
 
 
+def guided_rule(gradient: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+    """Section 3.4: the positive gradient goes back through the rectifier, whose own derivative is its gate.
+
+    Returns:
+        What goes to the rectifier's output, and past it to its input.
+    """
+    return tf.nn.relu(gradient), None
+
+
+def deconvnet_rule(gradient: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+    """Section 2.1: the positive gradient goes past the rectifier, whatever its input was; returns as `guided_rule`."""
+    return None, tf.nn.relu(gradient)
+
+
 def _register():
     """The two rules, under names of their own in TensorFlow's table of gradients, once a process.
 
-    Behind a rectifier stands IdentityN(output, input). Guided sends the positive gradient back through the
-    rectifier, whose own derivative is its gate; deconvnet sends it past the rectifier.
+    Behind a rectifier stands IdentityN(output, input), whose gradient is the rule's.
     """
-    rules = {
-        "guided": lambda _, output_gradient, __: (tf.nn.relu(output_gradient), None),
-        "deconvnet": lambda _, output_gradient, __: (None, tf.nn.relu(output_gradient)),
-    }
-    for name, rule in rules.items():
+    for name, rule in {"guided": guided_rule, "deconvnet": deconvnet_rule}.items():
         try:
-            tf.RegisterGradient(f"RecipesExplain_{name}")(rule)
+            tf.RegisterGradient(f"RecipesExplain_{name}")(lambda _, gradient, __, rule=rule: rule(gradient))
         except KeyError:  # the module was reloaded
             pass
 

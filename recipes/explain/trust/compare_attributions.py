@@ -1,6 +1,7 @@
 """Compare methods on the user's own model and images, so that one is chosen by evidence."""
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,6 +31,7 @@ from recipes.explain.attribution.saliency import saliency
 from recipes.explain.attribution.score_cam import score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad
 from recipes.explain.attribution.xgrad_cam import xgrad_cam
+from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Baseline, Target
 from recipes.explain.trust.deletion import deletion, insertion
@@ -145,7 +147,7 @@ def compare(
     task = predicting("compare", model, images, target, {})
     target = task.target.index[:, 0] if target is None else target
     judge = _Judge(model, images, target, task, boxes, baseline, steps, seed)
-    table, maps, captions = Table(), {}, {}
+    table, maps, captions, layers = Table(), {}, {}, {}
     named = {**named, "random": _random(task, seed)}
     bar = keras.utils.Progbar(len(named), unit_name="method") if verbose else None
     for name, method in named.items():
@@ -166,9 +168,11 @@ def compare(
         }
         maps[name] = as_batch("compare", values, task)[:shown]
         captions[name] = _captions(measured, len(maps[name]))
+        if (layer := _layer_of(method, chosen, task)) is not None:
+            layers[name] = layer
     if bar:
         bar.update(len(named), finalize=True)
-    return Comparison(table, attributions(_pictures(task, shown), maps, captions=captions))
+    return Comparison(table, attributions(_pictures(task, shown), maps, captions=captions, layers=layers))
 
 
 @dataclasses.dataclass
@@ -216,6 +220,16 @@ def _captions(measured, count):
     return [
         "\n".join(f"{metric} {measured[metric][number]:.2f}" for metric in shown) for number in range(count)
     ]
+
+
+def _layer_of(method, chosen, task):
+    """Path of the layer that a method took its maps at, or None where it takes no layer."""
+    if "layer" not in inspect.signature(method).parameters:
+        return None
+    if chosen.get("layer") is not None:
+        return layer_lookup.find(task.model, chosen["layer"], call_index=chosen.get("call_index")).path
+    place = tracing.default_layer(task.model, task.target.spec)
+    return None if place is None else place.path
 
 
 def _pictures(task, shown):
