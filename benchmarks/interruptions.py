@@ -1,19 +1,21 @@
 """Kill a process again and again, at random moments and in the middle of writing, and see that nothing is lost.
 
-Workers are killed by SIGKILL, which no program can catch: every second one at a random moment, the others while a
-file is being written (a `.part-` file is in the folder, or the lock of a journal, for which
-Optuna then waits half a minute). Four jobs are done that way: `train` (`recipes.train` with
-monitors, an average, early stopping; epochs short against the writing), `snapshots` (`recipes.train(snapshots=3)`),
+Workers are killed by SIGKILL, which no program can catch, or by SIGTERM, at which a run writes a backup of the batch it
+is at: every second one at a random moment, the others while a file is being written (a `.part-` file is in the folder,
+or the lock of a journal, for which Optuna then waits half a minute). Five jobs are done that way: `train`
+(`recipes.train` with monitors, an average, early stopping, a backup every two steps and two kept; epochs short against
+the writing), `snapshots` (`recipes.train(snapshots=3)`), `mixed` (mixup over a batched data set, averaged),
 `tune` (`tune.search` with a journal) and `report` (`Run.report` over a page that is there). The next worker first
 opens every file of the folder, then goes on with `resume=True`. Beside and inside the folder lie files of the
 reader's, which are compared byte by byte after each kill. A run that comes to its end in spite of kills has to have
-the weights, history and snapshots of one that was left alone; then the next run begins.
+the weights, optimizer, seeds, history and snapshots of one that was left alone, bit for bit; then the next run begins.
 
 Run: `python benchmarks/interruptions.py` (60 kills, about 6 minutes; `--kills 4 --jobs train` for a part of it).
 Prints one line a kill, and the counts: tried, survived. Exits with 1 when one did not survive.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -29,7 +31,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-JOBS = ("train", "snapshots", "tune", "report")
+JOBS = ("train", "snapshots", "mixed", "tune", "report")
+TRAINING = ("train", "snapshots", "mixed")
 PLANTED = ("notes.txt", "run/notes.txt", "run/weights/mine.keras", "run/snapshots-of-mine.npz")
 SECONDS_BEFORE_GIVING_UP = 120.0
 TRIALS = 6
@@ -82,14 +85,16 @@ def interrupt(job, kills, draw, home, *, quiet):
         while not ended and killed < kills:
             worker = _Worker(job, folder, result)
             aimed = killed % 2 == 1
-            ended = worker.kill_somewhere(folder, draw, work, aimed=aimed)
+            number_of_signal = signal.SIGTERM if job in TRAINING and killed % 3 == 2 else signal.SIGKILL
+            ended = worker.kill_somewhere(folder, draw, work, aimed=aimed, by=number_of_signal)
             wrong = worker.failure or _planted_changed(folder)
             killed += not ended
             if wrong:
                 failures.append(f"{job}, kill {killed}: {wrong}")
                 break
             if not quiet and not ended:
-                print(f"{job} {killed}: killed {'in writing' if worker.hit else 'at a moment'}", flush=True)
+                how = f"by {number_of_signal.name} {'in writing' if worker.hit else 'at a moment'}"
+                print(f"{job} {killed}: killed {how}", flush=True)
         if not ended and not worker.failure:
             worker = _Worker(job, folder, result)
             worker.wait_for_end()
@@ -124,10 +129,19 @@ class _Worker:
                     os.dup2(log.fileno(), 2)
                 inspect(folder / "run")
                 os.write(said, b"r")
-                result_of = {"train": _train, "snapshots": _snapshots, "tune": _tune, "report": _report}[job]
+                jobs = {
+                    "train": _train,
+                    "snapshots": _snapshots,
+                    "mixed": _mixed,
+                    "tune": _tune,
+                    "report": _report,
+                }
+                result_of = jobs[job]
                 values = result_of(folder / "run")
                 result.write_text(json.dumps(values))
                 code = 0
+            except SystemExit as left:
+                code = left.code
             except BaseException:
                 traceback.print_exc()
                 sys.stderr.flush()
@@ -145,7 +159,7 @@ class _Worker:
         self._judge(status)
         return {"ready": seconds}
 
-    def kill_somewhere(self, folder, draw, work, *, aimed):
+    def kill_somewhere(self, folder, draw, work, *, aimed, by):
         """Kill it at a moment drawn from its working time, or in the midst of a write: True when it had ended."""
         os.read(self.ready, 1)
         os.close(self.ready)
@@ -172,11 +186,12 @@ class _Worker:
             if self.hit or (not aimed and passed > moment) or passed > SECONDS_BEFORE_GIVING_UP:
                 break
             time.sleep(2e-4)
-        os.kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, by)
         _, status = os.waitpid(self.pid, 0)
         if passed > SECONDS_BEFORE_GIVING_UP:
             self.failure = f"did not come to an end in {SECONDS_BEFORE_GIVING_UP:.0f} s"
-        if not os.WIFSIGNALED(status):  # it ended in the very moment
+        left = by == signal.SIGTERM and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 143
+        if not os.WIFSIGNALED(status) and not left:  # it ended in the very moment
             self._judge(status)
             return True
         return False
@@ -192,7 +207,7 @@ def inspect(folder):
     import numpy as np
 
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() or path.name.startswith(".part-") or str(path).endswith(PLANTED):
+        if path.is_dir() or path.name.startswith((".part-", ".lock")) or str(path).endswith(PLANTED):
             continue
         if path.suffix == ".keras":
             keras.saving.load_model(path)
@@ -248,35 +263,50 @@ def _model(rate=None):
     return model
 
 
-def _run(folder, **options):
+def _run(folder, data=None, **options):
     import recipes
 
     train, validation = _data()
-    return recipes.train(
-        _model(),
-        train,
-        validation,
-        batch_size=64,
-        augment=None,
-        preflight=False,
-        run_dir=folder,
-        resume=True,
-        verbose=0,
-        **options,
-    )
+    plain = {
+        "batch_size": 64,
+        "augment": None,
+        "preflight": False,
+        "run_dir": folder,
+        "resume": True,
+        "verbose": 0,
+    }
+    return recipes.train(_model(), train if data is None else data, validation, **{**plain, **options})
 
 
 def _numbers(run):
+    """Hashes of every variable of model, seeds and optimizer; a run that is loaded has them too."""
+    import numpy as np
+
     history = {name: values for name, values in run.history.items() if not name.startswith("monitor/")}
-    return {"weights": [float(abs(w).sum()) for w in run.model.get_weights()], "history": history}
+    variables = [*run.model.variables, *run.model.optimizer.variables]
+    return {"variables": [_digest(np.asarray(variable)) for variable in variables], "history": history}
+
+
+def _digest(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _train(folder):
     from recipes.callbacks import GradientMonitor
 
-    monitor = GradientMonitor(every_steps=3)
-    run = _run(folder, epochs=8, average="ema", early_stopping=8, monitor=False, callbacks=[monitor])
+    monitor, kept = GradientMonitor(every_steps=3), {"keep": 2, "backup_every": 2}
+    run = _run(folder, epochs=8, average="ema", early_stopping=8, monitor=False, callbacks=[monitor], **kept)
     return _numbers(run)
+
+
+def _mixed(folder):
+    import tensorflow as tf
+
+    from recipes import augment
+
+    data = tf.data.Dataset.from_tensor_slices(_data()[0]).batch(64, drop_remainder=True)
+    mixed = augment.Pipeline([augment.PadCrop(1), augment.MixUp(0.2)], classes=10, seed=4)
+    return _numbers(_run(folder, data, epochs=6, average="swa", augment=mixed, monitor=False, backup_every=3))
 
 
 def _snapshots(folder):
@@ -284,7 +314,7 @@ def _snapshots(folder):
     from recipes.checkpoints.snapshots import load_snapshots
 
     members = load_snapshots(folder / "snapshots", _model())
-    sums = [float(abs(weight).sum()) for member in members for weight in member.get_weights()]
+    sums = [_digest(weight) for member in members for weight in member.get_weights()]
     return {**_numbers(run), "members": sums}
 
 
@@ -344,7 +374,7 @@ def _leftovers(folder):
             found += [
                 (entry.name, entry.inode())
                 for entry in os.scandir(where)
-                if entry.name.startswith(".part-") or entry.name.endswith(".lock")
+                if entry.name.startswith(".part-") or entry.name.endswith(".journal.lock")
             ]
         except OSError:
             pass
@@ -359,10 +389,7 @@ def _compare(expected, received):
         pairs = values.items() if isinstance(values, dict) else [(name, values)]
         for key, numbers in pairs:
             got = received[name][key] if isinstance(values, dict) else received[name]
-            close = len(got) == len(numbers) and all(
-                abs(a - b) <= 1e-5 + 1e-4 * abs(b) for a, b in zip(got, numbers, strict=True)
-            )
-            if not close:
+            if got != numbers:
                 return f"{key} is {got} in place of {numbers}"
     return ""
 

@@ -8,13 +8,14 @@ import keras
 
 from recipes.callbacks.fit_member import FitMember, members_of_fit
 from recipes.callbacks.rate_driver import Logs
+from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.run_state import (
+    RunState,
     is_broken,
     read_backup,
     restore_callbacks,
     restore_run,
     row_of,
-    save_backup,
 )
 from recipes.common.models import begin_at_epoch
 from recipes.common.processes import is_first_process, meet
@@ -59,15 +60,18 @@ class Backup(FitMember):
 
     def __init__(self, file: "FilePath", others: Sequence[keras.callbacks.Callback] | None = None) -> None:
         super().__init__()
-        self.file = Path(file)
+        self.file = Path(file).absolute()  # a later change of the working directory does not move it
         self.others = others
         self.epochs_done: int = read_backup(self.file)["epoch"] if self.file.exists() else 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self._others, self._rows, self._waiting = self._other_callbacks(), [], False
+        self._states = CallbackStates(self._others)
+        self._states.training_begins()
         if self.file.exists():
-            first_epoch, self._rows = restore_run(self.file, self.model, self.params["epochs"])
-            restore_callbacks(self.file, self._others)
+            about = restore_run(self.file, self.model, self.params["epochs"])
+            first_epoch, self._rows = about["epoch"], about["history"]
+            restore_callbacks(self.file, self._states)
             # As keras.callbacks.BackupAndRestore does: `fit` reads it after on_train_begin.
             begin_at_epoch(self.model, first_epoch)
             self._waiting = True
@@ -82,7 +86,7 @@ class Backup(FitMember):
         if is_broken(self._others) or not is_first_process():
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        save_backup(self.file, self.model, self._others, epoch=epoch + 1, history=self._rows)
+        RunState.of(self.model, self._states, epoch=epoch + 1, history=self._rows).write(self.file)
 
     def on_train_end(self, logs: Logs = None) -> None:
         self._fill_history()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from recipes.callbacks.rate_driver import Logs, RateDriver
-from recipes.checkpoints.snapshots import SnapshotFolder
+from recipes.checkpoints.snapshots import SnapshotFolder, same_build
 from recipes.common.processes import meet, process_count
 from recipes.common.types import Path
 from recipes.common.validation import is_number, is_whole
@@ -109,19 +109,26 @@ class SnapshotEnsemble(RateDriver):
                 f"{type(self).__name__} expects a folder that every process can see. Received folder=None in a run of "
                 f'{process_count()} processes. Give folder="runs/snapshots" on a shared disk.'
             )
+        if self.model.built:
+            same_build(
+                self.model
+            )  # what cannot be built again is known before hours of training, not after them
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         first = self._position is None
         super().on_epoch_begin(epoch, logs)
-        if first and epoch > 0:
-            self._snapshots().resume(self.model, self.ends, self._position)
-        elif first:
+        if not first:
+            return
+        # A run may go on in the middle of an epoch, of which `set_state` tells.
+        position = max(self._position, self._restored_position or 0)
+        if position > 0:
+            self._snapshots().resume(self.model, self.ends, position)
+        else:
             # A folder of our own making is nobody's.
             overwrite = self.overwrite or self._temporary
             self._snapshots().begin(self.ends, overwrite=overwrite)
-        if first:
-            self._taken = sum(end <= self._position for end in self.ends)
+        self._taken = sum(end <= position for end in self.ends)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         super().on_train_batch_end(batch, logs)

@@ -4,6 +4,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from keras import ops
+
 from recipes import schedules
 from recipes.callbacks.rate_driver import Logs, RateDriver
 from recipes.common.optimizers import iterations
@@ -66,6 +69,8 @@ class WarmupDecay(RateDriver):
         self.warmup, self.decay, self.start, self.final = warmup, decay, start, final
         self.until, self.boundaries, self.factor = until, as_row(boundaries), factor
         self.learning_rate = learning_rate
+        self._epochs: int | None = None
+        self._places: list[tuple[float, float]] = []
         self._check_arguments()
 
     def make_schedule(self, compiled_rate: float) -> schedules.Schedule:
@@ -75,7 +80,17 @@ class WarmupDecay(RateDriver):
         # The last step of the warm-up is the first of the decay.
         before = max(warmup - 1, 0)
         decay = self._make_decay(peak, warmup, before, updates)
-        return schedules.Warmup(decay, warmup, start=self.start * peak) if warmup else decay
+        schedule = schedules.Warmup(decay, warmup, start=self.start * peak) if warmup else decay
+        return _Stretched(schedule, self._places, self._accumulated) if self._places else schedule
+
+    def stretch(self, epochs: int, places: Sequence[tuple[float, float]]) -> None:
+        """Follow the schedule of a run of another length, for a run that is made longer when it goes on.
+
+        Args:
+            epochs: Epochs of the run whose schedule is followed.
+            places: Rising pairs `(batch of this run, batch of that run)`; between them it is interpolated.
+        """
+        self._epochs, self._places = epochs, [tuple(pair) for pair in places]
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         first = self._position is None
@@ -98,7 +113,7 @@ class WarmupDecay(RateDriver):
                 "steps_per_epoch= to WarmupDecay, or to fit with a dataset that repeats, or end the dataset with "
                 ".apply(tf.data.experimental.assert_cardinality(batches))."
             )
-        return max(1, self.params["epochs"] * steps // self._accumulated)
+        return max(1, (self._epochs or self.params["epochs"]) * steps // self._accumulated)
 
     def _warmup_updates(self, updates):
         if not is_whole(self.warmup):
@@ -173,3 +188,23 @@ class WarmupDecay(RateDriver):
                 f"WarmupDecay expects learning_rate, the peak, above 0. Received learning_rate={self.learning_rate}. "
                 "Leave it out to use the compiled rate."
             )
+
+
+class _Stretched:
+    """A schedule followed at other places than the steps of this run."""
+
+    elementwise = True
+
+    def __init__(self, schedule, places, accumulated):
+        self.schedule, self.accumulated = schedule, accumulated
+        self.here, self.there = np.transpose(np.asarray(places, "float64"))
+
+    def __call__(self, step):
+        batches = np.asarray(step, "float64") * self.accumulated
+        place = np.interp(batches, self.here, self.there) / self.accumulated
+        step, part = (
+            np.floor(place).astype("int32"),
+            (place % 1).astype("float32"),
+        )  # schedules know whole steps
+        rates = [np.asarray(ops.convert_to_numpy(self.schedule(at))) for at in (step, step + 1)]
+        return (1 - part) * rates[0] + part * rates[1]

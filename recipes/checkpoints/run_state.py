@@ -1,58 +1,102 @@
 """A whole training run in one file, written so that a crash leaves either the old file or the new one."""
 
+from __future__ import annotations
+
 import json
-import zipfile
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from recipes.common.files import write_atomically
+from recipes._version import __version__
+from recipes.checkpoints.callback_state import CallbackStates
+from recipes.checkpoints.comparison import (
+    architecture,
+    differences,
+    optimizer_settings,
+    without_numbers,
+)
+from recipes.common.files import Archive, damaged, write_atomically
+from recipes.common.optimizers import groups
 
-_FORMAT = 1
-_ARRAY = "array in this file"
+_FORMAT = 2
+_EXPECTED = "a backup written by recipes.train or callbacks.Backup"
+_REMEDY = "Remove the file to start the run anew."
+_SHOWN = 6  # differences that are named; more of them say no more
 
 
-def save_backup(path, model, callbacks, *, epoch, history):
-    """Keep everything that a later process needs to go on after `epoch`.
+@dataclass(frozen=True)
+class RunState:
+    """A copy of everything that a later process needs to go on: nothing that happens afterwards changes it.
 
-    Weights, seed generators, the optimizer's variables and what the callbacks remember, in one `.npz` file
-    without pickles, written with `write_atomically`. Reading back the arrays costs one copy of them in memory.
-
-    Args:
-        path: File to write.
-        model: A built and compiled `keras.Model`.
-        callbacks: The callbacks of the run, in the order given to `fit`.
-        epoch: Number of epochs finished.
-        history: What `row_of` made of each finished epoch.
+    Attributes:
+        about: What JSON can hold: `epoch` (finished ones), `batch` (of the next epoch, finished), `stopped`, `history`,
+            `callbacks`, `variables`, `model`, `optimizer`.
+        arrays: Weights, seed generators, the optimizer's variables, metrics, and the arrays of the callbacks.
     """
-    arrays = {}
-    for kind, variables in _variables(model).items():
-        for index, variable in enumerate(variables):
-            arrays[f"{kind}/{index}"] = _to_numpy(variable)
-    remembered = [_get_state(callback, f"callback/{i}", arrays) for i, callback in enumerate(callbacks)]
-    about = {
-        "format": _FORMAT,
-        "epoch": epoch,
-        "stopped": bool(model.stop_training),
-        "history": history,
-        "callbacks": remembered,
-        "variables": {kind: [v.path for v in variables] for kind, variables in _variables(model).items()},
-    }
-    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
 
-    def write(temporary):
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+    about: dict[str, Any]
+    arrays: dict[str, np.ndarray]
 
-    write_atomically(path, write)
+    @classmethod
+    def of(
+        cls,
+        model: keras.Model,
+        states: CallbackStates,
+        *,
+        epoch: int,
+        history: Sequence[Mapping[str, float]],
+        batch: int = 0,
+    ) -> RunState:
+        """The present state of a run.
+
+        Args:
+            model: A built and compiled `keras.Model`.
+            states: Of the callbacks of this `fit`.
+            epoch: Number of epochs finished.
+            history: What `row_of` made of each finished epoch.
+            batch: Batches of the next epoch that are finished. Above 0, the metrics of that epoch are kept too.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        kinds = _variables(model, metrics=batch > 0)
+        for kind, variables in kinds.items():
+            for index, variable in enumerate(variables):
+                arrays[f"{kind}/{index}"] = _to_numpy(variable)
+        about = {
+            "format": _FORMAT,
+            "library": __version__,
+            "epoch": epoch,
+            "batch": batch,
+            "stopped": bool(model.stop_training),
+            "history": list(history),
+            "callbacks": states.collect(arrays),
+            "variables": {kind: [v.path for v in variables] for kind, variables in kinds.items()},
+            "model": architecture(model),
+            "optimizer": optimizer_settings(model.optimizer, rate=False),
+        }
+        return cls(about, arrays)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the state into one `.npz` file without pickles, whole or not at all."""
+        text = np.frombuffer(json.dumps(self.about).encode(), dtype=np.uint8)
+
+        def write(temporary):
+            with open(temporary, "wb") as file:
+                np.savez(file, about=text, **self.arrays)
+
+        write_atomically(path, write)
 
 
-def row_of(logs):
+def row_of(logs: Mapping[str, Any] | None) -> dict[str, float]:
     """The numbers of one epoch, as a backup's history holds them."""
     return {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
 
 
-def is_broken(callbacks):
+def is_broken(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
     """Whether one of the callbacks stopped the run at numbers that are not finite.
 
     The backup of the last good epoch is then the one to go on from, so it must not be replaced.
@@ -60,132 +104,213 @@ def is_broken(callbacks):
     return any(getattr(callback, "broken", False) is True for callback in callbacks)
 
 
-def read_backup(path):
-    """What a backup says of itself: dict with `epoch`, `stopped`, `history`, `callbacks`,
-    `variables`.
+def read_backup(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a backup says of itself, as `RunState.about`.
 
     Raises:
-        ValueError: when the file is no backup of this format.
+        DamagedFileError: when the file is no backup, or not a whole one.
+        ValueError: for one of another format.
     """
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            about = json.loads(file["about"].tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"resume expects a backup written by recipes.train. Received {path}, which cannot be read ({error}). "
-            "Remove the file to start the run anew."
-        ) from error
+    with _open(path) as archive:
+        return _about(path, archive)
+
+
+def _open(path):
+    return Archive(path, _EXPECTED, _REMEDY)
+
+
+def _about(path, archive):
+    about = archive.about()
     if about.get("format") != _FORMAT:
+        found = "1.0.0" if about.get("format") == 1 else f"format {about.get('format')!r}"
         raise ValueError(
-            f"resume expects a backup of format {_FORMAT}. Received format {about.get('format')} in {path}. "
+            f"resume expects a backup of keras-recipes 2 (format {_FORMAT}). Received one of {found} in {path}. "
             "Resume it with the version of keras-recipes that wrote it, or start a new run_dir."
         )
+    wrong = _wrong_part(about)
+    if wrong:
+        raise damaged(path, _EXPECTED, f"{wrong} is of another kind", _REMEDY)
     return about
 
 
-def restore_variables(path, model):
-    """Put weights, seed generators and optimizer variables of a backup into a model of the same build.
+def _wrong_part(about):
+    """The first entry that is not what this module writes, or None."""
+    whole = {"epoch": int, "batch": int, "stopped": bool, "history": list, "callbacks": list}
+    whole |= {"variables": dict, "model": list, "optimizer": dict}
+    for name, kind in whole.items():
+        value = about.get(name)
+        if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
+            return name
+    rows = all(isinstance(row, dict) and all(map(_is_number, row.values())) for row in about["history"])
+    if not rows or len(about["history"]) < about["epoch"]:
+        return "history"
+    if not all(isinstance(entry, dict) and "state" in entry for entry in about["callbacks"]):
+        return "callbacks"
+    if not all(
+        isinstance(paths, list) and all(map(_is_text, paths)) for paths in about["variables"].values()
+    ):
+        return "variables"
+    return None
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def restore_variables(path: str | os.PathLike[str], model: keras.Model, *, force: bool = False) -> list[str]:
+    """Put weights, seed generators and optimizer variables of a backup into a model, each by its path.
 
     Args:
         path: A backup.
-        model: Built and compiled as in the run that wrote it.
-
-    Raises:
-        ValueError: when the model has other variables.
-    """
-    about = read_backup(path)
-    with np.load(path, allow_pickle=False) as file:
-        for kind, variables in _variables(model).items():
-            shapes = [tuple(file[f"{kind}/{i}"].shape) for i in range(len(about["variables"][kind]))]
-            if shapes != [tuple(v.shape) for v in variables]:
-                raise ValueError(
-                    f"resume expects the model that was saved, with {len(shapes)} {kind} variables. Received one "
-                    f"whose {len(variables)} {kind} variables differ in number or shape. "
-                    "Build and compile the model as in the interrupted run, or start a new run_dir."
-                )
-        for kind, variables in _variables(model).items():
-            for index, variable in enumerate(variables):
-                variable.assign(file[f"{kind}/{index}"])
-
-
-def restore_run(path, model, epochs):
-    """`restore_variables`, and where the run goes on.
-
-    Args:
-        path: A backup.
-        model: As for `restore_variables`.
-        epochs: Epochs of the whole run.
+        model: Built and compiled.
+        force: Take what fits and leave the rest of the model as it is; the learning rate too.
 
     Returns:
-        `(first_epoch, rows)`: `epochs` where nothing is left to do, and the numbers of each epoch before.
+        What did not fit, in words; empty where everything did.
+
+    Raises:
+        ValueError: without `force`, when the model or the optimizer is another.
+    """
+    with _open(path) as archive:
+        about = _about(path, archive)
+        unlike = differences(about["model"], architecture(model), "model")
+        unlike += differences(
+            about["optimizer"], optimizer_settings(model.optimizer, rate=False), "optimizer"
+        )
+        pairs, missing = [], []
+        for kind, variables in _variables(model).items():
+            found, lost = _matched(about["variables"].get(kind, []), variables, kind, archive)
+            pairs, missing = pairs + found, missing + lost
+        if (unlike or missing) and not force:
+            shown = "; ".join((unlike or missing)[:_SHOWN])
+            raise ValueError(
+                f"resume expects the model and optimizer that were saved in {path}. Received another: {shown}. "
+                "Build and compile the model as in the interrupted run, or start a new run_dir."
+            )
+        # With force the compiled rate is newer than the one in the file.
+        left = {id(one.learning_rate) for one in groups(model.optimizer)} if force else set()
+        values = [(variable, archive[key]) for variable, key in pairs if id(variable) not in left]
+    for variable, value in values:
+        variable.assign(value)
+    return missing
+
+
+def restore_metrics(path: str | os.PathLike[str], model: keras.Model) -> None:
+    """Put back what the metrics had added up within the epoch that a backup was written in."""
+    with _open(path) as archive:
+        paths = _about(path, archive)["variables"].get("metrics", [])
+        variables = _variables(model, metrics=True)["metrics"]
+        pairs, missing = _matched(paths, variables, "metrics", archive)
+        if missing:
+            raise ValueError(
+                f"resume expects the metrics of the interrupted run. Received others: {'; '.join(missing[:_SHOWN])}. "
+                "Compile the model as in that run, or start a new run_dir."
+            )
+        for variable, key in pairs:
+            variable.assign(archive[key])
+
+
+def _matched(paths, variables, kind, archive):
+    """Pairs of a variable and the entry that holds its value, and what has no partner, in words."""
+    ours = [variable.path for variable in variables]
+    if sorted(paths) != sorted(ours):
+        # The same model built a second time in one process: Keras has counted its names up.
+        paths, ours = [[without_numbers(path) for path in side] for side in (paths, ours)]
+    places: dict[str, list[int]] = {}
+    for place, path in enumerate(paths):
+        places.setdefault(path, []).append(place)
+    pairs, missing = [], []
+    for path, variable in zip(ours, variables, strict=True):
+        place = places[path].pop(0) if places.get(path) else None
+        if place is None:
+            missing.append(f"{kind} variable {path} is not in the backup")
+            continue
+        key = f"{kind}/{place}"
+        shape = archive[key].shape if key in archive else None
+        if shape != tuple(variable.shape):
+            missing.append(
+                f"{kind} variable {path} has shape {shape} in the backup, {tuple(variable.shape)} here"
+            )
+        else:
+            pairs.append((variable, key))
+    missing += [
+        f"{kind} variable {path} is in the backup alone" for path, left in places.items() for _ in left
+    ]
+    return pairs, missing
+
+
+def restore_run(
+    path: str | os.PathLike[str], model: keras.Model, epochs: int, *, force: bool = False
+) -> dict[str, Any]:
+    """`restore_variables`, and where the run goes on.
+
+    Returns:
+        What `read_backup` gives, with `epoch` set to `epochs` where nothing is left to do.
     """
     about = read_backup(path)
-    restore_variables(path, model)
-    return epochs if about["stopped"] else min(about["epoch"], epochs), about["history"]
+    restore_variables(path, model, force=force)
+    if about["stopped"] or about["epoch"] >= epochs:
+        return {**about, "epoch": epochs, "batch": 0}
+    return about
 
 
-def restore_callbacks(path, callbacks):
+def restore_callbacks(
+    path: str | os.PathLike[str],
+    states: CallbackStates,
+    *,
+    own: bool | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> None:
     """Give the callbacks back what they remembered. Call it after their `on_train_begin`.
 
-    A callback takes part when it has `get_state` and `set_state`, or when it is one of Keras' own.
+    Args:
+        path: A backup.
+        states: Of the callbacks of this `fit`.
+        own, told: As in `CallbackStates.restore`.
     """
-    about = read_backup(path)
-    with np.load(path, allow_pickle=False) as file:
-        for callback, kept in zip(callbacks, about["callbacks"], strict=False):
-            if kept is None or kept["class"] != type(callback).__name__:
-                continue
-            state = _decode(kept["state"], file)
-            if hasattr(callback, "set_state"):
-                callback.set_state(state)
-            else:
-                vars(callback).update(state)
+    with _open(path) as archive:
+        states.restore(_about(path, archive)["callbacks"], archive, own=own, told=told)
 
 
-def _variables(model):
+def newest_whole(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
+    """The first of some backups that can be read, and what is wrong with those before it.
+
+    Raises:
+        ValueError: when none of those that exist can.
+    """
+    wrong, error = [], None
+    for path in paths:
+        if not path.exists():
+            continue
+        try:
+            with _open(path) as archive:
+                _about(path, archive)
+                for name in archive:
+                    archive[name]  # compares its checksum
+            return path, wrong
+        except ValueError as problem:
+            wrong.append(str(problem))
+            error = error or problem
+    if error is not None:
+        raise error
+    return None, []
+
+
+def _variables(model, *, metrics=False):
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    return {"model": model.variables, "optimizer": optimizer.variables}
+    variables = {"model": model.variables, "optimizer": optimizer.variables}
+    if metrics:
+        variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]
+    return variables
 
 
 def _to_numpy(variable):
-    array = keras.ops.convert_to_numpy(variable.value)
+    array = np.array(keras.ops.convert_to_numpy(variable.value))
     # bfloat16 has no place in .npz; float32 holds each of its values.
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
-
-
-def _get_state(callback, prefix, arrays):
-    """What one callback remembers as JSON, with its arrays put into `arrays`; None where it takes no part."""
-    if hasattr(callback, "get_state"):
-        state = callback.get_state()
-    elif type(callback).__module__.startswith("keras."):
-        kinds = (bool, int, float, str, np.generic, list)
-        state = {name: value for name, value in vars(callback).items() if isinstance(value, kinds)}
-        # Lists of anything but arrays (best weights) are the callback's wiring, not its memory.
-        state = {
-            name: value
-            for name, value in state.items()
-            if not isinstance(value, list) or all(isinstance(entry, np.ndarray) for entry in value)
-        }
-    else:
-        return None
-    return {"class": type(callback).__name__, "state": _encode(state, prefix, arrays)}
-
-
-def _encode(value, key, arrays):
-    if isinstance(value, dict):
-        return {name: _encode(entry, f"{key}/{name}", arrays) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(entry, f"{key}/{index}", arrays) for index, entry in enumerate(value)]
-    if isinstance(value, np.ndarray):
-        arrays[key] = value
-        return {_ARRAY: key}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _decode(value, file):
-    if isinstance(value, dict):
-        if _ARRAY in value:
-            return file[value[_ARRAY]]
-        return {name: _decode(entry, file) for name, entry in value.items()}
-    return [_decode(entry, file) for entry in value] if isinstance(value, list) else value

@@ -1,16 +1,21 @@
 """Snapshots of one training run in a folder: written whole or not at all, and read back only into their own model."""
 
+from __future__ import annotations
+
 import json
-import zipfile
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from recipes.common.files import write_atomically, write_text
+from recipes.common.files import Archive, damaged, read_json, remove_parts, write_atomically, write_text
 from recipes.common.models import rebuild
 from recipes.common.processes import is_first_process, meet
 from recipes.common.traversal import layers_of
+from recipes.common.validation import is_whole
 
 _INDEX = "snapshots.json"
 
@@ -23,16 +28,16 @@ class SnapshotFolder:
         folder: Made when it does not exist.
     """
 
-    def __init__(self, folder):
-        self.path = Path(folder)
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.path = Path(folder).absolute()
 
     @property
-    def index(self):
+    def index(self) -> dict[str, Any] | None:
         """What the folder holds: dict with `model`, `ends` and `done`; None when it holds no snapshots."""
         file = self.path / _INDEX
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return _read_index(file) if file.exists() else None
 
-    def begin(self, ends, *, overwrite):
+    def begin(self, ends: Sequence[int], *, overwrite: bool) -> None:
         """Start a new run in the folder.
 
         Raises:
@@ -49,9 +54,10 @@ class SnapshotFolder:
             for number in index["done"] if index else ():
                 self._file(number).unlink(missing_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
+            remove_parts(self.path)
         self._write({"model": None, "ends": list(ends), "done": []})
 
-    def resume(self, model, ends, position):
+    def resume(self, model: keras.Model, ends: Sequence[int], position: int) -> None:
         """Go on with the run in the folder after `position` batches.
 
         Raises:
@@ -77,9 +83,11 @@ class SnapshotFolder:
                 f"Snapshots expect those of the first part of the run. Received a folder without {', '.join(missing)}. "
                 "Train from epoch 0 with overwrite=True."
             )
+        if is_first_process():
+            remove_parts(self.path)
         self._write({**index, "done": due})
 
-    def save(self, number, model):
+    def save(self, number: int, model: keras.Model) -> None:
         """Write snapshot `number`, counted from 1, and list it."""
         if not is_first_process():
             return
@@ -95,7 +103,7 @@ class SnapshotFolder:
         # Here, because a subclassed model may be built by its first batch only.
         self._write({**index, "model": fingerprint(model), "done": sorted({*index["done"], number})})
 
-    def load(self, model, last=None):
+    def load(self, model: keras.Model, last: int | None = None) -> list[keras.Model]:
         """New models with the weights of the snapshots, oldest first.
 
         Args:
@@ -111,7 +119,7 @@ class SnapshotFolder:
         _check_model(model, index, self.path)
         members = []
         for number in _latest(index["done"], last):
-            member = _same_build(model)
+            member = same_build(model)
             member.set_weights(_read_arrays(self._file(number)))
             members.append(member)
         return members
@@ -124,7 +132,9 @@ class SnapshotFolder:
             write_text(self.path / _INDEX, json.dumps(index, indent=1) + "\n")
 
 
-def load_snapshots(folder, model, last=None):
+def load_snapshots(
+    folder: str | os.PathLike[str], model: keras.Model, last: int | None = None
+) -> list[keras.Model]:
     """The members of a snapshot ensemble, from its folder, in a later session.
 
     Args:
@@ -141,18 +151,25 @@ def load_snapshots(folder, model, last=None):
     return SnapshotFolder(folder).load(model, last)
 
 
+def _read_index(file):
+    remedy = "Remove the folder's snapshots and train again."
+    index = read_json(file, "the index of snapshots", remedy)
+    numbers = [index.get("ends"), index.get("done")]
+    known = all(isinstance(row, list) and all(is_whole(one) and one >= 0 for one in row) for row in numbers)
+    model = index.get("model", 0)
+    if not known or not (
+        model is None or (isinstance(model, dict) and isinstance(model.get("weights"), list))
+    ):
+        raise damaged(file, "the index of snapshots", "an entry is of another kind", remedy)
+    return index
+
+
 def _read_arrays(path):
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return [file[f"arr_{place}"] for place in range(len(file.files))]
-    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"Snapshots expect files written by SnapshotEnsemble. Received {path}, which is another ({error}). "
-            "Remove it and train again."
-        ) from error
+    with Archive(path, "a snapshot written by SnapshotEnsemble", "Remove it and train again.") as archive:
+        return [archive[f"arr_{place}"] for place in range(len(archive))]
 
 
-def fingerprint(model):
+def fingerprint(model: keras.Model) -> dict[str, Any]:
     """Kinds of layers and shapes of weights: what two builds of one model have in common."""
     return {
         "layers": [type(layer).__name__ for layer in layers_of(model)],
@@ -183,7 +200,7 @@ def _latest(numbers, last):
     return numbers[-last:]
 
 
-def _same_build(model):
+def same_build(model: keras.Model) -> keras.Model:
     try:
         return rebuild(model)
     except ValueError as error:

@@ -34,6 +34,17 @@ def serialized(model: keras.Model) -> dict[str, Any]:
         return keras.saving.serialize_keras_object(model)
 
 
+def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
+    """Make the variables of a compiled model's metrics and losses, which `fit` makes at its first step.
+
+    Args:
+        model: Built and compiled.
+        batch: Inputs, labels and perhaps weights, for their shapes and dtypes alone.
+    """
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=batch)
+
+
 def rebuild(model: keras.Model) -> keras.Model:
     """A second model from the configuration of a built one, with new weights and uncompiled.
 

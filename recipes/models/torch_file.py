@@ -6,6 +6,7 @@ Only files of the format before PyTorch 1.6 are read, which is the one published
 """
 
 import collections
+import math
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +121,10 @@ class TensorView:
         if 0 not in shape and last >= storage.size:
             raise ValueError(
                 f"a tensor of shape {shape} reaches beyond its storage of {storage.size} numbers"
+            )
+        if math.prod(shape) > storage.size:  # a stride of 0 would repeat a few numbers for ever
+            raise ValueError(
+                f"a tensor of shape {shape} holds more numbers than its storage of {storage.size}"
             )
         bytes_apart = tuple(stride * storage.itemsize for stride in strides)
         view = np.lib.stride_tricks.as_strided(storage[self.offset :], shape, bytes_apart, writeable=False)

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
-import json
 import math
 import os
-import platform
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from recipes._version import __version__
-from recipes.common.files import write_atomically, write_text
+from recipes.checkpoints.comparison import architecture, optimizer_settings, plain, versions
+from recipes.common.files import (
+    check_unpacked_size,
+    checksum,
+    damaged,
+    read_json,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding
 from recipes.evaluate.classifier import Evaluation, classifier
 from recipes.inference.predict import Predictions, predict
 from recipes.probe import Record
+from recipes.training.run_folder import FILES, FORMAT, read_settings
 from recipes.training.settings import Settings
-from recipes.training.source import Source
+from recipes.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from recipes.callbacks import SnapshotEnsemble
-
-# All that a run writes into its folder, beside `snapshots/`.
-_FILES = (
-    "run.json",
-    "model.keras",
-    "best.keras",
-    "backup.npz",
-    "history.csv",
-    "curves.png",
-    "findings.json",
-    "record.npz",
-)
 
 
 @dataclass
@@ -136,7 +130,7 @@ class Run:
             ValueError: when the folder holds another run or files of these names; nothing is overwritten.
         """
         folder = Path(folder)
-        held = _files_of_a_run(folder)
+        held = [name for name in FILES if os.path.lexists(folder / name)]
         if held:
             raise ValueError(
                 f"Run.save expects a folder without a run in it. Received {folder}, which holds {', '.join(held)}. "
@@ -157,9 +151,9 @@ class Run:
             write_atomically(folder / "curves.png", lambda path: figure.savefig(path, dpi=100))
         if self.record is not None:
             write_atomically(folder / "record.npz", self.record.save)
-        findings = [finding.to_dict() for finding in self.findings]
-        write_text(folder / "findings.json", json.dumps(findings, indent=2, ensure_ascii=False) + "\n")
-        write_settings(folder, {**self.settings, "finished": finished})
+        write_json(folder / "findings.json", [finding.to_dict() for finding in self.findings])
+        described = {**self.settings, "finished": finished}
+        write_json(folder / "run.json", add_checksums(folder, described) if finished else described)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Run:
@@ -183,20 +177,42 @@ class Run:
                 f"Run.load expects a finished run. Received {folder}, without {', '.join(missing)}. "
                 "Finish it with recipes.train(..., run_dir=that folder, resume=True)."
             )
-        findings, record = folder / "findings.json", folder / "record.npz"
-        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        settings = read_settings(folder)
+        check_checksums(folder, settings)
+        names = settings.get("class_names")
         return cls(
-            # No code from a file, unless the reader has told Keras that they trust their files.
-            model=keras.saving.load_model(folder / "model.keras", safe_mode=True),
+            model=_read_model(folder / "model.keras"),
             history=read_history(folder / "history.csv"),
-            findings=[
-                Finding.from_dict(values)
-                for values in (json.loads(findings.read_text(encoding="utf-8")) if findings.exists() else [])
-            ],
-            record=Record.load(record) if record.exists() else None,
+            findings=_read_findings(folder / "findings.json"),
+            record=Record.load(folder / "record.npz") if (folder / "record.npz").exists() else None,
             settings=settings,
-            class_names=tuple(settings["class_names"]) if settings.get("class_names") else None,
+            class_names=tuple(map(str, names)) if isinstance(names, list) and names else None,
         )
+
+
+def _read_model(path):
+    remedy = "Put a copy of the file back, or train again in a new run_dir."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked_size(path, archive)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise damaged(path, "a model saved by Keras", str(error), remedy) from error
+    try:
+        # No code from a file, unless the user has told Keras that they trust their files.
+        return keras.saving.load_model(path, safe_mode=True)
+    except (EOFError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise damaged(path, "a model saved by Keras", str(error).partition("\n")[0], remedy) from error
+
+
+def _read_findings(path):
+    if not path.exists():
+        return []
+    remedy = "Remove the file to load the run without its findings."
+    entries = read_json(path, "the findings of a run", remedy, list)
+    try:
+        return [Finding.from_dict(values) for values in entries]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(path, "the findings of a run", f"{type(error).__name__}: {error}", remedy) from error
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
@@ -220,89 +236,39 @@ def write_history(path: Path, history: dict[str, list[float]]) -> None:
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """The dict of lists that `write_history` wrote."""
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
-    return {name: [float(row[name]) for row in rows] for name in names}
+    """The dict of lists that `write_history` wrote.
 
-
-def write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """`run.json`: every argument of the run, versions and the seed."""
-    write_text(Path(folder) / "run.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-
-
-def open_folder(settings: Settings) -> Path | None:
-    """The folder of a run, made when it is new, refused when it holds another run: a Path, or None for None."""
-    if settings.run_dir is None:
-        return None
-    folder = Path(settings.run_dir)
-    file = folder / "run.json"
-    if file.exists() and not settings.resume:
-        raise ValueError(
-            f"recipes.train expects a run_dir without a run in it. Received {folder}, which holds run.json. "
-            "Give resume=True to go on with that run, or another folder."
-        )
-    held = _files_of_a_run(folder)
-    if held and not file.exists():
-        # run.json is the first file of a run, so these are somebody else's.
-        raise ValueError(
-            f"recipes.train expects a run_dir without files of the names it writes. Received {folder}, which holds "
-            f"{', '.join(held)} and no run.json. Give another folder, or move them away."
-        )
-    if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        for name, value in (("epochs", settings.epochs), ("seed", settings.seed)):
-            if before.get(name) != value:
-                raise ValueError(
-                    f"resume expects the settings of the run in {folder}, {name}={before.get(name)}. Received "
-                    f"{name}={value}. Give the same, or start a new run_dir."
-                )
+    Raises:
+        DamagedFileError: when the file is no such table.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        allowed = os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-    except PermissionError:
-        allowed = False
-    if not allowed:
-        raise PermissionError(
-            errno.EACCES,
-            f"recipes.train expects a run_dir it may write to. Received {folder}, which is read-only. "
-            "Give another folder",
-        )
-    for name in _FILES:
-        # Of a process that was killed while writing.
-        (folder / f".part-{name}").unlink(missing_ok=True)
-    return folder
+        with open(path, encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or []
+            if "epoch" not in columns:
+                raise ValueError("it has no column epoch")
+            names = [name for name in columns if name != "epoch"]
+            return {name: [float(row[name]) for row in rows] for name in names}
+    except (csv.Error, OSError, TypeError, ValueError) as error:
+        remedy = "Put a copy of the file back, or train again in a new run_dir."
+        raise damaged(path, "one row of numbers per epoch", str(error), remedy) from error
 
 
-def _files_of_a_run(folder):
-    return [name for name in _FILES if (folder / name).exists()]
+def describe(
+    settings: Settings, model: keras.Model, data: TrainingData, fingerprints: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that decides a run, as `run.json` keeps it.
 
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in a folder came to its end."""
-    settings = folder / "run.json"
-    return settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("finished", False)
-
-
-def describe(settings: Settings, model: keras.Model, source: Source, steps: int) -> dict[str, Any]:
-    """Settings as JSON: plain values as they are, objects by their class and configuration."""
-
-    def plain(value):
-        if isinstance(value, (str, bool, int, float, type(None))):
-            return value
-        if isinstance(value, dict):
-            return {str(key): plain(entry) for key, entry in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(entry) for entry in value]
-        if isinstance(value, np.generic):
-            return value.item()
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        return repr(value) if not hasattr(value, "get_config") else type(value).__name__
-
+    Args:
+        settings: The arguments of `recipes.train`.
+        model: The model, compiled or not.
+        data: The data of the run.
+        fingerprints: Of the training and validation data, by name.
+    """
     info = settings.info
+    compiled = {"compiled": optimizer_settings(model.optimizer)} if model.compiled else {}
     return {
+        "format": FORMAT,
         **{name: plain(value) for name, value in settings.arguments().items() if name != "info"},
         "data": getattr(info, "source", None),
         "class_names": list(info.class_names) if info is not None else None,
@@ -311,14 +277,36 @@ def describe(settings: Settings, model: keras.Model, source: Source, steps: int)
         "background": plain(getattr(info, "background", None)),
         "model": model.name,
         "parameters": int(model.count_params()),
-        "examples": source.examples,
-        "steps": steps,
-        "image_shape": list(source.image_shape or ()),
-        "versions": {
-            "keras-recipes": __version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "examples": data.source.examples,
+        "steps": data.steps,
+        "image_shape": list(data.source.image_shape or ()),
+        **compiled,
+        **fingerprints,
+        "architecture": architecture(model),
+        "versions": versions(),
     }
+
+
+def add_checksums(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """The description with the SHA-256 of every file of the finished run."""
+    files = [name for name in FILES if name != "run.json" and (folder / name).is_file()]
+    files += sorted(str(path.relative_to(folder)) for path in folder.glob("snapshots/snapshot*"))
+    return {**description, "checksums": {name: checksum(folder / name) for name in files}}
+
+
+def check_checksums(folder: Path, settings: dict[str, Any]) -> None:
+    """Compare the files of a run with what `run.json` says of them.
+
+    Raises:
+        DamagedFileError: for a file that is not as it was written.
+    """
+    sums = settings.get("checksums")
+    for name in ("model.keras", "history.csv", "findings.json", "record.npz"):
+        expected = sums.get(name) if isinstance(sums, dict) else None
+        if expected is not None and (folder / name).is_file() and checksum(folder / name) != expected:
+            raise damaged(
+                folder / name,
+                f"the {name} of a finished run",
+                "its SHA-256 is not the one in run.json",
+                "Put a copy of the file back, or remove checksums from run.json to read it as it is.",
+            )

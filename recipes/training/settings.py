@@ -10,9 +10,11 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import keras
+import numpy as np
 
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
+from recipes.training.interruption import backup_interval
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -76,7 +78,9 @@ class Settings:
     monitor: bool
     strategy: tf.distribute.Strategy | None
     run_dir: str | PathLike[str] | None
-    resume: bool
+    resume: bool | Literal["force"]
+    keep: int
+    backup_every: str | int | None
     seed: int
     steps_per_epoch: int | None
     info: DatasetInfo | None
@@ -148,6 +152,7 @@ def check_arguments(model: Any, settings: Settings) -> None:
             "recipes.train expects run_dir= with resume=True, to find the interrupted run. Received run_dir=None. "
             "Give the folder of that run."
         )
+    backup_interval(settings.backup_every)
     if model.compiled:
         _refuse_compile_arguments(settings)
 
@@ -280,6 +285,16 @@ _WANTED = {
         lambda value: is_whole(value) and 0 <= value < 2**31,
         " to be a whole number from 0 to 2147483647",
         "Leave it out for 0.",
+    ),
+    "resume": (
+        lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "force"),
+        " to be True, False or 'force'",
+        "Write resume=True to go on with the run in run_dir.",
+    ),
+    "keep": (
+        _counts,
+        ", the number of backups to keep, >= 1",
+        "Leave it out for the newest one alone.",
     ),
     "steps_per_epoch": (
         lambda value: value is None or _counts(value),

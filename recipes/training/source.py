@@ -25,7 +25,8 @@ class Source:
 
     Attributes:
         name: The argument it was given as, for errors ("train", "validation").
-        batches: function `epoch -> tf.data.Dataset` of batches; `epoch` is an int64 tensor.
+        batches: function `(epoch, skip=0) -> tf.data.Dataset` of batches but for the first ones; `epoch` is an int64
+            tensor, `skip` a number or one.
         steps: Batches an epoch, or None where the data set does not say.
         examples: Images an epoch, or None where that is not known.
         element_spec: Structure, shape and dtype of one batch.
@@ -134,11 +135,11 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     floats = np.issubdtype(arrays[0].dtype, np.floating)
     pixels = (float(arrays[0].min()), float(arrays[0].max())) if floats else None
 
-    def batches(epoch):
+    def batches(epoch, skip=0):
         order = tf.data.Dataset.range(count)
         if shuffle:
             order = shuffled(order, count, seed, epoch)
-        return order.batch(batch_size).map(
+        return _without(order.batch(batch_size), skip).map(
             lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors), num_parallel_calls=2
         )
 
@@ -185,7 +186,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     if batched:
         return Source(
             name,
-            lambda epoch: dataset,
+            lambda _epoch, skip=0: _without(dataset, skip),
             cardinality if known else None,
             _batched_examples(dataset, cardinality) if known else None,
             dataset.element_spec,
@@ -201,12 +202,13 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     buffer = min(cardinality, room) if known else room
     fixed = dataset.map(_one_size(name, shapes))
 
-    def batches(epoch):
+    def batches(epoch, skip=0):
         if not shuffle:
-            return fixed.batch(batch_size)
+            return _without(fixed.batch(batch_size), skip)
         if in_order is not None:  # images of `data.load`: they are shuffled before they are read
-            return in_order(shuffled_places(cardinality, seed, epoch)).batch(batch_size)
-        return shuffled(fixed, buffer, seed, epoch).batch(batch_size)
+            places = shuffled_places(cardinality, seed, epoch)
+            return in_order(_without(places, skip, batch_size)).batch(batch_size)
+        return _without(shuffled(fixed, buffer, seed, epoch).batch(batch_size), skip)
 
     return Source(
         name,
@@ -219,6 +221,11 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
         endless=endless,
         preview=preview,
     )
+
+
+def _without(dataset, skip, each=1):
+    """The data set without its first elements; as it is where none are skipped, as in any run that is not resumed."""
+    return dataset if isinstance(skip, int) and skip == 0 else dataset.skip(skip * each)
 
 
 def _batched_examples(dataset, batches):
@@ -264,7 +271,13 @@ def shuffled_places(count: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
 
 
 def stream(
-    source: Source, *, first_epoch: int, epochs: int, steps: int, transform: Callable[..., Any]
+    source: Source,
+    *,
+    first_epoch: int,
+    epochs: int,
+    steps: int,
+    transform: Callable[..., Any],
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """All epochs as one data set, so that a resumed run sees what an uninterrupted one would have seen.
 
@@ -275,26 +288,39 @@ def stream(
         steps: Batches an epoch.
         transform: function `(batch, seed) -> batch` applied in parallel, `seed` an int64 tensor of two
             numbers, `(epoch, step)`.
+        first_step: Batches of the first epoch that are finished: blank ones, which nobody trains on, stand for them.
 
     Returns:
         `tf.data.Dataset` of `(epochs - first_epoch) * steps` batches.
     """
 
     def numbered(epoch):
-        batches = source.batches(epoch).take(steps).enumerate()
+        # A plain 0 where nothing is skipped leaves the data set as it is in any run.
+        skip = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0) if first_step else 0
+        batches = source.batches(epoch, skip).take(steps - skip).enumerate(start=skip)
         return batches.map(lambda step, batch: (batch, tf.stack([epoch, step])))
 
     if source.endless:
         # An endless data set goes on from epoch to epoch; a resumed run starts it anew.
-        whole = source.batches(tf.constant(first_epoch, tf.int64)).enumerate(start=first_epoch * steps)
-        whole = whole.take((epochs - first_epoch) * steps).map(
+        whole = source.batches(tf.constant(first_epoch, tf.int64)).enumerate(
+            start=first_epoch * steps + first_step
+        )
+        whole = whole.take((epochs - first_epoch) * steps - first_step).map(
             lambda step, batch: (batch, tf.stack([step // steps, step % steps]))
         )
     else:
         whole = tf.data.Dataset.range(first_epoch, epochs).flat_map(numbered)
     whole = whole.map(transform, num_parallel_calls=2, deterministic=True)
+    if first_step:
+        blanks = tf.data.Dataset.from_tensors(blank_batch(whole.element_spec)).repeat(first_step)
+        whole = blanks.concatenate(whole)
     whole = whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
     return without_autotune(whole.prefetch(2))
+
+
+def blank_batch(spec: Any) -> Any:
+    """Zeros of the structure of a batch, one example where their number is open."""
+    return tf.nest.map_structure(lambda part: tf.zeros([side or 1 for side in part.shape], part.dtype), spec)
 
 
 def _as_array(array, name, what):

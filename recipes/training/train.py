@@ -9,12 +9,15 @@ import keras
 import tensorflow as tf
 
 from recipes.callbacks.monitor import Monitor
-from recipes.checkpoints.run_state import restore_run
+from recipes.checkpoints.comparison import architecture, differences
+from recipes.checkpoints.run_state import read_backup, restore_variables
 from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import pairs_of
+from recipes.common.models import build_metrics
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
 from recipes.training.callbacks import (
+    Progress,
     RunBackup,
     TrainingCallbacks,
     clean_up,
@@ -25,7 +28,11 @@ from recipes.training.callbacks import (
     watching_callbacks,
 )
 from recipes.training.compiling import compile_model, in_strategy
-from recipes.training.run import Run, describe, history_of, is_finished, open_folder, write_settings
+from recipes.training.fingerprint import NOT_FIXED, fingerprint
+from recipes.training.interruption import SkippingCallbackList
+from recipes.training.longer_runs import go_on_longer
+from recipes.training.run import Run, describe, history_of
+from recipes.training.run_folder import FORMAT, open_folder
 from recipes.training.settings import (
     LossLike,
     MetricsLike,
@@ -35,6 +42,7 @@ from recipes.training.settings import (
     carried_out_by,
     check_arguments,
 )
+from recipes.training.source import blank_batch
 from recipes.training.training_data import TrainingData, open_data
 
 if TYPE_CHECKING:
@@ -51,30 +59,34 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     trained = in_strategy(model, settings.strategy)
     train, validation = pairs_of(train), pairs_of(validation)
     data = open_data(trained, train, validation, settings)
-    folder = open_folder(settings)
-    if folder is not None and settings.resume and is_finished(folder):
-        return _finished_run(folder, model, settings)
+    with open_folder(settings) as folder:
+        prints = _fingerprints(train, validation, folder)
+        changes = folder.compare(describe(settings, trained, data, prints)) if folder is not None else []
+        if folder is not None and folder.finished and not _goes_on_longer(folder, settings):
+            return _finished_run(folder, model, settings)
 
-    data = data.for_loss(compile_model(trained, data.source, data.label_spec, settings))
-    peak = rate_of(trained.optimizer)
-    first_epoch, rows = _restored(folder, trained, settings)
-    acting = training_callbacks(trained, data, settings, folder)
-    facts = preflight_facts(trained, data, settings) if first_epoch == 0 else None
-    watching = watching_callbacks(acting.callbacks, facts, data, settings)
-    backup = RunBackup(folder, [*acting.callbacks, *watching], rows)
+        data = data.for_loss(compile_model(trained, data.source, data.label_spec, settings))
+        peak = rate_of(trained.optimizer)
+        progress = _restored(folder, trained, peak, settings)
+        acting = training_callbacks(trained, data, settings, folder)
+        facts = preflight_facts(trained, data, settings) if progress.file is None else None
+        watching = watching_callbacks(acting.callbacks, facts, data, settings)
+        backup = RunBackup(folder, [*acting.callbacks, *watching], progress, settings)
 
-    _announce(trained, data, peak, acting, first_epoch, settings)
-    described = describe(settings, trained, data.source, data.steps)
-    if folder is not None:
-        write_settings(folder, {**described, "finished": False})
-    _fit(trained, data, settings, first_epoch, backup)
-    if trained is not model:
-        model.set_weights(trained.get_weights())
-    run = _run_of(trained, validation, settings, acting, backup, described)
-    if folder is not None:
-        run.write(folder, finished=not backup.broken)
-        backup.finish()
-    return run
+        described = describe(settings, trained, data, prints)
+        if folder is not None:
+            described |= go_on_longer(folder, acting.callbacks, progress, data.steps, settings)
+            described |= _history_of_changes(folder, changes, progress)
+            folder.write_settings({**described, "finished": False})
+        _announce(trained, data, peak, acting, progress, described, settings)
+        _fit(trained, data, settings, backup)
+        if trained is not model:
+            model.set_weights(trained.get_weights())
+        run = _run_of(trained, validation, settings, acting, backup, described)
+        if folder is not None:
+            backup.finish()
+            run.write(folder.path, finished=not backup.broken)
+        return run
 
 
 @carried_out_by(_train)
@@ -103,7 +115,9 @@ def train(
     monitor: bool = True,
     strategy: tf.distribute.Strategy | None = None,
     run_dir: str | PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | Literal["force"] = False,
+    keep: int = 1,
+    backup_every: str | int | None = None,
     seed: int = 0,
     steps_per_epoch: int | None = None,
     info: DatasetInfo | None = None,
@@ -153,10 +167,19 @@ def train(
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
             gets the trained weights at the end.
         run_dir: Folder for `model.keras`, `best.keras` (lowest validation loss), `history.csv`, `curves.png`,
-            `run.json` and, while training, `backup.npz`. A run stopped by a `NonFiniteGuard`, which `monitor=True`
-            brings, counts as unfinished and keeps the backup of its last good epoch.
-        resume: Go on after the last finished epoch of `run_dir`, to the same number of epochs. Starts at the
-            beginning when there is nothing to go on from; returns the run when it was finished.
+            `run.json`, while training `backup.npz`, and `last.npz` when it is finished. One process at a time may
+            write to it. On SIGTERM the step is finished, or the validation where that is running, a backup is
+            written that resumes at the next batch, and the process leaves with status 143. A run stopped by a
+            `NonFiniteGuard`, which `monitor=True` brings, counts as unfinished and keeps the backup of its last good
+            epoch.
+        resume: Go on where the newest backup in `run_dir` was written, inside an epoch too. Starts at the beginning
+            when there is nothing to go on from; returns the run when it was finished. True refuses when an argument,
+            the model, the optimizer, the data or a version is another than in the interrupted run, and names each
+            difference; "force" takes the new ones, restores what fits by its path, and writes the history of changes
+            into `run.json`. More epochs than before are always allowed: the rest of the schedule is stretched over
+            them; of a finished run it is begun anew at the place that the longer run would have.
+        keep: Backups to keep. When the newest is damaged, the one before is gone on from, and that is said.
+        backup_every: Also write a backup within an epoch: "10 min", "1 h" or a number of steps.
         seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
             `keras.utils.set_random_seed` before building it.
         steps_per_epoch: Batches an epoch, for a data set that does not know its length or never ends.
@@ -174,27 +197,36 @@ def train(
     """
 
 
-def _fit(
-    model: keras.Model, data: TrainingData, settings: Settings, first_epoch: int, backup: RunBackup
-) -> None:
+def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: RunBackup) -> None:
     """Train, and leave the model without our hooks whatever happens."""
+    epochs, progress = settings.epochs, backup.progress
     # With nothing left to do this still runs on_train_end, where best or averaged weights are put back.
-    first_read = min(first_epoch, settings.epochs - 1)
+    first_read = min(progress.epoch, epochs - 1)
+    callbacks = [*backup.others, backup]
+    batches = data.training(first_epoch=first_read, first_step=progress.batch, epochs=epochs)
+    if progress.batch:
+        build_metrics(model, blank_batch(batches.element_spec))
+        options = {"add_history": True, "add_progbar": settings.verbose != 0, "verbose": settings.verbose}
+        callbacks = SkippingCallbackList(
+            callbacks, skipped=progress.batch, model=model, epochs=epochs, steps=data.steps, **options
+        )
     try:
         model.fit(
-            data.training(first_epoch=first_read, epochs=settings.epochs),
-            epochs=settings.epochs,
-            initial_epoch=first_epoch,
+            batches,
+            epochs=epochs,
+            initial_epoch=progress.epoch,
             steps_per_epoch=data.steps,
             shuffle=False,
             validation_data=data.validation_batches(),
             class_weight=data.class_weight,
-            callbacks=[*backup.others, backup],
+            callbacks=callbacks,
             verbose=settings.verbose,
         )
     except BaseException:
         clean_up(backup.others)
         raise
+    finally:
+        backup.release()
 
 
 def _run_of(
@@ -219,31 +251,76 @@ def _run_of(
     )
 
 
+def _goes_on_longer(folder, settings):
+    """Whether a finished run is asked for more epochs, and has kept the state that they begin with."""
+    epochs = folder.before.get("epochs")
+    longer = isinstance(epochs, int) and settings.epochs > epochs and folder.before.get("format") == FORMAT
+    file = folder.newest_backup() if longer else None
+    return file is not None and not read_backup(file)["stopped"]
+
+
 def _finished_run(folder, model, settings):
-    run = Run.load(folder)
-    (folder / "backup.npz").unlink(missing_ok=True)  # of a process killed between its last two lines
+    run = Run.load(folder.path)
+    folder.keep_last()  # of a process killed between its last two lines
     if settings.verbose != 0:
-        print(f"recipes.train: the run in {folder} is finished; nothing to resume.")
+        print(f"recipes.train: the run in {folder.path} is finished; nothing to resume.")
+    ours, theirs = architecture(model), architecture(run.model)
+    if ours != theirs:
+        named = "; ".join(differences(theirs, ours, "model")[:6])
+        raise ValueError(
+            f"resume expects the model of the finished run in {folder.path}. Received another: {named}. "
+            "Build it as in that run, read the run with recipes.load_run(folder), or give another run_dir."
+        )
     model.set_weights(run.model.get_weights())
     return run
 
 
-def _restored(folder, model, settings):
-    """The epoch to go on with and the numbers of those before, after the model was given what a backup holds."""
-    backup = folder / "backup.npz" if folder is not None else None
-    if not settings.resume or not backup.exists():
-        return 0, []
-    return restore_run(backup, model, settings.epochs)
+def _fingerprints(train, validation, folder):
+    """What later runs compare the data with; nothing where nobody will."""
+    if folder is None:
+        return {}
+    before = folder.before or {}
+    return {
+        name: fingerprint(data, before.get(name))
+        for name, data in (("train_data", train), ("validation_data", validation))
+    }
 
 
-def _announce(model, data, peak, acting, first_epoch, settings):
+def _restored(folder, model, peak, settings):
+    """How far the run has come, after the model was given what its newest backup holds."""
+    file = folder.newest_backup() if folder is not None else None
+    if file is None:
+        return Progress()
+    force = settings.resume == "force"
+    missing = restore_variables(file, model, force=force)
+    for words in missing if settings.verbose != 0 else ():
+        print(f"recipes.train: {words}; it begins anew.")
+    about, rate = read_backup(file), peak if force else None
+    if about["stopped"] or about["epoch"] >= settings.epochs:
+        return Progress(file, settings.epochs, 0, about["history"], rate)
+    return Progress(file, about["epoch"], about["batch"], about["history"], rate)
+
+
+def _history_of_changes(folder, changes, progress):
+    """The changes of `resume="force"` so far, with those of this call."""
+    earlier = (folder.before or {}).get("changes")
+    earlier = earlier if isinstance(earlier, list) else []
+    now = (
+        [{"after_epoch": progress.epoch, "after_batch": progress.batch, "changes": changes}]
+        if changes
+        else []
+    )
+    return {"changes": [*earlier, *now]}
+
+
+def _announce(model, data, peak, acting, progress, described, settings):
     if settings.verbose == 0:
         return
     source, held_out = data.source, data.validation
     shape = "x".join(str(side) for side in source.image_shape or ())
     images = f"{source.examples} images" if source.examples else "images"
     against = f", {held_out.examples} to validate" if held_out is not None and held_out.examples else ""
-    rate = f"rate {peak:.3g}, schedule {acting.schedule}" if peak is not None else "its own schedule"
+    rate = "its own rates" if peak is None else f"rate {peak:.3g}, schedule {acting.schedule}"
     print(
         f"recipes.train: {images} of {shape}{against}; {data.steps} steps per epoch; "
         f"{type(model.optimizer).__name__} at {rate}; augmentation {data.augmentation}."
@@ -252,5 +329,11 @@ def _announce(model, data, peak, acting, first_epoch, settings):
         print(
             "recipes.train: the data set comes batched; its own batches and order are used, batch_size is not."
         )
-    if first_epoch:
-        print(f"recipes.train: going on after epoch {first_epoch}.")
+    if progress.file is not None:
+        within = f" and {progress.batch} batches" if progress.batch else ""
+        print(f"recipes.train: going on after epoch {progress.epoch}{within}.")
+    if progress.batch and (data.source.endless or described["train_data"].get("sha256") == NOT_FIXED):
+        print(
+            "recipes.train: two passes over train differ, so the rest of this epoch may repeat some examples and "
+            "leave out others."
+        )

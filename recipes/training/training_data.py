@@ -52,10 +52,15 @@ class TrainingData:
         """The same data with the labels that the compiled loss takes."""
         return dataclasses.replace(self, one_hot=one_hot and self.classes is not None)
 
-    def training(self, *, first_epoch: int, epochs: int) -> tf.data.Dataset:
-        """The batches of all epochs from `first_epoch` on, one after another."""
+    def training(self, *, first_epoch: int, first_step: int, epochs: int) -> tf.data.Dataset:
+        """The batches of all epochs from `first_epoch` on, one after another; `first_step` of them blank."""
         return stream(
-            self.source, first_epoch=first_epoch, epochs=epochs, steps=self.steps, transform=self._prepared
+            self.source,
+            first_epoch=first_epoch,
+            first_step=first_step,
+            epochs=epochs,
+            steps=self.steps,
+            transform=self._prepared,
         )
 
     def preview(self) -> tf.data.Dataset:
@@ -106,6 +111,11 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
     how = {"model": model, "batch_size": settings.batch_size, "classes": classes, "seed": settings.seed}
     source = open_source(train, "train", shuffle=True, **how)
     held_out = open_source(validation, "validation", shuffle=False, **how) if validation is not None else None
+    if class_weight is not None and len(source.element_spec) == 3:
+        raise ValueError(
+            "recipes.train expects class_weight, or a weight with every example, not both. Received class_weight "
+            "beside train with weights. Multiply them into one: map (image, label, weight) to weight * class weight."
+        )
     steps = steps_of_an_epoch(source, settings.steps_per_epoch)
     pipeline, said = choose_pipeline(source, classes, settings)
     prepare = _preparation(pipeline, checked("train", classes))

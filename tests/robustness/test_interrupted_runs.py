@@ -149,7 +149,7 @@ def test_a_callback_that_raises_leaves_a_clean_model_and_a_run_to_go_on_from(spl
 PHASES = {
     "checks": ("recipes/diagnose/checks/model_copy.py", None, 4, {"preflight": True}),
     "checks, later": ("recipes/diagnose/checks/overfit_small_sample.py", None, 2, {"preflight": True}),
-    "training": ("callbacks/learning_rate.py", "on_train_batch_end", 6, {}),
+    "training": ("callbacks/rate_driver.py", "on_train_batch_end", 6, {}),
     "validation": ("keras/src/callbacks/callback_list.py", "on_test_batch_end", 3, {}),
     "averaging": ("callbacks/weight_average.py", "put_in_model", 2, {"average": "ema"}),
     "writing a snapshot": ("recipes/checkpoints/snapshots.py", "write", 1, {"snapshots": 2}),
@@ -157,7 +157,7 @@ PHASES = {
     "writing the backup": ("recipes/checkpoints/run_state.py", "_to_numpy", 15, {}),
     "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9, {}),
     "writing the curves": ("recipes/plot/curves.py", None, 1, {}),
-    "the last line": ("recipes/training/run.py", "write_settings", 2, {}),
+    "the last line": ("recipes/training/run.py", "add_checksums", 1, {}),
 }
 
 
@@ -336,7 +336,7 @@ def _cut(path):
     "harm", [_cut, Path.unlink, lambda path: path.write_bytes(b"")], ids=["cut", "gone", "empty"]
 )
 def test_an_image_that_goes_bad_in_mid_run_is_named(folder_of_images, tmp_path, harm):
-    train_set, validation, info = data.load(folder_of_images)
+    train_set, validation, info = data.load(folder_of_images, cache=None)
     bad = sorted((folder_of_images / "b").iterdir())[::2]
 
     class Harm(keras.callbacks.Callback):
@@ -352,6 +352,6 @@ def test_an_image_that_goes_bad_in_mid_run_is_named(folder_of_images, tmp_path, 
     )
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         train(model, (train_set, validation), tmp_path / "run", callbacks=[Harm()], info=info, batch_size=8)
-    assert "expects every file to be an image that decodes" in str(caught.value)
+    assert "expects every file to decode" in str(caught.value)
     assert any(str(path) in str(caught.value) for path in bad)
     assert (tmp_path / "run/backup.npz").exists()

@@ -1,0 +1,186 @@
+"""What of a model and an optimizer decides a run, in words that two runs are compared by."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes._version import __version__
+from recipes.common.models import serialized
+from recipes.common.optimizers import groups
+
+# Keras numbers what has no name of its own, all through a process: dense, dense_1, dense_2.
+_AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+# Says where a layer begins, not what it is: a resumed run has weights already.
+_LEFT_OUT = ("name", "trainable", "build_config", "module", "registered_name", "autocast")
+
+
+def without_numbers(path: str) -> str:
+    """A variable's path or a layer's name without the numbers that Keras counts up in a process."""
+    return _AUTO_NUMBER.sub("", path)
+
+
+def architecture(model: keras.Model) -> list[str]:
+    """One line per layer: its kind, what it was told, and the layers it reads."""
+    try:
+        config = serialized(model)["config"]
+        return (
+            _layers(config) if isinstance(config, dict) and "layers" in config else [_line("model", config)]
+        )
+    except Exception:  # whatever a subclassed model's own get_config raises
+        return [
+            f"{type(model).__name__}: {without_numbers(variable.path)} {list(variable.shape)} {variable.dtype}"
+            for variable in model.variables
+        ]
+
+
+def _layers(config):
+    entries = config["layers"]
+    names, counts = {}, {}
+    for entry in entries:
+        name = (
+            entry["config"].get("name", entry["class_name"])
+            if isinstance(entry.get("config"), dict)
+            else "layer"
+        )
+        stem = without_numbers(name)
+        counts[stem] = counts.get(stem, 0) + 1
+        names[name] = stem if counts[stem] == 1 else f"{stem} ({counts[stem]})"
+    lines = []
+    for entry in entries:
+        settings = entry.get("config") if isinstance(entry.get("config"), dict) else {}
+        inner = _layers(settings) if isinstance(settings.get("layers"), list) else None
+        shown = _line(entry["class_name"], {} if inner else settings)
+        reads = [names.get(name, name) for name in _inbound(entry.get("inbound_nodes"))]
+        after = f" after {', '.join(reads)}" if reads else ""
+        place = names.get(settings.get("name"), entry["class_name"])
+        lines.append(f"{place}: {shown}{after}")
+        lines += [f"{place}/{line}" for line in inner or ()]
+    return lines
+
+
+def _inbound(nodes):
+    if isinstance(nodes, dict):
+        history = nodes.get("keras_history")
+        return [history[0]] if history else [name for value in nodes.values() for name in _inbound(value)]
+    return [name for node in nodes for name in _inbound(node)] if isinstance(nodes, (list, tuple)) else []
+
+
+def _line(kind, config):
+    told = {
+        name: value
+        for name, value in config.items()
+        if name not in _LEFT_OUT and not name.endswith("_initializer") and value is not None
+    }
+    frozen = {"trainable": False} if config.get("trainable") is False else {}
+    shown = ", ".join(f"{name}={_short(value)}" for name, value in (told | frozen).items())
+    return f"{kind}({shown})"
+
+
+def _short(value):
+    if isinstance(value, dict) and "class_name" in value:
+        inside = value.get("config")
+        if value["class_name"] == "DTypePolicy":
+            return str(inside["name"])
+        return (
+            _line(value["class_name"], inside)
+            if isinstance(inside, dict)
+            else f"{value['class_name']}({inside})"
+        )
+    return json.dumps(plain(value), sort_keys=True)
+
+
+def optimizer_settings(optimizer: keras.optimizers.Optimizer, *, rate: bool = True) -> dict[str, Any]:
+    """Class and settings of an optimizer; of each of several, numbered.
+
+    Args:
+        optimizer: The compiled optimizer.
+        rate: Leave the learning rate in: it is the compiled one before training, and a lowered one during it.
+    """
+    settings = {}
+    for number, one in enumerate(groups(optimizer)):
+        prefix = f"{number}: " if number else ""
+        config = {"class": type(one).__name__, **one.get_config()}
+        left_out = ("name",) if rate else ("name", "learning_rate")
+        settings |= {prefix + name: plain(value) for name, value in config.items() if name not in left_out}
+    return settings
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide whether a run can be bit-identical."""
+    return {
+        "keras-recipes": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON: plain ones as they are, objects by class and configuration, functions by name."""
+    if isinstance(value, (str, bool, int, float, type(None))):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if hasattr(value, "__fspath__"):
+        return value.__fspath__()
+    if hasattr(value, "num_replicas_in_sync"):
+        return f"{type(value).__name__} of {value.num_replicas_in_sync}"
+    if hasattr(value, "get_config"):
+        return _by_configuration(value)
+    if isinstance(value, (Callable, type)) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return _ADDRESS.sub("", repr(value))
+
+
+def _by_configuration(value):
+    try:
+        config = value.get_config()
+    except Exception:  # a user's own class may not have one
+        return type(value).__name__
+    return _line(type(value).__name__, config) if isinstance(config, dict) else type(value).__name__
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Each difference between two descriptions, in words: "learning_rate: 0.1, now 0.2".
+
+    Args:
+        before: What `json` gives back of the earlier description.
+        now: The present one.
+        name: What is compared, in front of each difference.
+    """
+    now = json.loads(json.dumps(now))
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = list(dict.fromkeys([*before, *now]))
+        return [
+            words
+            for key in keys
+            for words in differences(before.get(key), now.get(key), f"{name} {key}".strip())
+        ]
+    if isinstance(before, list) and isinstance(now, list) and all(isinstance(x, str) for x in before + now):
+        gone, new = [x for x in before if x not in now], [x for x in now if x not in before]
+        if len(gone) == len(new):
+            pairs = list(zip(gone, new, strict=True))
+        else:
+            pairs = [(x, "missing") for x in gone] + [("missing", x) for x in new]
+        if before != now and not pairs:
+            pairs = [("in one order", "in another")]
+        return [f"{name}: {old}, now {new}" for old, new in pairs]
+    return [] if before == now else [f"{name}: {_words(before)}, now {_words(now)}"]
+
+
+def _words(value):
+    return value if isinstance(value, str) else json.dumps(value)

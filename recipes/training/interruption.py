@@ -1,0 +1,183 @@
+"""Runs that are cut off in the middle of an epoch: leaving on SIGTERM, backups by the clock, going on at a batch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from recipes.checkpoints.run_state import RunState
+
+EXIT_SIGTERM = 143
+_UNITS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+
+
+def backup_interval(backup_every: str | int | None) -> tuple[float | None, int | None]:
+    """Seconds, or steps, from one backup to the next; both None where only epochs end with one.
+
+    Args:
+        backup_every: "10 min", "30 s", "1 h", a number of steps, or None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if backup_every is None:
+        return None, None
+    if isinstance(backup_every, int) and not isinstance(backup_every, bool) and backup_every >= 1:
+        return None, backup_every
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+?)s?\s*", str(backup_every)) or re.fullmatch(
+        r"\s*(\d+(?:\.\d+)?)\s*(s)\s*", str(backup_every)
+    )
+    if isinstance(backup_every, str) and match and match[2] in _UNITS and float(match[1]) > 0:
+        return float(match[1]) * _UNITS[match[2]], None
+    raise ValueError(
+        "recipes.train expects backup_every to be a time such as '10 min', a number of steps, or None. Received "
+        f"backup_every={backup_every!r}. Leave it out for a backup after every epoch."
+    )
+
+
+class Timetable:
+    """When the next backup within an epoch is due.
+
+    Args:
+        backup_every: As in `backup_interval`.
+    """
+
+    def __init__(self, backup_every: str | int | None) -> None:
+        self.seconds, self.steps = backup_interval(backup_every)
+        self.written()
+
+    def written(self) -> None:
+        """A backup has been written just now."""
+        self._since, self._count = time.monotonic(), 0
+
+    def is_due(self, steps: int) -> bool:
+        """Whether one is due, after so many more steps."""
+        self._count += steps
+        if self.steps is not None:
+            return self._count >= self.steps
+        return self.seconds is not None and time.monotonic() - self._since >= self.seconds
+
+
+class Termination:
+    """Turns SIGTERM, which schedulers send before they kill, into a wish that the run asks about after each step.
+
+    A second one ends the process at once. Only the main thread of a process can listen.
+    """
+
+    def __init__(self) -> None:
+        self.wished = False
+        self._before: Any = None
+        self._listening = False
+
+    def listen(self) -> None:
+        """From now on."""
+        if threading.current_thread() is threading.main_thread() and not self._listening:
+            self._before = signal.signal(signal.SIGTERM, self._wish)
+            self._listening = True
+
+    def stop_listening(self) -> None:
+        """Give the signal back to whoever had it."""
+        if self._listening:
+            self._listening = False
+            signal.signal(signal.SIGTERM, self._before if self._before is not None else signal.SIG_DFL)
+
+    def _wish(self, number, frame):
+        if self.wished:
+            self.stop_listening()
+            os.kill(os.getpid(), number)
+        self.wished = True
+
+
+class BackgroundWriter:
+    """Writes states of a run one after another, beside the training; what goes wrong is raised at the next call."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def write(self, state: RunState, path: Path, first: Callable[[], None]) -> None:
+        """Begin to write a state, after the one before is written.
+
+        Args:
+            state: What to write; a copy that nobody changes.
+            path: The file.
+            first: Called right before, in the same thread.
+        """
+        self.wait()
+
+        def work():
+            try:
+                first()
+                state.write(path)
+            except BaseException as error:  # handed over to the thread that trains
+                self._error = error
+
+        self._thread = threading.Thread(target=work, name="recipes-backup")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until all is written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+def make_room(path: Path, keep: int) -> None:
+    """Rename the newest backup, and those before it, one number up, so that `keep` are there with the next one."""
+    files = [path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, keep + 1))]
+    for older, newer in zip(files[:0:-1], files[-2::-1], strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(newer, older)
+
+
+class SkippingCallbackList(keras.callbacks.CallbackList):
+    """The callbacks of a `fit` that goes on within its first epoch: the batches before are passed over in silence.
+
+    The data set gives blank batches in their place, and no step is taken for them.
+
+    Args:
+        callbacks: As `fit` takes them.
+        skipped: Batches to pass over in the first epoch.
+        model: The model that is trained.
+        **options: As for `keras.callbacks.CallbackList`.
+    """
+
+    def __init__(
+        self, callbacks: list[keras.callbacks.Callback], *, skipped: int, model: keras.Model, **options: Any
+    ) -> None:
+        super().__init__(callbacks, model=model, **options)
+        self._skipped, self._step = skipped, None
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch < self._skipped:
+            if self._step is None:
+                self._step = self.model.train_function
+                self.model.train_function = self._no_step
+            return
+        if self._step is not None:
+            self.model.train_function, self._step = self._step, None
+            self._skipped = 0
+        super().on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._step is None:
+            super().on_train_batch_end(batch, logs)
+
+    def _no_step(self, batches):
+        """Take blank batches, where `fit` has not taken them itself, and do nothing."""
+        if hasattr(batches, "__next__"):
+            for _ in range(self.model.steps_per_execution):
+                next(batches)
+        return {}

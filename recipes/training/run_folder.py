@@ -1,0 +1,257 @@
+"""The folder of a run: who may write to it, what it holds, and whether it belongs to the run that asks to go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.checkpoints.comparison import differences
+from recipes.checkpoints.run_state import newest_whole
+from recipes.common.files import read_json, remove_parts, write_json
+from recipes.training.settings import Settings
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a run is not locked
+    fcntl = None
+
+FORMAT = 2
+# All that a run writes into its folder, beside `snapshots/`; `backup-2.npz` and on with keep=.
+FILES = (
+    "run.json",
+    "model.keras",
+    "best.keras",
+    "backup.npz",
+    "last.npz",
+    "history.csv",
+    "curves.png",
+    "findings.json",
+    "record.npz",
+)
+_LOCK = ".lock"
+# What may differ from call to call: where and how a run is kept and watched, not what it computes.
+_FREE = {
+    "run_dir",
+    "resume",
+    "verbose",
+    "epochs",
+    "keep",
+    "backup_every",
+    "preflight",
+    "monitor",
+    "callbacks",
+    "model",
+    "parameters",
+    "finished",
+    "changes",
+    "checksums",
+    "schedule_points",
+    "schedule_epochs",
+}
+_MOST_NAMED = 8
+
+
+@dataclass
+class RunFolder:
+    """A run_dir that this process has locked.
+
+    Attributes:
+        path: The folder, absolute: a later change of the working directory does not move it.
+        before: What `run.json` said when the folder was opened; None for a new run.
+        resume: The argument of `recipes.train`.
+    """
+
+    path: Path
+    before: dict[str, Any] | None
+    resume: bool | str
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run in the folder came to its end."""
+        return self.before is not None and self.before.get("finished") is True
+
+    def backups(self) -> list[Path]:
+        """Every backup, newest first; at last the state a finished run ended with."""
+        numbered = sorted(
+            (int(match[1]), file)
+            for file in self.path.glob("backup-*.npz")
+            if (match := re.fullmatch(r"backup-(\d+)\.npz", file.name))
+        )
+        return [self.path / "backup.npz", *(file for _, file in numbered), self.path / "last.npz"]
+
+    def newest_backup(self) -> Path | None:
+        """The newest backup that is whole, None without any; a damaged newer one is said.
+
+        Raises:
+            ValueError: when there are backups and all of them are damaged.
+        """
+        if self.before is None or not self.resume:
+            return None
+        path, wrong = newest_whole(self.backups())
+        for words in wrong:
+            print(f"recipes.train: {words} Going on from {path} instead.")
+        return path
+
+    def compare(self, description: dict[str, Any]) -> list[str]:
+        """What differs from the run in the folder, in words.
+
+        Raises:
+            ValueError: when something does, unless `resume="force"`.
+        """
+        if self.before is None or self.before.get("format") != FORMAT:
+            return []
+        # What compile() was told is in the arguments of a model that is not compiled yet.
+        free = _FREE if "compiled" in description else {*_FREE, "compiled"}
+        found = []
+        for name in dict.fromkeys([*self.before, *description]):
+            if name not in free:
+                found += differences(self.before.get(name), description.get(name), name)
+        fewer = self._fewer_epochs(description)
+        if (found or fewer) and self.resume != "force":
+            named = [*fewer, *found]
+            more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+            raise ValueError(
+                f"resume=True expects the arguments, model and data of the run in {self.path}. Received others: "
+                f"{'; '.join(named[:_MOST_NAMED])}{more}. "
+                "Give the same, type resume='force' to go on with the new ones, or start a new run_dir."
+            )
+        return [*fewer, *found]
+
+    def _fewer_epochs(self, description):
+        before, now = self.before.get("epochs"), description["epochs"]
+        fewer = isinstance(before, int) and now < before
+        return [f"epochs: {before}, now {now}"] if fewer else []
+
+    def write_settings(self, description: dict[str, Any]) -> None:
+        """Write `run.json`."""
+        write_json(self.path / "run.json", description)
+
+    def keep_last(self) -> None:
+        """Keep the newest backup of a run that is finished as the state that more epochs would begin with."""
+        newest, *others = self.backups()[:-1]
+        if newest.exists():
+            os.replace(newest, self.path / "last.npz")
+        for file in others:
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_folder(settings: Settings) -> Iterator[RunFolder | None]:
+    """The folder of a run, locked until the `with` block ends; None without `run_dir`.
+
+    Raises:
+        ValueError: for a folder that holds another run, or somebody else's files; a damaged run.json; a run that
+            another process is writing.
+        OSError: for a folder that cannot be made or written to.
+    """
+    if settings.run_dir is None:
+        yield None
+        return
+    path = Path(os.path.abspath(os.fspath(settings.run_dir)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        allowed = os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+        lock = _Lock(path / _LOCK) if allowed else None
+    except OSError as error:
+        raise type(error)(error.errno, _unusable(path, error)) from error
+    if lock is None:
+        raise PermissionError(errno.EACCES, _unusable(path, PermissionError(errno.EACCES, "it is read-only")))
+    try:
+        yield _opened(path, settings)
+    finally:
+        lock.release()
+
+
+def _unusable(path, error):
+    reason = (
+        "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    )
+    return (
+        f"recipes.train expects a run_dir it may write to. Received {path}, which is read-only or no folder "
+        f"({reason}). Give another folder"
+    )
+
+
+def _opened(path, settings):
+    before = None
+    if (path / "run.json").exists():
+        before = read_settings(path)
+    held = [name for name in FILES if os.path.lexists(path / name)]
+    if before is not None and not settings.resume:
+        raise ValueError(
+            f"recipes.train expects a run_dir without a run in it. Received {path}, which holds run.json. "
+            "Give resume=True to go on with that run, or another folder."
+        )
+    if held and before is None:
+        # run.json is the first file of a run, so these are somebody else's.
+        raise ValueError(
+            f"recipes.train expects a run_dir without files of the names it writes. Received {path}, which holds "
+            f"{', '.join(held)} and no run.json. Give another folder, or move them away."
+        )
+    if before is not None and before.get("format") != FORMAT and before.get("finished") is not True:
+        version = (before.get("versions") or {}).get("keras-recipes", "an older version")
+        raise ValueError(
+            f"resume expects a run of keras-recipes 2. Received one of {version} in {path}. "
+            "Finish it with that version, or start a new run_dir."
+        )
+    remove_parts(path)
+    return RunFolder(path, before, settings.resume)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What `run.json` says.
+
+    Raises:
+        DamagedFileError: when it is no settings of a run.
+    """
+    remedy = "Put a copy of the file back, or train again in a new run_dir."
+    return read_json(folder / "run.json", "the settings of a run", remedy)
+
+
+class _Lock:
+    """A locked file that says who holds a folder; the system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path):
+        self.path, self.file = path, None
+        if fcntl is None:
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        while True:
+            file = os.fdopen(os.open(path, flags, 0o644), "r+", encoding="utf-8", errors="replace")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = file.read(300).strip() or "another process"
+                file.close()
+                raise ValueError(
+                    f"recipes.train expects a run_dir that no other run is writing to. Received {path.parent}, held by "
+                    f"{holder}. Wait for it or end it, or give another folder."
+                ) from None
+            if _is_still(path, file):
+                break
+            file.close()  # its holder removed it between our two lines
+        self.file = file
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+
+    def release(self):
+        if self.file is not None:
+            self.path.unlink(missing_ok=True)
+            self.file.close()
+
+
+def _is_still(path, file):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,279 @@
+"""A run that goes on: where it was, with what it was told, or not at all and in words."""
+
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import recipes
+from recipes import augment
+from recipes.training.interruption import backup_interval
+from recipes.training.run_folder import open_folder
+from recipes.training.settings import Settings
+
+STEPS = 6  # batches an epoch
+
+
+@pytest.fixture(scope="module")
+def split(digits):
+    images, labels = digits
+    return (images[:192], labels[:192]), (images[192:240], labels[192:240])
+
+
+def small_model(activation="relu", dtype=None):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, activation=activation, dtype=dtype),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(10, activation="softmax", dtype=dtype),
+        ]
+    )
+
+
+class Terminated(keras.callbacks.Callback):
+    """SIGTERM in the middle of the step after which the optimizer has seen so many batches."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(data, folder, *, model=None, **options):
+    quiet = {"augment": None, "preflight": False, "monitor": False, "verbose": 0, "learning_rate": 0.01}
+    every = {**quiet, "epochs": 3, "batch_size": 32, "run_dir": folder, **options}
+    if every["learning_rate"] is None:
+        del every["learning_rate"]
+    return recipes.train(small_model() if model is None else model, *data, **every)
+
+
+def interrupt(data, folder, at, *, callbacks=(), **options):
+    with pytest.raises(SystemExit) as left:
+        train(data, folder, callbacks=[*callbacks, Terminated(at)], **options)
+    assert left.value.code == 143
+
+
+def assert_equal(run, whole):
+    for name in ("get_weights", "optimizer"):
+        one, other = getattr(run.model, name), getattr(whole.model, name)
+        one, other = (one(), other()) if callable(one) else (one.variables, other.variables)
+        for expected, received in zip(other, one, strict=True):
+            np.testing.assert_array_equal(np.asarray(received), np.asarray(expected))
+    assert run.history == whole.history
+
+
+def batched(split):
+    """What a user brings: a `tf.data.Dataset` with batches of its own, in a fixed order."""
+    (images, labels), validation = split
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(32, drop_remainder=True), validation
+
+
+MIXED = {"augment": augment.Pipeline([augment.PadCrop(1), augment.MixUp(0.2)], classes=10, seed=4)}
+
+
+@pytest.mark.parametrize(
+    "data, options",
+    [
+        (lambda split: split, {"average": "ema", "early_stopping": 2}),
+        (batched, {"snapshots": 2}),
+        (lambda split: split, {**MIXED, "average": "swa"}),
+    ],
+    ids=["arrays, ema", "batched, snapshots", "mixup, swa"],
+)
+def test_a_run_ended_by_sigterm_goes_on_at_the_next_batch(split, tmp_path, data, options):
+    whole = train(data(split), tmp_path / "whole", **options)
+    interrupt(data(split), tmp_path / "cut", STEPS + 4, **options)
+    with np.load(tmp_path / "cut/backup.npz") as file:
+        about = json.loads(file["about"].tobytes())
+    assert (about["epoch"], about["batch"]) == (1, 4)
+    run = train(data(split), tmp_path / "cut", resume=True, **options)
+    assert_equal(run, whole)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_resume_names_each_difference_before_it_touches_anything(split, tmp_path):
+    interrupt(split, tmp_path, 3, learning_rate=None)
+    kept = (tmp_path / "backup.npz").read_bytes()
+    (images, labels), validation = split
+    cases = {
+        "learning_rate: auto, now 9.0": {"learning_rate": 9.0},
+        "optimizer: sgd, now lion": {"optimizer": "lion"},
+        "batch_size: 32, now 16": {"batch_size": 16},
+        "weight_decay: 0.0005, now 0.1": {"weight_decay": 0.1},
+        "early_stopping: null, now 3": {"early_stopping": 3},
+        "epochs: 3, now 2": {"epochs": 2},
+        "seed: 0, now 1": {"seed": 1},
+        'activation="relu".*now.*activation="tanh"': {"model": small_model("tanh")},
+        "dtype=float32.*now.*dtype=bfloat16": {"model": small_model(dtype="bfloat16")},
+        "train_data sha256": {"data": ((images, (labels + 1) % 10), validation)},
+        "train_data shapes": {"data": ((images[:180], labels[:180]), validation)},
+        "validation_data: .*, now null": {"data": ((images, labels),)},
+    }
+    for words, changed in cases.items():
+        with pytest.raises(ValueError, match=f"Received others: .*{words}.*resume='force'"):
+            options = {"learning_rate": None, "resume": True, **changed}
+            train(options.pop("data", split), tmp_path, **options)
+    assert (tmp_path / "backup.npz").read_bytes() == kept
+    assert len(train(split, tmp_path, learning_rate=None, resume=True).history["loss"]) == 3
+
+
+def test_force_takes_the_new_values_which_run_json_remembers(split, tmp_path):
+    interrupt(split, tmp_path, STEPS + 2, schedule=None)
+    run = train(split, tmp_path, schedule=None, learning_rate=0.02, resume="force")
+    np.testing.assert_allclose(run.model.optimizer.learning_rate, 0.02)
+    changes = json.loads((tmp_path / "run.json").read_text())["changes"]
+    assert changes == [{"after_epoch": 1, "after_batch": 2, "changes": ["learning_rate: 0.01, now 0.02"]}]
+
+
+def test_more_epochs_stretch_the_rest_of_the_schedule(split, tmp_path, capsys):
+    interrupt(split, tmp_path, STEPS, epochs=2, warmup=0.0)
+    run = train(split, tmp_path, epochs=4, warmup=0.0, resume=True, verbose=2)
+    assert "stretched over the rest" in capsys.readouterr().out
+    last = np.arange(1, 5) * STEPS - 1
+    place = np.where(last < STEPS, last, STEPS + (last - STEPS) / 3)  # 6 batches of the old run last for 18
+    steps = np.arange(2 * STEPS + 1)
+    expected = np.interp(place, steps, 0.01 / 2 * (1 + np.cos(np.pi * steps / (2 * STEPS))))
+    np.testing.assert_allclose(run.history["learning_rate"], expected, rtol=1e-5)
+
+
+def test_a_finished_run_goes_on_to_more_epochs(split, tmp_path):
+    first = train(split, tmp_path, epochs=1)
+    run = train(split, tmp_path, epochs=2, resume=True)
+    assert run.history["loss"][0] == first.history["loss"][0] and len(run.history["loss"]) == 2
+    assert int(run.model.optimizer.iterations) == 2 * STEPS
+
+
+def test_callbacks_keep_what_they_remember_not_what_they_were_told(split, tmp_path):
+    def callbacks(name, patience):
+        return [
+            keras.callbacks.ModelCheckpoint(tmp_path / f"{name}.keras", save_best_only=True, monitor="loss"),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=patience),
+        ]
+
+    interrupt(split, tmp_path / "run", STEPS + 2, callbacks=callbacks("old", 50), schedule=None)
+    (tmp_path / "old.keras").unlink()
+    new = callbacks("new", 1)
+    run = train(split, tmp_path / "run", callbacks=new, schedule=None, resume=True)
+    assert new[1].patience == 1 and not (tmp_path / "old.keras").exists()
+    assert (tmp_path / "new.keras").exists() and new[0].best == min(run.history["loss"])
+
+
+def test_a_callback_more_in_front_shifts_no_state(split, tmp_path):
+    class Own(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.count = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.count += 1
+
+    whole = train(split, tmp_path / "whole")
+    own = Own()
+    interrupt(split, tmp_path / "cut", STEPS + 2, callbacks=[Own()])
+    more = [keras.callbacks.TerminateOnNaN(), keras.callbacks.LambdaCallback(), own]
+    run = train(split, tmp_path / "cut", callbacks=more, resume=True)
+    assert run.history == whole.history and own.count == 3 * STEPS
+
+
+def test_what_is_both_told_and_remembered_is_named(split, tmp_path):
+    class Countdown(keras.callbacks.Callback):
+        def __init__(self, left):
+            super().__init__()
+            self.left = left
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.left -= 1
+
+    with pytest.warns(UserWarning, match="what Countdown remembers.*Received left, which is both"):
+        train(split, tmp_path, epochs=1, callbacks=[Countdown(5)])
+
+
+def test_a_run_dir_is_held_by_one_run_at_a_time(split, tmp_path):
+    settings = Settings.of(recipes.train, {"run_dir": tmp_path})
+    with (
+        open_folder(settings),
+        pytest.raises(ValueError, match=f"held by process {os.getpid()} on .* since 20"),
+    ):
+        train(split, tmp_path)
+    # What a killed process leaves behind holds nothing.
+    (tmp_path / ".lock").write_text("process 1 on moon since 1969\n")
+    train(split, tmp_path, epochs=1)
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_run_dir_that_cannot_be_one_is_refused_in_words(split, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("x" * 256)):
+        with pytest.raises(
+            OSError, match=r"expects a run_dir it may write to\. Received .*\. Give another folder"
+        ):
+            train(split, folder)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_relative_run_dir_stays_where_it_was(split, tmp_path, monkeypatch):
+    class Moves(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            os.chdir(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    train(split, "run", epochs=2, callbacks=[Moves()], snapshots=1)
+    assert not list((tmp_path / "elsewhere").iterdir()) and (tmp_path / "run/model.keras").exists()
+
+
+def test_a_damaged_newest_backup_falls_back_to_the_one_before(split, tmp_path, capsys):
+    whole = train(split, tmp_path / "whole")
+    interrupt(split, tmp_path / "cut", 2 * STEPS + 2, keep=2, backup_every=3)
+    newest, before = tmp_path / "cut/backup.npz", tmp_path / "cut/backup-2.npz"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 255
+    newest.write_bytes(content)
+    assert before.exists() and not (tmp_path / "cut/backup-3.npz").exists()
+    run = train(split, tmp_path / "cut", keep=2, resume=True)
+    said = capsys.readouterr().out
+    assert str(newest) in said and f"Going on from {before} instead" in said
+    assert_equal(run, whole)
+
+
+@pytest.mark.parametrize("value, expected", [("10 min", (600, None)), ("30s", (30, None)), ("1.5 hours", (5400, None)),
+                                             (7, (None, 7)), (None, (None, None))])  # fmt: skip
+def test_backup_every_is_a_time_or_steps(value, expected):
+    assert backup_interval(value) == expected
+
+
+@pytest.mark.parametrize("value", ["soon", "0 min", 0, True, -1, "10 parsecs", "min"])
+def test_another_backup_every_is_refused(value):
+    with pytest.raises(ValueError, match="backup_every"):
+        backup_interval(value)
+
+
+def test_optimizers_with_rates_of_their_own_keep_them(split, capsys):
+    for optimizer in (
+        keras.optimizers.ScheduleFreeAdamW(0.003),
+        keras.optimizers.MultiOptimizer(
+            keras.optimizers.OptimizerMap(
+                keras.optimizers.SGD(0.01), {"dense.*": keras.optimizers.SGD(0.003)}
+            )
+        ),
+    ):
+        model = small_model()
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        run = train(split, None, model=model, learning_rate=None, epochs=1, verbose=2)
+        assert "its own" in capsys.readouterr().out and np.isfinite(run.history["loss"][0])
+
+
+def test_class_weights_beside_weights_of_examples_are_refused(split):
+    (images, labels), _ = split
+    with pytest.raises(ValueError, match="class_weight, or a weight with every example, not both"):
+        train(((images, labels, np.ones(192, "float32")),), None, class_weight={0: 2.0})
