@@ -16,8 +16,8 @@ from recipes.plot.overlay import picture
 def grid(
     images: ArrayLike | Sequence[ArrayLike],
     *,
-    maps: Sequence[ArrayLike] | ArrayLike | None = None,
-    titles: Sequence[str] | None = None,
+    maps: Sequence[ArrayLike | None] | ArrayLike | None = None,
+    titles: Sequence[object] | None = None,
     title_colors: Sequence[str] | None = None,
     columns: int = 8,
     size: float = 1.5,

@@ -17,7 +17,7 @@ def patches(
     found: "Patches",
     *,
     unit_images: ArrayLike | None = None,
-    titles: Sequence[str] | None = None,
+    titles: Sequence[object] | None = None,
     size: float = 1.0,
     title: str | None = None,
 ) -> Figure:

@@ -15,7 +15,7 @@ def segments(
     masks: ArrayLike,
     *,
     dim: float = 0.25,
-    titles: Sequence[str] | None = None,
+    titles: Sequence[object] | None = None,
     columns: int = 4,
     size: float = 2.0,
 ) -> Figure:

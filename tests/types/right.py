@@ -29,6 +29,11 @@ again: recipes.Run = recipes.load_run("runs/a")
 maps = explain.grad_cam(model, images[:4], 3, layer="conv", relu=True)
 more = explain.integrated_gradients(model, images[:4], steps=20, batch_size=16)
 plot.overlay(images[0], np.asarray(maps)[0]).savefig("map.png")
+print(maps.shape, explain.saliency(model, images, explain.Unit("conv", 3)).mean())
+both, delta = explain.integrated_gradients(model, images, return_convergence_delta=True)
+plot.grid(images[:2], maps=[None, maps[0]], titles=labels[:2].tolist())
+picture, scores = explain.class_image(model, [0, 1], steps=4, return_scores=True)
+print(explain.pgd(model, images, labels, epsilon=8, value_range=(0, 255), norm="l2").max())
 model.fit(
     images,
     labels,

@@ -16,3 +16,7 @@ explain.grad_cam("x", 5)  # mistake for pyright; for mypy keras.Model is Any
 recipes.train(model, (images, labels), average="mean")  # mistake for both
 recipes.train(model, (images, labels), resume="maybe")  # mistake for both
 explain.saliency(model, images, batch_sise=4)  # mistake for both
+explain.guided_backprop(model, images, compile="banana")  # mistake for both
+explain.guided_backprop(model, images, seed=3)  # mistake for both
+explain.class_image(model, 0, optimiser="adam")  # mistake for both
+explain.pgd(model, images, labels, epsilon=8, value_range=(0, 255), norm="l1")  # mistake for both

@@ -4,6 +4,8 @@ from typing import Unpack
 
 import keras
 import numpy as np
+import scipy.linalg
+import tensorflow as tf
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
@@ -54,11 +56,15 @@ def project(activations: FloatArray) -> FloatArray:
     The smaller of `O O^T` and `O^T O` gives the same singular values.
     """
     flat = activations.reshape(len(activations), -1, activations.shape[-1]).astype("float64")
-    if flat.shape[1] <= flat.shape[2]:
-        values, vectors = np.linalg.eigh(flat @ flat.transpose(0, 2, 1))
-        maps = vectors[..., -1] * np.sqrt(np.maximum(values[:, -1:], 0))
+    wide = flat.shape[1] <= flat.shape[2]
+    # TensorFlow's product of small matrices: numpy's wakes threads that wait longer than they work.
+    products = tf.linalg.matmul(flat, flat, transpose_a=not wide, transpose_b=wide).numpy()
+    last = products.shape[-1] - 1
+    tops = [scipy.linalg.eigh(one, subset_by_index=[last, last]) for one in products]
+    values, vectors = (np.stack(parts) for parts in zip(*tops, strict=True))
+    if wide:
+        maps = vectors[..., 0] * np.sqrt(np.maximum(values, 0))
     else:
-        _, vectors = np.linalg.eigh(flat.transpose(0, 2, 1) @ flat)
-        maps = np.einsum("npc,nc->np", flat, vectors[..., -1])
+        maps = np.einsum("npc,nc->np", flat, vectors[..., 0])
     maps *= np.where(maps.sum(1, keepdims=True) < 0, -1, 1)
     return maps.reshape(activations.shape[:-1]).astype("float32")
