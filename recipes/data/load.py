@@ -692,6 +692,7 @@ def write_images(path: str, reader: Reader, listing: Listing, looked: Any, readi
         "parts": None if listing.parts is None else packed.numbers_as_text(listing.parts[rows]),
         "class_names": listing.class_names,
         "notes": listing.notes,
+        "masks": listing.masks is not None,
         "fit": reading.fit if reading.size else None,
         "background": list(reading.background),
     }
@@ -786,6 +787,11 @@ def _from_packed(path, labels, class_names, reading):
         )
     known = packed.open_packed(path)
     facts, shape = known.facts, known.shape[1:]
+    if facts["masks"]:
+        raise ValueError(
+            f"data.load expects a packed file of images with classes. Received {path!r}, of images with masks, which "
+            f"it does not hold. Load the folder, with cache={path!r}."
+        )
     if reading.size not in (None, tuple(shape[:2])):
         raise ValueError(
             f"data.load expects image_size={tuple(shape[:2])}, as the images of {path!r} were packed. "

@@ -66,4 +66,10 @@ def pack(
         cache=file,
         verbose=verbose,
     )
+    if info.task == "segmentation":
+        os.unlink(info.cache)
+        raise ValueError(
+            f"data.pack expects images with classes. Received {folder!r}, images with masks, which a packed file does "
+            "not hold. Load the folder, with cache=file."
+        )
     return info

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import sys
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterable
@@ -181,7 +182,8 @@ def one_process_at_a_time(path: str):
     except ImportError:
         yield
         return
-    with open(f"{path}.lock", "a") as lock:
+    name = hashlib.sha256(os.path.realpath(path).encode(errors="surrogateescape")).hexdigest()[:20]
+    with open(os.path.join(tempfile.gettempdir(), f"keras-recipes-{os.getuid()}-{name}.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield  # the file stays: another process may be waiting for this very one
 

@@ -98,6 +98,18 @@ def test_a_file_that_is_cut_is_noticed(folder, tmp_path):
         data.load(file)
 
 
+def test_masks_are_not_packed(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "s" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (4, 4), number).save(tmp_path / "s" / name / f"{number}.png")
+    with pytest.raises(ValueError, match="images with masks"):
+        data.pack(tmp_path / "s", tmp_path / "x.packed", verbose=0)
+    data.load(tmp_path / "s", cache=tmp_path / "x.packed", validation=0, verbose=0)
+    with pytest.raises(ValueError, match="images with masks"):
+        data.load(tmp_path / "x.packed")
+
+
 def test_nothing_but_a_packed_file_is_overwritten(folder, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="something else"):
