@@ -20,3 +20,24 @@ from recipes.callbacks.stochastic_weight_averaging import (
 from recipes.callbacks.training_doctor import TrainingDoctor as TrainingDoctor
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor as UpdateRatioMonitor
 from recipes.callbacks.warmup_decay import WarmupDecay as WarmupDecay
+
+__all__ = [
+    "ActivationMonitor",
+    "Backup",
+    "DeadReluDetector",
+    "EarlyStopping",
+    "ExponentialMovingAverage",
+    "FastGeometricEnsembling",
+    "GradientMonitor",
+    "LearningRate",
+    "Monitor",
+    "NonFiniteError",
+    "NonFiniteGuard",
+    "RateDriver",
+    "SnapshotEnsemble",
+    "StochasticWeightAveraging",
+    "TrainingDoctor",
+    "UpdateRatioMonitor",
+    "WarmupDecay",
+    "default_monitors",
+]

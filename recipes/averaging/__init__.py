@@ -7,3 +7,13 @@ from recipes.averaging.views import flips as flips
 from recipes.averaging.views import multi_scale as multi_scale
 from recipes.averaging.views import shifts as shifts
 from recipes.averaging.views import ten_crop as ten_crop
+
+__all__ = [
+    "average",
+    "flips",
+    "multi_scale",
+    "predict_tta",
+    "refresh_batch_norm",
+    "shifts",
+    "ten_crop",
+]

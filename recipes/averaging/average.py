@@ -1,5 +1,8 @@
 """Several classifiers as one model: the average of their predictions."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 import numpy as np
 
@@ -9,7 +12,14 @@ from recipes.common.traversal import input_structure
 from recipes.common.validation import as_numbers
 
 
-def average(models, weights=None, space="probability", *, from_logits=None, name="ensemble"):
+def average(
+    models: Sequence[keras.Model],
+    weights: Sequence[float] | None = None,
+    space: Literal["probability", "logit"] = "probability",
+    *,
+    from_logits: bool | Sequence[bool | None] | None = None,
+    name: str = "ensemble",
+) -> keras.Model:
     """One model that predicts the average of several.
 
     Sources: Breiman 1996, "Bagging predictors", https://doi.org/10.1007/BF00058655, for averaging; Goodfellow et al.
@@ -74,7 +84,16 @@ class AverageMembers(keras.layers.Layer):
         exclusive: Softmax (True) or sigmoid (False).
     """
 
-    def __init__(self, members, *, weights, space, logits, exclusive, **kwargs):
+    def __init__(
+        self,
+        members: Sequence[keras.Model],
+        *,
+        weights: Sequence[float],
+        space: Literal["probability", "logit"],
+        logits: Sequence[bool],
+        exclusive: bool,
+        **kwargs: Any,
+    ) -> None:
         # Members bring their own dtype policies: what comes in goes to them as it is.
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         self.members = list(members)
@@ -84,10 +103,10 @@ class AverageMembers(keras.layers.Layer):
         # Says to whoever looks for the last activation that these are probabilities.
         self.activation = self.kinds[0].activation
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         in_logits = self.space == "logit"
         total = 0.0
         for member, kind, share in zip(self.members, self.kinds, self.weights_of_members, strict=True):
@@ -95,7 +114,7 @@ class AverageMembers(keras.layers.Layer):
             total = total + share * (kind.to_logit(outputs) if in_logits else kind.to_probability(outputs))
         return self.activation(total) if in_logits else total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "members": [serialized(member) for member in self.members],
@@ -106,7 +125,7 @@ class AverageMembers(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "AverageMembers":
         members = [keras.saving.deserialize_keras_object(member) for member in config.pop("members")]
         config.pop("autocast", None)
         return cls(members, **config)

@@ -1,15 +1,27 @@
 """Test-time views: predict on several fixed views of each image and average."""
 
+from typing import Literal
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from recipes.averaging.probability import Outputs, check_space
 from recipes.averaging.views import Views
+from recipes.common.types import FloatArray, Images, Verbose
 from recipes.common.validation import as_numbers, is_whole
 
 
-def predict_tta(model, images, views, *, batch_size=64, space="probability", from_logits=None, verbose=0):
+def predict_tta(
+    model: keras.Model,
+    images: "Images | tf.data.Dataset",
+    views: Views,
+    *,
+    batch_size: int = 64,
+    space: Literal["probability", "logit"] = "probability",
+    from_logits: bool | None = None,
+    verbose: Verbose = 0,
+) -> FloatArray:
     """Average a model's predictions over fixed views of each image.
 
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; He et al. 2015, section 3.4,

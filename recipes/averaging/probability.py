@@ -1,5 +1,8 @@
 """What a classifier's outputs are - logits or probabilities - and how to average them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -17,11 +20,13 @@ class Outputs:
         exclusive: True when each example has one class (softmax), False for independent yes-or-no (sigmoid).
     """
 
-    def __init__(self, logits, exclusive):
+    def __init__(self, logits: bool, exclusive: bool) -> None:
         self.logits, self.exclusive = bool(logits), bool(exclusive)
 
     @classmethod
-    def of(cls, model, from_logits, shape, caller):
+    def of(
+        cls, model: keras.Model, from_logits: bool | None, shape: tuple[int | None, ...], caller: str
+    ) -> "Outputs":
         """Read it off the model's last layer, or take the reader's word. `shape` is that of the output, if known.
 
         Raises:
@@ -41,14 +46,14 @@ class Outputs:
             "Give from_logits=True or from_logits=False."
         )
 
-    def to_probability(self, outputs):
+    def to_probability(self, outputs: Any) -> Any:
         """`(batch, classes)` in [0, 1], float32."""
         outputs = ops.cast(outputs, "float32")
         if not self.logits:
             return outputs
         return ops.softmax(outputs) if self.exclusive else ops.sigmoid(outputs)
 
-    def to_logit(self, outputs):
+    def to_logit(self, outputs: Any) -> Any:
         """`(batch, classes)`, float32; for softmax up to a constant per example, which softmax takes out again."""
         outputs = ops.cast(outputs, "float32")
         if self.logits:
@@ -57,11 +62,11 @@ class Outputs:
         return ops.log(outputs) if self.exclusive else ops.log(outputs) - ops.log1p(-outputs)
 
     @property
-    def activation(self):
+    def activation(self) -> Callable[[Any], Any]:
         return keras.activations.softmax if self.exclusive else keras.activations.sigmoid
 
 
-def check_space(space, caller):
+def check_space(space: str, caller: str) -> None:
     if not isinstance(space, str) or space not in SPACES:
         raise ValueError(
             f"{caller} expects space to be one of {SPACES}. Received space={space!r}. "

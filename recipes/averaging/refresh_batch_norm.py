@@ -1,5 +1,7 @@
 """Fresh batch-normalization statistics for weights that training never saw, such as an average."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,9 +10,12 @@ from keras import ops
 from recipes.common.datasets import as_batches
 from recipes.common.patching import wrapped
 from recipes.common.traversal import layers_of
+from recipes.common.types import Images
 
 
-def refresh_batch_norm(model, dataset, *, batch_size=128):
+def refresh_batch_norm(
+    model: keras.Model, dataset: "tf.data.Dataset | Images | tuple[Any, ...]", *, batch_size: int = 128
+) -> keras.Model:
     """Recompute the mean and variance of every batch normalization over a data set.
 
     Averaged weights give other activations than the weights the statistics were gathered with; without this, the
@@ -47,12 +52,18 @@ class BatchNormRefresher:
         model: A built `keras.Model`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.layers = [layer for layer in batch_norms(model) if layer.trainable]
         self._traced = {}
 
-    def refresh(self, dataset, *, batch_size=128, caller="refresh_batch_norm"):
+    def refresh(
+        self,
+        dataset: "tf.data.Dataset | Images | tuple[Any, ...]",
+        *,
+        batch_size: int = 128,
+        caller: str = "refresh_batch_norm",
+    ) -> None:
         """One pass over the data; then the layers hold its statistics."""
         batches = as_batches(dataset, self.model, batch_size=batch_size, caller=caller, name="the data set")
         if not self.layers:
@@ -89,7 +100,7 @@ class BatchNormRefresher:
         return seen
 
 
-def batch_norms(model):
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """The batch normalizations of a model, also inside nested models."""
     return layers_of(model, keras.layers.BatchNormalization)
 

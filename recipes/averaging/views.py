@@ -1,5 +1,7 @@
 """Fixed views of an image to predict on: flips, shifts, the ten crops at several scales, the whole image at several."""
 
+from collections.abc import Callable, Iterable, Sequence
+
 import tensorflow as tf
 
 from recipes.common.validation import are_whole, is_whole
@@ -14,19 +16,24 @@ class Views:
         check: function `(height, width)` of the original images; raises ValueError when the views do not fit.
     """
 
-    def __init__(self, groups, counts, check=lambda height, width: None):
+    def __init__(
+        self,
+        groups: Iterable[Callable[[tf.Tensor], list[tf.Tensor]]],
+        counts: Iterable[int],
+        check: Callable[[int, int], None] = lambda height, width: None,
+    ) -> None:
         self.groups, self.counts, self.check = list(groups), list(counts), check
 
     def __len__(self):
         return sum(self.counts)
 
 
-def flips():
+def flips() -> Views:
     """The image and its mirror image, left to right: 2 views."""
     return Views([_with_mirror(lambda images: [images])], [2])
 
 
-def shifts(pixels):
+def shifts(pixels: int) -> Views:
     """The image and its 8 neighbors moved by `pixels` in both directions, the border repeated: 9 views.
 
     Args:
@@ -56,7 +63,7 @@ def shifts(pixels):
     return Views([group], [9], check)
 
 
-def ten_crop(size, scales=None):
+def ten_crop(size: int | tuple[int, int], scales: Sequence[int] | None = None) -> Views:
     """The four corners, the center, and the mirror images of all five, at every scale: 10 views a scale.
 
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; several scales: He et al. 2015,
@@ -100,7 +107,7 @@ def ten_crop(size, scales=None):
     return Views([crops(scale) for scale in scales], [10] * len(scales), check)
 
 
-def multi_scale(scales, flip=True):
+def multi_scale(scales: Sequence[int], flip: bool = True) -> Views:
     """The whole image at several scales, for models that take any size: 1 or 2 views a scale.
 
     Source: He et al. 2015, section 3.4 ("fully convolutional form"), https://arxiv.org/abs/1512.03385; the model

@@ -3,7 +3,7 @@
 import keras
 
 
-def require_tensorflow(name, why):
+def require_tensorflow(name: str, why: str) -> None:
     """Refuse to go on where Keras runs on another backend.
 
     Args:

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def gaussian_blur(images, sigma):
+def gaussian_blur(images: tf.Tensor, sigma: float) -> tf.Tensor:
     """Gaussian blur with reflected borders: `(n, height, width, channels)`, sigma in pixels, a float > 0."""
     radius = max(1, int(3 * sigma + 0.5))
     kernel = tf.exp(-0.5 * tf.square(tf.range(-radius, radius + 1, dtype="float32") / sigma))

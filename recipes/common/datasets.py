@@ -4,11 +4,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from recipes.common.models import model_input_rank
+from recipes.common.types import Data, Images
 
 # Where these operations take the handle of the generator that gives every iteration its own seed.
 _SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
@@ -55,7 +57,9 @@ def pairs_of(data: Any) -> Any:
     return data.map(lambda example: (example[image], example[label]))
 
 
-def as_batches(data, model, *, batch_size, caller, name="data"):
+def as_batches(
+    data: "Data | Images", model: keras.Model, *, batch_size: int, caller: str, name: str = "data"
+) -> tf.data.Dataset:
     """Turn arrays or a data set, batched or not, into a `tf.data.Dataset` of batches.
 
     Args:
@@ -121,7 +125,7 @@ def _empty(caller, name):
     )
 
 
-def fresh_copy(dataset):
+def fresh_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """A copy of a data set that shares nothing with it, so that reading it changes nothing.
 
     `shuffle` gives every iteration another order, drawn from a generator that all iterators of one data set
@@ -149,7 +153,7 @@ def fresh_copy(dataset):
         return dataset
 
 
-def without_autotune(dataset):
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The same data set, whose iterators are gone as soon as nobody needs them.
 
     TensorFlow 2.21 may wait up to a minute for the thread that tunes an iterator, which sleeps ever longer, when the

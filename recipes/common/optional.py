@@ -1,9 +1,10 @@
 """Libraries that are not everybody's, imported where they are used."""
 
 import importlib
+from types import ModuleType
 
 
-def optional(caller, module, library, extra):
+def optional(caller: str, module: str, library: str, extra: str) -> ModuleType:
     """Import a module of an optional library.
 
     Args:
@@ -23,6 +24,6 @@ def optional(caller, module, library, extra):
         ) from error
 
 
-def sklearn(caller, module):
+def sklearn(caller: str, module: str) -> ModuleType:
     """A module of scikit-learn, or an error that names the extra."""
     return optional(caller, f"sklearn.{module}", "scikit-learn", "inspect")

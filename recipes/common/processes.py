@@ -1,9 +1,11 @@
 """One training run in several processes, on Keras' JAX backend: which of them writes files, and waiting for all."""
 
+from typing import Any
+
 import keras
 
 
-def process_count():
+def process_count() -> int:
     """Number of processes of the run: 1, but for `keras.distribution.initialize` on the JAX backend."""
     if keras.backend.backend() != "jax":
         return 1
@@ -12,7 +14,7 @@ def process_count():
     return jax.process_count()
 
 
-def is_first_process():
+def is_first_process() -> bool:
     """Whether this process is the one that writes files."""
     if keras.backend.backend() != "jax":
         return True
@@ -21,7 +23,7 @@ def is_first_process():
     return jax.process_index() == 0
 
 
-def meet(place):
+def meet(place: str) -> None:
     """Wait until every process of the run has come here, so that what the first has written is there for all.
 
     Args:
@@ -33,7 +35,7 @@ def meet(place):
         multihost_utils.sync_global_devices(place)
 
 
-def refuse_several_machines(strategy):
+def refuse_several_machines(strategy: Any) -> None:
     """Say where to go instead of `MultiWorkerMirroredStrategy`.
 
     Keras 3.15 on TensorFlow cannot `fit` in it: it hands PerReplica values to tf.convert_to_tensor.

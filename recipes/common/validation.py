@@ -2,11 +2,13 @@
 
 import math
 import numbers
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 
-def is_number(value):
+def is_number(value: object) -> bool:
     """Whether it is one finite real number; True and False are none."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return False
@@ -16,23 +18,23 @@ def is_number(value):
         return False
 
 
-def is_whole(value):
+def is_whole(value: object) -> bool:
     """Whether it is one integer; True, False and 3.0 are none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def are_whole(values):
+def are_whole(values: object) -> bool:
     """Whether it is a list, tuple, range or vector of integers."""
     row = isinstance(values, (list, tuple, range)) or (isinstance(values, np.ndarray) and values.ndim == 1)
     return row and all(is_whole(value) for value in values)
 
 
-def is_one_of(value, names):
+def is_one_of(value: object, names: Iterable[str]) -> bool:
     """Whether it is one of some strings; an array is none."""
     return isinstance(value, str) and value in names
 
 
-def as_row(values):
+def as_row(values: Any) -> tuple[Any, ...] | None:
     """A tuple of what a list, an array or a shape holds (TensorFlow's as well), or None for what is none of them."""
     try:
         return tuple(values)
@@ -40,7 +42,7 @@ def as_row(values):
         return None
 
 
-def as_numbers(caller, argument, values, dtype="float64"):
+def as_numbers(caller: str, argument: str, values: Any, dtype: str | None = "float64") -> np.ndarray:
     """The values as one array of real numbers; of the dtype they have where `dtype` is None.
 
     Raises:
@@ -59,7 +61,7 @@ def as_numbers(caller, argument, values, dtype="float64"):
     return array if dtype is None else array.astype(dtype)
 
 
-def check_seed(caller, seed):
+def check_seed(caller: str, seed: object) -> None:
     """Refuse what seeds no random numbers.
 
     Raises:

@@ -7,3 +7,10 @@ from recipes.probe.record import Probe as Probe
 from recipes.probe.record import Record as Record
 
 require_tensorflow("recipes.probe", "whose train function it looks into")
+
+__all__ = [
+    "Hub",
+    "Probe",
+    "Record",
+    "dead_units",
+]

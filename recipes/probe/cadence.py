@@ -18,7 +18,7 @@ class Every:
         steps: Training steps from one probe to the next, an integer >= 1.
     """
 
-    def __init__(self, steps):
+    def __init__(self, steps: int) -> None:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(
                 f"A monitor expects every_steps to be an integer number of training steps, >= 1. "
@@ -27,7 +27,7 @@ class Every:
             )
         self.steps = steps
 
-    def due(self, first, last):
+    def due(self, first: int, last: int) -> bool:
         """Whether one of the steps `first..last` of an execution is a multiple."""
         return last // self.steps * self.steps >= first
 
@@ -46,7 +46,7 @@ class Budget:
         executions: Length of the run in executions (calls of the train function), or None when unknown.
     """
 
-    def __init__(self, share, executions=None):
+    def __init__(self, share: float, executions: int | None = None) -> None:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(
                 f"A monitor expects budget to be a share of the training time in (0, 1]. Received budget={share!r}. "
@@ -63,11 +63,11 @@ class Budget:
         self._costs = deque(maxlen=32)
 
     @property
-    def cost(self):
+    def cost(self) -> float:
         """What one probe adds, in plain executions; a guess until it has been timed."""
         return max(median(self._costs), _LEAST) if self._costs else _GUESS
 
-    def timed(self, seconds, probed):
+    def timed(self, seconds: float, probed: bool) -> None:
         """Take the length of one execution that did not trace."""
         if not probed:
             self._plain.append(seconds)
@@ -75,11 +75,11 @@ class Budget:
             # Against the executions just before it: machines warm up, and are shared.
             self._costs.append(seconds / median(self._plain) - 1)
 
-    def traced(self):
+    def traced(self) -> None:
         """Note that the last probe traced: its time is a one-off, and no part of the budget."""
         self.probes -= 1
 
-    def due(self, execution):
+    def due(self, execution: int) -> bool:
         """Whether execution number `execution` (from 0) should be probed."""
         if self._fresh:
             return True
@@ -88,19 +88,19 @@ class Budget:
             return False
         return self.affords(execution, self.cost, credit=0.5 if alarmed else 0.25)
 
-    def affords(self, execution, price, credit=0.25):
+    def affords(self, execution: int, price: float, credit: float = 0.25) -> bool:
         """Whether `price` plain executions more can be spent now and be paid back before the run ends."""
         length = self.executions or max(_UNKNOWN_RUN, 2 * execution)
         passed = execution + 1
         allowed = self.share * (passed + credit * max(length - passed, 0))
         return self.spent + self.probes * self.cost + price <= allowed
 
-    def probed(self, execution):
+    def probed(self, execution: int) -> None:
         """Note that this execution is probed."""
         self._fresh = False
         self.probes += 1
         self._next = execution + min(max(1, math.ceil(self.cost / self.share)), 1 + execution // 4)
 
-    def alarm(self, execution):
+    def alarm(self, execution: int) -> None:
         """Probe the executions after this one densely."""
         self._alarmed_until = execution + DENSE_STEPS

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
 from recipes.common.patching import wrapped
+from recipes.common.types import Data, Images
 from recipes.probe import measure
 from recipes.probe.hooks import tapping_call
 from recipes.probe.layout import watched_layers
@@ -24,13 +25,13 @@ class ActivityCheck:
         model: A built `keras.Model`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self._model = model
         self._watched = [w for w in watched_layers(model) if w.kind in RECTIFIERS]
         self._names = []
         self._function = tf.function(self._forward, reduce_retracing=True)
 
-    def __call__(self, data):
+    def __call__(self, data: "Data | Images") -> dict[str, np.ndarray]:
         """Run over `data` and return `{layer: bool (units,)}`, True where the unit was above zero at least once.
 
         Args:
@@ -64,7 +65,7 @@ class ActivityCheck:
         return [measure.ever_active(output, w) for w, output in calls]
 
 
-def dead_units(model, data):
+def dead_units(model: keras.Model, data: "Data | Images") -> dict[str, list[int]]:
     """Find the rectified units that are not active on a single sample: the dead ReLUs.
 
     Source: CS231n lecture notes, "Neural Networks Part 1", section "Commonly used activation functions",

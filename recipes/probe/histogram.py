@@ -1,11 +1,14 @@
 """Histograms inside the graph, small enough to leave it at every probe."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 BUCKETS = 30
 
 
-def histogram(tensor):
+def histogram(tensor: tf.Tensor) -> tf.Tensor:
     """Count a tensor's values in 30 equal buckets between its smallest and largest.
 
     Args:
@@ -27,7 +30,12 @@ def histogram(tensor):
     return tf.concat([tf.stack([low, high]), counts], 0)
 
 
-def measure_all(variables, before, gradients, activations):
+def measure_all(
+    variables: Sequence[Any],
+    before: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    activations: Sequence[tuple[Any, ...]],
+) -> dict[str, tf.Tensor]:
     """Histograms of weights, updates, gradients (n, 32 each) and activations of one training step."""
     after = [tf.identity(v.value) for v in variables]
     rows = {

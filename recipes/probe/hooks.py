@@ -3,8 +3,13 @@
 Each function gives a `wrap` for `recipes.common.patching.wrapped`, which tells a `recipes.probe.twin.Seen`.
 """
 
+from collections.abc import Callable
+from typing import Any
 
-def tapping_call(watched, seen):
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def tapping_call(watched: Any, seen: Any) -> Wrap:
     """For `layer.call`: hands on the output."""
 
     def wrap(original):
@@ -18,7 +23,7 @@ def tapping_call(watched, seen):
     return wrap
 
 
-def tapping_apply(optimizer, seen):
+def tapping_apply(optimizer: Any, seen: Any) -> Wrap:
     """For `optimizer.apply`: hands on the gradients."""
 
     def wrap(original):
@@ -33,7 +38,7 @@ def tapping_apply(optimizer, seen):
     return wrap
 
 
-def tapping_loss(seen):
+def tapping_loss(seen: Any) -> Wrap:
     """For `model.compute_loss`: hands on the loss and the predictions."""
 
     def wrap(original):

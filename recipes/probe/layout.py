@@ -1,6 +1,7 @@
 """What there is to watch in a model: its layers under readable names, their activations, its variables."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import keras
 
@@ -59,7 +60,7 @@ class Watched:
     kind: str
     ceiling: float | None
 
-    def unit_axis(self, rank):
+    def unit_axis(self, rank: int) -> int:
         """The axis of the output that counts its units: channels of a convolution, else the last axis."""
         layout = getattr(self.operation, "data_format", None)
         if layout is None and not hasattr(self.operation, "units"):
@@ -67,7 +68,7 @@ class Watched:
         return 1 if layout == "channels_first" and rank > 2 else rank - 1
 
 
-def watched_layers(model):
+def watched_layers(model: keras.Model) -> list[Watched]:
     """List every layer of a model whose output is worth a look, children before the layer that holds them.
 
     Layers of nested models are included under `outer/inner`; a layer that is shared appears once. Operations of
@@ -102,7 +103,7 @@ def _only_relays(operation):
     )
 
 
-def activation_kind(operation):
+def activation_kind(operation: Any) -> tuple[str, float | None]:
     """Say which activation gives a layer's output: `(kind, ceiling)`, with kind "" when there is none."""
     if isinstance(operation, keras.layers.RNN) or hasattr(operation, "state_size"):
         return "", None  # their `activation` acts inside the loop
@@ -137,7 +138,9 @@ def _snake(name):
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
 
 
-def variable_role(variable, layer):
+def variable_role(
+    variable: keras.Variable, layer: Any
+) -> Literal["kernel", "bias", "normalization", "vector"]:
     """Say what a variable is: "kernel", "bias", "normalization", or "vector" for any other of rank 0 or 1."""
     if "Normalization" in type(layer).__name__:
         return "normalization"

@@ -1,20 +1,24 @@
 """The arithmetic of a probe, on tensors inside the graph."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import tensorflow as tf
 
+from recipes.probe.layout import Watched
 from recipes.probe.visibility import separate_copy
 
 SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18
 
 
-def replicas():
+def replicas() -> int:
     """Number of replicas that share the batch of this step."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
-def norm(tensor):
+def norm(tensor: tf.Tensor) -> tf.Tensor:
     """Euclidean norm of a tensor, float32, not finite exactly when some element is not.
 
     The largest element is divided out first: squares of gradients below 1e-19 would underflow in float32, and
@@ -26,23 +30,23 @@ def norm(tensor):
     return scale * tf.sqrt(tf.reduce_sum(tf.square(tensor / scale)))
 
 
-def norms(tensors):
+def norms(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """`norm` of each tensor, float32 (n,)."""
     return tf.stack([norm(tensor) for tensor in tensors])
 
 
-def finite(tensors):
+def finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether every number of these tensors is finite, as float32 1 or 0 (other dtypes always are)."""
     checks = [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors if is_float(tensor)]
     return tf.cast(tf.reduce_all(tf.stack(checks)), tf.float32) if checks else tf.ones(())
 
 
-def is_float(tensor):
+def is_float(tensor: object) -> bool:
     """Whether this is a dense tensor of floating-point numbers."""
     return isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating
 
 
-def dense(gradient, variable):
+def dense(gradient: tf.Tensor | tf.IndexedSlices | None, variable: Any) -> tf.Tensor:
     """A gradient as a dense tensor of its variable's shape, copied apart; None (no path from the loss) gives NaN."""
     if gradient is None:
         return tf.fill([1], float("nan"))
@@ -53,7 +57,9 @@ def dense(gradient, variable):
     return separate_copy(gradient)
 
 
-def activation_statistics(output, watched, samples):
+def activation_statistics(
+    output: tf.Tensor, watched: Watched, samples: int | Literal["auto"]
+) -> dict[str, tf.Tensor]:
     """Statistics of one activation over the first samples of the batch.
 
     Args:
@@ -105,7 +111,7 @@ def _saturated(output, watched):
     return tf.reduce_mean(tf.cast(flat, tf.float32))
 
 
-def ever_active(output, watched):
+def ever_active(output: tf.Tensor, watched: Watched) -> tf.Tensor:
     """Whether each unit was above zero anywhere in the whole batch, float32 (units,) of 1 or 0."""
     if output.shape.rank == 1:
         output = output[:, None]

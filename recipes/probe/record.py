@@ -4,8 +4,11 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,12 +123,12 @@ class Record:
         return column
 
     @property
-    def update_ratio(self):
+    def update_ratio(self) -> np.ndarray:
         """|dW| / |W| of every probe and variable, (n, V) float32; NaN where the weights were all zero."""
         weight = self.weight_norm
         return np.divide(self.update_norm, weight, out=np.full_like(weight, np.nan), where=weight > 0)
 
-    def activity(self, name):
+    def activity(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Rates of activity of one activation's units over time.
 
         Args:
@@ -146,7 +149,9 @@ class Record:
         rates = [rates[start:stop] for _, rates in self._units]
         return steps, np.array(rates, "float32").reshape(len(steps), stop - start)
 
-    def describe(self, axes, measured, unseen):
+    def describe(
+        self, axes: dict[str, dict[str, Any]], measured: Iterable[str], unseen: Iterable[str]
+    ) -> None:
         """Name what the columns will hold; a description that differs from the one before starts afresh."""
         axes = {axis: {key: np.asarray(value) for key, value in axes[axis].items()} for axis in AXES}
         for axis in axes:
@@ -161,7 +166,7 @@ class Record:
         self.measured = sorted({*self.measured, *measured})
         self.unseen = list(dict.fromkeys([*self.unseen, *unseen]))
 
-    def add(self, probe):
+    def add(self, probe: Probe) -> None:
         """Append one `Probe`, thinning what is older when the record is full."""
         row = {"step": probe.step, "epoch": probe.epoch}
         for name, value in probe.values.items():
@@ -176,7 +181,7 @@ class Record:
         for one in dataclasses.fields(self):
             setattr(self, one.name, getattr(other, one.name))
 
-    def save(self, path):
+    def save(self, path: str | PathLike[str]) -> None:
         """Write the record to one `.npz` file (numpy arrays only, no pickle).
 
         Args:
@@ -185,7 +190,7 @@ class Record:
         np.savez_compressed(path, **self._arrays())
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | PathLike[str]) -> "Record":
         """Read what `save` wrote.
 
         Args:
@@ -205,14 +210,14 @@ class Record:
                 "Save a run's record with run.record.save(path)."
             ) from error
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """The bytes of the file that `save` would write."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **self._arrays())
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, data):
+    def from_bytes(cls, data: bytes) -> "Record":
         """The record whose `to_bytes` gave `data`."""
         return cls._from_file(io.BytesIO(data))
 

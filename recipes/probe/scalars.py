@@ -1,5 +1,7 @@
 """From what left the graph to a row of the record."""
 
+from typing import Any
+
 import numpy as np
 
 from recipes.probe.record import AXES, COLUMNS, Probe
@@ -7,7 +9,7 @@ from recipes.probe.record import AXES, COLUMNS, Probe
 _EMPTY = {"depth": "int64", "units": "int64", "size": "int64"}
 
 
-def read_probe(step, epoch, seconds, values):
+def read_probe(step: int, epoch: int, seconds: float, values: dict[str, Any]) -> Probe:
     """Turn one step's tensors into a `Probe`; this waits for the device.
 
     Args:
@@ -29,7 +31,7 @@ def read_probe(step, epoch, seconds, values):
     return Probe(step, epoch, row, values.get("rates"), values.get("ever_active"), histograms)
 
 
-def read_axes(layout):
+def read_axes(layout: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
     """Turn a twin's layout (lists of dictionaries) into the record's axes (dictionaries of arrays)."""
     axes = {"inputs": {"name": np.array(["input", "target", "sample_weight"])}}
     for axis in ("variables", "layers", "activations"):

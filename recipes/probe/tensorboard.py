@@ -1,5 +1,6 @@
 """Scalars and histograms for TensorBoard, from numbers that were counted inside the graph."""
 
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ class TensorBoardWriter:
         name: Sub-folder for what is written here.
     """
 
-    def __init__(self, log_dir, name):
+    def __init__(self, log_dir: str | PathLike[str], name: str) -> None:
         self._writer = tf.summary.create_file_writer(str(Path(log_dir) / name))
 
-    def write(self, step, scalars, histograms):
+    def write(self, step: int, scalars: dict[str, float], histograms: dict[str, np.ndarray]) -> None:
         """Write one probe: `scalars` maps tags to numbers, `histograms` to rows as `histogram` gives them."""
         with self._writer.as_default(step=step):
             for tag, value in scalars.items():
@@ -31,7 +32,7 @@ class TensorBoardWriter:
             for tag, row in histograms.items():
                 tf.summary.write(tag, _buckets(row), metadata=_HISTOGRAMS)
 
-    def close(self):
+    def close(self) -> None:
         """Write what is buffered."""
         self._writer.close()
 

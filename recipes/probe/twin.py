@@ -1,8 +1,8 @@
 """The instrumented twin of a model's train function: the same step, and what it did as extra outputs."""
 
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from recipes.common.patching import replaced, wrapped
 from recipes.common.traversal import variable_owners
 from recipes.probe import histogram, measure
 from recipes.probe.hooks import tapping_apply, tapping_call, tapping_loss
-from recipes.probe.layout import variable_role, watched_layers
+from recipes.probe.layout import Watched, variable_role, watched_layers
 from recipes.probe.visibility import visible
 
 QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms")
@@ -35,7 +35,9 @@ class Twin:
         samples: Samples of the batch that activation statistics look at, or "auto".
     """
 
-    def __init__(self, model, quantities, samples="auto"):
+    def __init__(
+        self, model: keras.Model, quantities: Iterable[str], samples: int | Literal["auto"] = "auto"
+    ) -> None:
         self.quantities = frozenset(quantities)
         self.samples = samples
         self.traces = 0
@@ -51,7 +53,7 @@ class Twin:
             model.make_train_function(force=True)
             self._function = model.train_function
 
-    def __call__(self, iterator):
+    def __call__(self, iterator: Any) -> tuple[Any, dict[str, Any] | None]:
         """Run one execution of training steps: `(logs, values)`, values being those of its last step."""
         result = self._function(iterator)
         if not isinstance(result, dict) or "probe" not in result:
@@ -214,7 +216,7 @@ def loss_logs(logs: Any) -> dict[str, Any]:
 class Seen:
     """What the hooks caught during one step."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
         self.loss = None
         self.gradient = {}
@@ -228,7 +230,7 @@ class Seen:
         self._calls = {}
         self._unseen = {}
 
-    def output(self, watched, output):
+    def output(self, watched: Watched, output: Any) -> None:
         """Take a layer's output, when its tensors live in the graph of the step."""
         tensors = [tensor for tensor in keras.tree.flatten(output) if measure.is_float(tensor)]
         if not tensors:
@@ -246,7 +248,9 @@ class Seen:
             self._calls[watched.name] = self._calls.get(watched.name, 0) + 1
             self._outputs.append((watched, tensors))
 
-    def gradients(self, optimizer, gradients, variables):
+    def gradients(
+        self, optimizer: keras.optimizers.Optimizer, gradients: list[Any], variables: list[Any] | None
+    ) -> None:
         """Take the gradients as they reach the optimizer, with what undoes their scaling."""
         variables = optimizers.known_variables(optimizer) if variables is None else variables
         self.gradient |= {id(v): g for v, g in zip(variables, gradients, strict=True)}
@@ -255,12 +259,12 @@ class Seen:
         self.scale = tf.identity(optimizers.loss_scale(optimizer))
         self.writes = tf.convert_to_tensor(optimizers.writes(optimizer))
 
-    def take_loss(self, loss, predictions):
+    def take_loss(self, loss: Any, predictions: Any) -> None:
         """Take the loss of the step, and which tensors the model gave out."""
         self.loss = loss
         self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}
 
-    def calls(self):
+    def calls(self) -> list[tuple[str, Watched, list[tf.Tensor]]]:
         """`(name, watched, tensors)` of each call in forward order; a second call of a layer is `name#2`."""
         count, calls = {}, []
         for watched, tensors in self._outputs:
@@ -269,7 +273,7 @@ class Seen:
             calls.append((watched.name + suffix, watched, tensors))
         return calls
 
-    def unseen(self):
+    def unseen(self) -> list[str]:
         """Sentences that name what was out of reach."""
         return [f"{name} {why}" for name, why in self._unseen.items()]
 

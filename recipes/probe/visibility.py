@@ -1,5 +1,7 @@
 """Read a tensor of the training step without changing how TensorFlow optimizes the step."""
 
+from collections.abc import Container
+
 import tensorflow as tf
 
 # Grappler reassociates and merges these (its stages MinimizeBroadcasts, AddOpsRewrite, HoistCommonFactor), but only
@@ -15,7 +17,7 @@ _SHAPES_ONLY = frozenset("Shape ShapeN Size Rank ZerosLike OnesLike".split())
 _DEEPEST = 12
 
 
-def visible(tensor, outputs=()):
+def visible(tensor: tf.Tensor, outputs: Container[int] = ()) -> tf.Tensor:
     """Give the first tensor from this one onwards that can be read without disturbing the step.
 
     A result with one reader is merged into that reader where that is possible (a matrix product with its bias and
@@ -48,7 +50,7 @@ def _readers(tensor):
     return readers
 
 
-def separate_copy(tensor):
+def separate_copy(tensor: tf.Tensor) -> tf.Tensor:
     """Give a tensor equal to this one whose elementwise operations are copies of their own.
 
     Follows the tensor back through elementwise operations to the first that does real work (a matrix product, a
