@@ -6,6 +6,7 @@ import pytest
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
 layers, ops = keras.layers, keras.ops
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, 12, 12, 3)).astype("float32")

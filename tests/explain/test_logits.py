@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from recipes import explain
 
+pytestmark = pytest.mark.numerics
 layers, ops = keras.layers, keras.ops
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 6, 6, 2)).astype("float32")
 

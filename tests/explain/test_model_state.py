@@ -13,6 +13,7 @@ import tensorflow as tf
 from recipes import explain
 from recipes.explain.engine import tracing
 
+pytestmark = pytest.mark.numerics
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 12, 12, 3)).astype("float32")
 

@@ -14,6 +14,7 @@ from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import Inputs
+from recipes.explain.engine.layout import layout_of
 from recipes.explain.engine.options import Compile, Reduce, Score, Target
 
 #: Numbers of images: a slice, or an index array.
@@ -30,7 +31,8 @@ class Task:
 
     Args:
         method: The public function's name, for errors.
-        model, images, target, score, batch_size, wrt, compile, verbose: As in `recipes.explain`.
+        model, images, target, score, batch_size, wrt, compile, data_format, return_layer, verbose: As in
+            `recipes.explain`.
         gradient: True when the method differentiates by the input.
     """
 
@@ -45,18 +47,24 @@ class Task:
         batch_size: int,
         wrt: str | int | None,
         compile: Compile,
+        data_format: str | None = None,
+        return_layer: bool = False,
         verbose: Verbose = "auto",
         gradient: bool = False,
     ) -> None:
         self.method, self.model, self.batch_size = method, model, int(batch_size)
         self.compile, self.verbose, self.progress = compile, verbose, None
         self.inputs = Inputs(model, images, wrt=wrt, method=method)
-        if gradient:
+        self.return_layer = bool(return_layer)
+        layout = layout_of(model, self.inputs, data_format, method)
+        self.channel_axis, self.tokens = layout.channel_axis, layout.tokens
+        if self.tokens:
+            self._check_tokens(gradient)
+        elif gradient:
             self.inputs.need_gradient()
         if self.inputs.single and np.ndim(target) == 1 and not callable(target) and len(target) > 1:
             target = np.asarray(target)[None]
         self.target = targets.parse(target, model, self.inputs.count, score=score, method=method)
-        self.channels_first = layer_lookup.data_format(model) == "channels_first"
         self._checked, self.place = False, None
 
     @property
@@ -65,14 +73,31 @@ class Task:
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """Spatial shape of the explained input."""
+        """Spatial shape of the explained input: all axes but the batch and the channels."""
         shape = self.inputs.images.shape
-        return shape[2:] if self.channels_first else shape[1:-1]
+        return tuple(size for axis, size in enumerate(shape) if axis not in (0, self.channel_axis))
 
     @property
-    def channel_axis(self) -> int:
-        """Channel axis of the explained input."""
-        return 1 if self.channels_first else -1
+    def channels_first(self) -> bool:
+        """Whether the channels of the explained input stand before the places."""
+        return self.channel_axis == 1 and self.inputs.images.ndim > 2
+
+    def over_channels(self, maps: np.ndarray) -> np.ndarray:
+        """Maps `(n, *spatial)` as what broadcasts with images."""
+        last = self.channel_axis is None or self.tokens
+        return maps if last else np.expand_dims(maps, self.channel_axis)
+
+    def _check_tokens(self, gradient):
+        if (gradient and self.method not in ("saliency", "gradient_times_input")) or self.method in (
+            "rise",
+            "score_cam",
+        ):
+            raise UsageError(
+                f"{self.method} expects an input of which a part or a path can be shown. Input "
+                f"'{self.inputs.names[self.inputs.wrt]}' holds token ids, which layer '{self.tokens.path}' looks up. "
+                "Use saliency or gradient_times_input, which look at the embeddings, or occlusion with "
+                "patch=1, stride=1 and value= the id that stands for nothing."
+            )
 
     def chunks(self, passes: int = 1) -> list[slice]:
         """Slices of images, `passes` of which together are at most `batch_size` (or one image)."""
@@ -108,10 +133,33 @@ class Task:
         """
         tensors = self.inputs.tensors(rows, images)
         arguments, scores = self.arguments(rows, tensors, index)
-        gradients, values, index = self.evaluate(
-            passes.input_gradient, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt
-        )
+        if self.tokens:
+            _, gradients, values, index = self._at_embeddings([*tensors, *arguments])
+        else:
+            gradients, values, index = self.evaluate(
+                passes.input_gradient, [*tensors, *arguments], spec=self.target.spec, wrt=self.inputs.wrt
+            )
         return tracing.array(gradients), tracing.array(values) if scores is None else scores, index.numpy()
+
+    def gradient_times_input(self, rows: Rows) -> FloatArray:
+        """The product of the images, or of what their tokens are embedded as, with the gradient."""
+        if not self.tokens:
+            return self.input_gradient(rows)[0] * self.inputs.images[rows]
+        tensors = self.inputs.tensors(rows)
+        values, gradients, *_ = self._at_embeddings([*tensors, *self.arguments(rows, tensors)[0]])
+        return tracing.array(values) * tracing.array(gradients)
+
+    def _at_embeddings(self, tensors):
+        """`(embeddings, gradients, scores, index)`."""
+        return self.evaluate(
+            passes.at_layer,
+            tensors,
+            spec=self.target.spec,
+            wrt=self.inputs.wrt,
+            call=self.tokens,
+            rank=3,
+            differentiate=True,
+        )
 
     def guided_gradient(self, rows: Rows, kernel: Callable, **static: Any) -> FloatArray:
         """Gradients with a rule at every rectifier (see `guided`)."""
@@ -209,7 +257,7 @@ class Task:
             spec=self.target.spec,
             wrt=self.inputs.wrt,
             call=call,
-            rank=self.inputs.images.ndim,
+            rank=self.inputs.images.ndim + bool(self.tokens),
             differentiate=differentiate,
         )
         if call is None:
@@ -249,7 +297,8 @@ class Task:
     def finish(self, maps: np.ndarray) -> FloatArray:
         """Maps as they leave: float32, without the batch axis when one image came without it."""
         maps = np.ascontiguousarray(maps, dtype="float32")
-        return maps[0] if self.inputs.single else maps
+        maps = maps[0] if self.inputs.single else maps
+        return (maps, self.place.path) if self.return_layer else maps
 
     def arguments(self, rows, tensors, index=None):
         if self.target.function is None:
@@ -310,7 +359,7 @@ def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:
     Args:
         values: `(n, ..., channels, ...)`.
         how: `"absmax"`, `"mean"`, `"sum"`, `"l2"`, or None (keep the channels).
-        axis: The channel axis.
+        axis: The channel axis; None where every value is a feature of its own.
     """
 
     # Channel by channel: numpy reduces a short last axis twenty times slower.
@@ -324,6 +373,8 @@ def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:
         "sum": lambda v: over_channels(np.add, v),
         "l2": lambda v: np.sqrt(over_channels(np.add, np.square(v))),
     }
+    if axis is None and how is not None:  # every value is a feature of its own
+        values, axis = values[..., None], -1
     if not (how is None or isinstance(how, str)) or how not in reductions:
         raise UsageError(
             f"explain expects reduce to be 'absmax', 'mean', 'sum', 'l2' or None. Received {how!r}. "

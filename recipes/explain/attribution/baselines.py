@@ -30,7 +30,12 @@ def filled(
     Returns:
         float32, of the shape of `images` (possibly a read-only view).
     """
-    channels = task.channel_axis % images.ndim
+    channels = task.channel_axis
+    if channels is None and isinstance(value, str):
+        raise UsageError(
+            f"{method} expects {name} to be a number or an array where every value is a feature of its own. Received "
+            f"{value!r}. Pass the features' means, such as {name}=x.mean(axis=0)."
+        )
     spatial = tuple(axis for axis in range(1, images.ndim) if axis != channels)
     if isinstance(value, str):
         if value == "mean":

@@ -24,6 +24,7 @@ def class_activation_map(
     layer: Layer | None = None,
     call_index: int | None = None,
     resize: bool = True,
+    return_layer: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
     """Evidence for a class at each position, for a network that ends in global average pooling and one Dense layer.
@@ -34,7 +35,7 @@ def class_activation_map(
 
     Args:
         model, images, target: As in every method, see `recipes.explain`. The target is a class.
-        layer, call_index, resize: As in `LayerOptions`; the layer is the one that is averaged.
+        layer, call_index, resize, return_layer: As in `LayerOptions`; the layer is the one that is averaged.
         options: Those of `AttributionOptions`. The score is the logit of the class.
 
     Returns:
@@ -45,7 +46,8 @@ def class_activation_map(
             between them does not matter, as it is off), found by comparing the logits with that average.
     """
     check_flag("class_activation_map", "resize", resize)
-    score, task = options["score"], Task("class_activation_map", model, images, target, **options)
+    score = options["score"]
+    task = Task("class_activation_map", model, images, target, return_layer=return_layer, **options)
     if task.target.spec.kind != "class" or score != "logits":
         raise UsageError(
             "class_activation_map expects a class as target and score='logits'. Received "

@@ -35,7 +35,5 @@ def gradient_times_input(
     """
     task = Task("gradient_times_input", model, images, target, gradient=True, **options)
     return task.each_chunk(
-        lambda rows: reduce_channels(
-            task.input_gradient(rows)[0] * task.inputs.images[rows], reduce, task.channel_axis
-        )
+        lambda rows: reduce_channels(task.gradient_times_input(rows), reduce, task.channel_axis)
     )

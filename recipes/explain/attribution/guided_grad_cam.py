@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from recipes.common.types import FloatArray, Inputs
+from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.grad_cam import grad_cam
 from recipes.explain.attribution.guided import guided_backprop
-from recipes.explain.engine.layer_lookup import data_format
 from recipes.explain.engine.options import AttributionOptions, Layer, Reduce, Target, shares
 
 
@@ -23,6 +23,7 @@ def guided_grad_cam(
     tokens: tuple[int, int] | None = None,
     reduce: Reduce = "absmax",
     strict: bool = True,
+    return_layer: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
     """Product of guided backpropagation and the resized Grad-CAM map.
@@ -31,7 +32,7 @@ def guided_grad_cam(
 
     Args:
         model, images, target: As in every method, see `recipes.explain`.
-        layer, call_index, tokens: As in `LayerOptions`.
+        layer, call_index, tokens, return_layer: As in `LayerOptions`.
         reduce: How the channels of guided backpropagation are collapsed, as there; None keeps them.
         strict: As in `guided_backprop`.
         options: Those of `AttributionOptions`.
@@ -42,8 +43,11 @@ def guided_grad_cam(
     Raises:
         ValueError: As `guided_backprop` and `grad_cam`.
     """
-    where = grad_cam(model, images, target, layer=layer, call_index=call_index, tokens=tokens, **options)
+    where, place = grad_cam(
+        model, images, target, layer=layer, call_index=call_index, tokens=tokens, return_layer=True, **options
+    )
     lines = guided_backprop(model, images, target, reduce=reduce, strict=strict, **options)
     if lines.ndim > where.ndim:
-        where = np.expand_dims(where, -where.ndim if data_format(model) == "channels_first" else -1)
-    return lines * where
+        task = Task("guided_grad_cam", model, images, target, **options)
+        where = np.expand_dims(where, task.channel_axis - task.inputs.single)
+    return (lines * where, place) if return_layer else lines * where

@@ -67,7 +67,7 @@ def occlusion(
         cover = filled("occlusion", "value", value, clean, task, group)
 
         def change(batch, sample, rows):
-            where = _at(places[sample], task.channel_axis)
+            where = _at(places[sample], None if task.tokens else task.channel_axis)
             batch[:] = clean[rows]
             batch[where] = cover[rows][where]
 
@@ -130,5 +130,8 @@ def _per_axis(name, value, axes):
 
 
 def _at(window, channel_axis):
-    """The window as an index into a batch of images."""
-    return (slice(None), slice(None), *window) if channel_axis == 1 else (slice(None), *window)
+    """The window as an index into a batch of images; no channel axis where every value is a feature of its own."""
+    places = [slice(None), *window]
+    if channel_axis is not None:
+        places.insert(channel_axis, slice(None))
+    return tuple(places)

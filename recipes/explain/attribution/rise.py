@@ -61,7 +61,7 @@ def rise(
         nothing = filled("rise", "baseline", baseline, clean, task, group)
 
         def change(batch, sample, rows):
-            mask = np.expand_dims(draw(sample)[None], task.channel_axis)
+            mask = task.over_channels(draw(sample)[None])
             masked(clean[rows], nothing[rows], mask, out=batch)
 
         total = np.zeros((len(clean), *task.spatial), "float32")

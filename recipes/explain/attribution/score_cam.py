@@ -1,16 +1,18 @@
 """Score-CAM: feature maps weighted by what the network says of the image seen through each of them."""
 
-from typing import Unpack
+from typing import Literal, Unpack
 
 import keras
 import numpy as np
 
 from recipes.common.types import FloatArray, Inputs
+from recipes.common.validation import is_one_of
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine import targets, tracing
+from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Baseline, LayerOptions, Target, shares
 
 
@@ -22,6 +24,7 @@ def score_cam(
     *,
     top: int | None = None,
     baseline: Baseline = 0.0,
+    weights: Literal["increase", "score"] = "increase",
     **options: Unpack[LayerOptions],
 ) -> FloatArray:
     """Sum of a layer's feature maps, each weighted by the score of the image masked with it.
@@ -36,14 +39,22 @@ def score_cam(
             "Faster Score-CAM"); None uses all, one evaluation each.
         baseline: What a mask of 0 shows: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
             array.
+        weights: `"increase"`: the increase of the score over the baseline's, as in equation 6, which may leave no
+            channel with a positive weight and so a map of zeros (warned of). `"score"`: the score itself, which as a
+            probability is never negative, as in the authors' code.
         options: Those of `LayerOptions`. The score is `"probability"` (the paper's) or `"logits"`.
 
     Returns:
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
     Raises:
-        ValueError: As `grad_cam`; `top` below 1.
+        ValueError: As `grad_cam`; `top` below 1, other weights.
     """
+    if not is_one_of(weights, ("increase", "score")):
+        raise UsageError(
+            f"score_cam expects weights to be 'increase' or 'score'. Received weights={weights!r}. 'increase' is the "
+            "paper's."
+        )
     if top is not None:
         at_least_one("score_cam", "top", top)
     tokens, resize = options.pop("tokens"), options.pop("resize")
@@ -73,17 +84,33 @@ def score_cam(
         def change(batch, sample, rows):
             chosen = channels[rows, sample].reshape(-1, *[1] * (values.ndim - 1))
             planes = np.take_along_axis(values[rows], chosen, axis=-1)[..., 0]
-            masks = np.expand_dims(unit_range(resized(planes, task.spatial)), task.channel_axis)
+            masks = task.over_channels(unit_range(resized(planes, task.spatial)))
             masked(clean[rows], nothing[rows], masks, out=batch)
 
         scores = np.zeros((size, count), "float32")
         for rows, found, sample in task.sampled_scores(group, count, change):
             scores[rows, sample] = found
-        weights = np.zeros(spread.shape, "float32")
-        np.put_along_axis(weights, channels, increase(scores, before[size:]), axis=-1)
-        return weigh(values, weights)
+        every = np.zeros(spread.shape, "float32")
+        found = increase(scores, before[size:]) if weights == "increase" else scores
+        np.put_along_axis(every, channels, found, axis=-1)
+        return weigh(values, every)
 
-    return cam.finish(task, task.each_group(explain, 2 + (top or 0), passes=2), resize)
+    maps = task.each_group(explain, 2 + (top or 0), passes=2)
+    _say_where_empty(model, maps)
+    return cam.finish(task, maps, resize)
+
+
+def _say_where_empty(model, maps):
+    """Warn of maps in which nothing is left."""
+    empty = np.flatnonzero(~maps.any(axis=tuple(range(1, maps.ndim))))
+    if len(empty):
+        tracing.warn_once(
+            model,
+            "score_cam",
+            f"score_cam found no place that speaks for the target in {len(empty)} of {len(maps)} images, the first at "
+            f"index {empty[0]}: no masked image that matters scores above the baseline, so the map is all zero. Pass "
+            "weights='score' for the non-negative weights of the authors' code, or another baseline such as 'blur'.",
+        )
 
 
 def increase(scores: FloatArray, baseline: FloatArray) -> FloatArray:

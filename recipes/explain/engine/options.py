@@ -61,6 +61,9 @@ class AttributionOptions(PassOptions, total=False):
     """"logits": the value before the softmax or sigmoid; "probability": the output as it is."""
     wrt: str | int | None
     """Which of several inputs to explain, by name or position."""
+    data_format: Literal["channels_last", "channels_first"] | None
+    """Where the images' channels are. None finds out from the images and from what the model first does with them, and
+    asks where both fit."""
     verbose: Verbose
     """"auto" shows a progress bar for long work; 0 never, 1 always."""
 
@@ -78,6 +81,8 @@ class LayerOptions(AttributionOptions, total=False):
     dropped. None guesses a grid of the sides of the image (a square for a square image)."""
     resize: bool
     """Resize to the image, linearly with aligned pixel centers; False keeps the layer's grid."""
+    return_layer: bool
+    """Also return the name of the layer whose maps were weighed: `(maps, name)`."""
 
 
 class InspectionOptions(PassOptions, total=False):
@@ -167,6 +172,7 @@ class Defaults:
     call_index: int | None = None
     tokens: tuple[int, int] | None = None
     resize: bool = True
+    return_layer: bool = False
     parameterization: Literal["fourier", "pixels"] = "fourier"
     size: int | tuple[int, int] | None = None
     steps: int = 256
@@ -189,6 +195,7 @@ class Defaults:
     score: Score = "logits"
     batch_size: int = 64
     wrt: str | int | None = None
+    data_format: Literal["channels_last", "channels_first"] | None = None
     seed: int = 0
     return_scores: bool = False
     compile: Compile = "auto"
@@ -311,6 +318,12 @@ _CHECKS = {
         "'auto', 0, 1 or 2",
         "0 shows no progress bar.",
     ),
+    "data_format": (
+        lambda value: value is None or is_one_of(value, ("channels_last", "channels_first")),
+        "None, 'channels_last' or 'channels_first'",
+        "None finds out.",
+    ),
+    "return_layer": (_is_flag, "True or False", "True returns (maps, name)."),
     "resize": (_is_flag, "True or False", "False keeps the layer's own grid."),
     "targeted": (_is_flag, "True or False", "True makes the given classes more likely."),
     "return_scores": (_is_flag, "True or False", "True also returns the objective of every step."),

@@ -35,6 +35,7 @@ class Record:
         self.heads = {}
         self.units = {}
         self.defaults = {}
+        self.layouts = {}
         self.warned = set()
         self.eager = False
         self.state = None
@@ -44,11 +45,11 @@ class Record:
         if self.state is None or not self.state.holds(model):
             self.state = self.state or ModelState(model)
             self.eager = False
-            for known in (self.traces, self.heads, self.units, self.defaults):
+            for known in (self.traces, self.heads, self.units, self.defaults, self.layouts):
                 known.clear()
 
 
-class _Reached(BaseException):
+class Reached(BaseException):
     """Every layer asked for has answered. Not an Exception: Keras wraps those and models may catch them."""
 
 
@@ -163,7 +164,7 @@ def capture(model, inputs, calls, *, stop=False):
     with recording(calls, stop=stop) as recorder:
         try:
             outputs = forward(model, inputs)
-        except _Reached:
+        except Reached:
             outputs = None
     return outputs, recorder.activations()
 
@@ -312,7 +313,7 @@ class _Recorder:
                 self.on_output(tensor)
             self.seen[path].append(tensor)
             if self.stop and all(len(self.seen[call.path]) > (call.index or 0) for call in self.calls):
-                raise _Reached
+                raise Reached
 
         return see
 

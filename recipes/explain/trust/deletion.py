@@ -139,7 +139,7 @@ class _Measurement:
             before, after = (clean, nothing) if self.method == "deletion" else (nothing, clean)
 
             def change(batch, step, rows):
-                places = np.expand_dims(ranks[group][rows], task.channel_axis)
+                places = task.over_channels(ranks[group][rows])
                 batch[:] = replaced(before[rows], after[rows], places, changed[step])
 
             scores = np.empty((len(clean), self.steps + 1), "float32")
