@@ -300,14 +300,16 @@ class Task:
         maps = maps[0] if self.inputs.single else maps
         return (maps, self.place.path) if self.return_layer else maps
 
-    def arguments(self, rows, tensors, index=None):
+    def arguments(
+        self, rows: Rows, tensors: list[Any], index: np.ndarray | None = None
+    ) -> tuple[list[Any], FloatArray | None]:
         if self.target.function is None:
             return [self.target.index[rows] if index is None else index], None
         outputs = self.evaluate(passes.outputs, tensors, spec=self.target.spec)
         scores, cotangents = targets.cotangents(self.target, outputs)
         return cotangents, tracing.array(scores)
 
-    def evaluate(self, kernel, tensors, **static):
+    def evaluate(self, kernel: Callable, tensors: list[Any], **static: Any) -> Any:
         result = tracing.evaluate(
             self.model,
             kernel,
