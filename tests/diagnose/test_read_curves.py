@@ -142,3 +142,36 @@ def test_no_two_codes_explain_each_other():
         for symptom in symptoms - {root}:
             later = CODES.index(symptom) > CODES.index(root)
             assert later or root not in EXPLAINS.get(symptom, ()), (root, symptom)
+
+
+def test_losses_below_zero_are_judged_by_what_they_gained():
+    assert not codes({"loss": [-0.95, -0.951, -0.9512, -0.9508, -0.9506]})
+    assert "overfitting" not in codes(
+        {
+            "loss": [1.2, 0.6, 0.2, -0.1, -0.4, -0.7, -0.9, -1],
+            "val_loss": [1.1, 0.5, 0.1, -0.05, 0.02, 0.03, 0.05, 0.04],
+        }
+    )
+    assert codes({"loss": [-0.5, -0.6, -0.3, 2.0, 9.0, 40.0]})["diverged"].severity == "error"
+
+
+def test_a_cross_entropy_below_zero_names_the_labels():
+    found = codes({"loss": [-0.2, -1.9, -4.6, -9.5], "accuracy": [0.44, 0.5, 0.5, 0.5]})
+    assert found["labels_out_of_range"].severity == "error" and "y - 1" in found["labels_out_of_range"].remedy
+
+
+def test_a_loss_of_exactly_zero_is_not_called_learned():
+    assert codes({"loss": [0.0] * 5, "accuracy": [0.1] * 5})["not_learning"].severity == "error"
+    assert not codes({"loss": [0.0] * 5, "accuracy": [1.0] * 5})
+
+
+def test_a_regression_that_comes_down_from_far_is_not_diverged():
+    assert "diverged" not in codes({"loss": [534, 516, 500, 485, 470, 455]}, initial=19.6)
+    stuck = codes({"loss": [534, 536, 533, 535, 534, 536]}, initial=19.6)
+    assert stuck["diverged"].severity == "error"
+
+
+def test_small_noise_above_the_floor_is_told_from_nothing_learned():
+    noise_floor = [1.02, 0.95, 0.92, 0.91, 0.905, 0.905]
+    findings = read_curves({"loss": noise_floor, "val_loss": noise_floor}, initial=1.0)
+    assert all(finding.severity == "info" for finding in findings)

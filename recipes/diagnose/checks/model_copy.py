@@ -70,6 +70,7 @@ class Trial:
         self._own_step = own_step(model)
         self._stack = None
         self._calls = []
+        self._told = None
 
     def __enter__(self) -> "Trial":
         model = self.model
@@ -115,6 +116,8 @@ class Trial:
         start = time.monotonic()
         with self._hooks():
             loss, outputs = self._function(batch)
+        if self._told is not None:
+            raise NoLossError(f"the training step is your own and returns no single loss, but {self._told}")
         loss = float(loss)
         self._calls.append(time.monotonic() - start)
         outputs = (
@@ -136,7 +139,11 @@ class Trial:
     def _step(self, batch):
         model = self.model
         if self._own_step:
-            return told_loss(model.train_step(batch)), None
+            logs = model.train_step(batch)
+            name = loss_name(logs) if isinstance(logs, dict) else None
+            # Raised in a trace it would come out as another error; so it is raised after it.
+            self._told = None if name else sorted(logs) if isinstance(logs, dict) else type(logs).__name__
+            return (logs[name] if name else tf.constant(float("nan"))), None
         inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
@@ -150,19 +157,6 @@ class Trial:
         pairs = [(g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None]
         self.optimizer.apply_gradients(pairs)
         return loss, outputs
-
-
-def told_loss(logs: Any) -> Any:
-    """The loss among what a training step of the user's own returned: "loss", or the only value named so.
-
-    Raises:
-        NoLossError: where no value, or more than one, could be it.
-    """
-    name = loss_name(logs) if isinstance(logs, dict) else None
-    if name is None:
-        told = sorted(logs) if isinstance(logs, dict) else type(logs).__name__
-        raise NoLossError(f"the training step is your own and returns no single loss, but {told}")
-    return logs[name]
 
 
 class NoLossError(ValueError):

@@ -143,13 +143,15 @@ class Curves:
 
     @cached_property
     def falling(self) -> bool:
-        """Whether the loss still comes down, by a thousandth of where it began an epoch, in most epochs."""
+        """Whether the loss comes down in most epochs, by a thousandth of where it began or a hundredth of itself."""
         if self.epochs < 2 or not np.isfinite(self.loss).all():
             return False
         last = self.loss[-max(3, self.epochs // 2) :]
-        size = max(abs(self.first), abs(float(np.median(last))), 1e-12)
-        downs = np.mean(np.diff(last) < 0)
-        return bool(downs >= 0.6 and -slope(last) > 1e-3 * size)
+        level = abs(float(np.median(last)))
+        enough = (
+            min(1e-3 * max(abs(self.first), level), 1e-2 * level) if self.loss.min() > 0 else 1e-3 * level
+        )
+        return bool(np.mean(np.diff(last) < 0) >= 0.6 and -slope(last) > max(enough, 1e-15))
 
     @cached_property
     def learned(self) -> bool:

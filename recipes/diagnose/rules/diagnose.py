@@ -183,7 +183,10 @@ def _initial(facts):
 
 def _came_true(finding, curves):
     """Targets far from 0 and 1 are a warning in a run that has had its chance and did not get to their mean."""
-    lost = not np.isfinite(curves.loss).all() or (curves.fair_chance and not curves.better_than_nothing)
+    arriving = curves.falling and not curves.over
+    lost = not np.isfinite(curves.loss).all() or (
+        curves.fair_chance and not curves.better_than_nothing and not arriving
+    )
     if finding.code != "unscaled_targets" or finding.severity != "info" or not lost:
         return finding
     return replace(finding, severity="warning")

@@ -92,6 +92,8 @@ class Casebook:
         """Whether so much of the run is over that a warning about what it may yet overcome is due."""
         if finding.code not in SOFT or finding.severity == "error" or planned is None:
             return True
+        if finding.code == "labels_shuffled":
+            return False  # what was not learned yet may be; only the end tells
         return epochs >= min(_LONG_ENOUGH, planned / 2)
 
     def _take_back(self, now, epochs, last):
