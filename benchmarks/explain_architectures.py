@@ -1,0 +1,199 @@
+"""Every attribution on architectures of keras.applications, against oracles written from the papers alone.
+
+For each network (random weights, small images) and method: the largest difference from the oracle over the oracle's
+largest value; the same for the oracle with one mistake planted, which shows that the oracle can fail; or what the
+method says when it refuses. About half an hour on one core.
+
+    python benchmarks/explain_architectures.py --only VGG16
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes import explain
+
+SIZES = {
+    **dict.fromkeys(
+        ("VGG16", "MobileNetV3Small", "ResNet50V2", "EfficientNetV2B0", "ConvNeXtTiny", "DenseNet121"), 64
+    ),
+    "Xception": 71,
+    "InceptionV3": 75,
+    "NASNetMobile": 64,
+}
+TARGET = 3
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=list(SIZES), default=list(SIZES))
+    for name in parser.parse_args().only:
+        start = time.process_time()
+        for method, verdict in study(name):
+            print(f"| {name} | {method} | {verdict} |", flush=True)
+        print(f"{name}: {time.process_time() - start:.0f} s CPU", flush=True)
+
+
+def study(name):
+    """`(method, verdict)` for one network."""
+    keras.utils.set_random_seed(0)
+    build, size = getattr(keras.applications, name), SIZES[name]
+    options = {"input_shape": (size, size, 3), "weights": None, "classes": 10}
+    model = build(**options)
+    twin = build(**options, classifier_activation=None)
+    twin.set_weights(model.get_weights())
+    images = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
+    for mine, other in zip(model.layers, twin.layers, strict=True):  # names that Keras counts on
+        other.name = mine.name
+    for method, (run, oracle, mistaken) in cases(model, twin, images).items():
+        try:
+            maps = run()
+        except ValueError as error:
+            yield method, f"refuses: {str(error)[:150]}"
+            continue
+        except Exception as error:
+            yield method, f"RAISES {type(error).__name__}: {str(error)[:150]}"
+            continue
+        right, wrong = oracle(), mistaken()
+        scale = np.abs(right).max()
+        yield (
+            method,
+            f"{np.abs(maps - right).max() / scale:.1e} (mistake {np.abs(wrong - right).max() / scale:.1e})",
+        )
+
+
+def cases(model, twin, images):
+    """For each method: ours, the oracle, the oracle with a mistake."""
+    cache = {}
+
+    def chosen(method="grad_cam"):
+        if method not in cache:
+            cache[method] = getattr(explain, method)(
+                model,
+                images,
+                TARGET,
+                resize=False,
+                return_layer=True,
+                **({"relu": False} if method == "grad_cam" else {}),
+            )
+        return cache[method]
+
+    return {
+        "saliency": (
+            lambda: explain.saliency(model, images, TARGET),
+            lambda: np.abs(gradient(twin, images)).max(-1),
+            lambda: np.abs(gradient(model, images)).max(-1),  # of the probability
+        ),
+        "integrated_gradients": (
+            lambda: explain.integrated_gradients(model, images, TARGET, steps=2, method="midpoint"),
+            lambda: path(twin, images, (0.25, 0.75), True),
+            lambda: path(twin, images, (0.25, 0.75), False),  # without the factor x
+        ),
+        "guided_backprop": (
+            lambda: explain.guided_backprop(model, images, TARGET),
+            lambda: np.abs(guided(twin, images)).max(-1),
+            lambda: np.abs(gradient(twin, images)).max(-1),  # the plain gradient
+        ),
+        "grad_cam": (
+            lambda: chosen()[0],
+            lambda: weighed(
+                twin, images, chosen()[1], lambda a, g: (a * g.mean((1, 2), keepdims=True)).sum(-1)
+            ),
+            lambda: weighed(
+                twin, images, chosen()[1], lambda a, g: (a * g.max((1, 2), keepdims=True)).sum(-1)
+            ),
+        ),
+        "layer_cam": (
+            lambda: chosen("layer_cam")[0],
+            lambda: weighed(
+                twin, images, chosen("layer_cam")[1], lambda a, g: positive((a * positive(g)).sum(-1))
+            ),
+            lambda: weighed(twin, images, chosen("layer_cam")[1], lambda a, g: positive((a * g).sum(-1))),
+        ),
+        "class_activation_map": (
+            lambda: explain.class_activation_map(model, images, TARGET, resize=False),
+            lambda: class_weights(twin, images, chosen()[1], TARGET),
+            lambda: class_weights(twin, images, chosen()[1], TARGET + 1),  # another class
+        ),
+        "occlusion": (
+            lambda: explain.occlusion(model, images, TARGET, patch=32, stride=32),
+            lambda: covered(twin, images, 0.0),
+            lambda: covered(twin, images, 1.0),  # another color
+        ),
+    }
+
+
+def positive(values):
+    return np.maximum(values, 0)
+
+
+def gradient(model, images):
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        score = model(images, training=False)[:, TARGET]
+    return tape.gradient(score, images).numpy()
+
+
+def path(model, images, places, times_input):
+    mean = np.mean([gradient(model, place * images) for place in places], axis=0)
+    return (mean * (images if times_input else 1)).sum(-1)
+
+
+def guided(model, images):
+    """The gradient while `tf.nn.relu` itself is replaced by one whose gradient is cut as in the paper."""
+
+    @tf.custom_gradient
+    def relu(x):
+        return tf.maximum(x, 0.0), lambda g: tf.maximum(g, 0.0) * tf.cast(x > 0, g.dtype)
+
+    before = tf.nn.relu
+    tf.nn.relu = lambda x, name=None: relu(x)
+    try:
+        return gradient(model, images)
+    finally:
+        tf.nn.relu = before
+
+
+def weighed(twin, images, name, combine):
+    """A class activation map from a sub-model that ends in the layer and in the logits."""
+    lower = keras.Model(twin.inputs, [named(twin, name).output, twin.output])
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)  # so that the layer's output is on the tape
+        activations, logits = lower(images, training=False)
+        score = logits[:, TARGET]
+    return combine(activations.numpy(), tape.gradient(score, activations).numpy())
+
+
+def named(model, name):
+    return next(layer for layer in model.layers if layer.name == name)
+
+
+def class_weights(twin, images, name, number):
+    activations = keras.Model(twin.inputs, named(twin, name).output)(images, training=False).numpy()
+    dense = [layer for layer in twin.layers if isinstance(layer, keras.layers.Dense)][-1]
+    return activations @ dense.kernel.numpy()[:, number]
+
+
+def covered(twin, images, value):
+    size = images.shape[1]
+    starts = sorted({*range(0, size - 31, 32), size - 32})
+    total, count = np.zeros((1, size, size)), np.zeros((size, size))
+    before = twin(images, training=False).numpy()[:, TARGET]
+    for top in starts:
+        for left in starts:
+            hidden = images.copy()
+            hidden[:, top : top + 32, left : left + 32] = value
+            total[:, top : top + 32, left : left + 32] += (
+                before - twin(hidden, training=False).numpy()[:, TARGET]
+            )[:, None, None]
+            count[top : top + 32, left : left + 32] += 1
+    return total / count
+
+
+if __name__ == "__main__":
+    main()
