@@ -437,27 +437,32 @@ def interleaved(functions, seconds, rounds=4):
 def operation_peers(images, out):
     """`{operation: {peer: function}}` for what the libraries at hand can do."""
     layers, side = keras.layers, images.shape[1]
-    floats = tf.constant(images)
-    one_thread = lambda layer: lambda: layer(floats, training=True)  # noqa: E731
+    images_there = tf.constant(images)
+    noise = layers.GaussianNoise(0.9)
+    trained = lambda layer: lambda: layer(images_there, training=True)  # noqa: E731
     peers = {
         "flip": {
-            "Keras": one_thread(layers.RandomFlip("horizontal")),
-            "tf.image": lambda: tf.image.random_flip_left_right(floats),
+            "Keras": trained(layers.RandomFlip("horizontal")),
+            "tf.image": lambda: tf.image.random_flip_left_right(images_there),
         },
-        "rotate 15": {"Keras": one_thread(layers.RandomRotation(15 / 360))},
+        "rotate 15": {"Keras": trained(layers.RandomRotation(15 / 360))},
         "color jitter 0.4": {
-            "Keras": one_thread(
+            "Keras": trained(
                 layers.RandomColorJitter(brightness_factor=0.4, contrast_factor=0.4, saturation_factor=0.4)
             )
         },
-        "noise": {"Keras": one_thread(layers.GaussianNoise(0.9))},
-        "erase with noise": {"Keras": one_thread(layers.RandomErasing(0.5, scale=(0.02, 0.4)))},
+        "noise": {
+            "Keras": lambda noise=layers.GaussianNoise(0.9): noise(
+                tf.cast(images_there, tf.float32), training=True
+            )
+        },
+        "erase with noise": {"Keras": trained(layers.RandomErasing(0.5, scale=(0.02, 0.4)))},
         "mixup": {},
     }
     for size in (out, side):
         peers[f"resized crop to {size}"] = {
             "tf.image": lambda size=size: tf.image.resize(
-                floats[:, : side * 3 // 4, : side * 3 // 4], (size, size), antialias=True
+                images_there[:, : side * 3 // 4, : side * 3 // 4], (size, size), antialias=True
             )
         }
     try:

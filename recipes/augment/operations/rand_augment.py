@@ -1,12 +1,13 @@
 """RandAugment: a few random operations of one strength per image."""
 
 import dataclasses
+from typing import Literal
 
 from recipes.augment.engine.magnitudes import PlusMinus
 from recipes.augment.engine.operation import Fill, operation
 from recipes.augment.operations.groups import Group
 from recipes.augment.operations.one_of import OneOf
-from recipes.augment.operations.policy_operations import linear_operations
+from recipes.augment.operations.policy_operations import check_space, curved_operations, linear_operations
 from recipes.common.validation import is_number, is_whole
 
 
@@ -15,13 +16,15 @@ class RandAugment(Group):
     """Give each image a few operations, each drawn anew, all of the same strength.
 
     Source: Cubuk et al. 2019, section 3, https://arxiv.org/abs/1909.13719, with the linear ones of its 14
-    operations (see `TrivialAugment`), nothing among them. The sign of each is random. An image's geometry is composed
-    and runs before its colors, whatever the order of the draws; that saves a pass and changes only the borders.
+    operations or all of them (see `TrivialAugment`), nothing among them. The sign of each is random. An image's
+    geometry is composed and runs before its colors, whatever the order of the draws; that saves passes and changes only the
+    borders. Curves run after the linear colors.
 
     Args:
         count: Operations an image, N in the paper, 1 to 100.
         magnitude: Strength from 0 to 30, M in the paper; 30 is rotate 30 degrees, shear 0.3, translate 0.45 of the
-            side, colors 0.9.
+            side, colors and sharpness 0.9, posterize to 4 bits, solarize from 0.
+        space: "linear" or "full".
         color: False leaves colors out.
         fill: What lies outside, as for `TrivialAugment`.
         probability: Chance that an image takes part.
@@ -30,6 +33,7 @@ class RandAugment(Group):
     count: int = 2
     magnitude: float = 9
     _: dataclasses.KW_ONLY
+    space: Literal["linear", "full"] = "linear"
     color: bool = True
     fill: Fill = "black"
     probability: float = 1.0
@@ -41,9 +45,12 @@ class RandAugment(Group):
                 "augment.RandAugment expects count in 1 to 100 and magnitude in 0 to 30. Received "
                 f"count={self.count!r}, magnitude={self.magnitude!r}. The paper's usual choice is RandAugment(2, 9)."
             )
+        check_space("RandAugment", self.space, self.color)
         share = self.magnitude / 30
         strengths = [PlusMinus(most * share) for most in (30, 0.3, 150 / 331, 0.9)]
         members = linear_operations(*strengths, fill=self.fill, color=self.color)
+        if self.space == "full":
+            members += curved_operations(strengths[-1], 8 - round(4 * share), 1 - share)
         chance = len(members) / (len(members) + 1)  # the rest of the time nothing is drawn
         self.operations = [OneOf(members, probability=chance) for _ in range(self.count)]
         super().__post_init__()

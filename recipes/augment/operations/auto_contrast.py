@@ -1,0 +1,36 @@
+"""Stretching of each channel to the whole range."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from recipes.augment.engine.operation import Drawn, operation
+from recipes.augment.engine.points import PointOperation
+
+
+@operation
+class AutoContrast(PointOperation):
+    """Stretch each channel so that its darkest value becomes black and its brightest white.
+
+    Exactly PIL's `ImageOps.autocontrast` for bytes: levels are cut to whole ones, and a channel of one value stays.
+    Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6, https://arxiv.org/abs/1805.09501.
+
+    Args:
+        probability: Chance that an image is changed.
+    """
+
+    _: dataclasses.KW_ONLY
+    probability: float = 0.5
+
+    def curve(self, levels: tf.Tensor, drawn: Drawn) -> tf.Tensor:
+        return stretch_levels(levels)
+
+
+def stretch_levels(levels: tf.Tensor) -> tf.Tensor:
+    """`(level - lowest) * 255 / (highest - lowest)` of each channel of each image, in whole levels."""
+    lowest = tf.reduce_min(levels, (1, 2), keepdims=True)
+    highest = tf.reduce_max(levels, (1, 2), keepdims=True)
+    span = highest - lowest
+    # A whole level may come out a little below itself; cut off, it would lose one.
+    stretched = tf.floor((levels - lowest) * 255 / tf.maximum(span, 1e-6) + 1e-3)
+    return tf.where(span > 0, stretched, levels)
