@@ -451,11 +451,7 @@ def operation_peers(images, out):
                 layers.RandomColorJitter(brightness_factor=0.4, contrast_factor=0.4, saturation_factor=0.4)
             )
         },
-        "noise": {
-            "Keras": lambda noise=layers.GaussianNoise(0.9): noise(
-                tf.cast(images_there, tf.float32), training=True
-            )
-        },
+        "noise": {"Keras": lambda: noise(tf.cast(images_there, tf.float32), training=True)},
         "erase with noise": {"Keras": trained(layers.RandomErasing(0.5, scale=(0.02, 0.4)))},
         "mixup": {},
     }

@@ -17,8 +17,8 @@ class RandAugment(Group):
 
     Source: Cubuk et al. 2019, section 3, https://arxiv.org/abs/1909.13719, with the linear ones of its 14
     operations or all of them (see `TrivialAugment`), nothing among them. The sign of each is random. An image's
-    geometry is composed and runs before its colors, whatever the order of the draws; that saves passes and changes only the
-    borders. Curves run after the linear colors.
+    geometry is composed and runs before its colors, whatever the order of the draws; that saves passes
+    and changes only the borders. Curves run after the linear colors.
 
     Args:
         count: Operations an image, N in the paper, 1 to 100.
