@@ -350,7 +350,9 @@ def _stratified(images, rows, validation, seed):
     return rows[train], rows[held_back]
 
 
-def stratified_split(labels, classes, validation, seed):
+def stratified_split(
+    labels: np.ndarray, classes: int, validation: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Shuffle the rows `0..n-1` by `seed` and divide them into `(train rows, validation rows)`."""
     order = np.random.default_rng(seed).permutation(len(labels))
     exact = np.bincount(labels, minlength=classes) * validation

@@ -45,7 +45,7 @@ SETS = {
 _EMBEDDED = ", ".join(repr(name) for name in SETS if SETS[name].embedded)
 
 
-def read(name, part):
+def read(name: str, part: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str, str]:
     """Read a data set whole.
 
     Args:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +175,7 @@ def numbers_of_text(text: dict[str, Any]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def one_process_at_a_time(path: str):
+def one_process_at_a_time(path: str) -> Iterator[None]:
     """Wait until no other process builds this file; where the system has no such locks, both build it."""
     try:
         import fcntl  # noqa: PLC0415 - not on every system

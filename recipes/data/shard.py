@@ -3,7 +3,7 @@
 from recipes.common.validation import are_whole
 
 
-def check_shard(shard, caller):
+def check_shard(shard: tuple[int, int] | None, caller: str) -> tuple[int, int]:
     """Check `(index, count)`, this process among all of them; None stands for the only one.
 
     Args:
