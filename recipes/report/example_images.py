@@ -1,10 +1,13 @@
 """What a trained classifier gets right and wrong on held-out data, for the report."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
+from recipes.common.types import Data
 from recipes.diagnose.checks.sample import read_sample
 
 
@@ -46,7 +49,7 @@ class Predictions:
         return counts
 
 
-def predictions(model, validation, *, count=6, examples=2000):
+def predictions(model: keras.Model, validation: Data, *, count: int = 6, examples: int = 2000) -> Predictions:
     """Predict held-out examples and pick some, each with its Grad-CAM.
 
     Args:
