@@ -234,7 +234,10 @@ def remedy_typed(code, text, fault):
             r"['\"`]?\b(softmax|sigmoid|linear|None|exponential|softplus)\b['\"`]?", text
         )
     ]
-    if named:
+    bare = re.search(r"without (?:an )?activation|[Rr]emove the (?:softmax|sigmoid|activation)", text)
+    if bare and not (named and named.start() < bare.start()):
+        heads = [(bare.start(), None)]
+    elif named:
         heads = [(named.start(), None if named.group(1) in ("linear", "None") else named.group(1))]
     if code in (
         "rate_too_high",
