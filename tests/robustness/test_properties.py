@@ -183,6 +183,7 @@ LAYERS = {
 INPUTS = st.sampled_from([(2, 6, 6, 3), (2, 3), (2,), (1, 1, 1, 3), (2, 5, 3)])
 
 
+@pytest.mark.filterwarnings("ignore:Whitening.adapt expects more images:UserWarning")
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
 @example_count(12)
 @given(st.data())

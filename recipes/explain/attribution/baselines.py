@@ -36,6 +36,7 @@ def filled(
             f"{method} expects {name} to be a number or an array where every value is a feature of its own. Received "
             f"{value!r}. Pass the features' means, such as {name}=x.mean(axis=0)."
         )
+    channels = None if channels is None else channels % images.ndim
     spatial = tuple(axis for axis in range(1, images.ndim) if axis != channels)
     if isinstance(value, str):
         if value == "mean":
