@@ -111,11 +111,22 @@ def _from_dataset(dataset, model, batch_size, caller, name):
         )
     if cardinality == 0 or (cardinality < 0 and next(iter(dataset), None) is None):
         raise ValueError(_empty(caller, name))
-    rank = tf.nest.flatten(dataset.element_spec[0])[0].shape.rank
-    expected = model_input_rank(model)
-    if expected is not None and rank == expected - 1:
-        return dataset.batch(batch_size)
-    return dataset
+    return dataset if is_batched(dataset.element_spec, model) else dataset.batch(batch_size)
+
+
+def is_batched(element_spec: Any, model: keras.Model) -> bool:
+    """Whether the elements of a data set are batches.
+
+    Args:
+        element_spec: That of the data set: inputs, or a tuple that begins with them.
+        model: Who will read it. The rank of its first input decides; where that is not known, the labels do: those of
+            one example are a number. Where nothing tells, they are taken for batches.
+    """
+    parts = element_spec if isinstance(element_spec, tuple) else (element_spec,)
+    rank, expected = tf.nest.flatten(parts[0])[0].shape.rank, model_input_rank(model)
+    if expected is not None and rank is not None:
+        return rank >= expected
+    return len(parts) == 1 or tf.nest.flatten(parts[1])[0].shape.rank != 0
 
 
 def _empty(caller, name):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import without_autotune
+from recipes.common.datasets import is_batched, without_autotune
 from recipes.common.patching import wrapped
 from recipes.common.types import Data, Images
 from recipes.probe import measure
@@ -90,9 +90,7 @@ def dead_units(model: keras.Model, data: "Data | Images") -> dict[str, list[int]
 
 def _batches(model, data):
     if isinstance(data, tf.data.Dataset):
-        spec = keras.tree.flatten(_inputs(data.element_spec))[0]
-        known = getattr(model, "inputs", None)
-        if known and spec.shape.rank == len(known[0].shape) - 1:
+        if not is_batched(data.element_spec, model):
             data = data.batch(_BATCH)
         return (_inputs(element) for element in without_autotune(data))
     if hasattr(data, "__next__"):

@@ -230,3 +230,19 @@ def test_more_cycles_than_steps_and_unknown_lengths_are_refused(model):
     unknown = tf.data.Dataset.from_tensor_slices(ROWS).batch(1).filter(lambda row, label: True)
     with pytest.raises(ValueError, match="length of the run"):
         model.fit(unknown, verbose=0, shuffle=False, callbacks=[SnapshotEnsemble(2)])
+
+
+def test_an_unregistered_layer_is_no_hindrance_to_an_ensemble():
+    class Twice(keras.layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    inputs = keras.Input((RUN,))
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = keras.Model(inputs, Twice()(dense(inputs)))
+    model.compile(keras.optimizers.SGD(0.8), loss=the_output)
+    callback = SnapshotEnsemble(2)
+    run(model, callback)
+    np.testing.assert_allclose(
+        callback.members[-1].predict(ROWS[0], verbose=0), model.predict(ROWS[0], verbose=0), rtol=1e-6
+    )

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import fresh_copy, without_autotune
-from recipes.common.models import model_input_rank
+from recipes.common.datasets import fresh_copy, is_batched, without_autotune
 from recipes.common.validation import is_whole
 from recipes.diagnose.checks.output_task import own_step
 
@@ -131,7 +130,7 @@ def _from_dataset(dataset, alone, model, batch_size, batches, seconds, most_byte
             "Received "
             f"elements {spec}. Add a map that returns such a tuple."
         )
-    copy, batched = fresh_copy(dataset), _batched(spec, model)
+    copy, batched = fresh_copy(dataset), is_batched(spec, model)
     if not batched:
         copy = copy.batch(batch_size)
     taken, further, count, largest, start, whole = [], [], 0, 0, time.monotonic(), True
@@ -251,13 +250,6 @@ def _recut(sample, batch_size, batches):
         cut.append((part[0], labels, None if weights is None else weights[rows]))
     whole = sample.whole and len(needed) == len(sample.batches) and len(cut) <= batches
     return dataclasses.replace(sample, batches=cut[:batches], whole=whole)
-
-
-def _batched(spec, model):
-    image, expected = tf.nest.flatten(spec[0])[0], model_input_rank(model)
-    if expected is not None and image.shape.rank is not None:
-        return image.shape.rank >= expected
-    return len(spec) < 2 or bool(tf.nest.flatten(spec[1])[0].shape.rank)
 
 
 def _as_array(array):
