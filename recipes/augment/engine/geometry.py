@@ -126,16 +126,18 @@ def split_reads(slots: Sequence[Any]) -> list[Read]:
     return [Read(group) for group in groups]
 
 
-def build_geometry(read: Read, *, compiled: bool) -> list[Callable[..., tf.Tensor]]:
+def build_geometry(
+    read: Read, *, compiled: bool, keep_integers: bool = False
+) -> list[Callable[..., tf.Tensor]]:
     """Functions `(images, draws) -> images` that together are one `Read`.
 
     Rows and columns are functions of their own: compiled as one, a row would be read again for each of its columns.
-    Whole-pixel reads keep the dtype of the images where they can; all others give float32.
+    With `keep_integers`, whole-pixel reads keep the dtype of the images where they can; all others give float32.
     """
 
     def exactly(images, draws):
         y, x = read.lines(draws, tf.shape(images)[0])
-        return reads.gather_pixels(images, y, x, read.color(images))
+        return reads.gather_pixels(images, y, x, read.color(images), keep_integers=keep_integers)
 
     def mirrored(images, draws):
         return reads.mirror(images, *_mirrored(read.slots, draws))

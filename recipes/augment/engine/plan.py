@@ -192,7 +192,11 @@ def _pass_steps(slots, compiled, keep_integers):
     geometry = [slot for slot in slots if slot.op.stage == "geometry"]
     color = [slot for slot in slots if slot.op.stage in ("color", "erase")]
     reads = split_reads(geometry) if geometry else []
-    steps = [("image", step) for read in reads for step in build_geometry(read, compiled=compiled)]
+    steps = [
+        ("image", step)
+        for read in reads
+        for step in build_geometry(read, compiled=compiled, keep_integers=keep_integers)
+    ]
     if color:
         painted = build_color(color, compiled=compiled, keep_integers=keep_integers)
         if reads and reads[-1].exact and not color_needs_mean(color):

@@ -13,20 +13,24 @@ import tensorflow as tf
 from recipes.augment.engine.operation import paint_over
 
 
-def gather_pixels(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any) -> tf.Tensor:
+def gather_pixels(
+    images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any, *, keep_integers: bool = False
+) -> tf.Tensor:
     """Whole-pixel reads: `rows` (batch, out_height) and `columns` (batch, out_width), int32. Bit-exact.
 
-    The result has the dtype of the images, or float32 where a fill does not fit into it.
+    The result is float32; with `keep_integers` of the dtype of the images, where the fill fits into it.
     """
     height, width, channels = images.shape[1:]
     batch = tf.range(tf.shape(images)[0])[:, None, None]
     places = (batch * height + _inside(rows, height, fill)[:, :, None]) * width
     places = places + _inside(columns, width, fill)[:, None, :]
     pixels = tf.gather(tf.reshape(images, (-1, channels)), places)
+    if not keep_integers:
+        pixels = tf.cast(pixels, tf.float32)  # here, as compiled masks of floats are faster than selections
     if isinstance(fill, str):
         return pixels
     outside = 1 - _valid(rows, height)[:, :, None] * _valid(columns, width)[:, None, :]
-    if images.dtype.is_integer and fits(fill, images.dtype):
+    if pixels.dtype.is_integer and fits(fill, images.dtype):
         return tf.where(outside[..., None] > 0, tf.constant(fill, images.dtype), pixels)
     return paint_over(tf.cast(pixels, tf.float32), outside[..., None], fill)
 
