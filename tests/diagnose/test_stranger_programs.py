@@ -1,5 +1,9 @@
 """Labels, outputs and training steps of every kind: what is wrong is named with a remedy that fits, or left alone."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -174,3 +178,25 @@ def test_a_check_without_time_is_said_with_the_seconds_it_needs():
     assert set(done.skipped) >= {"overfit_small_sample", "learning_rate_range_test"}
     assert "NOT CHECKED" in str(done) and "SKIPPED" in str(done)
     assert all(check.seconds >= 0 for check in done.checks)
+
+
+_ON_JAX = """
+import sys
+import numpy as np, keras
+from recipes.diagnose import data_check, diagnose, read_curves
+assert [f.code for f in read_curves({"loss": [2.3, 9, 40, 90]})] == ["diverged"]
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+model.compile("adam", "binary_crossentropy")
+found = data_check(model, (np.random.rand(64, 4), np.arange(64) % 2 + 1)).findings
+assert [f.code for f in found] == ["labels_out_of_range"]
+assert [f.code for f in diagnose({"loss": [2.3, 9, 40, 90]})] == ["diverged"]
+assert not [name for name in sys.modules if name.startswith("recipes.probe")]
+"""
+
+
+@pytest.mark.slow
+def test_curves_are_judged_on_jax_without_the_probe():
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", _ON_JAX], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

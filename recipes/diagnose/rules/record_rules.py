@@ -202,9 +202,13 @@ def _dead(view):
         steps, rates = view.record.activity(str(name))
         if not len(rates):
             continue
-        tail = rates[-2:]
-        late = float(np.mean((tail <= 0).all(axis=0)))
-        early = float(np.mean(rates[0] <= 0))
+        # Zero in one probe is little where a batch holds few examples: so it is asked of several.
+        batch = view.facts.get("data", {}).get("train", {}).get("batch") or 32
+        several = 1 if batch >= 16 else min(8, -(-16 // batch))
+        if len(rates) < several:
+            continue
+        late = float(np.mean((rates[-max(2, several) :] <= 0).all(axis=0)))
+        early = float(np.mean((rates[:several] <= 0).all(axis=0)))
         if late > 0.9 and early > 0.9 and steps[0] <= 2:
             findings.append(
                 _found(
