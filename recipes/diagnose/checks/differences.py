@@ -1,6 +1,8 @@
 """Derivatives by differences of a function's values, and how far to trust them."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,17 +11,17 @@ import tensorflow as tf
 VERDICT_BOUNDS = {"float64": (1e-4, 1e-2), "float32": (1e-2, 0.2)}
 
 
-def verdict_bounds(dtype):
+def verdict_bounds(dtype: str) -> tuple[float, float]:
     """The relative errors above which a gradient is suspicious, and wrong."""
     return VERDICT_BOUNDS[dtype]
 
 
-def dense(gradient, shape):
+def dense(gradient: Any, shape: Any) -> np.ndarray:
     """A gradient as the tape gives it - perhaps nothing, or sparse - as a float64 array."""
     return np.zeros(shape) if gradient is None else np.asarray(tf.convert_to_tensor(gradient), "float64")
 
 
-def directions(gradient, samples, random):
+def directions(gradient: np.ndarray, samples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """One random direction over all entries, the entry of the steepest gradient, and random entries."""
     direction = random.normal(size=gradient.shape)
     yield direction / np.sqrt((direction**2).sum())
@@ -46,14 +48,14 @@ class Comparison:
 class Differences:
     """Compares a derivative with differences, with steps and allowances that fit the number type."""
 
-    def __init__(self, dtype, size):
+    def __init__(self, dtype: str, size: Any) -> None:
         # The first step serves almost always; smaller ones escape kinks, larger ones rounding.
         self.steps = (1e-5, 1e-6, 1e-4, 1e-7, 1e-3) if dtype == "float64" else (1e-2, 3e-3, 3e-2, 1e-1)
         self.rounding = 8 * np.finfo(dtype).eps * max(size, 1e-3)
         self.fine = 1e-7 if dtype == "float64" else 1e-3
         self.suspicious = verdict_bounds(dtype)[0]
 
-    def compare(self, value, analytic):
+    def compare(self, value: Callable[[float], float], analytic: float) -> "Comparison":
         best = None
         for step in self.steps:
             numeric = (value(step) - value(-step)) / (2 * step)

@@ -1,6 +1,8 @@
 """A copy of a model that computes in float64, for checks that need its digits."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ FLOATS = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
 
 
 @contextlib.contextmanager
-def double_precision():
+def double_precision() -> Iterator[None]:
     """Within the block Keras makes layers, losses and variables of float64; afterwards as it did before."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     try:
@@ -24,7 +26,7 @@ def double_precision():
         keras.config.set_dtype_policy(policy)
 
 
-def clone_to_float64(model, inputs):
+def clone_to_float64(model: keras.Model, inputs: Any) -> keras.Model:
     """Copy a model with its weights, computing in float64. Call it within `double_precision`.
 
     Args:
@@ -55,7 +57,7 @@ def clone_to_float64(model, inputs):
     return clone
 
 
-def losses_to_float64(losses):
+def losses_to_float64(losses: Any) -> Any:
     """A compiled model's `loss` argument, with loss objects that compute in float64."""
 
     def convert(loss):

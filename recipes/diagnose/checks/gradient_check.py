@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -55,12 +56,12 @@ class GradientReport:
     examples: int
 
     @property
-    def worst(self):
+    def worst(self) -> float:
         """The largest error."""
         return max(check.error for check in self.checks)
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """Fine, suspicious (above 1e-4: a small mistake, or a kink that was not recognized) or wrong (above 1e-2).
 
         In float32 the bounds are 1e-2 and 0.2.
@@ -68,7 +69,7 @@ class GradientReport:
         suspicious, wrong = verdict_bounds(self.dtype)
         return "wrong" if self.worst > wrong else "suspicious" if self.worst > suspicious else "fine"
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"Gradients of {len(self.checks)} variables checked in {self.dtype} on {self.examples} examples: "
             f"{self.verdict} (worst relative error {self.worst:.1e})."
@@ -85,7 +86,15 @@ class GradientReport:
         return "\n".join(lines)
 
 
-def gradient_check(model, batch, *, loss=None, samples=2, examples=8, seed=0):
+def gradient_check(
+    model: keras.Model,
+    batch: Any,
+    *,
+    loss: Any = None,
+    samples: int = 2,
+    examples: int = 8,
+    seed: int = 0,
+) -> GradientReport:
     """Compare the gradients that training would use with central differences of the loss.
 
     For every trainable variable the derivative along one random direction, which mixes all its entries, and those of

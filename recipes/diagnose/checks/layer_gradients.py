@@ -1,6 +1,9 @@
 """Which layers have a wrong gradient of their own."""
 
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from recipes.common.traversal import layers_of
@@ -8,7 +11,9 @@ from recipes.diagnose.checks.differences import Differences, dense, directions
 from recipes.initialize.forward import called_through
 
 
-def wrong_layers(model, inputs, random, dtype):
+def wrong_layers(
+    model: keras.Model, inputs: Any, random: np.random.Generator, dtype: str
+) -> list[keras.layers.Layer]:
     """Check every layer by itself on the inputs it has in the model.
 
     Args:
