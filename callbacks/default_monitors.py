@@ -8,12 +8,11 @@ import keras
 from recipes.callbacks.activation_monitor import ActivationMonitor
 from recipes.callbacks.dead_relu_detector import DeadReluDetector
 from recipes.callbacks.gradient_monitor import GradientMonitor
-from recipes.callbacks.monitor import Monitor
 from recipes.callbacks.non_finite_guard import NonFiniteGuard
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor
 
 
-def default_monitors(beside: Sequence[keras.callbacks.Callback] = (), **options: Any) -> list[Monitor]:
+def default_monitors(beside: Sequence[keras.callbacks.Callback] = (), **options: Any) -> list[Any]:
     """Make one of each monitor, for `model.fit(callbacks=[..., *default_monitors()])`.
 
     They share one hub and together stay within the budget, 1 % of the training time unless told otherwise, after

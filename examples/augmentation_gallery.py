@@ -9,6 +9,7 @@ training set of the quickstart. Look here before training: if you cannot tell a 
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -97,8 +98,10 @@ def main():
         name: (augment.Pipeline(ops, seed=arguments.seed, jit_compile=False), photos)
         for name, ops in sheets(photos).items()
     }
-    for kind, images in (("photos", photos), ("symbols", digits)):
-        for strength in ("light", "medium", "strong"):
+    kinds: dict[Literal["photos", "symbols"], np.ndarray] = {"photos": photos, "symbols": digits}
+    strengths: tuple[Literal["light", "medium", "strong"], ...] = ("light", "medium", "strong")
+    for kind, images in kinds.items():
+        for strength in strengths:
             pipeline = augment.standard(
                 images.shape[1:], kind=kind, strength=strength, seed=arguments.seed, jit_compile=False
             )

@@ -48,7 +48,7 @@ def leaky_relu(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a sliver of data, one epoch")
     parser.add_argument("--out", type=Path, default=Path("runs/dead_relus"))
     options = parser.parse_args()

@@ -18,7 +18,7 @@ from recipes.report import write_report
 from recipes.training.run import Run
 
 
-def network(*, scale=True, output="softmax", start="he_normal", frozen=False):
+def network(*, scale=True, output: str | None = "softmax", start="he_normal", frozen=False):
     layers = [keras.Input((8, 8, 1))]
     if scale:
         layers.append(keras.layers.Rescaling(1 / 127.5, offset=-1))

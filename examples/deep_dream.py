@@ -66,7 +66,7 @@ def read(path, longest):
     factor = longest / max(image.shape[:2])
     size = [round(side * factor) for side in image.shape[:2]]
     resized = keras.ops.image.resize(image, size, interpolation="bilinear", antialias=True)
-    return np.clip(keras.ops.convert_to_numpy(resized), 0, 255)
+    return np.clip(np.asarray(resized), 0, 255)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main():
     batch, rounds = (4, 3) if arguments.quick else (arguments.batch, 15)
 
     photos = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()]
-    squares = [keras.ops.image.resize(photo.astype("float32"), (224, 224)) for photo in photos]
+    squares = [np.asarray(keras.ops.image.resize(photo.astype("float32"), (224, 224))) for photo in photos]
     images = tf.constant(np.stack([squares[i % len(squares)] for i in range(batch)]))
 
     model = models.efficientnet_lite0()

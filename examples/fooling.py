@@ -81,7 +81,7 @@ def fool_an_imagenet_network(folder):
 
     model, names = models.efficientnet_lite0(), models.imagenet_class_names()
     cat = keras.ops.image.resize(skimage.data.chelsea()[:, 60:360], (224, 224), antialias=True)
-    cat = np.clip(keras.ops.convert_to_numpy(cat), 0, 255)[None].repeat(len(TARGETS), axis=0)
+    cat = np.clip(np.asarray(cat), 0, 255)[None].repeat(len(TARGETS), axis=0)
     before = model.predict(cat, verbose=0).argmax(-1)
     found = explain.fool(model, cat, list(TARGETS.values()), value_range=(0, 255))
     for place, wanted in enumerate(TARGETS):

@@ -37,7 +37,7 @@ RUNS = {  # name: (model's arguments, learning rate)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a sliver of data, one epoch")
     parser.add_argument("--out", type=Path, default=Path("runs/watch_training"))
     options = parser.parse_args()

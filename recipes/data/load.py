@@ -85,7 +85,7 @@ def load(
     part: Literal["train", "test"] = "train",
     check: bool = True,
     verbose: int = 1,
-) -> "tuple[tf.data.Dataset, tf.data.Dataset | None, DatasetInfo]":
+) -> "tuple[tf.data.Dataset, tf.data.Dataset | Any, DatasetInfo]":
     """Load labeled images and hold some of them back for validation.
 
     Both datasets give un-batched `(image, label)` and know their length: images are uint8 in 0..255 of shape

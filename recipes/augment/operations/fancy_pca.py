@@ -1,7 +1,7 @@
 """Color noise along the axes in which the colors of a data set vary."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,9 @@ from recipes.augment.engine.color_maps import ColorOperation
 from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
 from recipes.augment.engine.operation import Drawn, Frame, operation
 from recipes.common.validation import is_number
+
+if TYPE_CHECKING:
+    from recipes.preprocess.image_statistics import ImageStatistics
 
 
 @operation
@@ -30,7 +33,7 @@ class FancyPCA(ColorOperation):
         probability: Chance that an image is changed.
     """
 
-    statistics: ColorStatistics
+    statistics: "ColorStatistics | ImageStatistics"
     sigma: float = 0.1
     _: dataclasses.KW_ONLY
     probability: float = 1.0

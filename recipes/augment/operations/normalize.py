@@ -1,7 +1,7 @@
 """Normalization as the last color operation."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +9,9 @@ import tensorflow as tf
 from recipes.augment.engine.color_maps import ColorOperation
 from recipes.augment.engine.color_statistics import ColorStatistics, check_statistics, read_statistics
 from recipes.augment.engine.operation import Drawn, Frame, operation
+
+if TYPE_CHECKING:
+    from recipes.preprocess.image_statistics import ImageStatistics
 
 
 @operation
@@ -25,7 +28,7 @@ class Normalize(ColorOperation):
         probability: Must be 1: a batch of which only some are normalized is a mistake.
     """
 
-    statistics: ColorStatistics
+    statistics: "ColorStatistics | ImageStatistics"
     _: dataclasses.KW_ONLY
     probability: float = 1.0
 

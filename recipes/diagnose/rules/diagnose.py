@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from recipes.diagnose.finding import Finding, arrange
-from recipes.diagnose.rules.curves import Curves, curves_in
+from recipes.diagnose.rules.curve_rules import Curves, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.read_curves import curve_findings

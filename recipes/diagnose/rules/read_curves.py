@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from recipes.diagnose.finding import Finding, arrange
-from recipes.diagnose.rules.curves import Curves, slope, values_of
+from recipes.diagnose.rules.curve_rules import Curves, slope, values_of
 
 
 def read_curves(

@@ -13,8 +13,8 @@ from recipes.common.types import Inputs as ModelInputs
 from recipes.common.validation import is_whole
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.input_layout import layout_of
 from recipes.explain.engine.inputs import Inputs
-from recipes.explain.engine.layout import layout_of
 from recipes.explain.engine.options import Compile, Reduce, Score, Target
 
 #: Numbers of images: a slice, or an index array.

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ class Landscape:
 
     offsets: FloatArray
     loss: FloatArray
-    accuracy: FloatArray | None
+    accuracy: FloatArray | Any
 
 
 def loss_landscape(
