@@ -102,9 +102,7 @@ def cases(model, twin, images):
             lambda: weighed(
                 twin, images, chosen()[1], lambda a, g: (a * g.mean((1, 2), keepdims=True)).sum(-1)
             ),
-            lambda: weighed(
-                twin, images, chosen()[1], lambda a, g: (a * g.mean()).sum(-1)
-            ),
+            lambda: weighed(twin, images, chosen()[1], lambda a, g: (a * g.mean()).sum(-1)),
         ),
         "layer_cam": (
             lambda: chosen("layer_cam")[0],
