@@ -204,8 +204,7 @@ def report(runs, folder, verbose):
     for fault, rows in faults.items():
         others = sorted({top for _, _, named, top in rows if not named})
         print(
-            f"| {fault.replace('_', ' ')} | {len(rows)} | {sum(r[1] for r in rows)} | "
-            f"{sum(r[2] for r in rows)} | "
+            f"| {fault.replace('_', ' ')} | {len(rows)} | {sum(r[1] for r in rows)} | {sum(r[2] for r in rows)} | "
             f"{', '.join(others).replace('_', ' ')} |"
         )
     rows = [row for rows in faults.values() for row in rows]

@@ -39,7 +39,7 @@ class RateDriver(FitMember):
     def __init__(self, *, steps_per_epoch: int | None = None) -> None:
         super().__init__()
         self.steps_per_epoch = steps_per_epoch
-        self.schedule: Callable[[Any], Any] | None = None
+        self.schedule: Callable[[Any], Any] | Any = None
         self._ahead = self._found = self._driven = None
 
     def make_schedule(self, compiled_rate: float) -> Callable[[Any], Any]:

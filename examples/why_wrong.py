@@ -100,8 +100,7 @@ def explanation(one, guess, truth, sure):
     total = one[one > 0].sum()
     return (
         f"  took {truth} for {guess}, {sure:.1%} sure: a tenth of the pixels makes "
-        f"{strongest / max(total, 1e-9):.0%} "
-        "of the evidence for the mistake"
+        f"{strongest / max(total, 1e-9):.0%} of the evidence for the mistake"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,3 +30,46 @@ Verbose: TypeAlias = Literal["auto", 0, 1, 2]
 Size: TypeAlias = "int | tuple[int, int]"
 #: Smallest and largest value that pixels can have.
 ValueRange: TypeAlias = tuple[float, float]
+
+
+# What plots draw, by what they read of it: `plot` stands below the packages that measure.
+
+
+class PatchesLike(Protocol):
+    """What `explain.maximal_patches` returns."""
+
+    patches: FloatArray
+    scores: FloatArray
+    indices: np.ndarray
+    boxes: np.ndarray
+
+
+class NoiseResponseLike(Protocol):
+    """What `explain.noise_response` returns."""
+
+    images: FloatArray
+    probabilities: FloatArray
+    classes: NDArray[np.int64]
+    share: FloatArray
+    confidence: float
+    entropy: float
+
+
+class FooledLike(Protocol):
+    """What `explain.fool` returns."""
+
+    images: FloatArray
+    difference: FloatArray
+    magnified: FloatArray
+    predicted: np.ndarray
+    success: np.ndarray
+    steps: np.ndarray
+    distance: FloatArray
+
+
+class LandscapeLike(Protocol):
+    """What `explain.loss_landscape` returns."""
+
+    offsets: FloatArray
+    loss: FloatArray
+    accuracy: FloatArray | Any

@@ -823,10 +823,9 @@ def _streamed(listing, facts, reader):
     start = os.fsencode(os.path.join(listing.root, ""))
     height, width, channels = reader.expected
     message = (
-        "data.load expects every file to decode, and to be like those it looked at, "
-        f"{height} x {width} with {channels} channels. Received the file below, which does not, or is not. "
-        "Repair or delete it, and load the folder again, with check=True, and with image_size= if there are several "
-        "sizes."
+        f"data.load expects every file to decode, and to be like those it looked at, {height} x {width} with "
+        f"{channels} channels. Received the file below, which does not, or is not. Repair or delete it, and load "
+        "the folder again, with check=True, and with image_size= if there are several sizes."
     )
     if reader.size is not None:
         message = message.replace(f"{height} x {width}", f"which become {height} x {width}")

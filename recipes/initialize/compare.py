@@ -17,9 +17,10 @@ from recipes.initialize.forward import (
 )
 from recipes.initialize.lsuv import lsuv
 
+# Configurations: an initializer object takes a seed from Python's generator when it is made, here on import.
 COMMON_SCHEMES = {
-    "too small": keras.initializers.RandomNormal(stddev=0.01),
-    "too large": keras.initializers.RandomNormal(stddev=1.0),
+    "too small": {"class_name": "RandomNormal", "config": {"stddev": 0.01}},
+    "too large": {"class_name": "RandomNormal", "config": {"stddev": 1.0}},
     "Xavier": "glorot_normal",
     "He": "he_normal",
     "LSUV": "lsuv",

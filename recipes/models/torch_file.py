@@ -61,10 +61,10 @@ def read_torch_file(path: types.Path) -> dict[str, np.ndarray]:
             MemoryError,
         ) as error:
             raise ValueError(
-                f"read_torch_file expects a whole weights file of the format before PyTorch 1.6. "
-                f"{path} ({path.stat().st_size} bytes) is cut short, damaged or of another format: {error!r}. "
-                "Download or install it again; write a newer one again with "
-                "torch.save(..., _use_new_zipfile_serialization=False)."
+                f"read_torch_file expects a whole weights file of the format before PyTorch 1.6. {path} "
+                f"({path.stat().st_size} bytes) is cut short, damaged or of another format: {error!r}. Download or "
+                "install it again; write a newer one again with torch.save(..., "
+                "_use_new_zipfile_serialization=False)."
             ) from error
 
 

@@ -115,18 +115,16 @@ def _pictures(images, maps, *, opacity, alone, percentile):
 def _check(images, maps, titles, captions, percentile):
     if not maps or images.ndim != 4 or any(values.shape != images.shape[:3] for values in maps.values()):
         raise ValueError(
-            "plot.attributions expects images (n, height, width, channels) and {name: maps (n, height, "
-            "width)}. Received "
-            f"images {images.shape} and maps { {name: values.shape for name, values in maps.items()} }. "
+            "plot.attributions expects images (n, height, width, channels) and {name: maps (n, height, width)}. "
+            f"Received images {images.shape} and maps { {name: values.shape for name, values in maps.items()} }. "
             "Let the explain functions resize their maps, which they do by default."
         )
     lengths = [len(texts) for texts in (captions or {}).values()] + ([] if titles is None else [len(titles)])
     if any(length != len(images) for length in lengths) or set(captions or {}) - set(maps):
         raise ValueError(
-            f"plot.attributions expects titles and captions for all {len(images)} images, captions under "
-            "the names of the maps "
-            f"{list(maps)}. Received {lengths} texts, captions for {list(captions or {})}. Give one text "
-            "for each image."
+            f"plot.attributions expects titles and captions for all {len(images)} images, captions under the names "
+            f"of the maps {list(maps)}. Received {lengths} texts, captions for {list(captions or {})}. Give one "
+            "text for each image."
         )
     if not 0 < percentile <= 100:
         raise ValueError(

@@ -48,9 +48,8 @@ def channels(
     depth = maps.ndim == 3 or (maps.ndim in (4, 5) and maps.shape[-1] in (1, 3, 4))
     if not depth or not maps.size or not np.isfinite(maps).all():
         raise ValueError(
-            f"plot.channels expects finite maps (height, width, channels) or filters. Received shape "
-            f"{maps.shape}. For the "
-            "first of several images type maps[0]."
+            f"plot.channels expects finite maps (height, width, channels) or filters. Received shape {maps.shape}. "
+            "For the first of several images type maps[0]."
         )
     filters = maps.ndim > 3
     if maps.ndim == 3:

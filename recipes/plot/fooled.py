@@ -1,21 +1,18 @@
 """fooled: an image, what was added to it, and what the network then sees."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from recipes.common.types import FooledLike
 from recipes.plot.canvas import check_size, displayable, new_figure
-
-if TYPE_CHECKING:
-    from recipes.explain.adversarial.fool import Fooled
 
 
 def fooled(
     images: ArrayLike,
-    found: "Fooled",
+    found: FooledLike,
     *,
     class_names: Sequence[str] | None = None,
     before: ArrayLike | None = None,

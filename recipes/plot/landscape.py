@@ -1,19 +1,16 @@
 """landscape: the loss around trained weights, as lines or as a map with contours."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from recipes.common.types import LandscapeLike
 from recipes.plot.canvas import check_size, new_figure
-
-if TYPE_CHECKING:
-    from recipes.explain.inspection.loss_landscape import Landscape
 
 
 def landscape(
-    landscapes: "Landscape | Mapping[str, Landscape]", *, size: float = 4.0, title: str | None = None
+    landscapes: LandscapeLike | Mapping[str, LandscapeLike], *, size: float = 4.0, title: str | None = None
 ) -> Figure:
     """Draw what `explain.loss_landscape` measured.
 

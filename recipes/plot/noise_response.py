@@ -1,19 +1,16 @@
 """noise_response: the classes that a network sees in noise."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from recipes.common.types import NoiseResponseLike
 from recipes.plot.canvas import displayable, new_figure
-
-if TYPE_CHECKING:
-    from recipes.explain.inspection.noise_response import NoiseResponse
 
 
 def noise_response(
-    found: "NoiseResponse",
+    found: NoiseResponseLike,
     *,
     class_names: Sequence[str] | None = None,
     most: int = 10,

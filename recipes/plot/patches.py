@@ -1,20 +1,17 @@
 """patches: what a channel would like to see, beside what it answers to most in real images."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from recipes.common.types import PatchesLike
 from recipes.plot.canvas import check_size, displayable, new_figure
-
-if TYPE_CHECKING:
-    from recipes.explain.inspection.maximal_patches import Patches
 
 
 def patches(
-    found: "Patches",
+    found: PatchesLike,
     *,
     unit_images: ArrayLike | None = None,
     titles: Sequence[object] | None = None,

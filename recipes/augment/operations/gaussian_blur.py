@@ -54,9 +54,9 @@ class GaussianBlur(Filter):
     def check(self, frame: Frame) -> None:
         if self.radius > min(frame.height, frame.width):
             raise ValueError(
-                f"augment.GaussianBlur expects a Gaussian narrower than the image. "
-                f"Received sigma={self.sigma!r}, which reads {self.radius} pixels away, "
-                f"for images of {frame.height}x{frame.width}. Write a smaller sigma."
+                f"augment.GaussianBlur expects a Gaussian narrower than the image. Received sigma={self.sigma!r}, "
+                f"which reads {self.radius} pixels away, for images of {frame.height}x{frame.width}. Write a "
+                "smaller sigma."
             )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:

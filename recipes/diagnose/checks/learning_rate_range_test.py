@@ -92,8 +92,7 @@ def learning_rate_range_test(
     if not known or not 0 < lowest < highest or not 10 <= steps <= 10**6 or not 0 <= smoothing < 1:
         raise ValueError(
             "learning_rate_range_test expects 0 < lowest < highest, 10 to a million steps and smoothing in [0, 1). "
-            "Received "
-            f"lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}. The defaults suit "
+            f"Received lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}. The defaults suit "
             "most models."
         )
     task_of(model)

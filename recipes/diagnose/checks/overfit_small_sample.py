@@ -213,8 +213,7 @@ def _judge(outcome, losses, accuracies, first, last, rate):
         return found(
             "error",
             f"The loss of a few batches {numbers}: what cannot learn them by heart cannot learn more.",
-            "Check labels, loss and last activation against each other; then try a rate 10 and 100 times "
-            "higher, "
+            "Check labels, loss and last activation against each other; then try a rate 10 and 100 times higher, "
             "and recipes.diagnose.activation_statistics for gradients that vanish.",
         )
     if outcome == "exploded":

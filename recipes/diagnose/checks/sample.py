@@ -113,10 +113,8 @@ def read_sample(
         data = data[0] if isinstance(data, (tuple, list)) and len(data) == 1 else data
         return _from_arrays((data,), alone, batch_size, batches, most_bytes, name)
     raise TypeError(
-        f"recipes.diagnose expects {name} to be a tf.data.Dataset of (inputs, labels) or arrays (x, y). "
-        "Received "
-        f"{type(data).__name__}. Wrap a generator with "
-        "tf.data.Dataset.from_generator(function_that_makes_it, ...)."
+        f"recipes.diagnose expects {name} to be a tf.data.Dataset of (inputs, labels) or arrays (x, y). Received "
+        f"{type(data).__name__}. Wrap a generator with tf.data.Dataset.from_generator(function_that_makes_it, ...)."
     )
 
 
@@ -126,8 +124,7 @@ def _from_dataset(dataset, alone, model, batch_size, batches, seconds, most_byte
         spec = spec if isinstance(spec, tuple) else (spec,)
     elif not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(
-            f"recipes.diagnose expects {name} to give (inputs, labels) or (inputs, labels, weights). "
-            "Received "
+            f"recipes.diagnose expects {name} to give (inputs, labels) or (inputs, labels, weights). Received "
             f"elements {spec}. Add a map that returns such a tuple."
         )
     copy, batched = fresh_copy(dataset), is_batched(spec, model)

@@ -63,8 +63,7 @@ def _values(name, data):
                 f"{data['not_finite_examples']} of the first {data['examples']} inputs of {name} hold NaN "
                 "or infinity; one of them in a batch makes every weight NaN.",
                 "Drop them: dataset.filter(lambda x, y: tf.reduce_all(tf.math.is_finite(x))); or look for a "
-                "division "
-                "by zero in the preprocessing.",
+                "division by zero in the preprocessing.",
             )
         ]
     if not data["labels_finite"]:
@@ -432,9 +431,8 @@ def _leak(overlap, train):
         _found(
             "data_leak",
             "warning" if share >= 0.02 else "info",
-            f"{overlap['same']} of {overlap['examples']} validation examples are among the training "
-            "examples, byte for "
-            f"byte ({share:.0%}).",
+            f"{overlap['same']} of {overlap['examples']} validation examples are among the training examples, byte "
+            f"for byte ({share:.0%}).",
             "Remove duplicates before splitting; validation results are too good as they are.",
         )
     ]
@@ -451,8 +449,7 @@ def _mismatch(train, validation):
         _found(
             "train_validation_mismatch",
             "warning",
-            f"Training inputs have mean {train['mean']:.3g} and standard deviation {train['std']:.3g}, "
-            "validation "
+            f"Training inputs have mean {train['mean']:.3g} and standard deviation {train['std']:.3g}, validation "
             f"inputs {validation['mean']:.3g} and {validation['std']:.3g}.",
             "Preprocess both the same way; best inside the model, with keras.layers.Rescaling or "
             "Normalization.",

@@ -245,9 +245,8 @@ def _shuffled_labels(facts, curves):
             None,
             f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance "
             f"({chance:.0%}), and nothing that carries over to validation is learned.",
-            "Look at images with their labels, recipes.plot.grid(images, titles=labels): inputs and labels "
-            "may have been "
-            "shuffled apart.",
+            "Look at images with their labels, recipes.plot.grid(images, titles=labels): inputs and labels may have "
+            "been shuffled apart.",
         )
     ]
 
@@ -291,10 +290,9 @@ def _averages(curves, record, facts):
             "warning",
             worst["name"],
             curves.epochs,
-            f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages "
-            f"of {worst['name']} are still {left:.0%} their "
-            f"starting values; the loss is {curves.loss[-1]:.4g} in training and "
-            f"{curves.validation[-1]:.4g} in validation, which works with those averages.",
+            f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages of "
+            f"{worst['name']} are still {left:.0%} their starting values; the loss is {curves.loss[-1]:.4g} in "
+            f"training and {curves.validation[-1]:.4g} in validation, which works with those averages.",
             f"{remedy}, or call recipes.ensemble.refresh_batch_norm(model, train).",
         )
     ]

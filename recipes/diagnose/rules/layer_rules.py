@@ -68,9 +68,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
                 "saturated",
                 "warning",
                 layer.name,
-                f"{layer.saturated_fraction:.0%} of the outputs of {layer.name} ({layer.kind}) lie where "
-                "its slope is "
-                "under a tenth of the largest, before training.",
+                f"{layer.saturated_fraction:.0%} of the outputs of {layer.name} ({layer.kind}) lie where its slope "
+                "is under a tenth of the largest, before training.",
                 "Start its kernel with glorot_uniform, and scale the inputs to about -1..1.",
             )
     if first is None or first.weights == "table" or not first.input_std > 0:
@@ -97,9 +96,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
             "initial_scale_too_small",
             "error",
             small.name,
-            f"Differences between examples are {small.sample_std:.2g} after {small.name}, from "
-            f"{differences:.2g} "
-            "in the inputs: hardly any signal is left.",
+            f"Differences between examples are {small.sample_std:.2g} after {small.name}, from {differences:.2g} in "
+            "the inputs: hardly any signal is left.",
             "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
             "recipes.initialize.lsuv.",
         )

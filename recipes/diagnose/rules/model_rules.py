@@ -140,10 +140,9 @@ def _frozen(facts):
             "frozen",
             "warning",
             frozen[0]["name"],
-            f"{len(frozen)} of {len(kernels)} layers with kernels ({share:.0%} of their weights) are frozen "
-            "at the random "
-            f"numbers they were initialized with: {', '.join(layer['name'] for layer in frozen[:3])}"
-            f"{', ...' if len(frozen) > 3 else ''}.",
+            f"{len(frozen)} of {len(kernels)} layers with kernels ({share:.0%} of their weights) are frozen at the "
+            "random numbers they were initialized with: "
+            f"{', '.join(layer['name'] for layer in frozen[:3])}{', ...' if len(frozen) > 3 else ''}.",
             "Set layer.trainable = True and compile again, or load pretrained weights into them.",
         )
     ]

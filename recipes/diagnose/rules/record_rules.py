@@ -153,9 +153,8 @@ def _not_finite(view):
                 "error",
                 None,
                 epoch,
-                f"Step {step} gives NaN or infinity, after the loss had gone "
-                f"{_went(view, start, loss)} and steps had changed kernels by up to {_share(ratio)} of their size "
-                "(0.1 % is usual).",
+                f"Step {step} gives NaN or infinity, after the loss had gone {_went(view, start, loss)} and steps "
+                f"had changed kernels by up to {_share(ratio)} of their size (0.1 % is usual).",
                 lower_rate(float(np.nanmedian(record.learning_rate[: row + 1])), view.optimizer),
             )
         ]
@@ -419,8 +418,7 @@ def _batch_norm(view):
             "warning",
             idle[0],
             None,
-            f"After {int(view.step[-1]) + 1} steps the averages of {idle[0]} are still exactly 0 and 1: it "
-            "runs in "
+            f"After {int(view.step[-1]) + 1} steps the averages of {idle[0]} are still exactly 0 and 1: it runs in "
             "inference mode.",
             "Do not call it with training=False, and set trainable=True.",
         )

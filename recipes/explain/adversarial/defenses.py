@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal, Unpack
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.blur import gaussian_blur
 from recipes.common.patching import replaced

@@ -1,12 +1,12 @@
 """Fooling a network: how little it takes until it sees what is not there."""
 
 import dataclasses
-from typing import Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Images, ValueRange
 from recipes.explain.adversarial.attack import length, margins_of, prepare

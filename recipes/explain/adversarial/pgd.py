@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Images, Labels, ValueRange
 from recipes.common.validation import check_seed, is_number, is_whole
@@ -192,8 +193,7 @@ def check_classes(
     if outputs and len(outputs) > 1:
         raise UsageError(
             f"{method} expects a model with one output. Model '{model.name}' has {len(outputs)}. Wrap it in a "
-            f"keras.Model of "
-            "the one to attack."
+            "keras.Model of the one to attack."
         )
     if outputs:
         logits = outputs[0]

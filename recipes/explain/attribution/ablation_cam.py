@@ -1,10 +1,11 @@
 """Ablation-CAM: feature maps weighted by what the score loses without each of them."""
 
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam

@@ -1,11 +1,12 @@
 """Attention of a transformer as a map: rollout, and relevance weighted by gradients."""
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import resize_map

@@ -81,17 +81,15 @@ def fold_tokens(
     tokens = tokens or _guess_grid(count, shape)
     if tokens is None:
         raise UsageError(
-            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or "
-            "without a class "
-            f"token, does not have the sides of an image of {shape}. Received tokens=None. Give "
-            "tokens=(rows, columns)."
+            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or without a "
+            f"class token, does not have the sides of an image of {shape}. Received tokens=None. Give tokens=(rows, "
+            "columns)."
         )
     rows, columns = tokens
     if rows * columns not in (count, count - 1):
         raise UsageError(
-            f"{method} expects tokens=(rows, columns) whose product is {count}, or {count - 1} beside a "
-            "class token, for "
-            f"layer '{path}'. Received {tokens}. Divide the image size by the patch size."
+            f"{method} expects tokens=(rows, columns) whose product is {count}, or {count - 1} beside a class "
+            f"token, for layer '{path}'. Received {tokens}. Divide the image size by the patch size."
         )
     return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
 

@@ -1,10 +1,9 @@
 """CAM: the class weights applied to every position before the average pooling."""
 
-from typing import Unpack
-
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.traversal import layers_of
 from recipes.common.types import FloatArray, Inputs
@@ -87,8 +86,7 @@ def _head(model, spec, activations, scores, index, place):
         if np.all(error <= {"float32": 1e-3, "float64": 1e-3}.get(dense.compute_dtype, 2e-2) * terms):
             return weights
     raise UsageError(
-        "class_activation_map expects logits that are one Dense layer of the average of layer "
-        f"'{place.path}'. Those of model "
-        f"'{model.name}' are not. Use grad_cam, which needs no such head (and equals this one times a "
-        "constant where it is there)."
+        f"class_activation_map expects logits that are one Dense layer of the average of layer '{place.path}'. "
+        f"Those of model '{model.name}' are not. Use grad_cam, which needs no such head (and equals this one times "
+        "a constant where it is there)."
     )

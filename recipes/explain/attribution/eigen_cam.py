@@ -1,11 +1,10 @@
 """Eigen-CAM: the first principal component of a layer's feature maps, whatever the class."""
 
-from typing import Unpack
-
 import keras
 import numpy as np
 import scipy.linalg
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam

@@ -1,10 +1,11 @@
 """Finer-CAM: Grad-CAM of the difference between a class and those it is most easily taken for."""
 
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import is_number

@@ -1,10 +1,10 @@
 """Grad-CAM: feature maps weighted by how much the score listens to them."""
 
 import functools
-from typing import Unpack
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.cam import layer_maps

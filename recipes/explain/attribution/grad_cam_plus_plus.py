@@ -1,9 +1,8 @@
 """Grad-CAM++: Grad-CAM with a weight for every position, so that several objects count."""
 
-from typing import Unpack
-
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.cam import layer_maps

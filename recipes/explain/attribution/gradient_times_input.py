@@ -1,8 +1,7 @@
 """Gradient times input: each pixel's own share of a linear score."""
 
-from typing import Unpack
-
 import keras
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, reduce_channels

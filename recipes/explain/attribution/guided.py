@@ -1,10 +1,11 @@
 """Guided backpropagation and the deconvnet: gradients with their negative parts cut at every rectifier."""
 
 import functools
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.patching import wrapped
 from recipes.common.traversal import walk
@@ -147,9 +148,8 @@ def _wrappers(model, rule):
             triples.append((operation, "activation", behind))
     if not triples:
         raise UsageError(
-            f"explain expects a model with rectifiers to guide. '{model.name}' has none that can be "
-            "reached: no relu activation, "
-            "no ReLU, LeakyReLU or PReLU layer. Use saliency or smooth_grad, which any model has."
+            f"explain expects a model with rectifiers to guide. '{model.name}' has none that can be reached: no "
+            "relu activation, no ReLU, LeakyReLU or PReLU layer. Use saliency or smooth_grad, which any model has."
         )
     return triples
 

@@ -1,9 +1,8 @@
 """Guided Grad-CAM: the fine lines of guided backpropagation where Grad-CAM looks."""
 
-from typing import Unpack
-
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task

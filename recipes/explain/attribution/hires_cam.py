@@ -1,10 +1,10 @@
 """HiResCAM: feature maps times their gradients, which shows exactly what a linear head used."""
 
 import functools
-from typing import Unpack
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.cam import layer_maps

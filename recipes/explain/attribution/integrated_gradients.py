@@ -1,9 +1,10 @@
 """Integrated gradients: a map that adds up to the change in score from a baseline."""
 
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, at_least_one, reduce_channels

@@ -1,9 +1,8 @@
 """LayerCAM: feature maps weighted position by position, which stays sharp in early layers."""
 
-from typing import Unpack
-
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.cam import layer_maps

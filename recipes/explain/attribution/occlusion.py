@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, Unpack
+from typing import Literal, TypeAlias
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task

@@ -1,10 +1,10 @@
 """RISE: random masks, averaged with the score the image keeps behind each."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import check_seed, is_number, is_whole

@@ -1,8 +1,7 @@
 """Saliency: how much the score would change with each pixel."""
 
-from typing import Unpack
-
 import keras
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, reduce_channels

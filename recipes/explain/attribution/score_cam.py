@@ -1,9 +1,10 @@
 """Score-CAM: feature maps weighted by what the network says of the image seen through each of them."""
 
-from typing import Literal, Unpack
+from typing import Literal
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import is_one_of

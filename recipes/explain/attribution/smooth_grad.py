@@ -2,11 +2,12 @@
 
 import functools
 import math
-from typing import Literal, Unpack
+from typing import Literal
 
 import keras
 import numpy as np
 from scipy.special import ndtri
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import check_seed, is_number

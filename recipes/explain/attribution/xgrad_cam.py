@@ -1,10 +1,10 @@
 """XGrad-CAM: Grad-CAM whose mean gradient is weighted by the activations, so that channels account for the score."""
 
 import functools
-from typing import Unpack
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.cam import layer_maps

@@ -46,8 +46,8 @@ class Inputs:
         if len(singles) > 1 or len({len(array) for array in self.arrays}) > 1:
             raise UsageError(
                 f"{method} expects as many examples of every input. Received "
-                f"{[array.shape for array in self.arrays]} for inputs {self.names}. Give each of them the "
-                "same batch."
+                f"{[array.shape for array in self.arrays]} for inputs {self.names}. Give each of them the same "
+                "batch."
             )
         self.single, self.count = singles.pop(), len(self.arrays[0])
         self.wrt = self._choose(wrt)
@@ -70,8 +70,7 @@ class Inputs:
         dtype = self.dtypes[self.wrt]
         if not tf.as_dtype(dtype).is_floating:
             raise UsageError(
-                f"{self.method} expects a float input to differentiate by. Input '{self.names[self.wrt]}' "
-                "of model "
+                f"{self.method} expects a float input to differentiate by. Input '{self.names[self.wrt]}' of model "
                 f"'{self.model.name}' has dtype {dtype}. Choose another with wrt=, or rebuild the model with "
                 "keras.Input(..., dtype='float32')."
             )
@@ -84,9 +83,8 @@ class Inputs:
             )
         if not self.model.built:
             raise UsageError(
-                f"{self.method} expects a built model. '{self.model.name}' has no weights yet. Call it on "
-                "data once, or give it a "
-                "keras.Input as its first layer."
+                f"{self.method} expects a built model. '{self.model.name}' has no weights yet. Call it on data "
+                "once, or give it a keras.Input as its first layer."
             )
 
     def _split(self, images):
@@ -174,9 +172,8 @@ class Inputs:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
             raise UsageError(
-                f"{self.method} expects finite images. Received NaN or infinity in {len(bad)} of "
-                f"{len(array)}, the first at "
-                f"index {bad[0]}. Look for a division by zero in their preprocessing."
+                f"{self.method} expects finite images. Received NaN or infinity in {len(bad)} of {len(array)}, the "
+                f"first at index {bad[0]}. Look for a division by zero in their preprocessing."
             )
 
     def _choose(self, wrt):

@@ -151,9 +151,8 @@ def last_map(survey, model, rank, flow, pictures, frames, method="explain"):
     if not maps or (attention and attention[-1] > (convolutions or maps)[-1][0]):
         tokens = [node for node, tensor in survey if tensor.shape.rank == 3] if attention else []
         raise UsageError(
-            f"{method} expects a layer whose output has spatial axes. Model '{model.name}' has none between "
-            "its last "
-            f"{'attention' if attention else 'layer'} and the head. Name one with layer=; candidates: "
+            f"{method} expects a layer whose output has spatial axes. Model '{model.name}' has none between its "
+            f"last {'attention' if attention else 'layer'} and the head. Name one with layer=; candidates: "
             f"{_names(tokens or [node for node, _ in survey], '')}."
         )
     size = spatial((convolutions or maps)[-1][2])
@@ -233,9 +232,8 @@ def _match(model, layer, nodes, method):
         found = [node for node in nodes if node.operation is layer]
         if not found:
             raise UsageError(
-                f"{method} expects a layer of the model '{model.name}'. Received '{layer.name}', which is "
-                "not "
-                f"part of it. Take it from the model, or give a name such as {_names(nodes, layer.name)}."
+                f"{method} expects a layer of the model '{model.name}'. Received '{layer.name}', which is not part "
+                f"of it. Take it from the model, or give a name such as {_names(nodes, layer.name)}."
             )
         return found[0]
     found = [node for node in nodes if node.path == layer] or [
@@ -243,8 +241,7 @@ def _match(model, layer, nodes, method):
     ]
     if not found:
         raise UsageError(
-            f"{method} expects the name of a layer of model '{model.name}'. Received layer='{layer}', which "
-            "it does "
+            f"{method} expects the name of a layer of model '{model.name}'. Received layer='{layer}', which it does "
             f"not have. Candidates: {_names(nodes, layer)}."
         )
     if len(found) > 1:

@@ -212,8 +212,7 @@ def check(model, target, method="explain"):
         raise UsageError(
             f"{method} expects a class in 0 ... {classes - 1}, as the model's output has "
             f"{'one sigmoid for two classes' if binary else f'{head.width} values'}. Received target "
-            f"{target.index.max()}. "
-            "Count classes from 0, or leave target out for the predicted class."
+            f"{target.index.max()}. Count classes from 0, or leave target out for the predicted class."
         )
 
 
@@ -341,9 +340,8 @@ def _unit_score(model, activation, numbers, spec):
     if spec.position:
         if numbers.shape[-1] - 1 != spatial.rank:
             raise UsageError(
-                f"explain expects a Unit position of {spatial.rank} numbers for layer '{spec.call.path}', "
-                "whose map is "
-                f"{tuple(spatial)}. Received {numbers.shape[-1] - 1}. Leave position out to average over all."
+                f"explain expects a Unit position of {spatial.rank} numbers for layer '{spec.call.path}', whose map "
+                f"is {tuple(spatial)}. Received {numbers.shape[-1] - 1}. Leave position out to average over all."
             )
         for axis in range(spatial.rank):
             activation = _pick(activation, numbers[:, axis + 1])
@@ -367,9 +365,8 @@ def _class_numbers(target, count, method):
         numbers = np.asarray(None)
     if numbers.dtype.kind not in "iufb":
         raise TypeError(
-            f"{method} expects target to be None, a class number, one number per image, one-hot rows, a "
-            "callable, a Unit, or "
-            f"{{output: target}}. Received {type(target).__name__}. Leave it out for the predicted class."
+            f"{method} expects target to be None, a class number, one number per image, one-hot rows, a callable, a "
+            f"Unit, or {{output: target}}. Received {type(target).__name__}. Leave it out for the predicted class."
         )
     if numbers.ndim == 2 and len(numbers) == count:
         if not (np.all((numbers == 0) | (numbers == 1)) and np.all(numbers.sum(1) == 1)):
@@ -388,9 +385,8 @@ def _class_numbers(target, count, method):
         )
     if not np.all(numbers == np.round(numbers)):
         raise UsageError(
-            f"{method} expects whole class numbers. Received {numbers[numbers != np.round(numbers)][0]}. "
-            "Use np.argmax "
-            "on probabilities."
+            f"{method} expects whole class numbers. Received {numbers[numbers != np.round(numbers)][0]}. Use "
+            "np.argmax on probabilities."
         )
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= 2**31:
         wrong = numbers.min() if numbers.min() < 0 else numbers.max()

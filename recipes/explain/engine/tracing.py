@@ -239,8 +239,7 @@ def single(output, path):
     if not tf.executing_eagerly() and getattr(flat[0], "graph", None) is not tf.compat.v1.get_default_graph():
         raise UsageError(
             f"explain expects layer '{path}' to run in the model's own graph. It runs inside a loop or a "
-            "tf.function "
-            "of its own, whose tensors cannot be reached. Choose the layer around it."
+            "tf.function of its own, whose tensors cannot be reached. Choose the layer around it."
         )
     return flat[0]
 

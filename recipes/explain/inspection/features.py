@@ -1,11 +1,12 @@
 """Codes of images: what a layer makes of them, one vector each."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Images

@@ -197,7 +197,7 @@ def _normalizing_by_batch(model, batch_norm):
 def _check(model, dimensions, points, span, batch_norm):
     if not isinstance(model, keras.Model) or not model.built or not getattr(model, "compiled", False):
         raise UsageError(
-            f"loss_landscape expects a built and compiled keras.Model. Received "
+            "loss_landscape expects a built and compiled keras.Model. Received "
             f"{getattr(model, 'name', type(model))}. Call model.compile(loss=...) first."
         )
     if dimensions not in (1, 2) or points < 3 or points % 2 == 0 or not 0 < span < np.inf:

@@ -1,11 +1,12 @@
 """What a network says to pure noise, where the right answer would be: nothing."""
 
 import dataclasses
-from typing import Literal, Unpack
+from typing import Literal
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, ValueRange
 from recipes.explain.engine import targets, tracing

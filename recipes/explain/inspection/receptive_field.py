@@ -14,13 +14,11 @@ from recipes.explain.engine.options import Layer
 
 # Operations that work on every place by itself.
 _PLACEWISE = frozenset(
-    "Abs Add AddN AddV2 BiasAdd Cast Clip ClipByValue ConcatV2 Div DivNoNan Elu Erf Erfc Exp FusedBatchNormV3 "
-    "Gelu Greater "
-    "GreaterEqual Identity LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum "
-    "Mul Neg Pow "
-    "QuantizeAndDequantizeV2 RealDiv Reciprocal Relu Relu6 Rsqrt Select SelectV2 Selu Sigmoid Sign Softplus "
-    "Softsign Sqrt "
-    "Square SquaredDifference StopGradient Sub Tanh Xdivy ZerosLike OnesLike NotEqual Equal Softmax LogSoftmax".split()
+    "Abs Add AddN AddV2 BiasAdd Cast Clip ClipByValue ConcatV2 Div DivNoNan Elu Erf Erfc Exp FusedBatchNormV3 Gelu "
+    "Greater GreaterEqual Identity LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum "
+    "Minimum Mul Neg Pow QuantizeAndDequantizeV2 RealDiv Reciprocal Relu Relu6 Rsqrt Select SelectV2 Selu Sigmoid "
+    "Sign Softplus Softsign Sqrt Square SquaredDifference StopGradient Sub Tanh Xdivy ZerosLike OnesLike NotEqual "
+    "Equal Softmax LogSoftmax".split()
 )
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 _POOLS = ("MaxPool", "AvgPool", "MaxPoolV2")
@@ -231,11 +229,10 @@ def _field(tensor, inputs):
     if given.shape.rank != 4 or tuple(given.shape[1:3]) == (1, 1):
         return "all"
     raise UsageError(
-        "receptive_field expects convolutions, pooling, padding, slices and what works on every place by "
-        "itself. Between "
-        f"the image and the layer there is an operation of type '{operation.type}' ({operation.name}). Measure "
-        f"the field "
-        "instead: explain.saliency(model, images, explain.Unit(layer, position=(row, column))) > 0."
+        "receptive_field expects convolutions, pooling, padding, slices and what works on every place by itself. "
+        f"Between the image and the layer there is an operation of type '{operation.type}' ({operation.name}). "
+        "Measure the field instead: explain.saliency(model, images, explain.Unit(layer, position=(row, column))) > "
+        "0."
     )
 
 

@@ -60,8 +60,7 @@ def segment(
     if not 0 <= background < foreground < 1 or iterations < 1:
         raise UsageError(
             f"segment expects 0 <= background < foreground < 1 and iterations >= 1. Received {background}, "
-            f"{foreground}, "
-            f"{iterations}. The paper's are 0.3 and 0.95."
+            f"{foreground}, {iterations}. The paper's are 0.3 and 0.95."
         )
     check_images("segment", images, (low, high))
     pixels = np.rint((images.astype("float32") - low) * (255 / (high - low))).astype("uint8")
@@ -80,9 +79,8 @@ def _grab_cut(cv2, image, map, foreground, background, iterations, seed):
     labels[map >= most] = cv2.GC_FGD
     if not (labels == cv2.GC_FGD).any() or not (labels == cv2.GC_BGD).any() or least == most:
         raise UsageError(
-            "segment expects a map with more and less salient pixels. Received one that is (almost) constant. "
-            "Check that "
-            "the gradient of the score does not vanish: explain.saliency(model, images, score='logits')."
+            "segment expects a map with more and less salient pixels. Received one that is (almost) constant. Check "
+            "that the gradient of the score does not vanish: explain.saliency(model, images, score='logits')."
         )
     cv2.setRNGSeed(seed)
     cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), iterations, cv2.GC_INIT_WITH_MASK)

@@ -59,7 +59,6 @@ def _family(model, argument, method):
             return [paths[name] for name in style], paths[content]
     maps = [node.path for node in nodes if "Conv" in type(node.operation).__name__]
     raise UsageError(
-        f"{method} knows which layers to take of VGG, ResNet and EfficientNet-Lite0. Received model "
-        f"'{model.name}'. Give "
-        f"{argument}=, such as one or several of {', '.join(map(repr, maps[:: max(1, len(maps) // 5)]))}."
+        f"{method} knows which layers to take of VGG, ResNet and EfficientNet-Lite0. Received model '{model.name}'. "
+        f"Give {argument}=, such as one or several of {', '.join(map(repr, maps[:: max(1, len(maps) // 5)]))}."
     )

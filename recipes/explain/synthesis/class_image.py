@@ -1,9 +1,10 @@
 """The image a network would like to see for a class."""
 
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray
 from recipes.explain.engine.options import ClassImageOptions, Target, shares

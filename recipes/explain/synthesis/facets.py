@@ -1,9 +1,10 @@
 """The several faces of a class: one picture for each kind of image that a unit answers to."""
 
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.optional import sklearn
 from recipes.common.types import FloatArray, Images

@@ -138,8 +138,8 @@ def _warn_of_silence(method, target, scores):
     if len(silent):
         warnings.warn(
             f"{method} expects units that answer to a nearly gray start. Those of image "
-            f"{', '.join(map(str, silent[:8]))} stayed at 0, where there is no gradient to follow. "
-            "Choose the layer before the activation, or begin at real images with start=.",
+            f"{', '.join(map(str, silent[:8]))} stayed at 0, where there is no gradient to follow. Choose the layer "
+            "before the activation, or begin at real images with start=.",
             stacklevel=5,
         )
 

@@ -146,10 +146,8 @@ def optimize(
         stopped = np.flatnonzero(~alive)
         warnings.warn(
             f"{method} expects scores and gradients to stay finite. Those of image "
-            f"{', '.join(map(str, stopped[:8]))} did not, after "
-            f"{int(np.isfinite(scores[:, stopped[0]]).sum())} of "
-            f"{steps} steps; its last finite state is returned. Lower learning_rate, or look for NaN in the "
-            "weights.",
+            f"{', '.join(map(str, stopped[:8]))} did not, after {int(np.isfinite(scores[:, stopped[0]]).sum())} of "
+            f"{steps} steps; its last finite state is returned. Lower learning_rate, or look for NaN in the weights.",
             stacklevel=4,
         )
     return Result(images_of(problem, parameters), scores, parameters)

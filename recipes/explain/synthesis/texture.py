@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Images
 from recipes.explain.engine import tracing
@@ -144,9 +145,8 @@ def style_targets(
         for call, values in zip(calls, maps, strict=True):
             if values.ndim < 3:
                 raise UsageError(
-                    f"{method} expects layers that return maps (n, height, width, channels). Layer "
-                    f"'{call.path}' returns "
-                    f"shape {('n', *values.shape[1:])}. Choose a convolution or what follows one."
+                    f"{method} expects layers that return maps (n, height, width, channels). Layer '{call.path}' "
+                    f"returns shape {('n', *values.shape[1:])}. Choose a convolution or what follows one."
                 )
         found = [weight * gram_matrix(values, canvas.channels_first)[0].numpy() for values in maps]
         grams = found if grams is None else [old + new for old, new in zip(grams, found, strict=True)]

@@ -3,12 +3,13 @@
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
+from typing_extensions import Unpack
 
 from recipes.common.color import YIQ
 from recipes.common.types import FloatArray, Images

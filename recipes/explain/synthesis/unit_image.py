@@ -1,10 +1,11 @@
 """The image a neuron, a channel or a layer answers to most."""
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray
 from recipes.common.validation import is_number

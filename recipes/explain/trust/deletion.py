@@ -1,11 +1,12 @@
 """Deletion and insertion: does the score follow the pixels that a map calls important?"""
 
 import dataclasses
-from typing import Any, Unpack
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
+from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import as_numbers

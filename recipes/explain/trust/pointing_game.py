@@ -30,9 +30,8 @@ def pointing_game(maps: ArrayLike, boxes: Sequence[ArrayLike], *, tolerance: flo
     maps = np.asarray(maps)
     if maps.ndim != 3 or len(boxes) != len(maps) or not np.isfinite(maps).all():
         raise UsageError(
-            "pointing_game expects finite maps (n, height, width) and one entry of boxes for each. Received "
-            "maps of shape "
-            f"{maps.shape} and {len(boxes)} boxes. For a single map write maps[None] and [boxes]."
+            "pointing_game expects finite maps (n, height, width) and one entry of boxes for each. Received maps of "
+            f"shape {maps.shape} and {len(boxes)} boxes. For a single map write maps[None] and [boxes]."
         )
     if tolerance < 0:
         raise UsageError(
@@ -57,10 +56,9 @@ def _mask(box, shape, number):
     ):
         if not (0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]):
             raise UsageError(
-                "pointing_game expects boxes (top, left, bottom, right) inside the image, or a mask that is "
-                "not empty. Received "
-                f"{np.array2string(box, threshold=8)} for image {number} of {shape}. Rows come first, and "
-                "bottom and right are not included."
+                "pointing_game expects boxes (top, left, bottom, right) inside the image, or a mask that is not "
+                f"empty. Received {np.array2string(box, threshold=8)} for image {number} of {shape}. Rows come "
+                "first, and bottom and right are not included."
             )
         mask[int(np.floor(top)) : int(np.ceil(bottom)), int(np.floor(left)) : int(np.ceil(right))] = True
     return mask
