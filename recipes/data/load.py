@@ -402,6 +402,11 @@ def _as_tensor(array):
 
 def _on_disk(given, labels, class_names, reading, cache):
     """A folder, labels with a folder, or a packed file."""
+    if given is None and labels is None:
+        raise TypeError(
+            "data.load expects the name of a data set, a folder, a packed file, (csv, folder) or a dataframe. Received "
+            "None. Give for example data.load('my_photos', image_size=64)."
+        )
     if isinstance(given, (tuple, list)) and len(given) == 2 and labels is None:
         labels, given = given
     elif hasattr(given, "columns") and hasattr(given, "iloc"):

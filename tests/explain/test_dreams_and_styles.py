@@ -232,7 +232,7 @@ def test_facets_start_from_the_means_of_clusters(trained_cnn):
         (lambda m, x: explain.deep_dream(m, x * 2, "conv1"), "within value_range"),
         (lambda m, x: explain.deep_dream(m, x, "conv1", octaves=9), "Give fewer octaves"),
         (lambda m, x: explain.invert_features(m, x, "conv1", parameterization="x"), "'fourier' or 'pixels'"),
-        (lambda m, x: explain.texture(m, x, layers="global_average_pooling2d"), "layers that return maps"),
+        (lambda m, x: explain.texture(m, x, layers=m.layers[-1].name), "layers that return maps"),
         (
             lambda m, x: explain.texture(m, x, layers="conv0", layer_weights=[1, 2]),
             "layer_weights to be 1 numbers",

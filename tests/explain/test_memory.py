@@ -42,6 +42,7 @@ def counted():
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
+@pytest.mark.filterwarnings("ignore:score_cam found no place:UserWarning")
 def test_no_pass_holds_more_than_batch_size_images_whatever_the_samples(method, options, evaluations):
     model, counting = counted()
     images = np.random.default_rng(0).uniform(size=(20, 10, 10, 1)).astype("float32")

@@ -45,6 +45,7 @@ EXPLAINERS = {
 IMAGES = st.sampled_from([np.ones((2, 8, 8, 1), dtype) for dtype in ("uint8", "float32")])
 
 
+@pytest.mark.filterwarnings("ignore:score_cam found no place:UserWarning")
 @pytest.mark.parametrize("method", EXPLAINERS, ids=lambda method: method.__name__)
 @example_count(10)
 @given(st.data())
