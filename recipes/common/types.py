@@ -38,38 +38,58 @@ ValueRange: TypeAlias = tuple[float, float]
 class PatchesLike(Protocol):
     """What `explain.maximal_patches` returns."""
 
-    patches: FloatArray
-    scores: FloatArray
-    indices: np.ndarray
-    boxes: np.ndarray
+    @property
+    def patches(self) -> FloatArray: ...
+    @property
+    def scores(self) -> FloatArray: ...
+    @property
+    def indices(self) -> np.ndarray: ...
+    @property
+    def boxes(self) -> np.ndarray: ...
 
 
 class NoiseResponseLike(Protocol):
     """What `explain.noise_response` returns."""
 
-    images: FloatArray
-    probabilities: FloatArray
-    classes: NDArray[np.int64]
-    share: FloatArray
-    confidence: float
-    entropy: float
+    @property
+    def images(self) -> FloatArray: ...
+    @property
+    def probabilities(self) -> FloatArray: ...
+    @property
+    def classes(self) -> NDArray[np.int64]: ...
+    @property
+    def share(self) -> FloatArray: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def entropy(self) -> float: ...
 
 
 class FooledLike(Protocol):
     """What `explain.fool` returns."""
 
-    images: FloatArray
-    difference: FloatArray
-    magnified: FloatArray
-    predicted: np.ndarray
-    success: np.ndarray
-    steps: np.ndarray
-    distance: FloatArray
+    @property
+    def images(self) -> FloatArray: ...
+    @property
+    def difference(self) -> FloatArray: ...
+    @property
+    def magnified(self) -> FloatArray: ...
+    @property
+    def predicted(self) -> np.ndarray: ...
+    @property
+    def success(self) -> np.ndarray: ...
+    @property
+    def steps(self) -> np.ndarray: ...
+    @property
+    def distance(self) -> FloatArray: ...
 
 
 class LandscapeLike(Protocol):
     """What `explain.loss_landscape` returns."""
 
-    offsets: FloatArray
-    loss: FloatArray
-    accuracy: FloatArray | Any
+    @property
+    def offsets(self) -> FloatArray: ...
+    @property
+    def loss(self) -> FloatArray: ...
+    @property
+    def accuracy(self) -> FloatArray | Any: ...
