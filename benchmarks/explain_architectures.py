@@ -2,7 +2,7 @@
 
 For each network (random weights, small images) and method: the largest difference from the oracle over the oracle's
 largest value; the same for the oracle with one mistake planted, which shows that the oracle can fail; or what the
-method says when it refuses. About half an hour on one core.
+method says when it refuses. Six networks took 4 to 19 s of CPU each.
 
     python benchmarks/explain_architectures.py --only VGG16
 """

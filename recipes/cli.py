@@ -149,7 +149,7 @@ def _finished_run_commands(commands):
     evaluate = commands.add_parser(
         "evaluate",
         help="score a finished run on a labeled folder",
-        description="Print accuracy with its 95 %% interval, precision, recall, F1 and AUROC of each class, and "
+        description="Print accuracy with its 95 % interval, precision, recall, F1 and AUROC of each class, and "
         "the most confused classes.",
     )
     evaluate.add_argument(
