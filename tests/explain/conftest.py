@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 layers = keras.layers
 
@@ -33,3 +34,28 @@ def quadratic():
 def images():
     """Four images `(6, 5, 2)`, float32."""
     return np.random.default_rng(0).normal(size=(4, 6, 5, 2)).astype("float32")
+
+
+@pytest.fixture(scope="session")
+def differentiates_channels_first():
+    """Whether TensorFlow has that gradient here: with oneDNN alone."""
+
+    @tf.function
+    def gradient(images, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            out = tf.nn.conv2d(images, kernel, 1, "SAME", data_format="NCHW")
+        return tape.gradient(out, images)
+
+    try:
+        gradient(tf.ones((1, 2, 4, 4)), tf.ones((3, 3, 2, 2)))
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        return False
+    return True
+
+
+@pytest.fixture
+def needs_channels_first(differentiates_channels_first):
+    """Skips where TensorFlow itself cannot run the test."""
+    if not differentiates_channels_first:
+        pytest.skip("TensorFlow has no gradient of channels-first convolutions without oneDNN")

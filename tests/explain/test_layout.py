@@ -74,7 +74,7 @@ def test_every_method_follows_the_layout_of_the_input(parts, name):
     np.testing.assert_allclose(maps, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_channels_last_images_may_meet_channels_first_convolutions(parts):
+def test_channels_last_images_may_meet_channels_first_convolutions(parts, needs_channels_first):
     _, head, plain = parts
     inputs = keras.Input((10, 12, 3))
     first = layers.Conv2D(4, 3, activation="relu", data_format="channels_first")

@@ -1,6 +1,5 @@
 """Every kind of model: the map is that of an equivalent plain model, or of an explicit calculation."""
 
-import functools
 from unittest import mock
 
 import keras
@@ -128,27 +127,11 @@ def channels_first(model):
     return other
 
 
-@functools.cache
-def differentiates_channels_first():
-    """Whether TensorFlow has that gradient here: with oneDNN alone."""
-
-    @tf.function
-    def gradient(images, kernel):
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            out = tf.nn.conv2d(images, kernel, 1, "SAME", data_format="NCHW")
-        return tape.gradient(out, images)
-
-    try:
-        gradient(tf.ones((1, 2, 4, 4)), tf.ones((3, 3, 2, 2)))
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-        return False
-    return True
-
-
-def test_a_processor_without_the_gradient_of_channels_first_says_what_to_do(reference, monkeypatch):
+def test_a_processor_without_that_gradient_says_what_to_do(
+    reference, monkeypatch, differentiates_channels_first
+):
     model, images, *_ = reference
-    if differentiates_channels_first():
+    if differentiates_channels_first:
         failure = tf.errors.InvalidArgumentError(
             None, None, "Conv2DCustomBackpropInputOp only supports NHWC."
         )
@@ -157,9 +140,7 @@ def test_a_processor_without_the_gradient_of_channels_first_says_what_to_do(refe
         explain.saliency(channels_first(model), np.moveaxis(images, -1, 1))
 
 
-def test_channels_first_gives_the_same_maps(reference):
-    if not differentiates_channels_first():
-        pytest.skip("TensorFlow has no gradient of channels-first convolutions without oneDNN")
+def test_channels_first_gives_the_same_maps(reference, needs_channels_first):
     model, images, saliency, grad_cam = reference
     other = channels_first(model)
     turned = np.moveaxis(images, -1, 1)
