@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import platform
 import re
@@ -10,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from recipes._version import __version__
 from recipes.common.models import serialized
@@ -119,7 +119,7 @@ def versions() -> dict[str, str]:
     return {
         "keras-recipes": __version__,
         "keras": keras.__version__,
-        "tensorflow": tf.__version__,
+        "tensorflow": _installed("tensorflow"),
         "numpy": np.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
@@ -184,3 +184,11 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
 
 def _words(value):
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _installed(distribution):
+    """Its version, without importing it; None where it goes by another name."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -29,13 +29,13 @@ from recipes.common.types import Data
 from recipes.diagnose.finding import Finding
 from recipes.evaluate.classifier import Evaluation, classifier
 from recipes.inference.predict import Predictions, predict
-from recipes.probe import Record
 from recipes.training.run_folder import FILES, FORMAT, read_settings
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from recipes.callbacks import SnapshotEnsemble
+    from recipes.probe import Record
 
 
 @dataclass
@@ -180,6 +180,8 @@ class Run:
         settings = read_settings(folder)
         check_checksums(folder, settings)
         names = settings.get("class_names")
+        from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow
+
         return cls(
             model=_read_model(folder / "model.keras"),
             history=read_history(folder / "history.csv"),

@@ -105,7 +105,7 @@ def run(name, folder, index=0, count=1, dies_in=None):
     keras.utils.set_random_seed(0)
     model = build()
     made, diary = CASES[name](folder), Diary(dies_in)
-    backup = callbacks.Backup(folder / f"{name}.npz", [*made, diary])
+    backup = callbacks.Backup(folder / f"{name}.npz", made)  # the diary begins anew
     train, validation = parts(index, count, first_epoch=min(backup.epochs_done, EPOCHS - 1))
     history = model.fit(
         train,
@@ -133,7 +133,8 @@ def main(folder, index, count, port, cases, dies_in=None):
     def note(event, about):
         writes = event == "open" and isinstance(about[1], str) and set(about[1]) & set("wax+")
         if (writes or event in ("os.mkdir", "os.rename", "os.remove")) and str(folder) in str(about[0]):
-            written.append(str(about[0]))
+            # A file is written under a name that tells nothing, and then renamed.
+            written.append(str(about[1] if event == "os.rename" else about[0]))
 
     if count > 1:
         import jax

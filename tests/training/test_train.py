@@ -256,6 +256,8 @@ from test_train import quietly, small_model
 from sklearn.datasets import load_digits
 images, labels = load_digits(return_X_y=True)
 images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+order = np.random.default_rng(0).permutation(len(labels))
+images, labels = images[order], labels[order]
 class Slow(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         import time; time.sleep(0.05)
