@@ -11,7 +11,8 @@ import contextlib
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +49,7 @@ class Made:
     output: object = None
 
 
-def made(tensor):
+def made(tensor: Any) -> Any:
     """The `Made` of a tensor; None where it cannot be told (eager, and not watched)."""
     if not isinstance(tensor, tf.__internal__.EagerTensor):
         operation = tensor.op
@@ -64,7 +65,7 @@ def made(tensor):
 
 
 @contextlib.contextmanager
-def watching():
+def watching() -> Iterator[Any]:
     """Remember how eager tensors are made while the block runs (this thread only)."""
     before = getattr(_recorders, "current", None)
     _recorders.current = _Recorder()
@@ -84,7 +85,7 @@ class Flow:
         sinks: Tensors that all ends in.
     """
 
-    def __init__(self, source, sinks):
+    def __init__(self, source: Any, sinks: Any) -> None:
         if isinstance(sinks[0], tf.__internal__.EagerTensor):
             recorder = getattr(_recorders, "current", None)
             self._number = recorder.number if recorder else lambda _: None
@@ -101,16 +102,16 @@ class Flow:
         self.between = self._between(start, first, ends)
         self._last = self._last_uses(ends)
 
-    def passes(self, tensor):
+    def passes(self, tensor: Any) -> Any:
         """Whether the tensor lies between source and sinks."""
         return self._number(tensor) in self.between
 
-    def must_pass(self, tensor):
+    def must_pass(self, tensor: Any) -> Any:
         """Whether every way from the source to the sinks leads through the operation that made the tensor."""
         number = self._number(tensor)
         return number in self.between and self._last.get(number, -1) <= number
 
-    def types_behind(self, tensor):
+    def types_behind(self, tensor: Any) -> Any:
         """The types of the operations between the tensor and the sinks."""
         start = self._number(tensor)
         reached, found = {start}, set()
@@ -120,7 +121,7 @@ class Flow:
                 found.add(self._steps[number][0])
         return found
 
-    def slice_of(self, tensor):
+    def slice_of(self, tensor: Any) -> Any:
         """Which slice of the source's second axis the tensor is made from; None where it is not exactly one."""
         waiting, seen, found = [tensor], set(), set()
         while waiting:

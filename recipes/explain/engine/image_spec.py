@@ -1,5 +1,7 @@
 """What every synthesis checks first: the image a model takes, the range of its values, images to start from."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -26,7 +28,9 @@ class Canvas:
         keys: How a tensor is packed for the model, see `recipes.explain.inputs.pack`.
     """
 
-    def __init__(self, method, model, *, size=None, value_range=(0, 255)):
+    def __init__(
+        self, method: str, model: keras.Model, *, size: Any = None, value_range: Any = (0, 255)
+    ) -> None:
         self.method, self.model = method, model
         _check_model(method, model)
         self.value_range = check_range(method, value_range)
@@ -64,14 +68,14 @@ class Canvas:
             )
         self.shape = (*wanted, channels)
 
-    def unit(self, images, name="images", *, any_size=False):
+    def unit(self, images: Any, name: str = "images", *, any_size: bool = False) -> Any:
         """Images in the value range, checked, as `(n, height, width, channels)` float32 in 0..1, and whether one came
         without a batch axis."""
         images, single = self.batch(images, name, any_size=any_size)
         low, high = self.value_range
         return (images - low) / (high - low), single
 
-    def batch(self, images, name="images", *, any_size=False):
+    def batch(self, images: Any, name: str = "images", *, any_size: bool = False) -> Any:
         """Images checked for shape and range: `(n, height, width, channels)` float32, and whether there was one
         alone."""
         images = np.asarray(images)
@@ -103,7 +107,7 @@ def _check_model(method, model):
         )
 
 
-def check_range(method, value_range):
+def check_range(method: str, value_range: Any) -> Any:
     """`(low, high)` as floats."""
     values = np.ravel(as_numbers(method, "value_range", () if value_range is None else value_range))
     if values.shape != (2,) or not np.isfinite(values).all() or not values[0] < values[1]:
@@ -114,7 +118,7 @@ def check_range(method, value_range):
     return float(values[0]), float(values[1])
 
 
-def check_images(method, images, value_range, name="images"):
+def check_images(method: str, images: Any, value_range: Any, name: str = "images") -> None:
     """Refuse what is no number, not finite, or outside the value range."""
     if images.dtype.kind not in "uifb":
         raise TypeError(

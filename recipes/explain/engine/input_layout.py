@@ -3,6 +3,7 @@ consumes it, never from a convolution that sees it turned round."""
 
 import dataclasses
 import weakref
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -53,7 +54,7 @@ class Layout:
     tokens: layer_lookup.LayerCall | None = None
 
 
-def layout_of(model, inputs, data_format, method):
+def layout_of(model: keras.Model, inputs: Any, data_format: str | None, method: str) -> Any:
     """The `Layout` of the explained input.
 
     Args:

@@ -1,5 +1,8 @@
 """What a reader hands over as `images`, brought into the shape a model takes."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -27,7 +30,7 @@ class Inputs:
         keys: How tensors are packed for the model (see `pack`); hashable.
     """
 
-    def __init__(self, model, images, *, wrt=None, method="explain"):
+    def __init__(self, model: keras.Model, images: Any, *, wrt: Any = None, method: str = "explain") -> None:
         self.model, self.method = model, method
         self._check_built()
         self.keys, arrays = self._split(images)
@@ -53,7 +56,7 @@ class Inputs:
         self.wrt = self._choose(wrt)
         self.images = self.arrays[self.wrt]
 
-    def tensors(self, rows, images=None):
+    def tensors(self, rows: Any, images: Any = None) -> Any:
         """The inputs of the given rows (a slice or an index array) as a flat list of tensors.
 
         Args:
@@ -65,7 +68,7 @@ class Inputs:
             chosen[self.wrt] = images
         return [tf.cast(array, dtype) for array, dtype in zip(chosen, self.dtypes, strict=True)]
 
-    def need_gradient(self):
+    def need_gradient(self) -> None:
         """Refuse an explained input that cannot be differentiated."""
         dtype = self.dtypes[self.wrt]
         if not tf.as_dtype(dtype).is_floating:
@@ -193,7 +196,7 @@ class Inputs:
         )
 
 
-def pack(model, tensors, keys):
+def pack(model: keras.Model, tensors: Sequence[Any], keys: Any) -> Any:
     """Flat list of tensors -> what `model(...)` takes.
 
     Args:
@@ -209,7 +212,7 @@ def pack(model, tensors, keys):
     return list(tensors) if isinstance(keys, int) else dict(zip(keys, tensors, strict=True))
 
 
-def see(images, preprocess, channels_first):
+def see(images: Any, preprocess: Callable[..., Any] | None, channels_first: bool) -> Any:
     """What the model takes, of images in the value range."""
     seen = images if preprocess is None else preprocess(images)
     return tf.transpose(seen, [0, 3, 1, 2]) if channels_first else seen

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import weakref
+from typing import Any
 
 import keras
 
@@ -42,11 +43,18 @@ class LayerCall:
     last: bool = False
 
     @property
-    def operation(self):
+    def operation(self) -> Any:
         return self.reference()
 
 
-def find(model, layer, *, call_index=None, method="explain", several=False):
+def find(
+    model: keras.Model,
+    layer: Any,
+    *,
+    call_index: int | None = None,
+    method: str = "explain",
+    several: bool = False,
+) -> Any:
     """Resolve what a reader wrote for `layer=` into a `LayerCall`.
 
     Args:
@@ -77,7 +85,7 @@ def find(model, layer, *, call_index=None, method="explain", several=False):
     return LayerCall(node.path, weakref.ref(node.operation), call_index, last)
 
 
-def several_calls(method, path, calls):
+def several_calls(method: str, path: str, calls: int) -> Any:
     """The error for a shared layer of which no call was chosen."""
     return UsageError(
         f"{method} expects one call of layer '{path}'. The model calls it {calls} times. "
@@ -85,7 +93,7 @@ def several_calls(method, path, calls):
     )
 
 
-def no_map(method, path, shape, axes):
+def no_map(method: str, path: str, shape: Any, axes: Any) -> Any:
     """The error for a layer that returns no map."""
     return UsageError(
         f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Received "
@@ -94,7 +102,7 @@ def no_map(method, path, shape, axes):
     )
 
 
-def data_format(model, operation=None):
+def data_format(model: keras.Model, operation: Any = None) -> Any:
     """`"channels_last"` or `"channels_first"`: what the layer says, else the first layer of the model that says it."""
     for layer in (operation, *_first(model, lambda layer: hasattr(layer, "data_format"))):
         declared = getattr(layer, "data_format", None)
@@ -112,7 +120,15 @@ def _first(layer, wanted):
     return []
 
 
-def last_map(survey, model, rank, flow, pictures, frames, method="explain"):
+def last_map(
+    survey: Any,
+    model: keras.Model,
+    rank: int | None,
+    flow: Any,
+    pictures: Any,
+    frames: Any,
+    method: str = "explain",
+) -> Any:
     """The last feature map that feeds a head: `(LayerCall, tensor)`, out of a survey of one forward pass.
 
     That is the last output that everything on its way from the input to the score passes, so never a branch inside a
@@ -175,7 +191,7 @@ def last_map(survey, model, rank, flow, pictures, frames, method="explain"):
     return LayerCall(node.path, weakref.ref(node.operation), None, False), tensors
 
 
-def call_that_sees(call, outputs, flow, rank, frames):
+def call_that_sees(call: Any, outputs: Any, flow: Any, rank: int | None, frames: Any) -> Any:
     """Of several calls of a layer, the output of the one on the way from the input to the score; all of them as a list,
     where each sees one frame of a video."""
     found = [tensor for tensor in outputs if flow.passes(tensor)]
@@ -187,7 +203,7 @@ def call_that_sees(call, outputs, flow, rank, frames):
     return tensors
 
 
-def by_frame(outputs, flow, rank, frames):
+def by_frame(outputs: Any, flow: Any, rank: int | None, frames: Any) -> Any:
     """The outputs of the calls that each see one frame of a video, in the order of the frames; None where that is not
     so."""
     numbers = [flow.slice_of(tensor) for tensor in outputs]

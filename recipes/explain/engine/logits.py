@@ -9,6 +9,7 @@ watched (see `dataflow.watching`).
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -77,7 +78,7 @@ class Ending:
     two: bool = False
 
 
-def ending_of(output):
+def ending_of(output: Any) -> Any:
     """The `Ending` of an output of a model."""
     value = _value_of(output)
     if value is None:

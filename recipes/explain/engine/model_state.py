@@ -12,6 +12,7 @@ import itertools
 import operator
 import types
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -80,11 +81,11 @@ class ModelState:
         model: A built `keras.Model`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self._restless, self._changes = [], []
         self._note(model)
 
-    def holds(self, model):
+    def holds(self, model: keras.Model) -> Any:
         """Whether the model still is as it was noted. Costs half a microsecond per layer if it is."""
         if self._untouched():
             return True
@@ -92,7 +93,7 @@ class ModelState:
         self._note(model)
         return noted == self._description
 
-    def settle(self, model):
+    def settle(self, model: keras.Model) -> None:
         """Take the model as it is now, after a trace: what the trace itself changed makes no other trace stale.
 
         What two traces have changed, such as a counter of calls, is not looked at again.

@@ -5,6 +5,9 @@ A kernel takes the model's inputs and then the target's arguments as one flat ru
 a second method on the same model starts without a new trace.
 """
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from recipes.explain.engine import layer_lookup, targets, tracing
@@ -13,18 +16,18 @@ from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 
 
-def score(model, *tensors, spec, keys, inputs):
+def score(model: keras.Model, *tensors: Any, spec: Any, keys: Any, inputs: Any) -> Any:
     """`(scores (n,), index)`: forward only; the index has the predicted class where -1 was."""
     return targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
 
 
-def outputs(model, *tensors, spec, keys, inputs):
+def outputs(model: keras.Model, *tensors: Any, spec: Any, keys: Any, inputs: Any) -> Any:
     """The outputs a function target sees, as a flat list."""
     result = tracing.forward(model, pack(model, tensors[:inputs], keys))
     return targets.flat_outputs(model, result, spec)
 
 
-def input_gradient(model, *tensors, spec, keys, inputs, wrt):
+def input_gradient(model: keras.Model, *tensors: Any, spec: Any, keys: Any, inputs: Any, wrt: Any) -> Any:
     """`(gradient, scores, index)`: of each image's score by its own input `wrt`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(tensors[wrt])
@@ -32,7 +35,17 @@ def input_gradient(model, *tensors, spec, keys, inputs, wrt):
     return _present(tape.gradient(scores, tensors[wrt]), "the input"), scores, index
 
 
-def at_layer(model, *tensors, spec, keys, inputs, wrt, call, rank, differentiate):
+def at_layer(
+    model: keras.Model,
+    *tensors: Any,
+    spec: Any,
+    keys: Any,
+    inputs: Any,
+    wrt: Any,
+    call: Any,
+    rank: int | None,
+    differentiate: Any,
+) -> Any:
     """`(activation, gradient, scores, index)` at a layer; without `differentiate`, no gradient.
 
     Only what lies between the layer and the score is differentiated, which costs next to nothing beside the

@@ -5,6 +5,8 @@ where gradients do not vanish (a saturated softmax passes back 1e-7 of what its 
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -85,7 +87,9 @@ class Head:
     binary: bool = False
 
 
-def parse(target, model, count, *, score="logits", method="explain"):
+def parse(
+    target: Any, model: keras.Model, count: int, *, score: str = "logits", method: str = "explain"
+) -> Any:
     """Turn what a reader wrote for `target=` into a `Target` for `count` images.
 
     Raises:
@@ -113,7 +117,7 @@ def parse(target, model, count, *, score="logits", method="explain"):
     return Target(Spec("class", output, score), _class_numbers(target, count, method)[:, None])
 
 
-def scores(model, inputs, spec, arguments, seen=None):
+def scores(model: keras.Model, inputs: Any, spec: Any, arguments: Sequence[Any], seen: Any = None) -> Any:
     """The score of each image, differentiable: to be called under a tape, inside a trace or eagerly.
 
     Layers above a unit are not computed. Layers below the score are reached by running this inside
@@ -148,7 +152,7 @@ def scores(model, inputs, spec, arguments, seen=None):
     return score, resolved[:, None]
 
 
-def class_score(model, outputs, spec, index):
+def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
     """`(score (n,), class (n,))` for class numbers: -1 is the predicted class, `follow(row)` that of another row."""
     output = _select(model, outputs, spec.output)
     if output.shape.rank not in (1, 2):
@@ -166,7 +170,7 @@ def class_score(model, outputs, spec, index):
     return _pick(values, index), index  # `check` refuses numbers out of range
 
 
-def follow(rows):
+def follow(rows: Any) -> Any:
     """What stands in the index for "the class predicted for that row of the batch": `(n, 1)` int32 from row numbers."""
     return (-2 - np.asarray(rows, "int32"))[:, None]
 
@@ -177,7 +181,7 @@ def _resolve(index, predicted):
     return tf.where(index < 0, tf.gather(predicted, row), index)
 
 
-def flat_outputs(model, outputs, spec):
+def flat_outputs(model: keras.Model, outputs: Any, spec: Any) -> Any:
     """The outputs a function target sees, as a flat list: one if `spec.output` says so, logits where they are found."""
     flat = keras.tree.flatten(outputs) if spec.output is None else [_select(model, outputs, spec.output)]
     if spec.score == "probability":
@@ -192,7 +196,7 @@ def flat_outputs(model, outputs, spec):
     return [tf.cast(ending.logits, "float32") for ending in endings]
 
 
-def check(model, target, method="explain"):
+def check(model: keras.Model, target: Any, method: str = "explain") -> None:
     """Refuse numbers the model does not have. The model must have run once: its `Record` then knows the sizes."""
     record = tracing.record_of(model)
     if target.spec.kind == "unit":
@@ -216,13 +220,13 @@ def check(model, target, method="explain"):
         )
 
 
-def logits_of(output):
+def logits_of(output: Any) -> Any:
     """The value before the softmax or sigmoid that made `output`, and how the output ends (see `logits.ending_of`)."""
     ending = ending_of(output)
     return ending.logits, ending.kind
 
 
-def cotangents(target, outputs):
+def cotangents(target: Any, outputs: Any) -> Any:
     """The reader's function of the outputs and its gradient: `(scores (n,), [one array per output])`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(outputs)
@@ -231,7 +235,7 @@ def cotangents(target, outputs):
     return value, gradients
 
 
-def call_function(target, outputs):
+def call_function(target: Any, outputs: Any) -> Any:
     """The reader's function of the flat list of outputs, checked to give one number per image."""
     value = target.function(outputs[0] if len(outputs) == 1 else outputs)
     if isinstance(value, (list, tuple)):

@@ -12,6 +12,8 @@ call returns.
 import contextlib
 import warnings
 import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,7 +32,7 @@ _records = weakref.WeakKeyDictionary()
 class Record:
     """What is remembered of one model: traces, heads found, warnings given."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.traces = {}
         self.heads = {}
         self.units = {}
@@ -40,7 +42,7 @@ class Record:
         self.eager = False
         self.state = None
 
-    def refresh(self, model):
+    def refresh(self, model: keras.Model) -> None:
         """Forget what was found out about the model, unless it still is as it was then."""
         if self.state is None or not self.state.holds(model):
             self.state = self.state or ModelState(model)
@@ -53,12 +55,20 @@ class Reached(BaseException):
     """Every layer asked for has answered. Not an Exception: Keras wraps those and models may catch them."""
 
 
-def record_of(model):
+def record_of(model: keras.Model) -> Any:
     """The `Record` of a model, collected together with it."""
     return _records.setdefault(model, Record())
 
 
-def evaluate(model, function, tensors, *, compile="auto", shapes=None, **static):
+def evaluate(
+    model: keras.Model,
+    function: Callable[..., Any],
+    tensors: Sequence[Any],
+    *,
+    compile: Any = "auto",
+    shapes: Sequence[Any] | None = None,
+    **static: Any,
+) -> Any:
     """`function(model, *tensors, **static)`, traced once per model, function, static arguments and shapes.
 
     The first axis of every tensor is the batch and stays dynamic in the trace, so a new batch size costs no
@@ -135,20 +145,20 @@ def _evaluate(model, function, tensors, compile, shapes, static):
     return record.traces[key](*tensors)
 
 
-def forget(model, value):
+def forget(model: keras.Model, value: Any) -> None:
     """Drop the traces that have `value` among their static arguments, where it may not come again."""
     traces = record_of(model).traces
     for key in [key for key in traces if any(static == value for _, static in key[1])]:
         del traces[key]
 
 
-def forward(model, inputs, *, taps=None):
+def forward(model: keras.Model, inputs: Any, *, taps: Mapping[Any, Callable[..., Any]] | None = None) -> Any:
     """`model(inputs, training=False)` with `taps` on some of its operations (see `tapped`)."""
     with tapped(taps or {}):
         return model(inputs, training=False)
 
 
-def capture(model, inputs, calls, *, stop=False):
+def capture(model: keras.Model, inputs: Any, calls: Sequence[Any], *, stop: bool = False) -> Any:
     """Run the model and return what the layers of `calls` returned.
 
     Args:
@@ -170,7 +180,9 @@ def capture(model, inputs, calls, *, stop=False):
 
 
 @contextlib.contextmanager
-def recording(calls, *, on_output=None, stop=False):
+def recording(
+    calls: Sequence[Any], *, on_output: Callable[..., Any] | None = None, stop: bool = False
+) -> Iterator[Any]:
     """Record what the layers of `calls` return while the block runs the model (nests freely).
 
     Args:
@@ -187,7 +199,7 @@ def recording(calls, *, on_output=None, stop=False):
 
 
 @contextlib.contextmanager
-def tapped(taps):
+def tapped(taps: Mapping[Any, Callable[..., Any]] | None) -> Iterator[Any]:
     """While the block runs, `taps[operation](output)` sees each output of the operation; what it returns, unless None,
     takes the output's place."""
 
@@ -207,7 +219,7 @@ def tapped(taps):
 
 
 @contextlib.contextmanager
-def surveying(model, *, on_output=None):
+def surveying(model: keras.Model, *, on_output: Callable[..., Any] | None = None) -> Iterator[Any]:
     """List `(Node, tensor)` for every layer that returns one float tensor while the block runs the model."""
     survey = []
 
@@ -228,7 +240,7 @@ def surveying(model, *, on_output=None):
         yield survey
 
 
-def single(output, path):
+def single(output: Any, path: str) -> Any:
     """The one tensor of a layer's output, checked to belong to the graph being built."""
     flat = keras.tree.flatten(output)
     if len(flat) != 1:
@@ -244,7 +256,7 @@ def single(output, path):
     return flat[0]
 
 
-def intercepted(wrappers):
+def intercepted(wrappers: Mapping[Any, Callable[..., Any]]) -> Any:
     """Let `wrappers[operation](call)` stand in for each operation's `call`, in this thread, until the block ends."""
     return wrapped(
         [
@@ -256,7 +268,7 @@ def intercepted(wrappers):
     )
 
 
-def warn_once(model, key, message):
+def warn_once(model: keras.Model, key: Any, message: str) -> None:
     """Warn the first time `key` comes up for this model."""
     warned = record_of(model).warned
     if key not in warned:
@@ -264,17 +276,17 @@ def warn_once(model, key, message):
         warnings.warn(message, stacklevel=2)
 
 
-def default_layer(model, spec):
+def default_layer(model: keras.Model, spec: Any) -> Any:
     """The last feature map below a target, once a pass has found it, else None."""
     return record_of(model).defaults.get(spec)
 
 
-def remember_default(model, spec, call):
+def remember_default(model: keras.Model, spec: Any, call: Any) -> None:
     """Keep what `default_layer` returns."""
     record_of(model).defaults[spec] = call
 
 
-def chunks(count, size):
+def chunks(count: int, size: int) -> Any:
     """`(start, stop)` pairs that cut `count` evaluations into pieces of at most `size`."""
     if not is_whole(size) or size < 1:
         raise ValueError(
@@ -284,7 +296,7 @@ def chunks(count, size):
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def array(tensor):
+def array(tensor: Any) -> Any:
     """A numpy float32 view of an eager tensor, without a copy where there need be none."""
     return np.asarray(tensor, dtype="float32")
 
