@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import dataclass_transform
 
 # Stages run in this order; going back to an earlier one costs a further pass over the images.
 STAGES = {"geometry": 0, "color": 1, "erase": 1, "filter": 2, "mix": 3}
