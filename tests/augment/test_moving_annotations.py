@@ -305,7 +305,10 @@ def test_what_belongs_to_pixels_without_a_role_is_refused(element):
 )
 def test_labels_of_whole_images_need_no_role(element):
     data = tf.data.Dataset.from_tensor_slices(element).batch(6)
-    next(iter(data.apply(augment.Pipeline([augment.Flip()]))))
+    moved = next(iter(data.apply(augment.Pipeline([augment.Flip(probability=1)]))))
+    for before, after in zip(tf.nest.flatten(element), tf.nest.flatten(moved), strict=True):
+        mirrored = before[:, :, ::-1] if before is BYTES else before
+        np.testing.assert_array_equal(after.numpy().astype(mirrored.dtype), mirrored)
 
 
 @pytest.mark.parametrize(
