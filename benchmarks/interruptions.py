@@ -311,7 +311,7 @@ def _mixed(folder):
 
 def _snapshots(folder):
     run = _run(folder, epochs=6, snapshots=3, monitor=False)
-    from recipes.checkpoints.snapshots import load_snapshots
+    from recipes.checkpoints.ensemble_snapshots import load_snapshots
 
     members = load_snapshots(folder / "snapshots", _model())
     sums = [_digest(weight) for member in members for weight in member.get_weights()]

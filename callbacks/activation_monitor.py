@@ -97,7 +97,7 @@ class ActivationMonitor(Monitor):
         ]
         return dict(zip(self.keys, (max(flat, default=float("nan")), ratio), strict=True))
 
-    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
+    def logged_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         names = self.record.axes["activations"]["name"]
         scalars = {
             f"{statistic}/{name}": value

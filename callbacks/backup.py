@@ -8,8 +8,7 @@ import keras
 
 from recipes.callbacks.fit_member import FitMember, members_of_fit
 from recipes.callbacks.rate_driver import Logs
-from recipes.checkpoints.callback_state import CallbackStates
-from recipes.checkpoints.run_state import (
+from recipes.checkpoints.backup_file import (
     RunState,
     is_broken,
     read_backup,
@@ -17,6 +16,7 @@ from recipes.checkpoints.run_state import (
     restore_run,
     row_of,
 )
+from recipes.checkpoints.callback_state import CallbackStates
 from recipes.common.models import begin_at_epoch
 from recipes.common.processes import is_first_process, meet
 from recipes.common.types import Path as FilePath

@@ -139,7 +139,7 @@ class DeadReluDetector(Monitor):
 
     def _look_at_data(self):
         if self._check is None:
-            from recipes.probe.dead_units import ActivityCheck  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+            from recipes.probe.tensorflow.dead_units import ActivityCheck  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
             self._check = ActivityCheck(self.model)
         self._asked = self.suspects
@@ -153,7 +153,7 @@ class DeadReluDetector(Monitor):
         for layer, units in self._still_silent(active).items():
             self._keep(layer, sorted({*self._list(layer).get(layer, []), *units}))
 
-    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
+    def logged_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         axis = self.record.axes["activations"]
         rows = zip(
             axis["name"], axis["kind"], np.split(probe.rates, np.cumsum(axis["units"])[:-1]), strict=True

@@ -98,7 +98,7 @@ class GradientMonitor(Monitor):
         norm = float(np.median(np.sqrt(np.nansum(np.square(rows), axis=1))))
         return dict(zip(self.keys, (norm, self.first_to_last), strict=True))
 
-    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
+    def logged_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         names = self.record.axes["variables"]["name"]
         scalars = {f"gradient_norm/{n}": v for n, v in zip(names, probe.values["gradient_norm"], strict=True)}
         rows = zip(names, probe.histograms["histogram_gradient"], strict=True)

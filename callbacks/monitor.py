@@ -145,8 +145,8 @@ class Monitor(FitMember):
         """Return `{key: float}` for the logs of this epoch, the same `keys` each time."""
         return {}
 
-    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
-        """Return `(scalars, histograms)`, dictionaries from tag to number and to a row of `recipes.probe.histogram`."""
+    def logged_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
+        """Return `(scalars, histograms)` for `log_dir`, by tag: numbers, and rows of `probe.tensorflow.histogram`."""
         return {}, {}
 
     # State, for runs that are interrupted and resumed.
@@ -196,8 +196,8 @@ class Monitor(FitMember):
             return None
 
     def _write(self, probe):
-        from recipes.probe.tensorboard import TensorBoardWriter  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.probe.log_writers import TensorBoardWriter  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         if self._tensorboard is None:
             self._tensorboard = TensorBoardWriter(self.log_dir, type(self).__name__)
-        self._tensorboard.write(probe.step, *self.tensorboard_values(probe))
+        self._tensorboard.write(probe.step, *self.logged_values(probe))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from recipes.callbacks.rate_driver import Logs, RateDriver
-from recipes.checkpoints.snapshots import SnapshotFolder, same_build
+from recipes.checkpoints.ensemble_snapshots import SnapshotFolder, same_build
 from recipes.common.processes import meet, process_count
 from recipes.common.types import Path
 from recipes.common.validation import is_number, is_whole

@@ -87,7 +87,7 @@ class UpdateRatioMonitor(Monitor):
         known = rates[np.isfinite(rates)]
         return len(known) > 0 and known[-1] < 0.1 * known.max()
 
-    def tensorboard_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
+    def logged_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
         names = self.record.axes["variables"]["name"]
         ratio = probe.values["update_norm"] / np.maximum(probe.values["weight_norm"], 1e-30)
         scalars = {f"update_ratio/{name}": value for name, value in zip(names, ratio, strict=True)}

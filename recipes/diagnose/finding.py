@@ -118,6 +118,38 @@ EXPLAINS = {
     "regularization_absent": {"overfitting"},
     "diverged": _CURVES | {"update_ratio_high"},
 }
+#: What a run can overcome, and is then "info": in one that learned well they are true, and harmless. The others say
+#: that it cannot reach its goal, or that its numbers are not to be believed, however its curves look.
+SOFT = frozenset(
+    {
+        "unscaled_inputs",
+        "unscaled_targets",
+        "initial_scale_too_large",
+        "initial_scale_too_small",
+        "dead_at_start",
+        "clipping_too_hard",
+        "regularization_too_strong",
+        "labels_shuffled",
+        "rate_too_high",
+        "decayed_too_early",
+        "rate_too_low",
+        "exploding",
+        "dead_relu",
+        "saturated",
+        "vanishing",
+        "batch_too_small",
+        "regularization_absent",
+        "update_ratio_high",
+        "update_ratio_low",
+        "bouncing",
+        "noisy",
+        "not_learning",
+        "underfitting",
+        "plateau_then_drop",
+        "initial_loss",
+        "overfit_small_sample",
+    }
+)
 
 
 @dataclass(frozen=True)

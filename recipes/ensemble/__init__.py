@@ -7,7 +7,7 @@ from recipes.averaging import predict_tta as predict_tta
 from recipes.averaging import refresh_batch_norm as refresh_batch_norm
 from recipes.averaging import shifts as shifts
 from recipes.averaging import ten_crop as ten_crop
-from recipes.checkpoints.snapshots import load_snapshots as load_snapshots
+from recipes.checkpoints.ensemble_snapshots import load_snapshots as load_snapshots
 from recipes.ensemble.disagreement import disagreement as disagreement
 from recipes.ensemble.members import train_members as train_members
 

@@ -13,7 +13,7 @@ from recipes.common.optimizers import accumulation, iterations
 from recipes.common.traversal import layers_of
 from recipes.probe.collect import Collector, Pending, Sweep, Timing
 from recipes.probe.record import Record
-from recipes.probe.swap import Swap
+from recipes.probe.tensorflow.swap import Swap
 from recipes.probe.when import When
 
 _SWEEP_COST = 0.05  # of a plain execution, taken from the budget in advance
@@ -29,9 +29,9 @@ class Hub:
     (`collect.Collector`). A monitor that takes part in a second `fit` of the model brings the twins along, so that
     they need not be traced again.
 
-    A monitor is a Keras callback with `quantities` (names from `recipes.probe.twin.QUANTITIES`), `every_steps`,
-    `budget`, `samples`, `checks_every_step`, and the methods `receive(probe)`, and, when it checks every step,
-    `checked(values)` and `act()`.
+    A monitor is a Keras callback with `quantities` (names from `recipes.probe.tensorflow.twin.QUANTITIES`),
+    `every_steps`, `budget`, `samples`, `checks_every_step`, and the methods `receive(probe)`, and, when it checks every
+    step, `checked(values)` and `act()`.
 
     Args:
         model: A compiled `keras.Model`.

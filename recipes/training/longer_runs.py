@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from recipes.callbacks import WarmupDecay
-from recipes.training.callbacks import Progress, first_of
+from recipes.training.callbacks import first_of
+from recipes.training.run_backup import Progress
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 

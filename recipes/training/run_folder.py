@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.checkpoints.backup_file import newest_whole
 from recipes.checkpoints.comparison import differences
-from recipes.checkpoints.run_state import newest_whole
 from recipes.common.files import read_json, remove_parts, write_json
-from recipes.training.settings import Settings
+from recipes.training.settings import FREE_ON_RESUME, Settings
 
 try:
     import fcntl
@@ -37,17 +37,8 @@ FILES = (
     "record.npz",
 )
 _LOCK = ".lock"
-# What may differ from call to call: where and how a run is kept and watched, not what it computes.
-_FREE = {
-    "run_dir",
-    "resume",
-    "verbose",
-    "epochs",
-    "keep",
-    "backup_every",
-    "preflight",
-    "monitor",
-    "callbacks",
+# What run.json holds beside the arguments of `recipes.train`, and is not compared.
+_NOT_COMPARED = {
     "model",
     "parameters",
     "finished",
@@ -109,7 +100,7 @@ class RunFolder:
         if self.before is None or self.before.get("format") != FORMAT:
             return []
         # What compile() was told is in the arguments of a model that is not compiled yet.
-        free = _FREE if "compiled" in description else {*_FREE, "compiled"}
+        free = FREE_ON_RESUME | _NOT_COMPARED | (set() if "compiled" in description else {"compiled"})
         found = []
         for name in dict.fromkeys([*self.before, *description]):
             if name not in free:

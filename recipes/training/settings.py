@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 import keras
 import numpy as np
 
+from recipes.checkpoints.backup_timetable import backup_interval
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
-from recipes.training.interruption import backup_interval
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -47,6 +47,12 @@ ScheduleName: TypeAlias = Literal["cosine", "linear", "step", "inverse_sqrt"]
 
 # What compile() decides: a compiled model has these already.
 _COMPILE_ARGUMENTS = ("loss", "metrics", "optimizer", "learning_rate", "weight_decay", "label_smoothing")
+
+#: What may differ from the interrupted run on `resume=True`: where and how a run is kept and watched, not what it
+#: computes.
+FREE_ON_RESUME = frozenset(
+    {"run_dir", "resume", "verbose", "epochs", "keep", "backup_every", "preflight", "monitor", "callbacks"}
+)
 
 
 @dataclass(frozen=True)

@@ -9,29 +9,28 @@ import keras
 import tensorflow as tf
 
 from recipes.callbacks.monitor import Monitor
+from recipes.checkpoints.backup_file import read_backup, restore_variables
 from recipes.checkpoints.comparison import architecture, differences
-from recipes.checkpoints.run_state import read_backup, restore_variables
 from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import pairs_of
 from recipes.common.models import build_metrics
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
+from recipes.training.before_training import preflight_facts
 from recipes.training.callbacks import (
-    Progress,
-    RunBackup,
     TrainingCallbacks,
     clean_up,
     findings_of,
     first_of,
-    preflight_facts,
     training_callbacks,
     watching_callbacks,
 )
 from recipes.training.compiling import compile_model, in_strategy
-from recipes.training.fingerprint import NOT_FIXED, fingerprint
+from recipes.training.data_fingerprint import NOT_FIXED, fingerprint
 from recipes.training.interruption import SkippingCallbackList
 from recipes.training.longer_runs import go_on_longer
 from recipes.training.run import Run, describe, history_of
+from recipes.training.run_backup import Progress, RunBackup
 from recipes.training.run_folder import FORMAT, open_folder
 from recipes.training.settings import (
     LossLike,

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from recipes import augment as augmentation
 from recipes.common.datasets import without_autotune
 from recipes.common.types import Data
 from recipes.common.validation import is_one_of
 from recipes.training.data_checks import checked
+from recipes.training.default_augmentation import choose_pipeline
 from recipes.training.settings import Settings
 from recipes.training.source import Source, open_source, stream
 
@@ -195,39 +195,3 @@ def steps_of_an_epoch(source: Source, steps_per_epoch: int | None) -> int:
             "Give steps_per_epoch=, or apply tf.data.experimental.assert_cardinality(n)."
         )
     return source.steps
-
-
-def choose_pipeline(
-    source: Source, classes: int | None, settings: Settings
-) -> tuple[augmentation.Pipeline | None, str]:
-    """The `augment.Pipeline` to use, or None, and what to say of it.
-
-    Raises:
-        ValueError: when `augment` is neither a `Pipeline`, None nor "standard".
-    """
-    augment, info = settings.augment, settings.info
-    if augment is None:
-        return None, "none"
-    if isinstance(augment, augmentation.Pipeline):
-        return augment, "as given"
-    if not is_one_of(augment, ("standard",)):
-        raise ValueError(
-            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
-            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
-        )
-    shape = source.image_shape
-    if shape is None or len(shape) != 3 or None in shape:
-        return None, f"none, as inputs of shape {shape} are not images of one known size"
-    low, high = (0, 255) if source.pixels is None else source.pixels
-    if low < 0 or high > 255:
-        return None, f"none, as pixels reach from {low:.3g} to {high:.3g}; give a Pipeline"
-    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
-    pipeline = augmentation.standard(
-        shape,
-        kind=kind,
-        strength="light",
-        value_range=(0, 255) if source.pixels is None or high > 1 else (0, 1),
-        classes=None if source.label_spec.shape.rank == 2 else classes,
-        seed=settings.seed,
-    )
-    return pipeline, f"standard, light, for {kind}"

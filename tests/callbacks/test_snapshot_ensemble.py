@@ -166,7 +166,7 @@ def test_a_crash_while_writing_leaves_no_half_file(model, tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", half)
-    from recipes.checkpoints.snapshots import SnapshotFolder
+    from recipes.checkpoints.ensemble_snapshots import SnapshotFolder
 
     with pytest.raises(OSError, match="disk full"):
         SnapshotFolder(tmp_path).save(1, model)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import recipes
+from recipes.checkpoints.backup_file import read_backup, restore_run, restore_variables
 from recipes.checkpoints.callback_state import CallbackStates
-from recipes.checkpoints.run_state import read_backup, restore_run, restore_variables
 from recipes.common.files import Archive, read_json, remove_parts, write_atomically, write_text
 
 FIXTURE = Path(__file__).with_name("backup_2_0_0.npz")

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from recipes import explain
-from recipes.explain.adversarial.attack import project_exactly
+from recipes.explain.adversarial import norms
+from recipes.explain.adversarial.norms import project_exactly
 
 RANGE = (0, 255)
 
@@ -222,3 +223,17 @@ def test_one_sigmoid_counts_as_two_classes(digits):
 def test_attacks_say_what_to_type(trained_cnn, call, message):
     with pytest.raises(ValueError, match=message):
         call(trained_cnn[0], trained_cnn[1][:3])
+
+
+def test_a_norm_nobody_wrote_is_refused_by_every_step_of_an_attack():
+    image = np.ones((1, 2, 2, 1), "float32")
+    for use in (
+        lambda: norms.steepest(tf.constant(image), "1"),
+        lambda: norms.project(tf.constant(image), image, 0.1, "1", 0.0, 1.0),
+        lambda: norms.project_exactly(image, image, 0.1, "1", (0.0, 1.0)),
+        lambda: norms.random_change([0], (2, 2, 1), "1"),
+        lambda: norms.random_changes(tf.random.Generator.from_seed(0), tf.shape(image), "1"),
+        lambda: norms.norm_named("pgd", True),
+    ):
+        with pytest.raises(ValueError, match="expect"):
+            use()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.explain.adversarial import attack, defenses, pgd
+from recipes.explain.adversarial import attack, defenses, norms, pgd
 from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.grad_cam import weigh as grad_cam_maps
 from recipes.explain.attribution.grad_cam_plus_plus import shares_of_positions
@@ -228,8 +228,8 @@ def test_the_margin_is_the_logarithm_of_the_odds():
 
 def test_the_steepest_step_has_length_one_in_its_norm():
     gradient = np.random.default_rng(3).normal(size=(2, 3, 3, 1)).astype("float32")
-    np.testing.assert_array_equal(attack.steepest(tf.constant(gradient), "inf"), np.sign(gradient))
-    found = attack.steepest(tf.constant(gradient), "2").numpy()
+    np.testing.assert_array_equal(norms.steepest(tf.constant(gradient), "inf"), np.sign(gradient))
+    found = norms.steepest(tf.constant(gradient), "2").numpy()
     for image, direction in zip(gradient, found, strict=True):
         np.testing.assert_allclose(direction, image / math.sqrt((image**2).sum()), rtol=1e-5)
 
@@ -251,7 +251,7 @@ def test_a_step_of_pgd_ends_in_the_ball_within_the_range(norm, expected):
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
 def test_random_starts_fill_the_ball_evenly(norm):
-    draws = np.stack([pgd.random_change([0, number], (3,), norm) for number in range(4000)])
+    draws = np.stack([norms.random_change([0, number], (3,), norm) for number in range(4000)])
     if norm == "inf":
         # Uniform in a cube: each coordinate has variance 1/3 and reaches the faces.
         np.testing.assert_allclose(draws.var(0), 1 / 3, rtol=0.06)

@@ -19,7 +19,7 @@ import numpy as np
 assert keras.backend.backend() == "jax"
 import recipes
 from recipes import callbacks, layers, schedules
-from recipes.checkpoints import snapshots
+from recipes.checkpoints import ensemble_snapshots
 
 assert "tensorflow" not in sys.modules and "tensorflow_datasets" not in sys.modules
 callbacks.WarmupDecay(), callbacks.SnapshotEnsemble(), callbacks.Backup("none.npz")

@@ -14,8 +14,8 @@ from fresh_process import FreshProcess
 
 import recipes
 from recipes import cli, data, plot, preprocess
-from recipes.checkpoints.run_state import read_backup
-from recipes.checkpoints.snapshots import load_snapshots
+from recipes.checkpoints.backup_file import read_backup
+from recipes.checkpoints.ensemble_snapshots import load_snapshots
 from recipes.probe import Record
 
 

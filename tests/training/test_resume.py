@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import recipes
 from recipes import augment
-from recipes.training.interruption import backup_interval
+from recipes.checkpoints.backup_timetable import backup_interval
 from recipes.training.run_folder import open_folder
 from recipes.training.settings import Settings
 

@@ -6,46 +6,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from recipes.diagnose.finding import Finding, arrange
+from recipes.diagnose.finding import SOFT, Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
+from recipes.diagnose.rules.label_rules import shuffled_labels
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.record_rules import judge_record
 
-# What a run can overcome: in one that learned well they are true, and harmless. The others say that it cannot reach
-# its goal, or that its numbers are not to be believed, however its curves look.
-SOFT = frozenset(
-    {
-        "unscaled_inputs",
-        "unscaled_targets",
-        "initial_scale_too_large",
-        "initial_scale_too_small",
-        "dead_at_start",
-        "clipping_too_hard",
-        "regularization_too_strong",
-        "labels_shuffled",
-        "rate_too_high",
-        "decayed_too_early",
-        "rate_too_low",
-        "exploding",
-        "dead_relu",
-        "saturated",
-        "vanishing",
-        "batch_too_small",
-        "regularization_absent",
-        "update_ratio_high",
-        "update_ratio_low",
-        "bouncing",
-        "noisy",
-        "not_learning",
-        "underfitting",
-        "plateau_then_drop",
-        "initial_loss",
-        "overfit_small_sample",
-    }
-)
-_FEWEST_STEPS = 30  # before it is said that nothing was learned
 # A loss that is a logarithm of probabilities, which is never below 0.
 _NEVER_BELOW_ZERO = ("categorical", "binary", "margins")
 
@@ -129,7 +97,7 @@ def judge(
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
     findings += judge_record(record, facts, learned=learned, initial=start, first=first, now=now)
     if not any(finding.severity == "error" for finding in findings):
-        findings += _shuffled_labels(facts, curves)
+        findings += shuffled_labels(facts, curves)
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]
     return _once(findings)
@@ -221,34 +189,6 @@ def _far_off(curves, facts):
 def _chance(facts):
     counts = (facts or {}).get("data", {}).get("train", {}).get("class_counts")
     return max(counts.values()) / sum(counts.values()) if counts else None
-
-
-def _shuffled_labels(facts, curves):
-    data = (facts or {}).get("data", {}).get("train", {})
-    if "neighbor_agreement" not in data or data["neighbor_chance"] > 0.9:
-        return []
-    agreement, chance, error = (data[f"neighbor_{name}"] for name in ("agreement", "chance", "error"))
-    few = data.get("neighbor_examples", data["examples"]) < 100
-    if agreement > chance + 4 * error or few or curves is None or not np.isfinite(curves.loss).all():
-        return []
-    if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
-        return []
-    validation = curves.validation
-    memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0] and not curves.held
-    if curves.better_than_nothing and not memorized:
-        return []
-    return [
-        Finding(
-            "labels_shuffled",
-            "warning",
-            None,
-            None,
-            f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance "
-            f"({chance:.0%}), and nothing that carries over to validation is learned.",
-            "Look at images with their labels, recipes.plot.grid(images, titles=labels): inputs and labels may have "
-            "been shuffled apart.",
-        )
-    ]
 
 
 def _more_to_tell(finding, facts, curves):

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.diagnose.finding import Finding, arrange
-from recipes.diagnose.rules.diagnose import SOFT, judge
+from recipes.diagnose.finding import SOFT, Finding, arrange
+from recipes.diagnose.rules.diagnose import judge
 
 _LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
 

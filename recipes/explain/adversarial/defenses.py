@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from recipes.common.blur import gaussian_blur
 from recipes.common.patching import replaced
 from recipes.common.types import FloatArray, Images, ValueRange
-from recipes.explain.adversarial.attack import NORMS
+from recipes.explain.adversarial.norms import norm_named, random_changes
 from recipes.explain.adversarial.pgd import default_step, stepped
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
@@ -56,18 +56,18 @@ def adversarial_training(
     """
     low, high = check_range("adversarial_training", value_range)
     _check_compiled("adversarial_training", model)
-    if not 0 <= epsilon < np.inf or norm not in NORMS or steps < 1 or not 0 <= clean < 1:
+    norm = norm_named("adversarial_training", norm)
+    if not 0 <= epsilon < np.inf or steps < 1 or not 0 <= clean < 1:
         raise UsageError(
-            "adversarial_training expects epsilon >= 0, norm 'inf' or 'l2', steps >= 1 and clean in [0, 1). Received "
-            f"{epsilon}, {norm!r}, {steps}, {clean}. Usual are epsilon=8, norm='inf', steps=7, clean=0."
+            "adversarial_training expects epsilon >= 0, steps >= 1 and clean in [0, 1). Received "
+            f"{epsilon}, {steps}, {clean}. Usual are epsilon=8, norm='inf', steps=7, clean=0."
         )
-    norm = NORMS[norm]
     step_size = default_step(epsilon, steps) if step_size is None else step_size
     original_step = model.train_step
     generator = tf.random.Generator.from_seed(seed)
 
     def attack(images, y, sample_weight):
-        begin = images + epsilon * _random_change(generator, tf.shape(images), norm)
+        begin = images + epsilon * random_changes(generator, tf.shape(images), norm)
         begin = tf.clip_by_value(begin, low, high)
 
         def body(step, perturbed):
@@ -229,15 +229,6 @@ def _noisy_outputs(model, settings, images, normal, *, blur, channels_first, key
     images = gaussian_blur(images, blur) if blur else images
     images = tf.transpose(images, [0, 3, 1, 2]) if channels_first else images
     return tf.cast(keras.tree.flatten(model(pack(model, [images], keys), training=False))[0], "float32")
-
-
-def _random_change(generator, shape, norm):
-    """Uniform in the box, or on a sphere within the ball, of radius 1."""
-    if norm == "inf":
-        return generator.uniform(shape, -1, 1)
-    change = generator.normal(shape)
-    lengths = tf.norm(tf.reshape(change, [shape[0], -1]), axis=1)[:, None, None, None]
-    return change / lengths * generator.uniform([shape[0], 1, 1, 1])
 
 
 def _check_compiled(method, model):

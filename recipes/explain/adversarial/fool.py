@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Images, ValueRange
-from recipes.explain.adversarial.attack import length, margins_of, prepare
+from recipes.explain.adversarial.attack import margins_of, prepare
+from recipes.explain.adversarial.norms import length
 from recipes.explain.adversarial.pgd import check_classes
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError

@@ -1,7 +1,6 @@
 """FGSM and PGD: the worst images within a given distance of the given ones."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +10,8 @@ from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Images, Labels, ValueRange
 from recipes.common.validation import check_seed, is_number, is_whole
-from recipes.explain.adversarial.attack import margins_of, prepare, project, project_exactly, steepest
+from recipes.explain.adversarial.attack import margins_of, prepare
+from recipes.explain.adversarial.norms import project, project_exactly, random_change, steepest
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
@@ -237,13 +237,3 @@ def _classes(model, images, *, keys, preprocess, channels_first):
     outputs = model(pack(model, [see(images, preprocess, channels_first)], keys), training=False)
     (values,) = targets.flat_outputs(model, outputs, targets.Spec("class"))
     return values
-
-
-def random_change(seed: Sequence[int], shape: Sequence[int], norm: str) -> np.ndarray:
-    """Uniform in the ball of radius 1."""
-    generator = np.random.default_rng(seed)
-    if norm == "inf":
-        return generator.uniform(-1, 1, shape)
-    change = generator.normal(size=shape)
-    radius = generator.uniform() ** (1 / change.size)
-    return radius * change / np.linalg.norm(change)

@@ -1,6 +1,6 @@
 """What stands on layers, optimizers and losses during one training step, to hand on what passes there.
 
-Each function gives a `wrap` for `recipes.common.patching.wrapped`, which tells a `recipes.probe.twin.Seen`.
+Each function gives a `wrap` for `recipes.common.patching.wrapped`, which tells a `recipes.probe.tensorflow.twin.Seen`.
 """
 
 from collections.abc import Callable

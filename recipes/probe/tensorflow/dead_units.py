@@ -7,10 +7,10 @@ import tensorflow as tf
 from recipes.common.datasets import is_batched, without_autotune
 from recipes.common.patching import wrapped
 from recipes.common.types import Data, Images
-from recipes.probe import measure
-from recipes.probe.hooks import tapping_call
 from recipes.probe.layout import watched_layers
-from recipes.probe.twin import RECTIFIERS, Seen
+from recipes.probe.tensorflow import measure
+from recipes.probe.tensorflow.hooks import tapping_call
+from recipes.probe.tensorflow.twin import RECTIFIERS, Seen
 
 _BATCH = 128
 

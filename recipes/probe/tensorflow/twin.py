@@ -11,10 +11,10 @@ import tensorflow as tf
 from recipes.common import optimizers
 from recipes.common.patching import replaced, wrapped
 from recipes.common.traversal import variable_owners
-from recipes.probe import histogram, measure
-from recipes.probe.hooks import tapping_apply, tapping_call, tapping_loss
 from recipes.probe.layout import Watched, variable_role, watched_layers
-from recipes.probe.visibility import visible
+from recipes.probe.tensorflow import histogram, measure
+from recipes.probe.tensorflow.hooks import tapping_apply, tapping_call, tapping_loss
+from recipes.probe.tensorflow.visibility import visible
 
 QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms")
 RECTIFIERS = ("relu", "leaky_relu")

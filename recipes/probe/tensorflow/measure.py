@@ -6,7 +6,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from recipes.probe.layout import Watched
-from recipes.probe.visibility import separate_copy
+from recipes.probe.tensorflow.visibility import separate_copy
 
 SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from recipes.probe.twin import Twin
+from recipes.probe.tensorflow.twin import Twin
 
 
 class Swap:

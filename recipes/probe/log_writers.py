@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from recipes.probe.histogram import BUCKETS
+from recipes.probe.tensorflow.histogram import BUCKETS
 
 _HISTOGRAMS = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="histograms")

@@ -1,0 +1,44 @@
+"""What `recipes.train(augment="standard")` does to the images of a data set."""
+
+from __future__ import annotations
+
+from recipes import augment as augmentation
+from recipes.common.validation import is_one_of
+from recipes.training.settings import Settings
+from recipes.training.source import Source
+
+
+def choose_pipeline(
+    source: Source, classes: int | None, settings: Settings
+) -> tuple[augmentation.Pipeline | None, str]:
+    """The `augment.Pipeline` to use, or None, and what to say of it.
+
+    Raises:
+        ValueError: when `augment` is neither a `Pipeline`, None nor "standard".
+    """
+    augment, info = settings.augment, settings.info
+    if augment is None:
+        return None, "none"
+    if isinstance(augment, augmentation.Pipeline):
+        return augment, "as given"
+    if not is_one_of(augment, ("standard",)):
+        raise ValueError(
+            f"recipes.train expects augment to be 'standard', an augment.Pipeline or None. Received {augment!r}. "
+            "Wrap operations: augment.Pipeline([augment.Flip(), ...])."
+        )
+    shape = source.image_shape
+    if shape is None or len(shape) != 3 or None in shape:
+        return None, f"none, as inputs of shape {shape} are not images of one known size"
+    low, high = (0, 255) if source.pixels is None else source.pixels
+    if low < 0 or high > 255:
+        return None, f"none, as pixels reach from {low:.3g} to {high:.3g}; give a Pipeline"
+    kind = info.kind if info is not None else "symbols" if shape[-1] == 1 else "photos"
+    pipeline = augmentation.standard(
+        shape,
+        kind=kind,
+        strength="light",
+        value_range=(0, 255) if source.pixels is None or high > 1 else (0, 1),
+        classes=None if source.label_spec.shape.rank == 2 else classes,
+        seed=settings.seed,
+    )
+    return pipeline, f"standard, light, for {kind}"
