@@ -29,6 +29,7 @@ SCRIPTS = {
     "monitors": ([], "--models mlp --rounds 1 --steps 10".split()),
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
+    "strangers": ([], ["--quick"]),
     "streaming": ([], ["--files", "200"]),
     "synthesis": ([], ["--quick"]),
 }

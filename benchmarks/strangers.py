@@ -2,7 +2,8 @@
 
     python benchmarks/strangers.py                     all: about 40 minutes on two cores
     python benchmarks/strangers.py --only cnn vae      these families
-    python benchmarks/strangers.py --part seen         the families one may look at while mending; or `unseen`
+    python benchmarks/strangers.py --part seen         the families one may look at while mending; or
+                                                       `unseen`, or `unseen_2`, written when that had been looked at
     python benchmarks/strangers.py --check             no doctor: is every program what it declares to be?
     python benchmarks/strangers.py --quick             two programs
 
@@ -347,11 +348,13 @@ def remedy_typed(code, text, fault):
 
 
 def listed():
-    """Name and family of every program, and the families that are unseen."""
-    from benchmarks.stranger_programs import PROGRAMS, UNSEEN, WITHDRAWN  # heavy
+    """Name and family of every program, and the part of the battery that each family is in."""
+    from benchmarks.stranger_programs import PROGRAMS, UNSEEN, UNSEEN_2, WITHDRAWN  # heavy
 
     kept = [program for name, program in PROGRAMS.items() if name not in WITHDRAWN]
-    return [(program.name, program.family) for program in kept], UNSEEN
+    parts = dict.fromkeys((program.family for program in kept), "seen")
+    parts |= dict.fromkeys(UNSEEN, "unseen") | dict.fromkeys(UNSEEN_2, "unseen_2")
+    return [(program.name, program.family) for program in kept], parts
 
 
 def sample(programs, count):
@@ -531,7 +534,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", metavar="FAMILY", help="families, or programs as family/name")
-    parser.add_argument("--part", choices=("all", "seen", "unseen"), default="all")
+    parser.add_argument("--part", choices=("all", "seen", "unseen", "unseen_2"), default="all")
     parser.add_argument("--quick", action="store_true", help="two programs")
     parser.add_argument(
         "--sample", type=int, help="at most so many healthy and so many broken ones of a family"
@@ -552,7 +555,7 @@ def main():
         return
     kind = "check" if arguments.check else code_of_recipes()
     folder = arguments.folder or Path(tempfile.gettempdir()) / "keras-recipes-strangers" / kind
-    programs, unseen = listed()
+    programs, parts = listed()
     if arguments.quick:
         programs = [program for program in programs if program[0] in QUICK]
     if arguments.only:
@@ -560,7 +563,7 @@ def main():
     if arguments.sample:
         programs = sample(programs, arguments.sample)
     if arguments.part != "all":
-        programs = [program for program in programs if (program[1] in unseen) == (arguments.part == "unseen")]
+        programs = [program for program in programs if parts[program[1]] == arguments.part]
     if not programs:
         sys.exit(
             f"No program fits. Received --only {arguments.only}. Give families as in benchmarks/stranger_programs."
@@ -569,12 +572,12 @@ def main():
         battery(programs, folder, workers=arguments.workers, check=arguments.check)
     paths = [folder / f"{name.replace('/', '.')}.json" for name, _ in programs]
     records = [json.loads(path.read_text()) for path in paths if path.exists()]
-    report(records, unseen, check=arguments.check)
+    report(records, parts, check=arguments.check)
     if arguments.failures:
         arguments.failures.write_text("\n".join(failures(records)) + "\n", encoding="utf-8")
 
 
-def report(records, unseen, *, check=False):
+def report(records, parts, *, check=False):
     sys.path.insert(0, str(Path(__file__).parent))
     from tables import heading, row  # beside this script
 
@@ -584,8 +587,11 @@ def report(records, unseen, *, check=False):
         row(len(records), len(records) - len(wrong), ", ".join(wrong) or "none")
         return
     groups = {
-        "families seen": [record for record in records if record["family"] not in unseen],
-        "families unseen": [record for record in records if record["family"] in unseen],
+        "families seen": [record for record in records if parts[record["family"]] == "seen"],
+        "families unseen": [record for record in records if parts[record["family"]] == "unseen"],
+        "families unseen, second set": [
+            record for record in records if parts[record["family"]] == "unseen_2"
+        ],
         "all": records,
     }
     columns = {name: summary(group) for name, group in groups.items() if group}

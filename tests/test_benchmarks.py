@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import strangers, tables
-from benchmarks.stranger_programs import CAUSES, PROGRAMS, UNSEEN, unseen_families
+from benchmarks.stranger_programs import CAUSES, PROGRAMS, UNSEEN, UNSEEN_2, unseen_families
 
 ROOT = Path(__file__).parent.parent
 PAGE = "# Title\n\n<!-- benchmarks:fold -->\n| old |\n|---|\n<!-- end -->\n\ntext\n\n"
@@ -93,7 +93,14 @@ def test_intervals_of_the_battery_are_wilsons():
 
 
 def test_a_third_of_the_strangers_families_stays_unseen_as_it_was_drawn():
-    assert [*UNSEEN] == unseen_families()
+    assert [*UNSEEN] == unseen_families(later=UNSEEN_2)
+
+
+def test_the_second_unseen_set_is_large_enough_and_apart():
+    later = [program for program in PROGRAMS.values() if program.family in UNSEEN_2]
+    assert {program.family for program in later} == {*UNSEEN_2}
+    assert {*UNSEEN_2}.isdisjoint(UNSEEN) and len(UNSEEN_2) >= 12
+    assert min(sum(program.healthy for program in later), sum(not program.healthy for program in later)) >= 30
 
 
 def test_the_battery_has_eighty_healthy_programs_of_25_families():

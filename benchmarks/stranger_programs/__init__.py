@@ -6,6 +6,8 @@ be taken out when it is shown not to be what it says it is, and is then listed i
 """
 
 from benchmarks.stranger_programs import (  # noqa: F401 - they register themselves
+    asked,
+    asked_steps,
     own_steps,
     pictures,
     sequences,
@@ -18,6 +20,28 @@ from benchmarks.stranger_programs.kit import Program as Program
 from benchmarks.stranger_programs.kit import Run as Run
 from benchmarks.stranger_programs.kit import unseen_families as unseen_families
 
+# Written when the first unseen third had been looked at, from questions in public, before the next rule changed.
+UNSEEN_2 = (
+    "denoising",
+    "density",
+    "equation",
+    "few_steps",
+    "fine_tuning",
+    "graphs",
+    "keypoints",
+    "loaders",
+    "marks",
+    "next_character",
+    "policy",
+    "powers",
+    "ranking",
+    "rare_events",
+    "recommender",
+    "seq2seq",
+    "spectra",
+    "threshold",
+    "two_inputs",
+)
 WITHDRAWN: dict[str, str] = {}
 # A third of the families, as `unseen_families` drew them: kept out of sight while rules are mended.
 UNSEEN = (

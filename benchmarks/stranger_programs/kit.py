@@ -166,9 +166,9 @@ def add(program):
     PROGRAMS[program.name] = program
 
 
-def unseen_families() -> list[str]:
-    """A third of the families, drawn once by a seeded shuffle: nobody mends a rule with these in sight."""
-    families = sorted({program.family for program in PROGRAMS.values()})
+def unseen_families(later=()) -> list[str]:
+    """A third of the families but the `later` ones, drawn once by a seeded shuffle, to mend rules without them."""
+    families = sorted({program.family for program in PROGRAMS.values()} - {*later})
     random.Random(20180).shuffle(families)
     return sorted(families[: round(len(families) / 3)])
 
