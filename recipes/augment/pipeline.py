@@ -9,14 +9,21 @@ import tensorflow as tf
 
 from recipes.augment.engine.annotations import BOX_FORMATS, POINT_FORMATS, BoxFormat, PointFormat
 from recipes.augment.engine.batch_layout import Batch, check_batch, take_apart
-from recipes.augment.engine.magnitudes import read_pair
 from recipes.augment.engine.operation import Frame, Operation, from_config, leaves, to_config
 from recipes.augment.engine.plan import split_passes
 from recipes.augment.engine.roles import Role, check_roles
 from recipes.augment.engine.stages import Engine
 from recipes.augment.epochs import EpochCounter
-from recipes.augment.operations.normalize import Normalize
-from recipes.common.validation import as_row, is_number, is_one_of
+from recipes.augment.pipeline_arguments import (
+    as_seed,
+    as_tensor,
+    checked_dtype,
+    checked_operations,
+    checked_range,
+    data_mean,
+    stacked,
+)
+from recipes.common.validation import is_number, is_one_of
 from recipes.data.shard import check_shard
 
 if TYPE_CHECKING:
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
 
     from recipes.common.types import Images, Labels, ValueRange
 
-_DTYPES = ("float32", "float16", "bfloat16", "uint8")
 _EPOCH = 2**32
 
 
@@ -118,8 +124,8 @@ class Pipeline:
         smallest_box_share: float = 0.1,
         mask_fill: float = 0,
     ) -> None:
-        self.operations = _checked_operations(operations)
-        self.value_range = _checked_range(value_range)
+        self.operations = checked_operations(operations)
+        self.value_range = checked_range(value_range)
         if classes is not None and (not isinstance(classes, int | np.integer) or classes < 1):
             raise ValueError(
                 f"augment.Pipeline expects classes to be a whole number >= 1, or None. Received {classes!r}. "
@@ -136,7 +142,7 @@ class Pipeline:
                 "Write jit_compile='auto'."
             )
         self.classes, self.seed, self.jit_compile = classes, int(seed), jit_compile
-        self.dtype = _checked_dtype(dtype, self._parts(), self.value_range)
+        self.dtype = checked_dtype(dtype, self._parts(), self.value_range)
         self.roles = check_roles(roles)
         for name, value, known in (
             ("box_format", box_format, BOX_FORMATS),
@@ -276,7 +282,7 @@ class Pipeline:
         if isinstance(images, tf.data.Dataset):
             return self.apply(images)
         if isinstance(images, list) and all(getattr(one, "ndim", None) == 3 for one in images):
-            images = _stacked(images)
+            images = stacked(images)
         roles = self.roles
         moving = {
             "masks": masks,
@@ -298,16 +304,16 @@ class Pipeline:
             element = given[: 3 if sample_weight is not None else 2 if labels is not None else 1]
             if len(element) == 1 and isinstance(images, dict | tuple | list):
                 element = images
-        element = tf.nest.map_structure(_as_tensor, element)
+        element = tf.nest.map_structure(as_tensor, element)
         batch = take_apart(element, roles)
         self._check(batch)
         if not tf.executing_eagerly():
-            seed = self._next_seed() if seed is None else _as_seed(seed)
+            seed = self._next_seed() if seed is None else as_seed(seed)
             augmented = self._engine(batch.images).transform(batch, seed)
         else:
             engine = self._engine(batch.images)
             engine.check_values(batch)
-            seed = self._next_seed() if seed is None else _as_seed(seed)
+            seed = self._next_seed() if seed is None else as_seed(seed)
             augmented = engine.transform(batch, seed)
         return augmented[0] if isinstance(augmented, tuple) and len(augmented) == 1 else augmented
 
@@ -332,7 +338,7 @@ class Pipeline:
                 f"shape {images.shape} and columns={columns}. For a few images write pipeline.preview(images[:6])."
             )
         drawn = [self(images, seed=(self._seed_word + seed, column)).numpy() for column in range(columns - 1)]
-        last = self._engine(_as_tensor(images[:1])).plan.last
+        last = self._engine(as_tensor(images[:1])).plan.last
         low, high = self.value_range
         shown = []
         for row in range(len(images)):
@@ -400,7 +406,7 @@ class Pipeline:
             low, high = (np.full(channels, edge, "float32") for edge in self.value_range)
             self._engines[key] = Engine(
                 self.operations,
-                Frame(height, width, channels, low, high, _data_mean(self._parts(), channels)),
+                Frame(height, width, channels, low, high, data_mean(self._parts(), channels)),
                 jit_compile=self.jit_compile,
                 classes=self.classes,
                 value_range=self.value_range,
@@ -436,7 +442,7 @@ class Pipeline:
         """The pipeline's own next draw: counted when called directly, stateful inside somebody's graph."""
         if tf.executing_eagerly():
             self._calls += 1
-            return _as_seed((self._seed_word, -self._calls))
+            return as_seed((self._seed_word, -self._calls))
         return tf.random.uniform((2,), maxval=2**62, dtype=tf.int64, seed=self.seed)
 
 
@@ -444,92 +450,3 @@ def _batch_numbers(epoch, *, index, count):
     """Numbers of the batches of an epoch, endless, int64; no number is used in two epochs or two shards."""
     start = tf.cast(epoch, tf.int64) * _EPOCH + index
     return tf.data.Dataset.counter(start=start, step=count, dtype=tf.int64)
-
-
-def _stacked(images):
-    sizes = sorted({tuple(image.shape) for image in images})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"augment.Pipeline expects a list of images of one size. Received sizes {', '.join(map(str, sizes))}. "
-            "Resize or crop them to one size first."
-        )
-    return np.stack(images)
-
-
-def _as_tensor(value):
-    if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
-        return value
-    try:
-        tensor = tf.convert_to_tensor(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"augment.Pipeline expects images and labels as arrays or tensors. Received {type(value).__name__} "
-            f"({error}). Stack a list of images of one size with np.stack."
-        ) from error
-    return tf.cast(tensor, tf.float32) if tensor.dtype == tf.float64 and tensor.shape.rank == 4 else tensor
-
-
-def _as_seed(seed):
-    try:
-        pair = tf.convert_to_tensor(seed)
-    except (TypeError, ValueError):
-        pair = None
-    if pair is None or pair.shape != (2,) or not pair.dtype.is_integer:
-        received = repr(seed) if pair is None else f"{pair.dtype.name} of shape {tuple(pair.shape)}"
-        raise ValueError(
-            f"augment.Pipeline expects seed to be two integers. Received {received}. "
-            "Write pipeline(images, labels, seed=(1, step))."
-        )
-    return tf.cast(pair, tf.int64)
-
-
-def _data_mean(parts, channels):
-    """Mean color of the data set, where a `Normalize` says it."""
-    for part in parts:
-        if isinstance(part, Normalize) and len(part.statistics.channel_mean) == channels:
-            return np.float32(part.statistics.channel_mean)
-    return None
-
-
-def _checked_operations(operations):
-    row = as_row(operations)
-    strangers = [operations] if row is None else [part for part in row if not isinstance(part, Operation)]
-    if strangers:
-        first = strangers[0]
-        kind = first.__name__ if isinstance(first, type) else type(first).__name__
-        raise TypeError(
-            f"augment.Pipeline expects a list of operations such as [augment.Flip()]. Received {first!r}. "
-            f"Write {kind}() if it is one of ours; put other functions into dataset.map."
-        )
-    return list(row)
-
-
-def _checked_range(value_range):
-    low, high = read_pair("Pipeline", "value_range", value_range)
-    if low == high:
-        raise ValueError(
-            f"augment.Pipeline expects value_range to be (low, high) with low < high. Received {value_range}. "
-            "Write value_range=(0, 255) for uint8, (0, 1) for scaled images."
-        )
-    return low, high
-
-
-def _checked_dtype(dtype, parts, value_range):
-    try:
-        name = tf.as_dtype(dtype).name
-    except TypeError:
-        name = repr(dtype)
-    if name not in _DTYPES:
-        raise ValueError(
-            f"augment.Pipeline expects dtype to be one of {', '.join(_DTYPES)}. Received {dtype!r}. "
-            "Write dtype='float32'."
-        )
-    low, high = value_range
-    normalized = any(isinstance(part, Normalize) for part in parts)
-    if name == "uint8" and (low < 0 or high > 255 or high <= 1 or normalized):
-        reason = "a Normalize in the list" if normalized else f"value_range={value_range}"
-        raise ValueError(
-            f"augment.Pipeline expects whole numbers in 0 to 255 for dtype='uint8'. Received {reason}. "
-            "Write dtype='float32'."
-        )
-    return name

@@ -1,6 +1,5 @@
 """Which images a folder holds, and of what class each is: sub-folders, official parts, labels from elsewhere."""
 
-import difflib
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recipes.data import headers
+from recipes.data.chosen_classes import checked_names, choose_classes, in_words
 from recipes.data.labels import NAMES_OF_PARTS, LabelTable, read_labels
 
 # What systems leave in a folder; hidden files are left out as well.
@@ -91,13 +91,13 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
         return _segmentation(path, {0: ("", pair)}, class_names)
     if parts:
         raise ValueError(
-            f"data.load expects class folders inside {_words(parts)}. Received images without classes in {path!r}. "
+            f"data.load expects class folders inside {in_words(parts)}. Received images without classes in {path!r}. "
             "Say where the classes stand, labels='labels.csv' or a function of the path, or put the images of each "
             "class into a sub-folder."
         )
     _check_classes(path, folders)
     files, numbers = _images_of_classes(path, folders, allow_empty=class_names is not None)
-    return _choose(Listing(path, files, numbers, folders), class_names)
+    return choose_classes(Listing(path, files, numbers, folders), class_names)
 
 
 def _check_classes(path, folders):
@@ -216,7 +216,7 @@ def _divided(path, parts, class_names):
         numbers.append(np.full(len(found), PARTS.index(part), np.int8))
     if flat:
         notes.append(
-            f"{_words(flat)} in {path!r} has no class folders, so its images are left out: they have no labels."
+            f"{in_words(flat)} in {path!r} has no class folders, so its images are left out: they have no labels."
         )
     listing = Listing(
         path,
@@ -228,7 +228,7 @@ def _divided(path, parts, class_names):
     )
     if len(names) < 2:
         _check_classes(os.path.join(path, inside["train"][0]), names)
-    listing = _choose(listing, class_names)
+    listing = choose_classes(listing, class_names)
     _note_missing(listing, {part: folder for folder, part in parts.items() if folder not in flat})
     return listing
 
@@ -246,67 +246,9 @@ def _note_missing(listing, folders):
         if missing:
             what = "so it is never learned" if part == "train" else "so nothing is known about it there"
             listing.notes.append(
-                f"{_words(missing)} ({len(missing)} of {len(there)} classes) has no image in {folder}/, {what}. "
+                f"{in_words(missing)} ({len(missing)} of {len(there)} classes) has no image in {folder}/, {what}. "
                 "All parts are numbered alike."
             )
-
-
-def _choose(listing, class_names):
-    """Number the classes in the order that `class_names` says; leave out those it does not name."""
-    if class_names is None:
-        return listing
-    names = checked_names(class_names)
-    unknown = [name for name in names if name not in listing.class_names]
-    there = set(listing.class_names)
-    if listing.labels.ndim == 1:
-        there = {listing.class_names[number] for number in np.unique(listing.labels)}
-    if unknown and there <= set(names):
-        # A part of a data set in which some classes are missing, numbered like the whole.
-        listing.notes.append(f"{_words(unknown)} of class_names= has no image in {listing.root!r}.")
-        if listing.labels.ndim == 2:
-            nothing = np.zeros((len(listing.labels), len(unknown)), np.float32)
-            listing.labels = np.concatenate([listing.labels, nothing], 1)
-        listing.class_names = listing.class_names + unknown
-    elif unknown:
-        near = difflib.get_close_matches(unknown[0], listing.class_names, 3) or listing.class_names[:5]
-        raise ValueError(
-            f"data.load expects class_names among the {len(listing.class_names)} classes of {listing.root!r}. "
-            f"Received {unknown[0]!r}, which is none. The nearest are {', '.join(map(repr, near))}."
-        )
-    places = {name: number for number, name in enumerate(names)}
-    if listing.labels.ndim == 2:
-        listing.labels = listing.labels[:, [listing.class_names.index(name) for name in names]]
-        listing.class_names = names
-        return listing
-    number = np.array([places.get(name, -1) for name in listing.class_names])
-    labels = number[listing.labels]
-    left_out = sorted(there - set(names))
-    chosen = listing.chosen(labels >= 0)
-    chosen.labels, chosen.class_names = labels[labels >= 0], names
-    if left_out:
-        chosen.notes.append(f"Left out, as class_names= does not name them: {_words(left_out)}.")
-    return chosen
-
-
-def checked_names(class_names: Any) -> list[str]:
-    """Two or more names, all different.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    names = list(class_names) if isinstance(class_names, (list, tuple, np.ndarray)) else []
-    names = [str(name) if isinstance(name, (str, int, np.integer)) else None for name in names]
-    if len(names) < 2 or None in names or len(set(names)) < len(names):
-        raise ValueError(
-            "data.load expects class_names to be a list of at least two different names. "
-            f"Received class_names={class_names!r}. Type for example class_names=['cat', 'dog']."
-        )
-    return names
-
-
-def _words(names):
-    shown = ", ".join(repr(name) for name in list(names)[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 # Labels that stand elsewhere.
@@ -339,7 +281,7 @@ def _from_table(root, files, table: LabelTable, class_names):
     found = sorted({label for row in table.labels for label in row}, key=_number_order(table.labels))
     if len(found) < 2 and not (table.several and found):
         raise ValueError(
-            f"data.load expects labels of at least two classes. Received {len(found)}: {_words(found)}. "
+            f"data.load expects labels of at least two classes. Received {len(found)}: {in_words(found)}. "
             "Check which column, or which part of the name, says the class."
         )
     number = {name: place for place, name in enumerate(found)}
@@ -352,7 +294,7 @@ def _from_table(root, files, table: LabelTable, class_names):
     parts = None
     if table.parts is not None:
         parts = np.array([PARTS.index(part) for part in table.parts], np.int8)
-    listing = _choose(
+    listing = choose_classes(
         Listing(root, files, labels, found, parts, notes=table.notes, skipped=table.skipped), names
     )
     if parts is not None and not table.several:

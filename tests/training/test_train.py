@@ -1,38 +1,11 @@
-import os
-import signal
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fresh_process import FreshProcess
+from quick_runs import as_dataset, quietly, small_model
 
 import recipes
-from recipes.callbacks import NonFiniteGuard
 from recipes.training.source import open_source, stream
-
-
-def small_model(classes=10, activation="softmax", compiled=False, dropout=0.1):
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            keras.layers.Rescaling(1 / 128, offset=-1),
-            keras.layers.Conv2D(8, 3, activation="relu"),
-            keras.layers.Dropout(dropout),
-            keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation=activation),
-        ]
-    )
-    if compiled:
-        model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def quietly(model, *data, **options):
-    """`recipes.train` without what a test does not look at."""
-    off = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
-    return recipes.train(model, *data, **{**off, **options})
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +14,6 @@ def split(digits):
     order = np.random.default_rng(0).permutation(len(labels))  # the writers come one after the other
     images, labels = images[order], labels[order]
     return (images[:800], labels[:800]), (images[800:1100], labels[800:1100])
-
-
-def as_dataset(arrays):
-    return tf.data.Dataset.from_tensor_slices(arrays)
 
 
 def test_train_learns_the_digits_and_logs_every_epoch(split):
@@ -96,63 +65,6 @@ def test_an_endless_dataset_goes_on_across_epochs():
     source = open_source(count, "train", model=small_model(), batch_size=1, classes=10, shuffle=True, seed=0)
     data = stream(source, first_epoch=0, epochs=2, steps=3, transform=lambda batch, seed: batch[1])
     assert np.concatenate(list(data)).tolist() == [i % 10 for i in range(24)]
-
-
-class _Interrupt(keras.callbacks.Callback):
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations.numpy()) == self.at:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(
-    ("compiled", "extra"),
-    [
-        (False, {"early_stopping": 3, "augment": "standard"}),
-        (True, {"average": "swa", "early_stopping": keras.callbacks.EarlyStopping(patience=3)}),
-        (False, {"average": "ema"}),
-        (False, {"snapshots": 2}),
-    ],
-)
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, compiled, extra):
-    train, validation = split
-    options = {"epochs": 4, "batch_size": 100, **extra}
-    whole = quietly(small_model(compiled=compiled), train, validation, **options)
-    with pytest.raises(KeyboardInterrupt):
-        quietly(
-            small_model(compiled=compiled),
-            train,
-            validation,
-            callbacks=[_Interrupt(at=20)],
-            run_dir=tmp_path / "run",
-            **options,
-        )
-    assert (tmp_path / "run/backup.npz").exists()
-    resumed = quietly(
-        small_model(compiled=compiled), train, validation, run_dir=tmp_path / "run", resume=True, **options
-    )
-    for expected, received in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
-        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
-    for name, values in whole.history.items():
-        np.testing.assert_allclose(resumed.history[name], values, rtol=1e-4, atol=1e-5)
-    names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names - {"snapshots"} == {
-        "model.keras",
-        "best.keras",
-        "history.csv",
-        "curves.png",
-        "findings.json",
-        "run.json",
-        "last.npz",  # what more epochs would begin with
-    }
-    if "snapshots" in extra:
-        for expected, received in zip(whole.snapshots.members, resumed.snapshots.members, strict=True):
-            np.testing.assert_allclose(
-                received.get_weights()[0], expected.get_weights()[0], rtol=1e-4, atol=1e-6
-            )
 
 
 @pytest.mark.parametrize("average", ["ema", "swa"])
@@ -217,93 +129,12 @@ def test_looking_at_a_shuffled_data_set_leaves_the_order_of_its_epochs(split):
         np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
-class Spoil(keras.callbacks.Callback):
-    """Makes a weight infinite at the beginning of one epoch."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            kernel = self.model.trainable_variables[0]
-            kernel.assign(np.full(kernel.shape, np.inf))
-
-
-def test_a_run_that_ends_in_nan_keeps_the_backup_of_its_last_good_epoch(split, tmp_path):
-    options = {"epochs": 5, "batch_size": 40, "run_dir": tmp_path}
-    with pytest.warns(UserWarning, match="NonFiniteGuard expects finite numbers"):
-        quietly(small_model(), *split, **options, callbacks=[NonFiniteGuard(), Spoil(2)])
-    resumed = quietly(small_model(), *split, **options, resume=True)
-    whole = quietly(small_model(), *split, epochs=5, batch_size=40)
-    assert len(resumed.history["loss"]) == 5 and not (tmp_path / "backup.npz").exists()
-    for expected, received in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
-        np.testing.assert_allclose(received, expected, atol=1e-5)
-
-
 def test_a_silent_fault_is_found(split):
     """Labels in no relation to the images: nothing crashes, nothing is learned, and the run says so."""
     (images, labels), validation = split
     shuffled = np.random.default_rng(0).permutation(labels)
     run = quietly(small_model(), (images, shuffled), validation, epochs=4, batch_size=40, monitor=True)
     assert any(finding.severity != "info" for finding in run.findings)
-
-
-KILLED = """
-import sys, numpy as np, keras
-sys.path.insert(0, {tests!r})
-from test_train import quietly, small_model
-from sklearn.datasets import load_digits
-images, labels = load_digits(return_X_y=True)
-images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
-order = np.random.default_rng(0).permutation(len(labels))
-images, labels = images[order], labels[order]
-class Slow(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        import time; time.sleep(0.05)
-        print("step", int(self.model.optimizer.iterations.numpy()), flush=True)
-quietly(small_model(), (images[:800], labels[:800]), epochs=4, batch_size=100,
-        run_dir={folder!r}, resume=True, callbacks=[Slow()])
-"""
-
-
-@pytest.mark.slow
-def test_sigkill_in_mid_epoch_loses_at_most_that_epoch(split, tmp_path):
-    folder = tmp_path / "run"
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED.format(tests=os.path.dirname(__file__), folder=str(folder)), encoding="utf-8")
-    process = FreshProcess(script, folder=tmp_path)
-    process.wait_for("step 20")  # in the middle of the third epoch of 8 steps
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    started = []
-    recorder = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: started.append(epoch))
-    run = quietly(
-        small_model(),
-        split[0],
-        epochs=4,
-        batch_size=100,
-        verbose=0,
-        run_dir=folder,
-        resume=True,
-        callbacks=[recorder],
-    )
-    assert started == [2, 3]
-    assert len(run.history["loss"]) == 4
-    assert int(run.model.optimizer.iterations.numpy()) == 4 * 8
-    # A finished run is handed back as it is.
-    again = quietly(
-        small_model(),
-        split[0],
-        epochs=4,
-        batch_size=100,
-        verbose=0,
-        run_dir=folder,
-        resume=True,
-        callbacks=[recorder],
-    )
-    assert started == [2, 3]
-    np.testing.assert_array_equal(again.model.get_weights()[0], run.model.get_weights()[0])
 
 
 def test_run_saves_and_loads(split, tmp_path):
@@ -318,39 +149,6 @@ def test_run_saves_and_loads(split, tmp_path):
         run.save(tmp_path / "a")
     with pytest.raises(ValueError, match="without model.keras"):
         recipes.Run.load(tmp_path)
-
-
-def test_a_truncated_backup_is_named_and_the_reader_told_what_to_do(split, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        quietly(
-            small_model(),
-            split[0],
-            epochs=3,
-            batch_size=100,
-            verbose=0,
-            run_dir=tmp_path,
-            callbacks=[_Interrupt(12)],
-        )
-    backup = tmp_path / "backup.npz"
-    backup.write_bytes(backup.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="cannot be read.*Remove the file"):
-        quietly(small_model(), split[0], epochs=3, batch_size=100, run_dir=tmp_path, resume=True)
-
-
-def test_a_failing_write_leaves_the_old_file(tmp_path):
-    from recipes.common.files import write_atomically
-
-    path = tmp_path / "a.txt"
-    write_atomically(path, lambda temporary: temporary.write_text("old"))
-
-    def fail(temporary):
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_compiled_model_keeps_its_optimizer_and_gets_its_rate_back(split):
@@ -450,67 +248,6 @@ def test_mixed_labels_train_with_rows_and_validate_with_rows(split):
         quietly(small_model(compiled=True), train, epochs=1, augment=mix)
 
 
-def generator():
-    yield np.zeros((8, 8, 1), "float32"), 0
-
-
-def nan_images():
-    images = np.zeros((20, 8, 8, 1), "float32")
-    images[13, 2, 2] = np.nan
-    return images, np.zeros(20, "int64")
-
-
-def two_sizes():
-    signature = (tf.TensorSpec((None, None, 1), tf.uint8), tf.TensorSpec((), tf.int64))
-    sizes = [8, 8, 9]
-    return tf.data.Dataset.from_generator(
-        lambda: ((np.zeros((side, side, 1), "uint8"), 0) for side in sizes), output_signature=signature
-    )
-
-
-ZEROS = np.zeros((20, 8, 8, 1), "uint8")
-
-
-@pytest.mark.parametrize(
-    ("data", "options", "words"),
-    [
-        (lambda: (ZEROS[:0], np.zeros(0, "int64")), {}, "at least one example"),
-        (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).take(0), {}, "at least one example"),
-        (lambda: (ZEROS, np.full(20, 10)), {}, r"in 0\.\.9.*Received label 10"),
-        (lambda: (ZEROS, np.full(20, -1)), {}, "Received label -1"),
-        (lambda: as_dataset((ZEROS, np.full(20, 11))), {}, "Received label 11"),
-        (lambda: (ZEROS, np.full(20, 1.0)), {}, "integer class numbers.*float64"),
-        (lambda: (ZEROS, np.eye(7)[np.zeros(20, int)]), {}, "rows of 10.*classes=7"),
-        (lambda: (ZEROS, np.zeros(19, "int64")), {}, r"lengths \[20, 19\]"),
-        (lambda: (ZEROS[..., 0], np.zeros(20, "int64")), {}, r"x\[\.\.\., None\]"),
-        (lambda: ([ZEROS[0], ZEROS[0, :5]], np.zeros(2, "int64")), {}, "images of one size"),
-        (two_sizes, {}, "images of one size"),
-        (generator, {}, "one-shot generator"),
-        (nan_images, {}, "finite pixels.*image 13"),
-        (lambda: as_dataset(nan_images()), {}, "finite pixels.*element 13"),
-        (lambda: (ZEROS, np.zeros(20, "int64")), {"epochs": 0}, "epochs >= 1"),
-        (lambda: (ZEROS, np.zeros(20, "int64")), {"batch_size": 0}, "batch_size >= 1"),
-        (lambda: (ZEROS, np.zeros(20, "int64")), {"label_smoothing": 1.0}, "label_smoothing in"),
-        (lambda: (ZEROS, np.zeros(20, "int64")), {"resume": True}, "run_dir="),
-        (lambda: (ZEROS, np.zeros(20, "int64")), {"steps_per_epoch": 99}, "repeat"),
-        (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).repeat(), {}, "never ends.*steps_per_epoch"),
-        (
-            lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).filter(lambda x, y: True),
-            {},
-            "does not know its length",
-        ),
-        (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).batch(2).batch(2), {}, "Batch once"),
-        (lambda: as_dataset(ZEROS), {}, r"\(image, label\)"),
-    ],
-)
-def test_bad_input_is_refused_before_training_with_what_to_do(data, options, words):
-    began = []
-    watch = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: began.append(True))
-    with pytest.raises(ValueError, match=words):
-        quietly(small_model(), data(), **{"epochs": 1, "callbacks": [watch], **options})
-    assert not began
-
-
 def test_class_weights_are_those_of_examples_and_1_where_none_is_given(split):
     (images, labels), _ = split
     weights = np.where(labels == 3, 5.0, 1.0).astype("float32")
@@ -520,21 +257,6 @@ def test_class_weights_are_those_of_examples_and_1_where_none_is_given(split):
         np.testing.assert_allclose(mine, theirs, atol=1e-6)
     with pytest.raises(ValueError, match=r"0\.\.9 as keys of class_weight. Received 10"):
         quietly(small_model(), split[0], epochs=1, class_weight={10: 2.0})
-
-
-def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(monkeypatch):
-    from recipes.training import data_checks
-
-    monkeypatch.setattr(data_checks, "PEEK_SECONDS", 0.0)
-    labels = np.zeros(40, "int64")
-    labels[30] = 12
-    data = as_dataset((np.zeros((40, 8, 8, 1), "uint8"), labels))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels of train in 0\.\.9"):
-        quietly(small_model(), data, epochs=1, batch_size=8)
-    images = np.zeros((40, 8, 8, 1), "float32")
-    images[33] = np.nan
-    with pytest.raises(tf.errors.InvalidArgumentError, match="finite pixels in train"):
-        quietly(small_model(), as_dataset((images, np.zeros(40, "int64"))), epochs=1, batch_size=8)
 
 
 def test_no_iterator_of_a_run_has_an_autotuner_to_wait_for(split, monkeypatch):
@@ -548,39 +270,6 @@ def test_no_iterator_of_a_run_has_an_autotuner_to_wait_for(split, monkeypatch):
     train, validation = (as_dataset(part) for part in split)
     quietly(small_model(), train, validation, epochs=1, preflight=True, average="swa")
     assert len(read) >= 6 and set(read) == {False}
-
-
-def test_a_run_dir_with_another_run_is_left_alone(split, tmp_path):
-    quietly(small_model(), split[0], epochs=1, run_dir=tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="holds run.json"):
-        quietly(small_model(), split[0], epochs=1, run_dir=tmp_path)
-    with pytest.raises(ValueError, match="Received others: batch_size: 128, now 64"):
-        quietly(small_model(), split[0], epochs=2, run_dir=tmp_path, batch_size=64, resume=True)
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-
-def test_a_model_with_other_classes_than_the_data_set_is_refused(split):
-    class Info:
-        class_names = tuple("abc")
-        source = "three letters"
-
-    with pytest.raises(ValueError, match="classes=3"):
-        quietly(small_model(), split[0], info=Info())
-
-
-def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, monkeypatch):
-    from recipes.training import data_checks
-
-    monkeypatch.setattr(data_checks, "PEEK_SECONDS", 0.0)
-    read = []
-    endless = (
-        as_dataset(split[0])
-        .repeat()
-        .map(lambda x, y: (x, tf.numpy_function(lambda y: read.append(1) or y, [y], y.dtype)))
-    )
-    data_checks.peek(endless, "train", batched=False, classes=None)
-    assert 1 <= len(read) < 10
 
 
 def test_a_check_that_breaks_does_not_keep_a_model_from_training(split, monkeypatch):

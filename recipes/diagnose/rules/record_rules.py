@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.record_view import RecordView, median, row_medians
 from recipes.diagnose.rules.remedies import lower_rate
 
 _SQUASHING = ("tanh", "sigmoid")
@@ -35,7 +36,7 @@ def judge_record(
     """
     if record is None or len(record) == 0:
         return []
-    view = _View(record, facts, learned, initial, first, now)
+    view = RecordView(record, facts, learned, initial, first, now)
     broken = _not_finite(view)
     if broken:
         return broken
@@ -44,71 +45,6 @@ def judge_record(
         for rule in (_dead, _saturated, _signal, _rate, _clipping, _batch_norm, _noise)
         for finding in rule(view)
     ]
-
-
-class _View:
-    """The record's columns, cut to what the rules ask for."""
-
-    def __init__(self, record, facts, learned, initial, first=None, now=None):
-        self.record, self.facts, self.learned, self.initial = record, facts, learned, initial
-        self.first, self.now = first, now
-        self.count = len(record)
-        self.late = slice(self.count - max(1, -(-self.count * 3 // 10)), None)
-        self.early = slice(0, max(1, -(-self.count // 5)))
-        self.epoch, self.step, self.loss = record.epoch, record.step, record.loss.astype("float64")
-        variables = record.axes["variables"]
-        self.names = np.asarray(variables.get("layer", np.array([], "str")))
-        roles = np.asarray(variables.get("role", np.array([], "str")))
-        self.kernels = np.flatnonzero(roles == "kernel")
-        self.weight, self.gradient = record.weight_norm, record.gradient_norm
-        self.ratio = record.update_ratio
-        self.activations = record.axes["activations"]
-        self.optimizer = facts.get("optimizer", {})
-        # A training step of the user's own may tell no loss, which is not the same as one that is NaN.
-        self.tells_loss = bool(np.isfinite(self.loss).any())
-
-    def layer(self, column):
-        return str(self.names[column])
-
-    def kernel_ratio(self, rows):
-        """Median |dW| / |W| of every kernel over some probes, NaN where it was not measured."""
-        return _median(self.ratio[rows][:, self.kernels])
-
-    @property
-    def began(self):
-        """The loss from which climbing is measured: of knowing nothing, or of the first steps if that is more.
-
-        None where no loss is known, or it lies at 0 or below, where "times as large" means nothing.
-        """
-        loss = self.loss[np.isfinite(self.loss)]
-        if not len(loss) or loss.min() < 0:
-            return None
-        if self.initial is None and self.step[0] == 0 and self.loss[0] > 1e-7:
-            return float(self.loss[0])  # before any step that may have thrown it up
-        known = [float(np.median(loss[: max(3, len(loss) // 5)])), self.first, self.initial]
-        start = max((value for value in known if value is not None and np.isfinite(value)), default=0.0)
-        return start if start > 1e-7 else None
-
-    @property
-    def climbing(self):
-        """How far the loss got above where it began, as a factor."""
-        loss = self.loss[np.isfinite(self.loss)]
-        return float(np.max(loss)) / self.began if self.began else 1.0
-
-
-def _median(values):
-    values = np.asarray(values, "float64")
-    known = ~np.isnan(values).all(axis=0)
-    result = np.full(values.shape[1], np.nan)
-    if known.any():
-        result[known] = np.nanmedian(values[:, known], axis=0)
-    return result
-
-
-def _row_medians(values):
-    """Median over kernels of every probe, without the probes that measured none."""
-    values = np.asarray(values, "float64")
-    return np.array([np.nanmedian(row) for row in values if not np.isnan(row).all()])
 
 
 def _found(code, severity, layer, epoch, evidence, remedy):
@@ -245,7 +181,7 @@ def _saturated(view):
     findings, names = [], view.activations.get("name", ())
     if not len(names):
         return findings
-    flat = _median(view.record.saturated_fraction[view.late])
+    flat = median(view.record.saturated_fraction[view.late])
     for index, (name, kind) in enumerate(zip(names, view.activations["kind"], strict=True)):
         if str(kind) not in _SQUASHING or index == len(names) - 1:
             continue
@@ -270,8 +206,8 @@ def _signal(view):
     if hidden.size < 3 or not np.isfinite(view.gradient[:, hidden]).any():
         return []
     size = np.sqrt(np.maximum(view.record.axes["variables"]["size"][hidden], 1))
-    gradient = _median(view.gradient[view.early][:, hidden]) / size
-    weight = _median(view.weight[view.early][:, hidden]) / size
+    gradient = median(view.gradient[view.early][:, hidden]) / size
+    weight = median(view.weight[view.early][:, hidden]) / size
     relative = gradient / np.maximum(weight, 1e-12)
     good = np.isfinite(relative)
     if good.sum() < 3:
@@ -316,7 +252,7 @@ def _rate(view):
     # A kernel that begins at zero changes by many times its size in its first steps, and rightly so.
     ratio = np.where(view.weight > 1e-6, view.ratio, np.nan)[:, view.kernels]
     later = slice(1 if view.count > 3 else 0, None)
-    ratios = _median(ratio[later])
+    ratios = median(ratio[later])
     known = np.isfinite(ratios)
     if not known.any():
         return []
@@ -324,7 +260,7 @@ def _rate(view):
     rate = float(np.nanmedian(view.record.learning_rate)) if view.count else np.nan
     finite = view.loss[np.isfinite(view.loss)]
     late = float(np.median(view.loss[view.late])) if view.tells_loss else np.nan
-    peak = float(np.max(_row_medians(ratio[later]), initial=0.0))
+    peak = float(np.max(row_medians(ratio[later]), initial=0.0))
     began = view.began
     climbed = late / began if began and view.count >= 3 and np.isfinite(late) else 0.0
     # Under what knowing nothing costs, and lower than it was: whatever the first steps did, it came round.
@@ -388,7 +324,7 @@ def _clipping(view):
         limit = view.optimizer.get(name)
         if not limit or not view.kernels.size:
             continue
-        gradient = _median(view.gradient)
+        gradient = median(view.gradient)
         whole = float(np.sqrt(np.nansum(np.square(gradient))))
         size = whole if name == "global_clipnorm" else float(np.nanmax(np.append(gradient, 0.0)))
         # Where the limit is a usual one, it is the gradients that are not, and others say so.

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from recipes.common.validation import as_row, is_one_of, is_whole
 from recipes.explain.engine import layer_lookup, tracing
+from recipes.explain.engine.class_targets import class_numbers, without_tf_keras_vis
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.logits import ending_of
 
@@ -111,10 +112,10 @@ def parse(
         (output, target), *_ = target.items()
     if isinstance(target, Unit):
         return _parse_unit(target, model, count, method)
-    target = _from_tf_keras_vis(target)
+    target = without_tf_keras_vis(target)
     if callable(target) and not isinstance(target, type):
         return Target(Spec("function", output, score), np.zeros((count, 0), "int32"), target)
-    return Target(Spec("class", output, score), _class_numbers(target, count, method)[:, None])
+    return Target(Spec("class", output, score), class_numbers(target, count, method)[:, None])
 
 
 def scores(model: keras.Model, inputs: Any, spec: Any, arguments: Sequence[Any], seen: Any = None) -> Any:
@@ -357,55 +358,3 @@ def _unit_score(model, activation, numbers, spec):
 def _pick(values, numbers):
     """`values[i, numbers[i]]` for each image i."""
     return tf.gather(values, tf.clip_by_value(numbers, 0, tf.shape(values)[1] - 1), axis=1, batch_dims=1)
-
-
-def _class_numbers(target, count, method):
-    """`(count,)` int32 class numbers from None, an int, one int each or one-hot rows."""
-    if target is None:
-        return np.full(count, -1, "int32")
-    try:
-        numbers = np.asarray(target)
-    except ValueError:
-        numbers = np.asarray(None)
-    if numbers.dtype.kind not in "iufb":
-        raise TypeError(
-            f"{method} expects target to be None, a class number, one number per image, one-hot rows, a callable, a "
-            f"Unit, or {{output: target}}. Received {type(target).__name__}. Leave it out for the predicted class."
-        )
-    if numbers.ndim == 2 and len(numbers) == count:
-        if not (np.all((numbers == 0) | (numbers == 1)) and np.all(numbers.sum(1) == 1)):
-            raise UsageError(
-                f"{method} expects one-hot rows: a single 1 in each. Received other values. "
-                "For a weighted sum of classes pass target=lambda outputs: keras.ops.sum(outputs * "
-                "weights, axis=-1)."
-            )
-        return numbers.argmax(1).astype("int32")
-    if numbers.ndim == 0:
-        numbers = np.full(count, numbers)
-    if numbers.shape != (count,):
-        raise UsageError(
-            f"{method} expects one target per image: {count}. Received an array of shape {numbers.shape}. "
-            "Give one number for all images, or one each."
-        )
-    if not np.all(numbers == np.round(numbers)):
-        raise UsageError(
-            f"{method} expects whole class numbers. Received {numbers[numbers != np.round(numbers)][0]}. Use "
-            "np.argmax on probabilities."
-        )
-    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= 2**31:
-        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
-        raise UsageError(
-            f"{method} expects class numbers from 0. Received {wrong}. "
-            "Leave target out for the predicted class."
-        )
-    return numbers.astype("int32")
-
-
-def _from_tf_keras_vis(target):
-    """Scores of tf-keras-vis hold one class per image; chunks need them apart. Other scores stay callables."""
-    if not type(target).__module__.startswith("tf_keras_vis"):
-        return target
-    values = getattr(target, "indices", None) or getattr(target, "target_values", None)
-    if values is None:
-        return target
-    return int(values[0]) if len(values) == 1 else [int(value) for value in values]

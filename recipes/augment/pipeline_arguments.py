@@ -1,0 +1,109 @@
+"""The arguments of `Pipeline` and of its calls, checked: each error says what was expected and what to write."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.augment.engine.magnitudes import read_pair
+from recipes.augment.engine.operation import Operation
+from recipes.augment.operations.normalize import Normalize
+from recipes.common.validation import as_row
+
+_DTYPES = ("float32", "float16", "bfloat16", "uint8")
+
+
+def stacked(images: Sequence[Any]) -> np.ndarray:
+    """A list of images of one size as one array."""
+    sizes = sorted({tuple(image.shape) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"augment.Pipeline expects a list of images of one size. Received sizes {', '.join(map(str, sizes))}. "
+            "Resize or crop them to one size first."
+        )
+    return np.stack(images)
+
+
+def as_tensor(value: Any) -> Any:
+    """What was given for images or labels as a tensor; float64 images become float32."""
+    if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
+        return value
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"augment.Pipeline expects images and labels as arrays or tensors. Received {type(value).__name__} "
+            f"({error}). Stack a list of images of one size with np.stack."
+        ) from error
+    return tf.cast(tensor, tf.float32) if tensor.dtype == tf.float64 and tensor.shape.rank == 4 else tensor
+
+
+def as_seed(seed: Any) -> tf.Tensor:
+    """Two integers as an int64 tensor."""
+    try:
+        pair = tf.convert_to_tensor(seed)
+    except (TypeError, ValueError):
+        pair = None
+    if pair is None or pair.shape != (2,) or not pair.dtype.is_integer:
+        received = repr(seed) if pair is None else f"{pair.dtype.name} of shape {tuple(pair.shape)}"
+        raise ValueError(
+            f"augment.Pipeline expects seed to be two integers. Received {received}. "
+            "Write pipeline(images, labels, seed=(1, step))."
+        )
+    return tf.cast(pair, tf.int64)
+
+
+def data_mean(parts: Sequence[Operation], channels: int) -> np.ndarray | None:
+    """Mean color of the data set, where a `Normalize` says it."""
+    for part in parts:
+        if isinstance(part, Normalize) and len(part.statistics.channel_mean) == channels:
+            return np.float32(part.statistics.channel_mean)
+    return None
+
+
+def checked_operations(operations: Any) -> list[Operation]:
+    """The operations as a list."""
+    row = as_row(operations)
+    strangers = [operations] if row is None else [part for part in row if not isinstance(part, Operation)]
+    if strangers:
+        first = strangers[0]
+        kind = first.__name__ if isinstance(first, type) else type(first).__name__
+        raise TypeError(
+            f"augment.Pipeline expects a list of operations such as [augment.Flip()]. Received {first!r}. "
+            f"Write {kind}() if it is one of ours; put other functions into dataset.map."
+        )
+    return list(row)
+
+
+def checked_range(value_range: Any) -> tuple[float, float]:
+    """`(low, high)` with low < high."""
+    low, high = read_pair("Pipeline", "value_range", value_range)
+    if low == high:
+        raise ValueError(
+            f"augment.Pipeline expects value_range to be (low, high) with low < high. Received {value_range}. "
+            "Write value_range=(0, 255) for uint8, (0, 1) for scaled images."
+        )
+    return low, high
+
+
+def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[float, float]) -> str:
+    """The name of the dtype that images leave in."""
+    try:
+        name = tf.as_dtype(dtype).name
+    except TypeError:
+        name = repr(dtype)
+    if name not in _DTYPES:
+        raise ValueError(
+            f"augment.Pipeline expects dtype to be one of {', '.join(_DTYPES)}. Received {dtype!r}. "
+            "Write dtype='float32'."
+        )
+    low, high = value_range
+    normalized = any(isinstance(part, Normalize) for part in parts)
+    if name == "uint8" and (low < 0 or high > 255 or high <= 1 or normalized):
+        reason = "a Normalize in the list" if normalized else f"value_range={value_range}"
+        raise ValueError(
+            f"augment.Pipeline expects whole numbers in 0 to 255 for dtype='uint8'. Received {reason}. "
+            "Write dtype='float32'."
+        )
+    return name

@@ -1,0 +1,80 @@
+"""The columns of a probe's record, cut to what the rules ask for."""
+
+from typing import Any
+
+import numpy as np
+
+
+class RecordView:
+    """The record's columns, cut to what the rules ask for."""
+
+    def __init__(
+        self,
+        record: Any,
+        facts: dict,
+        learned: bool,
+        initial: float | None,
+        first: float | None = None,
+        now: float | None = None,
+    ) -> None:
+        self.record, self.facts, self.learned, self.initial = record, facts, learned, initial
+        self.first, self.now = first, now
+        self.count = len(record)
+        self.late = slice(self.count - max(1, -(-self.count * 3 // 10)), None)
+        self.early = slice(0, max(1, -(-self.count // 5)))
+        self.epoch, self.step, self.loss = record.epoch, record.step, record.loss.astype("float64")
+        variables = record.axes["variables"]
+        self.names = np.asarray(variables.get("layer", np.array([], "str")))
+        roles = np.asarray(variables.get("role", np.array([], "str")))
+        self.kernels = np.flatnonzero(roles == "kernel")
+        self.weight, self.gradient = record.weight_norm, record.gradient_norm
+        self.ratio = record.update_ratio
+        self.activations = record.axes["activations"]
+        self.optimizer = facts.get("optimizer", {})
+        # A training step of the user's own may tell no loss, which is not the same as one that is NaN.
+        self.tells_loss = bool(np.isfinite(self.loss).any())
+
+    def layer(self, column: int) -> str:
+        """The name of the layer that a variable belongs to."""
+        return str(self.names[column])
+
+    def kernel_ratio(self, rows: slice) -> np.ndarray:
+        """Median |dW| / |W| of every kernel over some probes, NaN where it was not measured."""
+        return median(self.ratio[rows][:, self.kernels])
+
+    @property
+    def began(self) -> float | None:
+        """The loss from which climbing is measured: of knowing nothing, or of the first steps if that is more.
+
+        None where no loss is known, or it lies at 0 or below, where "times as large" means nothing.
+        """
+        loss = self.loss[np.isfinite(self.loss)]
+        if not len(loss) or loss.min() < 0:
+            return None
+        if self.initial is None and self.step[0] == 0 and self.loss[0] > 1e-7:
+            return float(self.loss[0])  # before any step that may have thrown it up
+        known = [float(np.median(loss[: max(3, len(loss) // 5)])), self.first, self.initial]
+        start = max((value for value in known if value is not None and np.isfinite(value)), default=0.0)
+        return start if start > 1e-7 else None
+
+    @property
+    def climbing(self) -> float:
+        """How far the loss got above where it began, as a factor."""
+        loss = self.loss[np.isfinite(self.loss)]
+        return float(np.max(loss)) / self.began if self.began else 1.0
+
+
+def median(values: Any) -> np.ndarray:
+    """Median of every column, NaN where nothing is known."""
+    values = np.asarray(values, "float64")
+    known = ~np.isnan(values).all(axis=0)
+    result = np.full(values.shape[1], np.nan)
+    if known.any():
+        result[known] = np.nanmedian(values[:, known], axis=0)
+    return result
+
+
+def row_medians(values: Any) -> np.ndarray:
+    """Median over kernels of every probe, without the probes that measured none."""
+    values = np.asarray(values, "float64")
+    return np.array([np.nanmedian(row) for row in values if not np.isnan(row).all()])

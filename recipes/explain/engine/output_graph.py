@@ -1,0 +1,127 @@
+"""How a tensor of a model's output was made: constants, sums over classes, whether anything squashes."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from recipes.explain.engine import dataflow
+
+# These pass a value on, as far as an explanation goes.
+SAME = ("Cast", "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "EnsureShape", "Snapshot")
+# These apply weights, so that whatever comes before them is no squashed output any more.
+_WEIGHTED = (
+    *("BiasAdd", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "Conv2D", "Conv3D"),
+    *("DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2", "XlaDotV2"),
+)
+# These join or move values without squashing them.
+_LINEAR = (
+    *(
+        "Add",
+        "AddV2",
+        "AddN",
+        "Sub",
+        "Neg",
+        "Mean",
+        "Sum",
+        "Mul",
+        "RealDiv",
+        "ConcatV2",
+        "Pack",
+        "Unpack",
+        "Split",
+    ),
+    *(
+        "Reshape",
+        "Squeeze",
+        "ExpandDims",
+        "Transpose",
+        "StridedSlice",
+        "Slice",
+        "GatherV2",
+        "Tile",
+        "Pad",
+        "IdentityN",
+    ),
+)
+_CHOOSING = ("Maximum", "Minimum", "SelectV2", "Max", "Min")
+_SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
+
+
+def constant_of(tensor: Any) -> Any:
+    """The value of a tensor that is the same for every image; None otherwise."""
+    if isinstance(tensor, tf.__internal__.EagerTensor):
+        made = dataflow.made(tensor)
+        derived = made is not None and made.type in ("Cast", "Fill", "Range", "Pack", "Identity", "Reshape")
+        if made is None or (derived and all(constant_of(part) is not None for part in made.inputs)):
+            return tensor.numpy() if (tensor.shape.num_elements() or 0) <= 65536 else None
+        return None
+    return tf.get_static_value(tensor)
+
+
+def same_tensor(one: Any, other: Any) -> bool:
+    """Whether two names stand for one tensor."""
+    if isinstance(one, tf.__internal__.EagerTensor):
+        return one is other
+    return one.op.name == other.op.name and one.value_index == other.value_index
+
+
+def strip(tensor: Any) -> dataflow.Made | None:
+    """How a tensor was made, behind what passes values on or only reshapes them."""
+    made = dataflow.made(tensor)
+    while made is not None and made.type in (*SAME, "Reshape", "Squeeze", "ExpandDims", "BroadcastTo"):
+        made = dataflow.made(made.inputs[0])
+    return made
+
+
+def is_sum_of(lower: Any, upper: Any) -> bool:
+    """Whether `lower` is the sum of `upper`, possibly kept away from zero."""
+    made = strip(lower)
+    while made is not None and made.type in ("AddV2", "Maximum"):
+        parts = [part for part in made.inputs if constant_of(part) is None]
+        made = strip(parts[0]) if len(parts) == 1 else None
+    return made is not None and made.type == "Sum" and same_tensor(made.inputs[0], upper)
+
+
+def is_log_sum_exp(tensor: Any) -> bool:
+    """Whether a tensor is the logarithm of a sum of exponentials, with or without a maximum taken out."""
+    made = strip(tensor)
+    if made is not None and made.type in ("Add", "AddV2"):  # log(sum(exp(x - max))) + max
+        return any(is_log_sum_exp(part) for part in made.inputs)
+    if made is None or made.type != "Log":
+        return False
+    made = strip(made.inputs[0])
+    if made is None or made.type != "Sum":
+        return False
+    made = strip(made.inputs[0])
+    return made is not None and made.type == "Exp"
+
+
+def is_linear(tensor: Any, depth: int = 0) -> bool | None:
+    """True where weights or sums end the network and nothing squashed is among what they join; None where it is."""
+    made = dataflow.made(tensor)
+    if made is None or depth > 30:
+        return False
+    if made.type in _SQUASHING:
+        return None
+    if made.type in _WEIGHTED:
+        return True
+    if made.type in SAME:
+        return is_linear(made.inputs[0], depth + 1)
+    if made.type not in (*_LINEAR, *_CHOOSING):
+        return False
+    parts = [part for part in made.inputs if part.dtype.is_floating and constant_of(part) is None]
+    found = [is_linear(part, depth + 1) for part in parts]
+    if made.type in ("Mul", "RealDiv"):  # a gate is no squashed output; a temperature scales a linear one
+        if any(one is True for one in found):
+            return all(one is True or _is_variable(part) for one, part in zip(found, parts, strict=True))
+        return None if all(one is None for one in found) and found else False
+    if None in found:
+        return None
+    joins = made.type in ("Add", "AddV2", "AddN", "Sub", "Mean", "Sum")
+    return made.type not in _CHOOSING and (joins or all(found))
+
+
+def _is_variable(tensor):
+    """Whether a tensor is read from a variable, such as a temperature."""
+    made = strip(tensor)
+    return made is not None and made.type in ("ReadVariableOp", "Placeholder")
