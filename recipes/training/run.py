@@ -28,6 +28,8 @@ from recipes.common.files import (
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding
 from recipes.evaluate.classifier import Evaluation, classifier
+from recipes.inference.export import Exported
+from recipes.inference.of_run import export_run, reading_of
 from recipes.inference.predict import Predictions, predict
 from recipes.training.run_folder import FILES, FORMAT, read_settings
 from recipes.training.settings import Settings
@@ -105,8 +107,7 @@ class Run:
         known = {
             "class_names": self.class_names,
             "image_shape": shape,
-            "fit": settings.get("fit") or "crop",
-            "background": tuple(settings.get("background") or ()) or "white",
+            **reading_of(settings),
             "several": settings.get("task") == "multi_label",
         }
         return predict(self.model, images, **{**known, **options})
@@ -119,6 +120,34 @@ class Run:
             **options: Of `recipes.evaluate.classifier`.
         """
         return classifier(self, test, **options)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        calibrated: bool | Data = False,
+        int8: bool = False,
+        examples: Data | None = None,
+        **options: Any,
+    ) -> Exported:
+        """Write the model for other programs, load the file again, and compare 32 images with Keras.
+
+        Args:
+            path: "model.tflite" (LiteRT), "model.onnx", or the name of a folder for a SavedModel.
+            calibrated: Put a temperature inside that is fitted on these examples; True takes the run's validation data.
+                A run whose model has one (`evaluate.calibrate`) exports it in any case.
+            int8: TFLite with 8-bit integers; refused where that changes the accuracy by more than a point.
+            examples: Labeled images to compare, score and find ranges on; None takes the run's validation data, or,
+                of a run that was loaded, the images it was trained on where they still are.
+            **options: Of `inference.export`.
+
+        Returns:
+            `inference.Exported`, with `.path`, `.description`, `.difference`, `.accuracy`.
+
+        Raises:
+            ValueError, inference.ExportError: as `inference.export`.
+        """
+        return export_run(self, path, calibrated=calibrated, int8=int8, examples=examples, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.
