@@ -1,7 +1,10 @@
 """A map is that of the model as it is now, whatever was changed since the last one."""
 
+import collections
 import functools
 import gc
+import sys
+import types
 import weakref
 
 import keras
@@ -197,3 +200,68 @@ def test_what_is_noted_of_a_model_keeps_nothing_alive():
     del model, holder
     gc.collect()
     assert owner() is None and layer() is None
+
+
+FACTOR = 1.0
+SETTINGS = {"factor": 1.0}
+ELSEWHERE = types.ModuleType("settings_of_the_user")
+ELSEWHERE.factor = 1.0
+
+
+class Constants:
+    """A class used as a list of settings, read by its name."""
+
+    factor = 1.0
+
+
+class Slotted:
+    """An object without a `__dict__`."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self):
+        self.factor = 1.0
+
+
+def scale(inputs, factor=1.0):
+    return inputs * factor
+
+
+class ByName(layers.Layer):
+    """Reads what stands outside of it: globals, a helper, another module, a class, objects without attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.slotted, self.queue = Slotted(), collections.deque([1.0])
+
+    def call(self, inputs):
+        factor = FACTOR * SETTINGS["factor"] * ELSEWHERE.factor * Constants.factor
+        return scale(inputs) * factor * self.slotted.factor * self.queue[0]
+
+
+def edited(layer, monkeypatch):
+    """What an editor's reload does: other code in the same function object."""
+    monkeypatch.setattr(scale, "__code__", (lambda inputs, factor=1.0: inputs * 2 * factor).__code__)
+
+
+OUTSIDE = {
+    "a global": lambda layer, patch: patch.setattr(sys.modules[__name__], "FACTOR", 2.0),
+    "in a global dict": lambda layer, patch: patch.setitem(SETTINGS, "factor", 2.0),
+    "in another module": lambda layer, patch: patch.setattr(ELSEWHERE, "factor", 2.0),
+    "in a class of settings": lambda layer, patch: patch.setattr(Constants, "factor", 2.0),
+    "a helper": lambda layer, patch: patch.setattr(sys.modules[__name__], "scale", lambda x: 2 * x),
+    "defaults of a helper": lambda layer, patch: patch.setattr(scale, "__defaults__", (2.0,)),
+    "code of a helper": edited,
+    "in a slot": lambda layer, patch: setattr(layer.slotted, "factor", 2.0),
+    "in a queue": lambda layer, patch: layer.queue.__setitem__(0, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_a_layer_reads_from_outside_gives_a_new_map(name, monkeypatch):
+    layer = ByName()
+    model = keras.Sequential([keras.Input((3, 3, 1)), layer, layers.Flatten()])
+    image = np.ones((1, 3, 3, 1), "float32")
+    assert explain.saliency(model, image, 0, score="probability").max() == 1
+    OUTSIDE[name](layer, monkeypatch)
+    assert explain.saliency(model, image, 0, score="probability").max() == 2

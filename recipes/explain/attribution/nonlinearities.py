@@ -62,7 +62,13 @@ def located(model: keras.Model, graph: tf.Graph) -> "Iterator[Places]":
         return wrap
 
     nodes = [("", model), *((node.path, node.operation) for node in walk(model))]
-    with wrapped([(operation, "call", noting(path, operation)) for path, operation in nodes]):
+    nodes = [
+        (operation, name, noting(path, operation))
+        for path, operation in nodes
+        for name in ("call", "quantized_call")
+        if name == "call" or getattr(operation, "quantization_mode", None)
+    ]
+    with wrapped(nodes):
         yield places
 
 
@@ -115,6 +121,8 @@ def _word(operation, moved, graph):
     kind = operation.type
     if kind in RECTIFIERS:
         return kind.lower()
+    if kind == "Abs" and {one.type for one in operation.outputs[0].consumers()} <= {"Max", "Shape"}:
+        return None  # the largest value, by which quantization and normalization divide
     if kind in _CURVES:
         return None if kind in ("Sigmoid", "Tanh", "Softmax") and _is_gate(operation) else kind.lower()
     if kind in _POWERS:

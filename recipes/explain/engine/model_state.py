@@ -17,61 +17,28 @@ from typing import Any
 import keras
 import numpy as np
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype)
-_CONTAINERS = (list, tuple, dict, set, frozenset)
-# What of a layer's own bookkeeping decides how it computes.
-_GRAPH = {"_dtype_policy", "_layers", "_operations", "_functional"}
-_DECIDING = _GRAPH | {"_trainable", "autocast"}
-# What a library's layer reads in training only, or was built with.
-_FIXED = ("momentum", "renorm", "synchronized", "rank", "filters", "depth_multiplier")
-# What training and building leave on a model without changing what it computes.
-_TRAINING = {
-    *(
-        "_compile_loss",
-        "_compile_metrics",
-        "_compute_loss_has_training_arg",
-        "_distribute_strategy",
-        "_initial_epoch",
-    ),
-    *(
-        "_jit_compile",
-        "_loss_tracker",
-        "_run_eagerly",
-        "compiled",
-        "loss",
-        "predict_function",
-        "steps_per_execution",
-    ),
-    *(
-        "test_function",
-        "train_function",
-        "unrolled_steps_per_execution",
-        "_compile_config",
-        "_compiled_trainable_state",
-    ),
-    *(
-        "optimizer",
-        "stop_training",
-        "_eval_epoch_iterator",
-        "history",
-        "_epoch_iterator",
-        "train_step",
-        "test_step",
-    ),
-    *(
-        "_inputs",
-        "_inputs_struct",
-        "_nodes",
-        "_nodes_by_depth",
-        "_operations_by_depth",
-        "_outputs",
-        "_outputs_struct",
-    ),
-    *("output_names", "input_spec", "_metrics", "compute_loss", "predict_step", "_optimizer", "_input_shape"),
-}
-_FOREIGN = ("keras", "tensorflow", "numpy", "builtins", "scipy", "jax", "torch", "logging", "threading")
+from recipes.explain.engine.deciding import (
+    CONTAINERS,
+    PLAIN,
+    attribute_contents,
+    attribute_objects,
+    cells,
+    class_contents,
+    deciding_names,
+    digest,
+    foreign,
+    function_contents,
+    global_contents,
+    globals_read,
+    is_plain,
+    made_of,
+    module_contents,
+    settled,
+    slots_of,
+)
+
 _DEEPEST = 4
-_LARGEST_ARRAY = 100_000
+_call = getattr(operator, "call", lambda function, *given: function(*given))  # new in Python 3.11
 
 
 class ModelState:
@@ -114,12 +81,10 @@ class ModelState:
             return False
         try:
             attributes = [owner().__dict__ for owner in self._owners]
-            objects = map(
-                operator.call, self._object_getters, itertools.compress(attributes, self._has_objects)
-            )
+            objects = map(_call, self._object_getters, itertools.compress(attributes, self._has_objects))
             return (
                 list(map(len, attributes)) == self._sizes
-                and list(map(operator.call, self._plain_getters, attributes)) == self._values
+                and list(map(_call, self._plain_getters, attributes)) == self._values
                 and list(map(id, itertools.chain.from_iterable(objects))) == self._identities
                 and all(look(owner()) == seen for owner, look, seen in self._contents)
             )
@@ -130,8 +95,11 @@ class ModelState:
         self._description, self._contents, self._died = [], [], []
         self._owners, self._sizes, self._plain_getters, self._values = [], [], [], []
         self._has_objects, self._object_getters, self._identities = [], [], []
-        self._guards, self._seen = {}, set()
+        self._guards, self._seen, self._globals = {}, set(), {}
         self._visit(model, 0)
+        for reference, names in self._globals.values():
+            look = functools.partial(global_contents, tuple(names))
+            self._contents.append((reference.weak, look, look(reference.weak())))
         self._seen.clear()
 
     def _visit(self, owner, depth):
@@ -140,15 +108,15 @@ class ModelState:
             return
         self._seen.add(id(owner))
         attributes, reference = owner.__dict__, self._guard(owner)
-        names = _deciding_names(owner, attributes)
+        names = deciding_names(owner, attributes)
         if self._restless:
             names = [name for name in names if (reference, name) not in self._restless]
-        plain = [name for name in names if _is_plain(attributes[name])]
+        plain = [name for name in names if is_plain(attributes[name])]
         objects = [name for name in names if name not in plain]
         self._owners.append(reference.weak)
         self._sizes.append(len(attributes))
         self._plain_getters.append(operator.itemgetter(*plain) if plain else len)
-        self._values.append(copy.deepcopy(self._plain_getters[-1](attributes)))
+        self._values.append(_held(self._plain_getters[-1](attributes)))
         self._has_objects.append(bool(objects))
         if objects:
             # Twice the first, as itemgetter of one name returns no tuple.
@@ -158,19 +126,23 @@ class ModelState:
             value = attributes[name]
             self._description.append((reference, name, self._describe(value, depth)))
             # The graph of a Functional model is made once.
-            if name in objects and name != "_operations" and isinstance(value, (*_CONTAINERS, np.ndarray)):
+            holds = isinstance(value, (*CONTAINERS, np.ndarray)) or slots_of(value)
+            if name in objects and name != "_operations" and holds:
                 only_objects = isinstance(value, list) and not any(
-                    isinstance(one, (*_PLAIN, *_CONTAINERS, np.ndarray)) for one in value
+                    isinstance(one, (*PLAIN, *CONTAINERS, np.ndarray)) for one in value
                 )
-                look = functools.partial(_attribute_objects if only_objects else _attribute_contents, name)
+                look = functools.partial(attribute_objects if only_objects else attribute_contents, name)
                 self._contents.append((reference.weak, look, look(owner)))
-        for kind in type(owner).__mro__:
-            if not _foreign(kind) and id(kind) not in self._seen:
-                self._seen.add(id(kind))
-                self._visit_class(kind, depth + 1)
+        self._visit_class(type(owner), depth + 1)
 
     def _visit_class(self, kind, depth):
-        """Note the attributes of a class of the user: methods and constants."""
+        """Note the attributes of a class of the user and of those it comes from: methods and constants."""
+        for one in kind.__mro__:
+            if not foreign(one) and id(one) not in self._seen:
+                self._seen.add(id(one))
+                self._note_class(one, depth)
+
+    def _note_class(self, kind, depth):
         reference = self._guard(kind)
         for name, value in dict(vars(kind)).items():
             if (
@@ -178,17 +150,17 @@ class ModelState:
                 and (reference, name) not in self._restless
             ):
                 self._description.append((reference, name, self._describe(value, depth)))
-        self._contents.append((reference.weak, _class_contents, _class_contents(kind)))
+        self._contents.append((reference.weak, class_contents, class_contents(kind)))
 
     def _describe(self, value, depth):
         """A value as what compares by value: plain values themselves, objects by identity, containers by contents."""
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             return type(value), repr(value) if isinstance(value, float) else value
         if isinstance(value, np.ndarray):
-            return value.shape, value.dtype.str, _bytes(value)
+            return value.shape, value.dtype.str, digest(value)
         if isinstance(value, dict):
             return dict, tuple((self._describe(k, depth), self._describe(v, depth)) for k, v in value.items())
-        if isinstance(value, _CONTAINERS):
+        if isinstance(value, CONTAINERS):
             return type(value), tuple(self._describe(one, depth) for one in value)
         if isinstance(value, functools.partial):
             inside = (value.func, value.args, value.keywords)
@@ -199,26 +171,69 @@ class ModelState:
                 self._describe(value.__func__, depth + 1),
                 self._describe(value.__self__, depth),
             )
-        if isinstance(value, types.FunctionType) and not _foreign(value):
-            self._closure(value, depth)
-        elif hasattr(value, "__dict__") and not isinstance(
-            value, (types.ModuleType, type, types.FunctionType)
-        ):
+        if isinstance(value, (property, staticmethod, classmethod)):
+            function = value.fget if isinstance(value, property) else value.__func__
+            return self._guard(value), self._describe(function, depth)
+        if isinstance(value, types.FunctionType):
+            self._function(value, depth)
+        elif isinstance(value, types.ModuleType):
+            pass
+        elif isinstance(value, type):
+            if not settled(value) and depth <= _DEEPEST:
+                self._visit_class(value, depth + 1)
+        elif hasattr(value, "__dict__"):
             if isinstance(value, keras.Operation):
                 self._visit(value, 0)
-            elif not _foreign(type(value)):
+            elif not foreign(type(value)):
                 self._visit(value, depth + 1)
+        elif slots_of(value) and depth <= _DEEPEST:
+            self._visit_class(type(value), depth + 1)
+            return self._guard(type(value)), tuple(self._describe(one, depth + 1) for one in slots_of(value))
         return self._guard(value)
 
-    def _closure(self, function, depth):
-        """Note what a function of the user closes over."""
-        if function.__closure__ and id(function) not in self._seen and depth <= _DEEPEST:
-            self._seen.add(id(function))
-            reference = self._guard(function)
-            for name, value in zip(function.__code__.co_freevars, _cells(function), strict=False):
-                if name != "__class__":
-                    self._description.append((reference, name, self._describe(value, depth + 1)))
-            self._contents.append((reference.weak, _closure_contents, _closure_contents(function)))
+    def _function(self, function, depth):
+        """Note what a function of the user is made of, closes over, and reads of its module."""
+        if settled(function) or id(function) in self._seen or depth > _DEEPEST:
+            return
+        self._seen.add(id(function))
+        reference = self._guard(function)
+        self._description.append((reference, "", made_of(function)[0]))
+        named = [("()", function.__defaults__), ("*", function.__kwdefaults__)]
+        named += (
+            zip(function.__code__.co_freevars, cells(function), strict=False) if function.__closure__ else []
+        )
+        for name, value in named:
+            if name != "__class__":
+                self._description.append((reference, name, self._describe(value, depth + 1)))
+        self._contents.append((reference.weak, function_contents, function_contents(function)))
+        self._global_variables(function, reference, depth)
+
+    def _global_variables(self, function, reference, depth):
+        """Note the global variables that a function reads, and what it reads of modules of the user."""
+        known = function.__globals__
+        _, noted = self._globals.setdefault(id(known), (reference, {}))
+        for name in globals_read(function.__code__):
+            value = known.get(name)
+            fixed = isinstance(value, (types.FunctionType, types.ModuleType, type)) and settled(value)
+            if fixed or name in noted or name not in known or (reference, name) in self._restless:
+                continue
+            if isinstance(value, types.ModuleType):
+                self._module(value, function, depth)
+                continue
+            noted[name] = True
+            self._description.append((self._globals[id(known)][0], name, self._describe(value, depth + 1)))
+
+    def _module(self, module, function, depth):
+        """Note what a function may read of a module of the user."""
+        if settled(module):
+            return
+        reference = self._guard(module)
+        names = [name for name in function.__code__.co_names if name in vars(module)]
+        names = [name for name in names if (reference, name) not in self._restless]
+        for name in names:
+            self._description.append((reference, name, self._describe(vars(module)[name], depth + 1)))
+        look = functools.partial(module_contents, tuple(names))
+        self._contents.append((reference.weak, look, look(module)))
 
     def _guard(self, value):
         """A `_Reference` to an object, whose death ends the quick answer."""
@@ -243,119 +258,9 @@ class _Reference:
     __hash__ = None
 
 
-@functools.cache
-def _bookkeeping():
-    """Names of attributes that every layer has and that do not decide how it computes."""
-    return (set(vars(keras.layers.Layer())) | _TRAINING) - _DECIDING
-
-
-@functools.cache
-def _read_by(kind):
-    """The attributes that the class of a library's layer reads when it computes: in `call` and what that calls."""
-    names, waiting = set(), {"call", "quantized_call"}
-    while waiting:
-        names |= waiting
-        found = set()
-        for parent in kind.__mro__[: kind.__mro__.index(keras.Operation)]:
-            for name in waiting & vars(parent).keys():
-                member = vars(parent)[name]
-                function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
-                found |= _names_in(function.__code__) if hasattr(function, "__code__") else set()
-        waiting = found - names
-    return names
-
-
-def _names_in(code):
-    """Attribute names that a function, and the functions in it, speak of."""
-    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return set(code.co_names).union(*map(_names_in, inner))
-
-
-def _deciding_names(owner, attributes):
-    """The names of the attributes that may decide what a layer, or an object of the user, computes."""
-    if not isinstance(owner, keras.Operation):
-        return list(attributes)
-    skipped, kind = _bookkeeping(), type(owner)
-    read = _read_by(kind) if _foreign(kind) else None
-    names = [
-        name
-        for name, value in attributes.items()
-        if name not in skipped
-        and not name.startswith("_self_")
-        and not name.endswith(("_initializer", "_regularizer", "_constraint"))
-        and not (read and name.startswith(_FIXED))
-        and (read is None or name in read or name in _GRAPH or hasattr(kind, name))
-        and value is not owner
-    ]
-    # A graph of layers says itself what it calls; an empty list of layers stays out, as a new layer is a new attribute.
-    if "_layers" in names and ("_operations" in attributes or not attributes["_layers"]):
-        names.remove("_layers")
-    return names
-
-
-def _is_plain(value):
-    """Whether a value can be copied, held and compared with `==`, as nothing in it can hold a model."""
-    if isinstance(value, _CONTAINERS):
-        return all(map(_is_plain, value)) and (
-            not isinstance(value, dict) or all(map(_is_plain, value.values()))
-        )
-    return isinstance(value, (*_PLAIN, keras.DTypePolicy)) or (
-        isinstance(value, types.FunctionType) and _foreign(value)
-    )
-
-
-def _attribute_contents(name, owner):
-    return _identities(owner.__dict__[name])
-
-
-def _attribute_objects(name, owner):
-    return list(map(id, owner.__dict__[name]))
-
-
-def _identities(value):
-    """What stands in a container, plain values by value and objects by identity."""
-    if isinstance(value, np.ndarray):
-        return value.shape, _bytes(value)
-    if isinstance(value, dict):
-        return [_identities(list(value)), _identities(list(value.values()))]
-    return [
-        _identities(one)
-        if isinstance(one, (*_CONTAINERS, np.ndarray))
-        else one
-        if isinstance(one, _PLAIN)
-        else id(one)
-        for one in value
-    ]
-
-
-def _class_contents(kind):
-    return list(map(id, vars(kind).values()))
-
-
-def _closure_contents(function):
-    return _identities(_cells(function))
-
-
-def _cells(function):
-    """What a function closes over; a variable that is not set yet is left out."""
-    values = []
-    for cell in function.__closure__:
-        try:
-            values.append(cell.cell_contents)
-        except ValueError:
-            pass
-    return values
-
-
-def _bytes(array):
-    """The values of an array that is small enough to be compared each time; of a larger one, a thin sample."""
-    return (
-        hash(np.ravel(array)[:: max(1, array.size // _LARGEST_ARRAY)].tobytes())
-        if array.dtype != object
-        else None
-    )
-
-
-def _foreign(thing):
-    """Whether a class or function belongs to a library, whose insides do not change."""
-    return (getattr(thing, "__module__", None) or "builtins").partition(".")[0] in _FOREIGN
+def _held(value):
+    """A plain value to compare with later: itself where it cannot change, which spares comparing what is in it."""
+    if isinstance(value, tuple):
+        held = tuple(map(_held, value))
+        return value if all(map(operator.is_, held, value)) else held
+    return copy.deepcopy(value) if isinstance(value, CONTAINERS) else value
