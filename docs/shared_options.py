@@ -3,11 +3,16 @@
 A function decorated with `@shares(SomeOptions, name=default)` gets the fields of the `TypedDict` in its signature, as
 `help()` shows it, with the values of `Defaults` unless the decorator gives others; and their descriptions in its table
 of parameters are a link to the `TypedDict`, which describes each field once.
+
+An equation decorated with `@signed_map` or `@positive_map` gets the arguments and words of `SignedMap` or
+`PositiveMap`.
 """
 
 import griffe
 
 OPTIONS = "recipes.explain.engine.options"
+METHODS = "recipes.explain.attribution.layer_method"
+KINDS = {"signed_map": "SignedMap", "positive_map": "PositiveMap"}
 
 
 class SharedOptions(griffe.Extension):
@@ -19,7 +24,25 @@ class SharedOptions(griffe.Extension):
             for decorator in function.decorators:
                 call = decorator.value
                 if isinstance(call, griffe.ExprCall) and str(call.function) == "shares":
-                    _write_out(function, call, module)
+                    _write_out(function, dict(_own(call)), module[_kind(call)], module)
+                elif str(call) in KINDS:
+                    like = pkg[f"{METHODS}.{KINDS[str(call)]}.__call__".split(".", 1)[1]]
+                    _become(function, like)
+                    _write_out(function, {}, module["LayerOptions"], module)
+
+
+def _kind(call):
+    return str(call.arguments[0])
+
+
+def _own(call):
+    return ((argument.name, argument.value) for argument in call.arguments[1:])
+
+
+def _become(function, like):
+    function.parameters = griffe.Parameters(*(one for one in like.parameters if one.name != "self"))
+    rest = like.docstring.value
+    function.docstring.value += "\n\n" + rest[rest.index("Args:") :]
 
 
 def _functions(scope, seen):
@@ -33,10 +56,8 @@ def _functions(scope, seen):
             yield from _functions(member, seen)
 
 
-def _write_out(function, call, module):
-    kind, *own = call.arguments
-    own = {argument.name: argument.value for argument in own}
-    known = _fields(module[str(kind)], module)
+def _write_out(function, own, kind, module):
+    known = _fields(kind, module)
     parameters = [one for one in function.parameters if one.kind is not griffe.ParameterKind.var_keyword]
     for name, default in module["Defaults"].attributes.items():
         if name in known:

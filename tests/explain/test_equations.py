@@ -8,12 +8,11 @@ import tensorflow as tf
 
 from recipes.explain.adversarial import attack, defenses, norms, pgd
 from recipes.explain.attribution.baselines import filled, masked
-from recipes.explain.attribution.grad_cam import weigh as grad_cam_maps
-from recipes.explain.attribution.grad_cam_plus_plus import shares_of_positions
-from recipes.explain.attribution.grad_cam_plus_plus import weigh as grad_cam_plus_plus_maps
+from recipes.explain.attribution.grad_cam import grad_cam
+from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus, shares_of_positions
 from recipes.explain.attribution.guided import deconvnet_rule, guided_rule
 from recipes.explain.attribution.integrated_gradients import attribute, path, quadrature
-from recipes.explain.attribution.layer_cam import weigh as layer_cam_maps
+from recipes.explain.attribution.layer_cam import layer_cam
 from recipes.explain.attribution.occlusion import mean_over_windows, windows
 from recipes.explain.attribution.rise import enlarged, importance
 from recipes.explain.attribution.score_cam import increase, unit_range
@@ -49,12 +48,7 @@ def test_grad_cam_weighs_channels_by_their_mean_gradient(layer):
         for k in range(4):
             alpha = sum(gradients[n, a, b, k] for a in range(3) for b in range(2)) / 6  # equation 1
             expected[n, i, j] += alpha * activations[n, i, j, k]  # equation 2
-    np.testing.assert_allclose(
-        grad_cam_maps(activations, gradients, relu=False), expected, rtol=1e-4, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        grad_cam_maps(activations, gradients), np.maximum(expected, 0), rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(grad_cam.equation(activations, gradients), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_grad_cam_plus_plus_weighs_positions_by_equation_19(layer):
@@ -74,7 +68,7 @@ def test_grad_cam_plus_plus_weighs_positions_by_equation_19(layer):
             )
             expected[n, i, j] += weight * activations[n, i, j, k]
     np.testing.assert_allclose(
-        grad_cam_plus_plus_maps(activations, gradients), np.maximum(expected, 0), rtol=1e-3, atol=1e-5
+        grad_cam_plus_plus.equation(activations, gradients), np.maximum(expected, 0), rtol=1e-3, atol=1e-5
     )
 
 
@@ -85,7 +79,7 @@ def test_layer_cam_weighs_each_position_by_its_positive_gradient(layer):
         expected[n, i, j] = max(
             0, sum(max(gradients[n, i, j, k], 0) * activations[n, i, j, k] for k in range(4))
         )
-    np.testing.assert_allclose(layer_cam_maps(activations, gradients), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(layer_cam.equation(activations, gradients), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_score_cam_weighs_channels_by_their_increase(layer):

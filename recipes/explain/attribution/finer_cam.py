@@ -11,7 +11,7 @@ from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import is_number
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
-from recipes.explain.attribution.grad_cam import weigh
+from recipes.explain.attribution.grad_cam import grad_cam
 from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import LayerOptions, Target, shares
@@ -74,7 +74,8 @@ def finer_cam(
         contrast.classes = classes.target.index[rows, 0]
         activations, gradients, *_ = task.layer_pass(rows, call)
         place = call or tracing.default_layer(model, task.target.spec)
-        maps.append(weigh(*(cam.spread(task, values, place, tokens) for values in (activations, gradients))))
+        seen = (cam.spread(task, values, place, tokens) for values in (activations, gradients))
+        maps.append(np.maximum(grad_cam.equation(*seen), 0))
     return cam.finish(task, np.concatenate(maps), resize)
 
 
