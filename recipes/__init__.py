@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes import tune as tune
     from recipes.training.run import Run as Run
     from recipes.training.run import load_run as load_run
+    from recipes.training.runs_compared import compare as compare
     from recipes.training.train import train as train
 
 # In a checkout the callbacks stand beside this folder, not in it; an installed package has them inside.
@@ -73,6 +74,7 @@ _FRONT_DOOR = {
     "train": "recipes.training.train",
     "Run": "recipes.training.run",
     "load_run": "recipes.training.run",
+    "compare": "recipes.training.runs_compared",
 }
 __all__ = [
     "Run",
@@ -81,6 +83,7 @@ __all__ = [
     "averaging",
     "callbacks",
     "checkpoints",
+    "compare",
     "data",
     "diagnose",
     "ensemble",

@@ -147,8 +147,7 @@ def classifier(model: Any, test: Data, *, class_names: Any = None, batch_size: i
     class_names = class_names if class_names is not None else getattr(model, "class_names", None)
     model = getattr(model, "model", model)
     outputs, labels, weights = predict_labeled(model, test, batch_size, "evaluate.classifier")
-    several = labels.ndim == 2 and labels.shape[1] > 1 and not np.all(labels.sum(1) == 1)
-    probabilities = as_probabilities(outputs, output_activation(model), several)
+    probabilities = as_probabilities(outputs, output_activation(model), is_several(labels))
     return from_probabilities(labels, probabilities, weights, class_names=class_names)
 
 
@@ -169,6 +168,11 @@ def predict_labeled(
         weights += [np.asarray(batch[2])] if len(batch) > 2 else []
     weights = np.concatenate(weights).astype("float64").reshape(-1) if weights else None
     return np.concatenate(outputs), np.concatenate(labels), weights
+
+
+def is_several(labels: np.ndarray) -> bool:
+    """Whether labels are rows of 0 and 1 of which some do not sum to one: several labels an example, or none."""
+    return labels.ndim == 2 and labels.shape[1] > 1 and not np.all(labels.sum(1) == 1)
 
 
 def as_probabilities(outputs: np.ndarray, activation: str | None, several: bool = False) -> np.ndarray:

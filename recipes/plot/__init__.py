@@ -8,6 +8,7 @@ from recipes.plot.activation_histograms import activation_histograms as activati
 from recipes.plot.activation_statistics import activation_statistics as activation_statistics
 from recipes.plot.attributions import attributions as attributions
 from recipes.plot.channels import channels as channels
+from recipes.plot.compared_curves import compared_curves as compared_curves
 from recipes.plot.curves import curves as curves
 from recipes.plot.disagreement import disagreement as disagreement
 from recipes.plot.finite_layers import finite_layers as finite_layers
@@ -34,6 +35,7 @@ __all__ = [
     "attributions",
     "blend",
     "channels",
+    "compared_curves",
     "curves",
     "disagreement",
     "finite_layers",

@@ -1,0 +1,273 @@
+"""compare_runs: what differs between runs, and what came of it."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recipes.common.files import write_text
+from recipes.common.types import Data
+from recipes.evaluate.classifier import Evaluation, classifier
+from recipes.evaluate.paired import PairedComparison, paired_comparison
+from recipes.evaluate.scores import wilson_interval
+from recipes.plot import compared_curves
+from recipes.plot.inline import to_svg
+
+if TYPE_CHECKING:
+    from recipes.common.types import Path as PathLike
+
+# Where and how a run was kept and watched; what follows from the rest.
+_NOT_COMPARED = {
+    "backup_every",
+    "changes",
+    "checksums",
+    "finished",
+    "format",
+    "keep",
+    "monitor",
+    "preflight",
+    "resume",
+    "run_dir",
+    "schedule_epochs",
+    "schedule_points",
+    "verbose",
+}
+_SHARES = ("accuracy", "acc")
+_MOST_LAYERS = 4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        names: Of the runs.
+        settings: Those that differ: `{"learning_rate": (0.1, 0.2), ...}`, a value a run, None where one has none.
+        metrics: What the last epoch logged: `{"val_accuracy": (0.9, 0.92), ...}`; NaN where one has none.
+        intervals: 95 % of those that are shares of validation examples, `(low, high)` a run.
+        histories: Of each run, by its name.
+        findings: How many errors and warnings each run ended with.
+        evaluations: Of each run on `test`; empty without.
+        paired: The first run against each other one on `test`; empty without.
+    """
+
+    names: tuple[str, ...]
+    settings: dict[str, tuple[Any, ...]]
+    metrics: dict[str, tuple[float, ...]]
+    intervals: dict[str, tuple[tuple[float, float], ...]]
+    histories: dict[str, Mapping[str, Sequence[float]]] = field(repr=False)
+    findings: tuple[int, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    paired: tuple[PairedComparison, ...] = ()
+
+    def table(self) -> str:
+        """Settings that differ, then metrics with their intervals, a column a run."""
+        blocks = [_columns(rows) for _, rows in self._blocks()]
+        return "\n\n".join(blocks + [f"{name}: {said}" for name, said in self._paired_words()])
+
+    def figure(self) -> Any:
+        """The curves of all runs over one another, a matplotlib `Figure`."""
+        return compared_curves(self.histories)
+
+    def to_html(self, path: "PathLike | None" = None) -> str:
+        """One page that needs nothing else, written to a file if one is given."""
+        style = (
+            "body{font:16px system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}"
+            "th,td{padding:.2em .8em;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}"
+        )
+        title = html.escape(" and ".join(self.names))
+        page = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+            f"<style>{style}</style><h1>{title}</h1>{self._repr_html_()}</html>\n"
+        )
+        if path is not None:
+            write_text(path, page)
+        return page
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; NaN becomes None."""
+        finite = lambda values: [value if np.isfinite(value) else None for value in values]  # noqa: E731
+        return {
+            "names": list(self.names),
+            "settings": {name: list(values) for name, values in self.settings.items()},
+            "metrics": {name: finite(values) for name, values in self.metrics.items()},
+            "intervals": {name: list(map(finite, rows)) for name, rows in self.intervals.items()},
+            "findings": list(self.findings),
+            "evaluations": [evaluation.to_dict() for evaluation in self.evaluations],
+            "paired": [one.to_dict() for one in self.paired],
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, default=str)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for title, rows in self._blocks():
+            head, *body = [[html.escape(cell) for cell in row] for row in rows]
+            cells = "".join(f"<th>{cell}</th>" for cell in head)
+            lines = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in body)
+            parts.append(f"<h2>{title}</h2><table><tr>{cells}</tr>{lines}</table>")
+        parts += [
+            f"<p>{html.escape(name)}: {html.escape(str(said))}</p>" for name, said in self._paired_words()
+        ]
+        if any(self.histories.values()):
+            parts.append(to_svg(self.figure(), f"Curves of {', '.join(self.names)} over one another"))
+        return "".join(parts)
+
+    def _blocks(self):
+        settings = [[name, *map(_short, values)] for name, values in self.settings.items()]
+        metrics = [
+            [name, *(self._with_interval(name, number) for number in range(len(self.names)))]
+            for name in self.metrics
+        ]
+        if self.evaluations:
+            scores = [_share(one.accuracy, one.interval) for one in self.evaluations]
+            metrics += [["test accuracy", *scores]]
+            for what in ("balanced_accuracy", "log_loss", "ece"):
+                values = [f"{getattr(one, what):.4g}" for one in self.evaluations]
+                metrics.append([f"test {what.replace('_', ' ')}", *values])
+        metrics.append(["errors and warnings", *map(str, self.findings)])
+        same = [["settings", *self.names], *(settings or [["none differ", *("" for _ in self.names)]])]
+        return [("Settings that differ", same), ("Metrics", [["metric", *self.names], *metrics])]
+
+    def _with_interval(self, name, number):
+        value = self.metrics[name][number]
+        if name in self.intervals and np.isfinite(self.intervals[name][number]).all():
+            return _share(value, self.intervals[name][number])
+        return f"{value:.4g}"
+
+    def _paired_words(self):
+        return [
+            (f"{self.names[0]} (first), {name} (second)", said)
+            for name, said in zip(self.names[1:], self.paired, strict=False)
+        ]
+
+
+def compare_runs(
+    runs: Sequence[Any], test: "Data | None" = None, *, names: Sequence[str] | None = None
+) -> Comparison:
+    """Put runs side by side: settings that differ, curves, metrics with intervals.
+
+    Args:
+        runs: Two `recipes.Run`s or more.
+        test: Labeled examples that none was trained on: all are scored on them, and the first is compared with each
+            other one by `evaluate.paired_comparison`.
+        names: Of the runs; None takes their folders' names, or numbers.
+
+    Returns:
+        A `Comparison`, with `.table()`, `.to_html(path)`, `.figure()`, `.to_json()`.
+
+    Raises:
+        ValueError: for fewer than two runs, or names that are not one a run.
+    """
+    names = _names(runs) if names is None else tuple(map(str, names))
+    if len(runs) < 2 or len(names) != len(runs) or len(set(names)) != len(names):
+        raise ValueError(
+            f"recipes.compare expects at least two runs and a name of its own for each. Received {len(runs)} runs and "
+            f"names {list(names)}. Write recipes.compare(['runs/a', 'runs/b'])."
+        )
+    described = [_described(run) for run in runs]
+    keys = list(dict.fromkeys(key for settings in described for key in settings))
+    settings = {key: tuple(one.get(key) for one in described) for key in keys}
+    settings = {key: row for key, row in settings.items() if any(value != row[0] for value in row)}
+    logged = dict.fromkeys(key for run in runs for key in run.history if "/" not in key)
+    metrics = {
+        key: tuple(float(run.history[key][-1]) if run.history.get(key) else np.nan for run in runs)
+        for key in logged
+    }
+    evaluations = tuple(classifier(run, test) for run in runs) if test is not None else ()
+    return Comparison(
+        names=names,
+        settings=settings | _layers(runs),
+        metrics=metrics,
+        intervals={key: _intervals(runs, row) for key, row in metrics.items() if _is_share(key)},
+        histories={name: run.history for name, run in zip(names, runs, strict=True)},
+        findings=tuple(sum(f.severity != "info" for f in run.findings) for run in runs),
+        evaluations=evaluations,
+        paired=tuple(paired_comparison(runs[0], run, test) for run in runs[1:]) if test is not None else (),
+    )
+
+
+def _names(runs):
+    names = [Path(str(run.settings.get("run_dir") or number)) for number, run in enumerate(runs)]
+    short = [name.name for name in names]
+    return tuple(short if len(set(short)) == len(short) else map(str, names))
+
+
+def _described(run):
+    """Settings as one flat dictionary, without those that are not compared."""
+    flat = {}
+    for key, value in run.settings.items():
+        if key in _NOT_COMPARED or key == "architecture":
+            continue
+        if isinstance(value, dict) and key not in ("train_data", "validation_data"):
+            flat |= {f"{key} {inner}": entry for inner, entry in value.items()}
+        elif isinstance(value, dict):
+            flat[key] = f"sha256 {str(value.get('sha256'))[:12]}"
+        else:
+            flat[key] = value
+    return flat
+
+
+def _layers(runs):
+    """The layers that not all runs have, in words, `{}` where all are the same."""
+    lists = [run.settings.get("architecture") or [] for run in runs]
+    shared = set(lists[0]).intersection(*lists[1:])
+    own = [[line for line in lines if line not in shared] for lines in lists]
+    if not any(own):
+        return {}
+    more = [f"; and {len(lines) - _MOST_LAYERS} more" if len(lines) > _MOST_LAYERS else "" for lines in own]
+    return {
+        "layers": tuple("; ".join(lines[:_MOST_LAYERS]) + rest for lines, rest in zip(own, more, strict=True))
+    }
+
+
+def _is_share(name):
+    return name.startswith("val_") and name.removeprefix("val_").split("_")[-1] in _SHARES
+
+
+def _intervals(runs, values):
+    rows = []
+    for run, value in zip(runs, values, strict=True):
+        count = _validation_examples(run.settings.get("validation_data"))
+        known = count and 0 <= value <= 1
+        rows.append(wilson_interval(value * count, count) if known else (np.nan, np.nan))
+    return tuple(rows)
+
+
+def _validation_examples(described):
+    """How many validation examples a run had, by what `run.json` says of them; None where it does not say."""
+    described = described or {}
+    if described.get("kind") == "arrays":
+        return described["shapes"][0][0]
+    batched = "shape=()" not in str(described.get("elements"))  # labels of single examples are numbers
+    count = described.get("cardinality", -1)
+    return None if batched or count <= 0 else count
+
+
+def _share(value, interval):
+    low, high = interval
+    return f"{value:.2%} ({low:.2%} to {high:.2%})"
+
+
+def _short(value):
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 400 else text[:400] + " ..."
+
+
+def _columns(rows):
+    """Rows of cells as text; long cells are broken."""
+    rows = [[cell if len(cell) <= 44 else cell[:41] + "..." for cell in row] for row in rows]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
