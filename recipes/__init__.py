@@ -7,7 +7,7 @@ Each package below is imported on first use, so `import recipes` costs next to n
     recipes.layers                  recipes.initialize  recipes.models       recipes.schedules
     recipes.callbacks               recipes.probe       recipes.diagnose     recipes.ensemble
     recipes.explain                 recipes.tune        recipes.plot         recipes.report
-    recipes.evaluate                recipes.inference
+    recipes.evaluate                recipes.inference   recipes.distribution
 """
 
 import importlib
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes import common as common
     from recipes import data as data
     from recipes import diagnose as diagnose
+    from recipes import distribution as distribution
     from recipes import ensemble as ensemble
     from recipes import evaluate as evaluate
     from recipes import explain as explain
@@ -55,6 +56,7 @@ _PACKAGES = (
     "common",
     "data",
     "diagnose",
+    "distribution",
     "ensemble",
     "evaluate",
     "explain",
@@ -86,6 +88,7 @@ __all__ = [
     "compare",
     "data",
     "diagnose",
+    "distribution",
     "ensemble",
     "evaluate",
     "explain",

@@ -21,7 +21,7 @@ from recipes.checkpoints.comparison import (
     without_numbers,
 )
 from recipes.common.files import Archive, damaged, write_atomically
-from recipes.common.optimizers import groups
+from recipes.common.optimizers import build_for, groups
 
 _FORMAT = 2
 _EXPECTED = "a backup written by recipes.train or callbacks.Backup"
@@ -302,8 +302,7 @@ def newest_whole(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
 
 def _variables(model, *, metrics=False):
     optimizer = model.optimizer
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
+    build_for(optimizer, model)
     variables = {"model": model.variables, "optimizer": optimizer.variables}
     if metrics:
         variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]

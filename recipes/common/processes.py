@@ -1,26 +1,70 @@
-"""One training run in several processes, on Keras' JAX backend: which of them writes files, and waiting for all."""
+"""One training run in several processes: how many, which of them writes files, and waiting for all."""
 
-from typing import Any
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 
 
-def process_count() -> int:
-    """Number of processes of the run: 1, but for `keras.distribution.initialize` on the JAX backend."""
-    if keras.backend.backend() != "jax":
-        return 1
-    import jax  # noqa: PLC0415 - an optional library
+class _Workers(NamedTuple):
+    """The processes of a TensorFlow run, as their strategy told."""
 
-    return jax.process_count()
+    index: int
+    count: int
+    meet: Callable[[], None]
+
+
+_workers: _Workers | None = None
+
+
+def join(index: int, count: int, meet: Callable[[], None]) -> None:
+    """Say that this process is one of several of a run on TensorFlow, whose strategy alone knows.
+
+    Args:
+        index: Place of this process, from 0.
+        count: Number of processes.
+        meet: Waits until every process has called it.
+    """
+    global _workers
+    _workers = _Workers(index, count, meet)
+
+
+def process_count() -> int:
+    """Number of processes of the run, by Keras' backend.
+
+    TensorFlow: the workers of a `distribution.MultiWorkerStrategy`; JAX: those of `keras.distribution.initialize`;
+    torch: those of `torch.distributed`, by its documentation: not run with several.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax  # noqa: PLC0415 - an optional library
+
+        return jax.process_count()
+    if backend == "torch":
+        group = _torch_group()
+        return group.get_world_size() if group else 1
+    return _workers.count if _workers else 1
+
+
+def process_index() -> int:
+    """Place of this process among those of the run, from 0."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax  # noqa: PLC0415 - an optional library
+
+        return jax.process_index()
+    if backend == "torch":
+        group = _torch_group()
+        return group.get_rank() if group else 0
+    return _workers.index if _workers else 0
 
 
 def is_first_process() -> bool:
     """Whether this process is the one that writes files."""
-    if keras.backend.backend() != "jax":
-        return True
-    import jax  # noqa: PLC0415 - an optional library
-
-    return jax.process_index() == 0
+    return process_index() == 0
 
 
 def meet(place: str) -> None:
@@ -29,25 +73,20 @@ def meet(place: str) -> None:
     Args:
         place: A name for the place, the same in every process.
     """
-    if process_count() > 1:
+    if process_count() == 1:
+        return
+    backend = keras.backend.backend()
+    if backend == "jax":
         from jax.experimental import multihost_utils  # noqa: PLC0415 - an optional library
 
         multihost_utils.sync_global_devices(place)
+    elif backend == "torch":
+        _torch_group().barrier()
+    else:
+        _workers.meet()
 
 
-def refuse_several_machines(strategy: Any) -> None:
-    """Say where to go instead of `MultiWorkerMirroredStrategy`.
-
-    Keras 3.15 on TensorFlow cannot `fit` in it: it hands PerReplica values to tf.convert_to_tensor.
-
-    Raises:
-        ValueError: for that strategy.
-    """
-    import tensorflow as tf  # noqa: PLC0415 - other backends do without
-
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise ValueError(
-            "recipes.train expects a strategy of one machine, such as tf.distribute.MirroredStrategy: Keras 3 cannot "
-            "fit in MultiWorkerMirroredStrategy. Received MultiWorkerMirroredStrategy. For several machines use "
-            "KERAS_BACKEND=jax with keras.distribution.DataParallel, plain fit and recipes.callbacks.Backup."
-        )
+def _torch_group():
+    """torch.distributed, where a process group stands; torch is looked at only if the user has imported it."""
+    group = getattr(sys.modules.get("torch"), "distributed", None)
+    return group if group and group.is_available() and group.is_initialized() else None

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from recipes.common.optimizers import accumulation, iterations
+from recipes.common.optimizers import accumulation, build_for, iterations
 from recipes.common.traversal import layers_of
 from recipes.probe.collect import Collector, Pending, Sweep, Timing
 from recipes.probe.record import Record
@@ -196,8 +196,7 @@ class Hub:
         optimizer = model.optimizer
         if optimizer is not None and not optimizer.built and model.built:
             # Before the first trace, so that the twin and the plain function trace the same thing.
-            with model.distribute_strategy.scope(), keras.name_scope(optimizer.name, caller=optimizer):
-                optimizer.build(model.trainable_variables)
+            build_for(optimizer, model)
         steps, epochs = self.params.get("steps"), self.params.get("epochs", 1) - self.epoch
         several = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
         notes = self.when.start(

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from recipes.common.models import output_activation, rebuild
-from recipes.common.processes import refuse_several_machines
+from recipes.common.traversal import layers_of
+from recipes.distribution import MultiWorkerStrategy
 from recipes.training.settings import Settings
 from recipes.training.source import Source
 
@@ -20,7 +21,13 @@ def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
     """
     if strategy is None:
         return model
-    refuse_several_machines(strategy)
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if several and not isinstance(strategy, MultiWorkerStrategy):
+        raise ValueError(
+            "recipes.train expects recipes.distribution.MultiWorkerStrategy for several machines: Keras 3 cannot fit "
+            f"in TensorFlow's own. Received {type(strategy).__name__}. Take MultiWorkerStrategy(), which reads "
+            "the same TF_CONFIG."
+        )
     if getattr(model, "distribute_strategy", None) is strategy:
         return model
     if model.compiled:
@@ -37,7 +44,20 @@ def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
             "Build it under `with strategy.scope():`."
         ) from error
     clone.set_weights(model.get_weights())
+    if several:
+        _synchronize_batch_norm(clone)
     return clone
+
+
+def _synchronize_batch_norm(model):
+    own = [one for one in layers_of(model, keras.layers.BatchNormalization) if not one.synchronized]
+    for layer in own:
+        layer.synchronized = True
+    if own:
+        print(
+            f"recipes.train: {len(own)} BatchNormalization layers take the statistics of all workers "
+            "(synchronized=True)."
+        )
 
 
 def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec, settings: Settings) -> bool:

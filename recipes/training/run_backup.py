@@ -15,6 +15,7 @@ from recipes.checkpoints.backup_timetable import Timetable
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.common.files import write_atomically
 from recipes.common.optimizers import accumulation
+from recipes.common.processes import process_count
 from recipes.training.interruption import EXIT_SIGTERM, BackgroundWriter, Termination, make_room
 from recipes.training.run import history_of, write_history
 from recipes.training.run_folder import RunFolder
@@ -77,7 +78,7 @@ class RunBackup(keras.callbacks.Callback):
             restore_callbacks(
                 self.progress.file, self._states, own=True if self._waiting else None, told=told
             )
-        if self.folder is not None:
+        if self.folder is not None and process_count() == 1:  # several would have to agree on the step
             self._termination.listen()
         self._timetable.written()
 
@@ -106,8 +107,8 @@ class RunBackup(keras.callbacks.Callback):
         watched = "val_loss" if "val_loss" in self.rows[-1] else "loss"
         losses = [row.get(watched, np.inf) for row in self.rows]
         if losses[-1] <= np.nanmin(losses):
-            write_atomically(self.folder.path / "best.keras", self.model.save)
-        write_history(self.folder.path / "history.csv", history_of(self.rows))
+            write_atomically(self.folder.written / "best.keras", self.model.save)
+        write_history(self.folder.written / "history.csv", history_of(self.rows))
         self._save(epoch=epoch + 1)
         if self._termination.wished:
             self.leave()
@@ -140,7 +141,7 @@ class RunBackup(keras.callbacks.Callback):
     def _save(self, *, epoch, batch=0):
         if self.broken:
             return
-        file = self.folder.path / "backup.npz"
+        file = self.folder.written / "backup.npz"
         state = RunState.of(self.model, self._states, epoch=epoch, batch=batch, history=self.rows)
         self._writer.write(state, file, lambda: make_room(file, self._keep))
         self._timetable.written()

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from recipes.checkpoints.backup_file import newest_whole
 from recipes.checkpoints.comparison import differences
 from recipes.common.files import read_json, remove_parts, write_json
+from recipes.common.processes import is_first_process, meet, process_count
 from recipes.training.settings import FREE_ON_RESUME, Settings
 
 try:
@@ -52,15 +54,18 @@ _MOST_NAMED = 8
 
 @dataclass
 class RunFolder:
-    """A run_dir that this process has locked.
+    """A run_dir that this run has locked.
 
     Attributes:
         path: The folder, absolute: a later change of the working directory does not move it.
+        written: Where this process writes. In a run of several processes the first one writes to `path`, the others
+            to a folder that is removed: all of them must save, as reading some variables is a matter of all.
         before: What `run.json` said when the folder was opened; None for a new run.
         resume: The argument of `recipes.train`.
     """
 
     path: Path
+    written: Path
     before: dict[str, Any] | None
     resume: bool | str
 
@@ -123,10 +128,12 @@ class RunFolder:
 
     def write_settings(self, description: dict[str, Any]) -> None:
         """Write `run.json`."""
-        write_json(self.path / "run.json", description)
+        write_json(self.written / "run.json", description)
 
     def keep_last(self) -> None:
         """Keep the newest backup of a run that is finished as the state that more epochs would begin with."""
+        if self.written != self.path:
+            return
         newest, *others = self.backups()[:-1]
         if newest.exists():
             os.replace(newest, self.path / "last.npz")
@@ -147,6 +154,17 @@ def open_folder(settings: Settings) -> Iterator[RunFolder | None]:
         yield None
         return
     path = Path(os.path.abspath(os.fspath(settings.run_dir)))
+    if process_count() > 1 and isinstance(settings.backup_every, str):
+        raise ValueError(
+            "recipes.train expects backup_every as a number of steps in a run of several processes, whose clocks "
+            f"differ. Received {settings.backup_every!r}. Give steps, the same on every worker."
+        )
+    if not is_first_process():
+        with TemporaryDirectory(prefix="recipes-run-") as own:
+            folder = _opened(path, Path(own), settings)
+            meet("open_folder")  # all have looked before the first one writes
+            yield folder
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         allowed = os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
@@ -156,7 +174,9 @@ def open_folder(settings: Settings) -> Iterator[RunFolder | None]:
     if lock is None:
         raise PermissionError(errno.EACCES, _unusable(path, PermissionError(errno.EACCES, "it is read-only")))
     try:
-        yield _opened(path, settings)
+        folder = _opened(path, path, settings)
+        meet("open_folder")
+        yield folder
     finally:
         lock.release()
 
@@ -171,7 +191,7 @@ def _unusable(path, error):
     )
 
 
-def _opened(path, settings):
+def _opened(path, written, settings):
     before = None
     if (path / "run.json").exists():
         before = read_settings(path)
@@ -194,7 +214,7 @@ def _opened(path, settings):
             "Finish it with that version, or start a new run_dir."
         )
     remove_parts(path)
-    return RunFolder(path, before, settings.resume)
+    return RunFolder(path, written, before, settings.resume)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

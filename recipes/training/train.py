@@ -84,7 +84,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         run = _run_of(trained, validation, settings, acting, backup, described)
         if folder is not None:
             backup.finish()
-            run.write(folder.path, finished=not backup.broken)
+            run.write(folder.written, finished=not backup.broken)
         return run
 
 
@@ -164,7 +164,7 @@ def train(
         monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run. They change no bit of the
             training and take about 1 % of its time, after a one-off trace of a second train function.
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
-            gets the trained weights at the end.
+            gets the trained weights at the end. For several machines `distribution.MultiWorkerStrategy`.
         run_dir: Folder for `model.keras`, `best.keras` (lowest validation loss), `history.csv`, `curves.png`,
             `run.json`, while training `backup.npz`, and `last.npz` when it is finished. One process at a time may
             write to it. On SIGTERM the step is finished, or the validation where that is running, a backup is

@@ -1,60 +1,173 @@
-"""What Keras 3 on TensorFlow cannot do yet over several machines: shown, so that the day it can is noticed."""
+"""Keras' fit, evaluate and predict, and recipes.train, in two TensorFlow processes beside one."""
 
 import json
+import signal
 import socket
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fresh_process import FreshProcess
 
-pytestmark = pytest.mark.slow
+from recipes.distribution.clusters import resolve_cluster
 
-SCRIPT = """
-import keras, numpy as np, tensorflow as tf
-
-strategy = tf.distribute.MultiWorkerMirroredStrategy()
-with strategy.scope():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-try:
-    model.fit(np.ones((8, 3), "float32"), np.ones((8, 1), "float32"), batch_size=4, verbose=0)
-except ValueError as error:
-    print("ValueError:", "PerReplica" in str(error))
-else:
-    print("trained")
-import recipes
-try:
-    recipes.train(model, (np.ones((8, 3)), np.ones(8)), strategy=strategy, verbose=0)
-except ValueError as error:
-    print(error)
-"""
+SCRIPT = Path(__file__).parent / "several_workers.py"
 
 
-def free_ports(number):
-    held = [socket.socket() for _ in range(number)]
-    try:
-        for one in held:
+def free_ports():
+    """The first of two that follow one another."""
+    while True:
+        with socket.socket() as one, socket.socket() as next_one:
             one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
+            port = one.getsockname()[1]
+            try:
+                next_one.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
 
 
-def test_fit_of_several_workers_fails_in_keras_itself_and_train_says_where_to_go(tmp_path):
-    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    script, processes = tmp_path / "worker.py", []
-    script.write_text(SCRIPT, encoding="utf-8")
-    for index in range(2):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(FreshProcess(script, folder=tmp_path, TF_CONFIG=json.dumps(task)))
-    for process in processes:
-        process.wait(180)
-        process.kill()
-    for process in processes:
-        lines = process.printed.splitlines()
-        assert lines, process.complained[-3000:]
-        assert lines[0] == "ValueError: True", (
-            f"Keras' fit under MultiWorkerMirroredStrategy said {lines[0]!r}. If it trains now, let recipes.train "
-            "take that strategy (recipes/common/processes.py), and say so in the README."
+def start(folder, task, *, count=2, dies_in=None):
+    port = free_ports()
+    return [
+        FreshProcess(
+            SCRIPT,
+            folder,
+            index,
+            count,
+            port,
+            task,
+            *([dies_in] if index == 1 and dies_in else []),
+            folder=folder,
         )
-        assert "KERAS_BACKEND=jax with keras.distribution.DataParallel" in lines[1]
+        for index in range(count)
+    ]
+
+
+def end(folder, processes, task):
+    """What each process found."""
+    try:
+        for process in processes:
+            assert process.wait(240) == 0, process.complained[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    count = len(processes)
+    return [json.loads((folder / f"{task}-{count}-{index}.json").read_text()) for index in range(count)]
+
+
+def assert_close(found, expected, *, weights, logs):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        if name == "weights":
+            for mine, theirs in zip(found[name], values, strict=True):
+                np.testing.assert_allclose(mine, theirs, rtol=weights, atol=weights)
+        else:
+            np.testing.assert_allclose(found[name], values, rtol=logs, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory):
+    """What two workers and one process found of plain fits: a list of two, and one."""
+    folder = tmp_path_factory.mktemp("fits")
+    alone, workers = start(folder, "fits", count=1), start(folder, "fits")
+    return end(folder, workers, "fits"), end(folder, alone, "fits")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["plain", "normalized", "vector"])
+def test_two_workers_fit_as_one_process_does_with_the_same_batches(fits, case):
+    (first, second), alone = fits
+    assert first[case] == second[case]
+    assert_close(first[case], alone[case], weights=2e-4 if case == "normalized" else 1e-5, logs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_workers_evaluate_and_predict_in_order_with_a_ragged_last_batch(fits):
+    (first, second), alone = fits
+    for name in ("evaluate", "predict"):
+        assert first[name] == second[name]
+        np.testing.assert_allclose(first[name], alone[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_reduce_of_a_loop_by_hand_means_what_tensorflow_says(fits):
+    # Worker 0 has 0, 1, 2 and worker 1 has 10, 11, 12.
+    expected = {"sum of all": 36.0, "mean of all": 6.0, "sum": [10.0, 12.0, 14.0], "mean of scalars": 0.5}
+    assert fits[0][0]["reduce"] == fits[0][1]["reduce"] == expected
+
+
+@pytest.mark.slow
+def test_several_steps_an_execution_are_refused_in_words(fits):
+    assert "expects steps_per_execution=1" in fits[0][0]["refused"]
+
+
+@pytest.mark.slow
+def test_statistics_of_each_worker_alone_are_warned_about_once(fits):
+    (warning,) = fits[0][0]["warned"]
+    assert "batch_normalization" in warning and "synchronized=True" in warning
+
+
+@pytest.mark.slow
+def test_train_on_two_workers_with_one_killed_ends_as_on_one_process(tmp_path):
+    (alone,) = start(tmp_path, "train", count=1)
+    survivor, killed = start(tmp_path, "train", dies_in=2)
+    assert killed.wait(240) == -signal.SIGKILL, killed.complained[-3000:]
+    assert survivor.wait(60) == 1, "the survivor did not notice"
+    assert "aborted" in survivor.complained
+    assert not (tmp_path / "train-2-0.json").exists()
+
+    expected = end(tmp_path, [alone], "train")[0]
+    assert (tmp_path / "watched" / "backup.npz").exists()  # of the two epochs before
+    first, second = end(tmp_path, start(tmp_path, "train"), "train")
+    assert first == second
+    for name in ("weights", "loss", "val_loss"):
+        assert first["watched"][name] == first["unwatched"][name], "the monitors changed the training"
+    for name in ("watched", "unwatched"):
+        shared = expected[name].keys()
+        assert_close({key: first[name][key] for key in shared}, expected[name], weights=2e-4, logs=2e-4)
+
+
+def test_machines_are_read_from_cluster_tf_config_slurm_in_turn(monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="which machines take part"):
+        resolve_cluster()
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[3-4]")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "1(x2)")
+    slurm = resolve_cluster(port=7000)
+    assert slurm.cluster_spec().as_dict() == {"worker": ["node3:7000", "node4:7000"]}
+    assert slurm.task_id == 1
+    task = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+    assert resolve_cluster().cluster_spec().as_dict() == {"worker": ["a:1", "b:2"]}
+    given = resolve_cluster(["c:1", "d:2"], 1)
+    assert (given.task_id, given.cluster_spec().as_dict()) == (1, {"worker": ["c:1", "d:2"]})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "index", "tf_config", "words"),
+    [
+        (["a:1", "b"], 0, "", "host:port"),
+        (["a:1", "a:1"], 0, "", "one address for each worker"),
+        (["a:1", "b:2"], 2, "", "from 0 to 1"),
+        (["a:1", "b:2"], None, "", "from 0 to 1"),
+        (["a:1", "b:2"], True, "", "from 0 to 1"),
+        (None, 1, "", "index= beside cluster="),
+        (None, None, "{nonsense", "expects TF_CONFIG of the form"),
+        (None, None, '{"cluster": {"worker": ["a:1"]}}', "expects TF_CONFIG of the form"),
+        (None, None, '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 4}}', "outside"),
+        (
+            None,
+            None,
+            '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+            "Leave parameter servers",
+        ),
+    ],
+)
+def test_machines_named_wrongly_are_refused_in_words(cluster, index, tf_config, words, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    with pytest.raises(ValueError, match=words):
+        resolve_cluster(cluster, index)

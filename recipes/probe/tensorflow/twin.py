@@ -1,5 +1,6 @@
 """The instrumented twin of a model's train function: the same step, and what it did as extra outputs."""
 
+import functools
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -69,6 +70,7 @@ class Twin:
         return "ever_active" in self.quantities and watched.kind in RECTIFIERS
 
     def _instrument(self, train_step):
+        @functools.wraps(train_step)  # a strategy of several machines looks whose step it is
         def step(data):
             with self._trace_lock:
                 self.traces += 1

@@ -1,0 +1,5 @@
+"""Training on several machines with TensorFlow: a strategy under which Keras' own `fit`, `evaluate`, `predict` work."""
+
+from recipes.distribution.multi_worker import MultiWorkerStrategy as MultiWorkerStrategy
+
+__all__ = ["MultiWorkerStrategy"]

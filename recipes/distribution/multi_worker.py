@@ -1,0 +1,160 @@
+"""Keras' `fit`, `evaluate` and `predict` on several TensorFlow machines, without touching Keras."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from recipes.common import processes
+from recipes.common.traversal import layers_of
+from recipes.distribution.clusters import resolve_cluster
+
+_COMMUNICATION = {
+    "auto": tf.distribute.experimental.CommunicationImplementation.AUTO,
+    "ring": tf.distribute.experimental.CommunicationImplementation.RING,
+    "nccl": tf.distribute.experimental.CommunicationImplementation.NCCL,
+}
+
+
+class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
+    """`tf.distribute.MultiWorkerMirroredStrategy` under which Keras 3 trains, evaluates and predicts.
+
+    Keras 3's `fit` fails under TensorFlow's strategy (keras-team/keras#20585): it hands `Strategy.reduce` a whole
+    batch, which it cannot take, and asks for the mean of scalar logs over their first axis, which they do not have.
+    This strategy's public `reduce` answers these two as Keras means them. Whatever TensorFlow accepts goes to
+    TensorFlow as it is, so `reduce("SUM", per_example, axis=0)` of a loop written by hand means what it always meant;
+    once Keras asks rightly, nothing here is reached.
+
+    Every worker runs the same script. `batch_size` is that of all workers together; every batch is dealt out evenly,
+    and each worker's mean counts the same, so a last batch that does not divide weighs its examples a little
+    unequally. Build and compile the model in `with strategy.scope():`, or hand the strategy to
+    `recipes.train(strategy=)`. `BatchNormalization` needs `synchronized=True`; without it every worker keeps statistics
+    of its own, which is warned about. `steps_per_execution` must be 1: the loop that Keras writes for more does not
+    trace under several workers.
+
+    Args:
+        cluster: Addresses "host:port" of all workers, in the same order on each. None: TF_CONFIG, else what SLURM says.
+        index: Place of this process in `cluster`, from 0. Only beside `cluster`.
+        communication: "auto", "ring" (any device, over gRPC) or "nccl" (NVIDIA GPUs).
+        port: With SLURM the first port of a machine.
+
+    Raises:
+        ValueError: where the machines are not named, or named wrongly.
+
+    Example:
+        >>> strategy = recipes.distribution.MultiWorkerStrategy(["10.0.0.1:9876", "10.0.0.2:9876"], index=0)
+        >>> with strategy.scope():
+        ...     model = build()
+        ...     model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> model.fit(images, labels, batch_size=256)
+
+    TensorFlow wants the strategy made before anything else is done with it: make it in the script's first lines.
+    """
+
+    def __init__(
+        self,
+        cluster: Sequence[str] | None = None,
+        index: int | None = None,
+        *,
+        communication: Literal["auto", "ring", "nccl"] = "auto",
+        port: int = 8888,
+    ) -> None:
+        if communication not in _COMMUNICATION:
+            raise ValueError(
+                f"MultiWorkerStrategy expects communication='auto', 'ring' or 'nccl'. Received {communication!r}. Take "
+                "'auto' unless TensorFlow chose wrongly."
+            )
+        options = tf.distribute.experimental.CommunicationOptions(
+            implementation=_COMMUNICATION[communication]
+        )
+        super().__init__(resolve_cluster(cluster, index, port), options)
+        self._logs = _StepLogs()
+        resolver = self.cluster_resolver
+        workers = len(tf.nest.flatten(list(resolver.cluster_spec().as_dict().values())))
+        processes.join(_place(resolver), workers, self._meet)
+
+    def run(
+        self, fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, options: Any = None
+    ) -> Any:
+        """TensorFlow's `run`; notes which values are the logs of a step of Keras, for `reduce`."""
+        step = inspect.unwrap(fn)
+        model, name = getattr(step, "__self__", None), getattr(step, "__name__", "")
+        of_keras = isinstance(model, keras.Model) and name in ("train_step", "test_step")
+        if of_keras:
+            _check_model(model, trains=name == "train_step")
+        outputs = super().run(fn, args, kwargs, options)
+        self._logs.values = tf.nest.flatten(outputs) if of_keras else []
+        return outputs
+
+    def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
+        """Reduce over all workers.
+
+        Args:
+            reduce_op: "SUM" or "MEAN".
+            value: A value that is different on each replica. A tuple, list or dictionary of such (Keras' look at a
+                batch of which it wants the shapes) comes back as the part of this worker.
+            axis: An axis to reduce too, as TensorFlow has it. Left aside for scalars and for the logs of a step of
+                Keras, which have no axis of examples: their mean is over the replicas, as with one machine.
+
+        Returns:
+            A tensor, the same on every worker.
+        """
+        if tf.nest.is_nested(value):
+            return tf.nest.map_structure(lambda part: self.experimental_local_results(part)[0], value)
+        if axis is not None and (self._logs.hold(value) or _rank(self, value) == 0):
+            axis = None
+        return super().reduce(reduce_op, value, axis)
+
+    def _meet(self) -> None:
+        """Wait for all workers."""
+        self.reduce("SUM", self.run(_one), axis=None)
+
+
+class _StepLogs(threading.local):
+    """What the last step of Keras gave to `reduce`, in the thread that traces it."""
+
+    values: list[Any] = []
+
+    def hold(self, value: Any) -> bool:
+        return any(value is mine for mine in self.values)
+
+
+@tf.function
+def _one():
+    return tf.ones(())
+
+
+def _check_model(model, trains):
+    if model.steps_per_execution > 1:
+        raise ValueError(
+            "MultiWorkerStrategy expects steps_per_execution=1: TensorFlow cannot trace Keras' loop of steps over "
+            f"several workers. Received {model.steps_per_execution} in {model.name!r}. Compile the model without it."
+        )
+    own = [
+        layer.name
+        for layer in layers_of(model, keras.layers.BatchNormalization)
+        if layer.trainable and not layer.synchronized
+    ]
+    if trains and own:
+        warnings.warn(
+            f"{', '.join(own[:3])}{' and others' * (len(own) > 3)} of {model.name!r} keep(s) moving statistics of "
+            "this worker's images alone, so the workers' models differ. Write "
+            "BatchNormalization(synchronized=True), or call recipes.averaging.refresh_batch_norm before you save.",
+            stacklevel=2,
+        )
+
+
+def _rank(strategy, value):
+    return strategy.experimental_local_results(value)[0].shape.rank
+
+
+def _place(resolver):
+    """Number of this process among all; a chief comes first."""
+    chiefs = len(resolver.cluster_spec().as_dict().get("chief", []))
+    return resolver.task_id + (0 if resolver.task_type == "chief" else chiefs)

@@ -1,0 +1,160 @@
+"""What one worker of a run does on TensorFlow, and one process alone; what it finds goes into a file.
+
+python several_workers.py FOLDER INDEX COUNT PORT fits
+python several_workers.py FOLDER INDEX COUNT PORT train [EPOCH]    # kills itself when that epoch begins
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import recipes
+from recipes.distribution import MultiWorkerStrategy
+
+RANDOM = np.random.default_rng(0)
+POINTS, PLACES = RANDOM.normal(size=(70, 6)).astype("float32"), RANDOM.integers(0, 3, 70)
+IMAGES = RANDOM.integers(0, 256, (96, 8, 8, 1)).astype("uint8")
+LABELS = (IMAGES[:, 0, 0, 0] > 120).astype(int)
+
+
+class Kill(keras.callbacks.Callback):
+    """The end of this process."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def network(normalized, **options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu")])
+    if normalized:
+        model.add(keras.layers.BatchNormalization(synchronized=normalized == "synchronized"))
+    model.add(keras.layers.Dense(3, "softmax"))
+    options = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"], **options}
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **options)
+    return model
+
+
+def fit(model, labels=PLACES, **options):
+    history = model.fit(
+        POINTS, labels, batch_size=16, epochs=2, shuffle=False, verbose=0, **options
+    ).history  # the last batch has six examples
+    weights = [weight.tolist() for weight in model.get_weights()]
+    return {"weights": weights, **{name: np.asarray(values).tolist() for name, values in history.items()}}
+
+
+def fits(strategy, scope):
+    found = {}
+    with scope():
+        plain, normalized = network(None), network("synchronized")
+        vector = network(None, loss="categorical_crossentropy", metrics=[keras.metrics.F1Score(average=None)])
+        several, own = network(None, steps_per_execution=2), network("its own")
+    found["plain"] = fit(plain, validation_data=(POINTS[:32], PLACES[:32]))
+    found["normalized"] = fit(normalized)
+    found["vector"] = fit(vector, np.eye(3, dtype="float32")[PLACES])
+    found["evaluate"] = plain.evaluate(POINTS, PLACES, batch_size=16, verbose=0)
+    found["predict"] = plain.predict(POINTS[:65], batch_size=16, verbose=0).tolist()
+    if strategy is not None:
+        found["reduce"] = by_hand(strategy)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(own)
+        found["warned"] = [str(one.message) for one in caught if "moving statistics" in str(one.message)]
+        try:
+            fit(several)
+        except ValueError as error:
+            found["refused"] = str(error)
+    return found
+
+
+def by_hand(strategy):
+    """What a loop that somebody wrote asks of `reduce`."""
+
+    @tf.function
+    def ask():
+        def step():
+            place = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return tf.cast(tf.range(3) + 10 * place, "float32"), tf.cast(place, "float32")
+
+        examples, scalar = strategy.run(step)
+        return {
+            "sum of all": strategy.reduce("SUM", examples, axis=0),
+            "mean of all": strategy.reduce(tf.distribute.ReduceOp.MEAN, examples, axis=0),
+            "sum": strategy.reduce("SUM", examples, axis=None),
+            "mean of scalars": strategy.reduce("MEAN", scalar, axis=0),
+        }
+
+    return {name: value.numpy().tolist() for name, value in ask().items()}
+
+
+def train(strategy, folder, *, monitor=True, dies_in=None):
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 128, -1),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(),  # is made synchronized
+            layers.Flatten(),
+            layers.Dense(2, "softmax"),
+        ]
+    )
+    monitors = [recipes.callbacks.UpdateRatioMonitor(every_steps=2)] if monitor else []
+    run = recipes.train(
+        model,
+        (IMAGES, LABELS),
+        (IMAGES[:32], LABELS[:32]),
+        epochs=3,
+        batch_size=32,
+        strategy=strategy,
+        average="ema",
+        early_stopping=3,
+        callbacks=[*monitors, *([Kill(dies_in)] if dies_in is not None else [])],
+        monitor=monitor,
+        preflight=False,
+        run_dir=folder,
+        resume=True,
+        verbose=0,
+    )
+    return {
+        "weights": [weight.tolist() for weight in run.model.get_weights()],
+        **{name: values for name, values in run.history.items() if "seconds" not in name},
+    }
+
+
+def trains(strategy, folder, dies_in):
+    found = {"watched": train(strategy, folder / "watched", dies_in=dies_in)}
+    return {**found, "unwatched": train(strategy, folder / "unwatched", monitor=False)}
+
+
+def main(folder, index, count, port, task, dies_in=None):
+    folder, index, count, port = Path(folder), int(index), int(count), int(port)
+    strategy, scope = None, contextlib.nullcontext
+    if count > 1:
+        strategy = MultiWorkerStrategy([f"127.0.0.1:{port + number}" for number in range(count)], index)
+        scope = strategy.scope
+    own = folder if count > 1 else folder / "alone"
+    found = (
+        fits(strategy, scope)
+        if task == "fits"
+        else trains(strategy, own, None if dies_in is None else int(dies_in))
+    )
+    (folder / f"{task}-{count}-{index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
