@@ -1,8 +1,6 @@
 """classifier: everything one asks of a trained classifier on a test set, in one pass."""
 
-import html
-import json
-from dataclasses import dataclass, field
+import dataclasses
 from typing import Any
 
 import keras
@@ -11,119 +9,23 @@ import numpy as np
 from recipes.common.datasets import as_batches
 from recipes.common.models import output_activation
 from recipes.common.types import Data
-from recipes.evaluate.scores import (
-    area_under_roc,
-    calibration_error,
-    confusion_matrix,
-    coverage_curve,
-    wilson_interval,
-)
+from recipes.evaluate.evaluation import Evaluation, Mistake
+from recipes.evaluate.tally import Tally
+
+_BLOCK = 65536  # examples scored at once
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How a classifier did. Shares are in [0, 1]; of what never occurs a score is NaN, precision, recall and F1 are 0.
-
-    Attributes:
-        class_names: Of class 0, 1, ...
-        count: Examples.
-        accuracy: Share predicted right; of several labels an example, share with every label right.
-        interval: 95 % of `accuracy`, by Wilson's score; without regard to weights.
-        precision: Share right of those predicted as each class, `(classes,)`.
-        recall: Share found of those of each class, `(classes,)`.
-        f1: Harmonic mean of both, `(classes,)`.
-        support: Examples of each class, `(classes,)`; sums of weights, if there are any.
-        balanced_accuracy: Mean recall of the classes that occur.
-        top5: Share with the true class among the five likeliest; NaN for five classes or fewer, and several labels.
-        auroc: Area under the ROC curve of each class against the rest, `(classes,)`.
-        confusion: Rows are true, columns predicted classes, `(classes, classes)`; for several labels `(classes, 2, 2)`.
-        ece: Expected calibration error.
-        reliability: `(bins, 3)`: mean confidence, accuracy, examples.
-        coverage: `(n, 2)`: share of most confident examples, accuracy on it.
-        worst: Numbers of the wrong predictions, most confident first, at most 100.
-        log_loss: Mean `-log` of the probability of the truth.
-    """
-
-    class_names: tuple[str, ...]
-    count: int
-    accuracy: float
-    interval: tuple[float, float]
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    support: np.ndarray
-    balanced_accuracy: float
-    top5: float
-    auroc: np.ndarray
-    confusion: np.ndarray
-    ece: float
-    log_loss: float
-    reliability: np.ndarray = field(repr=False)
-    coverage: np.ndarray = field(repr=False)
-    worst: np.ndarray = field(repr=False)
-
-    def confused_pairs(self, count: int = 10) -> list[tuple[str, str, float]]:
-        """The most frequent mistakes, `(true class, predicted class, how often)`."""
-        if self.confusion.ndim != 2:
-            return []
-        wrong = self.confusion - np.diag(np.diag(self.confusion))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-        places = np.stack(np.unravel_index(order, wrong.shape), 1)
-        return [
-            (self.class_names[true], self.class_names[said], float(wrong[true, said]))
-            for true, said in places
-            if wrong[true, said] > 0
-        ]
-
-    def table(self) -> str:
-        """The scores as text: one line each for the whole, one a class, the most confused pairs."""
-        low, high = self.interval
-        lines = [
-            f"{self.count} examples: accuracy {self.accuracy:.2%} (95 % {low:.2%} to {high:.2%}), "
-            f"balanced {self.balanced_accuracy:.2%}, calibration error {self.ece:.2%}",
-            "",
-        ]
-        width = max(5, *map(len, self.class_names))
-        lines.append(f"{'class':{width}}  precision  recall      F1   AUROC  examples")
-        rows = zip(
-            self.class_names, self.precision, self.recall, self.f1, self.auroc, self.support, strict=True
-        )
-        lines += [f"{n:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {a:6.4f}  {s:8g}" for n, p, r, f, a, s in rows]
-        pairs = self.confused_pairs(5)
-        if pairs:
-            lines += ["", "most confused:"] + [f"  {true} taken for {said}: {n:g}" for true, said, n in pairs]
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold of it; NaN becomes None."""
-        plain = {}
-        for name in self.__dataclass_fields__:
-            if name not in ("coverage", "reliability", "worst"):
-                plain[name] = _plain(getattr(self, name))
-        return plain
-
-    def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.table())}</pre>"
-
-
-def _plain(value):
-    if isinstance(value, np.ndarray):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, (tuple, list)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
-
-
-def classifier(model: Any, test: Data, *, class_names: Any = None, batch_size: int = 64) -> Evaluation:
+def classifier(
+    model: Any,
+    test: Data,
+    *,
+    class_names: Any = None,
+    batch_size: int = 64,
+    streaming: bool = False,
+    thresholds: Any = None,
+    pictures: int = 8,
+    grad_cam: bool = False,
+) -> Evaluation:
     """Predict a test set and score the predictions.
 
     Args:
@@ -134,21 +36,97 @@ def classifier(model: Any, test: Data, *, class_names: Any = None, batch_size: i
             are class numbers, one-hot rows, or rows of 0 and 1 of any sum: several labels an example.
         class_names: Of the classes; a run knows its own.
         batch_size: Images at once.
+        streaming: False keeps every probability, 4 x (classes + 2) bytes an example. True keeps histograms of 4096
+            bins instead, for any number of examples: AUROC, calibration error and coverage are then right to about
+            1e-3, everything else exactly.
+        thresholds: Of each class, as `evaluate.thresholds` finds them, `(classes,)` in (0, 1); None is one half for
+            several labels, and the likeliest class for one.
+        pictures: Images of the most confident mistakes to keep in `.mistakes`.
+        grad_cam: Also show where in those the evidence for the wrong class is.
 
     Returns:
         An `Evaluation`.
 
     Raises:
-        ValueError: when labels do not fit the model's output.
+        ValueError: when labels do not fit the model's output, or outputs are not finite.
 
     Example:
         >>> print(classifier(run, test))
     """
     class_names = class_names if class_names is not None else getattr(model, "class_names", None)
     model = getattr(model, "model", model)
-    outputs, labels, weights = predict_labeled(model, test, batch_size, "evaluate.classifier")
-    probabilities = as_probabilities(outputs, output_activation(model), is_several(labels))
-    return from_probabilities(labels, probabilities, weights, class_names=class_names)
+    scorer, kept = _Scorer(class_names, streaming, thresholds, output_activation(model)), {}
+    for batch in _labeled_batches(model, test, batch_size, "evaluate.classifier"):
+        outputs = keras.ops.convert_to_numpy(model.predict_on_batch(batch[0])).astype("float32")
+        labels = np.asarray(batch[1])
+        weights = np.asarray(batch[2], "float64").reshape(-1) if len(batch) > 2 else None
+        start = scorer.add(outputs, labels, weights)
+        if pictures and not isinstance(batch[0], (dict, tuple, list)):
+            _keep(kept, scorer.worst(pictures), start, np.asarray(batch[0]), labels, outputs)
+    names, several = scorer.names, scorer.several
+    worst = [number for number in scorer.worst(pictures) if number in kept]
+    mistakes = _mistakes([kept[number] for number in worst], worst, names, scorer, several) if worst else ()
+    if grad_cam and mistakes:
+        mistakes = _with_maps(model, mistakes, names)
+    return scorer.evaluation(mistakes)
+
+
+def _keep(kept, wanted, start, images, labels, outputs):
+    """Keep images, labels and outputs of the examples that are wanted, and no others."""
+    for number in [number for number in kept if number not in wanted]:
+        del kept[number]
+    for number in wanted:
+        place = number - start
+        if 0 <= place < len(images) and number not in kept:
+            kept[number] = images[place].copy(), labels[place].copy(), outputs[place].copy()
+
+
+def _mistakes(examples, numbers, names, scorer, several):
+    images, labels, outputs = zip(*examples, strict=True)
+    probabilities = as_probabilities(np.stack(outputs), scorer.activation, several)
+    reached = probabilities if scorer.thresholds is None else probabilities / scorer.thresholds
+    found = []
+    for place, number in enumerate(numbers):
+        row, label = probabilities[place], np.asarray(labels[place])
+        if several:
+            said = reached[place] >= (0.5 if scorer.thresholds is None else 1)
+            true = "|".join(np.array(names)[label == 1]) or "none"
+            words, sure = "|".join(np.array(names)[said]) or "none", np.where(said, row, 1 - row).min()
+        else:
+            label = label.argmax() if label.size > 1 else int(label.reshape(-1)[0])
+            best = reached[place].argmax()
+            true, words, sure = names[label], names[best], row[best]
+        found.append(Mistake(int(number), images[place], true, words, float(sure)))
+    return tuple(found)
+
+
+def _with_maps(model, mistakes, names):
+    """The same mistakes with their Grad-CAM; without where the model has no maps of places."""
+    from recipes.explain.attribution.grad_cam import (  # noqa: PLC0415 - needs TensorFlow
+        grad_cam as grad_cam_maps,
+    )
+
+    images = np.stack([mistake.image for mistake in mistakes])
+    targets = [names.index(mistake.predicted) if mistake.predicted in names else 0 for mistake in mistakes]
+    single = model.output_shape[-1] == 1
+    try:
+        maps = grad_cam_maps(model, images, None if single else targets, verbose=0)
+    except ValueError:
+        return mistakes
+    return tuple(
+        Mistake(m.number, m.image, m.label, m.predicted, m.confidence, map_)
+        for m, map_ in zip(mistakes, maps, strict=True)
+    )
+
+
+def _labeled_batches(model, data, batch_size, caller):
+    for batch in as_batches(data, model, batch_size=batch_size, caller=caller, name="test"):
+        if len(batch) < 2:
+            raise ValueError(
+                f"{caller} expects images with their labels. Received images only. Give (images, labels), or a "
+                "data set of such pairs."
+            )
+        yield batch
 
 
 def predict_labeled(
@@ -156,12 +134,7 @@ def predict_labeled(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """`(outputs, labels, weights or None)` of a whole labeled data set, as arrays."""
     outputs, labels, weights = [], [], []
-    for batch in as_batches(data, model, batch_size=batch_size, caller=caller, name="test"):
-        if len(batch) < 2:
-            raise ValueError(
-                f"{caller} expects images with their labels. Received images only. Give (images, labels), or a "
-                "data set of such pairs."
-            )
+    for batch in _labeled_batches(model, data, batch_size, caller):
         output = keras.ops.convert_to_numpy(model.predict_on_batch(batch[0]))
         outputs.append(output.astype("float32"))
         labels.append(np.asarray(batch[1]))
@@ -202,7 +175,13 @@ def as_probabilities(outputs: np.ndarray, activation: str | None, several: bool 
 
 
 def from_probabilities(
-    labels: Any, probabilities: Any, weights: Any = None, *, class_names: Any = None
+    labels: Any,
+    probabilities: Any,
+    weights: Any = None,
+    *,
+    class_names: Any = None,
+    streaming: bool = False,
+    thresholds: Any = None,
 ) -> Evaluation:
     """Score predictions that were made already.
 
@@ -211,6 +190,8 @@ def from_probabilities(
         probabilities: `(n, classes)`; `(n,)` or `(n, 1)` of the second of two classes.
         weights: Of the examples, `(n,)`, >= 0; None counts each once.
         class_names: Of the classes; None calls them by their numbers.
+        streaming: As in `classifier`.
+        thresholds: As in `classifier`.
 
     Returns:
         An `Evaluation`.
@@ -220,48 +201,124 @@ def from_probabilities(
             finite.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if probabilities.dtype.kind != "f":
+        probabilities = probabilities.astype("float64")
     if probabilities.ndim == 1:
         probabilities = probabilities[:, None]
-    if probabilities.shape[-1] == 1:
-        probabilities = np.concatenate([1 - probabilities, probabilities], 1)
-    count, classes = probabilities.shape if probabilities.ndim == 2 else (0, 0)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if (
-        not count
-        or len(labels) != count
-        or (labels.ndim == 2 and labels.shape[1] != classes)
-        or labels.ndim > 2
-    ):
+    count, units = probabilities.shape if probabilities.ndim == 2 else (0, 0)
+    classes = max(2, units)
+    fits = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] in (1, classes))
+    if not count or len(labels) != count or not fits:
         raise ValueError(
             "evaluate expects labels (n,) or (n, classes) and probabilities (n, classes), at least one. Received "
             f"shapes {labels.shape} and {probabilities.shape}. Check that they belong together."
         )
-    if not np.isfinite(probabilities).all():
-        raise ValueError(
-            "evaluate expects finite probabilities. Received NaN or infinity. The model has diverged: see "
-            "recipes.diagnose."
-        )
-    weighted = np.ones(count) if weights is None else np.asarray(weights, "float64").reshape(-1)
-    if len(weighted) != count or (weighted < 0).any() or not weighted.sum() > 0:
+    weighted = None if weights is None else np.asarray(weights, "float64").reshape(-1)
+    if weighted is not None and (len(weighted) != count or (weighted < 0).any() or not weighted.sum() > 0):
         raise ValueError(
             f"evaluate expects one weight >= 0 for each of {count} examples. Received {len(weighted)} weights. "
             "Leave them out to count each example once."
         )
-    names = tuple(map(str, range(classes))) if class_names is None else tuple(map(str, class_names))
-    if len(names) != classes:
-        raise ValueError(
-            f"evaluate expects a name for each of {classes} classes. Received {len(names)}. Leave class_names out to "
-            "call them by their numbers."
-        )
-    if labels.ndim == 2:
-        if not np.isin(labels, (0, 1)).all():
+    scorer = _Scorer(class_names, streaming, thresholds, "softmax")
+    for start in range(0, count, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        scorer.add(probabilities[rows], labels[rows], None if weighted is None else weighted[rows])
+    return scorer.evaluation()
+
+
+class _Scorer:
+    """Batches of outputs and labels of any form -> an `Evaluation`."""
+
+    def __init__(self, class_names, streaming, thresholds, activation):
+        self.given, self.streaming, self.thresholds = class_names, streaming, thresholds
+        self.activation, self.tallies, self.names, self.count = activation, None, None, 0
+
+    @property
+    def several(self):
+        return False not in self.tallies
+
+    def worst(self, count):
+        """Numbers of the most confident mistakes so far."""
+        return [int(number) for number in self.tallies[self.several].worst[1][:count]]
+
+    def add(self, outputs, labels, weights):
+        """A batch; returns the number of its first example."""
+        if not np.isfinite(outputs).all():
+            raise ValueError(
+                "evaluate expects finite probabilities. Received NaN or infinity. The model has diverged: see "
+                "recipes.diagnose."
+            )
+        outputs = outputs[:, None] if outputs.ndim == 1 else outputs
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        if self.tallies is None:
+            self._begin(outputs, labels)
+        labels = check_labels(labels, len(self.names))
+        if labels.dtype == bool and not (labels.sum(axis=1) == 1).all():
+            self.tallies.pop(False, None)  # it took rows for one-hot ones
+        for several, tally in self.tallies.items():
+            known = labels if several or labels.dtype != bool else labels.argmax(axis=1)
+            tally.add(self._probabilities(outputs, several), known, weights)
+        start, self.count = self.count, self.count + len(outputs)
+        return start
+
+    def _begin(self, outputs, labels):
+        if self.activation is None:
+            self.activation = "linear" if outputs.min() < 0 or outputs.max() > 1 else "softmax"
+        classes = max(2, outputs.shape[1])
+        names = tuple(map(str, range(classes) if self.given is None else self.given))
+        if len(names) != classes:
+            raise ValueError(
+                f"evaluate expects a name for each of {classes} classes. Received {len(names)}. Leave class_names out "
+                "to call them by their numbers."
+            )
+        if self.thresholds is not None:
+            self.thresholds = np.asarray(self.thresholds, "float64")
+            fits = (
+                self.thresholds.shape == (classes,) and ((0 < self.thresholds) & (self.thresholds < 1)).all()
+            )
+            if not fits:
+                raise ValueError(
+                    f"evaluate expects thresholds in (0, 1), one for each of {classes} classes. Received "
+                    f"{self.thresholds}. Find them with evaluate.thresholds(model, validation)."
+                )
+        how = {"streaming": self.streaming, "thresholds": self.thresholds}
+        kinds = (False, True) if labels.ndim == 2 else (False,)
+        self.names = names
+        self.tallies = {several: Tally(names, several=several, **how) for several in kinds}
+
+    def _probabilities(self, outputs, several):
+        if self.activation != "linear" and outputs.shape[1] > 1:
+            return outputs
+        return as_probabilities(outputs, self.activation, several).astype(outputs.dtype)
+
+    def evaluation(self, mistakes=()):
+        tally = self.tallies[self.several]
+        if not tally.weight > 0:
+            raise ValueError(
+                "evaluate expects weights whose sum is above 0. Received zeros. Leave them out to count each example "
+                "once."
+            )
+        found = tally.evaluation()
+        return dataclasses.replace(found, mistakes=mistakes) if mistakes else found
+
+
+def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels as int64 class numbers `(n,)`, or as booleans `(n, classes)`.
+
+    Raises:
+        ValueError: for rows of other numbers than 0 and 1, and class numbers out of range.
+    """
+    if labels.ndim == 2 and labels.shape[1] == classes:
+        if not ((labels == 0) | (labels == 1)).all():
             raise ValueError(
                 "evaluate expects rows of 0 and 1. Received other numbers. Test labels are not smoothed or mixed."
             )
-        if not (labels.sum(axis=1) == 1).all():
-            return _of_several(labels == 1, probabilities, weighted, names)
-        labels = labels.argmax(axis=1)
+        return labels == 1
+    if labels.ndim != 1:
+        raise ValueError(
+            f"evaluate expects labels (n,) or (n, {classes}). Received shape {labels.shape}. Only classifiers of whole "
+            "images are covered."
+        )
     if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
         labels = labels.astype("int64")
     if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= classes:
@@ -269,83 +326,4 @@ def from_probabilities(
             f"evaluate expects class numbers in 0..{classes - 1}. Received {labels.dtype} from {labels.min()} to "
             f"{labels.max()}. Number the classes as in training."
         )
-    return _of_one(labels.astype("int64"), probabilities, weighted, names)
-
-
-def _of_one(labels, probabilities, weights, names):
-    classes = len(names)
-    predicted = probabilities.argmax(axis=1)
-    right = predicted == labels
-    confidence = probabilities[np.arange(len(labels)), predicted].astype("float64")
-    confusion = confusion_matrix(labels, predicted, weights, classes)
-    hit, support, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    recall = _share(hit, support)
-    ece, diagram = calibration_error(confidence, right)
-    truth = probabilities[np.arange(len(labels)), labels].astype("float64")
-    top5 = np.nan
-    if classes > 5:
-        top5 = _mean((probabilities > truth[:, None]).sum(axis=1) < 5, weights)
-    wrong = np.flatnonzero(~right)
-    return Evaluation(
-        class_names=names,
-        count=len(labels),
-        accuracy=_mean(right, weights),
-        interval=wilson_interval(int(right.sum()), len(labels)),
-        precision=_share(hit, said),
-        recall=recall,
-        f1=_share(2 * hit, support + said),
-        support=support,
-        balanced_accuracy=float(recall[support > 0].mean()),
-        top5=top5,
-        auroc=np.array([area_under_roc(probabilities[:, c], labels == c, weights) for c in range(classes)]),
-        confusion=confusion,
-        ece=ece,
-        log_loss=_mean(-np.log(np.maximum(truth, np.finfo("float64").tiny)), weights),
-        reliability=diagram,
-        coverage=coverage_curve(confidence, right),
-        worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:100],
-    )
-
-
-def _of_several(labels, probabilities, weights, names):
-    """Of labels that do not exclude one another, each a yes or no at one half."""
-    predicted = probabilities >= 0.5
-    each = weights[:, None]
-    hit, support, said = ((what * each).sum(axis=0) for what in (labels & predicted, labels, predicted))
-    none = weights.sum() - support - said + hit
-    right = (labels == predicted).all(axis=1)
-    sure = np.where(predicted, probabilities, 1 - probabilities).astype("float64")
-    confidence = sure.min(axis=1)
-    ece, diagram = calibration_error(sure.ravel(), (labels == predicted).ravel())
-    truth = np.where(labels, probabilities, 1 - probabilities).astype("float64")
-    recall = _share(hit, support)
-    wrong = np.flatnonzero(~right)
-    return Evaluation(
-        class_names=names,
-        count=len(labels),
-        accuracy=_mean(right, weights),
-        interval=wilson_interval(int(right.sum()), len(labels)),
-        precision=_share(hit, said),
-        recall=recall,
-        f1=_share(2 * hit, support + said),
-        support=support,
-        balanced_accuracy=float(recall[support > 0].mean()) if (support > 0).any() else np.nan,
-        top5=np.nan,
-        auroc=np.array(
-            [area_under_roc(probabilities[:, c], labels[:, c], weights) for c in range(len(names))]
-        ),
-        confusion=np.stack([none, said - hit, support - hit, hit], 1).reshape(-1, 2, 2),
-        ece=ece,
-        log_loss=_mean(-np.log(np.maximum(truth, np.finfo("float64").tiny)).mean(axis=1), weights),
-        reliability=diagram,
-        coverage=coverage_curve(confidence, right),
-        worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:100],
-    )
-
-
-def _share(part, whole):
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-def _mean(values, weights):
-    return float((values * weights).sum() / weights.sum())
+    return labels.astype("int64")

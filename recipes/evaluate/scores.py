@@ -70,12 +70,32 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     Returns:
         `(error, diagram)`: a number in [0, 1], and float64 `(bins, 3)`: mean confidence, accuracy, examples.
     """
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
-    diagram = np.array([(confidence[rows].mean(), right[rows].mean(), len(rows)) for rows in parts])
-    share, accuracy = diagram[:, 2] / len(confidence), diagram[:, 1]
-    variance = accuracy * (1 - accuracy) / np.maximum(diagram[:, 2] - 1, 1)
-    square = np.maximum((diagram[:, 0] - accuracy) ** 2 - variance, 0)
-    return float((share * np.sqrt(square)).sum()), diagram
+    order = np.argsort(confidence, kind="stable")
+    ordered, rights = confidence[order].astype("float64"), right[order].astype("float64")
+    # Among equal confidences no order is right: each counts as the mean of all.
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    sizes = np.diff(begins, append=len(ordered))
+    rights = np.repeat(np.add.reduceat(rights, begins) / sizes, sizes)
+    edges = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1).round().astype(int)[:-1]
+    counts = np.diff(edges, append=len(ordered))
+    return error_of_bins(np.add.reduceat(ordered, edges), np.add.reduceat(rights, edges), counts)
+
+
+def error_of_bins(sums: np.ndarray, rights: np.ndarray, counts: np.ndarray) -> tuple[float, np.ndarray]:
+    """The calibration error of bins, and its diagram, as `calibration_error` returns them.
+
+    Args:
+        sums: Sum of the confidences in each bin.
+        rights: Right predictions in each bin; need not be whole where equal confidences lie in two bins.
+        counts: Examples in each bin.
+    """
+    kept = counts > 0
+    sums, rights, counts = sums[kept], rights[kept], counts[kept]
+    confidence, accuracy = sums / counts, rights / counts
+    variance = accuracy * (1 - accuracy) / np.maximum(counts - 1, 1)
+    square = np.maximum((confidence - accuracy) ** 2 - variance, 0)
+    error = float((counts * np.sqrt(square)).sum() / counts.sum())
+    return error, np.stack([confidence, accuracy, counts], 1)
 
 
 def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:

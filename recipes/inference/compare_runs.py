@@ -11,11 +11,10 @@ import numpy as np
 
 from recipes.common.files import write_text
 from recipes.common.types import Data
-from recipes.evaluate.classifier import Evaluation, classifier
+from recipes.evaluate.classifier import classifier
+from recipes.evaluate.evaluation import Evaluation
 from recipes.evaluate.paired import PairedComparison, paired_comparison
 from recipes.evaluate.scores import wilson_interval
-from recipes.plot import compared_curves
-from recipes.plot.inline import to_svg
 
 if TYPE_CHECKING:
     from recipes.common.types import Path as PathLike
@@ -71,6 +70,8 @@ class Comparison:
 
     def figure(self) -> Any:
         """The curves of all runs over one another, a matplotlib `Figure`."""
+        from recipes.plot import compared_curves  # noqa: PLC0415 - brings matplotlib
+
         return compared_curves(self.histories)
 
     def to_html(self, path: "PathLike | None" = None) -> str:
@@ -120,6 +121,8 @@ class Comparison:
             f"<p>{html.escape(name)}: {html.escape(str(said))}</p>" for name, said in self._paired_words()
         ]
         if any(self.histories.values()):
+            from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
+
             parts.append(to_svg(self.figure(), f"Curves of {', '.join(self.names)} over one another"))
         return "".join(parts)
 

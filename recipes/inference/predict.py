@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import glob
 import html
 import io
 import json
@@ -18,7 +17,7 @@ from PIL import Image
 
 from recipes import data
 from recipes.common.models import model_input_rank, output_activation
-from recipes.data.layouts import walk
+from recipes.data.find_files import find_files, is_path
 from recipes.evaluate.classifier import as_probabilities
 
 if TYPE_CHECKING:
@@ -33,8 +32,10 @@ class Predictions:
         probabilities: float32 `(n, classes)`.
         class_names: Of class 0, 1, ...
         files: Where each image came from; its number for arrays and data sets.
-        several: Whether classes do not exclude one another: `labels` then joins all above one half.
+        several: Whether classes do not exclude one another: `labels` then joins all that reach their threshold.
         skipped: Files that do not decode, each with the reason.
+        thresholds: Of each class, float `(classes,)`, as `evaluate.thresholds` finds them; None is one half for
+            several labels, and the likeliest class for one.
     """
 
     probabilities: np.ndarray
@@ -42,6 +43,7 @@ class Predictions:
     files: tuple[str, ...]
     several: bool = False
     skipped: tuple[str, ...] = field(default=(), repr=False)
+    thresholds: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -50,13 +52,15 @@ class Predictions:
     def labels(self) -> list[str]:
         """The name of the likeliest class of each image."""
         if self.several:
-            return ["|".join(np.array(self.class_names)[row >= 0.5]) for row in self.probabilities]
+            limits = 0.5 if self.thresholds is None else self.thresholds
+            return ["|".join(np.array(self.class_names)[row >= limits]) for row in self.probabilities]
         return [self.class_names[number] for number in self.indices]
 
     @property
     def indices(self) -> np.ndarray:
-        """The number of the likeliest class of each image, int64 `(n,)`."""
-        return self.probabilities.argmax(axis=1)
+        """The number of the class of each image, int64 `(n,)`: the likeliest, as seen from its threshold."""
+        limits = 1 if self.thresholds is None else self.thresholds
+        return (self.probabilities / limits).argmax(axis=1)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -145,6 +149,7 @@ def predict(
     fit: Literal["crop", "pad", "stretch"] = "crop",
     background: Any = "white",
     several: bool = False,
+    thresholds: Any = None,
     views: Callable[[np.ndarray], list[np.ndarray]] | None = None,
     batch_size: int = 64,
     on_error: Literal["raise", "skip"] = "skip",
@@ -160,6 +165,7 @@ def predict(
         fit: How files are fitted into that, as in `data.read_image`.
         background: Behind transparent pixels, the same.
         several: Whether classes do not exclude one another (a sigmoid each).
+        thresholds: Of each class, as `evaluate.thresholds` finds them; see `Predictions`.
         views: function `images -> list of batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all
             are averaged.
         batch_size: Images at once; no more are in memory.
@@ -193,7 +199,13 @@ def predict(
             f"recipes.inference.predict expects a name for each of {probabilities.shape[1]} classes. Received "
             f"{len(known)}. Leave class_names out to call them by their numbers."
         )
-    return Predictions(probabilities, tuple(map(str, known)), tuple(names), several, tuple(skipped))
+    limits = None if thresholds is None else np.asarray(thresholds, "float64")
+    if limits is not None and limits.shape != (probabilities.shape[1],):
+        raise ValueError(
+            f"recipes.inference.predict expects a threshold for each of {probabilities.shape[1]} classes. Received "
+            f"shape {limits.shape}. Find them with evaluate.thresholds(model, validation)."
+        )
+    return Predictions(probabilities, tuple(map(str, known)), tuple(names), several, tuple(skipped), limits)
 
 
 def _batches(images, model, shape, fit, background, batch_size, on_error, skipped) -> Iterator:
@@ -209,14 +221,14 @@ def _batches(images, model, shape, fit, background, batch_size, on_error, skippe
         for batch in dataset.as_numpy_iterator():
             yield [str(count + number) for number in range(len(batch))], batch
             count += len(batch)
-    elif _is_path(images) or (isinstance(images, (list, tuple)) and images and all(map(_is_path, images))):
+    elif is_path(images) or (isinstance(images, (list, tuple)) and images and all(map(is_path, images))):
         files = find_files(images)
         if shape is None or len(shape) != 3 or None in shape:
             raise ValueError(
                 "recipes.inference.predict expects image_shape=(height, width, channels) for a model of any size. "
                 f"Received {shape}. Give the shape it was trained with."
             )
-        strict = on_error == "raise" or _is_path(images) and os.path.isfile(os.fspath(images))
+        strict = on_error == "raise" or is_path(images) and os.path.isfile(os.fspath(images))
         for start in range(0, len(files), batch_size):
             names, batch = [], []
             for file in files[start : start + batch_size]:
@@ -236,31 +248,3 @@ def _batches(images, model, shape, fit, background, batch_size, on_error, skippe
         for start in range(0, len(array), batch_size):
             part = array[start : start + batch_size]
             yield [str(start + number) for number in range(len(part))], part
-
-
-def _is_path(value):
-    return isinstance(value, (str, os.PathLike))
-
-
-def find_files(paths: Any) -> list[str]:
-    """All image files that a file, folder, pattern or a list of these means.
-
-    Raises:
-        FileNotFoundError: for one that means none.
-    """
-    found = []
-    for path in [paths] if _is_path(paths) else paths:
-        path = os.path.expanduser(os.fspath(path))
-        if os.path.isdir(path):
-            inside = [os.path.join(path, os.fsdecode(file)) for file in walk(path)]
-        elif os.path.isfile(path):
-            inside = [path]
-        else:
-            inside = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
-        if not inside:
-            raise FileNotFoundError(
-                f"recipes.inference.predict expects a file, a folder of images or a pattern. Received {path!r}, where "
-                f"there is no image. Correct it, as seen from {os.getcwd()}."
-            )
-        found += inside
-    return found

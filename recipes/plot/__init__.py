@@ -23,6 +23,7 @@ from recipes.plot.noise_response import noise_response as noise_response
 from recipes.plot.overlay import blend as blend
 from recipes.plot.overlay import overlay as overlay
 from recipes.plot.patches import patches as patches
+from recipes.plot.reliability import reliability as reliability
 from recipes.plot.search_trials import search_trials as search_trials
 from recipes.plot.segments import segments as segments
 from recipes.plot.thumbnails import thumbnails as thumbnails
@@ -49,6 +50,7 @@ __all__ = [
     "noise_response",
     "overlay",
     "patches",
+    "reliability",
     "search_trials",
     "segments",
     "thumbnails",

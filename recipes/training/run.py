@@ -27,7 +27,8 @@ from recipes.common.files import (
 )
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding
-from recipes.evaluate.classifier import Evaluation, classifier
+from recipes.evaluate.classifier import classifier
+from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
 from recipes.inference.of_run import export_run, reading_of
 from recipes.inference.predict import Predictions, predict

@@ -1,0 +1,36 @@
+"""Which image files a path means."""
+
+import glob
+import os
+from typing import Any
+
+from recipes.data.layouts import walk
+
+
+def is_path(value: Any) -> bool:
+    """Whether a value names a file, a folder or a pattern."""
+    return isinstance(value, (str, os.PathLike))
+
+
+def find_files(paths: Any) -> list[str]:
+    """All image files that a file, folder, pattern or a list of these means.
+
+    Raises:
+        FileNotFoundError: for one that means none.
+    """
+    found = []
+    for path in [paths] if is_path(paths) else paths:
+        path = os.path.expanduser(os.fspath(path))
+        if os.path.isdir(path):
+            inside = [os.path.join(path, os.fsdecode(file)) for file in walk(path)]
+        elif os.path.isfile(path):
+            inside = [path]
+        else:
+            inside = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+        if not inside:
+            raise FileNotFoundError(
+                f"recipes expects a file, a folder of images or a pattern. Received {path!r}, where "
+                f"there is no image. Correct it, as seen from {os.getcwd()}."
+            )
+        found += inside
+    return found

@@ -1,0 +1,156 @@
+"""Evaluation: what one asks of a trained classifier."""
+
+import html
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction of which the model was sure.
+
+    Attributes:
+        number: Of the example, from 0 in the order of the test set.
+        image: `(height, width, channels)`, as the model was given it.
+        label: Names of the true class, or classes.
+        predicted: Names of what was predicted.
+        confidence: The model's, in [0, 1].
+        map: Where in the image the evidence for the prediction is (Grad-CAM), float32 `(height, width)`; or None.
+    """
+
+    number: int
+    image: np.ndarray = field(repr=False)
+    label: str
+    predicted: str
+    confidence: float
+    map: np.ndarray | None = field(default=None, repr=False)
+
+    def _repr_html_(self) -> str:
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
+        from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
+
+        shown = self.image
+        if self.map is not None:
+            shown = plot.blend(self.image, self.map)
+        source = image_data_url(shown)
+        words = f"{self.label} taken for {self.predicted} {self.confidence:.0%}"
+        return f'<figure><img src="{source}" alt=""><figcaption>{html.escape(words)}</figcaption></figure>'
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a classifier did. Shares are in [0, 1]; of what never occurs a score is NaN, precision, recall and F1 are 0.
+
+    Attributes:
+        class_names: Of class 0, 1, ...
+        count: Examples.
+        accuracy: Share predicted right; of several labels an example, share with every label right.
+        interval: 95 % of `accuracy`, by Wilson's score; without regard to weights.
+        precision: Share right of those predicted as each class, `(classes,)`.
+        recall: Share found of those of each class, `(classes,)`.
+        f1: Harmonic mean of both, `(classes,)`.
+        support: Examples of each class, `(classes,)`; sums of weights, if there are any.
+        balanced_accuracy: Mean recall of the classes that occur.
+        top5: Share with the true class among the five likeliest; NaN for five classes or fewer, and several labels.
+        auroc: Area under the ROC curve of each class against the rest, `(classes,)`.
+        confusion: Rows are true, columns predicted classes, `(classes, classes)`; for several labels `(classes, 2, 2)`.
+        ece: Expected calibration error.
+        reliability: `(bins, 3)`: mean confidence, accuracy, examples.
+        coverage: `(m, 2)`, at most 1000 rows: share of most confident examples, accuracy on it.
+        worst: Numbers of the wrong predictions, most confident first, at most 100.
+        log_loss: Mean `-log` of the probability of the truth.
+        mistakes: The first of `worst` with their images, where those were kept.
+    """
+
+    class_names: tuple[str, ...]
+    count: int
+    accuracy: float
+    interval: tuple[float, float]
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    balanced_accuracy: float
+    top5: float
+    auroc: np.ndarray
+    confusion: np.ndarray
+    ece: float
+    log_loss: float
+    reliability: np.ndarray = field(repr=False)
+    coverage: np.ndarray = field(repr=False)
+    worst: np.ndarray = field(repr=False)
+    mistakes: tuple[Mistake, ...] = field(default=(), repr=False)
+
+    def confused_pairs(self, count: int = 10) -> list[tuple[str, str, float]]:
+        """The most frequent mistakes, `(true class, predicted class, how often)`."""
+        if self.confusion.ndim != 2:
+            return []
+        wrong = self.confusion - np.diag(np.diag(self.confusion))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+        places = np.stack(np.unravel_index(order, wrong.shape), 1)
+        return [
+            (self.class_names[true], self.class_names[said], float(wrong[true, said]))
+            for true, said in places
+            if wrong[true, said] > 0
+        ]
+
+    def table(self) -> str:
+        """The scores as text: one line each for the whole, one a class, the most confused pairs."""
+        low, high = self.interval
+        lines = [
+            f"{self.count} examples: accuracy {self.accuracy:.2%} (95 % {low:.2%} to {high:.2%}), "
+            f"balanced {self.balanced_accuracy:.2%}, calibration error {self.ece:.2%}",
+            "",
+        ]
+        width = max(5, *map(len, self.class_names))
+        lines.append(f"{'class':{width}}  precision  recall      F1   AUROC  examples")
+        rows = zip(
+            self.class_names, self.precision, self.recall, self.f1, self.auroc, self.support, strict=True
+        )
+        lines += [f"{n:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {a:6.4f}  {s:8g}" for n, p, r, f, a, s in rows]
+        pairs = self.confused_pairs(5)
+        if pairs:
+            lines += ["", "most confused:"] + [f"  {true} taken for {said}: {n:g}" for true, said, n in pairs]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold of it; NaN becomes None."""
+        plain = {}
+        for name in self.__dataclass_fields__:
+            if name not in ("coverage", "reliability", "worst", "mistakes"):
+                plain[name] = _plain(getattr(self, name))
+        return plain
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def figure(self) -> Any:
+        """Reliability diagram and accuracy against coverage, a matplotlib `Figure`."""
+        from recipes import plot  # noqa: PLC0415 - brings matplotlib
+
+        return plot.reliability(self.reliability, self.coverage)
+
+    def _repr_html_(self) -> str:
+        from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
+
+        drawn = to_svg(self.figure(), f"Reliability diagram: calibration error {self.ece:.2%}")
+        pictures = "".join(mistake._repr_html_() for mistake in self.mistakes)
+        row = f'<div style="display:flex;flex-wrap:wrap">{pictures}</div>' if pictures else ""
+        return f'<pre>{html.escape(self.table())}</pre><div style="max-width:50em">{drawn}</div>{row}'
+
+
+def _plain(value):
+    if isinstance(value, np.ndarray):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
