@@ -48,7 +48,7 @@ QUICK = ("one_epoch/four_classes", "one_epoch/broken_labels_from_one")
 # -- in a process of its own: programs of one family -------------------------------------------------------------------
 
 
-def worker(names, folder, *, check=False):
+def worker(names, folder, *, check=False, checked=None):
     """Run the programs and write one file each; all TensorFlow lives here."""
     import keras  # heavy, and only the workers need it
 
@@ -59,22 +59,24 @@ def worker(names, folder, *, check=False):
     for name in names:
         path = folder / f"{name.replace('/', '.')}.json"
         path.with_suffix(".begun").touch()
-        record = study(PROGRAMS[name], folder, check=check)
+        record = study(PROGRAMS[name], folder, check=check, checked=checked)
         path.write_text(json.dumps(record, indent=1), encoding="utf-8")
         path.with_suffix(".begun").unlink()
         keras.backend.clear_session()
 
 
-def study(program, folder, *, check=False):
+def study(program, folder, *, check=False, checked=None):
+    before = {} if checked is None else known(checked / f"{program.name.replace('/', '.')}.json")
     record = {
         "name": program.name,
         "family": program.family,
         "cause": program.cause,
         "codes": sorted(program.codes),
+        "programs": code_of("benchmarks/stranger_programs"),
     }
-    record["plain"] = plain(program)
+    record["plain"] = before.get("plain") or plain(program)
     if not program.healthy:
-        record["twin"] = twin(program, folder)
+        record["twin"] = before.get("twin") or twin(program, folder)
     record["as_declared"] = as_declared(program, record)
     if not check:
         record["doctor"] = doctored(program)
@@ -82,6 +84,12 @@ def study(program, folder, *, check=False):
         if not program.healthy and program.curable:
             record["remedy"] = cured(program, record)
     return record
+
+
+def known(path):
+    """What a `--check` of the same programs found: a run without a doctor does not depend on the rules."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if found.get("programs") == code_of("benchmarks/stranger_programs") else {}
 
 
 def twin(program, folder):
@@ -368,15 +376,15 @@ def sample(programs, count):
     return kept
 
 
-def code_of_recipes():
-    """Ten letters that change when the code does."""
+def code_of(*folders):
+    """Ten letters that change when the code in these folders does."""
     digest = hashlib.sha1()
-    for path in sorted([*(ROOT / "recipes").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")]):
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:10]
 
 
-def battery(programs, folder, *, workers=2, check=False, seconds=900):
+def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=900):
     """Run what has no file yet, in processes of one large family or several small ones."""
     folder.mkdir(parents=True, exist_ok=True)
     families = {}
@@ -401,6 +409,7 @@ def battery(programs, folder, *, workers=2, check=False, seconds=900):
             command = [sys.executable, __file__, "--worker", *names, "--folder", str(folder)] + [
                 "--check"
             ] * check
+            command += ["--checked", str(checked)] * (checked is not None)
             log = (folder / f"{family}.log").open("w")
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             running.append((process, family, names, time.monotonic() + seconds))
@@ -542,6 +551,11 @@ def main():
     parser.add_argument(
         "--check", action="store_true", help="only whether the programs are what they say they are"
     )
+    parser.add_argument(
+        "--checked",
+        type=Path,
+        help="folder of an earlier --check, whose runs without a doctor are taken over",
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--folder", type=Path, help="where results are kept; default: under the temporary files"
@@ -551,9 +565,9 @@ def main():
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        worker(arguments.worker, arguments.folder, check=arguments.check)
+        worker(arguments.worker, arguments.folder, check=arguments.check, checked=arguments.checked)
         return
-    kind = "check" if arguments.check else code_of_recipes()
+    kind = "check" if arguments.check else code_of("recipes", "callbacks")
     folder = arguments.folder or Path(tempfile.gettempdir()) / "keras-recipes-strangers" / kind
     programs, parts = listed()
     if arguments.quick:
@@ -569,7 +583,8 @@ def main():
             f"No program fits. Received --only {arguments.only}. Give families as in benchmarks/stranger_programs."
         )
     if not arguments.report:
-        battery(programs, folder, workers=arguments.workers, check=arguments.check)
+        options = {"check": arguments.check, "checked": arguments.checked}
+        battery(programs, folder, workers=arguments.workers, **options)
     paths = [folder / f"{name.replace('/', '.')}.json" for name, _ in programs]
     records = [json.loads(path.read_text()) for path in paths if path.exists()]
     report(records, parts, check=arguments.check)

@@ -189,8 +189,9 @@ class Monitor(FitMember):
                 raise
             self._failed = True
             warnings.warn(
-                f"{type(self).__name__} stopped at epoch {self._hub.epoch} with {type(error).__name__}: {error}. "
-                "Training goes on without it. Give strict=True to raise this error instead.",
+                f"{type(self).__name__} expects a step that it can look into. Received {type(error).__name__} in epoch "
+                f"{self._hub.epoch + 1}: {first_line(error)}. Training goes on without it; strict=True raises the "
+                "error with all of its lines.",
                 stacklevel=2,
             )
             return None
@@ -201,3 +202,10 @@ class Monitor(FitMember):
         if self._tensorboard is None:
             self._tensorboard = TensorBoardWriter(self.log_dir, type(self).__name__)
         self._tensorboard.write(probe.step, *self.logged_values(probe))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something, without TensorFlow's heading, 160 letters at most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Graph execution error", "Detected at node"))]
+    return told[0][:160].rstrip(".") if told else "no message"

@@ -3,7 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
-from recipes.callbacks.monitor import Monitor
+from recipes.callbacks.monitor import Monitor, first_line
 from recipes.callbacks.rate_driver import Logs
 from recipes.common.validation import is_number, is_one_of
 
@@ -94,6 +94,15 @@ class TrainingDoctor(Monitor):
     def said(self) -> "list[Finding]":
         return [] if self._book is None else list(self._book.said)
 
+    def on_train_begin(self, logs: Logs = None) -> None:
+        if self.model.built and not self.model.trainable_variables:
+            self._failed, self._tensorboard = False, None
+            self._hub = _NoProbes()
+            self._record = self._hub.record
+            self.reset()
+        else:
+            super().on_train_begin(logs)
+
     def reset(self) -> None:
         self._history, self._probes = {}, 0
         self._book = None
@@ -136,7 +145,7 @@ class TrainingDoctor(Monitor):
                 facts = {}
                 warnings.warn(
                     "TrainingDoctor expects to look at model and data before training. Received "
-                    f"{type(error).__name__}: {_first_line(error)}. It goes on without them, and judges curves "
+                    f"{type(error).__name__}: {first_line(error)}. It goes on without them, and judges curves "
                     "and steps alone; recipes.diagnose.data_check(model, train) shows the whole error.",
                     stacklevel=2,
                 )
@@ -176,7 +185,17 @@ class TrainingDoctor(Monitor):
         from recipes.diagnose.rules.run_facts import idle_averages  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         if self._history:
-            self._update(last=True, idle_averages=idle_averages(self.model))
+            more = self._recall()
+            self._update(last=True, idle_averages=idle_averages(self.model), **more)
+
+    def _recall(self):
+        """What the trained model finds of each class, where one of them is rare."""
+        from recipes.diagnose.rules.class_recall import class_recall  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.diagnose.rules.recall_rules import is_imbalanced  # noqa: PLC0415 - beside the former
+
+        if self._train is None or not is_imbalanced(self._book.facts):
+            return {}
+        return {"recall": class_recall(self.model, self._train, self._validation)}
 
     def _update(self, **facts):
         found = self._book.update(
@@ -215,6 +234,19 @@ class TrainingDoctor(Monitor):
                 print(f"\nTrainingDoctor: no remedy was tried. {error}")
 
 
-def _first_line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160].rstrip(".") if lines else "no message"
+class _NoProbes:
+    """Stands in for the hub where nothing is trained, so that there is no step to look into."""
+
+    monitors = (None,)
+    epoch = 0
+
+    def __init__(self):
+        from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+
+        self.record = Record()
+
+    def leads(self, monitor):
+        return False
+
+    def probe_next(self):
+        """There is none."""

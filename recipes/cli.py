@@ -271,6 +271,8 @@ def _check(options):
             diagnose.try_remedies(model, train, serious, seconds=options.seconds)
         except ValueError as error:
             print(f"no remedy was tried: {error}")
+    elif done.severity == "error":
+        print("--try has these remedies tried on copies of the model.")
     if done.severity == "error":
         return 1
     return 3 if done.skipped and not options.allow_skipped else 0

@@ -20,6 +20,8 @@ COLUMNS = {
     "loss": (None, "float32", np.nan),
     "loss_finite": (None, "bool", True),
     "learning_rate": (None, "float32", np.nan),
+    "examples": (None, "float32", np.nan),
+    "one_label": (None, "float32", np.nan),
     "input_finite": ("inputs", "bool", True),
     "weight_norm": ("variables", "float32", np.nan),
     "update_norm": ("variables", "float32", np.nan),
@@ -69,6 +71,8 @@ class Record:
     - `loss` (n,): the loss of that one batch, penalties included (not Keras' running mean), NaN where a custom
       `train_step` tells none; `loss_finite` (n,): False where a loss is known and not finite. `learning_rate` (n,): NaN
       where several optimizers made the step.
+    - `examples` (n,): how many the batch held; `one_label` (n,): 1 where all of them have the same label, else 0, NaN
+      without labels or with several kinds of them.
     - `input_finite` (n, 3): were inputs, targets and sample weights finite.
     - `weight_norm`, `update_norm`, `gradient_norm` (n, V): Euclidean norms of the variable before the step, of
       what the step changed, and of the gradient (before clipping, loss scaling undone). NaN in a column means

@@ -71,6 +71,8 @@ def write_report(
         "verdict": _verdict(run),
         "numbers": _numbers(run, seen),
         "findings": [_finding(finding, figures) for finding in run.findings],
+        "skipped": list(_before(run).get("skipped", ())),
+        "tried": list(_before(run).get("tried", ())),
         "figures": figures,
         "layers": _layers(run.record),
         "confusion": _confusion(seen, class_names),
@@ -103,9 +105,20 @@ def _verdict(run):
         return {"kind": "error", "text": f"This run cannot work as it is: {run.findings[0].title}."}
     if counts["warning"]:
         return {"kind": "warning", "text": f"This run could do better: {run.findings[0].title}."}
+    skipped = _before(run).get("skipped", ())
+    if skipped:
+        # What was not looked at is not fine.
+        names = ", ".join(skipped)
+        text = f"Nothing wrong was found by what was checked. Not checked, for want of time: {names}."
+        return {"kind": "warning", "text": text}
     if run.record is None and not run.findings:
         return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}
     return {"kind": "ok", "text": "Nothing wrong was found."}
+
+
+def _before(run):
+    """What was looked at before training: names of skipped checks, remedies that were tried."""
+    return (run.settings or {}).get("before_training") or {}
 
 
 def _numbers(run, seen):
@@ -307,7 +320,7 @@ def _settings(settings):
     return [
         (name.replace("_", " "), _plain(value))
         for name, value in (settings or {}).items()
-        if name != "versions" and value is not None
+        if name not in ("versions", "before_training") and value is not None
     ]
 
 

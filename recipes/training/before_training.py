@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -11,18 +12,59 @@ from recipes import diagnose
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
 
+if TYPE_CHECKING:
+    from recipes.diagnose import Finding, Preflight, Trials
+
 _SECONDS = 5.0  # for all checks together
+_TRIAL_SECONDS = 30.0  # for the remedies of preflight="try"
 
 
-def preflight_facts(model: keras.Model, data: TrainingData, settings: Settings) -> Any:
-    """Run the checks for a few seconds; what they learned of model and data, or None where they could not run."""
+@dataclass(frozen=True)
+class BeforeTraining:
+    """What was learned before the first step.
+
+    Attributes:
+        done: The `recipes.diagnose.Preflight`, or None where the checks were left out or could not run.
+        trials: The `recipes.diagnose.Trials` of `preflight="try"` at an error, or None.
+        kept: The description of an earlier part of this run, which had its checks then, or None.
+    """
+
+    done: Preflight | None = None
+    trials: Trials | None = None
+    kept: dict[str, Any] | None = None
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """What the checks learned of model and data."""
+        return None if self.done is None else self.done.facts
+
+    def describe(self) -> dict[str, Any]:
+        """As values that JSON can hold, under "before_training"; empty where nothing was looked at."""
+        if self.done is None:
+            return {"before_training": self.kept} if self.kept else {}
+        tried = [] if self.trials is None else self.trials.results
+        return {
+            "before_training": {
+                "skipped": list(self.done.skipped),
+                "tried": [
+                    {"remedy": one.name, "type": one.code, "outcome": one.outcome, "gain": one.told_gain}
+                    for one in tried
+                ],
+            }
+        }
+
+    def told(self, findings: list[Finding]) -> list[Finding]:
+        """The findings of the run, with what the trials showed of their remedies."""
+        return findings if self.trials is None else self.trials.apply(findings)
+
+
+def before_training(model: keras.Model, data: TrainingData, settings: Settings) -> BeforeTraining:
+    """Run the checks for a few seconds, and with `preflight="try"` the remedies of an error for half a minute."""
     if not settings.preflight:
-        return None
-    train, validation = data.preview(), data.validation_preview()
+        return BeforeTraining()
+    train, validation, verbose = data.preview(), data.validation_preview(), int(settings.verbose != 0)
     try:
-        return diagnose.preflight(
-            model, train, validation, seconds=_SECONDS, verbose=int(settings.verbose != 0)
-        ).facts
+        done = diagnose.preflight(model, train, validation, seconds=_SECONDS, verbose=verbose)
     except Exception as error:
         # A check that fails on an unusual model shall not keep it from being trained.
         warnings.warn(
@@ -30,4 +72,25 @@ def preflight_facts(model: keras.Model, data: TrainingData, settings: Settings) 
             "without them; preflight=False leaves them out.",
             stacklevel=3,
         )
+        return BeforeTraining()
+    if done.severity != "error":
+        return BeforeTraining(done)
+    if settings.preflight == "try":
+        return BeforeTraining(done, _tried(model, train, done.findings, verbose))
+    if verbose:
+        print(
+            'preflight="try" has these remedies tried on copies of the model first, for at most '
+            f"{_TRIAL_SECONDS:.0f} s.",
+            flush=True,
+        )
+    return BeforeTraining(done)
+
+
+def _tried(model, train, findings, verbose):
+    serious = [finding for finding in findings if finding.severity != "info"]
+    try:
+        return diagnose.try_remedies(model, train, serious, seconds=_TRIAL_SECONDS, verbose=verbose)
+    except (ValueError, NotImplementedError) as error:  # a model that cannot be copied: said, and no more
+        if verbose:
+            print(f"no remedy was tried: {error}", flush=True)
         return None

@@ -41,6 +41,7 @@ FILES = (
 _LOCK = ".lock"
 # What run.json holds beside the arguments of `recipes.train`, and is not compared.
 _NOT_COMPARED = {
+    "before_training",
     "model",
     "parameters",
     "finished",

@@ -80,7 +80,7 @@ class Settings:
     snapshots: int
     early_stopping: int | keras.callbacks.EarlyStopping | None
     callbacks: Sequence[keras.callbacks.Callback]
-    preflight: bool
+    preflight: bool | Literal["try"]
     monitor: bool
     strategy: tf.distribute.Strategy | None
     run_dir: str | PathLike[str] | None
@@ -296,6 +296,11 @@ _WANTED = {
         lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "force"),
         " to be True, False or 'force'",
         "Write resume=True to go on with the run in run_dir.",
+    ),
+    "preflight": (
+        lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "try"),
+        " to be True, False or 'try'",
+        "Write preflight='try' to have the remedies of an error tried before training.",
     ),
     "keep": (
         _counts,

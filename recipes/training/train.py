@@ -16,7 +16,7 @@ from recipes.common.datasets import pairs_of
 from recipes.common.models import build_metrics
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
-from recipes.training.before_training import preflight_facts
+from recipes.training.before_training import BeforeTraining, before_training
 from recipes.training.callbacks import (
     TrainingCallbacks,
     clean_up,
@@ -68,11 +68,14 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         peak = rate_of(trained.optimizer)
         progress = _restored(folder, trained, peak, settings)
         acting = training_callbacks(trained, data, settings, folder)
-        facts = preflight_facts(trained, data, settings) if progress.file is None else None
-        watching = watching_callbacks(acting.callbacks, facts, data, settings)
+        if progress.file is None:
+            before = before_training(trained, data, settings)
+        else:
+            before = BeforeTraining(kept=folder.before.get("before_training"))
+        watching = watching_callbacks(acting.callbacks, before.facts, data, settings)
         backup = RunBackup(folder, [*acting.callbacks, *watching], progress, settings)
 
-        described = describe(settings, trained, data, prints)
+        described = describe(settings, trained, data, prints) | before.describe()
         if folder is not None:
             described |= go_on_longer(folder, acting.callbacks, progress, data.steps, settings)
             described |= _history_of_changes(folder, changes, progress)
@@ -81,7 +84,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         _fit(trained, data, settings, backup)
         if trained is not model:
             model.set_weights(trained.get_weights())
-        run = _run_of(trained, validation, settings, acting, backup, described)
+        run = _run_of(trained, validation, settings, acting, backup, described, before)
         if folder is not None:
             backup.finish()
             run.write(folder.written, finished=not backup.broken)
@@ -110,7 +113,7 @@ def train(
     snapshots: int = 0,
     early_stopping: int | keras.callbacks.EarlyStopping | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    preflight: bool = True,
+    preflight: bool | Literal["try"] = True,
     monitor: bool = True,
     strategy: tf.distribute.Strategy | None = None,
     run_dir: str | PathLike[str] | None = None,
@@ -160,7 +163,8 @@ def train(
             stops, or an `EarlyStopping`. The best weights are put back.
         callbacks: More Keras callbacks.
         preflight: Run the checks of `diagnose.preflight` first, for about five seconds, and print their table. They
-            leave model, optimizer and data as they were.
+            leave model, optimizer and data as they were. "try" also has the remedies of an error tried on copies of the
+            model, see `diagnose.try_remedies`, for at most 30 seconds; `Run.findings` and the report tell what helped.
         monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run. They change no bit of the
             training and take about 1 % of its time, after a one-off trace of a second train function.
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
@@ -235,13 +239,14 @@ def _run_of(
     acting: TrainingCallbacks,
     backup: RunBackup,
     described: dict[str, Any],
+    before: BeforeTraining,
 ) -> Run:
     history = history_of(backup.rows)
     monitor = first_of(backup.others, Monitor)
     return Run(
         model=model,
         history=history,
-        findings=findings_of(backup.others, history, model),
+        findings=before.told(findings_of(backup.others, history, model)),
         record=monitor.record if monitor is not None else None,
         settings=described,
         snapshots=acting.snapshots if settings.snapshots else None,

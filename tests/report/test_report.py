@@ -146,6 +146,21 @@ def test_a_run_without_record_findings_or_data_has_a_page_too(tmp_path):
     assert "No findings" in text and "Confusion" not in text
 
 
+def test_what_was_not_checked_is_not_called_fine_and_trials_are_shown(tmp_path):
+    tried = [{"remedy": "<b>slower</b>", "type": "rate = 0.1", "outcome": "helps", "gain": "loss +60% +- 2%"}]
+    run = SimpleNamespace(model=None, history={"loss": [1.0, 0.5]}, findings=[], record=None)
+    run.settings = {"before_training": {"skipped": ["initial_loss"], "tried": tried}}
+    text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    verdict = re.search('<p class="verdict (\\w+)".*?>(.*?)</p>', text)
+    assert verdict.group(1) == "warning" and "Not checked, for want of time: initial_loss." in verdict.group(
+        2
+    )
+    assert "&lt;b&gt;slower&lt;/b&gt;" in text and "loss +60% +- 2%" in text
+    run.settings = {"before_training": {"skipped": [], "tried": []}}
+    text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Not checked" not in text and "tried out" not in text
+
+
 def test_numbers_of_a_regression_are_no_classes():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     x = np.zeros((8, 2), "float32")

@@ -1,3 +1,5 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -270,6 +272,37 @@ def test_no_iterator_of_a_run_has_an_autotuner_to_wait_for(split, monkeypatch):
     train, validation = (as_dataset(part) for part in split)
     quietly(small_model(), train, validation, epochs=1, preflight=True, average="swa")
     assert len(read) >= 6 and set(read) == {False}
+
+
+def test_remedies_of_an_error_are_tried_before_training_where_that_is_asked_for(
+    split, tmp_path, monkeypatch, capsys
+):
+    from recipes import diagnose
+
+    finding = diagnose.Finding("rate_too_high", "error", None, 0, "Big.", "Try learning_rate=0.1.")
+    done = diagnose.Preflight([], [finding], {}, ["initial_loss"], 1.0)
+    result = diagnose.RemedyTrial(
+        "slower", "rate = 0.1", "rate_too_high", True, gains=np.array([0.5, 0.7]), measure="loss"
+    )
+    trials = diagnose.Trials([result], [], 40, (0, 1), 2.0)
+    asked = []
+    monkeypatch.setattr(diagnose, "preflight", lambda *arguments, **options: done)
+    monkeypatch.setattr(
+        diagnose, "try_remedies", lambda *arguments, **options: asked.append(options) or trials
+    )
+    monkeypatch.setattr(sys.modules["recipes.training.train"], "findings_of", lambda *arguments: [finding])
+    run = quietly(small_model(), split[0], epochs=1, preflight="try", run_dir=tmp_path)
+    assert asked == [{"seconds": 30.0, "verbose": 0}]
+    assert run.findings[0].remedy.startswith("rate = 0.1 - tried for 40 steps: loss +60% +- 10%")
+    told = {"remedy": "slower", "type": "rate = 0.1", "outcome": "helps", "gain": "loss +60% +- 10%"}
+    assert run.settings["before_training"] == {"skipped": ["initial_loss"], "tried": [told]}
+    assert recipes.Run.load(tmp_path).settings["before_training"]["tried"] == [told]
+    again = quietly(small_model(), split[0], epochs=2, preflight=True, run_dir=tmp_path, resume=True)
+    assert again.settings["before_training"]["tried"] == [told] and len(asked) == 1
+    quietly(small_model(), split[0], epochs=1, preflight=True, verbose=2)
+    assert 'preflight="try"' in capsys.readouterr().out and len(asked) == 1
+    with pytest.raises(ValueError, match="preflight to be True, False or 'try'"):
+        quietly(small_model(), split[0], epochs=1, preflight="maybe")
 
 
 def test_a_check_that_breaks_does_not_keep_a_model_from_training(split, monkeypatch):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.optimizers import innermost, rate_of, schedule_of
+from recipes.common.optimizers import groups, innermost, schedule_of
 from recipes.common.patching import replaced
 from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.output_task import own_step
@@ -59,7 +59,8 @@ class Trial:
     Args:
         model: A compiled, built `keras.Model`. A `train_step` of its own is honoured.
         regularized: False leaves out penalties, weight decay and dropout.
-        learning_rate: Rate of the copy; None takes the reader's, for a schedule its largest.
+        learning_rate: Rate of the copy; None takes the reader's, for a schedule its largest. Of an optimizer with
+            several rates, one a group of weights, the largest: the others keep their ratio to it.
     """
 
     def __init__(
@@ -80,6 +81,10 @@ class Trial:
             self.optimizer = copied(model.optimizer, weight_decay=self.regularized)
             self.optimizer.build(model.trainable_variables)
             self.learning_rate = self._given_rate or usual_rate(model.optimizer)
+            rates = [usual_rate(one) for one in groups(model.optimizer)]
+            largest = max(rates) or 1.0
+            copies = groups(self.optimizer) if len(rates) > 1 else [self.optimizer]
+            self._rates = [(one, rate / largest) for one, rate in zip(copies, rates, strict=True)]
             self._variables = [*model.variables, *self.optimizer.variables]
             self._start = [tf.identity(variable.value) for variable in self._variables]
             self._function = tf.function(self._step, reduce_retracing=True)
@@ -107,7 +112,9 @@ class Trial:
         Returns:
             `(loss, outputs)`: float, of this batch alone; the outputs as numpy, or None for a custom step.
         """
-        self.optimizer.learning_rate.assign(self.learning_rate if learning_rate is None else learning_rate)
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        for optimizer, share in self._rates:
+            optimizer.learning_rate.assign(rate if len(self._rates) == 1 else rate * share)
         batch = keras.tree.map_structure(
             tf.convert_to_tensor, tuple(part for part in batch if part is not None)
         )
@@ -173,12 +180,14 @@ def why_not_tried(model: keras.Model) -> str:
 
 
 def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The optimizer's learning rate; of a schedule the largest over its first 10 000 steps."""
+    """The optimizer's learning rate; of a schedule the largest over its first 10 000 steps; of several the largest."""
+    if len(groups(optimizer)) > 1:
+        return max(usual_rate(one) for one in groups(optimizer))
     schedule = schedule_of(optimizer)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         steps = np.unique(np.geomspace(1, 10_000, 50).astype("int64")) - 1
         return max(float(keras.ops.convert_to_numpy(schedule(int(step)))) for step in steps)
-    return rate_of(optimizer)
+    return float(keras.ops.convert_to_numpy(innermost(optimizer).learning_rate))
 
 
 def copied(optimizer: keras.optimizers.Optimizer, *, weight_decay: bool = True) -> keras.optimizers.Optimizer:
@@ -188,11 +197,24 @@ def copied(optimizer: keras.optimizers.Optimizer, *, weight_decay: bool = True) 
         outer = type(optimizer)(copied(inner, weight_decay=weight_decay))
         outer.initial_scale = optimizer.initial_scale
         return outer
+    if len(groups(optimizer)) > 1:
+        return _copied_groups(optimizer, weight_decay)
     settings = {**optimizer.get_config(), "learning_rate": usual_rate(optimizer)}
     settings.pop("gradient_accumulation_steps", None)  # a trial's steps all write
     if not weight_decay and settings.get("weight_decay"):
         settings["weight_decay"] = 0.0 if "W" in type(optimizer).__name__ else None
     return type(optimizer).from_config(settings)
+
+
+def _copied_groups(optimizer, weight_decay):
+    """A `MultiOptimizer` with a copy of every optimizer for the weights that it has."""
+    copies = {id(one): copied(one, weight_decay=weight_decay) for one in groups(optimizer)}
+    chosen = optimizer._optimizer_map  # noqa: SLF001 - Keras has no public way to which optimizer has which weights
+    twin = keras.optimizers.MultiOptimizer(
+        lambda variable: copies[id(chosen(variable))], loss_scale_factor=optimizer.loss_scale_factor
+    )
+    twin._inner_optimizers = [*copies.values()]  # noqa: SLF001 - in the order of the original's
+    return twin
 
 
 def dropping_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -14,6 +14,7 @@ import keras
 from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.activation_statistics import observe, short, statistics_of
 from recipes.diagnose.checks.data_check import data_check
+from recipes.diagnose.checks.differences import verdict_bounds
 from recipes.diagnose.checks.gradient_check import gradient_check
 from recipes.diagnose.checks.initial_loss import initial_loss
 from recipes.diagnose.checks.learning_rate_range_test import learning_rate_range_test
@@ -336,14 +337,18 @@ def _gradient_check(model, sample, own):
     findings = []
     if report.verdict == "wrong":
         layer = report.wrong_layers[0].removeprefix(f"{model.name}/") if report.wrong_layers else None
+        worst = max(report.checks, key=lambda check: check.error)
+        where = f"the custom gradient of {layer}" if layer else "custom gradients, stop_gradient and rounding"
         findings.append(
             Finding(
                 "gradient_check",
                 "error",
                 layer,
                 0,
-                f"Backpropagation and differences of the loss disagree by {report.worst:.1e}.",
-                "Look at the custom gradient of that layer; print recipes.diagnose.gradient_check(model, batch).",
+                f"A derivative of the loss with respect to {worst.variable} is {worst.analytic:+.3g} by "
+                f"backpropagation and {worst.numeric:+.3g} by differences of the loss, {worst.error:.0%} apart where "
+                f"{verdict_bounds(report.dtype)[1]:.0%} is the most that rounding explains: steps go the wrong way.",
+                f"Look at {where}; print(recipes.diagnose.gradient_check(model, batch)) lists every variable.",
             )
         )
     result = f"{report.verdict}, worst relative error {report.worst:.1e}, own layers: {', '.join(own[:3])}"

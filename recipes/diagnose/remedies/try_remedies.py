@@ -1,6 +1,7 @@
 """Try remedies on copies of a model, beside the unchanged one."""
 
 import random
+import re
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from recipes.common.backends import require_tensorflow
 from recipes.common.models import serialized
+from recipes.common.optimizers import groups
 from recipes.common.traversal import layers_of
 from recipes.common.validation import are_whole, is_number
 from recipes.diagnose.checks.model_copy import untouched
@@ -73,11 +75,22 @@ class RemedyTrial:
         """Whether it was tried and gained nothing."""
         return self.tried and not self.gain > 0.01
 
+    @property
+    def outcome(self) -> str:
+        """What the trial came to: "helps", "refuted", "unclear" or "not tried: ..."."""
+        if not self.tried:
+            return f"not tried: {self.reason}"
+        return "helps" if self.helps else "refuted" if self.refuted else "unclear"
+
+    @property
+    def told_gain(self) -> str:
+        """The gain with its spread in words, "" where it was not tried."""
+        return f"{self.measure} {self.gain:+.0%} +- {self.spread:.0%}" if self.tried else ""
+
     def __str__(self) -> str:
         if not self.tried:
-            return f"{self.name:<34}not tried: {self.reason}"
-        word = "helps" if self.helps else "refuted" if self.refuted else "unclear"
-        return f"{self.name:<34}{word:<9}{self.measure} {self.gain:+.0%} +- {self.spread:.0%}   {self.code}"
+            return f"{self.name:<34}{self.outcome}"
+        return f"{self.name:<34}{self.outcome:<9}{self.told_gain}   {self.code}"
 
 
 @dataclass(frozen=True)
@@ -104,23 +117,27 @@ class Trials:
         return next((result for result in self.results if result.helps), None)
 
     def apply(self, findings: list[Finding]) -> list[Finding]:
-        """The findings with what the trials showed: what helped comes first in a remedy, what was refuted is said."""
+        """The findings with what the trials showed: what helped comes first in a remedy, what was refuted comes last.
+
+        A sentence of a remedy that tells to type what a trial has refuted is taken out of it.
+        """
         changed = []
         for finding in findings:
             own = {finding.code, *(child.code for child in finding.consequences)}
             tried = [result for result in self.results if result.tried and result.finding in own]
             best = next((result for result in tried if result.helps), None)
-            refuted = [result.name for result in tried if result.refuted]
-            remedy = finding.remedy
+            refuted = [result for result in tried if result.refuted]
+            parts = [] if best is None else [self._praise(best)]
+            parts += _unrefuted(finding.remedy, refuted)
+            if not parts:
+                parts = ["Look at inputs and labels first, with recipes.diagnose.data_check(model, train)."]
             if refuted:
-                remedy = f"Tried without gain: {', '.join(refuted)}. Otherwise: {remedy}"
-            if best is not None:
-                remedy = (
-                    f"{best.code} - tried for {self.steps} steps: {best.measure} {best.gain:+.0%} +- "
-                    f"{best.spread:.0%}. {remedy}"
-                )
-            changed.append(replace(finding, remedy=remedy))
+                parts.append(f"Tried without gain: {', '.join(result.name for result in refuted)}.")
+            changed.append(replace(finding, remedy=" ".join(parts)))
         return changed
+
+    def _praise(self, best):
+        return f"{best.code} - tried for {self.steps} steps: {best.measure} {best.gain:+.0%} +- {best.spread:.0%}."
 
     def __str__(self) -> str:
         head = (
@@ -130,6 +147,24 @@ class Trials:
         lines = [head, *(str(result) for result in self.results)]
         lines += [f"{title:<34}no change of the model can be tried" for title in self.without]
         return "\n".join(lines)
+
+
+def _unrefuted(remedy, refuted):
+    """The sentences of a remedy without those that tell to type what a trial has refuted."""
+    marks = {mark for result in refuted for mark in _marks(result.code)}
+    return [part for part in re.split(r"(?<=[.!?]) (?=[A-Z])", remedy) if not marks & _marks(part)]
+
+
+def _marks(text):
+    """What tells one remedy from another: settings with their values, names in quotes, and layers with arguments."""
+    settings = {
+        (name, float(value.rstrip(".")))
+        for name, value in re.findall(
+            r"(learning_rate|clipnorm|momentum|weight_decay)\s*=\s*([0-9.]+(?:e-?[0-9]+)?)", text
+        )
+    }
+    names = set(re.findall(r"['\"](\w+)['\"]", text))
+    return settings | names | set(re.findall(r"\b(Normalization|Rescaling|WarmupDecay)\(", text))
 
 
 def try_remedies(
@@ -193,13 +228,18 @@ def try_remedies(
 
 def _check(model):
     task_of(model)
-    if own_step(model) or not model.built or not model.trainable_variables:
+    rates = len(groups(model.optimizer))
+    if own_step(model) or not model.built or not model.trainable_variables or rates != 1:
         reason = (
             "has a training step of its own"
             if own_step(model)
             else "is not built yet"
             if not model.built
             else "has nothing to train"
+            if not model.trainable_variables
+            else f"has {rates} optimizers, one for each group of weights"
+            if rates
+            else "has no optimizer"
         )
         raise ValueError(
             f"try_remedies expects a built model that Keras trains. Received {model.name!r}, which {reason}. "

@@ -52,6 +52,7 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
         numbered = _class_numbers(_flat(labels), task)
         if len(facts["class_counts"]) > 1:
             some = _first_rows(numbers, _NEIGHBORS)
+            facts["column_association"] = _column_association(some, numbered[: len(some)])
             facts |= _neighbor_agreement(some, numbered[: len(some)])
     if heads and len(heads) > 1:
         facts["heads"] = [_head_facts(sample, head, number) for number, head in enumerate(heads)]
@@ -210,6 +211,32 @@ def _class_numbers(labels, task):
         return flat.astype("int64") if whole else None
     sparse = str(task.loss).startswith("sparse")
     return labels.argmax(-1) if task.kind == "categorical" and not sparse else None
+
+
+def _column_association(numbers, labels):
+    """The most that one input column tells a class apart, in standard errors above the best of all by chance.
+
+    Above 0 labels belong to inputs, also where so much is noise that the nearest example tells nothing. By chance the
+    correlation of a column with "is of this class" has a standard deviation of 1 / sqrt(n), and the largest of m such
+    numbers is about sqrt(2 ln m).
+    """
+    good = np.isfinite(numbers).all(axis=1)
+    numbers, labels = (numbers, labels) if good.all() else (numbers[good], labels[good])
+    if len(numbers) < 20:
+        return 0.0
+    centered = numbers - numbers.mean(axis=0)
+    size = np.sqrt(np.einsum("ij,ij->j", centered, centered))
+    varying = size > 1e-6 * max(size.max(), 1e-30)
+    values, counts = np.unique(labels, return_counts=True)
+    values = values[np.argsort(-counts)][:20]
+    best = 0.0
+    for value in values:
+        belongs = (labels == value) - np.mean(labels == value)
+        along = np.abs(belongs.astype("float32") @ centered)[varying]
+        spread = max(float(np.sqrt(np.sum(np.square(belongs)))), 1e-30)
+        best = max(best, float((along / (size[varying] * spread)).max(initial=0.0)))
+    tried = max(2, int(varying.sum()) * len(values))
+    return best * math.sqrt(len(numbers)) - math.sqrt(2 * math.log(tried))
 
 
 def _neighbor_agreement(numbers, labels):

@@ -138,8 +138,9 @@ def _leak(overlap, train):
             "data_leak",
             "warning" if share >= 0.02 else "info",
             f"{overlap['same']} of {overlap['examples']} validation examples are among the training examples, byte "
-            f"for byte ({share:.0%}).",
-            "Remove duplicates before splitting; validation results are too good as they are.",
+            f"for byte ({share:.0%}), so validation shows what is known by heart, and looks too good.",
+            "Remove duplicates before splitting: _, kept = numpy.unique(x, axis=0, return_index=True); x, y = x[kept], "
+            "y[kept].",
         )
     ]
 
@@ -156,7 +157,8 @@ def _mismatch(train, validation):
             "train_validation_mismatch",
             "warning",
             f"Training inputs have mean {train['mean']:.3g} and standard deviation {train['std']:.3g}, validation "
-            f"inputs {validation['mean']:.3g} and {validation['std']:.3g}.",
+            f"inputs {validation['mean']:.3g} and {validation['std']:.3g}: what is learned on one scale is asked for "
+            "on another.",
             "Preprocess both the same way; best inside the model, with keras.layers.Rescaling or "
             "Normalization.",
         )

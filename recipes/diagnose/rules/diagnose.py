@@ -12,6 +12,7 @@ from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.label_rules import shuffled_labels
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.read_curves import curve_findings
+from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.record_rules import judge_record
 
 # A loss that is a logarithm of probabilities, which is never below 0.
@@ -91,13 +92,15 @@ def judge(
         curves = _curves(values, record, facts, (initial, start), steps, planned)
         findings += [_more_to_tell(f, facts, curves) for f in curve_findings(curves)]
         findings += _far_off(curves, facts)
-        findings = [_came_true(finding, curves) for finding in findings]
+        held_up = any(f.code == "plateau_then_drop" and f.severity == "warning" for f in findings)
+        findings = [_came_true(finding, curves, held_up) for finding in findings]
         findings += _averages(curves, record, facts)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
     findings += judge_record(record, facts, learned=learned, initial=start, first=first, now=now)
     if not any(finding.severity == "error" for finding in findings):
         findings += shuffled_labels(facts, curves)
+    findings += judge_recall(facts or {})
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]
     return _once(findings)
@@ -149,11 +152,13 @@ def _initial(facts):
     return expected_loss(facts), penalty
 
 
-def _came_true(finding, curves):
-    """Targets far from 0 and 1 are a warning in a run that has had its chance and did not get to their mean."""
+def _came_true(finding, curves, held_up):
+    """Targets far from 0 and 1 are a warning in a run that did not get to their mean, or stood still on the way."""
     arriving = curves.falling and not curves.over
-    lost = not np.isfinite(curves.loss).all() or (
-        curves.fair_chance and not curves.better_than_nothing and not arriving
+    lost = (
+        held_up
+        or not np.isfinite(curves.loss).all()
+        or (curves.fair_chance and not curves.better_than_nothing and not arriving)
     )
     if finding.code != "unscaled_targets" or finding.severity != "info" or not lost:
         return finding

@@ -229,7 +229,7 @@ def _label_counts(name, shown, data):
                 "imbalanced",
                 "info",
                 f"Class {_rarest(data)} has {min(counts)} of {data['examples']} examples, the most frequent "
-                f"{max(counts)}.",
+                f"{max(counts)}: always giving that one is right in {max(counts) / sum(counts):.0%} of cases.",
                 "Give fit class_weight={class: weight}, or sample classes evenly; judge by recall, not "
                 "accuracy.",
             )
@@ -271,7 +271,8 @@ def _rarest(data):
 
 def judge_targets(data: dict, task: dict) -> list[Finding]:
     """Whether the numbers that a regression has to give are of a size that a network starts near."""
-    if task["kind"] != "values" or data.get("target_std", 0) <= 0:
+    own = task["kind"] == "unknown" and task["loss"] and kind_of_targets(data) == "quantities"
+    if not (task["kind"] == "values" or own) or data.get("target_std", 0) <= 0:
         return []
     std = data["target_std"]
     offset = data.get("target_offset", abs(data["target_mean"]) / std)
@@ -324,6 +325,9 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
     if agreement > chance + 4 * error or few or curves is None or not np.isfinite(curves.loss).all():
         return []
     if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
+        return []
+    # One column that tells classes apart: the data is noisy, and its labels belong where they are.
+    if data.get("column_association", 0.0) > 1.5:
         return []
     validation = curves.validation
     memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0] and not curves.held

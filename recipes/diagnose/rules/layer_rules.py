@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.words import times
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
             "nan_source",
             "error",
             broken.name,
-            f"The output of {broken.name} ({broken.layer_class}) holds NaN or infinity on the first batch; "
-            "no layer before it does.",
+            f"The output of {broken.name} ({broken.layer_class}) holds NaN or infinity on the first batch, and "
+            "no layer before it does: every gradient will be NaN.",
             "Look for log, sqrt or a division there, and add a small constant; or for weights that overflow.",
         )
         return findings
@@ -60,7 +61,7 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
                 "error" if layer.dead_fraction == 1 else "warning",
                 layer.name,
                 f"{layer.dead_fraction:.0%} of the units of {layer.name} are zero for every example before "
-                "training.",
+                "training: no gradient passes through them, so they stay zero.",
                 "Start its biases at 0 and its kernel with he_normal, and scale the inputs to about -1..1.",
             )
         elif layer.saturated_fraction > 0.5 and not last:
@@ -69,7 +70,7 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
                 "warning",
                 layer.name,
                 f"{layer.saturated_fraction:.0%} of the outputs of {layer.name} ({layer.kind}) lie where its slope "
-                "is under a tenth of the largest, before training.",
+                "is under a tenth of the largest, before training, so that much less gradient passes.",
                 "Start its kernel with glorot_uniform, and scale the inputs to about -1..1.",
             )
     if first is None or first.weights == "table" or not first.input_std > 0:
@@ -87,7 +88,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
             "error",
             large.name,
             f"The outputs of {large.name} have a standard deviation of {large.std:.3g}, from inputs of size "
-            f"{size:.3g}.",
+            f"{size:.3g}, {times(large.std / size)} times as large: what comes behind "
+            "saturates, or the loss explodes.",
             "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
             "recipes.initialize.lsuv.",
         )

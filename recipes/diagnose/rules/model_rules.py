@@ -7,6 +7,7 @@ from recipes.diagnose.rules.layer_rules import LayerStatistics, first_with_weigh
 from recipes.diagnose.rules.layer_rules import judge as judge_statistics
 from recipes.diagnose.rules.output_rules import judge_outputs
 from recipes.diagnose.rules.remedies import scaling, usual_decay, usual_rate
+from recipes.diagnose.rules.words import times
 
 
 def judge_model(facts: dict) -> list[Finding]:
@@ -82,7 +83,8 @@ def _initialization(facts):
                         "error",
                         layer["name"],
                         f"The kernel of {layer['name']} has a standard deviation of {kernel['std']:.3g} with "
-                        f"{kernel['fan_in']} inputs: {gain / math.sqrt(2):.3g} times that of he_normal.",
+                        f"{kernel['fan_in']} inputs, {times(gain / math.sqrt(2))} times that of "
+                        "he_normal: its outputs are as much too large, and what comes behind it saturates.",
                         "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh).",
                     )
                 )
@@ -93,7 +95,8 @@ def _initialization(facts):
                         "warning",
                         layer["name"],
                         f"The kernel of {layer['name']} has a standard deviation of {kernel['std']:.3g} with "
-                        f"{kernel['fan_in']} inputs: {gain / math.sqrt(2):.2g} times that of he_normal.",
+                        f"{kernel['fan_in']} inputs, {times(gain / math.sqrt(2))} times that of "
+                        "he_normal: hardly any signal comes through it.",
                         "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh).",
                     )
                 )
@@ -130,6 +133,17 @@ def _normalized(name, facts):
 
 def _frozen(facts):
     kernels = [layer for layer in facts["layers"] if layer["kernel"]]
+    if facts.get("trainable") == 0:
+        return [
+            _found(
+                "frozen",
+                "error",
+                None,
+                "The model has no trainable weight, so no step changes anything and the loss stays where it is.",
+                "Set model.trainable = True, or layer.trainable = True on the layers that are to learn, and compile "
+                "again.",
+            )
+        ]
     frozen = [layer for layer in kernels if not layer["trainable"] and layer["kernel"]["fresh"]]
     if not frozen:
         return []

@@ -143,7 +143,7 @@ def _not_learning(curves):
         "warning",
         None,
         f"After {curves.epochs} epochs the training loss is {loss[-1]:.4g}; always giving the same best answer "
-        f"costs {start:.4g}.",
+        f"costs {start:.4g}, so the model does no better than one that ignores its inputs.",
         "Run recipes.diagnose.preflight(model, data), look whether labels belong to their inputs, and try rates 10 "
         "and 100 times higher and lower.",
     )
@@ -212,7 +212,7 @@ def _falling(curves):
             None,
             f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} an epoch, "
             f"{fall / gained:.0%} of all that it has come down.",
-            "Train longer.",
+            f"Train longer: epochs={2 * curves.epochs}, for example.",
         )
     return []
 
@@ -370,7 +370,8 @@ def _noisy(curves):
             "noisy",
             "info",
             None,
-            f"The training loss falls, but jumps by {noise:.0%} of its size from epoch to epoch.",
+            f"The training loss falls, but jumps by {noise:.0%} of its size from epoch to epoch: how good the last "
+            "epoch is, is luck.",
             "Use larger batches, or a lower learning rate towards the end.",
         )
     return []

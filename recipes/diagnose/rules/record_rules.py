@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.batch_rules import RULES, found
 from recipes.diagnose.rules.record_view import RecordView, median, row_medians
-from recipes.diagnose.rules.remedies import lower_rate
+from recipes.diagnose.rules.remedies import higher_rate, lower_rate
+from recipes.diagnose.rules.words import share, times
 
 _SQUASHING = ("tanh", "sigmoid")
 
@@ -41,14 +43,13 @@ def judge_record(
     if broken:
         return broken
     return [
-        finding
-        for rule in (_dead, _saturated, _signal, _rate, _clipping, _batch_norm, _noise)
-        for finding in rule(view)
+        finding for rule in (*RULES, _dead, _saturated, _signal, _rate, _clipping) for finding in rule(view)
     ]
 
 
-def _found(code, severity, layer, epoch, evidence, remedy):
-    return Finding(code, severity, layer, None if epoch is None else int(epoch) + 1, evidence, remedy)
+def _usual(rates):
+    """The median learning rate, NaN where several optimizers made the steps."""
+    return float(np.median(rates[np.isfinite(rates)])) if np.isfinite(rates).any() else float("nan")
 
 
 def _not_finite(view):
@@ -66,7 +67,7 @@ def _not_finite(view):
     epoch, step = view.epoch[row], int(view.step[row])
     if inputs[row]:
         return [
-            _found(
+            found(
                 "nan_input",
                 "error",
                 None,
@@ -84,14 +85,14 @@ def _not_finite(view):
     rising = len(loss) > 0 and start > 0 and np.max(loss) > 5 * start
     if rising or ratio > 1.0:
         return [
-            _found(
+            found(
                 "rate_too_high",
                 "error",
                 None,
                 epoch,
                 f"Step {step} gives NaN or infinity, after the loss had gone {_went(view, start, loss)} and steps "
-                f"had changed kernels by up to {_share(ratio)} of their size (0.1 % is usual).",
-                lower_rate(float(np.nanmedian(record.learning_rate[: row + 1])), view.optimizer),
+                f"had changed kernels by up to {share(ratio)} of their size (0.1 % is usual).",
+                lower_rate(_usual(record.learning_rate[: row + 1]), view.optimizer),
             )
         ]
     layer = None
@@ -103,16 +104,19 @@ def _not_finite(view):
         evidence += "inputs and weights were finite."
         remedy = "Look for log, sqrt or a division there, and add a small constant (keras.config.epsilon())."
     elif weights[row]:
-        evidence = f"At step {step} weights are NaN or infinite; they became so since the last probe."
+        evidence = (
+            f"At step {step} weights are NaN or infinite; they became so since the last probe, and every output is "
+            "NaN from then on."
+        )
         remedy = "Add recipes.callbacks.NonFiniteGuard(), which looks at every step and names the layer."
     elif not np.isfinite(record.loss[row]):
-        evidence = f"At step {step} the loss is {record.loss[row]}, and all layers' outputs are finite."
+        evidence = f"At step {step} the loss is {record.loss[row]}, and all layers' outputs are finite: it is the loss."
         remedy = "Look at the loss: log of 0 or an overflow; use from_logits=True with logits."
     else:
         layer = view.layer(int(np.argmax(~record.update_finite[row])))
         evidence = f"At step {step} outputs and loss are finite, and the update of {layer} is not: its gradient is NaN."
         remedy = "Look for sqrt, norms or divisions at 0 behind that layer; their slopes are infinite."
-    return [_found("nan_source", "error", layer, epoch, evidence, remedy)]
+    return [found("nan_source", "error", layer, epoch, evidence, remedy)]
 
 
 def _went(view, start, loss):
@@ -146,7 +150,7 @@ def _dead(view):
         early = float(np.mean((rates[:several] <= 0).all(axis=0)))
         if late > 0.9 and early > 0.9 and steps[0] <= 2:
             findings.append(
-                _found(
+                found(
                     "dead_at_start",
                     "error" if late == 1 else "warning",
                     str(name),
@@ -158,7 +162,7 @@ def _dead(view):
             )
         elif late > 0.9 or (late > 0.6 and early < 0.5 * late and not view.learned):
             findings.append(
-                _found(
+                found(
                     "dead_relu",
                     "error" if late == 1 else "warning",
                     str(name),
@@ -187,7 +191,7 @@ def _saturated(view):
             continue
         if flat[index] > (0.8 if view.learned else 0.5):
             findings.append(
-                _found(
+                found(
                     "saturated",
                     "warning",
                     str(name),
@@ -218,13 +222,13 @@ def _signal(view):
     top = view.layer(hidden[np.flatnonzero(good)[-1]])
     if first < 1e-3 * last and not view.learned:
         return [
-            _found(
+            found(
                 "vanishing",
                 "warning",
                 name,
                 view.epoch[0],
                 f"Relative to its weights, the gradient of {name} is {first:.2g} and that of {top} "
-                f"{last:.2g}, {last / max(first, 1e-30):.2g} times as large: the first layers hardly move.",
+                f"{last:.2g}, {times(last / max(first, 1e-30))} times as large: the first layers hardly move.",
                 "Use relu instead of sigmoid or tanh, he_normal, batch normalization or residual "
                 "connections.",
             )
@@ -233,12 +237,12 @@ def _signal(view):
     if largest > 30 and (not view.learned or view.climbing > 5):
         worst = view.layer(hidden[int(np.nanargmax(np.where(good, relative, -1)))])
         return [
-            _found(
+            found(
                 "exploding",
                 "warning",
                 worst,
                 view.epoch[0],
-                f"The gradient of {worst} is {largest:.3g} times the size of its weights: a step of any usual rate "
+                f"The gradient of {worst} is {times(largest)} times the size of its weights: a step of any usual rate "
                 "throws them away.",
                 "Use he_normal, batch normalization, clip gradients (clipnorm=1.0), or lower the rate.",
             )
@@ -257,7 +261,7 @@ def _rate(view):
     if not known.any():
         return []
     middle = float(np.median(ratios[known]))
-    rate = float(np.nanmedian(view.record.learning_rate)) if view.count else np.nan
+    rate = _usual(view.record.learning_rate)
     finite = view.loss[np.isfinite(view.loss)]
     late = float(np.median(view.loss[view.late])) if view.tells_loss else np.nan
     peak = float(np.max(row_medians(ratio[later]), initial=0.0))
@@ -278,36 +282,44 @@ def _rate(view):
         or (spikes and not view.learned and middle > 0.01)
     ):
         return [
-            _found(
+            found(
                 "rate_too_high",
                 "error" if climbed > 10 and stays else "warning",
                 None,
                 view.epoch[0],
-                f"A step changes kernels by {_share(middle)} of their size, at most by {_share(peak)} (0.1 % is "
-                f"usual), at a learning rate of {rate:.2g}{_against(view, late)}.",
+                f"A step changes kernels by {share(middle)} of their size, at most by {share(peak)} (0.1 % is "
+                f"usual), at a learning rate of {rate:.2g}: steps that long throw away what was learned before"
+                f"{_against(view, late)}.",
                 lower_rate(rate, view.optimizer),
             )
         ]
     reached = late if view.now is None else view.now  # of a few batches the median is noise
+    if middle < 1e-12 and not view.learned:
+        return [
+            found(
+                "vanishing",
+                "warning",
+                None,
+                view.epoch[0],
+                f"Steps at a learning rate of {rate:.2g} change kernels by nothing: no gradient reaches them, and a "
+                "higher rate would change that as little.",
+                "Look for what cuts the gradient off: units that are always 0, an activation that is flat where it is "
+                "used, stop_gradient, rounding or argmax.",
+            )
+        ]
     if middle < 5e-5 and not view.learned and (not began or reached > 0.8 * began):
         return [
-            _found(
+            found(
                 "rate_too_low",
                 "warning",
                 None,
                 view.epoch[0],
-                f"A step changes kernels by {_share(middle)} of their size (0.1 % is usual), at a learning rate of "
-                f"{rate:.2g}: they would need {1 / max(middle, 1e-12):.1g} steps to become others.",
-                f"Try learning_rate={min(rate * 1e-3 / max(middle, 1e-9), rate * 1000):.1g}; "
-                "recipes.diagnose.learning_rate_range_test finds one.",
+                f"A step changes kernels by {share(middle)} of their size (0.1 % is usual), at a learning rate of "
+                f"{rate:.2g}: they would need {times(1 / max(middle, 1e-12))} steps to become others.",
+                higher_rate(rate, middle, view.optimizer),
             )
         ]
     return []
-
-
-def _share(ratio):
-    """A share of a size in words: percent, or times where it is more than all of it."""
-    return f"{ratio:.2g} times" if ratio >= 1 else f"{100 * ratio:.2g} %"
 
 
 def _against(view, late):
@@ -330,56 +342,14 @@ def _clipping(view):
         # Where the limit is a usual one, it is the gradients that are not, and others say so.
         if size > 100 * limit and (limit < 0.1 or size < 100) and not view.learned:
             return [
-                _found(
+                found(
                     "clipping_too_hard",
                     "warning",
                     None,
                     view.epoch[0],
                     f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
-                    f"{_share(limit / size)} of that, so steps are as much shorter.",
+                    f"{share(limit / size)} of that, so steps are as much shorter.",
                     f"Set {name} to {size:.1g} or leave it out.",
                 )
             ]
     return []
-
-
-def _batch_norm(view):
-    """Batch normalization that never updates its averages."""
-    idle = view.facts.get("idle_averages", ())
-    if not idle or view.step[-1] < 10:
-        return []
-    return [
-        _found(
-            "batch_norm_statistics",
-            "warning",
-            idle[0],
-            None,
-            f"After {int(view.step[-1]) + 1} steps the averages of {idle[0]} are still exactly 0 and 1: it runs in "
-            "inference mode.",
-            "Do not call it with training=False, and set trainable=True.",
-        )
-    ]
-
-
-def _noise(view):
-    """Batches so small that the loss of one says little."""
-    data = view.facts.get("data", {}).get("train", {})
-    if view.count < 5 or (data.get("batch") or 64) > 4:
-        return []
-    tail = view.loss[view.count // 2 :]
-    if not np.isfinite(tail).all():
-        return []
-    noise = float(np.std(tail) / max(abs(np.mean(tail)), 1e-12))
-    if noise < 0.4:
-        return []
-    return [
-        _found(
-            "batch_too_small",
-            "warning",
-            None,
-            None,
-            f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean: each step "
-            "follows the accident of its batch.",
-            "Use batches of 32 or more; batch normalization needs at least 8.",
-        )
-    ]

@@ -32,6 +32,23 @@ def lower_rate(rate: float, optimizer: dict) -> str:
     return f"Try learning_rate={lower:.1g}{why} with warm-up; recipes.diagnose.learning_rate_range_test finds one."
 
 
+def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
+    """How far to raise a rate at which steps change weights too little: to what is usual, or to 0.1 % a step.
+
+    Args:
+        rate: The learning rate as it is.
+        ratio: |dW| / |W| of a step as it is, above 0.
+        optimizer: The facts about it; its "name", if known.
+    """
+    name = optimizer.get("name")
+    usual = usual_rate(name)
+    if name and 0 < rate < usual / 100:
+        higher = f"{usual:g}, which is usual with {name}"
+    else:
+        higher = f"{min(rate * 1e-3 / max(ratio, 1e-12), rate * 1000):.1g}"
+    return f"Try learning_rate={higher}; recipes.diagnose.learning_rate_range_test finds one."
+
+
 def kind_of_targets(data: dict) -> TargetKind:
     """What the labels of a data set are, judged by themselves and not by the loss.
 

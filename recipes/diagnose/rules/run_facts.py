@@ -58,6 +58,7 @@ def describe_model(model: keras.Model) -> dict:
         "task": vars(task),
         "optimizer": describe_optimizer(model),
         "layers": describe_layers(model),
+        "trainable": len(model.trainable_variables) if model.built else None,
         "output_layers": heads[0].chain if len(heads) == 1 else [],
         "unknown": {},
     }
@@ -241,12 +242,17 @@ def _describe_layer(name, layer):
         "trainable": bool(getattr(layer, "trainable", True)),
         "rate": float(layer.rate) if isinstance(getattr(layer, "rate", None), (int, float)) else None,
         "momentum": None,
+        "normalizes_vectors": False,
         "penalty": float(sum(float(penalty) for penalty in penalties)),
         "penalty_rate": max(strengths, default=0.0),
         "kernel": None,
     }
     if hasattr(layer, "moving_mean") and hasattr(layer, "momentum"):
         facts["momentum"] = float(layer.momentum)
+        # (batch, features): one number a feature and example, so that the batch alone gives mean and spread.
+        facts["normalizes_vectors"] = (
+            facts["trainable"] and getattr(getattr(layer, "input_spec", None), "ndim", None) == 2
+        )
     kernel = getattr(layer, "kernel", None)
     if kernel is None or len(kernel.shape) < 2:
         return facts

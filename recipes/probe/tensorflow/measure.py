@@ -41,6 +41,26 @@ def finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.cast(tf.reduce_all(tf.stack(checks)), tf.float32) if checks else tf.ones(())
 
 
+def batch_facts(inputs: Sequence[Any], labels: Sequence[Any]) -> dict[str, tf.Tensor]:
+    """How many examples a batch holds, and whether they all have the one label, as float32.
+
+    Args:
+        inputs: Tensors `(batch, ...)`; what is none is left out.
+        labels: The same; several of them are not compared.
+    """
+    facts = {}
+    if inputs and _has_rows(inputs[0]):
+        facts["examples"] = tf.cast(tf.shape(inputs[0])[0] * replicas(), tf.float32)
+    if len(labels) == 1 and _has_rows(labels[0]):
+        rows = tf.reshape(labels[0], [tf.shape(labels[0])[0], -1])
+        facts["one_label"] = tf.cast(tf.reduce_all(tf.equal(rows, rows[:1])), tf.float32)
+    return facts
+
+
+def _has_rows(tensor):
+    return isinstance(tensor, tf.Tensor) and tensor.shape.rank is not None and tensor.shape.rank > 0
+
+
 def is_float(tensor: object) -> bool:
     """Whether this is a dense tensor of floating-point numbers."""
     return isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating

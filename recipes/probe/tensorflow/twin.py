@@ -121,7 +121,9 @@ class Twin:
         if "variables" in self.quantities:
             values |= self._variable_values(before, seen)
         if "finite" in self.quantities:
-            values["input_finite"] = tf.stack([measure.finite(part) for part in _parts(data)])
+            parts = _parts(data)
+            values |= measure.batch_facts(*parts[:2])
+            values["input_finite"] = tf.stack([measure.finite(part) for part in parts])
             values["weight_finite"] = tf.stack([measure.finite([b]) for b in before])
             values["update_finite"] = tf.stack(
                 [measure.finite([tf.identity(v.value)]) for v in self._variables]

@@ -1,0 +1,112 @@
+"""What the probes saw of the batches: how large they are, in what order classes come, how much their losses differ."""
+
+from typing import Any
+
+import numpy as np
+
+from recipes.diagnose.finding import Finding
+
+
+def found(
+    code: str, severity: str, layer: str | None, epoch: int | None, evidence: str, remedy: str
+) -> Finding:
+    """A finding about an epoch that is counted from 0 here."""
+    return Finding(code, severity, layer, None if epoch is None else int(epoch) + 1, evidence, remedy)
+
+
+def too_few(view: Any) -> list[Finding]:
+    """Batches of one to three under a batch normalization of vectors, which leaves no difference between examples."""
+    norms = [layer for layer in view.facts.get("layers", ()) if layer.get("normalizes_vectors")]
+    sizes = view.record.examples
+    sizes = sizes[np.isfinite(sizes)]
+    if not norms or not len(sizes) or np.median(sizes) > 3 or (np.median(sizes) > 1 and view.learned):
+        return []
+    size = int(np.median(sizes))
+    left = (
+        "0 is left of every input"
+        if size == 1
+        else "little is left of an example but whether it is above them"
+    )
+    return [
+        found(
+            "batch_too_small",
+            "error" if size == 1 else "warning",
+            norms[0]["name"],
+            view.epoch[0],
+            f"Batches hold {size} example{'s' if size > 1 else ''}, and {norms[0]['name']} subtracts the mean "
+            f"of the batch: {left}, so the layers behind it have nothing to learn from.",
+            "Use batches of 32: model.fit(..., batch_size=32); or keras.layers.LayerNormalization() in its place.",
+        )
+    ]
+
+
+def sorted_batches(view: Any) -> list[Finding]:
+    """Whole batches of one class, in data that has several: it comes sorted."""
+    counts = list(view.facts.get("data", {}).get("train", {}).get("class_counts", {}).values())
+    looked = np.isfinite(view.record.one_label) & (view.record.examples >= 8)
+    if looked.sum() < 3 or len(counts) < 2:
+        return []
+    size = float(np.median(view.record.examples[looked]))
+    chance = sum((count / sum(counts)) ** size for count in counts)
+    alone = float(np.mean(view.record.one_label[looked] == 1))
+    if chance > 0.05 or alone < 0.5:
+        return []
+    return [
+        found(
+            "missing_shuffle",
+            "warning",
+            None,
+            view.epoch[0],
+            f"{alone:.0%} of the {int(looked.sum())} batches of {size:.0f} that were looked at hold one class alone, "
+            f"of the {len(counts)} in the data. The data comes sorted, so each step unlearns the classes of the steps "
+            "before.",
+            "Shuffle: model.fit(..., shuffle=True) for arrays, dataset.shuffle(number_of_examples).batch(32) for a "
+            "data set.",
+        )
+    ]
+
+
+def idle_averages(view: Any) -> list[Finding]:
+    """Batch normalization that never updates its averages."""
+    idle = view.facts.get("idle_averages", ())
+    if not idle or view.step[-1] < 10:
+        return []
+    return [
+        found(
+            "batch_norm_statistics",
+            "warning",
+            idle[0],
+            None,
+            f"After {int(view.step[-1]) + 1} steps the averages of {idle[0]} are still exactly 0 and 1: it runs in "
+            "inference mode, and normalizes by numbers that are not those of the data.",
+            "Do not call it with training=False, and set trainable=True.",
+        )
+    ]
+
+
+def noisy_batches(view: Any) -> list[Finding]:
+    """Batches so small that the loss of one says little."""
+    data = view.facts.get("data", {}).get("train", {})
+    if view.count < 5 or (data.get("batch") or 64) > 4:
+        return []
+    tail = view.loss[view.count // 2 :]
+    if not np.isfinite(tail).all():
+        return []
+    noise = float(np.std(tail) / max(abs(np.mean(tail)), 1e-12))
+    if noise < 0.4:
+        return []
+    return [
+        found(
+            "batch_too_small",
+            "warning",
+            None,
+            None,
+            f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean: each step "
+            "follows the accident of its batch.",
+            "Use batches of 32 or more; batch normalization needs at least 8.",
+        )
+    ]
+
+
+#: Each takes what `record_rules` looks at, and gives a list of findings.
+RULES = (too_few, sorted_batches, idle_averages, noisy_batches)

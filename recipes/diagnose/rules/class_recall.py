@@ -1,0 +1,52 @@
+"""How many examples of each class a trained model finds: what a loss over all of them hides of a rare one."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.diagnose.checks.output_task import Task, task_of
+from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
+
+
+def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
+    """Examples, and right answers among them, of each class.
+
+    Args:
+        model: A compiled, built classifier with one output; another gives an empty dictionary.
+        *parts: Data sets or arrays `(x, y)`, of which some hundred examples each are looked at; None is left out.
+
+    Returns:
+        dict from the class number, as a string, to `{"examples": n, "right": n}`.
+    """
+    task, found = task_of(model), {}
+    single = task.kind == "categorical" or (task.kind == "binary" and task.outputs == 1)
+    if not single:
+        return {}
+    for part in parts:
+        if part is None:
+            continue
+        sample = read_sample(part, model, batch_size=128, batches=16, seconds=1.0, most_bytes=MOST_BYTES)
+        for inputs, labels, _ in sample.batches:
+            answers = model(keras.tree.map_structure(tf.convert_to_tensor, inputs), training=False)
+            given, wanted = _classes(task, np.asarray(answers), np.asarray(keras.tree.flatten(labels)[0]))
+            if given is None or given.shape != wanted.shape:
+                return {}
+            for number in np.unique(wanted):
+                one = found.setdefault(str(int(number)), {"examples": 0, "right": 0})
+                of_it = wanted == number
+                one["examples"] += int(of_it.sum())
+                one["right"] += int((given[of_it] == number).sum())
+    return found
+
+
+def _classes(task: Task, answers: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
+    if task.kind == "binary":
+        edge = 0.0 if task.from_logits else 0.5
+        return (answers.reshape(-1) > edge).astype("int64"), np.round(labels.reshape(-1)).astype("int64")
+    if answers.ndim != 2:
+        return None, None
+    rows = labels.ndim == 2 and labels.shape[1] == answers.shape[1] > 1
+    wanted = labels.argmax(-1) if rows else labels.reshape(-1).astype("int64")
+    return answers.argmax(-1), wanted

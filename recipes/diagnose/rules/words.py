@@ -1,0 +1,27 @@
+"""Numbers as a reader says them."""
+
+import math
+
+_LARGE = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
+
+
+def times(value: float) -> str:
+    """A number above 0 in words, to two or three digits: "0.00012", "2.2", "340", "2,200", "19 million"."""
+    if not math.isfinite(value):
+        return "infinitely many"
+    for size, name in _LARGE:
+        if abs(value) >= size:
+            return f"{value / size:.2g} {name}" if abs(value) < 100 * size else f"{value / size:,.0f} {name}"
+    if abs(value) >= 1000:
+        digits = 10 ** (math.floor(math.log10(abs(value))) - 1)
+        return f"{round(value / digits) * digits:,.0f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
+def share(ratio: float) -> str:
+    """A share of a size: percent, times where it is more than all, one part in so many where it is next to none."""
+    if ratio >= 1:
+        return f"{times(ratio)} times"
+    if 0 < ratio < 1e-6:
+        return f"one part in {times(1 / ratio)}"
+    return f"{100 * ratio:.2g} %"
