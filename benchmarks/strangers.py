@@ -80,7 +80,7 @@ def study(program, folder, *, check=False, checked=None):
     record["as_declared"] = as_declared(program, record)
     if not check:
         record["doctor"] = doctored(program)
-        record["preflight"] = checked(program)
+        record["preflight"] = preflighted(program)
         if not program.healthy and program.curable:
             record["remedy"] = cured(program, record)
     return record
@@ -165,7 +165,7 @@ def told(finding):
     }
 
 
-def checked(program):
+def preflighted(program):
     from recipes.diagnose import preflight  # heavy
 
     run = program.build(SEED)
