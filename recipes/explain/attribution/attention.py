@@ -9,7 +9,6 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
-from recipes.explain.attribution import resize_map
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
@@ -132,12 +131,12 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
     maps = []
     for rows in task.chunks():
         attentions, gradients = _attention(task, rows, weighted)
-        special, *grid = grid_of(method, attentions[0].shape[-1], task.spatial, tokens)
+        special, *grid = grid_of(method, attentions[0].shape[-1], task.seen_shape, tokens)
         flow = relevance(attentions, gradients) if weighted else roll_out(attentions)
         flow = rows_of_patches(flow, special)
-        maps.append(flow.reshape(len(flow), *grid))
+        maps.append(task.turned(flow.reshape(len(flow), *grid)))
     maps = np.concatenate(maps)
-    return task.finish(resize_map.resize(maps, task.spatial) if resize else maps)
+    return task.finish(task.resized(maps) if resize else maps)
 
 
 def _attention(task, rows, weighted):

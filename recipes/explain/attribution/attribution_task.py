@@ -11,9 +11,11 @@ import numpy as np
 from recipes.common.types import FloatArray, Verbose
 from recipes.common.types import Inputs as ModelInputs
 from recipes.common.validation import is_whole
+from recipes.explain.attribution import resize_map
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.input_layout import layout_of
+from recipes.explain.engine.geometry import Placement
+from recipes.explain.engine.input_layout import layout_of, placement
 from recipes.explain.engine.inputs import Inputs
 from recipes.explain.engine.options import Compile, Reduce, Score, Target
 
@@ -57,7 +59,7 @@ class Task:
         self.inputs = Inputs(model, images, wrt=wrt, method=method)
         self.return_layer = bool(return_layer)
         layout = layout_of(model, self.inputs, data_format, method)
-        self.channel_axis, self.tokens = layout.channel_axis, layout.tokens
+        self.layout, self.channel_axis, self.tokens = layout, layout.channel_axis, layout.tokens
         if self.tokens:
             self._check_tokens(gradient)
         elif gradient:
@@ -81,6 +83,24 @@ class Task:
     def channels_first(self) -> bool:
         """Whether the channels of the explained input stand before the places."""
         return self.channel_axis == 1 and self.inputs.images.ndim > 2
+
+    @functools.cached_property
+    def placement(self) -> Placement | None:
+        """How the maps of layers lie over the explained input; None where they lie as it does."""
+        return placement(self.model, self.inputs, self.layout)
+
+    @property
+    def seen_shape(self) -> tuple[int, ...]:
+        """Spatial shape of the picture that the model looks at: cut out, turned round or resized from the input."""
+        return self.placement.shape if self.placement else self.spatial
+
+    def turned(self, values: np.ndarray) -> np.ndarray:
+        """Maps `(n, *spatial, ...)` of a layer, with the axes as the explained input has them."""
+        return self.placement.turned(values) if self.placement else values
+
+    def resized(self, maps: np.ndarray) -> FloatArray:
+        """Maps `(n, *spatial)` as large as the explained input, each place where the model sees it."""
+        return resize_map.resize(maps, self.spatial, self.placement.windows if self.placement else None)
 
     def over_channels(self, maps: np.ndarray) -> np.ndarray:
         """Maps `(n, *spatial)` as what broadcasts with images."""
@@ -257,7 +277,7 @@ class Task:
             spec=self.target.spec,
             wrt=self.inputs.wrt,
             call=call,
-            rank=self.inputs.images.ndim + bool(self.tokens),
+            rank=len(self.spatial) + 2,
             differentiate=differentiate,
         )
         if call is None:

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from recipes.common.types import FloatArray, Inputs
-from recipes.explain.attribution import resize_map
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
@@ -61,15 +60,15 @@ def find_layer(task: Task, layer: Layer | None, call_index: int | None) -> layer
 def spread(
     task: Task, values: FloatArray, call: layer_lookup.LayerCall, tokens: tuple[int, int] | None
 ) -> FloatArray:
-    """A layer's values as `(n, *spatial, channels)`, tokens folded to their grid."""
+    """A layer's values as `(n, *spatial, channels)`, as the input has its axes; tokens folded to their grid."""
     axes = len(task.spatial)
     if values.ndim == axes + 2 and tokens is None:
         if layer_lookup.data_format(task.model, call.operation) == "channels_first":
             values = np.moveaxis(values, 1, -1)
         if np.prod(values.shape[1:-1]) > 1:
-            return values
+            return task.turned(values)
     elif values.ndim == 3 and axes == 2:
-        return fold_tokens(values, tokens, task.spatial, call.path, task.method)
+        return task.turned(fold_tokens(values, tokens, task.seen_shape, call.path, task.method))
     raise layer_lookup.no_map(task.method, call.path, values.shape, axes)
 
 
@@ -105,4 +104,4 @@ def _guess_grid(count, shape):
 
 def finish(task: Task, maps: FloatArray, resize: bool) -> FloatArray:
     """Resize to the image where asked, and hand over."""
-    return task.finish(resize_map.resize(maps, task.spatial) if resize else maps)
+    return task.finish(task.resized(maps) if resize else maps)

@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 from recipes.common.types import FloatArray
 
 
-def resize(maps: ArrayLike, shape: Sequence[int]) -> FloatArray:
+def resize(
+    maps: ArrayLike, shape: Sequence[int], windows: Sequence[tuple[float, float] | None] | None = None
+) -> FloatArray:
     """Resize maps to a spatial shape, one axis after the other.
 
     Pixel centers lie at `i + 1/2`, so nothing shifts (as `tf.image.resize`, unlike "align corners"), and
@@ -18,24 +20,30 @@ def resize(maps: ArrayLike, shape: Sequence[int]) -> FloatArray:
     Args:
         maps: `(n, *spatial)`, float.
         shape: The spatial shape to reach, one length per axis.
+        windows: For each axis the pixels `(low, high)` that the maps cover, from edge to edge; outside it is 0. None
+            for all of them.
 
     Returns:
         `(n, *shape)`, float32.
     """
     maps = np.asarray(maps, dtype="float32")
     for axis, length in enumerate(shape, start=1):
-        if maps.shape[axis] != length:
-            maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ _weights(maps.shape[axis], length).T, -1, axis)
+        window = windows[axis - 1] if windows else None
+        if maps.shape[axis] != length or window:
+            weights = _weights(maps.shape[axis], length, *(window or (0.0, float(length))))
+            maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ weights.T, -1, axis)
     return np.ascontiguousarray(maps)
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(size, length):
+def _weights(size, length, low, high):
     """`(length, size)`: how much of each old pixel goes into each new one."""
-    position = np.clip((np.arange(length) + 0.5) * size / length - 0.5, 0, size - 1)
+    centers = np.arange(length) + 0.5
+    position = np.clip((centers - low) * size / (high - low) - 0.5, 0, size - 1)
     lower = np.floor(position).astype(int)
     upper = np.minimum(lower + 1, size - 1)
     weights = np.zeros((length, size), "float32")
     np.add.at(weights, (np.arange(length), lower), 1 - (position - lower))
     np.add.at(weights, (np.arange(length), upper), position - lower)
+    weights[(centers < low) | (centers > high)] = 0
     return weights

@@ -11,7 +11,6 @@ from recipes.common.validation import is_one_of
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled, masked
-from recipes.explain.attribution.resize_map import resize as resized
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Baseline, LayerOptions, Target, shares
@@ -85,7 +84,7 @@ def score_cam(
         def change(batch, sample, rows):
             chosen = channels[rows, sample].reshape(-1, *[1] * (values.ndim - 1))
             planes = np.take_along_axis(values[rows], chosen, axis=-1)[..., 0]
-            masks = task.over_channels(unit_range(resized(planes, task.spatial)))
+            masks = task.over_channels(unit_range(task.resized(planes)))
             masked(clean[rows], nothing[rows], masks, out=batch)
 
         scores = np.zeros((size, count), "float32")

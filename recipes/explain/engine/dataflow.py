@@ -121,33 +121,37 @@ class Flow:
                 found.add(self._steps[number][0])
         return found
 
-    def slice_of(self, tensor: Any) -> Any:
-        """Which slice of the source's second axis the tensor is made from; None where it is not exactly one."""
+    def slice_of(self, tensor: Any, axes_of: Callable) -> Any:
+        """Which slice of the source's second axis the tensor is made from; None where it is not exactly one.
+
+        Args:
+            tensor: Any tensor of the pass.
+            axes_of: For each axis of a tensor, what it is of the source (see `geometry`), or None.
+        """
         waiting, seen, found = [tensor], set(), set()
         while waiting:
-            made_from = made(waiting.pop())
+            here = waiting.pop()
+            made_from = made(here)
             if made_from is None:
                 return None
             for one in made_from.inputs:
-                if self._number(one) == self._start:
-                    found.add(_slice(made_from, 1))
-                elif self._turned(one):
-                    found.add(_slice(made_from, 0))
+                number = self._frame(made_from, one, axes_of)
+                if number is not None:
+                    found.add(number)
                 elif one.dtype.is_floating and id(one) not in seen and self.passes(one):
                     seen.add(id(one))
                     waiting.append(one)
         return found.pop() if len(found) == 1 else None
 
-    def _turned(self, tensor):
-        """Whether a tensor is the source with its first two axes changed round."""
-        made_from = made(tensor)
-        if (
-            made_from is None
-            or made_from.type != "Transpose"
-            or self._number(made_from.inputs[0]) != self._start
-        ):
-            return False
-        return list(tf.get_static_value(made_from.inputs[1])[:2]) == [1, 0]
+    def _frame(self, made_from, tensor, axes_of):
+        """The number of the frame that an operation takes out of a tensor of frames; None for any other operation."""
+        if made_from.type not in ("Unpack", "GatherV2", "StridedSlice") or tensor is not made_from.inputs[0]:
+            return None
+        axes = axes_of(tensor) if self._number(tensor) == self._start or self.passes(tensor) else None
+        for place, axis in enumerate(axes or []):
+            if axis is not None and axis.source == 1 and _slice(made_from, place) is not None:
+                return round(axis.start + axis.step * _slice(made_from, place))
+        return None
 
     def _between(self, start, first, ends):
         """Numbers of the steps that depend on the source and that a sink depends on."""
@@ -180,7 +184,7 @@ class Flow:
 
 
 def _slice(made_from, axis):
-    """The number that a slice takes of an axis, the first or the second; None for anything else."""
+    """The number that a slice takes of an axis; None for anything else."""
     if made_from.type == "Unpack":
         return made_from.place if made_from.attribute("axis") == axis else None
     if made_from.type == "GatherV2":

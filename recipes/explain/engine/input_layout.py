@@ -2,6 +2,7 @@
 consumes it, never from a convolution that sees it turned round."""
 
 import dataclasses
+import functools
 import weakref
 from typing import Any
 
@@ -9,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from recipes.common.traversal import layers_of, walk
-from recipes.explain.engine import dataflow, layer_lookup, tracing
+from recipes.explain.engine import geometry, layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.geometry import Placement
 from recipes.explain.engine.inputs import pack
 
 _CONVOLVING = (
@@ -27,18 +29,6 @@ _CONVOLVING = (
     *("DepthToSpace", "SpaceToDepth"),
 )
 _RESIZING = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ExtractImagePatches")
-_MIXING = (
-    "MatMul",
-    "BatchMatMulV2",
-    "Einsum",
-    "Reshape",
-    "Transpose",
-    "Squeeze",
-    "ExpandDims",
-    "Mean",
-    "Sum",
-    "Max",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +66,19 @@ def layout_of(model: keras.Model, inputs: Any, data_format: str | None, method: 
     key = (inputs.wrt, tuple(array.shape[1:] for array in inputs.arrays))
     if key not in record.layouts:
         record.layouts[key] = _consumed(model, inputs)
-    axis, tokens = record.layouts[key]
+    axis, tokens, mixed = record.layouts[key]
     if rank < 3:
         return Layout(rank if tokens else None, tokens)
+    if axis == 0 and data_format is None:
+        return Layout(None)  # pictures without channels, which the model adds
     if data_format is not None:
         return Layout(1 if data_format == "channels_first" else rank - 1)
     if axis is None:
-        axis = _by_shape(model, shape, method) if rank in (4, 5) else rank - 1
+        axis = _by_shape(model, shape, mixed, method) if rank in (4, 5) else rank - 1
     return Layout(axis)
 
 
-def _by_shape(model, shape, method):
+def _by_shape(model, shape, mixed, method):
     """The axis of so few values that they are channels, where no convolution says more."""
     fits = {
         axis
@@ -102,34 +94,97 @@ def _by_shape(model, shape, method):
         )
     if fits:
         return fits.pop()
+    if mixed:
+        return mixed
     return 1 if layer_lookup.data_format(model) == "channels_first" else len(shape)
 
 
 def _consumed(model, inputs):
-    """`(channel axis, embedding)` from a trace that ends where the input is first convolved or looked up."""
-    found = [None, None]
+    """`(channel axis, embedding, axis that a Dense mixes)` from a trace that ends where the input is first convolved or looked up.
+
+    The axis is 0 where the model itself adds the channels to pictures that have none.
+    """
+    found = [None, None, None, 0, None]
+    telling = [node for node in walk(model) if _tells(node.operation)]
+    source = _trace_until(model, inputs, telling, functools.partial(_look, found))
+    if source is not None and found[0] is None and source.shape.rank > 2:
+        found[0] = _first_operation(source)
+    return found[0], found[1], found[4]
+
+
+def placement(model: keras.Model, inputs: Any, layout: Layout) -> Placement | None:
+    """How the maps of a model lie over the explained input, by what its first convolution sees of it.
+
+    Args:
+        model: A built `keras.Model`.
+        inputs: `inputs.Inputs`.
+        layout: The `Layout` of the explained input.
+
+    Returns:
+        None where that cannot be told: maps then lie as the input does.
+    """
+    record = tracing.record_of(model)
+    record.refresh(model)
+    key = ("placement", inputs.wrt, layout.channel_axis, tuple(array.shape[1:] for array in inputs.arrays))
+    if key not in record.layouts:
+        record.layouts[key] = _placed(model, inputs, layout)
+    return record.layouts[key]
+
+
+def _placed(model, inputs, layout):
+    found = []
+
+    def look(node, source, tensor):
+        axes = geometry.axes_of(tensor, source)
+        if axes is not None and len(axes) > 2:
+            first = node.operation.data_format == "channels_first"
+            places = range(2, len(axes)) if first else range(1, len(axes) - 1)
+            found.append(([axes[place] for place in places], [tensor.shape[place] for place in places]))
+            raise tracing.Reached
+
+    telling = [
+        node for node in walk(model) if _tells(node.operation) and "Conv" in type(node.operation).__name__
+    ]
+    source = _trace_until(model, inputs, telling, look)
+    if source is not None and not found:
+        found += _first_spatial(source)
+    if not found or None in found[0][1]:
+        return None
+    axes, sizes = found[0]
+    shape = inputs.images.shape
+    spatial = [axis for axis in range(1, len(shape)) if axis != layout.channel_axis]
+    return geometry.placement_of(axes, sizes, spatial, shape)
+
+
+def _trace_until(model, inputs, telling, look):
+    """Trace the model, `look(node, source, tensor)` before each layer that tells, until it raises `tracing.Reached`.
+
+    Returns:
+        The source, where the trace went to its end; else None.
+    """
+    ended = []
 
     def trace(*tensors):
         source = tensors[inputs.wrt]
 
-        def look(node):
+        def before(node):
             def wrap(call):
                 def stand_in(*args, **kwargs):
-                    _look(node, source, args[0] if args else None, found)
+                    tensor = args[0] if args else next(iter(kwargs.values()), None)
+                    if isinstance(tensor, tf.Tensor) and getattr(tensor, "graph", None) is source.graph:
+                        look(node, source, tensor)
                     return call(*args, **kwargs)
 
                 return stand_in
 
             return wrap
 
-        telling = [node for node in walk(model) if _tells(node.operation)]
-        try:
-            with tracing.intercepted({node.operation: look(node) for node in telling}):
+        with tracing.intercepted({node.operation: before(node) for node in telling}):
+            try:
                 model(pack(model, list(tensors), inputs.keys), training=False)
-        except tracing.Reached:
-            return tf.zeros(())
-        if source.shape.rank > 3:
-            found[0] = _first_operation(source)
+                ended.append(source)
+            except tracing.Reached:
+                pass
         return tf.zeros(())
 
     signature = [
@@ -137,92 +192,75 @@ def _consumed(model, inputs):
         for array, dtype in zip(inputs.arrays, inputs.dtypes, strict=True)
     ]
     try:
+        # The graph lives as long as what is returned of it.
         tf.function(trace, autograph=False, input_signature=signature).get_concrete_function()
     except Exception:  # a model that cannot be traced: its input's shape has to say
-        pass
-    return tuple(found)
+        return None
+    return ended[0] if ended else None
 
 
 def _tells(operation):
-    return (
-        isinstance(operation, keras.layers.Embedding)
-        or getattr(operation, "data_format", None) in ("channels_first", "channels_last")
-        and not isinstance(operation, keras.layers.Flatten)
+    if isinstance(operation, (keras.layers.Embedding, keras.layers.RNN, keras.layers.Dense)):
+        return True
+    return getattr(operation, "data_format", None) in ("channels_first", "channels_last") and not isinstance(
+        operation, keras.layers.Flatten
     )
 
 
-def _look(node, source, tensor, found):
+def _look(found, node, source, tensor):
     """What a layer that is about to be called says of the source."""
-    if not isinstance(tensor, tf.Tensor) or getattr(tensor, "graph", None) is not source.graph:
-        return
-    axes = _axes(tensor, source)
+    if isinstance(node.operation, keras.layers.Embedding):
+        number, found[2] = (found[3] + 1 if found[2] is node.operation else 0), node.operation
+        found[3] = number
+    axes = geometry.axes_of(tensor, source)
     if axes is None:
         return
     if isinstance(node.operation, keras.layers.Embedding):
         if len(axes) == 2:
-            found[1] = layer_lookup.LayerCall(
-                node.path, weakref.ref(node.operation), None if node.calls == 1 else 0, True
-            )
+            index = None if node.calls == 1 else number
+            found[1] = layer_lookup.LayerCall(node.path, weakref.ref(node.operation), index, True)
             raise tracing.Reached
         return
-    axis = axes[1 if node.operation.data_format == "channels_first" else -1]
+    if isinstance(node.operation, keras.layers.Dense):
+        found[4] = found[4] or (axes[-1].source if axes[-1] and len(axes) > 3 else None)
+        return
+    first = getattr(node.operation, "data_format", None) == "channels_first"
+    axis = _channels(axes, 1 if first else -1, source)
     if len(axes) > 2 and axis is not None:
         found[0] = axis
         raise tracing.Reached
+
+
+def _channels(axes, place, source):
+    """The source's axis that stands where channels do; 0 where the source has its axes elsewhere and so no channels."""
+    if axes[place] is not None:
+        return axes[place].source or None
+    known = {axis.source for axis in axes if axis}
+    return 0 if known >= set(range(1, source.shape.rank)) else None
 
 
 def _first_operation(source):
     """The channel axis by the first convolution or pooling that TensorFlow itself makes."""
     for operation in source.graph.get_operations():
         if operation.type in (*_CONVOLVING, *_RESIZING):
-            axes = _axes(operation.inputs[0], source)
-            if axes is None:
-                continue
-            layout = b"NHWC" if operation.type in _RESIZING else operation.get_attr("data_format")
-            axis = axes[1 if layout.startswith(b"NC") else -1]
+            axes = geometry.axes_of(operation.inputs[0], source)
+            axis = None if axes is None else _channels(axes, 1 if _channels_first(operation) else -1, source)
             if axis is not None:
                 return axis
     return None
 
 
-def _axes(tensor, source, depth=0):
-    """For each axis of a tensor the axis of the source that it is, None for another; None for another tensor."""
-    if tensor is source or (tensor.op.name == source.op.name):
-        return list(range(source.shape.rank))
-    made = dataflow.made(tensor)
-    if depth > 60 or not made.inputs or made.type in ("Shape", "Size", "Rank", "ReadVariableOp"):
-        return None
-    for one in made.inputs:
-        axes = _axes(one, source, depth + 1)
-        if axes is not None:
-            return _moved(made, axes, one, tensor)
-    return None
+def _first_spatial(source):
+    """The spatial axes of the first convolution that TensorFlow itself makes, and their lengths, as a list of one."""
+    for operation in source.graph.get_operations():
+        if operation.type in _CONVOLVING and "Conv" in operation.type:
+            tensor = operation.inputs[0]
+            axes = geometry.axes_of(tensor, source)
+            if axes is not None:
+                places = range(2, len(axes)) if _channels_first(operation) else range(1, len(axes) - 1)
+                return [([axes[place] for place in places], [tensor.shape[place] for place in places])]
+    return []
 
 
-def _moved(made, axes, before, after):
-    """Where axes go in an operation."""
-    if made.type == "Transpose":
-        order = tf.get_static_value(made.inputs[1])
-        return None if order is None else [axes[place] for place in order]
-    if after.shape.rank is None:
-        return None
-    if made.type == "ExpandDims":
-        place = int(tf.get_static_value(made.inputs[1])) % after.shape.rank
-        return [*axes[:place], None, *axes[place:]]
-    if made.type == "StridedSlice" and after.shape.rank < before.shape.rank:
-        mask = made.attribute("shrink_axis_mask")
-        if made.attribute("ellipsis_mask") or made.attribute("new_axis_mask"):
-            return [None] * after.shape.rank
-        return [axis for place, axis in enumerate(axes) if not mask >> place & 1]
-    if made.type in ("Unpack", "GatherV2") and after.shape.rank == before.shape.rank - 1:
-        place = made.attribute("axis") if made.type == "Unpack" else int(tf.get_static_value(made.inputs[2]))
-        return [axis for number, axis in enumerate(axes) if number != place % before.shape.rank]
-    if made.type == "Reshape":  # what stays as it is at the end
-        kept = 0
-        old, new = before.shape.as_list(), after.shape.as_list()
-        while kept < min(len(old), len(new)) - 1 and old[-1 - kept] == new[-1 - kept] is not None:
-            kept += 1
-        return [None] * (len(new) - kept) + (axes[-kept:] if kept else [])
-    if after.shape.rank == before.shape.rank and made.type not in _MIXING:
-        return axes
-    return [None] * after.shape.rank
+def _channels_first(operation):
+    return operation.type not in _RESIZING and operation.get_attr("data_format").startswith(b"NC")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import weakref
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 
 from recipes.common.traversal import layers_in, walk
 from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.geometry import axes_of
 
 # Operations that apply weights, by TensorFlow's names.
 _WEIGHTED = {
@@ -126,7 +128,7 @@ def last_map(
     rank: int | None,
     flow: Any,
     pictures: Any,
-    frames: Any,
+    source: Any,
     method: str = "explain",
 ) -> Any:
     """The last feature map that feeds a head: `(LayerCall, tensor)`, out of a survey of one forward pass.
@@ -143,7 +145,7 @@ def last_map(
         rank: Rank of the images, batch and channels included.
         flow: The `dataflow.Flow` from the input to the score.
         pictures: Whether the score is read from pictures.
-        frames: Length of the images' first axis, the frames of a video.
+        source: The images' tensor.
     """
     first = data_format(model) == "channels_first"
 
@@ -182,7 +184,7 @@ def last_map(
     if flow.must_pass(tensor) or len([other for _, other in calls if flow.passes(other)]) == 1:
         index = [number for number, _ in calls].index(place)
         return LayerCall(node.path, weakref.ref(node.operation), index, True), tensor
-    tensors = by_frame([other for _, other in calls], flow, rank, frames)
+    tensors = by_frame([other for _, other in calls], flow, rank, source)
     if tensors is None:
         raise UsageError(
             f"{method} expects one last feature map. Layer '{node.path}' makes {len(calls)} in one pass. "
@@ -191,22 +193,23 @@ def last_map(
     return LayerCall(node.path, weakref.ref(node.operation), None, False), tensors
 
 
-def call_that_sees(call: Any, outputs: Any, flow: Any, rank: int | None, frames: Any) -> Any:
+def call_that_sees(call: Any, outputs: Any, flow: Any, rank: int | None, source: Any) -> Any:
     """Of several calls of a layer, the output of the one on the way from the input to the score; all of them as a list,
     where each sees one frame of a video."""
     found = [tensor for tensor in outputs if flow.passes(tensor)]
     if len(found) == 1:
         return found[0]
-    tensors = by_frame(outputs, flow, rank, frames)
+    tensors = by_frame(outputs, flow, rank, source)
     if tensors is None:
         raise several_calls("explain", call.path, len(outputs))
     return tensors
 
 
-def by_frame(outputs: Any, flow: Any, rank: int | None, frames: Any) -> Any:
+def by_frame(outputs: Any, flow: Any, rank: int | None, source: Any) -> Any:
     """The outputs of the calls that each see one frame of a video, in the order of the frames; None where that is not
     so."""
-    numbers = [flow.slice_of(tensor) for tensor in outputs]
+    axes, frames = functools.partial(axes_of, source=source, seen={}), source.shape[1]
+    numbers = [flow.slice_of(tensor, axes) for tensor in outputs]
     if (
         rank != 5
         or len(outputs) != frames

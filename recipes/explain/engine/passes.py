@@ -61,7 +61,7 @@ def at_layer(
             with tracing.surveying(model, on_output=watch) as survey:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:], seen)
             flow, pictures = _flow(source, scores, spec, seen)
-            call, activation = layer_lookup.last_map(survey, model, rank, flow, pictures, source.shape[1])
+            call, activation = layer_lookup.last_map(survey, model, rank, flow, pictures, source)
             tracing.remember_default(model, (spec, wrt), call)
         else:
             with tracing.recording([call], on_output=watch) as recorder:
@@ -69,7 +69,7 @@ def at_layer(
             outputs = recorder.seen[call.path]
             if call.index is None and len(outputs) > 1:
                 flow, _ = _flow(source, scores, spec, [])
-                activation = layer_lookup.call_that_sees(call, outputs, flow, rank, source.shape[1])
+                activation = layer_lookup.call_that_sees(call, outputs, flow, rank, source)
             else:
                 (activation,) = recorder.activations()
     # Several, where every frame of a video is a call of its own.

@@ -235,7 +235,8 @@ def _layer_of(method, chosen, task):
 def _pictures(task, shown):
     """The first images, channels last, in a number of channels that can be shown."""
     pictures = task.inputs.images[:shown]
-    pictures = np.moveaxis(pictures, 1, -1) if task.channels_first else pictures
+    axis = task.channel_axis
+    pictures = pictures[..., None] if axis is None else np.moveaxis(pictures, axis, -1)
     return pictures if pictures.shape[-1] in (1, 3, 4) else pictures.mean(-1, keepdims=True)
 
 
