@@ -238,3 +238,44 @@ def test_what_is_not_guided_is_named_in_one_warning_where_asked_for():
     np.testing.assert_allclose(maps, tape.gradient(score, x), rtol=1e-4, atol=1e-7)
     with pytest.raises(ValueError, match="strict to be True or False"):
         explain.guided_backprop(model, images, 1, strict="maybe")
+
+
+def test_a_curve_in_a_loop_is_counted():
+    with pytest.raises(ValueError, match="tanh of layer"):
+        explain.guided_backprop(recurrent(unroll=False, activation="tanh"), SIGNALS, 1)
+
+
+@pytest.mark.parametrize("kind", [keras.layers.SimpleRNN, keras.layers.GRU])
+def test_a_rectifier_in_a_loop_is_guided_as_without_one(kind):
+    maps = [explain.guided_backprop(recurrent(kind, unroll=unroll), SIGNALS, 1) for unroll in (True, False)]
+    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-5, atol=1e-7)
+
+
+BENDS = {
+    "log": lambda y: keras.ops.log(y + 1.0),
+    "rsqrt": lambda y: keras.ops.rsqrt(y + 1.0),
+    "quotient": lambda y: y / (1 + y),
+    "power": lambda y: keras.ops.power(y + 0.1, 1.5),
+    "sqrt": lambda y: keras.ops.sqrt(y + 0.1),
+    "floor": lambda y: y - keras.ops.floor(y),
+    "tan": keras.ops.tan,
+}
+
+
+@pytest.mark.parametrize("name", BENDS)
+def test_what_bends_a_value_is_counted(name):
+    inputs = keras.Input((6, 3))
+    x = BENDS[name](keras.layers.Conv1D(4, 3, activation="relu")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x)))
+    with pytest.raises(ValueError, match="1 that is, and 1 that cannot be"):
+        explain.guided_backprop(model, SIGNALS, 1)
+
+
+SIGNALS = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+
+
+def recurrent(kind=keras.layers.SimpleRNN, *, unroll, activation="relu"):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 3))
+    x = keras.layers.Conv1D(4, 3, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3)(kind(4, activation=activation, unroll=unroll)(x)))

@@ -156,3 +156,69 @@ def test_score_cam_says_where_nothing_speaks_for_the_class(parts):
     assert maps.shape == (2, 8, 10)
     with pytest.raises(ValueError, match="weights to be 'increase' or 'score'"):
         explain.score_cam(model, LAST, 1, weights="softmax")
+
+
+def seen_through(turn, undo, images):
+    """Grad-CAM of a network that turns its input round, against the map of its layer turned back."""
+    inputs = keras.Input((8, 12, 3))
+    maps = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(turn(inputs))
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(maps))
+    lower = keras.Model(inputs, [maps, outputs])
+    with tf.GradientTape() as tape:
+        activations, scores = lower(tf.constant(images))
+        score = scores[:, 1]
+    gradients = tape.gradient(score, activations).numpy()
+    weighed = (activations.numpy() * gradients.mean((1, 2), keepdims=True)).sum(-1)
+    return keras.Model(inputs, outputs), undo(weighed)
+
+
+MOVES = {
+    "transposed": (lambda x: keras.ops.transpose(x, (0, 2, 1, 3)), lambda maps: maps.transpose(0, 2, 1)),
+    "mirrored": (lambda x: x[:, :, ::-1], lambda maps: maps[:, :, ::-1]),
+    "upside down": (lambda x: keras.ops.flip(x, 1), lambda maps: maps[:, ::-1]),
+    "rotated": (lambda x: keras.ops.rot90(x, 1, (1, 2)), lambda maps: np.rot90(maps, -1, (1, 2))),
+    "cut": (
+        keras.layers.Cropping2D(((2, 1), (4, 3))),
+        lambda maps: np.pad(maps, ((0, 0), (2, 1), (4, 3))),
+    ),
+    "padded": (
+        keras.layers.ZeroPadding2D(((9, 0), (0, 0))),
+        lambda maps: maps[:, 9:],
+    ),
+}
+
+
+@pytest.mark.parametrize("compile", ["auto", False])
+@pytest.mark.parametrize("name", MOVES)
+def test_maps_lie_where_the_model_sees_the_image(name, compile):
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 12, 3)).astype("float32")
+    model, expected = seen_through(*MOVES[name], images)
+    maps = explain.grad_cam(model, images, 1, relu=False, compile=compile)
+    np.testing.assert_allclose(maps, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("method", ["saliency", "grad_cam", "rise"])
+def test_pictures_without_channels_have_maps_of_their_size(method):
+    inputs = keras.Input((8, 12))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(keras.ops.expand_dims(inputs, -1))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    maps = getattr(explain, method)(model, np.ones((2, 8, 12), "float32"), 1)
+    assert maps.shape == (2, 8, 12)
+
+
+def test_frames_whose_channels_are_turned_one_by_one_have_maps_of_their_size():
+    inputs = keras.Input((3, 2, 8, 12))
+    x = keras.layers.TimeDistributed(keras.layers.Permute((2, 3, 1)))(inputs)
+    x = keras.layers.TimeDistributed(keras.layers.Conv2D(4, 3, activation="relu"))(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling3D()(x)))
+    images = np.ones((2, 3, 2, 8, 12), "float32")
+    assert (
+        explain.saliency(model, images, 1).shape == explain.grad_cam(model, images, 1).shape == (2, 3, 8, 12)
+    )
+
+
+def test_signals_turned_before_a_recurrent_layer_have_one_value_per_step():
+    inputs = keras.Input((3, 20))
+    x = keras.layers.LSTM(4)(keras.layers.Permute((2, 1))(inputs))
+    maps = explain.saliency(keras.Model(inputs, keras.layers.Dense(3)(x)), np.ones((2, 3, 20), "float32"), 1)
+    assert maps.shape == (2, 20)

@@ -144,6 +144,8 @@ def _wrappers(model, rule):
         activation = getattr(operation, "activation", None)
         if isinstance(operation, _LAYERS) or type(operation).__name__ in ("Relu", "Relu6", "LeakyRelu"):
             triples.append((operation, "call", behind))
+        elif isinstance(getattr(type(operation), "activation", None), property):
+            continue  # a recurrent layer shows its cell's, which comes by itself
         elif getattr(activation, "func", activation) in _FUNCTIONS:
             triples.append((operation, "activation", behind))
     if not triples:

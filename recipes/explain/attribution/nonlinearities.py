@@ -32,14 +32,16 @@ _CURVES = (
         "Expm1",
         "Log1p",
     ),
-    *("Sin", "Cos", "Atan", "Asinh", "Sinh", "Cosh", "Softmax", "LogSoftmax"),
+    *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh", "Sinh", "Cosh", "Softmax"),
+    *("LogSoftmax", "Sign", "Floor", "Ceil", "Round", "Rint", "FloorMod", "Mod", "Lgamma", "Erfinv"),
 )
-_POWERS = ("Square", "Pow", "Sqrt")
+_POWERS = ("Pow", "Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv")
 _BOUNDS = ("Maximum", "Minimum", "ClipByValue")
 _REDUCTIONS = ("Mean", "Sum", "Max", "Prod")
 # Behind these, a value is still the same one, but for a factor.
 _SAME = ("Cast", "Identity", "IdentityN", "Neg", "Reshape", "StopGradient")
 _ALIASES = {"silu": "swish (silu)", "hard_silu": "hard_swish (hard_silu)"}
+_LOOPS = ("While", "StatelessWhile")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -110,13 +112,15 @@ def unguided(
         if scope in operation.name:
             guided += operation.type == "IdentityN"
             continue
-        word = _word(operation, moved, graph)
+        word = _word(operation, moved, graph, scope)
+        if word and _recurs_with_gates(place[1]):
+            continue
         if word and not _normalizes(place[1]):
             names.append(_name(word, *place))
     return list(dict.fromkeys(names)), guided
 
 
-def _word(operation, moved, graph):
+def _word(operation, moved, graph, scope):
     """What an operation that bends its input is called; None for one that does not."""
     kind = operation.type
     if kind in RECTIFIERS:
@@ -125,9 +129,13 @@ def _word(operation, moved, graph):
         return None  # the largest value, by which quantization and normalization divide
     if kind in _CURVES:
         return None if kind in ("Sigmoid", "Tanh", "Softmax") and _is_gate(operation) else kind.lower()
+    if kind == "Square":  # of a mean or length, by which normalization divides
+        near = {consumer.type for consumer in operation.outputs[0].consumers()}
+        return None if near & set(_REDUCTIONS) else "square"
     if kind in _POWERS:
-        near = _producers(operation) | {consumer.type for consumer in operation.outputs[0].consumers()}
-        return None if near & set(_REDUCTIONS) else kind.lower()
+        return None if _is_reduced(operation.inputs[0]) else kind.lower()
+    if kind in ("RealDiv", "Div", "DivNoNan", "Xdivy"):
+        return "quotient" if _divides_itself(*operation.inputs) else None
     if kind in _BOUNDS and operation.outputs[0].dtype.is_floating:
         if _producers(operation) & set(_REDUCTIONS):  # kept away from zero before a division
             return None
@@ -138,7 +146,9 @@ def _word(operation, moved, graph):
     if kind == "Mul":
         return _product(operation, moved)
     if kind in _CALLS:
-        return _called(operation, graph)
+        return _called(operation, graph, "f", scope)
+    if kind in _LOOPS:
+        return _called(operation, graph, "body", scope)
     return None
 
 
@@ -152,18 +162,44 @@ def _product(operation, moved):
     return "square" if _stripped(left) == _stripped(right) else None
 
 
-def _called(operation, graph):
-    """A nonlinearity in the body of a `tf.function` that the model calls."""
+def _is_reduced(tensor):
+    """Whether a tensor is a sum or mean, but for constants added and factors: such as a variance."""
+    made = tensor.op
+    while (
+        made.type in (*_SAME, *_BOUNDS, "AddV2", "Add", "Sub", "Mul", "Squeeze", "ExpandDims") and made.inputs
+    ):
+        parts = [one for one in made.inputs if tf.get_static_value(one) is None]
+        if not parts:
+            return False
+        made = parts[0].op
+    return made.type in _REDUCTIONS
+
+
+def _divides_itself(upper, lower):
+    """Whether a value is divided by what is made from it place by place, such as x / (1 + x)."""
+    mine, waiting, seen = _stripped(upper), [lower], set()
+    while waiting:
+        tensor = waiting.pop()
+        if _stripped(tensor) == mine:
+            return True
+        if tensor.op.type in (*_SAME, "AddV2", "Add", "Sub", "Mul") and tensor.op.name not in seen:
+            seen.add(tensor.op.name)
+            waiting += [one for one in tensor.op.inputs if tf.get_static_value(one) is None]
+    return False
+
+
+def _called(operation, graph, attribute, scope):
+    """A nonlinearity in the body of a `tf.function` or of a loop that the model runs."""
     library = {one.signature.name: one for one in graph.as_graph_def().library.function}
-    waiting, seen = [operation.get_attr("f").name], set()
+    waiting, seen = [operation.get_attr(attribute).name], set()
     while waiting:
         name = waiting.pop()
         if name in seen or name not in library:
             continue
         seen.add(name)
         for node in library[name].node_def:
-            if node.op in (*RECTIFIERS, *_CURVES):
-                return f"{node.op.lower()} in a tf.function"
+            if node.op in (*RECTIFIERS, *_CURVES) and scope not in node.name:
+                return f"{node.op.lower()} in a {'loop' if attribute == 'body' else 'tf.function'}"
             if node.op in _CALLS:
                 waiting.append(node.attr["f"].func.name)
     return None
@@ -230,6 +266,13 @@ def _moved_by(operations, source):
         ):
             reached.add(operation.name)
     return reached
+
+
+def _recurs_with_gates(layer):
+    """Whether a layer is one of Keras' recurrent ones whose state passes gates."""
+    return type(layer).__module__.startswith("keras.") and any(
+        name in type(layer).__name__ for name in ("LSTM", "GRU")
+    )
 
 
 def _normalizes(layer):

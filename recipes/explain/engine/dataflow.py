@@ -197,11 +197,11 @@ def _slice(made_from, axis):
 
 
 def _step(operation, numbers):
-    """`(type, input numbers)` of a graph operation; only float tensors carry what a gradient follows."""
+    """`(type, input numbers)` of a graph operation; floats, and lists of them, carry what a gradient follows."""
     return operation.type, tuple(
         numbers[tensor.op.name]
         for tensor in operation.inputs
-        if tensor.dtype.is_floating or tensor.op.type == "Placeholder"
+        if tensor.dtype.is_floating or tensor.dtype == tf.variant or tensor.op.type == "Placeholder"
     )
 
 

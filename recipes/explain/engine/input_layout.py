@@ -100,7 +100,7 @@ def _by_shape(model, shape, mixed, method):
 
 
 def _consumed(model, inputs):
-    """`(channel axis, embedding, axis that a Dense mixes)` from a trace that ends where the input is first convolved or looked up.
+    """`(channel axis, embedding, axis that a Dense mixes)` from a trace that ends where the input is first convolved.
 
     The axis is 0 where the model itself adds the channels to pictures that have none.
     """

@@ -6,12 +6,12 @@ operation, at what hangs on them (lists, dicts, plain objects, closures, classes
 that could hold the model. Values of variables are not looked at: a trace reads them anew.
 """
 
-import copy
 import functools
 import itertools
 import operator
 import types
 import weakref
+from collections import deque
 from typing import Any
 
 import keras
@@ -259,8 +259,17 @@ class _Reference:
 
 
 def _held(value):
-    """A plain value to compare with later: itself where it cannot change, which spares comparing what is in it."""
+    """A plain value to compare with later: itself where it cannot change, which spares comparing what is in it.
+
+    Keras' own lists know the layer they hang on, so a copy is one of Python's.
+    """
     if isinstance(value, tuple):
         held = tuple(map(_held, value))
         return value if all(map(operator.is_, held, value)) else held
-    return copy.deepcopy(value) if isinstance(value, CONTAINERS) else value
+    if isinstance(value, dict):
+        return {key: _held(one) for key, one in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return frozenset(value)
+    if isinstance(value, CONTAINERS):
+        return (deque if isinstance(value, deque) else list)(map(_held, value))
+    return value
