@@ -18,7 +18,6 @@ import json
 import math
 import resource
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -30,7 +29,13 @@ import recipes
 from recipes import data, models
 
 #: What each arm gives to `recipes.train`, written out, so that it means the same when a default changes.
-FIRST = {"learning_rate": 0.05, "warmup": 0.05, "weight_decay": 5e-4, "schedule": "cosine", "augment": "standard"}
+FIRST = {
+    "learning_rate": 0.05,
+    "warmup": 0.05,
+    "weight_decay": 5e-4,
+    "schedule": "cosine",
+    "augment": "standard",
+}
 CHOSEN = {**FIRST, "learning_rate": 0.2}
 ARMS = {
     "rate": {
@@ -66,7 +71,9 @@ ARMS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="fashion_mnist")
     parser.add_argument("--network", choices=NETWORKS, default="plain_cnn")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["rate"])
@@ -128,7 +135,9 @@ def one_run(options, sets, facts):
         model = NETWORKS[facts["network"]](x.shape[1:], classes, "projection", None)
         history = by_hand(model, x, y, facts["epochs"], batch, options["by_hand"], facts["seed"])
     else:
-        model = NETWORKS[facts["network"]](x.shape[1:], classes, options.pop("shortcuts", "identity"), "softmax")
+        model = NETWORKS[facts["network"]](
+            x.shape[1:], classes, options.pop("shortcuts", "identity"), "softmax"
+        )
         run = recipes.train(
             model,
             (x, y),
@@ -171,7 +180,9 @@ def by_hand(model, x, y, epochs, batch, rate, seed):
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
             layer.kernel_regularizer = keras.regularizers.L2(2.5e-4)
     climb = steps // 10
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, steps - climb, 0.0, warmup_target=rate, warmup_steps=climb)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - climb, 0.0, warmup_target=rate, warmup_steps=climb
+    )
     model.compile(
         keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -216,7 +227,9 @@ def plain_cnn(shape, classes, shortcuts, activation):
 
 
 def plain_without_norm(shape, classes, shortcuts, activation):
-    return models.plain_cnn(shape, classes, norm=None, filters=(16, 32, 64), convs=1, classifier_activation=activation)
+    return models.plain_cnn(
+        shape, classes, norm=None, filters=(16, 32, 64), convs=1, classifier_activation=activation
+    )
 
 
 def mlp(shape, classes, shortcuts, activation):
@@ -264,9 +277,7 @@ def tables(runs):
     """`{title: rows}`: of each study, every arm's means and its gain over the first arm on the seeds of both."""
     found = {}
     for one in runs:
-        title = (
-            f"{one['data']}, {one['network']}: {one['train']} images, {one['epochs']} epochs, batch {one['batch']}"
-        )
+        title = f"{one['data']}, {one['network']}: {one['train']} images, {one['epochs']} epochs, batch {one['batch']}"
         found.setdefault(title, {}).setdefault(one["arm"], {})[one["seed"]] = one
     return {title: [cells(arm, arms) for arm in arms] for title, arms in found.items()}
 
@@ -281,7 +292,13 @@ def cells(arm, arms):
     def mean(name):
         return np.mean([one[name] for one in mine.values()])
 
-    return f"{arm} ({len(mine)})", f"{mean('accuracy'):.2f}", gain, f"{mean('training'):.1f}", f"{mean('seconds'):.0f}"
+    return (
+        f"{arm} ({len(mine)})",
+        f"{mean('accuracy'):.2f}",
+        gain,
+        f"{mean('training'):.1f}",
+        f"{mean('seconds'):.0f}",
+    )
 
 
 def key(one):

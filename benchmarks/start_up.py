@@ -3,8 +3,8 @@
     python benchmarks/start_up.py                        # both networks, three fresh processes an arm: some 10 minutes
     python benchmarks/start_up.py --networks resnet20 --rounds 1
 
-Each measurement is a process of its own, as a user's first run is, and the arms take turns. `plain fit` compiles the same
-model with the same optimizer and loss and trains on the same arrays. Importing and building are not counted.
+Each measurement is a process of its own, as a user's first run is, and the arms take turns. `plain fit` compiles the
+same model with the same optimizer and loss and trains on the same arrays. Importing and building are not counted.
 """
 
 import argparse
@@ -29,7 +29,9 @@ NETWORKS = ("resnet20", "mobilenet_v2", "mlp")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["resnet20", "mobilenet_v2"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
     parser.add_argument("--rounds", type=int, default=3)
@@ -64,40 +66,41 @@ def fresh(network, arm):
 
 def first_step(network, arm):
     """CPU and wall seconds until the first step is over, and how often the network was traced meanwhile."""
-    import keras  # noqa: PLC0415 - only in the fresh process
-    import numpy as np  # noqa: PLC0415 - only in the fresh process
+    import keras
+    import numpy as np
+    import tensorflow as tf
 
-    import recipes  # noqa: PLC0415 - only in the fresh process
-    from recipes.training.train import train  # noqa: PLC0415 - so that no import is counted
+    import recipes
+    from recipes.training.train import train
 
     rng = np.random.default_rng(0)
     model, side, channels = build(network, keras, recipes)
-    x = rng.integers(0, 256, (1024, side, side, channels), dtype="uint8")
-    y = np.arange(1024) % 10
-    traced, call = [], model.call
+    x = rng.integers(0, 256, (2048, side, side, channels), dtype="uint8")
+    y = np.arange(2048) % 10
+    traced, compute_loss = [], model.compute_loss
 
     def counted(*args, **kwargs):
-        traced.append(1)
-        return call(*args, **kwargs)
+        traced.append(tf.inside_function())
+        return compute_loss(*args, **kwargs)
 
-    object.__setattr__(model, "call", counted)
+    object.__setattr__(model, "compute_loss", counted)
 
     class FirstStep(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if not ends:
-                ends.append((time.process_time(), time.monotonic()))
+                ends.append((time.process_time(), time.monotonic(), sum(traced)))
             self.model.stop_training = True
 
     ends, begin = [], (time.process_time(), time.monotonic())
     if ARMS[arm] is None:
         optimizer = keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(x, y, batch_size=128, verbose=0, callbacks=[FirstStep()], validation_data=(x[:128], y[:128]))
-    else:
-        train(
-            model, (x, y), (x[:128], y[:128]), epochs=1, verbose=0, callbacks=[FirstStep()], **ARMS[arm]
+        model.fit(
+            x, y, batch_size=128, verbose=0, callbacks=[FirstStep()], validation_data=(x[:128], y[:128])
         )
-    return {"cpu": ends[0][0] - begin[0], "wall": ends[0][1] - begin[1], "traces": len(traced)}
+    else:
+        train(model, (x, y), (x[:128], y[:128]), epochs=1, verbose=0, callbacks=[FirstStep()], **ARMS[arm])
+    return {"cpu": ends[0][0] - begin[0], "wall": ends[0][1] - begin[1], "traces": ends[0][2]}
 
 
 def build(network, keras, recipes):

@@ -110,8 +110,10 @@ class TrainingDoctor(Monitor):
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        # Short runs afford few probes: see to one an epoch at least, where an epoch is long enough for that.
-        if len(self.record) == self._probes and (self.params.get("steps") or 0) >= _FEWEST_STEPS:
+        # Short runs afford few probes: see to one an epoch at least, where an epoch is long enough for that. The
+        # budget sees to the first epoch, after its first step.
+        seen, long = self._hub.when.executions > 0, (self.params.get("steps") or 0) >= _FEWEST_STEPS
+        if seen and long and len(self.record) == self._probes:
             self._hub.probe_next()
         self._probes = len(self.record)
         super().on_epoch_begin(epoch, logs)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from recipes.common.patching import wrapped
-from recipes.common.traversal import layers_of, producer_of
+from recipes.common.traversal import has_graph, layers_of, producer_of
 
 
 def model_input_rank(model: keras.Model) -> int | None:
@@ -43,6 +43,27 @@ def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
     """
     with model.distribute_strategy.scope():
         model._symbolic_build(data_batch=batch)
+
+
+def build_for_training(model: keras.Model, batch: tuple[Any, ...]) -> None:
+    """Make the variables of optimizer, metrics and losses, so that the training step is traced once.
+
+    `tf.function` traces a function a second time when the first trace made variables, as that of a plain `fit` does.
+    A model with a training step of its own, or whose graph cannot be read, is left to make them itself.
+
+    Args:
+        model: Compiled.
+        batch: Inputs, labels and perhaps weights, for their shapes and dtypes alone.
+    """
+    plain = type(model).train_step is keras.Model.train_step and "train_step" not in vars(model)
+    known = has_graph(model) or isinstance(model, keras.Sequential)
+    if not (plain and known and model.built and model.trainable_variables):
+        return
+    optimizer = model.optimizer
+    if not optimizer.built:
+        with model.distribute_strategy.scope(), keras.name_scope(optimizer.name, caller=optimizer):
+            optimizer.build(model.trainable_variables)
+    build_metrics(model, batch)
 
 
 def rebuild(model: keras.Model) -> keras.Model:

@@ -35,7 +35,8 @@ class Every:
 class Budget:
     """Probe as often as a share of the training time pays for, by the clock.
 
-    Early steps are probed densely (gaps grow by a quarter of the steps so far) and so are the steps after an
+    The first execution is not probed, unless it is the only one. Early steps are probed densely (gaps grow by a
+    quarter of the steps so far) and so are the steps after an
     alarm, on credit that later steps pay back: a quarter of the run's budget may be spent ahead at the start, half
     of what remains after an alarm. What a probe costs is the median of its time over that of the five unprobed
     executions before it. Which steps are probed depends on the clock, so two runs probe different steps (their
@@ -54,6 +55,8 @@ class Budget:
             )
         self.share = share
         self.executions = executions
+        # A twin is traced for the first probe: not while the user waits for the first step.
+        self.first = 0 if executions == 1 else 1
         self.probes = 0
         self._fresh = True
         self.spent = 0.0  # on anything but probes, in plain executions
@@ -82,7 +85,7 @@ class Budget:
     def due(self, execution: int) -> bool:
         """Whether execution number `execution` (from 0) should be probed."""
         if self._fresh:
-            return True
+            return execution >= self.first
         alarmed = execution <= self._alarmed_until
         if execution < self._next and not alarmed:
             return False

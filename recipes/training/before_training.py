@@ -1,4 +1,4 @@
-"""The checks that `recipes.train(preflight=True)` makes before the first step, and the time they may take."""
+"""The checks that `recipes.train` makes before the first step, and the time they may take."""
 
 from __future__ import annotations
 
@@ -63,8 +63,13 @@ def before_training(model: keras.Model, data: TrainingData, settings: Settings) 
     if not settings.preflight:
         return BeforeTraining()
     train, validation, verbose = data.preview(), data.validation_preview(), int(settings.verbose != 0)
+    training = settings.preflight != "data"
+    if verbose:
+        what = "data, model and a few training steps" if training else "data and model"
+        print(f"recipes.train: checking {what}.", flush=True)
     try:
-        done = diagnose.preflight(model, train, validation, seconds=_SECONDS, verbose=verbose)
+        options = {"seconds": _SECONDS, "training": training, "verbose": verbose}
+        done = diagnose.preflight(model, train, validation, **options)
     except Exception as error:
         # A check that fails on an unusual model shall not keep it from being trained.
         warnings.warn(

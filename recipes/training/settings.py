@@ -80,7 +80,7 @@ class Settings:
     snapshots: int
     early_stopping: int | keras.callbacks.EarlyStopping | None
     callbacks: Sequence[keras.callbacks.Callback]
-    preflight: bool | Literal["try"]
+    preflight: Literal["data", "try"] | bool
     monitor: bool
     strategy: tf.distribute.Strategy | None
     run_dir: str | PathLike[str] | None
@@ -297,15 +297,15 @@ _WANTED = {
         " to be True, False or 'force'",
         "Write resume=True to go on with the run in run_dir.",
     ),
-    "preflight": (
-        lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "try"),
-        " to be True, False or 'try'",
-        "Write preflight='try' to have the remedies of an error tried before training.",
-    ),
     "keep": (
         _counts,
         ", the number of backups to keep, >= 1",
         "Leave it out for the newest one alone.",
+    ),
+    "preflight": (
+        lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "data", "try"),
+        " to be 'data', 'try', True or False",
+        "Leave it out for the checks of data, model and first loss; 'try' has the remedies of an error tried.",
     ),
     "steps_per_epoch": (
         lambda value: value is None or _counts(value),

@@ -13,7 +13,7 @@ from recipes.checkpoints.backup_file import read_backup, restore_variables
 from recipes.checkpoints.comparison import architecture, differences
 from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import pairs_of
-from recipes.common.models import build_metrics
+from recipes.common.models import build_for_training, build_metrics
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
 from recipes.training.before_training import BeforeTraining, before_training
@@ -113,7 +113,7 @@ def train(
     snapshots: int = 0,
     early_stopping: int | keras.callbacks.EarlyStopping | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    preflight: bool | Literal["try"] = True,
+    preflight: Literal["data", "try"] | bool = "data",
     monitor: bool = True,
     strategy: tf.distribute.Strategy | None = None,
     run_dir: str | PathLike[str] | None = None,
@@ -162,9 +162,12 @@ def train(
         early_stopping: Epochs without a better validation loss (training loss without validation) until training
             stops, or an `EarlyStopping`. The best weights are put back.
         callbacks: More Keras callbacks.
-        preflight: Run the checks of `diagnose.preflight` first, for about five seconds, and print their table. They
-            leave model, optimizer and data as they were. "try" also has the remedies of an error tried on copies of the
-            model, see `diagnose.try_remedies`, for at most 30 seconds; `Run.findings` and the report tell what helped.
+        preflight: "data" checks data, labels and model and the first loss on a few batches, and prints their table;
+            True runs all checks of `diagnose.preflight` for about five seconds, also those that train a copy of the
+            step, learning a few batches by heart and the range test of learning rates; "try" also has the remedies
+            of an error tried on copies of the model, see `diagnose.try_remedies`, for at most 30 seconds (then
+            `Run.findings` and the report tell what helped); False checks only what training cannot do without. They
+            leave model, optimizer and data as they were.
         monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run. They change no bit of the
             training and take about 1 % of its time, after a one-off trace of a second train function.
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
@@ -207,8 +210,10 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
     first_read = min(progress.epoch, epochs - 1)
     callbacks = [*backup.others, backup]
     batches = data.training(first_epoch=first_read, first_step=progress.batch, epochs=epochs)
+    blank = blank_batch(batches.element_spec)
+    build_for_training(model, blank)
     if progress.batch:
-        build_metrics(model, blank_batch(batches.element_spec))
+        build_metrics(model, blank)
         options = {"add_history": True, "add_progbar": settings.verbose != 0, "verbose": settings.verbose}
         callbacks = SkippingCallbackList(
             callbacks, skipped=progress.batch, model=model, epochs=epochs, steps=data.steps, **options

@@ -45,8 +45,12 @@ def test_budget_is_kept_over_the_run_and_used(share, relative):
 def test_budget_probes_early_steps_densely_and_the_steps_after_an_alarm():
     probed, _ = simulate(Budget(0.01, 20_000), 20_000, plain=0.01, extra=0.004, alarm_at=10_000)
     gaps = [b - a for a, b in zip(probed, probed[1:], strict=False)]
-    assert probed[:4] == [0, 1, 2, 3] and gaps[30] > 5
+    assert probed[:4] == [1, 2, 3, 4] and gaps[30] > 5
     assert {10_001, 10_002, 10_003, 10_004, 10_005} <= set(probed)
+
+
+def test_a_budget_leaves_the_first_step_of_a_run_alone_unless_it_is_the_only_one():
+    assert [Budget(0.01, length).due(0) for length in (1, 2, 1000, None)] == [True, False, False, False]
 
 
 def test_budget_of_an_unknown_length_still_bounds_the_share():

@@ -113,6 +113,36 @@ def test_checks_and_monitors_change_no_bit_and_leave_their_findings_and_record(s
     np.testing.assert_array_equal(loaded.record.step, watched.record.step)
 
 
+def test_the_default_checks_make_no_training_step_and_name_what_they_leave_out(split, monkeypatch, capsys):
+    from recipes.diagnose.checks.model_copy import Trial
+
+    def refuse(*arguments):
+        raise AssertionError("a check that trains was run")
+
+    monkeypatch.setattr(Trial, "__enter__", refuse)
+    recipes.train(small_model(), split[0], epochs=1, augment=None, monitor=False, verbose=2)
+    printed = capsys.readouterr().out
+    assert [name for name in ("data_check", "model_check", "initial_loss") if name in printed] == [
+        "data_check",
+        "model_check",
+        "initial_loss",
+    ]
+    assert "overfit_small_sample, learning_rate_range_test" in printed
+
+
+def test_the_step_of_train_is_traced_once_where_plain_fit_traces_it_twice(split):
+    traced, model = [], small_model()
+    compute_loss = model.compute_loss
+
+    def counted(images, *others, **options):
+        traced.append(images.shape[0] is None)  # not the batch of one that metrics are built for
+        return compute_loss(images, *others, **options)
+
+    object.__setattr__(model, "compute_loss", counted)
+    quietly(model, [part[:400] for part in split[0]], epochs=1, batch_size=200)
+    assert sum(traced) == 1
+
+
 def test_looking_at_a_shuffled_data_set_leaves_the_order_of_its_epochs(split):
     (images, labels), held_out = split
 
@@ -301,7 +331,7 @@ def test_remedies_of_an_error_are_tried_before_training_where_that_is_asked_for(
     assert again.settings["before_training"]["tried"] == [told] and len(asked) == 1
     quietly(small_model(), split[0], epochs=1, preflight=True, verbose=2)
     assert 'preflight="try"' in capsys.readouterr().out and len(asked) == 1
-    with pytest.raises(ValueError, match="preflight to be True, False or 'try'"):
+    with pytest.raises(ValueError, match="preflight to be 'data', 'try', True or False"):
         quietly(small_model(), split[0], epochs=1, preflight="maybe")
 
 

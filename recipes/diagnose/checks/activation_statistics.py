@@ -1,5 +1,6 @@
 """Look once at every layer, forwards and backwards, before training."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.patching import wrapped
-from recipes.common.traversal import variable_owners
+from recipes.common.traversal import layers_of, variable_owners
 from recipes.diagnose.checks.model_copy import untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import built, read_sample
@@ -19,6 +20,7 @@ from recipes.probe.layout import watched_layers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_FEWEST_EXAMPLES, _MOST_NUMBERS = 16, 1 << 22  # of the batch that is sent through the layers
 # They hold numbers about the data, and scale it.
 _STATISTICS = (
     keras.layers.Normalization,
@@ -152,6 +154,30 @@ def observe(model: keras.Model, batch: tuple) -> Observation:
     gradients = {names[id(variable)]: _norm(gradient) for variable, gradient in variables}
     outputs = keras.tree.map_structure(lambda output: np.asarray(keras.ops.convert_to_numpy(output)), outputs)
     return Observation(layers, gradients, outputs, silent)
+
+
+def few_examples(model: keras.Model, batch: tuple) -> tuple:
+    """The first examples of a batch: as many as give some four million numbers in all layers, 16 at least.
+
+    Args:
+        model: Its layers' outputs are counted where they are known; else the batch is returned whole.
+        batch: `(inputs, labels, weights)` of arrays, each None or a structure of arrays of one length.
+    """
+    numbers = sum(_numbers_an_example(layer) for layer in layers_of(model))
+    rows = max(_FEWEST_EXAMPLES, _MOST_NUMBERS // max(numbers, 1))
+
+    def first(part):
+        return None if part is None else keras.tree.map_structure(lambda array: array[:rows], part)
+
+    return tuple(first(part) for part in batch)
+
+
+def _numbers_an_example(layer):
+    try:
+        outputs = keras.tree.flatten(layer.output)
+    except (AttributeError, ValueError):  # never called on a symbolic input
+        return 0
+    return sum(math.prod(side or 64 for side in output.shape[1:]) for output in outputs)
 
 
 def short(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from recipes.common.traversal import layers_of
-from recipes.diagnose.checks.activation_statistics import observe, short, statistics_of
+from recipes.diagnose.checks.activation_statistics import few_examples, observe, short, statistics_of
 from recipes.diagnose.checks.data_check import data_check
 from recipes.diagnose.checks.differences import verdict_bounds
 from recipes.diagnose.checks.gradient_check import gradient_check
@@ -28,6 +28,7 @@ from recipes.diagnose.rules.model_rules import judge_model
 from recipes.diagnose.rules.output_rules import judge_outputs
 from recipes.diagnose.rules.run_facts import describe_model, describe_observation
 
+_TRAINING = ("overfit_small_sample", "learning_rate_range_test", "gradient_check")
 _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
 
 
@@ -73,6 +74,7 @@ class Preflight:
         seconds: Wall-clock time it took, in seconds.
         compiling: Seconds of it that went into compiling training steps, which `preflight(seconds=)` does not count.
         left_out: What each skipped check needs, a list of `Skipped`.
+        not_asked_for: Names of the checks that `training=False` left out.
     """
 
     checks: list[Check]
@@ -82,6 +84,7 @@ class Preflight:
     seconds: float
     compiling: float = 0.0
     left_out: tuple[Skipped, ...] = ()
+    not_asked_for: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Check:
         """The check of this name."""
@@ -103,6 +106,11 @@ class Preflight:
         for finding in self.findings:
             if finding.severity != "info":
                 lines.append(finding.wrapped())
+        if self.not_asked_for:
+            lines.append(
+                f"not asked for, as they train: {', '.join(self.not_asked_for)}; recipes.train(preflight=True) and "
+                "recipes.diagnose.preflight run them"
+            )
         if self.left_out:
             # What was not looked at is not fine.
             needed = sum(check.needs or 0 for check in self.left_out)
@@ -120,6 +128,7 @@ def preflight(
     validation: Any = None,
     *,
     seconds: float = 30.0,
+    training: bool = True,
     verbose: int = 1,
 ) -> Preflight:
     """Run all checks before training and print one table: check, verdict, result, remedy; each row when it is known.
@@ -138,6 +147,8 @@ def preflight(
             the user's own that takes no labels.
         validation: The same for validation data, or None.
         seconds: Time for the work of all checks, in seconds.
+        training: False leaves out the checks that make training steps, and so compile one: learning by heart, the
+            range test, and the gradient check of layers of the user's own; the last line names them.
         verbose: 0 prints nothing.
 
     Returns:
@@ -158,7 +169,7 @@ def preflight(
     if validation is not None:
         held_out = read_sample(validation, model, name="validation", **options)
     built(model, sample)
-    plan = _Plan(model, sample, seconds, start, say)
+    plan = _Plan(model, sample, seconds, start, say, training)
     plan.add(data_check(model, sample, held_out))
     facts = {**describe_model(model), "data": plan.checks[0].facts}
     plan.add(_model_check(facts))
@@ -169,7 +180,9 @@ def preflight(
     if runs:
         _look(plan, facts, unusable)
     if runs and not unusable:
-        plan.train(facts)
+        plan.first_loss()
+        if training:
+            plan.train(facts)
     elif not runs and not unusable:
         say(f"{'':<26}{'':<9}the model is never called as a whole, so no batch was sent through it")
     findings = arrange(_overcome(plan.checks))
@@ -181,6 +194,7 @@ def preflight(
         time.monotonic() - start,
         plan.compiling,
         tuple(plan.left_out),
+        () if training else _TRAINING,
     )
     say(done.summary())
     return done
@@ -205,8 +219,11 @@ def _overcome(checks):
 class _Plan:
     """The checks so far, and the time that is left for the others."""
 
-    def __init__(self, model, sample, seconds, start, say):
+    def __init__(self, model, sample, seconds, start, say, training):
         self.model, self.sample, self.say = model, sample, say
+        # Without the checks that train, nothing shall take longer than the first training step.
+        few = None if training else few_examples(model, sample.batches[0])
+        self.looked_at = sample if few is None else dataclasses.replace(sample, batches=[few])
         self.seconds, self.start = seconds, start
         self.checks, self.left_out = [], []
         self.compiling = 0.0
@@ -224,13 +241,16 @@ class _Plan:
     def skip(self, name, needs):
         self.left_out.append(Skipped(name, needs, self.left()))
 
-    def train(self, facts):
-        """The checks that make training steps."""
-        model, sample = self.model, self.sample
+    def first_loss(self):
+        """The loss before the first step."""
         if self.left() <= 0:
             self.skip("initial_loss", self.checks[-1].seconds)
         else:
-            self.add(initial_loss(model, sample))
+            self.add(initial_loss(self.model, self.looked_at))
+
+    def train(self, facts):
+        """The checks that make training steps."""
+        model, sample = self.model, self.sample
         if model.trainable_variables:
             with contextlib.ExitStack() as stack:
                 shared = None
@@ -287,7 +307,7 @@ class _Plan:
 def _look(plan, facts, unusable):
     """One batch through the layers, and what the loss of knowing nothing is."""
     try:
-        seen = observe(plan.model, plan.sample.batches[0])
+        seen = observe(plan.model, plan.looked_at.batches[0])
     except (
         Exception
     ) as error:  # a model that cannot be run on its data: the other checks have said what they know

@@ -8,7 +8,7 @@ import numpy as np
 
 from recipes.common.optimizers import groups, innermost, is_scheduled
 from recipes.common.traversal import named_operations
-from recipes.diagnose.checks.activation_statistics import Observation, observe, short
+from recipes.diagnose.checks.activation_statistics import Observation, few_examples, observe, short
 from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
 from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
@@ -45,7 +45,9 @@ def describe(model: keras.Model, train: Any = None, validation: Any = None, *, s
     facts["data"] = describe_samples(model, sample, held_out)
     if facts["data"]["train"]["label_counts_match"]:
         try:
-            facts |= describe_observation(model, sample, observe(model, sample.batches[0]), facts)
+            facts |= describe_observation(
+                model, sample, observe(model, few_examples(model, sample.batches[0])), facts
+            )
         except Exception as error:  # the rules that need no batch shall not be lost with it
             facts["unknown"]["batch"] = f"the model cannot be run on a batch: {short(error)}"
     return facts
