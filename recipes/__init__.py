@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes import averaging as averaging
     from recipes import callbacks as callbacks
     from recipes import checkpoints as checkpoints
+    from recipes import cli as cli
     from recipes import common as common
     from recipes import data as data
     from recipes import diagnose as diagnose
@@ -53,6 +54,7 @@ _PACKAGES = (
     "averaging",
     "callbacks",
     "checkpoints",
+    "cli",
     "common",
     "data",
     "diagnose",
@@ -85,6 +87,7 @@ __all__ = [
     "averaging",
     "callbacks",
     "checkpoints",
+    "cli",
     "compare",
     "data",
     "diagnose",

@@ -96,7 +96,7 @@ def test_no_ring_of_packages():
 
 def test_the_root_holds_packages_and_the_files_of_the_design_alone():
     loose = {file.name for file in (ROOT / "recipes").glob("*.py")}
-    assert loose <= {"__init__.py", "__main__.py", "_version.py", "schedules.py", "cli.py"}
+    assert loose <= {"__init__.py", "__main__.py", "_version.py", "schedules.py"}
 
 
 def test_a_basename_stands_for_one_thing():

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from recipes.common.html_page import html_page
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -136,6 +138,10 @@ class Evaluation:
         from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         return plot.reliability(self.reliability, self.coverage)
+
+    def to_html(self, title: str = "Evaluation") -> str:
+        """One page that needs nothing else: table, reliability, mistakes."""
+        return html_page(title, self._repr_html_())
 
     def _repr_html_(self) -> str:
         from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recipes.common.files import write_text
+from recipes.common.html_page import html_page
 from recipes.common.types import Data
 from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
@@ -76,16 +77,7 @@ class Comparison:
 
     def to_html(self, path: "PathLike | None" = None) -> str:
         """One page that needs nothing else, written to a file if one is given."""
-        style = (
-            "body{font:16px system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}"
-            "th,td{padding:.2em .8em;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}"
-        )
-        title = html.escape(" and ".join(self.names))
-        page = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
-            f"<style>{style}</style><h1>{title}</h1>{self._repr_html_()}</html>\n"
-        )
+        page = html_page(" and ".join(self.names), self._repr_html_())
         if path is not None:
             write_text(path, page)
         return page

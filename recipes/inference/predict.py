@@ -21,7 +21,7 @@ from recipes.data.find_files import find_files, is_path
 from recipes.evaluate.classifier import as_probabilities
 
 if TYPE_CHECKING:
-    from recipes.common.types import Path
+    from recipes.common.types import Path, Verbose
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def predict(
     views: Callable[[np.ndarray], list[np.ndarray]] | None = None,
     batch_size: int = 64,
     on_error: Literal["raise", "skip"] = "skip",
+    verbose: "Verbose" = 0,
 ) -> Predictions:
     """Predict the classes of images, read as in training.
 
@@ -171,6 +172,7 @@ def predict(
         batch_size: Images at once; no more are in memory.
         on_error: What to do with files that do not decode: "skip" lists them in `.skipped`; a single file that was
             named raises in any case.
+        verbose: 1 shows a progress bar for files that take more than one batch.
 
     Returns:
         `Predictions`.
@@ -181,7 +183,9 @@ def predict(
     """
     activation, skipped, names, outputs = output_activation(model), [], [], []
     shape = image_shape or (tuple(model.inputs[0].shape[1:]) if getattr(model, "inputs", None) else None)
-    for files, batch in _batches(images, model, shape, fit, background, batch_size, on_error, skipped):
+    for files, batch in _batches(
+        images, model, shape, fit, background, batch_size, on_error, skipped, verbose
+    ):
         seen = [batch] if views is None else views(batch)
         answers = [keras.ops.convert_to_numpy(model.predict_on_batch(one)) for one in seen]
         answers = [as_probabilities(answer.astype("float32"), activation, several) for answer in answers]
@@ -208,7 +212,7 @@ def predict(
     return Predictions(probabilities, tuple(map(str, known)), tuple(names), several, tuple(skipped), limits)
 
 
-def _batches(images, model, shape, fit, background, batch_size, on_error, skipped) -> Iterator:
+def _batches(images, model, shape, fit, background, batch_size, on_error, skipped, verbose) -> Iterator:
     """`(names, batch)` after batch."""
     if isinstance(images, tf.data.Dataset):
         count = 0
@@ -229,18 +233,22 @@ def _batches(images, model, shape, fit, background, batch_size, on_error, skippe
                 f"Received {shape}. Give the shape it was trained with."
             )
         strict = on_error == "raise" or is_path(images) and os.path.isfile(os.fspath(images))
+        shows = verbose not in (0, "auto") and len(files) > batch_size
+        progress = keras.utils.Progbar(len(files), unit_name="image") if shows else None
         for start in range(0, len(files), batch_size):
             names, batch = [], []
             for file in files[start : start + batch_size]:
                 try:
                     batch.append(data.read_image(file, shape[:2], fit, background, channels=shape[2]))
                     names.append(file)
-                except ValueError as error:
+                except (ValueError, OSError) as error:  # damaged, or not to be read by this user
                     if strict:
                         raise
-                    skipped.append(str(error).partition("Received ")[2])
+                    skipped.append(str(error).partition("Received ")[2] or f"{file}: {error}")
             if batch:
                 yield names, np.stack(batch)
+            if progress is not None:
+                progress.update(min(start + batch_size, len(files)))
     else:
         array = np.asarray(images)
         if array.ndim == (model_input_rank(model) or 4) - 1:

@@ -1,0 +1,277 @@
+"""What the commands take."""
+
+import argparse
+from pathlib import Path
+
+from recipes._version import __version__
+from recipes.cli.of_finished_runs import compare, evaluate, export, predict, report
+from recipes.cli.on_files import explain, pack
+from recipes.cli.train_and_check import FEWEST_STEPS, SMALL, check, train
+
+_MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0")
+_METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occlusion")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `options.run(options)` runs the one that was given."""
+    root = argparse.ArgumentParser(
+        prog="recipes",
+        description="Train an image classifier, see why it is not learning, see what it learned, and use it.",
+        epilog="Results are on stdout, progress and remarks on stderr. Exit status: 0 when it worked, 1 for an error "
+        "that check found and for an export that was refused, 2 for wrong usage or input that cannot be used, 3 where "
+        "checks were skipped for want of time, 130 after Ctrl-C.",
+    )
+    root.add_argument("--version", action="version", version=f"keras-recipes {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _train(commands)
+    _check(commands)
+    _predict(commands)
+    _evaluate(commands)
+    _explain(commands)
+    _export(commands)
+    _report_and_compare(commands)
+    _pack(commands)
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+    return root
+
+
+def _train(commands):
+    command = commands.add_parser(
+        "train",
+        help="train on a folder of images or a named data set, and write a report",
+        description="Train with every default and write model.keras, best.keras, history.csv, curves.png, "
+        "findings.json, record.npz, run.json and report.html.",
+    )
+    _data_options(command)
+    command.add_argument(
+        "--epochs",
+        type=_positive,
+        default=30,
+        help="passes over the training images (default: 30); more than before with --resume trains on",
+    )
+    command.add_argument(
+        "--out", type=Path, default=Path("runs/train"), help="folder for all files (default: runs/train)"
+    )
+    command.add_argument(
+        "--batch-size",
+        type=_positive,
+        help=f"images per step (default: 128, fewer where an epoch would have less than {FEWEST_STEPS} steps)",
+    )
+    command.add_argument(
+        "--learning-rate", type=_above_zero, help="peak rate (default: one that suits the optimizer)"
+    )
+    command.add_argument(
+        "--augment",
+        choices=("standard", "none"),
+        default="standard",
+        help="random changes of the training images (default: standard)",
+    )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in --out, with the same arguments",
+    )
+    command.add_argument(
+        "--force", action="store_true", help="with --resume: go on although arguments or data are others"
+    )
+    command.add_argument("--quiet", action="store_true", help="print nothing but the last line")
+    command.set_defaults(run=train)
+
+
+def _check(commands):
+    command = commands.add_parser(
+        "check",
+        help="check data and model before training",
+        description="Run all checks before training and print one table: check, verdict, result, remedy. Exits with 1 "
+        "for an error, with 3 where checks were skipped for want of time, else with 0.",
+    )
+    _data_options(command)
+    command.add_argument(
+        "--seconds",
+        type=_above_zero,
+        default=30.0,
+        help="time for the work of all checks, compilation of training steps not counted (default: 30)",
+    )
+    command.add_argument(
+        "--allow-skipped",
+        action="store_true",
+        help="exit with 0, not 3, where checks were skipped for want of time",
+    )
+    command.add_argument(
+        "--try",
+        dest="try_remedies",
+        action="store_true",
+        help="at an error or a warning, try its remedies on copies of the model for as many seconds again",
+    )
+    command.set_defaults(run=check)
+
+
+def _predict(commands):
+    command = commands.add_parser(
+        "predict",
+        help="name the classes of photos",
+        description="Print one line per image: file, likeliest classes. Files that do not decode are named on "
+        "stderr, as left out.",
+    )
+    _run_folder(command)
+    command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
+    command.add_argument("--top", type=_positive, default=3, help="classes per image (default: 3)")
+    command.add_argument(
+        "--csv", type=Path, help="write file, label, confidence and all probabilities to this file"
+    )
+    command.set_defaults(run=predict)
+
+
+def _evaluate(commands):
+    command = commands.add_parser(
+        "evaluate",
+        help="score a finished run on a labeled folder",
+        description="Print accuracy with its 95 % interval, precision, recall, F1 and AUROC of each class, and "
+        "the most confused classes.",
+    )
+    _run_folder(command)
+    command.add_argument(
+        "data", metavar="FOLDER", help="a folder with a sub-folder per class, or with a test/ in it"
+    )
+    _labels(command)
+    command.add_argument(
+        "--html", type=Path, help="write a page with the most confident mistakes and what was looked at"
+    )
+    command.set_defaults(run=evaluate)
+
+
+def _explain(commands):
+    command = commands.add_parser(
+        "explain",
+        help="show what a trained model looks at in images",
+        description="Write, for each image, a picture of it under the map of what spoke for the predicted class.",
+    )
+    command.add_argument(
+        "model", metavar="MODEL", type=Path, help="a run's folder or a .keras file, such as runs/train"
+    )
+    command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
+    command.add_argument("--method", choices=_METHODS, default="grad_cam", help="(default: grad_cam)")
+    command.add_argument("--target", type=int, help="class number to explain (default: the predicted class)")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/explain"),
+        help="folder for the pictures (default: runs/explain)",
+    )
+    command.set_defaults(run=explain)
+
+
+def _export(commands):
+    command = commands.add_parser(
+        "export",
+        help="write a finished run for phones, browsers or servers",
+        description="Write FILE.tflite, FILE.onnx or a SavedModel folder, load it again and compare it with Keras. "
+        "Exits with 1, and leaves no file, where it says something else.",
+    )
+    _run_folder(command)
+    command.add_argument("file", metavar="FILE", type=Path, help="ends in .tflite or .onnx; else a folder")
+    command.add_argument("--int8", action="store_true", help="8-bit integers, for .tflite")
+    command.add_argument(
+        "--calibrate", action="store_true", help="put a temperature inside that is fitted on --data"
+    )
+    command.add_argument(
+        "--data", help="labeled folder to compare and score on (default: the run's own, where it still is)"
+    )
+    _labels(command)
+    command.set_defaults(run=export)
+
+
+def _report_and_compare(commands):
+    command = commands.add_parser("report", help="write the report of a finished run again")
+    _run_folder(command)
+    command.add_argument("--out", type=Path, help="file to write (default: report.html in RUN)")
+    command.add_argument("--data", help="labeled folder for the confusion matrix and examples")
+    _labels(command)
+    command.set_defaults(run=report)
+    command = commands.add_parser(
+        "compare",
+        help="put finished runs side by side",
+        description="Print the settings that differ and the metrics with their 95 % intervals.",
+    )
+    command.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="folders of finished runs")
+    command.add_argument("--data", help="labeled folder to score all runs on")
+    _labels(command)
+    command.add_argument("--html", type=Path, help="write a page with the curves over one another")
+    command.set_defaults(run=compare)
+
+
+def _pack(commands):
+    command = commands.add_parser(
+        "pack",
+        help="decode a folder of photos ahead, into one file",
+        description="Write a file that train, evaluate and recipes.data.load read without decoding.",
+    )
+    command.add_argument("data", metavar="FOLDER", help="folder of images")
+    command.add_argument("file", metavar="FILE", help="file to write, such as photos.packed")
+    command.add_argument("--image-size", type=_positive, help="side in pixels to resize to")
+    command.add_argument("--fit", choices=("crop", "pad", "stretch"), default="crop", help="(default: crop)")
+    _labels(command)
+    command.set_defaults(run=pack)
+
+
+def _run_folder(command):
+    command.add_argument(
+        "folder", metavar="RUN", type=Path, help="folder of a finished run, such as runs/train"
+    )
+
+
+def _labels(command):
+    command.add_argument("--labels", help="CSV file or regular expression that says the classes")
+    command.add_argument("--skip-bad", action="store_true", help="leave out files that do not decode")
+
+
+def _data_options(command):
+    command.add_argument(
+        "data",
+        metavar="FOLDER_OR_NAME",
+        help="a folder with one sub-folder of images per class, or a name: digits, mnist5k, mnist, fashion_mnist, "
+        "cifar10, cifar100",
+    )
+    command.add_argument(
+        "--image-size",
+        type=_positive,
+        help="side in pixels to resize to, for folders with images of several sizes",
+    )
+    command.add_argument(
+        "--fit",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="how photos of another shape are fitted (default: crop)",
+    )
+    _labels(command)
+    command.add_argument(
+        "--model",
+        choices=_MODELS,
+        default="auto",
+        help=f"auto: a ResNet-20 up to {SMALL} pixels, else a pretrained EfficientNet-Lite0 with a new head "
+        "(default: auto)",
+    )
+    command.add_argument(
+        "--seed", type=int, default=0, help="fixes weights, order and augmentation (default: 0)"
+    )
+
+
+def _above_zero(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expects a number above 0, received {text}")
+    return number
+
+
+def _positive(text):
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expects a whole number >= 1, received {text}")
+    return number

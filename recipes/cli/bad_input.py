@@ -1,0 +1,40 @@
+"""The error of the shell, and errors of the library in the shell's words."""
+
+import re
+
+
+class BadInputError(Exception):
+    """Something the user gave cannot be used; its text is the one line they get."""
+
+
+# What a message says in Python, and what the same is in the shell.
+_WORDS = (
+    (r"recipes\.train\(\.\.\., run_dir=[^)]*, resume=True\)", "recipes train DATA --out FOLDER --resume"),
+    (r"recipes\.load_run\(folder\)", "recipes predict FOLDER"),
+    (r"type resume=(['\"])force\1", "type --resume --force"),
+    (r"resume=(['\"])force\1", "--resume --force"),
+    (r"resume=True", "--resume"),
+    (r"resume=False", "no --resume"),
+    (r"(?<![\w.])resume expects", "--resume expects"),
+    (r"a (new )?run_dir\b", r"a \1folder for --out"),
+    (r"another run_dir\b", "another --out"),
+    (r"run_dir=?", "--out"),
+    (r"image_size=\(", "--image-size ("),
+    (r"image_size(=(\d+))?", lambda match: f"--image-size {match[2] or ''}".rstrip()),
+    (r"batch_size(=(\d+))?", lambda match: f"--batch-size {match[2] or ''}".rstrip()),
+    (r"learning_rate(=([\d.e-]+))?", lambda match: f"--learning-rate {match[2] or ''}".rstrip()),
+    (r"on_error=(['\"])skip\1", "--skip-bad"),
+    (r"(?<![\w.])labels=", "--labels "),
+    (r"(?<![\w.])fit=(['\"])(\w+)\1", r"--fit \2"),
+    (r"epochs=(\d+)", r"--epochs \1"),
+    (r"\bdata\.load\((['\"])([^'\")]*)\1\)", r"\2"),
+    (r"^(recipes\.train|recipes\.inference\.\w+|data\.\w+|Run\.\w+|evaluate\.\w+) (keeps|expects)", r"\2"),
+)
+
+
+def in_shell_words(error: BaseException | str) -> str:
+    """A message as one line, with options in place of arguments: `--resume`, not `resume=True`."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    for pattern, words in _WORDS:
+        text = re.sub(pattern, words, text)
+    return text

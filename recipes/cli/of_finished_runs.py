@@ -1,0 +1,104 @@
+"""predict, evaluate, export, report and compare: what is done with the folder of a finished run."""
+
+import contextlib
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from recipes.cli.bad_input import BadInputError, in_shell_words
+
+
+def load_run(folder: Path) -> Any:
+    """The run in a folder."""
+    import recipes  # noqa: PLC0415 - the command starts without it
+
+    if not folder.is_dir():
+        raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is none")
+    return recipes.load_run(folder)
+
+
+def predict(options: Namespace) -> None:
+    """Print the likeliest classes of each image."""
+    run = load_run(options.folder)
+    with contextlib.redirect_stdout(sys.stderr):
+        predictions = run.predict(options.images, verbose=1)
+    for skipped in predictions.skipped:
+        print(f"recipes predict: left out {in_shell_words(skipped)}", file=sys.stderr)
+    if options.csv:
+        predictions.to_csv(options.csv)
+    print(predictions.to_json() if options.json else predictions.table(options.top))
+
+
+def evaluate(options: Namespace) -> None:
+    """Print the scores on a labeled folder."""
+    run = load_run(options.folder)
+    with contextlib.redirect_stdout(sys.stderr):  # what data.load remarks is no result
+        examples = _labeled(run, options.folder, options)
+        scores = run.evaluate(examples, grad_cam=options.html is not None)
+    if options.html:
+        from recipes.common.files import write_text  # noqa: PLC0415 - the command starts without it
+
+        write_text(options.html, scores.to_html())
+        print(f"page in {options.html}", file=sys.stderr)
+    print(scores.to_json() if options.json else scores.table())
+
+
+def export(options: Namespace) -> int:
+    """Write the run for other programs; 1 where the file would say something else."""
+    from recipes.inference import ExportError  # noqa: PLC0415 - the command starts without it
+
+    run = load_run(options.folder)
+    with contextlib.redirect_stdout(sys.stderr):
+        examples = _labeled(run, options.folder, options) if options.data else None
+        try:
+            written = run.export(
+                options.file,
+                calibrated=options.calibrate,
+                int8=options.int8,
+                examples=examples,
+                verbose=False,
+            )
+        except ExportError as error:
+            print(f"recipes export: {in_shell_words(error)}", file=sys.stderr)
+            return 1
+    print(json.dumps(written.to_dict()) if options.json else written)
+    return 0
+
+
+def report(options: Namespace) -> None:
+    """Write the report again."""
+    run, path = load_run(options.folder), options.out or options.folder / "report.html"
+    with contextlib.redirect_stdout(sys.stderr):
+        examples = _labeled(run, options.folder, options) if options.data else None
+        run.report(path, validation=examples)
+    print(json.dumps({"report": str(path)}) if options.json else f"report in {path}")
+
+
+def compare(options: Namespace) -> None:
+    """Print what differs between runs."""
+    import recipes  # noqa: PLC0415 - the command starts without it
+
+    for folder in options.folders:
+        if not folder.is_dir():
+            raise BadInputError(f"expects folders of finished runs. Received {folder}, which is none")
+    with contextlib.redirect_stdout(sys.stderr):
+        test = None
+        if options.data:
+            test = _labeled(load_run(options.folders[0]), options.folders[0], options)
+        compared = recipes.compare(options.folders, test)
+    if options.html:
+        compared.to_html(options.html)
+        print(f"page in {options.html}", file=sys.stderr)
+    print(compared.to_json() if options.json else compared.table())
+
+
+def _labeled(run, folder, options):
+    """The labeled folder of `options.data`, read as the run's images were."""
+    from recipes.inference.of_run import labeled_folder  # noqa: PLC0415 - the command starts without it
+
+    if run.class_names is None:
+        raise BadInputError(f"expects a run that knows its classes. Received {folder}, trained without info=")
+    how = {"labels": options.labels, "on_error": "skip" if options.skip_bad else "raise"}
+    return labeled_folder(run, options.data, **how)

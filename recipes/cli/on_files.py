@@ -1,0 +1,125 @@
+"""explain and pack: what works on files of images."""
+
+import contextlib
+import json
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from recipes.cli.bad_input import BadInputError, in_shell_words
+
+_BATCH = 64
+
+
+def explain(options: Namespace) -> None:
+    """Write a picture for each image, of what spoke for its class."""
+    import keras  # noqa: PLC0415 - the command starts without it
+    import numpy as np  # noqa: PLC0415 - the command starts without it
+
+    from recipes import explain, plot  # noqa: PLC0415 - the command starts without it
+
+    path = options.model / "model.keras" if options.model.is_dir() else options.model
+    if not path.exists():
+        raise BadInputError(f"there is no model {path}")
+    with contextlib.redirect_stdout(sys.stderr):
+        model = keras.saving.load_model(path, safe_mode=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    results, names = [], None
+    for files, images in _images(model, path, options.images):
+        maps = getattr(explain, options.method)(model, images, options.target, verbose=0)
+        predicted = np.asarray(model.predict_on_batch(images))
+        names = names or _class_names(path, predicted.shape[-1])
+        for file, image, map_, scores in zip(files, images, maps, predicted, strict=True):
+            title, facts = _words(scores, names, options.target)
+            written = _unused(options.out, Path(file).stem, options.method, results)
+            plot.overlay(image, map_, title=title).savefig(written, dpi=100)
+            results.append({"file": file, "picture": str(written), **facts})
+            if not options.json:
+                print(f"{written}: {title}")
+    if options.json:
+        print(json.dumps(results))
+
+
+def _images(model, path, given):
+    """`(files, images)`, up to 64 at a time; a model of any size gets one at a time."""
+    import numpy as np  # noqa: PLC0415 - the command starts without it
+
+    from recipes import data  # noqa: PLC0415 - the command starts without it
+    from recipes.data.find_files import find_files  # noqa: PLC0415 - the command starts without it
+
+    height, width, channels = model.inputs[0].shape[1:]
+    size, settings = (height, width) if height and width else None, _settings(path)
+    # As in training, where that is known.
+    how = {
+        "fit": settings.get("fit") or "crop",
+        "background": tuple(settings.get("background") or ()) or "white",
+    }
+    files, batch, found = find_files(given), [], 0
+    for number, file in enumerate(files):
+        try:
+            batch.append((file, data.read_image(file, size, channels=channels, **how)))
+            found += 1
+        except (ValueError, OSError) as error:
+            words = in_shell_words(error).removeprefix("data.read_image ")
+            if file in given:
+                raise BadInputError(words) from error
+            print(f"recipes explain: left out {words}", file=sys.stderr)
+        if batch and (size is None or len(batch) == _BATCH or number == len(files) - 1):
+            yield [file for file, _ in batch], np.stack([image for _, image in batch])
+            batch = []
+    if not found:
+        raise BadInputError(
+            f"expects at least one image that decodes. Received {len(files)} files that do not"
+        )
+
+
+def _words(scores, names, target):
+    """The title of a picture, and the same for JSON."""
+    best = int(scores.argmax())
+    is_share = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2  # logits are no probabilities
+    guess = f"{names[best]} {scores[best]:.0%}" if is_share else names[best]
+    other = target is not None and target != best
+    title = f"{names[target]}, predicted {guess}" if other else guess
+    return title, {"label": names[best], "confidence": float(scores[best]) if is_share else None}
+
+
+def _unused(folder, stem, method, results):
+    """A file name that no earlier picture of this command has."""
+    taken, path, number = {result["picture"] for result in results}, folder / f"{stem}.{method}.png", 2
+    while str(path) in taken:
+        path, number = folder / f"{stem}-{number}.{method}.png", number + 1
+    return path
+
+
+def _settings(model_path):
+    """What run.json beside a model that `recipes.train` saved holds, else an empty dictionary."""
+    file = model_path.parent / "run.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _class_names(model_path, classes):
+    """Names from the run.json beside a model that `recipes.train` saved, else "class 0", "class 1" ..."""
+    names = _settings(model_path).get("class_names")
+    if names is None or len(names) != classes:
+        return [f"class {number}" for number in range(classes)]
+    return names
+
+
+def pack(options: Namespace) -> None:
+    """Decode a folder ahead, into one file."""
+    from recipes import data  # noqa: PLC0415 - the command starts without it
+
+    with contextlib.redirect_stdout(sys.stderr):
+        info = data.pack(
+            options.data,
+            options.file,
+            options.image_size,
+            fit=options.fit,
+            labels=options.labels,
+            on_error="skip" if options.skip_bad else "raise",
+        )
+    size, count = os.path.getsize(options.file), sum(info.counts.values())
+    facts = {"file": options.file, "images": count, "bytes": size, "classes": len(info.class_names)}
+    said = f"{options.file}: {count} images of {len(info.class_names)} classes, {size / 1e6:.1f} MB"
+    print(json.dumps(facts) if options.json else said)

@@ -1,0 +1,168 @@
+"""train and check: both open a data set and build a model for it."""
+
+import contextlib
+import json
+import math
+import shlex
+import sys
+from argparse import Namespace
+from typing import Any
+
+from recipes.cli.bad_input import BadInputError, in_shell_words
+
+FEWEST_STEPS = 20  # of an epoch
+SMALL = 64  # pixels; larger images go to a pretrained network
+
+
+def train(options: Namespace) -> None:
+    """Train, write the report, print findings, accuracy and the next command."""
+    import recipes  # noqa: PLC0415 - the command starts without it
+    from recipes.common.optional import optional  # noqa: PLC0415 - the command starts without it
+
+    optional(
+        "recipes train, which writes a report,", "jinja2", "Jinja2", "report"
+    )  # before hours of training
+    if options.force and not options.resume:
+        raise BadInputError(
+            "expects --resume with --force, which goes on with a run in spite of other arguments"
+        )
+    with contextlib.redirect_stdout(sys.stderr):  # progress is no result
+        train, validation, info, model, compiled = _open(options)
+        if options.learning_rate is not None:
+            compiled["learning_rate"] = options.learning_rate
+        run = recipes.train(
+            model,
+            train,
+            validation,
+            epochs=options.epochs,
+            batch_size=options.batch_size or batch_size(info.counts["train"]),
+            augment=None if options.augment == "none" else options.augment,
+            run_dir=options.out,
+            resume="force" if options.force else options.resume,
+            seed=options.seed,
+            info=info,
+            verbose=0 if options.quiet else "auto",
+            **compiled,
+        )
+        from recipes.report import write_report  # noqa: PLC0415 - the command starts without it
+
+        title = f"{model.name} on {options.data}"
+        path = write_report(
+            run, options.out / "report.html", validation=validation, class_names=info.class_names, title=title
+        )
+    _print_run(options, run, path)
+
+
+def _print_run(options, run, path):
+    last = {name: values[-1] for name, values in run.history.items() if values}
+    accuracy = last.get("val_accuracy", math.nan)
+    following = _next_command(options, run)
+    if options.json:
+        finite = {name: value if math.isfinite(value) else None for name, value in last.items()}
+        findings = [finding.to_dict() for finding in run.findings]
+        result = {"run": str(options.out), "report": str(path), "epochs": len(run.history.get("loss", []))}
+        print(json.dumps({**result, "last": finite, "findings": findings, "next": following}))
+        return
+    said = f"validation accuracy {accuracy:.2%}; report in {path}"
+    if options.quiet:
+        print(said)
+        return
+    for finding in run.findings:
+        print(finding.wrapped())
+    print(f"{said}\nnext: {following}")
+
+
+def _next_command(options, run):
+    """What a user would type now."""
+    if any(finding.severity == "error" for finding in run.findings):
+        words = ["recipes", "check", options.data, "--try"]
+        words += ["--image-size", str(options.image_size)] if options.image_size else []
+        return shlex.join(words)
+    return f"{shlex.join(['recipes', 'predict', str(options.out)])} PHOTO.jpg"
+
+
+def batch_size(examples: int) -> int:
+    """The largest of 128, 64, 32 and 16 with enough steps per epoch to learn something."""
+    return next((size for size in (128, 64, 32) if examples >= size * FEWEST_STEPS), 16)
+
+
+def check(options: Namespace) -> int:
+    """Print the table of checks; the status says what they found."""
+    from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+    from recipes.training.compiling import compile_model  # noqa: PLC0415 - the command starts without it
+    from recipes.training.settings import Settings  # noqa: PLC0415 - the command starts without it
+    from recipes.training.source import open_source  # noqa: PLC0415 - the command starts without it
+    from recipes.training.train import train as train_recipe  # noqa: PLC0415 - the command starts without it
+
+    with contextlib.redirect_stdout(sys.stderr):
+        train, validation, info, model, compiled = _open(options)
+    size = batch_size(info.counts["train"])
+    settings = Settings.of(train_recipe, {**compiled, "batch_size": size})
+    reading = {"model": model, "batch_size": size, "classes": len(info.class_names)}
+    source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
+    compile_model(model, source, source.label_spec, settings)
+    shown = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
+    with shown:
+        done = diagnose.preflight(model, train, validation, seconds=options.seconds)
+        serious = [finding for finding in done.findings if finding.severity != "info"]
+        if options.try_remedies and serious:
+            try:
+                diagnose.try_remedies(model, train, serious, seconds=options.seconds)
+            except ValueError as error:
+                print(f"no remedy was tried: {in_shell_words(error)}")
+        elif done.severity == "error":
+            print("--try has these remedies tried on copies of the model.")
+    if options.json:
+        rows = [{"name": one.name, "verdict": one.verdict, "result": one.result} for one in done.checks]
+        findings = [finding.to_dict() for finding in done.findings]
+        print(
+            json.dumps(
+                {"severity": done.severity, "checks": rows, "findings": findings, "skipped": done.skipped}
+            )
+        )
+    if done.severity == "error":
+        return 1
+    return 3 if done.skipped and not options.allow_skipped else 0
+
+
+def _open(options: Namespace) -> tuple[Any, ...]:
+    """Data and an uncompiled model for it: `(train, validation, info, model, options for train)`."""
+    import keras  # noqa: PLC0415 - the command starts without it
+
+    from recipes import data, models  # noqa: PLC0415 - the command starts without it
+
+    how = {
+        "labels": options.labels,
+        "fit": options.fit,
+        "on_error": "skip" if options.skip_bad else "raise",
+    }
+    try:
+        train, validation, info = data.load(
+            options.data, image_size=options.image_size, seed=options.seed, **how
+        )
+    except ValueError as error:
+        if options.image_size is None and "image_size" in str(error):
+            sizes = str(error).partition("\n")[0].removeprefix("data.load expects ").rstrip(":")
+            sizes = sizes.replace("image_size", "--image-size")
+            raise BadInputError(f"expects {sizes}. Type for example --image-size 64, or 224") from error
+        raise
+    keras.utils.set_random_seed(options.seed)
+    shape, classes = info.image_shape, len(info.class_names)
+    name = options.model
+    if name == "auto":
+        name = "resnet" if max(shape[:2]) <= SMALL else "efficientnet_lite0"
+    if name != "efficientnet_lite0":
+        builder = {"mlp": models.mlp, "plain_cnn": models.plain_cnn, "resnet": models.resnet}[name]
+        return train, validation, info, builder(shape, classes), {}
+    if shape[2] == 1:
+        raise BadInputError(
+            f"efficientnet_lite0 expects color images. Received {options.data} with one channel. Use --model resnet."
+        )
+    try:
+        backbone = models.efficientnet_lite0(include_top=False, input_shape=shape)
+    except ImportError as error:
+        raise BadInputError(
+            f"{error}, or type --model resnet, which learns from nothing but these images"
+        ) from error
+    # Only the new head learns, for which Adam at its usual rate needs no search.
+    return train, validation, info, models.transfer(backbone, classes), {"optimizer": "adam"}

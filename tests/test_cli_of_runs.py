@@ -1,0 +1,143 @@
+"""`recipes`: what the commands say of a finished run; results on stdout, the rest on stderr, in the shell's words."""
+
+import contextlib
+import io
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import recipes
+from recipes.cli import main
+from recipes.cli.bad_input import in_shell_words
+
+random = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """`(folder of photos, folder of the run, what train printed)`."""
+    root = tmp_path_factory.mktemp("shell")
+    for number in range(40):
+        name, level = (("bright", 200), ("dark", 60))[number % 2]
+        (root / "photos" / name).mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(random.normal(level, 20, (12, 12, 3)), 0, 255).astype("uint8")
+        Image.fromarray(pixels).save(root / "photos" / name / f"{number}.png")
+    words = ["train", str(root / "photos"), "--model", "mlp", "--epochs", "2", "--augment", "none", "--json"]
+    words += ["--learning-rate", "0.01", "--out", str(root / "run")]
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(io.StringIO()):
+        assert main(words) == 0
+    return root / "photos", root / "run", told.getvalue()
+
+
+def test_train_prints_its_result_as_json_alone(trained):
+    _, folder, told = trained
+    result = json.loads(told)
+    assert result["run"] == str(folder) and result["epochs"] == 2
+    history = recipes.load_run(folder).history
+    assert result["last"]["val_accuracy"] == pytest.approx(history["val_accuracy"][-1])
+    settings = json.loads((folder / "run.json").read_text())
+    assert settings["augment"] is None and settings["learning_rate"] == 0.01
+
+
+@pytest.mark.slow
+def test_train_goes_on_longer_and_ends_with_the_next_command(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    again = tmp_path / "run"
+    again.mkdir()
+    for file in folder.iterdir():
+        (again / file.name).write_bytes(file.read_bytes())
+    words = ["train", str(photos), "--model", "mlp", "--augment", "none", "--learning-rate", "0.01"]
+    words += ["--out", str(again)]
+    assert main([*words, "--epochs", "2"]) == 2
+    assert "--resume" in (said := capsys.readouterr().err) and "resume=True" not in said
+    assert main([*words, "--resume", "--epochs", "3"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[-1] == f"next: recipes predict {again} PHOTO.jpg"
+    assert lines[-2].startswith("validation accuracy") and len(recipes.load_run(again).history["loss"]) == 3
+
+
+@pytest.mark.slow
+def test_every_command_on_a_run_prints_json(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    for words, keys in (
+        (["predict", str(folder), f"{photos}/dark/*.png"], None),
+        (["evaluate", str(folder), str(photos)], {"accuracy", "confusion"}),
+        (
+            ["explain", str(folder), str(photos / "dark"), "--method", "saliency", "--out", str(tmp_path)],
+            None,
+        ),
+        (["export", str(folder), str(tmp_path / "m.tflite")], {"difference", "path"}),
+        (["report", str(folder), "--out", str(tmp_path / "r.html"), "--data", str(photos)], {"report"}),
+        (["compare", str(folder), str(folder / "../run"), "--data", str(photos)], None),
+        (["pack", str(photos), str(tmp_path / "photos.packed")], {"images"}),
+    ):
+        if words[0] == "compare":
+            os.symlink(folder, tmp_path / "other")
+            words[2], keys = str(tmp_path / "other"), {"settings", "paired"}
+        assert main([*words, "--json"]) == 0, words
+        found = json.loads(capsys.readouterr().out)
+        assert len(found) == 20 if keys is None else keys <= set(found), words
+    assert (tmp_path / "r.html").stat().st_size > 10_000
+    assert len(list(tmp_path.glob("*.saliency.png"))) == 20
+
+
+def test_a_broken_file_among_many_stops_no_command(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes((photos / "dark" / f"{2 * number + 1}.png").read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert main(["predict", str(folder), str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.strip().splitlines()) == 3 and "bad.jpg" in said.err and "bad.jpg" not in said.out
+    words = ["explain", str(folder), str(tmp_path), "--method", "saliency", "--out", str(tmp_path / "maps")]
+    assert main(words) == 0
+    assert len(list((tmp_path / "maps").iterdir())) == 3 and "bad.jpg" in capsys.readouterr().err
+
+
+def test_export_that_would_say_something_else_exits_with_1(trained, tmp_path, capsys, monkeypatch):
+    _, folder, _ = trained
+    monkeypatch.setattr(
+        "recipes.inference.formats.read_tflite", lambda path: lambda images: np.full((len(images), 2), 0.5)
+    )
+    assert main(["export", str(folder), str(tmp_path / "m.tflite")]) == 1
+    assert "not kept" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert main(["export", str(folder), str(tmp_path / "m.h5")]) == 2
+
+
+def test_ctrl_c_says_how_to_go_on(trained, tmp_path, capsys, monkeypatch):
+    photos, _, _ = trained
+    out = tmp_path / "my run"
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "fit", interrupted)
+    words = ["train", str(photos), "--model", "mlp", "--epochs", "2", "--out", str(out), "--quiet"]
+    assert main(words) == 130
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith(f"recipes train {photos} --model mlp --epochs 2 --out '{out}' --quiet --resume")
+
+
+def test_messages_speak_the_words_of_the_shell():
+    for python, shell in (
+        ("Give resume=True to go on with that run, or another folder.", "--resume"),
+        (
+            "Give the same, type resume='force' to go on with the new ones, or start a new run_dir.",
+            "--resume --force",
+        ),
+        ("recipes.train expects a run_dir it may write to.", "expects a folder for --out"),
+        (
+            "Finish it with recipes.train(..., run_dir=that folder, resume=True).",
+            "recipes train DATA --out FOLDER",
+        ),
+        ("data.load expects image_size=64 for photos of several sizes.", "--image-size 64"),
+        ("or type on_error='skip'", "--skip-bad"),
+    ):
+        said = in_shell_words(python)
+        assert shell in said and "=" not in said and "_" not in said
