@@ -142,6 +142,13 @@ def test_the_first_layer_with_nan_is_named_and_a_rate_that_blew_up_is_told_from_
     assert judged([{}, {"input": [False, True, True], "loss": np.nan}]) == [("nan_input", None)]
 
 
+def test_a_kernel_that_begins_at_zero_neither_explodes_nor_lets_others_vanish():
+    record = record_of([{"loss": 2.3 - 0.02 * i} for i in range(6)])
+    for row in record._rows:
+        row["weight_norm"] = np.array([4.0, 4.0, 0.0, 4.0])
+    assert judge_record(record, {}, initial=2.3) == []
+
+
 def test_dead_layers_are_told_by_when_they_died():
     alive, dead = np.full(16, 0.5), np.full(16, 0.5)
     dead[4:8] = 0

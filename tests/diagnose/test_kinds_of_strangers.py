@@ -139,3 +139,10 @@ def test_what_a_trial_refuted_is_not_offered_first():
     (told,) = Trials([helps, refuted], [], 40, (0, 1), 1.0).apply([finding])
     assert told.remedy.startswith("keras.optimizers.SGD(1, clipnorm=1.0) - tried for 40 steps: loss +60%")
     assert "learning_rate=0.1" not in told.remedy
+
+
+def test_a_loss_of_zero_from_the_start_is_no_explosion():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(1, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    check = diagnose.overfit_small_sample(model, (X, np.zeros((320, 1), "float32")), batches=1, steps=5)
+    assert check.outcome == "unknown" and check.findings == []

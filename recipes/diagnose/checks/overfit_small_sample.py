@@ -15,7 +15,7 @@ from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
 
 _FEWEST_STEPS = 30  # that show whether a loss falls
-_SAID = {"crept": "not yet learned", "stuck": "not learned"}
+_SAID = {"crept": "not yet learned", "stuck": "not learned", "unknown": "have nothing to learn"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class OverfitSmallSample(Check):
     Attributes:
         losses: float32 `(steps,)`, loss of each step's own batch.
         accuracies: float32 `(steps,)`, in [0, 1], or None for a regression or a loss of the reader's own.
-        outcome: "learned", "crept", "stuck", "exploded", or "unknown" for a training step that tells no loss.
+        outcome: "learned", "crept", "stuck", "exploded", or "unknown" for a training step that tells no loss, and for a
+            loss that is 0 from the start.
         seconds_per_step: Wall-clock time of a step.
     """
 
@@ -163,6 +164,8 @@ def _finished(losses, accuracies, count, first):
 
 
 def _unfinished(losses, count, first):
+    if abs(first) < 1e-12:
+        return "unknown"  # nothing to learn: a share of it says nothing
     rounds = max(1, len(losses) // 5 // count)
     last = np.mean(losses[-rounds * count :])
     size = max(abs(first), 1e-12)

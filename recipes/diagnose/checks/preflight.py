@@ -280,7 +280,7 @@ class _Plan:
         done = self.checks[-1]
         step = done.seconds_per_step if done.name == "overfit_small_sample" else None
         affordable = self.left() / max(step, 1e-6) if step else 0.0
-        if done.name == "overfit_small_sample" and done.outcome == "unknown":
+        if done.name == "overfit_small_sample" and not done.losses.size:
             self.add(learning_rate_range_test(self.model, self.sample))
             return
         if affordable < _FEWEST_STEPS:

@@ -92,7 +92,9 @@ def noisy_batches(view: Any) -> list[Finding]:
     tail = view.loss[view.count // 2 :]
     if not np.isfinite(tail).all():
         return []
-    noise = float(np.std(tail) / max(abs(np.mean(tail)), 1e-12))
+    if tail.min() <= 0:  # of a loss that crosses 0 its mean is no measure
+        return []
+    noise = float(np.std(tail) / np.mean(tail))
     if noise < 0.4:
         return []
     return [

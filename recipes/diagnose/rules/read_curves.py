@@ -84,7 +84,7 @@ def _diverged(curves):
     high = curves.initial is not None and curves.initial > 0 and lowest > 3 * curves.initial
     if stuck and high and curves.fair_chance and not curves.learned:
         return _found(
-            "diverged",
+            "not_learning",
             "error",
             1,
             f"The training loss stays at {lowest:.4g} or more for {curves.epochs} epochs, "

@@ -212,7 +212,8 @@ def _signal(view):
     size = np.sqrt(np.maximum(view.record.axes["variables"]["size"][hidden], 1))
     gradient = median(view.gradient[view.early][:, hidden]) / size
     weight = median(view.weight[view.early][:, hidden]) / size
-    relative = gradient / np.maximum(weight, 1e-12)
+    # Of a kernel that begins at zero, as the last of a residual branch may, its size is no measure.
+    relative = np.divide(gradient, weight, out=np.full_like(gradient, np.nan), where=weight > 1e-6)
     good = np.isfinite(relative)
     if good.sum() < 3:
         return []
