@@ -114,6 +114,8 @@ def test_the_doctor_counts_what_a_model_finds_of_each_class():
 def test_a_rate_far_below_what_is_usual_is_raised_to_that():
     assert "learning_rate=0.001, which is usual with Adam" in higher_rate(1e-8, 5e-8, {"name": "Adam"})
     assert "learning_rate=0.02;" in higher_rate(2e-4, 1e-5, {"name": "Adam"})
+    # Large gradients, as of targets in the thousands: the usual rate would be far too high.
+    assert "learning_rate=0.0001;" in higher_rate(1e-6, 1e-5, {"name": "SGD"})
 
 
 def test_numbers_are_told_as_a_reader_says_them():

@@ -167,7 +167,10 @@ def _result(rates, losses, smoothing, own_rate):
     if steepest is None and rates[-1] < own_rate:
         result = f"time was up at rate {rates[-1]:.1g}"
     elif steepest is None:
-        result = f"the loss does not fall at any rate from {rates[0]:.1g} to {rates[-1]:.1g}"
+        result = (
+            f"the loss falls clearly at no rate from {rates[0]:.1g} to {rates[-1]:.1g} in {len(rates)} steps: none is "
+            "suggested"
+        )
     else:
         result = f"falls fastest at {steepest:.2g}, a decade below the minimum is {below:.2g}; yours is {own_rate:.2g}"
     return RangeTest(

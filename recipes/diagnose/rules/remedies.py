@@ -42,10 +42,11 @@ def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
     """
     name = optimizer.get("name")
     usual = usual_rate(name)
-    if name and 0 < rate < usual / 100:
+    enough = rate * 1e-3 / max(ratio, 1e-12)
+    if name and 0 < rate < usual / 100 and usual <= 10 * enough:
         higher = f"{usual:g}, which is usual with {name}"
     else:
-        higher = f"{min(rate * 1e-3 / max(ratio, 1e-12), rate * 1000):.1g}"
+        higher = f"{enough:.1g}"
     return f"Try learning_rate={higher}; recipes.diagnose.learning_rate_range_test finds one."
 
 
