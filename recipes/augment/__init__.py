@@ -3,6 +3,7 @@
 from recipes.augment.engine.color_statistics import ColorStatistics as ColorStatistics
 from recipes.augment.engine.magnitudes import PlusMinus as PlusMinus
 from recipes.augment.engine.operation import Operation as Operation
+from recipes.augment.operations.auto_augment import AutoAugment as AutoAugment
 from recipes.augment.operations.auto_contrast import AutoContrast as AutoContrast
 from recipes.augment.operations.brightness import Brightness as Brightness
 from recipes.augment.operations.color_jitter import ColorJitter as ColorJitter
@@ -42,6 +43,7 @@ from recipes.augment.pipeline import Pipeline as Pipeline
 from recipes.augment.standard import standard as standard
 
 __all__ = [
+    "AutoAugment",
     "AutoContrast",
     "Brightness",
     "ColorJitter",

@@ -425,7 +425,7 @@ class Pipeline:
         parts = self._parts()
         check_batch(
             batch,
-            geometric=any(part.stage == "geometry" for part in parts),
+            geometric=any(part.stage == "geometry" or part.moves for part in parts),
             mixing=next((part.name for part in parts if part.stage == "mix"), None),
             classes=self.classes,
             value_range=self.value_range,

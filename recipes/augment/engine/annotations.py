@@ -9,7 +9,7 @@ import tensorflow as tf
 from recipes.augment.engine import resample as reads
 from recipes.augment.engine.geometry import Read, move_points, split_reads
 from recipes.augment.engine.mixing import mix_images
-from recipes.augment.engine.plan import Plan
+from recipes.augment.engine.plan import Plan, moved_by_filters
 
 #: Order and unit of the four numbers of a box: "rel" ones are fractions of the sides, others pixels from the edge.
 BoxFormat: TypeAlias = Literal["rel_yxyx", "rel_xyxy", "yxyx", "xyxy", "xywh"]
@@ -43,7 +43,7 @@ def move_pixels(
         mixed = False
         for slots in plan.passes:
             geometry = [slot for slot in slots if slot.op.stage == "geometry"]
-            for read in split_reads(geometry):
+            for read in [*split_reads(geometry), *map(Read, moved_by_filters(slots))]:
                 values = _read(values, read, role, fill, draws)
             for slot in slots:
                 if slot.op.stage == "mix":

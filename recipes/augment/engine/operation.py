@@ -68,6 +68,7 @@ class Operation:
     gated: ClassVar[bool] = True  # False: the operation uses `probability` in its own way
     leaves_range: ClassVar[bool] = False
     needs_mean: ClassVar[bool] = False
+    moves: ClassVar[bool] = False  # True: pixels move, though it is no geometric operation; has `moved_by`
     fill: ClassVar[Any] = None
     probability: ClassVar[Any] = 1.0
     # A group has `operations`, its members. Where they do not all act, `chosen(drawn, index)` says on which images

@@ -102,7 +102,11 @@ class Plan:
 
     def geometry(self) -> list[Any]:
         """The `Slot`s that move pixels, in the order in which they do."""
-        return [slot for one in self.passes for slot in one if slot.op.stage == "geometry"]
+        moving = []
+        for one in self.passes:
+            moving += [slot for slot in one if slot.op.stage == "geometry"]
+            moving += [slot for group in moved_by_filters(one) for slot in group]
+        return moving
 
     def draw(self, seed: tf.Tensor, batch: tf.Tensor) -> Draws:
         """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
@@ -165,6 +169,15 @@ class Plan:
 def _named(names, numbers, rows):
     """Rows of numbers by the names an operation gives them."""
     return {name: numbers[rows.start + place] for place, name in enumerate(names)}
+
+
+def moved_by_filters(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """The geometry of the filters of a pass that move pixels, each a list of one slot."""
+    return [
+        [dataclasses.replace(slot, op=slot.op.moved_by())]
+        for slot in slots
+        if slot.op.stage == "filter" and slot.op.moves
+    ]
 
 
 def split_passes(operations: Sequence[Operation]) -> list[list[Operation]]:
@@ -232,6 +245,8 @@ def _then(step, change, kind):
 
 
 def _clip(images, frame):
+    if images.dtype == tf.uint8:
+        return images
     low, high = (float(edge[0]) if np.all(edge == edge[0]) else edge for edge in (frame.low, frame.high))
     return tf.minimum(tf.maximum(images, low), high)
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from recipes.augment.engine.levels import stretch_levels
 from recipes.augment.engine.operation import Drawn, operation
 from recipes.augment.engine.points import PointOperation
 
@@ -24,13 +25,3 @@ class AutoContrast(PointOperation):
 
     def curve(self, levels: tf.Tensor, drawn: Drawn) -> tf.Tensor:
         return stretch_levels(levels)
-
-
-def stretch_levels(levels: tf.Tensor) -> tf.Tensor:
-    """`(level - lowest) * 255 / (highest - lowest)` of each channel of each image, in whole levels."""
-    lowest = tf.reduce_min(levels, (1, 2), keepdims=True)
-    highest = tf.reduce_max(levels, (1, 2), keepdims=True)
-    span = highest - lowest
-    # A whole level may come out a little below itself; cut off, it would lose one.
-    stretched = tf.floor((levels - lowest) * 255 / tf.maximum(span, 1e-6) + 1e-3)
-    return tf.where(span > 0, stretched, levels)

@@ -4,16 +4,11 @@ from typing import Any
 
 from recipes.augment.engine.magnitudes import Strength
 from recipes.augment.engine.operation import Fill, Operation
-from recipes.augment.operations.auto_contrast import AutoContrast
 from recipes.augment.operations.brightness import Brightness
 from recipes.augment.operations.contrast import Contrast
-from recipes.augment.operations.equalize import Equalize
-from recipes.augment.operations.posterize import Posterize
 from recipes.augment.operations.rotate import Rotate
 from recipes.augment.operations.saturation import Saturation
-from recipes.augment.operations.sharpness import Sharpness
 from recipes.augment.operations.shear import Shear
-from recipes.augment.operations.solarize import Solarize
 from recipes.augment.operations.translate import Translate
 from recipes.common.validation import is_one_of
 
@@ -30,19 +25,6 @@ def linear_operations(
         Translate(0.0, shift, fill=fill),
     ]
     return members + [Brightness(factor), Contrast(factor), Saturation(factor)] if color else members
-
-
-def curved_operations(
-    factor: Strength, bits: int | tuple[int, int], threshold: float | tuple[float, float]
-) -> list[Operation]:
-    """The other five of the 14: sharpness, posterize, solarize, autocontrast and equalize."""
-    return [
-        Sharpness(factor),
-        Posterize(bits),
-        Solarize(threshold, probability=1.0),
-        AutoContrast(probability=1.0),
-        Equalize(probability=1.0),
-    ]
 
 
 def check_space(policy: str, space: Any, color: bool) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from recipes.augment.engine.levels import keep_bits
 from recipes.augment.engine.operation import Drawn, operation
 from recipes.augment.engine.points import PointOperation
 from recipes.augment.operations.translate import whole_shift
@@ -38,9 +39,3 @@ class Posterize(PointOperation):
 
     def curve(self, levels: tf.Tensor, drawn: Drawn) -> tf.Tensor:
         return keep_bits(levels, whole_shift(drawn["bits"], *self._limits))
-
-
-def keep_bits(levels: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Levels rounded, then cut to a multiple of 2^(8 - bits), where `bits` `(batch,)` are whole floats."""
-    step = tf.pow(2.0, 8 - bits)[:, None, None, None]
-    return tf.floor(tf.round(levels) / step) * step

@@ -7,7 +7,8 @@ from recipes.augment.engine.magnitudes import PlusMinus
 from recipes.augment.engine.operation import Fill, operation
 from recipes.augment.operations.groups import Group
 from recipes.augment.operations.one_of import OneOf
-from recipes.augment.operations.policy_operations import check_space, curved_operations, linear_operations
+from recipes.augment.operations.policy_operations import check_space, linear_operations
+from recipes.augment.operations.policy_spaces import RandomSteps
 from recipes.common.validation import is_number, is_whole
 
 
@@ -16,9 +17,9 @@ class RandAugment(Group):
     """Give each image a few operations, each drawn anew, all of the same strength.
 
     Source: Cubuk et al. 2019, section 3, https://arxiv.org/abs/1909.13719, with the linear ones of its 14
-    operations or all of them (see `TrivialAugment`), nothing among them. The sign of each is random. An image's
-    geometry is composed and runs before its colors, whatever the order of the draws; that saves passes
-    and changes only the borders. Curves run after the linear colors.
+    operations or all of them (see `TrivialAugment`), nothing among them. The sign of each is random. In the linear
+    space an image's geometry is composed and runs before its colors, whatever the order of the draws; that saves
+    passes and changes only the borders. In the full space they run in the order of the draws, on whole levels.
 
     Args:
         count: Operations an image, N in the paper, 1 to 100.
@@ -46,11 +47,15 @@ class RandAugment(Group):
                 f"count={self.count!r}, magnitude={self.magnitude!r}. The paper's usual choice is RandAugment(2, 9)."
             )
         check_space("RandAugment", self.space, self.color)
+        if self.space == "full":
+            self.operations = [
+                RandomSteps(self.count, level=round(self.magnitude), wide=None, fill=self.fill)
+            ]
+            super().__post_init__()
+            return
         share = self.magnitude / 30
         strengths = [PlusMinus(most * share) for most in (30, 0.3, 150 / 331, 0.9)]
         members = linear_operations(*strengths, fill=self.fill, color=self.color)
-        if self.space == "full":
-            members += curved_operations(strengths[-1], 8 - round(4 * share), 1 - share)
         chance = len(members) / (len(members) + 1)  # the rest of the time nothing is drawn
         self.operations = [OneOf(members, probability=chance) for _ in range(self.count)]
         super().__post_init__()

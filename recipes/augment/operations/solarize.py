@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from recipes.augment.engine.levels import invert_from
 from recipes.augment.engine.magnitudes import draw, read_pair
 from recipes.augment.engine.operation import Drawn, operation
 from recipes.augment.engine.points import PointOperation
@@ -43,8 +44,3 @@ class Solarize(PointOperation):
 
     def curve(self, levels: tf.Tensor, drawn: Drawn) -> tf.Tensor:
         return invert_from(levels, 255 * draw(drawn["threshold"], self._limits))
-
-
-def invert_from(levels: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """`255 - level` where the level is at least `threshold`, `(batch,)`, up to rounding."""
-    return tf.where(levels >= threshold[:, None, None, None] - 1e-3, 255 - levels, levels)

@@ -1,0 +1,172 @@
+"""Policies step by step as PIL does them, with the tables of the papers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recipes import augment
+from recipes.augment.engine.operation import Frame
+from recipes.augment.engine.programs import KINDS, Program, run_programs
+from recipes.augment.operations.auto_augment import POLICIES, read_policy
+from recipes.augment.operations.policy_spaces import rand_augment_space, trivial_augment_space
+
+image = pytest.importorskip("PIL.Image")
+from PIL import ImageEnhance, ImageOps  # noqa: E402 - behind the check that PIL is there
+
+RANDOM = np.random.default_rng(3)
+WAVES = np.sin(np.arange(40)[:, None] / 9 + np.arange(48) / 13)[None, ..., None]
+BYTES = np.clip(120 + 90 * WAVES + RANDOM.normal(0, 12, (4, 40, 48, 3)), 20, 235).astype("uint8")
+FRAME = Frame(40, 48, 3, np.zeros(3, "float32"), np.full(3, 255, "float32"))
+
+
+def affine(picture, matrix):
+    return picture.transform(picture.size, image.Transform.AFFINE, matrix, image.Resampling.BILINEAR)
+
+
+def by_pil(picture, kind, strength):
+    """One step of the papers with PIL; torchvision's functions on PIL images are the same calls."""
+    enhance = {
+        "Brightness": ImageEnhance.Brightness,
+        "Color": ImageEnhance.Color,
+        "Contrast": ImageEnhance.Contrast,
+        "Sharpness": ImageEnhance.Sharpness,
+    }
+    if kind in enhance:
+        return enhance[kind](picture).enhance(strength)
+    return {
+        "Identity": lambda: picture,
+        "ShearX": lambda: affine(picture, (1, strength, 0, 0, 1, 0)),
+        "ShearY": lambda: affine(picture, (1, 0, 0, strength, 1, 0)),
+        "TranslateX": lambda: affine(picture, (1, 0, -strength, 0, 1, 0)),
+        "TranslateY": lambda: affine(picture, (1, 0, 0, 0, 1, -strength)),
+        "Rotate": lambda: picture.rotate(strength, image.Resampling.BILINEAR),
+        "Posterize": lambda: ImageOps.posterize(picture, int(strength)),
+        "Solarize": lambda: ImageOps.solarize(picture, strength),
+        "AutoContrast": lambda: ImageOps.autocontrast(picture),
+        "Equalize": lambda: ImageOps.equalize(picture),
+        "Invert": lambda: ImageOps.invert(picture),
+    }[kind]()
+
+
+def run(steps, images=BYTES):
+    """Steps `(kind, strength)` on every image."""
+    count = len(images)
+    kinds = np.tile(np.int32([KINDS.index(kind) for kind, _ in steps]), (count, 1))
+    strengths = np.tile(np.float32([strength for _, strength in steps]), (count, 1))
+    program = Program(tf.constant(kinds), tf.constant(strengths))
+    return run_programs(tf.constant(images), program, KINDS, None, "black", FRAME).numpy()
+
+
+LEVELS = [
+    ("Brightness", 0.1),
+    ("Brightness", 1.9),
+    ("Color", 0.37),
+    ("Color", 1.8),
+    ("Contrast", 0.28),
+    ("Contrast", 1.9),
+    ("Sharpness", 0.1),
+    ("Sharpness", 1.9),
+    ("Posterize", 3),
+    ("Solarize", 113.3),
+    ("Solarize", 255.0),
+    ("AutoContrast", 0),
+    ("Equalize", 0),
+    ("Invert", 0),
+]
+
+
+def test_steps_are_pils_level_by_level():
+    for step in LEVELS:
+        expected = np.stack([by_pil(image.fromarray(one), *step) for one in BYTES])
+        np.testing.assert_array_equal(run([step]), expected, err_msg=str(step))
+
+
+def test_steps_follow_one_another_as_in_pil():
+    steps = [("Solarize", 160.0), ("Contrast", 1.5), ("Equalize", 0), ("Sharpness", 1.6), ("Posterize", 4)]
+    expected = []
+    for one in BYTES:
+        picture = image.fromarray(one)
+        for step in steps:
+            picture = by_pil(picture, *step)
+        expected.append(np.asarray(picture))
+    np.testing.assert_array_equal(run(steps), expected)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [("ShearX", 0.3), ("ShearY", -0.2), ("TranslateX", 7), ("TranslateY", -5), ("Rotate", 25.0)],
+    ids=str,
+)
+def test_pixels_come_from_where_pil_reads_them(step):
+    white = np.full_like(BYTES, 255)
+    inside = run([step], white) == 255  # beside the border PIL takes the fill or the nearest pixel, not both
+    expected = np.stack([by_pil(image.fromarray(one), *step) for one in BYTES]).astype(int)
+    assert inside.mean() > 0.5
+    assert np.abs(run([step]).astype(int) - expected)[inside].max() <= 1
+
+
+def test_spaces_have_the_strengths_of_the_papers():
+    rand, wide = rand_augment_space(FRAME), trivial_augment_space(FRAME, wide=True)
+    names = list(rand.names)
+    assert len(names) == 14 and rand.table.shape == wide.table.shape == (14, 31)
+    row = lambda found, name: found.table[names.index(name)]  # noqa: E731
+    np.testing.assert_array_equal(row(rand, "Posterize")[[0, 4, 9, 30]], [8, 7, 7, 4])
+    np.testing.assert_array_equal(row(wide, "Posterize")[[0, 3, 9, 30]], [8, 7, 6, 2])
+    np.testing.assert_allclose(row(rand, "Solarize")[[0, 15, 30]], [255, 127.5, 0])
+    np.testing.assert_allclose(row(rand, "ShearX")[9], 0.09, rtol=1e-6)
+    np.testing.assert_array_equal(row(rand, "TranslateX")[[9, 30]], [6, 21])  # 150 / 331 of 48 pixels
+    np.testing.assert_array_equal(row(wide, "TranslateY")[30], 32)
+    assert (row(wide, "Rotate")[30], row(rand, "Rotate")[30]) == (135, 30)
+
+
+def test_auto_augment_has_25_pairs_on_each_data_set():
+    for text in POLICIES.values():
+        pairs = read_policy(text)
+        assert len(pairs) == 25 and all(len(pair) == 2 for pair in pairs)
+        assert all(
+            name in KINDS and 0 <= chance <= 1 and 0 <= level <= 9 for p in pairs for name, chance, level in p
+        )
+    assert read_policy(POLICIES["imagenet"])[0] == [("Posterize", 0.4, 8), ("Rotate", 0.6, 9)]
+
+
+def test_auto_augment_draws_pairs_and_chances_of_its_table():
+    count = 20000
+    names = augment.AutoAugment.draws
+    drawn = {name: tf.constant(RANDOM.random(count), tf.float32) for name in names}
+    for policy in POLICIES:
+        kinds = augment.AutoAugment(policy).program(drawn, FRAME).kinds.numpy()
+        expected = np.zeros((2, len(KINDS)))
+        for pair in read_policy(POLICIES[policy]):
+            for place, (name, chance, _) in enumerate(pair):
+                expected[place, KINDS.index(name)] += chance / 25
+                expected[place, 0] += (1 - chance) / 25
+        found = np.stack([np.bincount(column, minlength=len(KINDS)) / count for column in kinds.T])
+        np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(count))
+
+
+def test_policies_move_masks_with_the_pixels():
+    images = np.broadcast_to(
+        np.where(np.indices((40, 48)).sum(0) // 8 % 2, 200, 40)[None, ..., None], BYTES.shape
+    )
+    images = images.astype("uint8")
+    masks = (images[..., 0] > 100).astype("uint8")
+    geometry = augment.RandAugment(2, 15, space="full")
+    steps = geometry.operations[0]
+    steps.used = lambda: KINDS[:6]
+    pipeline = augment.Pipeline([geometry], jit_compile=False)
+    for seed in range(4):
+        moved = pipeline(images, masks=masks, seed=(seed, 1))
+        drawn = moved["images"].numpy()[..., 0]
+        clear = (drawn > 150) | ((drawn > 30) & (drawn < 60))
+        assert clear.mean() > 0.3
+        agree = (moved["masks"].numpy() == 1) == (drawn > 100)
+        assert agree[clear].mean() > 0.98
+
+
+def test_compiled_policies_are_the_plain_ones():
+    one, other = (
+        augment.Pipeline([augment.AutoAugment("svhn")], jit_compile=compiled)(BYTES, seed=(5, 6)).numpy()
+        for compiled in (True, False)
+    )
+    assert np.abs(one - BYTES).max() > 5
+    assert np.mean(np.abs(one - other) > 1) < 1e-3
