@@ -27,6 +27,15 @@ def hand_made(values):
     return powers / ops.sum(powers, -1, keepdims=True)
 
 
+def squares(values):
+    return ops.softmax(values) ** 2
+
+
+def without_third(probabilities):
+    left = probabilities * np.array([1, 1, 0, 1, 1], "float32")
+    return left / ops.sum(left, -1, keepdims=True)
+
+
 def rest(values):
     """Of five logits, what the four beside class 1 come to."""
     return log_of_sum(*[values[:, number] for number in (0, 2, 3, 4)])
@@ -38,7 +47,18 @@ SINGLE = {
     "temperature": (lambda a, b: ops.softmax(a / 3.0), lambda a, b: a[:, 1] / 3),
     "log-softmax": (lambda a, b: ops.log_softmax(a), lambda a, b: a[:, 1]),
     "log of softmax": (lambda a, b: ops.log(ops.softmax(a) + 1e-9), lambda a, b: a[:, 1]),
-    "softmax by hand": (lambda a, b: hand_made(a), lambda a, b: a[:, 1] - tf.reduce_max(a, -1)),
+    "softmax by hand": (lambda a, b: hand_made(a), lambda a, b: a[:, 1]),
+    "sharpened by hand": (
+        lambda a, b: squares(a) / ops.sum(squares(a), -1, keepdims=True),
+        lambda a, b: 2 * a[:, 1],
+    ),
+    "without NaN": (lambda a, b: ops.nan_to_num(ops.softmax(a)), lambda a, b: a[:, 1]),
+    "rectified": (lambda a, b: ops.relu(ops.softmax(a)), lambda a, b: a[:, 1]),
+    "without a class": (lambda a, b: without_third(ops.softmax(a)), lambda a, b: a[:, 1]),
+    "mask of a layer": (
+        lambda a, b: layers.Softmax()(a, mask=ops.ones_like(a, dtype="bool")),
+        lambda a, b: a[:, 1],
+    ),
     "log-softmax by hand": (lambda a, b: a - ops.logsumexp(a, -1, keepdims=True), lambda a, b: a[:, 1]),
     "smoothed": (lambda a, b: ops.softmax(a) * 0.9 + 0.02, lambda a, b: a[:, 1]),
     "clipped": (lambda a, b: ops.clip(ops.softmax(a), 1e-7, 1 - 1e-7), lambda a, b: a[:, 1]),

@@ -14,6 +14,7 @@ from recipes.explain.engine import dataflow
 from recipes.explain.engine.output_graph import SAME, is_linear
 from recipes.explain.engine.squashed import Squashed, of_log_softmax, of_sigmoid, of_softmax
 from recipes.explain.engine.squashed_arithmetic import (
+    through_chosen,
     through_clipped,
     through_difference,
     through_exp,
@@ -22,6 +23,7 @@ from recipes.explain.engine.squashed_arithmetic import (
     through_product,
     through_quotient,
     through_reciprocal,
+    through_rectified,
     through_reduced,
     through_sum,
     through_weighed,
@@ -109,6 +111,8 @@ _RULES = {
     "Log": through_logarithm,
     **dict.fromkeys(("Pow", "Sqrt", "Square"), through_power),
     **dict.fromkeys(("ClipByValue", "Maximum", "Minimum"), through_clipped),
+    **dict.fromkeys(("Select", "SelectV2"), through_chosen),
+    **dict.fromkeys(("Relu", "Relu6"), through_rectified),
     **dict.fromkeys(("Mean", "Sum"), through_reduced),
     **dict.fromkeys(("Einsum", "MatMul", "BatchMatMulV2"), through_weighed),
 }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from recipes.explain.engine import dataflow
@@ -44,6 +45,22 @@ _LINEAR = (
     ),
 )
 _CHOOSING = ("Maximum", "Minimum", "SelectV2", "Max", "Min")
+# What these make of the same is the same.
+_PLACE_BY_PLACE = (
+    *SAME,
+    "Exp",
+    "Square",
+    "Pow",
+    "Sqrt",
+    "Sub",
+    "Add",
+    "AddV2",
+    "Mul",
+    "RealDiv",
+    "Max",
+    "Maximum",
+    "Softmax",
+)
 _SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
@@ -51,7 +68,9 @@ def constant_of(tensor: Any) -> Any:
     """The value of a tensor that is the same for every image; None otherwise."""
     if isinstance(tensor, tf.__internal__.EagerTensor):
         made = dataflow.made(tensor)
-        derived = made is not None and made.type in ("Cast", "Fill", "Range", "Pack", "Identity", "Reshape")
+        derived = made is not None and made.type in (
+            *("Cast", "Fill", "Range", "Pack", "Identity", "Reshape", "Neg", "RealDiv", "Mul"),
+        )
         if made is None or (derived and all(constant_of(part) is not None for part in made.inputs)):
             return tensor.numpy() if (tensor.shape.num_elements() or 0) <= 65536 else None
         return None
@@ -79,7 +98,43 @@ def is_sum_of(lower: Any, upper: Any) -> bool:
     while made is not None and made.type in ("AddV2", "Maximum"):
         parts = [part for part in made.inputs if constant_of(part) is None]
         made = strip(parts[0]) if len(parts) == 1 else None
-    return made is not None and made.type == "Sum" and same_tensor(made.inputs[0], upper)
+    return made is not None and made.type == "Sum" and _equal(made.inputs[0], upper)
+
+
+def _equal(one, other, depth=0):
+    """Whether two tensors are one, or made alike of the same: such as a square that is written twice."""
+    if same_tensor(one, other):
+        return True
+    values = constant_of(one), constant_of(other)
+    if values[0] is not None and values[1] is not None:
+        return np.array_equal(*values)
+    left, right = dataflow.made(one), dataflow.made(other)
+    if (
+        left is None
+        or right is None
+        or depth > 8
+        or (left.type, len(left.inputs)) != (right.type, len(right.inputs))
+    ):
+        return False
+    return left.type in _PLACE_BY_PLACE and all(
+        _equal(mine, others, depth + 1) for mine, others in zip(left.inputs, right.inputs, strict=True)
+    )
+
+
+def without_shared(tensor: Any) -> Any:
+    """The logits without what is taken off all classes alike, such as the largest before a softmax written by hand."""
+    made = dataflow.made(tensor)
+    while made is not None and made.type in (*SAME, "Sub"):
+        if made.type == "Sub" and not _is_shared(*made.inputs):
+            break
+        tensor = made.inputs[0]
+        made = dataflow.made(tensor)
+    return tensor
+
+
+def _is_shared(values, taken):
+    """Whether one number for all classes is taken off."""
+    return taken.shape.rank == values.shape.rank and taken.shape[-1] == 1 != values.shape[-1]
 
 
 def is_log_sum_exp(tensor: Any) -> bool:
@@ -104,7 +159,10 @@ def is_linear(tensor: Any, depth: int = 0) -> bool | None:
     if made.type in _SQUASHING:
         return None
     if made.type in _WEIGHTED:
-        return True
+        # Weights that mix classes, such as which labels are mistaken for which, leave probabilities.
+        mixed = [strip(part) for part in made.inputs[:2]]
+        probabilities = made.type != "BiasAdd" and mixed[0] is not None and mixed[0].type == "Softmax"
+        return None if probabilities and is_fixed(made.inputs[1]) else True
     if made.type in SAME:
         return is_linear(made.inputs[0], depth + 1)
     if made.type not in (*_LINEAR, *_CHOOSING):
@@ -114,10 +172,11 @@ def is_linear(tensor: Any, depth: int = 0) -> bool | None:
     if made.type in ("Mul", "RealDiv"):  # a gate is no squashed output; a temperature scales a linear one
         if any(one is True for one in found):
             return all(one is True or _is_variable(part) for one, part in zip(found, parts, strict=True))
-        return None if all(one is None for one in found) and found else False
+        squashed = [one is None or is_fixed(part) for one, part in zip(found, parts, strict=True)]
+        return None if None in found and all(squashed) else False
     if None in found:
         return None
-    joins = made.type in ("Add", "AddV2", "AddN", "Sub", "Mean", "Sum")
+    joins = made.type in ("Mean", "Sum") or (made.type in ("Add", "AddV2", "AddN", "Sub") and len(parts) > 1)
     return made.type not in _CHOOSING and (joins or all(found))
 
 
@@ -125,3 +184,16 @@ def _is_variable(tensor):
     """Whether a tensor is read from a variable, such as a temperature."""
     made = strip(tensor)
     return made is not None and made.type in ("ReadVariableOp", "Placeholder")
+
+
+def is_fixed(tensor: Any, depth: int = 0) -> bool:
+    """Whether a tensor is made of variables and constants alone, so that it is the same for every image."""
+    made = dataflow.made(tensor)
+    if isinstance(tensor, tf.__internal__.EagerTensor):
+        if made is None:  # from outside: the images have a batch
+            return tensor.shape.rank < 2
+    elif constant_of(tensor) is not None:
+        return True
+    if made.type == "ReadVariableOp":
+        return True
+    return depth < 12 and bool(made.inputs) and all(is_fixed(part, depth + 1) for part in made.inputs)

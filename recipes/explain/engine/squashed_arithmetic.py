@@ -6,7 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.explain.engine import dataflow
-from recipes.explain.engine.output_graph import constant_of, is_log_sum_exp, is_sum_of, strip
+from recipes.explain.engine.output_graph import (
+    constant_of,
+    is_fixed,
+    is_log_sum_exp,
+    is_sum_of,
+    strip,
+    without_shared,
+)
 from recipes.explain.engine.squashed import Squashed, ValueOf, sigmoid_of
 
 _TINY = 1e-30
@@ -78,8 +85,8 @@ def through_difference(made: dataflow.Made, value_of: ValueOf) -> Squashed | Non
         if value is None or value.kind != "sigmoid":
             return None
         return Squashed("sigmoid", None if value.logits is None else -value.logits, value.other, value.log)
-    # x - log(sum(exp(x))) is a log-softmax, x - max(x) what comes before a softmax written by hand.
-    return Squashed("log", tf.cast(left, "float32")) if is_log_sum_exp(right) else None
+    # x - log(sum(exp(x))) is a log-softmax.
+    return Squashed("log", tf.cast(without_shared(left), "float32")) if is_log_sum_exp(right) else None
 
 
 def through_product(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
@@ -90,6 +97,9 @@ def through_product(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
         constant, part = (constants[0], right) if constants[0] is not None else (constants[1], left)
         return _scaled(value_of(part), constant)
     values = value_of(left), value_of(right)
+    for value, other in zip(values, (right, left), strict=True):
+        if value is not None and _is_mask(other):
+            return value
     if None in values or any(
         value.log is None or value.kind not in ("softmax", "sigmoid") for value in values
     ):
@@ -99,15 +109,25 @@ def through_product(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
     return Squashed(kind, None, lambda: logs[0]() + logs[1]())
 
 
+def _is_mask(tensor):
+    """Whether a tensor says which classes count."""
+    made = strip(tensor)
+    casts = dataflow.made(tensor)
+    return made is not None and (
+        made.type.startswith("Logical")
+        or (casts is not None and casts.type == "Cast" and casts.inputs[0].dtype == tf.bool)
+    )
+
+
 def _scaled(value, constant):
-    """A value times a positive constant."""
-    if value is None or not np.all(np.asarray(constant) > 0):
+    """A value times a positive constant, which may be 0 for some classes."""
+    if value is None or not np.all(np.asarray(constant) >= 0) or not np.any(constant):
         return None
     if value.kind == "log":
         return dataclasses.replace(
             value, logits=None if value.logits is None else value.logits * np.float32(constant)
         )
-    shift, log, other = np.log(np.asarray(constant, "float32")), value.log, value.other
+    shift, log, other = np.log(np.maximum(np.asarray(constant, "float32"), _TINY)), value.log, value.other
     return dataclasses.replace(
         value, log=log and (lambda: log() + shift), other=other and (lambda: other() + shift)
     )
@@ -160,7 +180,7 @@ def through_exp(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
         if value.base == "sigmoid":
             return sigmoid_of(logits)
         return Squashed("softmax", logits, lambda: tf.nn.log_softmax(logits))
-    return Squashed("exp", tf.cast(made.inputs[0], "float32")) if value is None else None
+    return Squashed("exp", tf.cast(without_shared(made.inputs[0]), "float32")) if value is None else None
 
 
 def through_logarithm(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
@@ -197,6 +217,20 @@ def through_clipped(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
         if all(constant_of(bound) is not None for bound in bounds):
             return value_of(part)
     return None
+
+
+def through_chosen(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
+    """A value wherever it is finite, or wherever a class counts; a constant elsewhere."""
+    for part, other in (made.inputs[1:], made.inputs[:0:-1]):
+        if constant_of(other) is not None or is_fixed(other):
+            return value_of(part)
+    return None
+
+
+def through_rectified(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
+    """A rectifier, which passes probabilities."""
+    value = value_of(made.inputs[0])
+    return value if value is not None and value.kind in ("softmax", "sigmoid") else None
 
 
 def through_reduced(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:

@@ -124,6 +124,8 @@ def through_joined(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
     )
     if beside and kinds == {"sigmoid"} and all(part.shape[-1] == 1 for part in parts):
         kinds = {"softmax"}  # one column for each class, such as [1 - p, p]
+    if beside and len(kinds) > 1 and logs and kinds <= {"softmax", "sigmoid"}:
+        return Squashed("softmax", None, lambda: join([log() for log in logs]))  # a tree of classes
     if len(kinds) > 1 or (kinds == {"sigmoid"} and others is None):
         return None
     return Squashed(
