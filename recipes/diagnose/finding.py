@@ -1,5 +1,6 @@
 """What was found, in words a reader can check, and which finding explains which."""
 
+import html
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -208,6 +209,15 @@ class Finding:
         lines = str(self).splitlines()
         return "\n".join("\n".join(textwrap.wrap(line, width, subsequent_indent="  ")) for line in lines)
 
+    def _repr_html_(self) -> str:
+        if self.withdrawn:
+            return f"<p>{html.escape(str(self))}</p>"
+        place = f" in {self.layer}" if self.layer else ""
+        head = html.escape(f"{self.severity}: {self.title}{place}")
+        explains = ", ".join(dict.fromkeys(finding.title for finding in self.consequences))
+        more = f"<br><small>explains: {html.escape(explains)}</small>" if explains else ""
+        return f"<p><b>{head}</b><br>{html.escape(self.evidence)} <i>{html.escape(self.remedy)}</i>{more}</p>"
+
     @property
     def title(self) -> str:
         """The code in words: "dead relu"."""
@@ -221,6 +231,13 @@ class Finding:
     def from_dict(cls, values: dict) -> "Finding":
         """The finding that `to_dict` wrote."""
         return cls(**{**values, "consequences": tuple(cls.from_dict(v) for v in values["consequences"])})
+
+
+class Findings(list[Finding]):
+    """A list of findings, which a notebook shows one below the other."""
+
+    def _repr_html_(self) -> str:
+        return "".join(finding._repr_html_() for finding in self) or "<p>no findings</p>"
 
 
 def arrange(findings: Iterable[Finding]) -> list[Finding]:
@@ -250,4 +267,4 @@ def arrange(findings: Iterable[Finding]) -> list[Finding]:
         explained = tuple(under.get(position, ()))
         worst = min((root, *explained), key=lambda f: SEVERITIES.index(f.severity)).severity
         nested.append(replace(root, severity=worst, consequences=explained))
-    return sorted(nested, key=lambda f: SEVERITIES.index(f.severity))
+    return Findings(sorted(nested, key=lambda f: SEVERITIES.index(f.severity)))

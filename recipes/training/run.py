@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import os
@@ -26,7 +27,7 @@ from recipes.common.files import (
     write_text,
 )
 from recipes.common.types import Data
-from recipes.diagnose.finding import Finding
+from recipes.diagnose.finding import Finding, Findings
 from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
@@ -65,6 +66,25 @@ class Run:
     snapshots: SnapshotEnsemble | None = None
     validation: Data | None = None
     class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.findings = Findings(self.findings)
+
+    def _repr_html_(self) -> str:
+        last = {name: values[-1] for name, values in self.history.items() if values and "/" not in name}
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in last)
+        row = "".join(f"<td>{value:.4g}</td>" for value in last.values())
+        epochs = max(map(len, self.history.values()), default=0)
+        name, parameters = html.escape(self.model.name), self.model.count_params()
+        said = f"<p><b>{name}</b>, {epochs} epochs, {parameters:,} parameters</p>"
+        curves = ""
+        if last:
+            from recipes import plot  # noqa: PLC0415 - brings matplotlib
+            from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
+
+            drawn = to_svg(plot.curves(self.history), "Curves of the run")
+            curves = f'<table><tr>{head}</tr><tr>{row}</tr></table><div style="max-width:55em">{drawn}</div>'
+        return said + self.findings._repr_html_() + curves
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write one self-contained HTML page about the run: verdict, findings, curves, predictions, settings.

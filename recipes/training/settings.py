@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from recipes.checkpoints.backup_timetable import backup_interval
+from recipes.common.notebooks import in_notebook
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
 
@@ -103,7 +104,10 @@ class Settings:
         """
         parameters = inspect.signature(declaration).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        return cls(**{**defaults, **options}, given=frozenset(options))
+        values = {**defaults, **options}
+        if values["verbose"] == "auto" and in_notebook():
+            values["verbose"] = 2  # a notebook keeps every state of a progress bar, thousands in a run
+        return cls(**values, given=frozenset(options))
 
     def arguments(self) -> dict[str, Any]:
         """Every argument by its name."""

@@ -190,7 +190,7 @@ def train(
             `keras.utils.set_random_seed` before building it.
         steps_per_epoch: Batches an epoch, for a data set that does not know its length or never ends.
         info: What `recipes.data.load` says of the data set; its classes are compared with the model's.
-        verbose: As in `fit`; 0 is silent.
+        verbose: As in `fit`; 0 is silent; "auto" prints one line per epoch in a notebook.
 
     Returns:
         A `Run` with `.model` (last weights; the best ones after early stopping), `.history`, `.findings`,
