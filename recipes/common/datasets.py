@@ -15,24 +15,44 @@ from recipes.common.types import Data, Images
 # Where these operations take the handle of the generator that gives every iteration its own seed.
 _SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDatasetV2": 2}
 
-# How the examples of a data set can be read in another order, for as long as the data set lives.
+# How the examples of a data set can be read in another order, and what they are, for as long as the data set lives.
 _READERS = weakref.WeakKeyDictionary()
+_IDENTITIES = weakref.WeakKeyDictionary()
 
 
-def remember_reader(dataset: tf.data.Dataset, reader: Callable[[tf.data.Dataset], tf.data.Dataset]) -> None:
+def remember_reader(
+    dataset: tf.data.Dataset,
+    reader: Callable[..., tf.data.Dataset],
+    identity: Callable[[], dict[str, Any]] | None = None,
+) -> None:
     """Remember how the examples of a data set are read by their numbers.
 
     Whoever shuffles can then shuffle the numbers, which costs 8 bytes an example, before an image is read.
 
     Args:
         dataset: `tf.data.Dataset` of examples, `0..n-1`.
-        reader: function `(tf.data.Dataset of int64 numbers in 0..n-1) -> tf.data.Dataset of those examples`. It must
-            not refer to `dataset`, which would then never be freed.
+        reader: function `(tf.data.Dataset of int64 numbers in 0..n-1, first=0) -> tf.data.Dataset of those examples`,
+            where `first` is how many numbers of the epoch were left out before. It must not refer to `dataset`, which
+            would then never be freed.
+        identity: function without arguments that tells these examples from others without reading them, as a dict for
+            JSON; it must not refer to `dataset` either.
     """
     _READERS[dataset] = reader
+    if identity is not None:
+        _IDENTITIES[dataset] = identity
 
 
-def reader_of(dataset: tf.data.Dataset) -> Callable[[tf.data.Dataset], tf.data.Dataset] | None:
+def identity_of(dataset: tf.data.Dataset) -> dict[str, Any] | None:
+    """What tells the examples of this very data set from others without reading them, or None.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    tell = _IDENTITIES.get(dataset)
+    return None if tell is None else tell()
+
+
+def reader_of(dataset: tf.data.Dataset) -> Callable[..., tf.data.Dataset] | None:
     """What `remember_reader` was given for this very data set, or None: anything made from it has none.
 
     Args:

@@ -22,7 +22,7 @@ def check_balance(balance: Any) -> None:
 
 def balanced_places(
     labels: np.ndarray, balance: str, seed: int
-) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+) -> Callable[..., tf.data.Dataset]:
     """How places in an epoch become numbers of examples, so that classes are drawn evenly.
 
     An epoch has as many examples as there are images. Each class gets its share of the places (largest remainders
@@ -36,7 +36,8 @@ def balanced_places(
         seed: Integer.
 
     Returns:
-        function `(tf.data.Dataset of places in 0..n-1) -> tf.data.Dataset of numbers in 0..n-1`.
+        function `(tf.data.Dataset of places in 0..n-1, first=0) -> tf.data.Dataset of numbers in 0..n-1`, where `first`
+        is how many places of the epoch were left out before.
     """
     counts = np.bincount(labels)
     there = np.flatnonzero(counts)
@@ -57,4 +58,4 @@ def balanced_places(
         within = tf.minimum(tf.cast(share * tf.cast(among, tf.float64), tf.int64), among - 1)
         return tf.gather(sorted_rows, tf.gather(first, wanted) + within)
 
-    return lambda places: places.enumerate().map(draw)
+    return lambda places, first=0: places.enumerate(start=first).map(draw)

@@ -145,7 +145,14 @@ def _finished(listing, source, shape, read, reading, cache, skipped):
         cache,
         notes=listing.notes,
         skipped=skipped,
+        identity=functools.partial(_identity_of_files, listing.root, listing.files, shape, reading),
     )
+
+
+def _identity_of_files(root, files, shape, reading, rows):
+    how = {"fit": reading.fit, "background": list(reading.background)} if reading.size is not None else {}
+    names = packed.names_and_sizes(root, files, rows)
+    return {"kind": "files", "count": len(rows), "image_shape": list(shape), **how, "names_and_sizes": names}
 
 
 def _from_packed(path, labels, class_names, reading):

@@ -1,7 +1,9 @@
 """What `load` has found, wherever it comes from: labels, and how to read some of the images in any order."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +32,7 @@ class ImageSet:
         read: function `(rows, places: tf.data.Dataset of int64) -> tf.data.Dataset of images`, in that order.
         labels: int64 `(n,)`, float32 `(n, classes)` or uint8 `(n, height, width)`.
         parts: int8 `(n,)` or None, as in `Listing`.
+        identity: function `(rows) -> dict` of what tells these files from others without reading them, or None.
     """
 
     read: Callable
@@ -44,6 +47,7 @@ class ImageSet:
     on_disk: bool = True
     notes: list = dataclasses.field(default_factory=list)
     skipped: list = dataclasses.field(default_factory=list)
+    identity: Callable[[np.ndarray], dict[str, Any]] | None = None
 
     def count_classes(self, rows: np.ndarray) -> list[int]:
         labels, classes = self.labels[rows], len(self.class_names)
@@ -57,7 +61,7 @@ class ImageSet:
         """Some of the images with their labels, in that order."""
         labels = tf.constant(self.labels[rows])
 
-        def read(places):
+        def read(places, first=0):
             answers = places.map(lambda place: self._label(tf.gather(labels, place)))
             return tf.data.Dataset.zip((self.read(rows, places), answers))
 
@@ -66,7 +70,7 @@ class ImageSet:
             reader = read
         else:
             balanced = balanced_places(self.labels[rows], balance, seed)
-            reader = lambda places: read(balanced(places))  # noqa: E731
+            reader = lambda places, first=0: read(balanced(places, first))  # noqa: E731
 
             def an_epoch(key):
                 seeds = tf.stack([tf.constant(seed, tf.int64), key])
@@ -77,8 +81,19 @@ class ImageSet:
             examples = keys.flat_map(an_epoch)
         examples = examples.apply(tf.data.experimental.assert_cardinality(len(rows)))
         # Shuffled before the images are read, an epoch costs no memory; recipes.train asks for this.
-        remember_reader(examples, reader)
+        remember_reader(examples, reader, self._identity(rows, balance))
         return examples
+
+    def _identity(self, rows, balance):
+        """What `remember_reader` keeps to tell these examples from others: names, sizes and labels, nothing decoded."""
+        if self.identity is None:
+            return None
+        labels, identity = np.ascontiguousarray(self.labels[rows]), self.identity
+
+        def tell():
+            return {**identity(rows), "labels": hashlib.sha256(labels).hexdigest(), "balance": balance}
+
+        return tell
 
     def _label(self, label):
         return tf.cast(label, tf.int64) if self.task == "segmentation" else label

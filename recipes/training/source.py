@@ -207,7 +207,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             return _without(fixed.batch(batch_size), skip)
         if in_order is not None:  # images of `data.load`: they are shuffled before they are read
             places = shuffled_places(cardinality, seed, epoch)
-            return in_order(_without(places, skip, batch_size)).batch(batch_size)
+            return in_order(_without(places, skip, batch_size), skip * batch_size).batch(batch_size)
         return _without(shuffled(fixed, buffer, seed, epoch).batch(batch_size), skip)
 
     return Source(
