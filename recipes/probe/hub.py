@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from recipes.common.memory import forget_train_functions
 from recipes.common.optimizers import accumulation, build_for, iterations
 from recipes.common.traversal import layers_of
 from recipes.probe.collect import Collector, Pending, Sweep, Timing
@@ -104,6 +105,7 @@ class Hub:
         model = self._model()
         if model is not None:
             _HUBS.pop(model, None)
+        forget_train_functions()
 
     def epoch_begin(self, epoch: int) -> None:
         """Called by the leading monitor."""

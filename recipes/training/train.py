@@ -13,6 +13,7 @@ from recipes.checkpoints.backup_file import read_backup, restore_variables
 from recipes.checkpoints.comparison import architecture, differences
 from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import pairs_of
+from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_for_training, build_metrics
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
@@ -235,6 +236,7 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
         raise
     finally:
         backup.release()
+        forget_train_functions()
 
 
 def _run_of(

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from recipes.callbacks import TrainingDoctor
+from recipes.common.memory import forget_train_functions
 from recipes.common.optional import optional
 from recipes.common.types import Data
 from recipes.common.validation import check_seed, is_whole
@@ -120,6 +121,7 @@ class _Task:
 
     def __call__(self, optuna, trial, settings, epochs):
         keras.backend.clear_session()
+        forget_train_functions()
         keras.utils.set_random_seed(self.seed + trial.number)
         model = self.build(**settings)
         if not isinstance(model, keras.Model) or not model.compiled:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.memory import forget_train_functions
 from recipes.common.optimizers import groups, innermost, schedule_of
 from recipes.common.patching import replaced
 from recipes.common.traversal import layers_of
@@ -87,7 +88,7 @@ class Trial:
             self._rates = [(one, rate / largest) for one, rate in zip(copies, rates, strict=True)]
             self._variables = [*model.variables, *self.optimizer.variables]
             self._start = [tf.identity(variable.value) for variable in self._variables]
-            self._function = tf.function(self._step, reduce_retracing=True)
+            self._function = tf.function(self._trial_step, reduce_retracing=True)
         except BaseException:
             self._stack.close()
             raise
@@ -96,6 +97,7 @@ class Trial:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
         self._function = None
+        forget_train_functions()
 
     @property
     def compile_seconds(self) -> float:
@@ -143,7 +145,7 @@ class Trial:
             swaps += [(layer, "rate", 0.0) for layer in dropping_layers(self.model)]
         return replaced(swaps)
 
-    def _step(self, batch):
+    def _trial_step(self, batch):
         model = self.model
         if self._own_step:
             logs = model.train_step(batch)
