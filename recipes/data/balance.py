@@ -20,9 +20,7 @@ def check_balance(balance: Any) -> None:
         )
 
 
-def balanced_places(
-    labels: np.ndarray, balance: str, seed: int
-) -> Callable[..., tf.data.Dataset]:
+def balanced_places(labels: np.ndarray, balance: str, seed: int) -> Callable[..., tf.data.Dataset]:
     """How places in an epoch become numbers of examples, so that classes are drawn evenly.
 
     An epoch has as many examples as there are images. Each class gets its share of the places (largest remainders
