@@ -8,7 +8,7 @@ from recipes.cli.of_finished_runs import compare, evaluate, export, predict, rep
 from recipes.cli.on_files import explain, pack
 from recipes.cli.train_and_check import FEWEST_STEPS, SMALL, check, train
 
-_MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0")
+_MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0", "unet")
 _METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occlusion")
 
 
@@ -120,6 +120,7 @@ def _predict(commands):
     command.add_argument(
         "--csv", type=Path, help="write file, label, confidence and all probabilities to this file"
     )
+    command.add_argument("--png", type=Path, help="folder for predicted masks, a PNG each")
     command.set_defaults(run=predict)
 
 
@@ -230,8 +231,8 @@ def _data_options(command):
     command.add_argument(
         "data",
         metavar="FOLDER_OR_NAME",
-        help="a folder with one sub-folder of images per class, or a name: digits, mnist5k, mnist, fashion_mnist, "
-        "cifar10, cifar100",
+        help="a folder with one sub-folder of images per class or with images/ and masks/, or a name: digits, mnist5k, "
+        "mnist, fashion_mnist, cifar10, cifar100",
     )
     command.add_argument(
         "--image-size",
@@ -249,8 +250,8 @@ def _data_options(command):
         "--model",
         choices=_MODELS,
         default="auto",
-        help=f"auto: a ResNet-20 up to {SMALL} pixels, else a pretrained EfficientNet-Lite0 with a new head "
-        "(default: auto)",
+        help=f"auto: a ResNet-20 up to {SMALL} pixels, else a pretrained EfficientNet-Lite0 with a new head"
+        "; for images/ with masks/ a U-Net (default: auto)",
     )
     command.add_argument(
         "--seed", type=int, default=0, help="fixes weights, order and augmentation (default: 0)"

@@ -28,6 +28,8 @@ def predict(options: Namespace) -> None:
         print(f"recipes predict: left out {in_shell_words(skipped)}", file=sys.stderr)
     if options.csv:
         predictions.to_csv(options.csv)
+    if options.png:
+        predictions.to_png(options.png)
     print(predictions.to_json() if options.json else predictions.table(options.top))
 
 

@@ -63,7 +63,8 @@ def _print_run(options, run, path):
         result = {"run": str(options.out), "report": str(path), "epochs": len(run.history.get("loss", []))}
         print(json.dumps({**result, "last": finite, "findings": findings, "next": following}))
         return
-    said = f"validation accuracy {accuracy:.2%}; report in {path}"
+    of_masks = f", IoU {last['val_iou']:.2%}" if "val_iou" in last else ""
+    said = f"validation accuracy {accuracy:.2%}{of_masks}; report in {path}"
     if options.quiet:
         print(said)
         return
@@ -90,6 +91,7 @@ def check(options: Namespace) -> int:
     """Print the table of checks; the status says what they found."""
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
     from recipes.training.compiling import compile_model  # noqa: PLC0415 - the command starts without it
+    from recipes.training.maps import map_size  # noqa: PLC0415 - the command starts without it
     from recipes.training.settings import Settings  # noqa: PLC0415 - the command starts without it
     from recipes.training.source import open_source  # noqa: PLC0415 - the command starts without it
     from recipes.training.train import train as train_recipe  # noqa: PLC0415 - the command starts without it
@@ -99,6 +101,7 @@ def check(options: Namespace) -> int:
     size = batch_size(info.counts["train"])
     settings = Settings.of(train_recipe, {**compiled, "batch_size": size})
     reading = {"model": model, "batch_size": size, "classes": len(info.class_names)}
+    reading["maps"] = map_size(model, settings)
     source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
     compile_model(model, source, source.label_spec, settings)
     shown = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
@@ -149,6 +152,17 @@ def _open(options: Namespace) -> tuple[Any, ...]:
     keras.utils.set_random_seed(options.seed)
     shape, classes = info.image_shape, len(info.class_names)
     name = options.model
+    if info.task == "segmentation":
+        if name not in ("auto", "unet"):
+            raise BadInputError(
+                f"expects --model unet for images with masks. Received --model {name}. Leave it out for a U-Net"
+            )
+        return train, validation, info, models.unet(shape, classes), {"optimizer": "adam"}
+    if name == "unet":
+        raise BadInputError(
+            f"expects images/ and masks/ for --model unet. Received {options.data} with classes of whole images. "
+            "Leave --model out"
+        )
     if name == "auto":
         name = "resnet" if max(shape[:2]) <= SMALL else "efficientnet_lite0"
     if name != "efficientnet_lite0":

@@ -7,3 +7,23 @@ import numpy as np
 YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 #: Share of red, green and blue in the brightness, float32 `(3,)`.
 LUMA = YIQ[0].astype("float32")
+
+
+def class_colors(count: int) -> np.ndarray:
+    """Colors that tell classes apart: those of the PASCAL VOC masks, black for class 0.
+
+    The bits of a class number are dealt out to red, green and blue, highest bits first.
+
+    Args:
+        count: How many, 1 to 256.
+
+    Returns:
+        uint8 `(count, 3)`, 0..255.
+    """
+    colors = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colors[:, channel] |= ((np.arange(count) >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colors

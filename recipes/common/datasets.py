@@ -64,6 +64,8 @@ def reader_of(dataset: tf.data.Dataset) -> Callable[..., tf.data.Dataset] | None
 def pairs_of(data: Any) -> Any:
     """A data set of dictionaries with `image` and `label`, as TFDS and parsed TFRecords give them, as one of pairs.
 
+    Where there is no label, a mask takes its place.
+
     Args:
         data: Anything; what is no such data set comes back as it is.
     """
@@ -71,7 +73,8 @@ def pairs_of(data: Any) -> Any:
     if not isinstance(spec, dict):
         return data
     image = next((key for key in ("image", "images") if key in spec), None)
-    label = next((key for key in ("label", "labels") if key in spec), None)
+    names = ("label", "labels", "segmentation_mask", "mask", "masks")
+    label = next((key for key in names if key in spec), None)
     if image is None or label is None:
         return data
     return data.map(lambda example: (example[image], example[label]))

@@ -6,6 +6,7 @@ import html
 import io
 import json
 import os
+import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,9 @@ from PIL import Image
 from recipes import data
 from recipes.common.models import model_input_rank, output_activation
 from recipes.data.find_files import find_files, is_path
+from recipes.evaluate.class_maps import class_maps, gives_class_maps
 from recipes.evaluate.classifier import as_probabilities
+from recipes.inference.write_masks import write_masks
 
 if TYPE_CHECKING:
     from recipes.common.types import Path, Verbose
@@ -26,16 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of some images.
+    """What a classifier, or a network that gives every pixel a class, says of some images.
 
     Attributes:
-        probabilities: float32 `(n, classes)`.
+        probabilities: float32 `(n, classes)`; of masks the share of the pixels of each class.
         class_names: Of class 0, 1, ...
         files: Where each image came from; its number for arrays and data sets.
         several: Whether classes do not exclude one another: `labels` then joins all that reach their threshold.
         skipped: Files that do not decode, each with the reason.
         thresholds: Of each class, float `(classes,)`, as `evaluate.thresholds` finds them; None is one half for
             several labels, and the likeliest class for one.
+        masks: The class of every pixel, `(n, height, width)`, as large as the images of training; else None.
     """
 
     probabilities: np.ndarray
@@ -44,6 +48,7 @@ class Predictions:
     several: bool = False
     skipped: tuple[str, ...] = field(default=(), repr=False)
     thresholds: np.ndarray | None = field(default=None, repr=False)
+    masks: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -116,6 +121,29 @@ class Predictions:
                 file.write(text.getvalue())
         return text.getvalue()
 
+    def to_png(self, folder: "Path") -> list[pathlib.Path]:
+        """Write the masks, a PNG each, called after its image; its numbers are the classes, its palette shows them.
+
+        A mask is as large as the images of training, and of their part of the photo: with `fit="crop"` that is the
+        largest centered part of their aspect ratio.
+
+        Args:
+            folder: Made when it does not exist; nothing in it is overwritten.
+
+        Returns:
+            The paths written, in order.
+
+        Raises:
+            ValueError: when the model classifies whole images, and for more than 256 classes.
+            FileExistsError: when the folder holds a file of one of the names.
+        """
+        if self.masks is None:
+            raise ValueError(
+                "Predictions.to_png expects masks, of a model that gives a class for every pixel. Received "
+                "classes of whole images. Write them with to_csv or to_json."
+            )
+        return write_masks(self.masks, self.files, folder)
+
     def _repr_html_(self) -> str:
         lines = zip(self.files[:50], self.top(3), strict=False)
         body = "".join(
@@ -158,7 +186,8 @@ def predict(
     """Predict the classes of images, read as in training.
 
     Args:
-        model: A trained `keras.Model` with one output of `(batch, classes)`, or one unit for two classes.
+        model: A trained `keras.Model` with one output of `(batch, classes)`, or one unit for two classes; or of
+            `(batch, height, width, classes)` for masks.
         images: A file, a folder (all images below it), a pattern such as "photos/*.jpg", a list of these, one image
             or a batch of them as an array, or a `tf.data.Dataset` of images or of `(image, label)`.
         class_names: Of the classes; None calls them by their numbers.
@@ -182,13 +211,23 @@ def predict(
         FileNotFoundError: when there is no such file.
     """
     activation, skipped, names, outputs = output_activation(model), [], [], []
+    maps = [] if gives_class_maps(model) else None
+    if maps is not None and views is not None:
+        raise ValueError(
+            "recipes.inference.predict expects views=None for masks, which would have to be turned back. Received "
+            "views= for a model that gives a class for every pixel. Leave them out."
+        )
     shape = image_shape or (tuple(model.inputs[0].shape[1:]) if getattr(model, "inputs", None) else None)
     for files, batch in _batches(
         images, model, shape, fit, background, batch_size, on_error, skipped, verbose
     ):
         seen = [batch] if views is None else views(batch)
         answers = [keras.ops.convert_to_numpy(model.predict_on_batch(one)) for one in seen]
-        answers = [as_probabilities(answer.astype("float32"), activation, several) for answer in answers]
+        if maps is not None:
+            maps.append(class_maps(answers[0], activation))
+            answers = [_shares(maps[-1], max(2, answers[0].shape[-1]))]
+        else:
+            answers = [as_probabilities(answer.astype("float32"), activation, several) for answer in answers]
         outputs.append(np.mean(answers, axis=0).astype("float32"))
         names += files
     if not outputs:
@@ -209,7 +248,15 @@ def predict(
             f"recipes.inference.predict expects a threshold for each of {probabilities.shape[1]} classes. Received "
             f"shape {limits.shape}. Find them with evaluate.thresholds(model, validation)."
         )
-    return Predictions(probabilities, tuple(map(str, known)), tuple(names), several, tuple(skipped), limits)
+    masks = np.concatenate(maps) if maps else None
+    return Predictions(
+        probabilities, tuple(map(str, known)), tuple(names), several, tuple(skipped), limits, masks
+    )
+
+
+def _shares(maps, classes):
+    """Of each map the share of its pixels that are of each class, `(n, classes)`."""
+    return np.stack([np.bincount(one.reshape(-1), minlength=classes) / one.size for one in maps])
 
 
 def _batches(images, model, shape, fit, background, batch_size, on_error, skipped, verbose) -> Iterator:

@@ -10,6 +10,7 @@ from recipes.models.mlp import mlp
 from recipes.models.plain_cnn import plain_cnn
 from recipes.models.resnet import resnet
 from recipes.models.transfer import transfer, unfreeze
+from recipes.models.unet import unet
 
 __all__ = [
     "all_conv",
@@ -20,5 +21,6 @@ __all__ = [
     "plain_cnn",
     "resnet",
     "transfer",
+    "unet",
     "unfreeze",
 ]

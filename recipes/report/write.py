@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from recipes.common.color import class_colors
 from recipes.common.files import write_text
 from recipes.common.optional import optional
 from recipes.common.types import Data
 from recipes.report.example_images import predictions
+from recipes.report.mask_examples import mask_predictions, painted
 
 _MOST_CLASSES = 20  # of a confusion matrix that fits on a phone
 # Which figure shows the evidence of a finding.
@@ -64,6 +66,7 @@ def write_report(
     """
     environment = _environment()
     seen = predictions(run.model, validation, count=examples) if validation is not None else None
+    masks = mask_predictions(run.model, validation, count=examples) if validation is not None else None
     figures = _figures(run)
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
@@ -79,6 +82,7 @@ def write_report(
         "right": _pictures(seen.right if seen else (), class_names),
         "wrong": _pictures(seen.wrong if seen else (), class_names),
         "note": seen.note if seen else "",
+        "masks": _masks(masks, class_names),
         "settings": _settings(run.settings),
         "versions": (run.settings or {}).get("versions", {}),
         "notes": list(run.record.notes) if run.record is not None else [],
@@ -123,11 +127,12 @@ def _before(run):
 
 def _numbers(run, seen):
     history, rows = run.history or {}, []
-    for name in ("val_accuracy", "accuracy", "val_loss", "loss"):
+    for name in ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss"):
         values = np.asarray(history.get(name, ()), "float64")
         if values.size:
-            best = np.nanmax(values) if "accuracy" in name and np.isfinite(values).any() else None
-            shown = f"{values[-1]:.2%}" if "accuracy" in name else f"{values[-1]:.4g}"
+            share = "accuracy" in name or "iou" in name
+            best = np.nanmax(values) if share and np.isfinite(values).any() else None
+            shown = f"{values[-1]:.2%}" if share else f"{values[-1]:.4g}"
             rows.append((_words(name), shown, f"best {best:.2%}" if best is not None else ""))
     if "loss" in history:
         rows.append(("epochs", str(len(history["loss"])), ""))
@@ -314,6 +319,52 @@ def _pictures(examples, class_names):
             }
         )
     return pictures
+
+
+def _masks(seen, class_names):
+    """What the page says of a segmentation, or None."""
+    if seen is None:
+        return None
+    from recipes.plot.canvas import displayable  # noqa: PLC0415 - brings matplotlib
+    from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
+
+    def pictures(examples):
+        made = []
+        for example in examples:
+            image = np.rint(255 * displayable(example.image, "report")).astype(np.uint8)
+            image = image.reshape(*image.shape[:2], -1)
+            image = image if image.shape[-1] == 3 else image[..., :1].repeat(3, -1)
+            parts = [
+                ("the image", image),
+                ("the given mask over it", painted(image, example.given)),
+                ("the predicted mask over it", painted(image, example.predicted)),
+            ]
+            made.append(
+                {
+                    "parts": [(image_data_url(part), alt) for alt, part in parts],
+                    "caption": f"IoU {example.iou:.0%}",
+                }
+            )
+        return made
+
+    colors = class_colors(256)
+    pixels = seen.confusion.sum(1)
+    rows = [
+        {
+            "name": _class(number, class_names),
+            "color": "#{:02x}{:02x}{:02x}".format(*colors[number % 256]),
+            "iou": "never occurs" if np.isnan(seen.iou[number]) else f"{seen.iou[number]:.1%}",
+            "share": f"{pixels[number] / max(1, pixels.sum()):.1%}",
+        }
+        for number in range(len(seen.iou))
+    ]
+    return {
+        "rows": rows,
+        "mean": f"{np.nanmean(seen.iou):.1%}",
+        "right": f"{np.trace(seen.confusion) / max(1, seen.confusion.sum()):.1%}",
+        "count": seen.count,
+        "groups": [("Worst masks", pictures(seen.worst)), ("Best masks", pictures(seen.best))],
+    }
 
 
 def _settings(settings):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from recipes.common.models import output_activation, rebuild
 from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
+from recipes.training.maps import intersection_over_union
 from recipes.training.settings import Settings
 from recipes.training.source import Source
 
@@ -75,22 +76,39 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
     Raises:
         ValueError: for a loss or an optimizer that contradicts the model, the labels or another argument.
     """
+    rows = label_spec.shape.rank in (2, 4)
     if model.compiled:
         _refuse_one_hot_for_sparse_loss(model, label_spec, source)
-        return label_spec.shape.rank == 2
+        return rows
     loss, one_hot = settings.loss, False
     if isinstance(loss, str) and loss == "auto":
         loss, one_hot = _loss(model, label_spec, settings.label_smoothing)
     with (settings.strategy or tf.distribute.get_strategy()).scope():
         optimizer = _optimizer(model, source, settings)
-        model.compile(optimizer=optimizer, loss=loss, metrics=list(settings.metrics))
-    return one_hot or label_spec.shape.rank == 2
+        model.compile(
+            optimizer=optimizer, loss=loss, **_metrics(model, source, label_spec, one_hot, settings)
+        )
+    return one_hot or rows
+
+
+def _metrics(model, source, label_spec, one_hot, settings):
+    """The metrics of `compile`; for maps of classes their IoU comes to the default ones."""
+    metrics = {"metrics": list(settings.metrics)}
+    automatic = isinstance(settings.loss, str) and settings.loss == "auto"
+    if not automatic or "metrics" in settings.given or label_spec.shape.rank < 3:
+        return metrics
+    if one_hot and label_spec.shape.rank == 3:
+        label_spec = tf.TensorSpec((*label_spec.shape, model.outputs[0].shape[-1]), label_spec.dtype)
+    iou = intersection_over_union(model, label_spec, output_activation(model) == "linear")
+    if len(source.element_spec) == 3 and source.element_spec[2].shape.rank >= 3:
+        return {**metrics, "weighted_metrics": [iou]}  # pixels without a weight count for nothing here too
+    return {"metrics": [*settings.metrics, iou]}
 
 
 def _refuse_one_hot_for_sparse_loss(model, label_spec, source):
     if (
-        label_spec.shape.rank == 2
-        and source.label_spec.shape.rank == 1
+        label_spec.shape.rank in (2, 4)
+        and source.label_spec.shape.rank == label_spec.shape.rank - 1
         and "sparse" in str(model.loss).lower()
     ):
         raise ValueError(
@@ -108,7 +126,7 @@ def _loss(model, label_spec, smoothing):
         )
     logits = activation == "linear"
     width = model.outputs[0].shape[-1]
-    class_numbers = label_spec.shape.rank == 1
+    class_numbers = label_spec.shape.rank in (1, 3)
     if width == 1 or activation == "sigmoid":
         rows = class_numbers and width > 1
         return keras.losses.BinaryCrossentropy(from_logits=logits, label_smoothing=float(smoothing)), rows

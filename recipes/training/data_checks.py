@@ -10,19 +10,32 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
+from recipes.training.maps import check_maps, map_range_message, plain_maps
 
 PEEK_SECONDS = 2.0
 
 
-def checked(name: str, classes: int | None) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """A function on batches that stops the run, in words, at labels or pixels that cannot be right."""
+def checked(
+    name: str, classes: int | None, maps: tuple[int | None, int | None] | None = None
+) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """A function on batches that stops the run, in words, at labels or pixels that cannot be right.
+
+    Args:
+        name: The argument's name, used in errors.
+        classes: Number of classes, or None.
+        maps: As in `open_source`; masks of one channel lose it.
+    """
 
     def check(batch):
+        if maps is not None:
+            batch = (batch[0], plain_maps(batch[1]), *batch[2:])
         images, labels = batch[0], batch[1]
         checks = []
-        if classes is not None and labels.dtype.is_integer and labels.shape.rank == 1:
+        numbers = labels.shape.rank == (1 if maps is None else 3) and labels.dtype != tf.bool
+        if classes is not None and numbers and (labels.dtype.is_integer or maps is not None):
             low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-            message = label_range_message(name, classes, "labels outside that range, [smallest, largest]:")
+            says = label_range_message if maps is None else map_range_message
+            message = says(name, classes, "labels outside that range, [smallest, largest]:")
             inside = tf.logical_and(low >= 0, high < tf.cast(classes, labels.dtype))
             checks.append(tf.debugging.Assert(inside, [message, low, high]))
         for image in tf.nest.flatten(images):
@@ -38,7 +51,12 @@ def checked(name: str, classes: int | None) -> Callable[[tuple[Any, ...]], tuple
 
 
 def peek(
-    dataset: tf.data.Dataset, name: str, *, batched: bool, classes: int | None
+    dataset: tf.data.Dataset,
+    name: str,
+    *,
+    batched: bool,
+    classes: int | None,
+    maps: tuple[int | None, int | None] | None = None,
 ) -> tuple[float, float] | None:
     """Read at most two seconds of examples through an iterator of its own and check them.
 
@@ -47,6 +65,7 @@ def peek(
         name: The argument's name, used in errors.
         batched: Whether elements are batches.
         classes: Number of classes, or None.
+        maps: As in `open_source`.
 
     Returns:
         `(smallest, largest)` pixel seen, for float images; None for integers.
@@ -72,7 +91,7 @@ def peek(
                 low, high = pixels or (np.inf, -np.inf)
                 pixels = min(low, float(values.min())), max(high, float(values.max()))
             if not isinstance(labels, dict):
-                check_labels(labels.numpy() if batched else labels.numpy()[None], name, classes)
+                check_labels(labels.numpy() if batched else labels.numpy()[None], name, classes, maps)
             if time.monotonic() - start > PEEK_SECONDS:
                 break
     except tf.errors.InvalidArgumentError as error:
@@ -89,19 +108,34 @@ def peek(
     return pixels
 
 
-def check_labels(labels: np.ndarray, name: str, classes: int | None) -> None:
+def check_labels(
+    labels: np.ndarray,
+    name: str,
+    classes: int | None,
+    maps: tuple[int | None, int | None] | None = None,
+) -> None:
     """Refuse class numbers outside `0..classes-1`, floats for class numbers, and rows of another width.
 
     Args:
         labels: numpy array of shape `(n,)`, integers, or `(n, classes)`, one-hot or soft.
         name: The argument's name, used in errors.
         classes: Number of classes; None checks nothing.
+        maps: As in `open_source`: labels are then maps `(n, height, width)`.
 
     Raises:
         ValueError: as said.
     """
     if classes is None:
         return
+    if maps is not None:
+        check_maps(labels, name, classes, maps)
+        return
+    if labels.ndim > 2:
+        raise ValueError(
+            f"recipes.train expects one label an image in {name}, as the model gives one answer an image. Received "
+            f"labels of shape {labels.shape[1:]}, like masks. Build recipes.models.unet(image_shape, classes), which "
+            "gives a class for every pixel."
+        )
     if labels.ndim == 1 and not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
         raise ValueError(
             f"recipes.train expects integer class numbers or one-hot rows as labels of {name}. Received "

@@ -67,6 +67,7 @@ def open_source(
     classes: int | None,
     shuffle: bool,
     seed: int,
+    maps: tuple[int | None, int | None] | None = None,
 ) -> Source:
     """Look at a data set without consuming it and say how to read it, epoch by epoch.
 
@@ -79,6 +80,7 @@ def open_source(
         classes: Number of classes when labels are class numbers or one-hot rows; None leaves labels unchecked.
         shuffle: Reshuffle un-batched data in every epoch.
         seed: Integer; with the number of the epoch it settles the order of the examples.
+        maps: `(height, width)` where labels are maps of classes, with None for a side that is open; else None.
 
     Returns:
         A `Source`.
@@ -87,14 +89,11 @@ def open_source(
         ValueError: for one-shot generators, empty data, labels that do not fit, images of several sizes, NaN.
         TypeError: for anything that is neither a data set nor arrays.
     """
+    how = {"model": model, "batch_size": batch_size, "classes": classes, "shuffle": shuffle, "seed": seed}
     if isinstance(data, tf.data.Dataset):
-        return _open_dataset(
-            data, name, model=model, batch_size=batch_size, classes=classes, shuffle=shuffle, seed=seed
-        )
+        return _open_dataset(data, name, maps=maps, **how)
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
-        return _open_arrays(
-            data, name, model=model, batch_size=batch_size, classes=classes, shuffle=shuffle, seed=seed
-        )
+        return _open_arrays(data, name, maps=maps, **how)
     if hasattr(data, "__next__"):
         raise ValueError(
             f"recipes.train expects {name} to be something that can be read once per epoch. Received a "
@@ -107,7 +106,7 @@ def open_source(
     )
 
 
-def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
+def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, maps):
     arrays = tuple(
         _as_array(array, name, what)
         for array, what in zip(arrays, ("images", "labels", "weights"), strict=False)
@@ -130,7 +129,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     if np.issubdtype(arrays[0].dtype, np.floating) and not np.isfinite(arrays[0]).all():
         bad = int(np.argmax(~np.isfinite(arrays[0].reshape(count, -1)).all(axis=1)))
         raise ValueError(not_finite_message(name, f"image {bad} holds NaN or infinity"))
-    check_labels(arrays[1], name, classes)
+    check_labels(arrays[1], name, classes, maps)
     tensors = tuple(tf.constant(array) for array in arrays)
     floats = np.issubdtype(arrays[0].dtype, np.floating)
     pixels = (float(arrays[0].min()), float(arrays[0].max())) if floats else None
@@ -148,7 +147,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed):
     return dataclasses.replace(source, preview=source)
 
 
-def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
+def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed, maps):
     spec = dataset.element_spec
     if isinstance(spec, dict):
         raise ValueError(
@@ -172,7 +171,8 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed):
             f"whose input is {model.inputs[0].shape}. Received {image.shape}. Batch once: dataset.batch(n)."
         )
     copy = fresh_copy(dataset)
-    facts = {"name": name, "batched": batched, "pixels": peek(copy, name, batched=batched, classes=classes)}
+    pixels = peek(copy, name, batched=batched, classes=classes, maps=maps)
+    facts = {"name": name, "batched": batched, "pixels": pixels}
     shapes = None if batched else _first_shapes(copy)
     how = {"batch_size": batch_size, "shapes": shapes, "shuffle": shuffle, "seed": seed, **facts}
     return _source(dataset, preview=_source(copy, preview=None, **how), **how)

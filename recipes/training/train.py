@@ -133,17 +133,19 @@ def train(
     compiled model keeps its optimizer, loss and metrics; its rate is the peak of the warm-up and decay.
 
     Args:
-        model: `keras.Model` whose first output gives one number per class. Trained in place.
+        model: `keras.Model` whose first output gives one number per class, for the image or, with masks for labels, for
+            every pixel. Trained in place.
         train: `tf.data.Dataset` of `(image, label)`, or `(image, label, weight)`, batched or not, or arrays
-            `(x, y)`. Labels are class numbers, one-hot or soft rows. Un-batched data is shuffled anew in every
-            epoch (within 256 MB of images; images of `data.load` over the whole set, before they are read) and
-            batched; a batched data set is used as it comes.
+            `(x, y)`. Labels are class numbers, one-hot or soft rows; or masks `(height, width)` of class numbers, which
+            are augmented with their images; the weight may then be one for every pixel. Un-batched data is shuffled
+            anew in every epoch (within 256 MB of images; images of `data.load` over the whole set, before they are
+            read) and batched; a batched data set is used as it comes.
         validation: The same, never shuffled or augmented; None leaves validation out.
         epochs: Passes over the training data, >= 1.
         batch_size: Images a step, over all devices, for data that comes un-batched.
         loss: "auto" picks by the last activation and the labels: softmax or logits with class numbers or rows,
             one sigmoid, several sigmoids. Else anything `compile` takes; labels are then not checked.
-        metrics: As in `compile`.
+        metrics: As in `compile`. With masks the default has the mean IoU of the classes besides.
         class_weight: dict from class number to weight, as in `fit`; classes that are not in it weigh 1.
         optimizer: "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
         learning_rate: Peak rate. "auto": 0.1 x batch / 256 for SGD (Goyal et al. 2017, section 2.1), else 1e-3.
@@ -227,7 +229,7 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
             steps_per_epoch=data.steps,
             shuffle=False,
             validation_data=data.validation_batches(),
-            class_weight=data.class_weight,
+            class_weight=data.fit_class_weight,
             callbacks=callbacks,
             verbose=settings.verbose,
         )

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
 from recipes.common.types import Data
-from recipes.common.validation import is_one_of
 from recipes.training.data_checks import checked
 from recipes.training.default_augmentation import choose_pipeline
+from recipes.training.maps import augmented, judges_classes, map_size, weighted
 from recipes.training.settings import Settings
 from recipes.training.source import Source, open_source, stream
 
@@ -30,6 +30,7 @@ class TrainingData:
         validation: The validation data as it came, or None.
         classes: Number of classes that labels must fit, or None where they are no class labels.
         class_weight: A weight for every class, or None.
+        maps: `(height, width)` where labels are a class for every pixel; else None.
         steps: Batches an epoch.
         augmentation: What is said of the augmentation.
         prepare: function `(batch, place) -> batch`: checked and augmented. It is traced once, for the look, the checks,
@@ -42,6 +43,7 @@ class TrainingData:
     validation: Source | None
     classes: int | None
     class_weight: dict[int, float] | None
+    maps: tuple[int | None, int | None] | None
     steps: int
     augmentation: str
     prepare: Callable[[tuple[Any, ...], tf.Tensor], tuple[Any, ...]]
@@ -82,18 +84,26 @@ class TrainingData:
         """The validation data for looking at it, or None."""
         return self._validation_batches(self.validation and self.validation.preview)
 
+    @property
+    def fit_class_weight(self) -> dict[int, float] | None:
+        """What `fit` is given as `class_weight`; where each pixel has a class, the batches hold the weights."""
+        return None if self.maps is not None else self.class_weight
+
     def _prepared(self, batch, place):
-        return self._labels_for_loss(self.prepare(batch, place))
+        batch = self._labels_for_loss(self.prepare(batch, place))
+        if self.maps is not None and self.class_weight is not None:
+            return weighted(batch, self.class_weight)
+        return batch
 
     def _labels_for_loss(self, batch):
-        if not self.one_hot or batch[1].shape.rank != 1:
+        if not self.one_hot or batch[1].shape.rank != (1 if self.maps is None else 3):
             return batch
         return (batch[0], tf.one_hot(tf.cast(batch[1], tf.int64), self.classes), *batch[2:])
 
     def _validation_batches(self, source):
         if source is None:
             return None
-        check = checked("validation", self.classes)
+        check = checked("validation", self.classes, self.maps)
         batches = source.batches(tf.constant(0, tf.int64))
         batches = batches.map(lambda *batch: self._labels_for_loss(check(batch)), num_parallel_calls=2)
         return without_autotune(batches.prefetch(2))
@@ -106,9 +116,11 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
         ValueError, TypeError: for data that cannot be right, as `open_source`; for class weights of classes that the
             model does not have.
     """
-    classes = number_of_classes(model, settings)
+    maps = map_size(model, settings)
+    classes = number_of_classes(model, settings, maps)
     class_weight = weight_of_each(settings.class_weight, classes)
     how = {"model": model, "batch_size": settings.batch_size, "classes": classes, "seed": settings.seed}
+    how["maps"] = maps
     source = open_source(train, "train", shuffle=True, **how)
     held_out = open_source(validation, "validation", shuffle=False, **how) if validation is not None else None
     if class_weight is not None and len(source.element_spec) == 3:
@@ -118,30 +130,38 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
         )
     steps = steps_of_an_epoch(source, settings.steps_per_epoch)
     pipeline, said = choose_pipeline(source, classes, settings)
-    prepare = _preparation(pipeline, checked("train", classes))
+    prepare = _preparation(pipeline, checked("train", classes, maps), maps is not None)
     spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
-    return TrainingData(source, held_out, classes, class_weight, steps, said, prepare, spec)
+    return TrainingData(source, held_out, classes, class_weight, maps, steps, said, prepare, spec)
 
 
-def _preparation(pipeline, check):
+def _preparation(pipeline, check, maps):
     @tf.function(autograph=False)
     def prepare(batch, place):
         batch = check(batch)
         if pipeline is None:
             return batch
-        return pipeline(*batch, seed=pipeline.batch_seed(place[0], place[1]))
+        seed = pipeline.batch_seed(place[0], place[1])
+        return augmented(pipeline, batch, seed) if maps else pipeline(*batch, seed=seed)
 
     return prepare
 
 
-def number_of_classes(model: keras.Model, settings: Settings) -> int | None:
+def number_of_classes(
+    model: keras.Model, settings: Settings, maps: tuple[int | None, int | None] | None = None
+) -> int | None:
     """Number of classes that labels must fit, or None where they are not class labels.
+
+    Args:
+        model: The model.
+        settings: The arguments of `recipes.train`.
+        maps: As from `map_size`.
 
     Raises:
         ValueError: when the data set says that it has another number of classes than the model has outputs.
     """
     outputs = getattr(model, "outputs", None)
-    if not outputs or len(outputs) > 1 or len(outputs[0].shape) != 2:
+    if not outputs or len(outputs) > 1 or (len(outputs[0].shape) != 2 and maps is None):
         return None
     width, info = outputs[0].shape[-1], settings.info
     classes = 2 if width == 1 else width
@@ -150,11 +170,7 @@ def number_of_classes(model: keras.Model, settings: Settings) -> int | None:
             f"recipes.train expects one output per class, {len(info.class_names)} for {info.source}. Received a "
             f"model with {width}. Build it with classes={len(info.class_names)}."
         )
-    judged = model.loss if model.compiled else settings.loss
-    if not model.compiled and is_one_of(judged, ("auto",)):
-        return classes
-    name = judged if isinstance(judged, str) else getattr(judged, "name", getattr(judged, "__name__", ""))
-    return classes if "crossentropy" in str(name) else None
+    return classes if judges_classes(model, settings) else None
 
 
 def weight_of_each(class_weight: Mapping[int, float] | None, classes: int | None) -> dict[int, float] | None:

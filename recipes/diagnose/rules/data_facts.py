@@ -48,7 +48,8 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
     )
     labels = sample.labels_read
     facts |= label_facts(labels, task, facts["label_counts_match"])
-    if task.classification and "class_counts" in facts and numbers is not None:
+    whole = "class_counts" in facts and not facts.get("label_positions")
+    if task.classification and whole and numbers is not None:
         numbered = _class_numbers(_flat(labels), task)
         if len(facts["class_counts"]) > 1:
             some = _first_rows(numbers, _NEIGHBORS)
@@ -83,7 +84,8 @@ def _head_facts(sample, head, number):
 def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> dict:
     """Facts about the labels of one output, `(n,)` or `(n, ...)`."""
     facts = {"labels_shape": list(labels.shape[1:]), "labels_dtype": str(labels.dtype)}
-    rows = _flat(labels)
+    positions = _by_position(labels, task)
+    rows = _flat(labels if positions is None else positions)
     numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
     facts["labels_finite"] = bool(np.isfinite(rows).all()) if numeric else True
     if not numeric or not facts["labels_finite"] or not rows.size:
@@ -95,7 +97,12 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
     facts["label_kinds"] = len(values)
     if labels.ndim > 1 and labels.shape[-1] > 1:
         facts["rows"] = _row_facts(labels.reshape(-1, labels.shape[-1]))
-    if task.classification and counts_match:
+    if positions is not None and counts_match:
+        # Of what neighbors in the order of the data share nothing is said: those in a picture are alike.
+        known = _class_facts(rows, task)
+        facts |= {name: known[name] for name in ("label_min", "label_max", "class_counts") if name in known}
+        facts["label_positions"] = len(rows) // max(1, len(labels))
+    elif task.classification and counts_match:
         facts |= _class_facts(rows, task)
     else:
         facts |= _target_facts(rows)
@@ -106,6 +113,22 @@ def overlap(train: Sample, validation: Sample) -> dict:
     """How many of the validation examples are, byte for byte, among the training examples."""
     seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
     return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
+
+
+def _by_position(labels: np.ndarray, task: Task) -> np.ndarray | None:
+    """Labels of every pixel or word, one a row, where the model answers for each; else None.
+
+    Args:
+        labels: `(n, ...)`.
+        task: Of the output, `(..., classes)`.
+    """
+    out = task.output_shape
+    if not task.classification or out is None or len(out) < 2 or labels.ndim < len(out):
+        return None
+    places = zip(out[:-1], labels.shape[1 : len(out)], strict=True)
+    if labels.ndim > len(out) + 1 or any(ours not in (None, theirs) for ours, theirs in places):
+        return None
+    return labels.reshape(-1) if labels.ndim == len(out) else labels.reshape(-1, labels.shape[-1])
 
 
 def _flat(labels: np.ndarray) -> np.ndarray:

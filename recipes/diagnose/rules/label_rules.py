@@ -228,13 +228,20 @@ def _label_counts(name, shown, data):
             _found(
                 "imbalanced",
                 "info",
-                f"Class {_rarest(data)} has {min(counts)} of {data['examples']} examples, the most frequent "
+                f"Class {_rarest(data)} has {min(counts)} of {_counted(data)}, the most frequent "
                 f"{max(counts)}: always giving that one is right in {max(counts) / sum(counts):.0%} of cases.",
                 "Give fit class_weight={class: weight}, or sample classes evenly; judge by recall, not "
                 "accuracy.",
             )
         ]
     return []
+
+
+def _counted(data):
+    """What has a class: the examples, or where the model answers for each place in them, those places."""
+    if "label_positions" in data:
+        return f"{sum(data['class_counts'].values())} places in {data['examples']} examples"
+    return f"{data['examples']} examples"
 
 
 def unseen_classes(train: dict, validation: dict, which: str = "") -> list[Finding]:
