@@ -1,5 +1,6 @@
 """Say what is wrong with a run while it runs, once, with the remedy."""
 
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from recipes.diagnose.finding import Finding
 
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
+_LONG = 0.3  # share of an epoch from which it is said where the time goes
+_LONG_EPOCH = 2.0  # seconds; of shorter ones it does not matter
 
 
 class TrainingDoctor(Monitor):
@@ -39,6 +42,8 @@ class TrainingDoctor(Monitor):
         findings: list of `recipes.diagnose.Finding`, as of the last judgement; what was said and withdrawn comes last.
         said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
         tried: The `recipes.diagnose.Trials` of act="try", or None.
+        times: Seconds of the last epoch: {"steps", "first" (what its first step took longer than a usual one),
+            "validation", "epoch"}.
 
     Example:
         >>> doctor = TrainingDoctor(train=(images, labels))
@@ -84,6 +89,8 @@ class TrainingDoctor(Monitor):
         self._book = None
         self._history = {}
         self._probes = 0
+        self.times: dict[str, float] = {}
+        self._clock = _Clock()
 
     @property
     def findings(self) -> "list[Finding]":
@@ -107,6 +114,7 @@ class TrainingDoctor(Monitor):
         self._history, self._probes = {}, 0
         self._book = None
         self.tried = None
+        self.times, self._clock = {}, _Clock()
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -117,10 +125,24 @@ class TrainingDoctor(Monitor):
             self._hub.probe_next()
         self._probes = len(self.record)
         super().on_epoch_begin(epoch, logs)
+        self._clock.epoch_begins()
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        self._clock.step_begins()
+        super().on_train_batch_begin(batch, logs)
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._clock.validation_begins()
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        self._clock.validation_ends()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.times = self._clock.times()
         super().on_epoch_end(epoch, logs)
         self._guarded(self._judge, logs or {})
+        if epoch == 1 and self.verbose:  # the first one traces
+            self._say_where_the_time_goes()
 
     def on_train_end(self, logs: Logs = None) -> None:
         self._guarded(self._finish)
@@ -224,6 +246,22 @@ class TrainingDoctor(Monitor):
         if errors and self._act == "try" and self.tried is None:
             self._try(errors)
 
+    def _say_where_the_time_goes(self):
+        times = self.times
+        named = {
+            "validation": ("validation", "Validate less often, fit(validation_freq=5)."),
+            "first": (
+                "waiting for its first batch",
+                "Shuffle file names before they are read, not what comes out.",
+            ),
+        }
+        for name, (words, remedy) in named.items():
+            if times["epoch"] > _LONG_EPOCH and times[name] > _LONG * times["epoch"]:
+                print(
+                    f"\nTrainingDoctor: {times[name]:.3g} of the {times['epoch']:.3g} s of an epoch are {words}. "
+                    f"{remedy} recipes.diagnose.throughput(model, train, validation) says more."
+                )
+
     def _try(self, errors):
         from recipes.diagnose.remedies.try_remedies import try_remedies  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
@@ -252,3 +290,31 @@ class _NoProbes:
 
     def probe_next(self):
         """There is none."""
+
+
+class _Clock:
+    """Where the time of an epoch goes."""
+
+    def __init__(self):
+        self.epoch_begins()
+
+    def epoch_begins(self):
+        self._began, self._steps, self._validation, self._since = time.perf_counter(), [], 0.0, None
+
+    def step_begins(self):
+        self._steps.append(time.perf_counter())
+
+    def validation_begins(self):
+        self._since = time.perf_counter()
+
+    def validation_ends(self):
+        if self._since is not None:
+            self._validation, self._since = time.perf_counter() - self._since, None
+
+    def times(self):
+        whole = time.perf_counter() - self._began
+        lengths = [after - before for before, after in zip(self._steps, self._steps[1:], strict=False)]
+        usual = sorted(lengths)[len(lengths) // 2] if lengths else 0.0
+        first = max(0.0, lengths[0] - usual) if lengths else 0.0
+        steps = max(0.0, whole - self._validation - first)
+        return {"steps": steps, "first": first, "validation": self._validation, "epoch": whole}

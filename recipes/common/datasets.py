@@ -173,18 +173,46 @@ def fresh_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
     if not any("Shuffle" in stage or "Random" in stage for stage in _stages(dataset)):
         return dataset
     try:
-        ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
-        graph = graph_pb2.GraphDef.FromString(
-            dataset._as_serialized_graph(external_state_policy=ignore).numpy()
-        )
+        graph = _graph_of(dataset)
         for number, node in enumerate(list(graph.node)):
             if node.op in _SEED_INPUT:
                 generator = graph.node.add(op="DummySeedGenerator", name=f"recipes_generator_{number}")
                 node.input[_SEED_INPUT[node.op]] = generator.name
-        variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
-        return tf.data.experimental.from_variant(variant, dataset.element_spec)
+        return _from_graph(graph, dataset)
     except (tf.errors.OpError, ValueError, AttributeError):
         return dataset
+
+
+def with_calls(dataset: tf.data.Dataset, calls: int) -> tf.data.Dataset:
+    """A copy of a data set whose maps make so many calls of their function at a time.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        calls: Number of calls, for plain maps and parallel ones alike.
+
+    Raises:
+        ValueError: when it cannot be copied (its graph is over 2 GB).
+    """
+    try:
+        graph = _graph_of(dataset)
+        for number, node in enumerate(list(graph.node)):
+            if node.op not in ("MapDataset", "ParallelMapDatasetV2"):
+                continue
+            given = [name for name in node.input if not name.startswith("^")]
+            control = [name for name in node.input if name.startswith("^")]
+            wanted = graph.node.add(op="Const", name=f"recipes_calls_{number}")
+            wanted.attr["dtype"].type = tf.int64.as_datatype_enum
+            wanted.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(calls, tf.int64))
+            if node.op == "MapDataset":
+                node.op = "ParallelMapDatasetV2"
+                node.attr["deterministic"].s = b"default"
+            else:
+                given.pop()
+            del node.input[:]
+            node.input.extend([*given, wanted.name, *control])
+        return _from_graph(graph, dataset)
+    except (tf.errors.OpError, AttributeError) as error:
+        raise ValueError(f"TensorFlow cannot copy this data set ({type(error).__name__})") from error
 
 
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -199,6 +227,36 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def stages_of(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """The data sets that one was made of, from its source on; along the first, where several are joined."""
+    row = [dataset]
+    while row[-1]._inputs():
+        row.append(row[-1]._inputs()[0])
+    return row[::-1]
+
+
+def function_of(stage: tf.data.Dataset) -> Any:
+    """The concrete function that a stage applies to every element, or None."""
+    return getattr(getattr(stage, "_map_func", None), "function", None)
+
+
+def calls_of(stage: tf.data.Dataset) -> int | None:
+    """How many calls of its function a stage makes at a time: -1 for AUTOTUNE; None where it has no function."""
+    if function_of(stage) is None:
+        return None
+    return int(getattr(stage, "_num_parallel_calls", 1))
+
+
+def _graph_of(dataset):
+    ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return graph_pb2.GraphDef.FromString(dataset._as_serialized_graph(external_state_policy=ignore).numpy())
+
+
+def _from_graph(graph, dataset):
+    variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
+    return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
 
 def _stages(dataset):

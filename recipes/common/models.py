@@ -66,11 +66,15 @@ def build_for_training(model: keras.Model, batch: tuple[Any, ...]) -> None:
     build_metrics(model, batch)
 
 
-def rebuild(model: keras.Model) -> keras.Model:
+def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:
     """A second model from the configuration of a built one, with new weights and uncompiled.
 
     The classes of the model's own layers need not be registered with Keras, and its Lambda layers are trusted: they
     have run in this process already. Random numbers drawn afterwards are as if nothing had been built.
+
+    Args:
+        model: Built.
+        dtype: The one that every layer of the twin computes in, such as "float32"; None keeps those of the model.
 
     Raises:
         ValueError: for a model that Keras cannot build again, such as a subclassed one without `get_config`.
@@ -78,7 +82,8 @@ def rebuild(model: keras.Model) -> keras.Model:
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own
     classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
     try:
-        twin = keras.saving.deserialize_keras_object(serialized(model), classes, safe_mode=False)
+        config = serialized(model) if dtype is None else _in_dtype(serialized(model), dtype)
+        twin = keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
         if not twin.built:
             twin.build(model.input_shape)
     except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
@@ -127,6 +132,20 @@ def set_kernel_regularizer(layer: keras.layers.Layer, regularizer: keras.regular
 def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
     """Let the `fit` that begins start at this epoch; None takes that back. Call it in `on_train_begin`."""
     model._initial_epoch = epoch
+
+
+def _in_dtype(config, dtype):
+    """A configuration with another dtype policy wherever one stands."""
+    if isinstance(config, dict):
+        if str(config.get("class_name", "")).endswith("DTypePolicy"):
+            return dtype
+        return {
+            key: dtype if key == "dtype" and isinstance(value, str) else _in_dtype(value, dtype)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_dtype(value, dtype) for value in config)
+    return config
 
 
 def _output_layer(model):

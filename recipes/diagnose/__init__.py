@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from recipes.diagnose.remedies.try_remedies import try_remedies as try_remedies
     from recipes.diagnose.rules.diagnose import diagnose as diagnose
     from recipes.diagnose.rules.read_curves import read_curves as read_curves
+    from recipes.diagnose.speed.slowdown import Slowdown as Slowdown
+    from recipes.diagnose.speed.throughput import Throughput as Throughput
+    from recipes.diagnose.speed.throughput import throughput as throughput
 
 # Where each name lives. They are imported on first use: curves and data can be judged on any Keras backend, and what
 # looks into layers needs TensorFlow.
@@ -29,6 +32,8 @@ _HOMES = {
     "GradientReport": "checks.gradient_check",
     "Preflight": "checks.preflight",
     "RemedyTrial": "remedies.try_remedies",
+    "Slowdown": "speed.slowdown",
+    "Throughput": "speed.throughput",
     "Trials": "remedies.try_remedies",
     "activation_statistics": "checks.activation_statistics",
     "data_check": "checks.data_check",
@@ -39,6 +44,7 @@ _HOMES = {
     "overfit_small_sample": "checks.overfit_small_sample",
     "preflight": "checks.preflight",
     "read_curves": "rules.read_curves",
+    "throughput": "speed.throughput",
     "try_remedies": "remedies.try_remedies",
 }
 
@@ -47,6 +53,8 @@ __all__ = [
     "GradientReport",
     "Preflight",
     "RemedyTrial",
+    "Slowdown",
+    "Throughput",
     "Trials",
     "activation_statistics",
     "data_check",
@@ -57,6 +65,7 @@ __all__ = [
     "overfit_small_sample",
     "preflight",
     "read_curves",
+    "throughput",
     "try_remedies",
 ]
 

@@ -26,6 +26,7 @@ from recipes.plot.patches import patches as patches
 from recipes.plot.reliability import reliability as reliability
 from recipes.plot.search_trials import search_trials as search_trials
 from recipes.plot.segments import segments as segments
+from recipes.plot.throughput import throughput as throughput
 from recipes.plot.thumbnails import thumbnails as thumbnails
 from recipes.plot.unit_activity import unit_activity as unit_activity
 from recipes.plot.update_ratios import update_ratios as update_ratios
@@ -53,6 +54,7 @@ __all__ = [
     "reliability",
     "search_trials",
     "segments",
+    "throughput",
     "thumbnails",
     "unit_activity",
     "update_ratios",

@@ -1,0 +1,1 @@
+"""Why training is slow: where the time of a step goes, what causes it, what remedies gain."""

@@ -1,0 +1,204 @@
+"""The stages of a tf.data pipeline: what each does, and what it costs a batch."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import calls_of, fresh_copy, function_of, stages_of, without_autotune
+
+Kind: TypeAlias = Literal[
+    "read", "decode", "map", "augment", "batch", "shuffle", "prefetch", "cache", "python", "other"
+]
+_READING = {"ReadFile", "ParseExampleV2", "ParseSingleExample", "DecodeRaw", "DecodeCSV", "TFRecordDataset"}
+_DECODING = {
+    *("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeGif", "DecodeWebP"),
+    "DecodeAndCropJpeg",
+}
+_PYTHON = {"PyFunc", "EagerPyFunc", "PyFuncStateless"}
+_RANDOM = ("Random", "StatelessRandom", "StatelessTruncated", "Multinomial", "ImageProjective")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline.
+
+    Attributes:
+        name: Its kind and the name of the tf.data class, such as "decode (map)".
+        kind: What it does: by the operations in its function, and by its class.
+        dataset: The data set up to and including it.
+        batched: Whether it works on batches.
+        python: Whether it calls Python for every element.
+        variables: Whether its function reads variables, as a Keras layer with random numbers does.
+        calls: Calls at a time of a map: 1 for a plain one, -1 for AUTOTUNE, None for what makes no calls.
+        buffer: Elements that a shuffle or prefetch holds; None for others.
+        operations: Operations of its function.
+        examples: Examples in one of its elements.
+        bytes: Size of one of its elements.
+        seconds: CPU time of its own a training batch; NaN until it was measured.
+        wall: Clock time a training batch of the pipeline up to here, read alone.
+        own_wall: What of it this stage adds.
+        first: Seconds to its first element.
+    """
+
+    name: str
+    kind: Kind
+    dataset: tf.data.Dataset
+    batched: bool
+    python: bool = False
+    variables: bool = False
+    calls: int | None = None
+    buffer: int | None = None
+    operations: int = 0
+    examples: float = 1.0
+    bytes: float = 0.0
+    seconds: float = float("nan")
+    wall: float = float("nan")
+    own_wall: float = 0.0
+    first: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Seconds a batch: of the processor, or of waiting for a disk or Python, whichever is more."""
+        return max(self.seconds, self.own_wall)
+
+
+def describe_stages(dataset: tf.data.Dataset) -> list[Stage]:
+    """The stages of a pipeline from its source on, along its first input where several are joined."""
+    stages, batched = [], False
+    for one in stages_of(dataset):
+        name = type(one).__name__.strip("_").removesuffix("Dataset")
+        batched = batched or "Batch" in name
+        if name == "Options":
+            continue
+        stages.append(_described(one, name, batched))
+    return stages
+
+
+def _described(dataset, name, batched):
+    function, operations, found = function_of(dataset), [], set()
+    if function is not None:
+        graph = function.graph.as_graph_def()
+        operations = [node.op for node in graph.node]
+        inner = [node.op for one in graph.library.function for node in one.node_def]
+        found = {*operations, *inner}
+        operations += inner
+    python = bool(found & _PYTHON) or name == "Generator"
+    variables = function is not None and any(one.dtype == tf.resource for one in function.captured_inputs)
+    buffer = getattr(dataset, "_buffer_size", None)
+    return Stage(
+        name=name,
+        kind=_kind(name, found, python),
+        dataset=dataset,
+        batched=batched,
+        python=python,
+        variables=variables,
+        calls=calls_of(dataset),
+        buffer=None if buffer is None or name == "FlatMap" else int(buffer),
+        operations=len(operations),
+    )
+
+
+def _kind(name, found, python):
+    if python:
+        return "python"
+    if found & _DECODING:
+        return "decode"
+    if found & _READING or name in ("TFRecord", "TextLine"):
+        return "read"
+    for word in ("Shuffle", "Prefetch", "Cache", "Batch"):
+        if word in name:
+            return word.lower()
+    if any(operation.startswith(_RANDOM) for operation in found):
+        return "augment"
+    return "map" if "Map" in name or "Interleave" in name else "other"
+
+
+def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stage]:
+    """Read each prefix of a pipeline alone; what one costs more than the one before is its own.
+
+    Args:
+        stages: As from `describe_stages`.
+        batch: Examples in a training batch.
+        seconds: Time for all of them together.
+    """
+    measured, before = [], 0.0
+    for stage in stages:
+        if stage.kind == "prefetch" and measured:
+            last = measured[-1]
+            measured.append(
+                replace(stage, examples=last.examples, bytes=last.bytes, seconds=0.0, wall=last.wall)
+            )
+            continue
+        cost = _read(stage, batch, seconds / len(stages))
+        own = max(0.0, cost.pop("cpu") - before)
+        before += own
+        waited = max(0.0, cost["wall"] - (measured[-1].wall if measured else 0.0))
+        measured.append(replace(stage, seconds=own, own_wall=waited, **cost))
+    return measured
+
+
+def _read(stage, batch, seconds):
+    """CPU and clock time a training batch, and the size of an element."""
+    began = time.perf_counter()
+    copy = without_autotune(fresh_copy(stage.dataset))
+    size = examples = 0.0
+    first = next(iter(copy), None)
+    filled = time.perf_counter() - began
+    if first is not None:
+        leaves = [leaf for leaf in tf.nest.flatten(first) if isinstance(leaf, tf.Tensor)]
+        size = float(sum(_bytes_of(leaf) for leaf in leaves))
+        rank = leaves[0].shape.rank if leaves else 0
+        examples = float(leaves[0].shape[0] or 1) if stage.batched and rank else 1.0
+    if stage.batched:
+        elements, together = iter(copy), examples
+    else:  # taken out one by one, each would cost Python more than it is worth
+        counted = copy.map(lambda *_: tf.zeros((), tf.int8)).batch(batch)
+        elements, together = iter(without_autotune(counted)), float(batch)
+    if next(elements, None) is None:
+        elements = iter(())
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        if next(elements, None) is None:
+            break
+        count += 1
+    share = batch / (max(count, 1) * max(together, 1.0))
+    clock, spent = time.perf_counter() - start, time.process_time() - cpu
+    if not count:  # one element is all there is
+        clock, spent, share = filled, filled, batch / max(examples, 1.0)
+    return {
+        "cpu": spent * share,
+        "wall": clock * share,
+        "examples": examples,
+        "bytes": size,
+        "first": filled,
+    }
+
+
+def _bytes_of(tensor):
+    if tensor.dtype == tf.string:
+        return float(tf.reduce_sum(tf.strings.length(tensor)))
+    return float(np.prod(tensor.shape.as_list() or [1])) * tensor.dtype.size
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_is_busy() -> bool:
+    """Whether other programs want more than the processors that are there."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > cores() + 1
+
+
+def as_text(stages: list[Stage]) -> list[str]:
+    """A line a stage: what it does and its CPU time a batch."""
+    return [
+        f"  {stage.kind:<9} {stage.name:<16} {stage.seconds * 1e3:8.2f} ms"
+        + ("  Python" if stage.python else "")
+        + ("  one call at a time" if stage.calls == 1 else "")
+        for stage in stages
+    ]

@@ -1,0 +1,155 @@
+"""A training run under measurement: with its data, on one batch from memory, and with changed settings, in turns."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import fresh_copy
+from recipes.diagnose.speed.input_stages import Stage
+from recipes.diagnose.speed.step_times import StepTimes, time_steps
+
+
+@dataclass
+class MeasuredRun:
+    """What rules and trials look at.
+
+    Attributes:
+        model: Compiled and built, inside `kept`.
+        data: What `fit` takes as positional arguments.
+        options: And by name.
+        batch: One batch, `(inputs, labels)` or with weights, as tensors.
+        callbacks: The user's.
+        stages: Of the input; empty for arrays.
+        real: Steps of the real training.
+        alone: Steps on one batch that lies in memory.
+        input_seconds: Clock time a batch of the input, read alone.
+        validation: Seconds of validation, spread over the steps of an epoch.
+        epoch_steps: Steps of an epoch, or None.
+        deadline: When measuring should end, of `time.perf_counter`.
+        trial_seconds: Time for one trial.
+        functions: Train functions by settings, each traced once.
+    """
+
+    model: keras.Model
+    data: tuple[Any, ...]
+    options: dict[str, Any]
+    batch: tuple[Any, ...]
+    callbacks: Sequence[keras.callbacks.Callback]
+    stages: list[Stage]
+    real: StepTimes
+    alone: StepTimes
+    input_seconds: float = 0.0
+    validation: float = 0.0
+    epoch_steps: int | None = None
+    deadline: float = 0.0
+    trial_seconds: float = 2.0
+    functions: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> float:
+        """Computing alone, seconds a step."""
+        return self.alone.typical
+
+    @property
+    def beside(self) -> float:
+        """What a step takes longer with the real data: waiting for input, or for its shapes to be compiled."""
+        return max(0.0, self.real.mean - self.step)
+
+    @property
+    def waiting(self) -> float:
+        """What of it can be waiting: no more than the input takes alone. Of arrays that is not known."""
+        return min(self.beside, 1.2 * self.input_seconds) if self.input_seconds else self.beside
+
+    @property
+    def in_callbacks(self) -> float:
+        """Seconds a step in the user's callbacks."""
+        return sum(self.real.callbacks.values())
+
+    @property
+    def total(self) -> float:
+        """Everything, seconds a step."""
+        return self.real.mean + self.in_callbacks + self.real.between + self.validation
+
+    @property
+    def examples(self) -> int:
+        """Examples in the batch."""
+        return int(tf.nest.flatten(self.batch)[0].shape[0])
+
+    @property
+    def compute_dtype(self) -> str:
+        """What most layers with weights compute in."""
+        kinds = [layer.compute_dtype for layer in self.model.layers if layer.weights] or ["float32"]
+        return max(set(kinds), key=kinds.count)
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.perf_counter()
+
+    def from_memory(self, times: int = 1) -> tuple[tf.data.Dataset]:
+        """The batch, again and again, `times` as large."""
+        batch = self.batch
+        if times > 1:
+            batch = tf.nest.map_structure(lambda part: tf.concat([part] * times, 0), batch)
+        return (tf.data.Dataset.from_tensors(batch).repeat().prefetch(2),)
+
+    def time(
+        self,
+        data: tuple[Any, ...],
+        seconds: float,
+        *,
+        model: keras.Model | None = None,
+        fewest: int = 3,
+        **settings: Any,
+    ) -> StepTimes:
+        """Some seconds of training with settings of the model such as `jit_compile`, whose function is kept."""
+        model = self.model if model is None else model
+        before = {name: getattr(model, name) for name in settings}
+        key = (id(model), *sorted(settings.items()))
+        for name, value in settings.items():
+            setattr(model, name, value)
+        try:
+            options = {"shuffle": False} if isinstance(data[0], tf.data.Dataset) else self.options
+            found = time_steps(
+                model, data, seconds, function=self.functions.get(key), fewest=fewest, **options
+            )
+            self.functions[key] = found.compiled
+        finally:
+            for name, value in before.items():
+                setattr(model, name, value)
+        return found
+
+    def ratio(
+        self,
+        changed: Callable[[float], StepTimes],
+        unchanged: Callable[[float], StepTimes],
+        *,
+        filled: int = 0,
+    ) -> float:
+        """How long a changed step takes, as a share of an unchanged one, both measured twice in turns.
+
+        Args:
+            changed, unchanged: Functions of seconds that measure.
+            filled: Steps to leave out at the beginning of each measurement.
+        """
+        seconds, rounds = self.trial_seconds / 4, []
+        for _ in range(2):
+            rounds.append([one.without_first(filled) for one in (unchanged(seconds), changed(seconds))])
+        each = [new.typical / old.typical for old, new in rounds]
+        if max(each) > 0.95:  # once it gained nothing: what it gained the other time was chance
+            return float(max(each))
+        old, new = (
+            StepTimes(np.concatenate([one.function for one in column]))
+            for column in zip(*rounds, strict=True)
+        )
+        return float(new.typical / old.typical)
+
+
+def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The data with iterators of their own, so that reading leaves the order of the user's epochs alone."""
+    return tuple(fresh_copy(one) if isinstance(one, tf.data.Dataset) else one for one in data)

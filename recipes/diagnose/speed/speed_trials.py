@@ -1,0 +1,246 @@
+"""Remedies that can be tried without another program, cheapest first, each beside the unchanged run."""
+
+from collections.abc import Iterator
+
+import keras
+
+from recipes.common.datasets import with_calls
+from recipes.common.models import loss_weights_of, rebuild
+from recipes.diagnose.checks.model_copy import copied
+from recipes.diagnose.speed.input_stages import cores, machine_is_busy
+from recipes.diagnose.speed.measured_run import MeasuredRun
+from recipes.diagnose.speed.slowdown import Slowdown
+from recipes.diagnose.speed.speed_rules import GAINS, many_calls, share_of, waits
+
+_SMALL_BATCH = 16
+_SHORT_STEP = 0.005  # seconds; Keras takes about half a millisecond to start one
+_FILLED = 4  # first steps of a data set, which find buffers full
+_LARGER = 4
+_PER_EXECUTION = 8
+
+
+def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
+    """Try what may help, as long as there is time; what gains less than a tenth is left out.
+
+    Returns:
+        `(found, codes of what the time did not suffice for)`; of the latter only those that show by their looks.
+    """
+    found, late = [], []
+    trials = {
+        "run_eagerly": _eager,
+        "no_prefetch": _prefetch,
+        "steps_per_execution": _steps_per_execution,
+        "serial_map": _serial_map,
+        "too_many_threads": _threads,
+        "small_batch": _batch,
+        "float64": _dtype,
+        "xla": _xla,
+    }
+    for code, trial in trials.items():
+        if run.time_left >= run.trial_seconds:
+            found += [one for one in trial(run) if one.gain >= GAINS or one.code == "too_many_threads"]
+        else:
+            late.append(code)
+    shows = {
+        "run_eagerly": run.model.run_eagerly,
+        "float64": run.compute_dtype == "float64",
+        "serial_map": bool(_heavy_serial(run)),
+    }
+    return found, [code for code in late if shows.get(code)]
+
+
+def _of_step(run, ratio):
+    """Seconds a step in all, when computing takes `ratio` of what it did."""
+    return run.total - (run.real.mean - run.waiting) * (1.0 - ratio)
+
+
+def _computed(run: MeasuredRun, **settings: object) -> float:
+    memory = run.from_memory()
+    return run.ratio(lambda time: run.time(memory, time, **settings), lambda time: run.time(memory, time))
+
+
+def _eager(run: MeasuredRun) -> Iterator[Slowdown]:
+    if run.model.run_eagerly:
+        after = _of_step(run, _computed(run, run_eagerly=False))
+        yield Slowdown(
+            "run_eagerly",
+            f"Every operation of the step is called from Python: {run.step * 1e3:.3g} ms.",
+            "Compile with run_eagerly=False, the default.",
+            run.total,
+            after,
+            tried=True,
+        )
+
+
+def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
+    if not waits(run) or not run.stages or any(one.kind == "prefetch" for one in run.stages[-2:]):
+        return
+    ready = (run.data[0].prefetch(2),)
+    ratio = _with_data(run, ready)
+    yield Slowdown(
+        "no_prefetch",
+        f"Batches are made while no step runs: {run.input_seconds * 1e3:.3g} ms of input, then "
+        f"{run.step * 1e3:.3g} ms of computing.",
+        "End the data set with .prefetch(tf.data.AUTOTUNE).",
+        run.total,
+        run.total - min(run.real.mean * (1.0 - ratio), run.step),  # no more than the step hides
+        tried=True,
+    )
+
+
+def _with_data(run: MeasuredRun, data: tuple) -> float:
+    fewest = _FILLED + 4
+    return run.ratio(
+        lambda time: run.time(data, time, fewest=fewest),
+        lambda time: run.time(run.data, time, fewest=fewest),
+        filled=_FILLED,
+    )
+
+
+def _heavy_serial(run):
+    return [
+        stage
+        for stage in run.stages
+        if stage.calls == 1 and "Map" in stage.name and not stage.python and share_of(run, stage) >= 0.25
+    ]
+
+
+def _serial_map(run: MeasuredRun) -> Iterator[Slowdown]:
+    heavy = _heavy_serial(run) if waits(run) and cores() > 1 else []
+    if not heavy:
+        return
+    busy = machine_is_busy()
+    try:
+        ratio = 1.0 if busy else _with_data(run, (with_calls(run.data[0], cores()),))
+    except ValueError:
+        return
+    # Where other programs take the processors, more calls cannot show what they gain.
+    saved = sum(stage.cost for stage in heavy) * (1 - 1 / cores()) if busy else run.real.mean * (1.0 - ratio)
+    yield Slowdown(
+        "serial_map",
+        f"{heavy[0].name} makes one call at a time, {heavy[0].cost * 1e3:.3g} ms a batch, and {cores()} processors "
+        "are there.",
+        "Write .map(f, num_parallel_calls=tf.data.AUTOTUNE).",
+        run.total,
+        run.total - min(saved, run.beside),
+        tried=not busy,
+    )
+
+
+def _threads(run: MeasuredRun) -> Iterator[Slowdown]:
+    many = many_calls(run)
+    if not many:
+        return
+    try:
+        ratio = min(1.0, _with_data(run, (with_calls(run.data[0], cores()),)))
+    except ValueError:
+        ratio = 1.0
+    yield Slowdown(
+        "too_many_threads",
+        f"{many} calls or threads at a time share {cores()} processors, and hold as many elements in memory.",
+        "Write num_parallel_calls=tf.data.AUTOTUNE, and leave the thread pool as it is.",
+        run.total,
+        run.total - run.real.mean * (1.0 - ratio),
+        tried=True,
+    )
+
+
+def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
+    idle = run.model.run_eagerly or run.model.steps_per_execution > 1 or run.alone.processor > _SHORT_STEP
+    if idle or run.step + run.real.between < 0.5 * run.total:
+        return
+    after = _of_step(run, _computed(run, steps_per_execution=_PER_EXECUTION))
+    yield from _if(
+        0.2,
+        Slowdown(
+            "steps_per_execution",
+            f"A step takes {run.step * 1e3:.3g} ms, much of it for Keras to start it.",
+            f"Compile with steps_per_execution={_PER_EXECUTION} or more.",
+            run.total,
+            after,
+            tried=True,
+        ),
+    )
+
+
+def _if(least, finding):
+    return [finding] if finding.gain >= least else []
+
+
+def _batch(run: MeasuredRun) -> Iterator[Slowdown]:
+    if run.examples > _SMALL_BATCH or run.model.run_eagerly or run.step < 0.5 * run.total:
+        return
+    larger = run.from_memory(_LARGER)
+    ratio = run.ratio(lambda time: run.time(larger, time), lambda time: run.time(run.from_memory(), time))
+    yield from _if(
+        0.3,
+        Slowdown(
+            "small_batch",
+            f"A step on {_LARGER * run.examples} examples takes {ratio:.2g} times one on {run.examples}.",
+            f"Take batches of {_LARGER * run.examples} or more, and scale the learning rate: "
+            "recipes.schedules.scale_for_batch.",
+            _LARGER * run.total,
+            run.total + run.step * (ratio - 1.0),
+            tried=True,
+        ),
+    )
+
+
+def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
+    dtype = run.compute_dtype
+    code = {"float64": "float64", "float16": "mixed_precision", "bfloat16": "mixed_precision"}.get(dtype)
+    if code is None:
+        return
+    twin = _in_float32(run.model)
+    if twin is None:
+        return
+    memory = run.from_memory()
+    ratio = run.ratio(lambda time: run.time(memory, time, model=twin), lambda time: run.time(memory, time))
+    setting = "keras.config.set_floatx('float32')" if code == "float64" else "dtype_policy='float32'"
+    yield Slowdown(
+        code,
+        f"The model computes in {dtype}, {run.step * 1e3:.3g} ms a step; in float32 it takes {ratio:.2g} times that.",
+        f"Build the model in float32: {setting}.",
+        run.total,
+        _of_step(run, ratio),
+        tried=True,
+    )
+
+
+def _in_float32(model: keras.Model) -> keras.Model | None:
+    try:
+        twin = rebuild(model, "float32")
+        twin.compile(
+            optimizer=copied(model.optimizer),
+            loss=model.loss,
+            loss_weights=loss_weights_of(model),
+            jit_compile=model.jit_compile,
+            run_eagerly=model.run_eagerly,
+        )
+    except (TypeError, ValueError):
+        return None
+    return twin
+
+
+def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
+    if run.model.run_eagerly or run.step < 0.5 * run.total:
+        return
+    on = bool(run.model.jit_compile)
+    if not on and run.time_left < 4 * run.trial_seconds:
+        return  # compiling may take long
+    try:
+        after = _of_step(run, _computed(run, jit_compile=not on))
+    except Exception:
+        return
+    words = "slower" if on else "faster"
+    yield from _if(
+        GAINS if on else 0.2,
+        Slowdown(
+            "xla",
+            f"XLA makes this step {words} here: {run.step * 1e3:.3g} ms {'with' if on else 'without'} it.",
+            f"Compile with jit_compile={not on}.",
+            run.total,
+            after,
+            tried=True,
+        ),
+    )

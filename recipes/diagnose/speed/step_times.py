@@ -1,0 +1,215 @@
+"""The time of training steps, measured in `fit` itself: what is waited for, what is computed, what callbacks take."""
+
+import contextlib
+import gc
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.patching import replaced
+from recipes.diagnose.checks.model_copy import untouched
+
+_MOST_STEPS = 100_000
+
+
+@dataclass
+class StepTimes:
+    """Times of the steps of one `fit`, in seconds a step.
+
+    Attributes:
+        function: Waiting for input and computing, float64 `(steps,)`; the first step, which traces, is apart.
+        callbacks: Time in the callbacks of the user, by name.
+        between: Time in Keras' own loop.
+        garbage: Time in Python's garbage collector.
+        traces: How often the training step was traced.
+        retraced: Functions that TensorFlow said were traced again and again.
+        first: Seconds of the first step.
+        processor: CPU time of this process a step, whatever else runs on the machine.
+        compiled: The train function, for a further `time_steps` that need not trace.
+    """
+
+    function: np.ndarray
+    callbacks: dict[str, float] = field(default_factory=dict)
+    between: float = 0.0
+    garbage: float = 0.0
+    traces: int = 0
+    retraced: tuple[str, ...] = ()
+    first: float = 0.0
+    processor: float = 0.0
+    compiled: Any = None
+
+    def without_first(self, steps: int) -> "StepTimes":
+        """The same without some steps at the beginning, as long as one is left."""
+        return StepTimes(self.function[min(steps, len(self.function) - 1) :])
+
+    @property
+    def typical(self) -> float:
+        """Mean of a step without the slowest tenth, which other programs on the machine make."""
+        kept = np.sort(self.function)[: max(1, int(np.ceil(0.9 * len(self.function))))]
+        return float(kept.mean())
+
+    @property
+    def mean(self) -> float:
+        """Mean of a step, bursts of waiting included."""
+        return float(self.function.mean())
+
+
+class _Lap(keras.callbacks.Callback):
+    """Notes the clock at both hooks of a batch; a row of them, between callbacks, times each."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.ended, self._now = [], [], 0.0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._now = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.began.append(self._now)  # only now: the last batch of a data set may begin and not be there
+        self.ended.append(time.perf_counter())
+
+
+def time_steps(
+    model: keras.Model,
+    data: Any,
+    seconds: float,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    function: Any = None,
+    fewest: int = 3,
+    **options: Any,
+) -> StepTimes:
+    """Train for some seconds, at least `fewest` steps, and time them.
+
+    Args:
+        model: Compiled and built; call it within `kept`, which puts it back.
+        data: What `fit` takes: `(arrays, ...)`, a data set, a `keras.utils.PyDataset`.
+        seconds: After the first step.
+        callbacks: The user's.
+        function: What an earlier call for the same settings has compiled; None traces.
+        fewest: Steps after the first.
+        options: For `fit`.
+    """
+    laps = [_Lap() for _ in range(len(callbacks) + 1)]
+    row: list[keras.callbacks.Callback] = [laps[0]]
+    for callback, lap in zip(callbacks, laps[1:], strict=True):
+        row += [callback, lap]
+    clock = _Clock(laps[0], seconds, fewest)
+    arguments = data if isinstance(data, tuple) else (data,)
+    step, traces = model.train_step, []
+
+    def counted(*given: Any) -> Any:
+        if not tf.executing_eagerly():
+            traces.append(time.perf_counter())
+        return step(*given)
+
+    model.train_function = function
+    with replaced([(model, "train_step", counted)]), _garbage() as garbage, _retracing() as retraced:
+        model.fit(*arguments, epochs=_MOST_STEPS, callbacks=[*row, clock], verbose=0, **options)
+    found = _times(laps, callbacks, garbage, len(traces), retraced, model.steps_per_execution)
+    found.processor = clock.processor
+    found.compiled, model.train_function = model.train_function, None
+    return found
+
+
+class _Clock(keras.callbacks.Callback):
+    """Ends the training when time is up, counted from the end of the first step."""
+
+    def __init__(self, lap, seconds, fewest):
+        super().__init__()
+        self._lap, self._seconds, self._fewest = lap, seconds, fewest
+        self.processor = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        ended = self._lap.ended
+        if len(ended) == 1:
+            self.processor = time.process_time()
+        if len(ended) > self._fewest and ended[-1] - ended[0] > self._seconds:
+            self.model.stop_training = True
+            steps = (len(ended) - 1) * self.model.steps_per_execution
+            self.processor = (time.process_time() - self.processor) / steps
+
+
+def _times(laps, callbacks, garbage, traces, retraced, per_execution):
+    begins, ends = (np.array([getattr(lap, name) for lap in laps]) for name in ("began", "ended"))
+    function = (ends[0] - begins[-1]) / per_execution
+    spent = {}
+    steps = max(1, (len(function) - 1) * per_execution)
+    for number, callback in enumerate(callbacks):
+        name = type(callback).__name__
+        own = np.diff(begins, axis=0)[number, 1:].sum() + np.diff(ends, axis=0)[number, 1:].sum()
+        spent[name] = spent.get(name, 0.0) + float(own) / steps
+    between = begins[0][1:] - ends[-1][:-1]
+    return StepTimes(
+        function[1:] if len(function) > 1 else function,
+        spent,
+        float(np.median(between)) / per_execution if len(between) else 0.0,
+        garbage[0] / steps,
+        traces,
+        tuple(dict.fromkeys(retraced)),
+        float(function[0]) * per_execution,
+    )
+
+
+@contextlib.contextmanager
+def kept(model: keras.Model) -> Iterator[keras.Model]:
+    """Train a model inside the block; afterwards it is as it was: weights, optimizer, metrics, functions, settings."""
+    model.optimizer.build(model.trainable_variables)
+    optimizer = [(variable, tf.identity(variable.value)) for variable in model.optimizer.variables]
+    names = ("train_function", "test_function", "history", "stop_training")
+    before = {name: getattr(model, name, None) for name in names}
+    settings = model.run_eagerly, model.jit_compile, model.steps_per_execution
+    try:
+        with untouched(model):
+            yield model
+    finally:
+        for variable, value in optimizer:
+            variable.assign(value)
+        model.run_eagerly, model.jit_compile, model.steps_per_execution = settings
+        for name, value in before.items():
+            setattr(model, name, value)
+
+
+@contextlib.contextmanager
+def _garbage():
+    spent, since = [0.0], [0.0]
+
+    def note(phase, _):
+        if phase == "start":
+            since[0] = time.perf_counter()
+        else:
+            spent[0] += time.perf_counter() - since[0]
+
+    gc.callbacks.append(note)
+    try:
+        yield spent
+    finally:
+        gc.callbacks.remove(note)
+
+
+@contextlib.contextmanager
+def _retracing():
+    """What TensorFlow logs of functions that are traced again and again, by name."""
+    found: list[str] = []
+
+    class Listener(logging.Filter):
+        def filter(self, record):
+            words = record.getMessage()
+            if "triggered tf.function retracing" in words:
+                name = words.partition("calls to <")[2].partition(" at 0x")[0].split()
+                found.append(name[-1] if name else "a tf.function")
+                return False
+            return True
+
+    listener = Listener()
+    tf.get_logger().addFilter(listener)
+    try:
+        yield found
+    finally:
+        tf.get_logger().removeFilter(listener)

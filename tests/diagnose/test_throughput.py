@@ -1,0 +1,305 @@
+"""Why is it slow: stages by what they do, work by closed forms, causes by numbers that are given, and all put back."""
+
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recipes import diagnose, plot
+from recipes.common.datasets import with_calls
+from recipes.common.models import rebuild
+from recipes.diagnose.speed import speed_trials
+from recipes.diagnose.speed.graph_work import Machine, Work, work_of
+from recipes.diagnose.speed.input_stages import describe_stages, measure_stages
+from recipes.diagnose.speed.measured_run import MeasuredRun
+from recipes.diagnose.speed.slowdown import CODES
+from recipes.diagnose.speed.speed_rules import predicted
+from recipes.diagnose.speed.step_times import StepTimes
+
+IMAGES, LABELS = np.zeros((64, 8, 8, 3), "float32"), np.arange(64) % 3
+
+
+def small_model(**options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", **options)
+    return model
+
+
+def slices():
+    return tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
+
+
+def decode(file, label):
+    return tf.io.decode_jpeg(file, channels=3), label
+
+
+def in_python(image, label):
+    return tf.ensure_shape(tf.numpy_function(np.flip, [image], tf.float32), (8, 8, 3)), label
+
+
+def noisy(image, label):
+    return image + tf.random.uniform((8, 8, 3)), label
+
+
+def test_a_stage_is_known_by_the_operations_in_its_function():
+    layer = keras.layers.RandomFlip()
+    files = tf.data.Dataset.from_tensors((tf.io.encode_jpeg(np.zeros((8, 8, 3), "uint8")), 0)).repeat(4)
+    chain = files.map(decode, num_parallel_calls=3).cache().shuffle(10).batch(2)
+    chain = chain.map(lambda x, y: (layer(x, training=True), y)).prefetch(2)
+    stages = describe_stages(chain)
+    assert [stage.kind for stage in stages[-6:]] == [
+        *("decode", "cache", "shuffle", "batch", "augment", "prefetch")
+    ]
+    assert stages[-6].calls == 3 and not stages[-6].batched
+    assert stages[-2].variables and stages[-2].calls == 1 and stages[-2].batched
+    assert stages[-4].buffer == 10
+    python = describe_stages(slices().map(in_python))[-1]
+    assert python.kind == "python" and python.python
+    generated = tf.data.Dataset.from_generator(
+        lambda: iter([1.0, 2.0]), output_signature=tf.TensorSpec((), "float32")
+    )
+    assert any(stage.python for stage in describe_stages(generated))
+    assert describe_stages(slices().map(noisy))[-1].kind == "augment"
+
+
+def test_a_stage_costs_what_it_does():
+    def busy(image, label):
+        return tf.while_loop(lambda x: x[0, 0, 0] < 2000.0, lambda x: (x + 1.0,), (image,))[0], label
+
+    stages = measure_stages(describe_stages(slices().map(busy).batch(16)), batch=16, seconds=0.9)
+    costs = {stage.name: stage.seconds for stage in stages}
+    assert max(costs, key=costs.get) == "Map"
+    assert stages[-1].examples == 16 and stages[-2].bytes == 8 * 8 * 3 * 4 + 8
+
+
+def test_maps_made_parallel_give_the_same_elements():
+    chain = (
+        slices().map(lambda x, y: (x + tf.cast(y, "float32"), y)).map(lambda x, y: (2 * x, y), 1).batch(16)
+    )
+    parallel = with_calls(chain, 4)
+    graph = parallel._as_serialized_graph().numpy()
+    assert graph.count(b"ParallelMapDatasetV2") >= 2 and chain.element_spec == parallel.element_spec
+    for one, other in zip(chain, parallel, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_a_model_is_built_again_in_another_dtype():
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="float64"),
+            keras.layers.Dense(3, dtype="float64"),
+            keras.layers.Dense(2, dtype="mixed_bfloat16"),
+        ]
+    )
+    twin = rebuild(model, "float32")
+    assert [layer.compute_dtype for layer in twin.layers] == ["float32", "float32"]
+    assert [layer.compute_dtype for layer in rebuild(model).layers] == ["float64", "bfloat16"]
+
+
+def test_operations_of_the_graph_are_those_of_the_formulas():
+    inputs = keras.Input((16, 16, 3))
+    hidden = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
+    hidden = keras.layers.DepthwiseConv2D(5, padding="same", use_bias=False)(hidden)
+    hidden = keras.layers.Flatten()(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(10, use_bias=False)(hidden))
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    work = work_of(model, tf.zeros((4, 16, 16, 3)))
+    forward = 2 * 4 * (256 * 8 * 27 + 256 * 8 * 25 + 2048 * 10)
+    assert work.flops == 3 * forward
+    assert work.weights == work.gradients == 4 * (27 * 8 + 25 * 8 + 20480)
+    assert work.optimizer == pytest.approx(2 * work.weights, abs=64)
+    assert work.activations == 4 * (2 * 256 * 8 + 10)
+
+
+def test_the_largest_batch_fills_nine_tenths_of_the_free_memory():
+    work = Work(1e9, 1e6, activations=1000.0, weights=2e5, optimizer=4e5, gradients=2e5, batch=32)
+    machine = Machine(flops=1e11, bandwidth=1e9, memory=2e6)
+    assert work.largest_batch(machine) == (0.9 * 2e6 - 8e5) / 1000
+    assert work.best_seconds(machine) == 1e9 / 1e11
+
+
+def run_of(chain=None, *, real=0.1, alone=0.02, read=0.1, costs=(), traces=1, jit=False, **rest):
+    """A run whose times are given."""
+    model = small_model(jit_compile=jit)
+    stages = [] if chain is None else describe_stages(chain)
+    for stage, (seconds, first, size) in zip(stages[-len(costs) :], costs, strict=True):
+        object.__setattr__(stage, "seconds", seconds)
+        object.__setattr__(stage, "first", first)
+        object.__setattr__(stage, "bytes", size)
+    for stage in stages[: len(stages) - len(costs)]:
+        object.__setattr__(stage, "seconds", 0.0)
+    callbacks = rest.pop("spent", {})
+    retraced = rest.pop("retraced", ())
+    return MeasuredRun(
+        *(model, (chain,), {}, (IMAGES[:16], LABELS[:16]), [], stages),
+        StepTimes(np.full(10, real), callbacks, traces=traces, retraced=retraced),
+        StepTimes(np.full(10, alone)),
+        input_seconds=read,
+        **rest,
+    )
+
+
+JPEGS = tf.data.Dataset.from_tensor_slices((np.full(64, b""), LABELS))
+CHAINS = {
+    "python_map": slices().map(in_python).batch(16),
+    "decoded_every_epoch": JPEGS.map(decode, num_parallel_calls=4).batch(16),
+    "map_per_example": slices().map(noisy, num_parallel_calls=4).batch(16),
+}
+
+
+@pytest.mark.parametrize("code", CHAINS)
+def test_a_stage_that_steps_wait_for_is_named_with_what_it_costs(code):
+    run = run_of(CHAINS[code], costs=[(0.06, 0.0, 1000.0), (0.02, 0.0, 1000.0)])
+    (found,) = predicted(run)
+    assert found.code == code and not found.tried
+    # It is three quarters of the input, and the step waits 80 of 100 ms.
+    np.testing.assert_allclose(found.after, 0.1 - 0.75 * 0.08)
+    assert predicted(run_of(CHAINS[code], real=0.021, costs=[(0.06, 0.0, 1e3), (0.02, 0.0, 1e3)])) == []
+    cached = CHAINS[code].cache().prefetch(2)
+    assert predicted(run_of(cached, costs=[(0.06, 0.0, 1e3), (0.02, 0.0, 1e3), (0, 0, 0), (0, 0, 0)])) == []
+
+
+def test_a_keras_layer_inside_tf_data_is_named():
+    layer = keras.layers.RandomFlip()
+    chain = slices().batch(16).map(lambda x, y: (layer(x, training=True), y), 4)
+    (found,) = predicted(run_of(chain, costs=[(0.01, 0, 0), (0.05, 0, 0)]))
+    assert found.code == "keras_layer_in_map"
+
+
+def test_a_shuffle_of_decoded_images_costs_an_epoch_its_filling():
+    chain = JPEGS.map(decode).shuffle(1000).batch(16)
+    costs = [(0.0, 0.1, 1e5), (0.0, 4.1, 1e5), (0.0, 4.2, 1e5)]
+    (found,) = predicted(run_of(chain, real=0.02, costs=costs, epoch_steps=100))
+    assert found.code == "shuffle_decoded" and "100 MB" in found.evidence
+    np.testing.assert_allclose(found.before - found.after, 4.0 / 100)
+    names = slices().shuffle(1000).batch(16)  # nothing was computed before
+    assert predicted(run_of(names, real=0.02, costs=costs, epoch_steps=100)) == []
+
+
+def test_long_validation_and_costly_callbacks_are_named():
+    (found,) = predicted(run_of(real=0.02, validation=0.02, epoch_steps=50))
+    assert found.code == "long_validation"
+    np.testing.assert_allclose(found.after, 0.04 - 0.8 * 0.02)
+    (found,) = predicted(run_of(real=0.02, spent={"Slow": 0.02, "Quick": 1e-4}))
+    assert found.code == "batch_callback" and "Slow" in found.evidence
+    np.testing.assert_allclose(found.gain, 0.02 / 0.0401)
+
+
+def test_tracing_is_not_taken_for_waiting():
+    (found,) = predicted(run_of(slices().batch(16), read=1e-3, costs=[(0, 0, 0)], traces=9))
+    assert found.code == "retracing" and found.after == pytest.approx(0.02)
+    (found,) = predicted(run_of(real=0.02, spent={"Own": 0.05}, retraced=("forward",)))
+    assert found.code == "retracing" and "forward" in found.evidence
+    ragged = slices().padded_batch(16, ((None, None, 3), ()))
+    (found,) = predicted(run_of(ragged, read=1e-3, costs=[(0, 0, 0)], jit=True))
+    assert found.code == "retracing" and "XLA" in found.evidence
+
+
+class Sleeps(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.03)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """An eager model, a slow callback, and what was before: one measurement for several tests."""
+    model = small_model(run_eagerly=True, metrics=["accuracy"])
+    train = slices().shuffle(64, seed=3).batch(16)
+    model.fit(train, epochs=1, verbose=0, shuffle=False)
+    before = [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+    found = diagnose.throughput(model, train, (IMAGES, LABELS), callbacks=[Sleeps()], seconds=2.0, verbose=0)
+    after = [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+    return found, model, before, after
+
+
+def test_measuring_leaves_no_trace_in_the_model(measured):
+    _, model, before, after = measured
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert model.run_eagerly and model.train_function is not None
+    assert "train_step" not in vars(model) and not model.stop_training
+
+
+def test_planted_causes_are_found_and_drawn(measured):
+    found = measured[0]
+    codes = {one.code for one in found.findings}
+    assert codes >= {"batch_callback", "run_eagerly"} and codes <= set(CODES)
+    assert found.parts["callbacks"] > 0.03
+    np.testing.assert_allclose(sum(found.parts.values()), found.step_seconds, rtol=0.05)
+    text = str(found)
+    assert "run_eagerly=False" in text and "Sleeps" in text and "an estimate" in text
+    figure = plot.throughput(found)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "as it is" and len(labels) == 1 + len(found.findings)
+
+
+def test_measuring_leaves_the_order_of_a_shuffled_data_set_alone():
+    def orders(look):
+        keras.utils.set_random_seed(0)
+        train = tf.data.Dataset.from_tensor_slices((IMAGES, np.arange(64))).shuffle(64, seed=1).batch(16)
+        if look:
+            model = small_model()
+            labeled = train.map(lambda x, y: (x, y % 3))
+            diagnose.throughput(model, labeled, seconds=0.5, verbose=0)
+        return [np.concatenate([y for _, y in train.as_numpy_iterator()]) for _ in range(2)]
+
+    np.testing.assert_array_equal(orders(True), orders(False))
+
+
+def test_a_trial_that_gained_but_once_gained_nothing():
+    run = run_of()
+    times = iter([0.1, 0.05, 0.1, 0.11])
+    step = lambda seconds: StepTimes(np.full(4, next(times)))  # noqa: E731
+    assert run.ratio(step, step) == pytest.approx(1.1)
+
+
+def test_a_busy_machine_gets_predictions_of_parallel_maps(monkeypatch):
+    monkeypatch.setattr(speed_trials, "machine_is_busy", lambda: True)
+    monkeypatch.setattr(speed_trials, "cores", lambda: 4)
+    run = run_of(slices().batch(16).map(noisy_batch), costs=[(0.0, 0, 0), (0.08, 0, 0)], deadline=1e12)
+    (found,) = speed_trials._serial_map(run)
+    assert found.code == "serial_map" and not found.tried
+    np.testing.assert_allclose(found.after, 0.1 - 0.08 * 3 / 4)
+
+
+def noisy_batch(images, labels):
+    return images + tf.random.uniform((8, 8, 3)), labels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda: (keras.Sequential([keras.layers.Dense(1)]), (IMAGES, LABELS)), "built and compiled"),
+        (lambda: (small_model(), (image for image in IMAGES)), "from_generator"),
+        (lambda: (small_model(), slices().batch(4).take(0)), "at least one batch"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        diagnose.throughput(*arguments(), seconds=1.0)
+
+
+def test_the_doctor_says_when_validation_is_as_long_as_training(capsys, monkeypatch):
+    from recipes.callbacks import TrainingDoctor, training_doctor
+
+    monkeypatch.setattr(training_doctor, "_LONG_EPOCH", 0.0)
+    doctor = TrainingDoctor()
+    model = small_model()
+    longer = (np.repeat(IMAGES, 40, 0), np.repeat(LABELS, 40))
+    model.fit(
+        IMAGES,
+        LABELS,
+        validation_data=longer,
+        validation_batch_size=8,
+        epochs=2,
+        verbose=0,
+        callbacks=[doctor],
+    )
+    assert "of an epoch are validation" in capsys.readouterr().out
+    assert doctor.times["validation"] > 0.5 * doctor.times["epoch"]
