@@ -139,3 +139,15 @@ def test_frames_of_a_video_make_one_map(way):
     # Behind averages over 36 places and 3 frames, each place has the gradient weight / 108.
     expected = activations @ (head.kernel.numpy()[:, 1] / 108)
     np.testing.assert_allclose(maps, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("again", ["reshaped", "upsampled"])
+def test_what_is_made_of_a_vector_again_is_no_map_of_the_input(again):
+    inputs = keras.Input((12, 12, 3))
+    x = conv("below")(inputs)
+    if again == "reshaped":
+        x = layers.Reshape((4, 4, 2))(layers.Dense(32)(layers.Flatten()(x)))
+    else:
+        x = layers.UpSampling2D(4)(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.GlobalAveragePooling2D()(conv("decoder")(x))
+    chosen(keras.Model(inputs, layers.Dense(3)(x)), IMAGES, 1, "below")

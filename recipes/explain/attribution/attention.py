@@ -109,13 +109,17 @@ def rows_of_patches(flow: FloatArray, special: int) -> FloatArray:
 
 def grid_of(
     method: str, count: int, shape: tuple[int, ...], tokens: tuple[int, int] | None
-) -> tuple[int, int, int]:
-    """`(class tokens, rows, columns)` of so many tokens for an image of a shape."""
+) -> tuple[int, ...]:
+    """`(class tokens, rows, columns)` of so many tokens for an image; `(class tokens, steps)` for text or a signal."""
     for special in (0, 1, 2):
         patches = count - special
         if tokens is not None:
             if tokens[0] * tokens[1] == patches:
                 return special, *tokens
+            continue
+        if len(shape) == 1:  # text and signals: a token for every place
+            if patches == shape[0]:
+                return special, patches
             continue
         rows = round(np.sqrt(patches * shape[0] / shape[1]))
         if rows and patches % rows == 0 and rows * shape[1] == patches // rows * shape[0]:

@@ -155,6 +155,7 @@ def last_map(
     maps = _maps(survey, rank, spatial, flow)
     if rank == 5 and not any(_convolves(node) for _, node, _ in maps):  # a video, frame by frame
         maps = _maps(survey, 4, spatial, flow) or maps
+    maps = _before_bottleneck(maps, survey, rank, spatial, flow)
     below = {place for place, _, tensor in maps if not pictures or flow.types_behind(tensor) & _WEIGHTED}
     outputs, maps = maps, [entry for entry in maps if entry[0] in below]
     convolutions = [entry for entry in maps if _convolves(entry[1])]
@@ -227,6 +228,19 @@ def _maps(survey, rank, spatial, flow):
         if tensor.shape.rank == rank and any(size != 1 for size in spatial(tensor))
     ]
     return [entry for entry in found if flow.passes(entry[2])] or ([] if flow.between else found)
+
+
+def _before_bottleneck(maps, survey, rank, spatial, flow):
+    """The maps below the first vector that everything passes: what a decoder makes of it shows no place of the input."""
+    for place, (node, tensor) in enumerate(survey):
+        vector = tensor.shape.rank == 2 < rank or (
+            tensor.shape.rank == rank and all(size == 1 for size in spatial(tensor))
+        )
+        kept = type(node.operation).__name__ in ("Flatten", "Reshape")
+        if vector and not kept and flow.must_pass(tensor):
+            below = [entry for entry in maps if entry[0] < place]
+            return below or maps
+    return maps
 
 
 def _convolves(node):

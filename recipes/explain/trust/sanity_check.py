@@ -194,10 +194,10 @@ def predicting(
 
 
 def as_batch(name: str, maps: ArrayLike, task: Task) -> FloatArray:
-    """What a method returned, as `(n, height, width)` float32."""
+    """What a method returned, as `(n, *spatial)` float32."""
     maps = np.asarray(maps, "float32")
     maps = maps[None] if task.inputs.single else maps
-    if maps.shape[:1] != (task.count,) or maps.ndim != 3:
+    if maps.shape[:1] != (task.count,) or maps.ndim != 1 + len(task.spatial):
         raise UsageError(
             f"{name} expects a method that returns maps of shape (n, height, width). It returned shape "
             f"{maps.shape}. "
@@ -219,6 +219,8 @@ def _restore(saved):
 
 def _ssim(one, other):
     """Structural similarity `(n,)` of maps stretched to 0..1."""
+    # Tables and signals are rows; the frames of a video stand below each other.
+    one, other = (maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (one, other))
     size = min(11, *one.shape[1:])
     pictures = [tf.constant(unit_range(maps)[..., None], "float32") for maps in (one, other)]
     return tf.image.ssim(*pictures, max_val=1.0, filter_size=size - (size + 1) % 2).numpy()
