@@ -231,7 +231,7 @@ def _maps(survey, rank, spatial, flow):
 
 
 def _before_bottleneck(maps, survey, rank, spatial, flow):
-    """The maps below the first vector that everything passes: what a decoder makes of it shows no place of the input."""
+    """The maps below the first vector that everything passes: what is made of it again shows no place of the input."""
     for place, (node, tensor) in enumerate(survey):
         vector = tensor.shape.rank == 2 < rank or (
             tensor.shape.rank == rank and all(size == 1 for size in spatial(tensor))
