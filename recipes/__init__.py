@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes import schedules as schedules
     from recipes import training as training
     from recipes import tune as tune
+    from recipes.training.cross_validation import cross_validate as cross_validate
     from recipes.training.run import Run as Run
     from recipes.training.run import load_run as load_run
     from recipes.training.runs_compared import compare as compare
@@ -79,6 +80,7 @@ _FRONT_DOOR = {
     "Run": "recipes.training.run",
     "load_run": "recipes.training.run",
     "compare": "recipes.training.runs_compared",
+    "cross_validate": "recipes.training.cross_validation",
 }
 __all__ = [
     "Run",
@@ -89,6 +91,7 @@ __all__ = [
     "checkpoints",
     "cli",
     "compare",
+    "cross_validate",
     "data",
     "diagnose",
     "distribution",

@@ -31,6 +31,7 @@ from recipes.diagnose.finding import Finding, Findings
 from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
+from recipes.inference.log_to import Tracker, log_run
 from recipes.inference.of_run import export_run, reading_of
 from recipes.inference.predict import Predictions, predict
 from recipes.training.run_folder import FILES, FORMAT, read_settings
@@ -169,6 +170,16 @@ class Run:
             ValueError, inference.ExportError: as `inference.export`.
         """
         return export_run(self, path, calibrated=calibrated, int8=int8, examples=examples, **options)
+
+    def log_to(self, to: Tracker, *, name: str | None = None, **options: Any) -> Any:
+        """Write settings, every epoch's history, findings and curves into a tracking tool: `inference.log_run`.
+
+        Args:
+            to: "wandb", "mlflow" or "tensorboard".
+            name: Of the run there; None takes its folder's name.
+            **options: Of `inference.log_run`, such as `project=`, `tracking_uri=`, `folder=`.
+        """
+        return log_run(self, to, name=name, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.
