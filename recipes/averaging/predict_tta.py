@@ -99,16 +99,24 @@ def _compiled(model, group, kind, space):
     """images -> the mean over one group's views, one trace for images of any size."""
     channels = model.inputs[0].shape[-1] if getattr(model, "inputs", None) else None
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32)])
     def run(images):
         seen = group(images)
         # Keras 3.10 flattens images of unknown sides to a wrong length.
         views = tf.ensure_shape(tf.concat(seen, axis=0), getattr(model, "input_shape", None) or (None,) * 4)
-        outputs = model(views, training=False)
+        outputs = _outputs(model, views)
         outputs = kind.to_logit(outputs) if space == "logit" else kind.to_probability(outputs)
         return tf.reduce_mean(tf.reshape(outputs, (len(seen), -1, outputs.shape[-1])), axis=0)
 
-    return run
+    if keras.backend.backend() != "tensorflow":
+        return run
+    return tf.function(run, input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32)])
+
+
+def _outputs(model, views):
+    if keras.backend.backend() == "tensorflow":
+        return model(views, training=False)
+    outputs = model(keras.ops.convert_to_tensor(views.numpy()), training=False)
+    return tf.convert_to_tensor(keras.ops.convert_to_numpy(outputs))
 
 
 def _run(run, images, model):

@@ -1,12 +1,18 @@
 """Looks inside one training step, for every monitor at once; see `recipes.callbacks` for the monitors."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from recipes.common.backends import require_tensorflow
-from recipes.probe.hub import Hub as Hub
 from recipes.probe.record import Probe as Probe
 from recipes.probe.record import Record as Record
-from recipes.probe.tensorflow.dead_units import dead_units as dead_units
 
-require_tensorflow("recipes.probe", "whose train function it looks into")
+if TYPE_CHECKING:
+    from recipes.probe.hub import Hub as Hub
+    from recipes.probe.tensorflow.dead_units import dead_units as dead_units
+
+# What measures needs TensorFlow; what was measured can be read on every backend.
+_MEASURES = {"Hub": "recipes.probe.hub", "dead_units": "recipes.probe.tensorflow.dead_units"}
 
 __all__ = [
     "Hub",
@@ -14,3 +20,14 @@ __all__ = [
     "Record",
     "dead_units",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MEASURES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_tensorflow(f"recipes.probe.{name}", "whose train function it looks into")
+    return getattr(import_module(_MEASURES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

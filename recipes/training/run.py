@@ -241,7 +241,7 @@ class Run:
         settings = read_settings(folder)
         check_checksums(folder, settings)
         names = settings.get("class_names")
-        from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow
+        from recipes.probe import Record  # noqa: PLC0415 - not loaded by a run without monitors
 
         return cls(
             model=_read_model(folder / "model.keras"),

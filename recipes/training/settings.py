@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -109,6 +109,25 @@ class Settings:
             values["verbose"] = 2  # a notebook keeps every state of a progress bar, thousands in a run
         return cls(**values, given=frozenset(options))
 
+    def for_backend(self, backend: str) -> Settings:
+        """The same without what needs TensorFlow, on another backend of Keras; said, unless `verbose=0`.
+
+        Raises:
+            ValueError: when the user wrote such an argument.
+        """
+        if backend == "tensorflow":
+            return self
+        wanted = [name for name in ("monitor", "preflight", "strategy") if getattr(self, name)]
+        for name in wanted:
+            if name in self.given:
+                raise ValueError(
+                    f"recipes.train expects {name}= on the TensorFlow backend alone. Received "
+                    f"{name}={getattr(self, name)!r} on {backend!r}. {_ELSEWHERE[name]}"
+                )
+        if wanted and self.verbose != 0:
+            print(f"recipes.train: no {' and no '.join(wanted)} on the {backend} backend, only on TensorFlow's.")
+        return replace(self, monitor=False, preflight=False)
+
     def arguments(self) -> dict[str, Any]:
         """Every argument by its name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "given"}
@@ -139,6 +158,12 @@ def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callabl
         return call
 
     return of
+
+_ELSEWHERE = {
+    "monitor": "Leave it out: the curves are judged at the end.",
+    "preflight": "Leave it out, and look at the data with recipes.diagnose.data_check.",
+    "strategy": "Call keras.distribution.set_distribution before building the model.",
+}
 
 
 def check_arguments(model: Any, settings: Settings) -> None:

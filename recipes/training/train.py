@@ -11,7 +11,6 @@ import tensorflow as tf
 from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.backup_file import read_backup, restore_variables
 from recipes.checkpoints.comparison import architecture, differences
-from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import pairs_of
 from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_for_training, build_metrics
@@ -54,8 +53,8 @@ if TYPE_CHECKING:
 
 def _train(model: keras.Model, train: Data, validation: Data | None, settings: Settings) -> Run:
     """The plan of `recipes.train`."""
-    require_tensorflow("recipes.train", "for tf.function and tf.distribute; plain fit takes callbacks.Backup")
     check_arguments(model, settings)
+    settings = settings.for_backend(keras.backend.backend())
     trained = in_strategy(model, settings.strategy)
     train, validation = pairs_of(train), pairs_of(validation)
     data = open_data(trained, train, validation, settings)

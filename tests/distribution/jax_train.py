@@ -1,0 +1,110 @@
+"""`recipes.train` on Keras' JAX backend; what it finds goes into a file.
+
+    python jax_train.py FOLDER 0 1 PORT            # one process, interrupted and gone on with
+    python jax_train.py FOLDER INDEX 2 PORT [EPOCH]    # one of two; kills itself when that epoch begins
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import recipes
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (128, 8, 8, 1)).astype("uint8")
+LABELS = (IMAGES[:, 0, 0, 0] > 120).astype(int)
+
+
+class Stop(keras.callbacks.Callback):
+    """Breaks off when an epoch begins."""
+
+    def __init__(self, epoch, how):
+        super().__init__()
+        self.epoch, self.how = epoch, how
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.how()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def train(folder, part=slice(None), stop=None, **options):
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 128, -1),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(2, "softmax"),
+        ]
+    )
+    run = recipes.train(
+        model,
+        (IMAGES[part], LABELS[part]),
+        (IMAGES[:32], LABELS[:32]),
+        epochs=4,
+        batch_size=len(IMAGES[part]) // 4,
+        early_stopping=4,
+        callbacks=[stop] if stop else [],
+        run_dir=folder,
+        resume=True,
+        verbose=0,
+        **options,
+    )
+    history = {name: values for name, values in run.history.items() if "seconds" not in name}
+    return {"weights": [weight.tolist() for weight in run.model.get_weights()], **history}
+
+
+def refusal(**options):
+    try:
+        train(None, **options)
+    except ValueError as error:
+        return str(error)
+
+
+def alone(folder):
+    found = {"whole": train(folder / "whole", average="swa")}
+    try:
+        train(folder / "stopped", stop=Stop(2, interrupt), average="swa")
+    except KeyboardInterrupt:
+        found["stopped"] = train(folder / "stopped", average="swa")
+    loaded = recipes.load_run(folder / "whole")
+    views = recipes.averaging.predict_tta(loaded.model, IMAGES[:8], recipes.averaging.flips())
+    mirrored = [loaded.model.predict(IMAGES[:8][:, :, ::way], verbose=0) for way in (1, -1)]
+    found["views"] = float(np.abs(views - np.mean(mirrored, axis=0)).max())
+    found["finished"] = recipes.probe.Record.__name__
+    found["refused"] = refusal(monitor=True)
+    return found
+
+
+def main(folder, index, count, port, dies_in=None):
+    folder, index, count = Path(folder), int(index), int(count)
+    if count == 1:
+        found = alone(folder)
+    else:
+        import jax
+
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=index)
+        devices = keras.distribution.list_devices()
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+        )
+        stop = Stop(int(dies_in), lambda: os.kill(os.getpid(), signal.SIGKILL)) if dies_in else None
+        found = train(folder / "together", slice(index, None, count), stop)
+    (folder / f"jax-{count}-{index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
