@@ -21,7 +21,8 @@ from recipes.checkpoints.comparison import (
     without_numbers,
 )
 from recipes.common.files import Archive, damaged, write_atomically
-from recipes.common.optimizers import build_for, groups
+from recipes.common.models import build_optimizer
+from recipes.common.optimizers import groups
 
 _FORMAT = 2
 _EXPECTED = "a backup written by recipes.train or callbacks.Backup"
@@ -302,7 +303,7 @@ def newest_whole(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
 
 def _variables(model, *, metrics=False):
     optimizer = model.optimizer
-    build_for(optimizer, model)
+    build_optimizer(model)
     variables = {"model": model.variables, "optimizer": optimizer.variables}
     if metrics:
         variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]

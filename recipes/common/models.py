@@ -1,5 +1,6 @@
 """What a model takes and gives out, read from its graph; its configuration, and a second model built from it."""
 
+import contextlib
 import copy
 import random
 from typing import Any
@@ -41,7 +42,7 @@ def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
         model: Built and compiled.
         batch: Inputs, labels and perhaps weights, for their shapes and dtypes alone.
     """
-    with model.distribute_strategy.scope():
+    with _scope(model):
         model._symbolic_build(data_batch=batch)
 
 
@@ -59,11 +60,21 @@ def build_for_training(model: keras.Model, batch: tuple[Any, ...]) -> None:
     known = has_graph(model) or isinstance(model, keras.Sequential)
     if not (plain and known and model.built and model.trainable_variables):
         return
+    build_optimizer(model)
+    build_metrics(model, batch)
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Make the optimizer's variables as the first step of `fit` would: by the same names, in the model's strategy."""
     optimizer = model.optimizer
     if not optimizer.built:
-        with model.distribute_strategy.scope(), keras.name_scope(optimizer.name, caller=optimizer):
+        with _scope(model), keras.name_scope(optimizer.name, caller=optimizer):
             optimizer.build(model.trainable_variables)
-    build_metrics(model, batch)
+
+
+def _scope(model):
+    strategy = getattr(model, "distribute_strategy", None)  # on the TensorFlow backend alone
+    return strategy.scope() if strategy else contextlib.nullcontext()
 
 
 def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,17 +23,6 @@ def groups(optimizer: Optimizer | None) -> list[Optimizer]:
         return []
     inner = innermost(optimizer)
     return list(getattr(inner, "optimizers", (inner,)))
-
-
-def build_for(optimizer: Optimizer, model: keras.Model) -> None:
-    """Make an optimizer's variables as the first step of `fit` would: by the same names, in the model's strategy."""
-    if not optimizer.built:
-        strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow alone
-        with (
-            strategy.scope() if strategy else nullcontext(),
-            keras.name_scope(optimizer.name, caller=optimizer),
-        ):
-            optimizer.build(model.trainable_variables)
 
 
 def is_scheduled(optimizer: Optimizer | None) -> bool:

@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 
 from recipes.common.memory import forget_train_functions
-from recipes.common.optimizers import accumulation, build_for, iterations
+from recipes.common.models import build_optimizer
+from recipes.common.optimizers import accumulation, iterations
 from recipes.common.traversal import layers_of
 from recipes.probe.collect import Collector, Pending, Sweep, Timing
 from recipes.probe.record import Record
@@ -198,7 +199,7 @@ class Hub:
         optimizer = model.optimizer
         if optimizer is not None and not optimizer.built and model.built:
             # Before the first trace, so that the twin and the plain function trace the same thing.
-            build_for(optimizer, model)
+            build_optimizer(model)
         steps, epochs = self.params.get("steps"), self.params.get("epochs", 1) - self.epoch
         several = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
         notes = self.when.start(

@@ -107,6 +107,11 @@ class RunFolder:
             return []
         # What compile() was told is in the arguments of a model that is not compiled yet.
         free = FREE_ON_RESUME | _NOT_COMPARED | (set() if "compiled" in description else {"compiled"})
+        if not is_first_process():
+            free |= {
+                "train_data",
+                "validation_data",
+            }  # run.json tells those of the first process, which reads its own
         found = []
         for name in dict.fromkeys([*self.before, *description]):
             if name not in free:

@@ -125,7 +125,9 @@ class Settings:
                     f"{name}={getattr(self, name)!r} on {backend!r}. {_ELSEWHERE[name]}"
                 )
         if wanted and self.verbose != 0:
-            print(f"recipes.train: no {' and no '.join(wanted)} on the {backend} backend, only on TensorFlow's.")
+            print(
+                f"recipes.train: no {' and no '.join(wanted)} on the {backend} backend, only on TensorFlow's."
+            )
         return replace(self, monitor=False, preflight=False)
 
     def arguments(self) -> dict[str, Any]:
@@ -158,6 +160,7 @@ def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callabl
         return call
 
     return of
+
 
 _ELSEWHERE = {
     "monitor": "Leave it out: the curves are judged at the end.",

@@ -1,7 +1,7 @@
 """`recipes.train` on Keras' JAX backend; what it finds goes into a file.
 
-    python jax_train.py FOLDER 0 1 PORT            # one process, interrupted and gone on with
-    python jax_train.py FOLDER INDEX 2 PORT [EPOCH]    # one of two; kills itself when that epoch begins
+python jax_train.py FOLDER 0 1 PORT            # one process, interrupted and gone on with
+python jax_train.py FOLDER INDEX 2 PORT [EPOCH]    # one of two; kills itself when that epoch begins
 """
 
 import json
@@ -66,9 +66,9 @@ def train(folder, part=slice(None), stop=None, **options):
     return {"weights": [weight.tolist() for weight in run.model.get_weights()], **history}
 
 
-def refusal(**options):
+def refusal(folder, **options):
     try:
-        train(None, **options)
+        train(folder, **options)
     except ValueError as error:
         return str(error)
 
@@ -84,7 +84,7 @@ def alone(folder):
     mirrored = [loaded.model.predict(IMAGES[:8][:, :, ::way], verbose=0) for way in (1, -1)]
     found["views"] = float(np.abs(views - np.mean(mirrored, axis=0)).max())
     found["finished"] = recipes.probe.Record.__name__
-    found["refused"] = refusal(monitor=True)
+    found["refused"] = refusal(folder / "refused", monitor=True)
     return found
 
 

@@ -10,7 +10,7 @@ import keras
 
 from recipes.common.traversal import layers_in, walk
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.geometry import axes_of
+from recipes.explain.engine.moved_axes import axes_of
 
 # Operations that apply weights, by TensorFlow's names.
 _WEIGHTED = {
