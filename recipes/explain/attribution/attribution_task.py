@@ -14,9 +14,9 @@ from recipes.common.validation import is_whole
 from recipes.explain.attribution import resize_map
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.moved_axes import Placement
 from recipes.explain.engine.input_layout import layout_of, placement
 from recipes.explain.engine.inputs import Inputs
+from recipes.explain.engine.moved_axes import Placement
 from recipes.explain.engine.options import Compile, Reduce, Score, Target
 
 #: Numbers of images: a slice, or an index array.

@@ -12,8 +12,8 @@ import tensorflow as tf
 from recipes.common.traversal import layers_of, walk
 from recipes.explain.engine import geometry, layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.moved_axes import Placement
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.moved_axes import Placement
 
 _CONVOLVING = (
     *(
