@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from recipes.common.traversal import layers_of, walk
-from recipes.explain.engine import geometry, layer_lookup, tracing
+from recipes.explain.engine import layer_lookup, moved_axes, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.moved_axes import Placement
@@ -135,7 +135,7 @@ def _placed(model, inputs, layout):
     found = []
 
     def look(node, source, tensor):
-        axes = geometry.axes_of(tensor, source)
+        axes = moved_axes.axes_of(tensor, source)
         if axes is not None and len(axes) > 2:
             first = node.operation.data_format == "channels_first"
             places = range(2, len(axes)) if first else range(1, len(axes) - 1)
@@ -153,7 +153,7 @@ def _placed(model, inputs, layout):
     axes, sizes = found[0]
     shape = inputs.images.shape
     spatial = [axis for axis in range(1, len(shape)) if axis != layout.channel_axis]
-    return geometry.placement_of(axes, sizes, spatial, shape)
+    return moved_axes.placement_of(axes, sizes, spatial, shape)
 
 
 def _trace_until(model, inputs, telling, look):
@@ -212,7 +212,7 @@ def _look(found, node, source, tensor):
     if isinstance(node.operation, keras.layers.Embedding):
         number, found[2] = (found[3] + 1 if found[2] is node.operation else 0), node.operation
         found[3] = number
-    axes = geometry.axes_of(tensor, source)
+    axes = moved_axes.axes_of(tensor, source)
     if axes is None:
         return
     if isinstance(node.operation, keras.layers.Embedding):
@@ -243,7 +243,7 @@ def _first_operation(source):
     """The channel axis by the first convolution or pooling that TensorFlow itself makes."""
     for operation in source.graph.get_operations():
         if operation.type in (*_CONVOLVING, *_RESIZING):
-            axes = geometry.axes_of(operation.inputs[0], source)
+            axes = moved_axes.axes_of(operation.inputs[0], source)
             axis = None if axes is None else _channels(axes, 1 if _channels_first(operation) else -1, source)
             if axis is not None:
                 return axis
@@ -255,7 +255,7 @@ def _first_spatial(source):
     for operation in source.graph.get_operations():
         if operation.type in _CONVOLVING and "Conv" in operation.type:
             tensor = operation.inputs[0]
-            axes = geometry.axes_of(tensor, source)
+            axes = moved_axes.axes_of(tensor, source)
             if axes is not None:
                 places = range(2, len(axes)) if _channels_first(operation) else range(1, len(axes) - 1)
                 return [([axes[place] for place in places], [tensor.shape[place] for place in places])]
