@@ -3,6 +3,8 @@
 from recipes.augment.engine.color_statistics import ColorStatistics as ColorStatistics
 from recipes.augment.engine.magnitudes import PlusMinus as PlusMinus
 from recipes.augment.engine.operation import Operation as Operation
+from recipes.augment.jensen_shannon import JensenShannonLoss as JensenShannonLoss
+from recipes.augment.operations.aug_mix import AugMix as AugMix
 from recipes.augment.operations.auto_augment import AutoAugment as AutoAugment
 from recipes.augment.operations.auto_contrast import AutoContrast as AutoContrast
 from recipes.augment.operations.brightness import Brightness as Brightness
@@ -43,6 +45,7 @@ from recipes.augment.pipeline import Pipeline as Pipeline
 from recipes.augment.standard import standard as standard
 
 __all__ = [
+    "AugMix",
     "AutoAugment",
     "AutoContrast",
     "Brightness",
@@ -60,6 +63,7 @@ __all__ = [
     "Grayscale",
     "Hue",
     "Invert",
+    "JensenShannonLoss",
     "LensDistortion",
     "MixUp",
     "Normalize",

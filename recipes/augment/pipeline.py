@@ -10,7 +10,7 @@ import tensorflow as tf
 from recipes.augment.engine.annotations import BOX_FORMATS, POINT_FORMATS, BoxFormat, PointFormat
 from recipes.augment.engine.batch_layout import Batch, check_batch, take_apart
 from recipes.augment.engine.operation import Frame, Operation, from_config, leaves, to_config
-from recipes.augment.engine.plan import split_passes
+from recipes.augment.engine.plan import EPOCH, split_passes
 from recipes.augment.engine.roles import Role, check_roles
 from recipes.augment.engine.stages import Engine
 from recipes.augment.epochs import EpochCounter
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from recipes.common.types import Images, Labels, ValueRange
-
-_EPOCH = 2**32
 
 
 class Pipeline:
@@ -247,7 +245,7 @@ class Pipeline:
 
     def batch_seed(self, epoch: int, batch: int) -> tuple[int, int]:
         """The seed pair that `apply` uses for a batch: `pipeline(images, labels, seed=pipeline.batch_seed(3, 0))`."""
-        return self._seed_word, epoch * _EPOCH + batch
+        return self._seed_word, epoch * EPOCH + batch
 
     @tf.autograph.experimental.do_not_convert
     def __call__(
@@ -395,6 +393,11 @@ class Pipeline:
         return "\n".join([*lines, ", ".join(["]", *options]) + ")"])
 
     @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others, so that labels leave as rows of shares."""
+        return any(part.stage == "mix" for part in self._parts())
+
+    @property
     def _seed_word(self):
         return self.seed % 2**60
 
@@ -421,8 +424,24 @@ class Pipeline:
     def _parts(self):
         return [part for op in self.operations for part in leaves(op)]
 
+    def _weighted(self, element):
+        """`(images, labels)` with a weight for each image, where several views need one."""
+        if (
+            all(part.views == 1 for part in self._parts())
+            or not isinstance(element, tuple)
+            or len(element) != 2
+        ):
+            return element
+        return (*element, tf.ones(tf.shape(element[0])[:1]))
+
     def _check(self, batch: Batch):
         parts = self._parts()
+        if any(part.views > 1 for part in parts) and (batch.parts or batch.others or batch.unchanged):
+            raise ValueError(
+                "augment.Pipeline expects images, labels and sample weights where one image becomes several views. "
+                f"Received more: {', '.join(one[0] for one in (*batch.parts, *batch.others, *batch.unchanged))}. Take "
+                "the rest out of the batch, or write AugMix(views=1)."
+            )
         check_batch(
             batch,
             geometric=any(part.stage == "geometry" or part.moves for part in parts),
@@ -435,7 +454,7 @@ class Pipeline:
     @tf.autograph.experimental.do_not_convert  # there is nothing in it to convert, and that takes seconds
     def _augment(self, element, seed):
         """One batch inside a graph."""
-        batch = take_apart(element, self.roles)
+        batch = take_apart(self._weighted(element), self.roles)
         return self._engine(batch.images).transform(batch, seed)
 
     def _next_seed(self):
@@ -443,10 +462,15 @@ class Pipeline:
         if tf.executing_eagerly():
             self._calls += 1
             return as_seed((self._seed_word, -self._calls))
+        if any(part.until_epoch is not None for part in self._parts()):
+            raise ValueError(
+                "augment.Pipeline expects to know the epoch where until_epoch is given. Received a call in a graph "
+                "without seed, as dataset.map(pipeline) makes it. Write dataset.apply(pipeline)."
+            )
         return tf.random.uniform((2,), maxval=2**62, dtype=tf.int64, seed=self.seed)
 
 
 def _batch_numbers(epoch, *, index, count):
     """Numbers of the batches of an epoch, endless, int64; no number is used in two epochs or two shards."""
-    start = tf.cast(epoch, tf.int64) * _EPOCH + index
+    start = tf.cast(epoch, tf.int64) * EPOCH + index
     return tf.data.Dataset.counter(start=start, step=count, dtype=tf.int64)

@@ -130,6 +130,12 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
         )
     steps = steps_of_an_epoch(source, settings.steps_per_epoch)
     pipeline, said = choose_pipeline(source, classes, settings)
+    if class_weight is not None and pipeline is not None and pipeline.mixes:
+        raise ValueError(
+            "recipes.train expects class_weight, or an augmentation that mixes images, not both: of mixed labels `fit` "
+            "would take the weight of its larger share alone. Received class_weight beside MixUp or CutMix. Draw the "
+            "classes evenly, data.load(..., balance='classes') or 'sqrt', or leave the mixing out."
+        )
     prepare = _preparation(pipeline, checked("train", classes, maps), maps is not None)
     spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
     return TrainingData(source, held_out, classes, class_weight, maps, steps, said, prepare, spec)

@@ -1,5 +1,6 @@
 """Policies step by step as PIL does them, with the tables of the papers."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -170,3 +171,119 @@ def test_compiled_policies_are_the_plain_ones():
     )
     assert np.abs(one - BYTES).max() > 5
     assert np.mean(np.abs(one - other) > 1) < 1e-3
+
+
+def test_aug_mix_blends_chains_of_pil_with_the_drawn_shares():
+    op = augment.AugMix(3, 2)
+    names = op.draws
+    drawn = {name: tf.constant(RANDOM.random(4), tf.float32) for name in names}
+    op.used = lambda: LEVELS_ONLY
+    program = op.program(drawn, FRAME)
+    got = op._apply(tf.constant(BYTES), drawn, None, FRAME).numpy()
+    value = lambda name: drawn[name].numpy()  # noqa: E731
+    shares = -np.log(1 - np.stack([value("share 0"), value("share 1")]))
+    shares *= (1 - value("image")) / shares.sum(0)
+    for number, picture in enumerate(BYTES):
+        expected = value("image")[number] * picture.astype(float)
+        for chain in range(2):
+            view = image.fromarray(picture)
+            for step in range(1 + int(value(f"depth {chain}")[number] * 3)):
+                kind = KINDS[int(program.kinds[number, 3 * chain + step])]
+                strength = float(program.strengths[number, 3 * chain + step])
+                view = (
+                    image.new("RGB", view.size)
+                    if strength == 0 and kind == "Posterize"
+                    else by_pil(view, kind, strength)
+                )
+            expected = expected + shares[chain, number] * np.asarray(view).astype(float)
+        np.testing.assert_allclose(got[number], expected, atol=1e-2)
+
+
+LEVELS_ONLY = ("Posterize", "Solarize", "AutoContrast", "Equalize")
+
+
+def test_views_share_what_comes_before_aug_mix():
+    pipeline = augment.Pipeline([augment.PadCrop(8), augment.AugMix(views=3)], seed=2, jit_compile=False)
+    dataset = tf.data.Dataset.from_tensor_slices((BYTES, [3, 1, 2, 0])).batch(4).apply(pipeline)
+    views, labels, weights = next(iter(dataset))
+    np.testing.assert_array_equal(labels, np.repeat([3, 1, 2, 0], 3))
+    np.testing.assert_array_equal(weights, np.tile([1, 0, 0], 4))
+    alone = augment.Pipeline(
+        [augment.PadCrop(8), augment.AugMix(views=3, probability=0)], seed=2, jit_compile=False
+    )
+    clean = alone(BYTES, seed=pipeline.batch_seed(0, 0)).numpy()
+    np.testing.assert_array_equal(clean, np.repeat(clean[::3], 3, 0))
+    assert np.abs(clean[::3] - BYTES).max() > 50
+    different = [np.abs(one - views.numpy()[place::3]).mean() for place in range(3) for one in [clean[::3]]]
+    assert different[0] == 0 and min(different[1:]) > 1
+    assert np.abs(views.numpy()[1::3] - views.numpy()[2::3]).mean() > 1
+
+
+def test_the_consistency_loss_is_the_papers():
+    logits = RANDOM.normal(size=(12, 5)).astype("float32")
+    labels = RANDOM.integers(0, 5, 4)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    groups = shares.reshape(4, 3, 5)
+    mean = groups.mean(1, keepdims=True)
+    apart = (groups * np.log(groups / mean)).sum(-1).mean(1)
+    entropy = -np.log(groups[np.arange(4), 0, labels])
+    weights = np.tile(np.float32([1, 0, 0]), 4)
+    numbers = np.repeat(labels, 3)
+    for truth in (numbers, numbers[:, None], np.eye(5, dtype="float32")[numbers]):
+        for given, logit in ((logits, True), (shares, False)):
+            loss = augment.JensenShannonLoss(from_logits=logit)
+            np.testing.assert_allclose(loss(truth, given, weights), np.mean(entropy + 12 * apart), rtol=1e-4)
+            plain = -np.log(shares[np.arange(12), numbers]).mean()
+            np.testing.assert_allclose(loss(truth, given), plain, rtol=1e-4)
+            np.testing.assert_allclose(
+                loss(truth[:11], given[:11], np.ones(11)),
+                -np.log(shares[np.arange(11), numbers[:11]]).mean(),
+                rtol=1e-4,
+            )
+
+
+def test_fit_takes_views_with_a_plain_training_step():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.layers.Rescaling(1 / 2550), keras.layers.Flatten(), keras.layers.Dense(4)]
+    )
+    loss = augment.JensenShannonLoss(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss, weighted_metrics=["accuracy"])
+    pipeline = augment.Pipeline([augment.AugMix(views=3)], jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((BYTES, [3, 1, 2, 0])).batch(4)
+    history = model.fit(data.apply(pipeline), validation_data=data, verbose=0).history
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+        np.array([3, 1, 2, 0]), model.predict(BYTES, verbose=0)
+    )
+    np.testing.assert_allclose(history["val_loss"], plain, rtol=1e-4)
+    assert history["loss"][0] > history["val_loss"][0]
+    copy = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert (copy.views, copy.weight, copy.from_logits) == (3, 12.0, True)
+
+
+def test_mixing_ends_at_its_epoch():
+    rows = np.eye(4, dtype="float32")
+    switch = augment.OneOf([augment.MixUp(1.0, until_epoch=2), augment.CutMix(1.0, until_epoch=2)])
+    pipeline = augment.Pipeline([switch], jit_compile=False)
+    data = pipeline.apply(tf.data.Dataset.from_tensors((BYTES, rows)))
+    mixed = [not np.array_equal(next(iter(data))[1], rows) for _ in range(4)]
+    assert mixed == [True, True, False, False]
+    assert [
+        not np.array_equal(pipeline(BYTES, rows, seed=pipeline.batch_seed(e, 0))[1], rows) for e in (1, 2)
+    ] == [True, False]
+    with pytest.raises(ValueError, match="expects to know the epoch"):
+        tf.data.Dataset.from_tensors((BYTES, rows)).map(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("operations", "given", "said"),
+    [
+        ([augment.AugMix(views=3), augment.MixUp()], {}, "not both"),
+        ([augment.AugMix(views=3), augment.AugMix(views=2)], {}, "only operation that makes views"),
+        ([augment.AugMix(views=3)], {"masks": BYTES[..., 0]}, "becomes several views"),
+        ([augment.AugMix()], {"masks": BYTES[..., 0]}, "moved in several ways"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(operations, given, said):
+    with pytest.raises(ValueError, match=said):
+        augment.Pipeline(operations, jit_compile=False, classes=4)(BYTES, np.arange(4), **given)

@@ -277,3 +277,9 @@ def test_class_weights_beside_weights_of_examples_are_refused(split):
     (images, labels), _ = split
     with pytest.raises(ValueError, match="class_weight, or a weight with every example, not both"):
         train(((images, labels, np.ones(192, "float32")),), None, class_weight={0: 2.0})
+
+
+def test_class_weights_beside_mixed_images_are_refused(split):
+    mixing = augment.Pipeline([augment.MixUp()], classes=10)
+    with pytest.raises(ValueError, match="class_weight, or an augmentation that mixes images, not both"):
+        train(split[:1], None, class_weight={0: 2.0}, augment=mixing)

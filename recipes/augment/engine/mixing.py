@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from recipes.augment.engine.operation import Drawn, Frame, Operation
+from recipes.common.validation import is_whole
 
 
 class Mixing(Operation):
@@ -21,6 +22,12 @@ class Mixing(Operation):
             raise ValueError(
                 f"augment.{self.name} expects alpha > 0. Received alpha={self.alpha!r}. "
                 f"To turn it off, leave {self.name} out of the pipeline."
+            )
+
+        if self.until_epoch is not None and not (is_whole(self.until_epoch) and self.until_epoch >= 0):
+            raise ValueError(
+                f"augment.{self.name} expects until_epoch to be a whole number >= 0, or None. Received "
+                f"{self.until_epoch!r}. Write {self.name}({self.alpha!r}, until_epoch=20) for 20 epochs with it."
             )
 
     def mix(

@@ -69,6 +69,8 @@ class Operation:
     leaves_range: ClassVar[bool] = False
     needs_mean: ClassVar[bool] = False
     moves: ClassVar[bool] = False  # True: pixels move, though it is no geometric operation; has `moved_by`
+    views: ClassVar[int] = 1  # more: a batch becomes so many times as long
+    until_epoch: ClassVar[Any] = None  # number of the first epoch that goes without it
     fill: ClassVar[Any] = None
     probability: ClassVar[Any] = 1.0
     # A group has `operations`, its members. Where they do not all act, `chosen(drawn, index)` says on which images

@@ -15,6 +15,8 @@ from recipes.augment.engine.spatial_filters import build_filter
 
 # Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
 _NORMAL, _NOISE = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D
+#: Batches of an epoch are numbered from the number of the epoch times this.
+EPOCH = 2**32
 _WEIGHT, _PARTNER = 0x369DEA0F31A53F85, 0x27D4EB2F165667C5
 
 
@@ -25,12 +27,14 @@ class Draws(NamedTuple):
         uniform, normal: Rows of shape (batch,), one for each name that an operation draws.
         noise: A key (batch, 2) for each operation that needs noise.
         mixture: A weight and a partner, (batch,) each, for each mixing.
+        epoch: Number of the epoch, a scalar; negative where there is none.
     """
 
     uniform: Any
     normal: Any
     noise: tuple
     mixture: tuple
+    epoch: Any
 
 
 @dataclasses.dataclass
@@ -62,6 +66,9 @@ class Slot:
         for gate in self.gates:
             here = gate(draws.uniform)
             result = here if result is None else result & here
+        if self.op.until_epoch is not None:
+            early = tf.fill(tf.shape(self.mixture(draws)[0]), draws.epoch < self.op.until_epoch)
+            result = early if result is None else result & early
         return result
 
 
@@ -72,18 +79,26 @@ class Plan:
         first, last: The `Frame` that comes and the one that leaves.
         passes: `Slot`s of each pass over the images, in order.
         mixes: Whether labels change.
+        views: How many images come out for one that comes in.
     """
 
     def __init__(self, operations: Sequence[Operation], frame: Frame, dtype: str) -> None:
         self.first = self._frame = frame
         self._uniforms = self._normals = self._noises = 0
         self._alphas: list[float] = []
+        self.views, self._shared = 1, (0, 0, 0)
         self.passes = [
             [slot for op in group for slot in self._place(op, ())] for group in split_passes(operations)
         ]
         self.last = self._frame
         self._dtype = dtype
         self.mixes = any(slot.op.stage == "mix" for one in self.passes for slot in one)
+        self._ends = any(slot.op.until_epoch is not None for one in self.passes for slot in one)
+        if self.mixes and self.views > 1:
+            raise ValueError(
+                "augment.Pipeline expects several views of an image, or images that are mixed, not both: a mixture has "
+                "no other views. Received both. Leave out MixUp and CutMix, or write AugMix(views=1)."
+            )
 
     def steps(self, *, compiled: bool) -> list[tuple[str, Callable[..., Any]]]:
         """The functions that run, in order, for XLA or written for plain TensorFlow.
@@ -111,6 +126,7 @@ class Plan:
     def draw(self, seed: tf.Tensor, batch: tf.Tensor) -> Draws:
         """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
         shift = lambda step, index=0: seed + tf.constant([step + index * 2**40, 0], tf.int64)  # noqa: E731
+        batch = batch * self.views
         uniform = normal = tf.zeros((1, 1))
         if self._uniforms:
             uniform = tf.random.stateless_uniform((self._uniforms, batch), seed)
@@ -126,7 +142,19 @@ class Plan:
             (draw_weight(shift(_WEIGHT, index), batch, alpha), draw_partner(shift(_PARTNER, index), batch))
             for index, alpha in enumerate(self._alphas)
         ]
-        return Draws(uniform, normal, tuple(noise), tuple(mixture))
+        epoch = seed[1] // EPOCH if self._ends else 0
+        uniforms, normals, noises = self._shared
+        if self.views > 1:
+            uniform, normal = self._one_for_all(uniform, uniforms), self._one_for_all(normal, normals)
+            noise[:noises] = [tf.repeat(key[:: self.views], self.views, 0) for key in noise[:noises]]
+        return Draws(uniform, normal, tuple(noise), tuple(mixture), epoch)
+
+    def _one_for_all(self, numbers, rows):
+        """The first rows with the draw of each image's first view in all of its views."""
+        if rows == 0:
+            return numbers
+        shared = tf.repeat(numbers[:rows, :: self.views], self.views, 1)
+        return tf.concat([shared, numbers[rows:]], 0)
 
     def _place(self, op, gates):
         """The slots of one operation, a group opened up."""
@@ -158,8 +186,20 @@ class Plan:
         if op.stage == "mix":
             mixture_index = len(self._alphas)
             self._alphas.append(op.alpha)
+        if op.views > 1:
+            gates = (*gates, self._see(op))
         rows = self._take(len(op.draws))
         return Slot(op, frame, rows, slice(start, self._normals), noise_index, mixture_index, gates)
+
+    def _see(self, op):
+        """Several views from here on; the gate that leaves the first of them alone."""
+        if self.views > 1:
+            raise ValueError(
+                f"augment.{op.name} expects to be the only operation that makes views. Received another one. "
+                "Leave one out, or write views=1."
+            )
+        self.views, self._shared = op.views, (self._uniforms, self._normals, self._noises)
+        return lambda uniform: tf.range(tf.shape(uniform)[1]) % op.views != 0
 
     def _take(self, count):
         self._uniforms += count

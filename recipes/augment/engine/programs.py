@@ -176,24 +176,38 @@ def run_programs(
     Returns:
         uint8 of the same shape.
     """
-    kinds = program.kinds
-    if active is not None:
-        kinds = tf.where(active[:, None], kinds, 0)
     run = step_runner(used, fill, frame)
-    warps = step_warps(kinds, program.strengths, frame)
-    steps = kinds.shape[1]
+    steps = program.kinds.shape[1]
+    return tf.map_fn(
+        lambda given: run_steps(run, *given, 0, steps),
+        (levels, *prepared(program, active, frame)),
+        fn_output_signature=tf.uint8,
+    )
 
-    def one(given):
-        image, kinds, strengths, warps = given
-        for step in range(steps) if steps == 1 else ():
-            return run(image, kinds[step], strengths[step], warps[step])
-        return tf.while_loop(
-            lambda step, _: step < steps,
-            lambda step, image: (step + 1, run(image, kinds[step], strengths[step], warps[step])),
-            [tf.constant(0), image],
-        )[1]
 
-    return tf.map_fn(one, (levels, kinds, program.strengths, warps), fn_output_signature=tf.uint8)
+def prepared(
+    program: Program, active: tf.Tensor | None, frame: Frame
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Kinds, strengths and warps, `(batch, steps, ...)`, of the images that are `active`; nothing for the others."""
+    kinds = program.kinds if active is None else tf.where(active[:, None], program.kinds, 0)
+    return kinds, program.strengths, step_warps(kinds, program.strengths, frame)
+
+
+def run_steps(
+    run: Callable[..., tf.Tensor],
+    image: tf.Tensor,
+    kinds: tf.Tensor,
+    strengths: tf.Tensor,
+    warps: tf.Tensor,
+    first: Any,
+    end: Any,
+) -> tf.Tensor:
+    """One image, bytes, through the steps from `first` to the one before `end`, whole numbers or tensors."""
+    return tf.while_loop(
+        lambda step, _: step < end,
+        lambda step, image: (step + 1, run(image, kinds[step], strengths[step], warps[step])),
+        [tf.convert_to_tensor(first), image],
+    )[1]
 
 
 def step_warps(kinds: tf.Tensor, strengths: tf.Tensor, frame: Frame) -> tf.Tensor:

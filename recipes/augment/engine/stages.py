@@ -62,6 +62,7 @@ class Engine:
         with tf.control_dependencies(self._value_checks(batch)):
             size = tf.identity(tf.shape(images)[0])
         draws = self.plan.draw(seed, size)
+        images, labels, sample_weight = self._views(images, labels, sample_weight)
         mixed = [labels, sample_weight] if self.plan.mixes else [None, None]
         if mixed[0] is not None:
             mixed[0] = label_rows(labels, self.classes)
@@ -92,6 +93,17 @@ class Engine:
         moved = {path: part for (path, _, _), part in zip(pixel_parts, parts, strict=True)}
         moved.update(self._move_places(batch, draws))
         return batch.rebuild(images, labels, sample_weight, moved)
+
+    def _views(self, images, labels, sample_weight):
+        """Each image and its label as often as views of it leave; their weights are (w, 0, 0, ...)."""
+        views = self.plan.views
+        if views == 1:
+            return images, labels, sample_weight
+        images, labels = (None if part is None else tf.repeat(part, views, 0) for part in (images, labels))
+        if sample_weight is not None:
+            others = tf.zeros((tf.size(sample_weight), views - 1), sample_weight.dtype)
+            sample_weight = tf.reshape(tf.concat([tf.reshape(sample_weight, (-1, 1)), others], 1), (-1,))
+        return images, labels, sample_weight
 
     def check_values(self, batch: Batch) -> None:
         """Raise `ValueError` for pixels, labels or boxes out of range; for tensors whose values are known."""

@@ -20,11 +20,14 @@ class CutMix(Mixing):
     Args:
         alpha: Both parameters of the Beta distribution of the share that is kept, > 0; 1 is uniform.
         probability: Chance that an image gets a piece.
+        until_epoch: Number of the first epoch, counted from 0, in which no image is mixed any more; labels still leave
+            as rows. In a data set that is `apply`'s epoch. None mixes to the end.
     """
 
     alpha: float = 1.0
     _: dataclasses.KW_ONLY
     probability: float = 1.0
+    until_epoch: int | None = None
 
     pastes = True
     draws = ("row", "column")

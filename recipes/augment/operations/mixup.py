@@ -19,11 +19,14 @@ class MixUp(Mixing):
     Args:
         alpha: Both parameters of the Beta distribution of the weight, > 0. Small means mostly one image.
         probability: Chance that an image is blended.
+        until_epoch: Number of the first epoch, counted from 0, in which no image is mixed any more; labels still leave
+            as rows. In a data set that is `apply`'s epoch. None mixes to the end.
     """
 
     alpha: float = 0.2
     _: dataclasses.KW_ONLY
     probability: float = 1.0
+    until_epoch: int | None = None
 
     def mix(
         self, images: tf.Tensor, partners: tf.Tensor, weight: tf.Tensor, drawn: Drawn, frame: Frame

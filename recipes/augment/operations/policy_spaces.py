@@ -66,6 +66,14 @@ def trivial_augment_space(frame: Frame, *, wide: bool) -> Space:
     return space(ALL, 31, shear=0.3, shift=shift, degrees=30, factor=0.9, bits=(8, 4))
 
 
+def aug_mix_space(frame: Frame, names: Sequence[str], severity: int) -> Space:
+    """Hendrycks et al. 2019, section 3: the `severity` weakest of ten strengths; posterizing leaves 4 bits at most."""
+    found = space(
+        names, 10, shear=0.3, shift=(frame.width / 3, frame.height / 3), degrees=30, factor=0.9, bits=(4, 0)
+    )
+    return Space(found.names, found.table[:, :severity], found.signed)
+
+
 class RandomSteps(Programmed):
     """Some steps, each drawn from a space; what `RandAugment` and `TrivialAugment` are made of.
 
