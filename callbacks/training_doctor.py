@@ -120,7 +120,7 @@ class TrainingDoctor(Monitor):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         # Short runs afford few probes: see to one an epoch at least, where an epoch is long enough for that. The
         # budget sees to the first epoch, after its first step.
-        seen, long = self._hub.when.executions > 0, (self.params.get("steps") or 0) >= _FEWEST_STEPS
+        seen, long = self._hub.has_run, (self.params.get("steps") or 0) >= _FEWEST_STEPS
         if seen and long and len(self.record) == self._probes:
             self._hub.probe_next()
         self._probes = len(self.record)
@@ -279,6 +279,7 @@ class _NoProbes:
 
     monitors = (None,)
     epoch = 0
+    has_run = False
 
     def __init__(self):
         from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow, which other backends do without

@@ -142,6 +142,11 @@ class Hub:
         if quantities and not self._failed:
             self._arm(model, quantities, recorded)
 
+    @property
+    def has_run(self) -> bool:
+        """Whether an execution of this fit is over."""
+        return self.when.executions > 0
+
     def alarm(self) -> None:
         """Probe the next steps densely, as far as the budget allows."""
         self.when.alarm()
