@@ -90,7 +90,7 @@ class TrainingDoctor(Monitor):
         self._history = {}
         self._probes = 0
         self.times: dict[str, float] = {}
-        self._clock = _Clock()
+        self._clock, self._told = _Clock(), False
 
     @property
     def findings(self) -> "list[Finding]":
@@ -114,7 +114,7 @@ class TrainingDoctor(Monitor):
         self._history, self._probes = {}, 0
         self._book = None
         self.tried = None
-        self.times, self._clock = {}, _Clock()
+        self.times, self._clock, self._told = {}, _Clock(), False
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -141,7 +141,7 @@ class TrainingDoctor(Monitor):
         self.times = self._clock.times()
         super().on_epoch_end(epoch, logs)
         self._guarded(self._judge, logs or {})
-        if epoch == 1 and self.verbose:  # the first one traces
+        if epoch > 0 and self.verbose and not self._told:  # the first one traces
             self._say_where_the_time_goes()
 
     def on_train_end(self, logs: Logs = None) -> None:
@@ -257,6 +257,7 @@ class TrainingDoctor(Monitor):
         }
         for name, (words, remedy) in named.items():
             if times["epoch"] > _LONG_EPOCH and times[name] > _LONG * times["epoch"]:
+                self._told = True
                 print(
                     f"\nTrainingDoctor: {times[name]:.3g} of the {times['epoch']:.3g} s of an epoch are {words}. "
                     f"{remedy} recipes.diagnose.throughput(model, train, validation) says more."

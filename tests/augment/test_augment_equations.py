@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage, special
 
+from recipes import augment
+from recipes.augment.engine.magnitudes import draw, draw_log
 from recipes.augment.engine.noise import inverse_error_function, normal_noise, uniform_noise
 from recipes.augment.engine.operation import Frame
 from recipes.augment.engine.resample import bilinear_taps, mirror, read_columns, read_rows, triangle_taps
@@ -34,7 +36,7 @@ from recipes.augment.operations.saturation import saturation_matrix
 from recipes.augment.operations.shear import slanting
 from recipes.augment.operations.stretch import stretching
 from recipes.augment.operations.translate import whole_shift
-from recipes.augment.operations.zoom import zooming
+from recipes.augment.operations.zoom import read_factor, zooming
 
 RANDOM = np.random.default_rng(11)
 FRAME = Frame(20, 30, 3, np.zeros(3, "float32"), np.full(3, 255, "float32"))
@@ -258,3 +260,41 @@ def test_normal_noise_has_the_moments_of_the_normal_law():
     assert abs(numbers.var() - 1) < 4 * np.sqrt(2 / count)
     assert abs((numbers**4).mean() - 3) < 4 * np.sqrt(96 / count)
     assert 3.9 < np.abs(numbers).max() < 5.43
+
+
+@pytest.mark.parametrize(
+    ("policy", "rotate", "shear", "shift", "factor"),
+    [
+        # RandAugment's table at half its strength, TrivialAugment's figure 2, wide and standard.
+        (augment.RandAugment(1, 15).operations[0], 15, 0.15, 75 / 331, 0.45),
+        (augment.TrivialAugment(), 135, 0.99, 32 / 224, 0.99),
+        (augment.TrivialAugment(wide=False), 30, 0.3, 10 / 32, 0.9),
+    ],
+)
+def test_policies_have_the_strengths_of_their_papers(policy, rotate, shear, shift, factor):
+    def size(strength):
+        return getattr(strength, "size", strength)
+
+    turn, across, down, up, aside, *colors = policy.operations
+    assert size(turn.degrees) == rotate
+    assert (size(across.horizontal), across.vertical) == (shear, 0.0)
+    assert (down.horizontal, size(down.vertical)) == (0.0, shear)
+    np.testing.assert_allclose([size(up.height), size(aside.width)], shift)
+    assert (up.width, aside.height) == (0.0, 0.0)
+    np.testing.assert_allclose([size(color.factor) for color in colors], factor)
+    # Doing nothing is one of the nine.
+    np.testing.assert_allclose(augment.RandAugment().operations[0].probability, 8 / 9)
+
+
+def test_draws_go_from_end_to_end_evenly_or_by_factors():
+    uniform = tf.constant([0.0, 0.25, 0.5, 1.0])
+    np.testing.assert_allclose(draw(uniform, (2.0, 6.0)), [2, 3, 4, 6])
+    np.testing.assert_allclose(draw_log(uniform, (0.25, 4.0)), [0.25, 0.5, 1, 4], rtol=1e-6)
+    both = augment.PlusMinus(3)
+    np.testing.assert_array_equal(draw(uniform, (-3.0, 3.0), both), [-3, -3, 3, 3])
+    np.testing.assert_allclose(draw_log(uniform, (0.5, 2.0), both), [0.5, 0.5, 2, 2])
+
+
+def test_a_zoom_by_a_quarter_enlarges_as_far_as_it_shrinks():
+    np.testing.assert_allclose(read_factor("Zoom", 0.25), (1 / 1.25, 1.25))
+    np.testing.assert_allclose(read_factor("Zoom", (0.5, 3.0)), (0.5, 3.0))
