@@ -300,4 +300,4 @@ def test_the_doctor_says_when_validation_is_as_long_as_training(capsys, monkeypa
         callbacks=[doctor],
     )
     assert capsys.readouterr().out.count("of an epoch are validation") == 1
-    assert doctor.times["validation"] > 0.5 * doctor.times["epoch"]
+    assert 0 < doctor.times["validation"] < doctor.times["epoch"]

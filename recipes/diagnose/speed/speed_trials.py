@@ -14,7 +14,7 @@ from recipes.diagnose.speed.speed_rules import GAINS, many_calls, share_of, wait
 
 _SMALL_BATCH = 16
 _SHORT_STEP = 0.005  # seconds; Keras takes about half a millisecond to start one
-_FILLED = 4  # first steps of a data set, which find buffers full
+_FILLED = 3  # first steps of a data set, which find buffers full
 _LARGER = 4
 _PER_EXECUTION = 8
 
@@ -49,19 +49,23 @@ def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
     return found, [code for code in late if shows.get(code)]
 
 
-def _of_step(run, ratio):
-    """Seconds a step in all, when computing takes `ratio` of what it did."""
-    return run.total - (run.real.mean - run.waiting) * (1.0 - ratio)
+def _after(run, ratio):
+    """Seconds a step in all, when waiting and computing together take `ratio` of what they did."""
+    return run.total - run.real.mean * (1.0 - ratio)
 
 
-def _computed(run: MeasuredRun, **settings: object) -> float:
-    memory = run.from_memory()
-    return run.ratio(lambda time: run.time(memory, time, **settings), lambda time: run.time(memory, time))
+def _trained(run: MeasuredRun, *, model: keras.Model | None = None, **settings: object) -> float:
+    """How long a step of another model, or with other settings, takes on the real data: as a share of what it does."""
+    return run.ratio(
+        lambda time: run.time(run.data, time, model=model, fewest=_FILLED + 3, **settings),
+        lambda time: run.time(run.data, time, fewest=_FILLED + 3),
+        filled=_FILLED,
+    )
 
 
 def _eager(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.model.run_eagerly:
-        after = _of_step(run, _computed(run, run_eagerly=False))
+        after = _after(run, _trained(run, run_eagerly=False))
         yield Slowdown(
             "run_eagerly",
             f"Every operation of the step is called from Python: {run.step * 1e3:.3g} ms.",
@@ -149,7 +153,7 @@ def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
     idle = run.model.run_eagerly or run.model.steps_per_execution > 1 or run.alone.processor > _SHORT_STEP
     if idle or run.step + run.real.between < 0.5 * run.total:
         return
-    after = _of_step(run, _computed(run, steps_per_execution=_PER_EXECUTION))
+    after = _after(run, _trained(run, steps_per_execution=_PER_EXECUTION))
     yield from _if(
         0.2,
         Slowdown(
@@ -202,7 +206,7 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
         f"The model computes in {dtype}, {run.step * 1e3:.3g} ms a step; in float32 it takes {ratio:.2g} times that.",
         f"Build the model in float32: {setting}.",
         run.total,
-        _of_step(run, ratio),
+        _after(run, ratio),
         tried=True,
     )
 
@@ -229,7 +233,7 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
     if not on and run.time_left < 4 * run.trial_seconds:
         return  # compiling may take long
     try:
-        after = _of_step(run, _computed(run, jit_compile=not on))
+        after = _after(run, _trained(run, jit_compile=not on))
     except Exception:
         return
     words = "slower" if on else "faster"
