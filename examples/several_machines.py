@@ -2,9 +2,9 @@
 
     python examples/several_machines.py    # about a minute
 
-The script starts itself twice. Each process is a worker of `recipes.distribution.MultiWorkerStrategy`: Keras deals every
-batch out over both. The second is killed in the middle; the first notices and ends. Both are started again, go on
-from the backup in runs/several_machines/run, and end as a run that nobody interrupted.
+The script starts itself twice. Each process is a worker of `recipes.distribution.MultiWorkerStrategy`: Keras deals
+every batch out over both. The second is killed in the middle; the first notices and ends. Both are started again, go
+on from the backup in runs/several_machines/run, and end as a run that nobody interrupted.
 
 On real machines start `work` on each of them at the same time, by hand or by a scheduler, with a run_dir that all see:
 
