@@ -2,12 +2,14 @@
 
 For each network (random weights, small images) and method: the largest difference from the oracle over the oracle's
 largest value; the same for the oracle with one mistake planted, which shows that the oracle can fail; or what the
-method says when it refuses. Six networks took 4 to 19 s of CPU each.
+method says when it refuses. Random methods run eagerly while the images that the model sees are noted, so that the
+oracle has the same noise and masks. A network takes 10 to 70 s of CPU.
 
     python benchmarks/explain_architectures.py --only VGG16
 """
 
 import argparse
+import functools
 import time
 
 import keras
@@ -45,7 +47,7 @@ def study(name):
     model = build(**options)
     twin = build(**options, classifier_activation=None)
     twin.set_weights(model.get_weights())
-    images = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
+    images = np.random.default_rng(0).uniform(1, 255, (1, size, size, 3)).astype("float32")
     for mine, other in zip(model.layers, twin.layers, strict=True):  # names that Keras counts on
         other.name = mine.name
     for method, (run, oracle, mistaken) in cases(model, twin, images).items():
@@ -81,6 +83,38 @@ def cases(model, twin, images):
             )
         return cache[method]
 
+    seen = {}
+
+    def noted(method, **options):
+        """A random method, and in `seen` the images that the model saw meanwhile."""
+        seen[method], call = [], model.call
+
+        def noting(inputs, *args, **kwargs):
+            seen[method].append(np.asarray(inputs))
+            return call(inputs, *args, **kwargs)
+
+        model.call = noting
+        try:
+            return getattr(explain, method)(model, images, TARGET, compile=False, **options)
+        finally:
+            del model.call
+
+    def noisy():
+        """The copies that `smooth_grad` made, whose noise is 15 % of the image's range."""
+        copies = np.concatenate(seen["smooth_grad"])
+        deviation = (copies - images).std() / (images.max() - images.min())
+        return copies if len(copies) == 4 and abs(deviation - 0.15) < 0.005 else copies * np.nan
+
+    @functools.cache
+    def sign():
+        """1 or -1: for one of them there is positive evidence."""
+        return 1.0 if by_scores(twin, images, chosen()[1], 1.0).any() else -1.0
+
+    def cam():
+        return positive(
+            weighed(twin, images, chosen()[1], lambda a, g: (a * g.mean((1, 2), keepdims=True)).sum(-1))
+        )
+
     return {
         "saliency": (
             lambda: explain.saliency(model, images, TARGET),
@@ -102,7 +136,9 @@ def cases(model, twin, images):
             lambda: weighed(
                 twin, images, chosen()[1], lambda a, g: (a * g.mean((1, 2), keepdims=True)).sum(-1)
             ),
-            lambda: weighed(twin, images, chosen()[1], lambda a, g: (a * g.mean()).sum(-1)),
+            lambda: weighed(
+                twin, images, chosen()[1], lambda a, g: (a * g.sum((1, 2), keepdims=True) ** 2).sum(-1)
+            ),
         ),
         "layer_cam": (
             lambda: chosen("layer_cam")[0],
@@ -115,6 +151,45 @@ def cases(model, twin, images):
             lambda: explain.class_activation_map(model, images, TARGET, resize=False),
             lambda: class_weights(twin, images, chosen()[1], TARGET),
             lambda: class_weights(twin, images, chosen()[1], TARGET + 1),  # another class
+        ),
+        "deconvnet": (
+            lambda: explain.deconvnet(model, images, TARGET),
+            lambda: np.abs(guided(twin, images, gated=False)).max(-1),
+            lambda: np.abs(guided(twin, images)).max(-1),  # guided backpropagation
+        ),
+        "guided_grad_cam": (
+            lambda: explain.guided_grad_cam(model, images, TARGET),
+            lambda: np.abs(guided(twin, images)).max(-1) * enlarged(cam(), images),
+            lambda: np.abs(gradient(twin, images)).max(-1) * enlarged(cam(), images),
+        ),
+        "grad_cam_plus_plus": (
+            lambda: chosen("grad_cam_plus_plus")[0],
+            lambda: weighed(twin, images, chosen("grad_cam_plus_plus")[1], plus_plus),
+            lambda: weighed(
+                twin, images, chosen("grad_cam_plus_plus")[1], lambda a, g: plus_plus(a, g, False)
+            ),
+        ),
+        "score_cam": (
+            lambda: explain.score_cam(
+                model,
+                images,
+                lambda outputs: sign() * outputs[:, TARGET],
+                score="logits",
+                top=8,
+                resize=False,
+            ),
+            lambda: by_scores(twin, images, chosen()[1], sign()),
+            lambda: by_scores(twin, images, chosen()[1], sign(), stretched=False),
+        ),
+        "smooth_grad": (
+            lambda: noted("smooth_grad", samples=4),
+            lambda: np.abs(np.mean([gradient(twin, one[None]) for one in noisy()], axis=0)).max(-1),
+            lambda: np.mean([np.abs(gradient(twin, one[None])) for one in noisy()], axis=0).max(-1),
+        ),
+        "rise": (
+            lambda: noted("rise", masks=12),
+            lambda: by_masks(model, images, seen["rise"], 0.5),
+            lambda: by_masks(model, images, seen["rise"], 1.0),  # without the expected mask
         ),
         "occlusion": (
             lambda: explain.occlusion(model, images, TARGET, patch=32, stride=32),
@@ -141,12 +216,15 @@ def path(model, images, places, times_input):
     return (mean * (images if times_input else 1)).sum(-1)
 
 
-def guided(model, images):
-    """The gradient while `tf.nn.relu` itself is replaced by one whose gradient is cut as in the paper."""
+def guided(model, images, gated=True):
+    """The gradient while `tf.nn.relu` itself is replaced by one whose gradient is cut as in the paper.
+
+    Without `gated` as in the deconvnet's.
+    """
 
     @tf.custom_gradient
     def relu(x):
-        return tf.maximum(x, 0.0), lambda g: tf.maximum(g, 0.0) * tf.cast(x > 0, g.dtype)
+        return tf.maximum(x, 0.0), lambda g: tf.maximum(g, 0.0) * (tf.cast(x > 0, g.dtype) if gated else 1)
 
     before = tf.nn.relu
     tf.nn.relu = lambda x, name=None: relu(x)
@@ -165,6 +243,44 @@ def weighed(twin, images, name, combine):
         activations, logits = lower(images, training=False)
         score = logits[:, TARGET]
     return combine(activations.numpy(), tape.gradient(score, activations).numpy())
+
+
+def plus_plus(activations, gradients, shares=True):
+    """Equations 5, 7 and 19; without `shares`, every positive gradient counts alike."""
+    alpha = gradients**2 / np.where(
+        gradients == 0, 1, 2 * gradients**2 + activations.sum((1, 2), keepdims=True) * gradients**3
+    )
+    alpha = alpha / np.where(alpha.sum((1, 2), keepdims=True) == 0, 1, alpha.sum((1, 2), keepdims=True))
+    weights = ((alpha if shares else 1) * positive(gradients)).sum((1, 2), keepdims=True)
+    return positive((activations * weights).sum(-1))
+
+
+def enlarged(maps, images):
+    return tf.image.resize(maps[..., None], images.shape[1:3])[..., 0].numpy()
+
+
+def by_scores(twin, images, name, sign, stretched=True):
+    """Score-CAM of the eight channels that vary most; as a mistake, with masks as they come."""
+    activations = keras.Model(twin.inputs, named(twin, name).output)(images, training=False).numpy()
+    chosen = np.argsort(-activations.std((1, 2))[0], kind="stable")[:8]
+    nothing = twin(np.zeros_like(images), training=False).numpy()[0, TARGET]
+    total = 0.0
+    for channel in chosen:
+        mask = enlarged(activations[..., channel], images)
+        low, high = mask.min(), mask.max()
+        if stretched:
+            mask = (mask - low) / (high - low) if high > low else 0 * mask
+        weight = sign * (twin(images * mask[..., None], training=False).numpy()[0, TARGET] - nothing)
+        total = total + weight * activations[..., channel]
+    return positive(total)
+
+
+def by_masks(model, images, seen, keep):
+    """RISE: the masks are what is left of the image in what the model saw."""
+    copies = np.concatenate(seen)
+    masks = (copies / images).mean(-1)
+    scores = model(copies, training=False).numpy()[:, TARGET]
+    return (scores[:, None, None] * masks).sum(0, keepdims=True) / (len(masks) * keep)
 
 
 def named(model, name):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
+from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
@@ -38,9 +39,9 @@ def attention_rollout(
     Args:
         model, images: As in every method, see `recipes.explain`. A model with one image input.
         target: Taken as by every method, without influence on the map.
-        tokens: `(rows, columns)` of the patches; None guesses a grid of the sides of the image. Tokens before them, up
-            to two, are class tokens, whose rows are averaged (DeiT's second one is for distillation); without one the
-            rows of all patches are.
+        tokens: `(rows, columns)` of the patches; None takes the grid of the map they are made of, or one of the
+            sides of the image. Tokens before them, up to two, are class tokens, whose rows are averaged (DeiT's second
+            one is for distillation); without one the rows of all patches are.
         resize: Resize to the image, linearly; False keeps the grid.
         options: Those of `AttributionOptions`.
 
@@ -135,7 +136,9 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
     maps = []
     for rows in task.chunks():
         attentions, gradients = _attention(task, rows, weighted)
-        special, *grid = grid_of(method, attentions[0].shape[-1], task.seen_shape, tokens)
+        count = attentions[0].shape[-1]
+        found = tokens or (cam.grid_before(task, None, count) if len(task.spatial) == 2 else None)
+        special, *grid = grid_of(method, count, task.seen_shape, found)
         flow = relevance(attentions, gradients) if weighted else roll_out(attentions)
         flow = rows_of_patches(flow, special)
         maps.append(task.turned(flow.reshape(len(flow), *grid)))

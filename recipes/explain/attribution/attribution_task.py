@@ -14,7 +14,7 @@ from recipes.common.validation import is_whole
 from recipes.explain.attribution import resize_map
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.input_layout import layout_of, placement
+from recipes.explain.engine.input_layout import layout_of, maps_of_layers, placement
 from recipes.explain.engine.inputs import Inputs
 from recipes.explain.engine.moved_axes import Placement
 from recipes.explain.engine.options import Compile, Reduce, Score, Target
@@ -93,6 +93,10 @@ class Task:
     def seen_shape(self) -> tuple[int, ...]:
         """Spatial shape of the picture that the model looks at: cut out, turned round or resized from the input."""
         return self.placement.shape if self.placement else self.spatial
+
+    def maps_of_layers(self) -> list[tuple[str, tuple[int, int]]]:
+        """The grid of every layer's map, by path, in the order they answer; `(0, 0)` where there is none."""
+        return maps_of_layers(self.model, self.inputs)
 
     def turned(self, values: np.ndarray) -> np.ndarray:
         """Maps `(n, *spatial, ...)` of a layer, with the axes as the explained input has them."""

@@ -12,6 +12,9 @@ from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Layer, Target
 
+# The class token, and beside it DeiT's for distillation.
+CLASS_TOKENS = 2
+
 
 def layer_maps(
     method: str,
@@ -68,6 +71,7 @@ def spread(
         if np.prod(values.shape[1:-1]) > 1:
             return task.turned(values)
     elif values.ndim == 3 and axes == 2:
+        tokens = tokens or grid_before(task, call.path, values.shape[1])
         return task.turned(fold_tokens(values, tokens, task.seen_shape, call.path, task.method))
     raise layer_lookup.no_map(task.method, call.path, values.shape, axes)
 
@@ -75,27 +79,47 @@ def spread(
 def fold_tokens(
     values: FloatArray, tokens: tuple[int, int] | None, shape: Sequence[int], path: str, method: str
 ) -> FloatArray:
-    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, one leading class token dropped."""
+    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, up to two leading class tokens dropped."""
     count = values.shape[1]
     tokens = tokens or _guess_grid(count, shape)
     if tokens is None:
         raise UsageError(
-            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or without a "
-            f"class token, does not have the sides of an image of {shape}. Received tokens=None. Give tokens=(rows, "
+            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or without "
+            f"class tokens, does not have the sides of an image of {shape}. Received tokens=None. Give tokens=(rows, "
             "columns)."
         )
     rows, columns = tokens
-    if rows * columns not in (count, count - 1):
+    if not 0 <= count - rows * columns <= CLASS_TOKENS:
         raise UsageError(
-            f"{method} expects tokens=(rows, columns) whose product is {count}, or {count - 1} beside a class "
-            f"token, for layer '{path}'. Received {tokens}. Divide the image size by the patch size."
+            f"{method} expects tokens=(rows, columns) whose product is {count}, or up to {CLASS_TOKENS} less "
+            f"beside class tokens, for layer '{path}'. Received {tokens}. Divide the image size by the patch size."
         )
     return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
 
 
+def grid_before(task: Task, path: str | None, count: int) -> tuple[int, int] | None:
+    """The grid that tokens were made of: the last map before a layer with as many places, but for class tokens.
+
+    Args:
+        task: The task.
+        path: Of the layer that returns the tokens; None looks at all maps.
+        count: The number of tokens.
+
+    Returns:
+        `(rows, columns)`, or None where no layer returns such a map.
+    """
+    shapes = task.maps_of_layers()
+    places = [place for place, (name, _) in enumerate(shapes) if name == path]
+    for special in range(CLASS_TOKENS + 1):
+        for _, (rows, columns) in reversed(shapes[: places[-1]] if places else shapes):
+            if rows * columns == count - special > 1:
+                return rows, columns
+    return None
+
+
 def _guess_grid(count, shape):
-    """The grid of square patches that `count` tokens make of an image, also when one more is a class token."""
-    for tokens in (count, count - 1):
+    """The grid of square patches that `count` tokens make of an image, also when some more are class tokens."""
+    for tokens in range(count, count - CLASS_TOKENS - 1, -1):
         rows = round(np.sqrt(tokens * shape[0] / shape[1]))
         if rows and tokens % rows == 0 and rows * shape[1] == tokens // rows * shape[0]:
             return rows, tokens // rows

@@ -156,6 +156,31 @@ def _placed(model, inputs, layout):
     return moved_axes.placement_of(axes, sizes, spatial, shape)
 
 
+def maps_of_layers(model: keras.Model, inputs: Any) -> list[tuple[str, tuple[int, int] | None]]:
+    """`(path, (rows, columns))` of every layer in the order they answer; for layers that return no map, `(0, 0)`."""
+    record = tracing.record_of(model)
+    record.refresh(model)
+    key = ("maps", inputs.wrt, tuple(array.shape[1:] for array in inputs.arrays))
+    if key not in record.layouts:
+        found = []
+
+        def look(model_inputs):
+            with tracing.surveying(model) as survey:
+                model(model_inputs, training=False)
+            for node, tensor in survey:
+                places = tensor.shape[1:-1] if tensor.shape.rank == 4 else (None, None)
+                if (
+                    layer_lookup.data_format(model, node.operation) == "channels_first"
+                    and tensor.shape.rank == 4
+                ):
+                    places = tensor.shape[2:]
+                found.append((node.path, (0, 0) if None in tuple(places) else tuple(places)))
+
+        _symbolically(inputs, lambda tensors: look(pack(model, tensors, inputs.keys)))
+        record.layouts[key] = found
+    return record.layouts[key]
+
+
 def _trace_until(model, inputs, telling, look):
     """Trace the model, `look(node, source, tensor)` before each layer that tells, until it raises `tracing.Reached`.
 
@@ -164,7 +189,7 @@ def _trace_until(model, inputs, telling, look):
     """
     ended = []
 
-    def trace(*tensors):
+    def trace(tensors):
         source = tensors[inputs.wrt]
 
         def before(node):
@@ -181,10 +206,19 @@ def _trace_until(model, inputs, telling, look):
 
         with tracing.intercepted({node.operation: before(node) for node in telling}):
             try:
-                model(pack(model, list(tensors), inputs.keys), training=False)
+                model(pack(model, tensors, inputs.keys), training=False)
                 ended.append(source)
             except tracing.Reached:
                 pass
+
+    return ended[0] if _symbolically(inputs, trace) and ended else None
+
+
+def _symbolically(inputs, look):
+    """Run `look(tensors)` in a graph that is thrown away; False where the model cannot be traced."""
+
+    def trace(*tensors):
+        look(list(tensors))
         return tf.zeros(())
 
     signature = [
@@ -195,8 +229,8 @@ def _trace_until(model, inputs, telling, look):
         # The graph lives as long as what is returned of it.
         tf.function(trace, autograph=False, input_signature=signature).get_concrete_function()
     except Exception:  # a model that cannot be traced: its input's shape has to say
-        return None
-    return ended[0] if ended else None
+        return False
+    return True
 
 
 def _tells(operation):

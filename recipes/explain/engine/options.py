@@ -77,8 +77,8 @@ class LayerOptions(AttributionOptions, total=False):
     call_index: int | None
     """Which call of a shared layer, from 0, in the order they were written (in a subclassed model, made)."""
     tokens: tuple[int, int] | None
-    """`(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; a leading class token is
-    dropped. None guesses a grid of the sides of the image (a square for a square image)."""
+    """`(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; up to two leading class
+    tokens are dropped. None takes the grid of the map that they were made of, or one of the sides of the image."""
     resize: bool
     """Resize to the image, linearly with aligned pixel centers; False keeps the layer's grid."""
     return_layer: bool
