@@ -149,6 +149,17 @@ def test_a_kernel_that_begins_at_zero_neither_explodes_nor_lets_others_vanish():
     assert judge_record(record, {}, initial=2.3) == []
 
 
+def test_weights_that_a_penalty_has_shrunk_are_the_cause_of_steps_that_look_long():
+    record = record_of([{"loss": 2.6, "update": 0.4} for _ in range(6)])
+    for number, row in enumerate(record._rows):
+        row["weight_norm"] = np.array([4.0, 4.0, 4.0 * 0.3**number, 4.0])
+    layer = {"name": "three", "penalty_rate": 0.5}
+    codes = {f.code for f in judge_record(record, {"layers": [layer]}, initial=2.3)}
+    assert "regularization_too_strong" in codes
+    quiet = judge_record(record, {"layers": [{**layer, "penalty_rate": 1e-4}]}, initial=2.3)
+    assert "regularization_too_strong" not in {f.code for f in quiet}
+
+
 def test_dead_layers_are_told_by_when_they_died():
     alive, dead = np.full(16, 0.5), np.full(16, 0.5)
     dead[4:8] = 0

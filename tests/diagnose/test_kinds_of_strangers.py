@@ -7,11 +7,17 @@ import pytest
 from recipes import diagnose
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose.checks.differences import Differences
+from recipes.diagnose.checks.sample import hashes_of, read_sample
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.remedies.try_remedies import RemedyTrial, Trials
-from recipes.diagnose.rules.data_facts import _column_association
+from recipes.diagnose.rules.curve_rules import Curves
+from recipes.diagnose.rules.data_facts import _association, _column_association
+from recipes.diagnose.rules.data_rules import _leak
+from recipes.diagnose.rules.label_rules import shuffled_labels
+from recipes.diagnose.rules.read_curves import read_curves
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.remedies import higher_rate
+from recipes.diagnose.rules.run_facts import _shares_by_place
 from recipes.diagnose.rules.words import share, times
 
 L = keras.layers
@@ -148,3 +154,85 @@ def test_a_loss_of_zero_from_the_start_is_no_explosion():
     model.compile(keras.optimizers.SGD(0.1), "mse")
     check = diagnose.overfit_small_sample(model, (X, np.zeros((320, 1), "float32")), batches=1, steps=5)
     assert check.outcome == "unknown" and check.findings == []
+
+
+def test_an_example_is_all_of_its_inputs():
+    left, right = X[:4], X[4:8]
+    pairs = [
+        hashes_of({"a": left, "b": right}),
+        hashes_of({"a": right, "b": left}),
+        hashes_of({"a": left, "b": left}),
+    ]
+    assert len(np.unique(pairs)) == 12
+    np.testing.assert_array_equal(
+        hashes_of({"a": left, "b": right})[1:], hashes_of({"a": left[1:], "b": right[1:]})
+    )
+
+
+@pytest.mark.parametrize(
+    ("different", "same", "told"), [(536, 5, "info"), (540, 5, "warning"), (536, 60, "warning")]
+)
+def test_examples_that_repeat_in_training_as_often_are_no_leak(different, same, told):
+    train = {"examples": 540, "different_examples": different}
+    (finding,) = _leak({"examples": 180, "same": same, "whole": True}, train)
+    assert finding.severity == told
+
+
+def test_pairs_of_numbers_that_come_together_again_are_no_leak_but_copied_pictures_are():
+    repeated = {"examples": 1440, "different_examples": 1080, "input_dtype": "int32", "input_shape": [1]}
+    pictures = {**repeated, "input_dtype": "uint8", "input_shape": [8, 8, 1]}
+    found = [_leak({"examples": 480, "same": 245, "whole": True}, train)[0] for train in (repeated, pictures)]
+    assert [finding.severity for finding in found] == ["info", "warning"]
+
+
+def test_validation_that_ends_above_its_first_epoch_does_not_hold_without_a_floor():
+    loss = np.array([0.33, 0.24, 0.2, 0.15, 0.12, 0.1])
+    rising = Curves({"loss": loss, "val_loss": np.array([0.27, 0.28, 0.29, 0.3, 0.31, 0.32])})
+    falling = Curves({"loss": loss, "val_loss": np.array([0.27, 0.25, 0.24, 0.23, 0.23, 0.23])})
+    assert falling.held and not rising.held
+
+
+def test_a_py_dataset_is_read_by_its_numbers():
+    class Pages(keras.utils.PyDataset):
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, i):
+            return X[32 * i : 32 * i + 32], SORTED[32 * i : 32 * i + 32]
+
+    pages = Pages()
+    sample = read_sample(pages, classifier(), batch_size=64, batches=64)
+    assert sample.whole and sample.ordered and sample.batch == 32
+    np.testing.assert_array_equal(np.concatenate([x for x, _, _ in sample.batches]), X)
+    assert "missing_shuffle" in {f.code for f in diagnose.diagnose(model=classifier(), train=pages)}
+
+
+def test_targets_apart_from_their_inputs_are_told_under_any_loss():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 5)).astype("float32")
+    y = np.exp(x[:, 0] + np.abs(x[:, 1]))
+    curves = Curves(
+        {"loss": np.array([1.0, 0.9, 0.85, 0.8]), "val_loss": np.array([1.0, 1.1, 1.2, 1.3])}, steps=100
+    )
+    for targets, told in ((y, 0), (rng.permutation(y), 1)):
+        facts = _association(targets, [x.copy()])
+        found = shuffled_labels({"data": {"train": {**facts, "examples": 600}}}, curves)
+        assert len(found) == told
+    ranks = np.argsort(np.argsort(y))
+    expected = abs(np.corrcoef(x[:, 0], ranks)[0, 1]) * 600**0.5 - (2 * np.log(5)) ** 0.5
+    assert _association(y, [x.copy()])["target_association"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_knowing_nothing_of_a_sequence_is_the_share_at_each_place():
+    labels = np.tile([0, 1, 2], (100, 1))
+    labels[:50, 2] = 0
+    shares = _shares_by_place(labels, np.zeros((4, 3, 3), "float32"))
+    np.testing.assert_allclose(shares, [[1, 1e-7, 1e-7], [1e-7, 1, 1e-7], [0.5, 1e-7, 0.5]])
+    assert _shares_by_place(labels[:40], np.zeros((4, 3, 3), "float32")) is None
+
+
+def test_a_straight_line_that_validation_does_not_follow_is_no_low_rate():
+    loss = list(np.linspace(1.0, 0.9, 12))
+    assert "rate_too_low" in {f.code for f in read_curves({"loss": loss, "val_loss": loss})}
+    rising = list(np.linspace(1.0, 1.2, 12))
+    assert "rate_too_low" not in {f.code for f in read_curves({"loss": loss, "val_loss": rising})}

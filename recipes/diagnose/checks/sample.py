@@ -59,8 +59,8 @@ class Sample:
 
     @property
     def hashes_read(self) -> np.ndarray:
-        """One hash of the first input of each example that was read, `further` included: uint64 of shape `(n,)`."""
-        kept = [hashes_of(keras.tree.flatten(batch[0])[0]) for batch in self.batches]
+        """One hash of all inputs of each example that was read, `further` included: uint64 of shape `(n,)`."""
+        kept = [hashes_of(batch[0]) for batch in self.batches]
         return np.concatenate([*kept, *(hashes for hashes, _ in self.further)])
 
 
@@ -77,7 +77,8 @@ def read_sample(
     """Read some batches through an iterator of their own.
 
     Args:
-        data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, batched or not; or a
+        data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, batched or not; a
+            `keras.utils.PyDataset`; or a
             tuple of arrays, of which rows spread over the whole are taken. For a training step of the user's own,
             or a loss that is added inside the model, inputs alone will do.
         model: The `keras.Model` that will read it; its input tells batched from not.
@@ -105,6 +106,8 @@ def read_sample(
     alone = own_step(model) or getattr(model, "loss", None) is None
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, alone, model, batch_size, batches, seconds, most_bytes, name)
+    if isinstance(data, keras.utils.PyDataset):
+        return _from_py_dataset(data, batch_size, batches, seconds, most_bytes, name)
     if alone and isinstance(data, (tuple, list)) and len(data) > 1 and data[1] is None:
         data = data[0]
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
@@ -145,6 +148,27 @@ def _from_dataset(dataset, alone, model, batch_size, batches, seconds, most_byte
         raise ValueError(_empty(name))
     sample = Sample(taken, ordered=True, whole=whole, batch=largest if batched else None, further=further)
     return _recut(sample, batch_size, batches)
+
+
+def _from_py_dataset(data, batch_size, batches, seconds, most_bytes, name):
+    """The first batches of a `keras.utils.PyDataset`, by their numbers: nothing of it moves on."""
+    taken, further, count, largest, start, whole = [], [], 0, 0, time.monotonic(), True
+    for number in range(data.num_batches or 0):
+        if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
+            whole = False
+            break
+        batch = data[number]
+        batch = batch if isinstance(batch, tuple) else (batch,)
+        inputs, *others = (keras.tree.map_structure(_as_array, part) for part in batch)
+        labels, weights = [*others, None, None][:2]
+        _keep(taken, further, (inputs, labels, weights), most_bytes)
+        size = len(keras.tree.flatten(inputs)[0])
+        largest, count = max(largest, size), count + size
+    if not count:
+        raise ValueError(_empty(name))
+    return _recut(
+        Sample(taken, ordered=True, whole=whole, batch=largest, further=further), batch_size, batches
+    )
 
 
 def _from_arrays(data, alone, batch_size, batches, most_bytes, name):
@@ -195,8 +219,18 @@ def _callable_model(model):
     return type(model).call is not keras.Model.call
 
 
-def hashes_of(inputs: np.ndarray) -> np.ndarray:
-    """One 64-bit hash of the bytes of each example."""
+def hashes_of(inputs: Any) -> np.ndarray:
+    """One 64-bit hash of the bytes of each example, of all its inputs where a model has several."""
+    parts = [_hashes_of(leaf) for leaf in keras.tree.flatten(inputs)]
+    if len(parts) == 1:
+        return parts[0]
+    mixed = np.zeros(len(parts[0]), np.uint64)
+    for part in parts:  # in their order: the same two inputs the other way round are another example
+        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + part.astype("int64").view(np.uint64)
+    return mixed
+
+
+def _hashes_of(inputs):
     rows = np.ascontiguousarray(inputs.reshape(len(inputs), -1))
     if rows.dtype == object:
         return np.array([hash(tuple(row)) for row in rows])
@@ -219,7 +253,7 @@ def _keep(taken, further, batch, most_bytes):
         taken.append(batch)
     else:
         labels = keras.tree.flatten(batch[1])[0] if batch[1] is not None else np.zeros(0)
-        further.append((hashes_of(keras.tree.flatten(batch[0])[0]), labels))
+        further.append((hashes_of(batch[0]), labels))
 
 
 def _recut(sample, batch_size, batches):

@@ -17,6 +17,11 @@ ACCURACIES = (
 )
 
 
+def _is_score(name):
+    """Whether a metric is one that is the better the larger, between 0 and 1: "val_auc_1", "val_F1_score"."""
+    return any(word in name.lower() for word in ("auc", "f1", "iou", "top_k", "r2_score"))
+
+
 def slope(values: np.ndarray | list[float]) -> float:
     """Median of the slopes between all pairs of points (Theil-Sen), per epoch."""
     values = np.asarray(values, "float64")
@@ -106,6 +111,8 @@ class Curves:
         name = next((name for name in ACCURACIES if name in values), None)
         self.accuracy = values.get(name)
         self.validation_accuracy = values.get(f"val_{name}")
+        score = next((name for name in values if name.startswith("val_") and _is_score(name)), None)
+        self.validation_score = values[score] if self.validation_accuracy is None and score else None
         self.rate = values.get("learning_rate", values.get("lr"))
         self.initial = initial if initial is not None and np.isfinite(initial) else None
         self.chance = chance
@@ -255,6 +262,8 @@ class Curves:
             return self.initial is None or self.initial <= 0 or bool(np.median(last) < 1.5 * self.initial)
         if self.initial is not None and self.initial > 0:
             return bool(last.min() < 0.95 * self.initial)
+        if self.epochs >= 5 and last.min() > self.validation[0]:
+            return False  # worse than after the first epoch
         # Without a floor: validation does not lie far from training, measured by what training has gained.
         gained = self.first - float(self.loss[self.tail].min())
         return bool(last.min() - self.loss[self.tail].min() < max(gained, 0.3 * abs(self.loss[-1])))

@@ -52,9 +52,11 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
     if task.classification and whole and numbers is not None:
         numbered = _class_numbers(_flat(labels), task)
         if len(facts["class_counts"]) > 1:
-            some = _first_rows(numbers, _NEIGHBORS)
+            some = _first_rows(_of_all_inputs(sample, numbers), _NEIGHBORS)
             facts["column_association"] = _column_association(some, numbered[: len(some)])
             facts |= _neighbor_agreement(some, numbered[: len(some)])
+    elif numbers is not None and facts["label_counts_match"] and not (heads and len(heads) > 1):
+        facts |= _association(labels, _of_all_inputs(sample, numbers))
     if heads and len(heads) > 1:
         facts["heads"] = [_head_facts(sample, head, number) for number, head in enumerate(heads)]
     return facts
@@ -236,6 +238,38 @@ def _class_numbers(labels, task):
     return labels.argmax(-1) if task.kind == "categorical" and not sparse else None
 
 
+def _association(labels, numbers):
+    """As `_neighbor_agreement` and `_column_association` for one number an example under any loss: by correlation."""
+    flat = _flat(labels)
+    if flat.ndim > 1 and flat.shape[1] == 1:
+        flat = flat[:, 0]
+    if flat.ndim != 1 or flat.dtype.kind not in "biuf" or not np.isfinite(flat).all():
+        return {}
+    some = _first_rows(numbers, _NEIGHBORS)
+    targets = flat[: len(some)].astype("float64")
+    good = np.isfinite(some).all(axis=1)
+    some, targets = some[good], targets[good]
+    if len(some) < 100 or targets.std() == 0:
+        return {}
+    ranks = np.argsort(np.argsort(targets, kind="stable")).astype("float64")  # a long tail shall not decide
+    strength = _strongest(some, [ranks])
+    near = ranks[_nearest(some)]
+    agreement = float(np.corrcoef(ranks, near)[0, 1]) if near.std() > 0 else 0.0
+    return {
+        "target_association": strength,
+        "target_agreement": agreement,
+        "target_error": 1 / math.sqrt(len(some)),
+    }
+
+
+def _of_all_inputs(sample, numbers):
+    """The inputs of each batch, of a model with several side by side; those of the first where others are text."""
+    leaves = [keras.tree.flatten(batch[0]) for batch in sample.batches]
+    if len(leaves[0]) == 1 or any(part.dtype.kind not in "biuf" for part in leaves[0]):
+        return numbers
+    return [np.concatenate([_as_rows(part) for part in parts], axis=1) for parts in leaves]
+
+
 def _column_association(numbers, labels):
     """The most that one input column tells a class apart, in standard errors above the best of all by chance.
 
@@ -247,19 +281,34 @@ def _column_association(numbers, labels):
     numbers, labels = (numbers, labels) if good.all() else (numbers[good], labels[good])
     if len(numbers) < 20:
         return 0.0
+    values, counts = np.unique(labels, return_counts=True)
+    return _strongest(numbers, [labels == value for value in values[np.argsort(-counts)][:20]])
+
+
+def _strongest(numbers, wanted):
+    """The largest correlation of a column with one of `wanted`, in standard errors above the best of all by chance."""
     centered = numbers - numbers.mean(axis=0)
     size = np.sqrt(np.einsum("ij,ij->j", centered, centered))
     varying = size > 1e-6 * max(size.max(), 1e-30)
-    values, counts = np.unique(labels, return_counts=True)
-    values = values[np.argsort(-counts)][:20]
     best = 0.0
-    for value in values:
-        belongs = (labels == value) - np.mean(labels == value)
-        along = np.abs(belongs.astype("float32") @ centered)[varying]
-        spread = max(float(np.sqrt(np.sum(np.square(belongs)))), 1e-30)
+    for one in wanted:
+        apart = one - np.mean(one)
+        along = np.abs(apart.astype("float32") @ centered)[varying]
+        spread = max(float(np.sqrt(np.sum(np.square(apart)))), 1e-30)
         best = max(best, float((along / (size[varying] * spread)).max(initial=0.0)))
-    tried = max(2, int(varying.sum()) * len(values))
+    tried = max(2, int(varying.sum()) * len(wanted))
     return best * math.sqrt(len(numbers)) - math.sqrt(2 * math.log(tried))
+
+
+def _nearest(numbers):
+    """The number of the nearest other row, all columns of one spread. Leaves `numbers` changed: they may be large."""
+    numbers -= numbers.mean(axis=0)
+    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
+    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
+    squares = np.einsum("ij,ij->i", numbers, numbers)
+    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
+    np.fill_diagonal(distances, np.inf)
+    return distances.argmin(axis=1)
 
 
 def _neighbor_agreement(numbers, labels):
@@ -272,13 +321,7 @@ def _neighbor_agreement(numbers, labels):
         numbers, labels = numbers[good], labels[good]
     if len(numbers) < 20:
         return {}
-    numbers -= numbers.mean(axis=0)
-    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
-    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
-    squares = np.einsum("ij,ij->i", numbers, numbers)
-    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
-    np.fill_diagonal(distances, np.inf)
-    agreement = np.mean(labels[distances.argmin(axis=1)] == labels)
+    agreement = np.mean(labels[_nearest(numbers)] == labels)
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     chance = float(np.sum(np.square(shares)))
     error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))

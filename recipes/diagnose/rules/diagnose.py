@@ -15,6 +15,15 @@ from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.record_rules import judge_record
 
+# What labels that are shuffled look like in the curves.
+_SYMPTOMS = {
+    "overfitting",
+    "not_learning",
+    "diverged",
+    "bouncing",
+    "train_validation_mismatch",
+    "plateau_then_drop",
+}
 # A loss that is a logarithm of probabilities, which is never below 0.
 _NEVER_BELOW_ZERO = ("categorical", "binary", "margins")
 
@@ -98,12 +107,23 @@ def judge(
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
     findings += judge_record(record, facts, learned=learned, initial=start, first=first, now=now)
-    if not any(finding.severity == "error" for finding in findings):
+    if not any(_explains_failure(finding, facts) for finding in findings):
         findings += shuffled_labels(facts, curves)
     findings += judge_recall(facts or {})
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]
     return _once(findings)
+
+
+def _explains_failure(finding, facts):
+    """Whether a finding says by itself why nothing was learned, so that labels need not be suspected.
+
+    Of quantities, which a network may fail to learn for many reasons, any cause that is a warning does.
+    """
+    if finding.severity == "error":
+        return True
+    quantities = "target_agreement" in (facts or {}).get("data", {}).get("train", {})
+    return quantities and finding.severity == "warning" and finding.code not in _SYMPTOMS
 
 
 def _overcome(finding, curves):

@@ -325,16 +325,10 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
         curves: `recipes.diagnose.rules.curve_rules.Curves` of the run, or None.
     """
     data = (facts or {}).get("data", {}).get("train", {})
-    if "neighbor_agreement" not in data or data["neighbor_chance"] > 0.9:
-        return []
-    agreement, chance, error = (data[f"neighbor_{name}"] for name in ("agreement", "chance", "error"))
-    few = data.get("neighbor_examples", data["examples"]) < 100
-    if agreement > chance + 4 * error or few or curves is None or not np.isfinite(curves.loss).all():
+    apart = _apart(data)
+    if apart is None or curves is None or not np.isfinite(curves.loss).all():
         return []
     if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
-        return []
-    # One column that tells classes apart: the data is noisy, and its labels belong where they are.
-    if data.get("column_association", 0.0) > 1.5:
         return []
     validation = curves.validation
     memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0] and not curves.held
@@ -346,12 +340,28 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
             "warning",
             None,
             None,
-            f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance "
-            f"({chance:.0%}), and nothing that carries over to validation is learned.",
+            f"{apart}, and nothing that carries over to validation is learned.",
             "Look at images with their labels, recipes.plot.grid(images, titles=labels): inputs and labels may have "
             "been shuffled apart.",
         )
     ]
+
+
+def _apart(data):
+    """What shows that labels have nothing to do with their inputs, as half a sentence, or None."""
+    if "target_agreement" in data:
+        near, error = data["target_agreement"], data["target_error"]
+        if near > 4 * error or data["target_association"] > 1.5:
+            return None
+        return f"The target of the most similar other example has a correlation of {near:.2f} with an example's own"
+    if "neighbor_agreement" not in data or data["neighbor_chance"] > 0.9:
+        return None
+    agreement, chance, error = (data[f"neighbor_{name}"] for name in ("agreement", "chance", "error"))
+    few = data.get("neighbor_examples", data["examples"]) < 100
+    # One column that tells classes apart: the data is noisy, and its labels belong where they are.
+    if agreement > chance + 4 * error or few or data.get("column_association", 0.0) > 1.5:
+        return None
+    return f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance ({chance:.0%})"
 
 
 def _found(code, severity, evidence, remedy):

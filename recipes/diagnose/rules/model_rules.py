@@ -218,7 +218,7 @@ def _penalty(facts, penalty, expected):
             "warning",
             worst["name"],
             f"{share}: the steps shrink weights in place of fitting labels.",
-            f"Use a hundredth of it, kernel_regularizer=keras.regularizers.L2({min(strength / 100, 1e-4):.0e}).",
+            f"Use a far smaller one, kernel_regularizer=keras.regularizers.L2({min(strength / 100, 1e-4):.0e}).",
         )
     ]
 

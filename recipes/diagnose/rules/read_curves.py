@@ -193,7 +193,9 @@ def _falling(curves):
         total = (loss[0] - loss[-1]) / abs(loss[0])
         straight = np.corrcoef(np.arange(curves.epochs), loss)[0, 1] < -0.98 if np.ptp(loss) > 0 else False
         early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
-        if straight and 0.002 < total < 0.25 and late > 0.6 * early > 0 and not curves.learned:
+        # What training alone gets better at is learned by heart, however straight the line.
+        followed = curves.validation is None or slope(curves.validation) < 0
+        if straight and followed and 0.002 < total < 0.25 and late > 0.6 * early > 0 and not curves.learned:
             return _found(
                 "rate_too_low",
                 "warning",
@@ -294,7 +296,7 @@ def _gap(curves):
 
 def _how_serious(curves, best, rise):
     """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
-    accuracy = curves.validation_accuracy
+    accuracy = curves.validation_score if curves.validation_accuracy is None else curves.validation_accuracy
     after = curves.epochs - 1 - best
     # For so long, and with so little left to learn in training, that stopping would have cost nothing.
     long = after >= max(10, curves.epochs // 2) and 0 <= curves.loss[-1] < 0.2 * curves.validation[-1]

@@ -42,9 +42,31 @@ def judge_record(
     broken = _not_finite(view)
     if broken:
         return broken
-    return [
-        finding for rule in (*RULES, _dead, _saturated, _signal, _rate, _clipping) for finding in rule(view)
-    ]
+    rules = (*RULES, _shrunk, _dead, _saturated, _signal, _rate, _clipping)
+    return [finding for rule in rules for finding in rule(view)]
+
+
+def _shrunk(view):
+    """Weights under a penalty that have gone to almost nothing, in a run that learned nothing."""
+    strengths = {layer["name"]: layer.get("penalty_rate", 0.0) for layer in view.facts.get("layers", ())}
+    if view.learned or view.count < 3:
+        return []
+    left = median(view.weight[view.late]) / np.maximum(view.weight[0], 1e-30)
+    for column, name in enumerate(map(str, view.names)):
+        strength = strengths.get(name) or 0.0
+        if strength >= 1e-3 and view.weight[0, column] > 1e-6 and left[column] < 0.2:
+            return [
+                found(
+                    "regularization_too_strong",
+                    "warning",
+                    name,
+                    view.epoch[0],
+                    f"The weights of {name} have shrunk to {left[column]:.1%} of their size at the start under an "
+                    f"L1 or L2 of {strength:.2g}, and nothing is learned: the penalty costs more than they bring.",
+                    f"Use a far smaller one, keras.regularizers.L2({min(strength / 100, 1e-4):.0e}).",
+                )
+            ]
+    return []
 
 
 def _usual(rates):

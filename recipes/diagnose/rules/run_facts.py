@@ -167,6 +167,9 @@ def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.nd
     width = output.shape[-1] if output.ndim > 1 else 1
     if task.kind == "categorical":
         if str(task.loss).startswith("sparse"):
+            places = _shares_by_place(labels, output)
+            if places is not None:
+                return [np.log(places) if task.from_logits else places]
             counts = np.bincount(np.clip(labels.astype("int64").reshape(-1), 0, width - 1), minlength=width)
         else:
             counts = labels.reshape(-1, labels.shape[-1]).sum(axis=0)
@@ -182,6 +185,20 @@ def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.nd
     if task.kind == "margins":
         return [np.zeros(width), np.ones(width), -np.ones(width)]
     return [rows.mean(axis=0), np.median(rows, axis=0)]
+
+
+def _shares_by_place(labels, output):
+    """Shares of the classes at each place of a sequence, `(length, classes)`, where there is enough to count by."""
+    width = output.shape[-1]
+    if (
+        output.ndim != 3
+        or labels.reshape(len(labels), -1).shape[1] != output.shape[1]
+        or len(labels) < 20 * width
+    ):
+        return None
+    rows = np.clip(labels.astype("int64").reshape(len(labels), -1), 0, width - 1)
+    counts = np.stack([np.bincount(column, minlength=width) for column in rows.T])
+    return np.maximum(counts / len(labels), 1e-7)
 
 
 def describe_layers(model: keras.Model) -> list[dict]:
