@@ -10,7 +10,7 @@ import tensorflow as tf
 from recipes import diagnose, plot
 from recipes.common.datasets import with_calls
 from recipes.common.models import rebuild
-from recipes.diagnose.speed import speed_trials
+from recipes.diagnose.speed import measured_run, speed_trials
 from recipes.diagnose.speed.graph_work import Machine, Work, work_of
 from recipes.diagnose.speed.input_stages import describe_stages, measure_stages
 from recipes.diagnose.speed.measured_run import MeasuredRun
@@ -252,11 +252,16 @@ def test_measuring_leaves_the_order_of_a_shuffled_data_set_alone():
     np.testing.assert_array_equal(orders(True), orders(False))
 
 
-def test_a_trial_that_gained_but_once_gained_nothing():
+def test_a_trial_that_gained_but_once_gained_nothing(monkeypatch):
+    monkeypatch.setattr(measured_run, "machine_is_busy", lambda: False)
     run = run_of()
     times = iter([0.1, 0.05, 0.1, 0.11])
     step = lambda seconds: StepTimes(np.full(4, next(times)))  # noqa: E731
     assert run.ratio(step, step) == pytest.approx(1.1)
+    monkeypatch.setattr(measured_run, "machine_is_busy", lambda: True)
+    times = iter([0.4, 0.1, 0.4, 0.1])
+    by_processor = lambda seconds: StepTimes(np.ones(4), processor=next(times))  # noqa: E731
+    assert run.ratio(by_processor, by_processor) == pytest.approx(0.25)
 
 
 def test_a_busy_machine_gets_predictions_of_parallel_maps(monkeypatch):
