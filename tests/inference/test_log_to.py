@@ -40,6 +40,7 @@ def test_tensorboard_reads_every_epoch(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, of the libraries it uses
 def test_mlflow_reads_every_epoch(run, tmp_path):
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/log.db"
@@ -55,6 +56,7 @@ def test_mlflow_reads_every_epoch(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # its own
 def test_wandb_keeps_an_offline_run(run, tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
