@@ -141,3 +141,29 @@ def test_messages_speak_the_words_of_the_shell():
     ):
         said = in_shell_words(python)
         assert shell in said and "=" not in said and "_" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side, model", [(224, "transfer"), (64, "resnet")])
+def test_a_folder_of_photos_becomes_a_run_that_knows_them(side, model, tmp_path, capsys):
+    from skimage import data as photos
+
+    for name in ("chelsea", "coffee", "rocket"):
+        photo = getattr(photos, name)()
+        (tmp_path / "my_photos" / name).mkdir(parents=True)
+        for number in range(60):
+            top, left = (random.integers(0, length - 160) for length in photo.shape[:2])
+            crop = photo[top : top + 160, left : left + random.integers(120, 161)]
+            Image.fromarray(crop).save(tmp_path / "my_photos" / name / f"{number}.jpg", quality=95)
+    folder, out = str(tmp_path / "my_photos"), str(tmp_path / "run")
+    words = ["train", folder, "--image-size", str(side), "--out", out]
+    words += ["--epochs", "2"] if side == 224 else ["--epochs", "8", "--learning-rate", "0.05"]
+    assert main(words) == 0
+    said = capsys.readouterr().out.strip().splitlines()
+    assert said[-1].startswith("next: recipes predict") and said[-2].startswith("validation accuracy")
+    run = recipes.load_run(out)
+    assert run.model.name.startswith(model)
+    assert main(["predict", out, folder, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    right = np.mean([entry["label"] in entry["file"].split(os.sep) for entry in found])
+    assert len(found) == 180 and right > 0.8

@@ -17,6 +17,7 @@ import tensorflow as tf
 from PIL import Image
 
 from recipes import data
+from recipes.averaging.views import Views
 from recipes.common.models import model_input_rank, output_activation
 from recipes.data.find_files import find_files, is_path
 from recipes.evaluate.class_maps import class_maps, gives_class_maps
@@ -178,7 +179,7 @@ def predict(
     background: Any = "white",
     several: bool = False,
     thresholds: Any = None,
-    views: Callable[[np.ndarray], list[np.ndarray]] | None = None,
+    views: Views | Callable[[np.ndarray], list[np.ndarray]] | None = None,
     batch_size: int = 64,
     on_error: Literal["raise", "skip"] = "skip",
     verbose: "Verbose" = 0,
@@ -196,7 +197,8 @@ def predict(
         background: Behind transparent pixels, the same.
         several: Whether classes do not exclude one another (a sigmoid each).
         thresholds: Of each class, as `evaluate.thresholds` finds them; see `Predictions`.
-        views: function `images -> list of batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all
+        views: `ensemble.flips()`, `shifts(n)`, `ten_crop(...)`, `multi_scale(...)`, or a function `images -> list of
+            batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all
             are averaged.
         batch_size: Images at once; no more are in memory.
         on_error: What to do with files that do not decode: "skip" lists them in `.skipped`; a single file that was
@@ -221,7 +223,7 @@ def predict(
     for files, batch in _batches(
         images, model, shape, fit, background, batch_size, on_error, skipped, verbose
     ):
-        seen = [batch] if views is None else views(batch)
+        seen = [batch] if views is None else _views(views, batch)
         answers = [keras.ops.convert_to_numpy(model.predict_on_batch(one)) for one in seen]
         if maps is not None:
             maps.append(class_maps(answers[0], activation))
@@ -257,6 +259,15 @@ def predict(
 def _shares(maps, classes):
     """Of each map the share of its pixels that are of each class, `(n, classes)`."""
     return np.stack([np.bincount(one.reshape(-1), minlength=classes) / one.size for one in maps])
+
+
+def _views(views, batch):
+    """All views of a batch, a batch each."""
+    if not isinstance(views, Views):
+        return views(batch)
+    views.check(*batch.shape[1:3])
+    images = tf.cast(batch, tf.float32)
+    return [view for group in views.groups for view in group(images)]
 
 
 def _batches(images, model, shape, fit, background, batch_size, on_error, skipped, verbose) -> Iterator:

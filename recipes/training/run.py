@@ -339,7 +339,7 @@ def describe(
         "fit": getattr(info, "fit", None),
         "background": plain(getattr(info, "background", None)),
         "model": model.name,
-        "parameters": int(model.count_params()),
+        "parameters": int(model.count_params()) if model.built else None,
         "examples": data.source.examples,
         "steps": data.steps,
         "image_shape": list(data.source.image_shape or ()),

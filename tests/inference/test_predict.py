@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 import recipes
-from recipes import data, inference
+from recipes import data, ensemble, inference
 from recipes.cli import main
 
 random = np.random.default_rng(0)
@@ -78,6 +78,8 @@ def test_views_are_averaged(trained):
     both = run.predict(images, views=lambda x: [x, x[:, :, ::-1]]).probabilities
     each = [run.predict(x).probabilities for x in (images, images[:, :, ::-1])]
     np.testing.assert_allclose(both, np.mean(each, axis=0), atol=1e-6)
+    flipped = run.predict(images, views=ensemble.flips()).probabilities
+    np.testing.assert_allclose(flipped, both, atol=1e-6)
 
 
 def test_a_file_that_does_not_decode_stops_nothing(trained, tmp_path):
