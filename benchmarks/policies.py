@@ -111,6 +111,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--policies", nargs="+", help="names of policies; none is always among them")
     parser.add_argument("--budget", type=float, default=8, help="seconds of CPU of a run")
     arguments = parser.parse_args()
     for name in arguments.data:
@@ -118,6 +119,8 @@ def main():
         train, validation, _ = data.load(name)
         train, test = arrays(train, IMAGES), arrays(validation, 2000)
         chosen = policies(train[0].shape[1:], kind, learned)
+        if arguments.policies:
+            chosen = {policy: chosen[policy] for policy in ("none", *arguments.policies)}
         found: dict[str, list[tuple[float, int]]] = {policy: [] for policy in chosen}
         for seed in range(arguments.seeds):
             for policy, operations in chosen.items():

@@ -13,6 +13,7 @@ from recipes.augment.operations.contrast import Contrast as Contrast
 from recipes.augment.operations.crop import Crop as Crop
 from recipes.augment.operations.cutmix import CutMix as CutMix
 from recipes.augment.operations.cutout import Cutout as Cutout
+from recipes.augment.operations.elastic import Elastic as Elastic
 from recipes.augment.operations.equalize import Equalize as Equalize
 from recipes.augment.operations.fancy_pca import FancyPCA as FancyPCA
 from recipes.augment.operations.flip import Flip as Flip
@@ -26,6 +27,7 @@ from recipes.augment.operations.mixup import MixUp as MixUp
 from recipes.augment.operations.normalize import Normalize as Normalize
 from recipes.augment.operations.one_of import OneOf as OneOf
 from recipes.augment.operations.pad_crop import PadCrop as PadCrop
+from recipes.augment.operations.perspective import Perspective as Perspective
 from recipes.augment.operations.posterize import Posterize as Posterize
 from recipes.augment.operations.rand_augment import RandAugment as RandAugment
 from recipes.augment.operations.random_erasing import RandomErasing as RandomErasing
@@ -55,6 +57,7 @@ __all__ = [
     "Crop",
     "CutMix",
     "Cutout",
+    "Elastic",
     "Equalize",
     "FancyPCA",
     "Flip",
@@ -70,6 +73,7 @@ __all__ = [
     "OneOf",
     "Operation",
     "PadCrop",
+    "Perspective",
     "Pipeline",
     "PlusMinus",
     "Posterize",

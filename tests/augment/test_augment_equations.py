@@ -19,6 +19,7 @@ from recipes.augment.operations.cutmix import pasted_edges
 from recipes.augment.operations.cutout import square_start
 from recipes.augment.operations.fancy_pca import principal_color
 from recipes.augment.operations.gaussian_blur import (
+    blur_image,
     gaussian_weights,
     mirrored,
     product_with_bands,
@@ -181,6 +182,21 @@ def test_both_forms_of_the_blur_are_scipys_filter(form):
             IMAGES[image].astype("float64"), (sigma, sigma, 0), radius=(8, 8, 0)
         )
         np.testing.assert_allclose(got[image], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_large_images_are_blurred_one_by_one_as_scipy_does(kind):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    one = np.random.default_rng(2).integers(0, 256, (97, 100, 3), dtype=np.uint8)
+    for sigma, reach in ((0.3, 2), (1.4, 6)):
+        weights = gaussian_weights(tf.constant([sigma]), 6)[0]
+        got = blur_image(tf.constant(one.astype(kind)), weights, reach)
+        got = tf.cast(got, tf.float32) / (64 if kind == "uint8" else 1)
+        radius = (int(np.ceil(3 * sigma)),) * 2 + (0,)
+        expected = ndimage.gaussian_filter(
+            one.astype(float), (sigma, sigma, 0), mode="reflect", radius=radius
+        )
+        np.testing.assert_allclose(got, expected, atol=0.02 if kind == "uint8" else 1e-3)
 
 
 def test_blurred_bytes_are_blurred_floats():

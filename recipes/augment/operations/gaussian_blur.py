@@ -13,6 +13,8 @@ from recipes.common.validation import is_number
 
 # Radius from which turning bytes into floats once is cheaper than in every sum.
 _FLOATS_FROM = 10
+# Pixels of an image from which each is a loop of its own, and parts of a level that bytes are rounded to on the way.
+_ONE_BY_ONE_FROM, _PARTS = 96 * 96, 64
 
 
 @operation
@@ -20,8 +22,8 @@ class GaussianBlur(Filter):
     """Blur with a Gaussian of random width, rows and columns in turn; the border is mirrored.
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A (widths 0.1 to 2 pixels, on
-    half of the images), https://arxiv.org/abs/2002.05709. The Gaussian is cut at three times
-    the largest width.
+    half of the images), https://arxiv.org/abs/2002.05709. Each Gaussian is cut at three times
+    its own width, in whole pixels, upwards.
 
     Args:
         sigma: `(low, high)`, standard deviation in pixels, > 0; or one number.
@@ -36,6 +38,7 @@ class GaussianBlur(Filter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._large = False
         self._limits = (
             read_pair("GaussianBlur", "sigma", self.sigma)
             if isinstance(self.sigma, tuple)
@@ -58,10 +61,15 @@ class GaussianBlur(Filter):
                 f"which reads {self.radius} pixels away, for images of {frame.height}x{frame.width}. Write a "
                 "smaller sigma."
             )
+        # Image by image only what is blurred is read, and only as far as its own Gaussian reaches; that pays from some
+        # size on.
+        self._large = frame.height * frame.width >= _ONE_BY_ONE_FROM
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:
         if not compiled:
             return [self._both]
+        if self._large:
+            return [self._one_by_one]
         # As one program, rows would be summed again for each of the columns that read them.
         return [self._pad, self._rows, self._columns]
 
@@ -75,6 +83,21 @@ class GaussianBlur(Filter):
     def _columns(self, images, drawn, active, frame):
         return sum_of_columns(images, self._weights(drawn, active))
 
+    def _one_by_one(self, images, drawn, active, frame):
+        weights = self._weights(drawn, active)
+        reach = tf.reduce_sum(tf.cast(weights > 0, tf.int32), 1) - 1
+        known = [0, *reaches(self.radius)]
+        blurs = [lambda image, weights, reach=reach: blur_image(image, weights, reach) for reach in known]
+
+        def one(given):
+            image, weights, reach = given
+            kind = tf.reduce_sum(tf.cast(reach > known, tf.int32))
+            return tf.switch_case(kind, [lambda blur=blur: blur(image, weights) for blur in blurs])
+
+        kind = tf.float32 if images.dtype.is_floating else tf.int16
+        blurred = tf.map_fn(one, (images, weights, reach), fn_output_signature=kind)
+        return blurred if kind == tf.float32 else tf.cast(blurred, tf.float32) * (1 / _PARTS)
+
     def _both(self, images, drawn, active, frame):
         return product_with_bands(images, self._weights(drawn, active))
 
@@ -86,10 +109,50 @@ class GaussianBlur(Filter):
 
 
 def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
-    """A Gaussian at distances 0 to radius, `(batch, radius + 1)`; both sides together add up to 1."""
+    """A Gaussian at distances 0 to radius, `(batch, radius + 1)`; both sides together add up to 1.
+
+    It ends at the first whole number that is at least three times `sigma`, `(batch,)`.
+    """
     distance = tf.range(radius + 1, dtype=tf.float32)
     weights = tf.exp(-0.5 * (distance[None] / sigma[:, None]) ** 2)
+    weights = tf.where(distance[None] < 3 * sigma[:, None] + 1, weights, 0.0)
     return weights / (2 * tf.reduce_sum(weights, 1, keepdims=True) - weights[:, :1])
+
+
+def reaches(radius: int) -> list[int]:
+    """Reaches with a program each, the largest last: every second one, or a fourth of the radius apart."""
+    step = max(2, -(-radius // 4))
+    return sorted({min(radius, reach) for reach in range(step, radius + step, step)})
+
+
+def blur_image(image: tf.Tensor, weights: tf.Tensor, reach: int) -> tf.Tensor:
+    """One image `(height, width, channels)` summed over `reach` neighbors on each side; mirrored about the border.
+
+    Float images give float32. Bytes give int16 in 64ths of a level, rounded, also between rows and columns: half as
+    much memory to pass. The compiler would fuse the sums of rows into those of columns and do them again for every
+    neighbor; what stands between them, joining two halves, keeps it from that.
+    """
+    height, width, channels = image.shape
+    whole = image.dtype.is_integer
+    if reach == 0:
+        return tf.cast(image, tf.int16) * _PARTS if whole else image
+    weights = weights[None, : reach + 1]
+    lines = tf.gather(tf.reshape(image, (height, width * channels)), mirrored_places(height, reach))
+    lines = tf.reshape(lines, (1, -1, width, channels))
+    left, right = (tf.reverse(edge, [2]) for edge in (lines[:, :, :reach], lines[:, :, width - reach :]))
+    flat = [tf.reshape(part, (1, height + 2 * reach, -1)) for part in (left, lines, right)]
+    lines = tf.reshape(tf.concat(flat, 2), (1, -1, width + 2 * reach, channels))
+    middle = height // 2
+    halves = [sum_of_rows(half, weights) for half in (lines[:, : middle + 2 * reach], lines[:, middle:])]
+    if whole:
+        halves = [tf.cast(half * _PARTS + 0.5, tf.int16) for half in halves]
+    columns = sum_of_columns(tf.concat(halves, 1), weights)[0]
+    return tf.cast(columns + 0.5, tf.int16) if whole else columns
+
+
+def mirrored_places(size: int, reach: int) -> np.ndarray:
+    """Places of a line with `reach` more on each side, mirrored about the border."""
+    return np.pad(np.arange(size), reach, "symmetric")
 
 
 def mirrored(images: tf.Tensor, reach: int) -> tf.Tensor:
@@ -131,7 +194,7 @@ def sum_of_columns(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 def _weighted(weights, moved):
     """The sum of what lies at each distance on both sides; `moved` takes a signed distance."""
     total = weights[:, 0, None, None] * tf.cast(moved(0), tf.float32)
-    wide = tf.int16 if moved(0).dtype.is_integer else tf.float32
+    wide = {1: tf.int16, 2: tf.int32}[moved(0).dtype.size] if moved(0).dtype.is_integer else tf.float32
     for distance in range(1, weights.shape[1]):
         pair = tf.cast(tf.cast(moved(distance), wide) + tf.cast(moved(-distance), wide), tf.float32)
         total = total + weights[:, distance, None, None] * pair
