@@ -12,10 +12,12 @@ Every attribution has one signature, `(model, images, target=None, *, own option
                 alike.
     target      What to explain. None: the predicted class. An int, one int per image, or one-hot rows. A
                 callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`.
-                `{output: target}` where the model has several outputs. One sigmoid counts as two classes,
+                `{output: target}` where the model has several outputs. `mask_score`, `box_score` and `similarity_to`
+                make callables for segmentation, detection and embeddings. One sigmoid counts as two classes,
                 0 and 1.
-    options     `score`, `batch_size`, `wrt`, `compile`, `verbose`: see `AttributionOptions`. Methods that look at a
-                layer's maps also take `layer`, `call_index`, `tokens`, `resize`: see `LayerOptions`. Random methods
+    options     `score`, `batch_size`, `wrt`, `data_format`, `compile`, `verbose`: see `AttributionOptions`. Methods
+                that look at a layer's maps also take `layer`, `call_index`, `tokens`, `resize`, `return_layer`: see
+                `LayerOptions`. Random methods
                 take `seed`; the same noise is used for every image.
 
 and return raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
@@ -34,6 +36,7 @@ from recipes.explain.attribution.attention import attention_relevance as attenti
 from recipes.explain.attribution.attention import attention_rollout as attention_rollout
 from recipes.explain.attribution.class_activation_map import class_activation_map as class_activation_map
 from recipes.explain.attribution.eigen_cam import eigen_cam as eigen_cam
+from recipes.explain.attribution.expected_gradients import expected_gradients as expected_gradients
 from recipes.explain.attribution.finer_cam import finer_cam as finer_cam
 from recipes.explain.attribution.grad_cam import grad_cam as grad_cam
 from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
@@ -44,6 +47,9 @@ from recipes.explain.attribution.guided_grad_cam import guided_grad_cam as guide
 from recipes.explain.attribution.hires_cam import hires_cam as hires_cam
 from recipes.explain.attribution.integrated_gradients import integrated_gradients as integrated_gradients
 from recipes.explain.attribution.layer_cam import layer_cam as layer_cam
+from recipes.explain.attribution.layer_integrated_gradients import (
+    layer_integrated_gradients as layer_integrated_gradients,
+)
 from recipes.explain.attribution.normalize_map import normalize_map as normalize_map
 from recipes.explain.attribution.occlusion import occlusion as occlusion
 from recipes.explain.attribution.rise import rise as rise
@@ -59,6 +65,9 @@ from recipes.explain.engine.options import LayerOptions as LayerOptions
 from recipes.explain.engine.options import OptimizedOptions as OptimizedOptions
 from recipes.explain.engine.options import PassOptions as PassOptions
 from recipes.explain.engine.options import SynthesisOptions as SynthesisOptions
+from recipes.explain.engine.target_scores import box_score as box_score
+from recipes.explain.engine.target_scores import mask_score as mask_score
+from recipes.explain.engine.target_scores import similarity_to as similarity_to
 from recipes.explain.engine.targets import Unit as Unit
 from recipes.explain.inspection.embed import embed as embed
 from recipes.explain.inspection.embed import nearest_neighbors as nearest_neighbors
@@ -112,6 +121,7 @@ __all__ = [
     "adversarial_training",
     "attention_relevance",
     "attention_rollout",
+    "box_score",
     "class_activation_map",
     "class_image",
     "compare",
@@ -121,6 +131,7 @@ __all__ = [
     "deletion",
     "eigen_cam",
     "embed",
+    "expected_gradients",
     "facets",
     "features",
     "fgsm",
@@ -137,7 +148,9 @@ __all__ = [
     "integrated_gradients",
     "invert_features",
     "layer_cam",
+    "layer_integrated_gradients",
     "loss_landscape",
+    "mask_score",
     "maximal_patches",
     "nearest_neighbors",
     "noise_response",
@@ -151,6 +164,7 @@ __all__ = [
     "sanity_check",
     "score_cam",
     "segment",
+    "similarity_to",
     "smooth_grad",
     "smoothed_predict",
     "stability",

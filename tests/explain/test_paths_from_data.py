@@ -1,0 +1,94 @@
+"""Expected gradients, integrated gradients at a layer, targets that are no classes: against closed forms and numpy."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recipes import explain
+
+layers, ops = keras.layers, keras.ops
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(-1, 1, (2, 6, 5, 2)).astype("float32")
+BACKGROUND = RNG.uniform(-1, 1, (4, 6, 5, 2)).astype("float32")
+
+
+def test_expected_gradients_of_a_linear_model_are_weights_times_the_difference_to_the_mean(linear):
+    model, weights, _ = linear
+    maps = explain.expected_gradients(model, IMAGES, 1, background=BACKGROUND, samples=8, reduce=None)
+    np.testing.assert_allclose(maps, (IMAGES - BACKGROUND.mean(0)) * weights[..., 1], rtol=1e-4, atol=1e-6)
+
+
+def test_expected_gradients_add_up_to_the_score_less_that_of_the_background(quadratic):
+    model, curvature = quadratic
+    options = {"background": BACKGROUND, "score": "probability"}
+    maps = explain.expected_gradients(model, IMAGES, 0, samples=400, **options)
+    scores = (curvature * IMAGES**2).sum((1, 2, 3)) - (curvature * BACKGROUND**2).sum((1, 2, 3)).mean()
+    np.testing.assert_allclose(maps.sum((1, 2)), scores, atol=0.03 * np.abs(curvature).sum())
+    np.testing.assert_array_equal(
+        explain.expected_gradients(model, IMAGES[1], 0, samples=400, **options), maps[1]
+    )
+
+
+def test_a_background_of_another_shape_is_refused(linear):
+    with pytest.raises(ValueError, match="background of images"):
+        explain.expected_gradients(linear[0], IMAGES, 1, background=BACKGROUND[:, :3])
+
+
+@pytest.fixture(scope="module")
+def text():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), dtype="int32")
+    vectors = layers.Embedding(9, 3, name="embedding")(inputs)
+    hidden = ops.square(layers.Dense(3, name="hidden")(vectors))
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(hidden)))
+
+
+@pytest.mark.parametrize("target", [1, lambda outputs: outputs[:, 1]])
+def test_integrated_gradients_of_an_embedding_add_up_to_the_change_in_score(text, target):
+    ids = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
+    values = explain.layer_integrated_gradients(text, ids, target, layer="embedding", baseline=0)
+    change = text(ids).numpy()[:, 1] - text(0 * ids).numpy()[:, 1]
+    assert values.shape == (2, 4, 3)
+    np.testing.assert_allclose(values.sum((1, 2)), change, rtol=1e-4, atol=1e-6)
+    # A square's mean slope is that at the midpoint: the way is exact with one step.
+    once = explain.layer_integrated_gradients(text, ids, target, layer="embedding", baseline=0, steps=1)
+    np.testing.assert_allclose(once, values, rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_scores_the_mean_of_its_class():
+    inputs = keras.Input((6, 5, 2))
+    model = keras.Model(inputs, layers.Conv2D(3, 1, kernel_initializer="ones")(inputs))
+    mask = np.zeros((6, 5), bool)
+    mask[1:3, 2:4] = True
+    maps = explain.saliency(model, IMAGES, explain.mask_score(mask, 2))
+    np.testing.assert_allclose(maps, np.broadcast_to(mask / mask.sum(), maps.shape), rtol=1e-6)
+    with pytest.raises(ValueError, match="true somewhere"):
+        explain.mask_score(np.zeros((6, 5)))
+    with pytest.raises(ValueError, match="mask_score expects an output"):
+        explain.saliency(model, IMAGES, explain.mask_score(np.ones((5, 5)), 2))
+
+
+def test_a_box_scores_the_class_of_the_prediction_that_overlaps_it_most():
+    boxes = tf.constant(
+        [[[0, 0, 2, 2], [1, 1, 5, 5], [4, 4, 6, 6]], [[2, 2, 5, 5], [0, 0, 1, 1], [3, 3, 4, 4]]]
+    )
+    scores = tf.random.stateless_normal((2, 3, 4), (0, 1))
+    target = explain.box_score((2, 2, 5, 5), 3, scores=0, boxes=1)
+    np.testing.assert_array_equal(target([scores, boxes]), [scores[0, 1, 3], scores[1, 0, 3]])
+    np.testing.assert_array_equal(explain.box_score(2, 1)(scores), scores[:, 2, 1])
+    with pytest.raises(ValueError, match="boxes="):
+        explain.box_score((2, 2, 5, 5), 3)
+
+
+def test_similarity_is_the_cosine_to_another_embedding():
+    inputs = keras.Input((6, 5, 2))
+    dense = layers.Dense(4)
+    model = keras.Model(inputs, dense(layers.Flatten()(inputs)))
+    other = model(BACKGROUND[:1])[0]
+    kernel, unit = dense.kernel.numpy(), other.numpy() / np.linalg.norm(other)
+    values = IMAGES.reshape(2, -1) @ kernel
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    slope = unit / lengths - values * (values @ unit)[:, None] / lengths**3
+    maps = explain.saliency(model, IMAGES, explain.similarity_to(other), reduce=None)
+    np.testing.assert_allclose(maps, (slope @ kernel.T).reshape(IMAGES.shape), rtol=1e-3, atol=1e-6)
