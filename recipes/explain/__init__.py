@@ -94,7 +94,14 @@ from recipes.explain.synthesis.unit_image import unit_image as unit_image
 from recipes.explain.trust.compare_attributions import compare as compare
 from recipes.explain.trust.deletion import deletion as deletion
 from recipes.explain.trust.deletion import insertion as insertion
+from recipes.explain.trust.map_measures import completeness as completeness
+from recipes.explain.trust.map_measures import infidelity as infidelity
+from recipes.explain.trust.map_measures import max_sensitivity as max_sensitivity
+from recipes.explain.trust.map_measures import randomized_logits as randomized_logits
+from recipes.explain.trust.map_measures import sparseness as sparseness
 from recipes.explain.trust.pointing_game import pointing_game as pointing_game
+from recipes.explain.trust.road import Road as Road
+from recipes.explain.trust.road import road as road
 from recipes.explain.trust.sanity_check import sanity_check as sanity_check
 from recipes.explain.trust.stability import stability as stability
 
@@ -114,6 +121,7 @@ __all__ = [
     "PassOptions",
     "Patches",
     "ReceptiveField",
+    "Road",
     "SynthesisOptions",
     "Unit",
     "ablation_cam",
@@ -125,6 +133,7 @@ __all__ = [
     "class_activation_map",
     "class_image",
     "compare",
+    "completeness",
     "consistency_training",
     "deconvnet",
     "deep_dream",
@@ -144,6 +153,7 @@ __all__ = [
     "guided_backprop",
     "guided_grad_cam",
     "hires_cam",
+    "infidelity",
     "insertion",
     "integrated_gradients",
     "invert_features",
@@ -151,6 +161,7 @@ __all__ = [
     "layer_integrated_gradients",
     "loss_landscape",
     "mask_score",
+    "max_sensitivity",
     "maximal_patches",
     "nearest_neighbors",
     "noise_response",
@@ -158,8 +169,10 @@ __all__ = [
     "occlusion",
     "pgd",
     "pointing_game",
+    "randomized_logits",
     "receptive_field",
     "rise",
+    "road",
     "saliency",
     "sanity_check",
     "score_cam",
@@ -167,6 +180,7 @@ __all__ = [
     "similarity_to",
     "smooth_grad",
     "smoothed_predict",
+    "sparseness",
     "stability",
     "texture",
     "transfer_style",

@@ -199,6 +199,15 @@ class Task:
         if not self._settled(group):
             _, self.target.index[group] = self.scores(group)
 
+    def classes(self) -> int | None:
+        """How many classes a class target chooses among; None for other targets."""
+        heads, output = tracing.record_of(self.model).heads, self.target.spec.output
+        if self.target.spec.kind != "class":
+            return None
+        if output not in heads:
+            self.scores(slice(0, 1))
+        return 2 if heads[output].binary else heads[output].width
+
     def sampled_gradients(
         self, group: slice, samples: int, change: Change, *, clean: bool = False
     ) -> Iterator[tuple[slice, FloatArray, FloatArray, int]]:

@@ -31,7 +31,7 @@ def filled(
         float32, of the shape of `images` (possibly a read-only view).
     """
     channels = task.channel_axis
-    if channels is None and isinstance(value, str):
+    if channels is None and images.ndim < 3 and isinstance(value, str):
         raise UsageError(
             f"{method} expects {name} to be a number or an array where every value is a feature of its own. Received "
             f"{value!r}. Pass the features' means, such as {name}=x.mean(axis=0)."

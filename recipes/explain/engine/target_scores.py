@@ -58,8 +58,8 @@ def box_score(
 ) -> Callable[[Any], Any]:
     """A target: the score of a class for one box of a detector.
 
-    Source: Petsiuk et al. 2021, "D-RISE", section 3.1, https://arxiv.org/abs/2006.03204: a detection is explained by the
-    box that overlaps it most; here the class's own score of that box, which has a gradient.
+    Source: Petsiuk et al. 2021, "D-RISE", section 3.1, https://arxiv.org/abs/2006.03204: a detection is explained by
+    the box that overlaps it most; here the class's own score of that box, which has a gradient.
 
     Args:
         box: The number of a box (an anchor), from 0, or a box of four numbers in the form of the predicted ones (two
@@ -133,7 +133,7 @@ def similarity_to(embedding: ArrayLike) -> Callable[[Any], Any]:
     length = np.linalg.norm(vector)
     if vector.ndim != 1 or not np.isfinite(length) or length == 0:
         raise UsageError(
-            f"similarity_to expects a vector (size,) other than zero. Received shape {vector.shape} of length {length}. "
+            f"similarity_to expects a vector (size,), not zero. Received shape {vector.shape} of length {length}. "
             "Write similarity_to(model(image[None])[0])."
         )
 

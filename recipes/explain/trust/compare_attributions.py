@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from recipes.explain.attribution.attention import attention_relevance, attention
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.class_activation_map import class_activation_map
 from recipes.explain.attribution.eigen_cam import eigen_cam
+from recipes.explain.attribution.expected_gradients import expected_gradients
 from recipes.explain.attribution.finer_cam import finer_cam
 from recipes.explain.attribution.grad_cam import grad_cam
 from recipes.explain.attribution.grad_cam_plus_plus import grad_cam_plus_plus
@@ -33,9 +34,17 @@ from recipes.explain.attribution.smooth_grad import smooth_grad
 from recipes.explain.attribution.xgrad_cam import xgrad_cam
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
-from recipes.explain.engine.options import Baseline, Target
+from recipes.explain.engine.options import AttributionOptions, Baseline, Target, defaults_of
 from recipes.explain.trust.deletion import deletion, insertion
+from recipes.explain.trust.map_measures import (
+    completeness,
+    infidelity,
+    max_sensitivity,
+    randomized_logits,
+    sparseness,
+)
 from recipes.explain.trust.pointing_game import pointing_game
+from recipes.explain.trust.road import road
 from recipes.explain.trust.sanity_check import as_batch, layers_with_weights, predicting, sanity_check
 from recipes.explain.trust.stability import stability
 
@@ -48,7 +57,7 @@ _METHODS = {
         *(saliency, gradient_times_input, smooth_grad, integrated_gradients, guided_backprop, deconvnet),
         *(guided_grad_cam, class_activation_map, grad_cam, grad_cam_plus_plus, layer_cam, score_cam),
         *(hires_cam, xgrad_cam, eigen_cam, ablation_cam, finer_cam, occlusion, rise),
-        *(attention_rollout, attention_relevance),
+        *(attention_rollout, attention_relevance, expected_gradients),
     )
 }
 # What a larger figure means.
@@ -58,7 +67,28 @@ _METRICS = {
     "sanity": "nearer 0 is better",
     "stability": "higher is better",
     "pointing": "higher is better",
+    "road": "higher is better",
+    "infidelity": "lower is better",
+    "max_sensitivity": "lower is better",
+    "completeness": "lower is better",
+    "sparseness": "higher is sparser",
+    "randomized_logits": "nearer 0 is better",
 }
+
+
+Metric: TypeAlias = Literal[
+    "deletion",
+    "insertion",
+    "sanity",
+    "stability",
+    "pointing",
+    "road",
+    "infidelity",
+    "max_sensitivity",
+    "completeness",
+    "sparseness",
+    "randomized_logits",
+]
 
 
 class Table(dict[str, dict[str, float]]):
@@ -97,9 +127,7 @@ def compare(
     methods: Sequence[str | Callable[..., ArrayLike]] | Mapping[str, Callable[..., ArrayLike]] = (
         *("saliency", "smooth_grad", "integrated_gradients", "guided_backprop", "grad_cam", "layer_cam"),
     ),
-    metrics: Sequence[Literal["deletion", "insertion", "sanity", "stability", "pointing"]] = (
-        *("deletion", "insertion", "sanity", "stability"),
-    ),
+    metrics: Sequence[Metric] = (*("deletion", "insertion", "sanity", "stability"),),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     boxes: Sequence[ArrayLike] | None = None,
     baseline: Baseline = "blur",
@@ -108,7 +136,7 @@ def compare(
     seed: int = 0,
     verbose: Verbose = 1,
 ) -> Comparison:
-    """Score several methods on the same images and target, beside a random map.
+    """Score several methods on the same images and target, beside a random map and an edge detector.
 
     Args:
         model, images, target: As in every method, see `recipes.explain`. None is the predicted class, kept
@@ -118,7 +146,8 @@ def compare(
         metrics: Of `"deletion"` and `"insertion"` (mean area of the curves), `"sanity"` (mean rank
             correlation left by re-initialization of the output layer, the upper half, and every layer with
             weights is re-initialized), `"stability"` (mean smallest rank correlation under small noise),
-            `"pointing"`.
+            `"pointing"`, `"road"`, `"infidelity"`, `"max_sensitivity"`, `"completeness"`, `"sparseness"`,
+            `"randomized_logits"`: see the functions of these names.
         options: `{name: {option: value}}` for the methods, such as `{"occlusion": {"patch": 8}}`.
         boxes: For `"pointing"`, as in `pointing_game`.
         baseline: What deletion leaves and insertion starts from.
@@ -148,7 +177,7 @@ def compare(
     target = task.target.index[:, 0] if target is None else target
     judge = _Judge(model, images, target, task, boxes, baseline, steps, seed)
     table, maps, captions, layers = Table(), {}, {}, {}
-    named = {**named, "random": _random(task, seed)}
+    named = {**named, "random": _random(task, seed), "edges": edges(task)}
     bar = keras.utils.Progbar(len(named), unit_name="method") if verbose else None
     for name, method in named.items():
         if bar and table:
@@ -206,6 +235,16 @@ class _Judge:
             return stability(
                 model, images, method, target, samples=5, seed=self.seed, **chosen
             ).rank_correlation
+        if metric in ("road", "infidelity", "completeness"):
+            found = {"road": road, "infidelity": infidelity, "completeness": completeness}[metric](
+                model, images, values, target
+            )
+            return np.atleast_1d(found.combined if metric == "road" else found)
+        if metric == "sparseness":
+            return sparseness(as_batch("compare", values, self.task))
+        if metric in ("max_sensitivity", "randomized_logits"):
+            measure = max_sensitivity if metric == "max_sensitivity" else randomized_logits
+            return measure(model, images, method, target, seed=self.seed, **chosen)
         boxes = [self.boxes] if self.task.inputs.single else self.boxes
         return pointing_game(as_batch("compare", values, self.task), boxes)
 
@@ -253,6 +292,26 @@ def _named(methods):
         method.__name__ if callable(method) else method: method if callable(method) else _METHODS[method]
         for method in methods
     }
+
+
+def edges(task: Task) -> Callable[..., FloatArray]:
+    """A method that looks at no network: how fast an image changes from pixel to pixel.
+
+    Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 5, https://arxiv.org/abs/1810.03292: a map
+    that resembles it need not say anything of the model.
+    """
+
+    def detect(_: keras.Model, images: Inputs, *__: Any, **___: Any) -> FloatArray:
+        given = Task("edges", task.model, images, 0, **defaults_of(AttributionOptions))
+        values = np.asarray(given.inputs.images, "float32")
+        if task.channel_axis is not None and not task.tokens:
+            values = values.mean(task.channel_axis)
+        axes = [axis for axis in range(1, values.ndim) if values.shape[axis] > 1]
+        slopes = [np.gradient(values, axis=axis) for axis in axes] or [0 * values]
+        maps = np.sqrt(sum(np.square(slope) for slope in slopes))
+        return maps[0] if given.inputs.single else maps
+
+    return detect
 
 
 def _random(task, seed):

@@ -131,7 +131,7 @@ class _Measurement:
 
     def curve(self):
         task = Task(self.method, self.model, self.images, self.target, **self.options)
-        ranks = ranks_of(_checked(self.method, self.maps, task))
+        ranks = ranks_of(checked_maps(self.method, self.maps, task))
         changed = pixels_changed(ranks[0].size, self.steps)
 
         def explain(group):
@@ -153,7 +153,7 @@ class _Measurement:
         return Curve(fraction, task.finish(scores), task.finish(area_under(scores, fraction)))
 
 
-def _checked(method, maps, task):
+def checked_maps(method: str, maps: ArrayLike, task: Task) -> FloatArray:
     """Maps as float32 `(n, *spatial)`, one for each image."""
     maps = as_numbers(method, "maps", maps, "float32")
     maps = maps[None] if task.inputs.single else maps

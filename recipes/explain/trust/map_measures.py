@@ -1,0 +1,260 @@
+"""Figures of single maps: how complete, how sparse, how faithful to small changes, how far a map moves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike
+from typing_extensions import Unpack
+
+from recipes.common.types import FloatArray, Images, Inputs
+from recipes.common.validation import check_seed
+from recipes.explain.attribution.attribution_task import Task, at_least_one
+from recipes.explain.attribution.baselines import filled
+from recipes.explain.engine.errors import UsageError
+from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
+from recipes.explain.trust.deletion import checked_maps
+from recipes.explain.trust.sanity_check import as_batch, predicting, rank_correlation
+
+
+def sparseness(maps: ArrayLike) -> FloatArray:
+    """Gini index of the absolute values of each map: 0 where all are alike, near 1 where one holds everything.
+
+    Source: Chalasani et al. 2020, "Concise Explanations of Neural Networks using Adversarial Training", section 2.3,
+    https://arxiv.org/abs/1810.06583.
+
+    Args:
+        maps: `(n, *spatial)`, any real values.
+
+    Returns:
+        float32 `(n,)` in 0..1; 0 for a map of zeros.
+
+    Raises:
+        ValueError: no batch of maps, or values that are not finite.
+    """
+    maps = np.asarray(maps, "float64")
+    if maps.ndim < 2 or not np.isfinite(maps).all():
+        raise UsageError(
+            f"sparseness expects finite maps (n, ...). Received shape {maps.shape}. For a single map write maps[None]."
+        )
+    values = np.sort(np.abs(maps).reshape(len(maps), -1), axis=1)
+    count, total = values.shape[1], values.sum(1)
+    places = (count - np.arange(1, count + 1) + 0.5) / count
+    share = (values * places).sum(1) / np.where(total == 0, 1, total)
+    return np.where(total == 0, 0, 1 - 2 * share).astype("float32")
+
+
+@shares(AttributionOptions)
+def completeness(
+    model: keras.Model,
+    images: Inputs,
+    maps: ArrayLike,
+    target: Target = None,
+    *,
+    baseline: Baseline = 0.0,
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
+    """How far the sum of each map misses the change in score from a baseline: 0 where it is complete.
+
+    Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", proposition 1,
+    https://arxiv.org/abs/1703.01365.
+
+    Args:
+        model, images, target: As in every method, see `recipes.explain`.
+        maps: `(n, height, width)`, signed, in units of the score.
+        baseline: As in `integrated_gradients`.
+        options: Those of `AttributionOptions`.
+
+    Returns:
+        float32 `(n,)`: |sum of the map - change| / |change|; a number for a single image.
+    """
+    task = Task("completeness", model, images, target, **options)
+    maps = checked_maps("completeness", maps, task)
+
+    def explain(group):
+        task.settle(group)
+        clean = task.inputs.images[group].astype("float32")
+        nothing = filled("completeness", "baseline", baseline, clean, task, group)
+        change = task.scores(group, clean)[0] - task.scores(group, nothing)[0]
+        missed = maps[group].reshape(len(clean), -1).sum(1, dtype="float64") - change
+        return np.abs(missed) / np.maximum(np.abs(change), 1e-12)
+
+    return task.finish(task.each_group(explain, 3))
+
+
+@shares(AttributionOptions)
+def infidelity(
+    model: keras.Model,
+    images: Inputs,
+    maps: ArrayLike,
+    target: Target = None,
+    *,
+    samples: int = 50,
+    side: float = 0.25,
+    baseline: Baseline = 0.0,
+    scaled: bool = True,
+    seed: int = 0,
+    **options: Unpack[AttributionOptions],
+) -> FloatArray:
+    """Mean squared error of what a map foretells where random squares are removed. 0 is best.
+
+    Source: Yeh et al. 2019, "On the (In)fidelity and Sensitivity of Explanations", definition 2.1 with the squares of
+    section 2.3, https://arxiv.org/abs/1901.09392.
+
+    Args:
+        model, images, target: As in every method, see `recipes.explain`.
+        maps: `(n, height, width)`: what each pixel adds to the score, as of `integrated_gradients` or `occlusion`.
+        samples: Squares per image, >= 1; all images have the same.
+        side: Side of a square as a share of each side of the image, in (0, 1).
+        baseline: What a square shows.
+        scaled: Multiply each map by the one number that fits best, so that maps in other units compare (their optimal
+            scaling).
+        seed: Integer that fixes the squares.
+        options: Those of `AttributionOptions`.
+
+    Returns:
+        float32 `(n,)`, in squared units of the score; a number for a single image.
+    """
+    at_least_one("infidelity", "samples", samples)
+    check_seed("infidelity", seed)
+    if not 0 < side < 1:
+        raise UsageError(f"infidelity expects side in (0, 1). Received side={side}. A quarter is usual.")
+    task = Task("infidelity", model, images, target, **options)
+    maps, generator = checked_maps("infidelity", maps, task), np.random.default_rng(seed)
+    lengths = [max(1, round(side * size)) for size in task.spatial]
+    ends = [size - length + 1 for size, length in zip(task.spatial, lengths, strict=True)]
+    starts = [generator.integers(0, end, samples) for end in ends]
+    squares = [
+        tuple(
+            slice(start[number], start[number] + length)
+            for start, length in zip(starts, lengths, strict=True)
+        )
+        for number in range(samples)
+    ]
+
+    def explain(group):
+        clean = task.inputs.images[group].astype("float32")
+        nothing = filled("infidelity", "baseline", baseline, clean, task, group)
+
+        def change(batch, sample, rows):
+            shown = np.ones((1, *task.spatial), bool)
+            shown[(0, *squares[sample])] = False
+            batch[:] = np.where(task.over_channels(shown), clean[rows], nothing[rows])
+
+        scores, before = np.empty((len(clean), samples)), np.empty(len(clean))
+        for rows, values, sample in task.sampled_scores(group, samples, change, clean=True):
+            if sample < 0:
+                before[rows] = values
+            else:
+                scores[rows, sample] = values
+        told = np.stack(
+            [maps[group][(slice(None), *one)].reshape(len(clean), -1).sum(1) for one in squares], 1
+        )
+        return errors(told, before[:, None] - scores, scaled)
+
+    return task.finish(task.each_group(explain, samples + 1))
+
+
+def errors(told: FloatArray, happened: FloatArray, scaled: bool) -> FloatArray:
+    """Definition 2.1: the mean squared difference `(n,)` of what maps foretell and what happens, `(n, samples)`."""
+    if scaled:
+        squares = (told**2).sum(1, keepdims=True)
+        told = told * (told * happened).sum(1, keepdims=True) / np.where(squares == 0, 1, squares)
+    return ((told - happened) ** 2).mean(1)
+
+
+def max_sensitivity(
+    model: keras.Model,
+    images: Images,
+    method: Callable[..., ArrayLike],
+    target: Target = None,
+    *,
+    radius: float = 0.02,
+    samples: int = 10,
+    seed: int = 0,
+    **options: Any,
+) -> FloatArray:
+    """Largest change of a map within a small cube around the image, over the length of the map. 0 is steadiest.
+
+    Source: Yeh et al. 2019, definition 2.4, https://arxiv.org/abs/1901.09392; found by drawing, as there.
+
+    Args:
+        model, images, target: As in every method, see `recipes.explain`; one input.
+        method: An attribution such as `explain.saliency`.
+        radius: Half the side of the cube, as a fraction of the image's own range, > 0.
+        samples: Draws per image, >= 1.
+        seed: Integer that fixes them; every image has the same.
+        options: Passed to `method`.
+
+    Returns:
+        float32 `(n,)`, >= 0.
+    """
+    at_least_one("max_sensitivity", "samples", samples)
+    if not radius > 0:
+        raise UsageError(f"max_sensitivity expects radius > 0. Received {radius}. 0.02 is usual.")
+    check_seed("max_sensitivity", seed)
+    task = predicting("max_sensitivity", model, images, target, options)
+    clean, target = (
+        task.inputs.images.astype("float32"),
+        task.target.index[:, 0] if target is None else target,
+    )
+    generator, axes = np.random.default_rng(seed), tuple(range(1, clean.ndim))
+    width = radius * (clean.max(axes, keepdims=True) - clean.min(axes, keepdims=True))
+
+    def flat(values):
+        given = values[0] if task.inputs.single else values
+        return as_batch("max_sensitivity", method(model, given, target, **options), task).reshape(
+            len(clean), -1
+        )
+
+    before, worst = flat(clean), np.zeros(len(clean))
+    for _ in range(samples):
+        after = flat((clean + width * generator.uniform(-1, 1, clean.shape[1:])).astype("float32"))
+        worst = np.maximum(worst, np.linalg.norm(after - before, axis=1))
+    length = np.linalg.norm(before, axis=1)
+    return (worst / np.where(length == 0, 1, length)).astype("float32")
+
+
+def randomized_logits(
+    model: keras.Model,
+    images: Inputs,
+    method: Callable[..., ArrayLike],
+    target: Target = None,
+    *,
+    seed: int = 0,
+    **options: Any,
+) -> FloatArray:
+    """Rank correlation of each map with that of another class, drawn at random: near 1, it does not tell classes apart.
+
+    Source: Sixt et al. 2020, "When Explanations Lie", section 4, https://arxiv.org/abs/1912.09818.
+
+    Args:
+        model, images: As in every method, see `recipes.explain`.
+        method: An attribution such as `explain.saliency`.
+        target: None (the predicted class), a class or one per image.
+        seed: Integer that fixes the other classes.
+        options: Passed to `method`.
+
+    Returns:
+        float32 `(n,)` in -1..1, of absolute values.
+
+    Raises:
+        ValueError: a model of a single class.
+    """
+    check_seed("randomized_logits", seed)
+    task = predicting("randomized_logits", model, images, target, options)
+    classes = task.classes()
+    if task.target.spec.kind != "class" or not classes or classes < 2:
+        raise UsageError(
+            "randomized_logits expects a class as target and a model with several classes. Received another. Use "
+            "sanity_check, which asks nothing of the target."
+        )
+    mine = task.target.index[:, 0]
+    others = (mine + np.random.default_rng(seed).integers(1, classes, len(mine))) % classes
+
+    def maps(numbers):
+        given = int(numbers[0]) if task.inputs.single else numbers
+        return np.abs(as_batch("randomized_logits", method(model, images, given, **options), task))
+
+    return rank_correlation(maps(mine), maps(others)).astype("float32")

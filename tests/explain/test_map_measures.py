@@ -1,0 +1,105 @@
+"""Figures of maps against closed forms and loops."""
+
+import keras
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from recipes import explain
+from recipes.explain.trust.map_measures import errors
+from recipes.explain.trust.road import imputed
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(0.1, 1, (2, 6, 5, 2)).astype("float32")
+
+
+def test_sparseness_is_the_mean_difference_of_all_pairs():
+    maps = RNG.normal(size=(3, 4, 5))
+    flat = np.abs(maps).reshape(3, -1)
+    pairs = np.abs(flat[:, :, None] - flat[:, None]).sum((1, 2)) / (2 * 20 * flat.sum(1))
+    np.testing.assert_allclose(explain.sparseness(maps), pairs, rtol=1e-5)
+    assert explain.sparseness(np.zeros((1, 3, 3))) == 0
+
+
+def test_a_complete_map_misses_nothing(linear):
+    maps = explain.gradient_times_input(linear[0], IMAGES, 1)
+    np.testing.assert_allclose(explain.completeness(linear[0], IMAGES, maps, 1), 0, atol=1e-5)
+    np.testing.assert_allclose(explain.completeness(linear[0], IMAGES, 3 * maps, 1), 2, rtol=1e-4)
+
+
+def test_a_linear_model_is_foretold_by_gradient_times_input(linear):
+    model, weights, _ = linear
+    maps = explain.gradient_times_input(model, IMAGES, 1)
+    assert explain.infidelity(model, IMAGES, maps, 1).max() < 1e-9
+    np.testing.assert_allclose(
+        explain.infidelity(model, IMAGES, 0 * maps, 1, side=0.99),
+        ((weights[..., 1] * IMAGES).sum((1, 2, 3))) ** 2,
+        rtol=1e-4,
+    )
+
+
+def test_errors_are_those_of_the_best_fitting_scale():
+    told, happened = RNG.normal(size=(2, 2, 30))
+    factors = [
+        np.linalg.lstsq(one[:, None], other, rcond=None)[0] for one, other in zip(told, happened, strict=True)
+    ]
+    expected = [
+        np.mean((f * one - other) ** 2) for f, one, other in zip(factors, told, happened, strict=True)
+    ]
+    np.testing.assert_allclose(errors(told, happened, True), expected)
+    np.testing.assert_allclose(errors(told, happened, False), ((told - happened) ** 2).mean(1))
+
+
+def test_max_sensitivity_is_the_largest_change_of_the_map(quadratic):
+    model, curvature = quadratic
+    options = {"score": "probability", "reduce": "sum"}
+    found = explain.max_sensitivity(
+        model, IMAGES, explain.saliency, 0, radius=0.1, samples=4, seed=3, **options
+    )
+    generator, clean = np.random.default_rng(3), (2 * curvature * IMAGES).sum(-1)
+    width = 0.1 * (IMAGES.max((1, 2, 3), keepdims=True) - IMAGES.min((1, 2, 3), keepdims=True))
+    moves = [(2 * curvature * width * generator.uniform(-1, 1, (6, 5, 2))).sum(-1) for _ in range(4)]
+    largest = np.max([np.sqrt((move**2).sum((1, 2))) for move in moves], 0)
+    np.testing.assert_allclose(found, largest / np.sqrt((clean**2).sum((1, 2))), rtol=1e-4)
+
+
+def test_randomized_logits_compares_with_another_class(linear):
+    model, weights, _ = linear
+    maps = np.abs(weights).max(2)
+    found = explain.randomized_logits(model, IMAGES, explain.saliency, 1)
+    others = [spearmanr(maps[..., 1].ravel(), maps[..., other].ravel()).statistic for other in (0, 2)]
+    assert all(np.min(np.abs(others - one)) < 1e-5 for one in found)
+
+
+def test_imputed_pixels_are_the_weighted_mean_of_their_neighbors():
+    image, removed = RNG.uniform(size=(6, 7, 2)).astype("float32"), RNG.random((6, 7)) < 0.6
+    result = imputed(image, removed, 0.0, RNG)
+    np.testing.assert_array_equal(result[~removed], image[~removed])
+    for row, column in zip(*np.nonzero(removed), strict=True):
+        total, weights = 0.0, 0.0
+        for down in (-1, 0, 1):
+            for along in (-1, 0, 1):
+                y, x = row + down, column + along
+                if (down or along) and 0 <= y < 6 and 0 <= x < 7:
+                    weight = 1 / 12 if down and along else 1 / 6
+                    total, weights = total + weight * result[y, x], weights + weight
+        np.testing.assert_allclose(result[row, column], total / weights, rtol=1e-4)
+
+
+def test_road_turns_round_with_the_map(linear):
+    maps = explain.gradient_times_input(linear[0], IMAGES, 1)
+    one, other = (explain.road(linear[0], IMAGES, sign * maps, 1) for sign in (1, -1))
+    np.testing.assert_allclose(one.combined, -other.combined, atol=1e-2)
+    assert (one.combined > 0).all()
+    assert one.most_relevant_first.shape == (2, 5)
+
+
+def test_compare_has_an_edge_detector_to_beat(linear):
+    keras.utils.set_random_seed(0)
+    metrics = ("road", "infidelity", "max_sensitivity", "completeness", "sparseness", "randomized_logits")
+    table, _ = explain.compare(
+        linear[0], IMAGES, 1, methods=("gradient_times_input",), metrics=metrics, verbose=0
+    )
+    assert set(table) == {"gradient_times_input", "random", "edges"}
+    assert table["edges"]["randomized_logits"] == pytest.approx(1)
+    assert table["gradient_times_input"]["completeness"] < 1e-4 < table["edges"]["completeness"]
