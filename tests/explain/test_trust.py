@@ -230,7 +230,7 @@ def test_compare_tells_a_good_map_from_chance(trained_cnn):
         boxes=boxes,
         options={"grad_cam": {"layer": "conv1"}},
     )
-    assert list(table) == ["guided_backprop", "grad_cam", "random"] and not table.refused
+    assert list(table) == ["guided_backprop", "grad_cam", "random", "edges"] and not table.refused
     assert all(set(row) == {*metrics, "seconds"} for row in table.values())
     maps = explain.guided_backprop(model, images[:3])
     expected = explain.deletion(model, images[:3], maps, steps=20, baseline="blur").area.mean()
@@ -238,7 +238,7 @@ def test_compare_tells_a_good_map_from_chance(trained_cnn):
     assert table["guided_backprop"]["deletion"] < table["random"]["deletion"]
     assert table["grad_cam"]["sanity"] < table["guided_backprop"]["sanity"]
     assert "lower is better" in str(table) and "grad_cam" in str(table) and str(both) == str(table)
-    assert len([axes for axes in figure.axes if axes.images]) == 3 * 4
+    assert len([axes for axes in figure.axes if axes.images]) == 3 * 5
     assert figure.axes[2].get_title() == "grad_cam\nconv1"
 
 
@@ -246,7 +246,7 @@ def test_compare_says_what_it_left_out(linear, images):
     table, _ = explain.compare(
         linear[0], images, methods=("saliency", "guided_backprop"), metrics=("deletion",)
     )
-    assert list(table) == ["saliency", "random"] and "rectifiers" in table.refused["guided_backprop"]
+    assert list(table) == ["saliency", "random", "edges"] and "rectifiers" in table.refused["guided_backprop"]
     assert "guided_backprop was left out" in str(table)
     with pytest.raises(ValueError, match="methods among"):
         explain.compare(linear[0], images, methods=("saliencies",))
