@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _COMPARED = 32  # images, after the export
 _SAMPLES = 200  # images that show the range of the activations
+_CONVERTERS = {"tflite": "TensorFlow's converter", "onnx": "tf2onnx", "saved_model": "TensorFlow"}
 _TOLERANCE, _TOLERANCE_HALF = 1e-3, 2e-2  # largest difference of a probability; the second in 16-bit floats
 
 
@@ -110,8 +111,9 @@ def export(
     Raises:
         ValueError: for a path with another ending, a folder that holds something, a model of other inputs or
             outputs, `int8` without labeled examples.
-        ExportError: when the file's answers differ from Keras by more than 1e-3 (0.02 for models that compute in
-            16-bit floats), or `int8` changes the accuracy by more than `most_change`. Nothing is then left behind.
+        ExportError: when a layer cannot be converted, the file's answers differ from Keras by more than 1e-3 (0.02 for
+            models that compute in 16-bit floats), or `int8` changes the accuracy by more than `most_change`. Nothing is
+            then left behind.
         ImportError: when a library is missing; `pip install 'keras-recipes[export]'` brings all.
     """
     require_tensorflow("Run.export", "whose converters it uses")
@@ -137,7 +139,11 @@ def export(
         )
     described = _description(model, names, shape, dtype, several, int8, reading or {})
     serve = formats.serving_function(
-        model, _to_probabilities(activation, several), shape, dtype, frozen=kind != "saved_model"
+        model if kind == "saved_model" else formats.in_float32(model),
+        _to_probabilities(activation, several),
+        shape,
+        dtype,
+        frozen=kind != "saved_model",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -169,7 +175,9 @@ def export(
 
 def _format(path, int8):
     kinds = {".tflite": "tflite", ".onnx": "onnx", "": "saved_model"}
-    kind = kinds.get(path.suffix.lower())
+    kind = kinds.get(
+        path.suffix.lower() if path.suffix[1:].isalnum() and not path.suffix[1:].isdigit() else ""
+    )
     if kind is None:
         raise ValueError(
             f"export expects a path that ends in .tflite or .onnx, or a folder for a SavedModel. Received {path}. "
@@ -255,15 +263,25 @@ def _description(model, names, shape, dtype, several, int8, reading):
 
 
 def _write(kind, path, model, serve, names, described, samples):
-    labels, text = "\n".join(names) + "\n", json.dumps(described, ensure_ascii=False)
-    if kind == "tflite":
-        formats.write_tflite(path, serve, labels, text, samples)
-        return formats.read_tflite(path)
-    if kind == "onnx":
-        formats.write_onnx(path, serve, labels, text)
-        return formats.read_onnx(path)
-    formats.write_saved_model(path, model, serve)
-    return formats.read_saved_model(path)
+    labels = "".join(" ".join(name.split()) + "\n" for name in names)  # one a line
+    text = json.dumps(described, ensure_ascii=False)
+    try:
+        if kind == "tflite":
+            formats.write_tflite(path, serve, labels, text, samples)
+            return formats.read_tflite(path)
+        if kind == "onnx":
+            formats.write_onnx(path, serve, labels, text)
+            return formats.read_onnx(path)
+        formats.write_saved_model(path, model, serve)
+        return formats.read_saved_model(path)
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # converters raise what they like
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ExportError(
+            f"export expects a model whose layers {_CONVERTERS[kind]} knows. Received {model.name!r}, at which it "
+            f"stopped: {reason}. The file was not kept; export to another format."
+        ) from error
 
 
 def _compare(path, model, answers, expected, int8):

@@ -1,6 +1,7 @@
 """Files that other programs run: a traced function written as TFLite, ONNX or SavedModel, and read again."""
 
 import contextlib
+import inspect
 import io
 import os
 import warnings
@@ -14,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.files import write_atomically
+from recipes.common.models import rebuild
 from recipes.common.optional import optional
+from recipes.common.traversal import layers_of
 
 INPUT, OUTPUT = "image", "probabilities"
 _OPSET = 17  # of ONNX, which every runtime since 2022 reads
@@ -44,17 +47,36 @@ def serving_function(
     trainable = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
     others = [keras.ops.convert_to_numpy(variable) for variable in model.non_trainable_variables]
 
+    accepted = inspect.signature(model.call).parameters
+    inference = {"training": False} if "training" in accepted else {}  # a user's own `call` may not take it
+
     def serve(image):
         image = tf.cast(image, tf.float32)
         if frozen:
             weights = [[tf.constant(array) for array in arrays] for arrays in (trainable, others)]
-            outputs, _ = model.stateless_call(*weights, image, training=False)
+            outputs, _ = model.stateless_call(*weights, image, **inference)
         else:
-            outputs = model(image, training=False)
+            outputs = model(image, **inference)
         return {OUTPUT: to_probabilities(tf.cast(outputs, tf.float32))}
 
     spec = tf.TensorSpec((None, *shape), dtype, name=INPUT)
     return tf.function(serve, input_signature=[spec], autograph=False)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """A copy of a model that computes in 16-bit floats which computes in 32: few runtimes do the former.
+
+    Args:
+        model: Built. One in float32, or one that Keras cannot build again, comes back as it is.
+    """
+    if all(layer.compute_dtype == "float32" for layer in layers_of(model)):
+        return model
+    try:
+        copy = rebuild(model, "float32")
+    except ValueError:  # a subclassed one; the comparison after the export will tell
+        return model
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def write_tflite(path: Path, serve: Any, labels: str, description: str, samples: np.ndarray | None) -> None:

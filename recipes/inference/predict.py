@@ -223,6 +223,8 @@ def predict(
     for files, batch in _batches(
         images, model, shape, fit, background, batch_size, on_error, skipped, verbose
     ):
+        if views is None:
+            _check_shape(model, batch)
         seen = [batch] if views is None else _views(views, batch)
         answers = [keras.ops.convert_to_numpy(model.predict_on_batch(one)) for one in seen]
         if maps is not None:
@@ -261,6 +263,30 @@ def _shares(maps, classes):
     return np.stack([np.bincount(one.reshape(-1), minlength=classes) / one.size for one in maps])
 
 
+def _as_array(images):
+    sizes = sorted({np.shape(image) for image in images}) if isinstance(images, (list, tuple)) else []
+    if len(sizes) > 1:
+        raise ValueError(
+            f"recipes.inference.predict expects images of one shape. Received {sizes[0]} and {sizes[1]}. Resize them, "
+            "or give files, which are read to one size."
+        )
+    return np.asarray(images)
+
+
+def _check_shape(model, batch):
+    """Raise for images of another size than the model's: a network of convolutions alone would take them silently."""
+    inputs = getattr(model, "inputs", None)
+    wanted = tuple(inputs[0].shape[1:]) if inputs and len(inputs) == 1 else None
+    given = tuple(batch.shape[1:])
+    if wanted is None or len(given) != len(wanted):
+        return
+    if any(side not in (None, real) for side, real in zip(wanted, given, strict=True)):
+        raise ValueError(
+            f"recipes.inference.predict expects images of shape {wanted}. Received {given}. Resize them, or give "
+            "files, which are read to that size."
+        )
+
+
 def _views(views, batch):
     """All views of a batch, a batch each."""
     if not isinstance(views, Views):
@@ -272,6 +298,8 @@ def _views(views, batch):
 
 def _batches(images, model, shape, fit, background, batch_size, on_error, skipped, verbose) -> Iterator:
     """`(names, batch)` after batch."""
+    if hasattr(images, "__next__"):
+        images = list(images)
     if isinstance(images, tf.data.Dataset):
         count = 0
         first = lambda element: element[0] if isinstance(element, tuple) else element  # noqa: E731
@@ -308,7 +336,7 @@ def _batches(images, model, shape, fit, background, batch_size, on_error, skippe
             if progress is not None:
                 progress.update(min(start + batch_size, len(files)))
     else:
-        array = np.asarray(images)
+        array = _as_array(images)
         if array.ndim == (model_input_rank(model) or 4) - 1:
             array = array[None]
         for start in range(0, len(array), batch_size):

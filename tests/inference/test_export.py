@@ -139,3 +139,50 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(run, tmp_pat
     with pytest.raises(ValueError, match="one output"):
         export(two, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class OfAStudent(keras.Model):
+    """A subclassed model whose call takes no `training`."""
+
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.scores = keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")
+
+    def call(self, images):
+        return self.scores(self.flatten(images))
+
+
+def test_a_subclassed_model_is_exported(tmp_path):
+    model, images = OfAStudent(), random.uniform(0, 1, (40, 4, 4, 1)).astype("float32")
+    expected = model.predict(images, verbose=0)
+    written = export(model, tmp_path / "m.tflite", image_shape=(4, 4, 1), verbose=False)
+    runner = Interpreter(model_path=str(written.path)).get_signature_runner()
+    np.testing.assert_allclose(runner(image=images)["probabilities"], expected, atol=1e-6)
+
+
+def test_a_model_of_half_precision_is_exported_in_float32(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        layers = [
+            keras.Input((4, 4, 1)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+        model = keras.Sequential(layers)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    written = export(model, tmp_path / "m.tflite", verbose=False)
+    types = {entry["dtype"] for entry in Interpreter(model_path=str(written.path)).get_tensor_details()}
+    assert np.float16 not in types and 0 < written.difference < 0.02
+
+
+def test_a_layer_that_no_converter_knows_is_said(tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("op Strange is not supported")
+
+    monkeypatch.setattr("tf2onnx.convert.from_function", broken)
+    layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    with pytest.raises(ExportError, match="op Strange"):
+        export(keras.Sequential(layers), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

@@ -152,3 +152,11 @@ def test_dictionaries_of_image_and_label_feed_train():
         "verbose": 0,
     }
     assert len(recipes.train(model, dataset, dataset, **options).history["val_loss"]) == 1
+
+
+def test_images_of_another_size_are_refused(trained):
+    _, folder = trained
+    run = recipes.load_run(folder)
+    for given in (np.zeros((2, 9, 9, 3)), [np.zeros((16, 16, 3)), np.zeros((9, 9, 3))]):
+        with pytest.raises(ValueError, match="shape"):
+            run.predict(given)
