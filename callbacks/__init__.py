@@ -5,6 +5,7 @@ from recipes.callbacks.backup import Backup as Backup
 from recipes.callbacks.dead_relu_detector import DeadReluDetector as DeadReluDetector
 from recipes.callbacks.default_monitors import default_monitors as default_monitors
 from recipes.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from recipes.callbacks.example_margins import ExampleMargins as ExampleMargins
 from recipes.callbacks.exponential_moving_average import ExponentialMovingAverage as ExponentialMovingAverage
 from recipes.callbacks.fast_geometric_ensembling import FastGeometricEnsembling as FastGeometricEnsembling
 from recipes.callbacks.gradient_monitor import GradientMonitor as GradientMonitor
@@ -26,6 +27,7 @@ __all__ = [
     "Backup",
     "DeadReluDetector",
     "EarlyStopping",
+    "ExampleMargins",
     "ExponentialMovingAverage",
     "FastGeometricEnsembling",
     "GradientMonitor",

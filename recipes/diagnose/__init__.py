@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from recipes.diagnose.checks.preflight import Preflight as Preflight
     from recipes.diagnose.checks.preflight import preflight as preflight
     from recipes.diagnose.finding import Finding as Finding
+    from recipes.diagnose.images.image_issues import ImageIssues as ImageIssues
+    from recipes.diagnose.images.image_issues import image_issues as image_issues
+    from recipes.diagnose.images.near_duplicates import Duplicates as Duplicates
+    from recipes.diagnose.images.near_duplicates import near_duplicates as near_duplicates
+    from recipes.diagnose.margins.label_issues import LabelIssues as LabelIssues
+    from recipes.diagnose.margins.label_issues import label_issues as label_issues
     from recipes.diagnose.remedies.try_remedies import RemedyTrial as RemedyTrial
     from recipes.diagnose.remedies.try_remedies import Trials as Trials
     from recipes.diagnose.remedies.try_remedies import try_remedies as try_remedies
@@ -28,6 +34,12 @@ if TYPE_CHECKING:
 # Where each name lives. They are imported on first use: curves and data can be judged on any Keras backend, and what
 # looks into layers needs TensorFlow.
 _HOMES = {
+    "ImageIssues": "images.image_issues",
+    "LabelIssues": "margins.label_issues",
+    "image_issues": "images.image_issues",
+    "label_issues": "margins.label_issues",
+    "near_duplicates": "images.near_duplicates",
+    "Duplicates": "images.near_duplicates",
     "Finding": "finding",
     "GradientReport": "checks.gradient_check",
     "Preflight": "checks.preflight",
@@ -49,6 +61,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Duplicates",
+    "ImageIssues",
+    "LabelIssues",
+    "image_issues",
+    "label_issues",
+    "near_duplicates",
     "Finding",
     "GradientReport",
     "Preflight",

@@ -1,0 +1,1 @@
+"""What is wrong with the images of a data set, and which of them are one picture twice."""

@@ -1,0 +1,253 @@
+"""image_issues: images that are dark, bright, flat, blurred or cut off, and data sets whose corners tell the class."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recipes.diagnose.images.border_probe import BorderProbe, border_features
+from recipes.diagnose.images.stream import gray_levels, image_batches
+
+_DARK, _BRIGHT = 45, 235  # gray levels that 99 % of a dark image are below, and of a bright one above
+_FLAT, _LITTLE = 6, 40  # gray levels between the 1st and the 99th percentile
+_SHARP = 0.05  # standard deviation of the Laplacian over that of the image, which sharp photos are above
+_SMALLEST_FOR_BLUR = 64  # pixels a side
+_CUT = 0.2  # share of the rows that are one row repeated
+_OBLONG = 3.0  # sides
+_MOST_PROBED = 3000
+
+#: What is looked for in each image, and in words.
+KINDS = {
+    "near_constant": "one color all over",
+    "dark": "nearly black",
+    "bright": "nearly white",
+    "low_contrast": "little contrast",
+    "blurred": "blurred",
+    "corrupt_lower_half": "the lower part is one row repeated, as of a file that was cut off",
+    "odd_aspect_ratio": "one side is more than three times the other, or the shape is unlike the others",
+    "not_finite": "NaN or infinity",
+}
+
+
+@dataclass(frozen=True)
+class ImageIssue:
+    """One image with something wrong.
+
+    Attributes:
+        number: Place in the order that the data set is read.
+        kind: One of `image_issues.KINDS`.
+        value: What was measured: gray levels, a ratio, or a share.
+        label: Class number, or None.
+    """
+
+    number: int
+    kind: str
+    value: float
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class ImageIssues:
+    """What `image_issues` found.
+
+    Attributes:
+        issues: list of `ImageIssue`, those of the rarest kind first.
+        remarks: What is said of the whole data set, by kind: "value_range", "channel_order", "class_imbalance",
+            "spurious_border".
+        count: Images looked at.
+        border_accuracy: How often a linear probe that sees borders alone names the class, in [0, 1]; None where it
+            was not trained.
+        border_chance: How often the most frequent class is right.
+    """
+
+    issues: list[ImageIssue]
+    remarks: dict[str, str]
+    count: int
+    border_accuracy: float | None = None
+    border_chance: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def of(self, kind: str) -> list[int]:
+        """Numbers of the images with this kind of issue."""
+        return [issue.number for issue in self.issues if issue.kind == kind]
+
+    def table(self, count: int = 10) -> str:
+        """A line a kind with the first few images, then what is said of the whole."""
+        lines = [f"{self.count} images: {len({issue.number for issue in self.issues})} with an issue"]
+        for kind, number in sorted(self.counts.items(), key=lambda item: item[1]):
+            shown = ", ".join(str(n) for n in self.of(kind)[:count]) + (", ..." if number > count else "")
+            lines.append(f"  {kind}: {number} ({KINDS[kind]}): {shown}")
+        lines += [f"  {kind}: {words}" for kind, words in self.remarks.items()]
+        return "\n".join(lines)
+
+    def to_csv(self, path: Any = None) -> str:
+        """A row an issue: number, kind, value, label; written to a file if one is given."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["number", "kind", "value", "label"])
+        writer.writerows([one.number, one.kind, f"{one.value:.6g}", one.label] for one in self.issues)
+        if path is not None:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+        return text.getvalue()
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def image_issues(data: Any) -> ImageIssues:
+    """Look for images that something is wrong with, and for what a data set should not have.
+
+    Of each image: near_constant, dark, bright, low_contrast, blurred (from 64 pixels a side), corrupt_lower_half,
+    odd_aspect_ratio, not_finite. Of the whole: a value range that is none, channels that look like blue, green, red,
+    classes that are ten times as frequent as others, and borders that tell the class: a linear probe sees the outermost
+    pixels and corners alone, half of the images, and is asked for the other half. A frame, a logo or a time stamp that
+    goes with a class is what a network would learn in place of the class; a sky that goes with ships is told the
+    same way, so look at them.
+
+    Args:
+        data: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images
+            `(height, width, channels)` of any size and value range. It is read once, a batch at a time.
+
+    Returns:
+        `ImageIssues`.
+
+    Raises:
+        ValueError: for an empty or endless data set, or arrays that are no images.
+        TypeError: for anything else.
+
+    Example:
+        >>> print(image_issues((x, y)))
+    """
+    seen, shapes, labels, probe, count = [], [], [], BorderProbe(_MOST_PROBED), 0
+    ranges, warm = _Range(), []
+    for images, numbers in image_batches(data, "diagnose.image_issues"):
+        ranges.add(images)
+        pixels = ranges.in_bytes(images)
+        known = [None] * len(images) if numbers is None else numbers.tolist()
+        for number, (image, label) in enumerate(zip(pixels, known, strict=True), count):
+            seen += [ImageIssue(number, kind, value, label) for kind, value in _of_image(image)]
+        shapes += [images.shape[1:3]] * len(images)
+        labels += known
+        if images.shape[-1] == 3:
+            warm += _warmth(pixels)
+        if numbers is not None:
+            probe.add(border_features(pixels), numbers)
+        count += len(images)
+    seen += _odd_shapes(shapes, labels)
+    kinds = Counter(issue.kind for issue in seen)
+    seen.sort(key=lambda issue: (kinds[issue.kind], issue.kind, issue.number))
+    accuracy, chance, beats = probe.judge()
+    remarks = {**ranges.remark(), **_channel_order(warm), **_imbalance(labels)}
+    if beats:
+        remarks["spurious_border"] = (
+            f"the outermost pixels and corners alone name the class in {accuracy:.0%} of images that the probe has not "
+            f"seen, where always giving the most frequent class is right in {chance:.0%}. Look for frames, logos and "
+            "time stamps that go with a class, and crop them off."
+        )
+    return ImageIssues(seen, remarks, count, accuracy, chance, dict(kinds))
+
+
+def _of_image(pixels):
+    """`(kind, value)` of everything wrong with one image of 0..255."""
+    if not np.isfinite(pixels).all():
+        return [("not_finite", float((~np.isfinite(pixels)).mean()))]
+    step = max(1, min(pixels.shape[:2]) // 128)
+    gray = gray_levels(pixels[None])[0]
+    low, first, almost, high = np.percentile(gray[::step, ::step], [1, 5, 95, 99])
+    found = []
+    if high - low < _FLAT:
+        return [("near_constant", float(high - low))]
+    if high < _DARK:
+        found.append(("dark", float(high)))
+    elif low > _BRIGHT or first > _BRIGHT + 10:
+        found.append(("bright", float(low)))
+    elif high - low < _LITTLE:
+        found.append(("low_contrast", float(almost - first)))
+    cut = _repeated_rows(pixels)
+    if cut >= _CUT:
+        found.append(("corrupt_lower_half", cut))
+    elif min(gray.shape) >= _SMALLEST_FOR_BLUR:
+        edges = gray[1:-1, 1:-1] * 4 - gray[:-2, 1:-1] - gray[2:, 1:-1] - gray[1:-1, :-2] - gray[1:-1, 2:]
+        sharpness = float(edges.std() / max(gray.std(), 1e-6))
+        if sharpness < _SHARP:
+            found.append(("blurred", sharpness))
+    return found
+
+
+def _repeated_rows(pixels):
+    """The share of the rows, from below, that are all the last row, where those at the top are not."""
+    rows = pixels.reshape(len(pixels), -1)
+    same = np.abs(rows - rows[-1]).max(axis=1) <= 2
+    if len(rows) < 8 or same[0] or same.all():
+        return 0.0
+    return float(np.argmin(same[::-1]) / len(rows))
+
+
+def _odd_shapes(shapes, labels):
+    sides = np.array(shapes, float)
+    ratio = sides[:, 1] / sides[:, 0]
+    if np.ptp(ratio) < 1e-9 or not len(ratio):
+        return []
+    odd = np.abs(np.log(ratio)) > np.log(_OBLONG)
+    odd |= np.abs(np.log(ratio / np.median(ratio))) > np.log(_OBLONG)
+    return [ImageIssue(int(n), "odd_aspect_ratio", float(ratio[n]), labels[n]) for n in np.flatnonzero(odd)]
+
+
+def _warmth(pixels):
+    """Whether each image is rather warm than cold, where it has colors."""
+    means = pixels[:, ::4, ::4].reshape(len(pixels), -1, 3).mean(1)
+    return [bool(red > blue) for red, _, blue in means if abs(red - blue) > 4]
+
+
+def _channel_order(warm):
+    share = float(np.mean(warm)) if len(warm) >= 50 else 1.0
+    if share > 0.3:
+        return {}
+    return {
+        "channel_order": f"{1 - share:.0%} of the images are more blue than red; of photos most are warm. If they look "
+        "wrong, the channels are blue, green, red, as OpenCV reads them: images[..., ::-1]."
+    }
+
+
+def _imbalance(labels):
+    counts = Counter(label for label in labels if label is not None)
+    if len(counts) < 2 or max(counts.values()) <= 10 * min(counts.values()):
+        return {}
+    most, fewest = max(counts, key=counts.get), min(counts, key=counts.get)
+    return {
+        "class_imbalance": f"class {most} has {counts[most]} images, class {fewest} {counts[fewest]}. Give "
+        "class_weight, or balance='classes' of data.load, and judge by recall."
+    }
+
+
+class _Range:
+    """The smallest and largest value so far, and what scale that means."""
+
+    def __init__(self):
+        self.low, self.high, self.whole = np.inf, -np.inf, True
+
+    def add(self, images):
+        finite = images if images.dtype.kind in "biu" else images[np.isfinite(images)]
+        self.whole = self.whole and images.dtype.kind in "biu"
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+    def in_bytes(self, images):
+        images = images.astype("float32")
+        if self.low >= 0 and self.high <= 1.001 and not self.whole:
+            return images * 255
+        return (images + 1) * 127.5 if -1.001 <= self.low < 0 and self.high <= 1.001 else images
+
+    def remark(self):
+        reach = f"values reach from {self.low:.4g} to {self.high:.4g}"
+        if self.low >= 0 and self.high <= 1.5 / 255 and not self.whole:
+            return {"value_range": f"{reach}: they were divided by 255 twice."}
+        if self.whole and self.high <= 1:
+            return {"value_range": f"{reach} as whole numbers: divided by 255 without floats."}
+        if self.high > 256:
+            return {"value_range": f"{reach}: 16-bit images, or scaled up twice."}
+        return {}

@@ -1,0 +1,360 @@
+"""near_duplicates: the same picture twice, also compressed, resized, mirrored, cropped, brighter, framed or stamped."""
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.diagnose.images.small_pictures import (
+    MIRROR,
+    descriptors,
+    lines,
+    small_pictures,
+    without_border,
+)
+from recipes.diagnose.images.stream import gray_levels, image_batches
+
+_ALIKE = 0.72  # cosine of descriptors from which two pictures are compared
+_MOST_CANDIDATES = 200_000
+_SAME = 0.05  # share of a picture that may be left unexplained by another that is its copy
+_NEARER = 0.35  # and this share of what the most similar among other pictures leaves
+_SMALL = 48  # pixels a side below which parts of pictures are not looked for: strokes match strokes
+_TOUCHED = 0.12  # share of the pixels that a stamp may cover
+_FRAMED = 0.2  # share of the images from which on frames are what these images are like, as those of digits
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class DuplicatePair:
+    """Two images that are one picture.
+
+    Attributes:
+        first: Number of the image in its data set, in the order that it is read.
+        second: The same of the other.
+        first_part: "train" or "validation".
+        second_part: The same of the other.
+        similarity: 1 for equal pictures; the share of the second that the first explains.
+        mirrored: Whether one is the mirror image of the other.
+        first_label: Class number, or None.
+        second_label: The same of the other.
+    """
+
+    first: int
+    second: int
+    first_part: str
+    second_part: str
+    similarity: float
+    mirrored: bool
+    first_label: int | None = None
+    second_label: int | None = None
+
+    @property
+    def leak(self) -> bool:
+        """Whether one is among the training and one among the validation images."""
+        return self.first_part != self.second_part
+
+    @property
+    def conflict(self) -> bool:
+        """Whether one picture has two labels."""
+        known = self.first_label is not None and self.second_label is not None
+        return known and self.first_label != self.second_label
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What `near_duplicates` found.
+
+    Attributes:
+        pairs: list of `DuplicatePair`: leaks and conflicts of labels first, then the most alike.
+        counts: Images looked at, by part.
+    """
+
+    pairs: list[DuplicatePair]
+    counts: dict[str, int]
+    pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
+
+    @property
+    def leaks(self) -> list[DuplicatePair]:
+        """Pairs across training and validation: their answers can be learned by heart."""
+        return [pair for pair in self.pairs if pair.leak]
+
+    @property
+    def conflicts(self) -> list[DuplicatePair]:
+        """Pairs with two different labels: at least one of them is wrong."""
+        return [pair for pair in self.pairs if pair.conflict]
+
+    def table(self, count: int = 10) -> str:
+        """What was found in a line, and the first pairs, a line each."""
+        total = sum(self.counts.values())
+        lines = [
+            f"{total} images: {len(self.pairs)} pairs of near-duplicates, {len(self.leaks)} across training and "
+            f"validation, {len(self.conflicts)} with two labels"
+        ]
+        for pair in self.pairs[:count]:
+            labels = f", labels {pair.first_label} and {pair.second_label}" if pair.conflict else ""
+            mirrored = ", mirrored" if pair.mirrored else ""
+            lines.append(
+                f"  {pair.first_part}[{pair.first}] = {pair.second_part}[{pair.second}] "
+                f"({pair.similarity:.1%}{mirrored}{labels})"
+            )
+        if len(self.pairs) > count:
+            lines.append(f"  and {len(self.pairs) - count} more")
+        return "\n".join(lines)
+
+    def to_csv(self, path: Any = None) -> str:
+        """A row a pair, with the columns of `DuplicatePair`; written to a file if one is given."""
+        names = list(DuplicatePair.__dataclass_fields__)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([getattr(pair, name) for name in names] for pair in self.pairs)
+        if path is not None:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+        return text.getvalue()
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
+    """Find pictures that are in a data set twice, and in training and validation.
+
+    Found are copies that were compressed, resized, mirrored from left to right, made brighter or darker, stamped, put
+    into a frame of one color, or cropped by up to a twelfth at each edge. Pictures under 48 pixels a side are not
+    compared in parts: strokes match strokes.
+
+    Candidates come from perceptual hashes, the lowest frequencies of a 24 x 24 gray picture (Zauner 2010,
+    "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1), kept as numbers and compared
+    all with all. A pair is proved where one picture, moved and scaled, explains 95 % of the variance of the other but
+    for the tenth that may be covered, and the most similar of other pictures leave three times as much unexplained
+    (the ratio test of Lowe 2004, section 7.1): that tells copies from a class whose members are much alike.
+
+    Args:
+        train: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images
+            `(height, width, channels)` of any size and value range. It is read once, a batch at a time.
+        validation: The same, or None.
+
+    Returns:
+        `Duplicates`. Numbers are places in the order of the data set, which has to be the same at every reading.
+
+    Raises:
+        ValueError: for an empty or endless data set, or arrays that are no images.
+        TypeError: for anything else.
+
+    Example:
+        >>> found = near_duplicates(train, validation)
+        >>> print(found)
+        >>> x[found.pairs[0].first]
+    """
+    parts, kept, labels, frames, small = [], [], [], [], False
+    counts = {}
+    for part, data in (("train", train), ("validation", validation)):
+        if data is None:
+            continue
+        counts[part] = 0
+        for images, numbers in image_batches(data, "diagnose.near_duplicates", part):
+            gray = _in_bytes(gray_levels(images), images.dtype)
+            small = small or min(gray.shape[1:]) < _SMALL
+            start = sum(counts.values())
+            kept.append(np.rint(np.clip(small_pictures(gray), 0, 255)).astype(np.uint8))
+            frames += _framed(gray, start)
+            labels += [None] * len(images) if numbers is None else numbers.tolist()
+            parts.append(len(images))
+            counts[part] += len(images)
+    pictures = np.concatenate(kept)
+    if len(frames) > _FRAMED * len(pictures):
+        frames = []
+    pairs = _proved(pictures, frames, small)
+    first_validation = counts["train"]
+    found = []
+    for i, j, similarity, mirrored in pairs:
+        where = [
+            ("train", n) if n < first_validation else ("validation", n - first_validation) for n in (i, j)
+        ]
+        found.append(
+            DuplicatePair(
+                where[0][1], where[1][1], where[0][0], where[1][0], similarity, mirrored, labels[i], labels[j]
+            )
+        )
+    found.sort(key=lambda pair: (not pair.conflict, not pair.leak, -pair.similarity, pair.first, pair.second))
+    split = np.split(pictures, [first_validation])
+    return Duplicates(found, counts, {"train": split[0], "validation": split[1]})
+
+
+def _in_bytes(gray, dtype):
+    """Gray levels in 0..255, whatever range they came in."""
+    if dtype == np.uint8:
+        return gray
+    low, high = float(gray.min()), float(gray.max())
+    if low >= 0 and high <= 1.001:
+        return gray * 255
+    return (gray + 1) * 127.5 if low >= -1.001 and high <= 1.001 else gray
+
+
+def _framed(gray, start):
+    """`(number, small picture)` of the images of a batch that have a frame, without it."""
+    found = []
+    step = max(1, min(gray.shape[1:]) // 160)
+    for number, image in enumerate(gray[:, ::step, ::step], start):
+        inner = without_border(image)
+        if inner is not None and min(inner.shape) >= 8:
+            found.append((number, np.rint(small_pictures(inner[None])[0]).astype(np.uint8)))
+    return found
+
+
+def _proved(pictures, frames, small):
+    """`(i, j, similarity, mirrored)` with i < j of all pairs that are proved."""
+    spectra = descriptors(pictures)
+    weights = 1 / np.maximum(spectra.std(axis=0), 1e-3) ** 0.75
+    base = _unit(spectra * weights)
+    queries = [(base, np.arange(len(base)), None, False), (base * MIRROR, np.arange(len(base)), None, True)]
+    if frames:
+        numbers = np.array([number for number, _ in frames])
+        inner = np.stack([picture for _, picture in frames])
+        queries += [
+            (_unit(descriptors(inner) * weights * signs), numbers, inner, bool((signs < 0).any()))
+            for signs in (np.ones_like(MIRROR), MIRROR)
+        ]
+    best = {}
+    for query, numbers, own, mirrored in queries:
+        rows, columns = _candidates(query, numbers, base, symmetric=own is None)
+        views = pictures if own is None else own
+        left = _residuals(views, rows, pictures, columns, mirrored, small)
+        for row, column, value in zip(rows.tolist(), columns.tolist(), left.tolist(), strict=True):
+            number = int(numbers[row])
+            if value <= _SAME and number != column:
+                pair = (min(number, column), max(number, column))
+                if pair not in best or value < best[pair][0]:
+                    best[pair] = value, mirrored, (own[row] if own is not None else None), column
+    return _standing_out(pictures, best)
+
+
+def _unit(rows):
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def _candidates(query, numbers, base, *, symmetric):
+    """Rows of `query` and of `base` that are alike, each pair once where both are the same images."""
+    limit, found, kept = _ALIKE, [], 0
+    for start in range(0, len(query), _BLOCK):
+        for other in range(start if symmetric else 0, len(base), _BLOCK):
+            cosines = query[start : start + _BLOCK] @ base[other : other + _BLOCK].T
+            flat = np.flatnonzero(cosines.ravel() > limit)
+            rows, columns = np.divmod(flat, cosines.shape[1])
+            values = cosines.ravel()[flat]
+            rows, columns = rows + start, columns + other
+            wanted = columns > rows if symmetric else columns != numbers[rows]
+            found.append((rows[wanted], columns[wanted], values[wanted]))
+            kept += int(wanted.sum())
+            if (
+                kept > 2 * _MOST_CANDIDATES
+            ):  # of images that are all much alike only the nearest are looked at
+                found = [tuple(np.concatenate(parts) for parts in zip(*found, strict=True))]
+                limit = float(np.partition(found[0][2], -_MOST_CANDIDATES)[-_MOST_CANDIDATES])
+                found = [tuple(part[found[0][2] >= limit] for part in found[0])]
+                kept = len(found[0][2])
+    if not found:
+        return np.zeros(0, int), np.zeros(0, int)
+    rows, columns, _ = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return rows, columns
+
+
+def _residuals(views, rows, pictures, columns, mirrored, small):
+    """The share of each pair that neither explains of the other, at the best place and size, `(pairs,)`."""
+    out = np.ones(len(rows), np.float32)
+    for start in range(0, len(rows), 1024):
+        part = slice(start, start + 1024)
+        a, b = views[rows[part]].astype(np.float32), pictures[columns[part]].astype(np.float32)
+        a = a[:, :, ::-1] if mirrored else a
+        left = unexplained(a, b)
+        hopeful = np.flatnonzero((left > _SAME / 3) & (left < 0.6))
+        if len(hopeful) and not small:
+            moved = [_moved(a[hopeful], b[hopeful]), _moved(b[hopeful], a[hopeful])]
+            left[hopeful] = np.minimum(left[hopeful], np.minimum(*moved))
+        out[part] = left
+    return out
+
+
+def _moved(one, other):
+    """What pictures `(n, SIDE, SIDE)` leave unexplained of others where the best part of each is enlarged.
+
+    The part is found along one axis after the other, twice: 44 readings in place of the 121 of all parts.
+    """
+    choices = lines(0.85)
+    best = [np.zeros(len(one), int), np.zeros(len(one), int)]
+    for axis in (0, 1, 0, 1):
+        fixed = choices[best[1 - axis]]
+        turned = np.matmul(one, fixed.transpose(0, 2, 1)) if axis == 0 else np.matmul(fixed, one)
+        scores = np.stack(
+            [
+                unexplained(
+                    np.matmul(line, turned) if axis == 0 else np.matmul(turned, line.T), other, rounds=1
+                )
+                for line in choices
+            ]
+        )
+        best[axis] = scores.argmin(0)
+    moved = np.matmul(np.matmul(choices[best[0]], one), choices[best[1]].transpose(0, 2, 1))
+    return unexplained(moved, other)
+
+
+def unexplained(a: NDArray[np.float32], b: NDArray[np.float32], rounds: int = 2) -> NDArray[np.float32]:
+    """The share of the variance of pictures that their counterparts do not explain, but for the pixels touched most.
+
+    Args:
+        a: `(n, height, width)`.
+        b: The same. Brightness and contrast do not matter.
+        rounds: 1 counts all pixels; each further one leaves out those that were explained least.
+
+    Returns:
+        float32 `(n,)`, 0 for equal pictures, about 1 for unrelated ones and for flat ones.
+    """
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    count = a.shape[1] - int(_TOUCHED * a.shape[1])
+    keep = np.ones_like(a)
+    left = np.ones(len(a), np.float32)
+    for last in reversed(range(rounds)):
+        total = keep.sum(1, keepdims=True)
+        x = (a - (a * keep).sum(1, keepdims=True) / total) * keep
+        y = (b - (b * keep).sum(1, keepdims=True) / total) * keep
+        xx, yy, xy = ((u * v).sum(1) for u, v in ((x, x), (y, y), (x, y)))
+        known = (xx > 4 * total[:, 0]) & (yy > 4 * total[:, 0]) & (xy > 0)
+        share = np.where(known, xy * xy / np.maximum(xx * yy, 1e-9), 0)
+        left = (1 - share).astype(np.float32)
+        if not last:
+            break
+        far = np.abs(y - x * (xy / np.maximum(xx, 1e-9))[:, None])
+        limit = np.partition(far, count - 1, axis=1)[:, count - 1 : count]
+        keep = (far <= limit).astype(np.float32)
+    return left
+
+
+def _standing_out(pictures, best):
+    """Those pairs whose likeness is much greater than that to other pictures of the same data."""
+    if not best:
+        return []
+    rng = np.random.default_rng(0)
+    sample = rng.permutation(len(pictures))[:2000]
+    others = pictures[sample].reshape(len(sample), -1).astype(np.float32)
+    others -= others.mean(1, keepdims=True)
+    others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-6)
+    partners = {}
+    for i, j in best:
+        partners.setdefault(i, set()).add(j)
+        partners.setdefault(j, set()).add(i)
+    kept = []
+    for (i, j), (value, mirrored, _, _) in best.items():
+        related = {i, j} | partners[i] | partners[j]
+        own = pictures[[i, j]].reshape(2, -1).astype(np.float32)
+        own -= own.mean(1, keepdims=True)
+        own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
+        likeness = own @ others.T
+        likeness[:, np.isin(sample, list(related))] = 0
+        rival = 1 - np.square(np.clip(likeness.max(1), 0, 1)).min()
+        if value <= _NEARER * rival:
+            kept.append((i, j, round(1 - float(value), 4), mirrored))
+    return kept

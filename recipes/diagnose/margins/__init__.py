@@ -1,0 +1,1 @@
+"""Margins of single examples over a training, and what they say of the labels."""

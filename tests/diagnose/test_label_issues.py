@@ -1,0 +1,106 @@
+"""Wrong labels among right ones, found from margins over a training."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+from recipes import callbacks, diagnose
+from recipes.diagnose.margins.example_history import ExampleHistory
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """1000 digits, of which 80 have another label, and which those are."""
+    digits, rng = load_digits(), np.random.default_rng(0)
+    x, y = digits.data[:1000].astype("float32") / 16, digits.target[:1000].copy()
+    wrong = np.zeros(1000, bool)
+    wrong[rng.permutation(1000)[:80]] = True
+    y[wrong] = (y[wrong] + rng.integers(1, 10, 80)) % 10
+    return x, y, wrong
+
+
+def _model(activation="softmax"):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10, activation=activation)]
+    model = keras.Sequential([keras.Input((64,)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    model.compile(keras.optimizers.Adam(3e-3), loss)
+    return model
+
+
+@pytest.fixture(scope="module")
+def watched(planted):
+    x, y, _ = planted
+    margins = callbacks.ExampleMargins((x, y), budget=1.0)
+    model = _model(None)
+    model.fit(x, y, epochs=12, batch_size=64, verbose=0, callbacks=[margins])
+    return margins
+
+
+def test_planted_labels_are_found(watched, planted):
+    found, wrong = diagnose.label_issues(watched), planted[2]
+    assert roc_auc_score(wrong, found.scores) > 0.97
+    worst = np.argsort(-found.scores)[:80]
+    assert wrong[worst].mean() >= 0.85
+    assert wrong[found.mislabelled].mean() >= 0.85
+
+
+def test_the_right_class_is_suggested(watched, planted):
+    found, truth = diagnose.label_issues(watched), load_digits().target[:1000]
+    right = [one.suggested == truth[one.number] for one in found.issues if planted[2][one.number]]
+    assert np.mean(right) > 0.9
+
+
+def test_the_callback_changes_no_weight(planted):
+    x, y, _ = planted
+    weights = []
+    for more in ([], [callbacks.ExampleMargins((x, y))]):
+        model = _model()
+        model.fit(x, y, epochs=2, batch_size=64, verbose=0, callbacks=more)
+        weights.append(model.get_weights())
+    for with_, without in zip(*weights, strict=True):
+        np.testing.assert_array_equal(with_, without)
+
+
+def test_margins_are_those_of_logits():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(2, 5, 4)), np.array([0, 1, 2, 3, 0])
+    history = ExampleHistory(labels, 4)
+    for one in logits:
+        history.add(np.arange(5), np.exp(one) / np.exp(one).sum(1, keepdims=True))
+    others = np.where(np.eye(4, dtype=bool)[labels], -np.inf, logits).max(-1)
+    expected = (np.take_along_axis(logits, labels[None, :, None], 2)[..., 0] - others).mean(0)
+    np.testing.assert_allclose(history.margins, expected, atol=1e-5)
+
+
+def test_forgetting_is_counted():
+    history = ExampleHistory(np.array([0]), 2)
+    for chance in (0.9, 0.2, 0.8, 0.1, 0.3):
+        history.add(np.array([0]), np.array([[chance, 1 - chance]]))
+    assert history.forgotten[0] == 2
+
+
+@pytest.mark.slow
+def test_a_model_is_left_as_it_is_while_its_copy_is_judged(planted):
+    x, y, wrong = planted
+    model = _model()
+    before = model.get_weights()
+    found = diagnose.label_issues(model, (x, y))
+    assert roc_auc_score(wrong, found.scores) > 0.95
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_callback_that_saw_nothing_is_refused():
+    with pytest.raises(ValueError, match="Write label_issues"):
+        diagnose.label_issues(callbacks.ExampleMargins((np.zeros((4, 2)), np.zeros(4))))
+
+
+@pytest.mark.parametrize(
+    "data, budget", [(np.zeros(3), 0.1), ((np.zeros(3), np.zeros(2)), 0.1), ((np.zeros(3),) * 2, 0)]
+)
+def test_arguments_of_the_callback_are_checked(data, budget):
+    with pytest.raises(ValueError, match="ExampleMargins expects"):
+        callbacks.ExampleMargins(data, budget)

@@ -1,0 +1,158 @@
+"""Near-duplicates and images with something wrong, against copies and faults made here."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+from skimage import data as pictures
+
+from recipes import diagnose
+from recipes.diagnose.images.small_pictures import small_pictures
+
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """59 different parts of three photographs, uint8; one with next to nothing in it is left out."""
+    rng, found = np.random.default_rng(0), []
+    for name in ("chelsea", "coffee", "astronaut"):
+        whole = getattr(pictures, name)()
+        for row in range(4):
+            for column in range(5):
+                top, left = row * (whole.shape[0] - 100) // 3, column * (whole.shape[1] - 100) // 4
+                side = int(rng.integers(80, 100))
+                part = Image.fromarray(whole[top : top + side, left : left + side])
+                found.append(np.asarray(part.resize((SIDE, SIDE))))
+    return np.stack(found[:20] + found[21:])
+
+
+def _jpeg(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=30)
+    return Image.open(buffer).convert("RGB")
+
+
+def _stamped(image):
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle((8, 75, 60, 86), fill=(250, 250, 250))
+    return image
+
+
+COPIES = {
+    "compressed": _jpeg,
+    "resized": lambda image: image.resize((40, 40)).resize((SIDE, SIDE)),
+    "mirrored": ImageOps.mirror,
+    "cropped": lambda image: image.crop((4, 2, 92, 90)).resize((SIDE, SIDE)),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.6),
+    "framed": lambda image: ImageOps.expand(image, border=9, fill=(10, 10, 10)).resize((SIDE, SIDE)),
+    "stamped": _stamped,
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_is_found(photos, kind):
+    changed = np.stack([np.asarray(COPIES[kind](Image.fromarray(photos[n]))) for n in (7, 49)])
+    found = diagnose.near_duplicates(photos, changed)
+    assert {(pair.second, pair.first) for pair in found.leaks} == {(0, 7), (1, 49)}
+
+
+def test_one_picture_with_two_labels_is_a_conflict(photos):
+    images = np.concatenate([photos, photos[3:4]])
+    labels = np.zeros(60, int)
+    labels[59] = 1
+    found = diagnose.near_duplicates(tf.data.Dataset.from_tensor_slices((images, labels)))
+    (pair,) = found.pairs
+    assert (pair.first, pair.second, pair.conflict, pair.leak) == (3, 59, True, False)
+    assert "1 with two labels" in str(found)
+    assert found.to_csv().splitlines()[1].startswith("3,59,train,train,1.0")
+
+
+@pytest.mark.parametrize(
+    "scale", [lambda x: x / 255.0, lambda x: x / 127.5 - 1, lambda x: x.astype("float32")]
+)
+def test_value_ranges_do_not_matter(photos, scale):
+    images = np.concatenate([photos, photos[3:4, :, ::-1]])
+    (pair,) = diagnose.near_duplicates(scale(images)).pairs
+    assert (pair.first, pair.second, pair.mirrored) == (3, 59, True)
+
+
+def test_small_pictures_are_area_averages():
+    image = np.random.default_rng(0).random((1, 48, 72)).astype("float32")
+    expected = image.reshape(1, 24, 2, 24, 3).mean((2, 4))
+    np.testing.assert_allclose(small_pictures(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [[], np.zeros((0, 8, 8, 3)), np.zeros((4, 8, 8, 7)), iter([1])])
+def test_what_is_no_images_is_refused(wrong):
+    with pytest.raises((ValueError, TypeError), match="expects"):
+        diagnose.near_duplicates(wrong)
+
+
+def _blur(image):
+    return np.asarray(Image.fromarray(image.astype("uint8")).filter(ImageFilter.GaussianBlur(3)))
+
+
+FAULTS = {
+    "dark": lambda x: x * 0.1,
+    "bright": lambda x: 240 + x * 0.05,
+    "near_constant": lambda x: np.full_like(x, 90),
+    "low_contrast": lambda x: 100 + x * 0.1,
+    "blurred": _blur,
+    "corrupt_lower_half": lambda x: np.concatenate([x[:50], np.full_like(x[50:], 128)]),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_named(photos, kind):
+    images = photos.copy()
+    images[7] = np.clip(FAULTS[kind](photos[7].astype("float64")), 0, 255)
+    found = diagnose.image_issues(images)
+    assert 7 in found.of(kind)
+    before = diagnose.image_issues(photos)
+    assert {(i.number, i.kind) for i in found.issues if i.number != 7} == {
+        (i.number, i.kind) for i in before.issues if i.number != 7
+    }
+
+
+def test_photographs_have_no_issues(photos):
+    assert len(diagnose.image_issues(photos).issues) <= 3
+
+
+def test_a_mark_in_a_corner_that_goes_with_the_class_is_said():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (200, 32, 32, 3)).astype("uint8")
+    labels = rng.integers(0, 2, 200)
+    assert "spurious_border" not in diagnose.image_issues((images, labels)).remarks
+    images[labels == 1, :4, :4] = 255
+    found = diagnose.image_issues((images, labels))
+    assert "spurious_border" in found.remarks
+    assert found.border_accuracy > 0.95
+
+
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        (lambda x: x / 255.0**2, "value_range"),
+        (lambda x: (x > 99).astype("uint8"), "value_range"),
+        (lambda x: x.astype("uint16") * 256, "value_range"),
+    ],
+)
+def test_a_range_that_is_none_is_said(photos, change, kind):
+    assert kind in diagnose.image_issues(change(photos)).remarks
+    assert kind not in diagnose.image_issues(photos / 255.0).remarks
+
+
+def test_swapped_channels_are_said(photos):
+    warm = photos.astype("float64") * [1.0, 0.9, 0.6]
+    assert "channel_order" not in diagnose.image_issues(warm).remarks
+    assert "channel_order" in diagnose.image_issues(warm[..., ::-1]).remarks
+
+
+def test_rare_classes_are_said(photos):
+    labels = np.zeros(59, int)
+    labels[:3] = 1
+    assert "class 1 3" in diagnose.image_issues((photos, labels)).remarks["class_imbalance"]
