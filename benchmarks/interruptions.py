@@ -294,7 +294,8 @@ def _digest(array):
 def _train(folder):
     from recipes.callbacks import GradientMonitor
 
-    monitor, kept = GradientMonitor(every_steps=3), {"keep": 2, "backup_every": 2}
+    monitor = GradientMonitor(every_steps=3)
+    kept = {"keep": {"last": 2, "best": 2, "metric": "val_accuracy"}, "backup_every": 2}
     run = _run(folder, epochs=8, average="ema", early_stopping=8, monitor=False, callbacks=[monitor], **kept)
     return _numbers(run)
 

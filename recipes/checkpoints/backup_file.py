@@ -20,8 +20,8 @@ from recipes.checkpoints.comparison import (
     optimizer_settings,
     without_numbers,
 )
-from recipes.common.files import Archive, damaged, write_atomically
-from recipes.common.models import build_optimizer
+from recipes.common.files import Archive, damaged, write_archive, write_atomically
+from recipes.common.models import build_optimizer, save_with_values
 from recipes.common.optimizers import groups
 
 _FORMAT = 2
@@ -84,12 +84,21 @@ class RunState:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the state into one `.npz` file without pickles, whole or not at all."""
         text = np.frombuffer(json.dumps(self.about).encode(), dtype=np.uint8)
+        write_archive(path, {"about": text, **self.arrays})
 
-        def write(temporary):
-            with open(temporary, "wb") as file:
-                np.savez(file, about=text, **self.arrays)
+    def save_model(self, model: keras.Model, path: str | os.PathLike[str]) -> None:
+        """Write a `.keras` file of the model as it was when this copy was taken, while it may be trained on.
 
-        write_atomically(path, write)
+        Args:
+            model: The model this is the state of.
+            path: The file, written whole or not at all.
+        """
+        values = [
+            (variable, self.arrays[f"{kind}/{place}"])
+            for kind, variables in _variables(model).items()
+            for place, variable in enumerate(variables)
+        ]
+        write_atomically(path, lambda temporary: save_with_values(model, temporary, values))
 
 
 def row_of(logs: Mapping[str, Any] | None) -> dict[str, float]:
@@ -177,6 +186,7 @@ def restore_variables(path: str | os.PathLike[str], model: keras.Model, *, force
         ValueError: without `force`, when the model or the optimizer is another.
     """
     with _open(path) as archive:
+        archive.verify()
         about = _about(path, archive)
         unlike = differences(about["model"], architecture(model), "model")
         unlike += differences(
@@ -198,6 +208,37 @@ def restore_variables(path: str | os.PathLike[str], model: keras.Model, *, force
     for variable, value in values:
         variable.assign(value)
     return missing
+
+
+def load_backup(path: str | os.PathLike[str], model: keras.Model) -> dict[str, Any]:
+    """Put the weights of a backup into a model: of one of the best epochs that `recipes.train(keep=...)` kept.
+
+    Args:
+        path: `backup.npz`, `best-12.npz` or another backup of a run.
+        model: A built model of the same layers, compiled or not; its optimizer is left alone.
+
+    Returns:
+        dict with `epoch` (finished ones), `batch` (of the next epoch, finished) and `metrics` (of the last finished
+        epoch).
+
+    Raises:
+        DamagedFileError: when the file is no backup, or not as it was written.
+        ValueError: when the model is another.
+    """
+    with _open(path) as archive:
+        archive.verify()
+        about = _about(path, archive)
+        pairs, missing = _matched(about["variables"].get("model", []), model.variables, "model", archive)
+        if missing:
+            raise ValueError(
+                f"load_backup expects the model that was saved in {path}. Received another: "
+                f"{'; '.join(missing[:_SHOWN])}. Build it as in that run."
+            )
+        values = [(variable, archive[key]) for variable, key in pairs]
+    for variable, value in values:
+        variable.assign(value)
+    rows = about["history"]
+    return {"epoch": about["epoch"], "batch": about["batch"], "metrics": rows[-1] if rows else {}}
 
 
 def restore_metrics(path: str | os.PathLike[str], model: keras.Model) -> None:
@@ -290,8 +331,7 @@ def newest_whole(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
         try:
             with _open(path) as archive:
                 _about(path, archive)
-                for name in archive:
-                    archive[name]  # compares its checksum
+                archive.verify()
             return path, wrong
         except ValueError as problem:
             wrong.append(str(problem))

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from recipes.common.files import Archive, damaged, read_json, remove_parts, write_atomically, write_text
+from recipes.common.files import Archive, damaged, read_json, remove_parts, write_archive, write_json
 from recipes.common.models import rebuild
 from recipes.common.processes import is_first_process, meet
 from recipes.common.traversal import layers_of
@@ -94,11 +93,7 @@ class SnapshotFolder:
         weights = [keras.ops.convert_to_numpy(variable) for variable in model.weights]
         weights = [array.astype("float32") if array.dtype.name == "bfloat16" else array for array in weights]
 
-        def write(path):
-            with open(path, "wb") as file:
-                np.savez(file, *weights)
-
-        write_atomically(self._file(number), write)
+        write_archive(self._file(number), {f"arr_{place}": array for place, array in enumerate(weights)})
         index = self.index
         # Here, because a subclassed model may be built by its first batch only.
         self._write({**index, "model": fingerprint(model), "done": sorted({*index["done"], number})})
@@ -129,7 +124,7 @@ class SnapshotFolder:
 
     def _write(self, index):
         if is_first_process():
-            write_text(self.path / _INDEX, json.dumps(index, indent=1) + "\n")
+            write_json(self.path / _INDEX, index, sealed=True)
 
 
 def load_snapshots(
@@ -166,6 +161,7 @@ def _read_index(file):
 
 def _read_arrays(path):
     with Archive(path, "a snapshot written by SnapshotEnsemble", "Remove it and train again.") as archive:
+        archive.verify()
         return [archive[f"arr_{place}"] for place in range(len(archive))]
 
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 _PART = ".part-"
+_SEAL = "sha256"
 # A small file may grow this much by unpacking, and a large one this many times: far more than our files do.
 _UNPACKED_BYTES, _UNPACKED_TIMES = 64 * 2**20, 100
 _MOST_JSON_BYTES = 256 * 2**20
@@ -71,9 +72,47 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """`write_text` for what JSON can hold: `(path, value)`."""
+def write_json(path: str | os.PathLike[str], value: Any, *, sealed: bool = False) -> None:
+    """`write_text` for what JSON can hold.
+
+    Args:
+        path: Where the file shall be.
+        value: What it shall hold.
+        sealed: Add an entry "sha256" over all others to a dict: `read_json` sees whether it was changed later.
+    """
+    if sealed:
+        value = {**{name: entry for name, entry in value.items() if name != _SEAL}, _SEAL: _seal_of(value)}
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _seal_of(value):
+    plain = json.loads(json.dumps({name: entry for name, entry in value.items() if name != _SEAL}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def write_archive(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays into an `.npz` file without pickles, with a SHA-256 over all of them, whole or not at all.
+
+    Args:
+        path: Where the file shall be; read it with `Archive`.
+        arrays: By name.
+    """
+    seal = np.frombuffer(_digest_of(arrays).encode(), np.uint8)
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.savez(file, **{**arrays, _SEAL: seal})
+
+    write_atomically(path, write)
+
+
+def _digest_of(arrays):
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
 
 
 def _part_of(process):
@@ -132,6 +171,14 @@ def read_json(path: str | os.PathLike[str], expected: str, remedy: str, kind: ty
         raise damaged(path, expected, _words(error), remedy) from error
     if not isinstance(value, kind):
         raise damaged(path, expected, f"its JSON is a {type(value).__name__}", remedy)
+    if isinstance(value, dict) and _SEAL in value:
+        if value.pop(_SEAL) != _seal_of(value):
+            raise damaged(
+                path,
+                expected,
+                "it was changed since: its SHA-256 is another",
+                f'{remedy} Without its line "sha256" it is read as it is.',
+            )
     return value
 
 
@@ -156,7 +203,9 @@ class Archive:
             except ValueError:
                 self._zip.close()
                 raise
-        self._names = {entry.filename.removesuffix(".npy"): entry for entry in self._zip.infolist()}
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in self._zip.infolist()}
+        self._seal = entries.pop(_SEAL, None)
+        self._names = entries
 
     def __enter__(self) -> Archive:
         return self
@@ -175,13 +224,30 @@ class Archive:
     def __len__(self) -> int:
         return len(self._names)
 
+    def verify(self) -> None:
+        """Read everything, and compare it with the SHA-256 that `write_archive` wrote; else with each entry's CRC-32.
+
+        Raises:
+            DamagedFileError: when something is not as it was written.
+        """
+        whole = {name: self[name] for name in self}
+        if self._seal is None:
+            return
+        with self._in_words():
+            if self._read(_SEAL, self._seal).tobytes() != _digest_of(whole).encode():
+                raise ValueError("its SHA-256 is another")
+
     def __getitem__(self, name: str) -> np.ndarray:
-        with self._in_words(), self._zip.open(self._names[name]) as stream:
+        with self._in_words():
+            return self._read(name, self._names[name])
+
+    def _read(self, name, entry):
+        with self._zip.open(entry) as stream:
             shape, fortran, dtype = _header(stream)
             count = int(np.prod([int(side) for side in shape], dtype=object))
             if dtype.hasobject:
                 raise ValueError(f"{name} holds Python objects")
-            if count * dtype.itemsize != self._names[name].file_size - stream.tell():
+            if count * dtype.itemsize != entry.file_size - stream.tell():
                 raise ValueError(f"{name} claims {count} numbers and holds another count")
             flat = np.frombuffer(stream.read(), dtype).copy()
         return flat.reshape(shape, order="F" if fortran else "C")

@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -33,6 +35,25 @@ def serialized(model: keras.Model) -> dict[str, Any]:
     """The configuration of a model without its optimizer, loss and metrics, which may not serialize."""
     with wrapped([(model, "get_compile_config", lambda method: lambda: None)]):
         return keras.saving.serialize_keras_object(model)
+
+
+def save_with_values(
+    model: keras.Model, path: str | os.PathLike[str], values: Sequence[tuple[keras.Variable, Any]]
+) -> None:
+    """Write a `.keras` file of a model with other values of its variables, in this thread, while others use the model.
+
+    Args:
+        model: Built.
+        path: The file.
+        values: `(variable, array)` pairs, for the variables of the model and its optimizer.
+    """
+    # To see which attributes every layer, optimizer, ... has, Keras makes one of each, with variables, which it may not
+    # do inside the scope. It keeps what it found under another name than it looks for: so put it where it looks.
+    for kind in ("Operation", "Layer", "Functional", "Sequential", "Metric", "Optimizer", "Loss"):
+        attributes = keras.src.saving.saving_lib.get_attr_skipset(kind)
+        keras.src.backend.common.global_state.set_global_attribute(f"saving_attr_skiplist_{kind}", attributes)
+    with keras.StatelessScope(values):
+        model.save(path)
 
 
 def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
-
-from recipes.checkpoints.backup_file import RunState
 
 EXIT_SIGTERM = 143
 
@@ -48,30 +44,27 @@ class Termination:
 
 
 class BackgroundWriter:
-    """Writes states of a run one after another, beside the training; what goes wrong is raised at the next call."""
+    """Writes files of a run one after another, beside the training; what goes wrong is raised at the next call."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def write(self, state: RunState, path: Path, first: Callable[[], None]) -> None:
-        """Begin to write a state, after the one before is written.
+    def write(self, work: Callable[[], Any]) -> None:
+        """Begin to write, after what came before is written.
 
         Args:
-            state: What to write; a copy that nobody changes.
-            path: The file.
-            first: Called right before, in the same thread.
+            work: function without arguments that writes, from copies that nobody changes.
         """
         self.wait()
 
-        def work():
+        def guarded():
             try:
-                first()
-                state.write(path)
+                work()
             except BaseException as error:  # handed over to the thread that trains
                 self._error = error
 
-        self._thread = threading.Thread(target=work, name="recipes-backup")
+        self._thread = threading.Thread(target=guarded, name="recipes-backup")
         self._thread.start()
 
     def wait(self) -> None:
@@ -82,14 +75,6 @@ class BackgroundWriter:
         error, self._error = self._error, None
         if error is not None:
             raise error
-
-
-def make_room(path: Path, keep: int) -> None:
-    """Rename the newest backup, and those before it, one number up, so that `keep` are there with the next one."""
-    files = [path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, keep + 1))]
-    for older, newer in zip(files[:0:-1], files[-2::-1], strict=True):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(newer, older)
 
 
 class SkippingCallbackList(keras.callbacks.CallbackList):

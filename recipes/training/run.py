@@ -7,6 +7,7 @@ import html
 import io
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -214,7 +215,8 @@ class Run:
             write_atomically(folder / "record.npz", self.record.save)
         write_json(folder / "findings.json", [finding.to_dict() for finding in self.findings])
         described = {**self.settings, "finished": finished}
-        write_json(folder / "run.json", add_checksums(folder, described) if finished else described)
+        described = add_checksums(folder, described) if finished else described
+        write_json(folder / "run.json", described, sealed=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Run:
@@ -353,6 +355,7 @@ def describe(
 def add_checksums(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     """The description with the SHA-256 of every file of the finished run."""
     files = [name for name in FILES if name != "run.json" and (folder / name).is_file()]
+    files += sorted(path.name for path in folder.glob("best-*.npz"))
     files += sorted(str(path.relative_to(folder)) for path in folder.glob("snapshots/snapshot*"))
     return {**description, "checksums": {name: checksum(folder / name) for name in files}}
 
@@ -364,12 +367,17 @@ def check_checksums(folder: Path, settings: dict[str, Any]) -> None:
         DamagedFileError: for a file that is not as it was written.
     """
     sums = settings.get("checksums")
-    for name in ("model.keras", "history.csv", "findings.json", "record.npz"):
-        expected = sums.get(name) if isinstance(sums, dict) else None
-        if expected is not None and (folder / name).is_file() and checksum(folder / name) != expected:
+    for name, expected in sums.items() if isinstance(sums, dict) else ():
+        file = folder / name
+        # A file names no path outside its folder; what was removed to save room is not needed.
+        if _is_of_a_run(name) and file.is_file() and checksum(file) != expected:
             raise damaged(
-                folder / name,
+                file,
                 f"the {name} of a finished run",
                 "its SHA-256 is not the one in run.json",
-                "Put a copy of the file back, or remove checksums from run.json to read it as it is.",
+                "Put a copy of the file back, or remove checksums and sha256 from run.json to read it as it is.",
             )
+
+
+def _is_of_a_run(name):
+    return name in FILES or re.fullmatch(r"best-\d+\.npz|snapshots/snapshot[\w.]+", name) is not None

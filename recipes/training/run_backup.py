@@ -13,10 +13,10 @@ import numpy as np
 from recipes.checkpoints.backup_file import RunState, is_broken, restore_callbacks, restore_metrics, row_of
 from recipes.checkpoints.backup_timetable import Timetable
 from recipes.checkpoints.callback_state import CallbackStates
-from recipes.common.files import write_atomically
+from recipes.checkpoints.kept_backups import Keep, KeptBackups
 from recipes.common.optimizers import accumulation
 from recipes.common.processes import process_count
-from recipes.training.interruption import EXIT_SIGTERM, BackgroundWriter, Termination, make_room
+from recipes.training.interruption import EXIT_SIGTERM, BackgroundWriter, Termination
 from recipes.training.run import history_of, write_history
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
@@ -65,7 +65,8 @@ class RunBackup(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.others, self.progress = folder, list(callbacks), progress
         self.rows = list(progress.rows)
-        self._keep, self._states = settings.keep, CallbackStates(self.others)
+        self._states = CallbackStates(self.others)
+        self._kept = None if folder is None else KeptBackups(folder.written, Keep.of(settings.keep))
         self._timetable = Timetable(settings.backup_every if folder is not None else None)
         self._termination, self._writer = Termination(), BackgroundWriter()
 
@@ -78,6 +79,8 @@ class RunBackup(keras.callbacks.Callback):
             restore_callbacks(
                 self.progress.file, self._states, own=True if self._waiting else None, told=told
             )
+        if self._kept is not None:
+            self._kept.go_on(self.progress.file, self.progress.epoch)
         if self.folder is not None and process_count() == 1:  # several would have to agree on the step
             self._termination.listen()
         self._timetable.written()
@@ -104,12 +107,10 @@ class RunBackup(keras.callbacks.Callback):
             del logs[name]  # kept in the rows; a dozen numbers more would bury the progress line
         if self.folder is None:
             return
+        self._check_metric()
         watched = "val_loss" if "val_loss" in self.rows[-1] else "loss"
         losses = [row.get(watched, np.inf) for row in self.rows]
-        if losses[-1] <= np.nanmin(losses):
-            write_atomically(self.folder.written / "best.keras", self.model.save)
-        write_history(self.folder.written / "history.csv", history_of(self.rows))
-        self._save(epoch=epoch + 1)
+        self._save(epoch=epoch + 1, best=bool(losses[-1] <= np.nanmin(losses)))
         if self._termination.wished:
             self.leave()
 
@@ -126,7 +127,7 @@ class RunBackup(keras.callbacks.Callback):
     def finish(self) -> None:
         """Keep the last state of a run that came to its end, for a run that shall go on longer."""
         if not self.broken:
-            self.folder.keep_last()
+            self.folder.keep_last(self._kept.keep)
 
     @property
     def broken(self) -> bool:
@@ -138,10 +139,29 @@ class RunBackup(keras.callbacks.Callback):
         whole = self._done % accumulation(self.model.optimizer) == 0
         return self.folder is not None and whole and self._done < self.params["steps"]
 
-    def _save(self, *, epoch, batch=0):
-        if self.broken:
-            return
-        file = self.folder.written / "backup.npz"
+    def _check_metric(self):
+        keep, row = self._kept.keep, self.rows[-1]
+        if keep.best and keep.metric not in row:
+            raise ValueError(
+                f"recipes.train expects keep to name a column of the history. Received metric={keep.metric!r}, and the "
+                f"history has {', '.join(name for name in row if not name.startswith('monitor/'))}. "
+                "Give one of these, or compile the model with that metric."
+            )
+
+    def _save(self, *, epoch, batch=0, best=False):
+        """Copy the state of the run, and have it written beside the training: what a backup promises before it."""
         state = RunState.of(self.model, self._states, epoch=epoch, batch=batch, history=self.rows)
-        self._writer.write(state, file, lambda: make_room(file, self._keep))
+        table, broken, written = history_of(self.rows), self.broken, self.folder.written
+
+        def write():
+            if best:
+                state.save_model(self.model, written / "best.keras")
+            if batch == 0:
+                write_history(written / "history.csv", table)
+            if not broken:
+                self._kept.make_room()
+                state.write(self._kept.newest)
+                self._kept.written(state.about)
+
+        self._writer.write(write)
         self._timetable.written()

@@ -16,6 +16,7 @@ from typing import Any
 
 from recipes.checkpoints.backup_file import newest_whole
 from recipes.checkpoints.comparison import differences
+from recipes.checkpoints.kept_backups import INDEX, Keep, KeptBackups
 from recipes.common.files import read_json, remove_parts, write_json
 from recipes.common.processes import is_first_process, meet, process_count
 from recipes.training.settings import FREE_ON_RESUME, Settings
@@ -26,13 +27,14 @@ except ImportError:  # Windows, where a run is not locked
     fcntl = None
 
 FORMAT = 2
-# All that a run writes into its folder, beside `snapshots/`; `backup-2.npz` and on with keep=.
+# All that a run writes into its folder, beside `snapshots/`; `backup-2.npz` and `best-12.npz` with keep=.
 FILES = (
     "run.json",
     "model.keras",
     "best.keras",
     "backup.npz",
     "last.npz",
+    "backups.json",
     "history.csv",
     "curves.png",
     "findings.json",
@@ -42,6 +44,7 @@ _LOCK = ".lock"
 # What run.json holds beside the arguments of `recipes.train`, and is not compared.
 _NOT_COMPARED = {
     "before_training",
+    "data",  # where it was; what it holds is in train_data
     "model",
     "parameters",
     "finished",
@@ -76,13 +79,8 @@ class RunFolder:
         return self.before is not None and self.before.get("finished") is True
 
     def backups(self) -> list[Path]:
-        """Every backup, newest first; at last the state a finished run ended with."""
-        numbered = sorted(
-            (int(match[1]), file)
-            for file in self.path.glob("backup-*.npz")
-            if (match := re.fullmatch(r"backup-(\d+)\.npz", file.name))
-        )
-        return [self.path / "backup.npz", *(file for _, file in numbered), self.path / "last.npz"]
+        """Every backup, newest first."""
+        return KeptBackups(self.path, Keep()).files()
 
     def newest_backup(self) -> Path | None:
         """The newest backup that is whole, None without any; a damaged newer one is said.
@@ -134,17 +132,20 @@ class RunFolder:
 
     def write_settings(self, description: dict[str, Any]) -> None:
         """Write `run.json`."""
-        write_json(self.written / "run.json", description)
+        write_json(self.written / "run.json", description, sealed=True)
 
-    def keep_last(self) -> None:
+    def keep_last(self, keep: Keep | None = None) -> None:
         """Keep the newest backup of a run that is finished as the state that more epochs would begin with."""
         if self.written != self.path:
             return
-        newest, *others = self.backups()[:-1]
-        if newest.exists():
-            os.replace(newest, self.path / "last.npz")
-        for file in others:
-            file.unlink(missing_ok=True)
+        kept = KeptBackups(self.path, keep or Keep())
+        if kept.newest.exists():
+            os.replace(kept.newest, self.path / "last.npz")
+        for file in self.path.glob("backup-*.npz"):
+            if re.fullmatch(r"backup-\d+\.npz", file.name):
+                file.unlink(missing_ok=True)
+        if (self.path / INDEX).exists():
+            kept.write_index()
 
 
 @contextmanager

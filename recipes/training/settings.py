@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from recipes.checkpoints.backup_timetable import backup_interval
+from recipes.checkpoints.kept_backups import Keep, KeepOptions
 from recipes.common.notebooks import in_notebook
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
@@ -86,7 +87,7 @@ class Settings:
     strategy: tf.distribute.Strategy | None
     run_dir: str | PathLike[str] | None
     resume: bool | Literal["force"]
-    keep: int
+    keep: int | KeepOptions
     backup_every: str | int | None
     seed: int
     steps_per_epoch: int | None
@@ -191,6 +192,7 @@ def check_arguments(model: Any, settings: Settings) -> None:
             "Give the folder of that run."
         )
     backup_interval(settings.backup_every)
+    Keep.of(settings.keep)
     if model.compiled:
         _refuse_compile_arguments(settings)
 
@@ -328,11 +330,6 @@ _WANTED = {
         lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "force"),
         " to be True, False or 'force'",
         "Write resume=True to go on with the run in run_dir.",
-    ),
-    "keep": (
-        _counts,
-        ", the number of backups to keep, >= 1",
-        "Leave it out for the newest one alone.",
     ),
     "preflight": (
         lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "data", "try"),

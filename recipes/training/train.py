@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from recipes.augment import Pipeline
+    from recipes.checkpoints.kept_backups import KeepOptions
     from recipes.data.load import DatasetInfo
 
 
@@ -118,7 +119,7 @@ def train(
     strategy: tf.distribute.Strategy | None = None,
     run_dir: str | PathLike[str] | None = None,
     resume: bool | Literal["force"] = False,
-    keep: int = 1,
+    keep: int | KeepOptions = 1,
     backup_every: str | int | None = None,
     seed: int = 0,
     steps_per_epoch: int | None = None,
@@ -187,6 +188,9 @@ def train(
             into `run.json`. More epochs than before are always allowed: the rest of the schedule is stretched over
             them; of a finished run it is begun anew at the place that the longer run would have.
         keep: Backups to keep. When the newest is damaged, the one before is gone on from, and that is said.
+            `{"last": 2, "best": 3, "metric": "val_accuracy"}` also keeps those of the best epochs, `best-12.npz` and so
+            on for `recipes.checkpoints.load_backup`; `backups.json` lists them with their metrics. `"mode": "min"` or
+            `"max"` where the metric's name does not say which is best.
         backup_every: Also write a backup within an epoch: "10 min", "1 h" or a number of steps.
         seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
             `keras.utils.set_random_seed` before building it.

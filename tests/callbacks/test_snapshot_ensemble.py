@@ -161,7 +161,7 @@ def test_a_crash_while_writing_leaves_no_half_file(model, tmp_path, monkeypatch)
     run(model, SnapshotEnsemble(2, folder=tmp_path), epochs=2)
     before = (tmp_path / "snapshot1.npz").read_bytes()
 
-    def half(file, *arrays):
+    def half(file, **arrays):
         file.write(b"half of")
         raise OSError("disk full")
 

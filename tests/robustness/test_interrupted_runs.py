@@ -132,6 +132,7 @@ def test_a_callback_that_raises_leaves_a_clean_model_and_a_run_to_go_on_from(spl
     assert_as_before(model)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "backup.npz",
+        "backups.json",
         "best.keras",
         "history.csv",
         "run.json",
@@ -152,7 +153,7 @@ PHASES = {
     "training": ("callbacks/rate_driver.py", "on_train_batch_end", 6, {}),
     "validation": ("keras/src/callbacks/callback_list.py", "on_test_batch_end", 3, {}),
     "averaging": ("callbacks/weight_average.py", "put_in_model", 2, {"average": "ema"}),
-    "writing a snapshot": ("recipes/checkpoints/ensemble_snapshots.py", "write", 1, {"snapshots": 2}),
+    "writing a snapshot": ("recipes/common/files.py", "write_archive", 1, {"snapshots": 2}),
     "listing a snapshot": ("recipes/checkpoints/ensemble_snapshots.py", "fingerprint", 1, {"snapshots": 2}),
     "writing the backup": ("recipes/checkpoints/backup_file.py", "_to_numpy", 15, {}),
     "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9, {}),
