@@ -123,7 +123,7 @@ def in_python(image, label):
 
 
 def _slow_flip(image):
-    for _ in range(20):
+    for _ in range(100):
         image = image[:, ::-1].copy()
     return image
 

@@ -252,6 +252,37 @@ def test_measuring_leaves_the_order_of_a_shuffled_data_set_alone():
     np.testing.assert_array_equal(orders(True), orders(False))
 
 
+class Slow(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        time.sleep(0.05)
+        return IMAGES[:16], LABELS[:16], np.ones(16, "float32")
+
+
+def test_a_slow_pydataset_is_named_as_python():
+    found = diagnose.throughput(small_model(), Slow(), seconds=1.0, verbose=0)
+    (python,) = [one for one in found.findings if one.code == "python_map"]
+    assert "Slow.__getitem__" in python.evidence and python.gain > 0.5
+
+
+def test_arrays_with_weights_are_measured_as_fit_takes_them():
+    seen = []
+
+    class Counted(keras.losses.Loss):
+        def __call__(self, truth, answers, sample_weight=None):
+            seen.append(sample_weight is not None)
+            return keras.ops.mean(answers)
+
+    model = small_model()
+    model.compile("sgd", Counted())
+    found = diagnose.throughput(
+        model, (IMAGES, LABELS, np.ones(64, "float32")), batch_size=16, seconds=0.3, verbose=0
+    )
+    assert found.examples == 16 and seen and all(seen)
+
+
 def test_a_trial_that_gained_but_once_gained_nothing(monkeypatch):
     monkeypatch.setattr(measured_run, "machine_is_busy", lambda: False)
     run = run_of()

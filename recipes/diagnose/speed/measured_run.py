@@ -32,6 +32,7 @@ class MeasuredRun:
         epoch_steps: Steps of an epoch, or None.
         deadline: When measuring should end, of `time.perf_counter`.
         trial_seconds: Time for one trial.
+        busy: Whether other programs wanted the processors meanwhile.
         functions: Train functions by settings, each traced once.
     """
 
@@ -48,17 +49,23 @@ class MeasuredRun:
     epoch_steps: int | None = None
     deadline: float = 0.0
     trial_seconds: float = 2.0
+    busy: bool = False
     functions: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     @property
     def step(self) -> float:
         """Computing alone, seconds a step."""
-        return self.alone.typical
+        return self.alone.median if self.busy else self.alone.typical
+
+    @property
+    def with_data(self) -> float:
+        """Waiting and computing, seconds a step; on a busy machine the median, as the others' bursts say nothing."""
+        return self.real.median if self.busy else self.real.mean
 
     @property
     def beside(self) -> float:
         """What a step takes longer with the real data: waiting for input, or for its shapes to be compiled."""
-        return max(0.0, self.real.mean - self.step)
+        return max(0.0, self.with_data - self.step)
 
     @property
     def waiting(self) -> float:
@@ -73,7 +80,7 @@ class MeasuredRun:
     @property
     def total(self) -> float:
         """Everything, seconds a step."""
-        return self.real.mean + self.in_callbacks + self.real.between + self.validation
+        return self.with_data + self.in_callbacks + self.real.between + self.validation
 
     @property
     def examples(self) -> int:

@@ -1,5 +1,6 @@
 """Causes that the measurements show, each with what its remedy is predicted to gain."""
 
+import keras
 import tensorflow as tf
 
 from recipes.data.packed import free_memory
@@ -79,7 +80,7 @@ def _retracing(run):
         _found(
             run,
             "retracing",
-            f"{what}: a step takes {run.real.mean * 1e3:.3g} ms, and {run.step * 1e3:.3g} ms on one batch.",
+            f"{what}: a step takes {run.with_data * 1e3:.3g} ms, and {run.step * 1e3:.3g} ms on one batch.",
             "Give every batch one shape: padded_batch or bucket_by_sequence_length with a few lengths, "
             "batch(drop_remainder=True); or compile(jit_compile=False).",
             run.beside,
@@ -95,7 +96,7 @@ def _callbacks(run):
         _found(
             run,
             "batch_callback",
-            f"{name} takes {seconds * 1e3:.3g} ms after every batch, beside {run.real.mean * 1e3:.3g} ms of a step.",
+            f"{name} takes {seconds * 1e3:.3g} ms after every batch, beside {run.with_data * 1e3:.3g} ms of a step.",
             "Do its work every hundredth batch, or in on_epoch_end.",
             seconds,
             tried=True,  # the same steps were timed with and without it
@@ -104,6 +105,17 @@ def _callbacks(run):
 
 
 def _stages(run):
+    if isinstance(run.data[0], keras.utils.PyDataset):
+        return [
+            _found(
+                run,
+                "python_map",
+                f"{type(run.data[0]).__name__}.__getitem__ makes a batch in Python: {run.input_seconds * 1e3:.3g} ms, "
+                f"for which a step of {run.total * 1e3:.3g} ms waits {run.waiting * 1e3:.3g} ms.",
+                "Give it workers=4, use_multiprocessing=True; or write it with tf.data.",
+                run.waiting,
+            )
+        ]
     found, cached = [], False
     for stage in reversed(run.stages):
         cached = cached or stage.kind == "cache"

@@ -51,7 +51,7 @@ def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
 
 def _after(run, ratio):
     """Seconds a step in all, when waiting and computing together take `ratio` of what they did."""
-    return run.total - run.real.mean * (1.0 - ratio)
+    return run.total - run.with_data * (1.0 - ratio)
 
 
 def _trained(run: MeasuredRun, *, model: keras.Model | None = None, **settings: object) -> float:
@@ -81,7 +81,7 @@ def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
         return
     ready, busy = (run.data[0].prefetch(2),), machine_is_busy()
     # At best it hides the step behind the input; on a busy machine overlapping cannot show what it gains.
-    saved = run.waiting if busy else run.real.mean * (1.0 - _with_data(run, ready))
+    saved = run.waiting if busy else run.with_data * (1.0 - _with_data(run, ready))
     yield Slowdown(
         "no_prefetch",
         f"Batches are made while no step runs: {run.input_seconds * 1e3:.3g} ms of input, then "
@@ -120,7 +120,7 @@ def _serial_map(run: MeasuredRun) -> Iterator[Slowdown]:
     except ValueError:
         return
     # Where other programs take the processors, more calls cannot show what they gain.
-    saved = sum(stage.cost for stage in heavy) * (1 - 1 / cores()) if busy else run.real.mean * (1.0 - ratio)
+    saved = sum(stage.cost for stage in heavy) * (1 - 1 / cores()) if busy else run.with_data * (1.0 - ratio)
     yield Slowdown(
         "serial_map",
         f"{heavy[0].name} makes one call at a time, {heavy[0].cost * 1e3:.3g} ms a batch, and {cores()} processors "
@@ -145,7 +145,7 @@ def _threads(run: MeasuredRun) -> Iterator[Slowdown]:
         f"{many} calls or threads at a time share {cores()} processors, and hold as many elements in memory.",
         "Write num_parallel_calls=tf.data.AUTOTUNE, and leave the thread pool as it is.",
         run.total,
-        run.total - run.real.mean * (1.0 - ratio),
+        run.total - run.with_data * (1.0 - ratio),
         tried=True,
     )
 

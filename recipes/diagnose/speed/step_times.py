@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,11 @@ class StepTimes:
         """Mean of a step without the slowest tenth, which other programs on the machine make."""
         kept = np.sort(self.function)[: max(1, int(np.ceil(0.9 * len(self.function))))]
         return float(kept.mean())
+
+    @property
+    def median(self) -> float:
+        """Median of a step."""
+        return float(np.median(self.function))
 
     @property
     def mean(self) -> float:
@@ -110,7 +116,13 @@ def time_steps(
         return step(*given)
 
     model.train_function = function
-    with replaced([(model, "train_step", counted)]), _garbage() as garbage, _retracing() as retraced:
+    with (
+        replaced([(model, "train_step", counted)]),
+        _garbage() as garbage,
+        _retracing() as retraced,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # the user's own fit gives them
         model.fit(*arguments, epochs=_MOST_STEPS, callbacks=[*row, clock], verbose=0, **options)
     found = _times(laps, callbacks, garbage, len(traces), retraced, model.steps_per_execution)
     found.processor = clock.processor

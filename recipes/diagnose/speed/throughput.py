@@ -202,7 +202,11 @@ def _opened(train, model, batch_size):
         return (train,), {"shuffle": False}, describe_stages(train)
     if isinstance(train, keras.utils.PyDataset):
         return (train,), {}, []
-    return tuple(train) if isinstance(train, (tuple, list)) else (train,), {"batch_size": batch_size}, []
+    arrays = tuple(train) if isinstance(train, (tuple, list)) else (train,)
+    options = {"batch_size": batch_size}
+    if len(arrays) == 3:  # the third argument of fit is another
+        options["sample_weight"] = arrays[2]
+    return arrays[:2], options, []
 
 
 def _measured(model, data, options, stages, callbacks, seconds):
@@ -227,6 +231,7 @@ def _measured(model, data, options, stages, callbacks, seconds):
         )
         rounds.append((real, run.time(memory, 0.06 * seconds)))
     run.real, run.alone = (_joined([pair[number] for pair in rounds]) for number in (0, 1))
+    run.busy = machine_is_busy()
     run.input_seconds = stages[-1].wall if stages else _reading(data, 0.05 * seconds)
     return run
 
@@ -260,8 +265,9 @@ def _one_batch(data, options):
     elif isinstance(first, keras.utils.PyDataset):
         batch = first[0]
     else:
-        count = options["batch_size"]
-        batch = keras.tree.map_structure(lambda array: np.asarray(array[:count]), data)
+        count, weights = options["batch_size"], options.get("sample_weight")
+        parts = data if weights is None else (*data, weights)
+        batch = keras.tree.map_structure(lambda array: np.asarray(array[:count]), parts)
     batch = batch if isinstance(batch, tuple) else (batch,)
     return keras.tree.map_structure(tf.convert_to_tensor, batch)
 
@@ -317,7 +323,7 @@ def _parts(run):
     return {
         "input": waiting,
         "transfer": transfer,
-        "step": max(0.0, run.real.mean - tracing - waiting - transfer - run.real.garbage),
+        "step": max(0.0, run.with_data - tracing - waiting - transfer - run.real.garbage),
         "callbacks": run.in_callbacks,
         "validation": run.validation,
         "tracing": tracing,
