@@ -1,5 +1,6 @@
 """The color stage: every linear color operation of a pass composed to one map per image, erasing as masks."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -88,6 +89,9 @@ def build_color(
     def color(images, draws):
         if keep_integers and paints_only and whole(images):
             return integers(images, draws)
+        alone = len(slots) == 1 and slots[0].op.pixel_noise and large(slots[0].frame)
+        if keep_integers and alone and images.dtype.is_integer:
+            return paint_noise(slots[0], images, draws)
         images = tf.cast(images, tf.float32)
         channels = images.shape[-1]
         image_mean = channel_means(images) if needs_mean else None
@@ -117,6 +121,52 @@ def build_color(
         return images
 
     return color
+
+
+def large(frame: Frame) -> bool:
+    """Whether images are worth a loop over blocks of their rows."""
+    return frame.height * frame.width >= 96 * 96 and _blocks(frame.height) > 1
+
+
+def _blocks(height):
+    """Into how many blocks of rows an image is cut: at least 28 rows each, all alike."""
+    return next(count for count in range(max(1, min(16, height // 28)), 0, -1) if height % count == 0)
+
+
+def paint_noise(slot: Any, images: tf.Tensor, draws: Any) -> tf.Tensor:
+    """Boxes of noise painted over bytes; no number is drawn for blocks of rows without any.
+
+    Where it is drawn, each pixel has the number that `uniform_noise` of the whole image gives it.
+    """
+    frame, drawn = slot.frame, slot.drawn(draws)
+    count = _blocks(frame.height)
+    rows, line = frame.height // count, frame.width * frame.channels
+    top, bottom, left, right = slot.op.boxes(drawn, frame)
+    active = slot.active(draws)
+    if active is not None:
+        bottom = tf.where(active, bottom, top)
+    blocks = tf.reshape(images, (-1, rows, frame.width, frame.channels))
+
+    def one(given):
+        number, block = given
+        image, first = number // count, number % count * rows
+        box = tuple(edge[image] for edge in (top - first, bottom - first, left, right))
+
+        def painted():
+            noise = uniform_noise(
+                drawn["noise"][image][None], (rows, frame.width, frame.channels), start=first * line
+            )
+            # By way of int32, whose conversion processors have an instruction for.
+            color = tf.cast(tf.cast(tf.round(slot.op.paint(frame, None, noise)[0]), tf.int32), block.dtype)
+            part = dataclasses.replace(frame, height=rows)
+            mask = box_mask([edge[None] for edge in box], part)[0, :, :, None]
+            return tf.where(mask > 0, color, block)
+
+        return tf.cond((box[0] < rows) & (box[1] > tf.maximum(box[0], 0)), painted, lambda: block)
+
+    numbers = tf.range(tf.shape(blocks)[0])
+    painted = tf.map_fn(one, (numbers, blocks), fn_output_signature=images.dtype)
+    return tf.reshape(painted, (-1, *images.shape[1:]))
 
 
 def color_needs_mean(slots: Sequence[Any]) -> bool:

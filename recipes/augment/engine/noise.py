@@ -8,7 +8,7 @@ import tensorflow as tf
 _GOLDEN = 0x9E3779B9
 
 
-def uniform_noise(key: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+def uniform_noise(key: tf.Tensor, shape: tuple[int, ...], start: tf.Tensor | int = 0) -> tf.Tensor:
     """Independent numbers, uniform in [0, 1), multiples of 2**-24.
 
     The hash is "lowbias32" of Wellons 2018, "Prospecting for hash functions",
@@ -18,12 +18,13 @@ def uniform_noise(key: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     Args:
         key: `(batch, 2)`, int32, any bits.
         shape: Of one image, at most 2**31 values.
+        start: How many values come before: `uniform_noise` of a part of an image.
 
     Returns:
         float32 of shape `(batch, *shape)`.
     """
     words = _mixed(tf.bitcast(key, tf.uint32))
-    place = tf.bitcast(tf.range(math.prod(shape), dtype=tf.int32), tf.uint32)[None]
+    place = tf.bitcast(start + tf.range(math.prod(shape), dtype=tf.int32), tf.uint32)[None]
     bits = tf.bitwise.right_shift(_mixed(place * _word(_GOLDEN) + words[:, :1], words[:, 1:]), _word(8))
     # 24 bits: a float32 holds every one of them. Through int32, whose conversion processors have an instruction for.
     numbers = tf.cast(tf.bitcast(bits, tf.int32), tf.float32) * 2.0**-24
