@@ -1,9 +1,10 @@
-"""See what every augmentation does: one contact sheet an operation, and one for each standard pipeline.
+"""See what every augmentation does: a page a family, one contact sheet an operation and each standard pipeline.
 
-    python examples/augmentation_gallery.py                    # half a minute; writes runs/augmentation_gallery/*.png
-    python examples/augmentation_gallery.py --only Rotate CutMix
+    python examples/augmentation_gallery.py                    # a minute; writes runs/augmentation_gallery/*.png
+    python examples/augmentation_gallery.py --only Rotate CutMix page_color
 
-Each row starts with an image as it is, followed by draws. The photographs come with scikit-image, the digits are the
+On the pages each row is an operation from the weakest to the strongest of its usual range. On the sheets each row
+starts with an image as it is, followed by draws. The photographs come with scikit-image, the digits are the
 training set of the quickstart. Look here before training: if you cannot tell a class any more, neither can the network.
 """
 
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import skimage.data
 
-from recipes import augment, data, preprocess
+from recipes import augment, data, plot, preprocess
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
@@ -49,6 +50,8 @@ def sheets(photos):
         "Stretch": [augment.Stretch(0.8)],
         "Shear": [augment.Shear(0.4, 0.2)],
         "LensDistortion": [augment.LensDistortion(0.33)],
+        "Perspective": [augment.Perspective(0.5, probability=1)],
+        "Elastic": [augment.Elastic(size / 50, size / 12)],
         "Brightness": [augment.Brightness(0.6)],
         "Contrast": [augment.Contrast(0.8)],
         "Saturation": [augment.Saturation((0, 2.5))],
@@ -74,8 +77,89 @@ def sheets(photos):
         ],
         "TrivialAugment": [augment.TrivialAugment()],
         "RandAugment": [augment.RandAugment(2, 15)],
+        "AutoAugment": [augment.AutoAugment("imagenet")],
+        "AugMix": [augment.AugMix(5)],
         "Normalize": [augment.Normalize(statistics)],
     }
+
+
+def pages():
+    """`{family: {operation: [(text, operation)]}}`: from the weakest to the strongest of a usual range."""
+
+    def steps(make, *strengths):
+        return [(f"{strength:g}", make(strength)) for strength in strengths]
+
+    def fixed(kind, **options):
+        return lambda strength: kind((strength, strength), **options)
+
+    draws = lambda op: [(f"draw {number + 1}", op) for number in range(6)]  # noqa: E731
+    return {
+        "geometry": {
+            "Rotate, degrees": steps(fixed(augment.Rotate), -45, -20, -5, 5, 20, 45),
+            "Shear": steps(fixed(augment.Shear), -0.4, -0.2, -0.1, 0.1, 0.2, 0.4),
+            "Translate": steps(fixed(augment.Translate), -0.3, -0.15, -0.05, 0.05, 0.15, 0.3),
+            "Zoom": steps(fixed(augment.Zoom), 0.5, 0.7, 0.9, 1.2, 1.6, 2.5),
+            "Stretch": steps(fixed(augment.Stretch), 0.5, 0.7, 0.9, 1.2, 1.6, 2),
+            "LensDistortion": steps(fixed(augment.LensDistortion), -0.33, -0.2, -0.1, 0.1, 0.2, 0.33),
+            "Perspective": steps(
+                lambda share: augment.Perspective(share, probability=1), 0.05, 0.1, 0.2, 0.4, 0.6, 0.8
+            ),
+            "Elastic, pixels": steps(lambda pixels: augment.Elastic(pixels, 10), 0.5, 1, 1.5, 2, 3, 4),
+        },
+        "color": {
+            "Brightness": steps(fixed(augment.Brightness), 0.4, 0.6, 0.8, 1.2, 1.5, 1.9),
+            "Contrast": steps(fixed(augment.Contrast), 0.2, 0.5, 0.8, 1.2, 1.5, 1.9),
+            "Saturation": steps(fixed(augment.Saturation), 0, 0.4, 0.8, 1.3, 1.9, 3),
+            "Hue, turns": steps(fixed(augment.Hue), -0.5, -0.2, -0.05, 0.05, 0.2, 0.4),
+            "Solarize": steps(lambda share: augment.Solarize(share, probability=1), 1, 0.8, 0.6, 0.4, 0.2, 0),
+            "Posterize, bits": steps(augment.Posterize, 8, 5, 4, 3, 2, 1),
+        },
+        "filters": {
+            "GaussianBlur": steps(
+                lambda width: augment.GaussianBlur(width, probability=1), 0.3, 0.6, 1, 1.5, 2.5, 4
+            ),
+            "Sharpness": steps(fixed(augment.Sharpness), 0, 0.5, 1.5, 2, 4, 8),
+            "GaussianNoise": steps(fixed(augment.GaussianNoise), 0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
+            "Cutout, pixels": steps(augment.Cutout, 8, 16, 24, 32, 48, 64),
+            "RandomErasing": draws(augment.RandomErasing(probability=1)),
+        },
+        "policies": {
+            "TrivialAugment": draws(augment.TrivialAugment(space="full")),
+            "RandAugment, strength": steps(
+                lambda most: augment.RandAugment(2, most, space="full"), 3, 6, 9, 14, 20, 30
+            ),
+            "AutoAugment, ImageNet": draws(augment.AutoAugment("imagenet")),
+            "AutoAugment, CIFAR-10": draws(augment.AutoAugment("cifar10")),
+            "AutoAugment, SVHN": draws(augment.AutoAugment("svhn")),
+            "AugMix, severity": steps(augment.AugMix, 1, 2, 3, 5, 7, 10),
+        },
+        "without a strength": {
+            "Flip": draws(augment.Flip(vertical=True)),
+            "PadCrop": draws(augment.PadCrop(16)),
+            "RandomResizedCrop": draws(augment.RandomResizedCrop(96)),
+            "Invert, AutoContrast, Equalize, Grayscale, FancyPCA": [
+                ("Invert", augment.Invert(probability=1)),
+                ("AutoContrast", augment.AutoContrast(probability=1)),
+                ("Equalize", augment.Equalize(probability=1)),
+                ("Grayscale", augment.Grayscale(probability=1)),
+                ("ColorJitter", augment.ColorJitter(0.4, 0.4, 0.4, 0.1)),
+                ("ColorJitter", augment.ColorJitter(0.4, 0.4, 0.4, 0.1)),
+            ],
+        },
+    }
+
+
+def page(rows, photo, seed):
+    """A figure of one family: the photo, then each operation over its range, a row an operation."""
+    pictures, titles = [], []
+    for name, operations in rows.items():
+        pictures.append(photo / 255)
+        titles.append(name)
+        for column, (text, op) in enumerate(operations):
+            pipeline = augment.Pipeline([op], jit_compile=False)
+            pictures.append(np.clip(pipeline(photo[None], seed=(seed, column)).numpy()[0] / 255, 0, 1))
+            titles.append(text)
+    return plot.grid(pictures, titles=titles, columns=7, size=1.4)
 
 
 def main():
@@ -109,9 +193,17 @@ def main():
     chosen = arguments.only or (
         ["Rotate", "MixUp", "standard_symbols_light"] if arguments.quick else list(drawn)
     )
+    families = {f"page_{family.replace(' ', '_')}": rows for family, rows in pages().items()}
+    if arguments.only is None:
+        chosen = ["page_color", *chosen] if arguments.quick else [*families, *chosen]
     for name in chosen:
+        if name in families:
+            path = arguments.out / f"{name}.png"
+            page(families[name], photos[1], arguments.seed).savefig(path, dpi=80)
+            print(path)
+            continue
         if name not in drawn:
-            parser.error(f"no sheet is called {name}; there are {', '.join(drawn)}")
+            parser.error(f"no sheet is called {name}; there are {', '.join([*families, *drawn])}")
         pipeline, images = drawn[name]
         figure = pipeline.preview(images, columns=4 if arguments.quick else arguments.columns)
         path = arguments.out / f"{name}.png"
