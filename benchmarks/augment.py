@@ -39,6 +39,8 @@ def main():
     parser.add_argument("--only", choices=["small", "small-color", "large", "operations"])
     parser.add_argument("--windows", type=int, default=7, help="windows of each variant")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a window")
+    parser.add_argument("--sides", type=int, nargs="+", default=[32, 224, 512], choices=[32, 224, 512])
+    parser.add_argument("--names", nargs="+", help="single operations to measure")
     parser.add_argument("--threshold", action="store_true")
     arguments = parser.parse_args()
     if arguments.threshold:
@@ -55,7 +57,7 @@ def main():
         if arguments.only in (None, name):
             table(title, *variants(), arguments)
     if arguments.only in (None, "operations"):
-        for side in (32, 224, 512):
+        for side in arguments.sides:
             operations(side, arguments)
     return None
 
@@ -386,8 +388,21 @@ def operations(side, arguments):
         f"resized crop to {out}": [augment.RandomResizedCrop(out)],
         f"resized crop to {side}": [augment.RandomResizedCrop(side)],
         "mixup": [augment.MixUp()],
-        "RandAugment": [augment.RandAugment()],
+        "posterize": [augment.Posterize(4)],
+        "solarize": [augment.Solarize(0.5, probability=1)],
+        "invert": [augment.Invert(probability=1)],
+        "autocontrast": [augment.AutoContrast(probability=1)],
+        "equalize": [augment.Equalize(probability=1)],
+        "sharpness": [augment.Sharpness(0.9)],
+        "perspective": [augment.Perspective(0.5, probability=1)],
+        "elastic": [augment.Elastic(2, 8)],
+        "RandAugment, linear": [augment.RandAugment()],
+        "RandAugment": [augment.RandAugment(space="full")],
+        "TrivialAugment": [augment.TrivialAugment(space="full")],
+        "AutoAugment": [augment.AutoAugment()],
+        "AugMix": [augment.AugMix()],
     }
+    ours = {name: chain for name, chain in ours.items() if arguments.names is None or name in arguments.names}
     names = ("albumentations", "PIL", "Keras", "tf.image")
     heading(
         "", "recipes, us", "of one image", "first batch, CPU s", *names, title=f"{side}x{side}, batch {batch}"
@@ -454,6 +469,16 @@ def operation_peers(images, out):
         "noise": {"Keras": lambda: noise(tf.cast(images_there, tf.float32), training=True)},
         "erase with noise": {"Keras": trained(layers.RandomErasing(0.5, scale=(0.02, 0.4)))},
         "mixup": {},
+        "posterize": {"Keras": trained(layers.RandomPosterization(4))},
+        "solarize": {"Keras": trained(layers.Solarization())},
+        "invert": {"Keras": trained(layers.RandomInvert(1.0))},
+        "autocontrast": {"Keras": trained(layers.AutoContrast())},
+        "equalize": {"Keras": trained(layers.Equalization())},
+        "sharpness": {"Keras": trained(layers.RandomSharpness(0.9))},
+        "perspective": {"Keras": trained(layers.RandomPerspective(1.0))},
+        "elastic": {"Keras": trained(layers.RandomElasticTransform(1.0))},
+        "RandAugment": {"Keras": trained(layers.RandAugment(num_ops=2, factor=0.3))},
+        "AugMix": {"Keras": trained(layers.AugMix())},
     }
     for size in (out, side):
         peers[f"resized crop to {size}"] = {
@@ -462,7 +487,7 @@ def operation_peers(images, out):
             )
         }
     try:
-        from PIL import Image
+        from PIL import Image, ImageEnhance, ImageOps
     except ImportError:
         print("Pillow is not installed: pip install pillow")
     else:
@@ -470,6 +495,21 @@ def operation_peers(images, out):
         for size in (out, side):
             peers[f"resized crop to {size}"]["PIL"] = lambda size=size: [
                 Image.fromarray(image).resize((size, size), Image.BILINEAR, box=box) for image in images
+            ]
+        with_pil = {
+            "posterize": lambda image: ImageOps.posterize(image, 4),
+            "solarize": ImageOps.solarize,
+            "invert": ImageOps.invert,
+            "autocontrast": ImageOps.autocontrast,
+            "equalize": ImageOps.equalize,
+            "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(1.5),
+            "perspective": lambda image: image.transform(
+                image.size, Image.Transform.PERSPECTIVE, (1.1, 0.1, -3, 0.1, 1.1, -3, 0, 0), Image.BILINEAR
+            ),
+        }
+        for name, function in with_pil.items():
+            peers[name]["PIL"] = lambda function=function: [
+                np.asarray(function(Image.fromarray(image))) for image in images
             ]
     import_albumentations(lambda A, run: add_albumentations(A, peers, images, out))
     return peers
@@ -484,6 +524,14 @@ def add_albumentations(A, peers, images, out):
         "erase with noise": A.Erasing(scale=(0.02, 0.4), fill="random", p=0.5),
         "blur 0.1 to 2": A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2), p=0.5),
         f"resized crop to {out}": A.RandomResizedCrop((out, out), p=1),
+        "posterize": A.Posterize(4, p=1),
+        "solarize": A.Solarize(p=1),
+        "invert": A.InvertImg(p=1),
+        "autocontrast": A.AutoContrast(p=1),
+        "equalize": A.Equalize(p=1),
+        "sharpness": A.Sharpen(p=1),
+        "perspective": A.Perspective(p=1),
+        "elastic": A.ElasticTransform(p=1),
     }
     for name, transform in transforms.items():
         peers.setdefault(name, {})["albumentations"] = lambda transform=transform: [
