@@ -26,9 +26,15 @@ _WORDS = (
     (r"on_error=(['\"])skip\1", "--skip-bad"),
     (r"(?<![\w.])labels=", "--labels "),
     (r"(?<![\w.])fit=(['\"])(\w+)\1", r"--fit \2"),
+    (r"(examples|calibrated)=\(images, labels\), or a tf\.data\.Dataset of such pairs", "--data FOLDER"),
+    (r"int8=True", "--int8"),
+    (r"calibrated=True", "--calibrate"),
+    (r"recipes\.compare\(\['runs/a', 'runs/b'\]\)", "recipes compare runs/a runs/b"),
+    (r"leave target out", "leave --target out"),
+    (r"--labels r'", "--labels '"),
     (r"epochs=(\d+)", r"--epochs \1"),
     (r"\bdata\.load\((['\"])([^'\")]*)\1\)", r"\2"),
-    (r"^(recipes\.train|recipes\.inference\.\w+|data\.\w+|Run\.\w+|evaluate\.\w+) (keeps|expects)", r"\2"),
+    (r"^((recipes|data|Run|evaluate)(\.\w+)*|export) (keeps|expects)", r"\4"),
 )
 
 

@@ -219,3 +219,20 @@ def test_mc_dropout_keeps_units_by_chance_and_batch_normalization_as_it_is():
     np.testing.assert_allclose(found.mutual_information, entropies[0] - entropies[1].mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="Dropout layer"):
         ensemble.mc_dropout(identity(2), images)
+
+
+def test_one_temperature_halves_the_calibration_error_of_an_overfitted_network():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images += np.random.default_rng(1).normal(0, 8, images.shape)
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((64,)), keras.layers.Rescaling(1 / 16), keras.layers.Dense(128, "relu")]
+    model = keras.Sequential([*layers, keras.layers.Dense(10, "softmax")])
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(images[:400], labels[:400], batch_size=100, epochs=60, verbose=0)
+    validation, test = (images[400:1000], labels[400:1000]), (images[1000:], labels[1000:])
+    calibrated = evaluate.calibrate(model, validation)
+    before, after = (evaluate.classifier(each, test) for each in (model, calibrated))
+    assert after.ece < before.ece / 2 and before.ece > 0.1 and calibrated.layers[-1].temperature > 1.5
+    assert after.accuracy == before.accuracy
