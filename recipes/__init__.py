@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes import initialize as initialize
     from recipes import layers as layers
     from recipes import models as models
+    from recipes import optimizers as optimizers
     from recipes import plot as plot
     from recipes import preprocess as preprocess
     from recipes import probe as probe
@@ -67,6 +68,7 @@ _PACKAGES = (
     "initialize",
     "layers",
     "models",
+    "optimizers",
     "plot",
     "preprocess",
     "probe",
@@ -103,6 +105,7 @@ __all__ = [
     "layers",
     "load_run",
     "models",
+    "optimizers",
     "plot",
     "preprocess",
     "probe",

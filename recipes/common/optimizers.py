@@ -102,6 +102,11 @@ def known_variables(optimizer: Optimizer) -> list[keras.Variable]:
     return list(optimizer._trainable_variables)
 
 
+def slot_of(optimizer: Optimizer, slots: Sequence[Any], variable: Any) -> Any:
+    """What an optimizer of ours keeps for a variable, which may be the part of it on one replica."""
+    return slots[optimizer._get_variable_index(variable)]
+
+
 class RatesAhead:
     """The rates of the next execution, read by the train function itself.
 
