@@ -21,6 +21,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 # Name: arguments of the whole run, arguments of the quick one.
 SCRIPTS = {
     "augment": ([], ["--only", "small", "--windows", "1", "--seconds", "0.1"]),
+    "defaults": (["--data", "fashion_mnist", "--network", "mlp", "--arms", "rate", "muon"], ["--quick"]),
     "ensembles": ([], "--data mnist5k --train 200 --test 300 --epochs 5 --seeds 1".split()),
     "explain": ([], ["--quick"]),
     "faults": (["--out", "runs/faults"], ["--out", "runs/faults-quick", "--only", "clusters"]),
@@ -30,8 +31,10 @@ SCRIPTS = {
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
     "strangers": ([], ["--quick"]),
+    "start_up": ([], "--networks mlp --rounds 1".split()),
     "streaming": ([], ["--files", "200"]),
     "synthesis": ([], ["--quick"]),
+    "watching": ([], "--models mlp --rounds 1 --steps 5".split()),
 }
 
 

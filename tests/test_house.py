@@ -9,7 +9,18 @@ ROOT = Path(__file__).parent.parent
 #: front door, which opens the others by name.
 FLOORS = (
     ("_version", "recipes", "common"),
-    ("averaging", "checkpoints", "data", "plot", "probe", "layers", "schedules", "preprocess", "initialize"),
+    (
+        "averaging",
+        "checkpoints",
+        "data",
+        "plot",
+        "probe",
+        "layers",
+        "optimizers",
+        "schedules",
+        "preprocess",
+        "initialize",
+    ),
     ("explain.engine",),
     ("augment", "explain.attribution", "explain.inspection", "explain.adversarial"),
     ("diagnose", "models", "evaluate", "explain.synthesis", "explain.trust", "explain.concepts"),

@@ -31,6 +31,12 @@ def output_activation(model: keras.Model) -> str | None:
     return getattr(activation, "__name__", "linear") if activation is not None else "linear"
 
 
+def output_layers(model: keras.Model) -> list[Any]:
+    """The layers that decide what each output means; empty where the graph cannot be read."""
+    found = [_deciding(tensor) for tensor in getattr(model, "outputs", None) or ()]
+    return [layer for layer in found if layer is not None and hasattr(layer, "trainable_variables")]
+
+
 def serialized(model: keras.Model) -> dict[str, Any]:
     """The configuration of a model without its optimizer, loss and metrics, which may not serialize."""
     with wrapped([(model, "get_compile_config", lambda method: lambda: None)]):
@@ -183,9 +189,10 @@ def _in_dtype(config, dtype):
 def _output_layer(model):
     """The layer that decides what the first output means, or None where the graph cannot be read."""
     outputs = getattr(model, "outputs", None)
-    if not outputs:
-        return None
-    tensor = outputs[0]
+    return _deciding(outputs[0]) if outputs else None
+
+
+def _deciding(tensor):
     while True:
         layer = producer_of(tensor)
         if isinstance(layer, keras.Model):

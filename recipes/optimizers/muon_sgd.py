@@ -1,14 +1,16 @@
 """Muon for the kernels of a network, SGD with Nesterov momentum for everything else."""
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from recipes.common.optimizers import slot_of
+from recipes.common.patching import wrapped
 from recipes.common.validation import as_row, is_number, is_whole
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan 2024: the steepest at 0 that stays near 1
@@ -18,22 +20,24 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan 2024: the steepest at 0 that s
 class MuonSGD(keras.optimizers.Optimizer):
     """SGD with momentum whose updates of kernels are orthogonalized, so that every direction learns at one pace.
 
-    The momentum of a Dense or Conv2D kernel, as a matrix of `(inputs, outputs)`, is replaced by the nearest matrix whose
-    singular values are all about 1; a few large ones no longer decide the step alone. Everything that is no such
+    The momentum of a Dense or Conv2D kernel, as a matrix of `(inputs, outputs)`, is replaced by the nearest matrix
+    whose singular values are all about 1; a few large ones no longer decide the step alone. Everything that is no such
     matrix - biases, gains and offsets, depthwise kernels, embeddings, and the classifier, whose rows are classes - is
     updated as `keras.optimizers.SGD(momentum=0.9, nesterov=True)` does.
 
-    Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers", https://kellerjordan.github.io/posts/muon, also for
-    the iteration and its coefficients; convolutions as matrices and three iterations, Jordan 2024, "94 % on CIFAR-10 in
-    3.29 seconds", https://arxiv.org/abs/2404.00498, code of the year after. `keras.optimizers.Muon` takes matrices of
-    rank 2 alone and gives convolutions to AdamW.
+    Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks",
+    https://kellerjordan.github.io/posts/muon, also for the iteration and its coefficients; kernels of convolutions as
+    matrices and three iterations, as the record runs on CIFAR-10 that grew out of Jordan 2024,
+    https://arxiv.org/abs/2404.00498. `keras.optimizers.Muon` takes matrices of rank 2 alone and gives convolutions to
+    AdamW.
 
     Args:
         learning_rate: Rate of what SGD updates; a number or a `LearningRateSchedule`.
         momentum: Of both, in [0, 1).
         muon_ratio: Kernels are updated at `muon_ratio * learning_rate`, > 0.
         iterations_per_step: Newton-Schulz iterations, >= 1. Jordan: 5 for language models, 3 for images.
-        sgd_only: Regular expressions, searched in the paths of variables; SGD updates those too.
+        sgd_only: Which other variables SGD updates: regular expressions, searched in their paths, or places in the list
+            of trainable variables, from its end when negative. -2 is the kernel of a last Dense layer with a bias.
         **options: As in every Keras optimizer: `weight_decay`, `clipnorm`, `global_clipnorm`, `use_ema`, ...
 
     Example:
@@ -47,7 +51,7 @@ class MuonSGD(keras.optimizers.Optimizer):
         *,
         muon_ratio: float = 0.5,
         iterations_per_step: int = 3,
-        sgd_only: Sequence[str] = (),
+        sgd_only: Sequence[str | int] = (),
         name: str = "muon_sgd",
         **options: Any,
     ) -> None:
@@ -63,9 +67,9 @@ class MuonSGD(keras.optimizers.Optimizer):
                 "MuonSGD expects iterations_per_step to be a whole number, at least 1. Received "
                 f"iterations_per_step={iterations_per_step!r}. Leave it out for 3."
             )
-        if patterns is None or not all(isinstance(pattern, str) for pattern in patterns):
+        if patterns is None or not all(isinstance(one, str) or is_whole(one) for one in patterns):
             raise ValueError(
-                "MuonSGD expects sgd_only to be a list of regular expressions. Received "
+                "MuonSGD expects sgd_only to be a list of regular expressions and places. Received "
                 f"sgd_only={sgd_only!r}. Name the classifier: sgd_only=['predictions']."
             )
         self.momentum, self.muon_ratio = momentum, muon_ratio
@@ -80,14 +84,21 @@ class MuonSGD(keras.optimizers.Optimizer):
         self._momenta = [
             self.add_variable_from_reference(variable, name="momentum") for variable in variables
         ]
-        self._orthogonal = [self.orthogonalizes(variable) for variable in variables]
+        places = {place % len(variables) for place in self.sgd_only if isinstance(place, int)}
+        self._orthogonal = [
+            place not in places and self._is_hidden_kernel(variable)
+            for place, variable in enumerate(variables)
+        ]
 
-    def orthogonalizes(self, variable: keras.Variable) -> bool:
-        """Whether a variable is a kernel that Muon updates."""
+    def _is_hidden_kernel(self, variable):
         shape, path = tuple(variable.shape), variable.path
-        if len(shape) not in (2, 4) or min(shape[-1], math.prod(shape[:-1])) < 2 or "embedding" in path.lower():
+        if (
+            len(shape) not in (2, 4)
+            or min(shape[-1], math.prod(shape[:-1])) < 2
+            or "embedding" in path.lower()
+        ):
             return False
-        return not any(re.search(pattern, path) for pattern in self.sgd_only)
+        return not any(re.search(pattern, path) for pattern in self.sgd_only if isinstance(pattern, str))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Write one update of a variable."""
@@ -106,6 +117,34 @@ class MuonSGD(keras.optimizers.Optimizer):
         """The constructor's arguments."""
         names = ("momentum", "muon_ratio", "iterations_per_step", "sgd_only")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def save_for_any_keras(model: keras.Model, path: Any) -> None:
+    """Save a model so that a process without this library loads it: with SGD in the place of `MuonSGD`.
+
+    SGD has the same variables, so that rate and momentum are read as they were.
+
+    Args:
+        model: Compiled or not; with another optimizer it is saved as it is.
+        path: The `.keras` file.
+    """
+    with for_any_keras(model):
+        model.save(path)
+
+
+@contextlib.contextmanager
+def for_any_keras(model: keras.Model) -> Iterator[None]:
+    """While it is open, this thread saves the model with SGD in the place of `MuonSGD`."""
+    optimizer = getattr(model, "optimizer", None)
+    if not isinstance(optimizer, MuonSGD):
+        yield
+        return
+    known, plain = optimizer.get_config(), keras.optimizers.SGD(nesterov=True).get_config()
+    plain |= {name: value for name, value in known.items() if name in plain}
+    stand_in = keras.saving.serialize_keras_object(keras.optimizers.SGD.from_config(plain))
+    compiled = {**model.get_compile_config(), "optimizer": stand_in}
+    with wrapped([(model, "get_compile_config", lambda method: lambda: compiled)]):
+        yield
 
 
 def orthogonalize(matrix: Any, steps: int) -> Any:

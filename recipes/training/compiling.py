@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
-from recipes.common.models import output_activation, rebuild
+from recipes.common.models import output_activation, output_layers, rebuild
 from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
+from recipes.layers import InstanceNormalization
+from recipes.optimizers import MuonSGD
 from recipes.training.maps import intersection_over_union
 from recipes.training.settings import Settings
 from recipes.training.source import Source
@@ -147,14 +151,18 @@ def _optimizer(model, source, settings):
                 )
         return optimizer
     name = str(optimizer).lower()
+    if name == "auto":
+        name = _chosen(model)
     if rate == "auto":
-        batch = source.element_spec[1].shape[0] or settings.batch_size
-        rate = 0.1 * batch / 256 if name == "sgd" else 1e-3
-    if name == "sgd":
+        rate = _peak_rate(name, model, source.element_spec[1].shape[0] or settings.batch_size)
+    if name in _WITH_MOMENTUM:
         momentum = 0.9
-        made = keras.optimizers.SGD(
-            rate, momentum=momentum, nesterov=True, weight_decay=float(decay) / (1 - momentum) or None
-        )
+        # The papers' L2 shrinks a weight by rate x decay, and momentum carries that on 1 / (1 - momentum) times.
+        common = {"momentum": momentum, "weight_decay": float(decay) / (1 - momentum) or None}
+        if name == "sgd":
+            made = keras.optimizers.SGD(rate, nesterov=True, **common)
+        else:
+            made = MuonSGD(rate, sgd_only=_classifiers(model), **common)
     else:
         made = keras.optimizers.get(name)
         made.learning_rate = rate
@@ -165,3 +173,41 @@ def _optimizer(model, source, settings):
     if spared and made.weight_decay:
         made.exclude_from_weight_decay(var_list=spared)
     return made
+
+
+_WITH_MOMENTUM = ("sgd", "muon_sgd")
+
+
+def _chosen(model):
+    """The optimizer of "auto": Adam where a new classifier alone learns, on features that stay; else MuonSGD."""
+    learning = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
+    frozen = [variable for variable in model.non_trainable_variables if len(variable.shape) > 1]
+    return "adam" if len(learning) <= 1 and frozen else "muon_sgd"
+
+
+def _peak_rate(name, model, batch):
+    """The peak rate of "auto", from what benchmarks/defaults.py found best at a batch of 128."""
+    normed = any(isinstance(layer, _NORMALIZING) for layer in layers_of(model))
+    if name == "sgd":  # at 0.2 a network without normalization diverges
+        return (0.2 if normed else 0.05) * batch / 128
+    # The length of an orthogonalized update does not depend on the batch, its noise on the root of it.
+    return (0.2 if normed else 0.1) * math.sqrt(batch / 128) if name == "muon_sgd" else 1e-3
+
+
+_NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    InstanceNormalization,
+)
+
+
+def _classifiers(model):
+    """Places, from the end, of the kernels whose outputs are classes: of the layers that give them, or the last one."""
+    kernels = {
+        place - len(model.trainable_variables): variable
+        for place, variable in enumerate(model.trainable_variables)
+        if len(variable.shape) > 1
+    }
+    last = {id(variable) for layer in output_layers(model) for variable in layer.trainable_variables}
+    return [place for place, kernel in kernels.items() if id(kernel) in last] or [*kernels][-1:]

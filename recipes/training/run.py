@@ -35,6 +35,7 @@ from recipes.inference.export import Exported
 from recipes.inference.log_to import Tracker, log_run
 from recipes.inference.of_run import export_run, reading_of
 from recipes.inference.predict import Predictions, predict
+from recipes.optimizers import save_for_any_keras
 from recipes.training.run_folder import FILES, FORMAT, read_settings
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
@@ -206,7 +207,7 @@ class Run:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "model.keras", self.model.save)
+        write_atomically(folder / "model.keras", lambda path: save_for_any_keras(self.model, path))
         write_history(folder / "history.csv", self.history)
         if self.history:
             figure = plot.curves(self.history)

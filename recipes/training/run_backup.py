@@ -16,6 +16,7 @@ from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.kept_backups import Keep, KeptBackups
 from recipes.common.optimizers import accumulation
 from recipes.common.processes import process_count
+from recipes.optimizers import for_any_keras
 from recipes.training.interruption import EXIT_SIGTERM, BackgroundWriter, Termination
 from recipes.training.run import history_of, write_history
 from recipes.training.run_folder import RunFolder
@@ -155,7 +156,8 @@ class RunBackup(keras.callbacks.Callback):
 
         def write():
             if best:
-                state.save_model(self.model, written / "best.keras")
+                with for_any_keras(self.model):
+                    state.save_model(self.model, written / "best.keras")
             if batch == 0:
                 write_history(written / "history.csv", table)
             if not broken:

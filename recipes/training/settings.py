@@ -31,6 +31,8 @@ R = TypeVar("R")
 LossLike: TypeAlias = "str | keras.losses.Loss | Callable[..., Any] | Sequence[Any] | Mapping[str, Any]"
 MetricsLike: TypeAlias = "Sequence[str | keras.metrics.Metric | Callable[..., Any] | Sequence[Any] | None]"
 OptimizerName: TypeAlias = Literal[
+    "auto",
+    "muon_sgd",
     "sgd",
     "adam",
     "adamw",
@@ -219,6 +221,8 @@ def _is_rate(value):
 def _is_optimizer(value):
     if not isinstance(value, str):
         return isinstance(value, keras.optimizers.Optimizer)
+    if value.lower() in ("auto", "muon_sgd"):
+        return True
     try:
         return keras.optimizers.get(value.lower()) is not None
     except ValueError:
@@ -286,8 +290,8 @@ _WANTED = {
     ),
     "optimizer": (
         _is_optimizer,
-        " to be the name of a Keras optimizer or a keras.optimizers.Optimizer",
-        "Write optimizer='sgd'.",
+        " to be 'auto', 'muon_sgd', the name of a Keras optimizer or a keras.optimizers.Optimizer",
+        "Leave it out for MuonSGD, or write optimizer='sgd'.",
     ),
     "learning_rate": (_is_rate, ' above 0, or "auto"', "Leave it out for a rate that suits the batch size."),
     "schedule": (

@@ -103,7 +103,7 @@ def train(
     loss: LossLike = "auto",
     metrics: MetricsLike = ("accuracy",),
     class_weight: Mapping[int, float] | None = None,
-    optimizer: OptimizerName | keras.optimizers.Optimizer = "sgd",
+    optimizer: OptimizerName | keras.optimizers.Optimizer = "auto",
     learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule = "auto",
     schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None = "cosine",
     warmup: float = 0.05,
@@ -128,9 +128,9 @@ def train(
 ) -> Run:
     """Train a model with the settings that work for most image networks, and keep what happened.
 
-    A model that is not compiled gets SGD with Nesterov momentum 0.9, warm-up over 5 % of the steps and cosine
-    decay to zero (He et al. 2019, "Bag of tricks", sections 3.1 and 5.1, https://arxiv.org/abs/1812.01187). A
-    compiled model keeps its optimizer, loss and metrics; its rate is the peak of the warm-up and decay.
+    A model that is not compiled gets `optimizers.MuonSGD`, warm-up over 5 % of the steps and cosine decay to zero (He
+    et al. 2019, "Bag of tricks", sections 3.1 and 5.1, https://arxiv.org/abs/1812.01187). A compiled model keeps its
+    optimizer, loss and metrics; its rate is the peak of the warm-up and decay.
 
     Args:
         model: `keras.Model` whose first output gives one number per class, for the image or, with masks for labels, for
@@ -147,13 +147,18 @@ def train(
             one sigmoid, several sigmoids. Else anything `compile` takes; labels are then not checked.
         metrics: As in `compile`. With masks the default has the mean IoU of the classes besides.
         class_weight: dict from class number to weight, as in `fit`; classes that are not in it weigh 1.
-        optimizer: "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
-        learning_rate: Peak rate. "auto": 0.1 x batch / 256 for SGD (Goyal et al. 2017, section 2.1), else 1e-3.
+        optimizer: "auto" is `optimizers.MuonSGD`, ten points better than SGD after six short epochs
+            (benchmarks/defaults.py), and Adam where a new classifier alone learns; "sgd", "adam", "adamw", another
+            Keras name, or a `keras.optimizers.Optimizer`.
+        learning_rate: Peak rate. "auto" follows from model and batch: 0.2 x sqrt(batch / 128) for MuonSGD, 0.2 x batch
+            / 128 for SGD (scaled as Goyal et al. 2017, section 2.1); a half, a quarter of it for a network without
+            normalization; else 1e-3.
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
-        weight_decay: On kernels only, never on biases or normalization. For SGD it means the L2 coefficient of
-            the papers (gradient plus weight_decay x weight); Keras' SGD decays the weight itself, so it is given
-            weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it is.
+        weight_decay: On kernels only, never on biases or normalization. For SGD and MuonSGD it means the L2
+            coefficient of the papers (gradient plus weight_decay x weight); Keras' SGD decays the weight itself, so
+            both are given weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it
+            is.
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
         augment: "standard" (`augment.standard`, light, for symbols when images have one channel or `info` says so,
             else for photos; none, and said so, for pixels outside 0..255), an `augment.Pipeline`, or None.

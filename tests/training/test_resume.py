@@ -107,7 +107,7 @@ def test_resume_names_each_difference_before_it_touches_anything(split, tmp_path
     (images, labels), validation = split
     cases = {
         "learning_rate: auto, now 9.0": {"learning_rate": 9.0},
-        "optimizer: sgd, now lion": {"optimizer": "lion"},
+        "optimizer: auto, now lion": {"optimizer": "lion"},
         "batch_size: 32, now 16": {"batch_size": 16},
         "weight_decay: 0.0005, now 0.1": {"weight_decay": 0.1},
         "early_stopping: null, now 3": {"early_stopping": 3},

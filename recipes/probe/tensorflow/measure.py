@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 
 from recipes.probe.layout import Watched
@@ -10,6 +11,7 @@ from recipes.probe.tensorflow.visibility import separate_copy
 
 SATURATED = 0.95
 _AUTO_NUMBERS = 1 << 18
+_MOST_TOGETHER = 1 << 20  # numbers of a tensor that is measured with others of its shape
 
 
 def replicas() -> int:
@@ -18,27 +20,47 @@ def replicas() -> int:
     return 1 if context is None else context.num_replicas_in_sync
 
 
-def norm(tensor: tf.Tensor) -> tf.Tensor:
-    """Euclidean norm of a tensor, float32, not finite exactly when some element is not.
+def norms(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Euclidean norm of each tensor, float32 (n,), not finite exactly when some element is not.
 
     The largest element is divided out first: squares of gradients below 1e-19 would underflow in float32, and
-    vanished gradients are what the norm is for.
+    vanished gradients are what the norm is for. Small tensors of one shape are measured as one, because the operations
+    of a trace cost more than their arithmetic.
     """
-    tensor = tf.cast(tensor, tf.float32)
-    largest = tf.reduce_max(tf.abs(tensor))
+    groups = _of_one_shape(tensors)
+    rows = [_norms_of_rows(_as_rows([tensors[i] for i in group])) for group in groups]
+    order = np.argsort(np.concatenate(groups)).astype("int32")
+    return tf.gather(tf.concat(rows, 0), order)
+
+
+def _of_one_shape(tensors):
+    """Places of the tensors that are measured together."""
+    groups = {}
+    for place, tensor in enumerate(tensors):
+        size = tensor.shape.num_elements()
+        alone = size is None or size > _MOST_TOGETHER
+        groups.setdefault(place if alone else (tuple(tensor.shape), tensor.dtype), []).append(place)
+    return list(groups.values())
+
+
+def _as_rows(tensors):
+    stacked = tf.stack(tensors) if len(tensors) > 1 else tensors[0]
+    size = tensors[0].shape.num_elements()
+    return tf.cast(tf.reshape(stacked, [len(tensors), -1 if size is None else size]), tf.float32)
+
+
+def _norms_of_rows(rows):
+    largest = tf.reduce_max(tf.abs(rows), axis=1, keepdims=True)
     scale = tf.where(largest > 0, largest, tf.ones_like(largest))
-    return scale * tf.sqrt(tf.reduce_sum(tf.square(tensor / scale)))
-
-
-def norms(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """`norm` of each tensor, float32 (n,)."""
-    return tf.stack([norm(tensor) for tensor in tensors])
+    return scale[:, 0] * tf.sqrt(tf.reduce_sum(tf.square(rows / scale), axis=1))
 
 
 def finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether every number of these tensors is finite, as float32 1 or 0 (other dtypes always are)."""
     checks = [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors if is_float(tensor)]
-    return tf.cast(tf.reduce_all(tf.stack(checks)), tf.float32) if checks else tf.ones(())
+    if not checks:
+        return tf.ones(())
+    return tf.cast(checks[0] if len(checks) == 1 else tf.reduce_all(tf.stack(checks)), tf.float32)
 
 
 def batch_facts(inputs: Sequence[Any], labels: Sequence[Any]) -> dict[str, tf.Tensor]:

@@ -118,16 +118,19 @@ class Twin:
         }
         loss, losses = self._loss(logs, seen)
         values = {"learning_rate": rate, "loss": loss, "loss_finite": measure.finite(losses)}
+        weights = {}
+        if self.quantities & {"variables", "finite"}:
+            weights = self._variable_norms(before, seen)
         if "variables" in self.quantities:
-            values |= self._variable_values(before, seen)
+            written = self._updates(seen, weights["gradient_norm"])
+            values |= {**weights, "update_norm": tf.where(written, weights["update_norm"], np.nan)}
         if "finite" in self.quantities:
             parts = _parts(data)
             values |= measure.batch_facts(*parts[:2])
             values["input_finite"] = tf.stack([measure.finite(part) for part in parts])
-            values["weight_finite"] = tf.stack([measure.finite([b]) for b in before])
-            values["update_finite"] = tf.stack(
-                [measure.finite([tf.identity(v.value)]) for v in self._variables]
-            )
+            # A norm is finite when all numbers are; what is not finite before or after the step changed by as much.
+            for name in ("weight", "update"):
+                values[f"{name}_finite"] = tf.cast(tf.math.is_finite(weights[f"{name}_norm"]), tf.float32)
             values["output_finite"] = tf.stack([measure.finite(t) for t in in_sight] or [tf.ones(())])
             values["alarm"] = 1 - tf.reduce_min(values["update_finite"]) * values["loss_finite"]
         single = [
@@ -156,15 +159,15 @@ class Twin:
             self.layout = layout
         return values
 
-    def _variable_values(self, before, seen):
+    def _variable_norms(self, before, seen):
+        """Of each variable, what it did change by and its gradient, measured together."""
         after = [tf.identity(v.value) for v in self._variables]
-        changed = measure.norms([a - b for a, b in zip(after, before, strict=True)])
-        gradients = measure.norms(self._gradients(seen)) / seen.scale
-        return {
-            "weight_norm": measure.norms(before),
-            "gradient_norm": gradients,
-            "update_norm": tf.where(self._updates(seen, gradients), changed, tf.fill([], np.nan)),
-        }
+        changed = [a - b for a, b in zip(after, before, strict=True)]
+        gradients = self._gradients(seen) if "variables" in self.quantities else []
+        norms = measure.norms([*before, *changed, *gradients])
+        names, count = ("weight_norm", "update_norm", "gradient_norm"), len(before)
+        found = {names[i]: norms[i * count : (i + 1) * count] for i in range(3 if gradients else 2)}
+        return {**found, "gradient_norm": found["gradient_norm"] / seen.scale} if gradients else found
 
     def _gradients(self, seen):
         gradients = [measure.dense(seen.gradient.get(id(v)), v) for v in self._variables]
