@@ -50,6 +50,7 @@ from recipes.explain.attribution.layer_cam import layer_cam as layer_cam
 from recipes.explain.attribution.layer_integrated_gradients import (
     layer_integrated_gradients as layer_integrated_gradients,
 )
+from recipes.explain.attribution.lrp import lrp as lrp
 from recipes.explain.attribution.normalize_map import normalize_map as normalize_map
 from recipes.explain.attribution.occlusion import occlusion as occlusion
 from recipes.explain.attribution.rise import rise as rise
@@ -160,6 +161,7 @@ __all__ = [
     "layer_cam",
     "layer_integrated_gradients",
     "loss_landscape",
+    "lrp",
     "mask_score",
     "max_sensitivity",
     "maximal_patches",

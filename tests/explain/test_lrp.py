@@ -1,0 +1,89 @@
+"""Layer-wise relevance propagation against loops over the units of small networks."""
+
+import keras
+import numpy as np
+import pytest
+
+from recipes import explain
+
+layers = keras.layers
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(size=(3, 6)).astype("float32")
+IMAGES = RNG.uniform(0.1, 1, (2, 8, 8, 2)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def dense():
+    keras.utils.set_random_seed(0)
+    parts = [
+        layers.Dense(7, activation="relu", bias_initializer="normal"),
+        layers.Dense(4, activation="softmax"),
+    ]
+    return keras.Sequential([keras.Input((6,)), *parts])
+
+
+def handed_back(model, row, target, alpha=None):
+    """Relevance of the features of one row, unit by unit in float64."""
+    values, weights = [row.astype("float64")], []
+    for layer in model.layers:
+        kernel, bias = (np.asarray(one, "float64") for one in layer.get_weights())
+        weights.append((kernel, bias))
+        total = values[-1] @ kernel + bias
+        values.append(np.maximum(total, 0) if layer is not model.layers[-1] else total)
+    relevance = np.zeros(4)
+    relevance[target] = values[-1][target]
+    for below, (kernel, bias) in zip(values[-2::-1], weights[::-1], strict=True):
+        shares = np.zeros_like(below)
+        for unit in range(kernel.shape[1]):
+            added = below * kernel[:, unit]
+            if alpha is None:
+                shares += added / (added.sum() + bias[unit]) * relevance[unit]
+            else:
+                for weight, part in ((alpha, np.maximum), (1 - alpha, np.minimum)):
+                    whole = part(added, 0).sum() + part(bias[unit], 0)
+                    shares += weight * part(added, 0) / (whole or 1) * relevance[unit]
+        relevance = shares
+    return relevance
+
+
+@pytest.mark.parametrize(("rule", "alpha"), [("epsilon", None), ("alpha_beta", 2.0), ("alpha_beta", 1.0)])
+def test_relevance_is_handed_back_unit_by_unit(dense, rule, alpha):
+    maps = explain.lrp(dense, FEATURES, [1, 3, 0], rule=rule, epsilon=1e-9, alpha=alpha or 2.0)
+    expected = [
+        handed_back(dense, row, target, alpha) for row, target in zip(FEATURES, (1, 3, 0), strict=True)
+    ]
+    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def residual():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 2))
+    conv = lambda name: layers.Conv2D(4, 3, padding="same", use_bias=False, activation="relu", name=name)  # noqa: E731
+    x = conv("first")(inputs)
+    x = layers.MaxPooling2D()(layers.Add(name="sum")([x, conv("branch")(x)]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(3, use_bias=False, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "alpha_beta", "composite"])
+def test_the_score_is_kept_from_layer_to_layer_of_a_residual_network(rule):
+    model = residual()
+    maps, kept = explain.lrp(model, IMAGES, 1, rule=rule, return_layers=True)
+    scores = explain.lrp(model, IMAGES, lambda logits: logits[:, 1], rule=rule).sum((1, 2))
+    last = [layer for layer in model.layers if isinstance(layer, layers.Dense)][-1]
+    pooled = keras.Model(model.inputs[0], last.input)(IMAGES).numpy()
+    logit = pooled @ last.kernel.numpy()[:, 1]
+    np.testing.assert_allclose(scores, maps.sum((1, 2)), rtol=1e-3)
+    assert {"first", "branch", "sum"} < set(kept)
+    if rule != "alpha_beta":  # of two parts of opposite signs, both have to be there
+        np.testing.assert_allclose(kept["sum"], logit, rtol=1e-3)
+        np.testing.assert_allclose(kept["first"], logit, rtol=1e-3)
+        np.testing.assert_allclose(maps.sum((1, 2)), logit, rtol=1e-3)
+
+
+def test_a_layer_that_cannot_share_is_refused_by_name():
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Multiply(name="gate")([inputs, layers.Conv2D(2, 1, activation="sigmoid")(inputs)])
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    with pytest.raises(ValueError, match="gate"):
+        explain.lrp(model, IMAGES, 1)
