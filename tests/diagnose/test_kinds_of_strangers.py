@@ -231,6 +231,16 @@ def test_knowing_nothing_of_a_sequence_is_the_share_at_each_place():
     assert _shares_by_place(labels[:40], np.zeros((4, 3, 3), "float32")) is None
 
 
+def test_a_validation_loss_that_jumps_as_far_from_epoch_to_epoch_has_no_trend_yet():
+    loss = list(np.linspace(1.0, 0.2, 12))
+    jumps = [1.2, 0.8, 1.1, 0.7, 1.0, 0.6, 0.9, 0.55, 0.4, 0.6, 0.75, 0.8]
+    quiet = [1.2, 1.0, 0.85, 0.72, 0.62, 0.55, 0.5, 0.46, 0.4, 0.6, 0.75, 0.8]
+    severity = {f.code: f.severity for f in read_curves({"loss": loss, "val_loss": jumps})}
+    assert severity["overfitting"] == "info"
+    severity = {f.code: f.severity for f in read_curves({"loss": loss, "val_loss": quiet})}
+    assert severity["overfitting"] == "warning"
+
+
 def test_a_straight_line_that_validation_does_not_follow_is_no_low_rate():
     loss = list(np.linspace(1.0, 0.9, 12))
     assert "rate_too_low" in {f.code for f in read_curves({"loss": loss, "val_loss": loss})}

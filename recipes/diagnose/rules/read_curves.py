@@ -298,6 +298,11 @@ def _how_serious(curves, best, rise):
     """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
     accuracy = curves.validation_score if curves.validation_accuracy is None else curves.validation_accuracy
     after = curves.epochs - 1 - best
+    # A validation loss that jumps as far from epoch to epoch, and has risen for few of them: no trend yet.
+    noise = float(np.median(np.abs(np.diff(curves.validation, 2)))) / 2
+    risen = float(np.median(curves.validation[curves.tail])) - float(curves.validation[best])
+    if after < max(5, 0.3 * curves.epochs) and risen < 4 * noise:
+        return "info"
     # For so long, and with so little left to learn in training, that stopping would have cost nothing.
     long = after >= max(10, curves.epochs // 2) and 0 <= curves.loss[-1] < 0.2 * curves.validation[-1]
     if accuracy is not None:
