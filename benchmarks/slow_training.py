@@ -320,10 +320,10 @@ def main():
         if found.findings:
             alarms.append(number)
             print(f"healthy {number}: {'; '.join(map(str, found.findings))}", flush=True)
-    print(
-        f"\n**{named} of {count} planted causes named; {len(alarms)} of {arguments.healthy} healthy set-ups"
-    )
-    print("with a finding**")
+    if count:
+        print(f"\n**{named} of {count} planted causes named**", flush=True)
+    if arguments.healthy:
+        print(f"**{len(alarms)} of {arguments.healthy} healthy set-ups with a finding**")
 
 
 def judged(code, slow, repaired, arguments):
@@ -339,9 +339,8 @@ def judged(code, slow, repaired, arguments):
         return f"no | | | | {others} | {seconds:.0f} |", 0
     off = ""
     if mine.tried and repaired is not None:
-        parts = found.parts
-        fixed = found.step_seconds - parts["step"] - parts["input"]
-        said = (mine.after - fixed) / (found.step_seconds - fixed)
+        beside = sum(found.parts[name] for name in ("callbacks", "validation", "keras"))
+        said = 1 - (mine.before - mine.after) / (found.step_seconds - beside)
         off = f"{measured_ratio(slow, repaired, 4.0) / said - 1:+.0%}"
     return f"yes | {mine.gain:.0%} | {'yes' if mine.tried else 'no'} | {off} | {others} | {seconds:.0f} |", 1
 
