@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 # Name: arguments of the whole run, arguments of the quick one.
 SCRIPTS = {
+    "backup_hold": ([], ["--rounds", "1"]),
     "augment": ([], ["--only", "small", "--windows", "1", "--seconds", "0.1"]),
     "defaults": (["--data", "fashion_mnist", "--network", "mlp", "--arms", "rate", "muon"], ["--quick"]),
     "ensembles": ([], "--data mnist5k --train 200 --test 300 --epochs 5 --seeds 1".split()),
@@ -27,6 +28,7 @@ SCRIPTS = {
     "faults": (["--out", "runs/faults"], ["--out", "runs/faults-quick", "--only", "clusters"]),
     "fold": ([], ["--rounds", "1", "--batches", "1"]),
     "image_statistics": ([], ["--rounds", "1"]),
+    "memory": ([], "--runs 3 --only fit".split()),
     "monitors": ([], "--models mlp --rounds 1 --steps 10".split()),
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),

@@ -2,15 +2,16 @@
 
 Workers are killed by SIGKILL, which no program can catch, or by SIGTERM, at which a run writes a backup of the batch it
 is at: every second one at a random moment, the others while a file is being written (a `.part-` file is in the folder,
-or the lock of a journal, for which Optuna then waits half a minute). Five jobs are done that way: `train`
-(`recipes.train` with monitors, an average, early stopping, a backup every two steps and two kept; epochs short against
-the writing), `snapshots` (`recipes.train(snapshots=3)`), `mixed` (mixup over a batched data set, averaged),
-`tune` (`tune.search` with a journal) and `report` (`Run.report` over a page that is there). The next worker first
-opens every file of the folder, then goes on with `resume=True`. Beside and inside the folder lie files of the
-reader's, which are compared byte by byte after each kill. A run that comes to its end in spite of kills has to have
+or the lock of a journal, for which Optuna then waits half a minute). Seven jobs are done that way: `train`
+(`recipes.train` with monitors, an average, early stopping, a backup every two steps, two kept and the two best epochs;
+epochs short against the writing), `snapshots` (`recipes.train(snapshots=3)`), `mixed` (mixup over a batched data set,
+averaged), `folder` (balanced images of `data.load` with default monitors and gradient accumulation), `tune` and
+`sqlite` (`tune.search` with a journal, and with SQLite) and `report` (`Run.report` over a page that is there). The next
+worker first opens every file of the folder, then goes on with `resume=True`. Beside and inside the folder lie files of
+the reader's, which are compared byte by byte after each kill. A run that comes to its end in spite of kills has to have
 the weights, optimizer, seeds, history and snapshots of one that was left alone, bit for bit; then the next run begins.
 
-Run: `python benchmarks/interruptions.py` (60 kills, about 6 minutes; `--kills 4 --jobs train` for a part of it).
+Run: `python benchmarks/interruptions.py` (105 kills, about 12 minutes; `--kills 4 --jobs train` for a part of it).
 Prints one line a kill, and the counts: tried, survived. Exits with 1 when one did not survive.
 """
 
@@ -31,8 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-JOBS = ("train", "snapshots", "mixed", "tune", "report")
-TRAINING = ("train", "snapshots", "mixed")
+JOBS = ("train", "snapshots", "mixed", "folder", "tune", "sqlite", "report")
+TRAINING = ("train", "snapshots", "mixed", "folder")
 PLANTED = ("notes.txt", "run/notes.txt", "run/weights/mine.keras", "run/snapshots-of-mine.npz")
 SECONDS_BEFORE_GIVING_UP = 120.0
 TRIALS = 6
@@ -133,7 +134,9 @@ class _Worker:
                     "train": _train,
                     "snapshots": _snapshots,
                     "mixed": _mixed,
+                    "folder": _folder,
                     "tune": _tune,
+                    "sqlite": _sqlite,
                     "report": _report,
                 }
                 result_of = jobs[job]
@@ -229,8 +232,8 @@ def inspect(folder):
             assert path.read_text(encoding="utf-8").rstrip().endswith("</html>"), f"{path} is cut off"
         elif path.suffix == ".journal":
             pass  # read by tune.search itself, which mends what a kill has cut off
-        elif ".journal.lock" in path.name:
-            pass
+        elif ".journal.lock" in path.name or ".sqlite" in path.name:
+            pass  # SQLite rolls back by itself what a kill has cut off
         else:
             raise AssertionError(f"{path} is a file that nobody speaks of")
 
@@ -319,7 +322,39 @@ def _snapshots(folder):
     return {**_numbers(run), "members": sums}
 
 
-def _tune(folder):
+def _folder(folder):
+    """Images of `data.load`, balanced, with monitors and gradient accumulation; the images lie beside the worlds."""
+    import keras
+    import tensorflow as tf
+
+    from recipes import data
+
+    photos = folder.parents[1] / "photos"
+    if not photos.exists():
+        images, labels = _data()[0]
+        new = photos.with_name(f"photos-{os.getpid()}")
+        for number, (image, label) in enumerate(zip(images[:160], labels[:160], strict=True)):
+            file = new / str(label) / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(tf.io.encode_png(image).numpy())
+        new.rename(photos)
+    train, validation, info = data.load(photos, cache=None, balance="classes", verbose=0)
+    model = _model()
+    sgd = keras.optimizers.SGD(0.05, momentum=0.9, gradient_accumulation_steps=2)
+    model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    import recipes
+
+    options = {"epochs": 4, "batch_size": 16, "augment": None, "preflight": False, "verbose": 0, "info": info}
+    run = recipes.train(model, train, validation, run_dir=folder, resume=True, backup_every=3, **options)
+    return _numbers(run)
+
+
+def _sqlite(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return _tune(folder, f"sqlite:///{folder / 'study.sqlite'}")
+
+
+def _tune(folder, storage=None):
     import optuna
 
     from recipes import tune
@@ -333,7 +368,7 @@ def _tune(folder):
         {"rate": (1e-3, 1.0)},
         coarse={"trials": TRIALS - 2, "epochs": 2},
         fine={"trials": 2, "epochs": 2},
-        storage=folder / "study.journal",
+        storage=folder / "study.journal" if storage is None else storage,
         verbose=0,
     )
     # A trial that was cut off is done again with another draw, so only their number is promised.
@@ -397,7 +432,7 @@ def _compare(expected, received):
 
 def _options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=60, help="over all jobs (default: 60)")
+    parser.add_argument("--kills", type=int, default=105, help="over all jobs (default: 105)")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="(default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="print the counts only")

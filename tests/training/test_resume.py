@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ import tensorflow as tf
 import recipes
 from recipes import augment
 from recipes.checkpoints.backup_timetable import backup_interval
+from recipes.training.data_fingerprint import fingerprint
 from recipes.training.run_folder import open_folder
 from recipes.training.settings import Settings
 
@@ -78,6 +81,19 @@ def batched(split):
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(32, drop_remainder=True), validation
 
 
+def balanced_folder(split):
+    """Images of `data.load`, each class drawn evenly: others in every epoch, by their place in it."""
+    images, labels = split[0]
+    folder = Path(tempfile.gettempdir()) / f"balanced-{os.getpid()}"
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        file = folder / str(label) / f"{number:03}.png"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(tf.io.encode_png(image).numpy())
+    train, _, _ = recipes.data.load(folder, validation=0, balance="classes", cache=None, verbose=0)
+    return train, split[1]
+
+
 MIXED = {"augment": augment.Pipeline([augment.PadCrop(1), augment.MixUp(0.2)], classes=10, seed=4)}
 
 
@@ -87,8 +103,9 @@ MIXED = {"augment": augment.Pipeline([augment.PadCrop(1), augment.MixUp(0.2)], c
         (lambda split: split, {"average": "ema", "early_stopping": 2}),
         (batched, {"snapshots": 2}),
         (lambda split: split, {**MIXED, "average": "swa"}),
+        (balanced_folder, {"monitor": True, "learning_rate": 1e-4}),
     ],
-    ids=["arrays, ema", "batched, snapshots", "mixup, swa"],
+    ids=["arrays, ema", "batched, snapshots", "mixup, swa", "folder, monitors"],
 )
 def test_a_run_ended_by_sigterm_goes_on_at_the_next_batch(split, tmp_path, data, options):
     whole = train(data(split), tmp_path / "whole", **options)
@@ -99,6 +116,32 @@ def test_a_run_ended_by_sigterm_goes_on_at_the_next_batch(split, tmp_path, data,
     run = train(data(split), tmp_path / "cut", resume=True, **options)
     assert_equal(run, whole)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_files_are_told_apart_by_names_sizes_and_labels(split, tmp_path):
+    images = split[0][0][:6]
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        for number, image in enumerate(images):
+            file = folder / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(tf.io.encode_png(image).numpy())
+
+    def prints(folder):
+        return fingerprint(recipes.data.load(tmp_path / folder, validation=0, cache=None, verbose=0)[0])
+
+    before = prints("here")
+    assert before == prints("there") and before["kind"] == "files"
+    changed = {}
+    file = tmp_path / "there/a/0.png"
+    file.write_bytes(file.read_bytes() + b"0")
+    changed["size"] = prints("there")
+    file.write_bytes(file.read_bytes()[:-1])
+    file.rename(tmp_path / "there/a/00.png")
+    changed["name"] = prints("there")
+    (tmp_path / "there/a/00.png").rename(tmp_path / "there/b/0.png")
+    changed["label"] = prints("there")
+    assert all(before["names_and_sizes"] != other["names_and_sizes"] for other in changed.values())
+    assert changed["label"]["labels"] != before["labels"]
 
 
 def test_resume_names_each_difference_before_it_touches_anything(split, tmp_path):
