@@ -153,7 +153,8 @@ def export(
         difference = _compare(path, model, answers[:_COMPARED], expected[:_COMPARED], int8)
         accuracy = None
         if int8:
-            accuracy = tuple(from_probabilities(labels, each).accuracy for each in (expected, answers))
+            before, after = (from_probabilities(labels, each).accuracy for each in (expected, answers))
+            accuracy = before, after
             _check_accuracy(path, accuracy, most_change, len(labels))
         del program
         described |= {"largest_difference": difference, "accuracy": accuracy}

@@ -109,9 +109,12 @@ def cross_validate(
             f"recipes.cross_validate expects folds >= 2 and at least one seed. Received folds={folds!r}, "
             f"seeds={seeds!r}. Five folds are the usual number."
         )
-    data, models = pairs_of(data), []
+    data = pairs_of(data)
+    models: list[keras.Model] = []
     labels, part = None, None
-    scores, runs, first = {}, [], None
+    scores: dict[str, list[float]] = {}
+    runs: list[Run] = []
+    first = np.zeros(0, np.int64)
     for seed in seeds:
         for fold in range(folds):
             keras.utils.set_random_seed(seed)
@@ -126,7 +129,7 @@ def cross_validate(
                 labels = _labels(data, model)
             if fold == 0:
                 part = fold_numbers(labels, folds, seed=seed, groups=groups)
-                first = part if first is None else first
+                first = first if len(first) else part
             kept, held = (_chosen(data, rows, model) for rows in (part != fold, part == fold))
             folder = None if run_dir is None else Path(run_dir) / f"seed{seed}-fold{fold + 1}"
             run = train_one(model, kept, held, seed=seed, run_dir=folder, **options)

@@ -38,7 +38,7 @@ def compare(
             f"recipes.compare expects a list of runs. Received {runs!r}. Write recipes.compare([{runs!r}, another])."
         )
     if names is None and all(isinstance(run, (str, os.PathLike)) for run in runs):
-        folders = [os.path.normpath(run) for run in runs]
+        folders = [os.path.normpath(os.fspath(run)) for run in runs if not isinstance(run, Run)]
         short = [os.path.basename(os.path.abspath(folder)) for folder in folders]
         names = short if len(set(short)) == len(short) else folders
     loaded = [load_run(run) if isinstance(run, (str, os.PathLike)) else run for run in runs]
