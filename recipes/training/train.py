@@ -229,6 +229,9 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
         callbacks = SkippingCallbackList(
             callbacks, skipped=progress.batch, model=model, epochs=epochs, steps=data.steps, **options
         )
+    if settings.verbose != 0:
+        again = ", and once more with its measurements, at the first probe" if settings.monitor else ""
+        print(f"recipes.train: tracing the training step{again}.", flush=True)
     try:
         model.fit(
             batches,

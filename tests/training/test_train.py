@@ -128,6 +128,10 @@ def test_the_default_checks_make_no_training_step_and_name_what_they_leave_out(s
         "initial_loss",
     ]
     assert "overfit_small_sample, learning_rate_range_test" in printed
+    # What takes long is said before it is done.
+    said = ("checking data and model", "data_check", "tracing the training step", "/step - ")
+    places = [printed.index(words) for words in said]
+    assert places == sorted(places)
 
 
 def test_the_step_of_train_is_traced_once_where_plain_fit_traces_it_twice(split):
