@@ -78,8 +78,8 @@ class Pipeline:
     **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values run as XLA programs, compiled at the first
     batch of each shape (about 0.3 to 1 s for each of one to three programs, once more for a smaller last batch);
     smaller ones run as plain TensorFlow, which gives the same pixels to 1e-4 of the value range. Without XLA, a direct
-    call and a data set agree to 1e-5 of the range: in a graph TensorFlow reorders arithmetic. With XLA they are equal
-    to the last bit.
+    call and a data set agree to 1e-5 of the range (policies that count in whole levels, to a level): in a graph
+    TensorFlow reorders arithmetic. With XLA they are equal to the last bit.
 
     Args:
         operations: list of operations such as `augment.Flip()`.
@@ -305,6 +305,7 @@ class Pipeline:
         element = tf.nest.map_structure(as_tensor, element)
         batch = take_apart(element, roles)
         self._check(batch)
+        self._refuse_unweighted(batch)
         if not tf.executing_eagerly():
             seed = self._next_seed() if seed is None else as_seed(seed)
             augmented = self._engine(batch.images).transform(batch, seed)
@@ -434,6 +435,16 @@ class Pipeline:
             return element
         return (*element, tf.ones(tf.shape(element[0])[:1]))
 
+    def _refuse_unweighted(self, batch):
+        """Views whose labels no weights go with, so that a loss could not tell them from other images."""
+        views = any(part.views > 1 for part in self._parts())
+        if views and batch.labels is not None and batch.sample_weight is None:
+            raise ValueError(
+                "augment.Pipeline expects (images, labels), or an entry 'sample_weight' beside them, where one image "
+                "becomes several views: the weights say which belong together. Received labels without. Add ones of "
+                "shape (batch,), or hand over a pair."
+            )
+
     def _check(self, batch: Batch):
         parts = self._parts()
         if any(part.views > 1 for part in parts) and (batch.parts or batch.others or batch.unchanged):
@@ -455,6 +466,7 @@ class Pipeline:
     def _augment(self, element, seed):
         """One batch inside a graph."""
         batch = take_apart(self._weighted(element), self.roles)
+        self._refuse_unweighted(batch)
         return self._engine(batch.images).transform(batch, seed)
 
     def _next_seed(self):

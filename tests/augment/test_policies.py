@@ -282,8 +282,28 @@ def test_mixing_ends_at_its_epoch():
         ([augment.AugMix(views=3), augment.AugMix(views=2)], {}, "only operation that makes views"),
         ([augment.AugMix(views=3)], {"masks": BYTES[..., 0]}, "becomes several views"),
         ([augment.AugMix()], {"masks": BYTES[..., 0]}, "moved in several ways"),
+        (
+            [augment.TrivialAugment(space="full")],
+            {"images": BYTES[..., :2]},
+            "augment.TrivialAugment expects gray",
+        ),
+        (
+            [augment.AugMix(views=3)],
+            {"images": {"image": BYTES, "label": np.arange(4)}, "labels": None},
+            "weights say which belong",
+        ),
     ],
 )
 def test_views_that_cannot_be_are_refused(operations, given, said):
     with pytest.raises(ValueError, match=said):
-        augment.Pipeline(operations, jit_compile=False, classes=4)(BYTES, np.arange(4), **given)
+        augment.Pipeline(operations, jit_compile=False, classes=4)(
+            **{"images": BYTES, "labels": np.arange(4), **given}
+        )
+
+
+def test_empty_batches_stay_empty():
+    empty = np.zeros((0, 97, 96, 3), "uint8")
+    for op in (augment.AutoAugment(), augment.AugMix(), augment.GaussianBlur(), augment.RandomErasing()):
+        for compiled in (False, True):
+            pipeline = augment.Pipeline([op], dtype="uint8", jit_compile=compiled)
+            assert pipeline(empty, seed=(1, 2)).shape == empty.shape

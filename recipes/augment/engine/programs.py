@@ -178,11 +178,12 @@ def run_programs(
     """
     run = step_runner(used, fill, frame)
     steps = program.kinds.shape[1]
-    return tf.map_fn(
+    result = tf.map_fn(
         lambda given: run_steps(run, *given, 0, steps),
         (levels, *prepared(program, active, frame)),
         fn_output_signature=tf.uint8,
     )
+    return tf.reshape(result, tf.shape(levels))  # of no image at all, map_fn does not know the shape
 
 
 def prepared(

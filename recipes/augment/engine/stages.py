@@ -71,7 +71,7 @@ class Engine:
         movers = self._pixel_movers(tuple(role for _, role, _ in pixel_parts)) if masks else [None, None]
         compile_from = -(-COMPILE_FROM // int(np.prod(images.shape[1:])))
         if self.jit_compile != "auto":
-            large = self.jit_compile
+            large = self.jit_compile and images.shape[0] != 0  # loops over no image cannot be compiled
         else:
             large = size >= compile_from if images.shape[0] is None else images.shape[0] >= compile_from
 

@@ -120,7 +120,8 @@ class AugMix(Programmed):
 
         program = prepared(self.program(drawn, frame), active, frame)
         given = (levels, *program, shares, depths, keep[:, 0])
-        blended = from_levels(tf.map_fn(one, given, fn_output_signature=tf.float32), frame)
+        blended = tf.reshape(tf.map_fn(one, given, fn_output_signature=tf.float32), tf.shape(images))
+        blended = from_levels(blended, frame)
         if active is None:
             return blended
         return tf.where(active[:, None, None, None], blended, tf.cast(images, tf.float32))

@@ -95,7 +95,9 @@ class GaussianBlur(Filter):
             return tf.switch_case(kind, [lambda blur=blur: blur(image, weights) for blur in blurs])
 
         kind = tf.float32 if images.dtype.is_floating else tf.int16
-        blurred = tf.map_fn(one, (images, weights, reach), fn_output_signature=kind)
+        blurred = tf.reshape(
+            tf.map_fn(one, (images, weights, reach), fn_output_signature=kind), tf.shape(images)
+        )
         return blurred if kind == tf.float32 else tf.cast(blurred, tf.float32) * (1 / _PARTS)
 
     def _both(self, images, drawn, active, frame):

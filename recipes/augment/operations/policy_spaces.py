@@ -78,14 +78,19 @@ class RandomSteps(Programmed):
     """Some steps, each drawn from a space; what `RandAugment` and `TrivialAugment` are made of.
 
     Args:
+        owner: Name of the policy, for messages.
         count: Steps an image.
         level: Number of the strength; None draws one for each step.
         wide: Of `trivial_augment_space`; None takes `rand_augment_space`.
         fill: What lies outside.
     """
 
-    def __init__(self, count: int, *, level: int | None, wide: bool | None, fill: Fill) -> None:
-        self.count, self.level, self.wide, self.fill = count, level, wide, fill
+    def __init__(self, owner: str, count: int, *, level: int | None, wide: bool | None, fill: Fill) -> None:
+        self.owner, self.count, self.level, self.wide, self.fill = owner, count, level, wide, fill
+
+    @property
+    def name(self) -> str:
+        return self.owner
 
     @property
     def draws(self) -> tuple[str, ...]:
@@ -101,7 +106,7 @@ class RandomSteps(Programmed):
         return random_program(found, drawn, self.count, self.level)
 
     def __repr__(self) -> str:
-        return f"{self.name}({self.count}, level={self.level}, wide={self.wide}, fill={self.fill!r})"
+        return f"RandomSteps({self.owner!r}, {self.count}, level={self.level}, wide={self.wide}, fill={self.fill!r})"
 
 
 def random_program(found: Space, drawn: Drawn, count: int, level: int | None) -> Program:

@@ -49,7 +49,7 @@ class RandAugment(Group):
         check_space("RandAugment", self.space, self.color)
         if self.space == "full":
             self.operations = [
-                RandomSteps(self.count, level=round(self.magnitude), wide=None, fill=self.fill)
+                RandomSteps(self.name, self.count, level=round(self.magnitude), wide=None, fill=self.fill)
             ]
             super().__post_init__()
             return

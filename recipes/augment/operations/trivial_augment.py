@@ -43,7 +43,7 @@ class TrivialAugment(Group):
     def __post_init__(self) -> None:
         check_space("TrivialAugment", self.space, self.color)
         if self.space == "full":
-            self.operations = [RandomSteps(1, level=None, wide=self.wide, fill=self.fill)]
+            self.operations = [RandomSteps(self.name, 1, level=None, wide=self.wide, fill=self.fill)]
             super().__post_init__()
             return
         degrees, shear, shift, factor = (135, 0.99, 32 / 224, 0.99) if self.wide else (30, 0.3, 10 / 32, 0.9)
