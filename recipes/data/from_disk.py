@@ -146,7 +146,12 @@ def _finished(listing, source, shape, read, reading, cache, skipped):
         notes=listing.notes,
         skipped=skipped,
         identity=functools.partial(_identity_of_files, listing.root, listing.files, shape, reading),
+        files=functools.partial(_paths, listing.root, listing.files),
     )
+
+
+def _paths(root, files, rows):
+    return tuple(os.path.join(root, os.fsdecode(file)) for file in files[rows])
 
 
 def _identity_of_files(root, files, shape, reading, rows):

@@ -32,6 +32,7 @@ class ImageSet:
         read: function `(rows, places: tf.data.Dataset of int64) -> tf.data.Dataset of images`, in that order.
         labels: int64 `(n,)`, float32 `(n, classes)` or uint8 `(n, height, width)`.
         parts: int8 `(n,)` or None, as in `Listing`.
+        files: function `(rows) -> tuple of paths`, or None where there are none.
         identity: function `(rows) -> dict` of what tells these files from others without reading them, or None.
     """
 
@@ -48,6 +49,7 @@ class ImageSet:
     notes: list = dataclasses.field(default_factory=list)
     skipped: list = dataclasses.field(default_factory=list)
     identity: Callable[[np.ndarray], dict[str, Any]] | None = None
+    files: Callable[[np.ndarray], tuple[str, ...]] | None = None
 
     def count_classes(self, rows: np.ndarray) -> list[int]:
         labels, classes = self.labels[rows], len(self.class_names)

@@ -42,6 +42,8 @@ class DatasetInfo:
         cache: Where decoded images are: "memory", the path of a packed file, or None: they are decoded when needed.
         notes: What is remarkable about the folder, a sentence each.
         skipped: Files that `on_error="skip"` left out, each with the reason.
+        files: Of a folder, the path of every image of "train" and "validation" in the order of the data sets (without
+            `balance=` and `shard=`): what numbers in `diagnose.near_duplicates` and others stand for. Else empty.
     """
 
     class_names: tuple[str, ...]
@@ -56,6 +58,7 @@ class DatasetInfo:
     cache: str | None = None
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    files: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, repr=False)
 
 
 def load(
@@ -218,6 +221,9 @@ def load(
         cache=images.cache,
         notes=tuple(images.notes),
         skipped=tuple(images.skipped),
+        files={}
+        if images.files is None
+        else {"train": images.files(train_rows), "validation": images.files(validation_rows)},
     )
     fewest = min(len(rows) for rows in (train_rows, validation_rows) if len(rows))
     if fewest < count:

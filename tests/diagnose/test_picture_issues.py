@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from skimage import data as pictures
 
 from recipes import diagnose
+from recipes.cli import main
 from recipes.diagnose.images.small_pictures import small_pictures
 
 SIDE = 96
@@ -156,3 +157,16 @@ def test_rare_classes_are_said(photos):
     labels = np.zeros(59, int)
     labels[:3] = 1
     assert "class 1 3" in diagnose.image_issues((photos, labels)).remarks["class_imbalance"]
+
+
+def test_the_shell_names_the_files(photos, tmp_path, capsys):
+    for number, image in enumerate(photos[:40]):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"{number % 2}/{number:02}.png")
+    Image.fromarray(photos[4]).save(tmp_path / "1/copy.png")
+    Image.new("RGB", (SIDE, SIDE), (3, 3, 3)).save(tmp_path / "0/black.png")
+    assert main(["check", str(tmp_path), "--model", "mlp", "--seconds", "1", "--allow-skipped"]) in (0, 1)
+    said = capsys.readouterr().out
+    assert "1 with two labels" in said
+    assert "04.png" in said and "copy.png" in said
+    assert "black.png: near constant" in said

@@ -240,6 +240,7 @@ def _unit(rows):
 def _candidates(query, numbers, base, *, symmetric):
     """Rows of `query` and of `base` that are alike, each pair once where both are the same images."""
     limit, found, kept = _ALIKE, [], 0
+    most = min(_MOST_CANDIDATES, max(10_000, 10 * len(base)))
     for start in range(0, len(query), _BLOCK):
         for other in range(start if symmetric else 0, len(base), _BLOCK):
             cosines = query[start : start + _BLOCK] @ base[other : other + _BLOCK].T
@@ -254,7 +255,7 @@ def _candidates(query, numbers, base, *, symmetric):
                 kept > 2 * _MOST_CANDIDATES
             ):  # of images that are all much alike only the nearest are looked at
                 found = [tuple(np.concatenate(parts) for parts in zip(*found, strict=True))]
-                limit = float(np.partition(found[0][2], -_MOST_CANDIDATES)[-_MOST_CANDIDATES])
+                limit = float(np.partition(found[0][2], -most)[-most])
                 found = [tuple(part[found[0][2] >= limit] for part in found[0])]
                 kept = len(found[0][2])
     if not found:
