@@ -141,6 +141,8 @@ def _pictures(train, validation, info):
     """Print what is wrong with the images themselves, the ten worst by their files; the same as plain values."""
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
 
+    if not info.files:  # of a data set by name, whose images are no files to mend
+        return {}
     some = train.take(_MOST_LOOKED_AT)
     held_out = None if validation is None else validation.take(_MOST_LOOKED_AT)
     twice, issues = diagnose.near_duplicates(some, held_out), diagnose.image_issues(some)

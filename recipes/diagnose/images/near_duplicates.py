@@ -21,6 +21,11 @@ _ALIKE = 0.72  # cosine of descriptors from which two pictures are compared
 _MOST_CANDIDATES = 200_000
 _SAME = 0.05  # share of a picture that may be left unexplained by another that is its copy
 _NEARER = 0.35  # and this share of what the most similar among other pictures leaves
+_SAME_SMALL, _SAME_TINY = (
+    0.003,
+    1e-4,
+)  # the same of pictures under 48 and under 16 pixels, which are alike anyway
+_TINY = 16
 _SMALL = 48  # pixels a side below which parts of pictures are not looked for: strokes match strokes
 _TOUCHED = 0.12  # share of the pixels that a stamp may cover
 _FRAMED = 0.2  # share of the images from which on frames are what these images are like, as those of digits
@@ -125,7 +130,7 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
 
     Found are copies that were compressed, resized, mirrored from left to right, made brighter or darker, stamped, put
     into a frame of one color, or cropped by up to a twelfth at each edge. Pictures under 48 pixels a side are not
-    compared in parts: strokes match strokes.
+    compared in parts, and have to agree to 99.7 %, those under 16 pixels exactly: strokes match strokes.
 
     Candidates come from perceptual hashes, the lowest frequencies of a 24 x 24 gray picture (Zauner 2010,
     "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1), kept as numbers and compared
@@ -150,7 +155,7 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
         >>> print(found)
         >>> x[found.pairs[0].first]
     """
-    parts, kept, labels, frames, small = [], [], [], [], False
+    parts, kept, labels, frames, side = [], [], [], [], _SMALL
     counts = {}
     for part, data in (("train", train), ("validation", validation)):
         if data is None:
@@ -158,7 +163,7 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
         counts[part] = 0
         for images, numbers in image_batches(data, "diagnose.near_duplicates", part):
             gray = _in_bytes(gray_levels(images), images.dtype)
-            small = small or min(gray.shape[1:]) < _SMALL
+            side = min(side, *gray.shape[1:])
             start = sum(counts.values())
             kept.append(np.rint(np.clip(small_pictures(gray), 0, 255)).astype(np.uint8))
             frames += _framed(gray, start)
@@ -168,7 +173,7 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
     pictures = np.concatenate(kept)
     if len(frames) > _FRAMED * len(pictures):
         frames = []
-    pairs = _proved(pictures, frames, small)
+    pairs = _proved(pictures, frames, side)
     first_validation = counts["train"]
     found = []
     for i, j, similarity, mirrored in pairs:
@@ -206,7 +211,7 @@ def _framed(gray, start):
     return found
 
 
-def _proved(pictures, frames, small):
+def _proved(pictures, frames, side):
     """`(i, j, similarity, mirrored)` with i < j of all pairs that are proved."""
     spectra = descriptors(pictures)
     weights = 1 / np.maximum(spectra.std(axis=0), 1e-3) ** 0.75
@@ -219,17 +224,18 @@ def _proved(pictures, frames, small):
             (_unit(descriptors(inner) * weights * signs), numbers, inner, bool((signs < 0).any()))
             for signs in (np.ones_like(MIRROR), MIRROR)
         ]
-    best = {}
+    best, small = {}, side < _SMALL
+    same = _SAME if not small else _SAME_SMALL if side >= _TINY else _SAME_TINY
     for query, numbers, own, mirrored in queries:
         rows, columns = _candidates(query, numbers, base, symmetric=own is None)
         views = pictures if own is None else own
         left = _residuals(views, rows, pictures, columns, mirrored, small)
         for row, column, value in zip(rows.tolist(), columns.tolist(), left.tolist(), strict=True):
             number = int(numbers[row])
-            if value <= _SAME and number != column:
+            if value <= same and number != column:
                 pair = (min(number, column), max(number, column))
                 if pair not in best or value < best[pair][0]:
-                    best[pair] = value, mirrored, (own[row] if own is not None else None), column
+                    best[pair] = value, mirrored
     return _standing_out(pictures, best)
 
 
@@ -251,17 +257,21 @@ def _candidates(query, numbers, base, *, symmetric):
             wanted = columns > rows if symmetric else columns != numbers[rows]
             found.append((rows[wanted], columns[wanted], values[wanted]))
             kept += int(wanted.sum())
-            if (
-                kept > 2 * _MOST_CANDIDATES
-            ):  # of images that are all much alike only the nearest are looked at
-                found = [tuple(np.concatenate(parts) for parts in zip(*found, strict=True))]
-                limit = float(np.partition(found[0][2], -most)[-most])
-                found = [tuple(part[found[0][2] >= limit] for part in found[0])]
-                kept = len(found[0][2])
+            if kept > 2 * most:
+                found, limit, kept = _nearest(found, most)
+    if kept > most:
+        found = _nearest(found, most)[0]
     if not found:
         return np.zeros(0, int), np.zeros(0, int)
     rows, columns, _ = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, columns
+
+
+def _nearest(found, most):
+    """Of images that are all much alike only the nearest pairs are looked at."""
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    best = np.argpartition(values, -most)[-most:]
+    return [(rows[best], columns[best], values[best])], float(values[best].min()), most
 
 
 def _residuals(views, rows, pictures, columns, mirrored, small):
@@ -347,15 +357,20 @@ def _standing_out(pictures, best):
     for i, j in best:
         partners.setdefault(i, set()).add(j)
         partners.setdefault(j, set()).add(i)
+    alike = {}
+    for number in partners:
+        own = pictures[number].reshape(-1).astype(np.float32)
+        own -= own.mean()
+        likeness = others @ (own / max(float(np.linalg.norm(own)), 1e-6))
+        nearest = np.argsort(-likeness)[:50]
+        alike[number] = sample[nearest], likeness[nearest]
     kept = []
-    for (i, j), (value, mirrored, _, _) in best.items():
+    for (i, j), (value, mirrored) in best.items():
         related = {i, j} | partners[i] | partners[j]
-        own = pictures[[i, j]].reshape(2, -1).astype(np.float32)
-        own -= own.mean(1, keepdims=True)
-        own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
-        likeness = own @ others.T
-        likeness[:, np.isin(sample, list(related))] = 0
-        rival = 1 - np.square(np.clip(likeness.max(1), 0, 1)).min()
-        if value <= _NEARER * rival:
+        rivals = []
+        for number in (i, j):
+            strangers = ~np.isin(alike[number][0], list(related))
+            rivals.append(max(0.0, float(alike[number][1][strangers].max())) if strangers.any() else 0.0)
+        if value <= _NEARER * (1 - min(rivals) ** 2):
             kept.append((i, j, round(1 - float(value), 4), mirrored))
     return kept
