@@ -28,7 +28,6 @@ SCRIPTS = {
     "faults": (["--out", "runs/faults"], ["--out", "runs/faults-quick", "--only", "clusters"]),
     "fold": ([], ["--rounds", "1", "--batches", "1"]),
     "image_statistics": ([], ["--rounds", "1"]),
-    "memory": ([], "--runs 3 --only fit".split()),
     "monitors": ([], "--models mlp --rounds 1 --steps 10".split()),
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
