@@ -281,7 +281,7 @@ def _residuals(views, rows, pictures, columns, mirrored, small):
         part = slice(start, start + 1024)
         a, b = views[rows[part]].astype(np.float32), pictures[columns[part]].astype(np.float32)
         a = a[:, :, ::-1] if mirrored else a
-        left = unexplained(a, b)
+        left = unexplained(a, b, rounds=1 if small else 2)  # what differs of a stroke is no stamp
         hopeful = np.flatnonzero((left > _SAME / 3) & (left < 0.6))
         if len(hopeful) and not small:
             moved = [_moved(a[hopeful], b[hopeful]), _moved(b[hopeful], a[hopeful])]
