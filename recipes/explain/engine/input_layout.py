@@ -123,8 +123,7 @@ def placement(model: keras.Model, inputs: Any, layout: Layout) -> Placement | No
     Returns:
         None where that cannot be told: maps then lie as the input does.
     """
-    record = tracing.record_of(model)
-    record.refresh(model)
+    record = tracing.record_of(model)  # as the pass that made the maps has just refreshed it
     key = ("placement", inputs.wrt, layout.channel_axis, tuple(array.shape[1:] for array in inputs.arrays))
     if key not in record.layouts:
         record.layouts[key] = _placed(model, inputs, layout)
@@ -158,8 +157,7 @@ def _placed(model, inputs, layout):
 
 def maps_of_layers(model: keras.Model, inputs: Any) -> list[tuple[str, tuple[int, int] | None]]:
     """`(path, (rows, columns))` of every layer in the order they answer; for layers that return no map, `(0, 0)`."""
-    record = tracing.record_of(model)
-    record.refresh(model)
+    record = tracing.record_of(model)  # as the pass that made the maps has just refreshed it
     key = ("maps", inputs.wrt, tuple(array.shape[1:] for array in inputs.arrays))
     if key not in record.layouts:
         found = []
