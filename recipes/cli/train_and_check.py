@@ -92,10 +92,10 @@ def batch_size(examples: int) -> int:
 def check(options: Namespace) -> int:
     """Print the table of checks; the status says what they found."""
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+    from recipes.training.accepted_data import open_source  # noqa: PLC0415 - the command starts without it
     from recipes.training.compiling import compile_model  # noqa: PLC0415 - the command starts without it
     from recipes.training.maps import map_size  # noqa: PLC0415 - the command starts without it
     from recipes.training.settings import Settings  # noqa: PLC0415 - the command starts without it
-    from recipes.training.source import open_source  # noqa: PLC0415 - the command starts without it
     from recipes.training.train import train as train_recipe  # noqa: PLC0415 - the command starts without it
 
     with contextlib.redirect_stdout(sys.stderr):

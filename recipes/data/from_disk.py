@@ -10,11 +10,11 @@ from recipes.data import headers, named, packed
 from recipes.data.decode_on_demand import streamed
 from recipes.data.decoded_cache import keep_in_file, keep_in_memory, keep_nothing, place_of_cache, valid_cache
 from recipes.data.image_set import ImageSet, Reading, in_memory
-from recipes.data.labels import NAMES_OF_PARTS
 from recipes.data.layouts import Listing, list_images
 from recipes.data.look_at_files import common_size, look_at_all, refuse_bad
 from recipes.data.masks import read_masks
 from recipes.data.read import Reader
+from recipes.data.split_names import NAMES_OF_PARTS
 
 
 def images_on_disk(given: Any, labels: Any, class_names: Any, reading: Reading, cache: Any) -> ImageSet:

@@ -10,16 +10,8 @@ from typing import Any
 
 import numpy as np
 
-NAMES_OF_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
+from recipes.data.split_names import NAMES_OF_PARTS
+
 _FILE_COLUMNS = (
     "file file_name filename filenames files image image_id image_name imageid path filepath file_path id img name"
 ).split()

@@ -8,7 +8,8 @@ import numpy as np
 
 from recipes.data import headers
 from recipes.data.chosen_classes import checked_names, choose_classes, in_words
-from recipes.data.labels import NAMES_OF_PARTS, LabelTable, read_labels
+from recipes.data.labels import LabelTable, read_labels
+from recipes.data.split_names import NAMES_OF_PARTS
 
 # What systems leave in a folder; hidden files are left out as well.
 _LEFTOVERS = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"))

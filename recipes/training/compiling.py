@@ -12,9 +12,9 @@ from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
 from recipes.layers import InstanceNormalization
 from recipes.optimizers import MuonSGD
+from recipes.training.accepted_data import Source
 from recipes.training.maps import intersection_over_union
 from recipes.training.settings import Settings
-from recipes.training.source import Source
 
 
 def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> keras.Model:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from recipes import augment as augmentation
 from recipes.common.validation import is_one_of
+from recipes.training.accepted_data import Source
 from recipes.training.settings import Settings
-from recipes.training.source import Source
 
 
 def choose_pipeline(

@@ -16,6 +16,7 @@ from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_for_training, build_metrics
 from recipes.common.optimizers import rate_of
 from recipes.common.types import Data, Verbose
+from recipes.training.accepted_data import blank_batch
 from recipes.training.before_training import BeforeTraining, before_training
 from recipes.training.callbacks import (
     TrainingCallbacks,
@@ -41,7 +42,6 @@ from recipes.training.settings import (
     carried_out_by,
     check_arguments,
 )
-from recipes.training.source import blank_batch
 from recipes.training.training_data import TrainingData, open_data
 
 if TYPE_CHECKING:

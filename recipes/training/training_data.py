@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
 from recipes.common.types import Data
+from recipes.training.accepted_data import Source, open_source, stream
 from recipes.training.data_checks import checked
 from recipes.training.default_augmentation import choose_pipeline
 from recipes.training.maps import augmented, judges_classes, map_size, weighted
 from recipes.training.settings import Settings
-from recipes.training.source import Source, open_source, stream
 
 _STATISTICS_STEPS = 100  # batches that are enough for batch-normalization statistics
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from recipes import data
-from recipes.training.source import open_source, stream
+from recipes.training.accepted_data import open_source, stream
 
 COUNT = 240
 

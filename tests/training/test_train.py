@@ -7,7 +7,7 @@ import tensorflow as tf
 from quick_runs import as_dataset, quietly, small_model
 
 import recipes
-from recipes.training.source import open_source, stream
+from recipes.training.accepted_data import open_source, stream
 
 
 @pytest.fixture(scope="module")
