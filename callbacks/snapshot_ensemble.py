@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from recipes.callbacks.rate_driver import Logs, RateDriver
-from recipes.checkpoints.ensemble_snapshots import SnapshotFolder, same_build
+from recipes.checkpoints.ensemble_snapshots import SnapshotFolder, check_configuration, same_build
 from recipes.common.processes import meet, process_count
 from recipes.common.types import Path
 from recipes.common.validation import is_number, is_whole
@@ -40,7 +40,8 @@ class SnapshotEnsemble(RateDriver):
         steps_per_epoch: Batches per epoch, where neither the dataset nor `fit(steps_per_epoch=)` says.
 
     Raises:
-        ValueError: before the first step, when the folder holds snapshots of another run and `overwrite` is False, or
+        ValueError: before the first step, when Keras cannot build the model a second time (after the first batch for a
+            model that is built by it), the folder holds snapshots of another run and `overwrite` is False, or
             of another model when resuming; when there are more cycles than steps, the length of the run is unknown,
             or the optimizer already has a schedule.
 
@@ -109,10 +110,9 @@ class SnapshotEnsemble(RateDriver):
                 f"{type(self).__name__} expects a folder that every process can see. Received folder=None in a run of "
                 f'{process_count()} processes. Give folder="runs/snapshots" on a shared disk.'
             )
-        if self.model.built:
-            same_build(
-                self.model
-            )  # what cannot be built again is known before hours of training, not after them
+        self._can_be_built_again = False
+        check_configuration(self.model)
+        self._check_build()
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -132,6 +132,7 @@ class SnapshotEnsemble(RateDriver):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         super().on_train_batch_end(batch, logs)
+        self._check_build()
         while self._taken < len(self.ends) and self.ends[self._taken] <= self._position + self._seen:
             self._taken += 1
             self._snapshots().save(self._taken, self.model)
@@ -139,6 +140,12 @@ class SnapshotEnsemble(RateDriver):
     def on_train_end(self, logs: Logs = None) -> None:
         super().on_train_end(logs)
         meet("SnapshotEnsemble.on_train_end")  # the last snapshot is written by the first process
+
+    def _check_build(self):
+        """Try, before hours of training, what `members` needs after them; a subclassed model by its first batch."""
+        if self.model.built and not self._can_be_built_again:
+            same_build(self.model)
+            self._can_be_built_again = True
 
     def _rates(self, peak: float, ends: list[int]) -> Schedule:
         """Half a cosine from each end, in updates, to the next."""

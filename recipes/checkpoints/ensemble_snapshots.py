@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from recipes.common.files import Archive, damaged, read_json, remove_parts, write_archive, write_json
-from recipes.common.models import rebuild
+from recipes.common.models import rebuild, serialized
 from recipes.common.processes import is_first_process, meet
 from recipes.common.traversal import layers_of
 from recipes.common.validation import is_whole
@@ -111,6 +111,11 @@ class SnapshotFolder:
                 f"Snapshots expect a folder with at least one. Received {self.path}, with none. "
                 "Train first; the first snapshot is written at the end of the first cycle."
             )
+        if not model.built:
+            raise ValueError(
+                f"Snapshots expect a model that is built. Received {model.name!r}, which has seen no input yet. "
+                "Call it on a batch first, or begin it with keras.Input."
+            )
         _check_model(model, index, self.path)
         members = []
         for number in _latest(index["done"], last):
@@ -141,7 +146,8 @@ def load_snapshots(
         List of `keras.Model`, oldest first, for `ensemble.average`.
 
     Raises:
-        ValueError: when the folder has no snapshots, or those of another model.
+        ValueError: when the folder has no snapshots, or those of another model; when the model is not built, or Keras
+            cannot build it again.
     """
     return SnapshotFolder(folder).load(model, last)
 
@@ -196,11 +202,32 @@ def _latest(numbers, last):
     return numbers[-last:]
 
 
+def check_configuration(model: keras.Model) -> None:
+    """Refuse a model, built or not, that has no configuration to build a second one from.
+
+    Raises:
+        ValueError: for a subclassed model without `get_config`.
+    """
+    try:
+        serialized(model)
+    except NotImplementedError as error:
+        raise _not_twice(f"{type(model).__name__} {model.name!r} has no get_config") from error
+
+
 def same_build(model: keras.Model) -> keras.Model:
+    """A second model of the same build, with new weights.
+
+    Raises:
+        ValueError: when Keras cannot build it again.
+    """
     try:
         return rebuild(model)
     except ValueError as error:
-        raise ValueError(
-            f"Snapshots expect a model that Keras can build a second time. {error}. "
-            "Give it get_config and from_config, or build it from keras.Input."
-        ) from error
+        raise _not_twice(error) from error
+
+
+def _not_twice(reason):
+    return ValueError(
+        f"Snapshots expect a model that Keras can build a second time. Received one where this fails: {reason}. "
+        "Give it get_config and from_config, or build it from keras.Input."
+    )

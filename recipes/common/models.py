@@ -4,6 +4,7 @@ import contextlib
 import copy
 import os
 import random
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,8 +108,10 @@ def _scope(model):
 def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:
     """A second model from the configuration of a built one, with new weights and uncompiled.
 
-    The classes of the model's own layers need not be registered with Keras, and its Lambda layers are trusted: they
-    have run in this process already. Random numbers drawn afterwards are as if nothing had been built.
+    The classes of the model's own layers, functions, initializers, regularizers and constraints need not be registered
+    with Keras, and its Lambda layers are trusted: they have run in this process already. A model with a graph whose
+    class takes other arguments than its configuration is cloned as `keras.models.clone_model` does. Random numbers
+    drawn afterwards are as if nothing had been built.
 
     Args:
         model: Built.
@@ -118,12 +121,8 @@ def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:
         ValueError: for a model that Keras cannot build again, such as a subclassed one without `get_config`.
     """
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own
-    classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
     try:
-        config = serialized(model) if dtype is None else _in_dtype(serialized(model), dtype)
-        twin = keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
-        if not twin.built:
-            twin.build(model.input_shape)
+        twin = _second(model, dtype)
     except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
@@ -139,6 +138,33 @@ def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:
             f"in place of {len(shapes[0])} or of other shapes"
         )
     return twin
+
+
+def _second(model, dtype):
+    config = serialized(model) if dtype is None else _in_dtype(serialized(model), dtype)
+    try:
+        twin = keras.saving.deserialize_keras_object(config, _own_objects(model), safe_mode=False)
+    except TypeError:
+        # A subclass whose `__init__` makes the graph itself, from arguments that the configuration does not tell.
+        if dtype is not None or not has_graph(model):
+            raise
+        return keras.models.clone_model(model)
+    if not twin.built:
+        twin.build(model.input_shape)
+    return twin
+
+
+def _own_objects(model):
+    """The classes and functions that the configuration of a model names, found in the model itself."""
+    layers = layers_of(model, include_self=True)
+    found = {type(layer).__name__: type(layer) for layer in layers}
+    parts = (keras.initializers.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint)
+    for value in [value for layer in layers for value in vars(layer).values()]:
+        named = value if isinstance(value, types.FunctionType) else type(value)
+        known = named.__module__.split(".")[0] == "keras"
+        if (isinstance(value, parts) or named is value) and not known:
+            found.setdefault(named.__name__, named)
+    return found
 
 
 def value_of(variable: keras.Variable) -> Any:

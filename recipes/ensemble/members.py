@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 
 from recipes.common.types import Data
+from recipes.training.run_folder import check_folder
 from recipes.training.train import train as train_one
 
 
@@ -29,7 +31,7 @@ def train_members(
 
     Args:
         build: function without arguments that returns a new `keras.Model`, compiled or not. It is called once per
-            member, after `keras.utils.set_random_seed(seed + number)`.
+            member, after `keras.utils.set_random_seed(seed + number)`, all before the first training.
         train: Training data as in `recipes.train`.
         validation: Validation data as in `recipes.train`.
         members: How many, >= 1.
@@ -43,22 +45,50 @@ def train_members(
         List of trained `keras.Model`s, ready for `ensemble.average`. All of them are in memory.
 
     Raises:
-        ValueError: when `members` is below 1 or two calls of `build` return the same model.
+        ValueError: before the first training, when `members` is below 1, two calls of `build` return the same model
+            or models that share trainable weights, or a member's folder holds another run or somebody else's files.
     """
     if not isinstance(members, int) or members < 1:
         raise ValueError(
             f"train_members expects members >= 1. Received members={members}. Five are the usual number."
         )
+    folders = [
+        None if run_dir is None else Path(run_dir) / f"member{number + 1}" for number in range(members)
+    ]
+    for folder in folders:
+        _check(folder, resume=bool(options.get("resume", False)))
     models = []
     for number in range(members):
         keras.utils.set_random_seed(seed + number)
-        model = build()
-        if any(model is before for before in models):
-            raise ValueError(
-                f"train_members expects build to make a new model each time. Received {model.name!r} twice. "
-                "Move the construction of the model into build."
-            )
-        folder = None if run_dir is None else Path(run_dir) / f"member{number + 1}"
-        run = train_one(model, train, validation, seed=seed + number, run_dir=folder, **options)
-        models.append(run.model)
+        models.append(build())
+        _check_own(models)
+    for number, folder in enumerate(folders):
+        keras.utils.set_random_seed(seed + number)
+        run = train_one(models[number], train, validation, seed=seed + number, run_dir=folder, **options)
+        models[number] = run.model
+        _check_own(models)  # again, because some models make their weights at their first batch only
     return models
+
+
+def _check(folder, *, resume):
+    if folder is None:
+        return
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(
+            f"train_members expects a folder per member. Received {folder}, where a file of that name is. "
+            "Move it away, or give another run_dir."
+        )
+    check_folder(folder, resume=resume)
+
+
+def _check_own(models):
+    """Refuse members that are trained through one another."""
+    owner = {}
+    for number, model in enumerate(models):
+        for variable in [model, *getattr(model, "trainable_variables", ())]:
+            if owner.setdefault(id(variable), number) != number:
+                raise ValueError(
+                    "train_members expects build to make a new model each time, with trainable weights of its own. "
+                    f"Received {getattr(model, 'name', model)!r} twice, or two models that share a layer. "
+                    "Move the construction of the model, with all layers that are trained, into build."
+                )

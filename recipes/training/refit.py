@@ -87,11 +87,13 @@ def refit_on_all_data(
         A `Refit`.
 
     Raises:
-        ValueError: when the stopper saw no training, kept no weights and the model cannot be rebuilt (`"restart"`),
-            kept no best weights (`"continue"`), or the two data sets do not fit together.
+        ValueError: before a weight is changed, when the stopper saw no training, kept no weights and the model cannot
+            be rebuilt, or the optimizer cannot be made again (`"restart"`); kept no best weights (`"continue"`); or the
+            two data sets do not fit together.
     """
     _check_arguments(stopper, strategy, match, max_epochs)
     model, epochs = stopper.model, stopper.best_epoch + 1
+    beginning = _beginning(stopper, model) if strategy == "restart" else None
     parts = [
         _like_the_loss(
             as_batches(data, model, batch_size=batch_size, caller="refit_on_all_data", name=name), model
@@ -101,7 +103,7 @@ def refit_on_all_data(
     both = _together(*parts, seed)
     options = {"shuffle": False, "verbose": verbose}
     if strategy == "restart":
-        _start_over(stopper, model)
+        _start_over(stopper, model, *beginning)
         if match == "steps":
             epochs, both = 1, both.repeat().take(stopper.best_steps)
         history = model.fit(both, epochs=epochs, callbacks=[*callbacks], **options).history
@@ -186,27 +188,45 @@ def _like_the_loss(batches, model):
     return batches
 
 
-def _start_over(stopper, model):
-    """The weights the run began with, or new ones; and the optimizer as it was made."""
-    if stopper.initial_weights is not None:
-        model.set_weights(stopper.initial_weights)
-    else:
+def _beginning(stopper, model):
+    """The weights the run began with, or new ones; and a new optimizer. Changes nothing yet."""
+    weights = stopper.initial_weights
+    if weights is None:
         try:
-            fresh = rebuild(model)
+            weights = rebuild(model).get_weights()
         except ValueError as error:
             raise ValueError(
                 "refit_on_all_data(strategy='restart') expects the weights the run began with, or a model that Keras "
                 f"can build again. {error}, and the stopper has no initial weights. "
                 "Train with EarlyStopping(keep_initial_weights=True), or use strategy='continue'."
             ) from error
-        model.set_weights(fresh.get_weights())
     optimizer = model.optimizer
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(model.trainable_variables)
-    for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+    try:
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        fresh.build(model.trainable_variables)
+    except (KeyError, NotImplementedError, TypeError, ValueError) as error:
+        wrong = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise _no_new_optimizer(optimizer, wrong) from error
+    shapes = [[tuple(variable.shape) for variable in one.variables] for one in (optimizer, fresh)]
+    if shapes[0] != shapes[1]:
+        raise _no_new_optimizer(optimizer, f"{len(shapes[1])} variables in place of {len(shapes[0])}")
+    return weights, fresh
+
+
+def _no_new_optimizer(optimizer, wrong):
+    return ValueError(
+        "refit_on_all_data(strategy='restart') expects an optimizer that its get_config() can make again. "
+        f"Received {type(optimizer).__name__}, where this fails ({wrong}). "
+        "Let its get_config return every argument of __init__, or use strategy='continue'."
+    )
+
+
+def _start_over(stopper, model, weights, fresh):
+    model.set_weights(weights)
+    for variable, new in zip(model.optimizer.variables, fresh.variables, strict=True):
         variable.assign(new)
     if stopper.initial_rate is not None:
-        optimizer.learning_rate = stopper.initial_rate
+        model.optimizer.learning_rate = stopper.initial_rate
 
 
 def _check_arguments(stopper, strategy, match, max_epochs):

@@ -199,11 +199,27 @@ def _unusable(path, error):
 
 
 def _opened(path, written, settings):
-    before = None
-    if (path / "run.json").exists():
-        before = read_settings(path)
+    before = check_folder(path, resume=bool(settings.resume))
+    remove_parts(path)
+    return RunFolder(path, written, before, settings.resume)
+
+
+def check_folder(path: Path, *, resume: bool) -> dict[str, Any] | None:
+    """See whether a run may be written into a folder, and change nothing.
+
+    Args:
+        path: The folder, which need not exist.
+        resume: Whether it may hold a run.
+
+    Returns:
+        What its `run.json` says; None without one.
+
+    Raises:
+        ValueError: for a folder that holds another run, or somebody else's files; a damaged run.json.
+    """
+    before = read_settings(path) if (path / "run.json").exists() else None
     held = [name for name in FILES if os.path.lexists(path / name)]
-    if before is not None and not settings.resume:
+    if before is not None and not resume:
         raise ValueError(
             f"recipes.train expects a run_dir without a run in it. Received {path}, which holds run.json. "
             "Give resume=True to go on with that run, or another folder."
@@ -220,8 +236,7 @@ def _opened(path, written, settings):
             f"resume expects a run of keras-recipes 2. Received one of {version} in {path}. "
             "Finish it with that version, or start a new run_dir."
         )
-    remove_parts(path)
-    return RunFolder(path, written, before, settings.resume)
+    return before
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -167,10 +167,29 @@ def test_members_differ_by_seed_and_repeat_by_seed(digits):
     assert np.abs(first.get_weights()[0] - second.get_weights()[0]).max() > 0.01
     again = trained(4, members=1)[0]
     np.testing.assert_array_equal(again.get_weights()[0], second.get_weights()[0])
-    same = build()
-    with pytest.raises(ValueError, match="Move the construction"):
-        ensemble.train_members(
-            lambda: same, (images[:64], labels[:64]), members=2, epochs=1, batch_size=64, verbose=0
-        )
     with pytest.raises(ValueError, match="members >= 1"):
         ensemble.train_members(build, (images, labels), members=0)
+
+
+def test_members_that_cannot_all_be_trained_are_refused_before_the_first(digits, tmp_path, monkeypatch):
+    images, labels = digits
+    layer, trained = keras.layers.Dense(10), []
+    monkeypatch.setattr("recipes.ensemble.members.train_one", lambda *_, **__: trained.append(1))
+
+    def around(head):
+        return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), head])
+
+    same = around(keras.layers.Dense(10))
+    for build in (lambda: same, lambda: around(layer)):
+        with pytest.raises(ValueError, match="Move the construction"):
+            ensemble.train_members(build, (images, labels), members=2)
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "member2").write_text("mine")
+    (tmp_path / "folder" / "member2").mkdir(parents=True)
+    (tmp_path / "folder" / "member2" / "history.csv").write_text("mine")
+    for name, says in (("file", "a file of that name"), ("folder", "holds history.csv and no run.json")):
+        with pytest.raises(ValueError, match=says):
+            ensemble.train_members(
+                lambda: around(keras.layers.Dense(10)), (images, labels), run_dir=tmp_path / name
+            )
+    assert not trained

@@ -190,21 +190,65 @@ def test_fast_geometric_cycles_are_the_papers_and_end_at_their_last_bottom(model
     assert [np.count_nonzero(member.get_weights()[0]) for member in callback.members] == [12, 16, 20]
 
 
-def test_a_model_that_cannot_be_built_twice_says_so(tmp_path):
-    class Plain(keras.Model):
-        def __init__(self, units):
-            super().__init__()
-            self.dense = keras.layers.Dense(units)
+class Plain(keras.Model):
+    """Without a `get_config` of its own; Keras writes one where it can read the arguments."""
+
+    def __init__(self, build_dense):
+        super().__init__()
+        self.dense = build_dense()
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+class Forgetful(Plain):
+    """Its configuration leaves an argument out."""
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Plain, 0), (Forgetful, 1)])
+def test_a_model_that_cannot_be_built_twice_is_refused_before_its_second_batch(kind, steps):
+    model, seen = kind(lambda: keras.layers.Dense(1)), []
+    model.compile(keras.optimizers.SGD(0.8), loss=the_output)
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    with pytest.raises(ValueError, match="build a second time"):
+        model.fit(*ROWS, batch_size=5, verbose=0, callbacks=[count, SnapshotEnsemble(2)])
+    assert len(seen) == steps
+
+
+def test_snapshots_of_a_model_with_unregistered_parts_are_read_back(tmp_path):
+    class Own(keras.layers.Layer):
+        def __init__(self, power, **options):
+            super().__init__(**options)
+            self.power = power
 
         def call(self, inputs):
-            return self.dense(inputs)
+            return inputs**self.power
 
-    model = Plain(1)
+        def get_config(self):
+            return {**super().get_config(), "power": self.power}
+
+    def doubled(inputs):
+        return 2 * inputs
+
+    inputs = keras.Input((RUN,))
+    dense = keras.layers.Dense(1, activation=doubled, use_bias=False, kernel_initializer="zeros")
+    model = keras.Model(inputs, dense(Own(3)(inputs)))
     model.compile(keras.optimizers.SGD(0.8), loss=the_output)
-    callback = SnapshotEnsemble(2)
-    model.fit(*ROWS, batch_size=10, verbose=0, callbacks=[callback])
-    with pytest.raises(ValueError, match="build a second time"):
-        callback.ensemble()
+    callback = SnapshotEnsemble(2, folder=tmp_path)
+    run(model, callback)
+    first, last = load_snapshots(tmp_path, model)
+    np.testing.assert_array_equal(last.get_weights()[0], model.get_weights()[0])
+    row = 2 * ROWS[0][:1] ** 3 @ first.get_weights()[0]
+    np.testing.assert_allclose(first.predict(ROWS[0][:1], verbose=0), row, rtol=1e-6)
+
+
+def test_snapshots_are_loaded_into_built_models_only(model, tmp_path):
+    run(model, SnapshotEnsemble(2, folder=tmp_path))
+    with pytest.raises(ValueError, match="model that is built"):
+        load_snapshots(tmp_path, Plain(lambda: keras.layers.Dense(1)))
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,21 @@ def test_a_run_without_initial_weights_is_rebuilt_from_its_configuration_or_refu
         refit_on_all_data(stopper, train, validation, verbose=0)
 
 
+def test_an_optimizer_that_cannot_be_made_again_is_refused_before_a_weight_changes(data):
+    class Forgetful(keras.optimizers.SGD):
+        def __init__(self, size, **options):
+            super().__init__(**options)
+
+    train, validation = data
+    model, stopper = build(), EarlyStopping(patience=1)
+    model.compile(Forgetful(3, learning_rate=0.01), "mse")
+    model.fit(*train, validation_data=validation, epochs=1, batch_size=20, verbose=0, callbacks=[stopper])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="optimizer that its get_config.*Received Forgetful"):
+        refit_on_all_data(stopper, train, validation, verbose=0)
+    assert_same(model.get_weights(), before)
+
+
 def test_class_numbers_become_rows_where_the_loss_wants_rows():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
