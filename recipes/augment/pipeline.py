@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.augment.engine.annotations import BOX_FORMATS, POINT_FORMATS, BoxFormat, PointFormat
-from recipes.augment.engine.batch_layout import Batch, check_batch, take_apart
+from recipes.augment.engine.batch_layout import Batch, check_batch, check_mask_fill, take_apart
 from recipes.augment.engine.operation import Frame, Operation, from_config, leaves, to_config
 from recipes.augment.engine.plan import EPOCH, split_passes
 from recipes.augment.engine.roles import Role, check_roles
@@ -460,6 +460,7 @@ class Pipeline:
             classes=self.classes,
             value_range=self.value_range,
         )
+        check_mask_fill(batch, self.mask_fill)
         self._engine(batch.images)
 
     @tf.autograph.experimental.do_not_convert  # there is nothing in it to convert, and that takes seconds

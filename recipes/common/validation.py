@@ -72,3 +72,12 @@ def check_seed(caller: str, seed: object) -> None:
             f"{caller} expects seed to be a whole number from 0 to {2**31 - 1}. Received seed={seed!r}. "
             "The same one gives the same numbers again."
         )
+
+
+def looks_channels_first(height: int, width: int | None, last: int | None) -> bool:
+    """Whether a shape of images, given as `(height, width, channels)`, is rather `(channels, height, width)`.
+
+    Three or four rows of longer ones with more channels than colors are; a single row is where the rest is square, for
+    signals `(1, steps, channels)` are usual.
+    """
+    return height in (1, 3, 4) and (width or 0) > 4 and (last or 0) > 4 and (height > 1 or width == last)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
+from recipes.common.validation import looks_channels_first
 
 _IMAGES_AT_ONCE = 256
 
@@ -54,7 +55,7 @@ def _check_order(shape, channels, owner):
                 f"{owner} expects images of {channels} channels, last. Received shape {tuple(shape)}. "
                 "Bring the channels to the end: np.transpose(images, (0, 2, 3, 1))."
             )
-    elif height in (1, 3, 4) and (width or 0) > 4 and (last or 0) > 4 and (height > 1 or width == last):
+    elif looks_channels_first(height, width, last):
         raise ValueError(
             f"{owner} expects images of shape (height, width, channels). Received {tuple(shape)}, which looks like "
             f"channels first. Type np.transpose(images, (0, 2, 3, 1)); or channels={last} if an image really is "

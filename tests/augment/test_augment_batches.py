@@ -129,6 +129,8 @@ REFUSED = [
     (lambda: pipeline(FLIP)({"image": BYTES, "bbox": np.zeros((6, 4))}), "a role for .* Received .bbox. .*boxes"),
     (lambda: pipeline(FLIP)({"a": BYTES, "b": BYTES}), "one entry of images in a dict"),
     (lambda: pipeline(FLIP)(BYTES, seed=3), "two integers"),
+    (lambda: pipeline(FLIP)(np.zeros((2, 3, 32, 48), "uint8")), "looks like channels first"),
+    (lambda: pipeline(FLIP)(np.zeros((2, 1, 32, 32), "uint8")), "looks like channels first"),
     (lambda: pipeline(FLIP).apply(BATCH, first_epoch=1, epoch=1), "first_epoch or epoch"),
     (lambda: pipeline(FLIP).apply(BATCH, first_epoch=-1), "first_epoch to be a whole number >= 0"),
     (lambda: pipeline(augment.Crop(11))(BYTES), "augment.Crop expects a window no larger .* Received 11x11"),

@@ -15,6 +15,7 @@ from recipes.augment.engine.roles import (
     role_of,
     walk,
 )
+from recipes.common.validation import looks_channels_first
 
 _IMAGES = ("image", "images")
 _LABELS = ("label", "labels")
@@ -118,6 +119,7 @@ def check_batch(
             refuse_flat_masks(batch.labels, height, width)
     for path, role, part in batch.parts:
         _check_part(path, role, part, height, width)
+    _check_sizes(batch)
     pairs_of_boxes(batch.parts)
     if classes is not None or mixing:
         _check_labels(batch.labels, classes, mixing)
@@ -243,7 +245,7 @@ def _check_images(images, value_range):
             "augment.Pipeline expects height, width and channels to be known before running. Received shape "
             f"{tuple(shape)}. Resize or crop to one size first, then tf.ensure_shape(image, (height, width, channels))."
         )
-    if shape[1] in (1, 3, 4) and shape[2] >= 8 and shape[2] == shape[3]:
+    if looks_channels_first(*shape[1:]):
         raise ValueError(
             "augment.Pipeline expects images of shape (batch, height, width, channels). Received shape "
             f"{tuple(shape)}, which looks like channels first. Turn them: tf.transpose(images, (0, 2, 3, 1))."
@@ -298,6 +300,35 @@ def _check_part(path, role, part, height, width):
         f"augment.Pipeline expects {role} of shape {_SHAPES[role]}; images here are {height}x{width}. "
         f"Received {path!r}, {shape}. {cure}"
     )
+
+
+def _check_sizes(batch):
+    """Whatever belongs to the images comes once for each of them, as far as sizes are known."""
+    named = [("labels", batch.labels), ("sample_weight", batch.sample_weight)]
+    images = batch.images.shape[0]
+    for path, part in (*named, *((path, part) for path, _, part in batch.parts)):
+        shape = getattr(part, "shape", None)
+        if shape is None or not shape.rank or None in (images, shape[0]) or shape[0] == images:
+            continue
+        raise ValueError(
+            f"augment.Pipeline expects one row of {path!r} for each image. Received shape {tuple(shape)} for "
+            f"{images} images. Give as many; boxes of several numbers are one array, padded with rows of -1: "
+            "(batch, boxes, 4)."
+        )
+
+
+def check_mask_fill(batch: Batch, mask_fill: float) -> None:
+    """Raise `ValueError` where masks cannot hold what their outside is to be."""
+    for path, role, part in batch.parts:
+        if role != "masks" or part.dtype.is_floating or mask_fill == 0:
+            continue
+        lowest, highest = (0, 1) if part.dtype == tf.bool else (part.dtype.min, part.dtype.max)
+        if mask_fill != int(mask_fill) or not lowest <= mask_fill <= highest:
+            raise ValueError(
+                f"augment.Pipeline expects mask_fill to be a value that masks can have, here whole numbers in {lowest} "
+                f"to {highest}. Received mask_fill={mask_fill!r} for {path!r} of dtype {part.dtype.name}. Cast these "
+                "masks with dataset.map, or write mask_fill=0."
+            )
 
 
 def _check_labels(labels, classes, mixing):

@@ -22,7 +22,10 @@ ROLES: tuple[str, ...] = get_args(Role)
 OF_PIXELS = ("masks", "heatmaps", "pixel_weights")
 OF_PLACES = ("boxes", "box_labels", "keypoints")
 
-_POINT_NAMES = ("box", "keypoint", "key_point", "landmark", "polygon", "corner")
+_POINT_NAMES = (
+    *("box", "keypoint", "key_point", "kpt", "landmark", "joint", "polygon", "contour", "corner", "vertices"),
+    *("centroid", "coord", "pupil", "fixation"),
+)
 _PIXEL_NAMES = ("mask", "segment", "depth", "heatmap", "heat_map", "disparity", "optical_flow", "saliency")
 
 

@@ -160,6 +160,8 @@ class Engine:
         for path, role, part in batch.parts:
             if role == "boxes" and self.box_format.startswith("rel"):
                 yield from self._box_conditions(path, part)
+            elif role in ("boxes", "keypoints"):
+                yield from self._fraction_conditions(path, role, part)
             if role == "masks" and self.plan.mixes:
                 yield from self._mask_conditions(path, part)
 
@@ -230,6 +232,26 @@ class Engine:
                 f"augment.Pipeline expects boxes as fractions of the sides, as box_format={self.box_format!r} says. "
                 f"Received numbers up to {{}} in {path!r}. Write Pipeline(..., box_format='yxyx') for pixels as top, "
                 "left, bottom, right; 'xyxy' and 'xywh' are known, too.",
+                (largest,),
+            ),
+        )
+
+    def _fraction_conditions(self, path, role, places):
+        """Fractions of the sides where pixels are declared: all within the first pixel, and not whole."""
+        name = "box_format" if role == "boxes" else "keypoint_format"
+        form = getattr(self, name)
+        if form.startswith("rel") or not places.dtype.is_floating:
+            return
+        places = tf.cast(places[..., : 4 if role == "boxes" else 2], tf.float32)
+        largest = tf.reduce_max(places)
+        parts = tf.reduce_sum(tf.cast((places > 0) & (places < 1), tf.int32))
+        yield (
+            (largest <= 1) & (parts > 2),
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects {role} in pixels, as {name}={form!r} says. Received numbers up to {{}} in "
+                f"{path!r}, which look like fractions of the sides. Write Pipeline(..., {name}="
+                f"{'rel_yxyx' if role == 'boxes' else 'rel_yx'!r}) for these, or with x first "
+                f"{'rel_xyxy' if role == 'boxes' else 'rel_xy'!r}.",
                 (largest,),
             ),
         )
