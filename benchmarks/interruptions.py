@@ -12,12 +12,15 @@ the reader's, which are compared byte by byte after each kill. A run that comes 
 the weights, optimizer, seeds, history and snapshots of one that was left alone, bit for bit; then the next run begins.
 
 Run: `python benchmarks/interruptions.py` (105 kills, about 12 minutes; `--kills 4 --jobs train` for a part of it).
-Prints one line a kill, and the counts: tried, survived. Exits with 1 when one did not survive.
+Prints one line a kill, and the counts after every run that came to its end: tried, survived. With `--out` each of
+those runs is a line of JSON in a file, and the next start goes on behind them; `--minutes` ends the killing, finishes
+the runs that have begun and prints the counts so far. Exits with 1 when one did not survive.
 """
 
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -47,70 +50,105 @@ def main():
 
     import recipes  # noqa: F401
 
-    draw = random.Random(options.seed)
-    counts = dict.fromkeys(options.jobs, 0)
-    failures = []
+    runs = _read(options.out)
+    draw = random.Random(f"{options.seed} {len(runs)}")
+    until = time.monotonic() + 60 * options.minutes
     home = Path(tempfile.mkdtemp(prefix="interruptions-"))
     try:
         share, rest = divmod(options.kills, len(options.jobs))
+        jobs = []
         for place, job in enumerate(options.jobs):
+            begun = [run for run in runs if run["job"] == job]
+            killed = sum(len(run["kills"]) for run in begun)
             wanted = share + (place < rest)
-            killed, wrong = interrupt(job, wanted, draw, home / job, quiet=options.quiet)
-            counts[job] = killed
-            failures += wrong
+            jobs.append(interrupt(job, range(killed, wanted), draw, home / job, until, quiet=options.quiet))
+        while jobs:  # in turns, so that a part of the kills is a part of each job
+            job = jobs.pop(0)
+            for run in job:
+                jobs.append(job)
+                if run is not None:
+                    runs.append(run)
+                    _write(options.out, run)
+                    print(_summary(runs), flush=True)
+                break
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    tried = sum(counts.values())
-    print(", ".join(f"{job}: {killed} kills" for job, killed in counts.items()))
-    print(f"tried {tried}, survived {tried - len(failures)}")
-    for failure in failures:
-        print(failure)
-    return 1 if failures else 0
+    print(", ".join(f"{job}: {_counts(runs, job)[0]} kills" for job in options.jobs))
+    by = [tuple(kill) for run in runs for kill in run["kills"]]
+    print(", ".join(f"{' '.join(kind)}: {by.count(kind)}" for kind in sorted(set(by))))
+    print(_summary(runs))
+    for run in runs:
+        if run["wrong"]:
+            print(f"{run['job']}, run {run['run']}, after {len(run['kills'])} kills: {run['wrong']}")
+    return 1 if any(run["wrong"] for run in runs) else 0
 
 
-def interrupt(job, kills, draw, home, *, quiet):
-    """Kill workers of one job so many times: `(number of kills, list of what went wrong)`."""
+def interrupt(job, kills, draw, home, until, *, quiet):
+    """Kill workers of one job, once for each number in `kills`, and finish the run that was begun.
+
+    Yields:
+        None after each worker; after each run, compared with the one that was left alone, a dict of the `job`, the
+        number of the `run`, its `kills` as pairs of a signal and a moment, and what was `wrong`, "" when it survived.
+    """
+    if not kills:
+        return
     home.mkdir(parents=True)
-    alone, failures, killed, number = None, [], 0, 0
-    folder = _plant(home / "alone")
     started = time.perf_counter()
-    alone = _Worker(job, folder, home / "result-alone.json")
+    alone = _Worker(job, _plant(home / "alone"), home / "result-alone.json")
     seconds = alone.wait_for_end()
     if alone.failure:
-        return 0, [f"{job}: the worker that was left alone failed: {alone.failure}"]
+        wrong = f"the worker that was left alone failed: {alone.failure}"
+        yield {"job": job, "run": 0, "kills": [], "wrong": wrong}
+        return
     work = time.perf_counter() - started - seconds["ready"]
-    while killed < kills:
+    numbers, number, failures = list(kills), 0, 0
+    while numbers and failures <= 3 and time.monotonic() < until:
         number += 1
         folder, result = _plant(home / f"world{number}"), home / f"result{number}.json"
-        ended = False
-        while not ended and killed < kills:
+        done, wrong, ended = [], "", False
+        while numbers and not (ended or wrong) and time.monotonic() < until:
             worker = _Worker(job, folder, result)
-            aimed = killed % 2 == 1
-            number_of_signal = signal.SIGTERM if job in TRAINING and killed % 3 == 2 else signal.SIGKILL
-            ended = worker.kill_somewhere(folder, draw, work, aimed=aimed, by=number_of_signal)
+            aimed = numbers[0] % 2 == 1
+            by = signal.SIGTERM if job in TRAINING and numbers[0] % 3 == 2 else signal.SIGKILL
+            ended = worker.kill_somewhere(folder, draw, work, aimed=aimed, by=by)
             wrong = worker.failure or _planted_changed(folder)
-            killed += not ended
-            if wrong:
-                failures.append(f"{job}, kill {killed}: {wrong}")
-                break
-            if not quiet and not ended:
-                how = f"by {number_of_signal.name} {'in writing' if worker.hit else 'at a moment'}"
-                print(f"{job} {killed}: killed {how}", flush=True)
-        if not ended and not worker.failure:
+            if not ended:
+                done.append([by.name, "in writing" if worker.hit else "at a moment"])
+                if not quiet:
+                    print(f"{job} {numbers[0] + 1}: killed by {' '.join(done[-1])}", flush=True)
+                numbers.pop(0)
+            yield None
+        if not ended and not wrong:
             worker = _Worker(job, folder, result)
             worker.wait_for_end()
-            ended = not worker.failure
-            if worker.failure:
-                failures.append(f"{job}, after kill {killed}: {worker.failure}")
-        if ended:
-            different = _compare(home / "result-alone.json", result) or _planted_changed(folder)
-            different = different or (f"leftovers {_leftovers(folder)}" if _leftovers(folder) else "")
-            if different:
-                failures.append(f"{job}, run {number}: {different}")
+            wrong = worker.failure
+        wrong = wrong or _compare(home / "result-alone.json", result) or _planted_changed(folder)
+        wrong = wrong or (f"leftovers {_leftovers(folder)}" if _leftovers(folder) else "")
         shutil.rmtree(folder, ignore_errors=True)
-        if len(failures) > 3:
-            break
-    return killed, failures
+        failures += bool(wrong)
+        yield {"job": job, "run": number, "kills": done, "wrong": wrong}
+
+
+def _counts(runs, job=None):
+    """Kills that were tried, and those that were survived: one is lost in a run that went wrong."""
+    mine = [run for run in runs if job in (None, run["job"])]
+    tried = sum(len(run["kills"]) for run in mine)
+    return tried, tried - sum(bool(run["wrong"]) for run in mine)
+
+
+def _summary(runs):
+    return "tried {}, survived {}".format(*_counts(runs))
+
+
+def _read(file):
+    lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def _write(file, run):
+    if file is not None:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(run) + "\n")
 
 
 class _Worker:
@@ -435,6 +473,8 @@ def _options():
     parser.add_argument("--kills", type=int, default=105, help="over all jobs (default: 105)")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="(default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of killing (default: no limit)")
+    parser.add_argument("--out", type=Path, help="file of JSON lines to write and to go on with")
     parser.add_argument("--quiet", action="store_true", help="print the counts only")
     return parser.parse_args()
 

@@ -1,6 +1,8 @@
 """Backups that stay: the last ones, those of the best epochs, their index, and the seal on each file."""
 
 import json
+import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +14,10 @@ from recipes.checkpoints.backup_file import RunState, newest_whole, read_backup
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.kept_backups import Keep, KeptBackups
 from recipes.common.files import Archive
+from recipes.training.run import check_checksums, read_history
+from recipes.training.run_folder import FORMAT, read_settings
 
+FIXTURE = Path(__file__).with_name("run_2_0_0")  # a finished run without its model.keras
 SCORES = [0.3, 0.9, 0.5, 0.8, 0.9]
 
 
@@ -152,3 +157,44 @@ def test_another_keep_is_refused(keep):
 def test_a_metric_that_nobody_logs_is_named_after_the_first_epoch(tmp_path):
     with pytest.raises(ValueError, match="Received metric='val_f1', and the history has accuracy, loss"):
         train(tmp_path, keep={"best": 1, "metric": "val_f1"}, epochs=2)
+
+
+def test_the_settings_of_a_run_written_by_2_0_0_are_read():
+    settings = read_settings(FIXTURE)
+    assert (settings["format"], settings["finished"], settings["epochs"]) == (FORMAT, True, 2)
+    assert (
+        settings["architecture"][1].startswith("classes: Dense(")
+        and settings["train_data"]["kind"] == "arrays"
+    )
+    assert settings["versions"]["keras-recipes"] == "2.0.0"
+    losses = read_history(FIXTURE / "history.csv")["loss"]
+    np.testing.assert_allclose(losses, [1.3430932760238647, 1.1965339183807373])
+
+
+def test_snapshots_written_by_2_0_0_are_read():
+    before, last = load_snapshots(FIXTURE / "snapshots", build())
+    np.testing.assert_allclose(before.get_weights()[1], [0.02504075, -0.04616919, 0.02112843], rtol=1e-6)
+    np.testing.assert_allclose(
+        last.get_weights()[0],
+        [
+            [-0.26374465, 0.53564763, 0.7647328],
+            [-0.4609038, -0.6055519, -0.81288165],
+            [0.22555546, -0.82146126, 0.33302706],
+            [-0.73692614, 0.42756677, -0.5191191],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_the_checksums_of_a_run_written_by_2_0_0_are_compared(tmp_path):
+    folder = shutil.copytree(FIXTURE, tmp_path / "run")
+    settings = read_settings(folder)
+    listed = {name for name in settings["checksums"] if (folder / name).exists()}
+    assert listed == {"history.csv", "findings.json"} | {
+        f"snapshots/{name}" for name in ("snapshot1.npz", "snapshot2.npz", "snapshots.json")
+    }
+    check_checksums(folder, settings)
+    content = (folder / "snapshots" / "snapshot2.npz").read_bytes()
+    (folder / "snapshots" / "snapshot2.npz").write_bytes(content[:-1] + b"x")
+    with pytest.raises(ValueError, match="snapshot2.npz.*SHA-256"):
+        check_checksums(folder, settings)
