@@ -34,10 +34,9 @@ def main():
     for index in best:
         print(f"{probabilities[index]:6.1%}  {names[index]}")
 
-    maps = explain.grad_cam(model, image[None], target=int(best[0]))
-    figure = plot.grid(
-        [image, image], maps=[np.zeros_like(maps[0]), maps[0]], titles=["photo", names[best[0]]], size=3
-    )
+    maps, layer = explain.grad_cam(model, image[None], target=int(best[0]), return_layer=True)
+    titles = ["photo", f"{names[best[0]]}\nGrad-CAM at {layer}"]
+    figure = plot.grid([image, image], maps=[None, maps[0]], titles=titles, size=3)
     figure.savefig(arguments.out / "looked_at.png", dpi=110)
     print(f"Where it looked: {arguments.out / 'looked_at.png'}")
 

@@ -12,6 +12,7 @@ network is EfficientNet-Lite0; its ImageNet weights come with the extra `pretrai
 """
 
 import argparse
+import inspect
 import time
 from pathlib import Path
 
@@ -71,18 +72,23 @@ def main():
     target = int(probabilities.argmax()) if arguments.target is None else find(arguments.target, names)
     print(f"explaining '{names[target]}', probability {probabilities[target]:.1%}\n")
 
-    maps, captions = {}, {}
+    maps, captions, layers = {}, {}, {}
     steps = 8 if arguments.quick else 40
     print(f"{'':24}{'deletion':>10}{'insertion':>11}{'seconds':>9}")
     for title in QUICK if arguments.quick else arguments.methods:
         method, options = METHODS[title]
         start = time.perf_counter()
-        maps[title] = method(model, photo, target, **options)
+        if "return_layer" in inspect.signature(method).parameters:
+            maps[title], layers[title] = method(model, photo, target, return_layer=True, **options)
+        else:
+            maps[title] = method(model, photo, target, **options)
         report(model, photo, target, title, maps[title], steps, time.perf_counter() - start, captions)
     chance = np.random.default_rng(0).random((SIDE, SIDE), dtype="float32")
     report(model, photo, target, "a random map", chance, steps, 0.0, {})
 
-    figure = figure_of(photo, maps, captions, f"{names[target]}, {probabilities[target]:.1%}")
+    if layers:
+        print("\n" + "\n".join(f"{title} at layer {layer}" for title, layer in layers.items()))
+    figure = figure_of(photo, maps, captions, layers, f"{names[target]}, {probabilities[target]:.1%}")
     figure.savefig(arguments.out / "maps.png", dpi=110)
     print(f"\nAll maps: {arguments.out / 'maps.png'}")
 
@@ -95,9 +101,10 @@ def report(model, photo, target, title, one, steps, seconds, captions):
     captions[title] = f"deletion {gone:.2f}, insertion {back:.2f}"
 
 
-def figure_of(photo, maps, captions, title):
+def figure_of(photo, maps, captions, layers, title):
     """The photo and its maps, five in a row: fine maps alone, coarse ones over the photo."""
-    texts = [f"photo\n{title}", *(f"{name}\n{captions[name]}" for name in maps)]
+    where = {name: f"\n{layers[name]}" if name in layers else "" for name in maps}
+    texts = [f"photo\n{title}", *(f"{name}\n{captions[name]}{where[name]}" for name in maps)]
     return plot.grid([photo] * len(texts), maps=[None, *maps.values()], titles=texts, columns=5, size=1.9)
 
 

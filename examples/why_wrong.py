@@ -62,8 +62,9 @@ def main():
         probabilities[worst].max(1),
     )
 
+    for_mistake, layer = explain.grad_cam(model, images, predicted, return_layer=True)
     maps = {
-        "for the mistake": explain.grad_cam(model, images, predicted),
+        "for the mistake": for_mistake,
         "for the truth": explain.grad_cam(model, images, labels),
         "mistake against truth": np.stack(
             [margin_map(model, *example) for example in zip(images, predicted, labels, strict=True)]
@@ -77,7 +78,8 @@ def main():
         f"{info.class_names[guess]} ({sure:.0%})\nis {info.class_names[truth]}"
         for guess, truth, sure in zip(predicted, labels, confidence, strict=True)
     ]
-    figure = plot.attributions(images, maps, titles=titles)
+    layers = dict.fromkeys(("for the mistake", "for the truth"), layer)
+    figure = plot.attributions(images, maps, titles=titles, layers=layers)
     figure.savefig(arguments.out / "mistakes.png", dpi=110)
     print(f"What it looked at: {arguments.out / 'mistakes.png'}")
 

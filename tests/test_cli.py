@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import recipes
+from recipes import plot
 from recipes.cli import _batch_size, main
 
 
@@ -69,6 +70,36 @@ def test_explain_writes_one_picture_an_image(trained_cnn, digits, tmp_path, caps
     assert f"the {(share.argmax() + 1) % 10}, predicted the {share.argmax()} {share.max():.0%}" in told
     (tmp_path / "c.png").write_bytes(b"not an image")
     assert main(["explain", str(tmp_path / "model.keras"), str(tmp_path / "c.png")]) == 2
+
+
+def test_explain_names_the_layer_of_a_map_wherever_it_looks_at_one(
+    trained_cnn, digits, tmp_path, capsys, monkeypatch
+):
+    model, images, _ = trained_cnn
+    model.save(tmp_path / "model.keras")
+    keras.utils.save_img(tmp_path / "a.png", images[0], scale=False)
+    words = [
+        "explain",
+        str(tmp_path / "model.keras"),
+        str(tmp_path / "a.png"),
+        "--out",
+        str(tmp_path),
+        "--json",
+    ]
+    drawn, overlay = [], plot.overlay
+
+    def noted(*arguments, **options):
+        drawn.append(overlay(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(plot, "overlay", noted)
+    for method, layer in (("grad_cam", "conv2"), ("saliency", None)):
+        assert main([*words, "--method", method]) == 0
+        written = capsys.readouterr()
+        assert json.loads(written.out)[0]["layer"] == layer
+        assert ("grad_cam at layer conv2" in written.err) == (layer is not None)
+        titles = [axes.get_title() for axes in drawn[-1].axes]
+        assert ("layer conv2" in titles) == (layer is not None)
 
 
 def test_check_prints_the_table_and_train_leaves_a_run_with_its_report(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """explain and pack: what works on files of images."""
 
 import contextlib
+import inspect
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ def explain(options: Namespace) -> None:
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
 
-    from recipes import explain, plot  # noqa: PLC0415 - the command starts without it
+    from recipes import plot  # noqa: PLC0415 - the command starts without it
 
     path = options.model / "model.keras" if options.model.is_dir() else options.model
     if not path.exists():
@@ -27,18 +28,30 @@ def explain(options: Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results, names = [], None
     for files, images in _images(model, path, options.images):
-        maps = getattr(explain, options.method)(model, images, options.target, verbose=0)
+        maps, layer = _maps(model, images, options)
+        if layer is not None and not results:
+            print(f"recipes explain: {options.method} at layer {layer}", file=sys.stderr)
         predicted = np.asarray(model.predict_on_batch(images))
         names = names or _class_names(path, predicted.shape[-1])
         for file, image, map_, scores in zip(files, images, maps, predicted, strict=True):
             title, facts = _words(scores, names, options.target)
             written = _unused(options.out, Path(file).stem, options.method, results)
-            plot.overlay(image, map_, title=title).savefig(written, dpi=100)
-            results.append({"file": file, "picture": str(written), **facts})
+            plot.overlay(image, map_, layer=layer, title=title).savefig(written, dpi=100)
+            results.append({"file": file, "picture": str(written), **facts, "layer": layer})
             if not options.json:
                 print(f"{written}: {title}")
     if options.json:
         print(json.dumps(results))
+
+
+def _maps(model, images, options):
+    """`(maps, name of the layer they were taken at)`, the name None where a method looks at no layer."""
+    from recipes import explain  # noqa: PLC0415 - the command starts without it
+
+    method = getattr(explain, options.method)
+    if "return_layer" in inspect.signature(method).parameters:
+        return method(model, images, options.target, verbose=0, return_layer=True)
+    return method(model, images, options.target, verbose=0), None
 
 
 def _images(model, path, given):

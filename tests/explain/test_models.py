@@ -307,7 +307,7 @@ def test_tokens_of_a_vision_transformer_fold_to_their_grid():
     np.testing.assert_array_equal(guessed, maps)
     with pytest.raises(ValueError, match=r"24 tokens.*image of \(12, 24\).*tokens=\(rows, columns\)"):
         fold_tokens(np.zeros((1, 24, 2)), None, (12, 24), "norm", "grad_cam")
-    with pytest.raises(ValueError, match="product is 25, or 24"):
+    with pytest.raises(ValueError, match="product is 25, or up to 2 less"):
         explain.grad_cam(model, images, 1, layer="norm", tokens=(5, 6))
     with pytest.raises(ValueError, match="attention.*layer=.*norm"):
         explain.grad_cam(model, images, 1)

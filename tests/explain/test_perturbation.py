@@ -1,5 +1,6 @@
 """Occlusion and RISE against loops over single images."""
 
+import keras
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -75,6 +76,18 @@ def test_rise_is_the_mask_average_weighted_by_scores(linear, images):
             shown = mask[..., None] * image + (1 - mask[..., None]) * 0.2
             expected += probability(model, shown, 1) * mask
         np.testing.assert_allclose(received, expected / (masks * keep), rtol=1e-4)
+
+
+def test_rise_says_where_a_saturated_softmax_hides_what_masks_change(images):
+    inputs = keras.Input(images.shape[1:])
+    scores = keras.layers.Dense(3, name="scores")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Softmax()(scores))
+    model.get_layer("scores").bias.assign([900.0, 0.0, 0.0])
+    with pytest.warns(
+        UserWarning, match="same score behind every mask in 2 of 2 images, the first at index 0"
+    ):
+        assert not explain.rise(model, images[:2], 1, masks=5, cells=3).any()
+    assert explain.rise(model, images[:2], 1, masks=5, cells=3, score="logits").any()
 
 
 def test_rise_masks_show_each_pixel_as_often_as_asked_for():

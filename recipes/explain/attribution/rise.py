@@ -11,6 +11,7 @@ from recipes.common.validation import check_seed, is_number, is_whole
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled, masked
 from recipes.explain.attribution.resize_map import resize as resized
+from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 
@@ -46,7 +47,8 @@ def rise(
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. The same
-        seed gives the same maps.
+        seed gives the same maps. Where the score is the same behind every mask, as that of a saturated softmax is,
+        the map tells nothing, and a warning says so.
     """
     seed = 0 if seed is None else seed
     check_seed("rise", seed)
@@ -55,6 +57,7 @@ def rise(
         raise UsageError(f"rise expects keep in (0, 1). Received keep={keep}. The paper uses 0.5.")
     task = Task("rise", model, images, target, **options)
     draw = Masks(task.spatial, _grid(cells, task.spatial), keep, seed)
+    flat = []
 
     def explain(group):
         clean = task.inputs.images[group].astype("float32")
@@ -65,11 +68,30 @@ def rise(
             masked(clean[rows], nothing[rows], mask, out=batch)
 
         total = np.zeros((len(clean), *task.spatial), "float32")
+        lowest, highest = np.full(len(clean), np.inf), np.full(len(clean), -np.inf)
         for rows, scores, sample in task.sampled_scores(group, masks, change):
             total[rows] += scores.reshape(-1, *[1] * len(task.spatial)) * draw(sample)
+            lowest[rows] = np.minimum(lowest[rows], scores)
+            highest[rows] = np.maximum(highest[rows], scores)
+        flat.extend((lowest == highest).tolist())
         return importance(total, masks, keep)
 
-    return task.finish(task.each_group(explain, masks + 1))
+    maps = task.each_group(explain, masks + 1)
+    if masks > 1:
+        _say_where_flat(model, flat)
+    return task.finish(maps)
+
+
+def _say_where_flat(model, flat):
+    """Warn of images whose score is the same behind every mask."""
+    if any(flat):
+        tracing.warn_once(
+            model,
+            "rise",
+            f"rise found the same score behind every mask in {sum(flat)} of {len(flat)} images, the first at index "
+            f"{flat.index(True)}: its map shows the masks, not the model. A softmax that saturates at 0 or 1 does "
+            "that; pass score='logits'.",
+        )
 
 
 def importance(total: FloatArray, masks: int, keep: float) -> FloatArray:

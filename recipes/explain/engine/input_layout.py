@@ -131,6 +131,30 @@ def placement(model: keras.Model, inputs: Any, layout: Layout) -> Placement | No
 
 
 def _placed(model, inputs, layout):
+    shape = inputs.images.shape
+    spatial = [axis for axis in range(1, len(shape)) if axis != layout.channel_axis]
+    found = _first_convolved_so_far(model, inputs, len(spatial)) or _first_convolved(model, inputs)
+    if not found or None in found[0][1]:
+        return None
+    axes, sizes = found[0]
+    return moved_axes.placement_of(axes, sizes, spatial, shape)
+
+
+def _first_convolved_so_far(model, inputs, count):
+    """As `_first_spatial`, in a trace that the model has already; empty where none tells of `count` axes."""
+    shapes = [[None, *array.shape[1:]] for array in inputs.arrays]
+    for (_, _, signature), trace in tracing.record_of(model).traces.items():
+        if [spec.shape.as_list() for spec in signature[: len(shapes)]] == shapes:
+            found = _first_spatial(trace.inputs[inputs.wrt])
+            if (
+                found and len(found[0][0]) == count and None not in found[0][0]
+            ):  # no 1D convolution written as 2D
+                return found
+    return []
+
+
+def _first_convolved(model, inputs):
+    """As `_first_spatial`, in a trace that ends at the first convolution."""
     found = []
 
     def look(node, source, tensor):
@@ -147,12 +171,7 @@ def _placed(model, inputs, layout):
     source = _trace_until(model, inputs, telling, look)
     if source is not None and not found:
         found += _first_spatial(source)
-    if not found or None in found[0][1]:
-        return None
-    axes, sizes = found[0]
-    shape = inputs.images.shape
-    spatial = [axis for axis in range(1, len(shape)) if axis != layout.channel_axis]
-    return moved_axes.placement_of(axes, sizes, spatial, shape)
+    return found
 
 
 def maps_of_layers(model: keras.Model, inputs: Any) -> list[tuple[str, tuple[int, int] | None]]:
