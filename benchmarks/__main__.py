@@ -25,6 +25,7 @@ SCRIPTS = {
     "defaults": (["--data", "fashion_mnist", "--network", "mlp", "--arms", "rate", "muon"], ["--quick"]),
     "ensembles": ([], "--data mnist5k --train 200 --test 300 --epochs 5 --seeds 1".split()),
     "explain": ([], ["--quick"]),
+    "first_batch": ([], ["--sides", "32", "--names", "Flip"]),
     "faults": (["--out", "runs/faults"], ["--out", "runs/faults-quick", "--only", "clusters"]),
     "fold": ([], ["--rounds", "1", "--batches", "1"]),
     "image_statistics": ([], ["--rounds", "1"]),

@@ -307,3 +307,15 @@ def test_empty_batches_stay_empty():
         for compiled in (False, True):
             pipeline = augment.Pipeline([op], dtype="uint8", jit_compile=compiled)
             assert pipeline(empty, seed=(1, 2)).shape == empty.shape
+
+
+def test_large_batches_of_unknown_size_are_those_of_known_size():
+    images, labels = RANDOM.integers(0, 256, (2, 150, 150, 3), dtype="uint8"), np.array([0, 2])
+    pipeline = augment.Pipeline([augment.Flip(), augment.MixUp()], classes=3, seed=1)
+    there = tf.constant(images), tf.constant(labels)
+    cut = tf.data.Dataset.from_tensor_slices([0, 2]).map(lambda count: tuple(part[:count] for part in there))
+    (none, no_labels), (some, rows) = cut.apply(pipeline)
+    assert (none.shape, no_labels.shape) == ((0, 150, 150, 3), (0, 3))
+    whole = pipeline(images, labels, seed=pipeline.batch_seed(0, 1))
+    for found, known in zip((some, rows), whole, strict=True):
+        np.testing.assert_array_equal(found, known)

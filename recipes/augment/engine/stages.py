@@ -80,10 +80,12 @@ class Engine:
             return (*_present(_run(steps, [images, *mixed], draws)), *moved)
 
         plain, compiled = (self.plain, movers[0]), (self.compiled, movers[1])
-        if tf.is_tensor(large):
+        if not tf.is_tensor(large):
+            parts = list(run(*(compiled if large else plain)))
+        elif compile_from > 1:
             parts = list(tf.cond(large, lambda: run(*compiled), lambda: run(*plain)))
         else:
-            parts = list(run(*(compiled if large else plain)))
+            parts = list(_unless_empty(large, lambda: run(*compiled)))
         last = self.plan.last
         images = tf.ensure_shape(parts.pop(0), (images.shape[0], last.height, last.width, last.channels))
         if mixed[0] is not None:
@@ -279,6 +281,19 @@ def _run(steps, parts, draws):
         else:
             images, labels, sample_weight = step(images, labels, sample_weight, draws)
     return images, labels, sample_weight
+
+
+def _unless_empty(filled, function):
+    """`function()`, or tensors of no row like its own: nothing has to be traced a second time for no image."""
+    specs = []
+
+    def run():
+        parts = function()
+        specs.extend((part.shape, part.dtype) for part in parts)
+        return parts
+
+    empty = lambda: tuple(tf.zeros((0, *(side or 0 for side in shape[1:])), dtype) for shape, dtype in specs)  # noqa: E731
+    return tf.cond(filled, run, empty)
 
 
 def _present(parts):
