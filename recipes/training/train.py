@@ -67,6 +67,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
 
         data = data.for_loss(compile_model(trained, data.source, data.label_spec, settings))
         peak = rate_of(trained.optimizer)
+        described = describe(settings, trained, data, prints)  # before a backup puts its lowered rate back
         progress = _restored(folder, trained, peak, settings)
         acting = training_callbacks(trained, data, settings, folder)
         if progress.file is None:
@@ -76,7 +77,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         watching = watching_callbacks(acting.callbacks, before.facts, data, settings)
         backup = RunBackup(folder, [*acting.callbacks, *watching], progress, settings)
 
-        described = describe(settings, trained, data, prints) | before.describe()
+        described |= before.describe()
         if folder is not None:
             described |= go_on_longer(folder, acting.callbacks, progress, data.steps, settings)
             described |= _history_of_changes(folder, changes, progress)

@@ -1,5 +1,6 @@
 """Runs that were cut off: by Ctrl-C, by SIGKILL, by numbers that are not finite, by a full disk."""
 
+import json
 import os
 import signal
 
@@ -76,6 +77,16 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, com
             np.testing.assert_allclose(
                 received.get_weights()[0], expected.get_weights()[0], rtol=1e-4, atol=1e-6
             )
+
+
+def test_a_compiled_run_with_a_schedule_goes_on_after_each_of_two_interruptions(split, tmp_path):
+    options = {"epochs": 3, "batch_size": 200, "backup_every": 1, "run_dir": tmp_path, "resume": True}
+    for at in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            quietly(small_model(compiled=True), *split, callbacks=[_Interrupt(at)], **options)
+    settings = json.loads((tmp_path / "run.json").read_text())
+    assert settings["compiled"]["learning_rate"] == pytest.approx(2e-3)
+    assert len(quietly(small_model(compiled=True), *split, **options).history["loss"]) == 3
 
 
 class Spoil(keras.callbacks.Callback):
