@@ -112,6 +112,8 @@ def interrupt(job, kills, draw, home, until, *, quiet):
             by = signal.SIGTERM if job in TRAINING and numbers[0] % 3 == 2 else signal.SIGKILL
             ended = worker.kill_somewhere(folder, draw, work, aimed=aimed, by=by)
             wrong = worker.failure or _planted_changed(folder)
+            if ended and not done:
+                work = min(work, worker.seconds)  # the machine may be less busy than it was
             if not ended:
                 done.append([by.name, "in writing" if worker.hit else "at a moment"])
                 if not quiet:
@@ -157,7 +159,7 @@ class _Worker:
     def __init__(self, job, folder, result):
         ready, said = os.pipe()
         self.log = folder.parent / "log.txt"
-        self.failure, self.hit = "", False
+        self.failure, self.hit, self.seconds = "", False, 0.0
         self.pid = os.fork()
         if self.pid == 0:
             os.close(ready)
@@ -210,10 +212,10 @@ class _Worker:
         seen = None
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.seconds = passed = time.perf_counter() - begun
             if pid:
                 self._judge(status)
                 return True
-            passed = time.perf_counter() - begun
             if aimed:
                 parts = _leftovers(folder)
                 fresh = [entry for entry in parts if entry != seen]
