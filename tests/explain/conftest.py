@@ -12,7 +12,13 @@ layers = keras.layers
 def linear():
     """Logits are `images . weights + bias`: `(model, weights (6, 5, 2, 3), bias (3,))`."""
     inputs = keras.Input((6, 5, 2))
-    dense = layers.Dense(3, activation="softmax", bias_initializer=keras.initializers.RandomNormal(seed=2))
+    start = keras.initializers
+    dense = layers.Dense(
+        3,
+        activation="softmax",
+        kernel_initializer=start.GlorotUniform(seed=1),
+        bias_initializer=start.RandomNormal(seed=2),
+    )
     dense_inputs = layers.Flatten()(inputs)
     model = keras.Model(inputs, dense(dense_inputs))
     return model, dense.kernel.numpy().reshape(6, 5, 2, 3), dense.bias.numpy()
