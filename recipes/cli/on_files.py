@@ -25,9 +25,9 @@ def explain(options: Namespace) -> None:
         raise BadInputError(f"there is no model {path}")
     with contextlib.redirect_stdout(sys.stderr):
         model = keras.saving.load_model(path, safe_mode=True)
-    options.out.mkdir(parents=True, exist_ok=True)
     results, names = [], None
     for files, images in _images(model, path, options.images):
+        options.out.mkdir(parents=True, exist_ok=True)
         maps, layer = _maps(model, images, options)
         if layer is not None and not results:
             print(f"recipes explain: {options.method} at layer {layer}", file=sys.stderr)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recipes.diagnose.finding import Finding as Finding
     from recipes.diagnose.images.image_issues import ImageIssues as ImageIssues
     from recipes.diagnose.images.image_issues import image_issues as image_issues
+    from recipes.diagnose.images.near_duplicates import DuplicatePair as DuplicatePair
     from recipes.diagnose.images.near_duplicates import Duplicates as Duplicates
     from recipes.diagnose.images.near_duplicates import near_duplicates as near_duplicates
     from recipes.diagnose.margins.label_issues import LabelIssues as LabelIssues
@@ -38,6 +39,7 @@ _HOMES = {
     "LabelIssues": "margins.label_issues",
     "image_issues": "images.image_issues",
     "label_issues": "margins.label_issues",
+    "DuplicatePair": "images.near_duplicates",
     "near_duplicates": "images.near_duplicates",
     "Duplicates": "images.near_duplicates",
     "Finding": "finding",
@@ -61,6 +63,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "DuplicatePair",
     "Duplicates",
     "ImageIssues",
     "LabelIssues",

@@ -64,6 +64,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(split, tmp_path, com
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names - {"snapshots"} == {
         "model.keras",
+        "backups.json",  # what each backup holds
         "best.keras",
         "history.csv",
         "curves.png",
