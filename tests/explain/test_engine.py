@@ -128,8 +128,7 @@ def test_methods_of_a_family_share_a_trace_and_batch_sizes_need_no_new_one():
         ["occlusion", "rise"],
     ]
     for family in families:
-        # Besides its trace, a method of layers looks once at where the layer's axes come from.
-        runs = model.runs[0] + ("grad_cam" in family)
+        runs = model.runs[0]
         for name in family:
             for batch in (images, images[:2], images[0]):
                 for target in (None, 1, [0] * (1 if batch.ndim == 3 else len(batch))):
