@@ -44,7 +44,8 @@ class EveryBatch(keras.callbacks.Callback):
     """Keeps a copy of the weights after every batch."""
 
     def on_train_batch_end(self, batch, logs=None):
-        self.copies = [self.model.get_weights() for _ in range(20)]
+        if self.model is not None:
+            self.copies = [self.model.get_weights() for _ in range(20)]
 
 
 def main() -> None:
@@ -59,13 +60,14 @@ def main() -> None:
     train, _, _ = data.load("digits")
     batches = train.shuffle(500).batch(64).prefetch(2)
     scripts = {
-        "augmentation in Python": (train.map(in_python).batch(64).prefetch(2), {}),
-        "weights copied after every batch": (batches, {"callbacks": [EveryBatch()]}),
-        "batches of 4": (train.shuffle(500).batch(4).prefetch(2), {}),
+        "augmentation in Python": (train.map(in_python).batch(64).prefetch(2), []),
+        "weights copied after every batch": (batches, [EveryBatch()]),
+        "batches of 4": (train.shuffle(500).batch(4).prefetch(2), []),
     }
-    for name, (given, options) in scripts.items():
+    seconds = 2.0 if arguments.quick else 20.0
+    for name, (given, callbacks) in scripts.items():
         print(f"\n== {name}")
-        found = diagnose.throughput(network(), given, seconds=2.0 if arguments.quick else 20.0, **options)
+        found = diagnose.throughput(network(), given, seconds=seconds, callbacks=callbacks)
         plot.throughput(found).savefig(out / f"{name.replace(' ', '_')}.png")
 
 

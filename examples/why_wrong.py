@@ -78,7 +78,7 @@ def main():
         f"{info.class_names[guess]} ({sure:.0%})\nis {info.class_names[truth]}"
         for guess, truth, sure in zip(predicted, labels, confidence, strict=True)
     ]
-    layers = dict.fromkeys(("for the mistake", "for the truth"), layer)
+    layers = {name: str(layer) for name in ("for the mistake", "for the truth")}
     figure = plot.attributions(images, maps, titles=titles, layers=layers)
     figure.savefig(arguments.out / "mistakes.png", dpi=110)
     print(f"What it looked at: {arguments.out / 'mistakes.png'}")
