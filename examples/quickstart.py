@@ -60,7 +60,7 @@ def main():
     predicted = probabilities.argmax(axis=-1)
     right, wrong = np.flatnonzero(predicted == labels)[:8], np.flatnonzero(predicted != labels)[:8]
     shown = np.concatenate([right, wrong])
-    maps = explain.grad_cam(run.model, images[shown])
+    maps, layer = explain.grad_cam(run.model, images[shown], return_layer=True)
     titles = [
         f"{info.class_names[predicted[i]]} {probabilities[i].max():.0%}"
         + ("" if predicted[i] == labels[i] else f", is {info.class_names[labels[i]]}")
@@ -69,6 +69,7 @@ def main():
     colors = ["tab:green" if predicted[i] == labels[i] else "tab:red" for i in shown]
     figure = plot.grid(images[shown], maps=maps, titles=titles, title_colors=colors, columns=8)
     figure.savefig(arguments.out / "grad_cam.png", dpi=100)
+    print(f"grad_cam.png shows Grad-CAM at layer {layer}")
 
     print(f"validation accuracy {run.history['val_accuracy'][-1]:.2%} after {epochs} epochs")
     print(f"written to {arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")

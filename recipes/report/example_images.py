@@ -32,7 +32,7 @@ class Predictions:
         classes: How many there are.
         right: list of `Example`, surest first, of different classes as far as there are.
         wrong: list of `Example`, surest first.
-        note: Why there are no maps, or an empty string.
+        note: At which layer the maps were taken, or why there are none; empty without images to show.
     """
 
     labels: np.ndarray
@@ -116,7 +116,7 @@ def _maps(model, inputs, rows):
     from recipes import explain  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
     try:
-        maps = explain.grad_cam(model, inputs[rows], verbose=0)
+        maps, layer = explain.grad_cam(model, inputs[rows], verbose=0, return_layer=True)
     except (ValueError, TypeError) as error:  # no layer with feature maps, for example
         return [None] * len(rows), f"Grad-CAM does not fit this model: {error}"
-    return list(keras.ops.convert_to_numpy(maps)), ""
+    return list(keras.ops.convert_to_numpy(maps)), f"Beside each image: its Grad-CAM at layer {layer}."

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from recipes import explain
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose import Finding
 from recipes.report import write_report
@@ -121,6 +122,12 @@ def test_verdict_first_then_cause_with_its_consequence_curves_and_settings(page)
     assert order == sorted(order)
     for heading in ("Update ratios", "Gradients by depth", "Activations", "Surest right", "Surest wrong"):
         assert heading in text
+
+
+def test_the_layer_of_the_maps_is_named(page):
+    text, run, (images, _) = page
+    _, layer = explain.grad_cam(run.model, images[:1], return_layer=True)
+    assert f"Grad-CAM at layer {layer}." in text
 
 
 def test_confusion_counts_are_those_of_a_loop(page):
