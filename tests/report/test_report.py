@@ -1,5 +1,6 @@
 """The report: one file, nothing executed, everything escaped, every figure described."""
 
+import html
 import html.parser
 import re
 from types import SimpleNamespace
@@ -127,7 +128,7 @@ def test_verdict_first_then_cause_with_its_consequence_curves_and_settings(page)
 def test_the_layer_of_the_maps_is_named(page):
     text, run, (images, _) = page
     _, layer = explain.grad_cam(run.model, images[:1], return_layer=True)
-    assert f"Grad-CAM at layer {layer}." in text
+    assert f"Grad-CAM at layer {html.escape(layer)}." in text
 
 
 def test_confusion_counts_are_those_of_a_loop(page):
