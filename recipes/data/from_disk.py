@@ -10,10 +10,12 @@ from recipes.data import headers, named, packed
 from recipes.data.decode_on_demand import streamed
 from recipes.data.decoded_cache import keep_in_file, keep_in_memory, keep_nothing, place_of_cache, valid_cache
 from recipes.data.image_set import ImageSet, Reading, in_memory
+from recipes.data.in_record import container_of
 from recipes.data.layouts import Listing, list_images
 from recipes.data.look_at_files import common_size, look_at_all, refuse_bad
 from recipes.data.masks import read_masks
 from recipes.data.read import Reader
+from recipes.data.records import list_records, record_files
 from recipes.data.split_names import NAMES_OF_PARTS
 
 
@@ -28,6 +30,10 @@ def images_on_disk(given: Any, labels: Any, class_names: Any, reading: Reading, 
             "data.load expects the name of a data set, a folder, a packed file, (csv, folder) or a dataframe. Received "
             "None. Give for example data.load('my_photos', image_size=64)."
         )
+    records = record_files(given) if isinstance(given, (str, os.PathLike, tuple, list)) else None
+    if records is not None:
+        listing = list_records(*records, labels, class_names, reading.skip)
+        return _from_listing(listing, str(given), reading, cache)
     if isinstance(given, (tuple, list)) and len(given) == 2 and labels is None:
         labels, given = given
     elif hasattr(given, "columns") and hasattr(given, "iloc"):
@@ -90,6 +96,7 @@ def _from_listing(listing: Listing, source, reading, cache):
         looked.plan(reading),
         strict=True,
         expected=(*size, 1 if gray else 3),
+        in_records=container_of(looked.names(0)) != looked.names(0),
     )
     shape = reader.expected
     where, path = place_of_cache(cache, listing, shape, reading)

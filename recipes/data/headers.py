@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from recipes.common.optional import optional
 from recipes.common.types import Path
+from recipes.data.in_record import opened_image
 
 # TensorFlow decodes these two, Pillow all others.
 JPEG, PNG, PILLOW = 0, 1, 2
@@ -97,7 +98,7 @@ def is_image(file: Path) -> bool:
         return True
     try:
         with open(file, "rb") as opened:
-            return _kind(opened.read(32)) is not None
+            return kind_of(opened.read(32)) is not None
     except OSError:
         return False
 
@@ -111,9 +112,9 @@ def look(file: Path) -> Header:
     if ending(file) in _RAW:
         raise NotAnImageError(f"{ending(file)} files are not decoded; export it as JPEG or PNG.")
     try:
-        with open(file, "rb") as opened:
+        with opened_image(file) as opened:
             start = opened.read(32)
-            kind = PILLOW if start and ending(file) == ".tga" else _kind(start)
+            kind = PILLOW if start and ending(file) == ".tga" else kind_of(start)
             if kind is None:
                 raise NotAnImageError("Empty file." if not start else "Unknown image file format.")
             opened.seek(0)
@@ -127,7 +128,8 @@ def look(file: Path) -> Header:
     return found
 
 
-def _kind(start):
+def kind_of(start: bytes) -> int | None:
+    """`JPEG`, `PNG` or `PILLOW` for the first 32 bytes of an image, None for anything else."""
     if start.startswith(b"\xff\xd8\xff"):
         return JPEG
     if start.startswith(b"\x89PNG"):
@@ -278,7 +280,7 @@ def decode_with_pillow(file: Path) -> Image.Image:
     Raises:
         NotAnImageError: when it does not decode.
     """
-    with open(file, "rb") as opened, _QUIET, _opened(opened) as image:
+    with opened_image(file) as opened, _QUIET, _opened(opened) as image:
         try:
             image.load()
             image = ImageOps.exif_transpose(image)

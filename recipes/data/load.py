@@ -104,14 +104,21 @@ def load(
     - images anywhere, and `labels=` says of what class they are;
     - `images/` and `masks/` with the same file names: segmentation. Labels are then int64 `(height, width)`.
 
+    From TFRecord files of `tf.train.Example`: a file, a pattern (`"photos/*.tfrec"`), a list of files, or a folder of
+    them, as TensorFlow Datasets write it. Each record holds an encoded image and a label: a number, a text, or several.
+    The features' names are found where they are common (`image`, `label`, `image/encoded`, `image/class/label` ...);
+    else `labels="species"`, or `labels=("photo", "species")`, says them. `train`, `val` and `test` in the names of
+    files are parts as above. An image goes by the name of its file and its place in it, which `data.read_image` knows.
+
     Or from a file that `data.pack` wrote. Images are read as by `data.read_image`: JPEG, PNG, GIF, BMP, WebP, TIFF,
     AVIF and HEIC; orientation is applied, transparency blended over `background`. If every file is gray the
     images have one channel, otherwise three. Hidden files, what systems leave behind, and files that neither end nor
     begin like an image are not read.
 
     Args:
-        name_or_folder: One of the names above, the path of a folder or of a packed file (a folder named "digits" is
-            "./digits"), `(csv, folder)`, a data frame whose files are seen from here, or `(dataframe, folder)`.
+        name_or_folder: One of the names above, the path of a folder, TFRecord files or a packed file (a folder
+            named "digits" is "./digits"), `(csv, folder)`, a data frame whose files are seen from here, or
+            `(dataframe, folder)`.
         image_size: None, a side, or `(height, width)` in pixels. A folder of several sizes needs it. For
             `augment.RandomResizedCrop(224)` load 1.15 times that, 258, so that crops have something to be cut from.
         validation: Fraction of the images to hold back, in [0, 1). 0 gives None in place of a dataset.
@@ -120,9 +127,11 @@ def load(
             names; one of labels, or columns of 0 and 1; perhaps one called `split`), a dictionary from name to label, a
             list in the order of the sorted names, a function of a `pathlib.Path`, or a regular expression whose
             first group is the label. Several labels in one cell (`cat|dog`), a list, or several columns of 1 in a row
-            make float32 rows of 0 and 1.
+            make float32 rows of 0 and 1. Of TFRecord files: the name of the label's feature, or of the image's and the
+            label's.
         class_names: Order of the classes; those not named are left out. Names without images are allowed where all
-            others are named, so that a part of a data set can be numbered like the whole.
+            others are named, so that a part of a data set can be numbered like the whole. TFRecord files that hold
+            numbers without names: the names of classes 0, 1, ...
         fit: "crop": the largest centered part of the wanted aspect ratio is resized, so nothing is distorted; "pad":
             all of it, and `background` around; "stretch".
         background: What transparent pixels, and "pad", show: the name of a color, a gray, or `(red, green, blue)`.

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from recipes.data.in_record import container_of
+
 # Pixels first, so that image n begins at n times the size of one, where a mapped file is indexed like an array; then
 # what they are, as compressed JSON; then its length, its checksum and these eight bytes.
 _MARK = b"RECIPES2"
@@ -149,7 +151,7 @@ def fingerprint(root: str, files: np.ndarray, settings: dict[str, Any]) -> str:
     start = os.fsencode(os.path.join(root, ""))
     for file in files:
         try:
-            status = os.stat(start + file)
+            status = os.stat(container_of(start + file))
             digest.update(file + b"%d %d %d\0" % (status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         except OSError:
             digest.update(file + b"gone\0")
@@ -161,7 +163,7 @@ def names_and_sizes(root: str, files: np.ndarray, rows: np.ndarray) -> str:
     digest, start = hashlib.sha256(), os.fsencode(os.path.join(root, ""))
     for file in files[rows]:
         try:
-            size = os.stat(start + file).st_size
+            size = os.stat(container_of(start + file)).st_size
         except OSError:
             size = -1
         digest.update(file + b"\0%d\0" % size)

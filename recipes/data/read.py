@@ -11,26 +11,24 @@ from PIL import ImageColor
 
 from recipes.common.validation import are_whole, is_one_of, is_whole
 from recipes.data import headers
-from recipes.data.resize import FITS, fitted, pad_to, resample, window
+from recipes.data.in_record import container_of, cut_out_of_record
+from recipes.data.jpeg_plans import (
+    DCT_SCALES,
+    ENDS,
+    EXCHANGED,
+    FROM_BELOW,
+    FROM_RIGHT,
+    FULL,
+    INNER,
+    SCALE,
+    WINDOW,
+    jpeg_plans,
+)
+from recipes.data.resize import FITS, fitted, pad_to, resample
 
 if TYPE_CHECKING:
     from recipes.common.types import Path, Size
 
-_DCT_SCALES = (1, 2, 4, 8)
-# Of the numbers 0..8 of EXIF's orientation: whether rows, columns are read from their ends, then both exchanged.
-_FROM_BELOW = (0, 0, 0, 1, 1, 0, 1, 1, 0)
-_FROM_RIGHT = (0, 0, 1, 1, 0, 0, 0, 1, 1)
-_EXCHANGED = (0, 0, 0, 0, 0, 1, 1, 1, 1)
-SCALE = 8  # where a plan has the number of the scale
-# A row of `jpeg_plans`: what is decoded at its scale (top, left, height, width); what it becomes (height, width);
-# height and width of the file; number of the scale; begin and extent of the part wanted in what is decoded, in eighths.
-_WINDOW, _INNER, _FULL, _SCALE, _ENDS = (
-    slice(0, 4),
-    slice(4, 6),
-    slice(6, 8),
-    slice(SCALE, SCALE + 1),
-    slice(9, 13),
-)
 _LUMA = (299, 587, 114)  # thousandths; ITU-R BT.601, as Pillow's mode L
 
 
@@ -48,6 +46,7 @@ class Reader:
         scales: Numbers of the DCT scales that come, of 1/1, 1/2, 1/4 and 1/8.
         strict: Refuse color where `channels` is 1, instead of converting it.
         expected: Shape that every image has to have, else None.
+        in_records: Whether the images lie inside TFRecord files, by the names of `in_record.name_in_record`.
     """
 
     size: tuple[int, int] | None
@@ -59,6 +58,7 @@ class Reader:
     scales: tuple[int, ...] = (0, 1, 2, 3)
     strict: bool = False
     expected: tuple[int, int, int] | None = None
+    in_records: bool = False
 
     @property
     def shape(self) -> tuple[int | None, int | None, int]:
@@ -81,9 +81,9 @@ class Reader:
         return tf.ensure_shape(image, self.expected or self.shape)
 
     def _jpeg(self, file, orientation, plan):
-        content = tf.io.read_file(file)
+        content = self._content(file)
         shape = tf.image.extract_jpeg_shape(content)
-        fits = tf.reduce_all(shape[:2] == plan[_FULL])
+        fits = tf.reduce_all(shape[:2] == plan[FULL])
         if self.strict and self.channels == 1:
             fits &= shape[2] == 1
         content = _only_if(fits, content)
@@ -94,30 +94,33 @@ class Reader:
         def decode(scale):
             return tf.raw_ops.DecodeAndCropJpeg(
                 contents=content,
-                crop_window=plan[_WINDOW],
+                crop_window=plan[WINDOW],
                 channels=self.channels,
-                ratio=_DCT_SCALES[scale],
+                ratio=DCT_SCALES[scale],
                 dct_method="INTEGER_ACCURATE",
             )
 
         if len(self.scales) == 1:
             decoded = decode(self.scales[0])
         else:
-            number = tf.searchsorted(self.scales, plan[_SCALE])[0]
+            number = tf.searchsorted(self.scales, plan[SCALE : SCALE + 1])[0]
             decoded = tf.switch_case(number, [functools.partial(decode, scale) for scale in self.scales])
         decoded = tf.ensure_shape(decoded, (None, None, self.channels))
         if self.fit != "pad" and (not self.turned or self.size[0] == self.size[1]):
             inner = self.size
         else:
-            inner = tf.unstack(plan[_INNER])
-        ends = tf.cast(plan[_ENDS], tf.float32) / tf.cast(_DCT_SCALES[-1], tf.float32)
+            inner = tf.unstack(plan[INNER])
+        ends = tf.cast(plan[ENDS], tf.float32) / tf.cast(DCT_SCALES[-1], tf.float32)
         image = self._turned(resample(decoded, ends[:2], ends[2:], inner), orientation)
         if self.fit == "pad":
             image = pad_to(image, self.size, tf.constant(self.background_color(), tf.uint8))
         return image
 
+    def _content(self, file):
+        return cut_out_of_record(file) if self.in_records else tf.io.read_file(file)
+
     def _png(self, file, orientation):
-        return self._whole(tf.io.decode_png(tf.io.read_file(file), channels=0), orientation)
+        return self._whole(tf.io.decode_png(self._content(file), channels=0), orientation)
 
     def _other(self, file, orientation):
         return self._whole(tf.numpy_function(_decode_with_pillow, [file], tf.uint8), orientation)
@@ -167,50 +170,6 @@ class Reader:
         return tf.cond(orientation > 1, lambda: _turn(image, orientation), lambda: image)
 
 
-def jpeg_plans(
-    heights: np.ndarray, widths: np.ndarray, orientations: np.ndarray, size: tuple[int, int] | None, fit: str
-) -> np.ndarray:
-    """Which part of each JPEG is decoded at which scale, as it lies in the file, mirrored or on its side.
-
-    Args:
-        heights: Of the upright images, `(n,)`.
-        widths: The same.
-        orientations: EXIF's numbers, 1 to 8.
-        size: `(height, width)` wanted, or None.
-        fit: As in `read_image`.
-
-    Returns:
-        int32 `(n, 13)`, of which `_WINDOW` to `_ENDS` are the parts.
-    """
-    heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-    plans = np.zeros((len(heights), 13), np.int32)
-    exchanged = np.array(_EXCHANGED)[orientations] == 1
-    full = np.stack([heights, widths], 1)
-    full[exchanged] = full[exchanged, ::-1]
-    plans[:, _FULL] = full
-    if size is None:
-        return plans
-    part, inner = window(heights, widths, size, fit, clip=np.clip)
-    first = np.stack(np.broadcast_arrays(*part[:2], heights)[:2], 1)
-    extent = np.stack(np.broadcast_arrays(*part[2:], heights)[:2], 1)
-    inner = np.stack(np.broadcast_arrays(*inner, heights)[:2], 1)
-    for array in (first, extent, inner):
-        array[exchanged] = array[exchanged, ::-1]
-    for axis, reverse in enumerate((_FROM_BELOW, _FROM_RIGHT)):
-        from_end = np.array(reverse)[orientations] == 1
-        first[from_end, axis] = (full - first - extent)[from_end, axis]
-    # The smallest scale at which the part still covers what it becomes.
-    fewest = (extent // inner).min(axis=1)
-    number = sum(fewest >= scale for scale in _DCT_SCALES[1:]).astype(int)
-    scale = np.array(_DCT_SCALES)[number][:, None]
-    begin = first // scale
-    end = np.minimum(-(-(first + extent) // scale), -(-full // scale))
-    plans[:, _WINDOW] = np.concatenate([begin, end - begin], 1)
-    plans[:, _INNER], plans[:, _SCALE] = inner, number[:, None]
-    plans[:, _ENDS] = np.concatenate([first - begin * scale, extent], 1) * (_DCT_SCALES[-1] // scale)
-    return plans
-
-
 def _turn(image, orientation):
     """Turn an image upright: EXIF 2.3, tag Orientation."""
 
@@ -218,10 +177,10 @@ def _turn(image, orientation):
         forward = tf.range(length)
         return tf.where(tf.gather(reverse, orientation) == 1, length - 1 - forward, forward)
 
-    image = tf.gather(image, directed(tf.shape(image)[0], _FROM_BELOW), axis=0)
-    image = tf.gather(image, directed(tf.shape(image)[1], _FROM_RIGHT), axis=1)
+    image = tf.gather(image, directed(tf.shape(image)[0], FROM_BELOW), axis=0)
+    image = tf.gather(image, directed(tf.shape(image)[1], FROM_RIGHT), axis=1)
     return tf.cond(
-        tf.gather(_EXCHANGED, orientation) == 1, lambda: tf.transpose(image, (1, 0, 2)), lambda: image
+        tf.gather(EXCHANGED, orientation) == 1, lambda: tf.transpose(image, (1, 0, 2)), lambda: image
     )
 
 
@@ -285,7 +244,8 @@ def read_image(
             "Read several with a loop: np.stack([data.read_image(path, 224) for path in paths])."
         )
     name = os.path.expanduser(os.fsdecode(path))
-    if not os.path.isfile(name):
+    container = container_of(name)
+    if not os.path.isfile(container):
         raise FileNotFoundError(
             f"data.read_image expects the path of an image file. Received {name!r}, which is "
             f"{'a folder' if os.path.isdir(name) else 'not there'}. Correct the path, as seen from {os.getcwd()}."
@@ -294,7 +254,14 @@ def read_image(
         found = headers.look(name)
         plan = _one_plan(found.height, found.width, found.orientation, size, fit)
         read = _one_reader(
-            size, fit, color, int(channels), found.kind, found.orientation > 1, int(plan[_SCALE][0])
+            size,
+            fit,
+            color,
+            int(channels),
+            found.kind,
+            found.orientation > 1,
+            int(plan[SCALE]),
+            container != name,
         )
         scalars = (tf.constant(number, tf.uint8) for number in (found.kind, found.orientation))
         return read(tf.constant(os.fsencode(name)), *scalars, tf.constant(plan)).numpy()
@@ -306,8 +273,8 @@ def read_image(
 
 
 @functools.lru_cache(64)
-def _one_reader(size, fit, background, channels, kind, turned, scale):
-    reader = Reader(size, fit, background, channels, (kind,), turned, (scale,))
+def _one_reader(size, fit, background, channels, kind, turned, scale, in_records):
+    reader = Reader(size, fit, background, channels, (kind,), turned, (scale,), in_records=in_records)
     scalar, plan = tf.TensorSpec((), tf.uint8), tf.TensorSpec((13,), tf.int32)
     signature = [tf.TensorSpec((), tf.string), scalar, scalar, plan]
     return tf.function(reader, input_signature=signature, autograph=False).get_concrete_function()

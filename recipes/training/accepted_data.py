@@ -149,6 +149,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
 
 def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed, maps):
     spec = dataset.element_spec
+    _refuse_undecoded(spec, name)
     if isinstance(spec, dict):
         raise ValueError(
             f"recipes.train expects {name} to give (image, label). Received dictionaries of {sorted(spec)}, without "
@@ -176,6 +177,15 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed, m
     shapes = None if batched else _first_shapes(copy)
     how = {"batch_size": batch_size, "shapes": shapes, "shuffle": shuffle, "seed": seed, **facts}
     return _source(dataset, preview=_source(copy, preview=None, **how), **how)
+
+
+def _refuse_undecoded(spec, name):
+    image = spec[0] if isinstance(spec, tuple) and spec else spec
+    if isinstance(image, tf.TensorSpec) and image.dtype == tf.string:
+        raise ValueError(
+            f"recipes.train expects {name} to give decoded images. Received strings, as TFRecord files hold them. Load "
+            "the files with recipes.data.load('photos.tfrecord', image_size=224), or decode them in a map."
+        )
 
 
 def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed, preview):

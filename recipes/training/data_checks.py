@@ -162,7 +162,8 @@ def empty_message(name: str) -> str:
 def sizes_message(name: str, received: str) -> str:
     return (
         f"recipes.train expects images of one size in {name}. Received {received}. "
-        "Resize them first, for a folder with recipes.data.load(folder, image_size=(height, width))."
+        "Resize them first, for a folder or TFRecord files with recipes.data.load(path, image_size=(height, width)), "
+        "else with tf.image.resize in a map."
     )
 
 
