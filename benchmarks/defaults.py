@@ -26,7 +26,7 @@ import tensorflow as tf
 from tables import heading, row
 
 import recipes
-from recipes import data, models
+from recipes import augment, data, models
 
 #: What each arm gives to `recipes.train`, written out, so that it means the same when a default changes.
 SGD = {
@@ -58,6 +58,8 @@ ARMS = {
         "label smoothing 0.1": {**MUON, "label_smoothing": 0.1},
         "no augmentation": {**MUON, "augment": None},
         "average of weights": {**MUON, "average": "ema"},
+        "medium augmentation": {**MUON, "augment": "medium"},
+        "medium augmentation, label smoothing 0.1": {**MUON, "augment": "medium", "label_smoothing": 0.1},
         "batch 64": {**MUON, "batch_size": 64},
         "batch 64, rate 0.1": {**MUON, "learning_rate": 0.1, "batch_size": 64},
         "projection shortcuts": {**MUON, "shortcuts": "projection"},
@@ -142,6 +144,11 @@ def one_run(options, sets, facts):
         model = NETWORKS[facts["network"]](x.shape[1:], classes, "projection", None)
         history = by_hand(model, x, y, facts["epochs"], batch, options["by_hand"], facts["seed"])
     else:
+        if options.get("augment") in ("medium", "strong"):
+            kind = "photos" if x.shape[-1] == 3 else "symbols"
+            options["augment"] = augment.standard(
+                x.shape[1:], kind=kind, strength=options["augment"], classes=classes, seed=facts["seed"]
+            )
         model = NETWORKS[facts["network"]](
             x.shape[1:], classes, options.pop("shortcuts", "identity"), "softmax"
         )

@@ -44,6 +44,16 @@ def test_train_prints_its_result_as_json_alone(trained):
     assert settings["augment"] is None and settings["learning_rate"] == 0.01
 
 
+def test_a_run_is_evaluated_on_a_folder_as_the_command_does(trained, capsys):
+    photos, folder, _ = trained
+    assert main(["evaluate", str(folder), str(photos), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    run = recipes.load_run(folder)
+    assert json.loads(run.evaluate(photos).to_json()) == told
+    train, _, _ = recipes.data.load(photos, image_size=12, validation=0, verbose=0)
+    assert run.evaluate(train.batch(40)).accuracy == run.evaluate(str(photos)).accuracy
+
+
 @pytest.mark.slow
 def test_train_goes_on_longer_and_ends_with_the_next_command(trained, tmp_path, capsys):
     photos, folder, _ = trained

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+import skimage.data
+from PIL import Image
 
 import recipes
 
@@ -56,6 +59,31 @@ def test_the_readmes_python_blocks_run(tmp_path, monkeypatch):
     run_all(text, "README.md")
 
 
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Thirty crops each of three photos, a folder a class."""
+    folder, rng = tmp_path_factory.mktemp("guides") / "my_photos", np.random.default_rng(0)
+    for name in ("astronaut", "chelsea", "coffee"):
+        whole = getattr(skimage.data, name)()
+        (folder / name).mkdir(parents=True)
+        for number in range(30):
+            top, left = (int(rng.integers(0, size - 150)) for size in whole.shape[:2])
+            Image.fromarray(whole[top : top + 150, left : left + 150]).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_a_guides_python_blocks_run(guide, photos, tmp_path, monkeypatch):
+    (tmp_path / "my_photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    run_all(guide.read_text(), guide.name)
+
+
 def test_every_file_and_picture_the_readme_points_to_exists():
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"", README.read_text())
     local = [target for pair in targets for target in pair if target and "://" not in target]
@@ -68,7 +96,7 @@ ROOMS = (
 ).split()
 FILES = ("schedules",)  # this one is a single file and offers what it defines
 BY_TASK = ROOT / "docs" / "by_task.md"
-DOCUMENTS = (BY_TASK, ROOT / "docs" / "migration.md")
+DOCUMENTS = (BY_TASK, ROOT / "docs" / "migration.md", *GUIDES)
 SPAN = re.compile(r"`([^`\n]+)`")
 NAME = re.compile(rf"(?<![\w./\"-])(?:recipes\.)?({'|'.join(ROOMS)})\.([A-Za-z_]\w*(?:\.\w+)*)")
 
@@ -155,7 +183,7 @@ def test_every_call_in_a_document_takes_the_arguments_it_is_given(document):
                 wrong.append(f"{span}: {error}")
             checked += 1
     assert wrong == []
-    assert checked > 20, "the pattern no longer finds the calls"
+    assert checked > 20 or document in GUIDES, "the pattern no longer finds the calls"
 
 
 def test_the_page_by_task_names_every_example_there_is():

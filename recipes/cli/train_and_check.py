@@ -43,7 +43,8 @@ def train(options: Namespace) -> None:
             resume="force" if options.force else options.resume,
             seed=options.seed,
             info=info,
-            verbose=0 if options.quiet else "auto",
+            # In a log file a bar would leave each of its states behind.
+            verbose=0 if options.quiet else "auto" if sys.stderr.isatty() else 2,
             **compiled,
         )
         from recipes.report import write_report  # noqa: PLC0415 - the command starts without it

@@ -16,6 +16,7 @@ from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.evaluate.paired import PairedComparison, paired_comparison
 from recipes.evaluate.scores import wilson_interval
+from recipes.inference.of_run import labeled
 
 if TYPE_CHECKING:
     from recipes.common.types import Path as PathLike
@@ -148,14 +149,14 @@ class Comparison:
 
 
 def compare_runs(
-    runs: Sequence[Any], test: "Data | None" = None, *, names: Sequence[str] | None = None
+    runs: Sequence[Any], test: "Data | PathLike | None" = None, *, names: Sequence[str] | None = None
 ) -> Comparison:
     """Put runs side by side: settings that differ, curves, metrics with intervals.
 
     Args:
         runs: Two `recipes.Run`s or more.
-        test: Labeled examples that none was trained on: all are scored on them, and the first is compared with each
-            other one by `evaluate.paired_comparison`.
+        test: Labeled examples that none was trained on, or a folder of them, read as the first run's images were. All
+            runs are scored on them, and the first is compared with each other one by `evaluate.paired_comparison`.
         names: Of the runs; None takes their folders' names, or numbers.
 
     Returns:
@@ -170,6 +171,7 @@ def compare_runs(
             f"recipes.compare expects at least two runs and a name of its own for each. Received {len(runs)} runs and "
             f"names {list(names)}. Write recipes.compare(['runs/a', 'runs/b'])."
         )
+    test = labeled(runs[0], test)
     described = [_described(run) for run in runs]
     keys = list(dict.fromkeys(key for settings in described for key in settings))
     settings = {key: tuple(one.get(key) for one in described) for key in keys}

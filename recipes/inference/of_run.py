@@ -59,6 +59,17 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
     return examples
 
 
+def labeled(run: Any, examples: "Data | str | os.PathLike[str] | None") -> "Data | None":
+    """Labeled examples as they are; a folder's or named set's read as the run's images were.
+
+    Raises:
+        ValueError: as `labeled_folder`.
+    """
+    if isinstance(examples, (str, os.PathLike)):
+        return labeled_folder(run, examples, verbose=0)
+    return examples
+
+
 def examples_of(run: Any) -> "Data | None":
     """The run's validation data; of a run that was loaded, its training folder where that still is; else None."""
     if run.validation is not None:
@@ -76,15 +87,20 @@ def examples_of(run: Any) -> "Data | None":
 
 
 def export_run(
-    run: Any, path: Any, *, calibrated: "bool | Data" = False, examples: "Data | None" = None, **options: Any
+    run: Any,
+    path: Any,
+    *,
+    calibrated: "bool | Data | str | os.PathLike[str]" = False,
+    examples: "Data | str | os.PathLike[str] | None" = None,
+    **options: Any,
 ) -> Exported:
     """`export` with what a run knows; its arguments are those of `Run.export`."""
     settings = run.settings
     known = settings.get("class_names") is not None  # its images came from data.load, as bytes
-    examples = examples_of(run) if examples is None else examples
+    examples = examples_of(run) if examples is None else labeled(run, examples)
     model = run.model
     if calibrated is not False:
-        held_out = examples if calibrated is True else calibrated
+        held_out = examples if calibrated is True else labeled(run, calibrated)
         if held_out is None:
             raise ValueError(
                 "Run.export expects held-out examples with calibrated=True. Received a run whose data is not here. "

@@ -33,7 +33,7 @@ from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
 from recipes.inference.log_to import Tracker, log_run
-from recipes.inference.of_run import export_run, reading_of
+from recipes.inference.of_run import export_run, labeled, reading_of
 from recipes.inference.predict import Predictions, predict
 from recipes.optimizers import save_for_any_keras
 from recipes.training.run_folder import FILES, FORMAT, read_settings
@@ -94,16 +94,17 @@ class Run:
 
         Args:
             path: File to write, such as "report.html".
-            **options: Of `recipes.report.write_report`; `validation` and `class_names` default to the run's own.
+            **options: Of `recipes.report.write_report`; `validation` and `class_names` default to the run's own, and
+                `validation` may be a labeled folder.
 
         Returns:
             The `pathlib.Path` written.
         """
         from recipes.report import write_report  # noqa: PLC0415 - brings the page's libraries
 
-        return write_report(
-            self, path, **{"validation": self.validation, "class_names": self.class_names, **options}
-        )
+        known = {"validation": self.validation, "class_names": self.class_names, **options}
+        known["validation"] = labeled(self, known["validation"])
+        return write_report(self, path, **known)
 
     def predict(self, images: Any, **options: Any) -> Predictions:
         """Predict the classes of images, read, resized and cropped as those the run was trained on.
@@ -136,22 +137,26 @@ class Run:
         }
         return predict(self.model, images, **{**known, **options})
 
-    def evaluate(self, test: Data, **options: Any) -> Evaluation:
+    def evaluate(self, test: Data | str | os.PathLike[str], **options: Any) -> Evaluation:
         """Score the run's model on a test set: `recipes.evaluate.classifier`.
 
         Args:
-            test: `tf.data.Dataset` of `(image, label)`, or such arrays.
+            test: `tf.data.Dataset` of `(image, label)`, such arrays, or a labeled folder, as `data.load` takes it: its
+                images are read as those of training were.
             **options: Of `recipes.evaluate.classifier`.
+
+        Raises:
+            ValueError: for a folder, when the run does not know its classes and how its images were read.
         """
-        return classifier(self, test, **options)
+        return classifier(self, labeled(self, test), **options)
 
     def export(
         self,
         path: str | os.PathLike[str],
         *,
-        calibrated: bool | Data = False,
+        calibrated: bool | Data | str | os.PathLike[str] = False,
         int8: bool = False,
-        examples: Data | None = None,
+        examples: Data | str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> Exported:
         """Write the model for other programs, load the file again, and compare 32 images with Keras.
@@ -161,8 +166,8 @@ class Run:
             calibrated: Put a temperature inside that is fitted on these examples; True takes the run's validation data.
                 A run whose model has one (`evaluate.calibrate`) exports it in any case.
             int8: TFLite with 8-bit integers; refused where that changes the accuracy by more than a point.
-            examples: Labeled images to compare, score and find ranges on; None takes the run's validation data, or,
-                of a run that was loaded, the images it was trained on where they still are.
+            examples: Labeled images, or a folder of them, to compare, score and find ranges on; None takes the run's
+                validation data, or, of a run that was loaded, the images it was trained on where they still are.
             **options: Of `inference.export`.
 
         Returns:

@@ -12,7 +12,7 @@ from recipes.training.run import Run, load_run
 
 def compare(
     runs: Sequence[Run | str | os.PathLike[str]],
-    test: Data | None = None,
+    test: Data | str | os.PathLike[str] | None = None,
     *,
     names: Sequence[str] | None = None,
 ) -> Comparison:
@@ -20,8 +20,9 @@ def compare(
 
     Args:
         runs: Two or more, as `recipes.Run`s or their folders.
-        test: Labeled examples that none was trained on: all runs are scored on them, and the first is compared with
-            each other one, example by example (`evaluate.paired_comparison`).
+        test: Labeled examples that none was trained on, or a folder of them, read as the first run's images were. All
+            runs are scored on them, and the first is compared with each other one, example by example
+            (`evaluate.paired_comparison`).
         names: Of the runs; None takes their folders' names.
 
     Returns:
