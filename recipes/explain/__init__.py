@@ -11,10 +11,10 @@ Every attribution has one signature, `(model, images, target=None, *, own option
                 by name. Signals `(n, steps, channels)` and volumes `(n, depth, height, width, channels)` work
                 alike.
     target      What to explain. None: the predicted class. An int, one int per image, or one-hot rows. A
-                callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`.
-                `{output: target}` where the model has several outputs. `mask_score`, `box_score` and `similarity_to`
-                make callables for segmentation, detection and embeddings. One sigmoid counts as two classes,
-                0 and 1.
+                callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`, a
+                `Direction`, or a sum of such targets. `{output: target}` where the model has several outputs.
+                `mask_score`, `box_score` and `similarity_to` make callables for segmentation, detection and
+                embeddings. One sigmoid counts as two classes, 0 and 1.
     options     `score`, `batch_size`, `wrt`, `data_format`, `compile`, `verbose`: see `AttributionOptions`. Methods
                 that look at a layer's maps also take `layer`, `call_index`, `tokens`, `resize`, `return_layer`: see
                 `LayerOptions`. Random methods
@@ -58,6 +58,10 @@ from recipes.explain.attribution.saliency import saliency as saliency
 from recipes.explain.attribution.score_cam import score_cam as score_cam
 from recipes.explain.attribution.smooth_grad import smooth_grad as smooth_grad
 from recipes.explain.attribution.xgrad_cam import xgrad_cam as xgrad_cam
+from recipes.explain.engine.objectives import Class as Class
+from recipes.explain.engine.objectives import Direction as Direction
+from recipes.explain.engine.objectives import Sum as Sum
+from recipes.explain.engine.objectives import Unit as Unit
 from recipes.explain.engine.options import AttackOptions as AttackOptions
 from recipes.explain.engine.options import AttributionOptions as AttributionOptions
 from recipes.explain.engine.options import ClassImageOptions as ClassImageOptions
@@ -69,7 +73,6 @@ from recipes.explain.engine.options import SynthesisOptions as SynthesisOptions
 from recipes.explain.engine.target_scores import box_score as box_score
 from recipes.explain.engine.target_scores import mask_score as mask_score
 from recipes.explain.engine.target_scores import similarity_to as similarity_to
-from recipes.explain.engine.targets import Unit as Unit
 from recipes.explain.inspection.embed import embed as embed
 from recipes.explain.inspection.embed import nearest_neighbors as nearest_neighbors
 from recipes.explain.inspection.features import activations as activations
@@ -101,6 +104,8 @@ from recipes.explain.trust.map_measures import max_sensitivity as max_sensitivit
 from recipes.explain.trust.map_measures import randomized_logits as randomized_logits
 from recipes.explain.trust.map_measures import sparseness as sparseness
 from recipes.explain.trust.pointing_game import pointing_game as pointing_game
+from recipes.explain.trust.pointing_over import Pointing as Pointing
+from recipes.explain.trust.pointing_over import pointing_over as pointing_over
 from recipes.explain.trust.road import Road as Road
 from recipes.explain.trust.road import road as road
 from recipes.explain.trust.sanity_check import sanity_check as sanity_check
@@ -111,7 +116,9 @@ require_tensorflow("recipes.explain", "whose gradients it takes")
 __all__ = [
     "AttackOptions",
     "AttributionOptions",
+    "Class",
     "ClassImageOptions",
+    "Direction",
     "FastStyle",
     "Fooled",
     "InspectionOptions",
@@ -121,8 +128,10 @@ __all__ = [
     "OptimizedOptions",
     "PassOptions",
     "Patches",
+    "Pointing",
     "ReceptiveField",
     "Road",
+    "Sum",
     "SynthesisOptions",
     "Unit",
     "ablation_cam",
@@ -171,6 +180,7 @@ __all__ = [
     "occlusion",
     "pgd",
     "pointing_game",
+    "pointing_over",
     "randomized_logits",
     "receptive_field",
     "rise",

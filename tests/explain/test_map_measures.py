@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from recipes import explain
+from recipes.explain.attribution.imputation import imputed
 from recipes.explain.trust.map_measures import errors
-from recipes.explain.trust.road import imputed
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(0.1, 1, (2, 6, 5, 2)).astype("float32")
@@ -103,3 +103,64 @@ def test_compare_has_an_edge_detector_to_beat(linear):
     assert set(table) == {"gradient_times_input", "random", "edges"}
     assert table["edges"]["randomized_logits"] == pytest.approx(1)
     assert table["gradient_times_input"]["completeness"] < 1e-4 < table["edges"]["completeness"]
+
+
+def test_imputing_is_the_same_for_each_image_of_a_group():
+    """One system of equations serves images that lose the same pixels."""
+    removed = np.zeros((6, 5), bool)
+    removed[2:5, 1:4] = True
+    together = imputed(np.moveaxis(IMAGES, 0, -2).reshape(6, 5, -1), removed, 0.0, RNG).reshape(6, 5, 2, 2)
+    for number, image in enumerate(IMAGES):
+        np.testing.assert_allclose(together[:, :, number], imputed(image, removed, 0.0, RNG), rtol=1e-5)
+    np.testing.assert_allclose(
+        imputed(IMAGES[0], removed | True, 0.0, RNG),
+        np.broadcast_to(IMAGES[0].mean((0, 1)), (6, 5, 2)),
+        rtol=1e-5,
+    )
+
+
+def test_occlusion_that_imputes_leaves_a_ramp_as_it_was(linear):
+    """Neighbors say all of a ramp, so that a linear model misses nothing but the noise; black takes the pixels away."""
+    ramp = np.broadcast_to(np.linspace(1, 2, 6)[:, None, None], (1, 6, 5, 2)).astype("float32")
+    window = {"patch": (2, 1), "stride": 1}
+    kept = explain.occlusion(linear[0], ramp, 1, value="impute", **window)
+    taken = explain.occlusion(linear[0], ramp, 1, **window)
+    assert np.abs(kept[0, 1:-1]).max() < 0.2 * np.abs(taken[0, 1:-1]).max()
+
+
+@pytest.mark.parametrize("name", ["deletion", "insertion"])
+def test_curves_that_impute_end_at_the_image_or_its_mean_color(linear, name):
+    model, weights, bias = linear
+    maps = explain.gradient_times_input(model, IMAGES, 1)
+    curve = getattr(explain, name)(model, IMAGES, maps, 1, baseline="impute", steps=4, score="logits")
+    whole = (IMAGES * weights[..., 1]).sum((1, 2, 3)) + bias[1]
+    mean = (IMAGES.mean((1, 2), keepdims=True) * weights[..., 1]).sum((1, 2, 3)) + bias[1]
+    ends = (whole, mean) if name == "deletion" else (mean, whole)
+    for place, expected in zip((0, -1), ends, strict=True):
+        np.testing.assert_allclose(curve.scores[:, place], expected, atol=0.1)
+    assert explain.infidelity(model, IMAGES, maps, 1, baseline="impute", samples=4).shape == (2,)
+    with pytest.raises(ValueError, match="deletion, insertion, occlusion and infidelity take 'impute'"):
+        explain.rise(model, IMAGES, 1, baseline="impute", cells=2, masks=2)
+
+
+def test_compare_has_rows_of_relevance_and_layer_gradients():
+    keras.utils.set_random_seed(0)
+    methods = ("lrp", "layer_integrated_gradients")
+    model = keras.Sequential(
+        [
+            *(keras.Input((6, 5, 2)), keras.layers.Conv2D(4, 3, activation="relu", name="map")),
+            *(keras.layers.Flatten(), keras.layers.Dense(3, "softmax")),
+        ]
+    )
+    table, _ = explain.compare(model, IMAGES, 1, methods=methods, metrics=("sparseness",), verbose=0)
+    assert set(table) == {*methods, "random", "edges"} and not table.refused
+    maps = explain.layer_integrated_gradients(model, IMAGES, 1, as_map=True)
+    named = explain.layer_integrated_gradients(model, IMAGES, 1, layer="map", as_map=True)
+    assert maps.shape == (2, 6, 5)
+    np.testing.assert_array_equal(maps, named)
+    with pytest.raises(ValueError, match="expects layer= for inputs"):
+        explain.layer_integrated_gradients(linear_row(), np.ones((2, 3)), 0)
+
+
+def linear_row():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 from scipy.stats import spearmanr
 
 from recipes import explain
@@ -252,3 +254,48 @@ def test_compare_says_what_it_left_out(linear, images):
         explain.compare(linear[0], images, methods=("saliencies",))
     with pytest.raises(ValueError, match="boxes exactly when"):
         explain.compare(linear[0], images, metrics=("pointing",))
+
+
+def test_pointing_over_counts_each_class_of_each_mask(linear):
+    """The map is where an image is not 0: told where to look, a map hits there and nowhere else."""
+    masks = np.zeros((5, 6, 5), "int64")
+    masks[0, 1, 2] = masks[1, 4, 4] = 1
+    masks[1, 0, 0] = masks[2, 3, 1] = masks[4, 5, 4] = 2
+    images = np.zeros((5, 6, 5, 2), "float32")
+    images[0, 1, 2] = images[1, 4, 4] = images[2, 3, 1] = images[4, 5, 3] = 1
+    data = tf.data.Dataset.from_tensor_slices((images, masks))
+    asked = []
+
+    def bright(_, images, target, **__):
+        asked.append(target)
+        return images.sum(-1)
+
+    found = explain.pointing_over(linear[0], data, bright, classes={1: 0, 2: 2}, batch_size=2)
+    assert asked == [[0, 0, 2], [2], [2]]
+    assert found.of_class == {1: (2, 2), 2: (1, 3)} and found.without_object == 1
+    assert found.accuracy == pytest.approx((1 + 1 / 3) / 2) and found.chance == pytest.approx(1 / 30)
+    assert found.hits.tolist() == [True, True, False, True, False]
+    near = explain.pointing_over(linear[0], data.batch(3), bright, tolerance=1)
+    assert near.accuracy == 1 and asked[-1] is None and near.chance > 3 / 30
+    with pytest.raises(ValueError, match="masks with an object"):
+        explain.pointing_over(linear[0], data, bright, classes={7: 0})
+
+
+def test_pointing_over_reads_a_folder_of_images_with_masks(tmp_path):
+    model = keras.Sequential(
+        [
+            *(keras.Input((16, 16, 3)), keras.layers.Conv2D(2, 1, kernel_initializer="ones", name="map")),
+            *(keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, kernel_initializer="ones")),
+        ]
+    )
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(3):
+        image, mask = np.zeros((32, 32, 3), "uint8"), np.zeros((32, 32), "uint8")
+        image[8:16, 8 * number : 8 * number + 8] = 255
+        mask[8:16, 8 * number : 8 * number + 8] = 255
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    found = explain.pointing_over(model, tmp_path, explain.gradient_times_input)
+    assert found.accuracy == 1 and found.chance == pytest.approx(1 / 16)
+    assert str(found) == "pointing game: 100.0% of 3 maps hit, 6.2% by chance"

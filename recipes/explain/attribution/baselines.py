@@ -45,6 +45,12 @@ def filled(
             width = blur * max(images.shape[axis] for axis in spatial) if spatial else 0
             widths = [width if axis in spatial else 0 for axis in range(images.ndim)]
             return gaussian_filter(images, widths, mode="nearest")
+        if value == "impute":
+            raise UsageError(
+                f"{method} expects a {name} that does not depend on which pixels are hidden. Received 'impute', which "
+                "fills in from the pixels left, and here none are left whole. Use 'blur' or 'mean'; deletion, "
+                "insertion, occlusion and infidelity take 'impute'."
+            )
         raise UsageError(
             f"{method} expects {name} to be a number, 'mean', 'blur' or an array. Received {value!r}. "
             "Use 'mean' for the image's mean color."

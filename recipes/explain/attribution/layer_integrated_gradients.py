@@ -8,13 +8,14 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
+from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
 from recipes.explain.attribution.integrated_gradients import attribute, path, quadrature
 from recipes.explain.engine import layer_lookup, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
-from recipes.explain.engine.options import AttributionOptions, Baseline, Layer, Target, shares
+from recipes.explain.engine.options import AttributionOptions, Baseline, Layer, Target, check_flag, shares
 
 
 @shares(AttributionOptions)
@@ -23,10 +24,11 @@ def layer_integrated_gradients(
     images: Inputs,
     target: Target = None,
     *,
-    layer: Layer,
+    layer: Layer | None = None,
     steps: int = 50,
     baseline: Baseline | int = 0.0,
     call_index: int | None = None,
+    as_map: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
     """Difference of a layer's activations to those of a baseline, times the gradient averaged on the way between them.
@@ -40,16 +42,19 @@ def layer_integrated_gradients(
 
     Args:
         model, images, target: As in every method, see `recipes.explain`.
-        layer: A layer object, a name, an "outer/inner" path or an index.
+        layer: A layer object, a name, an "outer/inner" path or an index. None takes the last feature map before the
+            head, as `grad_cam` does.
         steps: Gradients per image, >= 1 (midpoints).
         baseline: The input that the way starts from, as in `integrated_gradients`; for token ids the id that stands for
             nothing.
         call_index: Which call of a shared layer, from 0.
+        as_map: Sum over the channels and resize to the image, `(n, height, width)`, as methods that look at a layer's
+            maps do.
         options: Those of `AttributionOptions`.
 
     Returns:
-        float32, the shape of the layer's output `(n, ..., channels)`; without the batch axis for a single image. Sum
-        over the channels for a map.
+        float32, the shape of the layer's output `(n, ..., channels)`, or `(n, height, width)`; without the batch axis
+        for a single image.
 
     Raises:
         ValueError: no such layer; a score that does not depend on it.
@@ -58,8 +63,9 @@ def layer_integrated_gradients(
         >>> explain.layer_integrated_gradients(model, ids, 1, layer="embedding", baseline=0).sum(-1)   # per token
     """
     at_least_one("layer_integrated_gradients", "steps", steps)
+    check_flag("layer_integrated_gradients", "as_map", as_map, "True returns (n, height, width).")
     task = Task("layer_integrated_gradients", model, images, target, **options)
-    call = layer_lookup.find(model, layer, call_index=call_index, method=task.method)
+    call = _layer_of(task, layer, call_index)
     where, weights = quadrature("midpoint", steps)
 
     def explain(group):
@@ -75,7 +81,26 @@ def layer_integrated_gradients(
             average += weight * _gradients(task, group, call, path(starts, ends, step))
         return attribute(starts, ends, average)
 
-    return task.finish(task.each_group(explain, steps + 3))
+    values = task.each_group(explain, steps + 3)
+    return (
+        cam.finish(task, cam.spread(task, values, call, None).sum(-1), True)
+        if as_map
+        else task.finish(values)
+    )
+
+
+def _layer_of(task, layer, call_index):
+    """The call of the layer that was named, or of the last feature map."""
+    if layer is not None:
+        return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method)
+    cam.find_layer(task, layer, call_index)  # refuses call_index alone
+    if len(task.spatial) < 2:
+        raise UsageError(
+            f"layer_integrated_gradients expects layer= for inputs of shape {task.inputs.images.shape}. Received none. "
+            "Name the layer, such as layer='embedding' for token ids."
+        )
+    task.layer_pass(slice(0, 1), None, differentiate=False)
+    return task.place
 
 
 def _activations(task, group, call, images):

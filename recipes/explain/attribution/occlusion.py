@@ -9,8 +9,10 @@ import numpy as np
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
+from recipes.common.validation import is_one_of
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.imputation import Imputer
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 
@@ -26,7 +28,7 @@ def occlusion(
     *,
     patch: int | tuple[int, ...] = 16,
     stride: int | tuple[int, ...] = 8,
-    value: Baseline = 0.0,
+    value: Baseline | Literal["impute"] = 0.0,
     output: Literal["drop", "probability"] = "drop",
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
@@ -41,7 +43,8 @@ def occlusion(
         patch: Side of the window in pixels, or one length per spatial axis.
         stride: Pixels from one window to the next, at most `patch`, or one per axis.
         value: What the window shows: a number (0) in the model's own value range, `"mean"` (the image's mean
-            color), `"blur"` (the blurred image), or an array of an image.
+            color), `"blur"` (the blurred image), `"impute"` (what lies around the window, with a little noise, as in
+            `road`), or an array of an image.
         output: `"drop"`: score of the image minus score of the covered one. `"probability"`: the probability
             of the class while the window covers a pixel, as the paper's figure shows it: low where it
             matters.
@@ -65,6 +68,9 @@ def occlusion(
 
     def explain(group):
         clean = task.inputs.images[group].astype("float32")
+        if is_one_of(value, ("impute",)):
+            change = _imputing(Imputer("occlusion", "value", task, clean), places, task.spatial)
+            return measured(group, clean, change)
         cover = filled("occlusion", "value", value, clean, task, group)
 
         def change(batch, sample, rows):
@@ -72,6 +78,9 @@ def occlusion(
             batch[:] = clean[rows]
             batch[where] = cover[rows][where]
 
+        return measured(group, clean, change)
+
+    def measured(group, clean, change):
         gains, before = np.zeros((len(clean), len(places)), "float32"), np.zeros(len(clean), "float32")
         for rows, scores, sample in task.sampled_scores(group, len(places), change, clean=output == "drop"):
             if sample < 0:
@@ -81,6 +90,17 @@ def occlusion(
         return mean_over_windows(gains, places, task.spatial)
 
     return task.finish(task.each_group(explain, len(places) + 1))
+
+
+def _imputing(impute, places, spatial):
+    """Windows show what lies around them."""
+
+    def change(batch, sample, rows):
+        removed = np.zeros((1, *spatial), bool)
+        removed[(0, *places[sample])] = True
+        batch[:] = impute(rows, removed)
+
+    return change
 
 
 def windows(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) -> list[Window]:

@@ -23,13 +23,15 @@ from recipes.common.validation import check_seed, is_one_of, is_whole
 from recipes.explain.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from recipes.explain.engine.targets import Unit
+    from recipes.explain.engine.objectives import Direction, Sum, Unit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: What to explain: None (the predicted class), a class or one per image, one-hot rows, `outputs -> (n,)`, a `Unit`, or
-#: `{output: target}`.
-Target: TypeAlias = "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | Unit | None"
+#: What to explain: None (the predicted class), a class or one per image, one-hot rows, `outputs -> (n,)`, a `Unit`, a
+#: `Direction`, a sum of such, or `{output: target}`.
+Target: TypeAlias = (
+    "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | Unit | Direction | Sum | None"
+)
 #: "auto" traces a model and runs it eagerly where it cannot be traced; True and False do only the one or the other.
 Compile: TypeAlias = Literal["auto", True, False]
 #: The value before the softmax or sigmoid, or the output as it is.
@@ -141,6 +143,15 @@ class ClassImageOptions(OptimizedOptions, total=False):
     l2: float | None
     """Weight of the squared distance from gray, |I|^2 with the range as -1..1. None is 1e-4 for pixels, 0 for Fourier;
     with `generator` it is on the latent vector, 0.005 as in Nguyen et al. 2016."""
+    l1: float
+    """Weight of the mean distance from gray, with the range as -1..1, at least 0."""
+    total_variation: float | None
+    """Weight of the mean squared difference between neighbors, with the range as -1..1, at least 0. None is 0."""
+    diversity: float
+    """Weight of the likeness of several images of one target, at least 0: the mean cosine of their Gram matrices
+    (Olah et al. 2017, section "Diversity"). Ask for several with `[130] * 4`."""
+    diversity_layer: Layer | None
+    """Whose Gram matrices are compared. None is the layer of a `Unit` target, else the last feature map."""
     decay: float
     """Fraction of the distance from gray taken away each step, in [0, 1). Pixels only, as the next four."""
     blur: float
@@ -155,6 +166,13 @@ class ClassImageOptions(OptimizedOptions, total=False):
     """Largest random shift in pixels. None is a 16th of the image, 0 for pixels."""
     scale: float | None
     """Largest random change of size, 0.1 meaning 0.9 ... 1.1. None is 0.1, 0 for pixels."""
+    rotate: float | None
+    """Largest random turn in degrees, each way. None is 10 from 64 pixels a side on, else 0, and 0 for pixels."""
+    pad: int | None
+    """Pixels of gray that the image is seen with around it, at least 0; with 0 its borders wrap around. None is a 16th
+    of the image, 0 for pixels."""
+    second_jitter: int | None
+    """Largest random shift in pixels after scaling and turning. None is a 64th of the image, 0 for pixels."""
     start: Any
     """Image or images in `value_range` to begin with; None is gray with a little noise."""
     generator: keras.Model | None
@@ -179,6 +197,10 @@ class Defaults:
     learning_rate: float | None = 0.05
     optimizer: Literal["adam", "normalized", "gradient", "l-bfgs"] | None = "adam"
     l2: float | None = None
+    l1: float = 0.0
+    total_variation: float | None = None
+    diversity: float = 0.0
+    diversity_layer: Layer | None = None
     decay: float = 0.0
     blur: float = 0.0
     blur_every: int = 4
@@ -186,6 +208,9 @@ class Defaults:
     clip_gradients: float = 0.0
     jitter: int | None = None
     scale: float | None = None
+    rotate: float | None = None
+    pad: int | None = None
+    second_jitter: int | None = None
     start: Any = None
     generator: keras.Model | None = None
     norm: Literal["inf", "l2"] = "inf"

@@ -12,32 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.validation import as_row, is_one_of, is_whole
+from recipes.common.validation import is_one_of
 from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.class_targets import class_numbers, without_tf_keras_vis
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.logits import ending_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """A neuron, a channel or a layer as the target of a map.
-
-    Args:
-        layer: Layer object, name, `"outer/inner"` path, or index.
-        channel: Channel, or unit of a Dense layer; None averages over all of them.
-        position: Where in the layer's map: `(row, column)` (one number per spatial axis); None averages over
-            all.
-        call_index: Which call of a shared layer, from 0.
-
-    Example:
-        >>> explain.saliency(model, images, explain.Unit("conv3", channel=12))
-    """
-
-    layer: object
-    channel: int | None = None
-    position: tuple | int | None = None
-    call_index: int | None = None
+from recipes.explain.engine.objectives import Class, Direction, Sum
+from recipes.explain.engine.objectives import Unit as Unit
+from recipes.explain.engine.unit_targets import parse_unit, pick, unit_score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +27,16 @@ class Spec:
     """The part of a target a trace depends on. Numbers that may change from call to call travel as tensors.
 
     Args:
-        kind: `"class"`, `"unit"`, or `"function"`.
+        kind: `"class"`, `"unit"`, `"sum"`, or `"function"`.
         output: Name or position of the model's output, None when it has one.
         score: `"logits"` or `"probability"`.
         call: The unit's `LayerCall`.
         channels_first: Layout of the unit's layer.
         channel: Whether one channel was chosen.
         position: Whether one position was chosen.
+        vector: A direction among the unit's channels, or None.
+        power: Of the cosine with it.
+        terms: Of a sum: `(weight, Spec, columns of the index)` each.
     """
 
     kind: str
@@ -61,6 +46,9 @@ class Spec:
     channels_first: bool = False
     channel: bool = False
     position: bool = False
+    vector: tuple[float, ...] | None = None
+    power: float = 0.0
+    terms: tuple[tuple[float, "Spec", int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Target:
     Args:
         spec: What traces depend on.
         index: `(n, k)` int32, one row per image: the class (-1: the predicted one), or a unit's channel and
-            position.
+            position; of a sum, the rows of its terms side by side.
         function: The reader's callable, or None.
     """
 
@@ -110,8 +98,10 @@ def parse(
                 "Call it once per output, or pass one callable of all outputs."
             )
         (output, target), *_ = target.items()
-    if isinstance(target, Unit):
-        return _parse_unit(target, model, count, method)
+    if isinstance(target, (Unit, Direction)):
+        return _of_unit(target, model, count, method)
+    if isinstance(target, (Sum, Class)):
+        return _parse_sum(1.0 * target, model, count, score, method)
     target = without_tf_keras_vis(target)
     if callable(target) and not isinstance(target, type):
         return Target(Spec("function", output, score), np.zeros((count, 0), "int32"), target)
@@ -138,7 +128,9 @@ def scores(model: keras.Model, inputs: Any, spec: Any, arguments: Sequence[Any],
     """
     if spec.kind == "unit":
         _, (activation,) = tracing.capture(model, inputs, [spec.call], stop=True)
-        return _unit_score(model, activation, arguments[0], spec), arguments[0]
+        return unit_score(model, activation, arguments[0], spec), arguments[0]
+    if spec.kind == "sum":
+        return _sum_of_scores(model, inputs, spec, arguments[0], seen), arguments[0]
     outputs = tracing.forward(model, inputs)
     if seen is not None:
         seen += keras.tree.flatten(outputs)
@@ -168,7 +160,7 @@ def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
         index = _resolve(index, tf.cast(values[:, 0] > other[:, 0], "int32"))
         return tf.where(index == 1, values[:, 0], other[:, 0]), index
     index = _resolve(index, tf.argmax(values, axis=1, output_type="int32"))
-    return _pick(values, index), index  # `check` refuses numbers out of range
+    return pick(values, index), index  # `check` refuses numbers out of range
 
 
 def follow(rows: Any) -> Any:
@@ -200,6 +192,10 @@ def flat_outputs(model: keras.Model, outputs: Any, spec: Any) -> Any:
 def check(model: keras.Model, target: Any, method: str = "explain") -> None:
     """Refuse numbers the model does not have. The model must have run once: its `Record` then knows the sizes."""
     record = tracing.record_of(model)
+    if target.spec.kind == "sum":
+        for _, spec, columns in _columns(target.spec):
+            check(model, Target(spec, target.index[:, columns]), method)
+        return
     if target.spec.kind == "unit":
         sizes = record.units.get(target.spec.call, ())
         for name, number, size in zip(("channel", *(["position"] * 9)), target.index[0], sizes, strict=False):
@@ -312,49 +308,50 @@ def _select(model, outputs, key):
     )
 
 
-def _parse_unit(unit, model, count, method):
-    call = layer_lookup.find(model, unit.layer, call_index=unit.call_index, method=method)
-    given = () if unit.position is None else unit.position
-    position = (given,) if is_whole(given) else as_row(given)
-    chosen = [number for number in (unit.channel, *(position or ())) if number is not None]
-    if position is None or not all(is_whole(number) and 0 <= number < 2**31 for number in chosen):
-        raise UsageError(
-            f"{method} expects the channel and the position of a Unit to be whole numbers from 0. Received "
-            f"channel={unit.channel!r}, position={unit.position!r}. Leave out what shall be averaged over."
-        )
-    numbers = [-1 if unit.channel is None else int(unit.channel), *map(int, position)]
-    channels_first = layer_lookup.data_format(model, call.operation) == "channels_first"
-    spec = Spec(
-        "unit",
-        call=call,
-        channels_first=channels_first,
-        channel=unit.channel is not None,
-        position=unit.position is not None,
-    )
-    return Target(spec, np.tile(np.array(numbers, "int32"), (count, 1)))
+def _of_unit(unit, model, count, method):
+    fields, numbers = parse_unit(unit, model, method)
+    return Target(Spec("unit", **fields), np.tile(np.array(numbers, "int32"), (count, 1)))
 
 
-def _unit_score(model, activation, numbers, spec):
-    """Mean over what was not chosen, of `(n, *spatial, channels)`."""
-    activation = tf.cast(activation, "float32")
-    if spec.channels_first and activation.shape.rank > 2:
-        activation = tf.transpose(activation, [0, *range(2, activation.shape.rank), 1])
-    spatial = activation.shape[1:-1]
-    # `check` refuses numbers out of range by these sizes; until then they are clipped.
-    tracing.record_of(model).units[spec.call] = (activation.shape[-1], *spatial)
-    if spec.position:
-        if numbers.shape[-1] - 1 != spatial.rank:
-            raise UsageError(
-                f"explain expects a Unit position of {spatial.rank} numbers for layer '{spec.call.path}', whose map "
-                f"is {tuple(spatial)}. Received {numbers.shape[-1] - 1}. Leave position out to average over all."
-            )
-        for axis in range(spatial.rank):
-            activation = _pick(activation, numbers[:, axis + 1])
-    else:
-        activation = tf.reduce_mean(activation, tuple(range(1, activation.shape.rank - 1)))
-    return _pick(activation, numbers[:, 0]) if spec.channel else tf.reduce_mean(activation, -1)
+def _parse_sum(target, model, count, score, method):
+    """One row of numbers for all terms, side by side."""
+    terms, rows = [], []
+    for weight, term in target.terms:
+        if isinstance(term, Class):
+            number = term.number if term.output is None else {term.output: term.number}
+            one = parse(number, model, count, score=score, method=method)
+            if one.index.min(initial=0) < 0:
+                raise UsageError(
+                    f"{method} expects Class to have a number from 0. Received {term}. A sum has no predicted class."
+                )
+        else:
+            one = _of_unit(term, model, count, method)
+        terms.append((weight, one.spec, one.index.shape[1]))
+        rows.append(one.index)
+    return Target(Spec("sum", score=score, terms=tuple(terms)), np.concatenate(rows, axis=1))
 
 
-def _pick(values, numbers):
-    """`values[i, numbers[i]]` for each image i."""
-    return tf.gather(values, tf.clip_by_value(numbers, 0, tf.shape(values)[1] - 1), axis=1, batch_dims=1)
+def _columns(spec):
+    """`(weight, Spec, slice of the index's columns)` of each term of a sum."""
+    start = 0
+    for weight, term, width in spec.terms:
+        yield weight, term, slice(start, start + width)
+        start += width
+
+
+def _sum_of_scores(model, inputs, spec, index, seen):
+    """The weighted sum of the terms' scores; nothing above the last unit is computed unless a class asks for it."""
+    calls = list(dict.fromkeys(term.call for _, term, _ in spec.terms if term.call is not None))
+    classes = any(term.kind == "class" for _, term, _ in spec.terms)
+    outputs, activations = tracing.capture(model, inputs, calls, stop=not classes)
+    if seen is not None and outputs is not None:
+        seen += keras.tree.flatten(outputs)
+    total = 0.0
+    for weight, term, columns in _columns(spec):
+        numbers = index[:, columns]
+        if term.kind == "class":
+            score, _ = class_score(model, outputs, term, numbers[:, 0])
+        else:
+            score = unit_score(model, activations[calls.index(term.call)], numbers, term)
+        total += weight * score
+    return total

@@ -11,7 +11,7 @@ from recipes.explain.engine.options import ClassImageOptions, Target, shares
 from recipes.explain.synthesis.maximize import raise_score
 
 
-@shares(ClassImageOptions, learning_rate=None, optimizer=None)
+@shares(ClassImageOptions, steps=512, learning_rate=None, optimizer=None)
 def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImageOptions]) -> FloatArray | Any:
     """Make an image that raises a class score as far as it goes.
 

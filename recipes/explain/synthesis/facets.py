@@ -14,7 +14,7 @@ from recipes.explain.inspection.features import features
 from recipes.explain.synthesis.class_image import class_image
 
 
-@shares(ClassImageOptions, learning_rate=None, optimizer=None)
+@shares(ClassImageOptions, steps=512, learning_rate=None, optimizer=None)
 def facets(
     model: keras.Model,
     target: int,

@@ -9,47 +9,105 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.explain.engine import targets
+from recipes.common.validation import is_number
+from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.engine import layer_lookup, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
+from recipes.explain.engine.objectives import Term
+from recipes.explain.engine.options import AttributionOptions, defaults_of
+from recipes.explain.synthesis.invert_features import total_variation_of
 from recipes.explain.synthesis.objective import Candidate
 from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import Fourier, Latent, Pixels
 from recipes.explain.synthesis.random_views import Views
+from recipes.explain.synthesis.texture import gram_matrix
 
+_PIXELS = ("jitter", "pad", "second_jitter")
+_OF_SIZE = (*_PIXELS, "rotate")
+SMALLEST_TURNED = 64
+# What None stands for; those of `_PIXELS` as shares of the shorter side.
+_STILL = {"jitter": 0, "scale": 0.0, "rotate": 0.0, "pad": 0, "second_jitter": 0, "total_variation": 0.0}
 DEFAULTS = {
-    "fourier": {"optimizer": "adam", "learning_rate": 0.02, "l2": 0.0, "jitter": 1 / 16, "scale": 0.1},
-    "pixels": {"optimizer": "normalized", "learning_rate": 0.02, "l2": 1e-4, "jitter": 0, "scale": 0.0},
-    "generator": {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.005, "jitter": 0, "scale": 0.0},
+    "fourier": {
+        "optimizer": "adam",
+        "learning_rate": 0.05,
+        "l2": 0.0,
+        "total_variation": 0.0,
+        "jitter": 1 / 32,
+        "scale": 0.1,
+        "rotate": 10.0,
+        "pad": 1 / 16,
+        "second_jitter": 1 / 64,
+    },
+    "pixels": {"optimizer": "normalized", "learning_rate": 0.02, "l2": 1e-4, **_STILL},
+    "generator": {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.005, **_STILL},
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The score of a target, minus `l2` times the squared distance from gray (or from the latent zero).
+    """The score of a target, minus penalties: `l2` times the squared distance from gray (or from the latent zero), `l1`
+    times the mean distance, total variation, and the likeness of images of one target.
 
     Args:
         spec: `targets.Spec`.
         keys: How the image is packed for the model.
         latent: Whether the penalty is on the parameters.
         function: The reader's callable, or None.
+        compared: `LayerCall` whose Gram matrices tell images of one target apart, or None.
+        channels_first: Layout of that layer.
     """
 
     spec: targets.Spec
     keys: object
     latent: bool
     function: object = None
+    compared: Any = None
+    channels_first: bool = False
 
     def __call__(self, model: keras.Model, candidate: Candidate) -> tf.Tensor:
-        inputs = pack(model, [candidate.seen], self.keys)
-        if self.function is None:
-            score, _ = targets.scores(model, inputs, self.spec, candidate.rows)
-        else:
-            outputs = targets.flat_outputs(model, model(inputs, training=False), self.spec)
-            score = targets.call_function(targets.Target(self.spec, None, self.function), outputs)
+        l2, l1, variation, diversity = tf.unstack(candidate.shared[0], 4)
+        score, likeness = self._score(model, candidate)
         norm = tf.square(candidate.parameters) if self.latent else tf.square(2 * candidate.images - 1)
-        return score - candidate.shared[0][0] * tf.reduce_sum(norm, tuple(range(1, norm.shape.rank)))
+        score -= l2 * tf.reduce_sum(norm, tuple(range(1, norm.shape.rank))) + diversity * likeness
+        distance = tf.reduce_mean(tf.abs(2 * candidate.images - 1), (1, 2, 3))
+        return score - l1 * distance - variation * total_variation_of(2 * candidate.images - 1)
+
+    def _score(self, model, candidate):
+        """The target's score, and how alike images of one target are, both `(n,)`."""
+        inputs, maps = pack(model, [candidate.seen], self.keys), []
+        taps = {} if self.compared is None else {self.compared.operation: maps.append}
+        with tracing.tapped(taps):
+            if self.function is None:
+                score, _ = targets.scores(model, inputs, self.spec, candidate.rows)
+            else:
+                outputs = targets.flat_outputs(model, model(inputs, training=False), self.spec)
+                score = targets.call_function(targets.Target(self.spec, None, self.function), outputs)
+        if self.compared is None:
+            return score, 0.0
+        values = tracing.single(maps[self.compared.index or 0], self.compared.path)
+        return score, likeness(gram_matrix(values, self.channels_first), candidate.rows[0])
+
+
+def likeness(grams: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Mean cosine of each image's Gram matrix with those of the other images of its target.
+
+    Source: Olah et al. 2017, "Feature Visualization", section "Diversity" and its footnote.
+
+    Args:
+        grams: `(n, channels, channels)`.
+        rows: int `(n, k)`: images whose rows are equal have one target.
+
+    Returns:
+        float32 `(n,)` in 0..1; 0 where there is no other image of the target.
+    """
+    flat = tf.math.l2_normalize(tf.reshape(grams, [tf.shape(grams)[0], -1]), 1)
+    same = tf.cast(tf.reduce_all(rows[:, None] == rows[None], -1), "float32")
+    others = same - tf.eye(tf.shape(flat)[0])
+    cosines = tf.matmul(flat, flat, transpose_b=True)
+    return tf.math.divide_no_nan(tf.reduce_sum(cosines * others, 1), tf.reduce_sum(others, 1))
 
 
 def raise_score(method: str, model: keras.Model, target: Any, count: int | None, **options: Any) -> Any:
@@ -66,16 +124,21 @@ def raise_score(method: str, model: keras.Model, target: Any, count: int | None,
     """
     canvas = Canvas(method, model, size=options["size"], value_range=options["value_range"])
     start, count = _starts(method, canvas, options["start"], count)
+    if isinstance(target, (list, tuple)) and any(isinstance(one, Term) for one in target):
+        target = _parse_terms(method, model, target, options["score"])
     if not isinstance(target, targets.Target):
         target = targets.parse(target, model, count, score=options["score"], method=method)
     elif len(target.index) != count:
         target = dataclasses.replace(target, index=np.repeat(target.index, count, axis=0))
     kind = _kind(method, options["parameterization"], options["generator"], start)
+    options |= {
+        name: value
+        for name, value in DEFAULTS[kind].items()
+        if options[name] is None and name not in _OF_SIZE
+    }
     problem = _problem(method, kind, canvas, target, options)
-    image, defaults = problem.parameterization, DEFAULTS[kind]
-    l2, rate = (
-        defaults[name] if options[name] is None else options[name] for name in ("l2", "learning_rate")
-    )
+    image = problem.parameterization
+    penalties = [options[name] for name in ("l2", "l1", "total_variation", "diversity")]
     result = optimize(
         method,
         model,
@@ -84,10 +147,12 @@ def raise_score(method: str, model: keras.Model, target: Any, count: int | None,
         if start is None
         else image.encode(start),
         [target.index],
-        [np.array([l2], "float32")],
-        learning_rate=rate,
+        [np.array(penalties, "float32")],
         after_first=lambda: targets.check(model, target, method),
-        **{name: options[name] for name in ("steps", "decay", "blur_every", "seed", "compile", "verbose")},
+        **{
+            name: options[name]
+            for name in ("steps", "learning_rate", "decay", "blur_every", "seed", "compile", "verbose")
+        },
     )
     _warn_of_silence(method, target, result.scores)
     return (result.images, result.scores) if options["return_scores"] else result.images
@@ -107,28 +172,77 @@ def _starts(method, canvas, start, count):
     return np.broadcast_to(start, (count, *start.shape[1:])), count
 
 
+def _parse_terms(method, model, terms, score):
+    """One row for each of several units, directions or sums that differ in their numbers alone."""
+    parsed = [targets.parse(one, model, 1, score=score, method=method) for one in terms]
+    if any(one.spec != parsed[0].spec for one in parsed):
+        raise UsageError(
+            f"{method} expects a list of targets of one layer and kind. Received {terms!r}. Call it once for each."
+        )
+    return targets.Target(parsed[0].spec, np.concatenate([one.index for one in parsed]))
+
+
 def _problem(method, kind, canvas, target, options):
     """What is raised, of which image, seen how."""
-    defaults, generator = DEFAULTS[kind], options["generator"]
+    generator = options["generator"]
     regularizers = {name: options[name] for name in ("blur", "clip_pixels", "clip_gradients")}
     _check_regularizers(method, kind, **regularizers, decay=options["decay"])
-    jitter, scale = options["jitter"], options["scale"]
-    jitter = round(defaults["jitter"] * min(canvas.shape[:2])) if jitter is None else int(jitter)
+    _check_penalties(method, options)
     image = {
         "pixels": lambda: Pixels(canvas.shape),
         "fourier": lambda: Fourier(canvas.shape),
         "generator": lambda: Latent(canvas.shape, weakref.ref(generator), canvas.value_range),
     }[kind]()
+    compared = _compared(method, canvas, target, options) if options["diversity"] else None
     return Problem(
-        objective=Score(target.spec, canvas.keys, kind == "generator", target.function),
+        objective=Score(
+            *(target.spec, canvas.keys, kind == "generator", target.function),
+            compared=compared,
+            channels_first=canvas.channels_first,
+        ),
         parameterization=image,
         value_range=canvas.value_range,
         preprocess=options["preprocess"],
-        views=Views(jitter, float(defaults["scale"] if scale is None else scale)),
+        views=_views(canvas, kind, options),
         channels_first=canvas.channels_first,
-        optimizer=defaults["optimizer"] if options["optimizer"] is None else options["optimizer"],
+        optimizer=options["optimizer"],
         **{name: float(value) for name, value in regularizers.items()},
     )
+
+
+def _views(canvas, kind, options):
+    """Shifts and padding in pixels; their defaults are shares of the shorter side."""
+    side = min(canvas.shape[:2])
+    rotate = options["rotate"]
+    if rotate is None:
+        # Between the pixels of a small image a turn is mostly a blur.
+        rotate = DEFAULTS[kind]["rotate"] if side >= SMALLEST_TURNED else 0
+    pixels = {
+        name: round(DEFAULTS[kind][name] * side) if options[name] is None else int(options[name])
+        for name in _PIXELS
+    }
+    return Views(scale=float(options["scale"]), rotate=float(rotate), **pixels)
+
+
+def _compared(method, canvas, target, options):
+    """The layer whose Gram matrices tell images of one target apart."""
+    if len(target.index) < 2 or target.function is not None:
+        raise UsageError(
+            f"{method} expects several images of one class or Unit for diversity=. Received "
+            f"{'a function' if target.function is not None else 'one image'}. Write for example [130] * 4."
+        )
+    if options["diversity_layer"] is not None:
+        call = layer_lookup.find(canvas.model, options["diversity_layer"], method=method)
+    elif target.spec.call is not None:
+        call = target.spec.call
+    else:
+        gray = np.full((1, *canvas.shape), np.mean(canvas.value_range), "float32")
+        gray = gray if options["preprocess"] is None else np.asarray(options["preprocess"](gray))
+        gray = np.moveaxis(gray, -1, 1) if canvas.channels_first else gray
+        task = Task(method, canvas.model, gray, 0, **defaults_of(AttributionOptions))
+        task.layer_pass(slice(0, 1), None, differentiate=False)
+        call = tracing.default_layer(canvas.model, task.target.spec)
+    return call
 
 
 def _warn_of_silence(method, target, scores):
@@ -177,4 +291,14 @@ def _check_regularizers(method, kind, **values):
             raise UsageError(
                 f"{method} with {name} expects parameterization='pixels', whose values are the image. Received "
                 f"{kind!r}. Write parameterization='pixels', or leave {name} out."
+            )
+
+
+def _check_penalties(method, options):
+    for name in ("l1", "total_variation", "diversity", "scale", *_OF_SIZE):
+        value = 0 if options[name] is None else options[name]
+        if not is_number(value) or not value >= 0:
+            raise UsageError(
+                f"{method} expects {name} to be a number, at least 0. Received {name}={value!r}. Leave it out for the "
+                "default."
             )

@@ -17,7 +17,7 @@ from recipes.explain.synthesis.class_image import unwrap
 from recipes.explain.synthesis.maximize import raise_score
 
 
-@shares(ClassImageOptions, learning_rate=None, optimizer=None)
+@shares(ClassImageOptions, steps=512, learning_rate=None, optimizer=None)
 def unit_image(
     model: keras.Model,
     layer: Layer,

@@ -1,6 +1,7 @@
 """Compare methods on the user's own model and images, so that one is chosen by evidence."""
 
 import dataclasses
+import functools
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ from recipes.explain.attribution.guided_grad_cam import guided_grad_cam
 from recipes.explain.attribution.hires_cam import hires_cam
 from recipes.explain.attribution.integrated_gradients import integrated_gradients
 from recipes.explain.attribution.layer_cam import layer_cam
+from recipes.explain.attribution.layer_integrated_gradients import layer_integrated_gradients
+from recipes.explain.attribution.lrp import lrp
 from recipes.explain.attribution.occlusion import occlusion
 from recipes.explain.attribution.rise import rise
 from recipes.explain.attribution.saliency import saliency
@@ -57,9 +60,13 @@ _METHODS = {
         *(saliency, gradient_times_input, smooth_grad, integrated_gradients, guided_backprop, deconvnet),
         *(guided_grad_cam, class_activation_map, grad_cam, grad_cam_plus_plus, layer_cam, score_cam),
         *(hires_cam, xgrad_cam, eigen_cam, ablation_cam, finer_cam, occlusion, rise),
-        *(attention_rollout, attention_relevance, expected_gradients),
+        *(attention_rollout, attention_relevance, expected_gradients, lrp),
     )
 }
+# Its map, not the values of the layer.
+_METHODS["layer_integrated_gradients"] = functools.wraps(layer_integrated_gradients)(
+    functools.partial(layer_integrated_gradients, as_map=True)
+)
 # What a larger figure means.
 _METRICS = {
     "deletion": "lower is better",
@@ -130,7 +137,7 @@ def compare(
     metrics: Sequence[Metric] = (*("deletion", "insertion", "sanity", "stability"),),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     boxes: Sequence[ArrayLike] | None = None,
-    baseline: Baseline = "blur",
+    baseline: Baseline | Literal["impute"] = "blur",
     steps: int = 20,
     shown: int = 4,
     seed: int = 0,
@@ -150,7 +157,7 @@ def compare(
             `"randomized_logits"`: see the functions of these names.
         options: `{name: {option: value}}` for the methods, such as `{"occlusion": {"patch": 8}}`.
         boxes: For `"pointing"`, as in `pointing_game`.
-        baseline: What deletion leaves and insertion starts from.
+        baseline: What deletion leaves and insertion starts from, as in `deletion`.
         steps: Steps of deletion and insertion.
         shown: Images in the figure, at most.
         seed: Integer that fixes the random map, the re-initialized weights, and the noise.
@@ -213,7 +220,7 @@ class _Judge:
     target: Target
     task: Task
     boxes: Sequence[ArrayLike] | None
-    baseline: Baseline
+    baseline: Baseline | Literal["impute"]
     steps: int
     seed: int
 

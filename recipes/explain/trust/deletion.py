@@ -1,7 +1,7 @@
 """Deletion and insertion: does the score follow the pixels that a map calls important?"""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
-from recipes.common.validation import as_numbers
+from recipes.common.validation import as_numbers, is_one_of
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.imputation import Imputer
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 
@@ -39,7 +40,7 @@ def deletion(
     target: Target = None,
     *,
     steps: int = 50,
-    baseline: Baseline = 0.0,
+    baseline: Baseline | Literal["impute"] = 0.0,
     **options: Unpack[AttributionOptions],
 ) -> Curve:
     """Score while the most important pixels are removed first: a good map makes it fall fast, so a small area is good.
@@ -54,7 +55,7 @@ def deletion(
             random order.
         steps: Equal steps in which all pixels go, >= 1.
         baseline: What is left in their place: a number (0, black), `"mean"`, `"blur"`, or an array, as in
-            `occlusion`.
+            `occlusion`; `"impute"` is what the pixels left say of them, with a little noise, as in `road`.
         options: Those of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`.
 
     Returns:
@@ -75,7 +76,7 @@ def insertion(
     target: Target = None,
     *,
     steps: int = 50,
-    baseline: Baseline = "blur",
+    baseline: Baseline | Literal["impute"] = "blur",
     **options: Unpack[AttributionOptions],
 ) -> Curve:
     """Score while the most important pixels are put back first: a good map makes it rise fast, so a large area is good.
@@ -126,7 +127,7 @@ class _Measurement:
     maps: ArrayLike
     target: Target
     steps: int
-    baseline: Baseline
+    baseline: Baseline | Literal["impute"]
     options: dict[str, Any]
 
     def curve(self):
@@ -136,12 +137,11 @@ class _Measurement:
 
         def explain(group):
             clean = task.inputs.images[group].astype("float32")
-            nothing = filled(self.method, "baseline", self.baseline, clean, task, group)
-            before, after = (clean, nothing) if self.method == "deletion" else (nothing, clean)
-
-            def change(batch, step, rows):
-                places = task.over_channels(ranks[group][rows])
-                batch[:] = replaced(before[rows], after[rows], places, changed[step])
+            if is_one_of(self.baseline, ("impute",)):
+                change = self._imputing(Imputer(self.method, "baseline", task, clean), ranks[group], changed)
+            else:
+                nothing = filled(self.method, "baseline", self.baseline, clean, task, group)
+                change = self._replacing(task, clean, nothing, ranks[group], changed)
 
             scores = np.empty((len(clean), self.steps + 1), "float32")
             for rows, values, step in task.sampled_scores(group, self.steps + 1, change):
@@ -151,6 +151,22 @@ class _Measurement:
         scores = task.each_group(explain, self.steps + 2)
         fraction = (changed / changed[-1]).astype("float32")
         return Curve(fraction, task.finish(scores), task.finish(area_under(scores, fraction)))
+
+    def _replacing(self, task, clean, nothing, ranks, changed):
+        before, after = (clean, nothing) if self.method == "deletion" else (nothing, clean)
+
+        def change(batch, step, rows):
+            places = task.over_channels(ranks[rows])
+            batch[:] = replaced(before[rows], after[rows], places, changed[step])
+
+        return change
+
+    def _imputing(self, impute, ranks, changed):
+        def change(batch, step, rows):
+            first = ranks[rows] < changed[step]
+            batch[:] = impute(rows, first if self.method == "deletion" else ~first)
+
+        return change
 
 
 def checked_maps(method: str, maps: ArrayLike, task: Task) -> FloatArray:

@@ -1,7 +1,7 @@
 """Figures of single maps: how complete, how sparse, how faithful to small changes, how far a map moves."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Images, Inputs
-from recipes.common.validation import check_seed
+from recipes.common.validation import check_seed, is_one_of
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
+from recipes.explain.attribution.imputation import Imputer
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Baseline, Target, shares
 from recipes.explain.trust.deletion import checked_maps
@@ -92,7 +93,7 @@ def infidelity(
     *,
     samples: int = 50,
     side: float = 0.25,
-    baseline: Baseline = 0.0,
+    baseline: Baseline | Literal["impute"] = 0.0,
     scaled: bool = True,
     seed: int = 0,
     **options: Unpack[AttributionOptions],
@@ -107,7 +108,7 @@ def infidelity(
         maps: `(n, height, width)`: what each pixel adds to the score, as of `integrated_gradients` or `occlusion`.
         samples: Squares per image, >= 1; all images have the same.
         side: Side of a square as a share of each side of the image, in (0, 1).
-        baseline: What a square shows.
+        baseline: What a square shows, as in `occlusion`.
         scaled: Multiply each map by the one number that fits best, so that maps in other units compare (their optimal
             scaling).
         seed: Integer that fixes the squares.
@@ -135,12 +136,16 @@ def infidelity(
 
     def explain(group):
         clean = task.inputs.images[group].astype("float32")
-        nothing = filled("infidelity", "baseline", baseline, clean, task, group)
+        impute = is_one_of(baseline, ("impute",)) and Imputer("infidelity", "baseline", task, clean)
+        nothing = clean if impute else filled("infidelity", "baseline", baseline, clean, task, group)
 
         def change(batch, sample, rows):
-            shown = np.ones((1, *task.spatial), bool)
-            shown[(0, *squares[sample])] = False
-            batch[:] = np.where(task.over_channels(shown), clean[rows], nothing[rows])
+            removed = np.zeros((1, *task.spatial), bool)
+            removed[(0, *squares[sample])] = True
+            if impute:
+                batch[:] = impute(rows, removed)
+            else:
+                batch[:] = np.where(task.over_channels(removed), nothing[rows], clean[rows])
 
         scores, before = np.empty((len(clean), samples)), np.empty(len(clean))
         for rows, values, sample in task.sampled_scores(group, samples, change, clean=True):

@@ -6,19 +6,15 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import check_seed
 from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.attribution.imputation import imputed
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Target, shares
 from recipes.explain.trust.deletion import checked_maps, ranks_of
-
-# Weights of the eight neighbors, by whether they share a side or a corner (section 4.1).
-_SIDE, _CORNER = 1 / 6, 1 / 12
 
 
 @dataclasses.dataclass
@@ -112,51 +108,3 @@ def road(
     scores = task.each_group(explain, 2 * len(counts) + 1)
     most, least = scores[:, : len(counts)], scores[:, len(counts) :]
     return Road(*(task.finish(one) for one in ((least - most).mean(1) / 2, most, least)))
-
-
-def imputed(
-    image: FloatArray, removed: np.ndarray, noise: float, generator: np.random.Generator
-) -> FloatArray:
-    """Section 4.1: removed pixels as the weighted mean of their neighbors inside the image, plus noise.
-
-    Args:
-        image: `(height, width, channels)`.
-        removed: bool `(height, width)`, not true everywhere.
-        noise: Standard deviation of what is added, in the image's own values.
-        generator: Draws it.
-
-    Returns:
-        `(height, width, channels)` float32.
-    """
-    height, width = removed.shape
-    number = np.full(removed.shape, -1)
-    rows, columns = np.nonzero(removed)
-    number[rows, columns] = np.arange(len(rows))
-    right = np.zeros((len(rows), image.shape[-1]))
-    entries, total = [], np.zeros(len(rows))
-    for down in (-1, 0, 1):
-        for along in (-1, 0, 1):
-            if down == along == 0:
-                continue
-            weight = _SIDE if down == 0 or along == 0 else _CORNER
-            inside = (
-                (rows + down >= 0)
-                & (rows + down < height)
-                & (columns + along >= 0)
-                & (columns + along < width)
-            )
-            mine = np.flatnonzero(inside)
-            place = (rows + down)[mine], (columns + along)[mine]
-            total[mine] += weight
-            known = number[place] < 0
-            right[mine[known]] += weight * image[place[0][known], place[1][known]]
-            entries.append((mine[~known], number[place][~known], np.full((~known).sum(), -weight)))
-    mine, other, weights = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-    diagonal = np.arange(len(rows))
-    system = sparse.csr_matrix(
-        (np.r_[weights, total], (np.r_[mine, diagonal], np.r_[other, diagonal])), (len(rows), len(rows))
-    )
-    result = image.astype("float32").copy()
-    values = spsolve(system.tocsc(), right).reshape(right.shape)
-    result[rows, columns] = values + noise * generator.standard_normal(values.shape)
-    return result
