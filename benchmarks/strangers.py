@@ -6,6 +6,7 @@
                                                        `unseen`, or `unseen_2`, written when that had been looked at
     python benchmarks/strangers.py --check             no doctor: is every program what it declares to be?
     python benchmarks/strangers.py --quick             two programs
+    python benchmarks/strangers.py --compare OLD NEW   what a changed rule wins and loses, from two folders of results
 
 `stranger_programs/` holds the programs and their truth. Each is trained twice from the same seed, plain and under
 `TrainingDoctor`, and checked by `preflight` where it is a plain compiled model. A healthy program has to learn (its
@@ -30,7 +31,6 @@ import json
 import math
 import os
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -40,8 +40,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.strangers_rates import compare, failures, summary, wilson  # noqa: E402, F401 - after the path
+from benchmarks.strangers_remedies import first_remedy, remedy_typed  # noqa: E402
+
 SEED = 1
-LOUD = ("error", "warning")
 QUICK = ("one_epoch/four_classes", "one_epoch/broken_labels_from_one")
 
 
@@ -66,13 +68,13 @@ def worker(names, folder, *, check=False, checked=None):
 
 
 def study(program, folder, *, check=False, checked=None):
-    before = {} if checked is None else known(checked / f"{program.name.replace('/', '.')}.json")
+    before = {} if checked is None else known(checked / f"{program.name.replace('/', '.')}.json", program)
     record = {
         "name": program.name,
         "family": program.family,
         "cause": program.cause,
         "codes": sorted(program.codes),
-        "programs": code_of("benchmarks/stranger_programs"),
+        "programs": programs_code(program),
     }
     record["plain"] = before.get("plain") or plain(program)
     if not program.healthy:
@@ -86,10 +88,17 @@ def study(program, folder, *, check=False, checked=None):
     return record
 
 
-def known(path):
-    """What a `--check` of the same programs found: a run without a doctor does not depend on the rules."""
+def known(path, program):
+    """What a `--check` of the same program found: a run without a doctor does not depend on the rules."""
     found = json.loads(path.read_text()) if path.exists() else {}
-    return found if found.get("programs") == code_of("benchmarks/stranger_programs") else {}
+    return found if found.get("programs") == programs_code(program) else {}
+
+
+def programs_code(program):
+    """Ten letters that change when the program's own file does, or what all programs share."""
+    parts = [sys.modules[program.make.__module__].__file__]
+    parts += [ROOT / "benchmarks" / "stranger_programs" / f"{name}.py" for name in ("kit", "data", "faults")]
+    return hashlib.sha1(b"".join(Path(part).read_bytes() for part in parts)).hexdigest()[:10]
 
 
 def twin(program, folder):
@@ -187,18 +196,7 @@ def preflighted(program):
     }
 
 
-# -- remedies, typed in ------------------------------------------------------------------------------------------------
-
-
-def first_remedy(record):
-    """The first error, else the first warning: before training where preflight could be asked, else at the end."""
-    for part in ("preflight", "doctor"):
-        found = (record.get(part) or {}).get("final", [])
-        for severity in LOUD:
-            for finding in found:
-                if finding["severity"] == severity and not finding.get("withdrawn"):
-                    return finding
-    return None
+# -- the first remedy, typed in ----------------------------------------------------------------------------------------
 
 
 def cured(program, record):
@@ -222,134 +220,6 @@ def cured(program, record):
         "remedy": finding["remedy"],
         "skill": after,
     }
-
-
-def remedy_typed(code, text, fault):
-    """What a reader who types in the first thing that the sentence tells would change, as parts of the kit.
-
-    Numbers are taken from the text. None where the sentence tells to look at something rather than to type something.
-    """
-    import keras  # heavy
-    import numpy as np  # with it
-
-    text = text or ""
-    rate = re.search(r"(?:learning_rate\s*=\s*|learning rate (?:of|to|about|near|around) (?:about )?|rate (?:of|to) )"
-                     r"([0-9.]+(?:e-?[0-9]+)?)", text)  # fmt: skip
-    number = float(rate.group(1).rstrip(".")) if rate else None
-    named = re.search(r"activation\s*=\s*['\"]?(\w+)", text)
-    heads = [
-        (found.start(), None if found.group(1) in ("linear", "None") else found.group(1))
-        for found in re.finditer(
-            r"['\"`]?\b(softmax|sigmoid|linear|None|exponential|softplus)\b['\"`]?", text
-        )
-    ]
-    bare = re.search(r"without (?:an )?activation|[Rr]emove the (?:softmax|sigmoid|activation)", text)
-    if bare and not (named and named.start() < bare.start()):
-        heads = [(bare.start(), None)]
-    elif named:
-        heads = [(named.start(), None if named.group(1) in ("linear", "None") else named.group(1))]
-    if code in (
-        "rate_too_high",
-        "rate_too_low",
-        "update_ratio_high",
-        "update_ratio_low",
-        "bouncing",
-        "diverged",
-    ):
-        if number is None:
-            usual = fault.get("rate", 1e-3)
-            if not isinstance(usual, float | int):
-                return None
-            high = code in ("rate_too_high", "update_ratio_high", "bouncing", "diverged")
-            number = usual / 10 if high else usual * 10
-        return {"rate": number}, f"rate {number:g}"
-    if code == "decayed_too_early":
-        return ({"rate": number, "early": None}, f"rate {number:g}") if number else None
-    if code == "regularization_too_strong":
-        if "weight_decay" in fault.get("optimizer_options", {}):
-            decay = re.search(r"weight_decay\s*=\s*([0-9.]+(?:e-?[0-9]+)?)", text)
-            value = float(decay.group(1)) if decay else fault["optimizer_options"]["weight_decay"] / 100
-            return {
-                "optimizer_options": {**fault["optimizer_options"], "weight_decay": value}
-            }, f"decay {value:g}"
-        if "regularizer" in fault:
-            return {"regularizer": None}, "no penalty"
-        if "dropout" in fault:
-            share = re.search(r"Dropout\(([0-9.]+)\)|dropout (?:of|to) ([0-9.]+)", text)
-            value = float(next(filter(None, share.groups()))) if share else 0.3
-            return {"dropout": value}, f"dropout {value:g}"
-        return None
-    if code == "clipping_too_hard":
-        options = {
-            key: value
-            for key, value in fault.get("optimizer_options", {}).items()
-            if not key.startswith("clip")
-        }
-        return {"optimizer_options": {**options, "clipnorm": 1.0}}, "clipnorm 1"
-    if code in (
-        "zero_initialization",
-        "symmetric_initialization",
-        "initial_scale_too_large",
-        "initial_scale_too_small",
-    ):
-        if not {"initializer", "branch"} & set(fault):
-            return None
-        name = next((name for name in ("he_normal", "glorot_uniform") if name in text), "glorot_uniform")
-        return {"initializer": name}, name
-    if code in ("dead_relu", "dead_at_start"):
-        other = re.search(r"leaky_relu|LeakyReLU|elu|gelu|swish|silu", text)
-        name = {"LeakyReLU": "leaky_relu"}.get(other.group(0), other.group(0)) if other else None
-        return ({"activation": name}, name) if name else None
-    if code in ("vanishing", "saturated"):
-        other = re.search(r"\b(relu|gelu|elu|selu)\b", text)
-        return ({"activation": other.group(1)}, other.group(1)) if other and "activation" in fault else None
-    if code in ("unscaled_inputs", "constant_inputs") and ("inputs" in fault or fault.get("raw")):
-        usual = fault.get("inputs", lambda x: x)
-        memory = {}
-
-        def scaled(x):
-            x = np.asarray(usual(x), "float32")
-            flat = x.reshape(-1, x.shape[-1])
-            memory.setdefault("mean", flat.mean(0))
-            memory.setdefault("spread", flat.std(0) + 1e-6)
-            return ((x - memory["mean"]) / memory["spread"]).astype("float32")
-
-        return {"inputs": scaled}, "inputs standardized"
-    if code == "frozen" and "weights" in fault:
-
-        def thaw(model):
-            for layer in model.layers:
-                layer.trainable = True
-
-        return {"weights": thaw}, "trainable = True"
-    if code == "missing_shuffle":
-        if "shuffle" in fault:
-            return {"shuffle": True}, "shuffle"
-        return {"options": {**fault.get("options", {}), "shuffle": True}}, "shuffle=True"
-    if code == "batch_norm_statistics" and "momentum" in fault:
-        value = re.search(r"momentum\s*=\s*([0-9.]+[0-9])", text)
-        value = float(value.group(1)) if value else 0.9
-        return {"momentum": value}, f"momentum {value:g}"
-    if code == "batch_too_small":
-        return {"batch": 32}, "batch of 32"
-    if "from_logits=True" in text and code in ("logits_as_probabilities", "softmax_twice") and not heads:
-        loss = fault.get("loss")
-        return ({"loss": keras.losses.get(loss)}, "from_logits") if loss else None
-    change = {}
-    part = next(iter(sorted({"head", "lm_head", "amount_head", "kind_head"} & set(fault))), None)
-    if heads and part:
-        change[part] = heads[0][1]
-    loss = re.search(r"loss\s*=\s*['\"](\w+)['\"]", text)
-    if loss and {"head", "loss"} & set(fault):
-        change["loss"] = loss.group(1)
-    if change:
-        return change, ", ".join(f"{part} {value}" for part, value in change.items())
-    if code == "labels_out_of_range" and "targets" in fault:
-        whole = re.search(r"subtract|0 and 1|from 0|integers|whole|divide", text)
-        return ({"targets": lambda y: y}, f"labels repaired ({whole.group(0)})") if whole else None
-    if code in ("unreachable_targets", "unscaled_targets") and "units" in fault:
-        return {"units": lambda y: y}, "targets standardized"
-    return None
 
 
 # -- the battery -------------------------------------------------------------------------------------------------------
@@ -384,8 +254,9 @@ def code_of(*folders):
     return digest.hexdigest()[:10]
 
 
-def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=900):
-    """Run what has no file yet, in processes of one large family or several small ones."""
+def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=900, minutes=None):
+    """Run what has no file yet, in processes of one large family or several small ones; end after some minutes."""
+    over = math.inf if minutes is None else time.monotonic() + 60 * minutes
     folder.mkdir(parents=True, exist_ok=True)
     families = {}
     for name, family in programs:
@@ -414,6 +285,12 @@ def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=9
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             running.append((process, family, names, time.monotonic() + seconds))
         time.sleep(0.3)
+        if time.monotonic() > over:  # what has a file is kept, and the next turn goes on from there
+            for process, *_ in running:
+                process.kill()
+                process.wait()
+            print("out of minutes: run it again to go on", file=sys.stderr, flush=True)
+            return
         for entry in list(running):
             process, family, names, end = entry
             if process.poll() is None and time.monotonic() < end:
@@ -429,113 +306,6 @@ def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=9
                 (folder / f"{left[0].replace('/', '.')}.json").write_text(json.dumps(gone))
                 if left[1:]:
                     waiting.append((family, left[1:]))
-
-
-def wilson(hits, count, z=1.96):
-    """95 % interval of a share."""
-    if not count:
-        return 0.0, 1.0
-    share, spread = hits / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return middle - half, middle + half
-
-
-def rate(hits, count):
-    if not count:
-        return "none"
-    low, high = wilson(hits, count)
-    return f"{hits} of {count}: {100 * hits / count:.0f} % ({100 * max(low, 0):.0f}-{100 * min(high, 1):.0f})"
-
-
-def findings_of(record, *, final=False):
-    """What was said or stands at the end, by doctor and preflight."""
-    doctor, before = record.get("doctor") or {}, record.get("preflight") or {}
-    return [*([] if final else doctor.get("said", [])), *doctor.get("final", []), *before.get("final", [])]
-
-
-def codes_at(record, severities, **options):
-    return {
-        finding["code"]
-        for finding in findings_of(record, **options)
-        if finding["severity"] in severities and not (options.get("final") and finding.get("withdrawn"))
-    }
-
-
-def summary(records):
-    """The rates of one group of programs."""
-    died = [record for record in records if record.get("died")]
-    usable = [record for record in records if record.get("as_declared")]
-    healthy = [record for record in usable if record["cause"] == "healthy"]
-    broken = [record for record in usable if record["cause"] != "healthy"]
-    found = {"programs": len(records), "left out": len(records) - len(usable) - len(died), "died": len(died)}
-    crashed = sum("crashed" in (r.get(part) or {}) for r in usable for part in ("doctor", "preflight"))
-    crashed += sum("raised" in r.get("doctor", {}) and "raised" not in r["plain"] for r in usable)
-    found["doctor crashed"] = crashed
-    for name, severities in (("error", ("error",)), ("warning", ("warning",)), ("either", LOUD)):
-        found[f"detected, {name}"] = rate(sum(bool(codes_at(r, severities)) for r in broken), len(broken))
-        named = sum(bool(codes_at(r, severities) & set(r["codes"])) for r in broken)
-        found[f"named, {name}"] = rate(named, len(broken))
-        found[f"alarm, {name}, said or final"] = rate(
-            sum(bool(codes_at(r, severities)) for r in healthy), len(healthy)
-        )
-        found[f"alarm, {name}, final"] = rate(
-            sum(bool(codes_at(r, severities, final=True)) for r in healthy), len(healthy)
-        )
-    tried = [r["remedy"]["outcome"] for r in broken if "remedy" in r]
-    cures = sum(outcome == "cured" for outcome in tried)
-    found["first remedy cures, of those typed in"] = rate(cures, sum(o in ("cured", "failed") for o in tried))
-    found["first remedy cures, of all that can be cured"] = rate(cures, len(tried))
-    found["preflight skipped a check"] = sum(bool((r.get("preflight") or {}).get("skipped")) for r in usable)
-    found["not automatable"] = sum(outcome == "not automatable" for outcome in tried)
-    pairs = [
-        (r["plain"]["cpu"], r["doctor"]["cpu"])
-        for r in usable
-        if r.get("doctor", {}).get("cpu") and "raised" not in r["plain"] and "raised" not in r["doctor"]
-    ]
-    if pairs:
-        ratios = sorted(with_ / without for without, with_ in pairs)
-        total = sum(with_ for _, with_ in pairs) / sum(without for without, _ in pairs)
-        found["CPU with the doctor / without"] = f"{total:.2f} (median {ratios[len(ratios) // 2]:.2f})"
-    return found
-
-
-def failures(records):
-    """One line a program that the doctor got wrong."""
-    for record in sorted(records, key=lambda record: (record["family"], record["name"])):
-        if record.get("died"):
-            yield f"{record['name']}: the process died"
-            continue
-        if not record["as_declared"]:
-            yield f"{record['name']}: not what it says it is (skill {record['plain']['skill']:.2f}); left out"
-            continue
-        for part in ("doctor", "preflight"):
-            if "crashed" in (record.get(part) or {}):
-                yield f"{record['name']}: {part} crashed: {record[part]['crashed']}"
-        if "raised" in record.get("doctor", {}) and "raised" not in record["plain"]:
-            yield f"{record['name']}: fit raised under the doctor alone: {record['doctor']['raised']}"
-        loud = codes_at(record, LOUD)
-        said = "; ".join(
-            dict.fromkeys(
-                f"{f['severity']} {f['code']} ({f.get('evidence', '')} -> {f.get('remedy', '')})"
-                for f in findings_of(record)
-                if f["severity"] in LOUD
-            )
-        )
-        skill = f"skill {record['plain']['skill']:.2f}"
-        if record["cause"] == "healthy":
-            if loud:
-                yield f"{record['name']}: FALSE ALARM, {skill}: {said}"
-            continue
-        skill += f", twin {record['twin']['skill']:.2f}"
-        quiet = sorted(codes_at(record, ("info",)))
-        if not loud:
-            yield f"{record['name']}: MISSED {record['cause']}, {skill}; info: {quiet}"
-        elif not loud & set(record["codes"]):
-            wanted = f"{record['cause']} (any of {record['codes']})"
-            yield f"{record['name']}: NOT NAMED {wanted}, {skill}; info: {quiet}: {said}"
-        if record.get("remedy", {}).get("outcome") == "failed":
-            yield f"{record['name']}: NOT CURED by {record['remedy']}"
 
 
 def main():
@@ -556,14 +326,24 @@ def main():
         type=Path,
         help="folder of an earlier --check, whose runs without a doctor are taken over",
     )
+    parser.add_argument("--kind", choices=("all", "healthy", "broken"), default="all")
+    parser.add_argument("--minutes", type=float, help="end after so long; the next call goes on")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--folder", type=Path, help="where results are kept; default: under the temporary files"
     )
     parser.add_argument("--failures", type=Path, help="also write one line a failure into this file")
     parser.add_argument("--report", action="store_true", help="run nothing, read what is there")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("OLD", "NEW"), help="two folders of results"
+    )
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.compare:
+        columns, lines = compare(*arguments.compare)
+        table(columns)
+        print("", *lines, sep="\n")
+        return
     if arguments.worker:
         worker(arguments.worker, arguments.folder, check=arguments.check, checked=arguments.checked)
         return
@@ -574,6 +354,10 @@ def main():
         programs = [program for program in programs if program[0] in QUICK]
     if arguments.only:
         programs = [program for program in programs if set(program) & set(arguments.only)]
+    if arguments.kind != "all":
+        programs = [
+            program for program in programs if ("/broken_" in program[0]) == (arguments.kind == "broken")
+        ]
     if arguments.sample:
         programs = sample(programs, arguments.sample)
     if arguments.part != "all":
@@ -583,7 +367,7 @@ def main():
             f"No program fits. Received --only {arguments.only}. Give families as in benchmarks/stranger_programs."
         )
     if not arguments.report:
-        options = {"check": arguments.check, "checked": arguments.checked}
+        options = {"check": arguments.check, "checked": arguments.checked, "minutes": arguments.minutes}
         battery(programs, folder, workers=arguments.workers, **options)
     paths = [folder / f"{name.replace('/', '.')}.json" for name, _ in programs]
     records = [json.loads(path.read_text()) for path in paths if path.exists()]
@@ -609,7 +393,13 @@ def report(records, parts, *, check=False):
         ],
         "all": records,
     }
-    columns = {name: summary(group) for name, group in groups.items() if group}
+    table({name: summary(group) for name, group in groups.items() if group})
+
+
+def table(columns):
+    sys.path.insert(0, str(Path(__file__).parent))
+    from tables import heading, row  # beside this script
+
     heading("strangers' programs", *columns)
     for key in next(iter(columns.values())):
         row(key, *[column.get(key, "") for column in columns.values()])

@@ -209,7 +209,7 @@ class TrainingDoctor(Monitor):
         from recipes.diagnose.rules.run_facts import idle_averages  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
         if self._history:
-            more = self._recall()
+            more = {**self._recall(), **self._accuracy()}
             self._update(last=True, idle_averages=idle_averages(self.model), **more)
 
     def _recall(self):
@@ -220,6 +220,18 @@ class TrainingDoctor(Monitor):
         if self._train is None or not is_imbalanced(self._book.facts):
             return {}
         return {"recall": class_recall(self.model, self._train, self._validation)}
+
+    def _accuracy(self):
+        """Accuracy in validation, where it is to tell how serious overfitting is and the logs have no score."""
+        from recipes.diagnose.rules.class_recall import class_recall  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.diagnose.rules.curve_rules import is_score  # noqa: PLC0415 - beside the former
+
+        asked = any("overfitting" in finding.code for finding in self._book.findings)
+        if not asked or self._validation is None or any(map(is_score, self._history)):
+            return {}
+        classes = class_recall(self.model, self._validation).values()
+        examples = sum(one["examples"] for one in classes)
+        return {"validation_accuracy": sum(one["right"] for one in classes) / examples} if examples else {}
 
     def _update(self, **facts):
         found = self._book.update(

@@ -140,6 +140,7 @@ SOFT = frozenset(
         "vanishing",
         "batch_too_small",
         "regularization_absent",
+        "overfitting",
         "update_ratio_high",
         "update_ratio_low",
         "bouncing",

@@ -178,7 +178,7 @@ def preflight(
     unusable = {"nan_input", "labels_out_of_range", "label_count"} & codes
     runs = model.built and facts["data"]["train"]["label_counts_match"]
     if runs:
-        _look(plan, facts, unusable)
+        _look(plan, facts, unusable, held_out)
     if runs and not unusable:
         plan.first_loss()
         if training:
@@ -304,7 +304,7 @@ class _Plan:
             self.compiling += trial.compile_seconds
 
 
-def _look(plan, facts, unusable):
+def _look(plan, facts, unusable, held_out):
     """One batch through the layers, and what the loss of knowing nothing is."""
     try:
         seen = observe(plan.model, plan.looked_at.batches[0])
@@ -321,7 +321,7 @@ def _look(plan, facts, unusable):
         )
         return
     if not unusable:
-        facts |= describe_observation(plan.model, plan.sample, seen, facts)
+        facts |= describe_observation(plan.model, plan.sample, seen, facts, held_out)
     plan.add(statistics_of(seen))
     # What the outputs are on a real batch tells more than the graph of the model.
     known = {(f.code, f.layer) for check in plan.checks for f in check.findings}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 
 from recipes.diagnose.finding import Finding
@@ -92,7 +93,7 @@ def _slower(finding, facts):
     arms.append(
         Arm(
             "clip gradients",
-            f"keras.optimizers.{name}({rate:.2g}, clipnorm=1.0)",
+            f"{_called(name)}({rate:.2g}, clipnorm=1.0)",
             finding.code,
             {"clipnorm": 1.0},
         )
@@ -104,8 +105,7 @@ def _usual(finding, facts, *, below):
     """The rate that is usual with the optimizer, where this one is more than ten times off on that side."""
     rate, name = _rate(facts), facts["optimizer"].get("name")
     fitting = usual_rate(name)
-    off = rate / fitting if below else fitting / rate
-    if name is None or off <= 10:
+    if fitting is None or (rate / fitting if below else fitting / rate) <= 10:
         return []
     return [
         Arm(
@@ -130,6 +130,12 @@ def _faster(finding, facts):
     ]
 
 
+def _called(name):
+    """What to type for an optimizer's class."""
+    places = {"MuonSGD": "recipes.optimizers."}
+    return places.get(name, "keras.optimizers." if hasattr(keras.optimizers, str(name)) else "") + str(name)
+
+
 def _either(finding, facts):
     return [*_faster(finding, facts)[:2], *_slower(finding, facts)[:1], *_he_normal(finding, facts)]
 
@@ -138,7 +144,7 @@ def _milder(finding, facts):
     arms, optimizer = [], facts["optimizer"]
     if optimizer.get("weight_decay"):
         decay = usual_decay(optimizer["name"])
-        code = f"keras.optimizers.{optimizer['name']}({optimizer['rate']:.2g}, weight_decay={decay:g})"
+        code = f"{_called(optimizer['name'])}({optimizer['rate']:.2g}, weight_decay={decay:g})"
         arms.append(Arm("less weight decay", code, finding.code, {"decay": decay}))
     if any((layer["rate"] or 0) >= 0.5 for layer in facts["layers"]):
         code = "keras.layers.Dropout(0.2)"
@@ -164,7 +170,7 @@ def _less_penalty(config):
 
 def _unclipped(finding, facts):
     optimizer = facts["optimizer"]
-    code = f"keras.optimizers.{optimizer.get('name', 'Adam')}({_rate(facts):.2g})  # without clipping"
+    code = f"{_called(optimizer.get('name', 'Adam'))}({_rate(facts):.2g})  # without clipping"
     return [Arm("no clipping", code, finding.code, {"clipnorm": np.inf})]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.words import part_of
 
 
 def found(
@@ -103,8 +104,8 @@ def noisy_batches(view: Any) -> list[Finding]:
             "warning",
             None,
             None,
-            f"Batches hold {data['batch']} example(s), and their losses differ by {noise:.0%} of the mean: each step "
-            "follows the accident of its batch.",
+            f"Batches hold {data['batch']} example(s), and their losses differ by {part_of(noise, 'their mean')}: each "
+            "step follows the accident of its batch.",
             "Use batches of 32 or more; batch normalization needs at least 8.",
         )
     ]

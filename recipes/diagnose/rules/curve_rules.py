@@ -1,6 +1,7 @@
 """The curves of a run, and what they say of how well it learned."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,9 +18,12 @@ ACCURACIES = (
 )
 
 
-def _is_score(name):
+def is_score(name: str) -> bool:
     """Whether a metric is one that is the better the larger, between 0 and 1: "val_auc_1", "val_F1_score"."""
-    return any(word in name.lower() for word in ("auc", "f1", "iou", "top_k", "r2_score"))
+    plain = name.removeprefix("val_")
+    return plain in ACCURACIES or any(
+        word in name.lower() for word in ("auc", "f1", "iou", "top_k", "r2_score")
+    )
 
 
 def slope(values: np.ndarray | list[float]) -> float:
@@ -76,6 +80,23 @@ def curves_in(history: object) -> dict | None:
     return values_of(history)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of the validation data; None what is not.
+
+    Attributes:
+        examples: How many were seen.
+        rarest: How many of them are of the rarest class.
+        initial: Loss on them of the answer that knows nothing, penalties included.
+        accuracy: Of the trained model on them, where it was looked up because the logs tell none.
+    """
+
+    examples: int | None = None
+    rarest: int | None = None
+    initial: float | None = None
+    accuracy: float | None = None
+
+
 class Curves:
     """Loss, accuracy and rate of a run, one value an epoch.
 
@@ -90,6 +111,7 @@ class Curves:
         below_zero: Whether the loss can fall below 0; None where that is not known.
         minimized: Whether "loss" is known to be what the steps bring down: not under a training step of the user's own.
         examples: Training examples, or None where not known.
+        held_out: What is known of the validation data.
     """
 
     def __init__(
@@ -105,13 +127,15 @@ class Curves:
         below_zero: bool | None = None,
         minimized: bool = True,
         examples: int | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
+        self.held_out = held_out or HeldOut()
         self.loss = values["loss"]
         self.validation = values.get("val_loss")
         name = next((name for name in ACCURACIES if name in values), None)
         self.accuracy = values.get(name)
         self.validation_accuracy = values.get(f"val_{name}")
-        score = next((name for name in values if name.startswith("val_") and _is_score(name)), None)
+        score = next((name for name in values if name.startswith("val_") and is_score(name)), None)
         self.validation_score = values[score] if self.validation_accuracy is None and score else None
         self.rate = values.get("learning_rate", values.get("lr"))
         self.initial = initial if initial is not None and np.isfinite(initial) else None
@@ -160,6 +184,24 @@ class Curves:
         )
         return bool(np.mean(np.diff(last) < 0) >= 0.6 and -slope(last) > max(enough, 1e-15))
 
+    @property
+    def unit(self) -> float | None:
+        """What a gain over knowing nothing is measured by, or None where that is not known.
+
+        The loss of knowing nothing itself; of one at or below 0, as of a likelihood, its size, and 1 at most.
+        """
+        if self.initial is None or self.initial == 0:
+            return None
+        return self.initial if self.initial > 0 else min(1.0, -self.initial)
+
+    def _below_nothing(self, loss: float, share: float, *, validation: bool = False) -> bool:
+        """Whether a loss lies under that of knowing nothing by a share of the unit, which has to be known.
+
+        Of validation, under what knowing nothing costs there, which in few examples may be something else.
+        """
+        there = self.held_out.initial if validation else None
+        return bool((self.initial if there is None else there) - loss > share * self.unit)
+
     @cached_property
     def learned(self) -> bool:
         """Whether the last epochs are clearly better than knowing nothing."""
@@ -168,8 +210,8 @@ class Curves:
         if self.above_chance(0.3):
             return True
         lowest = float(np.nanmin(self.loss[self.tail]))
-        if self.initial is not None and self.initial > 0:
-            return lowest < 0.7 * self.initial
+        if self.unit is not None:
+            return self._below_nothing(lowest, 0.3)
         if self.first > 0:
             return lowest < 0.7 * self.first
         return False
@@ -188,12 +230,13 @@ class Curves:
         if not np.isfinite(self.loss).all():
             return False
         lowest = float(self.loss[self.tail].min())
-        if self.initial is not None and self.initial > 0:
+        if self.unit is not None:
             held_out = self.loss if self.validation is None else self.validation
-            share = 0.97 if self.validation is not None else 0.95
-            below = float(np.nanmin(held_out[self.tail])) < share * self.initial
+            share = 0.03 if self.validation is not None else 0.05
+            of_it = self.validation is not None
+            below = self._below_nothing(float(np.nanmin(held_out[self.tail])), share, validation=of_it)
             # A lucky start is below as well: it also has to have come down.
-            if below and self.came_from - lowest > 0.02 * self.initial:
+            if below and self.came_from - lowest > 0.02 * self.unit:
                 return True
         accuracy = self.validation_accuracy if self.validation_accuracy is not None else self.accuracy
         if accuracy is not None and self.chance is not None and self.chance < 0.95:
@@ -202,12 +245,34 @@ class Curves:
                 return True
         if self.initial is None and self.first > 0:
             return bool(lowest < 0.95 * self.first)
-        if self.initial is None or self.initial <= 0:
+        if self.unit is None:
             # A loss that may lie below zero has no floor to be compared with: a clear fall is all there is to see.
             noise = float(np.median(np.abs(np.diff(self.loss)))) if self.epochs > 2 else 0.0
             fall = self.first - lowest
             return bool(self.epochs >= 3 and fall > max(3 * noise, 0.02 * abs(self.first)))
         return False
+
+    @property
+    def score(self) -> np.ndarray | None:
+        """Accuracy in validation, or another score that is the better the larger, one value an epoch."""
+        return self.validation_score if self.validation_accuracy is None else self.validation_accuracy
+
+    def score_error(self, value: float) -> float:
+        """Standard error of a score in [0, 1], by the examples it is taken over; 0 where they are not known."""
+        known = self.held_out
+        count = known.examples if self.validation_accuracy is not None else known.rarest
+        value = min(max(value, 0.05), 0.95)
+        return float(np.sqrt(value * (1 - value) / count)) if count else 0.0
+
+    @cached_property
+    def validated_well(self) -> bool | None:
+        """Whether validation stands more than half of the way from chance to 1; None where no accuracy is known."""
+        if self.chance is None or self.chance >= 0.95:
+            return None
+        reached = self.held_out.accuracy
+        if self.validation_accuracy is not None:
+            reached = float(np.mean(self.validation_accuracy[self.tail]))
+        return None if reached is None else reached > self.chance + 0.5 * (1 - self.chance)
 
     @cached_property
     def strong(self) -> bool:
@@ -220,6 +285,8 @@ class Curves:
         floor = self.floor if self.floor is not None else self.initial
         if floor is not None and floor > 0:
             return lowest < 0.5 * floor
+        if self.unit is not None:
+            return self._below_nothing(lowest, 0.5)
         if self.first > 0:
             return lowest < 0.5 * self.first
         return self.better_than_nothing
@@ -260,13 +327,24 @@ class Curves:
                 return False
             # Sure of wrong answers: accuracy hides it, the loss does not.
             return self.initial is None or self.initial <= 0 or bool(np.median(last) < 1.5 * self.initial)
-        if self.initial is not None and self.initial > 0:
-            return bool(last.min() < 0.95 * self.initial)
+        if self.unit is not None:
+            return self._below_nothing(float(last.min()), 0.05, validation=True)
         if self.epochs >= 5 and last.min() > self.validation[0]:
             return False  # worse than after the first epoch
         # Without a floor: validation does not lie far from training, measured by what training has gained.
         gained = self.first - float(self.loss[self.tail].min())
         return bool(last.min() - self.loss[self.tail].min() < max(gained, 0.3 * abs(self.loss[-1])))
+
+    @cached_property
+    def memorized(self) -> bool:
+        """Whether nothing that training gained was ever seen in validation."""
+        validation = self.validation
+        if validation is None or self.held or not np.isfinite(validation).any():
+            return False
+        lowest = float(np.nanmin(validation))
+        if lowest > 0.95 * validation[0] > 0:
+            return True
+        return self.unit is not None and not self._below_nothing(lowest, 0.05, validation=True)
 
     @cached_property
     def well(self) -> bool:

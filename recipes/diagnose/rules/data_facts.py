@@ -10,6 +10,8 @@ from recipes.diagnose.checks.output_task import Head, Task, labels_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample
 
 _NEIGHBORS = 1000
+_MOST_CLASSES = 100  # at each place of an example
+_MOST_TARGETS = 32  # numbers that an example has as its target
 _MOST_VALUES = 12  # different label values that are worth listing
 
 
@@ -55,6 +57,10 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
             some = _first_rows(_of_all_inputs(sample, numbers), _NEIGHBORS)
             facts["column_association"] = _column_association(some, numbered[: len(some)])
             facts |= _neighbor_agreement(some, numbered[: len(some)])
+    elif facts.get("label_positions") and numbers is not None and facts["label_counts_match"]:
+        facts |= _association_by_place(
+            labels, facts["label_positions"], task, _of_all_inputs(sample, numbers)
+        )
     elif numbers is not None and facts["label_counts_match"] and not (heads and len(heads) > 1):
         facts |= _association(labels, _of_all_inputs(sample, numbers))
     if heads and len(heads) > 1:
@@ -97,18 +103,32 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
     values = np.unique(rows[: 1 << 20])
     facts["label_values"] = values.astype("float64").tolist() if len(values) <= _MOST_VALUES else None
     facts["label_kinds"] = len(values)
-    if labels.ndim > 1 and labels.shape[-1] > 1:
+    # A map of class numbers, one for each place, has no axis of classes.
+    if labels.ndim > 1 and labels.shape[-1] > 1 and not (positions is not None and positions.ndim == 1):
         facts["rows"] = _row_facts(labels.reshape(-1, labels.shape[-1]))
     if positions is not None and counts_match:
         # Of what neighbors in the order of the data share nothing is said: those in a picture are alike.
         known = _class_facts(rows, task)
         facts |= {name: known[name] for name in ("label_min", "label_max", "class_counts") if name in known}
         facts["label_positions"] = len(rows) // max(1, len(labels))
+        chance = _chance_by_place(rows, len(labels), task)
+        if chance is not None:
+            facts["place_chance"] = chance
     elif task.classification and counts_match:
         facts |= _class_facts(rows, task)
     else:
         facts |= _target_facts(rows)
     return facts
+
+
+def _chance_by_place(rows: np.ndarray, examples: int, task: Task) -> float | None:
+    """How often the most frequent class of each place is right, or None where there is too little to count by."""
+    numbered = _class_numbers(rows, task)
+    if numbered is None or examples < 20 * max(1, int(numbered.max(initial=0)) + 1):
+        return None
+    places = numbered.reshape(examples, -1)
+    counts = np.stack([np.sum(places == value, axis=0) for value in np.unique(numbered)[:_MOST_CLASSES]])
+    return float(counts.max(axis=0).mean() / examples)
 
 
 def overlap(train: Sample, validation: Sample) -> dict:
@@ -239,26 +259,54 @@ def _class_numbers(labels, task):
 
 
 def _association(labels, numbers):
-    """As `_neighbor_agreement` and `_column_association` for one number an example under any loss: by correlation."""
+    """As `_neighbor_agreement` and `_column_association` for numbers under any loss: by correlation of their ranks."""
     flat = _flat(labels)
-    if flat.ndim > 1 and flat.shape[1] == 1:
-        flat = flat[:, 0]
-    if flat.ndim != 1 or flat.dtype.kind not in "biuf" or not np.isfinite(flat).all():
+    columns = flat[:, None] if flat.ndim == 1 else flat
+    if columns.shape[1] > _MOST_TARGETS or flat.dtype.kind not in "biuf" or not np.isfinite(flat).all():
         return {}
     some = _first_rows(numbers, _NEIGHBORS)
-    targets = flat[: len(some)].astype("float64")
+    targets = columns[: len(some)].astype("float64")
     good = np.isfinite(some).all(axis=1)
     some, targets = some[good], targets[good]
-    if len(some) < 100 or targets.std() == 0:
+    targets = targets[:, targets.std(axis=0) > 0]
+    if len(some) < 100 or not targets.shape[1]:
         return {}
-    ranks = np.argsort(np.argsort(targets, kind="stable")).astype("float64")  # a long tail shall not decide
-    strength = _strongest(some, [ranks])
-    near = ranks[_nearest(some)]
-    agreement = float(np.corrcoef(ranks, near)[0, 1]) if near.std() > 0 else 0.0
+    ranks = np.argsort(np.argsort(targets, axis=0, kind="stable"), axis=0).astype(
+        "float64"
+    )  # for a long tail
+    strength = _strongest(some, list(ranks.T))
+    nearest = _nearest(some)
+    near = [np.corrcoef(column, column[nearest])[0, 1] for column in ranks.T if column[nearest].std() > 0]
     return {
         "target_association": strength,
-        "target_agreement": agreement,
+        "target_agreement": float(np.mean(near)) if near else 0.0,
         "target_error": 1 / math.sqrt(len(some)),
+    }
+
+
+def _association_by_place(labels, places, task, numbers):
+    """As `_neighbor_agreement` and `_column_association` for examples with a class at each of their places."""
+    some = _first_rows(numbers, _NEIGHBORS)
+    flat = _class_numbers(_by_position(labels[: len(some)], task), task)
+    if flat is None or len(labels) < len(some) or not np.isfinite(some).all() or len(some) < 100:
+        return {}
+    classes = flat.reshape(len(some), places)
+    wanted = []
+    for place in np.unique(np.linspace(0, places - 1, 8).astype(int)):
+        values, counts = np.unique(classes[:, place], return_counts=True)
+        if len(values) > 1:
+            wanted.append(classes[:, place] == values[counts.argmax()])
+    if not wanted:
+        return {}
+    strength = _strongest(some, wanted)
+    alike = np.mean(classes[_nearest(some)] == classes, axis=1)
+    shares = np.stack([np.mean(classes == value, axis=0) for value in np.unique(classes)])
+    return {
+        "column_association": strength,
+        "neighbor_agreement": float(alike.mean()),
+        "neighbor_chance": float(np.square(shares).sum(axis=0).mean()),
+        "neighbor_error": max(float(alike.std()), 1e-6) / math.sqrt(len(some)),
+        "neighbor_examples": len(some),
     }
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from recipes.diagnose.finding import SOFT, Finding, arrange
-from recipes.diagnose.rules.curve_rules import Curves, curves_in
+from recipes.diagnose.rules.curve_rules import Curves, HeldOut, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.label_rules import shuffled_labels
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
@@ -24,6 +24,7 @@ _SYMPTOMS = {
     "train_validation_mismatch",
     "plateau_then_drop",
 }
+_FEW = 100  # training examples
 # A loss that is a logarithm of probabilities, which is never below 0.
 _NEVER_BELOW_ZERO = ("categorical", "binary", "margins")
 
@@ -102,11 +103,12 @@ def judge(
         findings += [_more_to_tell(f, facts, curves) for f in curve_findings(curves)]
         findings += _far_off(curves, facts)
         held_up = any(f.code == "plateau_then_drop" and f.severity == "warning" for f in findings)
-        findings = [_came_true(finding, curves, held_up) for finding in findings]
+        findings = [_by_heart(_came_true(finding, curves, held_up), facts) for finding in findings]
         findings += _averages(curves, record, facts)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
-    findings += judge_record(record, facts, learned=learned, initial=start, first=first, now=now)
+    above = start if start is not None and start > 0 else None  # of which a loss can be so many times
+    findings += judge_record(record, facts, learned=learned, initial=above, first=first, now=now)
     if not any(_explains_failure(finding, facts) for finding in findings):
         findings += shuffled_labels(facts, curves)
     findings += judge_recall(facts or {})
@@ -153,6 +155,19 @@ def _curves(values, record, facts, nothing, steps, planned):
         below_zero=False if kind in _NEVER_BELOW_ZERO else True if kind == "unknown" else None,
         minimized=not (task.get("own_step") and kind == "unknown"),
         examples=data.get("examples"),
+        held_out=_held_out(facts, nothing),
+    )
+
+
+def _held_out(facts, nothing):
+    """What is known of the validation data, for how much a change of its scores means."""
+    counts = list((facts or {}).get("data", {}).get("validation", {}).get("class_counts", {}).values())
+    initial = (facts or {}).get("baseline_validation")
+    return HeldOut(
+        examples=sum(counts) or None,
+        rarest=min(counts, default=None),
+        initial=None if initial is None or nothing[0] is None else initial + nothing[1] - nothing[0],
+        accuracy=(facts or {}).get("validation_accuracy"),
     )
 
 
@@ -185,17 +200,35 @@ def _came_true(finding, curves, held_up):
     return replace(finding, severity="warning")
 
 
+def _by_heart(finding, facts):
+    """Where training has few examples, and inputs are alike, it is for want of them that nothing carries over."""
+    data = (facts or {}).get("data", {})
+    train, validation = data.get("train", {}), data.get("validation", {})
+    few = train.get("whole") and train["examples"] < _FEW
+    if finding.code != "train_validation_mismatch" or finding.epoch is not None or not few:
+        return finding
+    if not all(part.get("std", 0) > 0 for part in (train, validation)):
+        return finding
+    shift, ratio = abs(train["mean"] - validation["mean"]) / train["std"], validation["std"] / train["std"]
+    if shift > 0.2 or not 0.8 < ratio < 1.25:
+        return finding
+    more = f" Inputs of both are alike, and there are only {train['examples']} to learn from: they are known by heart."
+    remedy = "Get more examples, augment those you have, or take a far smaller model or a pretrained one."
+    return replace(finding, code="overfitting", evidence=finding.evidence + more, remedy=remedy)
+
+
 def _far_off(curves, facts):
     """A regression that has spent its run on finding the mean of its targets."""
     data = (facts or {}).get("data", {}).get("train", {})
     task = (facts or {}).get("task", {})
-    if task.get("kind") != "values" or curves.initial is None or "target_mean" not in data:
+    if task.get("kind") not in ("values", "unknown") or curves.initial is None or "target_mean" not in data:
         return []
     last = float(curves.loss[-1])
     if not (curves.over and np.isfinite(last) and curves.falling and last > curves.initial):
         return []
     offset = abs(data["target_mean"]) / max(data["target_std"], 1e-12)
-    if data.get("target_offset", offset) < 1 or curves.first < 1.5 * curves.initial:
+    near = curves.first - curves.initial < 0.5 * (curves.unit or float("inf"))
+    if data.get("target_offset", offset) < 1 or near:
         return []
     return [
         Finding(
@@ -212,7 +245,10 @@ def _far_off(curves, facts):
 
 
 def _chance(facts):
-    counts = (facts or {}).get("data", {}).get("train", {}).get("class_counts")
+    data = (facts or {}).get("data", {}).get("train", {})
+    if "place_chance" in data:
+        return data["place_chance"]
+    counts = data.get("class_counts")
     return max(counts.values()) / sum(counts.values()) if counts else None
 
 
@@ -220,7 +256,8 @@ def _more_to_tell(finding, facts, curves):
     """Underfitting is a warning where similar examples tell the label better than the model does."""
     data = (facts or {}).get("data", {}).get("train", {})
     accuracy = curves.accuracy if curves.validation_accuracy is None else curves.validation_accuracy
-    if finding.code != "underfitting" or accuracy is None or "neighbor_agreement" not in data:
+    known = "neighbor_agreement" in data and "label_positions" not in data
+    if finding.code != "underfitting" or accuracy is None or not known:
         return finding
     reached = float(accuracy[curves.tail].max())
     if data["neighbor_agreement"] < reached + 0.1:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from recipes.diagnose.finding import SOFT, Finding, arrange
+from recipes.diagnose.rules.curve_rules import is_score
 from recipes.diagnose.rules.diagnose import judge
 
 _LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
@@ -30,6 +31,7 @@ class Casebook:
         self._before = set()
         self._missing = set()
         self._said_after = {}
+        self._no_score = False
 
     def update(
         self,
@@ -55,6 +57,7 @@ class Casebook:
         facts = {**self.facts, **more_facts} if self.facts else {}
         steps = more_facts.get("steps")
         epochs = max((len(values) for values in history.values()), default=0) if history else 0
+        self._no_score = not any(is_score(name) for name in history or ())
         found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
         self.findings = arrange(found)
         # Counted among those who explain, too: a symptom is as serious as it was found.
@@ -94,6 +97,8 @@ class Casebook:
             return True
         if finding.code == "labels_shuffled":
             return False  # what was not learned yet may be; only the end tells
+        if finding.code == "overfitting" and self._no_score:
+            return False  # a validation loss may come down again; only the end tells
         return epochs >= min(_LONG_ENOUGH, planned / 2)
 
     def _take_back(self, now, epochs, last):

@@ -330,9 +330,7 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
         return []
     if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
         return []
-    validation = curves.validation
-    memorized = validation is not None and np.nanmin(validation) > 0.95 * validation[0] and not curves.held
-    if curves.better_than_nothing and not memorized:
+    if curves.better_than_nothing and not curves.memorized:
         return []
     return [
         Finding(

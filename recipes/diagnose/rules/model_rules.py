@@ -229,7 +229,9 @@ def _optimizer(facts):
     if not optimizer:
         return []
     name, rate, decay = optimizer["name"], optimizer["rate"], optimizer["weight_decay"]
-    fitting, mild = usual_rate(name), usual_decay(name)
+    known, mild = usual_rate(name), usual_decay(name)
+    fitting = known or 1e-2
+    usual = f"with {name} {fitting:g} is usual" if known else "between 0.0001 and 1 is usual"
     too_fast, too_strong = rate / fitting, decay / mild
     shrink = decay * rate
     if shrink > 0.02 and too_fast > too_strong:
@@ -238,7 +240,7 @@ def _optimizer(facts):
                 "rate_too_high",
                 "error" if shrink > 1 else "warning",
                 None,
-                f"The learning rate is {rate:.3g}; with {name} {fitting:.0e} is usual. With a weight decay of "
+                f"The learning rate is {rate:.3g}; {usual}. With a weight decay of "
                 f"{decay:.3g} it takes {min(shrink, 1):.0%} off every weight at every step.",
                 f"Use learning_rate={fitting:g}, and keep the weight decay.",
             )
@@ -250,7 +252,7 @@ def _optimizer(facts):
                 "warning",
                 None,
                 f"Weight decay {decay:.3g} at rate {rate:.3g} takes {shrink:.1%} off every weight at every step; "
-                f"with {name} a weight decay of {mild:.0e} is usual.",
+                f"with {name} a weight decay of {mild:g} is usual.",
                 f"Use weight_decay={mild:g} or less.",
             )
         ]

@@ -6,7 +6,7 @@ from recipes.diagnose.checks.output_task import passes_on
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import kind_of_targets, last_layer, relabel
 
-_WITH_KERNEL = {
+WITH_KERNEL = {
     "Dense",
     "EinsumDense",
     "Conv1D",
@@ -142,7 +142,7 @@ class _Head:
                 "output at zero gets no gradient, and one above 1 is cut off.",
                 self.fits,
             )
-        if activation == "linear" and self.last and self.last["layer_class"] in _WITH_KERNEL:
+        if activation == "linear" and self.last and self.last["layer_class"] in WITH_KERNEL:
             return self._no_probabilities("gives logits (no activation), which are any number")
         if activation in RANGES and activation not in (*_PROBABILITIES, "linear"):
             least, most = RANGES[activation]
@@ -208,7 +208,8 @@ class _Head:
 
     def _classes(self):
         """A softmax where several classes are right at once, a sigmoid where only one is."""
-        rows = self.labels.get("rows")
+        sparse = str(self.loss).startswith("sparse")
+        rows = None if sparse else self.labels.get("rows")
         several = (
             rows is not None and rows["binary"] and rows["most_ones"] > 1 and rows["share_of_one"] < 0.98
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from recipes.diagnose.finding import Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, slope, values_of
+from recipes.diagnose.rules.words import part_of
 
 
 def read_curves(
@@ -134,7 +135,8 @@ def _not_learning(curves):
         flat = curves.epochs >= 3 and loss[0] > 0 and curves.first - loss.min() < 0.02 * curves.first
         unsure = curves.accuracy is not None and curves.accuracy[-1] > 0.6
         start = loss[0] if flat and not unsure else None
-    if start is None or start <= 0 or loss[-1] < 0.95 * start:
+    unit = start if curves.initial is None else curves.unit
+    if start is None or unit is None or start - loss[-1] > 0.05 * unit:
         return []
     if curves.falling and float(loss[-1]) < 0.9 * curves.first:
         return []  # it comes down from far above: slow, and not lost
@@ -176,7 +178,7 @@ def _bouncing(curves):
             "bouncing",
             "warning",
             None,
-            f"The training loss goes up and down by {size:.0%} of its size from epoch to epoch, and is after "
+            f"The training loss goes up and down by {part_of(size, 'its size')} from epoch to epoch, and is after "
             f"{curves.epochs} epochs about where it was in the second: steps are too long to settle.",
             "Lower the learning rate three- to tenfold, or use larger batches.",
         )
@@ -213,7 +215,7 @@ def _falling(curves):
             "info",
             None,
             f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} an epoch, "
-            f"{fall / gained:.0%} of all that it has come down.",
+            f"{part_of(fall / gained, 'all that it has come down')}.",
             f"Train longer: epochs={2 * curves.epochs}, for example.",
         )
     return []
@@ -296,22 +298,36 @@ def _gap(curves):
 
 def _how_serious(curves, best, rise):
     """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
-    accuracy = curves.validation_score if curves.validation_accuracy is None else curves.validation_accuracy
-    after = curves.epochs - 1 - best
-    # A validation loss that jumps as far from epoch to epoch, and has risen for few of them: no trend yet.
-    noise = float(np.median(np.abs(np.diff(curves.validation, 2)))) / 2
-    risen = float(np.median(curves.validation[curves.tail])) - float(curves.validation[best])
-    if after < max(5, 0.3 * curves.epochs) and risen < 4 * noise:
+    score, validation = curves.score, curves.validation
+    last = float(np.median(validation[curves.tail]))
+    # A validation loss that jumps as far from epoch to epoch shows no trend.
+    noise = float(np.median(np.abs(np.diff(validation, 2)))) / 2
+    if last - float(validation[best]) < 4 * noise:
         return "info"
-    # For so long, and with so little left to learn in training, that stopping would have cost nothing.
-    long = after >= max(10, curves.epochs // 2) and 0 <= curves.loss[-1] < 0.2 * curves.validation[-1]
-    if accuracy is not None:
-        smooth = np.convolve(accuracy, np.ones(3) / 3, "valid") if len(accuracy) >= 3 else accuracy
-        if accuracy[-3:].mean() > smooth[: max(best, 1)].max() + 0.005:
+    if score is not None:
+        smooth = np.convolve(score, np.ones(3) / 3, "valid") if len(score) >= 3 else score
+        now = float(score[-3:].mean())
+        if now > smooth[: max(best, 1)].max() + 0.005:
             return "info"
-        worse = smooth.max() - accuracy[-3:].mean() > 0.02 or not curves.held
-        return "warning" if (worse and rise > 1.25) or long else "info"
-    return "warning" if rise > 1.25 or long else "info"
+        fallen = smooth.max() - now > max(0.02, 1.5 * curves.score_error(now))
+        poor = curves.validated_well is False and _by_heart(curves)
+        return "warning" if rise > 1.25 and (fallen or poor or not curves.held) else "info"
+    if curves.validated_well:
+        return "info"
+    # By the loss alone: a tenth of what validation had gained is lost again, also in the best of the last epochs.
+    last = float(validation[best + 1 :][-max(5, curves.epochs // 4) :].min())
+    known = [value for value in (curves.held_out.initial, curves.initial, curves.first) if value is not None]
+    start = max([float(validation[0]), *known[:1]])
+    lost = (last - validation[best]) / max(start - validation[best], 1e-12)
+    return "warning" if rise > 1.25 and lost > 0.1 else "info"
+
+
+def _by_heart(curves):
+    """Whether training is nearly perfect, and validation far behind."""
+    if curves.accuracy is None or curves.validation_accuracy is None:
+        return False
+    trained, held_out = curves.accuracy[curves.tail].mean(), curves.validation_accuracy[curves.tail].mean()
+    return bool(trained > 0.95 and trained - held_out > 0.2)
 
 
 def _underfitting(curves):
@@ -377,8 +393,8 @@ def _noisy(curves):
             "noisy",
             "info",
             None,
-            f"The training loss falls, but jumps by {noise:.0%} of its size from epoch to epoch: how good the last "
-            "epoch is, is luck.",
+            f"The training loss falls, but jumps by {part_of(noise, 'its size')} from epoch to epoch: how good the "
+            "last epoch is, is luck.",
             "Use larger batches, or a lower learning rate towards the end.",
         )
     return []

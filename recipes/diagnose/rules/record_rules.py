@@ -8,7 +8,7 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.batch_rules import RULES, found
 from recipes.diagnose.rules.record_view import RecordView, median, row_medians
 from recipes.diagnose.rules.remedies import higher_rate, lower_rate
-from recipes.diagnose.rules.words import share, times
+from recipes.diagnose.rules.words import part_of, share, times
 
 _SQUASHING = ("tanh", "sigmoid")
 
@@ -113,7 +113,7 @@ def _not_finite(view):
                 None,
                 epoch,
                 f"Step {step} gives NaN or infinity, after the loss had gone {_went(view, start, loss)} and steps "
-                f"had changed kernels by up to {share(ratio)} of their size (0.1 % is usual).",
+                f"had changed kernels by up to {part_of(ratio, 'their size')} (0.1 % is usual).",
                 lower_rate(_usual(record.learning_rate[: row + 1]), view.optimizer),
             )
         ]
@@ -310,7 +310,7 @@ def _rate(view):
                 "error" if climbed > 10 and stays else "warning",
                 None,
                 view.epoch[0],
-                f"A step changes kernels by {share(middle)} of their size, at most by {share(peak)} (0.1 % is "
+                f"A step changes kernels by {part_of(middle, 'their size')}, at most by {share(peak)} (0.1 % is "
                 f"usual), at a learning rate of {rate:.2g}: steps that long throw away what was learned before"
                 f"{_against(view, late)}.",
                 lower_rate(rate, view.optimizer),
@@ -337,7 +337,7 @@ def _rate(view):
                 "warning",
                 None,
                 view.epoch[0],
-                f"A step changes kernels by {share(middle)} of their size (0.1 % is usual), at a learning rate of "
+                f"A step changes kernels by {part_of(middle, 'their size')} (0.1 % is usual), at a learning rate of "
                 f"{rate:.2g}: they would need {times(1 / max(middle, 1e-12))} steps to become others.",
                 higher_rate(rate, middle, view.optimizer),
             )
@@ -372,7 +372,7 @@ def _clipping(view):
                     view.epoch[0],
                     f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
                     f"{share(limit / size)} of that, so steps are as much shorter.",
-                    f"Set {name} to {size:.1g} or leave it out.",
+                    f"Use {name}={size:.1g}, or leave it out.",
                 )
             ]
     return []

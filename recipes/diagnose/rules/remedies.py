@@ -4,19 +4,35 @@ from typing import Literal
 
 TargetKind = Literal["binary", "classes", "several", "one_hot", "quantities", "unknown"]
 _MOST_CLASSES = 1000
-# Rates and decays that are usual with an optimizer; 1e-3 and 1e-2 with the others.
-_USUAL_RATE = {"SGD": 0.1, "Adadelta": 1.0, "Adagrad": 0.01, "Ftrl": 0.01}
-_USUAL_DECAY = {"SGD": 5e-4}
+# Rates and decays that are usual with an optimizer.
+_USUAL_RATE = {
+    "SGD": 0.1,
+    "MuonSGD": 0.2,
+    "Adadelta": 1.0,
+    "Adagrad": 0.01,
+    "Ftrl": 0.01,
+    "Lion": 1e-4,
+    **dict.fromkeys(
+        ("Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Lamb", "Adafactor", "Muon", "ScheduleFreeAdamW"),
+        1e-3,
+    ),
+}
+_USUAL_DECAY = {"SGD": 5e-4, "MuonSGD": 5e-4, "Lion": 0.1}
 
 
-def usual_rate(optimizer: str | None) -> float:
-    """A learning rate that is usual with an optimizer, by the name of its class."""
-    return _USUAL_RATE.get(optimizer, 1e-3)
+def usual_rate(optimizer: str | None) -> float | None:
+    """A learning rate that is usual with an optimizer, by the name of its class; None of one of the user's own."""
+    return _USUAL_RATE.get(optimizer)
 
 
 def usual_decay(optimizer: str | None) -> float:
     """A weight decay that is usual with an optimizer, by the name of its class."""
     return _USUAL_DECAY.get(optimizer, 1e-2)
+
+
+def _rounded(value):
+    """One digit, as one types it: "10", "0.003", "2e-05"."""
+    return f"{float(f'{value:.1g}'):g}"
 
 
 def lower_rate(rate: float, optimizer: dict) -> str:
@@ -27,9 +43,10 @@ def lower_rate(rate: float, optimizer: dict) -> str:
     if not rate > 0:
         return "Lower the learning rate tenfold, with warm-up."
     usual = usual_rate(name)
-    lower = usual if name and rate > 5 * usual else rate / 10
+    lower = usual if usual and rate > 5 * usual else rate / 10
     why = f", which is usual with {name}," if lower == usual else ""
-    return f"Try learning_rate={lower:.1g}{why} with warm-up; recipes.diagnose.learning_rate_range_test finds one."
+    rate = _rounded(lower)
+    return f"Try learning_rate={rate}{why} with warm-up; recipes.diagnose.learning_rate_range_test finds one."
 
 
 def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
@@ -43,10 +60,10 @@ def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
     name = optimizer.get("name")
     usual = usual_rate(name)
     enough = rate * 1e-3 / max(ratio, 1e-12)
-    if name and 0 < rate < usual / 100 and usual <= 10 * enough:
+    if usual and 0 < rate < usual / 100 and usual <= 10 * enough:
         higher = f"{usual:g}, which is usual with {name}"
     else:
-        higher = f"{enough:.1g}"
+        higher = _rounded(enough)
     return f"Try learning_rate={higher}; recipes.diagnose.learning_rate_range_test finds one."
 
 

@@ -1,5 +1,6 @@
 """The facts about a model and its data that the rules judge, as plain values."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from recipes.diagnose.checks.activation_statistics import Observation, few_examp
 from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
 from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
+from recipes.diagnose.rules.constant_answer import searched_constant
 from recipes.diagnose.rules.data_facts import describe_data, overlap
 
 _MOST_NUMBERS = 4_000_000
@@ -32,7 +34,8 @@ def describe(model: keras.Model, train: Any = None, validation: Any = None, *, s
     Returns:
         dict with "task", "heads" (of a model with several outputs), "optimizer", "layers", "output_layers" and
         "unknown"; with `train` also "data", "statistics" (of one batch, as `activation_statistics` measures them),
-        "outputs" (what the model gave out for it) and "baseline" (the loss of knowing nothing).
+        "outputs" (what the model gave out for it) and "baseline" (the loss of knowing nothing); with `validation`
+        "baseline_validation" (what the same answer costs there).
     """
     facts = describe_model(model)
     if train is None:
@@ -46,7 +49,7 @@ def describe(model: keras.Model, train: Any = None, validation: Any = None, *, s
     if facts["data"]["train"]["label_counts_match"]:
         try:
             facts |= describe_observation(
-                model, sample, observe(model, few_examples(model, sample.batches[0])), facts
+                model, sample, observe(model, few_examples(model, sample.batches[0])), facts, held_out
             )
         except Exception as error:  # the rules that need no batch shall not be lost with it
             facts["unknown"]["batch"] = f"the model cannot be run on a batch: {short(error)}"
@@ -86,7 +89,9 @@ def describe_samples(model: keras.Model, train: Sample, validation: Sample | Non
     return data
 
 
-def describe_observation(model: keras.Model, sample: Sample, seen: Observation, facts: dict) -> dict:
+def describe_observation(
+    model: keras.Model, sample: Sample, seen: Observation, facts: dict, held_out: Sample | None = None
+) -> dict:
     """What one batch on its way through the model shows, and what knowing nothing would cost."""
     found = {"statistics": [vars(layer) for layer in seen.layers]}
     outputs = keras.tree.flatten(seen.outputs)
@@ -94,12 +99,9 @@ def describe_observation(model: keras.Model, sample: Sample, seen: Observation, 
     if seen.silent:
         return found
     try:
-        baseline = loss_of_knowing_nothing(model, sample, seen)
+        found |= loss_of_knowing_nothing(model, sample, seen, held_out)
     except Exception as error:
         facts["unknown"]["baseline"] = short(error)
-        baseline = None
-    if baseline is not None:
-        found["baseline"] = baseline
     return found
 
 
@@ -114,16 +116,58 @@ def _output_facts(output: np.ndarray) -> dict:
     return facts
 
 
-def loss_of_knowing_nothing(model: keras.Model, sample: Sample, seen: Observation) -> float | None:
-    """Loss of the best answer that is the same for every example, or None where it is not known.
+def loss_of_knowing_nothing(
+    model: keras.Model, sample: Sample, seen: Observation, held_out: Sample | None = None
+) -> dict[str, float]:
+    """Loss of the best answer that is the same for every example, in training and for validation.
 
     That is the share of each class, the mean of each target, its median: whichever of them costs least under the
-    model's own loss, label smoothing, weights and all. Penalties are not in it.
+    model's own loss, label smoothing, weights and all. Penalties are not in it. Under a loss of the user's own the
+    answer is searched for, see `searched_constant`.
+
+    Returns:
+        dict with "baseline" and, with `held_out`, "baseline_validation"; what is not known is left out.
     """
     heads, outputs = heads_of(model), keras.tree.flatten(seen.outputs)
+    if len(heads) == 1 and heads[0].task.kind == "unknown" and heads[0].task.loss and len(outputs) == 1:
+        plain = not heads[0].task.own_step and sample.labeled and sample.batches[0][2] is None
+        return searched_constant(model, sample, heads[0], outputs[0], held_out) if plain else {}
     if len(heads) != len(outputs) or any(head.task.kind == "unknown" for head in heads):
-        return None
-    # All labels as one batch, as far as their answers are no more than a few million numbers.
+        return {}
+    inputs, labels, weights, rows = _as_one_batch(sample, outputs)
+    choices = []
+    for number, (head, output) in enumerate(zip(heads, outputs, strict=True)):
+        part = labels_of(head, labels, number)
+        if not isinstance(part, np.ndarray):
+            return {}
+        choices.append(_constants(head.task, part, output))
+
+    def answers(number, rows):
+        flat = [
+            np.broadcast_to(few[min(number, len(few) - 1)], (rows, *output.shape[1:])).astype("float32")
+            for few, output in zip(choices, outputs, strict=True)
+        ]
+        return keras.tree.pack_sequence_as(seen.outputs, flat)
+
+    costs = {
+        number: _plain_loss(model, inputs, labels, answers(number, rows), weights)
+        for number in range(max(map(len, choices)))
+    }
+    costs = {number: cost for number, cost in costs.items() if math.isfinite(cost)}
+    if not costs:
+        return {}
+    best = min(costs, key=costs.get)
+    found = {"baseline": costs[best]}
+    if held_out is not None and held_out.labeled:
+        with contextlib.suppress(Exception):  # labels that the loss cannot take: told where labels are judged
+            inputs, labels, weights, rows = _as_one_batch(held_out, outputs)
+            there = _plain_loss(model, inputs, labels, answers(best, rows), weights)
+            found |= {"baseline_validation": there} if math.isfinite(there) else {}
+    return found
+
+
+def _as_one_batch(sample, outputs):
+    """Inputs of one batch, all labels and weights as far as their answers are no more than a few million numbers."""
     size = max(1, sum(math.prod(output.shape[1:]) for output in outputs))
     rows, batches = 0, []
     for batch in sample.batches:
@@ -137,22 +181,7 @@ def loss_of_knowing_nothing(model: keras.Model, sample: Sample, seen: Observatio
         weights = keras.tree.map_structure(
             lambda *parts: np.concatenate(parts), *(batch[2] for batch in batches)
         )
-    choices = []
-    for number, (head, output) in enumerate(zip(heads, outputs, strict=True)):
-        part = labels_of(head, labels, number)
-        if not isinstance(part, np.ndarray):
-            return None
-        choices.append(_constants(head.task, part, output))
-    best = []
-    for number in range(max(map(len, choices))):
-        flat = [
-            np.broadcast_to(few[min(number, len(few) - 1)], (rows, *output.shape[1:])).astype("float32")
-            for few, output in zip(choices, outputs, strict=True)
-        ]
-        answers = keras.tree.pack_sequence_as(seen.outputs, flat)
-        best.append(_plain_loss(model, batches[0][0], labels, answers, weights))
-    best = [cost for cost in best if math.isfinite(cost)]
-    return min(best) if best else None
+    return batches[0][0], labels, weights, rows
 
 
 def _plain_loss(model, inputs, labels, answers, weights):

@@ -25,3 +25,8 @@ def share(ratio: float) -> str:
     if 0 < ratio < 1e-6:
         return f"one part in {times(1 / ratio)}"
     return f"{100 * ratio:.2g} %"
+
+
+def part_of(ratio: float, what: str) -> str:
+    """A share of something: "30 % of its size", or "2.5 times its size" where it is more than all of it."""
+    return f"{share(ratio)} {what}" if ratio >= 1 else f"{share(ratio)} of {what}"

@@ -1,0 +1,147 @@
+"""The best answer that ignores the inputs, found by trying, under a loss that is the user's own."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from recipes.diagnose.checks.model_copy import untouched
+from recipes.diagnose.checks.output_task import Head, labels_of, passes_on
+from recipes.diagnose.checks.sample import Sample
+from recipes.diagnose.rules.output_rules import WITH_KERNEL
+
+_MOST_OUTPUTS = 64  # numbers that are searched for
+_MOST_NUMBERS = 1 << 16
+_STEPS = 60
+# What may come out of a last layer with these activations: only answers that it can give are looked at.
+_ACTIVATIONS = ("linear", "softmax", "sigmoid", "tanh", "softplus", "exponential", "relu")
+
+
+def searched_constant(
+    model: keras.Model, sample: Sample, head: Head, output: np.ndarray, held_out: Sample | None = None
+) -> dict[str, float]:
+    """Mean loss of the best constant answer under any loss that judges each example by itself.
+
+    The answer is one number for each unit of the last layer, passed through its activation. It starts from the mean of
+    the labels or from 0, whichever costs less, and takes 60 steps down the user's loss, each number with a step
+    length of its own that grows while the slope keeps its sign and halves where it turns (Riedmiller and Braun 1993,
+    "A direct adaptive method for faster backpropagation learning", section III, https://doi.org/10.1109/ICNN.1993.298623).
+
+    Args:
+        model: A compiled `keras.Model` with one output. Left as it was.
+        sample: What was read of the training data, some of which is used.
+        head: The output, with its loss and the layers that end it.
+        output: What the model gave for a batch, `(batch, ..., units)`.
+        held_out: What was read of the validation data, for the loss of the same answer there.
+
+    Returns:
+        dict with "baseline" and, with `held_out`, "baseline_validation", penalties not counted. Empty where answers
+        of the last layer are not known, the search does not settle, or the loss of an example depends on its batch.
+    """
+    last = next((entry for entry in head.chain if not passes_on(entry)), None)
+    if last is None or last["layer_class"] not in WITH_KERNEL or last["activation"] not in _ACTIVATIONS:
+        return {}
+    labels = labels_of(head, sample.batches[0][1], 0)
+    units = output.shape[-1] if output.ndim > 1 else 0
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.dtype.kind not in "biuf"
+        or not 0 < units <= _MOST_OUTPUTS
+    ):
+        return {}
+    rows = max(32, min(512, _MOST_NUMBERS // max(1, math.prod(output.shape[1:]))))
+    activation = keras.activations.get(last["activation"])
+
+    def cost(data: Any, answer: tf.Tensor, part: slice = slice(None)) -> tf.Tensor:
+        x, y = keras.tree.map_structure(lambda leaf: leaf[part], data)
+        guess = tf.broadcast_to(activation(answer[None])[0], (len(y), *output.shape[1:]))
+        return model.compute_loss(x=x, y=tf.convert_to_tensor(y), y_pred=guess)
+
+    data = _first(sample, rows)
+    with untouched(model):
+        penalty = float(sum(float(keras.ops.sum(loss)) for loss in model.losses))
+        starts, size = _starts(data[1], units, last["activation"]), _size(data[1], last["activation"])
+        found = _search(functools.partial(cost, data), starts, size)
+        if found is None:
+            return {}
+        answer, loss = found
+        fourth, count = -(-len(data[1]) // 4), len(data[1])
+        parts = [slice(start, min(start + fourth, count)) for start in range(0, count, fourth)]
+        alone = [float(cost(data, answer, part)) for part in parts]
+        together = float(np.average(alone, weights=[part.stop - part.start for part in parts]))
+        if abs(together - loss) > 1e-3 * max(abs(loss), 1e-3):
+            return {}
+        known = {"baseline": loss - penalty}
+        if held_out is not None and held_out.labeled:
+            with contextlib.suppress(Exception):  # labels of another form than those of training
+                known["baseline_validation"] = float(cost(_first(held_out, rows), answer)) - penalty
+    return known
+
+
+def _first(sample: Sample, rows: int) -> tuple[Any, np.ndarray]:
+    """Inputs and labels of the first examples, as arrays."""
+    taken, count = [], 0
+    for batch in sample.batches:
+        taken.append((batch[0], keras.tree.flatten(batch[1])[0]))
+        count += len(taken[-1][1])
+        if count >= rows:
+            break
+    joined = keras.tree.map_structure(lambda *leaves: np.concatenate(leaves)[:rows], *taken)
+    return joined[0], joined[1].astype("float32") if joined[1].dtype.kind == "f" else joined[1]
+
+
+def _starts(labels: np.ndarray, units: int, activation: str) -> list[np.ndarray]:
+    """Answers to begin with: 0, and where the last layer is linear the mean of the labels, for all units or for one."""
+    starts = [np.zeros(units)]
+    flat = labels.reshape(-1, labels.shape[-1]) if labels.ndim > 1 else labels.reshape(-1, 1)
+    if activation != "linear" or flat.shape[1] not in (1, units):
+        return starts
+    mean = np.broadcast_to(flat.mean(axis=0), (units,)).astype("float64")
+    starts.append(mean)
+    if units <= 6 and flat.shape[1] == 1:
+        starts += [np.where(np.arange(units) == unit, mean, 0.0) for unit in range(units)]
+    return starts
+
+
+def _size(labels: np.ndarray, activation: str) -> float:
+    """How far the first step goes: a tenth of the labels' spread, or of 1 before an activation that bends."""
+    spread = float(np.std(labels)) if activation == "linear" else 1.0
+    return 0.1 * spread if spread > 0 else 0.1
+
+
+def _search(
+    cost: Callable[[tf.Tensor], tf.Tensor], starts: list[np.ndarray], size: float
+) -> tuple[tf.Tensor, float] | None:
+    """The answer that costs least and its loss, from the cheapest start; None where the loss goes on falling."""
+    tried = [(float(cost(tf.constant(start, "float32"))), number) for number, start in enumerate(starts)]
+    tried = [one for one in tried if math.isfinite(one[0])]
+    if not tried:
+        return None
+    answer = starts[min(tried)[1]].astype("float64")
+    length, before, costs, answers = np.full_like(answer, size), np.zeros_like(answer), [], []
+    for _ in range(_STEPS):
+        point = tf.constant(answer, "float32")
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            loss = cost(point)
+        gradient = tape.gradient(loss, point)
+        gradient = np.zeros_like(answer) if gradient is None else np.asarray(gradient, "float64")
+        if not np.isfinite(gradient).all() or not math.isfinite(float(loss)):
+            return None
+        costs.append(float(loss))
+        answers.append(point)
+        # Numbers of one answer may be of quite different sizes, as a mean and the logarithm of a spread are.
+        turned = np.sign(gradient) * before
+        length *= np.where(turned > 0, 1.5, np.where(turned < 0, 0.5, 1.0))
+        before = np.where(turned < 0, 0.0, np.sign(gradient))
+        answer = answer - length * np.sign(gradient)
+    best = int(np.argmin(costs))
+    late = min(costs[: -_STEPS // 4]) - costs[best]
+    if late > 0.1 * (costs[0] - costs[best]) + 1e-3 * abs(costs[best]):
+        return None
+    return answers[best], costs[best]
