@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.data.layouts import Listing
+from recipes.data.random_crops import draw_crop
 from recipes.data.read import Reader
 
 
@@ -24,13 +25,14 @@ def streamed(
     if reader.size is not None:
         message = message.replace(f"{height} x {width}", f"which become {height} x {width}")
 
-    def read(rows, places):
+    def read(rows, places, first=0, seed=0):
         files = tf.constant(listing.files[rows])
         known = tuple(tf.constant(fact[rows]) for fact in facts)
 
         def image(number, place):
             path = tf.strings.join([start, tf.gather(files, place)])
-            return number, reader(path, *(tf.gather(fact, place) for fact in known))
+            draws = () if reader.areas is None else (draw_crop(first + number, place, seed),)
+            return number, reader(path, *(tf.gather(fact, place) for fact in known), *draws)
 
         # TensorFlow's errors do not say which file they are about. So images that fail are dropped, and the first
         # number that is missing, or the end, which has number -1, stands beside the name of the file that failed.

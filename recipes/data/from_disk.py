@@ -1,5 +1,6 @@
 """From a path to images and labels: a folder, a table of labels with a folder, or a packed file."""
 
+import dataclasses
 import functools
 import os
 from typing import Any
@@ -11,6 +12,7 @@ from recipes.data.decode_on_demand import streamed
 from recipes.data.decoded_cache import keep_in_file, keep_in_memory, keep_nothing, place_of_cache, valid_cache
 from recipes.data.image_set import ImageSet, Reading, in_memory
 from recipes.data.in_record import container_of
+from recipes.data.jpeg_plans import DCT_SCALES
 from recipes.data.layouts import Listing, list_images
 from recipes.data.look_at_files import common_size, look_at_all, refuse_bad
 from recipes.data.masks import read_masks
@@ -99,7 +101,7 @@ def _from_listing(listing: Listing, source, reading, cache):
         in_records=container_of(looked.names(0)) != looked.names(0),
     )
     shape = reader.expected
-    where, path = place_of_cache(cache, listing, shape, reading)
+    where, path = place_of_cache(None if reading.random_crops else cache, listing, shape, reading)
     if where == "file":
         known = valid_cache(path, listing, reading, shape)
         if known is not None:
@@ -125,7 +127,13 @@ def _from_listing(listing: Listing, source, reading, cache):
         read = streamed(rest, looked.facts(good), reader)
     else:
         read = in_memory(tensor)
-    return _finished(rest, source, shape, read, reading, path if where == "file" else where, skipped)
+    images = _finished(rest, source, shape, read, reading, path if where == "file" else where, skipped)
+    if reading.random_crops and images.task != "segmentation":
+        of_parts = dataclasses.replace(
+            reader, fit="stretch", scales=tuple(range(len(DCT_SCALES))), areas=reading.random_crops
+        )
+        images.read_crops = streamed(rest, looked.facts(good), of_parts)
+    return images
 
 
 def _finished(listing, source, shape, read, reading, cache, skipped):

@@ -22,6 +22,7 @@ class Reading:
     skip: bool
     check: bool
     verbose: int
+    random_crops: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass
@@ -30,6 +31,8 @@ class ImageSet:
 
     Attributes:
         read: function `(rows, places: tf.data.Dataset of int64) -> tf.data.Dataset of images`, in that order.
+        read_crops: function `(rows, places, first, seed)` that reads a random part of each, or None; `first` is how
+            many places of the epoch were left out before.
         labels: int64 `(n,)`, float32 `(n, classes)` or uint8 `(n, height, width)`.
         parts: int8 `(n,)` or None, as in `Listing`.
         files: function `(rows) -> tuple of paths`, or None where there are none.
@@ -50,6 +53,7 @@ class ImageSet:
     skipped: list = dataclasses.field(default_factory=list)
     identity: Callable[[np.ndarray], dict[str, Any]] | None = None
     files: Callable[[np.ndarray], tuple[str, ...]] | None = None
+    read_crops: Callable | None = None
 
     def count_classes(self, rows: np.ndarray) -> list[int]:
         labels, classes = self.labels[rows], len(self.class_names)
@@ -59,46 +63,70 @@ class ImageSet:
             return labels.sum(axis=0).astype(int).tolist()
         return [int((labels == number).any(axis=(1, 2)).sum()) for number in range(classes)]
 
-    def dataset(self, rows: np.ndarray, balance: str | None = None, seed: int = 0) -> tf.data.Dataset:
-        """Some of the images with their labels, in that order."""
+    def dataset(
+        self, rows: np.ndarray, balance: str | None = None, seed: int = 0, crops: bool = False
+    ) -> tf.data.Dataset:
+        """Some of the images, or random parts of them, with their labels, in that order."""
         labels = tf.constant(self.labels[rows])
 
-        def read(places, first=0):  # noqa: ARG001 - nothing here depends on where in the epoch a place comes
+        def read(places, first=0):
             answers = places.map(lambda place: self._label(tf.gather(labels, place)))
-            return tf.data.Dataset.zip((self.read(rows, places), answers))
+            images = self.read_crops(rows, places, first, seed) if crops else self.read(rows, places)
+            return tf.data.Dataset.zip((images, answers))
 
-        if balance is None:
-            examples = read(tf.data.Dataset.range(len(rows)))
-            reader = read
-        else:
+        reader = read
+        if balance is not None:
             balanced = balanced_places(self.labels[rows], balance, seed)
-            reader = lambda places, first=0: read(balanced(places, first))  # noqa: E731
+            reader = lambda places, first=0: read(balanced(places, first), first)  # noqa: E731
 
-            def an_epoch(key):
-                seeds = tf.stack([tf.constant(seed, tf.int64), key])
-                order = tf.random.experimental.stateless_shuffle(tf.range(len(rows), dtype=tf.int64), seeds)
-                return reader(tf.data.Dataset.from_tensor_slices(order))
+        def an_epoch(key):
+            if balance is None:  # in order, and with other crops
+                return read(tf.data.Dataset.range(len(rows)), key % 2**30)
+            seeds = tf.stack([tf.constant(seed, tf.int64), key])
+            order = tf.random.experimental.stateless_shuffle(tf.range(len(rows), dtype=tf.int64), seeds)
+            return reader(tf.data.Dataset.from_tensor_slices(order))
 
-            keys = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-            examples = keys.flat_map(an_epoch)
+        if balance is None and not crops:
+            examples = read(tf.data.Dataset.range(len(rows)))
+        else:
+            examples = _another_number_each_time(seed).flat_map(an_epoch)
         examples = examples.apply(tf.data.experimental.assert_cardinality(len(rows)))
         # Shuffled before the images are read, an epoch costs no memory; recipes.train asks for this.
-        remember_reader(examples, reader, self._identity(rows, balance))
+        remember_reader(examples, reader, self._identity(rows, balance, crops))
         return examples
 
-    def _identity(self, rows, balance):
+    def _identity(self, rows, balance, crops):
         """What `remember_reader` keeps to tell these examples from others: names, sizes and labels, nothing decoded."""
         if self.identity is None:
             return None
         labels, identity = np.ascontiguousarray(self.labels[rows]), self.identity
 
         def tell():
-            return {**identity(rows), "labels": hashlib.sha256(labels).hexdigest(), "balance": balance}
+            return {**identity(rows), "labels": hashlib.sha256(labels).hexdigest(), "balance": balance} | (
+                {"random_crops": True} if crops else {}
+            )
 
         return tell
 
     def _label(self, label):
         return tf.cast(label, tf.int64) if self.task == "segmentation" else label
+
+
+def _another_number_each_time(seed):
+    """A data set of one number, the n-th of `seed` when it is iterated for the n-th time.
+
+    `tf.data.Dataset.random` would mix the user's `tf.random.set_seed` into it.
+    """
+    number = tf.TensorSpec((), tf.int64)
+    drawn = tf.raw_ops.RandomDatasetV2(
+        seed=seed,
+        seed2=1,
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        rerandomize_each_iteration=True,
+        output_types=[number.dtype],
+        output_shapes=[number.shape],
+    )
+    return tf.data.experimental.from_variant(drawn, number).take(1)
 
 
 def in_memory(images: tf.Tensor) -> Callable[[np.ndarray, tf.data.Dataset], tf.data.Dataset]:

@@ -14,6 +14,7 @@ from recipes.data.balance import check_balance
 from recipes.data.from_disk import images_on_disk
 from recipes.data.held_back import train_validation_rows
 from recipes.data.image_set import ImageSet, Reading, as_tensor, in_memory
+from recipes.data.random_crops import check_random_crops
 from recipes.data.read import Reader, as_color, as_size, check_fit
 from recipes.data.resize import fitted
 from recipes.data.shard import check_shard
@@ -73,6 +74,7 @@ def load(
     background: "str | int | tuple[int, int, int]" = "white",
     on_error: Literal["raise", "skip"] = "raise",
     cache: "Path | None" = "auto",
+    random_crops: tuple[float, float] | None = None,
     balance: Literal["classes", "sqrt"] | None = None,
     shard: tuple[int, int] | None = None,
     part: Literal["train", "test"] = "train",
@@ -120,7 +122,8 @@ def load(
             named "digits" is "./digits"), `(csv, folder)`, a data frame whose files are seen from here, or
             `(dataframe, folder)`.
         image_size: None, a side, or `(height, width)` in pixels. A folder of several sizes needs it. For
-            `augment.RandomResizedCrop(224)` load 1.15 times that, 258, so that crops have something to be cut from.
+            `augment.RandomResizedCrop(224)` load 1.15 times that, 258, so that crops have something to be cut from; or
+            see `random_crops`.
         validation: Fraction of the images to hold back, in [0, 1). 0 gives None in place of a dataset.
         seed: Integer >= 0. The same seed gives the same split in the same order.
         labels: Of what class the images below the folder are: the path of a CSV file or a data frame (a column of file
@@ -141,6 +144,10 @@ def load(
             64 GB and half of the free disk; else nowhere. With `check=False` nowhere. "memory", or the path of the
             packed file: there in any case. None: nowhere; every epoch decodes what it needs, and sees changed files.
             A packed file is made anew when a file or a setting has changed.
+        random_crops: None: training images are whole, but for what `fit` cuts off. `(low, high)`, shares of the area,
+            such as the paper's (0.08, 1): each time a training image is read, a random part of it, of a shape from 3:4
+            to 4:3, becomes `image_size`. Of a JPEG only that part is decoded, at the scale that covers `image_size`.
+            Other parts in every epoch; `recipes.train` resumes them exactly. Nothing is kept (`cache` "auto" or None).
         balance: None; "classes" draws each class equally often for training, "sqrt" by the square root of its
             number of images, n images an epoch, with replacement, others in every epoch; `recipes.train` resumes
             them exactly.
@@ -192,7 +199,9 @@ def load(
         )
     check_fit("data.load", fit)
     check_balance(balance)
-    reading = Reading(image_size, fit, as_color("data.load", background), on_error == "skip", check, verbose)
+    crops = check_random_crops(random_crops, image_size, cache)
+    background = as_color("data.load", background)
+    reading = Reading(image_size, fit, background, on_error == "skip", check, verbose, crops)
     if isinstance(name_or_folder, str) and name_or_folder in named.SETS:
         if labels is not None or class_names is not None:
             raise ValueError(
@@ -207,6 +216,12 @@ def load(
         raise ValueError(
             f"data.load expects balance=None for {images.task}. Received balance={balance!r}. "
             "Only classes that exclude one another can be drawn evenly."
+        )
+    if crops and images.read_crops is None:
+        raise ValueError(
+            "data.load expects random_crops with files of images that have classes. Received it with "
+            f"{images.source}{', images with masks' if images.task == 'segmentation' else ', decoded images'}. "
+            "Leave it out, and use augment.RandomResizedCrop, which crops masks alike."
         )
     for note in images.notes:
         print(f"data.load: {note}")
@@ -241,7 +256,7 @@ def load(
             f"shard={shard}. Take fewer processes, or another validation=."
         )
     held_back = images.dataset(validation_rows[index::count]) if len(validation_rows) else None
-    return images.dataset(train_rows[index::count], balance, seed), held_back, info
+    return images.dataset(train_rows[index::count], balance, seed, bool(crops)), held_back, info
 
 
 def _by_name(name, part, reading):

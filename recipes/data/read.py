@@ -24,6 +24,7 @@ from recipes.data.jpeg_plans import (
     WINDOW,
     jpeg_plans,
 )
+from recipes.data.random_crops import crop_window, plan_of_window, upright
 from recipes.data.resize import FITS, fitted, pad_to, resample
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Reader:
         strict: Refuse color where `channels` is 1, instead of converting it.
         expected: Shape that every image has to have, else None.
         in_records: Whether the images lie inside TFRecord files, by the names of `in_record.name_in_record`.
+        areas: `(low, high)`, shares of an image's area, where random parts are read; else None.
     """
 
     size: tuple[int, int] | None
@@ -59,19 +61,26 @@ class Reader:
     strict: bool = False
     expected: tuple[int, int, int] | None = None
     in_records: bool = False
+    areas: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int | None, int | None, int]:
         """Shape of every image."""
         return (*(self.size or (None, None)), self.channels)
 
-    def __call__(self, file: Any, kind: Any, orientation: Any, plan: Any) -> Any:
-        """Path (string), kind, orientation (uint8), scalars, and a row of `jpeg_plans` -> uint8 image of `shape`."""
+    def __call__(self, file: Any, kind: Any, orientation: Any, plan: Any, draws: Any = None) -> Any:
+        """Path (string), kind, orientation (uint8), scalars, and a row of `jpeg_plans` -> uint8 image of `shape`.
+
+        With `areas`, `draws` of `random_crops.draw_crop` say which part.
+        """
         orientation = tf.cast(orientation, tf.int32)
+        if draws is not None:
+            part = crop_window(draws, self.areas, *tf.unstack(upright(plan[FULL], orientation)))
+            plan = plan_of_window(part, plan[FULL], orientation, self.size)
         readers = {
             headers.JPEG: functools.partial(self._jpeg, plan=plan),
-            headers.PNG: self._png,
-            headers.PILLOW: self._other,
+            headers.PNG: functools.partial(self._png, draws=draws),
+            headers.PILLOW: functools.partial(self._other, draws=draws),
         }
         read = [functools.partial(readers[number], file, orientation) for number in self.kinds]
         if len(read) == 1:
@@ -119,13 +128,13 @@ class Reader:
     def _content(self, file):
         return cut_out_of_record(file) if self.in_records else tf.io.read_file(file)
 
-    def _png(self, file, orientation):
-        return self._whole(tf.io.decode_png(self._content(file), channels=0), orientation)
+    def _png(self, file, orientation, draws):
+        return self._whole(tf.io.decode_png(self._content(file), channels=0), orientation, draws)
 
-    def _other(self, file, orientation):
-        return self._whole(tf.numpy_function(_decode_with_pillow, [file], tf.uint8), orientation)
+    def _other(self, file, orientation, draws):
+        return self._whole(tf.numpy_function(_decode_with_pillow, [file], tf.uint8), orientation, draws)
 
-    def _whole(self, decoded, orientation):
+    def _whole(self, decoded, orientation, draws):
         """A decoded image of one to four channels -> the image wanted."""
         decoded = tf.ensure_shape(decoded, (None, None, None))
         count = tf.shape(decoded)[2]
@@ -139,6 +148,13 @@ class Reader:
         image = self._turned(tf.ensure_shape(image, (None, None, self.channels)), orientation)
         if self.size is None:
             return image
+        if draws is not None:
+            top, left, height, width = tf.unstack(
+                crop_window(draws, self.areas, *tf.unstack(tf.shape(image)[:2]))
+            )
+            return resample(
+                image[top : top + height, left : left + width], (0, 0), (height, width), self.size
+            )
         return fitted(image, self.size, self.fit, self.background_color())
 
     def _plain(self, decoded, count):

@@ -38,7 +38,10 @@ def epochs_of(train, first_epoch=0, epochs=2, batch_size=16):
         yield from zip(images[:, 0, 0, 0].tolist(), labels.tolist(), epoch.tolist(), strict=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"shard": (1, 3)}, {"image_size": 4, "cache": None}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"shard": (1, 3)}, {"image_size": 4, "cache": None}, {"image_size": 4, "random_crops": (0.3, 1)}],
+)
 def test_every_epoch_has_each_image_once_in_an_order_of_its_own_that_a_resumed_run_has_too(folder, options):
     train, _, info = data.load(folder, validation=0.1, verbose=0, **options)
     as_loaded = [(int(image[0, 0, 0]), int(label)) for image, label in train]
