@@ -8,7 +8,7 @@ from keras import ops
 
 from recipes.callbacks.fit_member import FitMember
 from recipes.callbacks.rate_driver import Logs
-from recipes.common.optimizers import has_one_plain_rate, rate_of
+from recipes.common.optimizers import has_plain_rates, rate_of
 from recipes.common.validation import is_number, is_whole
 
 
@@ -90,7 +90,7 @@ class EarlyStopping(FitMember, keras.callbacks.EarlyStopping):
         known = self.keep_initial_weights and self.model.built
         self.initial_weights = self.model.get_weights() if known else None
         optimizer = self.model.optimizer
-        self.initial_rate = rate_of(optimizer) if has_one_plain_rate(optimizer) else None
+        self.initial_rate = rate_of(optimizer) if has_plain_rates(optimizer) else None
         self._first_epoch = True
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:

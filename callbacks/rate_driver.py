@@ -14,10 +14,11 @@ from recipes.common.optimizers import (
     RatesAhead,
     accumulation,
     groups,
-    has_one_plain_rate,
+    has_plain_rates,
     innermost,
     iterations,
-    rate_of,
+    main_rate,
+    rate_shares,
     schedule_of,
     set_rate,
 )
@@ -40,7 +41,8 @@ class RateDriver(FitMember):
         super().__init__()
         self.steps_per_epoch = steps_per_epoch
         self.schedule: Callable[[Any], Any] | Any = None
-        self._ahead = self._found = self._driven = None
+        self._ahead: list[RatesAhead] = []
+        self._found = self._driven = None
 
     def make_schedule(self, compiled_rate: float) -> Callable[[Any], Any]:
         """The schedule of the run that begins: a function from the step, an int from 0, to the rate."""
@@ -48,12 +50,12 @@ class RateDriver(FitMember):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self._ahead = self._found = None
+        self._ahead, self._found = [], None
         optimizer = getattr(model, "optimizer", None)
-        if not has_one_plain_rate(optimizer):
+        if not has_plain_rates(optimizer):
             return  # on_train_begin says what is wrong
         # Read before any callback's on_train_begin restores an optimizer in the middle of its run.
-        self._found = np.float32(rate_of(optimizer)), iterations(optimizer)
+        self._found = np.float32(main_rate(optimizer)), iterations(optimizer), rate_shares(optimizer)
         # `fit` builds its train function between here and on_train_begin, so a new one is asked for here.
         if model.steps_per_execution > 1:
             self._ahead = self._rates_ahead(model)
@@ -64,10 +66,12 @@ class RateDriver(FitMember):
         self._accumulated = accumulation(self._optimizer)
         self._position = self._last_rate = self._left_rate = self._restored_position = None
         self._first_update, self._block = 0, np.zeros(0, "float32")
-        (found, batches), known = self._found, _DRIVEN.get(self._optimizer)
-        compiled = known.compiled if known is not None and found in known.recent else found
+        (found, batches, shares), known = self._found, _DRIVEN.get(self._optimizer)
+        compiled = found
+        if known is not None and found in known.recent:
+            compiled, shares = known.compiled, known.shares
         self._rate_is_known = known is not None or batches == 0
-        _DRIVEN[self._optimizer] = self._driven = _Driven(compiled, found)
+        _DRIVEN[self._optimizer] = self._driven = _Driven(compiled, found, shares)
         self.schedule = self.make_schedule(compiled)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -96,17 +100,18 @@ class RateDriver(FitMember):
         left = (self._steps_per_epoch() or np.inf) - batch
         self._last_rate = rates[int(min(len(rates), max(left, 1))) - 1]
         self._driven.will_set(np.float32(self._last_rate))
-        if self._ahead is not None:
-            self._ahead.open(iterations(self._optimizer), rates)
-        set_rate(self._optimizer, self._last_rate)
+        for ahead, share in zip(self._ahead, self._driven.shares, strict=bool(self._ahead)):
+            ahead.open(iterations(self._optimizer), [rate * share for rate in rates])
+        set_rate(self._optimizer, self._last_rate, self._driven.shares)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         # Not by the optimizer alone: a dataset of unknown length ends with a step that has no batch, and is counted
         # there.
         self._seen = batch + 1
-        if self._ahead is not None:
+        if self._ahead:
             self._seen = iterations(self._optimizer) - self._epoch_iteration
-            self._ahead.close()
+            for ahead in self._ahead:
+                ahead.close()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._left_rate = self._present_rate()
@@ -122,15 +127,18 @@ class RateDriver(FitMember):
         """Give the optimizer the rate it was compiled with; after a `fit` that an exception ended, call it yourself."""
         if self._driven is not None and _DRIVEN.get(self._optimizer) is self._driven:
             self._driven.will_set(self._driven.compiled)
-            set_rate(self._optimizer, float(self._driven.compiled))
+            set_rate(self._optimizer, float(self._driven.compiled), self._driven.shares)
 
     def get_state(self) -> dict[str, Any]:
         """What a resumed run needs, as a dict that fits into JSON: the compiled rate, and the batches seen so far."""
-        return {"compiled_rate": float(self._driven.compiled), "batches": int(self._position + self._seen)}
+        shares = {"shares": list(self._driven.shares)} if len(self._driven.shares) > 1 else {}
+        batches = int(self._position + self._seen)
+        return {"compiled_rate": float(self._driven.compiled), "batches": batches, **shares}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from `get_state()`'s dict. Call it between on_train_begin and the first epoch."""
         self._driven.compiled = np.float32(state["compiled_rate"])
+        self._driven.shares = tuple(state.get("shares", self._driven.shares))
         self._restored_position, self._rate_is_known = state["batches"], True
         self.schedule = self.make_schedule(self._driven.compiled)
         self._block = np.zeros(0, "float32")
@@ -142,20 +150,14 @@ class RateDriver(FitMember):
                 f"cannot read new rates. Received steps_per_execution={model.steps_per_execution}. Compile with "
                 "steps_per_execution=1, or give the optimizer a schedule of recipes.schedules as its learning_rate."
             )
-        ahead, is_new = RatesAhead.of(innermost(model.optimizer), model.steps_per_execution)
-        if is_new:
+        tables = [RatesAhead.of(one, model.steps_per_execution) for one in groups(model.optimizer)]
+        if any(is_new for _, is_new in tables):
             model.train_function = None
-        return ahead
+        return [ahead for ahead, _ in tables]
 
     def _check_drivable(self):
         optimizer = self.model.optimizer
-        if len(groups(optimizer)) > 1:
-            raise ValueError(
-                f"{type(self).__name__} expects one optimizer with one learning rate. Received "
-                f"{type(innermost(optimizer)).__name__}. "
-                "Give each of its optimizers a schedule of recipes.schedules as learning_rate."
-            )
-        if not has_one_plain_rate(optimizer):
+        if not has_plain_rates(optimizer):
             raise ValueError(
                 f"{type(self).__name__} expects an optimizer compiled with a number as its learning rate. "
                 f"Received the schedule {schedule_of(optimizer)!r}. "
@@ -171,7 +173,7 @@ class RateDriver(FitMember):
         )
 
     def _present_rate(self):
-        return np.float32(rate_of(self._optimizer))
+        return np.float32(main_rate(self._optimizer))
 
     def _steps_per_epoch(self):
         return self.params.get("steps") or self.steps_per_epoch
@@ -198,10 +200,13 @@ class RateDriver(FitMember):
 
 
 class _Driven:
-    """What a callback knows of the optimizer it drives: the compiled rate, and the rates it may have left there."""
+    """What a callback knows of the optimizer it drives: its rate as compiled, and the rates it may have left there.
 
-    def __init__(self, compiled, found):
-        self.compiled, self.recent = compiled, (found,)
+    Of several optimizers in one the rate is the largest, and `shares` are their parts of it.
+    """
+
+    def __init__(self, compiled, found, shares):
+        self.compiled, self.recent, self.shares = compiled, (found,), shares
 
     def will_set(self, rate):
         # Both, because an interruption can fall between this line and the assignment.

@@ -23,6 +23,8 @@ class UpdateRatioMonitor(Monitor):
     Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Ratio of weights:updates",
     https://cs231n.github.io/neural-networks-3/#ratio. Norms are Euclidean over the whole variable.
 
+    A layer with a factor on its learning rate (`optimizers.layerwise`) is judged by its ratio over that factor.
+
     Only kernels are judged. Biases and normalization parameters start near zero or one, where the ratio means little;
     they are in the record, apart by their role.
 
@@ -75,11 +77,15 @@ class UpdateRatioMonitor(Monitor):
         axis = self.record.axes["variables"]
         kernels = np.flatnonzero(axis["role"] == "kernel")
         medians = _nanmedian(rows[:, kernels])
+        factors = np.asarray(axis.get("factor", np.ones(len(axis["role"]))))[kernels]
         self.ratios = dict(zip(axis["layer"][kernels].tolist(), medians.tolist(), strict=True))
-        slow, fast = medians < self.low, medians > self.high
+        # A layer with a factor on its rate is judged by what it would do at the common rate.
+        judged = medians / np.where(factors > 0, factors, np.nan)
+        slow, fast = judged < self.low, judged > self.high
         if len(rows) >= 3:
             for index in np.flatnonzero(fast | (slow & (epoch > 0) & (not self._rate_has_decayed()))):
-                self._warn(epoch, str(axis["name"][kernels[index]]), medians[index])
+                name = str(axis["name"][kernels[index]])
+                self._warn(epoch, name, judged[index], factor=float(factors[index]))
         return dict(zip(self.keys, (float(_nanmedian(medians)), float(np.sum(slow | fast))), strict=True))
 
     def _rate_has_decayed(self):
@@ -109,7 +115,7 @@ class UpdateRatioMonitor(Monitor):
 
         return plot.update_ratios(self.record, low=self.low, high=self.high)
 
-    def _warn(self, epoch, name, ratio):
+    def _warn(self, epoch, name, ratio, factor):
         if name in self._warned or not self.warn:
             return
         self._warned.add(name)
@@ -121,7 +127,8 @@ class UpdateRatioMonitor(Monitor):
             advice = "Raise the learning rate, or check the initial scale of these weights"
         warnings.warn(
             f"UpdateRatioMonitor expects |dW|/|W| between {self.low:g} and {self.high:g}. "
-            f"Received {ratio:.2g} for {name} in epoch {epoch}. {advice}.",
+            f"Received {ratio:.2g} for {name} in epoch {epoch}"
+            f"{f', with its factor of {factor:g} on the rate divided out' if factor != 1 else ''}. {advice}.",
             stacklevel=2,
         )
 

@@ -31,14 +31,14 @@ def is_scheduled(optimizer: Optimizer | None) -> bool:
 
 
 def schedule_of(optimizer: Optimizer | None) -> Callable[[Any], Any] | None:
-    """The schedule inside an optimizer with one learning rate, or None."""
+    """The schedule inside an optimizer, of several the first, or None."""
     rates = [_rate(one) for one in groups(optimizer)]
-    return None if len(rates) != 1 or isinstance(rates[0], keras.Variable) else rates[0]
+    return next((rate for rate in rates if not isinstance(rate, keras.Variable)), None)
 
 
-def has_one_plain_rate(optimizer: Optimizer | None) -> bool:
-    """Whether there is one learning rate, a number that can be set."""
-    return len(groups(optimizer)) == 1 and not is_scheduled(optimizer)
+def has_plain_rates(optimizer: Optimizer | None) -> bool:
+    """Whether there is a learning rate, or several, and each is a number that can be set."""
+    return bool(groups(optimizer)) and not is_scheduled(optimizer)
 
 
 def rate_of(optimizer: Optimizer | None) -> float | None:
@@ -52,9 +52,21 @@ def rates_of(optimizer: Optimizer | None) -> list[float]:
     return [float(ops.convert_to_numpy(one.learning_rate)) for one in groups(optimizer)]
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the learning rate of an optimizer that `has_one_plain_rate`."""
-    innermost(optimizer).learning_rate = rate
+def main_rate(optimizer: Optimizer) -> float:
+    """The present learning rate; of several the largest."""
+    return max(rates_of(optimizer))
+
+
+def rate_shares(optimizer: Optimizer) -> tuple[float, ...]:
+    """What part of the largest rate each of `groups(optimizer)` has; all of it where every rate is 0."""
+    rates = rates_of(optimizer)
+    return tuple(rate / max(rates) if max(rates) else 1.0 for rate in rates)
+
+
+def set_rate(optimizer: Optimizer, rate: float, shares: Sequence[float] = (1.0,)) -> None:
+    """Set the learning rate of an optimizer that `has_plain_rates`; of several, each to its share of it."""
+    for one, share in zip(groups(optimizer), shares, strict=True):
+        one.learning_rate = rate * share
 
 
 def scale_rates(optimizer: Optimizer, factor: float) -> None:
@@ -105,6 +117,63 @@ def known_variables(optimizer: Optimizer) -> list[keras.Variable]:
 def slot_of(optimizer: Optimizer, slots: Sequence[Any], variable: Any) -> Any:
     """What an optimizer of ours keeps for a variable, which may be the part of it on one replica."""
     return slots[optimizer._get_variable_index(variable)]
+
+
+def factors_of(optimizer: Optimizer | None) -> dict[int, float]:
+    """Map `id(variable)` to the factor of its learning rate, of a built optimizer; empty for one rate for all."""
+    factors = () if optimizer is None else getattr(innermost(optimizer), "factors", ())
+    if not factors or not innermost(optimizer).built:
+        return {}
+    known = known_variables(innermost(optimizer))
+    return {id(variable): factor for variable, factor in zip(known, factors, strict=True)}
+
+
+def place_of(optimizer: Optimizer, variable: Any) -> int:
+    """Where a variable, or the part of it on one replica, stands among `known_variables`."""
+    return optimizer._get_variable_index(variable)
+
+
+def copy_state(source: Sequence[keras.Variable], target: Sequence[keras.Variable]) -> None:
+    """Give variables of an optimizer the values that those of the same path have in another."""
+    known: dict[str, list[keras.Variable]] = {}
+    for variable in source:
+        known.setdefault(variable.path, []).append(variable)
+    for variable in target:
+        if known.get(variable.path):
+            variable.assign(known[variable.path].pop(0))
+
+
+def build_for(optimizer: Optimizer, variables: Sequence[keras.Variable]) -> None:
+    """Have an optimizer update these variables, in place: a built one keeps its state of those that it knew.
+
+    The state of the others begins as that of a new optimizer.
+
+    Args:
+        optimizer: With or without loss scaling.
+        variables: Of a model, in its order.
+    """
+    inner, variables = innermost(optimizer), list(variables)
+    if not inner.built:
+        with keras.name_scope(optimizer.name, caller=optimizer):
+            optimizer.build(variables)
+        return
+    known = {id(variable) for variable in known_variables(inner)}
+    before = inner.variables
+    common = [id(inner._iterations), id(inner._learning_rate)]
+    for variable in before:
+        if id(variable) not in common:
+            inner._untrack_variable(variable)
+    inner._trainable_variables_indices, inner.built = {}, False
+    with keras.name_scope(inner.name, caller=inner):
+        inner.build(variables)
+    copy_state([one for one in before if id(one) not in common], inner.variables)
+    if inner.use_ema:
+        for variable, average in zip(variables, inner._model_variables_moving_average, strict=True):
+            if id(variable) not in known and average is not None:
+                average.assign(variable)
+    if inner is not optimizer:
+        optimizer._trainable_variables = variables[:]
+        optimizer._trainable_variables_indices = dict(inner._trainable_variables_indices)
 
 
 class RatesAhead:

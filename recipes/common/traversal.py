@@ -110,6 +110,43 @@ def graph_nodes(model: keras.Model) -> list[Any]:
     return [node for depth in sorted(graph, reverse=True) for node in graph[depth]]
 
 
+def kernel_levels(model: keras.Model) -> dict[int, int]:
+    """Map `id(layer)` to how many layers with a kernel lie on the longest way from the input to it, itself included.
+
+    Nested models are entered; any other layer that holds layers counts as one level, as a block of a transformer does.
+    Of a subclassed model, whose calls nobody knows, the layers follow one another in the order they were made.
+
+    Args:
+        model: Built. A kernel is a trainable or frozen weight of two axes or more.
+    """
+    levels: dict[int, int] = {}
+
+    def call(layer, level):
+        graph = getattr(layer, "_functional", None) or layer
+        if has_graph(graph):
+            return through(graph, level)
+        if isinstance(layer, keras.Model):
+            for child in layers_in(layer):
+                level = call(child, level)
+        elif isinstance(layer, keras.layers.Layer):
+            level += any(len(weight.shape) > 1 for weight in layer.weights)
+            for inside in layers_of(layer, include_self=True):
+                levels.setdefault(id(inside), level)
+        return level
+
+    def through(graph, start):
+        reached = {id(tensor): start for tensor in graph.inputs}
+        for node in graph_nodes(graph):
+            before = [reached.get(id(tensor), start) for tensor in node.input_tensors]
+            if before:  # an InputLayer has none
+                level = call(node.operation, max(before))
+                reached |= {id(tensor): level for tensor in node.outputs}
+        return max((reached.get(id(tensor), start) for tensor in graph.outputs), default=start)
+
+    call(model, 0)
+    return levels
+
+
 def producer_of(tensor: Any) -> Any:
     """The operation whose output a symbolic tensor is, or None."""
     history = getattr(tensor, "_keras_history", None)

@@ -1,16 +1,14 @@
 """Muon for the kernels of a network, SGD with Nesterov momentum for everything else."""
 
-import contextlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from recipes.common.optimizers import slot_of
-from recipes.common.patching import wrapped
 from recipes.common.validation import as_row, is_number, is_whole
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan 2024: the steepest at 0 that stays near 1
@@ -117,34 +115,6 @@ class MuonSGD(keras.optimizers.Optimizer):
         """The constructor's arguments."""
         names = ("momentum", "muon_ratio", "iterations_per_step", "sgd_only")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def save_for_any_keras(model: keras.Model, path: Any) -> None:
-    """Save a model so that a process without this library loads it: with SGD in the place of `MuonSGD`.
-
-    SGD has the same variables, so that rate and momentum are read as they were.
-
-    Args:
-        model: Compiled or not; with another optimizer it is saved as it is.
-        path: The `.keras` file.
-    """
-    with for_any_keras(model):
-        model.save(path)
-
-
-@contextlib.contextmanager
-def for_any_keras(model: keras.Model) -> Iterator[None]:
-    """While it is open, this thread saves the model with SGD in the place of `MuonSGD`."""
-    optimizer = getattr(model, "optimizer", None)
-    if not isinstance(optimizer, MuonSGD):
-        yield
-        return
-    known, plain = optimizer.get_config(), keras.optimizers.SGD(nesterov=True).get_config()
-    plain |= {name: value for name, value in known.items() if name in plain}
-    stand_in = keras.saving.serialize_keras_object(keras.optimizers.SGD.from_config(plain))
-    compiled = {**model.get_compile_config(), "optimizer": stand_in}
-    with wrapped([(model, "get_compile_config", lambda method: lambda: compiled)]):
-        yield
 
 
 def orthogonalize(matrix: Any, steps: int) -> Any:

@@ -37,7 +37,7 @@ COLUMNS = {
 }
 AXES = {
     "inputs": ("name",),
-    "variables": ("name", "layer", "layer_class", "role", "size", "depth"),
+    "variables": ("name", "layer", "layer_class", "role", "size", "depth", "factor"),
     "layers": ("name", "layer", "layer_class", "kind"),
     "activations": ("name", "layer", "layer_class", "kind", "units", "depth"),
 }
@@ -86,10 +86,12 @@ class Record:
       ceiling for a bounded ReLU, NaN for other kinds.
 
     Axes describe the columns: `axes["variables"]["name"]` is an array of V names, and so on:
-    variables have name, layer, layer_class, role, size, depth; layers name, layer, layer_class, kind; activations name,
-    layer, layer_class, kind, units, depth. A layer called twice has a second entry with the name `layer#2`.
-    `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `role` is "kernel", "bias",
-    "normalization" or "vector". A column nobody asked for is filled with NaN (or True); `measured` names the others.
+    variables have name, layer, layer_class, role, size, depth, factor; layers name, layer, layer_class, kind;
+    activations name, layer, layer_class, kind, units, depth. A layer called twice has a second entry with the name
+    `layer#2`. `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `factor` is what the
+    learning rate is multiplied by for the variable (`optimizers.layerwise`), 1 without such. `role` is "kernel",
+    "bias", "normalization" or "vector". A column nobody asked for is filled with NaN (or True); `measured` names the
+    others.
 
     Bounded: beyond `limit` rows every second row is dropped, and from then on every second probe is kept; but neither
     the newest nor the first that holds a non-finite number goes. Rates of activity per unit are kept for fewer rows,

@@ -6,7 +6,7 @@ import numpy as np
 
 from recipes.probe.record import AXES, COLUMNS, Probe
 
-_EMPTY = {"depth": "int64", "units": "int64", "size": "int64"}
+_EMPTY = {"depth": "int64", "units": "int64", "size": "int64", "factor": "float64"}
 
 
 def read_probe(step: int, epoch: int, seconds: float, values: dict[str, Any]) -> Probe:

@@ -242,6 +242,8 @@ def _layers(record):
     if record is None or not len(record) or not {"update_norm", "gradient_norm"} <= set(record.measured):
         return []
     axis, rows = record.axes["variables"], []
+    factors = axis.get("factor", np.ones(len(axis["role"])))
+    shown = bool(np.any(np.asarray(factors) != 1))
     with np.errstate(all="ignore"):
         for index in np.flatnonzero(axis["role"] == "kernel"):
             ratios, gradients = record.update_ratio[:, index], record.gradient_norm[:, index]
@@ -249,6 +251,7 @@ def _layers(record):
                 {
                     "layer": str(axis["layer"][index]),
                     "size": f"{int(axis['size'][index]):,}",
+                    "factor": f"{factors[index]:.3g}" if shown else "",
                     "ratio": _typical(ratios),
                     "gradient": _typical(gradients),
                 }

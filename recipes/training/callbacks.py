@@ -12,7 +12,7 @@ import keras
 from recipes import callbacks as ours
 from recipes import diagnose
 from recipes.callbacks.monitor import Monitor
-from recipes.common.optimizers import groups, innermost, schedule_of
+from recipes.common.optimizers import innermost, is_scheduled
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
@@ -67,10 +67,8 @@ def _rate_callbacks(model, settings, folder):
         return [cycles], f"{settings.snapshots} cosine cycles"
     if schedule is None:
         return [], "constant"
-    if not given and schedule_of(model.optimizer) is not None:
+    if not given and is_scheduled(model.optimizer):
         return [], "the optimizer's own"
-    if not given and len(groups(model.optimizer)) > 1:
-        return [], "none: each optimizer keeps its own rate"
     if not given and type(innermost(model.optimizer)).__name__ == "ScheduleFreeAdamW":
         return [], "none: ScheduleFreeAdamW keeps its own rate"
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):

@@ -11,7 +11,7 @@ from recipes.common.models import output_activation, output_layers, rebuild
 from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
 from recipes.layers import InstanceNormalization
-from recipes.optimizers import MuonSGD
+from recipes.optimizers import MuonSGD, make_layerwise, rate_factors
 from recipes.training.accepted_data import Source
 from recipes.training.maps import intersection_over_union
 from recipes.training.settings import Settings
@@ -83,6 +83,7 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
     rows = label_spec.shape.rank in (2, 4)
     if model.compiled:
         _refuse_one_hot_for_sparse_loss(model, label_spec, source)
+        _set_rates(model, settings)
         return rows
     loss, one_hot = settings.loss, False
     if isinstance(loss, str) and loss == "auto":
@@ -92,7 +93,15 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
         model.compile(
             optimizer=optimizer, loss=loss, **_metrics(model, source, label_spec, one_hot, settings)
         )
+    _set_rates(model, settings)
     return one_hot or rows
+
+
+def _set_rates(model, settings):
+    """Give the optimizer the factors of `rates=`, in place."""
+    if settings.rates is not None:
+        make_layerwise(model.optimizer, rate_factors(model, settings.rates))
+        model.train_function = None  # one of an earlier fit has other factors in its trace
 
 
 def _metrics(model, source, label_spec, one_hot, settings):

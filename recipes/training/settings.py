@@ -75,6 +75,7 @@ class Settings:
     class_weight: Mapping[int, float] | None
     optimizer: OptimizerName | keras.optimizers.Optimizer
     learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule
+    rates: float | Mapping[str, float] | None
     schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None
     warmup: float
     weight_decay: float
@@ -294,6 +295,11 @@ _WANTED = {
         "Leave it out for MuonSGD, or write optimizer='sgd'.",
     ),
     "learning_rate": (_is_rate, ' above 0, or "auto"', "Leave it out for a rate that suits the batch size."),
+    "rates": (
+        lambda value: value is None or isinstance(value, Mapping) or (is_number(value) and 0 < value <= 1),
+        " as factors by layer, a decay in (0, 1] or None",
+        "Write rates={'head': 1.0, 'backbone': 0.1} or rates=0.75.",
+    ),
     "schedule": (
         _is_schedule,
         " to be a name, a LearningRateSchedule or None",

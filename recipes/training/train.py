@@ -14,7 +14,7 @@ from recipes.checkpoints.comparison import architecture, differences
 from recipes.common.datasets import pairs_of
 from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_for_training, build_metrics
-from recipes.common.optimizers import rate_of
+from recipes.common.optimizers import rate_of, rates_of
 from recipes.common.types import Data, Verbose
 from recipes.training.accepted_data import blank_batch
 from recipes.training.before_training import BeforeTraining, before_training
@@ -106,6 +106,7 @@ def train(
     class_weight: Mapping[int, float] | None = None,
     optimizer: OptimizerName | keras.optimizers.Optimizer = "auto",
     learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule = "auto",
+    rates: float | Mapping[str, float] | None = None,
     schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None = "cosine",
     warmup: float = 0.05,
     weight_decay: float = 5e-4,
@@ -154,6 +155,9 @@ def train(
         learning_rate: Peak rate. "auto" follows from model and batch: 0.2 x sqrt(batch / 128) for MuonSGD, 0.2 x batch
             / 128 for SGD (scaled as Goyal et al. 2017, section 2.1); a half, a quarter of it for a network without
             normalization; else 1e-3.
+        rates: Factors of that rate per layer, for fine-tuning: by names or patterns, `{"head": 1.0, "backbone": 0.1}`,
+            or the decay from one layer to the layer below, 0.75; see `optimizers.rate_factors`. Weight decay follows
+            them. Of a compiled model they go into its optimizer.
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
         weight_decay: On kernels only, never on biases or normalization. For SGD and MuonSGD it means the L2
@@ -345,7 +349,8 @@ def _announce(model, data, peak, acting, progress, described, settings):
     shape = "x".join(str(side) for side in source.image_shape or ())
     images = f"{source.examples} images" if source.examples else "images"
     against = f", {held_out.examples} to validate" if held_out is not None and held_out.examples else ""
-    rate = "its own rates" if peak is None else f"rate {peak:.3g}, schedule {acting.schedule}"
+    several = "rates " + ", ".join(f"{rate:.3g}" for rate in rates_of(model.optimizer))
+    rate = f"{several if peak is None else f'rate {peak:.3g}'}, schedule {acting.schedule}"
     print(
         f"recipes.train: {images} of {shape}{against}; {data.steps} steps per epoch; "
         f"{type(model.optimizer).__name__} at {rate}; augmentation {data.augmentation}."

@@ -311,8 +311,8 @@ def _rate(view):
                 None,
                 view.epoch[0],
                 f"A step changes kernels by {part_of(middle, 'their size')}, at most by {share(peak)} (0.1 % is "
-                f"usual), at a learning rate of {rate:.2g}: steps that long throw away what was learned before"
-                f"{_against(view, late)}.",
+                f"usual), at a learning rate of {rate:.2g}{view.rates_told}: steps that long throw away what was "
+                f"learned before{_against(view, late)}.",
                 lower_rate(rate, view.optimizer),
             )
         ]
@@ -338,7 +338,7 @@ def _rate(view):
                 None,
                 view.epoch[0],
                 f"A step changes kernels by {part_of(middle, 'their size')} (0.1 % is usual), at a learning rate of "
-                f"{rate:.2g}: they would need {times(1 / max(middle, 1e-12))} steps to become others.",
+                f"{rate:.2g}{view.rates_told}: they would need {times(1 / max(middle, 1e-12))} steps to become others.",
                 higher_rate(rate, middle, view.optimizer),
             )
         ]

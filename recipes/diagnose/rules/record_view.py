@@ -28,11 +28,24 @@ class RecordView:
         roles = np.asarray(variables.get("role", np.array([], "str")))
         self.kernels = np.flatnonzero(roles == "kernel")
         self.weight, self.gradient = record.weight_norm, record.gradient_norm
-        self.ratio = record.update_ratio
+        # Of a layer with a factor on its rate: what it would be at the common rate, which is what can be judged.
+        self.factors = np.asarray(variables.get("factor", np.ones(len(self.names))), "float64")
+        self.ratio = record.update_ratio / np.where(self.factors > 0, self.factors, np.nan)
         self.activations = record.axes["activations"]
         self.optimizer = facts.get("optimizer", {})
         # A training step of the user's own may tell no loss, which is not the same as one that is NaN.
         self.tells_loss = bool(np.isfinite(self.loss).any())
+
+    @property
+    def rates_told(self) -> str:
+        """The factors per layer, in words to put behind a learning rate; empty where there are none."""
+        found = sorted({float(one) for one in self.factors[self.kernels]})
+        if found in ([], [1.0]):
+            return ""
+        names = {one: str(self.names[self.kernels][self.factors[self.kernels] == one][0]) for one in found}
+        ends = dict.fromkeys((found[0], found[-1]))
+        told = " to ".join(f"{one:.2g} ({names[one]})" for one in ends)
+        return f", with factors per layer of {told} that are divided out here"
 
     def layer(self, column: int) -> str:
         """The name of the layer that a variable belongs to."""

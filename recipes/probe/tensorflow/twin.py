@@ -197,7 +197,9 @@ class Twin:
         first = {}
         for depth, (_, watched, _) in enumerate(calls):
             first.setdefault(watched.name, depth)
-        owners = variable_owners(self._model)
+        owners, factors = variable_owners(self._model), {}
+        for one in self._optimizers:
+            factors |= optimizers.factors_of(one)
         axis = []
         for variable in self._variables:
             name, layer = owners.get(id(variable), ("", None))
@@ -209,6 +211,7 @@ class Twin:
                     "role": variable_role(variable, layer),
                     "size": int(np.prod(variable.shape)),
                     "depth": first.get(name, -1),
+                    "factor": factors.get(id(variable), 1.0),
                 }
             )
         return axis

@@ -1,0 +1,261 @@
+"""One optimizer in which every variable has a learning rate of its own: a factor times the common one."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from keras import ops
+
+from recipes.common.optimizers import copy_state, groups, innermost, known_variables, place_of
+from recipes.common.validation import is_number, is_whole
+from recipes.optimizers.rate_factors import rate_factors
+
+
+def layerwise(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model, rates: float | Mapping[str, float]
+) -> keras.optimizers.Optimizer:
+    """The same optimizer with a learning rate per layer: the common rate times the factor of the layer.
+
+    It stays one optimizer, of a subclass of the given one's class, with one `learning_rate` for callbacks and schedules
+    to drive; `clipnorm`, `global_clipnorm` (over all variables), `use_ema`, gradient accumulation and loss scaling work
+    as ever. `learning_rate * factor` is what the update of a variable is made with, and its weight decay.
+
+    Sources: discriminative rates, Howard and Ruder 2018, section 3.2, https://arxiv.org/abs/1801.06146; decay by
+    depth, Clark et al. 2020, table 7 ("layerwise LR decay"), https://arxiv.org/abs/2003.10555
+
+    Args:
+        optimizer: Of any class of `keras.optimizers` or your own, or `MuonSGD`. It is left alone.
+        model: A built model, whose trainable variables are to be updated.
+        rates: What `rate_factors` takes: factors by names or patterns, or the decay from one layer to the layer below.
+
+    Returns:
+        A new optimizer, not built, whose `factors` hold one number per trainable variable of the model.
+
+    Raises:
+        ValueError: for rates that do not fit the model; for an optimizer whose updates are not in proportion to its
+            rate (Ftrl, Adafactor with its relative step) or that has several rates (MultiOptimizer).
+
+    Example:
+        >>> optimizer = recipes.optimizers.layerwise(keras.optimizers.AdamW(1e-3), model, {"backbone": 0.1})
+        >>> model.compile(optimizer, "sparse_categorical_crossentropy")
+    """
+    factors = rate_factors(model, rates)
+    _check_linear(optimizer, "layerwise")
+    inner = innermost(optimizer)
+    config = {name: value for name, value in inner.get_config().items() if name not in ("factors", "begun")}
+    made = layerwise_class(plain_class(type(inner))).from_config({**config, "factors": factors})
+    for name in _UNSAVED:
+        if hasattr(inner, name):
+            setattr(made, name, getattr(inner, name))
+    if inner is optimizer:
+        return made
+    outer = optimizer.get_config()
+    return type(optimizer)(
+        made, **{name: outer[name] for name in ("initial_scale", "dynamic_growth_steps") if name in outer}
+    )
+
+
+# Weight decay of these is set by a method, which the configuration does not tell.
+_UNSAVED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+
+
+def make_layerwise(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
+    """Give the optimizer of a compiled model these factors, in place: its state, and who holds it, stay.
+
+    Args:
+        optimizer: With or without variables of its own.
+        factors: One per variable that it updates, or will update.
+
+    Raises:
+        ValueError: as in `layerwise`.
+    """
+    _check_linear(optimizer, "rates")
+    inner = innermost(optimizer)
+    if not isinstance(inner, _Layerwise):
+        object.__setattr__(inner, "__class__", layerwise_class(type(inner)))
+    inner.factors = [float(one) for one in factors]
+    inner.begun = []
+
+
+def begin_updates(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
+    """Let the clock of some variables begin now: bias correction of their moments counts their own updates.
+
+    Adam divides its moments by `1 - beta ** step`, as they begin at zero. Those of a variable that begins to learn at
+    step 1000 begin at zero then; corrected with the optimizer's own step its first updates would be three times as long
+    as Adam's.
+
+    Args:
+        optimizer: Built, and made `layerwise`.
+        variables: Of those that it was built for. Functions that train have to be traced anew afterwards.
+    """
+    inner = innermost(optimizer)
+    now, ids = int(ops.convert_to_numpy(inner.iterations)), {id(variable) for variable in variables}
+    begun = inner.begun or [0] * len(known_variables(inner))
+    inner.begun = [
+        now if id(variable) in ids else before
+        for variable, before in zip(known_variables(inner), begun, strict=True)
+    ]
+
+
+class _Layerwise:
+    """What a class of optimizers gains: `factors` and `begun`, one of each per variable.
+
+    `begun` are the updates that the optimizer had made when the variable began to learn (`begin_updates`).
+    """
+
+    def __init__(self, *args: Any, factors: Sequence[float] = (), begun: Sequence[int] = (), **options: Any):
+        super().__init__(*args, **options)
+        if not all(is_number(one) and one >= 0 for one in factors):
+            raise ValueError(
+                f"{type(self).__name__} expects factors of 0 or more, one per variable. Received {factors!r}. "
+                "recipes.optimizers.layerwise(optimizer, model, rates) makes them."
+            )
+        if not all(is_whole(one) and one >= 0 for one in begun):
+            raise ValueError(
+                f"{type(self).__name__} expects begun as whole numbers of updates. Received {begun!r}. "
+                "Leave it out: callbacks.Unfreeze sets it."
+            )
+        self.factors, self.begun = [float(one) for one in factors], [int(one) for one in begun]
+
+    def build(self, variables: Any) -> None:
+        """Make the slots of the variables, which must be as many as there are factors."""
+        variables = list(variables)
+        if not self.built and self.factors and len(self.factors) != len(variables):
+            raise ValueError(
+                f"{type(self).__name__} expects the {len(self.factors)} variables that its factors were made for. "
+                f"Received {len(variables)}. Which layers are trainable has changed since: make the optimizer anew "
+                "with recipes.optimizers.layerwise(optimizer, model, rates)."
+            )
+        super().build(variables)
+
+    @property
+    def iterations(self) -> Any:
+        """Updates made so far; while a variable is updated, those since it began to learn."""
+        count, place = super().iterations, vars(self).get("_place")
+        begun = self.begun[place] if place is not None and self.begun else 0
+        return count - begun if begun else count
+
+    @property
+    def learning_rate(self) -> Any:
+        """The common rate; while weight decay is applied, that of the variable."""
+        rate, factor = super().learning_rate, vars(self).get("_factor", 1.0)
+        return rate if factor == 1 else scaled(rate, factor)
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        keras.optimizers.Optimizer.learning_rate.fset(self, value)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Write one update of a variable, at its own rate."""
+        place = place_of(self, variable)
+        factor = self.factors[place] if self.factors else 1.0
+        with _set(self, _place=place):
+            super().update_step(
+                gradient, variable, learning_rate if factor == 1 else scaled(learning_rate, factor)
+            )
+
+    def _apply_weight_decay(self, variables):
+        by_factor: dict[float, list[Any]] = {}
+        for variable in variables:
+            factor = self.factors[place_of(self, variable)] if self.factors else 1.0
+            by_factor.setdefault(factor, []).append(variable)
+        for factor, group in by_factor.items():
+            with _set(self, _factor=factor):
+                super()._apply_weight_decay(group)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for the variables that learn at present: those a loaded model will have."""
+        factors, begun = list(self.factors), list(self.begun)
+        if self.built:
+            learn = [getattr(variable, "trainable", True) for variable in known_variables(self)]
+            factors, begun = ([one for one, on in zip(row, learn) if on] for row in (factors, begun))  # noqa: B905 - a row may be empty
+        return {**super().get_config(), "factors": factors, "begun": begun}
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the state of the variables that learn at present."""
+        variables = known_variables(self)
+        learning = [variable for variable in variables if getattr(variable, "trainable", True)]
+        if len(learning) == len(variables):
+            super().save_own_variables(store)
+            return
+        twin = type(self).from_config(self.get_config())
+        with keras.name_scope(twin.name, caller=twin):
+            twin.build(learning)
+        copy_state(self.variables, twin.variables)
+        twin.save_own_variables(store)
+
+
+def scaled(rate: Any, factor: float) -> Any:
+    """A learning rate, variable or tensor, times a factor."""
+    return ops.multiply(ops.cast(rate, keras.config.floatx()), factor)
+
+
+@contextmanager
+def _set(optimizer: Any, **values: Any) -> Iterator[None]:
+    """Attributes that hold while an update is being written, past the tracking of Keras and TensorFlow."""
+    for name, value in values.items():
+        object.__setattr__(optimizer, name, value)
+    try:
+        yield
+    finally:
+        for name in values:
+            vars(optimizer).pop(name, None)
+
+
+@functools.cache
+def layerwise_class(kind: type) -> type:
+    """The class that is `kind` with a factor per variable, registered with Keras as `recipes>Layerwise<Kind>`.
+
+    Args:
+        kind: A class of optimizers. Those of `keras.optimizers` are registered by importing `recipes.optimizers`; to
+            load a file with one of your own, call this first.
+    """
+    if issubclass(kind, _Layerwise):
+        return kind
+    name = f"Layerwise{kind.__name__}"
+    made = type(
+        name, (_Layerwise, kind), {"__module__": __name__, "__doc__": f"{kind.__name__}, a rate per layer."}
+    )
+    return keras.saving.register_keras_serializable(package="recipes", name=name)(made)
+
+
+def plain_class(kind: type) -> type:
+    """The class of optimizers that a layerwise one was made of; another one itself."""
+    return kind.__mro__[2] if issubclass(kind, _Layerwise) else kind
+
+
+def _check_linear(optimizer, caller):
+    inner = innermost(optimizer)
+    kind = plain_class(type(inner))
+    several = len(groups(optimizer)) != 1 or kind.__name__ == "MultiOptimizer"
+    if several:
+        raise ValueError(
+            f"{caller} expects an optimizer with one learning rate, which is then multiplied per layer. Received "
+            f"{kind.__name__}. Give it one optimizer, such as keras.optimizers.AdamW(1e-3)."
+        )
+    relative = kind.__name__ == "Adafactor" and inner.relative_step
+    if kind.__name__ == "Ftrl" or relative:
+        raise ValueError(
+            f"{caller} expects an optimizer whose updates are in proportion to its learning rate. Received "
+            f"{kind.__name__}{' with relative_step=True' if relative else ''}. "
+            f"{'Use Adafactor(rate, relative_step=False)' if relative else 'Use keras.optimizers.AdamW'}."
+        )
+    if keras.backend.backend() == "torch":
+        raise ValueError(
+            f"{caller} expects the TensorFlow or JAX backend. Received 'torch', whose optimizers update all variables "
+            "in one call. Set KERAS_BACKEND."
+        )
+
+
+def _register():
+    """Classes that a file may name: those of Keras that have one rate."""
+    for name in dir(keras.optimizers):
+        kind = getattr(keras.optimizers, name)
+        known = isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)
+        if known and name not in ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "Ftrl"):
+            layerwise_class(kind)
+
+
+_register()
