@@ -19,6 +19,7 @@ from recipes.callbacks.stochastic_weight_averaging import (
     StochasticWeightAveraging as StochasticWeightAveraging,
 )
 from recipes.callbacks.training_doctor import TrainingDoctor as TrainingDoctor
+from recipes.callbacks.unfreeze import Unfreeze as Unfreeze
 from recipes.callbacks.update_ratio_monitor import UpdateRatioMonitor as UpdateRatioMonitor
 from recipes.callbacks.warmup_decay import WarmupDecay as WarmupDecay
 
@@ -39,6 +40,7 @@ __all__ = [
     "SnapshotEnsemble",
     "StochasticWeightAveraging",
     "TrainingDoctor",
+    "Unfreeze",
     "UpdateRatioMonitor",
     "WarmupDecay",
     "default_monitors",

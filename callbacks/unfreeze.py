@@ -10,7 +10,7 @@ from recipes.callbacks.rate_driver import Logs
 from recipes.common.backends import require_tensorflow
 from recipes.common.models import build_optimizer
 from recipes.common.optimizers import groups, innermost, iterations, known_variables
-from recipes.common.traversal import kernel_levels, layers_in, layers_of, set_learning, variable_owners
+from recipes.common.traversal import kernel_levels, layers_of, set_learning, variable_owners
 from recipes.common.validation import as_row, is_whole
 from recipes.optimizers import adopt_variables, begin_updates, matches
 
@@ -65,13 +65,15 @@ class Unfreeze(FitMember):
         if is_whole(schedule):
             known = schedule >= 1
         else:
-            known = isinstance(schedule, Mapping) and len(schedule) > 0 and all(map(_is_entry, *_pairs(schedule)))
+            known = (
+                isinstance(schedule, Mapping) and len(schedule) > 0 and all(map(_is_entry, *_pairs(schedule)))
+            )
         if not known:
             raise ValueError(
                 "Unfreeze expects a dict from epochs, counted from 0, to names of layers, or a number of epochs from "
                 f"one group to the next. Received schedule={schedule!r}. Write Unfreeze({{2: 'backbone'}})."
             )
-        self.schedule = schedule if is_whole(schedule) else {int(k): as_row(v) for k, v in schedule.items()}
+        self.schedule = schedule if is_whole(schedule) else {int(k): _row(v) for k, v in schedule.items()}
         self.batch_norm, self.verbose = batch_norm, verbose
         self._stages: list[tuple[int, list[Any]]] = []
         self._learned: set[int] = set()
@@ -118,7 +120,7 @@ class Unfreeze(FitMember):
 
     def prepare(self, model: keras.Model) -> None:
         """Freeze what the schedule names, as it is before the first epoch; `on_train_begin` does it as well."""
-        require_tensorflow("Unfreeze")
+        require_tensorflow("Unfreeze", "where an optimizer may know variables that do not learn yet")
         if not model.built:
             raise ValueError(
                 f"Unfreeze expects a built model, whose layers can be named. Received {model.name!r}, which has no "
@@ -176,18 +178,13 @@ class Unfreeze(FitMember):
         return stages
 
     def _say(self, epoch, due):
-        learning, kernels = [
-            {
-                owner[0]
-                for variable, owner in ((v, owners.get(id(v))) for v in variables)
-                if owner and len(variable.shape) > 1
-            }
-            for owners in (variable_owners(self.model),)
-            for variables in (self.model.trainable_variables, self.model.weights)
-        ]
+        owners = variable_owners(self.model)
+        kernels = [v for v in self.model.weights if len(v.shape) > 1 and id(v) in owners]
+        whole = {owners[id(v)][0] for v in kernels}
+        learn = {owners[id(v)][0] for v in kernels if v.trainable}
         names = [layer.name for layer in self._stages[due - 1][1]] if due else []
-        new = f", {names[0]} to {names[-1]} from now on" if len(names) > 1 else f", {names[0]} from now on" if names else ""
-        print(f"\nUnfreeze: epoch {epoch + 1}: {len(learning)} of {len(kernels)} layers with a kernel learn{new}.")
+        new = f", since now {' to '.join(dict.fromkeys((names[0], names[-1])))}" if names else ""
+        print(f"\nUnfreeze: epoch {epoch + 1}: {len(learn)} of {len(whole)} layers with a kernel learn{new}.")
 
 
 def _pairs(schedule):
@@ -195,8 +192,12 @@ def _pairs(schedule):
 
 
 def _is_entry(epoch, names):
-    row = as_row(names) if not isinstance(names, str) else (names,)
+    row = _row(names)
     return is_whole(epoch) and epoch >= 0 and bool(row) and all(isinstance(one, str) for one in row)
+
+
+def _row(names):
+    return (names,) if isinstance(names, str) else as_row(names)
 
 
 def _is_norm(layer):
@@ -210,17 +211,15 @@ def _learning(model):
 
 
 def _named(model, names):
-    return [layer for name in names for layer in matches(model, name, complain="Unfreeze")]
+    return [layer for name in names for layer in matches(model, name, caller="Unfreeze")]
 
 
 def _groups(model):
     """The frozen layers in four groups of as many levels each, the uppermost first."""
     levels = kernel_levels(model)
     owners = {id(layer): layer for _, layer in variable_owners(model).values()}
-    frozen = [
-        layer for layer in owners.values() if not _is_norm(layer) and not any(v.trainable for v in layer.variables)
-    ]
-    if not frozen:
+    frozen = [layer for layer in owners.values() if not any(v.trainable for v in layer.variables)]
+    if all(map(_is_norm, frozen)):
         top = max(levels.values(), default=0)
         frozen = [layer for key, layer in owners.items() if levels.get(key, top) < top]
     found = sorted({levels.get(id(layer), 0) for layer in frozen}, reverse=True)

@@ -7,7 +7,7 @@ from keras import ops
 
 from recipes.callbacks.fit_member import FitMember
 from recipes.callbacks.rate_driver import Logs
-from recipes.common.optimizers import averages_weights
+from recipes.common.optimizers import averages_weights, learned_variables
 from recipes.common.traversal import layers_of
 from recipes.common.types import Data
 
@@ -100,7 +100,7 @@ class WeightAverage(FitMember):
     def _make_room(self):
         """Allocate the averaged weights; for a subclassed model, after its first batch has built it."""
         statistics = [value for layer in self._norms for value in (layer.moving_mean, layer.moving_variance)]
-        self._variables = [*self.model.trainable_variables, *statistics]
+        self._variables = [*learned_variables(self.model), *statistics]
         # The average while the model trains, the trained weights while it holds the average.
         self._others = [_like(variable) for variable in self._variables]
         self._move, self._exchange = _compiled(self._move_towards, 1), _compiled(self._exchange_all, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,15 @@ from recipes.checkpoints.comparison import (
 )
 from recipes.common.files import Archive, damaged, write_archive, write_atomically
 from recipes.common.models import build_optimizer, save_with_values
-from recipes.common.optimizers import groups
+from recipes.common.optimizers import groups, innermost
 
 _FORMAT = 2
 _EXPECTED = "a backup written by recipes.train or callbacks.Backup"
 _REMEDY = "Remove the file to start the run anew."
 _SHOWN = 6  # differences that are named; more of them say no more
+
+
+_UNFROZEN = re.compile(r"(, |(?<=\())trainable=false")
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,10 @@ def restore_variables(path: str | os.PathLike[str], model: keras.Model, *, force
     with _open(path) as archive:
         archive.verify()
         about = _about(path, archive)
-        unlike = differences(about["model"], architecture(model), "model")
+        saved, ours = about["model"], architecture(model)
+        if hasattr(innermost(model.optimizer), "begun"):  # callbacks.Unfreeze decides what learns when
+            saved, ours = ([_UNFROZEN.sub("", line) for line in side] for side in (saved, ours))
+        unlike = differences(saved, ours, "model")
         unlike += differences(
             about["optimizer"], optimizer_settings(model.optimizer, rate=False), "optimizer"
         )

@@ -109,7 +109,9 @@ def optimizer_settings(optimizer: keras.optimizers.Optimizer, *, rate: bool = Tr
     for number, one in enumerate(groups(optimizer)):
         prefix = f"{number}: " if number else ""
         config = {"class": type(one).__name__, **one.get_config()}
-        left_out = ("name",) if rate else ("name", "learning_rate")
+        # Which variables learn may change within a run; `begun` is state.
+        config |= {"factors": list(one.factors)} if "factors" in config else {}
+        left_out = ("name", "begun") if rate else ("name", "begun", "learning_rate")
         settings |= {prefix + name: plain(value) for name, value in config.items() if name not in left_out}
     return settings
 

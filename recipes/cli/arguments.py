@@ -62,6 +62,14 @@ def _train(commands):
         "--learning-rate", type=_above_zero, help="peak rate (default: one that suits the optimizer)"
     )
     command.add_argument(
+        "--unfreeze",
+        type=_stage,
+        action="append",
+        metavar="EPOCHS[:LAYERS]",
+        help="let the layers of a pretrained network learn as well after so many epochs, at a tenth of the rate; "
+        "3:stage7_* names them, else all; may be given several times (default: the new head alone learns)",
+    )
+    command.add_argument(
         "--augment",
         choices=("standard", "none"),
         default="standard",
@@ -256,6 +264,15 @@ def _data_options(command):
     command.add_argument(
         "--seed", type=int, default=0, help="fixes weights, order and augmentation (default: 0)"
     )
+
+
+def _stage(text):
+    epochs, _, names = text.partition(":")
+    if not epochs.isdecimal() or text.endswith(":"):
+        raise argparse.ArgumentTypeError(
+            f"expects EPOCHS or EPOCHS:LAYERS, such as 3 or 3:stage7_*, not {text!r}"
+        )
+    return int(epochs), [name for name in names.split(",") if name] or ["backbone"]
 
 
 def _above_zero(text):

@@ -32,6 +32,8 @@ def train(options: Namespace) -> None:
         train, validation, info, model, compiled = _open(options)
         if options.learning_rate is not None:
             compiled["learning_rate"] = options.learning_rate
+        if options.unfreeze:
+            compiled |= _unfreezing(model, options.unfreeze)
         run = recipes.train(
             model,
             train,
@@ -54,6 +56,21 @@ def train(options: Namespace) -> None:
             run, options.out / "report.html", validation=validation, class_names=info.class_names, title=title
         )
     _print_run(options, run, path)
+
+
+def _unfreezing(model, entries):
+    """What `--unfreeze` gives to `recipes.train`: the layers join at a tenth of the head's rate."""
+    from recipes.callbacks import Unfreeze  # noqa: PLC0415 - the command starts without it
+
+    if model.trainable_variables == model.weights or all(layer.trainable for layer in model.layers):
+        raise BadInputError(
+            "expects --unfreeze with a pretrained network, whose layers are frozen. Received one that learns from "
+            "nothing. Use --model efficientnet_lite0, or leave --unfreeze out"
+        )
+    schedule: dict[int, list[str]] = {}
+    for epoch, names in entries:
+        schedule.setdefault(epoch, []).extend(names)
+    return {"callbacks": [Unfreeze(schedule)], "rates": {"head": 1.0, "backbone": 0.1}}
 
 
 def _print_run(options, run, path):

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from recipes.common.optimizers import build_for
 from recipes.common.patching import wrapped
 from recipes.common.traversal import has_graph, layers_of, producer_of
 
@@ -98,6 +99,12 @@ def build_optimizer(model: keras.Model) -> None:
     if not optimizer.built:
         with _scope(model), keras.name_scope(optimizer.name, caller=optimizer):
             optimizer.build(model.trainable_variables)
+
+
+def build_optimizer_for(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
+    """Have the optimizer of a compiled model know these variables, with its state of those that it knew."""
+    with _scope(model):
+        build_for(model.optimizer, variables)
 
 
 def _scope(model):

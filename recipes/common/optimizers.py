@@ -119,6 +119,14 @@ def slot_of(optimizer: Optimizer, slots: Sequence[Any], variable: Any) -> Any:
     return slots[optimizer._get_variable_index(variable)]
 
 
+def learned_variables(model: keras.Model) -> list[keras.Variable]:
+    """The variables of a model that learn, with those that join later where its optimizer knows them already."""
+    optimizer = innermost(model.optimizer) if getattr(model, "optimizer", None) is not None else None
+    if not hasattr(optimizer, "begun") or not optimizer.built:
+        return list(model.trainable_variables)
+    return known_variables(optimizer)
+
+
 def factors_of(optimizer: Optimizer | None) -> dict[int, float]:
     """Map `id(variable)` to the factor of its learning rate, of a built optimizer; empty for one rate for all."""
     factors = () if optimizer is None else getattr(innermost(optimizer), "factors", ())

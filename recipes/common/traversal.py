@@ -85,6 +85,22 @@ def layers_in(layer: Any) -> list[keras.layers.Layer]:
     return [child for child in getattr(layer, "_layers", ()) if isinstance(child, keras.layers.Layer)]
 
 
+def set_learning(model: keras.layers.Layer, learning: set[int]) -> None:
+    """Let just these layers of a model learn, at any depth, and freeze all others that have weights.
+
+    Args:
+        model: Built.
+        learning: `id` of the layers that hold their variables themselves.
+    """
+    if not model.weights:
+        return
+    wanted = any(id(one) in learning for one in layers_of(model, include_self=True))
+    if model.trainable != wanted:
+        model.trainable = wanted  # passed on to all that is inside
+    for child in layers_in(model):
+        set_learning(child, learning)
+
+
 def own_trainable_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     """The trainable variables that a layer made itself, without those of the layers inside it."""
     return list(layer._trainable_variables)

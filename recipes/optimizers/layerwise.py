@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from recipes.common.optimizers import copy_state, groups, innermost, known_variables, place_of
+from recipes.common.models import build_optimizer_for
+from recipes.common.optimizers import groups, innermost, known_variables, place_of
 from recipes.common.validation import is_number, is_whole
 from recipes.optimizers.rate_factors import rate_factors
 
@@ -41,11 +42,12 @@ def layerwise(
         >>> optimizer = recipes.optimizers.layerwise(keras.optimizers.AdamW(1e-3), model, {"backbone": 0.1})
         >>> model.compile(optimizer, "sparse_categorical_crossentropy")
     """
-    factors = rate_factors(model, rates)
+    factors = rate_factors(model, rates, strict=False)
     _check_linear(optimizer, "layerwise")
     inner = innermost(optimizer)
-    config = {name: value for name, value in inner.get_config().items() if name not in ("factors", "begun")}
-    made = layerwise_class(plain_class(type(inner))).from_config({**config, "factors": factors})
+    config = {name: value for name, value in inner.get_config().items() if name not in _OURS}
+    kind = layerwise_class(plain_class(type(inner)))
+    made = kind.from_config({**config, "factors": factors, "rates": _plain(rates)})
     for name in _UNSAVED:
         if hasattr(inner, name):
             setattr(made, name, getattr(inner, name))
@@ -57,26 +59,66 @@ def layerwise(
     )
 
 
+_OURS = ("factors", "begun", "rates")
 # Weight decay of these is set by a method, which the configuration does not tell.
 _UNSAVED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
-def make_layerwise(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
+def make_layerwise(
+    optimizer: keras.optimizers.Optimizer,
+    factors: Sequence[float],
+    rates: float | Mapping[str, float] | None = None,
+) -> None:
     """Give the optimizer of a compiled model these factors, in place: its state, and who holds it, stay.
 
     Args:
         optimizer: With or without variables of its own.
         factors: One per variable that it updates, or will update.
+        rates: What they were made from, for variables that join later (`callbacks.Unfreeze`).
 
     Raises:
         ValueError: as in `layerwise`.
     """
     _check_linear(optimizer, "rates")
+    inner = _adopted(optimizer)
+    inner.factors, inner.rates = [float(one) for one in factors], _plain(rates)
+
+
+def adopt_variables(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
+    """Have the optimizer of a compiled model know these variables, some of which may be frozen at present, in place.
+
+    Those that it knew keep their moments, clocks and factors; the others get the factors of the rates it was made with.
+
+    Args:
+        model: Built and compiled.
+        variables: Of the model, in its order.
+    """
+    inner, variables = _adopted(model.optimizer), list(variables)
+    known = known_variables(inner) if inner.built else []
+    if [id(one) for one in known] == [id(one) for one in variables]:
+        return
+    if inner.begun:
+        begun = dict(zip(map(id, known), inner.begun, strict=True))
+        inner.begun = [begun.get(id(one), 0) for one in variables]
+    if inner.rates is not None:
+        inner.factors = rate_factors(model, inner.rates, variables, strict=False)
+    elif inner.factors:
+        factors = dict(zip(map(id, known), inner.factors, strict=False))
+        inner.factors = [factors.get(id(one), 1.0) for one in variables]
+    build_optimizer_for(model, variables)
+
+
+def _adopted(optimizer):
+    """The optimizer that makes the updates, of a class with factors from now on."""
     inner = innermost(optimizer)
     if not isinstance(inner, _Layerwise):
         object.__setattr__(inner, "__class__", layerwise_class(type(inner)))
-    inner.factors = [float(one) for one in factors]
-    inner.begun = []
+        inner.factors, inner.begun, inner.rates = [], [], None
+    return inner
+
+
+def _plain(rates):
+    return {str(key): float(value) for key, value in rates.items()} if isinstance(rates, Mapping) else rates
 
 
 def begin_updates(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
@@ -105,7 +147,14 @@ class _Layerwise:
     `begun` are the updates that the optimizer had made when the variable began to learn (`begin_updates`).
     """
 
-    def __init__(self, *args: Any, factors: Sequence[float] = (), begun: Sequence[int] = (), **options: Any):
+    def __init__(
+        self,
+        *args: Any,
+        factors: Sequence[float] = (),
+        begun: Sequence[int] = (),
+        rates: float | Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         if not all(is_number(one) and one >= 0 for one in factors):
             raise ValueError(
@@ -118,6 +167,7 @@ class _Layerwise:
                 "Leave it out: callbacks.Unfreeze sets it."
             )
         self.factors, self.begun = [float(one) for one in factors], [int(one) for one in begun]
+        self.rates = rates
 
     def build(self, variables: Any) -> None:
         """Make the slots of the variables, which must be as many as there are factors."""
@@ -171,20 +221,21 @@ class _Layerwise:
         if self.built:
             learn = [getattr(variable, "trainable", True) for variable in known_variables(self)]
             factors, begun = ([one for one, on in zip(row, learn) if on] for row in (factors, begun))  # noqa: B905 - a row may be empty
-        return {**super().get_config(), "factors": factors, "begun": begun}
+        rates = _plain(self.rates)
+        return {**super().get_config(), "factors": factors, "begun": begun, "rates": rates}
+
+    def add_variable_from_reference(self, reference_variable: Any, *args: Any, **options: Any) -> Any:
+        """Make a slot, and remember whose it is."""
+        made = super().add_variable_from_reference(reference_variable, *args, **options)
+        vars(self).setdefault("_slots_of", {})[id(made)] = reference_variable
+        return made
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state of the variables that learn at present."""
-        variables = known_variables(self)
-        learning = [variable for variable in variables if getattr(variable, "trainable", True)]
-        if len(learning) == len(variables):
-            super().save_own_variables(store)
-            return
-        twin = type(self).from_config(self.get_config())
-        with keras.name_scope(twin.name, caller=twin):
-            twin.build(learning)
-        copy_state(self.variables, twin.variables)
-        twin.save_own_variables(store)
+        slots = vars(self).get("_slots_of", {})
+        kept = [one for one in self.variables if getattr(slots.get(id(one)), "trainable", True)]
+        for place, variable in enumerate(kept):
+            store[str(place)] = ops.convert_to_numpy(variable)
 
 
 def scaled(rate: Any, factor: float) -> Any:

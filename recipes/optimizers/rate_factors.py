@@ -22,6 +22,8 @@ def rate_factors(
     model: keras.Model,
     rates: float | Mapping[str, float],
     variables: Sequence[keras.Variable] | None = None,
+    *,
+    strict: bool = True,
 ) -> list[float]:
     """One factor of the learning rate per variable.
 
@@ -40,6 +42,7 @@ def rate_factors(
             below the last are put into 12 groups of as many levels each: the published decays of 0.65 to 0.9 were found
             with about a dozen layers. Source: Clark et al. 2020, table 7, https://arxiv.org/abs/2003.10555
         variables: Those wanted, of the model's; the trainable ones by default.
+        strict: Refuse a key that fits frozen layers alone.
 
     Returns:
         A list of floats, in the order of `variables`.
@@ -54,7 +57,7 @@ def rate_factors(
             f"{'has none' if model.built else 'is not built'}. Call it on a batch, or set layer.trainable = True."
         )
     if isinstance(rates, Mapping):
-        return _by_name(model, rates, wanted)
+        return _by_name(model, rates, wanted, strict)
     if not is_number(rates) or not 0 < rates <= 1:
         raise ValueError(
             "rates expects factors by layer, or the decay from one layer to the one below, in (0, 1]. "
@@ -69,7 +72,7 @@ def told(model: keras.Model, factors: Mapping[int, float]) -> dict[str, float]:
     return {owners[key][0]: factor for key, factor in factors.items() if key in owners}
 
 
-def _by_name(model, rates, wanted):
+def _by_name(model, rates, wanted, strict):
     for key, factor in rates.items():
         if not isinstance(key, str) or not is_number(factor) or factor < 0:
             raise ValueError(
@@ -91,7 +94,7 @@ def _by_name(model, rates, wanted):
                 used.add(key)
                 best = max(best or (rank, place, factor), (rank, place, factor))
         factors.append(1.0 if best is None else float(best[2]))
-    unused = [key for key in rates if key not in used]
+    unused = [key for key in rates if key not in used and (strict or not matches(model, key))]
     if unused:
         _refuse(unused, model, owners, wanted)
     return factors
@@ -125,12 +128,27 @@ def _fits(pattern, text):
         return False
 
 
-def matches(model: keras.Model, pattern: str) -> list[Any]:
-    """The layers with variables that a name or pattern of `rate_factors` fits, or that lie in one it fits."""
+def matches(model: keras.Model, pattern: str, *, caller: str | None = None) -> list[Any]:
+    """The layers with variables that a name or pattern of `rate_factors` fits, or that lie in one it fits.
+
+    Args:
+        model: Built.
+        pattern: As a key of `rate_factors`.
+        caller: Who complains where there are none; None for nobody.
+
+    Raises:
+        ValueError: where there are none, with the names that there are.
+    """
     owners = variable_owners(model)
-    found = {
-        id(layer): layer for path, layer in owners.values() if _rank(pattern, model.name, path) is not None
-    }
+    if _words([pattern], model):
+        head = {id(variable) for layer in output_layers(model) for variable in layer.variables}
+        fits = {key: (key in head) == (pattern == "head") for key in owners}
+    else:
+        fits = {key: _rank(pattern, model.name, path) is not None for key, (path, _) in owners.items()}
+    found = {id(layer): layer for key, (_, layer) in owners.items() if fits[key]}
+    if not found and caller:
+        paths = list(dict.fromkeys(path for path, _ in owners.values()))
+        raise ValueError(_no_such(caller, "layers", pattern, model, paths))
     return list(found.values())
 
 
@@ -142,12 +160,16 @@ def _refuse(unused, model, owners, wanted):
             f"rates expects layers that learn. Received {(frozen or unused)[0]!r}, which fits frozen layers of "
             f"{model.name!r} alone. Set layer.trainable = True on those, add callbacks.Unfreeze, or leave it out."
         )
-    outer = list(dict.fromkeys(path.split("/")[0] for path in learning))
-    names = [*outer, *(path for path in learning if path not in outer)]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    raise ValueError(_no_such("rates", "layers that learn", unused[0], model, learning))
+
+
+def _no_such(caller, kind, pattern, model, paths):
+    outer = list(dict.fromkeys(path.split("/")[0] for path in paths))
+    names = [*outer, *(path for path in paths if path not in outer)]
+    more = f", {len(names)} in all" if len(names) > _SHOWN else ""
     shown = names if not more else [*names[: _SHOWN // 2], "...", *names[-_SHOWN // 2 :]]
-    raise ValueError(
-        f"rates expects names or patterns of layers that learn. Received {unused[0]!r}, which fits none of "
+    return (
+        f"{caller} expects names or patterns of {kind}. Received {pattern!r}, which fits none of "
         f"{model.name!r}. It has {', '.join(shown)}{more}."
     )
 

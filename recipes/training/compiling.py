@@ -7,6 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
+from recipes.callbacks.unfreeze import Unfreeze
 from recipes.common.models import output_activation, output_layers, rebuild
 from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
@@ -81,6 +82,9 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
         ValueError: for a loss or an optimizer that contradicts the model, the labels or another argument.
     """
     rows = label_spec.shape.rank in (2, 4)
+    stages = _stages(settings)
+    if stages is not None:
+        stages.prepare(model)
     if model.compiled:
         _refuse_one_hot_for_sparse_loss(model, label_spec, source)
         _set_rates(model, settings)
@@ -99,9 +103,18 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
 
 def _set_rates(model, settings):
     """Give the optimizer the factors of `rates=`, in place."""
+    stages = _stages(settings)
+    if stages is not None:
+        stages.take_optimizer(model)
     if settings.rates is not None:
-        make_layerwise(model.optimizer, rate_factors(model, settings.rates))
+        later = None if stages is None else stages.variables(model)
+        make_layerwise(model.optimizer, rate_factors(model, settings.rates, later), settings.rates)
         model.train_function = None  # one of an earlier fit has other factors in its trace
+
+
+def _stages(settings):
+    """The `Unfreeze` among the user's callbacks, if any."""
+    return next((one for one in settings.callbacks if isinstance(one, Unfreeze)), None)
 
 
 def _metrics(model, source, label_spec, one_hot, settings):
@@ -178,7 +191,7 @@ def _optimizer(model, source, settings):
         if not (name == "adamw" and "weight_decay" not in settings.given):
             made.weight_decay = float(decay) or None
     # Kernels have two axes or more; biases, gains and offsets have one.
-    spared = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+    spared = [variable for variable in model.variables if len(variable.shape) < 2]
     if spared and made.weight_decay:
         made.exclude_from_weight_decay(var_list=spared)
     return made

@@ -166,4 +166,6 @@ class RunBackup(keras.callbacks.Callback):
                 self._kept.written(state.about)
 
         self._writer.write(write)
+        if any(getattr(one, "changes_trainable", False) for one in self.others):
+            self._writer.wait()  # a file that is written later would say of another stage what learns
         self._timetable.written()

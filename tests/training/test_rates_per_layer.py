@@ -180,3 +180,38 @@ def test_the_range_of_rates_is_restored_from_a_state(digits):
 
     model.fit(*digits, batch_size=48, epochs=3, initial_epoch=2, verbose=0, callbacks=[again, Restore()])
     np.testing.assert_allclose(sorted(rates_of(model.optimizer)), [0.02, 0.08], rtol=1e-6)
+
+
+def staged():
+    model = network()
+    model.get_layer("conv").trainable = False
+    return model
+
+
+def test_a_run_that_unfreezes_resumes_bit_for_bit(digits, tmp_path):
+    options = {"epochs": 4, "batch_size": 32, "rates": RATES, "optimizer": "adamw"}
+    stages = lambda: callbacks.Unfreeze({1: "conv"})  # noqa: E731 - one a run
+    whole, parts = staged(), staged()
+    quietly(whole, digits, digits, run_dir=tmp_path / "whole", callbacks=[stages()], **options)
+    assert whole.optimizer.factors == [0.1, 0.1, 1.0, 1.0]
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quietly(staged(), digits, digits, run_dir=tmp_path / "parts", callbacks=[stages(), Stop()], **options)
+    quietly(parts, digits, digits, run_dir=tmp_path / "parts", callbacks=[stages()], resume=True, **options)
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    loaded = keras.models.load_model(tmp_path / "parts" / "best.keras")
+    assert type(loaded.optimizer) is keras.optimizers.AdamW
+
+
+def test_averaged_weights_have_the_layers_that_joined(digits):
+    model = staged()
+    start = np.array(model.get_layer("conv").kernel)
+    stages = callbacks.Unfreeze({1: "conv"})
+    quietly(model, digits, epochs=3, batch_size=32, callbacks=[stages], optimizer="adam", average="ema")
+    assert np.abs(np.array(model.get_layer("conv").kernel) - start).max() > 1e-5
