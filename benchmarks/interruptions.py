@@ -1,15 +1,16 @@
 """Kill a process again and again, at random moments and in the middle of writing, and see that nothing is lost.
 
-Workers are killed by SIGKILL, which no program can catch, or by SIGTERM, at which a run writes a backup of the batch it
-is at: every second one at a random moment, the others while a file is being written (a `.part-` file is in the folder,
-or the lock of a journal, for which Optuna then waits half a minute). Seven jobs are done that way: `train`
-(`recipes.train` with monitors, an average, early stopping, a backup every two steps, two kept and the two best epochs;
-epochs short against the writing), `snapshots` (`recipes.train(snapshots=3)`), `mixed` (mixup over a batched data set,
-averaged), `folder` (balanced images of `data.load` with default monitors and gradient accumulation), `tune` and
-`sqlite` (`tune.search` with a journal, and with SQLite) and `report` (`Run.report` over a page that is there). The next
-worker first opens every file of the folder, then goes on with `resume=True`. Beside and inside the folder lie files of
-the reader's, which are compared byte by byte after each kill. A run that comes to its end in spite of kills has to have
-the weights, optimizer, seeds, history and snapshots of one that was left alone, bit for bit; then the next run begins.
+Workers are killed by SIGKILL, which no program can catch, or by SIGTERM, at which a run writes a backup of the batch
+it is at: every second one at a random moment, the others while a file is being written (a `.part-` file is in the
+folder, the lock of a journal, for which Optuna then waits half a minute, or the rollback journal of SQLite). Seven
+jobs are done that way: `train` (`recipes.train` with monitors, an average, early stopping, a backup every two steps,
+two kept and the two best epochs; epochs short against the writing), `snapshots` (`recipes.train(snapshots=3)`),
+`mixed` (mixup over a batched data set, averaged), `folder` (balanced images of `data.load` with default monitors and
+gradient accumulation), `tune` and `sqlite` (`tune.search` with a journal, and with SQLite) and `report` (`Run.report`
+over a page that is there). The next worker first opens every file of the folder, then goes on with `resume=True`.
+Beside and inside the folder lie files of the reader's, which are compared byte by byte after each kill. A run that
+comes to its end in spite of kills has to have the weights, optimizer, seeds, history and snapshots of one that was
+left alone, bit for bit; then the next run begins.
 
 Run: `python benchmarks/interruptions.py` (105 kills, about 12 minutes; `--kills 4 --jobs train` for a part of it).
 Prints one line a kill, and the counts after every run that came to its end: tried, survived. With `--out` each of
@@ -443,14 +444,15 @@ def _planted_changed(folder):
 
 
 def _leftovers(folder):
-    """`(name, inode)` of the files being written, and of the lock of a journal."""
+    """`(name, inode)` of the files being written, of the lock of a journal, and of what SQLite can roll back."""
     found = []
     for where in (folder / "run", folder / "run" / "snapshots"):
         try:
             found += [
                 (entry.name, entry.inode())
                 for entry in os.scandir(where)
-                if entry.name.startswith(".part-") or entry.name.endswith(".journal.lock")
+                if entry.name.startswith(".part-")
+                or entry.name.endswith((".journal.lock", ".sqlite-journal"))
             ]
         except OSError:
             pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,19 +90,28 @@ class RunState:
         text = np.frombuffer(json.dumps(self.about).encode(), dtype=np.uint8)
         write_archive(path, {"about": text, **self.arrays})
 
-    def save_model(self, model: keras.Model, path: str | os.PathLike[str]) -> None:
+    def save_model(
+        self,
+        model: keras.Model,
+        path: str | os.PathLike[str],
+        *,
+        before_rename: Callable[[Path], Any] | None = None,
+    ) -> None:
         """Write a `.keras` file of the model as it was when this copy was taken, while it may be trained on.
 
         Args:
             model: The model this is the state of.
             path: The file, written whole or not at all.
+            before_rename: As in `write_atomically`.
         """
         values = [
             (variable, self.arrays[f"{kind}/{place}"])
             for kind, variables in _variables(model).items()
             for place, variable in enumerate(variables)
         ]
-        write_atomically(path, lambda temporary: save_with_values(model, temporary, values))
+        write_atomically(
+            path, lambda temporary: save_with_values(model, temporary, values), before_rename=before_rename
+        )
 
 
 def row_of(logs: Mapping[str, Any] | None) -> dict[str, float]:

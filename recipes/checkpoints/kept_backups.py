@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from recipes.checkpoints.backup_file import read_backup
-from recipes.common.files import write_atomically, write_json
+from recipes.common.files import checksum, damaged, read_json, write_atomically, write_json
 from recipes.common.validation import is_whole
 
 INDEX = "backups.json"
+SEALED = ("best.keras", "history.csv")  # files of a run that hold no checksum themselves
+_INDEX_EXPECTED = "the list of backups of a run"
+_INDEX_REMEDY = "Remove the file: it is written anew with the next backup."
 _LESS_IS_BETTER = ("loss", "error", "perplexity")
 _MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "dice", "score", "top", "r2", "cosine")
 
@@ -85,7 +88,8 @@ class KeptBackups:
 
     `backup.npz` is the newest, `backup-2.npz` the one before it, `best-12.npz` that of the end of epoch 12, and
     `last.npz` the state a finished run ended with. `backups.json` lists them with their metrics; what it says is read
-    from the files, so a kill between two writes leaves nothing wrong for long.
+    from the files, so a kill between two writes leaves nothing wrong for long. It also has the SHA-256 of `best.keras`
+    and `history.csv`, before each of them is renamed into its place, beside that of the file it replaces.
 
     Args:
         folder: The run's folder.
@@ -94,6 +98,7 @@ class KeptBackups:
 
     def __init__(self, folder: Path, keep: Keep) -> None:
         self.folder, self.keep = folder, keep
+        self._sums: dict[str, list[str]] | None = None
 
     @property
     def newest(self) -> Path:
@@ -139,6 +144,41 @@ class KeptBackups:
             self._keep_best(self.newest, about)
         self.write_index()
 
+    def expect(self, sums: Mapping[str, str]) -> None:
+        """Write into `backups.json` what files are about to hold, beside what they hold now.
+
+        Args:
+            sums: SHA-256 of the coming file, by its name.
+        """
+        known, after = self._read_sums(), dict(self._read_sums())
+        for name, coming in sums.items():
+            file = self.folder / name
+            there = (
+                checksum(file) if file.is_file() else None
+            )  # not the last one said: that may never have come
+            after[name] = [*([there] if there in known.get(name, []) else []), coming]
+        self._sums = after
+        self.write_index()
+
+    def changed(self) -> list[str]:
+        """The names in `SEALED` of files that are not as they were written.
+
+        Raises:
+            DamagedFileError: when `backups.json` is itself not as it was written.
+        """
+        sums = self._read_sums()
+        there = [name for name in SEALED if name in sums and (self.folder / name).is_file()]
+        return [name for name in there if checksum(self.folder / name) not in sums[name]]
+
+    def _read_sums(self):
+        if self._sums is None:
+            file = self.folder / INDEX
+            index = read_json(file, _INDEX_EXPECTED, _INDEX_REMEDY) if file.exists() else {}
+            self._sums = index.get("sha256 of files", {})
+            if not isinstance(self._sums, dict) or not all(isinstance(s, list) for s in self._sums.values()):
+                raise damaged(file, _INDEX_EXPECTED, "its checksums are of another kind", _INDEX_REMEDY)
+        return self._sums
+
     def write_index(self) -> None:
         """Write `backups.json`."""
         entries = []
@@ -153,9 +193,13 @@ class KeptBackups:
             row = about["history"][about["epoch"] - 1] if about["epoch"] else {}
             where = {name: about[name] for name in ("epoch", "batch")}
             entries.append({"file": file.name, **where, "bytes": file.stat().st_size, "metrics": row})
-        write_json(
-            self.folder / INDEX, {"format": 1, "keep": vars(self.keep), "backups": entries}, sealed=True
-        )
+        index = {
+            "format": 1,
+            "keep": vars(self.keep),
+            "backups": entries,
+            "sha256 of files": self._read_sums(),
+        }
+        write_json(self.folder / INDEX, index, sealed=True)
 
     def _keep_best(self, file, about):
         rows = about["history"]

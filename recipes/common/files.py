@@ -23,7 +23,12 @@ _UNPACKED_BYTES, _UNPACKED_TIMES = 64 * 2**20, 100
 _MOST_JSON_BYTES = 256 * 2**20
 
 
-def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> None:
+def write_atomically(
+    path: str | os.PathLike[str],
+    write: Callable[[Path], Any],
+    *,
+    before_rename: Callable[[Path], Any] | None = None,
+) -> None:
     """Write a file under another name, force it to disk, then rename it over the old one.
 
     The other name belongs to this process alone and cannot be guessed, and the file is new: a link that somebody
@@ -32,6 +37,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], Any])
     Args:
         path: Where the file shall be.
         write: function `(temporary path)` that writes it. The temporary name keeps the ending of `path`.
+        before_rename: function `(temporary path)` called when the file is whole and the old one still in its place.
 
     Raises:
         OSError: what the disk says, with the name of the file; the old file is then untouched.
@@ -44,6 +50,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], Any])
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        if before_rename is not None:
+            before_rename(temporary)
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:

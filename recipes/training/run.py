@@ -213,7 +213,7 @@ class Run:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "model.keras", lambda path: save_for_any_keras(self.model, path))
-        write_history(folder / "history.csv", self.history)
+        write_text(folder / "history.csv", history_table(self.history))
         if self.history:
             figure = plot.curves(self.history)
             write_atomically(folder / "curves.png", lambda path: figure.savefig(path, dpi=100))
@@ -297,17 +297,17 @@ def history_of(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [float(row.get(name, math.nan)) for row in rows] for name in names}
 
 
-def write_history(path: Path, history: dict[str, list[float]]) -> None:
-    """One row an epoch, one column a metric, `epoch` counted from 1: `(path, history)`."""
+def history_table(history: dict[str, list[float]]) -> str:
+    """The text of `history.csv`: one row an epoch, one column a metric, `epoch` counted from 1."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epoch", *history])
     writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1))
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """The dict of lists that `write_history` wrote.
+    """The dict of lists that `history_table` made a text of.
 
     Raises:
         DamagedFileError: when the file is no such table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from recipes.checkpoints.backup_file import RunState, is_broken, restore_callbac
 from recipes.checkpoints.backup_timetable import Timetable
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.kept_backups import Keep, KeptBackups
+from recipes.common.files import checksum, write_text
 from recipes.common.optimizers import accumulation
 from recipes.common.processes import process_count
 from recipes.optimizers import for_any_keras
 from recipes.training.interruption import EXIT_SIGTERM, BackgroundWriter, Termination
-from recipes.training.run import history_of, write_history
+from recipes.training.run import history_of, history_table
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 
@@ -152,14 +154,20 @@ class RunBackup(keras.callbacks.Callback):
     def _save(self, *, epoch, batch=0, best=False):
         """Copy the state of the run, and have it written beside the training: what a backup promises before it."""
         state = RunState.of(self.model, self._states, epoch=epoch, batch=batch, history=self.rows)
-        table, broken, written = history_of(self.rows), self.broken, self.folder.written
+        table, broken, written = history_table(history_of(self.rows)), self.broken, self.folder.written
+        sums = {"history.csv": hashlib.sha256(table.encode()).hexdigest()} if batch == 0 else {}
+
+        def expect(model):
+            self._kept.expect({**sums, "best.keras": checksum(model)})
 
         def write():
             if best:
                 with for_any_keras(self.model):
-                    state.save_model(self.model, written / "best.keras")
+                    state.save_model(self.model, written / "best.keras", before_rename=expect)
+            elif sums:
+                self._kept.expect(sums)
             if batch == 0:
-                write_history(written / "history.csv", table)
+                write_text(written / "history.csv", table)
             if not broken:
                 self._kept.make_room()
                 state.write(self._kept.newest)

@@ -17,7 +17,7 @@ from typing import Any
 from recipes.checkpoints.backup_file import newest_whole
 from recipes.checkpoints.comparison import differences
 from recipes.checkpoints.kept_backups import INDEX, Keep, KeptBackups
-from recipes.common.files import read_json, remove_parts, write_json
+from recipes.common.files import damaged, read_json, remove_parts, write_json
 from recipes.common.processes import is_first_process, meet, process_count
 from recipes.training.settings import FREE_ON_RESUME, Settings
 
@@ -81,6 +81,32 @@ class RunFolder:
     def backups(self) -> list[Path]:
         """Every backup, newest first."""
         return KeptBackups(self.path, Keep()).files()
+
+    def check_files(self) -> None:
+        """See whether the files of the run that hold no checksum themselves are as they were written.
+
+        A changed `history.csv` is said, as it is written anew from the backup.
+
+        Raises:
+            DamagedFileError: for a changed `best.keras` or `backups.json`.
+        """
+        if (
+            self.before is None or not self.resume or self.finished
+        ):  # run.json has the checksums of a finished one
+            return
+        for name in KeptBackups(self.path, Keep()).changed():
+            file = self.path / name
+            if name == "history.csv":
+                print(
+                    f"recipes.train: {file} was changed since it was written; it is written anew from the backup."
+                )
+                continue
+            raise damaged(
+                file,
+                f"the {name} of this run",
+                f"its SHA-256 is not the one in {INDEX}",
+                "Put a copy of the file back, or remove it: the next epoch that is better than all before writes one.",
+            )
 
     def newest_backup(self) -> Path | None:
         """The newest backup that is whole, None without any; a damaged newer one is said.

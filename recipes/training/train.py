@@ -30,7 +30,7 @@ from recipes.training.compiling import compile_model, in_strategy
 from recipes.training.data_fingerprint import NOT_FIXED, fingerprint
 from recipes.training.interruption import SkippingCallbackList
 from recipes.training.longer_runs import go_on_longer
-from recipes.training.run import Run, describe, history_of
+from recipes.training.run import Run, check_checksums, describe, history_of
 from recipes.training.run_backup import Progress, RunBackup
 from recipes.training.run_folder import FORMAT, open_folder
 from recipes.training.settings import (
@@ -317,7 +317,12 @@ def _fingerprints(train, validation, folder):
 
 def _restored(folder, model, peak, settings):
     """How far the run has come, after the model was given what its newest backup holds."""
-    file = folder.newest_backup() if folder is not None else None
+    if folder is None:
+        return Progress()
+    if folder.finished:
+        check_checksums(folder.path, folder.before)
+    folder.check_files()
+    file = folder.newest_backup()
     if file is None:
         return Progress()
     force = settings.resume == "force"

@@ -13,7 +13,7 @@ from recipes.checkpoints import load_backup, load_snapshots
 from recipes.checkpoints.backup_file import RunState, newest_whole, read_backup
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.kept_backups import Keep, KeptBackups
-from recipes.common.files import Archive
+from recipes.common.files import Archive, checksum
 from recipes.training.run import check_checksums, read_history
 from recipes.training.run_folder import FORMAT, read_settings
 
@@ -138,6 +138,18 @@ def test_a_model_is_saved_as_it_was_when_the_copy_was_taken(tmp_path):
     for expected, received in zip(moments, then.optimizer.variables, strict=True):
         np.testing.assert_array_equal(received, expected)
     assert not np.array_equal(before[0], model.get_weights()[0])
+
+
+def test_a_kill_between_a_checksum_and_its_file_leaves_both_valid(tmp_path):
+    """However often: the file that stays is never the last one that was promised."""
+    (tmp_path / "history.csv").write_text("epoch\n1\n")
+    kept = KeptBackups(tmp_path, Keep())
+    kept.expect({"history.csv": checksum(tmp_path / "history.csv")})
+    for later in ("a", "b", "c"):  # killed before each was written
+        KeptBackups(tmp_path, Keep()).expect({"history.csv": later * 64})
+        assert KeptBackups(tmp_path, Keep()).changed() == []
+    (tmp_path / "history.csv").write_text("epoch\n2\n")
+    assert KeptBackups(tmp_path, Keep()).changed() == ["history.csv"]
 
 
 def test_the_seal_of_an_archive_is_no_entry_of_it(finished):

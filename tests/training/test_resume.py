@@ -289,6 +289,24 @@ def test_a_damaged_newest_backup_falls_back_to_the_one_before(split, tmp_path, c
     assert_equal(run, whole)
 
 
+def test_a_changed_file_of_an_unfinished_run_is_named(split, tmp_path, capsys):
+    interrupt(split, tmp_path, STEPS + 2)
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,0.0\n")
+    for name, content in (("best.keras", b"PK"), ("backups.json", b'"backup')):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole.replace(content, content[:-1] + b"x", 1))
+        with pytest.raises(ValueError, match=f"{name}.*SHA-256.*(remove it|Remove the file)"):
+            train(split, tmp_path, resume=True)
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / "best.keras").unlink()
+    run = train(split, tmp_path, resume=True)
+    assert "history.csv was changed since it was written" in capsys.readouterr().out
+    assert recipes.load_run(tmp_path).history == run.history
+    (tmp_path / "best.keras").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"best.keras.*SHA-256 is not the one in run\.json"):
+        train(split, tmp_path, epochs=4, resume=True)
+
+
 @pytest.mark.parametrize("value, expected", [("10 min", (600, None)), ("30s", (30, None)), ("1.5 hours", (5400, None)),
                                              (7, (None, 7)), (None, (None, None))])  # fmt: skip
 def test_backup_every_is_a_time_or_steps(value, expected):
