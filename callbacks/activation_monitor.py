@@ -109,10 +109,12 @@ class ActivationMonitor(Monitor):
         return scalars, {f"activation/{name}": row for name, row in rows}
 
     def monitor_state(self) -> dict[str, Any]:
-        return {"statistics": self.statistics, "warned": sorted(self._warned)}
+        rows = [[column.tolist() for column in row] for row in self._rows]
+        return {"statistics": self.statistics, "warned": sorted(self._warned), "rows": rows}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.statistics, self._warned = dict(state["statistics"]), set(state["warned"])
+        self._rows = [[np.array(column, "float32") for column in row] for row in state.get("rows", [])]
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw mean, spread, zeros and saturation of every activation over the run, as a `matplotlib.figure.Figure`."""

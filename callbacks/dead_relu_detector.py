@@ -169,6 +169,9 @@ class DeadReluDetector(Monitor):
             "never_positive": self.never_positive,
             "died": {layer: sorted(units.items()) for layer, units in self.died.items()},
             "last_active": {layer: last.tolist() for layer, last in self._last_active.items()},
+            "epoch_active": {layer: active.tolist() for layer, active in self._epoch_active.items()},
+            "asked": self._asked,
+            "sweep": self._hub.sweep_state(self) if self._hub is not None else None,
             "kinds": self._kinds,
             "warned": sorted(self._warned),
         }
@@ -177,6 +180,10 @@ class DeadReluDetector(Monitor):
         self.dead_units, self.never_positive = dict(state["dead_units"]), dict(state["never_positive"])
         self.died = {layer: {int(u): e for u, e in units} for layer, units in state["died"].items()}
         self._last_active = {layer: np.array(last) for layer, last in state["last_active"].items()}
+        active = state.get("epoch_active", {})
+        self._epoch_active = {layer: np.array(units, bool) for layer, units in active.items()}
+        self._asked = dict(state.get("asked", {}))
+        self._hub.resume_sweep(self, state.get("sweep"))
         self._kinds, self._warned = dict(state["kinds"]), set(state["warned"])
 
     def plot(self) -> "matplotlib.figure.Figure":

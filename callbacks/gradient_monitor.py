@@ -105,11 +105,13 @@ class GradientMonitor(Monitor):
         return scalars, {f"gradient/{name}": row for name, row in rows}
 
     def monitor_state(self) -> dict[str, Any]:
-        return {"norms": self._all_norms, "spikes": self.spikes, "warned": sorted(self._warned)}
+        rows = [norms.tolist() for norms in self._epoch_norms]
+        return {"norms": self._all_norms, "spikes": self.spikes, "warned": sorted(self._warned), "rows": rows}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._all_norms, self.spikes = list(state["norms"]), list(state["spikes"])
         self._warned = set(state["warned"])
+        self._epoch_norms = [np.array(norms) for norms in state.get("rows", [])]
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw the gradient of every kernel by depth, over the run, as a `matplotlib.figure.Figure`."""

@@ -1,14 +1,17 @@
 """What all monitors have in common: joining the hub of a fit, cadence, state, and what to do with errors."""
 
 import base64
+import re
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from recipes.callbacks.fit_member import FitMember
 from recipes.callbacks.rate_driver import Logs
+from recipes.checkpoints.comparison import without_numbers
 from recipes.common.backends import require_tensorflow
 from recipes.common.optional import optional
+from recipes.common.traversal import layers_of
 from recipes.common.types import Path
 from recipes.common.validation import is_one_of, is_whole
 
@@ -153,9 +156,10 @@ class Monitor(FitMember):
 
     def get_state(self) -> dict[str, Any]:
         """What a resumed run needs, as a dictionary that JSON can hold; the leading monitor keeps the record."""
-        state = {"monitor": self.monitor_state()}
+        if self._hub is not None:
+            self._hub.flush()  # the monitors see what was measured in this epoch before they tell their states
+        state = {"monitor": self.monitor_state(), "layers": self._layer_names()}
         if self._hub is not None and (self._hub.leads(self) or not self._hub.monitors):
-            self._hub.flush()
             record = base64.b64encode(self._record.to_bytes()).decode()
             state |= {"record": record, "step": self._hub.step}
         return state
@@ -164,9 +168,12 @@ class Monitor(FitMember):
         """Take up what `get_state` gave; call it after `on_train_begin`."""
         from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
-        self.set_monitor_state(state["monitor"])
+        names = _new_names(state.get("layers", []), self._layer_names())
+        self.set_monitor_state(_renamed(state["monitor"], names))
         if "record" in state:
-            self._hub.resume(Record.from_bytes(base64.b64decode(state["record"])), state["step"])
+            record = Record.from_bytes(base64.b64decode(state["record"]))
+            record.rename(lambda name: _renamed(name, names))
+            self._hub.resume(record, state["step"])
 
     def monitor_state(self) -> dict[str, Any]:
         """The monitor's own part of `get_state`."""
@@ -174,6 +181,9 @@ class Monitor(FitMember):
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         """Take up what `monitor_state` gave."""
+
+    def _layer_names(self):
+        return [layer.name for layer in layers_of(self.model)]
 
     def _hub_ends_epoch(self):
         if self._hub.leads(self):
@@ -202,6 +212,22 @@ class Monitor(FitMember):
         if self._tensorboard is None:
             self._tensorboard = TensorBoardWriter(self.log_dir, type(self).__name__)
         self._tensorboard.write(probe.step, *self.logged_values(probe))
+
+
+def _new_names(before, now):
+    """Layers that Keras has numbered otherwise, because the model was built once more in one process: old to new."""
+    if [without_numbers(name) for name in before] != [without_numbers(name) for name in now]:
+        return {}
+    return {old: new for old, new in zip(before, now, strict=True) if old != new}
+
+
+def _renamed(value, names):
+    """What JSON can hold, with new names of layers in `dense_1`, `dense_1#2`, `block/dense_1/kernel`."""
+    if isinstance(value, str):
+        return "".join(names.get(part, part) for part in re.split(r"([/#])", value))
+    if isinstance(value, dict):
+        return {_renamed(key, names): _renamed(entry, names) for key, entry in value.items()}
+    return [_renamed(entry, names) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def first_line(error: Exception) -> str:

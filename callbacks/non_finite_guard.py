@@ -247,10 +247,15 @@ class NonFiniteGuard(Monitor):
         return self.finding is not None and bool(self.model.stop_training)
 
     def monitor_state(self) -> dict[str, Any]:
-        return {"restores": self.restores, "lowered": self._lowered}
+        epoch = {"seen": self._seen_this_epoch, "looked": bool(self._looked)}
+        usual = None if self._usual is None else np.asarray(self._usual).tolist()
+        return {"restores": self.restores, "lowered": self._lowered, "epoch": epoch, "usual": usual}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.restores, self._lowered = state["restores"], state["lowered"]
+        epoch, usual = state.get("epoch", {}), state.get("usual")
+        self._seen_this_epoch, self._looked = bool(epoch.get("seen")), bool(epoch.get("looked"))
+        self._usual = None if usual is None else np.array(usual, bool)
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw which layers were finite at which probe, as a `matplotlib.figure.Figure`."""

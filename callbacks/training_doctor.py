@@ -305,6 +305,9 @@ class _NoProbes:
     def probe_next(self):
         """There is none."""
 
+    def flush(self):
+        """Nothing was measured."""
+
 
 class _Clock:
     """Where the time of an epoch goes."""

@@ -104,10 +104,12 @@ class UpdateRatioMonitor(Monitor):
         return scalars, histograms
 
     def monitor_state(self) -> dict[str, Any]:
-        return {"ratios": self.ratios, "warned": sorted(self._warned)}
+        rows = [ratios.tolist() for ratios in self._epoch_ratios]
+        return {"ratios": self.ratios, "warned": sorted(self._warned), "rows": rows}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self.ratios, self._warned = dict(state["ratios"]), set(state["warned"])
+        self._epoch_ratios = [np.array(ratios, "float32") for ratios in state.get("rows", [])]
 
     def plot(self) -> "matplotlib.figure.Figure":
         """Draw the ratio of every kernel over the run, as a `matplotlib.figure.Figure`."""

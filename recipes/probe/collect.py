@@ -56,6 +56,19 @@ class Sweep:
         """Tell the monitor what was active so far."""
         return self.monitor.swept(self.layout, self.active.numpy(), complete=complete)
 
+    def get_state(self) -> dict[str, Any]:
+        """What `of` needs, as a dictionary that JSON can hold."""
+        active = None if self.active is None else np.asarray(self.active).tolist()
+        layout = [list(entry) for entry in self.layout]
+        return {"running": self.running, "layout": layout, "active": active, "batches": self.batches}
+
+    @classmethod
+    def of(cls, monitor: Any, state: dict[str, Any]) -> "Sweep":
+        """The sweep for a monitor whose `get_state` gave `state`, in a run that goes on."""
+        active = None if state["active"] is None else tf.constant(state["active"], tf.float32)
+        layout = [(name, units) for name, units in state["layout"]]
+        return cls(monitor, state["running"], layout, active, state["batches"])
+
 
 @dataclass(frozen=True)
 class Pending:

@@ -47,7 +47,7 @@ class Hub:
         self.epoch = 0
         self.when, self.swap, self.collector = When(), Swap(), Collector()
         self._model = weakref.ref(model)
-        self._epoch_start = 0
+        self._epoch_start: int | None = None  # step of the run, known from the epoch's first batch
         self._started = self._failed = False
 
     @property
@@ -113,7 +113,7 @@ class Hub:
         model = self._model()
         if self.params.get("steps") is None and self.when.executions:
             self.step -= model.steps_per_execution  # the call that found the data set exhausted
-        self.epoch, self._epoch_start, self.collector.timing = epoch, self.step + 1, None
+        self.epoch, self._epoch_start, self.collector.timing = epoch, None, None
         self.when.epoch_begins(iterations(model.optimizer) if accumulation(model.optimizer) > 1 else 0)
         if self.collector.sweep is not None:
             self.collector.sweep.running = True
@@ -126,6 +126,8 @@ class Hub:
             self.when.timed(ended.seconds, ended.kind, ended.probed)
         model = self._model()
         stride, steps = model.steps_per_execution, self.params.get("steps")
+        if self._epoch_start is None:
+            self._epoch_start = self.step + 1 - batch  # a run may go on inside an epoch
         first = self._epoch_start + batch
         self.step = self._epoch_start + min(batch + stride, steps or batch + stride) - 1
         self.when.execution_begins(stride)
@@ -171,6 +173,16 @@ class Hub:
             return False
         self.collector.sweep = Sweep(monitor)
         return True
+
+    def sweep_state(self, monitor: Any) -> dict[str, Any] | None:
+        """The state of the sweep that runs for a monitor, or waits for the next epoch; None without one."""
+        sweep = self.collector.sweep
+        return sweep.get_state() if sweep is not None and sweep.monitor is monitor else None
+
+    def resume_sweep(self, monitor: Any, state: dict[str, Any] | None) -> None:
+        """Go on with the sweep of an interrupted run."""
+        if state is not None:
+            self.collector.sweep = Sweep.of(monitor, state)
 
     def resume(self, record: Record, step: int) -> None:
         """Go on with the record of an interrupted run, whose last training step was `step`."""

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -186,6 +186,13 @@ class Record:
         """Become what `other` is, which shares its columns from then on."""
         for one in dataclasses.fields(self):
             setattr(self, one.name, getattr(other, one.name))
+
+    def rename(self, new: Callable[[str], str]) -> None:
+        """Give layers other names: `new(name)` is called with the names of layers, their calls and variables."""
+        for entries in self.axes.values():
+            for key in {"name", "layer"} & set(entries):
+                entries[key] = np.array([new(str(name)) for name in entries[key]])
+        self.unseen = [new(name) for name in self.unseen]
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the record to one `.npz` file (numpy arrays only, no pickle).
