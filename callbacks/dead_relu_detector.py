@@ -183,7 +183,8 @@ class DeadReluDetector(Monitor):
         active = state.get("epoch_active", {})
         self._epoch_active = {layer: np.array(units, bool) for layer, units in active.items()}
         self._asked = dict(state.get("asked", {}))
-        self._hub.resume_sweep(self, state.get("sweep"))
+        if state.get("sweep") is not None:
+            self._hub.resume_sweep(self, state["sweep"])
         self._kinds, self._warned = dict(state["kinds"]), set(state["warned"])
 
     def plot(self) -> "matplotlib.figure.Figure":

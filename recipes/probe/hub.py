@@ -179,10 +179,9 @@ class Hub:
         sweep = self.collector.sweep
         return sweep.get_state() if sweep is not None and sweep.monitor is monitor else None
 
-    def resume_sweep(self, monitor: Any, state: dict[str, Any] | None) -> None:
+    def resume_sweep(self, monitor: Any, state: dict[str, Any]) -> None:
         """Go on with the sweep of an interrupted run."""
-        if state is not None:
-            self.collector.sweep = Sweep.of(monitor, state)
+        self.collector.sweep = Sweep.of(monitor, state)
 
     def resume(self, record: Record, step: int) -> None:
         """Go on with the record of an interrupted run, whose last training step was `step`."""
