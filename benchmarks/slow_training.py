@@ -3,273 +3,29 @@
     python benchmarks/slow_training.py                     all: about twenty minutes on a machine that does nothing else
     python benchmarks/slow_training.py --only python_map   one cause
     python benchmarks/slow_training.py --healthy 8         and so many healthy set-ups
+    python benchmarks/slow_training.py --out slow.jsonl --minutes 12     in several turns: the next goes on behind it
+
+On a machine with one processor nothing can be read beside a step: the causes `no_prefetch` and `serial_map` are none
+there, and left out. On a busy machine (the table says so) times are medians, remedies are compared in turns by the time
+of the processors, and what overlapping gains is predicted.
 
 A cause counts as named when a finding has its code. A finding on a healthy set-up is a false alarm. Where a remedy was
 tried, the repaired program is run in turns with the slow one; the table says how far the step is from what was said.
 """
 
 import argparse
+import json
+import math
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
+from slow_set_ups import MODELS, NEED_TWO_PROCESSORS, PLANTED, healthy
 
 from recipes import diagnose
-from recipes.diagnose.speed.input_stages import machine_is_busy
+from recipes.diagnose.speed.input_stages import cores, machine_is_busy
 from recipes.diagnose.speed.step_times import kept, time_steps
-
-AUTOTUNE = tf.data.AUTOTUNE
-EXAMPLES, BATCH, CLASSES = 2048, 64, 10
-
-
-def cnn(side, dtype=None):
-    return keras.Sequential(
-        [
-            keras.Input((side, side, 3)),
-            keras.layers.Conv2D(16, 3, activation="relu", dtype=dtype),
-            keras.layers.Conv2D(32, 3, strides=2, activation="relu", dtype=dtype),
-            keras.layers.GlobalAveragePooling2D(dtype=dtype),
-            keras.layers.Dense(CLASSES, activation="softmax", dtype=dtype),
-        ]
-    )
-
-
-def mlp(side, dtype=None):
-    return keras.Sequential(
-        [
-            keras.Input((side, side, 3)),
-            keras.layers.Flatten(dtype=dtype),
-            keras.layers.Dense(256, activation="relu", dtype=dtype),
-            keras.layers.Dense(256, activation="relu", dtype=dtype),
-            keras.layers.Dense(CLASSES, activation="softmax", dtype=dtype),
-        ]
-    )
-
-
-def mixer(side, dtype=None):
-    """Dense layers on the rows of an image."""
-    return keras.Sequential(
-        [
-            keras.Input((side, side, 3)),
-            keras.layers.Reshape((side, side * 3), dtype=dtype),
-            keras.layers.Dense(256, activation="relu", dtype=dtype),
-            keras.layers.Dense(256, activation="relu", dtype=dtype),
-            keras.layers.GlobalAveragePooling1D(dtype=dtype),
-            keras.layers.Dense(CLASSES, activation="softmax", dtype=dtype),
-        ]
-    )
-
-
-MODELS = {"cnn": cnn, "mlp": mlp, "mixer": mixer}
-
-
-def arrays(side, count=EXAMPLES):
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, side, side, 3)).astype("float32") / 255
-    return images, generator.integers(0, CLASSES, count)
-
-
-def compiled(model, **options):
-    model.compile("adam", "sparse_categorical_crossentropy", **options)
-    return model
-
-
-def slices(side, count=EXAMPLES):
-    return tf.data.Dataset.from_tensor_slices(arrays(side, count))
-
-
-def jpegs(side, count):
-    """JPEG files in memory."""
-    images = np.random.default_rng(0).integers(0, 256, (32, side, side, 3)).astype("uint8")
-    files = [tf.io.encode_jpeg(image).numpy() for image in images]
-    return tf.data.Dataset.from_tensor_slices(
-        (np.array([files[i % 32] for i in range(count)], object), np.arange(count) % CLASSES)
-    )
-
-
-def decode(to):
-    def decoded(file, label):
-        image = tf.image.resize(tf.io.decode_jpeg(file, channels=3), (to, to)) / 255
-        return tf.ensure_shape(image, (to, to, 3)), label
-
-    return decoded
-
-
-def work(repeats):
-    """TensorFlow operations that keep one processor busy."""
-
-    def busy(images, labels):
-        changed = images
-        for _ in range(repeats):
-            changed = tf.sin(changed) + tf.sqrt(tf.abs(changed))
-        return images + 1e-9 * changed, labels
-
-    return busy
-
-
-def small_operations(image, label):
-    """An augmentation written for one example."""
-    for seed in range(12):
-        flip = tf.random.stateless_uniform((), (seed, 1)) < 0.5
-        image = tf.where(flip, tf.reverse(image, (1,)), image)
-        image = tf.clip_by_value(image * 1.01, 0.0, 1.0)
-    return image, label
-
-
-def in_python(image, label):
-    changed = tf.numpy_function(_slow_flip, (image,), tf.float32)
-    return tf.ensure_shape(changed, image.shape), label
-
-
-def _slow_flip(image):
-    for _ in range(100):
-        image = image[:, ::-1].copy()
-    return image
-
-
-class Predicts(keras.callbacks.Callback):
-    """Looks at everything after every batch."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        for _ in range(3):
-            self.model.get_weights()
-        self.model(tf.zeros((64, *self.model.input_shape[1:])))
-
-
-class Numbers(keras.callbacks.Callback):
-    """Hands a Python number to a tf.function after every batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.steps = 0
-        self.function = tf.function(lambda number: tf.reduce_sum(tf.range(10) * number))
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps += 1
-        self.function(self.steps)
-
-
-# Each: model builder -> (model, train, options of throughput), and the same repaired, or None.
-
-
-def python_map(build):
-    def train(function):
-        return slices(32).map(function, num_parallel_calls=AUTOTUNE).batch(BATCH).prefetch(2)
-
-    return (compiled(build(32)), train(in_python), {}), None
-
-
-def no_prefetch(build):
-    plain = slices(32).batch(BATCH).map(work(8))
-    return (compiled(build(32)), plain, {}), (None, plain.prefetch(2))
-
-
-def serial_map(build):
-    def train(**calls):
-        return slices(32).map(work(150), **calls).batch(BATCH).prefetch(2)
-
-    return (compiled(build(32)), train(), {}), (None, train(num_parallel_calls=AUTOTUNE))
-
-
-def small_batch(build):
-    return (compiled(build(16)), slices(16).batch(2).prefetch(2), {}), None
-
-
-def shuffle_decoded(build):
-    train = jpegs(160, 2048).map(decode(32), num_parallel_calls=AUTOTUNE).shuffle(2048)
-    return (compiled(build(32)), train.batch(BATCH).prefetch(2), {}), None
-
-
-def map_per_example(build):
-    train = slices(16).map(small_operations, num_parallel_calls=AUTOTUNE)
-    return (compiled(build(16)), train.batch(BATCH).prefetch(2), {}), None
-
-
-def retracing(build):
-    return (compiled(build(32)), slices(32).batch(BATCH).prefetch(2), {"callbacks": [Numbers()]}), None
-
-
-def float64(build):
-    train = slices(32).batch(BATCH).prefetch(2)
-    return (compiled(build(32, "float64")), train, {}), (compiled(build(32, "float32")), train)
-
-
-def batch_callback(build):
-    return (compiled(build(32)), slices(32).batch(BATCH).prefetch(2), {"callbacks": [Predicts()]}), None
-
-
-def run_eagerly(build):
-    train = slices(32).batch(BATCH).prefetch(2)
-    return (compiled(build(32), run_eagerly=True), train, {}), (compiled(build(32)), train)
-
-
-def steps_per_execution(build):
-    batch = next(iter(slices(8).batch(32)))
-    train = tf.data.Dataset.from_tensors(batch).repeat(1000).prefetch(16)
-    small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
-    kinds = {
-        "cnn": keras.layers.ReLU,
-        "mlp": keras.layers.Dropout,
-        "mixer": keras.layers.LayerNormalization,
-    }
-    layer = kinds[build.__name__]
-    small.add(layer(0.1) if layer is keras.layers.Dropout else layer())
-    small.add(keras.layers.Softmax())
-    return (compiled(small), train, {}), None
-
-
-def long_validation(build):
-    train, held = slices(32).batch(BATCH).prefetch(2), slices(32, 4 * EXAMPLES).batch(BATCH).prefetch(2)
-    return (compiled(build(32)), train, {"validation": held}), None
-
-
-def mixed_precision(build):
-    train = slices(32).batch(BATCH).prefetch(2)
-    return (compiled(build(32, "mixed_float16")), train, {}), (compiled(build(32, "float32")), train)
-
-
-def too_many_threads(build):
-    train = slices(32).map(work(40), num_parallel_calls=512).batch(BATCH).prefetch(2)
-    return (compiled(build(32)), train, {}), None
-
-
-def decoded_every_epoch(build):
-    train = jpegs(192, 1024).shuffle(1024).map(decode(32), num_parallel_calls=AUTOTUNE)
-    return (compiled(build(32)), train.batch(BATCH).prefetch(2), {}), None
-
-
-def keras_layer_in_map(build):
-    layer = keras.layers.RandomRotation(0.1)
-    train = slices(32).batch(BATCH)
-    train = train.map(lambda images, labels: (layer(images, training=True), labels), AUTOTUNE)
-    return (compiled(build(32)), train.prefetch(2), {}), None
-
-
-PLANTED = (
-    *(python_map, no_prefetch, serial_map, small_batch, shuffle_decoded, map_per_example, retracing, float64),
-    *(batch_callback, run_eagerly, steps_per_execution, long_validation, mixed_precision, too_many_threads),
-    *(decoded_every_epoch, keras_layer_in_map),
-)
-
-
-def healthy(number):
-    """Set-up number 0, 1, ...: another model, size, batch and way to give the data; nothing wrong with any."""
-    build = list(MODELS.values())[number % 3]
-    side, batch = (32, 48)[number // 3 % 2], (64, 128)[number // 6 % 2]
-    way = number // 12 % 4
-    model = compiled(build(side))
-    data = arrays(side)
-    if way == 0:
-        return model, data, {"batch_size": batch}
-    train = tf.data.Dataset.from_tensor_slices(data).shuffle(512)
-    if way == 1:
-        return model, train.batch(batch).prefetch(2), {}
-    if way == 2:
-        augmented = train.batch(batch).map(lambda x, y: (tf.reverse(x, (2,)), y), num_parallel_calls=AUTOTUNE)
-        return model, augmented.prefetch(AUTOTUNE), {}
-    held = tf.data.Dataset.from_tensor_slices(arrays(side, 256)).batch(batch)
-    return model, train.cache().batch(batch).prefetch(2), {"validation": held}
 
 
 def measured_ratio(slow, repaired, seconds):
@@ -289,60 +45,132 @@ def measured_ratio(slow, repaired, seconds):
 
 
 def main():
+    arguments = _options()
+    rows = _read(arguments.out)
+    until = time.monotonic() + 60 * arguments.minutes
+    for case in _cases(arguments):
+        if any(all(row.get(key) == value for key, value in case.items()) for row in rows):
+            continue
+        if time.monotonic() > until:
+            break
+        keras.utils.set_random_seed(0)
+        row = {**case, **(judged if "cause" in case else healthy_row)(case, arguments)}
+        row |= {"processors": cores(), "busy": machine_is_busy()}
+        rows.append(row)
+        print(_line(row), flush=True)
+        if arguments.out is not None:
+            with arguments.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    _print_tables(rows)
+
+
+def _options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=[one.__name__ for one in PLANTED])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
     parser.add_argument("--healthy", type=int, default=40)
-    parser.add_argument("--first", type=int, default=0, help="number of the first healthy set-up")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--out", type=Path, help="file of JSON lines to write and to go on with")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after these")
     parser.add_argument("--show", action="store_true", help="print every outcome whole")
-    arguments = parser.parse_args()
-    chosen = [one for one in PLANTED if arguments.only is None or one.__name__ in arguments.only]
-    print("| cause | model | named | gain said | tried | off by | other findings | seconds |")
-    print("|---|---|---|---|---|---|---|---|")
-    named = count = 0
-    for plant in chosen:
-        for name in arguments.models:
-            keras.utils.set_random_seed(0)
-            slow, repaired = plant(MODELS[name])
-            row, hit = judged(plant.__name__, slow, repaired, arguments)
-            print(f"| {plant.__name__} | {name} | {row}", flush=True)
-            named, count = named + hit, count + 1
-    alarms = []
-    for number in range(arguments.first, arguments.first + arguments.healthy):
-        keras.utils.set_random_seed(0)
-        model, train, options = healthy(number)
-        found = diagnose.throughput(
-            model, train, seconds=arguments.seconds, verbose=int(arguments.show), **options
-        )
-        if found.findings:
-            alarms.append(number)
-            print(f"healthy {number}: {'; '.join(map(str, found.findings))}", flush=True)
-    if count:
-        print(f"\n**{named} of {count} planted causes named**", flush=True)
-    if arguments.healthy:
-        print(f"**{len(alarms)} of {arguments.healthy} healthy set-ups with a finding**")
+    return parser.parse_args()
 
 
-def judged(code, slow, repaired, arguments):
+def _cases(arguments):
+    """Every planted cause with every model, and the healthy set-ups between them, so that a part is a part of both."""
+    chosen = [one.__name__ for one in PLANTED if arguments.only is None or one.__name__ in arguments.only]
+    if cores() == 1:
+        chosen = [name for name in chosen if name not in NEED_TWO_PROCESSORS]
+    planted = [{"cause": name, "model": model} for model in arguments.models for name in chosen]
+    healthy = [{"healthy": number} for number in range(arguments.healthy)]
+    most = max(len(planted), len(healthy), 1)
+    places = [
+        (place * most // len(cases), case) for cases in (planted, healthy) for place, case in enumerate(cases)
+    ]
+    return [case for _, case in sorted(places, key=lambda pair: pair[0])]
+
+
+def judged(case, arguments):
+    """What `throughput` says of a planted cause."""
+    slow, repaired = next(one for one in PLANTED if one.__name__ == case["cause"])(MODELS[case["model"]])
     model, train, options = slow
-    began = time.perf_counter()
     found = diagnose.throughput(
         model, train, seconds=arguments.seconds, verbose=int(arguments.show), **options
     )
-    seconds = time.perf_counter() - began
-    mine = next((one for one in found.findings if one.code == code), None)
-    others = ", ".join(one.code for one in found.findings if one.code != code)
+    mine = next((one for one in found.findings if one.code == case["cause"]), None)
+    row = {"named": mine is not None, **_of(found, case["cause"])}
     if mine is None:
-        return f"no | | | | {others} | {seconds:.0f} |", 0
-    off = ""
+        return row
+    row |= {"gain": round(mine.gain, 3), "tried": mine.tried}
     if mine.tried and repaired is not None:
         beside = sum(found.parts[name] for name in ("callbacks", "validation", "keras"))
         said = 1 - (mine.before - mine.after) / (found.step_seconds - beside)
-        off = f"{measured_ratio(slow, repaired, 4.0) / said - 1:+.0%}"
-    return f"yes | {mine.gain:.0%} | {'yes' if mine.tried else 'no'} | {off} | {others} | {seconds:.0f} |", 1
+        row["off"] = round(measured_ratio(slow, repaired, 4.0) / said - 1, 3)
+    return row
+
+
+def healthy_row(case, arguments):
+    """What `throughput` says of a healthy set-up."""
+    model, train, options = healthy(case["healthy"])
+    found = diagnose.throughput(
+        model, train, seconds=arguments.seconds, verbose=int(arguments.show), **options
+    )
+    return _of(found, None)
+
+
+def _of(found, code):
+    others = [one.code for one in found.findings if one.code != code]
+    return {
+        "others": others,
+        "seconds": round(found.seconds, 1),
+        "beyond": round(found.seconds - found.tracing, 1),
+    }
+
+
+def _line(row):
+    if "healthy" in row:
+        return f"healthy {row['healthy']}: {', '.join(row['others']) or 'nothing'}, {row['seconds']:.0f} s"
+    named, others = "named" if row["named"] else "not named", ", ".join(row["others"]) or "none"
+    return f"{row['cause']} {row['model']}: {named}, {row['seconds']:.0f} s; others {others}"
+
+
+def _print_tables(rows):
+    planted = [row for row in rows if "cause" in row]
+    healthy_rows = [row for row in rows if "healthy" in row]
+    kept_free = "busy" if any(row["busy"] for row in rows) else "idle"
+    processors = "/".join(str(count) for count in sorted({row["processors"] for row in rows}))
+    print(f"\n**Planted causes of slow training, on a {kept_free} machine, {processors} processors**\n")
+    print("| cause | named | gain said | off by, tried | also said |\n|---|---:|---|---|---|")
+    for name in dict.fromkeys(row["cause"] for row in planted):
+        mine = [row for row in planted if row["cause"] == name]
+        hits = [row for row in mine if row["named"]]
+        gains = ", ".join(f"{row['gain']:.0%}" for row in hits)
+        off = ", ".join(f"{row['off']:+.0%}" for row in hits if "off" in row)
+        others = ", ".join(sorted({code for row in mine for code in row["others"]}))
+        print(f"| `{name}` | {len(hits)} of {len(mine)} | {gains} | {off} | {others} |")
+    named, off = [row for row in planted if row["named"]], [row["off"] for row in planted if "off" in row]
+    if planted:
+        near = sum(abs(value) <= 0.15 for value in off)
+        print(
+            f"\n**{len(named)} of {len(planted)} planted causes named; {near} of {len(off)} tried steps within 15 %**"
+        )
+    if healthy_rows:
+        alarms = [row for row in healthy_rows if row["others"]]
+        print(f"\n**{len(alarms)} of {len(healthy_rows)} healthy set-ups with a finding**")
+        for row in alarms:
+            print(f"healthy {row['healthy']}: {', '.join(row['others'])}")
+    if rows:
+        beyond = np.array([row["beyond"] for row in rows])
+        print(
+            f"\n**Beyond its traces it took {np.median(beyond):.0f} s (median), {beyond.max():.0f} s at most**"
+        )
+
+
+def _read(file):
+    lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 if __name__ == "__main__":

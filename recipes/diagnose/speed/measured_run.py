@@ -34,6 +34,7 @@ class MeasuredRun:
         trial_seconds: Time for one trial.
         busy: Whether other programs wanted the processors meanwhile.
         functions: Train functions by settings, each traced once.
+        traced: Seconds of first steps, which trace and compile.
     """
 
     model: keras.Model
@@ -51,6 +52,7 @@ class MeasuredRun:
     trial_seconds: float = 2.0
     busy: bool = False
     functions: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    traced: float = 0.0
 
     @property
     def step(self) -> float:
@@ -127,6 +129,7 @@ class MeasuredRun:
             )
             if key not in self.functions:
                 self.deadline += found.first  # tracing and compiling are beyond the time that was given
+                self.traced += found.first
             self.functions[key] = found.compiled
         finally:
             for name, value in before.items():

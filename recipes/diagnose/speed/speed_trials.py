@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
 
 from recipes.common.datasets import with_calls
 from recipes.common.models import loss_weights_of, rebuild
@@ -34,6 +35,7 @@ def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
         "too_many_threads": _threads,
         "small_batch": _batch,
         "float64": _dtype,
+        "mixed_precision": _mixed_precision,
         "xla": _xla,
     }
     for code, trial in trials.items():
@@ -196,7 +198,7 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
     code = {"float64": "float64", "float16": "mixed_precision", "bfloat16": "mixed_precision"}.get(dtype)
     if code is None:
         return
-    twin = _in_float32(run.model)
+    twin = _in_dtype(run.model, "float32")
     if twin is None:
         return
     memory = run.from_memory()
@@ -212,9 +214,35 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
     )
 
 
-def _in_float32(model: keras.Model) -> keras.Model | None:
+def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
+    """Half the bits where that helps, which hangs on the processor."""
+    if run.compute_dtype != "float32" or run.model.run_eagerly or run.step < 0.5 * run.total:
+        return
+    if run.alone.processor < _SHORT_STEP or run.time_left < 4 * run.trial_seconds:
+        return  # casting costs more than products of that size gain
+    dtype = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+    twin = _in_dtype(run.model, dtype)
+    if twin is None:
+        return
+    memory = run.from_memory()
+    ratio = run.ratio(lambda time: run.time(memory, time, model=twin), lambda time: run.time(memory, time))
+    yield from _if(
+        0.2,
+        Slowdown(
+            "mixed_precision",
+            f"The model computes in float32, {run.step * 1e3:.3g} ms a step; with {dtype} it takes {ratio:.2g} times "
+            "that.",
+            f"Build the model after keras.config.set_dtype_policy({dtype!r}).",
+            run.total,
+            _after(run, ratio),
+            tried=True,
+        ),
+    )
+
+
+def _in_dtype(model: keras.Model, dtype: str) -> keras.Model | None:
     try:
-        twin = rebuild(model, "float32")
+        twin = rebuild(model, dtype)
         twin.compile(
             optimizer=copied(model.optimizer),
             loss=model.loss,

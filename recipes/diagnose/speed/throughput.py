@@ -45,6 +45,7 @@ class Throughput:
         machine: What this machine does at best.
         first_step: Seconds of the first step, with its tracing.
         seconds: Clock time that all this took.
+        tracing: What of it were traces: the first step of each train function that was tried, and of `evaluate`.
         note: What to bear in mind about the machine, or "".
     """
 
@@ -59,11 +60,22 @@ class Throughput:
     first_step: float
     seconds: float
     note: str = ""
+    tracing: float = 0.0
 
     @property
     def examples_per_second(self) -> float:
         """Training examples a second."""
         return self.examples / self.step_seconds if self.step_seconds > 0 else 0.0
+
+    @property
+    def input_parts(self) -> dict[str, float]:
+        """Where the time of the input goes, CPU seconds a batch by what is done: "read", "decode", "map", "augment",
+        "batch", "shuffle", "prefetch", "cache", "python", "other". A function that reads and decodes is "decode".
+        """
+        parts: dict[str, float] = {}
+        for stage in self.stages:
+            parts[stage.kind] = parts.get(stage.kind, 0.0) + stage.seconds
+        return parts
 
     def __str__(self) -> str:
         lines = [
@@ -153,7 +165,10 @@ def throughput(
         run.deadline, run.trial_seconds = time.perf_counter() + 0.5 * seconds, 0.1 * seconds
         shown, late = tried(run)
         found = [*predicted(run), *shown]
-        work, machine = work_of(model, run.batch[0]), measure_machine()
+        start = time.perf_counter()
+        work = work_of(model, run.batch[0])
+        run.traced += time.perf_counter() - start
+        machine = measure_machine()
     result = Throughput(
         run.total,
         run.examples,
@@ -166,6 +181,7 @@ def throughput(
         run.real.first,
         time.perf_counter() - began,
         _BUSY if machine_is_busy() else "",
+        run.traced,
     )
     if verbose:
         print(result)
@@ -231,6 +247,7 @@ def _measured(model, data, options, stages, callbacks, seconds):
         )
         rounds.append((real, run.time(memory, 0.06 * seconds)))
     run.real, run.alone = (_joined([pair[number] for pair in rounds]) for number in (0, 1))
+    run.traced += run.real.first
     run.busy = machine_is_busy()
     run.input_seconds = stages[-1].wall if stages else _reading(data, 0.05 * seconds)
     return run
@@ -306,7 +323,9 @@ def _add_validation(run, validation, batch_size, seconds):
         return
     data = real_data(data)
     part = {"verbose": 0, **options}
+    start = time.perf_counter()
     run.model.evaluate(*data, steps=min(steps, 2), **part)  # traces
+    run.traced += time.perf_counter() - start
     count, spent = 2, 0.0
     while spent < 0.05 * seconds and count < 2 * steps:
         count = min(2 * count, 2 * steps)
