@@ -33,7 +33,6 @@ SCRIPTS = {
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
     "strangers": ([], ["--quick"]),
-    "slow_training": ([], "--only run_eagerly --models mlp --healthy 1 --seconds 2".split()),
     "start_up": ([], "--networks mlp --rounds 1".split()),
     "streaming": ([], ["--files", "200"]),
     "synthesis": ([], ["--quick"]),

@@ -122,7 +122,7 @@ def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:
 
     Args:
         model: Built.
-        dtype: The one that every layer of the twin computes in, such as "float32"; None keeps those of the model.
+        dtype: Policy of every layer of the twin, such as "float32" or "mixed_bfloat16"; None keeps those of the model.
 
     Raises:
         ValueError: for a model that Keras cannot build again, such as a subclassed one without `get_config`.
@@ -210,6 +210,8 @@ def _in_dtype(config, dtype):
     if isinstance(config, dict):
         if str(config.get("class_name", "")).endswith("DTypePolicy"):
             return dtype
+        if config.get("class_name") == "InputLayer" and dtype.startswith("mixed_"):
+            return config  # it takes no policy; the layers behind it cast
         return {
             key: dtype if key == "dtype" and isinstance(value, str) else _in_dtype(value, dtype)
             for key, value in config.items()

@@ -99,6 +99,8 @@ def test_a_model_is_built_again_in_another_dtype():
     twin = rebuild(model, "float32")
     assert [layer.compute_dtype for layer in twin.layers] == ["float32", "float32"]
     assert [layer.compute_dtype for layer in rebuild(model).layers] == ["float64", "bfloat16"]
+    mixed = rebuild(model, "mixed_float16")
+    assert [layer.compute_dtype for layer in mixed.layers] == ["float16", "float16"]
 
 
 def test_operations_of_the_graph_are_those_of_the_formulas():
@@ -293,6 +295,47 @@ def test_a_trial_that_gained_but_once_gained_nothing(monkeypatch):
     times = iter([0.4, 0.1, 0.4, 0.1])
     by_processor = lambda seconds: StepTimes(np.ones(4), processor=next(times))  # noqa: E731
     assert run.ratio(by_processor, by_processor) == pytest.approx(0.25)
+
+
+def test_what_time_does_not_suffice_for_is_predicted():
+    run = run_of(best=0.002)
+    run.model.run_eagerly = True
+    (eager,) = speed_trials._eager(run)
+    run.model.run_eagerly = False
+    np.testing.assert_allclose(eager.after, 0.1 / 3)
+    run = run_of(real=0.02, best=0.002)
+    (batch,) = speed_trials._batch(run)
+    # Of 20 ms a tenth is computing, and four times as much of it is in a step on four times the examples.
+    np.testing.assert_allclose((batch.before, batch.after), (4 * 0.02, 0.02 + 0.3 * 0.02))
+    assert not eager.tried and not batch.tried and "would take" in batch.evidence
+    assert speed_trials.tried(run)[1] == ["small_batch"]
+
+
+def test_half_precision_is_tried_where_a_step_is_long():
+    run = run_of(real=0.02, deadline=1e12)
+    run.alone.processor, run.ratio = 0.02, lambda changed, unchanged: 0.5
+    (found,) = speed_trials._mixed_precision(run)
+    assert found.code == "mixed_precision" and found.tried and "mixed_bfloat16" in found.remedy
+    np.testing.assert_allclose(found.after, 0.01)
+    run.ratio = lambda changed, unchanged: 0.9
+    assert list(speed_trials._mixed_precision(run)) == []
+
+
+def test_a_shuffle_that_fills_long_is_filled_once_for_all_stages_after_it():
+    starts = []
+
+    def slow():
+        starts.append(1)
+        for number in range(16):
+            time.sleep(0.01)
+            yield number
+
+    chain = tf.data.Dataset.from_generator(slow, output_signature=tf.TensorSpec((), "int64"))
+    chain = chain.shuffle(16).batch(8).map(lambda x: x + 1).map(lambda x: x + 2)
+    stages = measure_stages(describe_stages(chain), batch=8, seconds=0.1)
+    assert [stage.seconds for stage in stages[-3:]] == [0, 0, 0]
+    assert len({stage.first for stage in stages[-4:]}) == 1 and stages[-4].kind == "shuffle"
+    assert len(starts) < 6
 
 
 def test_a_busy_machine_gets_predictions_of_parallel_maps(monkeypatch):

@@ -125,13 +125,15 @@ def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stag
         batch: Examples in a training batch.
         seconds: Time for all of them together.
     """
-    measured, before = [], 0.0
+    measured, before, began = [], 0.0, time.perf_counter()
     for stage in stages:
-        if stage.kind == "prefetch" and measured:
+        late = (
+            time.perf_counter() - began > 1.5 * seconds
+        )  # a large shuffle has to be filled for each that follows
+        if measured and (stage.kind == "prefetch" or late):
             last = measured[-1]
-            measured.append(
-                replace(stage, examples=last.examples, bytes=last.bytes, seconds=0.0, wall=last.wall)
-            )
+            same = {name: getattr(last, name) for name in ("examples", "bytes", "wall", "first")}
+            measured.append(replace(stage, seconds=0.0, **same))
             continue
         cost = _read(stage, batch, seconds / len(stages))
         own = max(0.0, cost.pop("cpu") - before)

@@ -35,6 +35,8 @@ class MeasuredRun:
         busy: Whether other programs wanted the processors meanwhile.
         functions: Train functions by settings, each traced once.
         traced: Seconds of first steps, which trace and compile.
+        filling: Seconds that the input takes to its first batch: a shuffle has to fill its buffer.
+        best: Seconds a step that the graph needs at this machine's peak; 0 where that is not known.
     """
 
     model: keras.Model
@@ -53,6 +55,8 @@ class MeasuredRun:
     busy: bool = False
     functions: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     traced: float = 0.0
+    filling: float = 0.0
+    best: float = 0.0
 
     @property
     def step(self) -> float:
@@ -99,6 +103,10 @@ class MeasuredRun:
     def time_left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - time.perf_counter()
+
+    def may_try(self, *, real: bool) -> bool:
+        """Whether the time suffices for one more trial: four fits, which fill the input's buffers on real data."""
+        return self.time_left >= self.trial_seconds + (4 * self.filling if real else 0.0)
 
     def from_memory(self, times: int = 1) -> tuple[tf.data.Dataset]:
         """The batch, again and again, `times` as large."""

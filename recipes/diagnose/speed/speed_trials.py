@@ -1,6 +1,6 @@
 """Remedies that can be tried without another program, cheapest first, each beside the unchanged run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -14,7 +14,8 @@ from recipes.diagnose.speed.slowdown import Slowdown
 from recipes.diagnose.speed.speed_rules import GAINS, many_calls, share_of, waits
 
 _SMALL_BATCH = 16
-_SHORT_STEP = 0.005  # seconds; Keras takes about half a millisecond to start one
+_SHORT_STEP = 0.005  # seconds
+_START = 5e-4  # seconds that Keras takes to start one, about
 _FILLED = 3  # first steps of a data set, which find buffers full
 _LARGER = 4
 _PER_EXECUTION = 8
@@ -24,31 +25,34 @@ def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
     """Try what may help, as long as there is time; what gains less than a tenth is left out.
 
     Returns:
-        `(found, codes of what the time did not suffice for)`; of the latter only those that show by their looks.
+        `(found, codes of those that the time did not suffice for)`: the gain of these is predicted.
     """
     found, late = [], []
-    trials = {
-        "run_eagerly": _eager,
-        "no_prefetch": _prefetch,
-        "steps_per_execution": _steps_per_execution,
-        "serial_map": _serial_map,
-        "too_many_threads": _threads,
-        "small_batch": _batch,
-        "float64": _dtype,
-        "mixed_precision": _mixed_precision,
-        "xla": _xla,
-    }
-    for code, trial in trials.items():
-        if run.time_left >= run.trial_seconds:
-            found += [one for one in trial(run) if one.gain >= GAINS or one.code == "too_many_threads"]
-        else:
-            late.append(code)
-    shows = {
-        "run_eagerly": run.model.run_eagerly,
-        "float64": run.compute_dtype == "float64",
-        "serial_map": bool(_heavy_serial(run)),
-    }
-    return found, [code for code in late if shows.get(code)]
+    trials = (
+        _eager,
+        _prefetch,
+        _steps_per_execution,
+        _serial_map,
+        _threads,
+        _batch,
+        _dtype,
+        _mixed_precision,
+        _xla,
+    )
+    for trial in trials:
+        enough = run.may_try(real=trial not in (_batch, _dtype, _mixed_precision))
+        for one in trial(run):
+            if one.gain >= GAINS or one.code == "too_many_threads":
+                found.append(one)
+                late += [] if one.tried or enough else [one.code]
+    return found, late
+
+
+def _measured(
+    run: MeasuredRun, measure: Callable[[], float], predicted: float, *, real: bool = True
+) -> tuple[float, bool]:
+    """`(a changed step as a share of an unchanged one, whether it was measured)`: predicted where there is no time."""
+    return (measure(), True) if run.may_try(real=real) else (predicted, False)
 
 
 def _after(run, ratio):
@@ -67,22 +71,24 @@ def _trained(run: MeasuredRun, *, model: keras.Model | None = None, **settings: 
 
 def _eager(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.model.run_eagerly:
-        after = _after(run, _trained(run, run_eagerly=False))
+        # A third at most, in all that we have measured.
+        ratio, measured = _measured(run, lambda: _trained(run, run_eagerly=False), 1 / 3)
         yield Slowdown(
             "run_eagerly",
             f"Every operation of the step is called from Python: {run.step * 1e3:.3g} ms.",
             "Compile with run_eagerly=False, the default.",
             run.total,
-            after,
-            tried=True,
+            _after(run, ratio),
+            tried=measured,
         )
 
 
 def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
     if not waits(run) or not run.stages or any(one.kind == "prefetch" for one in run.stages[-2:]):
         return
-    ready, busy = (run.data[0].prefetch(2),), machine_is_busy()
+    ready = (run.data[0].prefetch(2),)
     # At best it hides the step behind the input; on a busy machine overlapping cannot show what it gains.
+    busy = machine_is_busy() or not run.may_try(real=True)
     saved = run.waiting if busy else run.with_data * (1.0 - _with_data(run, ready))
     yield Slowdown(
         "no_prefetch",
@@ -116,7 +122,7 @@ def _serial_map(run: MeasuredRun) -> Iterator[Slowdown]:
     heavy = _heavy_serial(run) if waits(run) and cores() > 1 else []
     if not heavy:
         return
-    busy = machine_is_busy()
+    busy = machine_is_busy() or not run.may_try(real=True)
     try:
         ratio = 1.0 if busy else _with_data(run, (with_calls(run.data[0], cores()),))
     except ValueError:
@@ -139,16 +145,17 @@ def _threads(run: MeasuredRun) -> Iterator[Slowdown]:
     if not many:
         return
     try:
-        ratio = min(1.0, _with_data(run, (with_calls(run.data[0], cores()),)))
+        fewer = (with_calls(run.data[0], cores()),)
+        ratio, measured = _measured(run, lambda: min(1.0, _with_data(run, fewer)), 1.0)
     except ValueError:
-        ratio = 1.0
+        ratio, measured = 1.0, False
     yield Slowdown(
         "too_many_threads",
         f"{many} calls or threads at a time share {cores()} processors, and hold as many elements in memory.",
         "Write num_parallel_calls=tf.data.AUTOTUNE, and leave the thread pool as it is.",
         run.total,
         run.total - run.with_data * (1.0 - ratio),
-        tried=True,
+        tried=measured,
     )
 
 
@@ -156,7 +163,8 @@ def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
     idle = run.model.run_eagerly or run.model.steps_per_execution > 1 or run.alone.processor > _SHORT_STEP
     if idle or run.step + run.real.between < 0.5 * run.total:
         return
-    after = _after(run, _trained(run, steps_per_execution=_PER_EXECUTION))
+    started = min(1.0, _START / max(run.with_data, 1e-9)) * (1 - 1 / _PER_EXECUTION)
+    ratio, measured = _measured(run, lambda: _trained(run, steps_per_execution=_PER_EXECUTION), 1.0 - started)
     yield from _if(
         0.2,
         Slowdown(
@@ -164,8 +172,8 @@ def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
             f"A step takes {run.step * 1e3:.3g} ms, much of it for Keras to start it.",
             f"Compile with steps_per_execution={_PER_EXECUTION} or more.",
             run.total,
-            after,
-            tried=True,
+            _after(run, ratio),
+            tried=measured,
         ),
     )
 
@@ -178,17 +186,25 @@ def _batch(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.examples > _SMALL_BATCH or run.model.run_eagerly or run.step < 0.5 * run.total:
         return
     larger = run.from_memory(_LARGER)
-    ratio = run.ratio(lambda time: run.time(larger, time), lambda time: run.time(run.from_memory(), time))
+    ratio, measured = _measured(
+        run,
+        lambda: run.ratio(
+            lambda time: run.time(larger, time), lambda time: run.time(run.from_memory(), time)
+        ),
+        1 + (_LARGER - 1) * min(1.0, run.best / run.step) if run.best else float(_LARGER),
+        real=False,
+    )
+    verb = "takes" if measured else "would take, by its operations,"
     yield from _if(
         0.3,
         Slowdown(
             "small_batch",
-            f"A step on {_LARGER * run.examples} examples takes {ratio:.2g} times one on {run.examples}.",
+            f"A step on {_LARGER * run.examples} examples {verb} {ratio:.2g} times one on {run.examples}.",
             f"Take batches of {_LARGER * run.examples} or more, and scale the learning rate: "
             "recipes.schedules.scale_for_batch.",
             _LARGER * run.total,
             run.total + run.step * (ratio - 1.0),
-            tried=True,
+            tried=measured,
         ),
     )
 
@@ -202,15 +218,23 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
     if twin is None:
         return
     memory = run.from_memory()
-    ratio = run.ratio(lambda time: run.time(memory, time, model=twin), lambda time: run.time(memory, time))
+    ratio, measured = _measured(
+        run,
+        lambda: run.ratio(
+            lambda time: run.time(memory, time, model=twin), lambda time: run.time(memory, time)
+        ),
+        0.5 if code == "float64" else 1.0,  # half the bytes; what half precision costs is not to be told
+        real=False,
+    )
+    verb = "takes" if measured else "should take"
     setting = "keras.config.set_floatx('float32')" if code == "float64" else "dtype_policy='float32'"
     yield Slowdown(
         code,
-        f"The model computes in {dtype}, {run.step * 1e3:.3g} ms a step; in float32 it takes {ratio:.2g} times that.",
+        f"The model computes in {dtype}, {run.step * 1e3:.3g} ms a step; in float32 it {verb} {ratio:.2g} times that.",
         f"Build the model in float32: {setting}.",
         run.total,
         _after(run, ratio),
-        tried=True,
+        tried=measured,
     )
 
 
@@ -218,7 +242,7 @@ def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
     """Half the bits where that helps, which hangs on the processor."""
     if run.compute_dtype != "float32" or run.model.run_eagerly or run.step < 0.5 * run.total:
         return
-    if run.alone.processor < _SHORT_STEP or run.time_left < 4 * run.trial_seconds:
+    if run.alone.processor < _SHORT_STEP or run.time_left < 2 * run.trial_seconds:
         return  # casting costs more than products of that size gain
     dtype = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     twin = _in_dtype(run.model, dtype)
@@ -259,6 +283,8 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.model.run_eagerly or run.step < 0.5 * run.total:
         return
     on = bool(run.model.jit_compile)
+    if not run.may_try(real=True):
+        return
     if not on and (run.time_left < 4 * run.trial_seconds or machine_is_busy()):
         return  # compiling may take long; and what it gains is the clock's to say, as it uses fewer threads
     try:

@@ -40,7 +40,7 @@ class Throughput:
             "callbacks", "validation", "tracing", "garbage" (Python's collector), "keras" (its loop).
         stages: Of the input, with CPU seconds a batch; empty for arrays.
         findings: list of `Slowdown`, the largest gain first.
-        not_tried: Codes of causes that show, and for whose trial the time did not suffice.
+        not_tried: Codes of findings for whose trial the time did not suffice, so that their gain is predicted.
         work: What the graph says of a step; None where the model could not be traced.
         machine: What this machine does at best.
         first_step: Seconds of the first step, with its tracing.
@@ -162,13 +162,14 @@ def throughput(
         run = _measured(model, data, options, stages, callbacks, seconds)
         _add_validation(run, validation, batch_size, seconds)
         # Tracing is beyond the time that was given.
-        run.deadline, run.trial_seconds = time.perf_counter() + 0.5 * seconds, 0.1 * seconds
-        shown, late = tried(run)
-        found = [*predicted(run), *shown]
         start = time.perf_counter()
         work = work_of(model, run.batch[0])
         run.traced += time.perf_counter() - start
         machine = measure_machine()
+        run.best = work.best_seconds(machine) if work is not None else 0.0
+        run.deadline, run.trial_seconds = time.perf_counter() + 0.5 * seconds, 0.1 * seconds
+        shown, late = tried(run)
+        found = [*predicted(run), *shown]
     result = Throughput(
         run.total,
         run.examples,
@@ -235,8 +236,9 @@ def _measured(model, data, options, stages, callbacks, seconds):
         model, real_data(data), options, batch, list(callbacks), stages, empty, empty, epoch_steps=steps
     )
     memory = run.from_memory()
+    run.filling = stages[-1].first if stages else 0.0
     rounds: list[tuple[StepTimes, StepTimes]] = []
-    for _ in range(2):
+    for _ in range(2 if run.filling < 0.1 * seconds else 1):
         real = time_steps(
             model,
             run.data,
@@ -247,7 +249,7 @@ def _measured(model, data, options, stages, callbacks, seconds):
         )
         rounds.append((real, run.time(memory, 0.06 * seconds)))
     run.real, run.alone = (_joined([pair[number] for pair in rounds]) for number in (0, 1))
-    run.traced += run.real.first
+    run.traced += max(0.0, run.real.first - run.filling)
     run.busy = machine_is_busy()
     run.input_seconds = stages[-1].wall if stages else _reading(data, 0.05 * seconds)
     return run
