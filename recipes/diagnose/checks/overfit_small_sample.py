@@ -222,8 +222,8 @@ def _judge(outcome, losses, accuracies, first, last, rate):
     if outcome == "exploded":
         return found(
             "error",
-            f"The loss of a few batches {numbers}.",
-            f"Try a learning rate of {rate / 10:.2g} and less.",
+            f"The loss of a few batches {numbers}: each step makes them worse.",
+            f"Try learning_rate={rate / 10:.2g} and less.",
         )
     slow = last > first - 0.5 * abs(first)
     if outcome == "crept" and slow and len(losses) < _FEWEST_STEPS:
@@ -236,7 +236,7 @@ def _judge(outcome, losses, accuracies, first, last, rate):
         return found(
             "info",
             f"The loss of a few batches {numbers}: it falls, but slowly.",
-            f"Try a learning rate of {rate * 10:.2g}, or give the check more steps and seconds.",
+            f"Try learning_rate={rate * 10:.2g}, or give the check more steps and seconds.",
         )
     # A first loss far above chance falls to chance without anything learned.
     right = 1.0 if accuracies is None else float(np.mean(accuracies[-5:]))
@@ -244,6 +244,6 @@ def _judge(outcome, losses, accuracies, first, last, rate):
         return found(
             "info",
             f"The loss of a few batches {numbers}, but only {right:.0%} of the answers are right.",
-            f"See to the first loss, then try a learning rate of {rate / 10:.2g}.",
+            f"See to the first loss, then try learning_rate={rate / 10:.2g}.",
         )
     return []

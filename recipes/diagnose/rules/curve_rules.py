@@ -202,6 +202,15 @@ class Curves:
         there = self.held_out.initial if validation else None
         return bool((self.initial if there is None else there) - loss > share * self.unit)
 
+    def _came_down(self, loss: float, share: float, below: float) -> bool:
+        """Whether a loss of the user's own, of which it is not known how low it can get, came down far enough.
+
+        That is to a share of where it began, and under knowing nothing by `below` of the unit.
+        """
+        known = self.below_zero is True and self.first > 0
+        down = known and self.unit is not None and loss < share * self.first
+        return bool(down and self._below_nothing(loss, below))
+
     @cached_property
     def learned(self) -> bool:
         """Whether the last epochs are clearly better than knowing nothing."""
@@ -211,7 +220,7 @@ class Curves:
             return True
         lowest = float(np.nanmin(self.loss[self.tail]))
         if self.unit is not None:
-            return self._below_nothing(lowest, 0.3)
+            return self._below_nothing(lowest, 0.3) or self._came_down(lowest, 0.7, 0.15)
         if self.first > 0:
             return lowest < 0.7 * self.first
         return False
@@ -284,9 +293,9 @@ class Curves:
         lowest = float(self.loss[self.tail].min())
         floor = self.floor if self.floor is not None else self.initial
         if floor is not None and floor > 0:
-            return lowest < 0.5 * floor
+            return lowest < 0.5 * floor or self._came_down(lowest, 0.5, 0.25)
         if self.unit is not None:
-            return self._below_nothing(lowest, 0.5)
+            return self._below_nothing(lowest, 0.5) or self._came_down(lowest, 0.5, 0.25)
         if self.first > 0:
             return lowest < 0.5 * self.first
         return self.better_than_nothing

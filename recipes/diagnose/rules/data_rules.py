@@ -4,6 +4,7 @@ import math
 
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.label_rules import judge_labels, judge_targets, unseen_classes
+from recipes.diagnose.rules.remedies import look
 
 
 def judge_data(facts: dict) -> list[Finding]:
@@ -56,8 +57,7 @@ def _values(name, data):
                 "error",
                 f"{data['not_finite_examples']} of the first {data['examples']} inputs of {name} hold NaN "
                 "or infinity; one of them in a batch makes every weight NaN.",
-                "Drop them: dataset.filter(lambda x, y: tf.reduce_all(tf.math.is_finite(x))); or look for a "
-                "division by zero in the preprocessing.",
+                f"{_drop(data)}; or look for a division by zero in the preprocessing.",
             )
         ]
     if not data["labels_finite"]:
@@ -79,10 +79,9 @@ def _values(name, data):
             _found(
                 "constant_inputs",
                 "error",
-                f"{examples} examples of {name} are only {data['different_examples']} different one(s): there is "
-                "nothing to tell labels apart by.",
-                "Look at one batch, with recipes.plot.grid(images): the loading or the scaling loses the "
-                "image.",
+                f"The {examples} examples of {name} that were read have only {data['different_examples']} different "
+                "inputs: there is nothing to tell labels apart by.",
+                f"Look at one batch, {look(data)}: the loading or the scaling loses what is in them.",
             )
         ]
     constant = data.get("constant_examples", 0)
@@ -93,8 +92,7 @@ def _values(name, data):
                 "error",
                 f"{constant} of {examples} inputs of {name} are one number all over: there is nothing to tell "
                 "labels apart by.",
-                "Look at one batch, with recipes.plot.grid(images): integers divided by 255 as integers "
-                "give zero.",
+                f"Look at one batch, {look(data)}: integers divided by 255 as integers give zero.",
             )
         ]
     if constant > 0.01 * examples:
@@ -107,6 +105,13 @@ def _values(name, data):
             )
         ]
     return []
+
+
+def _drop(data):
+    """How to leave out examples with numbers that are not finite."""
+    if data["ordered"]:
+        return "Drop them: dataset.filter(lambda x, y: tf.reduce_all(tf.math.is_finite(x)))"
+    return "Drop them: keep = numpy.isfinite(x.reshape(len(x), -1)).all(axis=1); x, y = x[keep], y[keep]"
 
 
 def _order(data):

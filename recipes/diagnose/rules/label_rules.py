@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from recipes.diagnose.finding import Finding
-from recipes.diagnose.rules.remedies import kind_of_targets, last_layer, relabel
+from recipes.diagnose.rules.remedies import kind_of_targets, last_layer, look, relabel
 
 _PROBABILITY_LOSSES = ("kl_divergence",)
 _FEWEST_STEPS = 30  # before it is said that nothing was learned
@@ -27,7 +27,7 @@ def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]
                 "label_count",
                 "error",
                 f"A batch of {shown} has another number of labels than of inputs.",
-                "Check the augmentation: it must return one label per image.",
+                "Check what makes the batches, as augmentation does: it must return one label for each example.",
             )
         ]
     if "labels_shape" not in data or task["kind"] == "unknown" and task["loss"] not in _PROBABILITY_LOSSES:
@@ -339,8 +339,8 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
             None,
             None,
             f"{apart}, and nothing that carries over to validation is learned.",
-            "Look at images with their labels, recipes.plot.grid(images, titles=labels): inputs and labels may have "
-            "been shuffled apart.",
+            f"Look at examples with their labels, {look(data, labels=True)}: inputs and labels may have been shuffled "
+            "apart, as by a shuffle of x alone, or two lists of files in different orders.",
         )
     ]
 

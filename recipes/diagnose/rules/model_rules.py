@@ -251,8 +251,8 @@ def _optimizer(facts):
                 "regularization_too_strong",
                 "warning",
                 None,
-                f"Weight decay {decay:.3g} at rate {rate:.3g} takes {shrink:.1%} off every weight at every step; "
-                f"with {name} a weight decay of {mild:g} is usual.",
+                f"Weight decay {decay:.3g} at rate {rate:.3g} takes {min(shrink, 1):.1%} off every weight at every "
+                f"step; with {name} a weight decay of {mild:g} is usual.",
                 f"Use weight_decay={mild:g} or less.",
             )
         ]

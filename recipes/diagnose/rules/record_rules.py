@@ -8,7 +8,7 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.batch_rules import RULES, found
 from recipes.diagnose.rules.record_view import RecordView, median, row_medians
 from recipes.diagnose.rules.remedies import higher_rate, lower_rate
-from recipes.diagnose.rules.words import part_of, share, times
+from recipes.diagnose.rules.words import part_of, share, times, typed
 
 _SQUASHING = ("tanh", "sigmoid")
 
@@ -338,7 +338,8 @@ def _rate(view):
                 None,
                 view.epoch[0],
                 f"A step changes kernels by {part_of(middle, 'their size')} (0.1 % is usual), at a learning rate of "
-                f"{rate:.2g}{view.rates_told}: they would need {times(1 / max(middle, 1e-12))} steps to become others.",
+                f"{rate:.2g}{view.rates_told}: they would need {times(1 / max(middle, 1e-12))} steps to change by "
+                "their own size.",
                 higher_rate(rate, middle, view.optimizer),
             )
         ]
@@ -372,7 +373,7 @@ def _clipping(view):
                     view.epoch[0],
                     f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
                     f"{share(limit / size)} of that, so steps are as much shorter.",
-                    f"Use {name}={size:.1g}, or leave it out.",
+                    f"Use {name}={typed(size)}, or leave it out.",
                 )
             ]
     return []

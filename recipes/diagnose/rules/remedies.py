@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from recipes.diagnose.rules.words import typed
+
 TargetKind = Literal["binary", "classes", "several", "one_hot", "quantities", "unknown"]
 _MOST_CLASSES = 1000
 # Rates and decays that are usual with an optimizer.
@@ -30,11 +32,6 @@ def usual_decay(optimizer: str | None) -> float:
     return _USUAL_DECAY.get(optimizer, 1e-2)
 
 
-def _rounded(value):
-    """One digit, as one types it: "10", "0.003", "2e-05"."""
-    return f"{float(f'{value:.1g}'):g}"
-
-
 def lower_rate(rate: float, optimizer: dict) -> str:
     """How far to lower a rate that is too high: to what is usual, or to a tenth of a usual one."""
     name, momentum = optimizer.get("name"), optimizer.get("momentum") or 0.0
@@ -45,7 +42,7 @@ def lower_rate(rate: float, optimizer: dict) -> str:
     usual = usual_rate(name)
     lower = usual if usual and rate > 5 * usual else rate / 10
     why = f", which is usual with {name}," if lower == usual else ""
-    rate = _rounded(lower)
+    rate = typed(lower)
     return f"Try learning_rate={rate}{why} with warm-up; recipes.diagnose.learning_rate_range_test finds one."
 
 
@@ -63,7 +60,7 @@ def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
     if usual and 0 < rate < usual / 100 and usual <= 10 * enough:
         higher = f"{usual:g}, which is usual with {name}"
     else:
-        higher = _rounded(enough)
+        higher = typed(enough)
     return f"Try learning_rate={higher}; recipes.diagnose.learning_rate_range_test finds one."
 
 
@@ -137,6 +134,14 @@ def relabel(values: list[float] | None) -> str:
         which = f"which turns {values[0]:g} and {values[1]:g} into 0 and 1"
         return f"Train on (y == {values[1]:g}).astype('float32'), {which}."
     return "Turn labels into 0 and 1, or use another loss if they are quantities or class numbers."
+
+
+def look(data: dict, *, labels: bool = False) -> str:
+    """What to type to look at some examples, by what they are."""
+    shape = data.get("input_shape", ())
+    if len(shape) == 3 and shape[-1] in (1, 3, 4):
+        return "recipes.plot.grid(images, titles=labels)" if labels else "recipes.plot.grid(images)"
+    return "print(x[:5], y[:5])" if labels else "print(x[:5])"
 
 
 def scaling(data: dict) -> str:

@@ -27,6 +27,11 @@ def share(ratio: float) -> str:
     return f"{100 * ratio:.2g} %"
 
 
+def typed(value: float) -> str:
+    """A number of one digit, as one types it: "10", "0.003", "2e-05"."""
+    return f"{float(f'{value:.1g}'):g}"
+
+
 def part_of(ratio: float, what: str) -> str:
     """A share of something: "30 % of its size", or "2.5 times its size" where it is more than all of it."""
     return f"{share(ratio)} {what}" if ratio >= 1 else f"{share(ratio)} of {what}"
