@@ -92,7 +92,8 @@ class Pipeline:
             no say.
         roles: `{name: role}` for what is in a batch besides images and labels, as described above.
         box_format: "rel_yxyx" (top, left, bottom, right as fractions of the sides, as in TFDS), "rel_xyxy", or in
-            pixels from the upper left edge "yxyx", "xyxy" or "xywh" (left, top, width, height, as in COCO).
+            pixels from the upper left edge "yxyx", "xyxy" or "xywh" (left, top, width, height, as in COCO); "cxcywh" is
+            the middle and the sides, "rel_cxcywh" as fractions, as YOLO writes boxes.
         keypoint_format: "yx" or "xy" in pixels, where (0, 0) is the middle of the first pixel, or "rel_yx" or "rel_xy",
             fractions of the sides.
         smallest_box_share: Share of its area that must be left of a box, in [0, 1].

@@ -6,6 +6,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from recipes import augment
+from recipes.augment.engine.resample import slide_pixels
 
 RANDOM = np.random.default_rng(1)
 IMAGES = RANDOM.uniform(0, 255, (6, 13, 16, 2)).astype("float32")
@@ -280,3 +281,26 @@ def test_compiled_geometry_is_the_plain_one():
             augment.Pipeline(chosen, jit_compile=jit)(images, seed=(1, 2)) for jit in (False, True)
         )
         np.testing.assert_allclose(plain, compiled, atol=255 * 1e-4)
+
+
+@pytest.mark.parametrize("fill", ["black", 7, (1.5, 200, 3)])
+def test_windows_that_are_slid_in_memory_are_the_gathered_ones(fill):
+    images = RANDOM.integers(0, 256, (7, 40, 24, 3), dtype=np.uint8)
+    operations = [augment.PadCrop(9, fill=fill), augment.Flip(vertical=True), augment.Crop(33, 24)]
+    for given in (images, images.astype("float32")):
+        for dtype in ("float32", "uint8"):
+            slid, gathered = (
+                augment.Pipeline(operations, jit_compile=compiled, dtype=dtype)(given, seed=(1, 2)).numpy()
+                for compiled in (True, False)
+            )
+            np.testing.assert_array_equal(slid, gathered)
+
+
+def test_windows_are_compiled_without_knowing_their_places():
+    slid = tf.function(
+        lambda *given: slide_pixels(*given, np.zeros((1, 1, 1, 3), "float32"), down=True, across=True),
+        jit_compile=True,
+    )
+    places = tf.TensorSpec((2, 32), tf.int32)
+    program = slid.experimental_get_compiler_ir(tf.TensorSpec((2, 32, 32, 3), tf.uint8), places, places)
+    assert "dynamic-slice" in program(stage="hlo")

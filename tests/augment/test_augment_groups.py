@@ -1,9 +1,12 @@
 """Groups, policies, passes, and pipelines written down and read again."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes import augment
 
@@ -167,3 +170,42 @@ def test_standard_keeps_what_its_docstring_promises(kind, strength, shape):
 def test_the_full_space_wants_colors():
     with pytest.raises(ValueError, match="space to be 'linear' or 'full'"):
         augment.RandAugment(space="full", color=False)
+
+
+@pytest.mark.parametrize(
+    ("op", "words"),
+    [
+        (augment.RandAugment(), r"RandAugment expects .* of 4 channels\. Write RandAugment\(color=False\)"),
+        (augment.TrivialAugment(), r"TrivialAugment .* 4 channels\. Write TrivialAugment\(color=False\)"),
+        (augment.AutoAugment(), r"AutoAugment .* 4 channels\. .*RandAugment\(color=False\) in its place"),
+        (augment.ColorJitter(0.1, 0.2), r"4 channels\. Write ColorJitter\(0.1, 0.2, 0\)"),
+    ],
+)
+def test_colors_of_four_channels_are_refused_by_the_name_that_was_written(op, words):
+    with pytest.raises(ValueError, match=words):
+        augment.Pipeline([op])(np.zeros((2, 8, 8, 4), "uint8"))
+
+
+def test_a_pair_is_no_height_of_a_crop():
+    with pytest.raises(ValueError, match=r"two numbers. Received a pair, \(40, 32\). Write Crop\(40, 32\)"):
+        augment.Crop((40, 32))
+
+
+def test_no_operation_leaves_the_graph_for_python():
+    operations = [
+        *(augment.Flip(), augment.Elastic(1, 4), augment.RandomErasing(), augment.Equalize()),
+        *(
+            augment.RandAugment(space="full"),
+            augment.GaussianBlur(),
+            augment.GaussianNoise(),
+            augment.MixUp(),
+        ),
+    ]
+    images = tf.data.Dataset.from_tensors(PHOTOS)
+    graph = images.apply(augment.Pipeline(operations))._as_serialized_graph().numpy()
+    library = tf.compat.v1.GraphDef.FromString(graph).library.function
+    used = {node.op for function in library for node in function.node_def}
+    assert "StatelessRandomUniformV2" in used
+    assert not any("PyFunc" in op for op in used)
+    for file in Path(augment.__file__).parent.rglob("*.py"):
+        assert not re.search("py_function|numpy_function|py_func", file.read_text(encoding="utf-8")), file

@@ -138,6 +138,8 @@ def test_boxes_of_every_format_are_one_box():
         "xywh": [5, 3, 16, 12],
         "rel_yxyx": [3 / 24, 5 / 32, 15 / 24, 21 / 32],
         "rel_xyxy": [5 / 32, 3 / 24, 21 / 32, 15 / 24],
+        "cxcywh": [13, 9, 16, 12],
+        "rel_cxcywh": [13 / 32, 9 / 24, 16 / 32, 12 / 24],
     }
     for form, box in forms.items():
         boxes = np.tile(np.float32([[box]]), (6, 1, 1))
@@ -146,7 +148,11 @@ def test_boxes_of_every_format_are_one_box():
         ]
         # The middle window begins at row 4 and column 8; the box is cut to it.
         top, left, bottom, right = 0, 0, 11, 13
-        expected = {"xyxy": [left, top, right, bottom], "xywh": [left, top, right - left, bottom - top]}
+        expected = {
+            "xyxy": [left, top, right, bottom],
+            "xywh": [left, top, right - left, bottom - top],
+            "cxcywh": [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top],
+        }
         plain = expected.get(form.removeprefix("rel_"), [top, left, bottom, right])
         scale = 16 if form.startswith("rel") else 1
         np.testing.assert_allclose(out, np.float32(plain) / scale, atol=1e-5)
@@ -282,6 +288,8 @@ UNDECLARED = {
     "points in a row": {"image": BYTES, "joints": np.zeros((6, 10), "float32")},
     "a contour in a row": {"image": BYTES, "cell": {"contour": np.zeros((6, 10), "float32")}},
     "a flat mask": (BYTES, np.reshape(MASK, (6, -1))),
+    "a flat one-hot mask": (BYTES, np.reshape(BYTES > 99, (6, -1))),
+    "a flat map of several channels": (BYTES, np.reshape(BYTES * 0.5, (6, -1))),
     "a flat map": (BYTES, np.reshape(MASK, (6, -1)) * 0.5),
     "a second image beside the inputs": ({"image": BYTES, "right": BYTES}, np.arange(6)),
 }
@@ -322,6 +330,9 @@ def test_labels_of_whole_images_need_no_role(element):
         ({}, {"boxes": BOX * 9}, "boxes as fractions"),
         ({}, {"boxes": tf.ragged.constant([[[0.0, 0, 1, 1]]] * 6, ragged_rank=1)}, "a ragged tensor.*padded"),
         ({"box_format": "xyxy"}, {"boxes": BOX / 2}, "boxes in pixels, .* up to 0.5 .*'rel_yxyx'"),
+        ({}, {"boxes": BOX[:, [2, 3, 0, 1]]}, "top, left, bottom, right.* end before they begin.*rel_cxcywh"),
+        ({"box_format": "xyxy"}, {"boxes": BOX[:, None, ::-1] * 9}, "left, top, right, bottom.* before they"),
+        ({"box_format": "xywh"}, {"boxes": BOX * 9 - [0, 0, 0, 9]}, "sides of boxes that are not negative"),
         ({"keypoint_format": "xy"}, {"keypoints": BOX[:, None, 2:] / 2}, "keypoints in pixels, .*'rel_yx'"),
         ({}, {"boxes": [BOX[:1], BOX[:2]]}, r"one row of 'boxes/0' for each image.*\(1, 4\) for 6.*padded"),
         ({}, {"labels": np.arange(5)}, "one row of 'labels' for each image"),

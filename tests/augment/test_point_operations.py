@@ -79,6 +79,22 @@ def test_compiled_curves_are_the_plain_ones():
     np.testing.assert_allclose(one, other, atol=1e-2)
 
 
+def test_curves_composed_to_a_table_are_those_of_one_after_the_other():
+    lists = [
+        [augment.Equalize(probability=1)],
+        [augment.Posterize((2, 6)), augment.Equalize(), augment.Invert(), augment.AutoContrast()],
+        [augment.AutoContrast(probability=1), augment.Solarize(0.4, probability=0.5), augment.Equalize()],
+        [augment.Equalize(), augment.Posterize(3), augment.Equalize(), augment.Flip()],
+    ]
+    for operations in lists:
+        for images in (BYTES, BYTES[..., :1]):
+            table, chain = (
+                augment.Pipeline(operations, jit_compile=compiled, dtype="uint8")(images, seed=(5, 6))
+                for compiled in (True, False)
+            )
+            np.testing.assert_array_equal(table, chain)
+
+
 @pytest.mark.parametrize(
     "op", [lambda: augment.Posterize(0), lambda: augment.Posterize((3, 9)), lambda: augment.Solarize(128)]
 )

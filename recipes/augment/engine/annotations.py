@@ -12,7 +12,7 @@ from recipes.augment.engine.mixing import mix_images
 from recipes.augment.engine.plan import Plan, moved_by_filters
 
 #: Order and unit of the four numbers of a box: "rel" ones are fractions of the sides, others pixels from the edge.
-BoxFormat: TypeAlias = Literal["rel_yxyx", "rel_xyxy", "yxyx", "xyxy", "xywh"]
+BoxFormat: TypeAlias = Literal["rel_yxyx", "rel_xyxy", "yxyx", "xyxy", "xywh", "cxcywh", "rel_cxcywh"]
 #: Order and unit of a point: "rel" ones are fractions of the sides, others pixels, where 0 is the first one's middle.
 PointFormat: TypeAlias = Literal["yx", "xy", "rel_yx", "rel_xy"]
 BOX_FORMATS: tuple[str, ...] = get_args(BoxFormat)
@@ -137,21 +137,24 @@ def outline(edges: tf.Tensor, middle: tuple[float, float]) -> tuple[tf.Tensor, t
 def to_edges(boxes: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
     """Boxes of any format as top, left, bottom, right, in pixels from the upper left edge; float32."""
     boxes = tf.cast(boxes, tf.float32)
-    if form == "xywh":
+    if form.endswith("wh"):
         left, top, wide, high = tf.unstack(boxes, axis=-1)
-        return tf.stack([top, left, top + high, left + wide], -1)
-    if form.endswith("xyxy"):
+        if form.endswith("cxcywh"):
+            left, top = left - wide / 2, top - high / 2
+        boxes = tf.stack([top, left, top + high, left + wide], -1)
+    elif form.endswith("xyxy"):
         boxes = tf.gather(boxes, [1, 0, 3, 2], axis=-1)
     return boxes * np.float32([height, width] * 2) if form.startswith("rel") else boxes
 
 
 def from_edges(edges: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
     """The inverse of `to_edges`."""
-    if form == "xywh":
-        top, left, bottom, right = tf.unstack(edges, axis=-1)
-        return tf.stack([left, top, right - left, bottom - top], -1)
     if form.startswith("rel"):
         edges = edges / np.float32([height, width] * 2)
+    if form.endswith("wh"):
+        top, left, bottom, right = tf.unstack(edges, axis=-1)
+        first = [(left + right) / 2, (top + bottom) / 2] if form.endswith("cxcywh") else [left, top]
+        return tf.stack([*first, right - left, bottom - top], -1)
     return tf.gather(edges, [1, 0, 3, 2], axis=-1) if form.endswith("xyxy") else edges
 
 

@@ -137,7 +137,12 @@ def build_geometry(
 
     def exactly(images, draws):
         y, x = read.lines(draws, tf.shape(images)[0])
-        return reads.gather_pixels(images, y, x, read.color(images), keep_integers=keep_integers)
+        fill = read.color(images)
+        if compiled and reads.slides(images, fill, read.last.height, read.last.width):
+            down, across = _may_mirror(read.slots, draws)
+            moved = reads.slide_pixels(images, y, x, fill, down=down, across=across)
+            return moved if keep_integers else tf.cast(moved, tf.float32)
+        return reads.gather_pixels(images, y, x, fill, keep_integers=keep_integers)
 
     def mirrored(images, draws):
         return reads.mirror(images, *_mirrored(read.slots, draws))
@@ -220,6 +225,12 @@ def _mirrored(slots, draws):
             chosen = chosen if active is None else chosen & active
             totals[axis] = chosen if totals[axis] is None else tf.logical_xor(totals[axis], chosen)
     return totals
+
+
+def _may_mirror(slots, draws):
+    """Whether any operation mirrors up-down, and left-right."""
+    chosen = [slot.op.mirrored(slot.drawn(draws)) for slot in slots if slot.op.mirrors]
+    return [any(one[axis] is not None for one in chosen) for axis in range(2)]
 
 
 def _line(slope, offset, steps, batch):

@@ -18,12 +18,27 @@ def invert_from(levels: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
 
 def stretch_levels(levels: tf.Tensor) -> tf.Tensor:
     """`(level - lowest) * 255 / (highest - lowest)` of each channel of each image, in whole levels."""
-    lowest = tf.reduce_min(levels, (1, 2), keepdims=True)
-    highest = tf.reduce_max(levels, (1, 2), keepdims=True)
+    return stretched(levels, *extremes(levels))
+
+
+def stretched(levels: tf.Tensor, lowest: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
+    """`(level - lowest) * 255 / (highest - lowest)` in whole levels; `levels` where there is only one level."""
     span = highest - lowest
     # A whole level may come out a little below itself; cut off, it would lose one.
-    stretched = tf.floor((levels - lowest) * 255 / tf.maximum(span, 1e-6) + 1e-3)
-    return tf.where(span > 0, stretched, levels)
+    moved = tf.floor((levels - lowest) * 255 / tf.maximum(span, 1e-6) + 1e-3)
+    return tf.where(span > 0, moved, levels)
+
+
+def extremes(levels: tf.Tensor, block: int = 16) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lowest and highest level of each channel, `(batch, 1, 1, channels)`; compared in blocks of whole vectors."""
+    height, width, channels = levels.shape[1:]
+    count = block if height * width % block == 0 else 1
+    lines = tf.reshape(levels, (-1, height * width // count, count * channels))
+    pairs = []
+    for reduce in (tf.reduce_min, tf.reduce_max):
+        rows = tf.reshape(reduce(lines, 1), (-1, count, channels))
+        pairs.append(reduce(rows, 1)[:, None, None])
+    return pairs[0], pairs[1]
 
 
 def equalized(levels: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,7 @@ from recipes.augment.engine.color_maps import build_color, color_needs_mean
 from recipes.augment.engine.geometry import build_geometry, split_reads
 from recipes.augment.engine.mixing import build_mixing, draw_partner, draw_weight
 from recipes.augment.engine.operation import STAGES, Drawn, Frame, Operation, leaves, stage_order
+from recipes.augment.engine.points import PointOperation, build_points
 from recipes.augment.engine.spatial_filters import build_filter
 
 # Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
@@ -259,9 +260,25 @@ def _pass_steps(slots, compiled, keep_integers):
         else:
             steps.append(("image", painted))
     filters = [slot for slot in slots if slot.op.stage == "filter"]
-    steps += [("image", step) for slot in filters for step in build_filter(slot, compiled=compiled)]
+    for group in _runs_of_points(filters):
+        if compiled and isinstance(group[0].op, PointOperation):
+            steps.append(("image", build_points(group)))
+        else:
+            steps += [("image", step) for slot in group for step in build_filter(slot, compiled=compiled)]
     mixing = [slot for slot in slots if slot.op.stage == "mix"]
     return steps + [("mix", build_mixing(slot, keep_integers=keep_integers)) for slot in mixing]
+
+
+def _runs_of_points(slots):
+    """The filters of a pass; point operations that follow one another are one group."""
+    groups = []
+    for slot in slots:
+        point = isinstance(slot.op, PointOperation)
+        if groups and point and isinstance(groups[-1][-1].op, PointOperation):
+            groups[-1].append(slot)
+        else:
+            groups.append([slot])
+    return groups
 
 
 def _at_last(steps, kind, change):
@@ -275,7 +292,9 @@ def _at_last(steps, kind, change):
 
 def _then(step, change, kind):
     if kind == "image":
-        return lambda images, draws: change(step(images, draws))
+        changed = lambda images, draws: change(step(images, draws))  # noqa: E731
+        changed.compiles = getattr(step, "compiles", False)
+        return changed
 
     def mixing(images, labels, sample_weight, draws):
         images, *rest = step(images, labels, sample_weight, draws)

@@ -83,7 +83,8 @@ class Programmed(Filter):
         if frame.channels not in (1, 3):
             raise ValueError(
                 f"augment.{self.name} expects gray images, or red, green and blue. Received images of "
-                f"{frame.channels} channels. Write RandAugment(color=False), which moves pixels only."
+                f"{frame.channels} channels. Write augment.RandAugment(color=False) in its place, which moves pixels "
+                "only, on any number of channels."
             )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:

@@ -12,6 +12,11 @@ import tensorflow as tf
 
 from recipes.augment.engine.operation import paint_over
 
+try:  # tf.slice, which is public, is compiled anew for every place it reads
+    from tensorflow.compiler.tf2xla.python import xla
+except ImportError:  # no part of TensorFlow's public interface
+    xla = None
+
 
 def gather_pixels(
     images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any, *, keep_integers: bool = False
@@ -41,6 +46,60 @@ def mirror(images: tf.Tensor, down: tf.Tensor | None, across: tf.Tensor | None) 
         if chosen is not None:
             images = tf.where(chosen[:, None, None, None], tf.reverse(images, [axis]), images)
     return images
+
+
+def slides(images: tf.Tensor, fill: Any, height: int, width: int) -> bool:
+    """Whether `slide_pixels` can read windows of this size, and is the faster way."""
+    values = int(np.prod(images.shape[1:]))
+    whole = images.dtype == tf.uint8 and fits(fill, images.dtype)
+    known = whole or (images.dtype == tf.float32 and isinstance(fill, np.ndarray))
+    return (
+        xla is not None
+        and known
+        and height <= images.shape[1]
+        and width <= images.shape[2]
+        and values >= 2048
+    )
+
+
+def slide_pixels(
+    images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any, *, down: bool, across: bool
+) -> tf.Tensor:
+    """`gather_pixels` for compiled code, in the dtype of the images: one run of bytes an image, then mirrored.
+
+    A window is one stretch of memory, in which a row begins as far before the border as the one before it ended behind
+    it; what is read across a border is painted over with the fill.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        rows, columns: As of `gather_pixels`: steps of 1, or of -1 in images that are mirrored.
+        fill: A numpy array that `fits`.
+        down, across: Whether rows, or columns, may run backwards.
+    """
+    height, width, channels = images.shape[1:]
+    out_height, out_width, line = rows.shape[1], columns.shape[1], width * channels
+    margin = tf.zeros(((height + 1) * line,), images.dtype)
+    values = tf.concat([margin, tf.reshape(images, (-1,)), margin], 0)
+    top = tf.clip_by_value(tf.minimum(rows[:, 0], rows[:, -1]), -height, height)
+    left = tf.clip_by_value(tf.minimum(columns[:, 0], columns[:, -1]), -width, width)
+    start = (1 + height + tf.range(tf.shape(images)[0]) * height + top) * line + left * channels
+    # Zeros and ones for rows and for columns, whose product is an image.
+    inside_rows = _bits(_inside_steps(top, out_height, height), images.dtype)
+    inside_columns = _inside_steps(left, out_width, width)
+    inside_columns = _bits(tf.repeat(inside_columns, channels, 1), images.dtype)
+    paint = np.tile(np.asarray(fill).reshape(-1), out_width).astype(images.dtype.as_numpy_dtype)
+
+    def one(given):
+        begin, row, column = given
+        window = xla.dynamic_slice(values, begin[None], [out_height * line])
+        window = tf.reshape(window, (out_height, line))[:, : out_width * channels]
+        inside = _both(row[:, None], column[None])
+        return _both(window, inside) if not paint.any() else tf.where(inside > 0, window, paint)
+
+    read = tf.map_fn(one, (start, inside_rows, inside_columns), fn_output_signature=images.dtype)
+    read = tf.reshape(read, (-1, out_height, out_width, channels))
+    backwards = rows[:, 0] > rows[:, -1] if down else None
+    return mirror(read, backwards, columns[:, 0] > columns[:, -1] if across else None)
 
 
 class Taps(NamedTuple):
@@ -192,6 +251,21 @@ def _two_pixels(places, size, fill):
         near = near * _valid(first, size)
         far = far * _valid(first + 1, size)
     return first, near, far
+
+
+def _inside_steps(first, count, size):
+    """Which of `count` places from `first` `(batch,)` on are inside, bool `(batch, count)`."""
+    places = first[:, None] + tf.range(count)
+    return (places >= 0) & (places < size)
+
+
+def _bits(inside, dtype):
+    """All bits where True, for whole numbers; 1 for floats."""
+    return tf.cast(inside, dtype) * tf.constant(1 if dtype.is_floating else dtype.max, dtype)
+
+
+def _both(one, other):
+    return one * other if one.dtype.is_floating else tf.bitwise.bitwise_and(one, other)
 
 
 def _valid(index, size):

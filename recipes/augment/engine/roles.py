@@ -131,8 +131,13 @@ def refuse_unmoved(path: str, part: Any, height: int, width: int) -> None:
 
 
 def _is_flat(part, pixels):
-    """Whether a part of shape (batch, n) can be a whole mask in a row: whole numbers, one for each pixel."""
-    return part.shape[-1] == pixels and pixels > 4 and not part.dtype.is_floating
+    """Whether a part of shape (batch, n) can be a whole mask in a row: whole numbers, one or more for each pixel."""
+    return _is_row_of_pixels(part.shape[-1], pixels) and not part.dtype.is_floating
+
+
+def _is_row_of_pixels(length, pixels):
+    """Whether so many numbers are one, or in images of some size several, for each pixel."""
+    return length is not None and length % pixels == 0 and pixels > (4 if length == pixels else 63)
 
 
 def may_be_boxes(part: Any) -> bool:
@@ -145,7 +150,6 @@ def may_be_flat_map(part: Any, pixels: int) -> bool:
     return (
         tf.is_tensor(part)
         and part.shape.rank == 2
-        and part.shape[-1] == pixels
-        and pixels > 4
+        and _is_row_of_pixels(part.shape[-1], pixels)
         and part.dtype.is_floating
     )

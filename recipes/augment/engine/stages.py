@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.annotations import move_boxes, move_keypoints, move_pixels
+from recipes.augment.engine.annotations import (
+    BOX_FORMATS,
+    move_boxes,
+    move_keypoints,
+    move_pixels,
+    to_edges,
+)
 from recipes.augment.engine.batch_layout import Batch, class_numbers, label_rows, pairs_of_boxes
 from recipes.augment.engine.operation import Frame, Operation
 from recipes.augment.engine.plan import Plan
@@ -47,7 +53,7 @@ class Engine:
         # One program a step: fused into one, XLA would compute a resampled pixel again for every use of it. Each is a
         # partial of its own, or TensorFlow would take many pipelines for one function that is traced again and again.
         self.compiled = [
-            (kind, tf.function(functools.partial(step), jit_compile=True, autograph=False))
+            (kind, step if getattr(step, "compiles", False) else _compiled(step))
             for kind, step in self.plan.steps(compiled=True)
         ]
         self._movers: dict[tuple[str, ...], Any] = {}
@@ -160,6 +166,8 @@ class Engine:
                 rows.append(("labels", batch.labels))
             yield from self._row_conditions(rows)
         for path, role, part in batch.parts:
+            if role == "boxes":
+                yield self._corner_condition(path, part)
             if role == "boxes" and self.box_format.startswith("rel"):
                 yield from self._box_conditions(path, part)
             elif role in ("boxes", "keypoints"):
@@ -225,6 +233,27 @@ class Engine:
                 ),
             )
 
+    def _corner_condition(self, path, boxes):
+        """Boxes whose second corner is above or left of the first, which would vanish like empty ones."""
+        top, left, bottom, right = tf.unstack(to_edges(boxes, self.box_format, 1, 1), axis=-1)
+        given = ~tf.reduce_all(tf.cast(boxes, tf.float32) == -1, -1)
+        inverted = given & ((bottom < top) | (right < left))
+        order = "top, left, bottom, right" if self.box_format.endswith("yxyx") else "left, top, right, bottom"
+        sides = self.box_format.endswith("wh")
+        expected = "sides of boxes that are not negative" if sides else f"boxes as {order}"
+        cure = (
+            f"Exchange the corners with dataset.map, or write another box_format: {', '.join(map(repr, BOX_FORMATS))}, "
+            "where 'rel_cxcywh' is the middle and the sides, as YOLO writes boxes."
+        )
+        return (
+            tf.reduce_any(inverted),
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects {expected}, as box_format={self.box_format!r} says. Received boxes that end "
+                f"before they begin in {path!r}, such as {{}}. {cure}",
+                (tf.boolean_mask(boxes, inverted)[0],),
+            ),
+        )
+
     def _box_conditions(self, path, boxes):
         boxes = tf.cast(boxes, tf.float32)
         largest = tf.reduce_max(boxes)
@@ -271,6 +300,10 @@ class Engine:
                 (lowest, highest),
             ),
         )
+
+
+def _compiled(step):
+    return tf.function(functools.partial(step), jit_compile=True, autograph=False)
 
 
 def _run(steps, parts, draws):

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from recipes.augment.engine.levels import stretch_levels
+from recipes.augment.engine.levels import stretch_levels, stretched
 from recipes.augment.engine.operation import Drawn, operation
 from recipes.augment.engine.points import PointOperation
 
@@ -25,3 +25,9 @@ class AutoContrast(PointOperation):
 
     def curve(self, levels: tf.Tensor, drawn: Drawn) -> tf.Tensor:
         return stretch_levels(levels)
+
+    def move_table(self, table: tf.Tensor, counts: tf.Tensor, drawn: Drawn) -> tf.Tensor:
+        lowest = tf.reduce_min(tf.where(counts > 0, table, 255.0), 1, keepdims=True)
+        highest = tf.reduce_max(tf.where(counts > 0, table, 0.0), 1, keepdims=True)
+        # Levels that do not occur may lie outside of what is stretched.
+        return tf.clip_by_value(stretched(table, lowest, highest), 0.0, 255.0)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from recipes.augment.engine.magnitudes import Strength
-from recipes.augment.engine.operation import Operation, operation
+from recipes.augment.engine.operation import Frame, Operation, operation
 from recipes.augment.operations.brightness import Brightness
 from recipes.augment.operations.contrast import Contrast
 from recipes.augment.operations.hue import Hue
@@ -43,4 +43,13 @@ class ColorJitter(Operation):
             raise ValueError(
                 "augment.ColorJitter expects at least one strength above 0. Received 0 for all four. "
                 "Leave ColorJitter out of the pipeline, or write ColorJitter(0.4, 0.4, 0.4)."
+            )
+
+    def check(self, frame: Frame) -> None:
+        super().check(frame)
+        if frame.channels != 3 and any(member.mixes_channels for member in self.operations):
+            raise ValueError(
+                f"augment.ColorJitter expects red, green and blue for saturation and hue. Received images of "
+                f"{frame.channels} channels. Write ColorJitter({self.brightness!r}, {self.contrast!r}, 0), which "
+                "changes brightness and contrast."
             )

@@ -30,6 +30,12 @@ class Crop(Geometric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.height, tuple):
+            numbers = ", ".join(map(repr, self.height))
+            raise ValueError(
+                "augment.Crop expects the height and the width as two numbers. Received a pair, "
+                f"{self.height!r}. Write Crop({numbers})."
+            )
         check_size(self, self.output_size(None))
 
     def output_size(self, frame: Frame | None) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from recipes.augment.engine.magnitudes import Strength
-from recipes.augment.engine.operation import Fill, Operation
+from recipes.augment.engine.operation import Fill, Frame, Operation
 from recipes.augment.operations.brightness import Brightness
 from recipes.augment.operations.contrast import Contrast
 from recipes.augment.operations.rotate import Rotate
@@ -33,4 +33,14 @@ def check_space(policy: str, space: Any, color: bool) -> None:
         raise ValueError(
             f"augment.{policy} expects space to be 'linear' or 'full', and color=True for the latter. Received "
             f"space={space!r}, color={color!r}. Write {policy}(space='full') for the paper's 14 operations."
+        )
+
+
+def check_colors(policy: Operation, frame: Frame, colors: bool) -> None:
+    """Raise for images without red, green and blue where a policy changes colors."""
+    if colors and frame.channels != 3:
+        raise ValueError(
+            f"augment.{policy.name} expects red, green and blue to change their colors. Received images of "
+            f"{frame.channels} channels. Write {policy.name}(color=False), which moves pixels only, or, for gray "
+            f"images, {policy.name}(space='full')."
         )

@@ -4,10 +4,10 @@ import dataclasses
 from typing import Literal
 
 from recipes.augment.engine.magnitudes import PlusMinus
-from recipes.augment.engine.operation import Fill, operation
+from recipes.augment.engine.operation import Fill, Frame, operation
 from recipes.augment.operations.groups import Group
 from recipes.augment.operations.one_of import OneOf
-from recipes.augment.operations.policy_operations import check_space, linear_operations
+from recipes.augment.operations.policy_operations import check_colors, check_space, linear_operations
 from recipes.augment.operations.policy_spaces import RandomSteps
 from recipes.common.validation import is_number, is_whole
 
@@ -59,3 +59,7 @@ class RandAugment(Group):
         chance = len(members) / (len(members) + 1)  # the rest of the time nothing is drawn
         self.operations = [OneOf(members, probability=chance) for _ in range(self.count)]
         super().__post_init__()
+
+    def check(self, frame: Frame) -> None:
+        check_colors(self, frame, self.color and self.space == "linear")
+        super().check(frame)

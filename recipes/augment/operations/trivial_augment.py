@@ -5,9 +5,9 @@ from typing import Literal
 
 import tensorflow as tf
 
-from recipes.augment.engine.operation import Drawn, Fill, operation
+from recipes.augment.engine.operation import Drawn, Fill, Frame, operation
 from recipes.augment.operations.groups import Group
-from recipes.augment.operations.policy_operations import check_space, linear_operations
+from recipes.augment.operations.policy_operations import check_colors, check_space, linear_operations
 from recipes.augment.operations.policy_spaces import RandomSteps
 
 
@@ -55,3 +55,7 @@ class TrivialAugment(Group):
             return tf.ones_like(drawn["choice"], tf.bool)
         place = drawn["choice"] * (len(self.operations) + 1)  # the last one is to do nothing
         return (place >= index) & (place < index + 1)
+
+    def check(self, frame: Frame) -> None:
+        check_colors(self, frame, self.color and self.space == "linear")
+        super().check(frame)
