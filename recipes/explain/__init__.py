@@ -13,8 +13,8 @@ Every attribution has one signature, `(model, images, target=None, *, own option
     target      What to explain. None: the predicted class. An int, one int per image, or one-hot rows. A
                 callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`, a
                 `Direction`, or a sum of such targets. `{output: target}` where the model has several outputs.
-                `mask_score`, `box_score` and `similarity_to` make callables for segmentation, detection and
-                embeddings. One sigmoid counts as two classes, 0 and 1.
+                `mask_score`, `box_score`, `similarity_to`, `interval_score` and `token_score` make callables for
+                segmentation, detection, embeddings, regression and text. One sigmoid counts as two classes, 0 and 1.
     options     `score`, `batch_size`, `wrt`, `data_format`, `compile`, `verbose`: see `AttributionOptions`. Methods
                 that look at a layer's maps also take `layer`, `call_index`, `tokens`, `resize`, `return_layer`: see
                 `LayerOptions`. Random methods
@@ -71,8 +71,10 @@ from recipes.explain.engine.options import OptimizedOptions as OptimizedOptions
 from recipes.explain.engine.options import PassOptions as PassOptions
 from recipes.explain.engine.options import SynthesisOptions as SynthesisOptions
 from recipes.explain.engine.target_scores import box_score as box_score
+from recipes.explain.engine.target_scores import interval_score as interval_score
 from recipes.explain.engine.target_scores import mask_score as mask_score
 from recipes.explain.engine.target_scores import similarity_to as similarity_to
+from recipes.explain.engine.target_scores import token_score as token_score
 from recipes.explain.inspection.embed import embed as embed
 from recipes.explain.inspection.embed import nearest_neighbors as nearest_neighbors
 from recipes.explain.inspection.features import activations as activations
@@ -166,6 +168,7 @@ __all__ = [
     "infidelity",
     "insertion",
     "integrated_gradients",
+    "interval_score",
     "invert_features",
     "layer_cam",
     "layer_integrated_gradients",
@@ -195,6 +198,7 @@ __all__ = [
     "sparseness",
     "stability",
     "texture",
+    "token_score",
     "transfer_style",
     "unit_image",
     "xgrad_cam",

@@ -92,3 +92,42 @@ def test_similarity_is_the_cosine_to_another_embedding():
     slope = unit / lengths - values * (values @ unit)[:, None] / lengths**3
     maps = explain.saliency(model, IMAGES, explain.similarity_to(other), reduce=None)
     np.testing.assert_allclose(maps, (slope @ kernel.T).reshape(IMAGES.shape), rtol=1e-3, atol=1e-6)
+
+
+def test_an_interval_scores_the_distance_to_its_nearer_end(quadratic):
+    model, curvature = quadratic
+    images = np.random.default_rng(0).normal(size=(4, 6, 5, 2)).astype("float32")
+    value = (curvature * images**2).sum((1, 2, 3))
+    low, high = np.sort(value)[[1, 2]] + [-0.1, 0.5]
+    target, slope = explain.interval_score(low, high), 2 * curvature * images
+    rising = np.where(value - low < high - value, 1, -1).reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(
+        explain.saliency(model, images, target, reduce=None), rising * slope, rtol=1e-4, atol=1e-5
+    )
+    one_sided = explain.interval_score(high=high)
+    np.testing.assert_allclose(one_sided(value[:, None]), high - value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(target(value), np.minimum(value - low, high - value), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ends", [(2, 1), (), (np.nan, 1)])
+def test_what_is_no_interval_is_refused(ends):
+    with pytest.raises(ValueError, match="low < high"):
+        explain.interval_score(*ends)
+
+
+def test_a_token_is_explained_by_the_context_before_it():
+    """A writer whose logits are a running sum of its embeddings: each token speaks with its own row."""
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((4,), dtype="int32")
+    sums = keras.ops.cumsum(keras.layers.Embedding(7, 5, name="embedding")(ids), 1)
+    model = keras.Model(ids, keras.layers.Dense(7, "softmax", use_bias=False, name="head")(sums))
+    text = np.array([[1, 2, 3, 4], [6, 5, 0, 2]])
+    table, head = model.get_layer("embedding").get_weights()[0], model.get_layer("head").get_weights()[0]
+    options = {"layer": "embedding", "baseline": 0}
+    found = explain.layer_integrated_gradients(model, text, explain.token_score(6), **options).sum(-1)
+    np.testing.assert_allclose(found, (table[text] - table[0]) @ head[:, 6], atol=1e-5)
+    second = explain.layer_integrated_gradients(model, text, explain.token_score(3, 1), **options).sum(-1)
+    np.testing.assert_allclose(second[:, :2], ((table[text] - table[0]) @ head[:, 3])[:, :2], atol=1e-5)
+    np.testing.assert_allclose(second[:, 2:], 0, atol=1e-7)
+    with pytest.raises(ValueError, match="that has token 9 and position -1"):
+        explain.saliency(model, text, explain.token_score(9))

@@ -1,4 +1,4 @@
-"""Targets of networks that do not classify: a region of a segmentation, a box of a detection, a likeness."""
+"""Targets of networks that do not classify: a region, a box, a likeness, an interval, a token."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from recipes.common.validation import is_whole
+from recipes.common.validation import as_numbers, is_whole
 from recipes.explain.engine.errors import UsageError
 
 
@@ -146,6 +146,89 @@ def similarity_to(embedding: ArrayLike) -> Callable[[Any], Any]:
             )
         values = tf.cast(output, "float32")
         return tf.linalg.matvec(tf.math.l2_normalize(values, -1), tf.constant(vector / length))
+
+    return score
+
+
+def interval_score(low: float = -np.inf, high: float = np.inf) -> Callable[[Any], Any]:
+    """A target: how far a predicted value lies within an interval, for regression.
+
+    The distance to the nearer end, positive inside and negative outside: `min(value - low, high - value)`. What raises
+    it speaks for the interval, on either side of which the value may be. Source: Letzgus et al. 2022, "Toward
+    Explainable AI for Regression Models", section III, https://arxiv.org/abs/2112.11407, which asks of a regression why
+    its value lies above or below a reference.
+
+    Args:
+        low, high: Ends of the interval in units of the output; one of them may be left out.
+
+    Returns:
+        A function of the output `(n,)` or `(n, 1)` that gives one number per image, for `target=`.
+
+    Raises:
+        ValueError: ends that are no interval; when called, an output of several values.
+
+    Example:
+        >>> explain.saliency(age_model, photos, explain.interval_score(30, 40))
+        >>> explain.saliency(age_model, photos, explain.interval_score(high=40))   # why not older?
+    """
+    ends = [float(as_numbers("interval_score", name, end)) for name, end in (("low", low), ("high", high))]
+    if not ends[0] < ends[1] or not np.isfinite(ends).any():
+        raise UsageError(
+            f"interval_score expects low < high, and one of them at least. Received low={low!r}, high={high!r}. Write "
+            "for example interval_score(30, 40)."
+        )
+
+    def score(output: Any) -> Any:
+        output = tf.cast(tf.convert_to_tensor(output), "float32")
+        if output.shape.rank not in (1, 2) or (output.shape.rank == 2 and output.shape[1] != 1):
+            raise UsageError(
+                f"interval_score expects an output of one value per image, (n,) or (n, 1). Received "
+                f"{tuple(output.shape)}. Name the output with target={{output: interval_score(...)}} where there are "
+                "several, or write lambda values: ... of the one you mean."
+            )
+        value = tf.reshape(output, [-1])
+        inside = [value - ends[0]] * bool(np.isfinite(ends[0])) + [ends[1] - value] * bool(
+            np.isfinite(ends[1])
+        )
+        return tf.reduce_min(tf.stack(inside), 0)
+
+    return score
+
+
+def token_score(token: int, position: int = -1) -> Callable[[Any], Any]:
+    """A target: the score of a token at a position, for networks that write or tag text, `(n, steps, vocabulary)`.
+
+    Source: Vafa et al. 2021, "Rationales for Sequential Predictions", section 2, https://arxiv.org/abs/2109.06387: what
+    in the context speaks for the next word. The value is that before the softmax, as for classes.
+
+    Args:
+        token: Id of the token, from 0.
+        position: Step of the output, from 0, or from the end if negative: -1 is the next token.
+
+    Returns:
+        A function of the output that gives one number per text, for `target=`.
+
+    Raises:
+        ValueError: no id; when called, an output of another shape or too short.
+
+    Example:
+        >>> explain.layer_integrated_gradients(writer, ids, explain.token_score(42), layer="embedding").sum(-1)
+    """
+    _check_number("token_score", "token", token)
+    if not is_whole(position):
+        raise UsageError(
+            f"token_score expects position to be a whole number. Received {position!r}. -1 is the last."
+        )
+
+    def score(output: Any) -> Any:
+        output = tf.convert_to_tensor(output)
+        shape = output.shape
+        if shape.rank != 3 or token >= shape[2] or not -shape[1] <= position < shape[1]:
+            raise UsageError(
+                f"token_score expects an output (n, steps, vocabulary) that has token {token} and position {position}. "
+                f"Received {tuple(shape)}. Count both from 0, or the position from the end with negative numbers."
+            )
+        return tf.cast(output[:, position, token], "float32")
 
     return score
 
