@@ -1,4 +1,4 @@
-"""Transformers that keras-hub builds, without weights: grids of tokens, and attention where it is of the whole image."""
+"""Transformers of keras-hub without weights: grids of tokens, and attention where it is that of the whole image."""
 
 import keras
 import numpy as np
