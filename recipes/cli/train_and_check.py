@@ -60,8 +60,6 @@ def train(options: Namespace) -> None:
 
 def _unfreezing(model, entries):
     """What `--unfreeze` gives to `recipes.train`: the layers join at a tenth of the head's rate."""
-    from recipes.callbacks import Unfreeze  # noqa: PLC0415 - the command starts without it
-
     if model.trainable_variables == model.weights or all(layer.trainable for layer in model.layers):
         raise BadInputError(
             "expects --unfreeze with a pretrained network, whose layers are frozen. Received one that learns from "
@@ -70,7 +68,7 @@ def _unfreezing(model, entries):
     schedule: dict[int, list[str]] = {}
     for epoch, names in entries:
         schedule.setdefault(epoch, []).extend(names)
-    return {"callbacks": [Unfreeze(schedule)], "rates": {"head": 1.0, "backbone": 0.1}}
+    return {"unfreeze": schedule, "rates": {"head": 1.0, "backbone": 0.1}}
 
 
 def _print_run(options, run, path):

@@ -1,12 +1,13 @@
 """A pretrained network with a new head, trained in two phases."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from recipes.common.traversal import has_graph, layers_of
 from recipes.common.validation import is_number
+from recipes.models.backbones import describe_backbone, upper_half
 from recipes.models.parts import check_classes, output_dtype
 
 
@@ -14,7 +15,7 @@ def transfer(
     backbone: keras.Model,
     classes: int,
     *,
-    preprocess: Callable[[Any], Any] | None = None,
+    preprocess: Callable[[Any], Any] | Literal["auto"] | None = "auto",
     features: str | None = None,
     dropout: float = 0.2,
     classifier_activation: str | Callable[[Any], Any] | None = "softmax",
@@ -38,8 +39,9 @@ def transfer(
             `efficientnet_lite0(include_top=False)` or any of `keras.applications`. It is copied and never changed.
         classes: Number of outputs, >= 1.
         preprocess: What the backbone expects to be done to images in 0..255, a function of a tensor such as
-            `keras.applications.mobilenet_v2.preprocess_input`; it becomes part of the model. None when the backbone
-            scales its images itself.
+            `keras.applications.mobilenet_v2.preprocess_input`; it becomes part of the model. "auto" finds it for the
+            networks of `keras.applications` (`describe_backbone`); None when the backbone scales its images itself, or
+            they come scaled.
         features: Name of the layer whose output the head takes; None for the backbone's output. To replace an old
             classifier, name the layer before it.
         dropout: Share of the features dropped before the classifier in training, in [0, 1).
@@ -60,6 +62,13 @@ def transfer(
             "Use 0 to turn it off."
         )
     source = _source(backbone, features)
+    if isinstance(preprocess, str):
+        if preprocess != "auto":
+            raise ValueError(
+                f'transfer expects preprocess as a function, "auto" or None. Received preprocess={preprocess!r}. '
+                "Pass keras.applications.mobilenet_v2.preprocess_input or its like."
+            )
+        preprocess = describe_backbone(backbone).preprocess
     image = keras.Input(batch_shape=source.input.shape, name="image")
     first = image if preprocess is None else preprocess(image)
 
@@ -82,14 +91,22 @@ def transfer(
     return keras.Model(image, x, name=name)
 
 
-def unfreeze(model: keras.Model, *, from_layer: str) -> keras.Model:
+def is_transfer(model: keras.Model) -> bool:
+    """Whether `transfer` made this model, and its backbone is still frozen."""
+    names = {layer.name for layer in model.layers}
+    frozen = [layer for layer in model.layers if layer.weights and not layer.trainable]
+    return {"head_dropout", "predictions"} <= names and len(frozen) > 1
+
+
+def unfreeze(model: keras.Model, *, from_layer: str = "auto") -> keras.Model:
     """Let a transferred network's upper layers learn as well: the second phase.
 
     Batch normalizations stay frozen, and so in inference mode.
 
     Args:
         model: What `transfer` returned, trained or not.
-        from_layer: Name of the first layer, counted from the image, that is to learn.
+        from_layer: Name of the first layer, counted from the image, that is to learn; "auto" for the first one of the
+            upper half, counted in layers with a kernel.
 
     Returns:
         A `keras.Model` of the same layers and weights, not compiled: give it a rate of a tenth or less of the first
@@ -105,6 +122,8 @@ def unfreeze(model: keras.Model, *, from_layer: str) -> keras.Model:
         >>> model.compile(keras.optimizers.Adam(1e-5), "sparse_categorical_crossentropy")
     """
     names = [layer.name for layer in model.layers]
+    if from_layer == "auto" and "auto" not in names:
+        from_layer = min(upper_half(model), key=names.index)
     if from_layer not in names:
         raise ValueError(
             f"unfreeze expects from_layer to be a layer of {model.name!r}. Received from_layer={from_layer!r}. "

@@ -7,7 +7,6 @@ import math
 import keras
 import tensorflow as tf
 
-from recipes.callbacks.unfreeze import Unfreeze
 from recipes.common.models import output_activation, output_layers, rebuild
 from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
@@ -16,6 +15,7 @@ from recipes.optimizers import MuonSGD, make_layerwise, rate_factors
 from recipes.training.accepted_data import Source
 from recipes.training.maps import intersection_over_union
 from recipes.training.settings import Settings
+from recipes.training.unfreezing import stages_of
 
 
 def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> keras.Model:
@@ -82,7 +82,7 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
         ValueError: for a loss or an optimizer that contradicts the model, the labels or another argument.
     """
     rows = label_spec.shape.rank in (2, 4)
-    stages = _stages(settings)
+    stages = stages_of(settings)
     if stages is not None:
         stages.prepare(model)
     if model.compiled:
@@ -103,18 +103,13 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
 
 def _set_rates(model, settings):
     """Give the optimizer the factors of `rates=`, in place."""
-    stages = _stages(settings)
+    stages = stages_of(settings)
     if stages is not None:
         stages.take_optimizer(model)
     if settings.rates is not None:
         later = None if stages is None else stages.variables(model)
         make_layerwise(model.optimizer, rate_factors(model, settings.rates, later), settings.rates)
         model.train_function = None  # one of an earlier fit has other factors in its trace
-
-
-def _stages(settings):
-    """The `Unfreeze` among the user's callbacks, if any."""
-    return next((one for one in settings.callbacks if isinstance(one, Unfreeze)), None)
 
 
 def _metrics(model, source, label_spec, one_hot, settings):

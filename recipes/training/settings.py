@@ -76,6 +76,7 @@ class Settings:
     optimizer: OptimizerName | keras.optimizers.Optimizer
     learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule
     rates: float | Mapping[str, float] | None
+    unfreeze: Literal["auto"] | int | Mapping[int, str | Sequence[str]] | None
     schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None
     warmup: float
     weight_decay: float
@@ -299,6 +300,11 @@ _WANTED = {
         lambda value: value is None or isinstance(value, Mapping) or (is_number(value) and 0 < value <= 1),
         " as factors by layer, a decay in (0, 1] or None",
         "Write rates={'head': 1.0, 'backbone': 0.1} or rates=0.75.",
+    ),
+    "unfreeze": (
+        lambda value: value is None or _is(value, "auto") or is_whole(value) or isinstance(value, Mapping),
+        " as callbacks.Unfreeze takes it, 'auto' or None",
+        "Write unfreeze={3: 'backbone'}, or None for what is trainable alone.",
     ),
     "schedule": (
         _is_schedule,

@@ -43,6 +43,7 @@ from recipes.training.settings import (
     check_arguments,
 )
 from recipes.training.training_data import TrainingData, open_data
+from recipes.training.unfreezing import with_unfreezing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 def _train(model: keras.Model, train: Data, validation: Data | None, settings: Settings) -> Run:
     """The plan of `recipes.train`."""
     check_arguments(model, settings)
-    settings = settings.for_backend(keras.backend.backend())
+    settings = with_unfreezing(model, settings.for_backend(keras.backend.backend()))
     trained = in_strategy(model, settings.strategy)
     train, validation = pairs_of(train), pairs_of(validation)
     data = open_data(trained, train, validation, settings)
@@ -107,6 +108,7 @@ def train(
     optimizer: OptimizerName | keras.optimizers.Optimizer = "auto",
     learning_rate: float | Literal["auto"] | keras.optimizers.schedules.LearningRateSchedule = "auto",
     rates: float | Mapping[str, float] | None = None,
+    unfreeze: Literal["auto"] | int | Mapping[int, str | Sequence[str]] | None = "auto",
     schedule: ScheduleName | keras.optimizers.schedules.LearningRateSchedule | None = "cosine",
     warmup: float = 0.05,
     weight_decay: float = 5e-4,
@@ -158,6 +160,10 @@ def train(
         rates: Factors of that rate per layer, for fine-tuning: by names or patterns, `{"head": 1.0, "backbone": 0.1}`,
             or the decay from one layer to the layer below, 0.75; see `optimizers.rate_factors`. Weight decay follows
             them. Of a compiled model they go into its optimizer.
+        unfreeze: When frozen layers begin to learn, as `callbacks.Unfreeze` takes it; None for never. "auto" is for a
+            model of `models.transfer` that is not compiled: the upper half of its backbone after three tenths of the
+            epochs, all of it after six, at a tenth of the head's rate unless `rates` says otherwise (benchmarks/
+            fine_tuning.py).
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
         weight_decay: On kernels only, never on biases or normalization. For SGD and MuonSGD it means the L2

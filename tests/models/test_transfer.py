@@ -136,3 +136,61 @@ def test_unusable_backbones_are_refused(backbone):
             transfer(bad, **{"classes": 3, **options})
     with pytest.raises(ValueError, match="from_layer='block5'"):
         unfreeze(transfer(backbone, 3), from_layer="block5")
+
+
+def application(name):
+    options = {"weights": None, "include_top": False, "input_shape": (64, 64, 3)}
+    return getattr(keras.applications, name)(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "expected"),
+    [
+        ("MobileNetV2", "mobilenet_v2", [-1.0, 1.0]),
+        ("VGG16", "vgg16", [-103.939, 255 - 103.939]),
+        ("EfficientNetB0", None, [0.0, 255.0]),
+    ],
+)
+def test_preprocessing_of_an_application_is_found_and_becomes_part_of_the_model(name, family, expected):
+    backbone = application(name)
+    facts = models.describe_backbone(backbone)
+    assert (facts.family, facts.image_size) == (family, (64, 64))
+    model = transfer(backbone, 3)
+    first = next(one for one in model.layers if one.weights or one.name == "rescaling")
+    looked = keras.Model(model.input, first.input if not isinstance(first.input, list) else first.input[0])
+    images = np.stack([np.zeros((64, 64, 3)), np.full((64, 64, 3), 255.0)]).astype("float32")
+    seen = np.asarray(looked(images))
+    # What reaches the first layer: of black and of white, in its first channel; padding aside.
+    middle = seen.shape[1] // 2
+    np.testing.assert_allclose(seen[:, middle, middle, 0], expected, rtol=1e-5)
+
+
+def test_families_whose_size_is_open_tell_that_of_their_weights():
+    backbone = keras.applications.MobileNetV2(weights=None, include_top=False)
+    assert models.describe_backbone(backbone).image_size == (224, 224)
+
+
+def test_the_upper_half_begins_where_half_of_the_kernels_lie_behind(backbone, data):
+    model = transfer(backbone, 3)
+    opened = unfreeze(model)
+    learning = [one.name for one in opened.layers if one.trainable and one.weights]
+    # Of 7 convolutions in a row (the ResNet's) and the classifier: levels 5 to 8.
+    assert learning[0] == models.describe_backbone(model).freeze_point == "stage2_block1_conv2"
+
+
+def test_a_transferred_network_is_unfrozen_by_default(backbone, data):
+    model = transfer(backbone, 3)
+    before = model.get_weights()
+    options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    recipes.train(model, data, epochs=4, batch_size=16, **options)
+    moved = changed(before, model)
+    assert "stem_conv/kernel" in moved and not any("bn" in path or "norm" in path for path in moved)
+    assert model.optimizer.factors[-1] == 1.0 and model.optimizer.factors[0] == 0.1
+
+
+def test_unfreezing_is_left_out_where_it_is_not_wanted(backbone, data):
+    model = transfer(backbone, 3)
+    before = model.get_weights()
+    options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    recipes.train(model, data, epochs=4, batch_size=16, unfreeze=None, **options)
+    assert changed(before, model) == {"predictions/kernel", "predictions/bias"}

@@ -1,0 +1,75 @@
+"""What a pretrained network expects and where its upper half begins, found in the network itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from recipes.common.traversal import kernel_levels, layers_of
+
+_APPLICATIONS = keras.applications
+# Layers by which a family of keras.applications is known, whatever the model is called: a name, and one it lacks.
+_FAMILIES = (
+    ("conv2_block1_concat", "densenet", 224),
+    ("post_bn", "resnet_v2", 224),
+    ("conv2_block1_add", "resnet", 224),
+    ("block1_conv1_act", "xception", 299),
+    ("block3_conv3", "vgg16", 224),
+    ("mixed_5b", "inception_resnet_v2", 299),
+    ("mixed2", "inception_v3", 299),
+    ("conv_dw_1", "mobilenet", 224),
+    ("bn_Conv1", "mobilenet_v2", 224),
+    ("stem_bn1", "nasnet", 224),
+)
+_SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What a backbone says of itself.
+
+    Attributes:
+        family: Module of `keras.applications` that it is from, such as "mobilenet_v2"; None for another.
+        image_size: `(height, width)` of its input in pixels; where it takes any, that of its family's weights, else
+            None.
+        preprocess: What is to be done to images in 0..255 before it; None where it does that itself, or none is known.
+        freeze_point: Name of the layer that its upper half begins with, counted in layers with a kernel.
+    """
+
+    family: str | None
+    image_size: tuple[int, int] | None
+    preprocess: Callable[[Any], Any] | None
+    freeze_point: str | None
+
+
+def describe_backbone(backbone: keras.Model) -> BackboneFacts:
+    """What a pretrained network expects of its images, and where to begin when it is unfrozen.
+
+    A network of `keras.applications` is known by the names of its layers. Those that scale their images themselves
+    (EfficientNet, EfficientNetV2, ConvNeXt, MobileNetV3) need no preprocessing.
+
+    Args:
+        backbone: A built `keras.Model` of one input, with or without its classifier, or what `transfer` made of one.
+
+    Example:
+        >>> facts = models.describe_backbone(keras.applications.MobileNetV2(include_top=False))
+        >>> train, validation, info = recipes.data.load("photos", image_size=facts.image_size)
+    """
+    names = {layer.name for layer in layers_of(backbone)}
+    found = next(((family, size) for marker, family, size in _FAMILIES if marker in names), (None, None))
+    family, size = found
+    scales = bool(layers_of(backbone, _SCALING))
+    sides = backbone.input_shape[1:3] if len(backbone.input_shape) == 4 else (None, None)
+    if None in sides:
+        sides = (size, size) if size else None
+    preprocess = None if family is None or scales else getattr(_APPLICATIONS, family).preprocess_input
+    upper = upper_half(backbone)
+    return BackboneFacts(family, sides, preprocess, upper[0] if upper else None)
+
+
+def upper_half(model: keras.Model) -> list[str]:
+    """Names of the layers with weights in the upper half of a network, counted in levels of layers with a kernel."""
+    levels = kernel_levels(model)
+    half = max(levels.values(), default=0) // 2
+    return [one.name for one in layers_of(model) if one.weights and levels.get(id(one), 0) > half]
