@@ -12,7 +12,8 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import strangers, tables
-from benchmarks.stranger_programs import CAUSES, PROGRAMS, UNSEEN, UNSEEN_2, unseen_families
+from benchmarks.stranger_programs import CAUSES, PROGRAMS, UNSEEN, UNSEEN_2, UNSEEN_3, unseen_families
+from recipes.diagnose.finding import CODES
 
 ROOT = Path(__file__).parent.parent
 PAGE = "# Title\n\n<!-- benchmarks:fold -->\n| old |\n|---|\n<!-- end -->\n\ntext\n\n"
@@ -93,7 +94,7 @@ def test_intervals_of_the_battery_are_wilsons():
 
 
 def test_a_third_of_the_strangers_families_stays_unseen_as_it_was_drawn():
-    assert [*UNSEEN] == unseen_families(later=UNSEEN_2)
+    assert [*UNSEEN] == unseen_families(later=(*UNSEEN_2, *UNSEEN_3))
 
 
 def test_the_second_unseen_set_is_large_enough_and_apart():
@@ -103,11 +104,19 @@ def test_the_second_unseen_set_is_large_enough_and_apart():
     assert min(sum(program.healthy for program in later), sum(not program.healthy for program in later)) >= 30
 
 
+def test_the_third_unseen_set_is_large_enough_and_named_by_codes_that_exist():
+    third = [program for program in PROGRAMS.values() if program.family in UNSEEN_3]
+    assert {*UNSEEN_3}.isdisjoint({*UNSEEN, *UNSEEN_2}) and len(UNSEEN_3) >= 20
+    assert min(sum(program.healthy for program in third), sum(not program.healthy for program in third)) >= 45
+    assert {code for program in third for code in program.codes} <= set(CODES)
+
+
 def test_the_battery_has_eighty_healthy_programs_of_25_families():
     healthy = [program for program in PROGRAMS.values() if program.healthy]
     assert len(healthy) >= 80
     assert len({program.family for program in healthy}) >= 25
-    assert {program.cause for program in PROGRAMS.values()} - {"healthy"} == set(CAUSES)
+    own = {program.cause for program in PROGRAMS.values() if program.family not in UNSEEN_3}
+    assert own - {"healthy"} == set(CAUSES)
 
 
 def test_one_program_that_learns_is_told_from_one_that_cannot(tmp_path):
