@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from recipes.probe.record import Record
 
 
+_PANELS = (
+    ("mean", "mean"),
+    ("std", "standard deviation"),
+    ("zero_fraction", "share of zeros"),
+    ("saturated_fraction", "share saturated (sigmoid, tanh, bounded relu)"),
+)
+
+
 def activation_statistics(record: "Record") -> Figure:
     """Draw mean, standard deviation, share of zeros and share of saturated outputs of every activation by step.
+
+    A share that is zero throughout is left out.
 
     Args:
         record: A `recipes.probe.Record` with activations measured.
@@ -26,15 +36,14 @@ def activation_statistics(record: "Record") -> Figure:
     """
     need_probes(record, "mean", "plot.activation_statistics", "ActivationMonitor")
     names, steps = record.axes["activations"]["name"], record.step
-    figure = new_figure(10, 5.5)
-    grid = figure.subplots(2, 2, sharex=True)
-    panels = (
-        ("mean", "mean"),
-        ("std", "standard deviation"),
-        ("zero_fraction", "share of zeros"),
-        ("saturated_fraction", "share saturated (sigmoid, tanh, bounded relu)"),
-    )
-    for axes, (column, title) in zip(grid.flat, panels, strict=True):
+    panels = [
+        (column, title)
+        for column, title in _PANELS
+        if not column.endswith("fraction") or (np.nan_to_num(getattr(record, column)) > 0).any()
+    ]
+    figure = new_figure(10, 2.75 * -(-len(panels) // 2))
+    grid = figure.subplots(-(-len(panels) // 2), 2, squeeze=False)
+    for axes, (column, title) in zip(grid.flat, panels, strict=False):
         values = getattr(record, column)
         for color, index in zip(depth_colors(len(names)), range(len(names)), strict=True):
             axes.plot(steps, values[:, index], color=color, lw=1.2, marker=".", ms=3, label=names[index])
@@ -43,7 +52,8 @@ def activation_statistics(record: "Record") -> Figure:
             axes.set_ylim(-0.03, 1.03)
         elif column == "std" and (values[np.isfinite(values)] > 0).any():
             axes.set_yscale("log")
-    for axes in grid[1]:
         step_axis(axes)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
     label_layers(grid[0, 1], len(names))
     return figure

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from recipes.plot.canvas import new_figure
 
 _RATE_NAMES = ("learning_rate", "lr")
+_MOST_POINTS = 400
 _TRAINING, _VALIDATION = "tab:blue", "tab:orange"
 
 
@@ -22,7 +23,8 @@ def curves(
 ) -> Figure:
     """Draw each metric, training against validation, and the learning rate below.
 
-    Every epoch is a point, and a centered moving average runs through the points; in short runs the line joins them.
+    Every epoch is a point, and a centered moving average runs through the points; in short runs the line joins them. Of
+    more than 400 epochs the points with the smallest and the largest values of 200 equal parts are drawn.
     Values that are NaN or infinite are marked by a cross at the top.
 
     Args:
@@ -72,7 +74,8 @@ def curves(
     if rate_name:
         axes = figure.add_subplot(layout[rows, :])
         rates = values[rate_name]
-        axes.plot(_positions(rates, first_epoch, epochs), rates, color="0.35", marker=".", linewidth=1)
+        marker = "." if len(rates) <= _MOST_POINTS else None
+        axes.plot(_positions(rates, first_epoch, epochs), rates, color="0.35", marker=marker, linewidth=1)
         # Steps and exponential decay need it; a cosine, which is small for a few epochs only, does not.
         if rates.min() > 0 and rates.max() > 8 * np.median(rates):
             axes.set_yscale("log")
@@ -140,12 +143,26 @@ def _draw(axes, series, first_epoch, epochs, window, color, label):
         window = len(series) // 10
     size = np.clip(400 / len(series), 1.5, 16)
     dots = 1 if window < 2 else 0.35
-    axes.scatter(x[finite], series[finite], s=size, color=color, alpha=dots, linewidths=0)
+    shown = finite & _thinned(series)
+    axes.scatter(x[shown], series[shown], s=size, color=color, alpha=dots, linewidths=0)
     axes.plot(x, moving_average(series, window), color=color, linewidth=1.6, label=label)
     if not finite.all():
         top = np.full((~finite).sum(), 0.97)
         over = axes.get_xaxis_transform()
         axes.scatter(x[~finite], top, transform=over, color=color, marker="x", s=25, label="not finite")
+
+
+def _thinned(series):
+    """Which points of a long series to draw: the smallest and the largest of each of 200 equal parts, and both ends."""
+    if len(series) <= _MOST_POINTS:
+        return np.ones(len(series), bool)
+    shown = np.zeros(len(series), bool)
+    shown[[0, -1]] = True
+    for part in np.array_split(np.arange(len(series)), _MOST_POINTS // 2):
+        values = series[part]
+        if np.isfinite(values).any():
+            shown[part[[np.nanargmin(values), np.nanargmax(values)]]] = True
+    return shown
 
 
 def _finish(axes, first_epoch, epochs):

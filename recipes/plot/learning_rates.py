@@ -14,6 +14,7 @@ def learning_rates(
     values: ArrayLike,
     marks: Sequence[int] = (),
     *,
+    steps: ArrayLike | None = None,
     steps_per_epoch: int | None = None,
     label: str = "snapshot",
 ) -> Figure:
@@ -23,6 +24,7 @@ def learning_rates(
         values: Rates of steps 0, 1, ...: an array, as any schedule of `recipes.schedules` gives for
             `np.arange(steps)`.
         marks: Numbers of steps after which something happened, 1 to `len(values)`, such as `SnapshotEnsemble.ends`.
+        steps: Increasing steps that the rates are of, where they are not 0, 1, ...; without `marks`.
         steps_per_epoch: Batches an epoch; the axis then counts epochs.
         label: What the marks are.
 
@@ -30,7 +32,7 @@ def learning_rates(
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: when there is no rate, or a mark lies outside the run.
+        ValueError: when there is no rate, a mark lies outside the run, or steps are not one for each rate.
     """
     values = as_numbers("plot.learning_rates", "values", values)
     marks = as_numbers("plot.learning_rates", "marks", marks, "int64")
@@ -39,10 +41,18 @@ def learning_rates(
             "plot.learning_rates expects one rate per step and marks between 1 and the number of steps. "
             f"Received shape {values.shape} and marks {marks.tolist()}. Write schedule(np.arange(steps))."
         )
+    places = np.arange(len(values))
+    if steps is not None:
+        places = as_numbers("plot.learning_rates", "steps", steps)
+        if places.shape != values.shape or (np.diff(places) <= 0).any() or len(marks):
+            raise ValueError(
+                "plot.learning_rates expects one increasing step per rate, and no marks beside them. Received steps of "
+                f"shape {places.shape} for {len(values)} rates and {len(marks)} marks. Leave steps out for 0, 1, ..."
+            )
     scale = 1 if steps_per_epoch is None else steps_per_epoch
     figure = new_figure(7, 2.6)
     axes = figure.add_subplot()
-    axes.plot(np.arange(len(values)) / scale, values, color="0.35", linewidth=1.2)
+    axes.plot(places / scale, values, color="0.35", linewidth=1.2)
     if len(marks):
         axes.plot(
             marks / scale,
@@ -56,7 +66,7 @@ def learning_rates(
         axes.legend(frameon=False, fontsize="small", loc="upper right")
     axes.set_xlabel("step" if steps_per_epoch is None else "epoch")
     axes.set_ylabel("learning rate")
-    axes.set_xlim(0, len(values) / scale)
+    axes.set_xlim(0, (places[-1] + 1) / scale)
     axes.set_ylim(0, 1.08 * values.max() or 1)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

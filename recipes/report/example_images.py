@@ -29,6 +29,7 @@ class Predictions:
     Attributes:
         labels: int64 `(n,)`, the true class of each example looked at.
         predicted: int64 `(n,)`, the predicted ones.
+        confidence: float64 `(n,)`, the probability of the predicted class.
         classes: How many there are.
         right: list of `Example`, surest first, of different classes as far as there are.
         wrong: list of `Example`, surest first.
@@ -37,6 +38,7 @@ class Predictions:
 
     labels: np.ndarray
     predicted: np.ndarray
+    confidence: np.ndarray
     classes: int
     right: list[Example]
     wrong: list[Example]
@@ -86,7 +88,7 @@ def predictions(model: keras.Model, validation: Data, *, count: int = 6, example
         if inputs.ndim == 4
     ]
     classes = probabilities.shape[1]
-    return Predictions(numbers, predicted, classes, made[: len(right)], made[len(right) :], note)
+    return Predictions(numbers, predicted, sure, classes, made[: len(right)], made[len(right) :], note)
 
 
 def _probabilities(scores):

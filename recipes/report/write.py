@@ -15,23 +15,10 @@ from recipes.common.files import write_text
 from recipes.common.optional import optional
 from recipes.common.types import Data
 from recipes.report.example_images import predictions
+from recipes.report.figures import SHOWN_BY, figures_of
 from recipes.report.mask_examples import mask_predictions, painted
-
-_MOST_CLASSES = 20  # of a confusion matrix that fits on a phone
-# Which figure shows the evidence of a finding.
-_SHOWN_BY = {
-    "update_ratios": (
-        "rate_too_high",
-        "rate_too_low",
-        "clipping_too_hard",
-        "update_ratio_high",
-        "update_ratio_low",
-    ),
-    "gradients": ("vanishing", "exploding", "initial_scale_too_large", "initial_scale_too_small", "frozen"),
-    "units": ("dead_relu", "dead_at_start", "zero_initialization"),
-    "activations": ("saturated", "unscaled_inputs"),
-    "finite": ("nan_source", "nan_input"),
-}
+from recipes.report.summary import before_training, how_good, numbers, verdict, what_to_do
+from recipes.report.tables import class_name, confusion_of, layers_of, settings_of
 
 
 def write_report(
@@ -45,9 +32,10 @@ def write_report(
 ) -> Path:
     """Write everything known about a run into one HTML file: no other file, no network, no script.
 
-    The verdict comes first, then findings with the figure that shows their evidence, curves, what the monitors saw,
-    the confusion matrix, right and wrong predictions with their Grad-CAM, settings and versions. Readable on a
-    phone, printed, in light and dark; figures have descriptions. Everything that comes from the run is escaped.
+    Three sentences come first - how good, what is wrong, what to do - then findings with the figure that shows their
+    evidence, curves, what the monitors saw, each with a sentence on how to read it, scores by class, calibration, right
+    and wrong predictions with their Grad-CAM, settings and versions. Readable on a phone, printed, in light and dark;
+    figures have descriptions. Everything that comes from the run is escaped.
 
     Args:
         run: What `recipes.train` returned, or anything with `model`, `history`, `findings`, `record`, `settings`.
@@ -67,23 +55,24 @@ def write_report(
     environment = _environment()
     seen = predictions(run.model, validation, count=examples) if validation is not None else None
     masks = mask_predictions(run.model, validation, count=examples) if validation is not None else None
-    figures = _figures(run)
+    figures = figures_of(run, seen)
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "verdict": _verdict(run),
-        "numbers": _numbers(run, seen),
+        "verdict": verdict(run),
+        "summary": [text for text in (how_good(run), what_to_do(run)) if text],
+        "numbers": numbers(run, seen),
         "findings": [_finding(finding, figures) for finding in run.findings],
-        "skipped": list(_before(run).get("skipped", ())),
-        "tried": list(_before(run).get("tried", ())),
+        "skipped": list(before_training(run).get("skipped", ())),
+        "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
-        "layers": _layers(run.record),
-        "confusion": _confusion(seen, class_names),
+        "layers": layers_of(run.record),
+        "confusion": confusion_of(seen, class_names),
         "right": _pictures(seen.right if seen else (), class_names),
         "wrong": _pictures(seen.wrong if seen else (), class_names),
         "note": seen.note if seen else "",
         "masks": _masks(masks, class_names),
-        "settings": _settings(run.settings),
+        "settings": settings_of(run.settings),
         "versions": (run.settings or {}).get("versions", {}),
         "notes": list(run.record.notes) if run.record is not None else [],
     }
@@ -101,127 +90,8 @@ def _environment():
     )
 
 
-def _verdict(run):
-    counts = {
-        severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
-    }
-    if counts["error"]:
-        return {"kind": "error", "text": f"This run cannot work as it is: {run.findings[0].title}."}
-    if counts["warning"]:
-        return {"kind": "warning", "text": f"This run could do better: {run.findings[0].title}."}
-    skipped = _before(run).get("skipped", ())
-    if skipped:
-        # What was not looked at is not fine.
-        names = ", ".join(skipped)
-        text = f"Nothing wrong was found by what was checked. Not checked, for want of time: {names}."
-        return {"kind": "warning", "text": text}
-    if run.record is None and not run.findings:
-        return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}
-    return {"kind": "ok", "text": "Nothing wrong was found."}
-
-
-def _before(run):
-    """What was looked at before training: names of skipped checks, remedies that were tried."""
-    return (run.settings or {}).get("before_training") or {}
-
-
-def _numbers(run, seen):
-    history, rows = run.history or {}, []
-    for name in ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss"):
-        values = np.asarray(history.get(name, ()), "float64")
-        if values.size:
-            share = "accuracy" in name or "iou" in name
-            best = np.nanmax(values) if share and np.isfinite(values).any() else None
-            shown = f"{values[-1]:.2%}" if share else f"{values[-1]:.4g}"
-            rows.append((_words(name), shown, f"best {best:.2%}" if best is not None else ""))
-    if "loss" in history:
-        rows.append(("epochs", str(len(history["loss"])), ""))
-    if run.model is not None:
-        rows.append(("parameters", f"{run.model.count_params():,}", ""))
-    if seen is not None:
-        rows.append(("held-out examples looked at", f"{len(seen.labels):,}", ""))
-    return rows
-
-
-def _words(name):
-    return name.replace("val_", "validation ").replace("_", " ")
-
-
-def _figures(run):
-    """dict from a key to `{"title", "svg"}`: what there is to draw of this run, and nothing else."""
-    from recipes import plot  # noqa: PLC0415 - brings matplotlib
-
-    made, record = {}, run.record
-    if run.history and "loss" in run.history:
-        epochs = len(run.history["loss"])
-        last = ", ".join(f"{_words(name)} {values[-1]:.4g}" for name, values in run.history.items())
-        _add(
-            made,
-            "curves",
-            "Curves",
-            plot.curves,
-            run.history,
-            f"Curves over {epochs} epochs; at the end: {last}.",
-        )
-    if record is None or not len(record):
-        return made
-    measured = set(record.measured)
-    if "update_norm" in measured:
-        ratios = _last_finite(record.update_ratio)
-        text = f"Update ratio of each kernel over the steps; the median at the last probe is {ratios:.2g}."
-        _add(made, "update_ratios", "Update ratios", plot.update_ratios, record, text)
-    if "gradient_norm" in measured:
-        _add(
-            made,
-            "gradients",
-            "Gradients by depth",
-            plot.gradient_flow,
-            record,
-            "Size of the gradients by depth.",
-        )
-    kinds = set(record.axes["activations"].get("kind", ()))
-    if "mean" in measured and kinds & {"relu", "leaky_relu"}:
-        _add(
-            made,
-            "units",
-            "Dead units",
-            plot.unit_activity,
-            record,
-            "How often each rectified unit is active.",
-            png=True,
-        )
-    if "mean" in measured:
-        text = "Mean, spread, share of zeros and of saturated outputs of each activation."
-        _add(made, "activations", "Activations", plot.activation_statistics, record, text)
-    if "output_finite" in measured and not record.output_finite.all():
-        _add(
-            made,
-            "finite",
-            "Where numbers were not finite",
-            plot.finite_layers,
-            record,
-            "Layers with NaN by step.",
-        )
-    return made
-
-
-def _add(made, key, title, draw, data, description, png=False):
-    from recipes.plot.inline import to_data_url, to_svg  # noqa: PLC0415 - brings matplotlib
-
-    figure = draw(data)
-    entry = {"title": title, "description": description, "svg": None, "png": None}
-    # Pixel maps of many units are smaller as pixels.
-    entry["png" if png else "svg"] = to_data_url(figure, dpi=90) if png else to_svg(figure, description)
-    made[key] = entry
-
-
-def _last_finite(rows):
-    values = rows[-1][np.isfinite(rows[-1])]
-    return float(np.median(values)) if values.size else float("nan")
-
-
 def _finding(finding, figures):
-    key = next((key for key, codes in _SHOWN_BY.items() if finding.code in codes), "curves")
+    key = next((key for key, codes in SHOWN_BY.items() if finding.code in codes), "curves")
     return {
         "finding": finding,
         "place": _place(finding),
@@ -237,79 +107,13 @@ def _place(finding):
     return ", ".join(words)
 
 
-def _layers(record):
-    """Rows of the table of kernels: layer, update ratio, gradient, dead units."""
-    if record is None or not len(record) or not {"update_norm", "gradient_norm"} <= set(record.measured):
-        return []
-    axis, rows = record.axes["variables"], []
-    factors = axis.get("factor", np.ones(len(axis["role"])))
-    shown = bool(np.any(np.asarray(factors) != 1))
-    with np.errstate(all="ignore"):
-        for index in np.flatnonzero(axis["role"] == "kernel"):
-            ratios, gradients = record.update_ratio[:, index], record.gradient_norm[:, index]
-            rows.append(
-                {
-                    "layer": str(axis["layer"][index]),
-                    "size": f"{int(axis['size'][index]):,}",
-                    "factor": f"{factors[index]:.3g}" if shown else "",
-                    "ratio": _typical(ratios),
-                    "gradient": _typical(gradients),
-                }
-            )
-    return rows
-
-
-def _typical(values):
-    values = values[np.isfinite(values)]
-    return f"{np.median(values):.2g}" if values.size else "not measured"
-
-
-def _confusion(seen, class_names):
-    if seen is None:
-        return None
-    names = [_class(number, class_names) for number in range(seen.classes)]
-    wrong = seen.labels != seen.predicted
-    # Counted as a list: a matrix of 10,000 classes does not fit into memory.
-    cells, times = np.unique(seen.labels[wrong] * seen.classes + seen.predicted[wrong], return_counts=True)
-    pairs = [
-        (names[cells[i] // seen.classes], names[cells[i] % seen.classes], int(times[i]))
-        for i in np.argsort(-times, kind="stable")[:10]
-    ]
-    table = None
-    if seen.classes <= _MOST_CLASSES:
-        counts = seen.confusion()
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        table = [
-            (
-                names[row],
-                [
-                    (int(counts[row, column]), round(float(share[row, column]), 3), row == column)
-                    for column in range(len(counts))
-                ],
-                f"{share[row, row]:.0%}" if counts[row].sum() else "none",
-            )
-            for row in range(len(counts))
-        ]
-    return {
-        "names": names,
-        "table": table,
-        "pairs": pairs,
-        "right": int(np.sum(~wrong)),
-        "all": len(seen.labels),
-    }
-
-
-def _class(number, class_names):
-    return str(class_names[number]) if class_names is not None and number < len(class_names) else str(number)
-
-
 def _pictures(examples, class_names):
     from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
     from recipes.plot.overlay import blend  # noqa: PLC0415 - brings matplotlib
 
     pictures = []
     for example in examples:
-        label, predicted = _class(example.label, class_names), _class(example.predicted, class_names)
+        label, predicted = class_name(example.label, class_names), class_name(example.predicted, class_names)
         shown = image_data_url(example.image)
         mapped = None if example.map is None else image_data_url(blend(example.image, example.map))
         is_right = example.label == example.predicted
@@ -354,7 +158,7 @@ def _masks(seen, class_names):
     pixels = seen.confusion.sum(1)
     rows = [
         {
-            "name": _class(number, class_names),
+            "name": class_name(number, class_names),
             "color": "#{:02x}{:02x}{:02x}".format(*colors[number % 256]),
             "iou": "never occurs" if np.isnan(seen.iou[number]) else f"{seen.iou[number]:.1%}",
             "share": f"{pixels[number] / max(1, pixels.sum()):.1%}",
@@ -368,20 +172,3 @@ def _masks(seen, class_names):
         "count": seen.count,
         "groups": [("Worst masks", pictures(seen.worst)), ("Best masks", pictures(seen.best))],
     }
-
-
-def _settings(settings):
-    return [
-        (name.replace("_", " "), _plain(value))
-        for name, value in (settings or {}).items()
-        if name not in ("versions", "before_training") and value is not None
-    ]
-
-
-def _plain(value):
-    if isinstance(value, (list, tuple)):
-        rest = f" and {len(value) - _MOST_CLASSES} more" if len(value) > _MOST_CLASSES else ""
-        return ", ".join(_plain(entry) for entry in value[:_MOST_CLASSES]) + rest or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_plain(entry)}" for name, entry in value.items()) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

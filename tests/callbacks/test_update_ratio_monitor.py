@@ -61,6 +61,14 @@ def test_a_healthy_rate_says_nothing_and_plots_every_kernel():
     np.testing.assert_allclose(line.get_ydata(), monitor.record.update_ratio[:, 0])
 
 
+def test_a_network_that_never_updates_has_no_healthy_range():
+    monitor = callbacks.UpdateRatioMonitor(every_steps=1, warn=False)
+    fit(linear(0.0), monitor)
+    axes = monitor.plot().axes[0]
+    assert not axes.patches and "healthy" not in axes.get_title()
+    assert [text.get_text() for text in axes.texts] == ["no update of any size"]
+
+
 def test_swapped_bounds_are_refused_and_a_plot_needs_a_run():
     with pytest.raises(ValueError, match="0 < low < high"):
         callbacks.UpdateRatioMonitor(low=1e-2, high=1e-4)

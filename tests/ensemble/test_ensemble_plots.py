@@ -15,6 +15,13 @@ def test_rates_are_drawn_step_by_step_with_marks_at_the_step_before(tmp_path):
         plot.learning_rates(values, [0])
 
 
+def test_rates_of_some_steps_stand_at_those_steps():
+    figure = plot.learning_rates([0.1, 0.2, 0.1], steps=[0, 10, 40])
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 10, 40]
+    with pytest.raises(ValueError, match="one increasing step per rate"):
+        plot.learning_rates([0.1, 0.2], steps=[3, 3])
+
+
 def test_disagreement_shows_every_pair_and_the_errors(tmp_path):
     shares = np.array([[0, 0.25], [0.25, 0]])
     figure = plot.disagreement(shares, member_errors=[0.1, 0.2], ensemble_errors=[0.1, 0.05])

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from recipes import plot
 from recipes.plot.curves import moving_average
+from recipes.plot.inline import to_svg
 
 HISTORY = {
     "accuracy": [0.2, 0.4, 0.5, 0.6, 0.7, 0.8],
@@ -126,3 +127,14 @@ def test_epochs_are_counted_in_whole_numbers(epochs):
     low, high = figure.axes[0].get_xlim()
     ticks = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
     assert len(ticks) >= 1 and all(tick == round(tick) for tick in ticks)
+
+
+def test_a_long_run_keeps_its_spikes_within_400_kb_of_svg():
+    values = np.exp(-np.arange(3000) / 500) + 0.1 * np.random.default_rng(0).random(3000)
+    values[1234] = 9.0
+    figure = plot.curves(
+        dict.fromkeys(("loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"), values)
+    )
+    shown = figure.axes[0].collections[0].get_offsets()
+    assert len(shown) <= 402 and [1235.0, 9.0] in shown.tolist()
+    assert len(to_svg(figure, "curves").encode()) < 400e3

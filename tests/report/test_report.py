@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import explain
+from recipes import explain, plot
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose import Finding
 from recipes.report import write_report
-from recipes.report.example_images import predictions
+from recipes.report.example_images import Predictions, predictions
+from recipes.report.summary import how_good, what_to_do
+from recipes.report.tables import confusion_of
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -121,7 +123,13 @@ def test_verdict_first_then_cause_with_its_consequence_curves_and_settings(page)
         for word in ("cannot work as it is", "dead relu", "not learning", "Curves", "Confusion", "versions")
     ]
     assert order == sorted(order)
-    for heading in ("Update ratios", "Gradients by depth", "Activations", "Surest right", "Surest wrong"):
+    for heading in (
+        "Update ratios",
+        "Gradients by depth",
+        "Activations",
+        "confident right",
+        "confident mistakes",
+    ):
         assert heading in text
 
 
@@ -159,7 +167,7 @@ def test_what_was_not_checked_is_not_called_fine_and_trials_are_shown(tmp_path):
     run = SimpleNamespace(model=None, history={"loss": [1.0, 0.5]}, findings=[], record=None)
     run.settings = {"before_training": {"skipped": ["initial_loss"], "tried": tried}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
-    verdict = re.search('<p class="verdict (\\w+)".*?>(.*?)</p>', text)
+    verdict = re.search('<div class="verdict (\\w+)".*?>(.*?)</div>', text, re.DOTALL)
     assert verdict.group(1) == "warning" and "Not checked, for want of time: initial_loss." in verdict.group(
         2
     )
@@ -179,3 +187,65 @@ def test_the_page_fits_a_phone_prints_and_has_a_dark_side(page):
     style = re.search(r"<style>(.*?)</style>", page[0], re.DOTALL).group(1)
     assert "prefers-color-scheme: dark" in style and "@media print" in style
     assert 'name="viewport"' in page[0]
+
+
+def plain_run(**values):
+    empty = {"model": None, "history": {}, "findings": [], "record": None, "settings": {}}
+    return SimpleNamespace(**(empty | values))
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        (
+            {"loss": [2.0, 1.0], "val_accuracy": [0.9, 0.8]},
+            "80.0% of the validation examples are answered right after 2 epochs, 90.0% in the best epoch.",
+        ),
+        (
+            {"loss": [2.0, 1.0], "accuracy": [0.5, 0.75]},
+            "75.0% of the training examples are answered right; nothing was validated after 2 epochs.",
+        ),
+        (
+            {"loss": [4.0], "val_loss": [5.0]},
+            "The validation loss is 5 after 1 epoch; after the first it was 5.",
+        ),
+        ({}, ""),
+    ],
+)
+def test_the_first_sentence_says_how_good_the_run_is(history, said):
+    assert how_good(plain_run(history=history)) == said
+
+
+def test_the_last_sentence_is_the_remedy_of_the_worst_finding():
+    warned = Finding("overfitting", "warning", None, 1, "It memorizes.", "Augment.")
+    remarked = Finding("still_falling", "info", None, 1, "It falls.", "Train longer.")
+    skipped = {"before_training": {"skipped": ["initial_loss"]}}
+    assert what_to_do(plain_run(findings=[warned, remarked], settings=skipped)) == "Augment."
+    assert what_to_do(plain_run(findings=[remarked], settings=skipped)).startswith("Run the checks")
+    assert what_to_do(plain_run(findings=[remarked])) == "Train longer."
+    assert "run.evaluate" in what_to_do(plain_run())
+
+
+def test_scores_by_class_are_those_of_scikit_learn():
+    from sklearn.metrics import precision_recall_fscore_support
+
+    rng = np.random.default_rng(0)
+    true, said = rng.integers(0, 4, 200), rng.integers(0, 3, 200)  # the last class is never predicted
+    seen = Predictions(true, said, rng.random(200), 4, [], [], "")
+    rows = confusion_of(seen, ["a", "b", "c", "d"])["classes"]
+    precision, recall, f1, support = precision_recall_fscore_support(true, said, zero_division=np.nan)
+    for row, *scores in zip(rows, precision, recall, f1, strict=True):
+        assert [cell for cell in row[1:4] if cell != "-"] == [f"{v:.0%}" for v in scores if np.isfinite(v)]
+    assert [row[4] for row in rows] == support.tolist()
+
+
+def test_every_figure_says_how_it_is_read(page):
+    text, _, _ = page
+    assert text.count("<figure>") == text.count('<figure><p class="quiet">') > 2
+
+
+def test_a_panel_without_anything_to_say_is_left_out(page):
+    _, run, _ = page
+    assert run.record.saturated_fraction.size and not (np.nan_to_num(run.record.saturated_fraction) > 0).any()
+    titles = [axes.get_title() for axes in plot.activation_statistics(run.record).axes]
+    assert [title for title in titles if title] == ["mean", "standard deviation", "share of zeros"]

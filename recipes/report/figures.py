@@ -1,0 +1,136 @@
+"""The figures of a report, each with a sentence on how to read it and what is healthy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recipes.evaluate.scores import calibration_error, coverage_curve
+from recipes.report.example_images import Predictions
+from recipes.report.summary import words
+
+# Which figure shows the evidence of a finding.
+SHOWN_BY = {
+    "update_ratios": (
+        "rate_too_high",
+        "rate_too_low",
+        "clipping_too_hard",
+        "update_ratio_high",
+        "update_ratio_low",
+    ),
+    "gradients": ("vanishing", "exploding", "initial_scale_too_large", "initial_scale_too_small", "frozen"),
+    "units": ("dead_relu", "dead_at_start", "zero_initialization"),
+    "activations": ("saturated", "unscaled_inputs"),
+    "finite": ("nan_source", "nan_input"),
+}
+_READ = {
+    "curves": "Both losses fall and level off when all is well. Validation that rises while training falls means that "
+    "the network learns the training examples by heart; both still falling means that more epochs would help.",
+    "rates": "The rate of the steps that were looked at: the climb at the start is the warm-up, the fall after it the "
+    "decay.",
+    "update_ratios": "How far one step moves the weights of a layer, relative to their size. About 0.001 is healthy; a "
+    "layer far above it for long is driven too fast, one far below hardly learns.",
+    "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
+    "layers are vanishing gradients; lines that rise there are exploding ones.",
+    "units": "Each row is a unit, each column a look. A unit that stays black is dead: it is zero for every example, "
+    "gets no gradient, and will not come back.",
+    "activations": "What the layers give out. Standard deviations of about one in every layer are healthy; those that "
+    "shrink or grow from layer to layer, or over time, are not.",
+    "finite": "The first layer, from the top, with NaN or infinity is where to look.",
+    "reliability": "Points on the diagonal: of the answers given with 80 % confidence, 80 % are right. Points below it "
+    "are too sure; evaluate.calibrate mends that without changing an answer. Beside it: the accuracy on the most "
+    "confident share of the examples.",
+}
+
+
+def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
+    """What there is to draw of this run, and nothing else.
+
+    Args:
+        run: As in `write_report`.
+        seen: What the model answers on held-out data, or None.
+
+    Returns:
+        dict from a key to `{"title", "description", "read", "svg", "png"}`.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    if run.history and "loss" in run.history:
+        _add_curves(made, run.history)
+    if run.record is not None and len(run.record):
+        _add_record(made, run.record)
+    if seen is not None and len(seen.labels) >= 50:
+        _add_reliability(made, seen)
+    return made
+
+
+def _add_curves(made, history):
+    from recipes import plot  # noqa: PLC0415 - brings matplotlib
+
+    last = ", ".join(f"{words(name)} {values[-1]:.4g}" for name, values in history.items())
+    text = f"Curves over {len(history['loss'])} epochs; at the end: {last}."
+    _add(made, "curves", "Curves", plot.curves(history), text)
+
+
+def _add_record(made, record):
+    from recipes import plot  # noqa: PLC0415 - brings matplotlib
+
+    measured = set(record.measured)
+    rates = np.asarray(record.learning_rate, "float64")
+    if np.isfinite(rates).sum() > 2 and np.ptp(rates[np.isfinite(rates)]) > 0:
+        known = np.isfinite(rates)
+        figure = plot.learning_rates(rates[known], steps=record.step[known])
+        text = f"Learning rate from {rates[known][0]:.3g} to {rates[known][-1]:.3g}, at most {rates[known].max():.3g}."
+        _add(made, "rates", "Learning rate", figure, text)
+    if "update_norm" in measured:
+        text = f"Update ratio of each kernel; the median at the last probe is {_last_median(record.update_ratio):.2g}."
+        _add(made, "update_ratios", "Update ratios", plot.update_ratios(record), text)
+    if "gradient_norm" in measured:
+        text = "Size of the gradients by depth."
+        _add(made, "gradients", "Gradients by depth", plot.gradient_flow(record), text)
+    if "mean" in measured and _has_silent_units(record):
+        text = "How often each rectified unit is active."
+        _add(made, "units", "Dead units", plot.unit_activity(record), text, as_pixels=True)
+    if "mean" in measured:
+        text = "Mean, spread, share of zeros and of saturated outputs of each activation."
+        _add(made, "activations", "Activations", plot.activation_statistics(record), text)
+    if "output_finite" in measured and not record.output_finite.all():
+        text = "Layers with NaN by step."
+        _add(made, "finite", "Where numbers were not finite", plot.finite_layers(record), text)
+
+
+def _add_reliability(made, seen):
+    from recipes import plot  # noqa: PLC0415 - brings matplotlib
+
+    right = seen.predicted == seen.labels
+    error, diagram = calibration_error(seen.confidence, right)
+    text = f"Accuracy against confidence; expected calibration error {error:.1%}."
+    figure = plot.reliability(diagram, coverage_curve(seen.confidence, right))
+    _add(made, "reliability", f"Calibration: confidence is off by {error:.1%}", figure, text)
+
+
+def _add(made, key, title, figure, description, as_pixels=False):
+    from recipes.plot.inline import to_data_url, to_svg  # noqa: PLC0415 - brings matplotlib
+
+    entry = {"title": title, "description": description, "read": _READ[key], "svg": None, "png": None}
+    # Pixel maps of many units are smaller as pixels.
+    entry["png" if as_pixels else "svg"] = (
+        to_data_url(figure, dpi=90) if as_pixels else to_svg(figure, description)
+    )
+    made[key] = entry
+
+
+def _has_silent_units(record):
+    """Whether any rectified unit was silent for a quarter of the run, at its end."""
+    axis = record.axes["activations"]
+    for index, kind in enumerate(axis.get("kind", ())):
+        if kind in ("relu", "leaky_relu"):
+            _, rates = record.activity(axis["name"][index])
+            if len(rates) and (rates[-max(1, len(rates) // 4) :] == 0).all(0).any():
+                return True
+    return False
+
+
+def _last_median(rows):
+    values = rows[-1][np.isfinite(rows[-1])]
+    return float(np.median(values)) if values.size else float("nan")

@@ -1,0 +1,97 @@
+"""The first lines of a report: how good the run is, what is wrong with it, what to do next, and its numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from recipes.report.example_images import Predictions
+
+_NUMBERS = ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss")
+
+
+def verdict(run: Any) -> dict[str, str]:
+    """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found."""
+    counts = {
+        severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
+    }
+    if counts["error"]:
+        return {"kind": "error", "text": f"This run cannot work as it is: {run.findings[0].title}."}
+    if counts["warning"]:
+        return {"kind": "warning", "text": f"This run could do better: {run.findings[0].title}."}
+    skipped = before_training(run).get("skipped", ())
+    if skipped:
+        # What was not looked at is not fine.
+        names = ", ".join(skipped)
+        text = f"Nothing wrong was found by what was checked. Not checked, for want of time: {names}."
+        return {"kind": "warning", "text": text}
+    if run.record is None and not run.findings:
+        return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}
+    return {"kind": "ok", "text": "Nothing wrong was found."}
+
+
+def how_good(run: Any) -> str:
+    """One sentence on how well the run ended, or nothing where it logged no loss."""
+    history = run.history or {}
+    epochs = len(history.get("loss", ()))
+    if not epochs:
+        return ""
+    after = f"after {epochs} epoch{'s' if epochs > 1 else ''}"
+    for name, said in (
+        ("val_accuracy", "{:.1%} of the validation examples are answered right"),
+        ("val_iou", "Predicted and given masks of the validation images overlap by {:.1%} (mean IoU)"),
+        ("accuracy", "{:.1%} of the training examples are answered right; nothing was validated"),
+    ):
+        values = np.asarray(history.get(name, ()), "float64")
+        if values.size and math.isfinite(values[-1]):
+            best = np.nanmax(values)
+            was = f", {best:.1%} in the best epoch" if best - values[-1] >= 0.005 else ""
+            return f"{said.format(values[-1])} {after}{was}."
+    name = "val_loss" if "val_loss" in history else "loss"
+    first, last = float(history[name][0]), float(history[name][-1])
+    return f"The {words(name)} is {last:.4g} {after}; after the first it was {first:.4g}."
+
+
+def what_to_do(run: Any) -> str:
+    """One sentence: the remedy of the worst finding, or how to go on."""
+    if run.findings and run.findings[0].severity != "info":
+        return run.findings[0].remedy
+    if before_training(run).get("skipped"):
+        return "Run the checks that were skipped, then evaluate on examples that were neither trained nor validated on."
+    if run.findings:
+        return run.findings[0].remedy
+    return "Evaluate it on examples that were neither trained nor validated on, with run.evaluate(test)."
+
+
+def before_training(run: Any) -> dict[str, Any]:
+    """What was looked at before training: names of skipped checks, remedies that were tried."""
+    return (run.settings or {}).get("before_training") or {}
+
+
+def numbers(run: Any, seen: Predictions | None) -> list[tuple[str, str, str]]:
+    """`(name, value, remark)` of what stands in the boxes below the verdict."""
+    history, rows = run.history or {}, []
+    for name in _NUMBERS:
+        values = np.asarray(history.get(name, ()), "float64")
+        if values.size:
+            share = "accuracy" in name or "iou" in name
+            best = np.nanmax(values) if share and np.isfinite(values).any() else None
+            shown = f"{values[-1]:.2%}" if share else f"{values[-1]:.4g}"
+            rows.append((words(name), shown, f"best {best:.2%}" if best is not None else ""))
+    if "loss" in history:
+        rows.append(("epochs", str(len(history["loss"])), ""))
+    if run.model is not None:
+        rows.append(("parameters", f"{run.model.count_params():,}", ""))
+    if seen is not None:
+        rows.append(("held-out examples looked at", f"{len(seen.labels):,}", ""))
+    return rows
+
+
+def words(name: str) -> str:
+    """The name of a logged value in words: "validation loss", "training accuracy"."""
+    if name in ("learning_rate", "lr"):
+        return "learning rate"
+    kind, rest = ("validation", name.removeprefix("val_")) if name.startswith("val_") else ("training", name)
+    return f"{kind} {rest.replace('_', ' ')}"
