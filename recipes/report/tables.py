@@ -13,7 +13,7 @@ _MOST_CLASSES = 20  # of a table that fits on a phone
 
 
 def layers_of(record: Any) -> list[dict[str, str]]:
-    """Rows of the table of kernels: layer, number of weights, factor of its rate, typical update ratio, typical gradient."""
+    """Rows of the table of kernels: layer, weights, factor of its rate, typical update ratio and gradient."""
     if record is None or not len(record) or not {"update_norm", "gradient_norm"} <= set(record.measured):
         return []
     axis, rows = record.axes["variables"], []
