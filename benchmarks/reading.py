@@ -1,6 +1,6 @@
 """CPU time of turning a photo into pixels, beside Pillow, OpenCV and Keras, and how far the pixels are apart.
 
-    python benchmarks/reading.py                  # about two minutes on one core
+    python benchmarks/reading.py                  # about four minutes on one core
     python benchmarks/reading.py --folder photos  # JPEG files of your own
 
 Without a folder, six photos of scikit-image and scikit-learn are written as JPEG files of quality 90: of 500 x 375
@@ -10,7 +10,12 @@ several interleaved rounds; distances are root mean squares in gray levels of 25
 
 Pillow reads all pixels, or `draft`s at the DCT scale that covers 224, then resizes (bilinear, antialiased); OpenCV
 reads at that scale (`IMREAD_REDUCED_COLOR_n`) and resizes by area; Keras' `image_dataset_from_directory` crops and
-resizes without antialiasing. `data.load` streams (`cache=None`), or reads what it keeps in memory.
+resizes without antialiasing. `data.load` streams (`cache=None`), or reads what it keeps in memory. TensorFlow's
+`decode_jpeg` alone, at the scale that covers 224, bounds what any reader built on it can reach. Random crops are of 8
+to 100 % of the area: `random_crops` of the files, and what Pillow takes to decode all, crop and resize.
+
+Then an epoch of 1,000 photos of 500 x 375 through `augment.standard`, beside the same augmentation of an array that is
+in memory, and beside the cast to float32 alone.
 """
 
 import argparse
@@ -30,7 +35,7 @@ from skimage import data as photos
 from sklearn.datasets import load_sample_images
 from tables import heading, row
 
-from recipes import data
+from recipes import augment, data
 
 SIDE = 224
 
@@ -57,6 +62,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for title, files in photo_sets(Path(folder), arguments.folder):
             measure(title, files, Path(folder) / title, arguments.rounds)
+        epochs_of_a_thousand(Path(folder) / title, arguments.rounds)
 
 
 def photo_sets(folder, given):
@@ -74,7 +80,7 @@ def photo_sets(folder, given):
         photos.rocket(),
         *load_sample_images().images,
     ]
-    for title, make in (("500 x 375", small), ("12 megapixels", large)):
+    for title, make in (("12 megapixels", large), ("500 x 375", small)):
         files = []
         for number, pixels in enumerate(sources):
             files.append(folder / f"{title} {number}.jpg")
@@ -102,6 +108,9 @@ def measure(title, files, folder, rounds):
         link.symlink_to(files[number % len(files)].absolute())
     linked = sorted(folder.rglob("*.jpg"))
     streamed = data.load(folder, SIDE, 0, cache=None, verbose=0)[0]
+    cropped = data.load(folder, SIDE, 0, random_crops=(0.08, 1), verbose=0)[0]
+    contents = [(file.read_bytes(), dct_scale(file)) for file in files]
+    random = np.random.default_rng(0)
     kept = data.load(folder, SIDE, 0, cache="memory", verbose=0)[0]
     keras_set = keras.utils.image_dataset_from_directory(
         folder, image_size=(SIDE, SIDE), crop_to_aspect_ratio=True, batch_size=None, shuffle=False, verbose=0
@@ -114,6 +123,12 @@ def measure(title, files, folder, rounds):
         "data.read_image": lambda: [data.read_image(file, SIDE) for file in linked],
         "data.load, streamed": lambda: list(streamed),
         "data.load, in memory": lambda: list(kept),
+        "decode_jpeg alone": lambda: [
+            tf.raw_ops.DecodeJpeg(contents=contents[n % len(files)][0], ratio=contents[n % len(files)][1])
+            for n in range(len(linked))
+        ],
+        "Pillow, random crops": lambda: [random_crop_with_pillow(file, random) for file in linked],
+        "data.load, random_crops": lambda: list(cropped),
     }
     times = dict.fromkeys(readers, float("inf"))
     for _ in range(rounds):
@@ -149,9 +164,65 @@ def with_pillow(file, draft=False):
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
 
 
-def with_opencv(file):
+def random_crop_with_pillow(file, random):
     with Image.open(file) as image:
-        scale = next(n for n in (8, 4, 2, 1) if n == 1 or min(image.size) // n >= SIDE)
+        image = image.convert("RGB")
+    area, ratio = (
+        random.uniform(0.08, 1) * image.width * image.height,
+        np.exp(random.uniform(*np.log((3 / 4, 4 / 3)))),
+    )
+    width = min(image.width, max(1, round(np.sqrt(area * ratio))))
+    height = min(image.height, max(1, round(np.sqrt(area / ratio))))
+    left, top = random.integers(image.width - width + 1), random.integers(image.height - height + 1)
+    box = (left, top, left + width, top + height)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+
+
+def dct_scale(file):
+    with Image.open(file) as image:
+        return next(n for n in (8, 4, 2, 1) if n == 1 or min(image.size) // n >= SIDE)
+
+
+def epochs_of_a_thousand(folder, rounds):
+    """CPU of an epoch with augmentation, of photos that are kept and of photos that are decoded again."""
+    linked = sorted(folder.rglob("*.jpg"))
+    for number in range(len(linked), 1000):
+        (folder / "ab"[number % 2] / f"{number:03d}.jpg").symlink_to(linked[number % len(linked)].resolve())
+    start = time.process_time()
+    kept, _, info = data.load(folder, SIDE, 0, cache="memory", verbose=0)
+    loading = (time.process_time() - start) / 1000
+    packed = data.load(folder, SIDE, 0, cache=folder / "photos.packed", verbose=0)[0]
+    streamed = data.load(folder, SIDE, 0, cache=None, verbose=0)[0]
+    pixels = np.stack([image for image, _ in kept.as_numpy_iterator()])
+    pipeline = augment.standard(info.image_shape, seed=0)
+    keras_set = keras.utils.image_dataset_from_directory(
+        folder, image_size=(SIDE, SIDE), crop_to_aspect_ratio=True, batch_size=32, shuffle=False, verbose=0
+    )
+    array = tf.data.Dataset.from_tensor_slices((pixels, np.zeros(len(pixels), "int64"))).batch(32)
+    sets = {
+        "an array in memory, cast": array.map(lambda images, labels: (tf.cast(images, tf.float32), labels)),
+        "an array in memory": pipeline.apply(array),
+        "data.load, second epoch, in memory": pipeline.apply(kept.batch(32)),
+        "data.load, second epoch, packed file": pipeline.apply(packed.batch(32)),
+        "data.load, streamed": pipeline.apply(streamed.batch(32)),
+        "image_dataset_from_directory": pipeline.apply(keras_set.map(lambda x, y: (tf.cast(x, tf.uint8), y))),
+    }
+    times = dict.fromkeys(sets, float("inf"))
+    for _ in range(rounds + 1):  # the first compiles
+        for name, batches in sets.items():
+            start = time.process_time()
+            for _ in batches:
+                pass
+            times[name] = min(times[name], (time.process_time() - start) / 1000)
+    title = "An epoch of 1,000 photos through augment.standard"
+    heading("images come from", "CPU ms per photo", "of the array", title=title)
+    row("data.load alone, which decodes them", f"{loading * 1000:.2f}", "")
+    for name, seconds in times.items():
+        row(name, f"{seconds * 1000:.2f}", f"{seconds / times['an array in memory']:.2f}")
+
+
+def with_opencv(file):
+    scale = dct_scale(file)
     flag = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
     pixels = cv2.imread(str(file), flag.get(scale, cv2.IMREAD_REDUCED_COLOR_8))
     side = min(pixels.shape[:2])

@@ -1,12 +1,16 @@
 """Memory and time of training from folders of 1,000, 10,000 and 100,000 images.
 
     python benchmarks/streaming.py                  # about fifteen minutes on two cores
+    python benchmarks/streaming.py --files 100000 --cache packed
 
 Makes folders of JPEG files in a temporary folder: two classes, 96 x 96 pixels, cut out of photos. Where there are more
 than 1,000 the rest are hard links to these, so that the disk holds little. For each a fresh process calls `data.load`,
 which decodes every file once to check it, then makes one pass: through an `augment.Pipeline`, or as an epoch of
-`recipes.train` with its checks, monitors and shuffle. Memory is what Linux says of the process, VmRSS, and VmHWM, its
-peak; the first row is of a process that has imported TensorFlow and this library, and loaded nothing.
+`recipes.train` with its checks, monitors and shuffle. Both with `cache=None`, where every image is decoded when it is
+needed, and with a packed file of all of them, which is mapped into memory. Memory is what Linux says the process has
+for itself, RssAnon: pages of a mapped file that were looked at are the system's, which takes them back when it needs
+them. Peaks are of fifty looks a second; the first row is of a process that has imported TensorFlow and this library,
+and loaded nothing.
 """
 
 import argparse
@@ -14,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -27,13 +32,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--cache", choices=("none", "packed"), nargs="+", default=["none", "packed"])
+    parser.add_argument("--measure", nargs=3, metavar=("WHAT", "FOLDER", "CACHE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(*measure(*arguments.measure))
         return
     heading(
         "images",
+        "cache",
         "after load, MB",
         "peak of a pass, MB",
         "peak of train, MB",
@@ -44,14 +51,15 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
         make_photos(photos)
-        memory, *_ = in_fresh_process("nothing", photos)
-        row("none", memory, "", "", "", "", "")
+        memory, *_ = in_fresh_process("nothing", photos, "none")
+        row("none", "", memory, "", "", "", "", "")
         for count in arguments.files:
             images = Path(folder) / str(count)
             make_folder(images, photos, count)
-            loaded, peak, load_seconds, pass_seconds = in_fresh_process("pass", images)
-            _, train_peak, _, train_seconds = in_fresh_process("train", images)
-            row(f"{count:,}", loaded, peak, train_peak, load_seconds, pass_seconds, train_seconds)
+            for cache in arguments.cache:
+                loaded, peak, load_seconds, pass_seconds = in_fresh_process("pass", images, cache)
+                _, train_peak, _, train_seconds = in_fresh_process("train", images, cache)
+                row(f"{count:,}", cache, loaded, peak, train_peak, load_seconds, pass_seconds, train_seconds)
 
 
 def make_photos(folder):
@@ -77,13 +85,13 @@ def make_folder(folder, photos, count):
         os.link(photos / f"{number % DISTINCT}.jpg", folder / name / f"photo_{number:08d}.jpg")
 
 
-def in_fresh_process(what, folder):
-    command = [sys.executable, __file__, "--measure", what, str(folder)]
+def in_fresh_process(what, folder, cache):
+    command = [sys.executable, __file__, "--measure", what, str(folder), cache]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return output.splitlines()[-1].split()
 
 
-def measure(what, folder):
+def measure(what, folder, cache):
     """Memory after `data.load` and at its peak, in MB; seconds of `data.load` and of the pass behind it."""
     import keras
     import tensorflow as tf
@@ -93,10 +101,12 @@ def measure(what, folder):
 
     tf.constant(0.0)  # starts TensorFlow's threads
     if what == "nothing":
-        return memory("VmRSS"), memory("VmHWM"), 0, 0
+        return memory(), memory(), 0, 0
     start = time.perf_counter()
-    train, validation, info = data.load(folder, verbose=0)
-    load_seconds, loaded = time.perf_counter() - start, memory("VmRSS")
+    kept = f"{folder}.packed" if cache == "packed" else None
+    train, validation, info = data.load(folder, cache=kept, verbose=0)
+    load_seconds, loaded = time.perf_counter() - start, memory()
+    peak = watched_memory()
 
     start = time.perf_counter()
     if what == "pass":
@@ -116,13 +126,26 @@ def measure(what, folder):
         )
         recipes.train(model, train, validation, epochs=1, batch_size=BATCH, info=info, verbose=0)
     seconds = time.perf_counter() - start
-    return loaded, memory("VmHWM"), f"{load_seconds:.1f}", f"{seconds:.1f}"
+    return loaded, max(peak), f"{load_seconds:.1f}", f"{seconds:.1f}"
 
 
-def memory(name):
-    """One of Linux' numbers of this process, in whole MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return round(int(line.split()[1]) / 1024)
+def memory():
+    """What this process has for itself, in whole MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024)
+
+
+def watched_memory():
+    """A list that grows by the memory of this process, fifty times a second."""
+    seen = [memory()]
+
+    def watch():
+        while True:
+            time.sleep(0.02)
+            seen.append(memory())
+
+    threading.Thread(target=watch, daemon=True).start()
+    return seen
 
 
 if __name__ == "__main__":

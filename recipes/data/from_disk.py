@@ -10,7 +10,7 @@ import numpy as np
 from recipes.data import headers, named, packed
 from recipes.data.decode_on_demand import streamed
 from recipes.data.decoded_cache import keep_in_file, keep_in_memory, keep_nothing, place_of_cache, valid_cache
-from recipes.data.image_set import ImageSet, Reading, in_memory
+from recipes.data.image_set import ImageSet, InMemory, Reading
 from recipes.data.in_record import container_of
 from recipes.data.jpeg_plans import DCT_SCALES
 from recipes.data.layouts import Listing, list_images
@@ -107,7 +107,7 @@ def _from_listing(listing: Listing, source, reading, cache):
         if known is not None:
             listing = listing.chosen(np.array(known.facts["rows"], np.int64))
             return _finished(
-                listing, source, shape, in_memory(known.tensor()), reading, path, known.facts["skipped"]
+                listing, source, shape, InMemory(known.tensor()), reading, path, known.facts["skipped"]
             )
     store = {
         "memory": keep_in_memory,
@@ -126,7 +126,7 @@ def _from_listing(listing: Listing, source, reading, cache):
     if tensor is None:
         read = streamed(rest, looked.facts(good), reader)
     else:
-        read = in_memory(tensor)
+        read = InMemory(tensor)
     images = _finished(rest, source, shape, read, reading, path if where == "file" else where, skipped)
     if reading.random_crops and images.task != "segmentation":
         of_parts = dataclasses.replace(
@@ -195,7 +195,7 @@ def _from_packed(path, labels, class_names, reading):
         )
     array = packed.numbers_of_text(facts["labels"])
     return ImageSet(
-        in_memory(known.tensor()),
+        InMemory(known.tensor()),
         array,
         facts["class_names"],
         shape,

@@ -70,6 +70,10 @@ class ImageSet:
         labels = tf.constant(self.labels[rows])
 
         def read(places, first=0):
+            if isinstance(self.read, InMemory) and not crops:
+                # One function a place: of images that lie in memory, calling it is what reading costs.
+                image = self.read.image_at(rows)
+                return places.map(lambda place: (image(place), self._label(tf.gather(labels, place))))
             answers = places.map(lambda place: self._label(tf.gather(labels, place)))
             images = self.read_crops(rows, places, first, seed) if crops else self.read(rows, places)
             return tf.data.Dataset.zip((images, answers))
@@ -129,14 +133,23 @@ def _another_number_each_time(seed):
     return tf.data.experimental.from_variant(drawn, number).take(1)
 
 
-def in_memory(images: tf.Tensor) -> Callable[[np.ndarray, tf.data.Dataset], tf.data.Dataset]:
-    """How images of one tensor `(n, height, width, channels)` are read."""
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """How images of one tensor are read: `read` of an `ImageSet`.
 
-    def read(rows, places):
+    Attributes:
+        images: uint8 `(n, height, width, channels)`.
+    """
+
+    images: tf.Tensor
+
+    def __call__(self, rows: np.ndarray, places: tf.data.Dataset) -> tf.data.Dataset:
+        return places.map(self.image_at(rows))
+
+    def image_at(self, rows: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Function from a place among `rows` to its image."""
         numbers_of_images = tf.constant(rows, tf.int64)
-        return places.map(lambda place: tf.gather(images, tf.gather(numbers_of_images, place)))
-
-    return read
+        return lambda place: tf.gather(self.images, tf.gather(numbers_of_images, place))
 
 
 def as_tensor(array: np.ndarray) -> tf.Tensor:

@@ -13,7 +13,7 @@ from recipes.data import named
 from recipes.data.balance import check_balance
 from recipes.data.from_disk import images_on_disk
 from recipes.data.held_back import train_validation_rows
-from recipes.data.image_set import ImageSet, Reading, as_tensor, in_memory
+from recipes.data.image_set import ImageSet, InMemory, Reading, as_tensor
 from recipes.data.random_crops import check_random_crops
 from recipes.data.read import Reader, as_color, as_size, check_fit
 from recipes.data.resize import fitted
@@ -262,7 +262,7 @@ def load(
 def _by_name(name, part, reading):
     arrays, labels, class_names, source, kind = named.read(name, part)
     pixels, shape = as_tensor(arrays), arrays.shape[1:]
-    read = whole = in_memory(pixels)
+    read = whole = InMemory(pixels)
     if reading.size is not None and reading.size != shape[:2]:
         shape = (*reading.size, shape[2])
         background = Reader(reading.size, background=reading.background, channels=shape[2]).background_color()
