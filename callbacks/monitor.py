@@ -43,6 +43,7 @@ class Monitor(FitMember):
 
     quantities: frozenset[str] = frozenset()
     checks_every_step = False
+    takes_examples = False
     keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -132,6 +133,9 @@ class Monitor(FitMember):
 
     def checked(self, values: dict[str, Any]) -> None:
         """Take the raw finiteness checks of one step, for a monitor that `checks_every_step`."""
+
+    def take_examples(self, labels: Any, outputs: Any) -> None:
+        """Take the labels and outputs of the step that was made, tensors, for a monitor that `takes_examples`."""
 
     def act(self) -> None:
         """Do what the last probe calls for; unlike `on_probe` it may stop the training by an exception."""

@@ -399,6 +399,21 @@ class Pipeline:
         """Whether images are mixed with others, so that labels leave as rows of shares."""
         return any(part.stage == "mix" for part in self._parts())
 
+    def unmixed(self, images: tf.TensorSpec, count: int, seed: "Sequence[int]") -> "np.ndarray":
+        """Which examples of a batch leave as themselves alone, without a share of another.
+
+        Args:
+            images: Shape `(batch, height, width, channels)` and dtype of the images that come in.
+            count: Examples of the batch.
+            seed: As for a call, such as `batch_seed(epoch, batch)`.
+
+        Returns:
+            bool `(count,)`.
+        """
+        if not self.mixes:
+            return np.ones(count, bool)
+        return self._engine(images).unmixed(count, as_seed(seed))
+
     @property
     def _seed_word(self):
         return self.seed % 2**60

@@ -9,11 +9,10 @@ from argparse import Namespace
 from typing import Any
 
 from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.pictures import pictures_checked
 
 FEWEST_STEPS = 20  # of an epoch
 SMALL = 64  # pixels; larger images go to a pretrained network
-
-_MOST_LOOKED_AT = 2000  # images of each part, for copies and faults
 
 
 def train(options: Namespace) -> None:
@@ -133,7 +132,7 @@ def check(options: Namespace) -> int:
                 print(f"no remedy was tried: {in_shell_words(error)}")
         elif done.severity == "error":
             print("--try has these remedies tried on copies of the model.")
-        pictures = _pictures(train, validation, info)
+        pictures = pictures_checked(train, validation, info, model, compiled, options.seconds)
     if options.json:
         rows = [{"name": one.name, "verdict": one.verdict, "result": one.result} for one in done.checks]
         findings = [finding.to_dict() for finding in done.findings]
@@ -151,38 +150,6 @@ def check(options: Namespace) -> int:
     if done.severity == "error":
         return 1
     return 3 if done.skipped and not options.allow_skipped else 0
-
-
-def _pictures(train, validation, info):
-    """Print what is wrong with the images themselves, the ten worst by their files; the same as plain values."""
-    from recipes import diagnose  # noqa: PLC0415 - the command starts without it
-
-    if not info.files:  # of a data set by name, whose images are no files to mend
-        return {}
-    some = train.take(_MOST_LOOKED_AT)
-    held_out = None if validation is None else validation.take(_MOST_LOOKED_AT)
-    twice, issues = diagnose.near_duplicates(some, held_out), diagnose.image_issues(some)
-    name = lambda part, number: info.files[part][number] if part in info.files else f"{part}[{number}]"  # noqa: E731
-    pairs = [
-        {
-            "first": name(pair.first_part, pair.first),
-            "second": name(pair.second_part, pair.second),
-            "leak": pair.leak,
-            "two_labels": pair.conflict,
-        }
-        for pair in twice.pairs
-    ]
-    faults = [{"file": name("train", one.number), "kind": one.kind} for one in issues.issues]
-    print(twice.table(0).partition("\n")[0])
-    for pair in pairs[:10]:
-        why = ["leak"] * pair["leak"] + ["two labels"] * pair["two_labels"]
-        print(f"  {pair['first']} = {pair['second']}" + (f" ({', '.join(why)})" if why else ""))
-    print(issues.table(0).partition("\n")[0])
-    for fault in faults[:10]:
-        print(f"  {fault['file']}: {fault['kind'].replace('_', ' ')}")
-    for kind, words in issues.remarks.items():
-        print(f"  {kind.replace('_', ' ')}: {words}")
-    return {"duplicates": pairs, "issues": faults, "remarks": issues.remarks}
 
 
 def _open(options: Namespace) -> tuple[Any, ...]:

@@ -32,8 +32,9 @@ class Hub:
     they need not be traced again.
 
     A monitor is a Keras callback with `quantities` (names from `recipes.probe.tensorflow.twin.QUANTITIES`),
-    `every_steps`, `budget`, `samples`, `checks_every_step`, and the methods `receive(probe)`, and, when it checks every
-    step, `checked(values)` and `act()`.
+    `every_steps`, `budget`, `samples`, `checks_every_step`, `takes_examples`, and the methods `receive(probe)`, and,
+    when it checks every step, `checked(values)` and `act()`; `take_examples(labels, outputs)` when it wants
+    what the loss of every step saw.
 
     Args:
         model: A compiled `keras.Model`.
@@ -234,6 +235,8 @@ class Hub:
             wanted.update(*(monitor.quantities for monitor in self.monitors))
         if any(monitor.checks_every_step for monitor in self.monitors):
             wanted.add("finite")
+        if any(monitor.takes_examples for monitor in self.monitors):
+            wanted.add("examples")
         if self.collector.sweep is not None and self.collector.sweep.running:
             wanted.add("ever_active")
         return frozenset(wanted)
@@ -255,6 +258,11 @@ class Hub:
         self.swap.arm(model, quantities, samples, done)
 
     def _collect(self, pending, recorded):
+        examples = pending.values.pop("examples", None)
+        if examples is not None:
+            for monitor in self.monitors:
+                if monitor.takes_examples:
+                    monitor.take_examples(*examples)
         self.collector.swept(pending.layout, pending.values)
         checking = [monitor for monitor in self.monitors if monitor.checks_every_step]
         alarmed = bool(checking) and self.collector.alarming(pending.values)

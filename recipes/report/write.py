@@ -14,6 +14,7 @@ from recipes.common.color import class_colors
 from recipes.common.files import write_text
 from recipes.common.optional import optional
 from recipes.common.types import Data
+from recipes.report.data_issues import data_issues
 from recipes.report.example_images import predictions
 from recipes.report.figures import SHOWN_BY, figures_of
 from recipes.report.mask_examples import mask_predictions, painted
@@ -26,6 +27,7 @@ def write_report(
     path: str | PathLike[str],
     *,
     validation: Data | None = None,
+    train: Data | None = None,
     class_names: Sequence[str] | None = None,
     title: str | None = None,
     examples: int = 6,
@@ -34,14 +36,17 @@ def write_report(
 
     Three sentences come first - how good, what is wrong, what to do - then findings with the figure that shows their
     evidence, curves, what the monitors saw, each with a sentence on how to read it, scores by class, calibration, right
-    and wrong predictions with their Grad-CAM, settings and versions. Readable on a phone, printed, in light and dark;
-    figures have descriptions. Everything that comes from the run is escaped.
+    and wrong predictions with their Grad-CAM, labels and images in doubt, settings and versions. Readable on a phone,
+    printed, in light and dark; figures have descriptions. Everything that comes from the run is escaped.
 
     Args:
         run: What `recipes.train` returned, or anything with `model`, `history`, `findings`, `record`, `settings`.
         path: File to write.
         validation: Held-out data, a `tf.data.Dataset` or arrays of `(inputs, labels)`, for the confusion
             matrix and the examples; None leaves both out.
+        train: Training data, for thumbnails of doubtful labels (`diagnose.label_issues`), copies
+            (`diagnose.near_duplicates`) and faulty images (`diagnose.image_issues`) among its first 2000 images; None
+            lists doubtful labels alone.
         class_names: Name of every class; None numbers them.
         title: Heading; None takes the model's name.
         examples: Right and wrong predictions to show, each.
@@ -72,6 +77,7 @@ def write_report(
         "wrong": _pictures(seen.wrong if seen else (), class_names),
         "note": seen.note if seen else "",
         "masks": _masks(masks, class_names),
+        "issues": data_issues(run, train, validation, class_names=class_names, count=2 * examples),
         "settings": settings_of(run.settings),
         "versions": (run.settings or {}).get("versions", {}),
         "notes": list(run.record.notes) if run.record is not None else [],

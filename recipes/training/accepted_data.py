@@ -34,6 +34,9 @@ class Source:
         pixels: Smallest and largest float pixel that was looked at; None for integers.
         endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
         preview: The same source for looking at it: reading it leaves the order of the reader's next epoch as it is.
+        order: function `epoch -> int64 (examples,)`: the numbers of the examples as that epoch reads them, where the
+            order is ours; None where it is the reader's own.
+        kept: Numbers of the examples in the data set that the user gave, int64, where some were dropped; else None.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Source:
     pixels: tuple[float, float] | None
     endless: bool = False
     preview: Source | None = None
+    order: Callable[[int], np.ndarray] | None = None
+    kept: np.ndarray | None = None
 
     @property
     def label_spec(self) -> tf.TensorSpec:
@@ -143,7 +148,20 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
         )
 
     spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
-    source = Source(name, batches, -(-count // batch_size), count, spec, batched=False, pixels=pixels)
+    source = Source(
+        name,
+        batches,
+        -(-count // batch_size),
+        count,
+        spec,
+        batched=False,
+        pixels=pixels,
+        order=lambda epoch: (
+            _numbers(shuffled(tf.data.Dataset.range(count), count, seed, epoch), count)
+            if shuffle
+            else np.arange(count)
+        ),
+    )
     return dataclasses.replace(source, preview=source)
 
 
@@ -212,6 +230,13 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     buffer = min(cardinality, room) if known else room
     fixed = dataset.map(_one_size(name, shapes))
 
+    def order(epoch):
+        if not shuffle:
+            return np.arange(cardinality)
+        if in_order is not None:
+            return _numbers(shuffled_places(cardinality, seed, tf.constant(epoch, tf.int64)), cardinality)
+        return _numbers(shuffled(tf.data.Dataset.range(cardinality), buffer, seed, epoch), cardinality)
+
     def batches(epoch, skip=0):
         if not shuffle:
             return _without(fixed.batch(batch_size), skip)
@@ -230,7 +255,13 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
         pixels=pixels,
         endless=endless,
         preview=preview,
+        order=order if known else None,
     )
+
+
+def _numbers(places, count):
+    """A data set of numbers as one array, int64."""
+    return next(iter(without_autotune(places.batch(count)))).numpy() if count else np.zeros(0, np.int64)
 
 
 def _without(dataset, skip, each=1):

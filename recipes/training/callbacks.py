@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from recipes import callbacks as ours
 from recipes import diagnose
 from recipes.callbacks.monitor import Monitor
+from recipes.callbacks.step_margins import StepMargins
 from recipes.common.optimizers import innermost, is_scheduled
+from recipes.diagnose.margins.example_history import ExampleHistory
+from recipes.training.example_numbers import example_numbers
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
@@ -90,14 +94,24 @@ def _averaging(data, settings):
 
 
 def watching_callbacks(
-    others: Sequence[keras.callbacks.Callback], facts: Any, data: TrainingData, settings: Settings
+    model: keras.Model,
+    others: Sequence[keras.callbacks.Callback],
+    facts: Any,
+    data: TrainingData,
+    settings: Settings,
 ) -> list[keras.callbacks.Callback]:
-    """The default monitors and a doctor, each unless the user brings one; none without `monitor`."""
+    """The default monitors, the margins of the examples and a doctor, each unless the user brings one.
+
+    None without `monitor`.
+    """
     if not settings.monitor:
         return []
     # Small initial weights and the end of a decay are outside its range in healthy runs too.
     ratios = [] if first_of(others, ours.UpdateRatioMonitor) else [ours.UpdateRatioMonitor(warn=False)]
     monitors = [*ratios, *ours.default_monitors(beside=[*others, *ratios])]
+    numbers = example_numbers(data, settings, model)
+    if numbers is not None:
+        monitors.append(StepMargins(numbers))
     if first_of(others, ours.TrainingDoctor) is None:
         known = (
             {"train": data.preview(), "validation": data.validation_preview()}
@@ -115,6 +129,15 @@ def clean_up(callbacks: Sequence[keras.callbacks.Callback]) -> None:
             callback.release()
         elif isinstance(callback, Monitor):
             callback.leave()
+
+
+def examples_of(callbacks: Sequence[keras.callbacks.Callback]) -> ExampleHistory | None:
+    """How each example was answered in the steps of the run, where that was gathered."""
+    margins = first_of(callbacks, StepMargins)
+    history = None if margins is None else margins.history_of_examples
+    if history is not None:
+        history.resize(int(np.flatnonzero(history.labels >= 0).max(initial=-1)) + 1)
+    return history
 
 
 def findings_of(

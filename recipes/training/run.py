@@ -29,6 +29,7 @@ from recipes.common.files import (
 )
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding, Findings
+from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
@@ -57,7 +58,10 @@ class Run:
         settings: dict of every argument, versions and the seed, as in `run.json`.
         snapshots: The `callbacks.SnapshotEnsemble` of a run with `snapshots=`, for `.members` and `.ensemble()`; None
             without, and after `load`.
+        train: The training data as it was given, for the report; None after `load`.
         validation: The validation data as it was given, for the report; None without, and after `load`.
+        examples: How each training example was answered in the steps, for `diagnose.label_issues`; None without
+            monitors, and where the examples have no numbers, as of a data set that shuffles and batches itself.
         class_names: Names of the classes, where `info` said them.
     """
 
@@ -67,7 +71,9 @@ class Run:
     record: Record | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     snapshots: SnapshotEnsemble | None = None
+    train: Data | None = None
     validation: Data | None = None
+    examples: ExampleHistory | None = None
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -94,15 +100,16 @@ class Run:
 
         Args:
             path: File to write, such as "report.html".
-            **options: Of `recipes.report.write_report`; `validation` and `class_names` default to the run's own, and
-                `validation` may be a labeled folder.
+            **options: Of `recipes.report.write_report`; `train`, `validation` and `class_names` default to the run's own,
+                and `validation` may be a labeled folder.
 
         Returns:
             The `pathlib.Path` written.
         """
         from recipes.report import write_report  # noqa: PLC0415 - brings the page's libraries
 
-        known = {"validation": self.validation, "class_names": self.class_names, **options}
+        own = {"train": self.train, "validation": self.validation, "class_names": self.class_names}
+        known = {**own, **options}
         known["validation"] = labeled(self, known["validation"])
         return write_report(self, path, **known)
 
@@ -189,7 +196,7 @@ class Run:
         return log_run(self, to, name=name, **options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz` and `run.json` into a folder.
+        """Write `model.keras`, `history.csv`, `curves.png`, `findings.json`, `record.npz`, `run.json` into a folder.
 
         Args:
             folder: Made when it does not exist.
@@ -219,6 +226,8 @@ class Run:
             write_atomically(folder / "curves.png", lambda path: figure.savefig(path, dpi=100))
         if self.record is not None:
             write_atomically(folder / "record.npz", self.record.save)
+        if self.examples is not None:
+            write_atomically(folder / "examples.npz", self.examples.save)
         write_json(folder / "findings.json", [finding.to_dict() for finding in self.findings])
         described = {**self.settings, "finished": finished}
         described = add_checksums(folder, described) if finished else described
@@ -257,6 +266,9 @@ class Run:
             findings=_read_findings(folder / "findings.json"),
             record=Record.load(folder / "record.npz") if (folder / "record.npz").exists() else None,
             settings=settings,
+            examples=ExampleHistory.load(folder / "examples.npz")
+            if (folder / "examples.npz").exists()
+            else None,
             class_names=tuple(map(str, names)) if isinstance(names, list) and names else None,
         )
 

@@ -39,6 +39,7 @@ FILES = (
     "curves.png",
     "findings.json",
     "record.npz",
+    "examples.npz",
 )
 _LOCK = ".lock"
 # What run.json holds beside the arguments of `recipes.train`, and is not compared.

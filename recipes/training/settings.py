@@ -17,12 +17,14 @@ from recipes.checkpoints.kept_backups import Keep, KeepOptions
 from recipes.common.notebooks import in_notebook
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
+from recipes.training.mended_labels import labels_to_set, numbers_to_drop
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from recipes.augment import Pipeline
     from recipes.data.load import DatasetInfo
+    from recipes.diagnose import LabelIssues
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +97,8 @@ class Settings:
     backup_every: str | int | None
     seed: int
     steps_per_epoch: int | None
+    drop: LabelIssues | Sequence[int] | None
+    relabel: LabelIssues | Mapping[int, int] | None
     info: DatasetInfo | None
     verbose: Verbose
     given: frozenset[str] = frozenset()
@@ -112,6 +116,7 @@ class Settings:
         values = {**defaults, **options}
         if values["verbose"] == "auto" and in_notebook():
             values["verbose"] = 2  # a notebook keeps every state of a progress bar, thousands in a run
+        values["drop"], values["relabel"] = numbers_to_drop(values["drop"]), labels_to_set(values["relabel"])
         return cls(**values, given=frozenset(options))
 
     def for_backend(self, backend: str) -> Settings:

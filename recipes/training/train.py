@@ -21,6 +21,7 @@ from recipes.training.before_training import BeforeTraining, before_training
 from recipes.training.callbacks import (
     TrainingCallbacks,
     clean_up,
+    examples_of,
     findings_of,
     first_of,
     training_callbacks,
@@ -30,6 +31,7 @@ from recipes.training.compiling import compile_model, in_strategy
 from recipes.training.data_fingerprint import NOT_FIXED, fingerprint
 from recipes.training.interruption import SkippingCallbackList
 from recipes.training.longer_runs import go_on_longer
+from recipes.training.mended_labels import mended
 from recipes.training.run import Run, check_checksums, describe, history_of
 from recipes.training.run_backup import Progress, RunBackup
 from recipes.training.run_folder import FORMAT, open_folder
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from recipes.augment import Pipeline
     from recipes.checkpoints.kept_backups import KeepOptions
     from recipes.data.load import DatasetInfo
+    from recipes.diagnose import LabelIssues
 
 
 def _train(model: keras.Model, train: Data, validation: Data | None, settings: Settings) -> Run:
@@ -59,7 +62,8 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     settings = with_unfreezing(model, settings.for_backend(keras.backend.backend()))
     trained = in_strategy(model, settings.strategy)
     train, validation = pairs_of(train), pairs_of(validation)
-    data = open_data(trained, train, validation, settings)
+    used, kept = mended(train, trained, settings.drop, settings.relabel)
+    data = open_data(trained, used, validation, settings).keeping(kept)
     with open_folder(settings) as folder:
         prints = _fingerprints(train, validation, folder)
         changes = folder.compare(describe(settings, trained, data, prints)) if folder is not None else []
@@ -75,7 +79,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
             before = before_training(trained, data, settings)
         else:
             before = BeforeTraining(kept=folder.before.get("before_training"))
-        watching = watching_callbacks(acting.callbacks, before.facts, data, settings)
+        watching = watching_callbacks(trained, acting.callbacks, before.facts, data, settings)
         backup = RunBackup(folder, [*acting.callbacks, *watching], progress, settings)
 
         described |= before.describe()
@@ -87,7 +91,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         _fit(trained, data, settings, backup)
         if trained is not model:
             model.set_weights(trained.get_weights())
-        run = _run_of(trained, validation, settings, acting, backup, described, before)
+        run = _run_of(trained, train, validation, settings, acting, backup, described, before)
         if folder is not None:
             backup.finish()
             run.write(folder.written, finished=not backup.broken)
@@ -127,6 +131,8 @@ def train(
     backup_every: str | int | None = None,
     seed: int = 0,
     steps_per_epoch: int | None = None,
+    drop: LabelIssues | Sequence[int] | None = None,
+    relabel: LabelIssues | Mapping[int, int] | None = None,
     info: DatasetInfo | None = None,
     verbose: Verbose = "auto",
 ) -> Run:
@@ -187,8 +193,9 @@ def train(
             of an error tried on copies of the model, see `diagnose.try_remedies`, for at most 30 seconds (then
             `Run.findings` and the report tell what helped); False checks only what training cannot do without. They
             leave model, optimizer and data as they were.
-        monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run. They change no bit of the
-            training and take about 1 % of its time, after a one-off trace of a second train function.
+        monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run, and gather the margin of every
+            example from the steps, for `diagnose.label_issues(run)`. They change no bit of the training and take about
+            1 % of its time, after a one-off trace of a second train function.
         strategy: A `tf.distribute.Strategy`. A model built outside its scope is cloned into it for training and
             gets the trained weights at the end. For several machines `distribution.MultiWorkerStrategy`.
         run_dir: Folder for `model.keras`, `best.keras` (lowest validation loss), `history.csv`, `curves.png`,
@@ -211,6 +218,9 @@ def train(
         seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
             `keras.utils.set_random_seed` before building it.
         steps_per_epoch: Batches an epoch, for a data set that does not know its length or never ends.
+        drop: Examples to leave out: what `diagnose.label_issues` returned, whose mislabelled ones it is, or their
+            numbers, places in `train` as it was given.
+        relabel: Labels to set: the same, whose suggestions it is, or a dict from number to class.
         info: What `recipes.data.load` says of the data set; its classes are compared with the model's.
         verbose: As in `fit`; 0 is silent; "auto" prints one line per epoch in a notebook.
 
@@ -265,6 +275,7 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
 
 def _run_of(
     model: keras.Model,
+    train: Data,
     validation: Data | None,
     settings: Settings,
     acting: TrainingCallbacks,
@@ -281,7 +292,9 @@ def _run_of(
         record=monitor.record if monitor is not None else None,
         settings=described,
         snapshots=acting.snapshots if settings.snapshots else None,
+        train=train,
         validation=validation,
+        examples=examples_of(backup.others),
         class_names=tuple(settings.info.class_names) if settings.info is not None else None,
     )
 

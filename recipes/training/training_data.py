@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import without_autotune
@@ -37,6 +38,8 @@ class TrainingData:
             the statistics and the training.
         label_spec: Shape and dtype of a batch of labels after the augmentation.
         one_hot: Whether integer labels become one-hot labels, as the loss wants them.
+        unmixed: function `(epoch, step, count) -> bool (count,)`: which examples of a batch the augmentation mixes with
+            no other; None where it mixes none.
     """
 
     source: Source
@@ -49,10 +52,15 @@ class TrainingData:
     prepare: Callable[[tuple[Any, ...], tf.Tensor], tuple[Any, ...]]
     label_spec: tf.TensorSpec
     one_hot: bool = False
+    unmixed: Callable[[int, int, int], np.ndarray] | None = None
 
     def for_loss(self, one_hot: bool) -> TrainingData:
         """The same data with the labels that the compiled loss takes."""
         return dataclasses.replace(self, one_hot=one_hot and self.classes is not None)
+
+    def keeping(self, kept: np.ndarray | None) -> TrainingData:
+        """The same data, whose examples are these of the data set that the user gave; None for all of them."""
+        return dataclasses.replace(self, source=dataclasses.replace(self.source, kept=kept))
 
     def training(self, *, first_epoch: int, first_step: int, epochs: int) -> tf.data.Dataset:
         """The batches of all epochs from `first_epoch` on, one after another; `first_step` of them blank."""
@@ -138,7 +146,17 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
         )
     prepare = _preparation(pipeline, checked("train", classes, maps), maps is not None)
     spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
-    return TrainingData(source, held_out, classes, class_weight, maps, steps, said, prepare, spec)
+    unmixed = (
+        None if pipeline is None or not pipeline.mixes or maps is not None else _unmixed(pipeline, source)
+    )
+    return TrainingData(
+        source, held_out, classes, class_weight, maps, steps, said, prepare, spec, unmixed=unmixed
+    )
+
+
+def _unmixed(pipeline, source):
+    spec = source.element_spec[0]
+    return lambda epoch, step, count: pipeline.unmixed(spec, count, pipeline.batch_seed(epoch, step))
 
 
 def _preparation(pipeline, check, maps):

@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 from recipes import callbacks, diagnose
 from recipes.diagnose.margins.example_history import ExampleHistory
+from recipes.diagnose.margins.label_issues import judge_labels
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,54 @@ def test_a_callback_that_saw_nothing_is_refused():
 def test_arguments_of_the_callback_are_checked(data, budget):
     with pytest.raises(ValueError, match="ExampleMargins expects"):
         callbacks.ExampleMargins(data, budget)
+
+
+def test_a_data_set_is_scored_in_its_own_order(planted):
+    x, y, _ = planted
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(300)
+    margins = callbacks.ExampleMargins(data, budget=1.0)
+    _model(None).fit(x, y, epochs=2, batch_size=64, verbose=0, callbacks=[margins])
+    history = margins.history_of_examples
+    np.testing.assert_array_equal(
+        history.labels[history.times > 0], y[: len(history.labels)][history.times > 0]
+    )
+    assert history.times.max() <= 2
+
+
+def test_a_data_set_that_shuffles_is_said(planted):
+    x, y, _ = planted
+    data = tf.data.Dataset.from_tensor_slices((x[:200], y[:200])).shuffle(200).batch(200)
+    margins = callbacks.ExampleMargins(data, budget=1.0)
+    with pytest.warns(UserWarning, match="same order at every pass"):
+        _model(None).fit(x, y, epochs=4, batch_size=500, verbose=0, callbacks=[margins])
+    assert margins.history_of_examples is None
+
+
+def _answered(looks):
+    """200 examples of class 0 that are known ever better, and of which the first four are answered as class 1."""
+    history = ExampleHistory(np.zeros(200, int), 2)
+    own = np.linspace(0.7, 0.9999, 200)
+    own[:4] = 0.01
+    for _ in range(looks):
+        history.add(np.arange(200), np.stack([own, 1 - own], 1))
+    return history
+
+
+def test_one_look_calls_no_label_wrong():
+    assert len(judge_labels(_answered(1)).mislabelled) == 0
+    assert sorted(judge_labels(_answered(3)).mislabelled) == [0, 1, 2, 3]
+
+
+def test_rates_of_noise_are_the_shares_of_wrong_labels():
+    np.testing.assert_allclose(judge_labels(_answered(3)).noise, [[0.98, 0.02], [0, 0]], atol=0.005)
+
+
+def test_tables_name_classes_and_files():
+    found = judge_labels(_answered(3), ("cat", "dog"))
+    files = [f"{number}.jpg" for number in range(200)]
+    assert "0.jpg: given cat, suggested dog" in found.table(files=files)
+    rows = found.to_csv(files=files).splitlines()
+    assert rows[0].endswith("given_name,suggested_name,file")
+    assert rows[1].startswith("0,mislabelled,0,1,")
+    assert rows[1].endswith("cat,dog,0.jpg")
+    assert found.suggestions == dict.fromkeys(range(4), 1)

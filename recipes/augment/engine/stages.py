@@ -113,6 +113,16 @@ class Engine:
             sample_weight = tf.reshape(tf.concat([tf.reshape(sample_weight, (-1, 1)), others], 1), (-1,))
         return images, labels, sample_weight
 
+    def unmixed(self, count: int, seed: tf.Tensor) -> np.ndarray:
+        """Which of `count` examples are mixed with none, bool `(count,)`: what mixing does to rows that name them."""
+        frame = next(slot.frame for one in self.plan.passes for slot in one if slot.op.stage == "mix")
+        images, rows = tf.zeros((count, frame.height, frame.width, 1)), tf.eye(count)
+        draws = self.plan.draw(seed, tf.constant(count))
+        for kind, step in self.plain:
+            if kind == "mix":
+                images, rows, _ = step(images, rows, None, draws)
+        return np.diag(rows.numpy()) == 1
+
     def check_values(self, batch: Batch) -> None:
         """Raise `ValueError` for pixels, labels or boxes out of range; for tensors whose values are known."""
         for bad, message in self._value_conditions(batch):

@@ -75,11 +75,14 @@ class Duplicates:
     Attributes:
         pairs: list of `DuplicatePair`: leaks and conflicts of labels first, then the most alike.
         counts: Images looked at, by part.
+        pictures: Small gray pictures of them, uint8 `(n, 24, 24)`, by part.
+        labels: Their class numbers, or None, by part.
     """
 
     pairs: list[DuplicatePair]
     counts: dict[str, int]
     pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
+    labels: dict[str, list[int | None]] = field(repr=False, default_factory=dict)
 
     @property
     def leaks(self) -> list[DuplicatePair]:
@@ -187,7 +190,8 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
         )
     found.sort(key=lambda pair: (not pair.conflict, not pair.leak, -pair.similarity, pair.first, pair.second))
     split = np.split(pictures, [first_validation])
-    return Duplicates(found, counts, {"train": split[0], "validation": split[1]})
+    by_part = {"train": labels[:first_validation], "validation": labels[first_validation:]}
+    return Duplicates(found, counts, {"train": split[0], "validation": split[1]}, by_part)
 
 
 def _in_bytes(gray, dtype):

@@ -1,48 +1,98 @@
 """How each example was answered in the course of a training."""
 
+from __future__ import annotations
+
+import zipfile
+import zlib
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.common.files import check_unpacked_size, damaged
+
+_MOST_NUMBERS = 2**26  # probabilities of all classes for all examples, 256 MB; beyond, the leading ones alone
+_LEADING = 4
+
 
 class ExampleHistory:
-    """Sums over all times that an example was scored; 4 x (classes + 4) bytes an example.
+    """Sums over all times that an example was scored.
+
+    Memory: 4 x (classes + 4) bytes an example; where that is more than 256 MB, 48 bytes an example, and of other
+    classes than the given one those four that led most are kept.
 
     Args:
-        labels: Class numbers `(n,)`.
+        labels: Class numbers `(n,)`; -1 where not known yet.
         classes: How many there are.
 
     Attributes:
+        labels: int64 `(n,)`.
         times: How often each example was scored, int32 `(n,)`.
         forgotten: How often an example that was answered right was answered wrong the next time (Toneva et al. 2019,
             "An Empirical Study of Example Forgetting", definition 2.1), int32 `(n,)`.
+        threshold: Mean margin from which on a label is not called wrong; 0, or less where some labels are known to be.
     """
 
+    threshold = 0.0
+
     def __init__(self, labels: NDArray[np.integer], classes: int) -> None:
-        self.labels, self.classes = np.asarray(labels, np.int64), int(classes)
+        self.labels, self.classes = np.array(labels, np.int64), int(classes)
         count = len(self.labels)
         self.times, self.forgotten = np.zeros(count, np.int32), np.zeros(count, np.int32)
         self._margins, self._right = np.zeros(count, np.float32), np.zeros(count, bool)
-        self._probabilities = np.zeros((count, self.classes), np.float32)
+        self._own = np.zeros(count, np.float32)
+        self._whole = count * self.classes <= _MOST_NUMBERS
+        width = self.classes if self._whole else min(self.classes, _LEADING)
+        self._sums = np.zeros((count, width), np.float32)
+        self._leading = None if self._whole else np.full((count, width), -1, np.int32)
 
-    def add(self, rows: NDArray[np.integer], probabilities: NDArray[np.floating]) -> None:
+    def add(
+        self,
+        rows: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.integer] | None = None,
+    ) -> bool:
         """Take in what the model says of some examples now.
 
         Args:
             rows: Their numbers `(m,)`, each once.
             probabilities: `(m, classes)`.
+            labels: Their class numbers `(m,)`, for those that are not known yet; None where all are.
+
+        Returns:
+            False, and nothing is taken in, where an example has another label than before.
         """
+        if labels is not None:
+            known = self.labels[rows]
+            if np.any((known >= 0) & (known != labels)):
+                return False
+            self.labels[rows] = labels
         p = np.clip(probabilities.astype(np.float32), 1e-7, 1)
-        given = self.labels[rows]
-        logs = np.log(p)
-        own = logs[np.arange(len(rows)), given]
-        logs[np.arange(len(rows)), given] = -np.inf
-        margins = own - logs.max(1)
-        right = margins > 0
+        places, given = np.arange(len(rows)), self.labels[rows]
+        own = p[places, given]
+        if self._whole:
+            self._sums[rows] += p
+        others = p
+        others[places, given] = 0
+        rival = others.argmax(1)
+        if not self._whole:
+            self._add_leading(rows, others, rival)
+        right = own > others[places, rival]
         self.forgotten[rows] += self._right[rows] & ~right
         self._right[rows] = right
-        self._margins[rows] += margins
-        self._probabilities[rows] += p
+        self._margins[rows] += np.log(own) - np.log(np.maximum(others[places, rival], 1e-7))
+        self._own[rows] += own
         self.times[rows] += 1
+        return True
+
+    def _add_leading(self, rows, others, rival):
+        leading, sums = self._leading[rows], self._sums[rows]
+        missing = ~(leading == rival[:, None]).any(1)
+        places = np.flatnonzero(missing)
+        least = sums[places].argmin(1)
+        leading[places, least], sums[places, least] = rival[places], 0
+        sums += np.where(leading >= 0, np.take_along_axis(others, np.maximum(leading, 0), 1), 0)
+        self._leading[rows], self._sums[rows] = leading, sums
 
     @property
     def margins(self) -> NDArray[np.float32]:
@@ -53,6 +103,80 @@ class ExampleHistory:
             return np.where(self.times > 0, self._margins / self.times, np.nan).astype(np.float32)
 
     @property
-    def probabilities(self) -> NDArray[np.float32]:
-        """Mean probabilities `(n, classes)`."""
-        return self._probabilities / np.maximum(self.times, 1)[:, None]
+    def certainty(self) -> NDArray[np.float32]:
+        """Mean probability of the given class `(n,)`."""
+        return self._own / np.maximum(self.times, 1)
+
+    @property
+    def rivals(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The most probable other class `(n,)`, and its mean probability `(n,)`."""
+        sums, places = self._sums.copy(), np.arange(len(self.labels))
+        if self._whole:
+            seen = self.labels >= 0
+            sums[places[seen], self.labels[seen]] = -1
+        best = sums.argmax(1)
+        classes = best if self._whole else self._leading[places, best]
+        return classes.astype(np.int64), np.maximum(sums[places, best], 0) / np.maximum(self.times, 1)
+
+    def state(self) -> dict[str, Any]:
+        """Everything it holds, as arrays by name, for a file or a backup."""
+        arrays = {
+            "labels": self.labels,
+            "times": self.times,
+            "forgotten": self.forgotten,
+            "margins": self._margins,
+            "right": self._right,
+            "own": self._own,
+            "sums": self._sums,
+        }
+        if self._leading is not None:
+            arrays["leading"] = self._leading
+        return {name: array.copy() for name, array in arrays.items()} | {"classes": np.int64(self.classes)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> ExampleHistory:
+        """The history whose `state` this is.
+
+        Raises:
+            KeyError, ValueError: for what is no such state.
+        """
+        history = cls(state["labels"], int(state["classes"]))
+        count, held = len(history.labels), {name: np.array(value) for name, value in state.items()}
+        for name in ("times", "forgotten", "margins", "right", "own", "sums"):
+            own = name if name in ("times", "forgotten") else f"_{name}"
+            array = held[name].astype(getattr(history, own).dtype)
+            if len(array) != count or array.ndim != getattr(history, own).ndim:
+                raise ValueError(f"{name} has shape {array.shape} for {count} examples")
+            setattr(history, own, array)
+        history._leading = held["leading"].astype(np.int32) if "leading" in held else None
+        history._whole = history._leading is None
+        return history
+
+    def save(self, path: Any) -> None:
+        """Write it into a file, `.npz`."""
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **self.state())
+
+    @classmethod
+    def load(cls, path: Any) -> ExampleHistory:
+        """Read what `save` wrote.
+
+        Raises:
+            DamagedFileError: for a file that holds something else.
+        """
+        remedy = "Remove the file to load the run without its examples."
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                check_unpacked_size(path, archive.zip)
+                return cls.from_state(dict(archive))
+        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise damaged(path, "how each example was answered", str(error), remedy) from error
+
+    def resize(self, count: int) -> None:
+        """Forget all examples but the first `count`, or make room for more whose labels are not known yet."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                more = max(0, count - len(value))
+                filler = -1 if name in ("labels", "_leading") else 0
+                rest = np.full((more, *value.shape[1:]), filler, value.dtype)
+                setattr(self, name, np.concatenate([value[:count], rest]))

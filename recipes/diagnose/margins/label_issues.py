@@ -1,18 +1,26 @@
 """label_issues: examples that are probably mislabelled, or that belong to no one class, from a training itself."""
 
+from __future__ import annotations
+
 import csv
 import io
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.common.models import output_activation, rebuild
+from recipes.common.types import Data
 from recipes.diagnose.margins.example_history import ExampleHistory
+from recipes.diagnose.margins.mixture import chance_of_wrong
+from recipes.diagnose.margins.trained_copy import history_of_copy
 
-_EPOCHS = 10
+ENOUGH_LOOKS = 3  # at one example, before its label is called wrong
+_SURE = 0.75  # the chance from which on it is
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,11 @@ class LabelIssue:
 
     Attributes:
         number: Place in the data.
-        kind: "mislabelled", or "ambiguous" where no other class is sure either.
+        kind: "mislabelled", or "ambiguous" where that is less sure than three to one.
         given: Its class number.
         suggested: The class that the model gave it over the training.
         margin: Mean margin of the given class, in logits; below 0 another was preferred.
+        chance: That the label is wrong, in [0, 1].
         reason: In words.
     """
 
@@ -33,6 +42,7 @@ class LabelIssue:
     given: int
     suggested: int
     margin: float
+    chance: float
     reason: str
 
 
@@ -45,39 +55,86 @@ class LabelIssues:
         scores: float32 `(n,)`, how doubtful each label is: higher is worse; NaN where an example was never scored.
         noise: float64 `(classes, classes)`: of the examples that are given class i, the estimated share that is j.
         times: How often each example was scored, int32 `(n,)`.
+        class_names: Names of the classes, or None.
     """
 
     issues: list[LabelIssue]
     scores: NDArray[np.float32]
     noise: NDArray[np.float64]
     times: NDArray[np.int32]
+    class_names: tuple[str, ...] | None = None
 
     @property
     def mislabelled(self) -> NDArray[np.int64]:
-        """Numbers of the examples that are probably mislabelled, worst first."""
+        """Numbers of the examples that are probably mislabelled, worst first: what `recipes.train(drop=...)` drops."""
         return np.array([issue.number for issue in self.issues if issue.kind == "mislabelled"], np.int64)
 
-    def table(self, count: int = 10, class_names: Any = None) -> str:
-        """What was found in a line, and the worst examples, a line each."""
+    @property
+    def suggestions(self) -> dict[int, int]:
+        """`{number: suggested class}` of those: what `recipes.train(relabel=...)` sets."""
+        return {issue.number: issue.suggested for issue in self.issues if issue.kind == "mislabelled"}
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """Numbers of the `count` examples with the most doubtful labels, whatever they are called, worst first."""
+        known = np.flatnonzero(np.isfinite(self.scores))
+        return known[np.argsort(-self.scores[known], kind="stable")[:count]]
+
+    def name_of(self, number: int) -> str:
+        """The name of a class, its number where it has none."""
+        named = self.class_names is not None and number < len(self.class_names)
+        return str(self.class_names[number]) if named else str(number)
+
+    def table(self, count: int = 10, files: Sequence[str] | None = None) -> str:
+        """What was found in a line, and the worst examples, a line each.
+
+        Args:
+            count: Most examples to show.
+            files: Their files by number, such as `info.files["train"]`; None shows numbers.
+        """
         wrong = len(self.mislabelled)
         lines = [
             f"{len(self.scores)} examples, each scored {np.median(self.times):g} times: {wrong} probably mislabelled, "
             f"{len(self.issues) - wrong} ambiguous"
         ]
-        name = (lambda n: str(class_names[n])) if class_names is not None else str
         lines += [
-            f"  {one.number}: given {name(one.given)}, suggested {name(one.suggested)} ({one.kind}; {one.reason})"
+            f"  {one.number if files is None else files[one.number]}: given {self.name_of(one.given)}, suggested "
+            f"{self.name_of(one.suggested)} ({one.kind}; {one.reason})"
             for one in self.issues[:count]
         ]
+        few = int(np.sum(self.times < ENOUGH_LOOKS))
+        if few:
+            lines.append(
+                f"  {few} were scored less than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
+            )
+        rates = self.noise * (1 - np.eye(len(self.noise)))
+        for place in np.argsort(-rates, axis=None)[:3]:
+            given, other = divmod(int(place), len(rates))
+            if rates[given, other] >= 0.01:
+                lines.append(
+                    f"  of those given {self.name_of(given)}, {rates[given, other]:.0%} seem to be "
+                    f"{self.name_of(other)}"
+                )
         return "\n".join(lines)
 
-    def to_csv(self, path: Any = None) -> str:
-        """A row an issue, with the columns of `LabelIssue`; written to a file if one is given."""
+    def to_csv(self, path: Any = None, files: Sequence[str] | None = None) -> str:
+        """A row an issue, with the columns of `LabelIssue` and names of classes; written to a file if one is given.
+
+        Args:
+            path: File to write, or None.
+            files: Files of the examples by number, for a column `file`.
+        """
         names = list(LabelIssue.__dataclass_fields__)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([getattr(issue, name) for name in names] for issue in self.issues)
+        more = ["given_name", "suggested_name"] * (self.class_names is not None) + ["file"] * (
+            files is not None
+        )
+        writer.writerow([*names, *more])
+        for issue in self.issues:
+            row = [getattr(issue, name) for name in names]
+            if self.class_names is not None:
+                row += [self.name_of(issue.given), self.name_of(issue.suggested)]
+            writer.writerow([*row, *([files[issue.number]] if files is not None else [])])
         if path is not None:
             with open(path, "w", encoding="utf-8", newline="") as file:
                 file.write(text.getvalue())
@@ -88,105 +145,120 @@ class LabelIssues:
 
 
 def label_issues(
-    source: Any, data: Any = None, *, epochs: int = _EPOCHS, batch_size: int = 128
+    source: Any,
+    data: Data | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    class_names: Sequence[str] | None = None,
 ) -> LabelIssues:
     """Find examples whose labels are probably wrong.
 
     A network learns what most examples of a class share before it learns single wrong labels by heart. So the margin
     of a wrong label stays below 0 for most of a training (AUM: Pleiss et al. 2020, "Identifying Mislabeled Data using
-    the Area Under the Margin Ranking", section 3). An example is called mislabelled where its mean margin falls to the
-    lower of two groups (a mixture of two Gaussians, fitted to the margins), is below 0, and another class
-    is as probable as it is for examples that carry it (confident learning: Northcutt et al. 2021, section 3.1); else,
-    with a margin below 0, or forgotten twice or more with one near it, it is ambiguous.
+    the Area Under the Margin Ranking", section 3). An example is called mislabelled where its mean margin is negative
+    and that is three times as probably an error as doubt between two classes that are alike (`chance_of_wrong`), after
+    three looks at least; else,
+    with a margin below 0, or forgotten twice or more (Toneva et al. 2019) with one near it, it is ambiguous. Rates of
+    noise between classes add up these chances, as confident learning adds up confident examples (Northcutt et al.
+    2021, section 3.1).
 
     Args:
-        source: A `callbacks.ExampleMargins` that watched a training, whose data it has; or a compiled `keras.Model` for
-            single labels: a copy of it, with new weights, is then trained for this alone, and the model is left as it
-            is.
-        data: Arrays `(x, y)` for a model: class numbers `(n,)` or one-hot rows.
-        epochs: Of the copy, >= 2.
-        batch_size: Of the copy.
+        source: What `recipes.train` returned, whose steps have gathered the margins, or its folder; a
+            `callbacks.ExampleMargins` that watched a training; or a compiled `keras.Model` for single labels: copies of
+            it, with new weights, are then trained for this alone, and the model is left as it is. Each of the two
+            copies has one class more, to which some examples are given at random: they are wrong for sure, and how
+            they are answered says from which margin on a label may be called wrong (Pleiss et al., section 3.2).
+        data: For a model: arrays `(x, y)`, class numbers `(n,)` or one-hot rows, or a `tf.data.Dataset` of such
+            examples, batched or not, that comes in the same order every time and fits into memory.
+        epochs: Of each copy, >= 2.
+        batch_size: Of the copies.
+        class_names: Names of the classes; None takes those of the run.
 
     Returns:
-        `LabelIssues`.
+        `LabelIssues`. Their numbers are places in the training data; of a run on what `data.load` gives,
+        `info.files["train"]` has their files.
 
     Raises:
-        ValueError: for a callback that has scored nothing, a model that is not compiled or has another output than one
-            row of classes, or labels that are no classes.
+        ValueError: for a run without monitors, or whose data set shuffles and batches itself, so that its examples
+            have no numbers; a callback that has scored nothing; a model that is not compiled or has another output than
+            one row of classes; labels that are no classes.
 
     Example:
-        >>> margins = callbacks.ExampleMargins((x, y))
-        >>> model.fit(x, y, epochs=30, callbacks=[margins])
-        >>> print(diagnose.label_issues(margins))
+        >>> run = recipes.train(model, train, validation)
+        >>> issues = diagnose.label_issues(run)
+        >>> better = recipes.train(fresh_model, train, validation, drop=issues)
     """
-    history = getattr(source, "history_of_examples", None)
-    if not isinstance(history, ExampleHistory):
-        if not isinstance(source, keras.Model) or data is None:
+    history, names = _history(source, data, epochs, batch_size)
+    known = history.times[history.times > 0]
+    if not known.size:
+        raise ValueError(
+            "diagnose.label_issues expects examples that were scored. Received a training that has scored none, or "
+            "mixed every image with others. Train for two epochs or more, without MixUp on every image."
+        )
+    if known.max() < 2 and not isinstance(source, keras.callbacks.Callback):
+        raise ValueError(
+            "diagnose.label_issues expects a training that saw its examples twice or more. Received one of a single "
+            "epoch. Train longer; ten epochs tell a lot."
+        )
+    return judge_labels(history, class_names if class_names is not None else names)
+
+
+def _history(source, data, epochs, batch_size):
+    """`(history, class names)` of whatever was given."""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source) / "examples.npz"
+        if not path.exists():
             raise ValueError(
-                "diagnose.label_issues expects a callbacks.ExampleMargins that has watched a training, or a model and "
-                f"its data (x, y). Received {type(source).__name__} and {type(data).__name__}. Write "
-                "label_issues(model, (x, y))."
+                f"diagnose.label_issues expects a run with the margins of its examples. Received {source}, without "
+                f"examples.npz. {_WITHOUT}"
             )
-        history = _trained_copy(source, data, epochs, batch_size)
-    if not history.times.any():
+        from recipes.common.files import read_json  # noqa: PLC0415 - a model is judged without
+
+        settings = read_json(
+            Path(source) / "run.json", "the settings of a run", "Put a copy of the file back."
+        )
+        return ExampleHistory.load(path), settings.get("class_names")
+    if isinstance(source, keras.Model) and data is not None:
+        return history_of_copy(source, data, epochs, batch_size), None
+    for name in ("history_of_examples", "examples"):
+        history = getattr(source, name, None)
+        if isinstance(history, ExampleHistory):
+            return history, getattr(source, "class_names", None)
+    if hasattr(source, "examples"):
+        notes = [note for note in getattr(source.record, "notes", ()) if "single examples" in note]
+        raise ValueError(
+            "diagnose.label_issues expects a run with the margins of its examples. Received one without. "
+            f"{' '.join([*notes, _WITHOUT])}"
+        )
+    if hasattr(source, "history_of_examples"):
         raise ValueError(
             "diagnose.label_issues expects examples that were scored. Received a callback that has seen no epoch "
-            "to its end. Train for an epoch or more."
+            "to its end. Train for an epoch or more. Write label_issues(model, (x, y)) to have a copy trained."
         )
-    return judge_labels(history)
+    raise ValueError(
+        "diagnose.label_issues expects a run of recipes.train or its folder, a callbacks.ExampleMargins that has "
+        f"watched a training, or a model and its data (x, y). Received {type(source).__name__} and "
+        f"{type(data).__name__}. Write label_issues(model, (x, y))."
+    )
 
 
-def _trained_copy(model, data, epochs, batch_size):
-    x, y = np.asarray(data[0]), np.asarray(data[1])
-    numbers = y.argmax(-1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1)
-    outputs = getattr(model, "outputs", None)
-    if not model.compiled or not outputs or len(outputs) != 1 or len(outputs[0].shape) != 2 or epochs < 2:
-        raise ValueError(
-            "diagnose.label_issues expects a compiled model with one row of classes for an output, and epochs >= 2. "
-            f"Received {model.name!r} and epochs={epochs}. Compile it with a cross-entropy."
-        )
-    copy = rebuild(model)
-    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-    copy.compile(optimizer=optimizer, loss=model.loss)
-    history = ExampleHistory(numbers, max(2, outputs[0].shape[-1]))
-    for _ in range(epochs):
-        copy.fit(x, y, batch_size=batch_size, epochs=1, verbose=0)
-        history.add(np.arange(len(x)), probabilities_of(copy, copy.predict(x, batch_size=256, verbose=0)))
-    return history
+_WITHOUT = (
+    "They are gathered with monitor=True, of single class labels, where train is arrays or un-batched data, or batches "
+    "in a fixed order; else put callbacks.ExampleMargins(data) into callbacks, or write label_issues(model, (x, y))."
+)
 
 
-def probabilities_of(model: keras.Model, outputs: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Probabilities `(n, classes)` of a classifier's outputs; one unit becomes two classes."""
-    outputs = np.asarray(outputs, np.float32)
-    logits = output_activation(model) == "linear" or outputs.min() < 0 or outputs.max() > 1.001
-    if outputs.shape[1] == 1:
-        second = 1 / (1 + np.exp(-outputs)) if logits else outputs
-        return np.concatenate([1 - second, second], 1)
-    if logits:
-        outputs = np.exp(outputs - outputs.max(1, keepdims=True))
-    return outputs / np.maximum(outputs.sum(1, keepdims=True), 1e-12)
-
-
-def judge_labels(history: ExampleHistory) -> LabelIssues:
+def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = None) -> LabelIssues:
     """The issues of examples that were scored in the course of a training."""
-    margins, mean, given = history.margins, history.probabilities, history.labels
-    known = np.isfinite(margins)
-    rows = np.arange(len(given))
-    others = mean.copy()
-    others[rows, given] = -1
-    suggested = others.argmax(1)
-    # Confident learning's thresholds: how sure of a class the model is where it is given.
-    sure = np.array(
-        [
-            mean[known & (given == c), c].mean() if (known & (given == c)).any() else 1.0
-            for c in range(history.classes)
-        ]
-    )
-    confident = others[rows, suggested] >= np.minimum(sure[suggested], 0.9)
-    wrong = known & (margins < min(0.0, _valley(margins[known]))) & confident
-    doubt = (
-        known & ~wrong & ((margins < 0) | ((history.forgotten >= 2) & (margins < np.nanmedian(margins) / 4)))
-    )
+    margins, given = history.margins, history.labels
+    known = np.isfinite(margins) & (given >= 0)
+    suggested, certainty = history.rivals
+    chance = chance_of_wrong(np.where(known, margins, np.nan))
+    enough = history.times >= ENOUGH_LOOKS
+    wrong = known & (chance > _SURE) & (margins < history.threshold) & enough
+    near = np.nanmedian(margins) / 4 if known.any() else 0.0
+    doubt = known & ~wrong & ((margins < 0) | ((history.forgotten >= 2) & (margins < near)))
     issues = [
         LabelIssue(
             int(row),
@@ -194,38 +266,21 @@ def judge_labels(history: ExampleHistory) -> LabelIssues:
             int(given[row]),
             int(suggested[row]),
             float(margins[row]),
-            _reason(history, row, suggested[row], mean),
+            float(chance[row]),
+            _reason(history, row, certainty[row]),
         )
         for row in sorted(np.flatnonzero(wrong | doubt), key=lambda r: (not wrong[r], margins[r]))
     ]
     counts = np.zeros((history.classes, history.classes))
-    np.add.at(counts, (given[known], np.where(wrong, suggested, given)[known]), 1)
+    np.add.at(counts, (given[known], given[known]), 1 - chance[known])
+    np.add.at(counts, (given[known], suggested[known]), chance[known])
     noise = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    return LabelIssues(issues, (-margins).astype(np.float32), noise, history.times.copy())
+    names = None if class_names is None else tuple(map(str, class_names))
+    return LabelIssues(issues, (-margins).astype(np.float32), noise, history.times.copy(), names)
 
 
-def _reason(history, row, suggested, mean):
-    words = f"{mean[row, suggested]:.0%} sure of it over {history.times[row]} looks"
+def _reason(history, row, certainty):
+    words = f"{certainty:.0%} sure of it over {history.times[row]} looks"
     if history.forgotten[row]:
         words += f", forgotten {history.forgotten[row]} times"
     return words
-
-
-def _valley(margins):
-    """The margin below which an example rather belongs to the lower of two groups; -inf where there is one group."""
-    values = np.sort(margins.astype(np.float64))
-    low, high = np.quantile(values, [0.02, 0.6])
-    means, widths = np.array([low, high]), np.full(2, max(values.std() / 2, 1e-3))
-    shares = np.array([0.05, 0.95])
-    for _ in range(60):
-        scaled = (values[:, None] - means) / widths
-        densities = shares / widths * np.exp(-0.5 * np.square(scaled)) + 1e-300
-        parts = densities / densities.sum(1, keepdims=True)
-        total = parts.sum(0) + 1e-9
-        shares, means = total / len(values), (parts * values[:, None]).sum(0) / total
-        spread = (parts * np.square(values[:, None] - means)).sum(0) / total
-        widths = np.sqrt(np.maximum(spread, 1e-6))
-    if means[0] > means[1] or not np.isfinite(means).all():
-        return 0.0
-    lower = values[(parts[:, 0] > 0.5) & (values < means[1])]
-    return float(lower[-1]) if len(lower) else -np.inf

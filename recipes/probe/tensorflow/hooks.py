@@ -39,13 +39,16 @@ def tapping_apply(optimizer: Any, seen: Any) -> Wrap:
 
 
 def tapping_loss(seen: Any) -> Wrap:
-    """For `model.compute_loss`: hands on the loss and the predictions."""
+    """For `model.compute_loss`: hands on the loss, the labels and the predictions."""
 
     def wrap(original):
         def compute_loss(*args, **kwargs):
             loss = original(*args, **kwargs)
-            predictions = kwargs["y_pred"] if "y_pred" in kwargs else args[2] if len(args) > 2 else None
-            _tell(seen, seen.take_loss, loss, predictions)
+            labels, predictions = (
+                kwargs[name] if name in kwargs else args[place] if len(args) > place else None
+                for place, name in ((1, "y"), (2, "y_pred"))
+            )
+            _tell(seen, seen.take_loss, loss, labels, predictions)
             return loss
 
         return compute_loss

@@ -17,7 +17,7 @@ from recipes.probe.tensorflow import histogram, measure
 from recipes.probe.tensorflow.hooks import tapping_apply, tapping_call, tapping_loss
 from recipes.probe.tensorflow.visibility import visible
 
-QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms")
+QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms", "examples")
 RECTIFIERS = ("relu", "leaky_relu")
 _MOST_CALLS = 8
 
@@ -107,6 +107,12 @@ class Twin:
         return used[0] if len(used) == 1 else tf.fill([], np.nan)
 
     def _measure(self, data, logs, before, rate, seen):
+        examples = {"examples": seen.examples} if "examples" in self.quantities and seen.examples else {}
+        if self.quantities == {"examples"}:
+            return examples
+        return {**self._measured(data, logs, before, rate, seen), **examples}
+
+    def _measured(self, data, logs, before, rate, seen):
         calls = seen.calls()
         # Before anything else reads them.
         in_sight = [[visible(tensor, seen.predictions) for tensor in outputs] for _, _, outputs in calls]
@@ -236,6 +242,7 @@ class Seen:
         self.loss_scaled = False
         self.fault = None
         self.predictions = set()
+        self.examples = None
         self._outputs = []
         self._calls = {}
         self._unseen = {}
@@ -269,9 +276,10 @@ class Seen:
         self.scale = tf.identity(optimizers.loss_scale(optimizer))
         self.writes = tf.convert_to_tensor(optimizers.writes(optimizer))
 
-    def take_loss(self, loss: Any, predictions: Any) -> None:
-        """Take the loss of the step, and which tensors the model gave out."""
+    def take_loss(self, loss: Any, labels: Any, predictions: Any) -> None:
+        """Take the loss of the step, and which tensors the model gave out; both where there is one output."""
         self.loss = loss
+        self.examples = (labels, predictions) if tf.is_tensor(labels) and tf.is_tensor(predictions) else None
         self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}
 
     def calls(self) -> list[tuple[str, Watched, list[tf.Tensor]]]:

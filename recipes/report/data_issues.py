@@ -1,0 +1,189 @@
+"""What is wrong with the labels and images of a run, for the report: doubtful labels, copies, faulty images."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.common.datasets import fresh_copy, pairs_of, reader_of, without_autotune
+from recipes.common.types import Data
+from recipes.diagnose.images.image_issues import KINDS, ImageIssues, image_issues
+from recipes.diagnose.images.near_duplicates import Duplicates, near_duplicates
+from recipes.diagnose.margins.label_issues import LabelIssues, label_issues
+
+_MOST_LOOKED_AT = 2000  # images of each part, for copies and faults
+_SECONDS = 20.0  # for reading the images that are shown
+
+
+def data_issues(
+    run: Any, train: Data | None, validation: Data | None, *, class_names: Sequence[str] | None, count: int
+) -> dict[str, Any] | None:
+    """What the page says of labels and images, or None where there is nothing to look at.
+
+    Args:
+        run: With `examples`, where its steps gathered the margins.
+        train: Its training data, for copies, faults and thumbnails; None shows doubtful labels without pictures.
+        validation: Its validation data, for copies across both.
+        class_names: Name of every class; None numbers them.
+        count: Most entries to show of each.
+
+    Returns:
+        A dict with "labels", "copies" and "faults", each None where there is nothing to say.
+    """
+    train, validation = pairs_of(train), pairs_of(validation)
+    doubtful = _attempt(lambda: label_issues(run, class_names=class_names)) if _has_margins(run) else None
+    several = validation is None or len(_pair(validation)) > 1
+    twice = faults = None
+    if train is not None:
+        twice = _attempt(lambda: near_duplicates(_some(train), _some(validation) if several else None))
+        faults = _attempt(lambda: image_issues(_some(train)))
+    if doubtful is None and twice is None and faults is None:
+        return None
+    wanted = {"train": set(), "validation": set()}
+    for issue in doubtful.issues[:count] if doubtful else ():
+        wanted["train"].add(issue.number)
+    for pair in twice.pairs[:count] if twice else ():
+        wanted[pair.first_part].add(pair.first)
+        wanted[pair.second_part].add(pair.second)
+    for issue in faults.issues[:count] if faults else ():
+        wanted["train"].add(issue.number)
+    pictures = {
+        "train": _pictures(train, wanted["train"]),
+        "validation": _pictures(validation, wanted["validation"]),
+    }
+    return {
+        "labels": _of_labels(doubtful, pictures, count),
+        "copies": _of_copies(twice, pictures, count, class_names),
+        "faults": _of_faults(faults, pictures, count),
+        "limit": _MOST_LOOKED_AT,
+    }
+
+
+def _has_margins(run):
+    return getattr(run, "examples", None) is not None and bool(np.any(run.examples.times >= 2))
+
+
+def _attempt(look: Callable[[], Any]) -> Any:
+    """What a look at the data gives; None for data that it is not made for, such as vectors or masks."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return look()
+    except (TypeError, ValueError, tf.errors.OpError):
+        return None
+
+
+def _pair(data):
+    if isinstance(data, tf.data.Dataset):
+        return data.element_spec if isinstance(data.element_spec, tuple) else (data.element_spec,)
+    return data if isinstance(data, (tuple, list)) else (data,)
+
+
+def _some(data):
+    """The first images of the data."""
+    if data is None or not isinstance(data, tf.data.Dataset):
+        return data if data is None else tuple(part[:_MOST_LOOKED_AT] for part in data[:2])
+    spec = data.element_spec[0] if isinstance(data.element_spec, tuple) else data.element_spec
+    size = spec.shape[0] if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 4 else 1
+    return fresh_copy(data).take(-(-_MOST_LOOKED_AT // (size or 32)))
+
+
+def _pictures(data: Data | None, numbers: Iterable[int]) -> dict[int, np.ndarray]:
+    """The images with these numbers, as far as they are read in time."""
+    numbers = sorted(numbers)
+    if data is None or not numbers:
+        return {}
+    if not isinstance(data, tf.data.Dataset):
+        return {number: np.asarray(data[0][number]) for number in numbers}
+    if fresh_copy(data) is not data:  # it shuffles: the numbers are of another pass
+        return {}
+    reader = reader_of(data)
+    if reader is not None:
+        places = tf.data.Dataset.from_tensor_slices(np.array(numbers, np.int64))
+        return {n: image for n, (image, *_) in zip(numbers, reader(places).as_numpy_iterator(), strict=True)}
+    found, wanted, place, start = {}, set(numbers), 0, time.monotonic()
+    for element in without_autotune(data).as_numpy_iterator():
+        image = element[0] if isinstance(element, tuple) else element
+        images = image if image.ndim == 4 else image[None]
+        found |= {n: images[n - place] for n in wanted if place <= n < place + len(images)}
+        place += len(images)
+        if len(found) == len(wanted) or time.monotonic() - start > _SECONDS:
+            break
+    return found
+
+
+def _shown(pictures, part, number, alt):
+    from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
+
+    image = pictures[part].get(number)
+    if image is None or image.ndim not in (2, 3):
+        return None
+    return {"source": image_data_url(np.nan_to_num(image.astype("float32"))), "alt": alt}
+
+
+def _of_labels(found: LabelIssues | None, pictures, count):
+    if found is None:
+        return None
+    rows = []
+    for issue in found.issues[:count]:
+        given, suggested = found.name_of(issue.given), found.name_of(issue.suggested)
+        alt = f"Training image {issue.number}, given {given}, suggested {suggested}"
+        rows.append(
+            {
+                "pictures": [_shown(pictures, "train", issue.number, alt)],
+                "caption": f"{issue.number}: given {given}, suggested {suggested}",
+                "reason": f"{issue.kind}; {issue.reason}",
+            }
+        )
+    rates = [
+        (found.name_of(i), found.name_of(j), f"{found.noise[i, j]:.1%}")
+        for i, j in zip(*np.nonzero(found.noise >= 0.005), strict=True)
+        if i != j
+    ]
+    rates.sort(key=lambda row: -float(row[2].rstrip("%")))
+    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": [], "rates": rates[:count]}
+
+
+def _of_copies(found: Duplicates | None, pictures, count, class_names):
+    if found is None:
+        return None
+    rows = []
+    for pair in found.pairs[:count]:
+        why = ["in training and validation"] * pair.leak + ["two labels"] * pair.conflict
+        why += ["mirrored"] * pair.mirrored
+        ends = [
+            (pair.first_part, pair.first, pair.first_label),
+            (pair.second_part, pair.second, pair.second_label),
+        ]
+        named = [
+            f"{part} {number}" + ("" if label is None else f" ({_class(label, class_names)})")
+            for part, number, label in ends
+        ]
+        shown = [_shown(pictures, part, number, f"Image {number} of {part}") for part, number, _ in ends]
+        rows.append({"pictures": shown, "caption": " = ".join(named), "reason": ", ".join(why)})
+    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": [], "rates": []}
+
+
+def _class(number, class_names):
+    named = class_names is not None and 0 <= number < len(class_names)
+    return str(class_names[number]) if named else str(number)
+
+
+def _of_faults(found: ImageIssues | None, pictures, count):
+    if found is None:
+        return None
+    rows = [
+        {
+            "pictures": [_shown(pictures, "train", issue.number, f"Training image {issue.number}")],
+            "caption": f"{issue.number}: {issue.kind.replace('_', ' ')}",
+            "reason": KINDS[issue.kind],
+        }
+        for issue in found.issues[:count]
+    ]
+    remarks = [(kind.replace("_", " "), words) for kind, words in found.remarks.items()]
+    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": remarks, "rates": []}
