@@ -16,7 +16,7 @@ from recipes.callbacks.monitor import Monitor
 from recipes.callbacks.step_margins import StepMargins
 from recipes.common.optimizers import innermost, is_scheduled
 from recipes.diagnose.margins.example_history import ExampleHistory
-from recipes.training.example_numbers import example_numbers
+from recipes.training.numbering import example_numbers
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
