@@ -100,8 +100,8 @@ class Run:
 
         Args:
             path: File to write, such as "report.html".
-            **options: Of `recipes.report.write_report`; `train`, `validation` and `class_names` default to the run's, and
-                `validation` may be a labeled folder.
+            **options: Of `recipes.report.write_report`; `train`, `validation` and `class_names` default to the run's,
+                and `validation` may be a labeled folder.
 
         Returns:
             The `pathlib.Path` written.
