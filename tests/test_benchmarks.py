@@ -156,6 +156,32 @@ def test_rates_count_what_was_said_of_programs_that_are_what_they_declare():
     assert found["CPU with the doctor / without"].startswith("1.50")
 
 
+def test_what_a_changed_rule_wins_and_loses_is_told_by_program(tmp_path):
+    frozen = {"codes": ["frozen"], "family": "f"}
+    runs = {
+        "old": [
+            record("f/a", "healthy", ("diverged", "error")),
+            record("f/b", "layers frozen", ("frozen", "warning"), **frozen),
+            record("g/c", "healthy"),
+        ],
+        "new": [
+            record("f/a", "healthy"),
+            record("f/b", "layers frozen", ("frozen", "info"), **frozen),
+            record("g/c", "healthy"),
+        ],
+    }
+    for folder, records in runs.items():
+        (tmp_path / folder).mkdir()
+        for one in records:
+            one["family"] = one["name"][0]
+            (tmp_path / folder / f"{one['name'].replace('/', '.')}.json").write_text(json.dumps(one))
+    columns, lines = strangers.compare(tmp_path / "old", tmp_path / "new")
+    assert lines == ["f/a (healthy): alarm -> quiet", "f/b (layers frozen): named -> missed"]
+    assert columns["before"]["alarm, either, said or final"].startswith("1 of 2")
+    assert columns["before, affected families"]["alarm, either, said or final"].startswith("1 of 1")
+    assert columns["after, affected families"]["detected, either"].startswith("0 of 1")
+
+
 def test_numbers_in_a_remedy_are_typed_in_as_they_stand():
     change, _ = strangers.remedy_typed("rate_too_high", "Compile with learning_rate=0.003.", {"rate": 5.0})
     assert change == {"rate": 0.003}

@@ -148,13 +148,14 @@ def test_messages_speak_the_words_of_the_shell():
         ),
         ("data.load expects image_size=64 for photos of several sizes.", "--image-size 64"),
         ("or type on_error='skip'", "--skip-bad"),
+        ("resume=True expects the arguments of the run.", "--resume expects"),
         (
             "labeled examples with int8=True. Give examples=(images, labels), or a tf.data.Dataset of such pairs.",
             "--data",
         ),
     ):
         said = in_shell_words(python)
-        assert shell in said and "=" not in said and "_" not in said
+        assert shell in said and "=" not in said and "_" not in said and "---" not in said
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ _WORDS = (
     (r"resume=(['\"])force\1", "--resume --force"),
     (r"resume=True", "--resume"),
     (r"resume=False", "no --resume"),
-    (r"(?<![\w.])resume expects", "--resume expects"),
+    (r"(?<![\w.-])resume expects", "--resume expects"),
     (r"a (new )?run_dir\b", r"a \1folder for --out"),
     (r"another run_dir\b", "another --out"),
     (r"run_dir=?", "--out"),
