@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 import keras
 import numpy as np
 
+from recipes.callbacks import Backup
 from recipes.checkpoints.backup_timetable import backup_interval
 from recipes.checkpoints.kept_backups import Keep, KeepOptions
 from recipes.common.notebooks import in_notebook
@@ -202,8 +203,20 @@ def check_arguments(model: Any, settings: Settings) -> None:
         )
     backup_interval(settings.backup_every)
     Keep.of(settings.keep)
+    _refuse_other_backups(settings.callbacks)
     if model.compiled:
         _refuse_compile_arguments(settings)
+
+
+def _refuse_other_backups(callbacks):
+    """A second one would put back weights of another moment than the data and the schedule go on from."""
+    for callback in callbacks:
+        if isinstance(callback, (keras.callbacks.BackupAndRestore, Backup)):
+            raise ValueError(
+                f"recipes.train expects to be the only one that resumes a run. Received {type(callback).__name__} in "
+                "callbacks. Leave it out, and give run_dir= with resume=True, and backup_every= for backups within "
+                "an epoch."
+            )
 
 
 def _refuse_compile_arguments(settings):

@@ -57,6 +57,11 @@ ZEROS = np.zeros((20, 8, 8, 1), "uint8")
         (lambda: (ZEROS, np.zeros(20, "int64")), {"batch_size": 0}, "batch_size >= 1"),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"label_smoothing": 1.0}, "label_smoothing in"),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"resume": True}, "run_dir="),
+        (
+            lambda: (ZEROS, np.zeros(20, "int64")),
+            {"callbacks": [keras.callbacks.BackupAndRestore("/tmp/nowhere")]},
+            "only one that resumes.*Received BackupAndRestore.*run_dir=",
+        ),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"steps_per_epoch": 99}, "repeat"),
         (lambda: as_dataset((ZEROS, np.zeros(20, "int64"))).repeat(), {}, "never ends.*steps_per_epoch"),
         (
