@@ -162,7 +162,7 @@ class Monitor(FitMember):
         """What a resumed run needs, as a dictionary that JSON can hold; the leading monitor keeps the record."""
         if self._hub is not None:
             self._hub.flush()  # the monitors see what was measured in this epoch before they tell their states
-        state = {"monitor": self.monitor_state(), "layers": self._layer_names()}
+        state = {"monitor": self.monitor_state(), "layers": self._layers()}
         if self._hub is not None and (self._hub.leads(self) or not self._hub.monitors):
             record = base64.b64encode(self._record.to_bytes()).decode()
             state |= {"record": record, "step": self._hub.step}
@@ -172,8 +172,13 @@ class Monitor(FitMember):
         """Take up what `get_state` gave; call it after `on_train_begin`."""
         from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
-        names = _new_names(state.get("layers", []), self._layer_names())
-        self.set_monitor_state(_renamed(state["monitor"], names))
+        now = self._layers()
+        before = state.get("layers", now)
+        names = {old: new for (old, _), (new, _) in zip(before, now, strict=False) if old != new}
+        if _unnumbered(before) == _unnumbered(now):  # with resume="force" the model may be another
+            self.set_monitor_state(_renamed(state["monitor"], names))
+        else:
+            names = {}
         if "record" in state:
             record = Record.from_bytes(base64.b64decode(state["record"]))
             record.rename(lambda name: _renamed(name, names))
@@ -186,8 +191,10 @@ class Monitor(FitMember):
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         """Take up what `monitor_state` gave."""
 
-    def _layer_names(self):
-        return [layer.name for layer in layers_of(self.model)]
+    def _layers(self):
+        return [
+            [layer.name, [list(weight.shape) for weight in layer.weights]] for layer in layers_of(self.model)
+        ]
 
     def _hub_ends_epoch(self):
         if self._hub.leads(self):
@@ -218,11 +225,9 @@ class Monitor(FitMember):
         self._tensorboard.write(probe.step, *self.logged_values(probe))
 
 
-def _new_names(before, now):
-    """Layers that Keras has numbered otherwise, because the model was built once more in one process: old to new."""
-    if [without_numbers(name) for name in before] != [without_numbers(name) for name in now]:
-        return {}
-    return {old: new for old, new in zip(before, now, strict=True) if old != new}
+def _unnumbered(layers):
+    """Names and shapes of layers without the numbers of Keras: one model built twice in a process has the same."""
+    return [[without_numbers(name), shapes] for name, shapes in layers]
 
 
 def _renamed(value, names):

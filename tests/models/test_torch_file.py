@@ -112,7 +112,8 @@ def test_a_hostile_head_is_refused_before_the_tensors(tmp_path):
 def test_a_tensor_cannot_reach_outside_its_storage(tmp_path, fake_torch):
     floats = Storage("FloatStorage", "1", np.arange(10, dtype="<f4"))
     rebuild = sys.modules["torch._utils"]._rebuild_tensor_v2
-    for offset, shape, strides in ((8, (3,), (1,)), (0, (2, 2), (1, 10)), (5, (3,), (-1,)), (-1, (2,), (1,))):
+    cases = ((8, (3,), (1,)), (0, (2, 2), (1, 10)), (5, (3,), (-1,)), (-1, (2,), (1,)), (0, (10**8,), (0,)))
+    for offset, shape, strides in cases:
         content = {"weight": Call(rebuild, floats, offset, shape, strides, False, OrderedDict())}
         (tmp_path / "far.pth").write_bytes(torch_bytes(fake_torch, content, [floats]))
         with pytest.raises(ValueError, match="damaged"):

@@ -193,6 +193,21 @@ def test_resume_names_each_difference_before_it_touches_anything(split, tmp_path
     assert len(train(split, tmp_path, learning_rate=None, resume=True).history["loss"]) == 3
 
 
+def test_force_with_another_model_begins_the_monitors_anew(split, tmp_path):
+    def relus():
+        return callbacks.DeadReluDetector(every_steps=1, warn_above=0.99, strict=True)
+
+    (images, labels), validation = split
+    data = (images.astype("float32") / 255, labels), validation
+    interrupt(data, tmp_path, 2 * STEPS - 1, callbacks=[relus()])
+    wider = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    wider.add(keras.layers.Dense(12, activation="relu", name="wider"))
+    wider.add(keras.layers.Dense(10, activation="softmax"))
+    detector = relus()
+    train(data, tmp_path, model=wider, callbacks=[detector], resume="force")
+    assert set(detector.dead_units) <= {"wider"} and detector.record.step[-1] == 3 * STEPS - 1
+
+
 def test_force_takes_the_new_values_which_run_json_remembers(split, tmp_path):
     interrupt(split, tmp_path, STEPS + 2, schedule=None)
     run = train(split, tmp_path, schedule=None, learning_rate=0.02, resume="force")
