@@ -99,6 +99,16 @@ def test_a_likelihood_below_zero_is_measured_from_its_own_floor():
     assert Curves({"loss": np.array([-0.5, -1.0, -1.5, -1.6])}, -0.6).strong
 
 
+def test_a_loss_of_exactly_zero_has_learned_nothing_whatever_knowing_nothing_costs():
+    found = curve_findings(Curves({"loss": np.zeros(3)}, 0.69, steps=39))
+    assert [(finding.code, finding.severity) for finding in found] == [("not_learning", "warning")]
+
+
+def test_a_validation_loss_that_is_nan_throughout_is_not_held_against_anything():
+    curves = Curves({"loss": np.array([1.0, 0.9, 0.8]), "val_loss": np.full(3, np.nan)}, 1.0)
+    assert not curves.held and not curves.better_than_nothing and not curves.memorized
+
+
 GRID = RNG.integers(0, 2, (200, 6, 6))
 PICTURES = RNG.normal(size=(200, 6, 6, 1)).astype("float32")
 
@@ -112,6 +122,20 @@ def segmenter():
 def test_a_map_of_class_numbers_has_no_rows_of_several_ones():
     found = diagnose.diagnose(model=segmenter(), train=(PICTURES, GRID))
     assert [finding for finding in found if finding.severity == "error"] == []
+
+
+@pytest.mark.parametrize("ignored", [255, -1])
+def test_a_class_that_the_loss_leaves_out_is_no_label(ignored):
+    labels = GRID.copy()
+    labels[:, 0] = ignored
+    model = segmenter()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored))
+    facts = describe(model, (PICTURES, labels))
+    assert [f for f in diagnose.diagnose(model=model, facts=facts) if f.severity != "info"] == []
+    kept = labels[labels != ignored]
+    shares = np.bincount(kept) / kept.size
+    assert facts["data"]["train"]["class_counts"] == {"0": (kept == 0).sum(), "1": (kept == 1).sum()}
+    assert facts["baseline"] == pytest.approx(-np.sum(shares * np.log(shares)), rel=1e-4)
 
 
 def test_chance_at_each_place_is_that_of_its_most_frequent_class():

@@ -63,6 +63,22 @@ def test_a_regression_far_from_zero_is_not_ended_on_its_way(mean, std):
     assert [finding for finding in doctor.said if finding.severity == "error"] == []
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize(("cut", "told"), [(True, ["vanishing"]), (False, [])])
+def test_a_layer_that_no_gradient_reaches_is_named_while_others_move(cut, told):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    hidden = L.Dense(8, "relu", name="behind_the_cut")(inputs)
+    gate = L.Dense(8, kernel_initializer="zeros", name="begins_at_zero")(inputs)
+    hidden = ops.stop_gradient(hidden) if cut else hidden
+    model = keras.Model(inputs, L.Dense(1)(hidden + gate))
+    model.compile(keras.optimizers.Adam(0.003), "mse")
+    doctor, _ = doctored(model, X, np.tanh(X[:, 0] * X[:, 1]), epochs=3)
+    found = [finding for finding in doctor.findings if finding.severity != "info"]
+    assert [finding.code for finding in found] == told
+    assert [finding.layer for finding in found] == (["behind_the_cut"] if cut else [])
+
+
 def test_a_rate_of_a_hundred_is_blamed_with_the_rate_that_muon_wants():
     from recipes.optimizers import MuonSGD
 

@@ -66,6 +66,7 @@ class Task:
         kind: "categorical", "binary", "margins", "values", or "unknown" for a loss of the user's own.
         output_shape: Shape of the output without its batch axis, None where it is not known.
         own_step: Whether the training step, or how the loss is computed, is the user's own.
+        ignore_class: Label that the loss leaves out, as of a border or padding, or None.
     """
 
     activation: str | None
@@ -75,6 +76,7 @@ class Task:
     kind: str
     output_shape: tuple | None = None
     own_step: bool = False
+    ignore_class: int | None = None
 
     @property
     def classification(self) -> bool:
@@ -111,7 +113,8 @@ def task_of(model: keras.Model) -> Task:
     loss, from_logits = _loss_name(model.loss)
     shape = tuple(outputs[0].shape[1:]) if single else None
     activation = output_activation(model) if single else None
-    return _task(loss, from_logits, shape, activation, own and not _uses_compiled_loss(model), own)
+    unknown = own and not _uses_compiled_loss(model)
+    return _task(loss, from_logits, shape, activation, unknown, own, _ignored(model.loss))
 
 
 def heads_of(model: keras.Model) -> list[Head]:
@@ -139,10 +142,12 @@ def heads_of(model: keras.Model) -> list[Head]:
             loss = losses[number]
         if loss is None:
             continue
+        ignored = _ignored(loss)
         loss, from_logits = _loss_name(loss)
         chain = output_chain(tensor)
         activation = next((e["activation"] for e in chain if not passes_on(e)), None)
-        task = _task(loss, from_logits, tuple(tensor.shape[1:]), activation, False, own_step(model))
+        shape = tuple(tensor.shape[1:])
+        task = _task(loss, from_logits, shape, activation, False, own_step(model), ignored)
         heads.append(Head(str(name), name if isinstance(names[0], str) else number, task, chain))
     return heads
 
@@ -193,10 +198,11 @@ def _uses_compiled_loss(model):
     return True
 
 
-def _task(loss, from_logits, shape, activation, step_is_unknown, own):
+def _task(loss, from_logits, shape, activation, step_is_unknown, own, ignored=None):
     width = shape[-1] if shape else None
     kind = next((kind for kind, names in _LOSS_KINDS.items() if loss in names), "unknown")
-    return Task(activation, loss, from_logits, width, "unknown" if step_is_unknown else kind, shape, own)
+    kind = "unknown" if step_is_unknown else kind
+    return Task(activation, loss, from_logits, width, kind, shape, own, ignored)
 
 
 def _output_keys(model):
@@ -267,11 +273,20 @@ def _name_of(activation):
     return getattr(activation, "__name__", None) or _snake(type(activation).__name__)
 
 
-def _loss_name(loss):
+def _ignored(loss):
+    """The class that a sparse cross-entropy was told to leave out, or None."""
+    found = getattr(_single(loss), "ignore_class", None)
+    return found if isinstance(found, int) else None
+
+
+def _single(loss):
     if isinstance(loss, (list, tuple)) and len(loss) == 1:
-        loss = loss[0]
-    elif isinstance(loss, dict) and len(loss) == 1:
-        loss = next(iter(loss.values()))
+        return loss[0]
+    return next(iter(loss.values())) if isinstance(loss, dict) and len(loss) == 1 else loss
+
+
+def _loss_name(loss):
+    loss = _single(loss)
     if isinstance(loss, str):
         name = _SHORT.get(loss.lower(), loss)
         return _snake(name), False

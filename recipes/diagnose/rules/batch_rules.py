@@ -85,6 +85,30 @@ def idle_averages(view: Any) -> list[Finding]:
     ]
 
 
+def unreached(view: Any) -> list[Finding]:
+    """Kernels that no step changes, where others are changed."""
+    if view.count < 3 or len(view.kernels) < 2:
+        return []
+    ratio = view.ratio[:, view.kernels]
+    still = (np.nan_to_num(ratio) == 0).all(axis=0) & (view.weight[0, view.kernels] > 1e-6)
+    if not still.any() or not (np.nan_to_num(ratio) > 0).any():
+        return []
+    names = [view.layer(column) for column in view.kernels[still]]
+    return [
+        found(
+            "vanishing",
+            "warning",
+            names[0],
+            view.epoch[0],
+            f"No step that was looked at changes the kernel of {names[0]}"
+            f"{f' and of {len(names) - 1} more' if len(names) > 1 else ''}, while those of other layers move: no "
+            "gradient reaches it.",
+            "Look behind it for stop_gradient, rounding or argmax, units that are always 0, or an output that nothing "
+            "uses; where it is meant to stay, set layer.trainable = False.",
+        )
+    ]
+
+
 def noisy_batches(view: Any) -> list[Finding]:
     """Batches so small that the loss of one says little."""
     data = view.facts.get("data", {}).get("train", {})
@@ -112,4 +136,4 @@ def noisy_batches(view: Any) -> list[Finding]:
 
 
 #: Each takes what `record_rules` looks at, and gives a list of findings.
-RULES = (too_few, sorted_batches, idle_averages, noisy_batches)
+RULES = (too_few, sorted_batches, idle_averages, unreached, noisy_batches)

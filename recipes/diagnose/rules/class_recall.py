@@ -33,7 +33,7 @@ def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
             given, wanted = _classes(task, np.asarray(answers), np.asarray(keras.tree.flatten(labels)[0]))
             if given is None or given.shape != wanted.shape:
                 return {}
-            for number in np.unique(wanted):
+            for number in np.unique(wanted[wanted != task.ignore_class]):
                 one = found.setdefault(str(int(number)), {"examples": 0, "right": 0})
                 of_it = wanted == number
                 one["examples"] += int(of_it.sum())

@@ -218,6 +218,8 @@ class Curves:
             return False
         if self.above_chance(0.3):
             return True
+        if not self.loss.any():
+            return False  # a loss of exactly 0 from the start on: nothing is asked
         lowest = float(np.nanmin(self.loss[self.tail]))
         if self.unit is not None:
             return self._below_nothing(lowest, 0.3) or self._came_down(lowest, 0.7, 0.15)
@@ -243,7 +245,8 @@ class Curves:
             held_out = self.loss if self.validation is None else self.validation
             share = 0.03 if self.validation is not None else 0.05
             of_it = self.validation is not None
-            below = self._below_nothing(float(np.nanmin(held_out[self.tail])), share, validation=of_it)
+            reached = held_out[self.tail][np.isfinite(held_out[self.tail])]
+            below = self._below_nothing(float(reached.min(initial=np.inf)), share, validation=of_it)
             # A lucky start is below as well: it also has to have come down.
             if below and self.came_from - lowest > 0.02 * self.unit:
                 return True
@@ -286,7 +289,7 @@ class Curves:
     @cached_property
     def strong(self) -> bool:
         """Whether most of what there is to learn was learned: most of the way from chance to 1, half of the loss."""
-        if not np.isfinite(self.loss[self.tail]).all():
+        if not np.isfinite(self.loss[self.tail]).all() or not self.loss.any():
             return False
         if self.accuracy is not None and self.chance is not None and self.chance < 0.95:
             return self.above_chance(0.6)

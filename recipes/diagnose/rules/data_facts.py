@@ -94,11 +94,15 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
     facts = {"labels_shape": list(labels.shape[1:]), "labels_dtype": str(labels.dtype)}
     positions = _by_position(labels, task)
     rows = _flat(labels if positions is None else positions)
+    places = len(rows) // max(1, len(labels))
+    if task.ignore_class is not None and rows.ndim == 1 and (rows != task.ignore_class).any():
+        rows = rows[rows != task.ignore_class]
     numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == bool
     facts["labels_finite"] = bool(np.isfinite(rows).all()) if numeric else True
     if not numeric or not facts["labels_finite"] or not rows.size:
         return facts
     whole = labels.dtype.kind in "biu" or bool(np.all(rows == np.round(rows)))
+    facts["label_zeros"] = float(np.mean(np.abs(rows.astype("float64")) < 1e-6))
     facts |= {"label_low": float(rows.min()), "label_high": float(rows.max()), "label_whole": whole}
     values = np.unique(rows[: 1 << 20])
     facts["label_values"] = values.astype("float64").tolist() if len(values) <= _MOST_VALUES else None
@@ -110,8 +114,8 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
         # Of what neighbors in the order of the data share nothing is said: those in a picture are alike.
         known = _class_facts(rows, task)
         facts |= {name: known[name] for name in ("label_min", "label_max", "class_counts") if name in known}
-        facts["label_positions"] = len(rows) // max(1, len(labels))
-        chance = _chance_by_place(rows, len(labels), task)
+        facts["label_positions"] = places
+        chance = _chance_by_place(rows, len(labels), task) if task.ignore_class is None else None
         if chance is not None:
             facts["place_chance"] = chance
     elif task.classification and counts_match:

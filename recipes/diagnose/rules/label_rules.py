@@ -54,6 +54,16 @@ def _label_shape(shown, data, task):
             )
         ]
     out = task.get("output_shape")
+    if sparse and out is not None and len(shape) == len(out) and outputs and width == outputs > 1:
+        return [
+            _found(
+                "label_count",
+                "error",
+                f"Labels of {shown} are rows of {width} numbers, as the outputs are, and {task['loss']} takes one "
+                "class number for each answer.",
+                "Use loss='categorical_crossentropy' for one-hot rows, or give class numbers: y.argmax(axis=-1).",
+            )
+        ]
     if task["kind"] not in ("values", "margins") or out is None or not outputs:
         return []
     if task["loss"] == "categorical_hinge" or math.prod(shape or [1]) == math.prod(n or 1 for n in out):
@@ -140,6 +150,16 @@ def _label_range(shown, data, task):
                     relabel(values).replace("0 and 1.", "0 and 1, as this loss takes them."),
                 )
             ]
+    if loss == "mean_absolute_percentage_error" and data.get("label_zeros", 0) > 0:
+        return [
+            _found(
+                "labels_out_of_range",
+                "error",
+                f"{data['label_zeros']:.1%} of the targets of {shown} are 0, and {loss} divides by the target: each of "
+                "them costs ten million times its error, and the others do not count.",
+                "Use loss='mae', or 'msle' for targets from 0 on of very different sizes; keep percent for a metric.",
+            )
+        ]
     if loss in ("poisson", "mean_squared_logarithmic_error") and low < (0 if loss == "poisson" else -1e-3):
         return [
             _found(

@@ -115,7 +115,7 @@ def _impossible(curves):
 
 def _not_learning(curves):
     loss = curves.loss
-    if curves.epochs >= 3 and not loss.any() and curves.fair_chance:
+    if curves.epochs >= 2 and not loss.any():
         if curves.accuracy is not None and curves.accuracy[-1] > 0.9:
             return []
         return _found(
@@ -123,8 +123,8 @@ def _not_learning(curves):
             "error" if curves.accuracy is not None else "warning",
             None,
             f"The training loss is exactly 0 in all {curves.epochs} epochs, so no weight ever gets a gradient.",
-            "Compare loss, last activation and labels: a softmax on one unit, or labels that all round to class 0, "
-            "give a loss of 0.",
+            "Compare loss, last activation and labels: a softmax on one unit, labels that all round to class 0, or "
+            "weights of examples that are all 0 give a loss of 0.",
         )
     if curves.better_than_nothing:
         return []

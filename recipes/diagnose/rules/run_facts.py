@@ -195,7 +195,10 @@ def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.nd
     """Answers that are the same for every example, one of which costs least."""
     width = output.shape[-1] if output.ndim > 1 else 1
     if task.kind == "categorical":
-        if str(task.loss).startswith("sparse"):
+        if task.ignore_class is not None:
+            kept = labels[labels != task.ignore_class]
+            counts = np.bincount(np.clip(kept.astype("int64"), 0, width - 1), minlength=width)
+        elif str(task.loss).startswith("sparse"):
             places = _shares_by_place(labels, output)
             if places is not None:
                 return [np.log(places) if task.from_logits else places]
