@@ -16,7 +16,8 @@ from recipes.common.validation import is_number
 class Canvas(Figure):
     """A Figure that a notebook shows by itself, without pyplot having been imported.
 
-    Names are shown as they are: a class called "$5 or $10" is no formula. Numbers at ticks may be.
+    Names are shown as they are: a class called "$5 or $10" is no formula. Numbers at ticks may be. A title or a name of
+    an axis that is longer than its place is written on two lines, and shortened in its middle if it must be.
     """
 
     def draw(self, renderer: RendererBase) -> None:
@@ -29,11 +30,73 @@ class Canvas(Figure):
             if text not in numbers:
                 text.set_parse_math(False)
         super().draw(renderer)
+        if self._fit_texts(renderer):
+            super().draw(renderer)
+
+    def _fit_texts(self, renderer):
+        """Fold the texts that are longer than their place; True where there was one."""
+        places = []
+        for figure in (self, *self.subfigs):
+            places += [(text, figure.bbox.width) for text in figure.texts]
+            for axes in figure.axes:
+                width = max(axes.bbox.width, 0.95 * _cell_width(axes, figure))
+                places += [(axes.title, width), (axes.xaxis.label, width)]
+                places += [(axes.yaxis.label, max(axes.bbox.height, 0.9 * figure.bbox.height / _rows(axes)))]
+        found = False
+        for text, room in places:
+            box = text.get_window_extent(renderer) if text.get_visible() and text.get_text() else None
+            length = 0 if box is None else box.width
+            if text.get_rotation() == 90:
+                length, room = (0 if box is None else box.height), min(room, self.bbox.height)
+            if length > room + 1:
+                text.set_text(_folded(text.get_text(), room / length))
+                found = True
+        return found
 
     def _repr_png_(self):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
+
+
+def _cell_width(axes, figure):
+    """Width in pixels of the place in the grid that axes were given."""
+    spec = axes.get_subplotspec()
+    if spec is None:
+        return 0.0
+    grid = spec.get_gridspec()
+    shares = grid.get_width_ratios()
+    columns = range(spec.colspan.start, spec.colspan.stop)
+    return figure.bbox.width * sum(shares[column] for column in columns) / sum(shares)
+
+
+def _rows(axes):
+    spec = axes.get_subplotspec()
+    return 1 if spec is None else spec.get_gridspec().nrows
+
+
+def _folded(text, share):
+    """Text on two lines for each of its own, of no more than `share` of the letters of its longest line."""
+    lines = text.split("\n")
+    most = max(4, int(share * max(map(len, lines))))
+    made = []
+    for line in lines:
+        line = shortened(line, 2 * most - 2)
+        if len(line) > most:
+            cuts = [place for place in range(len(line) - most, most) if line[place] in " _-/"]
+            cut = cuts[len(cuts) // 2] + 1 if cuts else len(line) // 2
+            made += [line[:cut].rstrip(), line[cut:]]
+        else:
+            made.append(line)
+    return "\n".join(made)
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """A name of at most `most` letters: the middle of a longer one is left out."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
 
 
 def new_figure(width: float, height: float) -> Canvas:

@@ -48,6 +48,7 @@ def disagreement(
                 ha="center",
                 va="center",
                 color="white" if share > middle else "black",
+                fontsize=min(10, 60 / count),
             )
     names = np.arange(1, count + 1)
     axes.set_xticks(np.arange(count), names)

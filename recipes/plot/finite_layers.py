@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import new_figure, shortened
 from recipes.plot.monitored import need_probes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def finite_layers(record: "Record") -> Figure:
     top.set_title("loss at each probe (red: not finite)", fontsize="medium")
     colors = ListedColormap(["#e6efe6", "#f4a3a3", "#d62728", "#8c1414"])
     bottom.imshow(state, aspect="auto", interpolation="nearest", cmap=colors, vmin=-0.5, vmax=3.5)
-    bottom.set_yticks(range(len(names)), names, fontsize="x-small")
+    bottom.set_yticks(range(len(names)), [shortened(str(name), 40) for name in names], fontsize="x-small")
     ticks = np.unique(np.linspace(0, len(record) - 1, 8).astype(int))
     bottom.set_xticks(ticks, record.step[ticks])
     bottom.set_xlabel("training step")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import need_probes, step_axis
+from recipes.plot.monitored import layer_ticks, need_probes, step_axis
 
 if TYPE_CHECKING:
     from recipes.probe.record import Record
@@ -37,7 +37,7 @@ def gradient_flow(record: "Record") -> Figure:
         shade = 0.15 + 0.85 * (place + 1) / len(shown)
         newest = place == len(shown) - 1
         left.plot(rms[row], color="tab:blue", alpha=shade, lw=2 if newest else 1, marker=".")
-    left.set_xticks(range(len(kernels)), axis["layer"][kernels], rotation=90, fontsize="x-small")
+    layer_ticks(left, axis["layer"][kernels])
     if np.isfinite(rms[shown]).any():
         left.set_yscale("log")
     left.set(ylabel="root mean square gradient", title="gradients by depth (dark: late in the run)")

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
+from recipes.plot.monitored import layer_ticks
 
 
 def layer_statistics(result: Any) -> Figure:
@@ -32,8 +33,11 @@ def layer_statistics(result: Any) -> Figure:
                 axes.plot(place, values, ".-", label=label)
             else:
                 axes.semilogy(place, np.where(values > 0, values, np.nan), ".-", label=label)
+                low, high = axes.get_ylim()
+                if high < 30 * low:  # whole decades, so that powers of ten alone are written
+                    axes.set_ylim(low / 10, high * 10)
         axes.set_title(title, fontsize="medium")
         axes.legend(fontsize="small")
     panels[1].set_ylim(-0.03, 1.03)
-    panels[2].set_xticks(place, [layer.name for layer in layers], rotation=90, fontsize="x-small")
+    layer_ticks(panels[2], [layer.name for layer in layers])
     return figure

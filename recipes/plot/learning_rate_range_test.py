@@ -20,6 +20,8 @@ def learning_rate_range_test(result: Any) -> Figure:
     """
     figure = new_figure(7, 4)
     axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.set_xlim(result.rates[0], result.rates[-1])
     axes.semilogx(result.rates, result.losses, ".", color="tab:blue", ms=4, alpha=0.5, label="each step")
     axes.semilogx(result.rates, result.smoothed, color="tab:blue", label="smoothed")
     for rate, name, style in (

@@ -1,5 +1,6 @@
 """What the pictures of a `recipes.probe.Record` share."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -7,8 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from recipes.plot.canvas import shortened
+
 if TYPE_CHECKING:
     from recipes.probe.record import Record
+
+_MOST_NAMES = 40
 
 
 def need_probes(record: "Record", column: str, owner: str, monitor: str) -> None:
@@ -28,15 +33,24 @@ def depth_colors(count: int) -> np.ndarray:
 def step_axis(axes: Axes) -> None:
     """Name the horizontal axis, and mark whole steps only: a short run has one probe or two."""
     axes.set_xlabel("training step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     low, high = axes.get_xlim()
     if high - low < 1:
         axes.set_xlim(low - 0.5, high + 0.5)
 
 
+def layer_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """Names of layers below the axes, upright and shortened; of many layers only every second, third, ... one."""
+    every = -(-len(names) // _MOST_NAMES)
+    places = range(0, len(names), every)
+    labels = [shortened(str(names[place])) for place in places]
+    axes.set_xticks(places, labels, rotation=90, fontsize="x-small")
+
+
 def label_layers(axes: Axes, count: int) -> None:
     """A legend beside the axes; of many layers only the first and the last few."""
     handles, labels = axes.get_legend_handles_labels()
+    labels = [shortened(label) for label in labels]
     if count > 12:
         handles, labels = handles[:5] + handles[-5:], labels[:5] + labels[-5:]
     axes.legend(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import new_figure, shortened
 
 if TYPE_CHECKING:
     import optuna
@@ -75,7 +75,8 @@ def _parallel(axes, trials, done, better, names, distributions):
     axes.axvline(len(names), color="black", lw=0.8, alpha=0.6)
     for height, value in ((0, low), (1, high)):
         axes.text(len(names) + 0.03, height, f"{value:.3g}", fontsize="x-small", va="center")
-    axes.set_xticks(range(len(names) + 1), [*names, "value"])
+    most = max(8, 64 // (len(names) + 1))
+    axes.set_xticks(range(len(names) + 1), [*(shortened(name, most) for name in names), "value"])
     axes.set(yticks=[], xlim=(-0.1, len(names) + 0.4), ylim=(-0.06, 1.06))
     axes.set_title("settings of each trial (dark: better, dotted: ended early)", fontsize="medium")
     for side in axes.spines.values():

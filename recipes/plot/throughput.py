@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import new_figure, shortened
 
 if TYPE_CHECKING:
     from recipes.diagnose.speed.throughput import Throughput
@@ -60,7 +60,9 @@ def throughput(found: "Throughput") -> Figure:
     if stages:
         beside = figure.add_subplot(1, 2, 2)
         beside.barh(range(len(stages)), [1e3 * stage.seconds for stage in stages], color=_COLORS["input"])
-        beside.set_yticks(range(len(stages)), [f"{stage.kind} ({stage.name})" for stage in stages])
+        beside.set_yticks(
+            range(len(stages)), [f"{stage.kind} ({shortened(stage.name, 20)})" for stage in stages]
+        )
         beside.invert_yaxis()
         beside.set_xlabel("ms of a processor a batch")
         beside.spines[["top", "right"]].set_visible(False)
