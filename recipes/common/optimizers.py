@@ -127,6 +127,26 @@ def learned_variables(model: keras.Model) -> list[keras.Variable]:
     return known_variables(optimizer)
 
 
+def switched(model: keras.Model) -> dict[str, list[keras.Variable]]:
+    """What was frozen or unfrozen behind the back of an optimizer that has trained, and so of its train function.
+
+    Returns:
+        dict of the variables that "joined", which the optimizer does not know, and "left", which are frozen now; both
+        empty where the model is not built or compiled, has not trained, or `callbacks.Unfreeze` looks after it.
+    """
+    optimizer = innermost(model.optimizer) if getattr(model, "optimizer", None) is not None else None
+    trained = optimizer is not None and model.built and optimizer.built and iterations(optimizer) > 0
+    if not trained or hasattr(optimizer, "begun"):
+        return {"joined": [], "left": []}
+    known, learning = known_variables(optimizer), model.trainable_variables
+    ids = [{id(one) for one in side} for side in (known, learning)]
+    own = {id(one) for one in model.variables}
+    return {
+        "joined": [one for one in learning if id(one) not in ids[0]],
+        "left": [one for one in known if id(one) not in ids[1] and id(one) in own],
+    }
+
+
 def factors_of(optimizer: Optimizer | None) -> dict[int, float]:
     """Map `id(variable)` to the factor of its learning rate, of a built optimizer; empty for one rate for all."""
     factors = () if optimizer is None else getattr(innermost(optimizer), "factors", ())

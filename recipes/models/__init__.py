@@ -4,7 +4,7 @@ Every builder takes images in 0..255 and scales them inside the model.
 """
 
 from recipes.models.all_conv import all_conv
-from recipes.models.backbones import BackboneFacts, describe_backbone
+from recipes.models.describe_backbone import BackboneFacts, describe_backbone
 from recipes.models.efficientnet_lite0 import efficientnet_lite0, imagenet_class_names
 from recipes.models.fold_batch_norm import fold_batch_norm
 from recipes.models.mlp import mlp

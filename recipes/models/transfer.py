@@ -7,7 +7,7 @@ import keras
 
 from recipes.common.traversal import has_graph, layers_of
 from recipes.common.validation import is_number
-from recipes.models.backbones import describe_backbone, upper_half
+from recipes.models.describe_backbone import describe_backbone, upper_half
 from recipes.models.parts import check_classes, output_dtype
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_optimizer
-from recipes.common.optimizers import accumulation, iterations
+from recipes.common.optimizers import accumulation, iterations, switched
 from recipes.common.traversal import layers_of
 from recipes.probe.collect import Collector, Pending, Sweep, Timing
 from recipes.probe.record import Record
@@ -212,6 +212,13 @@ class Hub:
         self._started = True
         if not model.trainable_variables:
             self._decline(model)
+            return
+        if any(switched(model).values()):
+            # A twin is traced now, and would train other variables than the train function of an earlier fit.
+            self._failed = True
+            self.note(
+                "Nothing was probed: layer.trainable was set after a training, without compiling again."
+            )
             return
         optimizer = model.optimizer
         if optimizer is not None and not optimizer.built and model.built:

@@ -10,7 +10,7 @@ import keras
 
 from recipes.callbacks.unfreeze import Unfreeze
 from recipes.common.models import output_layers
-from recipes.models.backbones import upper_half
+from recipes.models.describe_backbone import upper_half
 from recipes.models.transfer import is_transfer
 from recipes.training.settings import Settings
 

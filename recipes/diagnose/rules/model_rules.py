@@ -22,7 +22,9 @@ def judge_model(facts: dict) -> list[Finding]:
     findings = [
         *judge_outputs(facts),
         *_initialization(facts),
+        *_switched(facts),
         *_frozen(facts),
+        *_moving_statistics(facts),
         *_regularization(facts),
         *_optimizer(facts),
         *_input_scale(facts),
@@ -160,6 +162,52 @@ def _frozen(facts):
             "Set layer.trainable = True and compile again, or load pretrained weights into them.",
         )
     ]
+
+
+def _switched(facts):
+    """`trainable` set after a training, which the train function of that training does not see."""
+    joined, left = (facts.get("switched", {}).get(name, ()) for name in ("joined", "left"))
+    again = "Compile again after setting layer.trainable, or let callbacks.Unfreeze do it within one fit."
+    if joined:
+        said = (
+            f"{len(joined)} variables, {joined[0]} first, are trainable now and were frozen when the optimizer and the "
+            "training step were made: they will not learn, or the first step fails."
+        )
+        return [_found("trainable_switched", "error", None, said, again)]
+    if left:
+        said = (
+            f"{len(left)} variables, {left[0]} first, are frozen now and were not when the training step was made: "
+            "it goes on changing them."
+        )
+        return [_found("trainable_switched", "warning", None, said, again)]
+    return []
+
+
+def _moving_statistics(facts):
+    """Batch normalizations of a frozen, pretrained backbone whose statistics follow the user's batches."""
+    kernel, moving = None, []
+    for layer in facts["layers"]:
+        kernel = layer if layer["kernel"] else kernel
+        behind = kernel is not None and not kernel["trainable"] and not kernel["kernel"]["fresh"]
+        if layer["momentum"] is not None and layer["trainable"] and layer["settled"] and behind:
+            moving.append(layer["name"])
+    if len(moving) < _FEWEST_MOVING:
+        return []
+    return [
+        _found(
+            "frozen_statistics",
+            "warning",
+            moving[0],
+            f"{len(moving)} batch normalizations, {moving[0]} first, stand behind frozen layers and are not frozen: "
+            "their means and variances move from those of the pretraining to those of your batches, and the features "
+            "with them.",
+            "Freeze them as well, backbone.trainable = False, which keeps the statistics in training too; "
+            "models.transfer and callbacks.Unfreeze do.",
+        )
+    ]
+
+
+_FEWEST_MOVING = 3  # one or two may be of a new head
 
 
 def _regularization(facts):

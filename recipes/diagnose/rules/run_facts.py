@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from recipes.common.optimizers import groups, innermost, is_scheduled
+from recipes.common.optimizers import groups, innermost, is_scheduled, switched
 from recipes.common.traversal import named_operations
 from recipes.diagnose.checks.activation_statistics import Observation, few_examples, observe, short
 from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
@@ -64,6 +64,7 @@ def describe_model(model: keras.Model) -> dict:
         "optimizer": describe_optimizer(model),
         "layers": describe_layers(model),
         "trainable": len(model.trainable_variables) if model.built else None,
+        "switched": {name: [v.path for v in found] for name, found in switched(model).items()},
         "output_layers": heads[0].chain if len(heads) == 1 else [],
         "unknown": {},
     }
@@ -294,12 +295,14 @@ def _describe_layer(name, layer):
         "rate": float(layer.rate) if isinstance(getattr(layer, "rate", None), (int, float)) else None,
         "momentum": None,
         "normalizes_vectors": False,
+        "settled": False,
         "penalty": float(sum(float(penalty) for penalty in penalties)),
         "penalty_rate": max(strengths, default=0.0),
         "kernel": None,
     }
     if hasattr(layer, "moving_mean") and hasattr(layer, "momentum"):
         facts["momentum"] = float(layer.momentum)
+        facts["settled"] = bool(np.any(keras.ops.convert_to_numpy(layer.moving_mean)))
         # (batch, features): one number a feature and example, so that the batch alone gives mean and spread.
         facts["normalizes_vectors"] = (
             facts["trainable"] and getattr(getattr(layer, "input_spec", None), "ndim", None) == 2
