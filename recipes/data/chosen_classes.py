@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from recipes.data.layouts import Listing
+    from recipes.data.listing import Listing
 
 
 def choose_classes(listing: "Listing", class_names: Any) -> "Listing":

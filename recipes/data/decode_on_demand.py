@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from recipes.data.layouts import Listing
+from recipes.data.listing import Listing
 from recipes.data.random_crops import draw_crop
 from recipes.data.read import Reader
 

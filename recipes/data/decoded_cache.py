@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from recipes.data import packed
 from recipes.data.image_set import Reading, as_tensor
-from recipes.data.layouts import Listing
+from recipes.data.listing import Listing
 from recipes.data.look_at_files import Looked, progress_bar, refuse_bad
 from recipes.data.read import Reader, reason
 

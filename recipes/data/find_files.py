@@ -4,7 +4,7 @@ import glob
 import os
 from typing import Any
 
-from recipes.data.layouts import walk
+from recipes.data.listing import walk
 
 
 def is_path(value: Any) -> bool:

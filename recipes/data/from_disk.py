@@ -13,7 +13,8 @@ from recipes.data.decoded_cache import keep_in_file, keep_in_memory, keep_nothin
 from recipes.data.image_set import ImageSet, InMemory, Reading
 from recipes.data.in_record import container_of
 from recipes.data.jpeg_plans import DCT_SCALES
-from recipes.data.layouts import Listing, list_images
+from recipes.data.layouts import list_images
+from recipes.data.listing import Listing
 from recipes.data.look_at_files import common_size, look_at_all, refuse_bad
 from recipes.data.masks import read_masks
 from recipes.data.read import Reader

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recipes.data.image_set import ImageSet
-from recipes.data.layouts import PARTS
+from recipes.data.listing import PARTS
 
 
 def train_validation_rows(

@@ -19,7 +19,10 @@ _LABEL_COLUMNS = (
     "label labels class class_name classname category target tags tag y species breed diagnosis".split()
 )
 _PART_COLUMNS = "split part subset set partition".split()
+_FLAGS_OF_PARTS = dict.fromkeys(("is_valid", "is_val", "is_validation"), "validation") | {"is_test": "test"}
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
+_FRACTION = re.compile(r"-?\d+\.\d+")
 _SPACED = ("tags", "labels")  # columns whose labels are divided by spaces
 
 
@@ -80,7 +83,9 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         return _from_function(_by_expression(pattern), folder, files, skip, f"labels={labels!r}")
     if hasattr(labels, "columns") and hasattr(labels, "iloc"):
         columns = [str(name) for name in labels.columns]
-        rows = [[_cell(value) for value in row] for row in labels.itertuples(index=False, name=None)]
+        indexed = len(labels) and isinstance(labels.index[0], str)  # the names of the files may be the index
+        rows = [[_cell(value) for value in row] for row in labels.itertuples(index=indexed, name=None)]
+        columns = [str(labels.index.name or "index"), *columns] if indexed else columns
         return _from_columns(columns, rows, folder, files, skip, "the data frame")
     if isinstance(labels, Mapping):
         rows = [[str(name), value] for name, value in labels.items()]
@@ -155,6 +160,8 @@ def _from_columns(columns, rows, folder, files, skip, source):
         several = any(isinstance(cell, (list, tuple, set)) for cell in cells)
         divided = re.compile(r"\s*[|;,\s]\s*") if name in _SPACED else _SEPARATORS
         several |= any(isinstance(cell, str) and divided.search(cell.strip()) for cell in cells)
+        if not several:
+            _whole_numbers(rows, column)
     found, names, labels, parts, unlabeled, missing = [], [], [], [], [], []
     seen = {}
     for row in rows:
@@ -212,6 +219,16 @@ def _from_columns(columns, rows, folder, files, skip, source):
     )
 
 
+def _whole_numbers(rows, column):
+    """Write the numbers of a column of text, `1.0`, as a data frame has them; refuse quantities."""
+    cells = [row[column] for row in rows if row[column] != ""]
+    if not all(isinstance(cell, str) and _FRACTION.fullmatch(cell) for cell in cells):
+        return
+    for row in rows:
+        if row[column] != "":
+            row[column] = float(row[column])
+
+
 def _refuse(names, skip, source, what, advice):
     if names and not skip:
         raise ValueError(
@@ -238,6 +255,12 @@ def _file_column(columns, rows, finder, anything, source):
 
 
 def _part_column(columns, rows):
+    for number, name in enumerate(columns):  # fastai's is_valid
+        part = _FLAGS_OF_PARTS.get(name.lower().strip())
+        if part and rows and all(str(row[number]).lower() in _TRUTH for row in rows):
+            for row in rows:
+                row[number] = part if _TRUTH[str(row[number]).lower()] else "train"
+            return number
     for number, name in enumerate(columns):
         if name.lower().strip() in _PART_COLUMNS and rows:
             if all(str(row[number]).lower() in NAMES_OF_PARTS for row in rows):
@@ -342,6 +365,11 @@ class _Finder:
             name = path.rpartition("/")[2]
             for key in {path, name, path.rpartition(".")[0] or path, name.rpartition(".")[0] or name}:
                 self.by_name.setdefault(key, []).append((key == path, place))
+        stems = [(stem.rpartition("/")[2].partition(".")[0], place) for place, stem in enumerate(files)]
+        self.by_number = {}
+        if all(stem.isdecimal() for stem, _ in stems):  # 00017.jpg, which a table has as 17
+            for stem, place in stems:
+                self.by_number.setdefault(int(stem), []).append(place)
 
     def find(self, name):
         name = str(name).replace("\\", "/").removeprefix("./")
@@ -353,9 +381,11 @@ class _Finder:
                     return exact[0] if exact else places[0][1]
                 raise ValueError(
                     f"data.load expects names that say which file is meant. Received {name!r}, of which there are "
-                    f"{len(places)}. Write the path as seen from the folder of images."
+                    f"{len(places)}. Write the path as seen from the folder of images, or load the one folder that the "
+                    "table is of."
                 )
             if "/" not in name:
-                return None
+                numbered = self.by_number.get(int(name), []) if name.isdecimal() else []
+                return numbered[0] if len(numbered) == 1 else None
             name = name.partition("/")[2]  # a table may name folders above the given one
         return None

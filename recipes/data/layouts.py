@@ -1,7 +1,6 @@
 """Which images a folder holds, and of what class each is: sub-folders, official parts, labels from elsewhere."""
 
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,54 +8,9 @@ import numpy as np
 from recipes.data import headers
 from recipes.data.chosen_classes import checked_names, choose_classes, in_words
 from recipes.data.labels import LabelTable, read_labels
-from recipes.data.split_names import NAMES_OF_PARTS
-
-# What systems leave in a folder; hidden files are left out as well.
-_LEFTOVERS = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"))
-_IMAGE_FOLDERS = frozenset(("images", "image", "img", "imgs", "photos", "jpegimages"))
-_MASK_FOLDERS = frozenset(
-    ("masks", "mask", "labels", "annotations", "segmentations", "segmentation", "segmentationclass")
-)
-PARTS = ("train", "validation", "test")
-
-
-@dataclass
-class Listing:
-    """The images of a folder.
-
-    Attributes:
-        root: Folder that `files` are seen from.
-        files: Paths, an object array of bytes `(n,)`.
-        labels: int64 `(n,)`, or float32 `(n, classes)` of 0 and 1 for classes that do not exclude one another.
-        class_names: Of class 0, 1, ...
-        parts: int8 `(n,)`, the number of each image's part in `PARTS`; None where the folder is not divided.
-        masks: Paths of the segmentation masks `(n,)`, else None.
-        notes: What the reader should know, a sentence each.
-        skipped: What was left out because it has no file or no label, each with the reason.
-    """
-
-    root: str
-    files: np.ndarray
-    labels: np.ndarray
-    class_names: list[str]
-    parts: np.ndarray | None = None
-    masks: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-    def chosen(self, rows: np.ndarray) -> "Listing":
-        """The same of some rows."""
-        pick = lambda array: None if array is None else array[rows]  # noqa: E731
-        return Listing(
-            self.root,
-            self.files[rows],
-            self.labels[rows],
-            self.class_names,
-            pick(self.parts),
-            pick(self.masks),
-            self.notes,
-            self.skipped,
-        )
+from recipes.data.listing import PARTS, Listing, folders_in, visible, walk
+from recipes.data.segmentation_layout import as_segmentation, segmentation
+from recipes.data.split_names import NAMES_OF_PARTS, is_unlabeled, part_of
 
 
 def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip: bool = False) -> Listing:
@@ -76,20 +30,16 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
     """
     if labels is not None:
         return _with_labels(path, labels, class_names, skip)
-    entries = _visible(path)
-    folders = [name for name in entries if os.path.isdir(os.path.join(path, name))]
-    while len(folders) == 1 and not _images_in(path, entries):  # archives unpack into a folder in a folder
-        inner = _visible(os.path.join(path, folders[0]))
-        below = [name for name in inner if os.path.isdir(os.path.join(path, folders[0], name))]
-        if not (_as_parts(below) or _as_segmentation(os.path.join(path, folders[0]), below)):
-            break
-        path, entries, folders = os.path.join(path, folders[0]), inner, below
-    parts = _as_parts(folders)
-    if parts and any(_folders(os.path.join(path, name)) for name in parts):
-        return _divided(path, parts, class_names)
-    pair = _as_segmentation(path, folders)
+    folders = folders_in(path)
+    deepest, below = _deepest(path, folders)
+    if deepest != path and (_as_parts(below)[0] or as_segmentation(deepest, below)):
+        path, folders = deepest, below
+    parts, others = _as_parts(folders)
+    if parts and any(_inside(path, name, part)[1] for name, part in parts.items()):
+        return _divided(path, parts, others, class_names)
+    pair = as_segmentation(path, folders)
     if pair:
-        return _segmentation(path, {0: ("", pair)}, class_names)
+        return segmentation(path, {0: ("", pair)}, class_names)
     if parts:
         raise ValueError(
             f"data.load expects class folders inside {in_words(parts)}. Received images without classes in {path!r}. "
@@ -105,9 +55,8 @@ def _check_classes(path, folders):
     if len(folders) >= 2:
         return
     if len(folders) == 1:
-        inner = os.path.join(path, folders[0])
-        below = _folders(inner)
-        if len(below) >= 2 and not _is_held_out(folders[0]):
+        inner, below = _deepest(path, folders)
+        if len(below) >= 2 and not any(map(_is_held_out, os.path.relpath(inner, path).split(os.sep))):
             advice = f"If the classes are one level further down, load that level: data.load({inner!r})."
         else:
             advice = "Move the images of each class into a sub-folder of its own."
@@ -123,58 +72,51 @@ def _check_classes(path, folders):
 
 
 def _is_held_out(name):
-    part = NAMES_OF_PARTS.get(name.lower())
-    return part not in (None, "train")
+    return part_of(name) not in (None, "train")
 
 
-def _visible(path):
-    """Names in a folder that are no leftovers, sorted."""
-    return sorted(
-        entry.name
-        for entry in os.scandir(path)
-        if entry.name[0] != "." and entry.name.lower() not in _LEFTOVERS
-    )
+def _images_in(path):
+    files = (os.path.join(path, name) for name in visible(path))
+    return any(not os.path.isdir(file) and headers.is_image(file) for file in files)
 
 
-def _folders(path):
-    return [name for name in _visible(path) if os.path.isdir(os.path.join(path, name))]
-
-
-def _images_in(path, entries):
-    return [name for name in entries if _is_file(path, name) and headers.is_image(os.path.join(path, name))]
-
-
-def _is_file(path, name):
-    return not os.path.isdir(os.path.join(path, name))
+def _deepest(path, folders):
+    """`(folder, folders in it)` at the end of a chain of single folders: archives unpack into a folder in a folder."""
+    while len(folders) == 1 and not _images_in(path):
+        path = os.path.join(path, folders[0])
+        folders = folders_in(path)
+    return path, folders
 
 
 def _as_parts(folders):
-    """`{folder: "train" | "validation" | "test"}` where a folder is divided in them and nothing else, else None."""
-    found = {name: NAMES_OF_PARTS.get(name.lower()) for name in folders}
-    known = [part for part in found.values() if part]
-    if not known or len(known) < len(found) or len(set(known)) < len(known) or "train" not in known:
-        return None
-    return found
+    """`({folder: "train" | "validation" | "test"}, folders beside them)` where a folder is divided, else `({}, [])`."""
+    exact = {name: NAMES_OF_PARTS[name.lower()] for name in folders if name.lower() in NAMES_OF_PARTS}
+    if len(exact) >= 2 and len(exact) == len(folders) and "train" not in exact.values():
+        raise ValueError(
+            f"data.load expects a folder of training images beside {in_words(folders)}. Received these alone. "
+            "Check that the data set was unpacked whole, and what the folder of training images is called."
+        )
+    if _settles(exact) and (len(exact) >= 2 or len(exact) == len(folders)):
+        return exact, [name for name in folders if name not in exact]
+    found = {name: part_of(name) for name in folders}
+    others = [name for name, part in found.items() if part is None]
+    found = {name: part for name, part in found.items() if part}
+    if len(found) >= 2 and _settles(found) and all(map(is_unlabeled, others)):
+        return found, others
+    return {}, []
 
 
-def walk(path: str) -> list[bytes]:
-    """All images below a folder, at any depth, sorted; links are followed, but not in circles."""
-    found = []
+def _settles(parts):
+    return "train" in parts.values() and len(set(parts.values())) == len(parts)
 
-    def enter(folder, prefix):
-        here = os.path.join(os.path.realpath(folder), "")
-        for name in _visible(folder):
-            full = os.path.join(folder, name)
-            if os.path.isdir(full):
-                # A link to a folder that holds it leads round in a circle, and into the other classes.
-                if not (os.path.islink(full) and here.startswith(os.path.join(os.path.realpath(full), ""))):
-                    enter(full, os.path.join(prefix, name))
-            elif headers.is_image(full):
-                # In a folder of 100,000 files each byte counts: no folders' names, and no objects but these.
-                found.append(os.fsencode(os.path.join(prefix, name)))
 
-    enter(path, "")
-    return found
+def _inside(path, folder, part):
+    """`(folder of a part, class folders in it)`; of `seg_train/seg_train/` the inner one."""
+    below = folders_in(os.path.join(path, folder))
+    while len(below) == 1 and part_of(below[0]) == part and not _images_in(os.path.join(path, folder)):
+        folder = os.path.join(folder, below[0])
+        below = folders_in(os.path.join(path, folder))
+    return folder, below
 
 
 def _images_of_classes(path, folders, allow_empty=False):
@@ -195,15 +137,15 @@ def _images_of_classes(path, folders, allow_empty=False):
     return np.array(files, object), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
-def _divided(path, parts, class_names):
+def _divided(path, parts, others, class_names):
     """Folders train/, val/, test/: their classes are numbered together."""
-    inside = {part: (folder, _folders(os.path.join(path, folder))) for folder, part in parts.items()}
+    inside = {part: _inside(path, folder, part) for folder, part in parts.items()}
     pairs = {
-        PARTS.index(part): (folder, _as_segmentation(os.path.join(path, folder), folders))
+        PARTS.index(part): (folder, as_segmentation(os.path.join(path, folder), folders))
         for part, (folder, folders) in inside.items()
     }
     if all(pair for _, pair in pairs.values()):
-        return _segmentation(path, pairs, class_names)
+        return segmentation(path, pairs, class_names)
     names = sorted({name for _, folders in inside.values() for name in folders})
     files, labels, numbers, notes, flat = [], [], [], [], []
     for part, (folder, folders) in inside.items():
@@ -215,6 +157,10 @@ def _divided(path, parts, class_names):
         labels.append(global_number[local])
         files += [os.fsencode(os.path.join(folder, "")) + file for file in found]
         numbers.append(np.full(len(found), PARTS.index(part), np.int8))
+    if others:
+        notes.append(
+            f"{in_words(others)} in {path!r} is left out: it is beside {in_words(parts)}, and called like none of them."
+        )
     if flat:
         notes.append(
             f"{in_words(flat)} in {path!r} has no class folders, so its images are left out: they have no labels."
@@ -230,7 +176,7 @@ def _divided(path, parts, class_names):
     if len(names) < 2:
         _check_classes(os.path.join(path, inside["train"][0]), names)
     listing = choose_classes(listing, class_names)
-    _note_missing(listing, {part: folder for folder, part in parts.items() if folder not in flat})
+    _note_missing(listing, {part: folder for part, (folder, _) in inside.items() if folder not in flat})
     return listing
 
 
@@ -306,64 +252,3 @@ def _from_table(root, files, table: LabelTable, class_names):
 def _number_order(rows):
     whole = all(label.lstrip("-").isdigit() for row in rows for label in row)
     return (lambda label: (int(label), label)) if whole else (lambda label: label)
-
-
-# Segmentation: images/ and masks/ of the same names.
-
-
-def _as_segmentation(path, folders):
-    """`(images, masks)`, the names of two folders that hold an image and its mask under one name, or None."""
-    images = [name for name in folders if name.lower() in _IMAGE_FOLDERS]
-    masks = [name for name in folders if name.lower() in _MASK_FOLDERS]
-    if len(images) != 1 or len(masks) != 1 or len(folders) != 2:
-        return None
-    stems = [_stems(walk(os.path.join(path, name))) for name in (images[0], masks[0])]
-    if not stems[0].keys() & stems[1].keys():
-        if masks[0].lower() not in ("masks", "mask"):
-            return None
-        raise ValueError(
-            f"data.load expects a mask of the same name for every image in {path!r}, which looks like segmentation. "
-            f"Received no name that {images[0]}/ and {masks[0]}/ share. Rename them; if these are two classes, say so "
-            f"with labels=lambda path: path.parent.name."
-        )
-    return images[0], masks[0]
-
-
-def _stems(files):
-    """`{name without ending, and without a word for mask: file}`."""
-    found = {}
-    for file in files:
-        stem = os.path.splitext(os.fsdecode(file))[0]
-        for word in ("_mask", "-mask", "_label", "_seg", "_segmentation", "_gt"):
-            stem = stem.removesuffix(word)
-        found[stem] = file
-    return found
-
-
-def _segmentation(path, pairs, class_names):
-    files, masks, parts, lonely = [], [], [], []
-    for part, (folder, (images, answers)) in pairs.items():
-        base = os.path.join(path, folder)
-        of_images, of_masks = (_stems(walk(os.path.join(base, name))) for name in (images, answers))
-        lonely += [os.path.join(base, images, stem) for stem in of_images.keys() - of_masks.keys()]
-        lonely += [os.path.join(base, answers, stem) for stem in of_masks.keys() - of_images.keys()]
-        for stem in sorted(of_images.keys() & of_masks.keys()):
-            files.append(os.fsencode(os.path.join(folder, images, "")) + of_images[stem])
-            masks.append(os.fsencode(os.path.join(folder, answers, "")) + of_masks[stem])
-            parts.append(part)
-    if lonely:
-        raise ValueError(
-            "data.load expects a mask of the same name for every image, and an image for every mask. Received without "
-            "its partner:\n  "
-            + "\n  ".join(sorted(lonely)[:20])
-            + "\nAdd what is missing, or move these away."
-        )
-    names = checked_names(class_names) if class_names is not None else []
-    return Listing(
-        path,
-        np.array(files, object),
-        np.zeros(len(files), np.int64),
-        names,
-        np.array(parts, np.int8) if len(pairs) > 1 else None,
-        np.array(masks, object),
-    )

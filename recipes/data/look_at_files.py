@@ -8,7 +8,7 @@ import numpy as np
 from recipes.data import headers
 from recipes.data.image_set import Reading
 from recipes.data.jpeg_plans import SCALE, jpeg_plans
-from recipes.data.layouts import Listing
+from recipes.data.listing import Listing
 
 
 class Looked:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from recipes.data import headers
 from recipes.data.chosen_classes import choose_classes, in_words
 from recipes.data.in_record import bytes_of_record, name_in_record
-from recipes.data.layouts import PARTS, Listing
+from recipes.data.listing import PARTS, Listing
 from recipes.data.record_labels import numbered
 from recipes.data.split_names import NAMES_OF_PARTS
 

@@ -1,5 +1,7 @@
 """By which names of folders, and words in a table, a part of the data is known."""
 
+import re
+
 NAMES_OF_PARTS = {
     "train": "train",
     "training": "train",
@@ -10,3 +12,21 @@ NAMES_OF_PARTS = {
     "test": "test",
     "testing": "test",
 }
+
+_WORDS = re.compile(r"[^a-z]+")
+# Folders beside the parts, whose images have no labels.
+_UNLABELED = frozenset(("pred", "prediction", "predict", "unlabeled", "unlabelled", "unsup", "extra"))
+
+
+def part_of(name: str) -> str | None:
+    """ "train", "validation" or "test" of a name that is one, or has one among its words, as `seg_train` has."""
+    exact = NAMES_OF_PARTS.get(name.lower())
+    if exact:
+        return exact
+    found = {NAMES_OF_PARTS[word] for word in _WORDS.split(name.lower()) if word in NAMES_OF_PARTS}
+    return found.pop() if len(found) == 1 else None
+
+
+def is_unlabeled(name: str) -> bool:
+    """Whether a folder beside the parts is called like one of images without labels: `seg_pred`, `unlabeled`."""
+    return any(word in _UNLABELED for word in _WORDS.split(name.lower()))

@@ -21,6 +21,8 @@ def tree(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if contents and name in contents:
                 path.write_bytes(contents[name])
+            elif path.suffix in (".txt", ".xml"):
+                path.write_text("no image")
             else:
                 Image.fromarray(random.integers(0, 256, (8, 8, 3), "uint8")).save(path)
         return tmp_path
@@ -246,3 +248,74 @@ def test_folders_of_one_image_a_side_long_load(tree):
     Image.new("RGB", (1, 1), "red").save(root / "a/1.png")
     Image.new("RGB", (3000, 3), "blue").save(root / "b/2.png")
     assert len(list(load(root, 8, validation=0)[0])) == 2
+
+
+@pytest.mark.parametrize(
+    "files, counts",
+    [
+        (
+            ["seg_train/seg_train/{}", "seg_test/seg_test/{}", "seg_pred/seg_pred/9.png"],
+            {"train": 4, "validation": 0},
+        ),
+        (["training_set/{}", "test_set/{}"], {"train": 4, "validation": 0}),
+        (["train/{}", "val/{}", "extra/{}"], {"train": 4, "validation": 4}),
+        (["train/{}", "val/{}", "test/test/9.png"], {"train": 4, "validation": 4}),
+        (["some/archive/train/{}", "some/archive/valid/{}"], {"train": 4, "validation": 4}),
+    ],
+)
+def test_parts_under_other_names_are_no_classes(tree, capsys, files, counts):
+    inside = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(2)]
+    root = tree([pattern.format(file) for pattern in files for file in (inside if "{}" in pattern else [""])])
+    train, validation, info = load(root, validation=0 if counts["validation"] == 0 else 0.1)
+    assert info.class_names == ("cat", "dog") and info.counts == counts
+    left_out = [word for word in ("seg_pred", "extra", "test/test") if any(word in file for file in files)]
+    assert all(word in capsys.readouterr().out for word in left_out)
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (["val/a/1.png", "test/b/1.png"], "a folder of training images beside 'test', 'val'"),
+        (["train_images/1.png", "test_images/1.png"], "class folders inside 'test_images', 'train_images'"),
+        (["images/1.png", "labels/1.txt"], "detection is not covered"),
+        (
+            ["train/images/1.png", "train/labels/1.txt", "val/images/1.png", "val/labels/1.txt"],
+            "detection is not covered",
+        ),
+        (["images/train/1.png", "labels/train/1.txt"], "detection is not covered"),
+        (["Images/a/1.png", "Images/b/1.png", "Annotation/a/1.xml"], "in Images/ are classes load that"),
+    ],
+)
+def test_folders_that_only_look_like_classes_are_refused(tree, files, message):
+    with pytest.raises(ValueError, match=message):
+        load(tree(files))
+
+
+def test_parts_may_lie_inside_images_with_masks(tree):
+    root = tree(
+        [f"{kind}/{part}/{n}.png" for kind in ("images", "masks") for part, n in (("train", 1), ("val", 2))]
+    )
+    for file in root.glob("masks/*/*.png"):
+        Image.new("L", (8, 8), 1).save(file)
+    assert load(root)[2].counts == {"train": 1, "validation": 1}
+
+
+@pytest.mark.parametrize("header", ["id,breed", "id,label,is_valid"])
+def test_tables_of_competitions_find_their_files(tree, header):
+    root = tree([f"{number:04d}.png" for number in range(8)])
+    rows = [(f"{number}", "ab"[number % 2], f"{number > 5}") for number in range(8)]
+    rows = [",".join(row[: len(header.split(","))]) for row in rows]
+    (root / "train.csv").write_text("\n".join([header, *rows]))
+    _, validation, info = load(root, labels="train.csv", validation=0.25)
+    assert info.class_names == ("a", "b") and info.counts == {"train": 6, "validation": 2}
+    if "is_valid" in header:
+        assert sorted(file[-8:] for file in info.files["validation"]) == ["0006.png", "0007.png"]
+
+
+def test_quantities_in_a_table_are_no_classes(tree):
+    root = tree(["1.png", "2.png", "3.png"])
+    (root / "ages.csv").write_text("file,age\n1.png,3.5\n2.png,4.0\n3.png,7.25\n")
+    with pytest.raises(ValueError, match="Regression is not covered"):
+        load(root, labels="ages.csv")
+    (root / "ages.csv").write_text("file,age\n1.png,3.0\n2.png,4.0\n3.png,\n")
+    assert load(root, labels="ages.csv", validation=0, on_error="skip")[2].class_names == ("3", "4")
