@@ -118,11 +118,24 @@ def test_token_numbers_are_no_inputs_to_scale():
         assert serious(model, (numbers, YES)) == {}
 
 
-def test_the_first_layer_with_weights_may_be_recurrent():
-    model = keras.Sequential([keras.Input((6, 1)), keras.layers.LSTM(4, name="cells"), Dense(1, "sigmoid")])
+FIRST = {
+    "LSTM": lambda x: keras.layers.LSTM(4, name="first")(x),
+    "EinsumDense": lambda x: keras.layers.EinsumDense("abc,cd->abd", (6, 3), name="first")(x),
+    "Bidirectional": lambda x: keras.layers.Bidirectional(keras.layers.GRU(3), name="first")(x),
+    "SeparableConv1D": lambda x: keras.layers.SeparableConv1D(3, 2, name="first")(x),
+    "MultiHeadAttention": lambda x: keras.layers.MultiHeadAttention(1, 2, name="first")(x, x),
+}
+
+
+@pytest.mark.parametrize("kind", FIRST)
+def test_the_first_layer_with_weights_may_be_of_any_kind(kind):
+    inputs = keras.Input((6, 1))
+    hidden = keras.layers.Flatten()(FIRST[kind](inputs))
+    model = keras.Model(inputs, Dense(1, "sigmoid")(hidden))
     model.compile("adam", "binary_crossentropy")
     found = serious(model, (1000 * X[..., None], YES))
-    assert found["unscaled_inputs"].layer == "cells" and "Normalization" in found["unscaled_inputs"].remedy
+    assert found["unscaled_inputs"].layer.split("/")[0] == "first"
+    assert "Normalization" in found["unscaled_inputs"].remedy
 
 
 def test_the_unusual_factor_of_rate_and_decay_is_blamed():
