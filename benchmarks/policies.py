@@ -81,38 +81,48 @@ def batches(images, labels, operations, seed):
     return epochs.flat_map(lambda epoch: pipeline.apply(source, epoch=epoch, num_parallel_calls=None))
 
 
-def train(images, labels, policy, operations, seed, budget):
-    """The model of one run and how many steps it took."""
-    model = network(images.shape[1:], seed)
-    optimizer = keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True)
-    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True)
-    if policy == VIEWS:
-        loss_of = augment.JensenShannonLoss(from_logits=True)
-    optimizer.build(model.trainable_variables)
+class Run:
+    """One policy on one data set, traced and timed once; the runs of its seeds follow one another on one stream."""
 
-    @tf.function
-    def step(images, rows, weights):
+    def __init__(self, images, labels, policy, operations, budget):
+        self.shape = images.shape[1:]
+        self.model = network(self.shape, 0)
+        self.optimizer = keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True)
+        self.optimizer.build(self.model.trainable_variables)
+        self.iterator = iter(batches(images, labels, operations, 0))
+        self.step = tf.function(self._views if policy == VIEWS else self._step)
+        for _ in range(TIMED):  # at rate 0: what is compiled and traced belongs to no policy
+            self.step(*next(self.iterator))
+        costs = []
+        for _ in range(3):  # the best of three windows: other work on the machine belongs to no policy either
+            start = time.process_time()
+            for _ in range(TIMED):
+                self.step(*next(self.iterator))
+            costs.append((time.process_time() - start) / TIMED)
+        self.steps = int(budget / min(costs))
+
+    def _step(self, images, rows, weights):
+        self._descend(images, rows, None, keras.losses.CategoricalCrossentropy(from_logits=True))
+
+    def _views(self, images, rows, weights):
+        self._descend(images, rows, weights, augment.JensenShannonLoss(from_logits=True))
+
+    def _descend(self, images, rows, weights, loss_of):
+        variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            loss = loss_of(rows, model(images, training=True), weights if policy == VIEWS else None)
-        optimizer.apply_gradients(
-            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
-        )
+            loss = loss_of(rows, self.model(images, training=True), weights)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
-    iterator = iter(batches(images, labels, operations, seed))
-    for _ in range(TIMED):  # at rate 0: what is compiled and traced belongs to no policy
-        step(*next(iterator))
-    costs = []
-    for _ in range(3):  # the best of three windows: other work on the machine belongs to no policy either
-        start = time.process_time()
-        for _ in range(TIMED):
-            step(*next(iterator))
-        costs.append((time.process_time() - start) / TIMED)
-    steps = int(budget / min(costs))
-    for number in range(steps):
-        share = number / steps
-        optimizer.learning_rate = 0.1 * min(1, 20 * share) * 0.5 * (1 + np.cos(np.pi * share))
-        step(*next(iterator))
-    return model, steps
+    def train(self, seed):
+        """The model trained from the weights of a seed."""
+        self.model.set_weights(network(self.shape, seed).get_weights())
+        for variable in self.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        for number in range(self.steps):
+            share = number / self.steps
+            self.optimizer.learning_rate = 0.1 * min(1, 20 * share) * 0.5 * (1 + np.cos(np.pi * share))
+            self.step(*next(self.iterator))
+        return self.model
 
 
 def error(model, images, labels):
@@ -138,29 +148,26 @@ def load(name):
 
 def study(arguments):
     """Make the runs that are not in the file yet."""
-    done = {(one["data"], one["budget"], one["seed"], one["policy"]) for one in read(arguments.out)}
-    plan = [(arguments.budget, None), (3 * arguments.budget, LONGER)]
-    for budget, names in plan[:1] if arguments.quick else plan:
+    plan = [(name, arguments.budget, arguments.policies) for name in arguments.data]
+    if not arguments.quick and not arguments.policies:
+        plan += [(name, 3 * arguments.budget, LONGER) for name in arguments.data]
+    for name, budget, names in plan:
+        (images, labels), test = load(name)
+        chosen = {one: ops for one, ops in policies(images.shape[1:]).items() if one in (names or [one])}
+        done = {(one["data"], one["budget"], one["seed"], one["policy"]) for one in read(arguments.out)}
+        runs = {}
         for seed in range(arguments.seeds):
-            for name in arguments.data:
-                (images, labels), test = load(name)
-                for policy, operations in policies(images.shape[1:]).items():
-                    if policy not in (names or arguments.policies or [policy]):
-                        continue
-                    if (Path(name).stem, budget, seed, policy) in done:
-                        continue
-                    model, steps = train(images, labels, policy, operations, seed, budget)
-                    run = {
-                        "data": Path(name).stem,
-                        "budget": budget,
-                        "seed": seed,
-                        "policy": policy,
-                        "steps": steps,
-                        "error": error(model, *test),
-                    }
-                    with open(arguments.out, "a", encoding="utf-8") as file:
-                        file.write(json.dumps(run) + "\n")
-                    print(run, flush=True)
+            for policy, operations in chosen.items():
+                if (Path(name).stem, budget, seed, policy) in done:
+                    continue
+                if policy not in runs:
+                    runs[policy] = Run(images, labels, policy, operations, budget)
+                found = {"data": Path(name).stem, "budget": budget, "seed": seed, "policy": policy}
+                found["steps"] = runs[policy].steps
+                found["error"] = error(runs[policy].train(seed), *test)
+                with open(arguments.out, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(found) + "\n")
+                print(found, flush=True)
 
 
 def read(path):

@@ -83,8 +83,11 @@ def sheets(photos):
     }
 
 
-def pages():
+def pages(photos):
     """`{family: {operation: [(text, operation)]}}`: from the weakest to the strongest of a usual range."""
+    statistics = preprocess.ImageStatistics.fit(photos, verbose=0)
+    side = photos.shape[1]
+    some = [augment.Rotate(45), augment.Cutout(side // 3), augment.Hue(0.4)]
 
     def steps(make, *strengths):
         return [(f"{strength:g}", make(strength)) for strength in strengths]
@@ -113,6 +116,10 @@ def pages():
             "Hue, turns": steps(fixed(augment.Hue), -0.5, -0.2, -0.05, 0.05, 0.2, 0.4),
             "Solarize": steps(lambda share: augment.Solarize(share, probability=1), 1, 0.8, 0.6, 0.4, 0.2, 0),
             "Posterize, bits": steps(augment.Posterize, 8, 5, 4, 3, 2, 1),
+            "FancyPCA": steps(lambda size: augment.FancyPCA(statistics, size), 0.05, 0.1, 0.2, 0.5, 1, 2),
+            "ColorJitter": steps(
+                lambda size: augment.ColorJitter(size, size, size), 0.1, 0.2, 0.3, 0.4, 0.6, 0.9
+            ),
         },
         "filters": {
             "GaussianBlur": steps(
@@ -133,31 +140,44 @@ def pages():
             "AutoAugment, SVHN": draws(augment.AutoAugment("svhn")),
             "AugMix, severity": steps(augment.AugMix, 1, 2, 3, 5, 7, 10),
         },
+        "mixing": {
+            "MixUp, alpha": steps(augment.MixUp, 0.1, 0.2, 0.4, 1, 2, 8),
+            "CutMix, alpha": steps(augment.CutMix, 0.1, 0.2, 0.4, 1, 2, 8),
+            "OneOf the two": draws(augment.OneOf([augment.MixUp(1.0), augment.CutMix(1.0)])),
+            "OneOf three": draws(augment.OneOf(some)),
+            "SomeOf: two of three": draws(augment.SomeOf(some, count=2)),
+        },
         "without a strength": {
             "Flip": draws(augment.Flip(vertical=True)),
-            "PadCrop": draws(augment.PadCrop(16)),
-            "RandomResizedCrop": draws(augment.RandomResizedCrop(96)),
-            "Invert, AutoContrast, Equalize, Grayscale, FancyPCA": [
+            "PadCrop": draws(augment.PadCrop(side // 8)),
+            "Crop": draws(augment.Crop(side * 3 // 4)),
+            "RandomResizedCrop": draws(augment.RandomResizedCrop(side * 3 // 4)),
+            "ScaleCrop": draws(augment.ScaleCrop(side // 2, short_side=(side // 2, side))),
+            "curves and gray": [
                 ("Invert", augment.Invert(probability=1)),
                 ("AutoContrast", augment.AutoContrast(probability=1)),
                 ("Equalize", augment.Equalize(probability=1)),
                 ("Grayscale", augment.Grayscale(probability=1)),
-                ("ColorJitter", augment.ColorJitter(0.4, 0.4, 0.4, 0.1)),
-                ("ColorJitter", augment.ColorJitter(0.4, 0.4, 0.4, 0.1)),
+                ("Normalize", augment.Normalize(statistics)),
+                ("RandAugment, linear", augment.RandAugment(2, 14)),
             ],
         },
     }
 
 
-def page(rows, photo, seed):
-    """A figure of one family: the photo, then each operation over its range, a row an operation."""
+def page(rows, photos, seed, shown=1):
+    """A figure of one family: a photo, then each operation over its range, a row an operation."""
     pictures, titles = [], []
     for name, operations in rows.items():
-        pictures.append(photo / 255)
+        pictures.append(photos[shown] / 255)
         titles.append(name)
         for column, (text, op) in enumerate(operations):
             pipeline = augment.Pipeline([op], jit_compile=False)
-            pictures.append(np.clip(pipeline(photo[None], seed=(seed, column)).numpy()[0] / 255, 0, 1))
+            # Only mixing needs the other photos.
+            given = photos if pipeline.mixes else photos[shown : shown + 1]
+            changed = pipeline(given, seed=(seed, column)).numpy()[shown if pipeline.mixes else 0]
+            low, high = (-2, 2) if isinstance(op, augment.Normalize) else (0, 255)
+            pictures.append(np.clip((changed - low) / (high - low), 0, 1))
             titles.append(text)
     return plot.grid(pictures, titles=titles, columns=7, size=1.4)
 
@@ -193,13 +213,13 @@ def main():
     chosen = arguments.only or (
         ["Rotate", "MixUp", "standard_symbols_light"] if arguments.quick else list(drawn)
     )
-    families = {f"page_{family.replace(' ', '_')}": rows for family, rows in pages().items()}
+    families = {f"page_{family.replace(' ', '_')}": rows for family, rows in pages(photos).items()}
     if arguments.only is None:
         chosen = ["page_color", *chosen] if arguments.quick else [*families, *chosen]
     for name in chosen:
         if name in families:
             path = arguments.out / f"{name}.png"
-            page(families[name], photos[1], arguments.seed).savefig(path, dpi=80)
+            page(families[name], photos, arguments.seed).savefig(path, dpi=80)
             print(path)
             continue
         if name not in drawn:

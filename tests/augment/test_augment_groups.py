@@ -1,5 +1,6 @@
 """Groups, policies, passes, and pipelines written down and read again."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -209,3 +210,17 @@ def test_no_operation_leaves_the_graph_for_python():
     assert not any("PyFunc" in op for op in used)
     for file in Path(augment.__file__).parent.rglob("*.py"):
         assert not re.search("py_function|numpy_function|py_func", file.read_text(encoding="utf-8")), file
+
+
+def test_the_gallery_shows_every_operation_on_a_page():
+    pytest.importorskip("skimage")
+    path = Path(augment.__file__).parents[2] / "examples" / "augmentation_gallery.py"
+    spec = importlib.util.spec_from_file_location("augmentation_gallery", path)
+    gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gallery)
+    rows = [row for page in gallery.pages(gallery.photographs(32)).values() for row in page.values()]
+    shown = {type(op) for row in rows for _, op in row}
+    every = {getattr(augment, name) for name in augment.__all__}
+    missing = [one for one in every if isinstance(one, type) and issubclass(one, augment.Operation)]
+    assert [one.__name__ for one in missing if one not in shown and one is not augment.Operation] == []
+    assert {len(row) for row in rows} == {6}

@@ -6,6 +6,7 @@ import scipy.stats
 import tensorflow as tf
 
 from recipes import augment
+from recipes.data.balance import balanced_places
 
 # An image of class c holds 1 in channel c and 0 elsewhere, so that its mean over the pixels is its label.
 CLASSES = 4
@@ -144,3 +145,17 @@ def test_compiled_mixing_is_the_plain_one():
     compiled = run(ops, IMAGES[:40], LABELS[:40], jit_compile=True)
     for one, other in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("balance", ["classes", "sqrt"])
+def test_mixed_labels_are_as_balanced_as_the_examples_that_are_drawn(balance):
+    counts = np.array([950, 50])
+    labels = np.repeat([0, 1], counts)
+    drawn = balanced_places(labels, balance, 3)(tf.data.Dataset.range(1000))
+    labels = labels[list(drawn.as_numpy_iterator())]
+    images = np.broadcast_to(np.float32(labels * 255)[:, None, None, None], (1000, 1, 1, 1))
+    mixing = augment.OneOf([augment.MixUp(1.0), augment.CutMix(1.0)])
+    mixed, shares = augment.Pipeline([mixing], classes=2, jit_compile=False)(images, labels, seed=(1, 2))
+    np.testing.assert_allclose(mixed[:, 0, 0, 0] / 255, shares[:, 1], atol=1e-5)
+    expected = np.ones(2) if balance == "classes" else np.sqrt(counts)
+    np.testing.assert_allclose(np.mean(shares, 0), expected / expected.sum(), atol=0.03)

@@ -169,11 +169,12 @@ def build_geometry(
     if compiled and all(slot.op.mirrors for slot in read.slots):
         return [mirrored]
     if read.turns:
-        return [anywhere]
+        return [read.slots[0].shared("anywhere", anywhere)]
     if read.exact:
         return [exactly]
     measured = isinstance(read.fill, str) and read.fill == "mean" and read.first.mean is None
-    return [rows_then_columns] if measured else [rows, columns]
+    along = [rows_then_columns] if measured else [rows, columns]
+    return [read.slots[0].shared(step.__name__, step) for step in along]
 
 
 def slot_warp(slot: Any, draws: Any) -> Warp:

@@ -49,6 +49,13 @@ class Slot:
     noise_index: int | None
     mixture_index: int | None
     gates: tuple
+    functions: dict = dataclasses.field(default_factory=dict)
+
+    def shared(self, key: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+        """One traced function for compiled and plain code, where these are the same: tracing takes longest."""
+        if key not in self.functions:
+            self.functions[key] = tf.function(function, autograph=False)
+        return self.functions[key]
 
     def drawn(self, draws: Draws) -> Drawn:
         """The numbers of this operation by name."""

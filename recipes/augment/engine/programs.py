@@ -64,6 +64,7 @@ class Programmed(Filter):
 
     fill: Fill
     moves = True
+    alike = True
 
     def used(self) -> Sequence[str]:
         """The `KINDS` that may come."""

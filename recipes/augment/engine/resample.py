@@ -89,17 +89,25 @@ def slide_pixels(
     inside_columns = _bits(tf.repeat(inside_columns, channels, 1), images.dtype)
     paint = np.tile(np.asarray(fill).reshape(-1), out_width).astype(images.dtype.as_numpy_dtype)
 
+    backwards = [places[:, 0] > places[:, -1] for places, may in ((rows, down), (columns, across)) if may]
+
     def one(given):
-        begin, row, column = given
+        begin, row, column, *turned = given
         window = xla.dynamic_slice(values, begin[None], [out_height * line])
         window = tf.reshape(window, (out_height, line))[:, : out_width * channels]
         inside = _both(row[:, None], column[None])
-        return _both(window, inside) if not paint.any() else tf.where(inside > 0, window, paint)
+        window = tf.where(inside > 0, window, paint) if paint.any() else _both(window, inside)
+        return (window, *turned)
 
-    read = tf.map_fn(one, (start, inside_rows, inside_columns), fn_output_signature=images.dtype)
+    # What has gone through the loop lies in memory; else each value would work out anew whether it is mirrored.
+    read, *turned = tf.map_fn(
+        one,
+        (start, inside_rows, inside_columns, *backwards),
+        fn_output_signature=(images.dtype, *[tf.bool] * len(backwards)),
+    )
+    turned = iter(turned)
     read = tf.reshape(read, (-1, out_height, out_width, channels))
-    backwards = rows[:, 0] > rows[:, -1] if down else None
-    return mirror(read, backwards, columns[:, 0] > columns[:, -1] if across else None)
+    return mirror(read, next(turned) if down else None, next(turned) if across else None)
 
 
 class Taps(NamedTuple):
