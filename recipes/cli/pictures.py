@@ -26,7 +26,10 @@ def pictures_checked(
         return {}
     some = train.take(_MOST_LOOKED_AT)
     held_out = None if validation is None else validation.take(_MOST_LOOKED_AT)
-    twice, issues = diagnose.near_duplicates(some, held_out), diagnose.image_issues(some)
+    twice, issues = (
+        diagnose.near_duplicates(some, held_out),
+        diagnose.image_issues(some, files=info.files.get("train")),
+    )
     name = lambda part, number: info.files[part][number] if part in info.files else f"{part}[{number}]"  # noqa: E731
     pairs = [
         {
@@ -61,7 +64,7 @@ def _labels(some, twice, info, model, compiled, seconds):
     labels = twice.labels["train"]
     if info.task != "classification" or None in labels:
         return []
-    features = _features(some, model, seconds / 2) if compiled else twice.pictures["train"]
+    features = _features(some, model, seconds / 2) if compiled else _halved(twice.pictures["train"])
     labels, count = np.array(labels[: len(features)], np.int64), len(features)
     classes = len(info.class_names)
     if count < 20 * classes:
@@ -85,6 +88,12 @@ def _labels(some, twice, info, model, compiled, seconds):
     for row in [row for row in rows if row["kind"] == "mislabelled"][:_WORST]:
         print(f"  {row['file']}: given {row['given']}, looks like {row['suggested']}")
     return rows
+
+
+def _halved(pictures):
+    """Means of 2 x 2 pixels, `(n, height / 2, width / 2)`."""
+    count, height, width = pictures.shape
+    return pictures.reshape(count, height // 2, 2, width // 2, 2).mean((2, 4))
 
 
 def _features(some, model, seconds):

@@ -1,6 +1,7 @@
 """Near-duplicates and images with something wrong, against copies and faults made here."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from skimage import data as pictures
 
-from recipes import diagnose
+from recipes import data, diagnose
 from recipes.cli import main
+from recipes.cli.pictures import pictures_checked
 from recipes.diagnose.images.small_pictures import small_pictures
 
 SIDE = 96
@@ -153,6 +155,37 @@ def test_swapped_channels_are_said(photos):
     assert "channel_order" in diagnose.image_issues(warm[..., ::-1]).remarks
 
 
+def test_a_panorama_among_others_is_said():
+    sizes = [(20, 30)] * 9 + [(10, 60)]
+    images = tf.data.Dataset.from_generator(
+        lambda: (np.zeros((*size, 3), "uint8") for size in sizes),
+        output_signature=tf.TensorSpec((None, None, 3), "uint8"),
+    )
+    assert diagnose.image_issues(images).of("odd_aspect_ratio") == [9]
+
+
+def test_numbers_that_are_not_finite_are_said(photos):
+    images = photos[:4].astype("float32")
+    images[2, 5, 5] = np.nan
+    assert diagnose.image_issues(images).of("not_finite") == [2]
+
+
+def test_a_class_from_another_camera_is_said(tmp_path):
+    """Noise of two classes: what tells them is a date in the file, or nothing."""
+    rng = np.random.default_rng(0)
+    labels, said = rng.integers(0, 2, 120), {}
+    for apart in (True, False):
+        files = []
+        for number, label in enumerate(labels if apart else rng.permutation(labels)):
+            exif = Image.Exif()
+            exif[306] = f"20{15 + 5 * int(label)}:03:04 05:06:07"
+            files.append(str(tmp_path / f"{apart}{number}.jpg"))
+            Image.fromarray(rng.integers(0, 255, (8, 8, 3)).astype("uint8")).save(files[-1], exif=exif)
+        images = rng.integers(0, 255, (120, 8, 8, 3)).astype("uint8")
+        said[apart] = "spurious_metadata" in diagnose.image_issues((images, labels), files=files).remarks
+    assert said == {True: True, False: False}
+
+
 def test_rare_classes_are_said(photos):
     labels = np.zeros(59, int)
     labels[:3] = 1
@@ -170,3 +203,22 @@ def test_the_shell_names_the_files(photos, tmp_path, capsys):
     assert "1 with two labels" in said
     assert "04.png" in said and "copy.png" in said
     assert "black.png: near constant" in said
+
+
+def test_a_look_at_a_folder_names_the_files_with_doubtful_labels(digits, tmp_path, capsys):
+    images, labels = digits
+    zeros_and_ones = np.flatnonzero(labels < 2)[:200]
+    wrong = set(zeros_and_ones[5:50:9].tolist())
+    for number in zeros_and_ones:
+        folder = tmp_path / str(labels[number] ^ (int(number) in wrong))
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(images[number, ..., 0]).save(folder / f"{number}.png")
+    train, _, info = data.load(tmp_path, validation=0, verbose=0)
+    found = pictures_checked(train, None, info, None, {}, 20.0)
+    named = {int(Path(row["file"]).stem) for row in found["labels"] if row["kind"] == "mislabelled"}
+    assert named <= wrong
+    assert len(named) >= 4
+    said = capsys.readouterr().out
+    assert all(
+        f"{number}.png: given {1 - labels[number]}, looks like {labels[number]}" in said for number in named
+    )

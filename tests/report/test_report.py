@@ -12,6 +12,7 @@ import pytest
 from recipes import explain, plot
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose import Finding
+from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.report import write_report
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.summary import how_good, what_to_do
@@ -249,3 +250,27 @@ def test_a_panel_without_anything_to_say_is_left_out(page):
     assert run.record.saturated_fraction.size and not (np.nan_to_num(run.record.saturated_fraction) > 0).any()
     titles = [axes.get_title() for axes in plot.activation_statistics(run.record).axes]
     assert [title for title in titles if title] == ["mean", "standard deviation", "share of zeros"]
+
+
+def test_doubtful_labels_copies_and_faults_are_shown_with_their_pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (40, 20, 20, 3)).astype("uint8")
+    images[9], images[4] = images[3], 2
+    labels, own = np.arange(40) % 2, np.linspace(0.7, 0.999, 40)
+    own[6] = 0.01
+    history = ExampleHistory(labels, 2)
+    for _ in range(3):
+        history.add(np.arange(40), np.where(labels[:, None] == [0, 1], own[:, None], 1 - own[:, None]))
+    run = SimpleNamespace(model=None, history={}, findings=[], record=None, settings={}, examples=history)
+    labels[9] = 1 - labels[3]
+    path = write_report(run, tmp_path / "a.html", train=(images, labels), class_names=("cat", "<dog>"))
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    said = " ".join(parsed.text)
+    assert "6: given cat, suggested <dog>" in said
+    assert "train 3 (<dog>) = train 9 (cat)" in said
+    assert "4: near constant" in said
+    shown = [a["alt"] for tag, a in parsed.tags if tag == "img"]
+    assert {"Training image 6, given cat, suggested <dog>", "Image 3 of train", "Training image 4"} <= set(
+        shown
+    )
