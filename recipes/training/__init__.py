@@ -8,6 +8,7 @@ from recipes.training.refit import refit_on_all_data as refit_on_all_data
 from recipes.training.run import Run as Run
 from recipes.training.run import load_run as load_run
 from recipes.training.train import train as train
+from recipes.training.train_head import train_head as train_head
 
 __all__ = [
     "CrossValidation",
@@ -18,4 +19,5 @@ __all__ = [
     "load_run",
     "refit_on_all_data",
     "train",
+    "train_head",
 ]

@@ -114,7 +114,7 @@ def _set_rates(model, settings):
 
 def _metrics(model, source, label_spec, one_hot, settings):
     """The metrics of `compile`; for maps of classes their IoU comes to the default ones."""
-    metrics = {"metrics": list(settings.metrics)}
+    metrics = {"metrics": [_accuracy(model, one, settings) for one in settings.metrics]}
     automatic = isinstance(settings.loss, str) and settings.loss == "auto"
     if not automatic or "metrics" in settings.given or label_spec.shape.rank < 3:
         return metrics
@@ -123,7 +123,17 @@ def _metrics(model, source, label_spec, one_hot, settings):
     iou = intersection_over_union(model, label_spec, output_activation(model) == "linear")
     if len(source.element_spec) == 3 and source.element_spec[2].shape.rank >= 3:
         return {**metrics, "weighted_metrics": [iou]}  # pixels without a weight count for nothing here too
-    return {"metrics": [*settings.metrics, iou]}
+    return {"metrics": [*metrics["metrics"], iou]}
+
+
+def _accuracy(model, metric, settings):
+    """The accuracy of one logit, which is cut at 0; what Keras calls "accuracy" cuts at 0.5."""
+    shape, loss = getattr(model, "output_shape", None), settings.loss
+    one_logit = isinstance(shape, tuple) and shape[-1] == 1 and output_activation(model) == "linear"
+    binary = (isinstance(loss, str) and loss == "auto") or getattr(loss, "from_logits", False)
+    if metric in ("accuracy", "acc") and one_logit and binary:
+        return keras.metrics.BinaryAccuracy(name=metric, threshold=0.0)
+    return metric
 
 
 def _refuse_one_hot_for_sparse_loss(model, label_spec, source):

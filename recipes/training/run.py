@@ -170,11 +170,13 @@ class Run:
 
         Args:
             path: "model.tflite" (LiteRT), "model.onnx", or the name of a folder for a SavedModel.
-            calibrated: Put a temperature inside that is fitted on these examples; True takes the run's validation data.
+            calibrated: Put a temperature inside that is fitted on these examples; True takes the run's validation data,
+                of a loaded run too, as long as its folder is as it was.
                 A run whose model has one (`evaluate.calibrate`) exports it in any case.
             int8: TFLite with 8-bit integers; refused where that changes the accuracy by more than a point.
             examples: Labeled images, or a folder of them, to compare, score and find ranges on; None takes the run's
-                validation data, or, of a run that was loaded, the images it was trained on where they still are.
+                validation data, or, where that is not known any more, the test part of the folder that it was trained
+                on, or all of it.
             **options: Of `inference.export`.
 
         Returns:

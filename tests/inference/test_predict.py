@@ -1,6 +1,7 @@
 """A finished run predicts files as it predicted the images it was trained on."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 import recipes
 from recipes import data, ensemble, inference
 from recipes.cli import main
+from recipes.inference.of_run import held_out_of
 
 random = np.random.default_rng(0)
 
@@ -44,6 +46,27 @@ def trained(tmp_path_factory):
     }
     recipes.train(model, train, validation, run_dir=root.parent / "run", verbose=0, **options)
     return root, root.parent / "run"
+
+
+def test_a_loaded_run_finds_its_validation_data_again(trained):
+    photos, folder = trained
+    run = recipes.load_run(folder)
+    found = np.stack([image for image, _ in held_out_of(run)])
+    _, validation, _ = data.load(photos, 16, 0.25, fit="pad", background="gray", verbose=0)
+    np.testing.assert_array_equal(found, np.stack([image for image, _ in validation]))
+
+
+def test_images_that_were_not_held_out_are_no_validation_data(trained, tmp_path):
+    photos, folder = trained
+    run = recipes.load_run(folder)
+    (tmp_path / "photos").mkdir()
+    for name in ("bright", "dark"):
+        shutil.copytree(photos / name, tmp_path / "photos" / name)
+    next((tmp_path / "photos" / "dark").iterdir()).unlink()
+    run.settings["data"] = str(tmp_path / "photos")  # the folder has changed since
+    assert held_out_of(run) is None
+    with pytest.raises(ValueError, match="held-out examples with calibrated=True"):
+        run.export(tmp_path / "m.onnx", calibrated=True, verbose=False)
 
 
 def test_files_are_read_as_in_training(trained):

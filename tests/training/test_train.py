@@ -349,3 +349,17 @@ def test_a_check_that_breaks_does_not_keep_a_model_from_training(split, monkeypa
     with pytest.warns(UserWarning, match="no such kernel.*preflight=False"):
         run = quietly(small_model(), split[0], epochs=1, preflight=True)
     assert len(run.history["loss"]) == 1
+
+
+def test_accuracy_of_one_logit_cuts_at_zero():
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 255, (40, 8, 8, 1)).astype("uint8"), np.arange(40) % 2
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(1)(flat))
+    run = quietly(model, (x, y), (x, y), epochs=1, learning_rate=1e-9)
+    logits = model.predict(x, verbose=0).ravel()
+    expected = np.mean((logits > 0) == (y > 0))
+    assert run.history["val_accuracy"] == [pytest.approx(expected)]
+    assert expected != np.mean((logits > 0.5) == (y > 0))
