@@ -33,6 +33,7 @@ def main():
     )
     parser.add_argument("--files", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--cache", choices=("none", "packed"), nargs="+", default=["none", "packed"])
+    parser.add_argument("--side", type=int, default=SIDE)
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "FOLDER", "CACHE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -50,7 +51,7 @@ def main():
     )
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
-        make_photos(photos)
+        make_photos(photos, arguments.side)
         memory, *_ = in_fresh_process("nothing", photos, "none")
         row("none", "", memory, "", "", "", "", "")
         for count in arguments.files:
@@ -62,7 +63,7 @@ def main():
                 row(f"{count:,}", cache, loaded, peak, train_peak, load_seconds, pass_seconds, train_seconds)
 
 
-def make_photos(folder):
+def make_photos(folder, side):
     """Cut `DISTINCT` JPEG files out of two photos."""
     import numpy as np
     import tensorflow as tf
@@ -72,8 +73,8 @@ def make_photos(folder):
     random, photos = np.random.default_rng(0), load_sample_images().images
     for number in range(DISTINCT):
         photo = photos[number % 2]
-        y, x = random.integers(0, np.array(photo.shape[:2]) - SIDE)
-        image = tf.io.encode_jpeg(photo[y : y + SIDE, x : x + SIDE], quality=85)
+        y, x = random.integers(0, np.array(photo.shape[:2]) - side)
+        image = tf.io.encode_jpeg(photo[y : y + side, x : x + side], quality=85)
         (folder / f"{number}.jpg").write_bytes(image.numpy())
 
 

@@ -10,20 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from recipes.data.label_columns import file_column, label_columns, part_column
 from recipes.data.split_names import NAMES_OF_PARTS
-
-_FILE_COLUMNS = (
-    "file file_name filename filenames files image image_id image_name imageid path filepath file_path id img name"
-).split()
-_LABEL_COLUMNS = (
-    "label labels class class_name classname category target tags tag y species breed diagnosis".split()
-)
-_PART_COLUMNS = "split part subset set partition".split()
-_FLAGS_OF_PARTS = dict.fromkeys(("is_valid", "is_val", "is_validation"), "validation") | {"is_test": "test"}
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-_SEPARATORS = re.compile(r"\s*[|;,]\s*")
-_FRACTION = re.compile(r"-?\d+\.\d+")
-_SPACED = ("tags", "labels")  # columns whose labels are divided by spaces
 
 
 @dataclass
@@ -38,6 +26,7 @@ class LabelTable:
         parts: "train", "validation" or "test" for each, or None.
         notes: What the reader should know, a sentence each.
         skipped: What was left out because it has no file or no label.
+        order: Names of all classes in their order, where the table's columns name them.
     """
 
     rows: np.ndarray
@@ -47,15 +36,16 @@ class LabelTable:
     parts: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    order: list[str] | None = None
 
 
 def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -> LabelTable:
     """Find the label of each file.
 
     Args:
-        labels: Path of a CSV file, a data frame, a dictionary from name to label, a list (one for each file, in sorted
-            order), a function of a `pathlib.Path`, or a regular expression whose first group, or the one called
-            `label`, is the label.
+        labels: Path of a CSV file, a data frame, `(one of these, column of the labels)`, a dictionary from name to
+            label, a list (one for each file, in sorted order), a function of a `pathlib.Path`, or a regular expression
+            whose first group, or the one called `label`, is the label.
         folder: Where the files are; None takes the names in a data frame as they are.
         files: Paths as seen from `folder`, sorted.
         skip: Leave out files without a label, and rows without a file, instead of refusing them.
@@ -64,12 +54,20 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         ValueError: for tables, functions and expressions that leave a file without a label.
         TypeError: when it is none of the above.
     """
+    wanted = None
+    if (
+        isinstance(labels, tuple)
+        and len(labels) == 2
+        and isinstance(labels[1], str)
+        and _is_table(labels[0], folder)
+    ):
+        labels, wanted = labels
     if isinstance(labels, re.Pattern):
         return _from_function(_by_expression(labels), folder, files, skip, f"labels={labels.pattern!r}")
     if isinstance(labels, (str, os.PathLike)):
         path = _csv_path(labels, folder)
         if path is not None:
-            return _from_columns(*_read_csv(path, files), folder, files, skip, os.fspath(path))
+            return _from_columns(*_read_csv(path, files), folder, files, skip, os.fspath(path), wanted)
         try:
             pattern = re.compile(labels)
         except (re.error, TypeError):
@@ -86,7 +84,7 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         indexed = len(labels) and isinstance(labels.index[0], str)  # the names of the files may be the index
         rows = [[_cell(value) for value in row] for row in labels.itertuples(index=indexed, name=None)]
         columns = [str(labels.index.name or "index"), *columns] if indexed else columns
-        return _from_columns(columns, rows, folder, files, skip, "the data frame")
+        return _from_columns(columns, rows, folder, files, skip, "the data frame", wanted)
     if isinstance(labels, Mapping):
         rows = [[str(name), value] for name, value in labels.items()]
         return _from_columns(["file", "label"], rows, folder, files, skip, "labels=")
@@ -105,6 +103,12 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         "data.load expects labels to be the path of a CSV file, a data frame, a dictionary, a list, a function of "
         f"the path or a regular expression. Received {type(labels).__name__}. Leave it out when folders are classes."
     )
+
+
+def _is_table(labels, folder):
+    if hasattr(labels, "columns") and hasattr(labels, "iloc"):
+        return True
+    return isinstance(labels, (str, os.PathLike)) and _csv_path(labels, folder) is not None
 
 
 def _csv_path(labels, folder):
@@ -147,33 +151,24 @@ def _read_csv(path, files):
     return rows[0], rows[1:]
 
 
-def _from_columns(columns, rows, folder, files, skip, source):
+def _from_columns(columns, rows, folder, files, skip, source, wanted=None):
     finder = _Finder(files)
-    file_column = _file_column(columns, rows, finder, folder is None, source)
-    part_column = _part_column(columns, rows)
-    label_columns = _label_columns(columns, rows, {file_column, part_column}, source)
-    several = len(label_columns) > 1
-    if not several:
-        column = label_columns[0]
-        name = columns[column].lower()
-        cells = [row[column] for row in rows]
-        several = any(isinstance(cell, (list, tuple, set)) for cell in cells)
-        divided = re.compile(r"\s*[|;,\s]\s*") if name in _SPACED else _SEPARATORS
-        several |= any(isinstance(cell, str) and divided.search(cell.strip()) for cell in cells)
-        if not several:
-            _whole_numbers(rows, column)
+    file_at = file_column(columns, rows, finder, folder is None, source)
+    part_at, note = part_column(columns, rows)
+    where = label_columns(columns, rows, {file_at, part_at}, source, wanted)
+    several = len(where.places) > 1 or where.divided is not None
     found, names, labels, parts, unlabeled, missing = [], [], [], [], [], []
     seen = {}
     for row in rows:
-        name = str(row[file_column])
-        place = len(found) if folder is None else finder.find(name)
+        name = str(row[file_at])
+        place = len(found) if folder is None else finder.find(name, True)
         if place is None:
             missing.append(name)
             continue
-        if len(label_columns) > 1:
-            label = tuple(columns[c] for c in label_columns if float(row[c]) > 0)
+        if len(where.places) > 1:
+            label = tuple(columns[c].strip() for c in where.places if float(row[c]) > 0)
         else:
-            label = _label(row[column], divided if several else None)
+            label = _label(row[where.places[0]], where.divided)
         if label is None:
             unlabeled.append(name)
             continue
@@ -188,12 +183,12 @@ def _from_columns(columns, rows, folder, files, skip, source):
         found.append(place)
         names.append(name)
         labels.append(label)
-        parts.append(NAMES_OF_PARTS[str(row[part_column]).lower()] if part_column is not None else None)
+        parts.append(NAMES_OF_PARTS[str(row[part_at]).lower()] if part_at is not None else None)
     _refuse(
         missing, skip, source, "rows whose file is not there", "Correct the names, or type on_error='skip'."
     )
     _refuse(unlabeled, skip, source, "rows without a label", "Fill them, or type on_error='skip'.")
-    notes = []
+    notes = [said for said in (note, where.note) if said]
     left_out = len(files) - len(found)
     if folder is not None and left_out:
         notes.append(
@@ -204,7 +199,7 @@ def _from_columns(columns, rows, folder, files, skip, source):
     if not found:
         raise ValueError(
             f"data.load expects {source} to name files in {folder!r}. Received none of them. "
-            f"It names for example {str(rows[0][file_column]) if rows else 'nothing'!r}."
+            f"It names for example {str(rows[0][file_at]) if rows else 'nothing'!r}."
         )
     order = np.argsort(found, kind="stable")
     pick = lambda values: [values[place] for place in order]  # noqa: E731
@@ -213,20 +208,11 @@ def _from_columns(columns, rows, folder, files, skip, source):
         pick(names),
         pick(labels),
         several,
-        pick(parts) if part_column is not None else None,
+        pick(parts) if part_at is not None else None,
         notes,
         skipped,
+        where.order,
     )
-
-
-def _whole_numbers(rows, column):
-    """Write the numbers of a column of text, `1.0`, as a data frame has them; refuse quantities."""
-    cells = [row[column] for row in rows if row[column] != ""]
-    if not all(isinstance(cell, str) and _FRACTION.fullmatch(cell) for cell in cells):
-        return
-    for row in rows:
-        if row[column] != "":
-            row[column] = float(row[column])
 
 
 def _refuse(names, skip, source, what, advice):
@@ -236,62 +222,6 @@ def _refuse(names, skip, source, what, advice):
             + ", ".join(repr(name) for name in names[:5])
             + f". {advice}"
         )
-
-
-def _file_column(columns, rows, finder, anything, source):
-    lower = [name.lower().strip() for name in columns]
-    if not anything and rows:
-        sample = rows[:200]
-        hits = [sum(finder.find(str(row[c])) is not None for row in sample) for c in range(len(columns))]
-        if max(hits, default=0):
-            return hits.index(max(hits))
-    for name in _FILE_COLUMNS:
-        if name in lower:
-            return lower.index(name)
-    raise ValueError(
-        f"data.load expects {source} to have a column with the names of the files. Received columns {columns}. "
-        "Call it 'file', and write names as seen from the folder of images."
-    )
-
-
-def _part_column(columns, rows):
-    for number, name in enumerate(columns):  # fastai's is_valid
-        part = _FLAGS_OF_PARTS.get(name.lower().strip())
-        if part and rows and all(str(row[number]).lower() in _TRUTH for row in rows):
-            for row in rows:
-                row[number] = part if _TRUTH[str(row[number]).lower()] else "train"
-            return number
-    for number, name in enumerate(columns):
-        if name.lower().strip() in _PART_COLUMNS and rows:
-            if all(str(row[number]).lower() in NAMES_OF_PARTS for row in rows):
-                return number
-    return None
-
-
-def _label_columns(columns, rows, taken, source):
-    free = [c for c in range(len(columns)) if c not in taken]
-    named = [c for name in _LABEL_COLUMNS for c in free if columns[c].lower().strip() == name]
-    if named:
-        return named[:1]
-    if len(free) == 1:
-        return free
-    flags = [c for c in free if all(str(row[c]) in ("0", "1", "0.0", "1.0", "True", "False") for row in rows)]
-    flags = [c for c in flags if rows]
-    if len(flags) == len(free) and flags:
-        for row in rows:
-            for c in flags:
-                row[c] = {"True": 1, "False": 0}.get(str(row[c]), row[c])
-        if all(sum(float(row[c]) for c in flags) == 1 for row in rows):
-            # One of them in every row: classes that exclude one another, written as columns.
-            for row in rows:
-                row.append(next(columns[c] for c in flags if float(row[c]) > 0))
-            columns.append("label")
-            return [len(columns) - 1]
-        return flags
-    raise ValueError(
-        f"data.load expects {source} to have one column of labels, or only columns of 0 and 1. Received columns "
-        f"{[columns[c] for c in free]} beside the files'. Call the right one 'label', or leave the others out."
-    )
 
 
 def _cell(value):
@@ -371,7 +301,8 @@ class _Finder:
             for stem, place in stems:
                 self.by_number.setdefault(int(stem), []).append(place)
 
-    def find(self, name):
+    def find(self, name: str, by_number: bool = False) -> int | None:
+        """Number of a file; `by_number` finds 00017.jpg by 17 as well."""
         name = str(name).replace("\\", "/").removeprefix("./")
         while name:
             places = self.by_name.get(name)
@@ -385,7 +316,7 @@ class _Finder:
                     "table is of."
                 )
             if "/" not in name:
-                numbered = self.by_number.get(int(name), []) if name.isdecimal() else []
+                numbered = self.by_number.get(int(name), []) if by_number and name.isdecimal() else []
                 return numbered[0] if len(numbered) == 1 else None
             name = name.partition("/")[2]  # a table may name folders above the given one
         return None

@@ -43,12 +43,18 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
     if parts:
         raise ValueError(
             f"data.load expects class folders inside {in_words(parts)}. Received images without classes in {path!r}. "
-            "Say where the classes stand, labels='labels.csv' or a function of the path, or put the images of each "
-            "class into a sub-folder."
+            f"Say where the classes stand, labels={_table_in(path)!r} or a function of the path, or put the images of "
+            "each class into a sub-folder."
         )
     _check_classes(path, folders)
     files, numbers = _images_of_classes(path, folders, allow_empty=class_names is not None)
-    return choose_classes(Listing(path, files, numbers, folders), class_names)
+    beside = [
+        name for name in visible(path) if headers.ending(name) in headers.ENDINGS and name not in folders
+    ]
+    notes = [
+        f"{in_words(beside)} in {path!r} is left out: images count that are inside the folders of classes."
+    ]
+    return choose_classes(Listing(path, files, numbers, folders, notes=notes if beside else []), class_names)
 
 
 def _check_classes(path, folders):
@@ -63,12 +69,18 @@ def _check_classes(path, folders):
     else:
         advice = (
             "Move the images of each class into a sub-folder of its own, or say where the classes stand: "
-            "labels='labels.csv', a function of the path, or a regular expression such as labels=r'(\\w+)_\\d+'."
+            f"labels={_table_in(path)!r}, a function of the path, or a regular expression "
+            "such as labels=r'(\\w+)_\\d+'."
         )
     raise ValueError(
         f"data.load expects a folder with one sub-folder of images per class, at least two. Received {path!r} "
         f"with {len(folders)} of them. {advice}"
     )
+
+
+def _table_in(path):
+    """The name of a table in a folder, or what one is called mostly."""
+    return next((name for name in visible(path) if headers.ending(name) in (".csv", ".tsv")), "labels.csv")
 
 
 def _is_held_out(name):
@@ -225,7 +237,9 @@ def _with_labels(path, labels, class_names, skip):
 
 def _from_table(root, files, table: LabelTable, class_names):
     names = checked_names(class_names) if class_names is not None else None
-    found = sorted({label for row in table.labels for label in row}, key=_number_order(table.labels))
+    found = table.order or sorted(
+        {label for row in table.labels for label in row}, key=_number_order(table.labels)
+    )
     if len(found) < 2 and not (table.several and found):
         raise ValueError(
             f"data.load expects labels of at least two classes. Received {len(found)}: {in_words(found)}. "

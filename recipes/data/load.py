@@ -127,7 +127,8 @@ def load(
         validation: Fraction of the images to hold back, in [0, 1). 0 gives None in place of a dataset.
         seed: Integer >= 0. The same seed gives the same split in the same order.
         labels: Of what class the images below the folder are: the path of a CSV file or a data frame (a column of file
-            names; one of labels, or columns of 0 and 1; perhaps one called `split`), a dictionary from name to label, a
+            names; one of labels, or columns of 0 and 1, whose order is that of the classes; perhaps one called `split`
+            or `is_valid`), `(either, name of the column of labels)`, a dictionary from name to label, a
             list in the order of the sorted names, a function of a `pathlib.Path`, or a regular expression whose
             first group is the label. Several labels in one cell (`cat|dog`), a list, or several columns of 1 in a row
             make float32 rows of 0 and 1. Of TFRecord files: the name of the label's feature, or of the image's and the

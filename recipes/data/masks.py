@@ -47,7 +47,8 @@ def read_masks(
     elif found[-1] == 255:
         raise ValueError(
             "data.load expects masks whose numbers are classes, 0, 1, 2 ... Received 255 beside others, which usually "
-            "means void. Give these pixels a class of their own; pixels without a class are not covered."
+            "means void, or a mask that was saved as JPEG. Give such pixels a class of their own, save masks as PNG: "
+            "pixels without a class are not covered."
         )
     names = class_names or [str(number) for number in range(max(2, int(found[-1]) + 1))]
     if found[-1] >= len(names):

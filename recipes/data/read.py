@@ -206,7 +206,9 @@ def _only_if(fits, value):
 
 
 def _decode_with_pillow(file):
-    pixels = np.asarray(headers.decode_with_pillow(os.fsdecode(file)))
+    # Outside a graph TensorFlow hands an array of no dimension, not bytes.
+    name = file.item() if isinstance(file, np.ndarray) else file
+    pixels = np.asarray(headers.decode_with_pillow(os.fsdecode(name)))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

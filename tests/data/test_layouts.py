@@ -11,25 +11,6 @@ from recipes import data
 random = np.random.default_rng(0)
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """Makes files below a folder: a small picture for each name, or the bytes given for it."""
-
-    def make(names, contents=None):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if contents and name in contents:
-                path.write_bytes(contents[name])
-            elif path.suffix in (".txt", ".xml"):
-                path.write_text("no image")
-            else:
-                Image.fromarray(random.integers(0, 256, (8, 8, 3), "uint8")).save(path)
-        return tmp_path
-
-    return make
-
-
 def labels_of(dataset):
     return sorted(np.array(label).tolist() for _, label in dataset.as_numpy_iterator())
 
@@ -300,22 +281,13 @@ def test_parts_may_lie_inside_images_with_masks(tree):
     assert load(root)[2].counts == {"train": 1, "validation": 1}
 
 
-@pytest.mark.parametrize("header", ["id,breed", "id,label,is_valid"])
-def test_tables_of_competitions_find_their_files(tree, header):
-    root = tree([f"{number:04d}.png" for number in range(8)])
-    rows = [(f"{number}", "ab"[number % 2], f"{number > 5}") for number in range(8)]
-    rows = [",".join(row[: len(header.split(","))]) for row in rows]
-    (root / "train.csv").write_text("\n".join([header, *rows]))
-    _, validation, info = load(root, labels="train.csv", validation=0.25)
-    assert info.class_names == ("a", "b") and info.counts == {"train": 6, "validation": 2}
-    if "is_valid" in header:
-        assert sorted(file[-8:] for file in info.files["validation"]) == ["0006.png", "0007.png"]
+def test_photos_beside_the_classes_are_mentioned(tree):
+    assert "'stray.png'" in load(tree(["a/1.png", "b/1.png", "stray.png"]), validation=0)[2].notes[0]
 
 
-def test_quantities_in_a_table_are_no_classes(tree):
-    root = tree(["1.png", "2.png", "3.png"])
-    (root / "ages.csv").write_text("file,age\n1.png,3.5\n2.png,4.0\n3.png,7.25\n")
-    with pytest.raises(ValueError, match="Regression is not covered"):
-        load(root, labels="ages.csv")
-    (root / "ages.csv").write_text("file,age\n1.png,3.0\n2.png,4.0\n3.png,\n")
-    assert load(root, labels="ages.csv", validation=0, on_error="skip")[2].class_names == ("3", "4")
+def test_files_that_pillow_refuses_are_named(tree):
+    root = tree(["a/1.png", "b/1.png"])
+    Image.fromarray(random.random((8, 8)).astype("float32")).save(root / "a/float.tif")
+    with pytest.raises(ValueError, match=r"float\.tif: Holds floats"):
+        load(root, 8, validation=0)
+    assert "Holds floats" in load(root, 8, validation=0, on_error="skip")[2].skipped[0]
