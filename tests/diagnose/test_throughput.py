@@ -297,6 +297,21 @@ def test_a_trial_that_gained_but_once_gained_nothing(monkeypatch):
     assert run.ratio(by_processor, by_processor) == pytest.approx(0.25)
 
 
+def test_on_a_busy_machine_the_processors_tell_what_is_not_prefetched():
+    costs = [(0.0, 0.0, 0.0), (0.003, 0.0, 0.0)]
+    run = run_of(slices().batch(16).map(noisy_batch), real=0.02, read=0.01, costs=costs, busy=True)
+    run.alone.processor, run.real.processor = 0.006, 0.009
+    (found,) = speed_trials._prefetch(run)
+    np.testing.assert_allclose(found.before - found.after, 0.02 / 3)  # a third of the processors' time
+    prefetched = run_of(slices().batch(16).prefetch(2), real=0.02, read=0.01, costs=costs, busy=True)
+    prefetched.alone.processor, prefetched.real.processor = 0.006, 0.009
+    assert prefetched.beside == 0 and run_of(real=0.02, busy=True).beside == 0
+    run = run_of(real=0.2, busy=True)  # the clock says that steps wait, and the processors that they compute
+    assert not run.computes
+    run.alone.processor, run.real.processor = 0.006, 0.009
+    assert run.computes
+
+
 def test_what_time_does_not_suffice_for_is_predicted():
     run = run_of(best=0.002)
     run.model.run_eagerly = True
@@ -311,7 +326,8 @@ def test_what_time_does_not_suffice_for_is_predicted():
     assert speed_trials.tried(run)[1] == ["small_batch"]
 
 
-def test_half_precision_is_tried_where_a_step_is_long():
+def test_half_precision_is_tried_where_a_step_is_long(monkeypatch):
+    monkeypatch.setattr(speed_trials, "machine_is_busy", lambda: False)
     run = run_of(real=0.02, deadline=1e12)
     run.alone.processor, run.ratio = 0.02, lambda changed, unchanged: 0.5
     (found,) = speed_trials._mixed_precision(run)

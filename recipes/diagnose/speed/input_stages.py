@@ -125,17 +125,18 @@ def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stag
         batch: Examples in a training batch.
         seconds: Time for all of them together.
     """
-    measured, before, began = [], 0.0, time.perf_counter()
+    measured: list[Stage] = []
+    before, share = 0.0, seconds / max(len(stages), 1)
     for stage in stages:
-        late = (
-            time.perf_counter() - began > 1.5 * seconds
-        )  # a large shuffle has to be filled for each that follows
-        if measured and (stage.kind == "prefetch" or late):
+        # A large shuffle would be filled once more for each stage that follows.
+        filled = bool(measured) and measured[-1].first > 2 * share
+        if measured and (stage.kind == "prefetch" or filled):
             last = measured[-1]
-            same = {name: getattr(last, name) for name in ("examples", "bytes", "wall", "first")}
-            measured.append(replace(stage, seconds=0.0, **same))
+            same = {name: getattr(last, name) for name in ("bytes", "wall", "first")}
+            examples = float(batch) if stage.batched and not last.batched else last.examples
+            measured.append(replace(stage, seconds=0.0, examples=examples, **same))
             continue
-        cost = _read(stage, batch, seconds / len(stages))
+        cost = _read(stage, batch, share)
         own = max(0.0, cost.pop("cpu") - before)
         before += own
         waited = max(0.0, cost["wall"] - (measured[-1].wall if measured else 0.0))

@@ -70,13 +70,32 @@ class MeasuredRun:
 
     @property
     def beside(self) -> float:
-        """What a step takes longer with the real data: waiting for input, or for its shapes to be compiled."""
-        return max(0.0, self.with_data - self.step)
+        """What a step takes longer with the real data: waiting for input, or for its shapes to be compiled.
+
+        Where batches are made while no step runs, and other programs make the clock say little, the processors tell.
+        """
+        longer = max(0.0, self.with_data - self.step)
+        if self.busy and self.stages and not self.is_prefetched and self.real.processor > 0:
+            share = 1.0 - self.alone.processor / self.real.processor
+            longer = max(longer, share * self.with_data)
+        return longer
+
+    @property
+    def is_prefetched(self) -> bool:
+        """Whether batches of a `tf.data` pipeline are made ahead: it ends with a prefetch, or nearly so."""
+        return any(stage.kind == "prefetch" for stage in self.stages[-2:])
 
     @property
     def waiting(self) -> float:
         """What of it can be waiting: no more than the input takes alone. Of arrays that is not known."""
         return min(self.beside, 1.2 * self.input_seconds) if self.input_seconds else self.beside
+
+    @property
+    def computes(self) -> bool:
+        """Whether computing is half of a step or more, by the clock or, on a busy machine, by the processors."""
+        if self.step + self.real.between >= 0.5 * self.total:
+            return True
+        return self.busy and 0 < 0.5 * self.real.processor <= self.alone.processor
 
     @property
     def in_callbacks(self) -> float:

@@ -30,7 +30,9 @@ def predicted(run: MeasuredRun) -> list[Slowdown]:
 def waits(run: MeasuredRun) -> bool:
     """Whether steps wait for their input: it takes its time alone as well, and more than a share of the step."""
     least = WAITS * run.total
-    return not recompiles(run) and run.beside > least and run.input_seconds > 0.5 * run.beside
+    # Other programs take more from a step and its input together, which want all processors, than from either alone.
+    alone = 0.2 if run.busy else 0.5
+    return not recompiles(run) and run.beside > least and run.input_seconds > alone * run.beside
 
 
 def recompiles(run: MeasuredRun) -> bool:

@@ -84,7 +84,7 @@ def _eager(run: MeasuredRun) -> Iterator[Slowdown]:
 
 
 def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
-    if not waits(run) or not run.stages or any(one.kind == "prefetch" for one in run.stages[-2:]):
+    if not waits(run) or not run.stages or run.is_prefetched:
         return
     ready = (run.data[0].prefetch(2),)
     # At best it hides the step behind the input; on a busy machine overlapping cannot show what it gains.
@@ -161,7 +161,7 @@ def _threads(run: MeasuredRun) -> Iterator[Slowdown]:
 
 def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
     idle = run.model.run_eagerly or run.model.steps_per_execution > 1 or run.alone.processor > _SHORT_STEP
-    if idle or run.step + run.real.between < 0.5 * run.total:
+    if idle or not run.computes:
         return
     started = min(1.0, _START / max(run.with_data, 1e-9)) * (1 - 1 / _PER_EXECUTION)
     ratio, measured = _measured(run, lambda: _trained(run, steps_per_execution=_PER_EXECUTION), 1.0 - started)
@@ -183,7 +183,7 @@ def _if(least, finding):
 
 
 def _batch(run: MeasuredRun) -> Iterator[Slowdown]:
-    if run.examples > _SMALL_BATCH or run.model.run_eagerly or run.step < 0.5 * run.total:
+    if run.examples > _SMALL_BATCH or run.model.run_eagerly or not run.computes:
         return
     larger = run.from_memory(_LARGER)
     ratio, measured = _measured(
@@ -240,10 +240,12 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
 
 def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
     """Half the bits where that helps, which hangs on the processor."""
-    if run.compute_dtype != "float32" or run.model.run_eagerly or run.step < 0.5 * run.total:
+    if run.compute_dtype != "float32" or run.model.run_eagerly or not run.computes:
         return
     if run.alone.processor < _SHORT_STEP or run.time_left < 2 * run.trial_seconds:
         return  # casting costs more than products of that size gain
+    if machine_is_busy():
+        return  # what it gains is the clock's to say
     dtype = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     twin = _in_dtype(run.model, dtype)
     if twin is None:
@@ -280,7 +282,7 @@ def _in_dtype(model: keras.Model, dtype: str) -> keras.Model | None:
 
 
 def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
-    if run.model.run_eagerly or run.step < 0.5 * run.total:
+    if run.model.run_eagerly or not run.computes:
         return
     on = bool(run.model.jit_compile)
     if not run.may_try(real=True):
