@@ -1,5 +1,6 @@
 """curves: how loss, metrics and learning rate went over a training run."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from recipes.plot.canvas import new_figure
 
 _RATE_NAMES = ("learning_rate", "lr")
 _MOST_POINTS = 400
+_SEVERITIES = {"error": "tab:red", "warning": "tab:brown", "info": "tab:blue"}
 _TRAINING, _VALIDATION = "tab:blue", "tab:orange"
 
 
@@ -20,6 +22,7 @@ def curves(
     metrics: Sequence[str] | None = None,
     window: int | None = None,
     log_loss: bool = False,
+    findings: Sequence[Any] = (),
 ) -> Figure:
     """Draw each metric, training against validation, and the learning rate below.
 
@@ -34,6 +37,8 @@ def curves(
         metrics: Names to draw, without `val_`; None draws all but the monitors' own (`monitor/...`), the loss first.
         window: Points (epochs) in the moving average, odd, >= 1; 1 joins the points. None takes a tenth of them.
         log_loss: True gives the losses a logarithmic axis.
+        findings: `diagnose.Finding`s, such as `run.findings`: the first is written over the curves, a dotted line marks
+            the epoch that it was first seen in.
 
     Returns:
         A matplotlib `Figure`.
@@ -71,6 +76,8 @@ def curves(
             axes.set_yscale("log")
         _finish(axes, first_epoch, epochs)
         axes.legend(frameon=False, fontsize="small")
+    if findings:
+        _write(figure, findings[0], first_epoch)
     if rate_name:
         axes = figure.add_subplot(layout[rows, :])
         rates = values[rate_name]
@@ -150,6 +157,19 @@ def _draw(axes, series, first_epoch, epochs, window, color, label):
         top = np.full((~finite).sum(), 0.97)
         over = axes.get_xaxis_transform()
         axes.scatter(x[~finite], top, transform=over, color=color, marker="x", s=25, label="not finite")
+
+
+def _write(figure, finding, first_epoch):
+    """The finding in words above the curves, wrapped to their width."""
+    letters = int(13 * figure.get_figwidth())
+    said = f"{finding.severity}: {finding.title}. {finding.evidence}"
+    lines = [*textwrap.wrap(said, letters), *textwrap.wrap(f"What to do: {finding.remedy}", letters)]
+    color = _SEVERITIES.get(finding.severity, "black")
+    figure.suptitle("\n".join(lines), fontsize="small", color=color, x=0.01, ha="left")
+    figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
+    if finding.epoch:
+        for axes in figure.axes:
+            axes.axvline(max(finding.epoch, first_epoch), color=color, linewidth=1, linestyle=":")
 
 
 def _thinned(series):

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from recipes import plot
+from recipes.diagnose import Finding
 from recipes.plot.curves import moving_average
 from recipes.plot.inline import to_svg
 
@@ -138,3 +139,11 @@ def test_a_long_run_keeps_its_spikes_within_400_kb_of_svg():
     shown = figure.axes[0].collections[0].get_offsets()
     assert len(shown) <= 402 and [1235.0, 9.0] in shown.tolist()
     assert len(to_svg(figure, "curves").encode()) < 400e3
+
+
+def test_a_finding_stands_over_the_curves_at_its_epoch():
+    found = Finding("diverged", "error", None, 3, "The loss rose from 2 to 9.", "Lower the rate.")
+    figure = plot.curves({"loss": [2.0, 3.0, 9.0]}, findings=[found])
+    words = figure.get_suptitle()
+    assert words.startswith("error: diverged. The loss rose") and "What to do: Lower the rate." in words
+    assert [line.get_xdata() for line in figure.axes[0].lines if line.get_linestyle() == ":"] == [[3, 3]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from recipes import plot
+from recipes import diagnose, plot
 
 rng = np.random.default_rng(0)
 LONG = "a_rather_long_name_that_somebody_gave_to_it_in_earnest"
@@ -108,6 +108,7 @@ def study():
     return made
 
 
+FOUND = diagnose.Finding("not_learning", "error", LONG, 2, f"{LONG} is long. " * 4, "Lower the rate.")
 LANDSCAPE = SimpleNamespace(offsets=np.linspace(-1, 1, 9), loss=rng.random((9, 9)) + 0.1)
 FOOLED = SimpleNamespace(
     images=images(3), magnified=images(3), predicted=np.array([0, 1, 2]), distance=np.full(3, 0.123)
@@ -134,6 +135,7 @@ FIGURES = {
         lambda: plot.curves(history(1)),
         lambda: plot.curves(history(3000, broken=True)),
         lambda: plot.curves({"loss": [np.nan]}),
+        lambda: plot.curves(history(3), findings=[FOUND]),
     ],
     "disagreement": [lambda: plot.disagreement(rng.random((12, 12)), member_errors=rng.random(12))],
     "finite_layers": [

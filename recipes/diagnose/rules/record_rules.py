@@ -46,6 +46,13 @@ def judge_record(
     return [finding for rule in rules for finding in rule(view)]
 
 
+def _moved(middle, peak):
+    """How far a step moves kernels, in words; where most do not move at all, how far it moves one at most."""
+    if middle < 1e-4:
+        return f"A step changes a kernel by up to {part_of(peak, 'its size')}"
+    return f"A step changes kernels by {part_of(middle, 'their size')}, at most by {share(peak)}"
+
+
 def _shrunk(view):
     """Weights under a penalty that have gone to almost nothing, in a run that learned nothing."""
     strengths = {layer["name"]: layer.get("penalty_rate", 0.0) for layer in view.facts.get("layers", ())}
@@ -310,9 +317,8 @@ def _rate(view):
                 "error" if climbed > 10 and stays else "warning",
                 None,
                 view.epoch[0],
-                f"A step changes kernels by {part_of(middle, 'their size')}, at most by {share(peak)} (0.1 % is "
-                f"usual), at a learning rate of {rate:.2g}{view.rates_told}: steps that long throw away what was "
-                f"learned before{_against(view, late)}.",
+                f"{_moved(middle, peak)} (0.1 % is usual), at a learning rate of {rate:.2g}{view.rates_told}: "
+                f"steps that long throw away what was learned before{_against(view, late)}.",
                 lower_rate(rate, view.optimizer),
             )
         ]

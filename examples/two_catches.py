@@ -1,0 +1,105 @@
+"""Two mistakes that a good accuracy or a bare loss does not show: one caught by the doctor, one by a map.
+
+    python examples/two_catches.py            # half a minute on two cores
+
+1. A network trains at a rate copied from elsewhere. `TrainingDoctor` says in words what its loss curve means; the
+   picture is runs/two_catches/finding.png.
+2. Gray crops of two photos are told apart without an error, but every photo of one class carries a time stamp. On a
+   photo of the other class with such a stamp the network is sure and wrong; Grad-CAM shows what it went by:
+   runs/two_catches/time_stamp.png. `recipes check` finds such a border before training.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+import skimage.data
+
+from recipes import callbacks, explain, models, plot
+
+SIDE = 64
+NAMES = ("cat", "coffee")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer crops and epochs")
+    parser.add_argument("--out", type=Path, default=Path("runs/two_catches"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    count, epochs = (60, 2) if arguments.quick else (300, 6)
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+
+    x, y = crops(rng, count)
+    finding(x, y, epochs, arguments.out)
+    time_stamp(x, y, epochs, rng, arguments.out)
+    print(f"\nLook at the two pictures in {arguments.out}.")
+
+
+def crops(rng, count):
+    """`count` gray crops of each photo, uint8, mirrored, lighter or darker at random, and their class numbers."""
+    photos = (skimage.data.chelsea(), skimage.data.coffee())
+    x, y = np.zeros((2 * count, SIDE, SIDE, 3), "uint8"), np.arange(2 * count) % 2
+    for place, label in enumerate(y):
+        photo = photos[label][::2, ::2]
+        top, left = (rng.integers(0, size - SIDE + 1) for size in photo.shape[:2])
+        crop = photo[top : top + SIDE, left : left + SIDE][:, :: rng.choice([-1, 1])].mean(-1, keepdims=True)
+        x[place] = np.clip(128 + rng.uniform(0.4, 1) * (crop - crop.mean()), 0, 255)
+    return x, y
+
+
+def network():
+    return models.plain_cnn((SIDE, SIDE, 3), 2, filters=(8, 16, 32), convs=1)
+
+
+def finding(x, y, epochs, out):
+    """A rate that is far too high, and what the doctor says of it."""
+    model = network()
+    model.compile(keras.optimizers.SGD(30.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    doctor = callbacks.TrainingDoctor(train=(x, y), verbose=0)
+    history = model.fit(x, y, epochs=epochs, validation_split=0.2, verbose=0, callbacks=[doctor])
+    for found in doctor.findings[:1]:
+        print(found)
+    plot.curves(history, log_loss=True, findings=doctor.findings).savefig(out / "finding.png", dpi=70)
+
+
+def stamped(images):
+    """The images with a bright time stamp in their lower right corner."""
+    images = images.copy()
+    for place in range(4):
+        left = SIDE - 26 + 6 * place
+        images[:, SIDE - 10 : SIDE - 3, left : left + 4] = (255, 150, 30)
+    return images
+
+
+def time_stamp(x, y, epochs, rng, out):
+    """A network that learned the stamp, and the map that shows it."""
+    model = network()
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    stamp_on_coffee = np.where((y == 1)[:, None, None, None], stamped(x), x)
+    model.fit(stamp_on_coffee, y, epochs=epochs, verbose=0)
+    fresh, labels = crops(rng, 20)
+    as_trained = np.where((labels == 1)[:, None, None, None], stamped(fresh), fresh)
+    right = model.predict(as_trained, verbose=0).argmax(-1) == labels
+    cats = stamped(fresh[labels == 0])
+    answers = model.predict(cats, verbose=0)
+    fooled = answers[:, 1] > 0.5
+    print(f"new photos as those of training: {right.mean():.0%} right")
+    print(f"cats with a time stamp: {fooled.mean():.0%} are taken for coffee")
+    chosen = np.argsort(-answers[:, 1])[:3]
+    plain = fresh[labels == 0][chosen]
+    shown = np.concatenate([plain, cats[chosen]])
+    sure = model.predict(shown, verbose=0)
+    titles = [f"{NAMES[row.argmax()]}, {row.max():.0%}" for row in sure]
+    maps = [None] * len(plain) + list(explain.grad_cam(model, cats[chosen]))
+    title = "The same cats, below with a time stamp: what spoke for the answer"
+    figure = plot.grid(shown, maps=maps, titles=titles, columns=3, title=title, size=1.9)
+    figure.savefig(out / "time_stamp.png", dpi=70)
+
+
+if __name__ == "__main__":
+    main()
