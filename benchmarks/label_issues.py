@@ -149,6 +149,8 @@ def detect(options):
     """Yield a dict for each plan."""
     x, y, _, _ = read(options.name, options.data, options.count)
     for kind, share in PLANS:
+        if options.flips and f"{kind}:{share:g}" not in options.flips:
+            continue
         key = {
             "name": options.name,
             "network": options.network,
@@ -183,6 +185,8 @@ def gain(options):
         order = np.random.default_rng(0).permutation(len(x))
         x, y, x_test, y_test = x[order[:4000]], y[order[:4000]], x[order[4000:]], y[order[4000:]]
     for kind, share in (("uniform", 0.1), ("uniform", 0.2), ("similar", 0.1), ("none", 0.0)):
+        if options.flips and f"{kind}:{share:g}" not in options.flips:
+            continue
         key = {"part": "gain", "name": options.name, "network": options.network, "kind": kind, "share": share}
         key["seed"] = options.seed
         if options.done(key):
@@ -281,6 +285,9 @@ def main():
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--network", default="mlp", choices=["mlp", "plain_cnn"])
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument(
+        "--flips", nargs="*", help="some of none:0, uniform:0.05, similar:0.1 and so on; all without it"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cleanlab", help="python of an environment with cleanlab; without it, ours alone")
