@@ -138,10 +138,9 @@ def build_geometry(
     def exactly(images, draws):
         y, x = read.lines(draws, tf.shape(images)[0])
         fill = read.color(images)
-        if compiled and reads.slides(images, fill, read.last.height, read.last.width):
+        if compiled and not keep_integers and reads.slides(images, fill, read.last.height, read.last.width):
             down, across = _may_mirror(read.slots, draws)
-            moved = reads.slide_pixels(images, y, x, fill, down=down, across=across)
-            return moved if keep_integers else tf.cast(moved, tf.float32)
+            return tf.cast(reads.slide_pixels(images, y, x, fill, down=down, across=across), tf.float32)
         return reads.gather_pixels(images, y, x, fill, keep_integers=keep_integers)
 
     def mirrored(images, draws):

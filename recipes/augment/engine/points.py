@@ -70,13 +70,8 @@ def build_points(slots: Sequence[Any]) -> Callable[..., tf.Tensor]:
         return chain
     compiled = {
         function: tf.function(function, jit_compile=True, autograph=False)
-        for function in (chain, level_places)
+        for function in (chain, level_places, read_table)
     }
-    through_table = tf.function(
-        lambda images, counts, draws: read_table(images, composed_table(slots, counts, draws)),
-        jit_compile=True,
-        autograph=False,
-    )
 
     def points(images, draws):
         if images.dtype != tf.uint8 or not bytes_there:
@@ -84,7 +79,8 @@ def build_points(slots: Sequence[Any]) -> Callable[..., tf.Tensor]:
         counts = tf.raw_ops.DenseBincount(
             input=compiled[level_places](images), size=256 * frame.channels, weights=tf.zeros((0,), tf.int32)
         )
-        return through_table(images, counts, draws)
+        # The table outside of the program that reads it, which would work it out anew for every pixel.
+        return compiled[read_table](images, composed_table(slots, counts, draws))
 
     points.compiles = True
     return points
@@ -98,7 +94,7 @@ def level_places(images: tf.Tensor) -> tf.Tensor:
 
 
 def composed_table(slots: Sequence[Any], counts: tf.Tensor, draws: Any) -> tf.Tensor:
-    """What becomes of each level, `(batch, 256, 1, channels)`, float32, for counts `(batch, channels * 256)`."""
+    """What becomes of each level, uint8 `(batch, channels, 256)`, for counts `(batch, channels * 256)`, int32."""
     counts = tf.transpose(tf.reshape(counts, (-1, counts.shape[1] // 256, 256)), (0, 2, 1))[:, :, None]
     levels = tf.reshape(tf.range(256, dtype=tf.float32), (1, 256, 1, 1))
     table = levels + tf.zeros_like(counts, tf.float32)
@@ -106,13 +102,11 @@ def composed_table(slots: Sequence[Any], counts: tf.Tensor, draws: Any) -> tf.Te
         moved = slot.op.move_table(table, counts, slot.drawn(draws))
         active = slot.active(draws)
         table = moved if active is None else tf.where(active[:, None, None, None], moved, table)
-    return table
+    return tf.cast(tf.round(tf.transpose(table[:, :, 0], (0, 2, 1))), tf.uint8)
 
 
 def read_table(images: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """Bytes through a table `(batch, 256, 1, channels)` of levels in 0 to 255, rounded."""
+    """Bytes through a table `(batch, channels, 256)` of bytes."""
     channels = images.shape[-1]
-    # By way of int32, whose conversion processors have an instruction for.
-    flat = tf.cast(tf.cast(tf.round(tf.transpose(table[:, :, 0], (0, 2, 1))), tf.int32), tf.uint8)
     first = tf.range(tf.shape(images)[0])[:, None, None, None] * channels + tf.range(channels)
-    return tf.gather(tf.reshape(flat, (-1,)), first * 256 + tf.cast(images, tf.int32))
+    return tf.gather(tf.reshape(table, (-1,)), first * 256 + tf.cast(images, tf.int32))

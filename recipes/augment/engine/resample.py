@@ -49,7 +49,10 @@ def mirror(images: tf.Tensor, down: tf.Tensor | None, across: tf.Tensor | None) 
 
 
 def slides(images: tf.Tensor, fill: Any, height: int, width: int) -> bool:
-    """Whether `slide_pixels` can read windows of this size, and is the faster way."""
+    """Whether `slide_pixels` can read windows of this size, and is the faster way.
+
+    Small images are not worth a loop of their own; of large ones the copy with margins costs more than is gained.
+    """
     values = int(np.prod(images.shape[1:]))
     whole = images.dtype == tf.uint8 and fits(fill, images.dtype)
     known = whole or (images.dtype == tf.float32 and isinstance(fill, np.ndarray))
@@ -58,7 +61,7 @@ def slides(images: tf.Tensor, fill: Any, height: int, width: int) -> bool:
         and known
         and height <= images.shape[1]
         and width <= images.shape[2]
-        and values >= 2048
+        and 2048 <= values <= 8192
     )
 
 
