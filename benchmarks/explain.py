@@ -6,7 +6,9 @@
 
 The floor of a method is the number of compiled forward passes (F) or forward passes with input gradient (FG) that
 its definition asks for, run in the same chunks: 25 FG for SmoothGrad with 25 samples, 66 F for Score-CAM with 64
-channels, which also asks for the image and the baseline. Methods, floors and peers take
+channels, which also asks for the image and the baseline; 2 F for Finer-CAM, which looks for the similar classes first;
+2 FG for LRP, which splits every layer's sum into its parts. FGL, of integrated gradients at a layer, is the gradient of
+the layers above it alone, after two forward passes. Methods, floors and peers take
 turns, so that other load on the machine hits them alike; figures are medians over the rounds. `ratio` compares CPU
 time of this process, `ms` is wall time, `first` the first call on a fresh model, in seconds, tracing included.
 """
@@ -43,8 +45,24 @@ METHODS = {
     "score_cam(top=64)": (explain.score_cam, {"top": 64}, "F", 66),
     "occlusion(1/6, 1/12)": (explain.occlusion, {}, "F", 122),
     "rise(200)": (explain.rise, {"masks": 200}, "F", 200),
+    "hires_cam": (explain.hires_cam, {}, "F", 1),
+    "xgrad_cam": (explain.xgrad_cam, {}, "F", 1),
+    "eigen_cam": (explain.eigen_cam, {}, "F", 1),
+    "finer_cam": (explain.finer_cam, {}, "F", 2),
+    "ablation_cam(top=64)": (explain.ablation_cam, {"top": 64}, "F", 65),
+    "expected_gradients(50)": (explain.expected_gradients, {"samples": 50}, "FG", 50),
+    "lrp": (explain.lrp, {}, "FG", 2),
+    "layer_integrated_gradients(50)": (explain.layer_integrated_gradients, {"steps": 50}, "FGL", 50),
+}
+# On a vision transformer.
+OF_ATTENTION = {
+    "saliency": (explain.saliency, {}, "FG", 1),
+    "attention_rollout": (explain.attention_rollout, {}, "F", 1),
+    "attention_relevance": (explain.attention_relevance, {}, "FG", 1),
+    "grad_cam": (explain.grad_cam, {"layer": "block10"}, "F", 1),
 }
 MOST_PASSES = {"mobilenet": 4000, "resnet": 200}  # a line with more of them takes long and shows nothing new
+LAST_MAP = {"mobilenet": "out_relu", "resnet": "conv5_block3_out"}
 LONGEST = 40  # seconds of turns a line
 QUICK = ("saliency", "grad_cam", "smooth_grad(25)", "integrated_gradients(50)")
 
@@ -63,7 +81,8 @@ def main():
         if arguments.only in (None, name) and not (arguments.quick and name == "resnet"):
             for batch in arguments.batches:
                 floors_table(name, build, batch, methods, rounds)
-            if name == "mobilenet":
+            if name == "mobilenet" and not arguments.methods:
+                attention_table(rounds)
                 new_batch_size(build)
                 peers_table(build, rounds, arguments.quick)
 
@@ -85,8 +104,9 @@ def floors_table(name, build, batch, methods, rounds):
     model, size = build()
     images = pictures(size, batch)
     floors = {"F": compiled_forward(model), "FG": compiled_gradient(model)}
+    floors["FGL"] = CompiledAbove(model, LAST_MAP[name])
     passes = {
-        unit: lap(lambda f=f: f(tf.constant(images)))[1] for unit, f in floors.items() for _ in range(2)
+        unit: lap(lambda f=floors[unit]: f(tf.constant(images)))[1] for unit in ("F", "FG") for _ in range(2)
     }
     network = {"mobilenet": "MobileNetV2(0.35) at 96 pixels", "resnet": "ResNet50 at 224 pixels"}[name]
     title = f"{network}, batch {batch}: F {passes['F'] * 1e3:.1f} ms, FG {passes['FG'] * 1e3:.1f} ms"
@@ -100,6 +120,8 @@ def floors_table(name, build, batch, methods, rounds):
         if evaluations * batch > MOST_PASSES[name]:
             continue
         options = {**options, "verbose": 0}
+        if title.startswith("expected"):
+            options["background"] = pictures(size, 8)
         fresh, _ = build()
         first = lap(lambda m=fresh, f=method, o=options: f(m, images, **o))[1]
         del fresh
@@ -107,7 +129,10 @@ def floors_table(name, build, batch, methods, rounds):
 
         many = tf.constant(pictures(size, min(CHUNK, evaluations * batch)))
 
-        def floor(one=floors[unit], many=many, total=evaluations * batch):
+        def floor(one=floors[unit], many=many, total=evaluations * batch, unit=unit):
+            if unit == "FGL":
+                one(tf.constant(images))
+                return
             for start in range(0, total, CHUNK):
                 one(many[: min(CHUNK, total - start)])
 
@@ -118,6 +143,41 @@ def floors_table(name, build, batch, methods, rounds):
         (floor_cpu, floor_wall), (cpu, wall) = costs["floor"], costs["ours"]
         milliseconds = f"{floor_wall * 1e3:.1f}", f"{wall * 1e3:.1f}"
         row(title, f"{evaluations} {unit}", *milliseconds, f"{cpu / floor_cpu:.2f}", f"{first:.1f}")
+
+
+def attention_table(rounds):
+    """Methods for transformers beside their floors."""
+    model, size = vision_transformer()
+    images = pictures(size, 1)
+    floors = {"F": compiled_forward(model), "FG": compiled_gradient(model)}
+    title = "Vision transformer (12 blocks of 192 channels, patches of 16) at 224 pixels, batch 1"
+    heading("", "floor", "floor, ms", "ms", "ratio", title=title)
+    for name, (method, options, unit, evaluations) in OF_ATTENTION.items():
+        method(model, images, **options)
+        costs = interleave(
+            {
+                "floor": lambda one=floors[unit]: one(tf.constant(images)),
+                "ours": lambda f=method, o=options: f(model, images, verbose=0, **o),
+            },
+            rounds,
+        )
+        (floor_cpu, floor_wall), (cpu, wall) = costs["floor"], costs["ours"]
+        milliseconds = f"{floor_wall * 1e3:.1f}", f"{wall * 1e3:.1f}"
+        row(name, f"{evaluations} {unit}", *milliseconds, f"{cpu / floor_cpu:.2f}")
+
+
+def vision_transformer():
+    """ViT-Ti/16 of Touvron et al. 2021, without a class token, whose scores are not returned unless asked for."""
+    layers, x = keras.layers, keras.Input((224, 224, 3))
+    image, x = x, layers.Reshape((196, 192))(layers.Conv2D(192, 16, 16)(x))
+    for number in range(12):
+        normed = layers.LayerNormalization()(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(3, 64)(normed, normed)])
+        hidden = layers.Dense(768, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Add(name=f"block{number}")([x, layers.Dense(192)(hidden)])
+    return keras.Model(
+        image, layers.Dense(1000, activation="softmax")(layers.GlobalAveragePooling1D()(x))
+    ), 224
 
 
 def new_batch_size(build):
@@ -144,6 +204,7 @@ def peers_table(build, rounds, quick):
         warnings.simplefilter("ignore")
         from tf_keras_vis.gradcam import Gradcam
         from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+        from tf_keras_vis.layercam import Layercam
         from tf_keras_vis.saliency import Saliency
         from tf_keras_vis.scorecam import Scorecam
         from tf_keras_vis.utils.scores import CategoricalScore
@@ -151,11 +212,13 @@ def peers_table(build, rounds, quick):
         score = CategoricalScore([3])
         theirs, cam = Saliency(linear, clone=False), Gradcam(linear, clone=False)
         plus, masked = GradcamPlusPlus(linear, clone=False), Scorecam(linear, clone=False)
+        by_layer = Layercam(linear, clone=False)
         rows |= {
             ("tf-keras-vis", "saliency"): lambda: theirs(score, image),
             ("tf-keras-vis", "smooth_grad(25)"): lambda: theirs(score, image, smooth_samples=25),
             ("tf-keras-vis", "grad_cam"): lambda: cam(score, image),
             ("tf-keras-vis", "grad_cam_plus_plus"): lambda: plus(score, image),
+            ("tf-keras-vis", "layer_cam"): lambda: by_layer(score, image),
             ("tf-keras-vis", "score_cam(top=64)"): lambda: masked(score, image, max_N=64),
         }
     with contextlib.suppress(ImportError):
@@ -222,6 +285,31 @@ def compiled_gradient(model):
         return tape.gradient(score, x)
 
     return gradient
+
+
+class CompiledAbove:
+    """What integrated gradients at a layer asks for: two forward passes up to it, 50 gradients of what lies above."""
+
+    def __init__(self, model, layer):
+        below = keras.Model(model.inputs, model.get_layer(layer).output)
+        head = keras.models.clone_model(keras.Model(model.get_layer(layer).output, model.output))
+        self.maps = tf.function(lambda x: below(x, training=False), reduce_retracing=True)
+
+        @tf.function(reduce_retracing=True)
+        def gradient(maps):
+            with tf.GradientTape() as tape:
+                tape.watch(maps)
+                score = tf.reduce_max(head(maps, training=False), axis=1)
+            return tape.gradient(score, maps)
+
+        self.gradient = gradient
+
+    def __call__(self, images):
+        for _ in range(2):
+            maps = self.maps(images)
+        for _ in range(50):
+            found = self.gradient(maps)
+        return found
 
 
 def interleave(variants, rounds, least=0.15):

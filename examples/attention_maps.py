@@ -37,7 +37,7 @@ def main():
     images, masks = scatter(np.stack(digits)[:count], np.random.default_rng(0))
     labels = np.array(labels)[:count]
     model = vision_transformer()
-    model.compile(keras.optimizers.AdamW(1e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.AdamW(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     held = count // 10
     model.fit(
         images[held:],

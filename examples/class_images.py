@@ -5,11 +5,13 @@
     python examples/class_images.py daisy --several 4     # four different images of one class
 
 The network is EfficientNet-Lite0 with its ImageNet weights (extra `pretrained`). Prints how sure it is of each image
-it made and writes runs/class_images/classes.png.
+it made and writes runs/class_images/classes.jpg.
 """
 
 import argparse
 from pathlib import Path
+
+import numpy as np
 
 from recipes import explain, models, plot
 
@@ -40,21 +42,27 @@ def main():
 
     model, names = models.efficientnet_lite0(), models.imagenet_class_names()
     numbers = [number for text in arguments.classes for number in [find(text, names)] * arguments.several]
-    made = explain.class_image(
-        model,
-        numbers,
-        steps=arguments.steps,
-        seed=arguments.seed,
-        diversity=10.0 if arguments.several > 1 else 0.0,
+    at_once = max(4, arguments.several)  # more take more memory
+    made = np.concatenate(
+        [
+            explain.class_image(
+                model,
+                numbers[start : start + at_once],
+                steps=arguments.steps,
+                seed=arguments.seed,
+                diversity=10.0 if arguments.several > 1 else 0.0,
+            )
+            for start in range(0, len(numbers), at_once)
+        ]
     )
     probabilities = model.predict(made, verbose=0)
     titles = [names[number].split(",")[0] for number in numbers]
     for title, number, row in zip(titles, numbers, probabilities, strict=True):
         print(f"{title:24} {row[number]:6.1%}")
     plot.grid(made, titles=titles, columns=min(4, len(made)), size=2.2).savefig(
-        arguments.out / "classes.png", dpi=110
+        arguments.out / "classes.jpg", dpi=110
     )
-    print(f"written to {arguments.out / 'classes.png'}")
+    print(f"written to {arguments.out / 'classes.jpg'}")
 
 
 def find(text, names):

@@ -1,9 +1,9 @@
 """Explain what a network sees in a photo with every attribution method, and measure which map to believe.
 
-    python examples/explain_photo.py                        # scikit-image's photo of the cat Chelsea, two minutes
+    python examples/explain_photo.py                        # scikit-image's photo of the cat Chelsea, three minutes
     python examples/explain_photo.py dog_and_cat.jpg
     python examples/explain_photo.py dog_and_cat.jpg --target "tabby"     # why did it see (or not see) this?
-    python examples/explain_photo.py --methods Saliency Grad-CAM          # some of the fourteen methods
+    python examples/explain_photo.py --methods Saliency Grad-CAM          # some of the twenty-two methods
 
 Prints the area under the deletion curve (the probability while the most important pixels turn gray: low is
 good) and under the insertion curve (while they come back into the blurred photo: high is good) of each
@@ -41,6 +41,14 @@ METHODS = {
     "Score-CAM": (explain.score_cam, {"top": 64, "baseline": GRAY}),
     "Occlusion": (explain.occlusion, {"patch": 40, "stride": 16, "value": "mean"}),
     "RISE": (explain.rise, {"masks": 500, "baseline": GRAY}),
+    "HiResCAM": (explain.hires_cam, {}),
+    "XGrad-CAM": (explain.xgrad_cam, {}),
+    "Eigen-CAM": (explain.eigen_cam, {}),
+    "Ablation-CAM": (explain.ablation_cam, {"top": 64}),
+    "Finer-CAM": (explain.finer_cam, {}),
+    "LRP": (explain.lrp, {}),
+    "Expected gradients": (explain.expected_gradients, {"samples": 50, "reduce": "absmax"}),
+    "Layer int. gradients": (explain.layer_integrated_gradients, {"steps": 16, "as_map": True}),
 }
 QUICK = ("Saliency", "CAM", "Grad-CAM")
 
@@ -77,6 +85,8 @@ def main():
     print(f"{'':24}{'deletion':>10}{'insertion':>11}{'seconds':>9}")
     for title in QUICK if arguments.quick else arguments.methods:
         method, options = METHODS[title]
+        if method is explain.expected_gradients:
+            options = {**options, "background": others()}
         start = time.perf_counter()
         if "return_layer" in inspect.signature(method).parameters:
             maps[title], layers[title] = method(model, photo, target, return_layer=True, **options)
@@ -106,6 +116,14 @@ def figure_of(photo, maps, captions, layers, title):
     where = {name: f"\n{layers[name]}" if name in layers else "" for name in maps}
     texts = [f"photo\n{title}", *(f"{name}\n{captions[name]}{where[name]}" for name in maps)]
     return plot.grid([photo] * len(texts), maps=[None, *maps.values()], titles=texts, columns=5, size=1.9)
+
+
+def others():
+    """Other photos `(2, 224, 224, 3)`, which expected gradients compare with."""
+    from skimage import data
+
+    squares = (keras.utils.array_to_img(photo) for photo in (data.astronaut(), data.coffee()[:, 100:500]))
+    return np.stack([np.asarray(square.resize((SIDE, SIDE))) for square in squares])
 
 
 def find(text, names):

@@ -9,8 +9,9 @@ Two small networks learn to segment and to detect disks and squares in drawn sce
 - `explain.box_score`: why is there a disk in this box? The map of the class's score in the box that overlaps it most.
 - `explain.similarity_to`: why is this picture like that one? The map of the cosine between their embeddings.
 
-Prints for each how much of the map lies where it should, beside the share of the image that place covers, and writes
-the pictures to runs/other_targets/.
+Regions and boxes are explained by HiResCAM: the weights of Grad-CAM are averages over the whole map, and so show the
+other shape too. Prints for each how much of the map lies where it should, beside the share of the image that place
+covers, and writes the pictures to runs/other_targets/.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def main():
         "similarity_to": embedding(),
     }
     for name, figure in figures.items():
-        figure.savefig(arguments.out / f"{name}.png", dpi=110)
+        figure.savefig(arguments.out / f"{name}.jpg", dpi=110)
     print(f"written to {arguments.out}")
 
 
@@ -61,12 +62,12 @@ def segmentation(scenes, masks, epochs):
     model.fit(scenes[1:], masks[1:], batch_size=32, epochs=epochs, verbose=0)
 
     region = masks[0] == 2
-    one = explain.grad_cam(model, scenes[0], explain.mask_score(region, 2), layer="bottom")
+    one = explain.hires_cam(model, scenes[0], explain.mask_score(region, 2), layer="bottom")
     say("mask_score", one, region)
     return plot.grid(
         [scenes[0], region * 255, scenes[0]],
         maps=[None, None, one],
-        titles=["scene", "region called a square", "Grad-CAM of its score"],
+        titles=["scene", "region called a square", "HiResCAM of its score"],
         columns=3,
         size=2,
     )
@@ -94,14 +95,14 @@ def detection(scenes, boxes, epochs):
 
     box = boxes[0][0]
     target = explain.box_score(box, 1, scores=0, boxes=1)
-    one = explain.grad_cam(detector, scenes[0], target, layer="shared")
+    one = explain.hires_cam(detector, scenes[0], target, layer="shared")
     inside = np.zeros((SIDE, SIDE), bool)
     inside[box[0] : box[2], box[1] : box[3]] = True
     say("box_score", one, inside)
     return plot.grid(
         [scenes[0], inside * 255, scenes[0]],
         maps=[None, None, one],
-        titles=["scene", "box of a disk", "Grad-CAM of its score"],
+        titles=["scene", "box of a disk", "HiResCAM of its score"],
         columns=3,
         size=2,
     )

@@ -1,5 +1,7 @@
 """Images made for classes and units: they raise what they should, repeat, and leave the model alone."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -178,7 +180,7 @@ def test_unit_image_lists_candidates_and_warns_of_silence(trained_cnn):
 
 
 @pytest.mark.parametrize("shape", [(8, 10, 3), (7, 5, 1)])
-@pytest.mark.parametrize("kind", [Fourier, Pixels])
+@pytest.mark.parametrize("kind", [Fourier, functools.partial(Fourier, power=1.5), Pixels])
 def test_parameterizations_encode_what_they_decode(shape, kind):
     images = np.random.default_rng(0).uniform(0.05, 0.95, (2, *shape)).astype("float32")
     way = kind(shape)

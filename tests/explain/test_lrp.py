@@ -1,5 +1,7 @@
 """Layer-wise relevance propagation against loops over the units of small networks."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -79,6 +81,43 @@ def test_the_score_is_kept_from_layer_to_layer_of_a_residual_network(rule):
         np.testing.assert_allclose(kept["sum"], logit, rtol=1e-3)
         np.testing.assert_allclose(kept["first"], logit, rtol=1e-3)
         np.testing.assert_allclose(maps.sum((1, 2)), logit, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda x: layers.Conv2D(4, 3, use_bias=False, activation="relu6")(x),
+        lambda x: layers.ReLU(6.0)(layers.Conv2D(4, 3, use_bias=False)(x)),
+        lambda x: layers.Activation("silu")(layers.Conv2D(4, 3, use_bias=False)(x)),
+        lambda x: keras.ops.leaky_relu(layers.Conv2D(4, 3, use_bias=False)(x)),
+    ],
+    ids=["relu6", "bounded layer", "swish", "leaky operation"],
+)
+def test_nonlinearities_of_single_values_hand_on_all_relevance(bound):
+    """Also where they are flat, as a relu6 above 6: the score is kept."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Flatten()(bound(inputs))
+    model = keras.Model(inputs, layers.Dense(3, use_bias=False)(x))
+    images = 30 * IMAGES
+    score = model(images).numpy()[:, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # these models end in logits
+        maps = explain.lrp(model, images, 1, rule="epsilon", score="probability")
+    np.testing.assert_allclose(maps.sum((1, 2)), score, rtol=1e-3, atol=1e-3 * np.abs(score).max())
+
+
+def test_normalization_and_depthwise_convolutions_share_as_linear_layers_do():
+    """As in a MobileNet; without offsets nothing is lost."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3, use_bias=False)(inputs)
+    x = layers.BatchNormalization(gamma_initializer="random_uniform")(x)
+    x = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, use_bias=False)(x))
+    x = layers.PReLU(alpha_initializer=keras.initializers.Constant(0.2))(x)
+    model = keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.GlobalAveragePooling2D()(x)))
+    maps = explain.lrp(model, IMAGES, 1, rule="epsilon", score="probability")
+    np.testing.assert_allclose(maps.sum((1, 2)), model(IMAGES).numpy()[:, 1], rtol=1e-3, atol=1e-5)
 
 
 def test_a_layer_that_cannot_share_is_refused_by_name():

@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from recipes import explain
 from recipes.explain.synthesis.maximize import likeness
-from recipes.explain.synthesis.parameterization import COLOR_MATRIX
+from recipes.explain.synthesis.parameterization import COLOR_MATRIX, Fourier
 from recipes.explain.synthesis.random_views import Views
 
 RNG = np.random.default_rng(0)
@@ -155,3 +155,44 @@ def test_colors_are_decorrelated_as_lucid_does():
     published /= np.linalg.norm(published, axis=0).max()
     signs = np.sign((published * COLOR_MATRIX).sum(0))
     np.testing.assert_allclose(COLOR_MATRIX * signs, published, atol=0.03)
+
+
+def test_the_learning_rate_falls_along_half_a_cosine(trained_cnn, photos):
+    model, _, _ = trained_cnn
+    options = {"parameterization": "pixels", "l2": 0.0, "learning_rate": 1e-3, "start": 60 + photos[0] / 2}
+    one, two, annealed = (
+        explain.class_image(model, 5, steps=steps, anneal=anneal, **options)
+        for steps, anneal in ((1, False), (2, False), (2, True))
+    )
+    # The gradient is divided by its root mean square, so the second step is half as long: (1 + cos(pi / 2)) / 2.
+    np.testing.assert_allclose(annealed - one, (two - one) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5])
+def test_waves_are_weighted_by_a_power_of_their_frequency(power):
+    """Whatever the power, a wave of four periods across the image weighs the same."""
+    parameters = np.zeros((3, 1, 32, 17, 2), "float32")
+    for row, periods in enumerate((2, 4, 8)):
+        parameters[row, 0, 0, periods, 0] = 0.01
+    heights = Fourier((32, 32, 1), power).decode(tf.constant(parameters)).numpy().std((1, 2, 3))
+    np.testing.assert_allclose(heights / heights[1], [2**power, 1, 2**-power], rtol=0.01)
+    plain = Fourier((32, 32, 1)).decode(tf.constant(parameters)).numpy().std((1, 2, 3))
+    np.testing.assert_allclose(heights[1], plain[1], rtol=1e-4)
+
+
+def test_low_frequencies_come_first():
+    way, waves = (
+        Fourier((16, 12, 1)),
+        np.hypot(*np.meshgrid(np.fft.fftfreq(16), np.fft.rfftfreq(12), indexing="ij")),
+    )
+    for progress, limit in ((0.0, 2.0), (0.3, (2 * 16 * waves.max()) ** 0.5), (0.6, np.inf), (1.0, np.inf)):
+        found = way.open(2.0, tf.constant(progress))[..., 0].numpy()
+        np.testing.assert_array_equal(found, 16 * waves <= 1.001 * limit)
+
+
+def test_an_image_that_begins_coarse_has_no_fine_waves_at_first(trained_cnn):
+    model, _, _ = trained_cnn
+    options = {"jitter": 0, "scale": 0.0, "learning_rate": 1.0, "anneal": False}
+    made = explain.class_image(model, 3, steps=1, coarse=1.0, start=np.full((8, 8, 1), 127.5), **options)
+    spectrum = np.abs(np.fft.fft2(np.log(made[..., 0] / (255 - made[..., 0]))))
+    assert spectrum[0, 1] > 1 and spectrum[4, 4] < 1e-2

@@ -140,3 +140,47 @@ def test_a_grid_that_the_sides_do_not_give_is_that_of_the_patches():
     """Thirteen rows make three patches of four."""
     model = build("vit", 13, 20)
     assert explain.grad_cam(model, image(13), 1, layer="block", resize=False).shape == (1, 3, 5)
+
+
+class WithScores(layers.Layer):
+    """A block of the kind that returns its scores too, or None where nobody asked for them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(WIDTH)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, tokens):
+        return tokens + self.dense(tokens), None
+
+
+class Encoder(layers.Layer):
+    """Such a block inside a layer, as keras-hub nests them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(name="encoder", **kwargs)
+        self.block = WithScores(name="block")
+
+    def build(self, shape):
+        self.block.build(shape)
+
+    def call(self, tokens):
+        return self.block(tokens)[0]
+
+
+def test_a_block_that_returns_no_scores_beside_its_tokens_is_a_layer_as_any():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 20, 3))
+    x = layers.Reshape((-1, WIDTH))(layers.Conv2D(WIDTH, 4, 4)(inputs))
+    x = Encoder()(x)
+    plain = layers.Identity(name="plain")(x)
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(plain)))
+    for method in (explain.grad_cam, explain.ablation_cam):
+        one, other = (method(model, image(), 1, layer=name) for name in ("block", "plain"))
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+    one, other = (
+        explain.layer_integrated_gradients(model, image(), 1, layer=name) for name in ("block", "plain")
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)

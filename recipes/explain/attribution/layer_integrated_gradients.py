@@ -166,6 +166,10 @@ def _stand_in(call, values):
     def tap(output):
         nonlocal seen
         seen += 1
-        return tf.cast(values, output.dtype) if seen - 1 == (call.index or 0) else None
+        return (
+            tf.cast(values, tracing.single(output, call.path).dtype)
+            if seen - 1 == (call.index or 0)
+            else None
+        )
 
     return tap

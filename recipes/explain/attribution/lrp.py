@@ -1,5 +1,6 @@
 """Layer-wise relevance propagation: the score handed back from layer to layer, to what made it in proportion."""
 
+import re
 from typing import Any, Literal
 
 import keras
@@ -43,9 +44,12 @@ _MOVING = (
         _layers.SpatialDropout2D,
     ),
     *(_layers.MaxPooling1D, _layers.MaxPooling2D, _layers.MaxPooling3D, _layers.GlobalMaxPooling2D),
-    *(_layers.ReLU, _layers.Activation, _layers.Softmax),
+    *(_layers.Activation, _layers.Softmax),
 )
 _PASSING = {"relu", "linear", "softmax", "log_softmax", "sigmoid"}
+# Nonlinearities of single values, which hand on what they get though their slope is another.
+_ELEMENTWISE = {"relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "hard_silu", "softplus", "tanh", "mish"}
+_RECTIFIERS = (_layers.ReLU, _layers.LeakyReLU, _layers.PReLU, _layers.ELU)
 
 
 @shares(AttributionOptions)
@@ -159,7 +163,13 @@ def _wrappers(model, settings):
     for node in walk(model):
         operation, name = node.operation, type(node.operation).__name__
         activation = getattr(getattr(operation, "activation", None), "__name__", "linear")
-        if isinstance(operation, (*_WEIGHTED, *_LINEAR, *_MOVING)) and activation not in _PASSING:
+        if type(operation) in _RECTIFIERS or _snake(name) in _ELEMENTWISE:
+            found.append((node, _passed))
+        elif type(operation) is _layers.Activation and activation in _ELEMENTWISE:
+            found.append((node, _passed))
+        elif isinstance(operation, (*_WEIGHTED, *_LINEAR, *_MOVING)) and activation not in (
+            _PASSING if type(operation) not in _WEIGHTED else _PASSING | _ELEMENTWISE
+        ):
             unknown.append(f"{node.path} ({activation})")
         elif type(operation) in _WEIGHTED:
             found.append((node, _weighted(operation, settings)))
@@ -204,6 +214,16 @@ def _share(parts, inputs, relevance, epsilon):
     return total
 
 
+def _without_variables(share):
+    """A gradient that hands relevance to the input alone, of a layer that may have variables."""
+
+    def shared(relevance, variables=()):
+        found = share(relevance)
+        return (found, [None] * len(variables)) if variables else found
+
+    return shared
+
+
 def _shared(epsilon):
     """The epsilon rule for a layer of one input."""
 
@@ -212,13 +232,31 @@ def _shared(epsilon):
             @tf.custom_gradient
             def linear(x):
                 values = call(x, *args, **kwargs)
-                return values, lambda r: _share([(1.0, values, [x])], [x], r, epsilon)[0]
+                return values, _without_variables(lambda r: _share([(1.0, values, [x])], [x], r, epsilon)[0])
 
             return linear(inputs)
 
         return stand_in
 
     return wrap
+
+
+def _passed(call):
+    """A nonlinearity of single values: what it makes of a value has that value's relevance."""
+
+    def stand_in(inputs, *args, **kwargs):
+        @tf.custom_gradient
+        def same(x):
+            return call(x, *args, **kwargs), _without_variables(lambda relevance: relevance)
+
+        return same(inputs)
+
+    return stand_in
+
+
+def _snake(name):
+    """`LeakyRelu`, as an operation of `keras.ops` is called, as the name of its function."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _summed(epsilon):
@@ -283,6 +321,8 @@ def _weighted(layer, settings):
                 return values, share
 
             values = linear(inputs)
+            if getattr(layer.activation, "__name__", None) in _ELEMENTWISE:
+                return _passed(layer.activation)(values)
             return values if layer.activation is None else layer.activation(values)
 
         return stand_in

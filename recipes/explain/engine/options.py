@@ -146,12 +146,21 @@ class ClassImageOptions(OptimizedOptions, total=False):
     l1: float
     """Weight of the mean distance from gray, with the range as -1..1, at least 0."""
     total_variation: float | None
-    """Weight of the mean squared difference between neighbors, with the range as -1..1, at least 0. None is 0."""
+    """Weight of the mean squared difference between neighbors, with the range as -1..1, at least 0. None is 15,
+    as the views below for Fourier coefficients of images from 64 pixels a side on; else 0."""
     diversity: float
     """Weight of the likeness of several images of one target, at least 0: the mean cosine of their Gram matrices
     (Olah et al. 2017, section "Diversity"). Ask for several with `[130] * 4`."""
     diversity_layer: Layer | None
     """Whose Gram matrices are compared. None is the layer of a `Unit` target, else the last feature map."""
+    frequency_power: float | None
+    """Power of the frequency by which Fourier coefficients are divided, at least 0: 1 treats all alike (Olah et al.
+    2017), more favors large shapes. None is 1.15, 1 for small images."""
+    coarse: float | None
+    """Waves across the longer side that the image begins with; finer ones join until 60 % of the steps, so that large
+    shapes come first. 0: all from the beginning. None is 6, 0 for small images and pixels. Not with "l-bfgs"."""
+    anneal: bool | None
+    """Let the learning rate fall to 0 along half a cosine. None does for Fourier coefficients."""
     decay: float
     """Fraction of the distance from gray taken away each step, in [0, 1). Pixels only, as the next four."""
     blur: float
@@ -163,16 +172,17 @@ class ClassImageOptions(OptimizedOptions, total=False):
     clip_gradients: float
     """Fraction of pixels, those that add least to the score, set to gray each step."""
     jitter: int | None
-    """Largest random shift in pixels. None is a 16th of the image, 0 for pixels."""
+    """Largest random shift in pixels, each way. None is 3/56 of the image, a 16th of small ones; 0 for pixels."""
     scale: float | None
-    """Largest random change of size, 0.1 meaning 0.9 ... 1.1. None is 0.1, 0 for pixels."""
+    """Largest random change of size, 0.1 meaning 0.9 ... 1.1. None is 0.3, 0.1 for small images, 0 for pixels."""
     rotate: float | None
-    """Largest random turn in degrees, each way. None is 10 from 64 pixels a side on, else 0, and 0 for pixels."""
+    """Largest random turn in degrees, each way. None is 10, 0 for small images and pixels."""
     pad: int | None
-    """Pixels of gray that the image is seen with around it, at least 0; with 0 its borders wrap around. None is a 16th
-    of the image, 0 for pixels."""
+    """Pixels of gray that the image is seen with around it, at least 0; with 0 its borders wrap around. None is 3/28
+    of the image, 0 for small images and pixels."""
     second_jitter: int | None
-    """Largest random shift in pixels after scaling and turning. None is a 64th of the image, 0 for pixels."""
+    """Largest random shift in pixels after scaling and turning. None is 1/112 of the image, 0 for small images
+    and pixels."""
     start: Any
     """Image or images in `value_range` to begin with; None is gray with a little noise."""
     generator: keras.Model | None
@@ -201,6 +211,9 @@ class Defaults:
     total_variation: float | None = None
     diversity: float = 0.0
     diversity_layer: Layer | None = None
+    frequency_power: float | None = None
+    coarse: float | None = None
+    anneal: bool | None = None
     decay: float = 0.0
     blur: float = 0.0
     blur_every: int = 4

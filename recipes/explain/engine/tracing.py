@@ -208,7 +208,7 @@ def tapped(taps: Mapping[Any, Callable[..., Any]] | None) -> Iterator[Any]:
             def stand_in(*args, **kwargs):
                 output = call(*args, **kwargs)
                 replacement = tap(output)
-                return output if replacement is None else replacement
+                return output if replacement is None else _in_place_of(output, replacement)
 
             return stand_in
 
@@ -225,7 +225,7 @@ def surveying(model: keras.Model, *, on_output: Callable[..., Any] | None = None
 
     def tap_of(node):
         def tap(output):
-            flat = keras.tree.flatten(output)
+            flat = _tensors(output)
             reachable = tf.executing_eagerly() or (
                 getattr(flat[0], "graph", None) is tf.compat.v1.get_default_graph() if flat else False
             )
@@ -242,7 +242,7 @@ def surveying(model: keras.Model, *, on_output: Callable[..., Any] | None = None
 
 def single(output: Any, path: str) -> Any:
     """The one tensor of a layer's output, checked to belong to the graph being built."""
-    flat = keras.tree.flatten(output)
+    flat = _tensors(output)
     if len(flat) != 1:
         raise UsageError(
             f"explain expects layer '{path}' to return one tensor. It returned {len(flat)}. "
@@ -254,6 +254,18 @@ def single(output: Any, path: str) -> Any:
             "tf.function of its own, whose tensors cannot be reached. Choose the layer around it."
         )
     return flat[0]
+
+
+def _tensors(output):
+    """What a layer returned, flat; without the None that stands for attention scores nobody asked for."""
+    return [one for one in keras.tree.flatten(output) if one is not None]
+
+
+def _in_place_of(output, replacement):
+    """A tensor takes the place of the only one among what a layer returned."""
+    if tf.is_tensor(output) or not tf.is_tensor(replacement):
+        return replacement
+    return keras.tree.map_structure(lambda one: None if one is None else replacement, output)
 
 
 def intercepted(wrappers: Mapping[Any, Callable[..., Any]]) -> Any:

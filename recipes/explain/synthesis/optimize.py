@@ -5,6 +5,7 @@ Python only reports progress. L-BFGS is driven from outside, on the same compile
 """
 
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class Problem:
         blur: Sigma in pixels of the blur of the parameters, 0 for none; pixels only, as the two below.
         clip_pixels: Fraction of the smallest pixels set to gray after each step.
         clip_gradients: Fraction of the pixels that add least to the score set to gray.
+        coarse: Waves across the image that move at first, of Fourier coefficients (see `Fourier.open`); 0: all do.
     """
 
     objective: object
@@ -56,6 +58,7 @@ class Problem:
     blur: float = 0.0
     clip_pixels: float = 0.0
     clip_gradients: float = 0.0
+    coarse: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,7 @@ def optimize(
     verbose: Verbose = "auto",
     after_first: Callable[[], None] | None = None,
     spent: int = 0,
+    anneal: bool = False,
 ) -> Result:
     """Raise the problem's objective for some steps; every image of the batch is optimized for itself.
 
@@ -106,6 +110,7 @@ def optimize(
         seed: Integer that fixes the random views.
         compile, verbose: As in `recipes.explain`.
         after_first: Called once after the first chunk: the moment when targets can be checked.
+        anneal: Whether the learning rate falls to 0 along half a cosine; not with "l-bfgs".
         spent: Steps taken by earlier calls of one run, which go on drawing other views.
 
     Returns:
@@ -129,7 +134,8 @@ def optimize(
         if after_first:
             after_first()
     else:
-        settings = tf.constant([learning_rate, decay, max(1, blur_every)], "float32")
+        falls_over = steps if anneal else np.inf
+        settings = tf.constant([learning_rate, decay, max(1, blur_every), falls_over, steps], "float32")
         run = _Ascent(model, problem, start, rows, shared, settings, seed, spent, compile)
         done = 0
         while done < steps and run.alive.any():
@@ -210,7 +216,7 @@ class _Ascent:
         counters = tf.constant([self.step, self.step + count, self.seed, self.spent], "int32")
         tensors = [counters, self.settings, *self.state, *self.rows, *self.shared]
         size = self.problem.parameterization.trace_shape or self.state[0].shape[1:]
-        shapes = [(4,), (3,), *[(None, *size)] * 3, (None,)]
+        shapes = [(4,), (5,), *[(None, *size)] * 3, (None,)]
         shapes += [(None, *tensor.shape[1:]) for tensor in tensors[6:]]
         *self.state, scores = tracing.evaluate(
             self.model,
@@ -242,13 +248,15 @@ def ascend(
 ) -> tuple[tf.Tensor, ...]:
     """A chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
     begin, end, seed, spent = tf.unstack(counters)
-    settings = tf.unstack(settings)
+    *settings, steps = tf.unstack(settings)
 
     def body(step, parameters, first, second, alive, scores):
         seeds = tf.stack([seed, step + spent])
         value, gradient = value_and_gradient(
             model, problem, parameters, constants[:rows], constants[rows:], seeds
         )
+        if problem.coarse:
+            gradient *= problem.parameterization.open(problem.coarse, tf.cast(step, "float32") / steps)
         moved, new_first, new_second = _move(problem, step, parameters, gradient, first, second, settings)
         finite = tf.math.is_finite(value) & _finite(gradient) & _finite(moved)
         scores = scores.write(step - begin, tf.where(alive & finite, value, np.nan))
@@ -278,7 +286,8 @@ def ascend(
 
 def _move(problem, step, parameters, gradient, first, second, settings):
     """One step of the optimizer and of the regularizers that are no penalties."""
-    rate, decay, blur_every = settings
+    rate, decay, blur_every, falls_over = settings
+    rate *= (1 + tf.cos(math.pi * tf.cast(step, "float32") / falls_over)) / 2
     axes = tuple(range(1, parameters.shape.rank))
     if problem.optimizer == "adam":
         # Kingma & Ba 2014, algorithm 1, with its default moments.

@@ -22,6 +22,9 @@ _COLORS = np.array(
 ) * np.sqrt([0.2175, 0.0188, 0.0045])
 COLOR_MATRIX = (-_COLORS / np.linalg.norm(_COLORS, axis=0).max()).astype("float32")
 
+# Share of the steps from which on all frequencies move.
+OPEN = 0.6
+
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
@@ -61,9 +64,11 @@ class Fourier:
 
     Args:
         shape: `(height, width, channels)`.
+        power: Of the frequency, by which its coefficient is divided: 1 is Olah's; more favors large shapes.
     """
 
     shape: tuple[int, int, int]
+    power: float = 1.0
     bounded = False
     trace_shape = None
 
@@ -89,12 +94,35 @@ class Fourier:
             planes = tf.reshape(tf.reshape(planes, [-1, 3]) @ COLOR_MATRIX.T, tf.shape(planes))
         return tf.sigmoid(tf.ensure_shape(planes, [None, height, width, channels]))
 
+    def open(self, coarse: float, progress: tf.Tensor) -> tf.Tensor:
+        """Which coefficients move: those of `coarse` waves across the longer side at first, all from `OPEN` on.
+
+        Large shapes come first, and details then find their place in them.
+
+        Args:
+            coarse: Waves across the longer side, > 0.
+            progress: Share of the steps that are done, a scalar in 0..1.
+
+        Returns:
+            float32 `(height, width // 2 + 1, 1)` of 0 and 1.
+        """
+        waves = (self._frequency() * max(self.shape[:2])).astype("float32")[..., None]
+        growth = np.float32(max(waves.max() / coarse, 1.0))
+        return tf.cast(waves <= 1.001 * coarse * growth ** tf.minimum(progress / OPEN, 1.0), "float32")
+
+    def _frequency(self):
+        height, width, _ = self.shape
+        return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+
     def _scale(self):
         height, width, _ = self.shape
-        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+        frequency = self._frequency()
         # A coefficient of frequency 0 counts as the lowest other one; the quarter keeps first steps in the
-        # sigmoid's straight part.
-        return (np.sqrt(height * width) / np.maximum(frequency, 1 / max(height, width)) / 4).astype("float32")
+        # sigmoid's straight part. Whatever the power, waves a quarter of the image long weigh the same.
+        lowest = 1 / max(height, width)
+        frequency = np.maximum(frequency, lowest)
+        weight = np.sqrt(height * width) / frequency / 4 * (frequency / (4 * lowest)) ** (1 - self.power)
+        return weight.astype("float32")
 
 
 @dataclasses.dataclass(frozen=True)
