@@ -4,9 +4,9 @@
 
 A small vision transformer (Dosovitskiy et al. 2020) with a class token learns scikit-learn's digits, each at a random
 place of a larger noisy canvas, so that it has to find them. Rollout says where attention flows whatever the class;
-relevance (Chefer et al. 2021) weighs it by the gradient of the class; Grad-CAM reads the last block's tokens, whose
-grid is found by itself. Prints how much of each map lies on the digit, beside the share of the canvas it covers, and
-writes runs/attention_maps/maps.png.
+relevance (Chefer et al. 2021) weighs it by the gradient of the class; Grad-CAM reads the tokens that the last block
+attends to, whose grid is found by itself (after that block only the class token has a gradient). Prints how much of
+each map lies on the digit, beside the share of the canvas it covers, and writes runs/attention_maps/maps.png.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--quick", action="store_true", help="one epoch on a few digits")
     parser.add_argument("--out", type=Path, default=Path("runs/attention_maps"))
     arguments = parser.parse_args()
@@ -54,7 +54,7 @@ def main():
     maps = {
         "attention rollout": explain.attention_rollout(model, shown),
         "attention relevance": explain.attention_relevance(model, shown),
-        "Grad-CAM": explain.grad_cam(model, shown, layer=f"block{BLOCKS - 1}"),
+        "Grad-CAM": explain.grad_cam(model, shown, layer=f"block{BLOCKS - 2}"),
     }
     print(f"{covered.mean():.0%} of the canvas is a digit; of the maps there is on it:")
     for name, values in maps.items():

@@ -76,36 +76,45 @@ def attention_relevance(
     return _maps("attention_relevance", model, images, target, tokens, resize, True, options)
 
 
-def roll_out(attentions: Sequence[FloatArray]) -> FloatArray:
+def roll_out(attentions: Sequence[FloatArray], start: FloatArray | None = None) -> FloatArray:
     """Section 3: the product of all layers' attention, each mixed with the identity.
 
     Args:
         attentions: For each layer `(n, heads, tokens, tokens)`; rows sum to 1.
+        start: `(rows, tokens)`, what is asked of the output's tokens, such as a row that picks the class token; None
+            asks for each.
 
     Returns:
-        `(n, tokens, tokens)`: how much of each token of the input (columns) is in each of the output (rows).
+        `(n, rows, tokens)`: how much of each token of the input (columns) is in what was asked for.
     """
-    identity = np.eye(attentions[0].shape[-1], dtype="float32")
-    result = np.broadcast_to(identity, (len(attentions[0]), *identity.shape))
-    for attention in attentions:
-        mixed = 0.5 * attention.mean(1) + 0.5 * identity
-        result = (mixed / mixed.sum(-1, keepdims=True)) @ result
+    result = _rows(attentions, start)
+    for attention in reversed(attentions):
+        mixed = 0.5 * attention.mean(1)
+        mixed[:, range(mixed.shape[-1]), range(mixed.shape[-1])] += 0.5
+        mixed /= mixed.sum(-1, keepdims=True)
+        result = _product(result, mixed)
     return result
 
 
-def relevance(attentions: Sequence[FloatArray], gradients: Sequence[FloatArray]) -> FloatArray:
-    """Equations 5 and 6: `R <- R + E_h[(grad A * A)^+] R`, from the identity; shapes as in `roll_out`."""
-    identity = np.eye(attentions[0].shape[-1], dtype="float32")
-    result = np.broadcast_to(identity, (len(attentions[0]), *identity.shape))
-    for attention, gradient in zip(attentions, gradients, strict=True):
-        result = result + np.maximum(gradient * attention, 0).mean(1) @ result
+def relevance(
+    attentions: Sequence[FloatArray], gradients: Sequence[FloatArray], start: FloatArray | None = None
+) -> FloatArray:
+    """Equations 5 and 6: `R <- R + E_h[(grad A * A)^+] R`, from the identity; shapes and `start` as in `roll_out`."""
+    result = _rows(attentions, start)
+    for attention, gradient in zip(reversed(attentions), reversed(gradients), strict=True):
+        result = result + _product(result, np.maximum(gradient * attention, 0).mean(1))
     return result
 
 
-def rows_of_patches(flow: FloatArray, special: int) -> FloatArray:
-    """What reaches the class tokens from each patch, or all patches without them: `(n, t, t)` to `(n, patches)`."""
-    rows = flow[:, :special] if special else flow
-    return rows[:, :, special:].mean(1)
+def _rows(attentions, start):
+    tokens = attentions[0].shape[-1]
+    start = np.eye(tokens, dtype="float32") if start is None else start
+    return np.broadcast_to(start, (len(attentions[0]), *start.shape))
+
+
+def _product(left, right):
+    # TensorFlow's product of small matrices: numpy's wakes threads that wait longer than they work.
+    return tf.linalg.matmul(left, right).numpy()
 
 
 def grid_of(
@@ -139,9 +148,11 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
         count = attentions[0].shape[-1]
         found = tokens or (cam.grid_before(task, None, count) if len(task.spatial) == 2 else None)
         special, *grid = grid_of(method, count, task.seen_shape, found)
-        flow = relevance(attentions, gradients) if weighted else roll_out(attentions)
-        flow = rows_of_patches(flow, special)
-        maps.append(task.turned(flow.reshape(len(flow), *grid)))
+        # Only the mean of the rows of class tokens (without them, of all) is asked for: a row goes through the layers.
+        asked = np.zeros((1, count), "float32")
+        asked[:, : special or count] = 1 / (special or count)
+        flow = relevance(attentions, gradients, asked) if weighted else roll_out(attentions, asked)
+        maps.append(task.turned(flow[:, 0, special:].reshape(len(flow), *grid)))
     maps = np.concatenate(maps)
     return task.finish(task.resized(maps) if resize else maps)
 

@@ -160,7 +160,7 @@ class ClassImageOptions(OptimizedOptions, total=False):
     """Waves across the longer side that the image begins with; finer ones join until 60 % of the steps, so that large
     shapes come first. 0: all from the beginning. None is 6, 0 for small images and pixels. Not with "l-bfgs"."""
     anneal: bool | None
-    """Let the learning rate fall to 0 along half a cosine. None does for Fourier coefficients."""
+    """Let the learning rate fall to 0 along half a cosine. None does for Fourier coefficients but of small images."""
     decay: float
     """Fraction of the distance from gray taken away each step, in [0, 1). Pixels only, as the next four."""
     blur: float

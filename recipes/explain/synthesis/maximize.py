@@ -35,7 +35,7 @@ _STILL = {
     "anneal": False,
     "coarse": 0.0,
 }
-_FOURIER = {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.0, "anneal": True}
+_FOURIER = {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.0}
 DEFAULTS = {
     # What looked best of a dozen settings on EfficientNet-Lite0 at 224 pixels.
     "fourier": {
@@ -47,6 +47,7 @@ DEFAULTS = {
         "rotate": 10.0,
         "total_variation": 15.0,
         "coarse": 6.0,
+        "anneal": True,
         "frequency_power": 1.15,
     },
     # Between the pixels of a small image turns and padding are mostly a blur.
