@@ -1,6 +1,6 @@
 """What twelve classes look like to a network: one picture, made by raising each class's score from gray noise.
 
-    python examples/class_images.py                       # 12 classes, about ten minutes on two cores
+    python examples/class_images.py                       # 12 classes, three minutes on one core
     python examples/class_images.py goldfish tiger        # parts of ImageNet's class names
     python examples/class_images.py daisy --several 4     # four different images of one class
 

@@ -76,45 +76,29 @@ def attention_relevance(
     return _maps("attention_relevance", model, images, target, tokens, resize, True, options)
 
 
-def roll_out(attentions: Sequence[FloatArray], start: FloatArray | None = None) -> FloatArray:
-    """Section 3: the product of all layers' attention, each mixed with the identity.
+def roll_out(attentions: Sequence[tf.Tensor], asked: tf.Tensor) -> tf.Tensor:
+    """Section 3: the product of all layers' attention, each mixed with the identity, from the last layer to the first.
 
     Args:
         attentions: For each layer `(n, heads, tokens, tokens)`; rows sum to 1.
-        start: `(rows, tokens)`, what is asked of the output's tokens, such as a row that picks the class token; None
-            asks for each.
+        asked: `(n, rows, tokens)`, what is asked of the output's tokens, such as a row that picks the class token: a
+            few rows cost less than the whole product.
 
     Returns:
         `(n, rows, tokens)`: how much of each token of the input (columns) is in what was asked for.
     """
-    result = _rows(attentions, start)
     for attention in reversed(attentions):
-        mixed = 0.5 * attention.mean(1)
-        mixed[:, range(mixed.shape[-1]), range(mixed.shape[-1])] += 0.5
-        mixed /= mixed.sum(-1, keepdims=True)
-        result = _product(result, mixed)
-    return result
+        mean = tf.reduce_mean(attention, 1)
+        share = asked / (1 + tf.reduce_sum(mean, -1))[:, None]  # rows of the mixture sum to 1
+        asked = share + tf.matmul(share, mean)
+    return asked
 
 
-def relevance(
-    attentions: Sequence[FloatArray], gradients: Sequence[FloatArray], start: FloatArray | None = None
-) -> FloatArray:
-    """Equations 5 and 6: `R <- R + E_h[(grad A * A)^+] R`, from the identity; shapes and `start` as in `roll_out`."""
-    result = _rows(attentions, start)
+def relevance(attentions: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], asked: tf.Tensor) -> tf.Tensor:
+    """Equations 5 and 6: `R <- R + E_h[(grad A * A)^+] R`, from the identity; shapes and `asked` as in `roll_out`."""
     for attention, gradient in zip(reversed(attentions), reversed(gradients), strict=True):
-        result = result + _product(result, np.maximum(gradient * attention, 0).mean(1))
-    return result
-
-
-def _rows(attentions, start):
-    tokens = attentions[0].shape[-1]
-    start = np.eye(tokens, dtype="float32") if start is None else start
-    return np.broadcast_to(start, (len(attentions[0]), *start.shape))
-
-
-def _product(left, right):
-    # TensorFlow's product of small matrices: numpy's wakes threads that wait longer than they work.
-    return tf.linalg.matmul(left, right).numpy()
+        asked += tf.matmul(asked, tf.reduce_mean(tf.nn.relu(gradient * attention), 1))
+    return asked
 
 
 def grid_of(
@@ -144,39 +128,36 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
     task = Task(method, model, images, target, **{**options, "compile": True})
     maps = []
     for rows in task.chunks():
-        attentions, gradients = _attention(task, rows, weighted)
-        count = attentions[0].shape[-1]
+        flow = _flow(task, rows, weighted)
+        count = flow.shape[-1]
         found = tokens or (cam.grid_before(task, None, count) if len(task.spatial) == 2 else None)
         special, *grid = grid_of(method, count, task.seen_shape, found)
-        # Only the mean of the rows of class tokens (without them, of all) is asked for: a row goes through the layers.
-        asked = np.zeros((1, count), "float32")
-        asked[:, : special or count] = 1 / (special or count)
-        flow = relevance(attentions, gradients, asked) if weighted else roll_out(attentions, asked)
-        maps.append(task.turned(flow[:, 0, special:].reshape(len(flow), *grid)))
+        maps.append(task.turned(flow[:, special, special:].reshape(len(flow), *grid)))
     maps = np.concatenate(maps)
     return task.finish(task.resized(maps) if resize else maps)
 
 
-def _attention(task, rows, weighted):
-    """`(attentions, gradients)` of a chunk: for each layer `(n, heads, tokens, tokens)`; gradients where asked for."""
+def _flow(task, rows, weighted):
+    """What reaches the output from each token, `(n, 3, tokens)`: all of the output, its first token, its first two."""
     tensors = task.inputs.tensors(rows)
     arguments, _ = task.arguments(rows, tensors)
-    found = task.evaluate(_attention_pass, [*tensors, *arguments], spec=task.target.spec, weighted=weighted)
-    values = [tracing.array(one) for one in found]
-    if any(len(one) != len(tensors[0]) for one in values) or len({one.shape[-1] for one in values}) > 1:
+    flow, shapes = task.evaluate(
+        _attention_pass, [*tensors, *arguments], spec=task.target.spec, weighted=weighted
+    )
+    shapes = shapes.numpy()
+    if (shapes[:, 0] != len(tensors[0])).any() or len(set(shapes[:, -1])) > 1:
         raise UsageError(
             f"{task.method} expects every layer to attend to the same tokens of the whole image. Model "
-            f"'{task.model.name}' has attention of {sorted({one.shape for one in values})} for {len(tensors[0])} "
+            f"'{task.model.name}' has attention of {sorted(set(map(tuple, shapes.tolist())))} for {len(tensors[0])} "
             "images: within windows, or over a grid merged on the way. Use grad_cam, which needs no attention."
         )
-    half = len(values) // 2 if weighted else len(values)
-    return values[:half], values[half:]
+    return tracing.array(flow)
 
 
 def _attention_pass(
     model: keras.Model, *tensors: tf.Tensor, spec: Any, keys: Any, inputs: int, weighted: bool
-) -> list[tf.Tensor]:
-    """Kernel: the attention of all layers, in the order they are computed, and then its gradients where asked for."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Kernel: `(flow, shapes)`: see `_flow`, and the shape of every layer's attention, `(layers, 4)`."""
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
     scores, _ = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
@@ -191,16 +172,26 @@ def _attention_pass(
             "that can be seen: no attention, or one that is fused (flash attention) or compiled by itself. Turn flash "
             "attention off, or use grad_cam, which needs no attention."
         )
-    attentions = [tf.cast(one, "float32") for one in found]
-    if not weighted:
-        return attentions
-    gradients = tf.gradients(scores, found)
+    gradients = tf.gradients(scores, found) if weighted else []
     if any(one is None for one in gradients):
         raise UsageError(
             f"explain expects a score that depends on the attention of every layer. In '{model.name}' it does not, or "
             "not in a differentiable way. Use attention_rollout, which takes no gradient."
         )
-    return attentions + [tf.cast(one, "float32") for one in gradients]
+    shapes, images = tf.stack([tf.shape(one) for one in found]), tf.shape(tensors[0])[0]
+    count = found[0].shape[-1]
+    asked = np.zeros((3, count), "float32")
+    asked[0], asked[1, 0], asked[2, :2] = 1 / count, 1, 0.5
+
+    def through():
+        rows = tf.broadcast_to(asked, [images, *asked.shape])
+        attentions, slopes = ([tf.cast(one, "float32") for one in part] for part in (found, gradients))
+        return relevance(attentions, slopes, rows) if weighted else roll_out(attentions, rows)
+
+    nothing = tf.zeros([images, *asked.shape])
+    if any(one.shape[-1] != count for one in found):
+        return nothing, shapes
+    return tf.cond(tf.reduce_all(shapes[:, 0] == images), through, lambda: nothing), shapes
 
 
 def _is_attention(shape):
