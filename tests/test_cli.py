@@ -22,6 +22,7 @@ def test_usage_errors_end_with_2_and_help_names_every_option(capsys):
     assert status([]) == 2
     assert status(["fly"]) == 2
     assert status(["train", "digits", "--epochs", "0"]) == 2
+    assert status(["train", "digits", "--unfreeze", "soon"]) == 2
     assert "whole number" in capsys.readouterr().err
     assert status(["train", "--help"]) == 0
     text = capsys.readouterr().out
@@ -42,6 +43,7 @@ def test_bad_input_is_one_line_with_a_status_of_its_own(tmp_path, capsys):
     for words in (
         ["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")],
         ["check", "no_such_name"],
+        ["train", "digits", "--unfreeze", "3", "--out", str(tmp_path / "run")],
         ["explain", str(tmp_path / "no.keras"), "x.png"],
     ):
         assert main(words) == 2

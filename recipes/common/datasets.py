@@ -1,5 +1,6 @@
 """Any data set as batches in a fixed order, for work that reads it without training on it."""
 
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +104,11 @@ def as_batches(
     data = pairs_of(data)
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, model, batch_size, caller, name)
+    if isinstance(data, (str, os.PathLike)):
+        raise TypeError(
+            f"{caller} expects {name} to be a tf.data.Dataset or arrays (x, y). Received the path {data!r}. "
+            f"Read it: train, validation, info = recipes.data.load({str(data)!r}, image_size=...)."
+        )
     arrays = data if isinstance(data, (tuple, list)) else (data,)
     if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in arrays) or len(arrays) > 3:
         raise TypeError(

@@ -55,6 +55,13 @@ def classifier(
     """
     class_names = class_names if class_names is not None else getattr(model, "class_names", None)
     model = getattr(model, "model", model)
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4:
+        raise ValueError(
+            "evaluate.classifier expects a model of one answer per image. Received one that answers for every pixel, "
+            f"with outputs {shape}. Its intersection over union is in run.history, and of other images "
+            "model.evaluate(images, masks) gives it; recipes.train with masks compiles it."
+        )
     scorer, kept = _Scorer(class_names, streaming, thresholds, output_activation(model)), {}
     for batch in _labeled_batches(model, test, batch_size, "evaluate.classifier"):
         outputs = keras.ops.convert_to_numpy(model.predict_on_batch(batch[0])).astype("float32")
@@ -120,7 +127,8 @@ def _with_maps(model, mistakes, names):
 
 
 def _labeled_batches(model, data, batch_size, caller):
-    for batch in as_batches(data, model, batch_size=batch_size, caller=caller, name="test"):
+    name = "test" if "classifier" in caller else "validation"
+    for batch in as_batches(data, model, batch_size=batch_size, caller=caller, name=name):
         if len(batch) < 2:
             raise ValueError(
                 f"{caller} expects images with their labels. Received images only. Give (images, labels), or a "

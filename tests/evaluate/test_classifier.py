@@ -145,3 +145,18 @@ def test_calibration_finds_the_planted_temperature(activation, temperature, tmp_
     np.testing.assert_array_equal(
         keras.saving.load_model(tmp_path / "m.keras").predict(images, verbose=0), after
     )
+
+
+def test_a_model_of_masks_is_told_where_its_score_is():
+    image = keras.Input((8, 8, 3))
+    masks = keras.Model(image, keras.layers.Conv2D(2, 1, activation="softmax")(image))
+    images = np.zeros((2, 8, 8, 3), "uint8")
+    with pytest.raises(ValueError, match="answers for every pixel.*run.history"):
+        evaluate.classifier(masks, (images, np.zeros((2, 8, 8), int)))
+
+
+def test_a_path_in_the_place_of_data_is_told_how_to_be_read():
+    image = keras.Input((8,))
+    model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(image))
+    with pytest.raises(TypeError, match=r"expects validation to be .*recipes.data.load\('photos'"):
+        evaluate.calibrate(model, "photos")
