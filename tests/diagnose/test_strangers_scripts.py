@@ -86,3 +86,16 @@ def test_a_rate_of_a_hundred_is_blamed_with_the_rate_that_muon_wants():
     model.compile(MuonSGD(100.0, weight_decay=5e-4), "mse")
     (found,) = [f for f in diagnose.diagnose(model=model) if f.severity != "info"]
     assert found.code == "rate_too_high" and "learning_rate=0.2," in found.remedy
+
+
+def test_tables_that_begin_at_zero_are_named_where_their_rows_are_multiplied():
+    one, two = keras.Input((1,), dtype="int32"), keras.Input((1,), dtype="int32")
+    rows = [
+        L.Embedding(9, 4, embeddings_initializer="zeros", name=name)(x)
+        for name, x in (("a", one), ("b", two))
+    ]
+    model = keras.Model([one, two], ops.sum(rows[0] * rows[1], axis=-1))
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    pairs = RNG.integers(0, 9, (2, 64, 1)).astype("int32")
+    found = diagnose.diagnose(model=model, train=((pairs[0], pairs[1]), np.arange(64)[:, None] % 2))
+    assert ("zero_initialization", "a") in [(finding.code, finding.layer) for finding in found]

@@ -9,6 +9,7 @@ from recipes.diagnose.finding import SOFT, Finding, arrange
 from recipes.diagnose.rules.curve_rules import is_score
 from recipes.diagnose.rules.diagnose import judge
 
+_AT_THE_END = ("labels_shuffled", "unscaled_inputs")
 _LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
 
 
@@ -93,9 +94,11 @@ class Casebook:
 
     def _is_time(self, finding, epochs, planned):
         """Whether so much of the run is over that a warning about what it may yet overcome is due."""
-        if finding.code not in SOFT or finding.severity == "error" or planned is None:
+        # Averages fill with every step, as scales are overcome with every step.
+        passing = finding.code in SOFT or finding.code == "batch_norm_statistics"
+        if not passing or finding.severity == "error" or planned is None:
             return True
-        if finding.code == "labels_shuffled":
+        if finding.code in _AT_THE_END:
             return False  # what was not learned yet may be; only the end tells
         if finding.code == "overfitting" and self._no_score:
             return False  # a validation loss may come down again; only the end tells

@@ -51,6 +51,18 @@ def _initialization(facts):
     silent = final is not None and final["sample_std"] == 0 and final["finite"]
     if "statistics" not in facts:
         findings += _all_zero(kernels)
+    tables = [layer["name"] for layer in facts["layers"] if layer.get("table_zero") and layer["trainable"]]
+    if silent and tables:
+        findings.append(
+            _found(
+                "zero_initialization",
+                "error",
+                tables[0],
+                f"All rows of {tables[0]} are zeros, and the model gives every example the same output: where rows are "
+                "multiplied by one another none of them gets a gradient.",
+                "Use embeddings_initializer='uniform', which is the default.",
+            )
+        )
     for layer in kernels:
         kernel, hidden = layer["kernel"], layer["name"] != last
         if kernel["zero"] and hidden and silent:

@@ -307,6 +307,9 @@ def _describe_layer(name, layer):
         facts["normalizes_vectors"] = (
             facts["trainable"] and getattr(getattr(layer, "input_spec", None), "ndim", None) == 2
         )
+    table = getattr(layer, "embeddings", None)
+    if table is not None:
+        facts["table_zero"] = not keras.ops.convert_to_numpy(keras.ops.any(table != 0))
     kernel = getattr(layer, "kernel", None)
     if kernel is None or len(kernel.shape) < 2:
         return facts
