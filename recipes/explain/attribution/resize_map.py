@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from recipes.common.types import FloatArray
@@ -31,7 +32,10 @@ def resize(
         window = windows[axis - 1] if windows else None
         if maps.shape[axis] != length or window:
             weights = _weights(maps.shape[axis], length, *(window or (0.0, float(length))))
-            maps = np.moveaxis(np.moveaxis(maps, axis, -1) @ weights.T, -1, axis)
+            moved = np.moveaxis(maps, axis, -1)
+            # TensorFlow's product of small matrices: numpy's wakes threads that wait longer than they work.
+            product = tf.linalg.matmul(moved.reshape(-1, moved.shape[-1]), weights, transpose_b=True).numpy()
+            maps = np.moveaxis(product.reshape(*moved.shape[:-1], length), -1, axis)
     return np.ascontiguousarray(maps)
 
 
