@@ -30,6 +30,7 @@ SCRIPTS = {
     "fold": ([], ["--rounds", "1", "--batches", "1"]),
     "image_statistics": ([], ["--rounds", "1"]),
     "monitors": ([], "--models mlp --rounds 1 --steps 10".split()),
+    "policies": ([], ["--quick", "--policies", "none", "light"]),
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
     "strangers": ([], ["--quick"]),

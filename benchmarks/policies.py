@@ -28,16 +28,18 @@ from recipes import augment, data
 
 IMAGES, TEST, BATCH, TIMED = 2000, 4000, 64, 15
 STANDARD = ("none", "light", "medium", "strong")
+SYMBOLS = ("digits", "mnist5k")  # whose mirror image means something else
 LONGER = (*STANDARD, "light, as symbols", "medium, as symbols")
 VIEWS = "light, AugMix(views=3)"
 
 
-def policies(shape):
-    """`{name: operations}`; None stands for no augmentation."""
+def policies(shape, name):
+    """`{name: operations}` for a data set; None stands for no augmentation."""
+    kind = "symbols" if name in SYMBOLS else "photos"
     light, medium, strong = (
-        augment.standard(shape, strength=strength).operations for strength in STANDARD[1:]
+        augment.standard(shape, kind=kind, strength=strength).operations for strength in STANDARD[1:]
     )
-    learned = "svhn" if shape[-1] == 1 else "cifar10"
+    learned = "svhn" if kind == "symbols" else "cifar10"
     full = {"space": "full", "fill": "edge"}
     added = {
         "light, RandAugment(2, 9)": augment.RandAugment(2, 9, **full),
@@ -48,7 +50,7 @@ def policies(shape):
         "light, MixUp or CutMix": augment.OneOf([augment.MixUp(0.2), augment.CutMix(1.0)], probability=0.5),
     }
     standard = dict(zip(STANDARD, (None, light, medium, strong), strict=True))
-    if shape[-1] == 1:
+    if shape[-1] == 1 and kind == "photos":
         for strength in STANDARD[1:3]:
             symbols = augment.standard(shape, kind="symbols", strength=strength).operations
             standard[f"{strength}, as symbols"] = symbols
@@ -153,7 +155,9 @@ def study(arguments):
         plan += [(name, 3 * arguments.budget, LONGER) for name in arguments.data]
     for name, budget, names in plan:
         (images, labels), test = load(name)
-        chosen = {one: ops for one, ops in policies(images.shape[1:]).items() if one in (names or [one])}
+        chosen = {
+            one: ops for one, ops in policies(images.shape[1:], name).items() if one in (names or [one])
+        }
         done = {(one["data"], one["budget"], one["seed"], one["policy"]) for one in read(arguments.out)}
         runs = {}
         for seed in range(arguments.seeds):
@@ -197,7 +201,7 @@ def tables(runs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["fashion_mnist", "cifar.npz"])
+    parser.add_argument("--data", nargs="+", default=["mnist5k", "fashion_mnist"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--policies", nargs="+", help="names of policies, none among them")
     parser.add_argument("--budget", type=float, default=8, help="seconds of CPU of a run")
