@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import skimage.data
 import tensorflow as tf
 from PIL import Image
+from skimage.filters import gaussian, threshold_otsu
 from sklearn.metrics import jaccard_score
 
 import recipes
 from recipes import augment, data, models
+from recipes.cli import main
 from recipes.training.maps import map_size
 from recipes.training.settings import Settings
 from recipes.training.training_data import open_data
@@ -233,3 +236,45 @@ def test_a_unet_maps_sides_of_any_length(shape):
 def test_a_unet_of_open_sides_takes_multiples():
     model = models.unet((None, None, 3), 2, filters=(2, 3, 4))
     assert model(np.zeros((1, 8, 12, 3))).shape == (1, 8, 12, 2)
+
+
+@pytest.mark.slow
+def test_a_unet_learns_photos_whose_masks_are_thresholds(tmp_path, capsys):
+    for number, (photo, bright) in enumerate(((skimage.data.coins(), True), (skimage.data.page(), False))):
+        smooth = gaussian(photo, 1)
+        mask = (smooth > threshold_otsu(smooth)) == bright
+        for place, (top, left) in enumerate(np.ndindex(2, 5)):
+            part = np.s_[64 * top : 64 * top + 64, 64 * left : 64 * left + 64]
+            for kind, pixels in (
+                ("images", np.repeat(photo[part][..., None], 3, 2)),
+                ("masks", mask[part] * 255),
+            ):
+                (tmp_path / "d" / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype("uint8")).save(tmp_path / "d" / kind / f"{number}_{place}.png")
+    words = [
+        "train",
+        str(tmp_path / "d"),
+        "--image-size",
+        "32",
+        "--epochs",
+        "10",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main([*words, "--quiet"]) == 0
+    words = [
+        "predict",
+        str(tmp_path / "run"),
+        str(tmp_path / "d/images"),
+        "--png",
+        str(tmp_path / "png"),
+        "--json",
+    ]
+    assert main(words) == 0
+    shares = []
+    for file in sorted((tmp_path / "png").iterdir()):
+        with Image.open(file) as predicted, Image.open(tmp_path / "d/masks" / file.name) as true:
+            pair = [np.asarray(image.resize((32, 32), 0)).ravel() > 0 for image in (predicted, true)]
+        shares.append(jaccard_score(pair[1], pair[0], zero_division=1.0))
+    assert len(shares) == 20 and np.mean(shares) > 0.65  # a mask of foreground everywhere scores 0.52
+    assert "Worst masks" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
