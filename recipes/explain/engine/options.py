@@ -23,14 +23,14 @@ from recipes.common.validation import check_seed, is_one_of, is_whole
 from recipes.explain.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from recipes.explain.engine.objectives import Direction, Sum, Unit
+    from recipes.explain.engine.objectives import Class, Direction, Sum, Unit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: What to explain: None (the predicted class), a class or one per image, one-hot rows, `outputs -> (n,)`, a `Unit`, a
 #: `Direction`, a sum of such, or `{output: target}`.
 Target: TypeAlias = (
-    "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | Unit | Direction | Sum | None"
+    "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | Unit | Direction | Class | Sum | None"
 )
 #: "auto" traces a model and runs it eagerly where it cannot be traced; True and False do only the one or the other.
 Compile: TypeAlias = Literal["auto", True, False]
