@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
@@ -70,38 +69,35 @@ class StepMargins(Monitor):
     def _read(self):
         """Take what waits into the history: all of one epoch at a time, in which each example comes once."""
         pending, self._pending, self._bytes = self._pending, [], 0
-        rows, labels, outputs = [], [], []
+        rows, shares, outputs, alone = [], [], [], []
         for epoch, step, given, told in pending:
-            shares = keras.ops.convert_to_numpy(given)
-            given = class_numbers(shares)
-            if given is None:
-                self._end("their labels are no single classes")
-                return
             numbers = self.numbers.rows(epoch, step, len(given))
             if numbers is None:
                 continue
-            keep = np.ones(len(given), bool)
+            rows.append(numbers)
+            shares.append(np.asarray(given))
+            outputs.append(np.asarray(told, np.float32))
             if self.numbers.unmixed is not None:
-                keep = self.numbers.unmixed(epoch, step, len(given))
-            if shares.ndim == 2 and shares.shape[1] > 1:
-                self._most = max(self._most, float(shares.max()))
-                keep &= shares.max(1) > self._most - 1e-3
-            rows.append(numbers[keep])
-            labels.append(given[keep])
-            outputs.append(np.asarray(keras.ops.convert_to_numpy(told), np.float32)[keep])
+                alone.append(self.numbers.unmixed(epoch, step, len(given)))
         if not rows:
             return
+        rows, shares, outputs = np.concatenate(rows), np.concatenate(shares), np.concatenate(outputs)
+        labels = class_numbers(shares)
+        if labels is None:
+            self._end("their labels are no single classes")
+            return
+        keep = np.isfinite(outputs).all(1)
+        if alone:
+            keep &= np.concatenate(alone)
+        if shares.ndim == 2 and shares.shape[1] > 1:
+            self._most = max(self._most, float(shares.max()))
+            keep &= shares.max(1) > self._most - 1e-3
         if self.history_of_examples is None:
-            count = self.numbers.count if self.numbers.kept is None else int(self.numbers.kept.max()) + 1
+            kept = self.numbers.kept
+            count = self.numbers.count if kept is None else int(kept.max()) + 1
             self.history_of_examples = ExampleHistory(np.full(count, -1), self.numbers.classes)
-        told = np.concatenate(outputs)
-        finite = np.isfinite(told).all(1)
-        known = self.history_of_examples.add(
-            np.concatenate(rows)[finite],
-            probabilities_of(self.model, told[finite]),
-            np.concatenate(labels)[finite],
-        )
-        if not known:
+        probabilities = probabilities_of(self.model, outputs[keep])
+        if not self.history_of_examples.add(rows[keep], probabilities, labels[keep]):
             self._end("the data set comes in another order in every pass, so that they have no numbers")
 
     def _end(self, why):

@@ -156,11 +156,9 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
         spec,
         batched=False,
         pixels=pixels,
-        order=lambda epoch: (
-            _numbers(shuffled(tf.data.Dataset.range(count), count, seed, epoch), count)
-            if shuffle
-            else np.arange(count)
-        ),
+        order=_orders(lambda epoch: shuffled(tf.data.Dataset.range(count), count, seed, epoch), count)
+        if shuffle
+        else lambda epoch: np.arange(count),
     )
     return dataclasses.replace(source, preview=source)
 
@@ -230,12 +228,12 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     buffer = min(cardinality, room) if known else room
     fixed = dataset.map(_one_size(name, shapes))
 
-    def order(epoch):
-        if not shuffle:
-            return np.arange(cardinality)
+    def places(epoch):
         if in_order is not None:
-            return _numbers(shuffled_places(cardinality, seed, tf.constant(epoch, tf.int64)), cardinality)
-        return _numbers(shuffled(tf.data.Dataset.range(cardinality), buffer, seed, epoch), cardinality)
+            return shuffled_places(cardinality, seed, epoch)
+        return shuffled(tf.data.Dataset.range(cardinality), buffer, seed, epoch)
+
+    order = _orders(places, cardinality) if shuffle else lambda epoch: np.arange(cardinality)
 
     def batches(epoch, skip=0):
         if not shuffle:
@@ -259,9 +257,20 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     )
 
 
-def _numbers(places, count):
-    """A data set of numbers as one array, int64."""
-    return next(iter(without_autotune(places.batch(count)))).numpy() if count else np.zeros(0, np.int64)
+def _orders(places, count):
+    """A function `epoch -> int64 (count,)` of one data set, traced once: the numbers that `places(epoch)` gives."""
+    held = {}
+
+    def order(epoch):
+        if not count:
+            return np.zeros(0, np.int64)
+        if held.get("next") != epoch:
+            epochs = tf.data.Dataset.range(epoch, 2**31)
+            held["orders"] = iter(without_autotune(epochs.flat_map(lambda one: places(one).batch(count))))
+        held["next"] = epoch + 1
+        return next(held["orders"]).numpy()
+
+    return order
 
 
 def _without(dataset, skip, each=1):
