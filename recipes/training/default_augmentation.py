@@ -14,12 +14,14 @@ def choose_pipeline(
     """The `augment.Pipeline` to use, or None, and what to say of it.
 
     Raises:
-        ValueError: when `augment` is neither a `Pipeline`, None nor "standard".
+        ValueError: when `augment` is neither a `Pipeline`, None nor "standard"; for pixels of 0 to 1 under a `Pipeline`
+            of another range that changes colors.
     """
     augment, info = settings.augment, settings.info
     if augment is None:
         return None, "none"
     if isinstance(augment, augmentation.Pipeline):
+        _check_range(augment, source)
         return augment, "as given"
     if not is_one_of(augment, ("standard",)):
         raise ValueError(
@@ -42,3 +44,14 @@ def choose_pipeline(
         seed=settings.seed,
     )
     return pipeline, f"standard, light, for {kind}"
+
+
+def _check_range(pipeline, source):
+    """Refuse pixels of 0 to 1 under a pipeline that counts in 0 to 255, whose noise and colors would drown them."""
+    low, high = source.pixels or (0, 255)
+    harmless = all(operation.stage in ("geometry", "mix") for operation in pipeline.operations)
+    if not harmless and low >= 0 and 0 < high <= 1 and pipeline.value_range[1] > 2:
+        raise ValueError(
+            f"recipes.train expects pixels in the value_range of the Pipeline, {pipeline.value_range}. Received pixels "
+            f"from {low:.3g} to {high:.3g}. Say what they are: augment.Pipeline([...], value_range=(0, 1))."
+        )

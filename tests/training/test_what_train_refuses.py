@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from quick_runs import as_dataset, quietly, small_model
 
+from recipes import augment
+
 
 @pytest.fixture(scope="module")
 def split(digits):
@@ -127,3 +129,14 @@ def test_looking_at_a_data_set_that_never_ends_stops_when_its_time_is_up(split, 
     )
     data_checks.peek(endless, "train", batched=False, classes=None)
     assert 1 <= len(read) < 10
+
+
+def test_pixels_of_0_to_1_are_refused_under_a_pipeline_of_bytes_that_colors():
+    images, labels = np.random.default_rng(0).random((20, 8, 8, 1), "float32"), np.zeros(20, "int64")
+    noisy = augment.Pipeline([augment.Flip(), augment.GaussianNoise(0.05)])
+    with pytest.raises(
+        ValueError, match=r"value_range of the Pipeline.*from 0\.0.* to .*value_range=\(0, 1\)"
+    ):
+        quietly(small_model(), (images, labels), augment=noisy)
+    moved = augment.Pipeline([augment.Flip()])  # does the same in any range
+    assert quietly(small_model(), (images, labels), augment=moved).history["loss"]
