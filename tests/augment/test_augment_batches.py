@@ -230,3 +230,16 @@ def test_statistics_of_the_training_set_are_taken_as_they_are():
     values, vectors = np.linalg.eigh(np.cov(flat.T, bias=True))
     expected = vectors @ np.diag((0.5 * values / 255) ** 2) @ vectors.T
     np.testing.assert_allclose(np.cov(added.T), expected, atol=0.1 * expected.max())
+
+
+def test_fractions_of_one_are_refused_where_colors_count_to_255():
+    images = np.random.default_rng(0).random((4, 8, 8, 3), "float32")
+    noisy = augment.Pipeline([augment.GaussianNoise(0.05)])
+    with pytest.raises(ValueError, match=r"Received fractions, 0\.9.*value_range=\(0, 1\)"):
+        noisy(images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Received fractions"):
+        list(tf.data.Dataset.from_tensors(images).map(noisy))
+    assert augment.Pipeline([augment.Flip()])(images).shape == images.shape
+    dark = np.zeros((4, 8, 8, 3), "float32")
+    dark[0, 0, 0, 0] = 1  # whole levels
+    assert noisy(dark).shape == dark.shape

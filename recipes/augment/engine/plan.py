@@ -131,6 +131,10 @@ class Plan:
             moving += [slot for group in moved_by_filters(one) for slot in group]
         return moving
 
+    def changes_colors(self) -> bool:
+        """Whether any operation does more than move pixels and mix images."""
+        return any(slot.op.stage not in ("geometry", "mix") for one in self.passes for slot in one)
+
     def draw(self, seed: tf.Tensor, batch: tf.Tensor) -> Draws:
         """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
         shift = lambda step, index=0: seed + tf.constant([step + index * 2**40, 0], tf.int64)  # noqa: E731

@@ -200,6 +200,23 @@ class Engine:
                 (smallest, largest),
             ),
         )
+        if low >= 0 and high > 10 and images.dtype.is_floating and self.plan.changes_colors():
+            yield self._fraction_of_one_condition(images, largest)
+
+    def _fraction_of_one_condition(self, images, largest):
+        """Fractions of 1 where pixels are counted to 255: noise and colors would drown them."""
+        small = (largest > 0) & (largest <= 1)
+        fractions = tf.cond(
+            small, lambda: tf.reduce_any(images != tf.round(images)), lambda: tf.constant(False)
+        )
+        return (
+            fractions,
+            lambda: tf.strings.format(
+                f"augment.Pipeline expects pixels in {self.value_range[0]:g} to {self.value_range[1]:g}, its "
+                "value_range. Received fractions, {} at most. Write Pipeline([...], value_range=(0, 1)).",
+                (largest,),
+            ),
+        )
 
     def _class_conditions(self, labels):
         if self.classes is None or not tf.is_tensor(labels) or not class_numbers(labels, self.classes):
