@@ -54,6 +54,22 @@ def test_a_run_is_evaluated_on_a_folder_as_the_command_does(trained, capsys):
     assert run.evaluate(train.batch(40)).accuracy == run.evaluate(str(photos)).accuracy
 
 
+def test_labels_of_a_folder_may_stand_in_a_table(trained, tmp_path):
+    photos, folder, _ = trained
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in photos.glob("*/*.png")]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    run = recipes.load_run(folder)
+    by_table = run.evaluate(photos, labels=tmp_path / "labels.csv")
+    assert by_table.to_json() == run.evaluate(photos).to_json()
+    with pytest.raises(ValueError, match="with a folder of images alone"):
+        run.evaluate((np.zeros((2, 12, 12, 3)), np.zeros(2, int)), labels="labels.csv")
+
+
+def test_a_run_in_one_line_holds_no_arrays(trained):
+    line = repr(recipes.load_run(trained[1]))
+    assert line.startswith("<Run: ") and "2 epochs" in line and "val_accuracy" in line and len(line) < 400
+
+
 @pytest.mark.slow
 def test_train_goes_on_longer_and_ends_with_the_next_command(trained, tmp_path, capsys):
     photos, folder, _ = trained

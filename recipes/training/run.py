@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
@@ -34,7 +34,7 @@ from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
 from recipes.inference.log_to import Tracker, log_run
-from recipes.inference.of_run import export_run, labeled, reading_of
+from recipes.inference.of_run import export_run, labeled, labeled_folder, reading_of
 from recipes.inference.predict import Predictions, predict
 from recipes.optimizers import save_for_any_keras
 from recipes.training.run_folder import FILES, FORMAT, read_settings
@@ -78,6 +78,17 @@ class Run:
 
     def __post_init__(self) -> None:
         self.findings = Findings(self.findings)
+
+    def __repr__(self) -> str:
+        """One line: no arrays, of which a run holds many."""
+        epochs = len(self.history.get("loss", ()))
+        last = [
+            f"{name} {values[-1]:.4g}" for name, values in self.history.items() if values and "/" not in name
+        ]
+        said = f"{len(self.findings)} finding{'s' if len(self.findings) != 1 else ''}"
+        where = [f"run_dir={self.settings['run_dir']!r}"] if self.settings.get("run_dir") else []
+        name = "no model" if self.model is None else self.model.name
+        return f"<Run: {', '.join([name, f'{epochs} epochs', *last, said, *where])}>"
 
     def _repr_html_(self) -> str:
         last = {name: values[-1] for name, values in self.history.items() if values and "/" not in name}
@@ -144,18 +155,35 @@ class Run:
         }
         return predict(self.model, images, **{**known, **options})
 
-    def evaluate(self, test: Data | str | os.PathLike[str], **options: Any) -> Evaluation:
+    def evaluate(
+        self,
+        test: Data | str | os.PathLike[str],
+        *,
+        labels: Any = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        **options: Any,
+    ) -> Evaluation:
         """Score the run's model on a test set: `recipes.evaluate.classifier`.
 
         Args:
             test: `tf.data.Dataset` of `(image, label)`, such arrays, or a labeled folder, as `data.load` takes it: its
                 images are read as those of training were.
+            labels: Of what class the images of a folder are, as in `data.load`; None: as their sub-folders say.
+            on_error: "skip" leaves out images of a folder that cannot be read, and names them.
             **options: Of `recipes.evaluate.classifier`.
 
         Raises:
-            ValueError: for a folder, when the run does not know its classes and how its images were read.
+            ValueError: for a folder, when the run does not know its classes and how its images were read; for `labels`
+                without a folder.
         """
-        return classifier(self, labeled(self, test), **options)
+        if isinstance(test, (str, os.PathLike)):
+            test = labeled_folder(self, test, labels=labels, on_error=on_error, verbose=0)
+        elif labels is not None:
+            raise ValueError(
+                f"Run.evaluate expects labels= with a folder of images alone. Received it with {type(test).__name__}. "
+                "Give arrays as (images, labels)."
+            )
+        return classifier(self, test, **options)
 
     def export(
         self,
