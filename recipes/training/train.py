@@ -167,9 +167,9 @@ def train(
             or the decay from one layer to the layer below, 0.75; see `optimizers.rate_factors`. Weight decay follows
             them. Of a compiled model they go into its optimizer.
         unfreeze: When frozen layers begin to learn, as `callbacks.Unfreeze` takes it; None for never. "auto" is for a
-            model of `models.transfer` that is not compiled: the upper half of its backbone after three tenths of the
-            epochs, all of it after six, at a tenth of the head's rate unless `rates` says otherwise (benchmarks/
-            fine_tuning.py).
+            model of `models.transfer` that is not compiled and of which the head alone learns: the upper half of its
+            backbone after three tenths of the epochs, all of it after six, at a tenth of the head's rate unless `rates`
+            says otherwise (benchmarks/fine_tuning.py).
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
         weight_decay: On kernels only, never on biases or normalization. For SGD and MuonSGD it means the L2

@@ -64,5 +64,7 @@ def _automatic(model: keras.Model, settings: Settings) -> Mapping[int, Any] | No
         return None
     first, second = (round(part * settings.epochs) for part in _PARTS)
     head = {layer.name for layer in output_layers(model)}
+    if any(layer.trainable_variables for layer in model.layers if layer.name not in head):
+        return None  # the user has said what learns
     upper = [name for name in upper_half(model) if name not in head]
     return {max(1, first): upper, max(2, second): "backbone"}

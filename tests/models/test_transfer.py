@@ -194,3 +194,14 @@ def test_unfreezing_is_left_out_where_it_is_not_wanted(backbone, data):
     options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
     recipes.train(model, data, epochs=4, batch_size=16, unfreeze=None, **options)
     assert changed(before, model) == {"predictions/kernel", "predictions/bias"}
+
+
+def test_a_user_who_freed_layers_has_said_what_learns(backbone, data):
+    model = unfreeze(transfer(backbone, 3), from_layer="stage3_block1_conv2")
+    learning = {variable.path for variable in model.trainable_variables}
+    before = model.get_weights()
+    options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    run = recipes.train(model, data, epochs=4, batch_size=16, **options)
+    assert changed(before, model) == learning
+    assert {variable.path for variable in run.model.trainable_variables} == learning
+    assert not hasattr(run.model.optimizer, "factors")  # one rate
