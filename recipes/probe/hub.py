@@ -243,7 +243,7 @@ class Hub:
         if any(monitor.checks_every_step for monitor in self.monitors):
             wanted.add("finite")
         if any(monitor.takes_examples for monitor in self.monitors):
-            wanted.add("examples")
+            wanted.add("answers")
         if self.collector.sweep is not None and self.collector.sweep.running:
             wanted.add("ever_active")
         return frozenset(wanted)
@@ -265,11 +265,11 @@ class Hub:
         self.swap.arm(model, quantities, samples, done)
 
     def _collect(self, pending, recorded):
-        examples = pending.values.pop("examples", None)
-        if examples is not None:
+        answers = pending.values.pop("answers", None)
+        if answers is not None:
             for monitor in self.monitors:
                 if monitor.takes_examples:
-                    monitor.take_examples(*examples)
+                    monitor.take_examples(*answers)
         self.collector.swept(pending.layout, pending.values)
         checking = [monitor for monitor in self.monitors if monitor.checks_every_step]
         alarmed = bool(checking) and self.collector.alarming(pending.values)

@@ -355,7 +355,7 @@ def test_falling_from_a_bad_start_to_chance_is_not_called_fine():
         return overfit_findings("crept", [2.3] * 9, [right] * 9, 23.9, 2.3, 1.0)
 
     (finding,) = judged(0.12)
-    assert "only 12% of the answers are right" in finding.evidence and "rate of 0.1" in finding.remedy
+    assert "only 12% of the answers are right" in finding.evidence and "learning_rate=0.1" in finding.remedy
     assert judged(0.9) == []
 
 

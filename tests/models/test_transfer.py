@@ -152,6 +152,7 @@ def application(name):
     ],
 )
 def test_preprocessing_of_an_application_is_found_and_becomes_part_of_the_model(name, family, expected):
+    keras.backend.clear_session()  # the names of layers are numbered anew
     backbone = application(name)
     facts = models.describe_backbone(backbone)
     assert (facts.family, facts.image_size) == (family, (64, 64))

@@ -257,7 +257,7 @@ def test_ctrl_c_in_a_report_leaves_the_page_that_was_there(whole, tmp_path, monk
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recipes.report.write._figures", interrupted)
+    monkeypatch.setattr("recipes.report.write.figures_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         whole.report(page)
     monkeypatch.undo()

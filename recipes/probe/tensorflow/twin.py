@@ -17,7 +17,7 @@ from recipes.probe.tensorflow import histogram, measure
 from recipes.probe.tensorflow.hooks import tapping_apply, tapping_call, tapping_loss
 from recipes.probe.tensorflow.visibility import visible
 
-QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms", "examples")
+QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms", "answers")
 RECTIFIERS = ("relu", "leaky_relu")
 _MOST_CALLS = 8
 
@@ -107,10 +107,10 @@ class Twin:
         return used[0] if len(used) == 1 else tf.fill([], np.nan)
 
     def _measure(self, data, logs, before, rate, seen):
-        examples = {"examples": seen.examples} if "examples" in self.quantities and seen.examples else {}
-        if self.quantities == {"examples"}:
-            return examples
-        return {**self._measured(data, logs, before, rate, seen), **examples}
+        answers = {"answers": seen.answers} if "answers" in self.quantities and seen.answers else {}
+        if self.quantities == {"answers"}:
+            return answers
+        return {**self._measured(data, logs, before, rate, seen), **answers}
 
     def _measured(self, data, logs, before, rate, seen):
         calls = seen.calls()
@@ -242,7 +242,7 @@ class Seen:
         self.loss_scaled = False
         self.fault = None
         self.predictions = set()
-        self.examples = None
+        self.answers = None
         self._outputs = []
         self._calls = {}
         self._unseen = {}
@@ -279,7 +279,7 @@ class Seen:
     def take_loss(self, loss: Any, labels: Any, predictions: Any) -> None:
         """Take the loss of the step, and which tensors the model gave out; both where there is one output."""
         self.loss = loss
-        self.examples = (labels, predictions) if tf.is_tensor(labels) and tf.is_tensor(predictions) else None
+        self.answers = (labels, predictions) if tf.is_tensor(labels) and tf.is_tensor(predictions) else None
         self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}
 
     def calls(self) -> list[tuple[str, Watched, list[tf.Tensor]]]:
