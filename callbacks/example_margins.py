@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.common.class_numbers import class_numbers
 from recipes.common.types import Data
 from recipes.common.validation import is_number, is_whole
-from recipes.diagnose.images.stream import class_numbers
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.probabilities import probabilities_of
 

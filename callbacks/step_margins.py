@@ -8,7 +8,7 @@ import numpy as np
 
 from recipes.callbacks.monitor import Monitor
 from recipes.callbacks.rate_driver import Logs
-from recipes.diagnose.images.stream import class_numbers
+from recipes.common.class_numbers import class_numbers
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.probabilities import probabilities_of
 

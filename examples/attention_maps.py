@@ -76,7 +76,7 @@ def vision_transformer():
     return keras.Model(image, layers.Dense(10, activation="softmax")(layers.LayerNormalization()(x)[:, 0]))
 
 
-class Tokens(layers.Layer):
+class Tokens(keras.layers.Layer):
     """Put a class token before the patches and add learned positions."""
 
     def build(self, shape):

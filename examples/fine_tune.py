@@ -12,6 +12,7 @@ normalizations keep the statistics of ImageNet throughout. Writes runs/fine_tune
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,8 +55,8 @@ def main():
         keras.utils.set_random_seed(arguments.seed)
         return models.transfer(models.efficientnet_lite0(include_top=False, input_shape=shape), classes)
 
-    quiet = {"epochs": epochs, "batch_size": 20, "seed": arguments.seed, "verbose": 0}
-    checks = {"monitor": False, "preflight": False}
+    quiet: dict[str, Any] = {"epochs": epochs, "batch_size": 20, "seed": arguments.seed, "verbose": 0}
+    checks: dict[str, Any] = {"monitor": False, "preflight": False}
     head = recipes.training.train_head(network(), train, validation, **quiet)
     print(f"the head alone, on cached features:   {head.history['val_accuracy'][-1]:.1%} right")
 

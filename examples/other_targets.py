@@ -135,13 +135,14 @@ def embedding():
     )
 
 
-class Anchors(layers.Layer):
+class Anchors(keras.layers.Layer):
     """The box of each cell, `(n, cells, 4)`: top, left, bottom, right; half an object beyond the cell on each side."""
 
     def call(self, scores):
         corner = np.stack(np.meshgrid(*[np.arange(0, SIDE, CELL)] * 2, indexing="ij"), -1).reshape(1, -1, 2)
         fixed = np.concatenate([corner - 6, corner + CELL + 6], -1).astype("float32")
-        return keras.ops.broadcast_to(fixed, (keras.ops.shape(scores)[0], *fixed.shape[1:]))
+        count = keras.ops.shape(scores)[0]  # pyright: ignore[reportOptionalSubscript]
+        return keras.ops.broadcast_to(fixed, (count, *fixed.shape[1:]))
 
 
 def draw(count, random):

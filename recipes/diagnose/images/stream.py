@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from recipes.common.class_numbers import class_numbers
 from recipes.common.datasets import fresh_copy, pairs_of, without_autotune
 
 _BATCH = 64
@@ -69,16 +70,6 @@ def _of_arrays(data, caller, name):
 
 def _numbers(labels, part):
     return None if labels is None else class_numbers(np.asarray(labels[part]))
-
-
-def class_numbers(labels: np.ndarray) -> np.ndarray | None:
-    """Class numbers `(n,)` of labels or one-hot rows; None for masks, quantities and several classes an example."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return labels.argmax(-1) if np.allclose(labels.sum(-1), 1) else None
-    labels = labels.reshape(-1) if labels.ndim == 2 else labels
-    if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.array_equal(labels, np.round(labels)):
-        return None
-    return labels.astype("int64")
 
 
 def _with_channels(images, caller, name):

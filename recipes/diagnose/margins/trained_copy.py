@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.common.class_numbers import class_numbers
 from recipes.common.datasets import as_batches, fresh_copy
 from recipes.common.models import output_layers, rebuild
 from recipes.common.types import Data
-from recipes.diagnose.images.stream import class_numbers
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.probabilities import probabilities_of
 
