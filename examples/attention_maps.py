@@ -79,9 +79,11 @@ def vision_transformer():
 class Tokens(keras.layers.Layer):
     """Put a class token before the patches and add learned positions."""
 
-    def build(self, shape):
-        self.token = self.add_weight(shape=(1, 1, shape[-1]), initializer="random_normal")
-        self.positions = self.add_weight(shape=(1, shape[1] + 1, shape[-1]), initializer="random_normal")
+    def build(self, input_shape):
+        self.token = self.add_weight(shape=(1, 1, input_shape[-1]), initializer="random_normal")
+        self.positions = self.add_weight(
+            shape=(1, input_shape[1] + 1, input_shape[-1]), initializer="random_normal"
+        )
 
     def call(self, patches):
         token = ops.broadcast_to(self.token, (ops.shape(patches)[0], 1, patches.shape[-1]))
