@@ -456,9 +456,9 @@ class Pipeline:
         views = any(part.views > 1 for part in self._parts())
         if views and batch.labels is not None and batch.sample_weight is None:
             raise ValueError(
-                "augment.Pipeline expects weights beside the labels where one image becomes several views: they say which "
-                "belong together. Received labels without. Call pipeline(images, labels, tf.ones(batch)), give a "
-                "dictionary an entry 'sample_weight', or apply the pipeline to a data set of (images, labels)."
+                "augment.Pipeline expects weights beside the labels where one image becomes several views: the weights "
+                "say which belong together. Received labels without. Call pipeline(images, labels, tf.ones(batch)), "
+                "give a dictionary an entry 'sample_weight', or apply the pipeline to a data set of (images, labels)."
             )
 
     def _check(self, batch: Batch):
