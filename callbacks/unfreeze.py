@@ -135,6 +135,8 @@ class Unfreeze(FitMember):
             self._always = always - named - (norms & covered)
         set_learning(model, self._layers_that_learn(0))
         if not model.trainable_variables:
+            set_learning(model, self._layers_that_learn(sum(start == 0 for start, _ in self._stages)))
+        if not model.trainable_variables:
             raise ValueError(
                 f"Unfreeze expects something that learns from the beginning. Received a schedule that freezes all of "
                 f"{model.name!r}. Name its first layers alone, or let the first group join at epoch 0."

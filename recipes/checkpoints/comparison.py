@@ -18,6 +18,7 @@ from recipes.common.optimizers import groups
 
 # Keras numbers what has no name of its own, all through a process: dense, dense_1, dense_2.
 _AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
+_FROZEN = re.compile(r"(, )?trainable=false")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Says where a layer begins, not what it is: a resumed run has weights already.
 _LEFT_OUT = ("name", "trainable", "build_config", "module", "registered_name", "autocast")
@@ -28,13 +29,19 @@ def without_numbers(path: str) -> str:
     return _AUTO_NUMBER.sub("", path)
 
 
-def architecture(model: keras.Model) -> list[str]:
-    """One line per layer: its kind, what it was told, and the layers it reads."""
+def architecture(model: keras.Model, *, frozen: bool = True) -> list[str]:
+    """One line per layer: its kind, what it was told, and the layers it reads.
+
+    Args:
+        model: The model.
+        frozen: Tell which layers are frozen.
+    """
     try:
         config = serialized(model)["config"]
-        return (
+        lines = (
             _layers(config) if isinstance(config, dict) and "layers" in config else [_line("model", config)]
         )
+        return lines if frozen else [_FROZEN.sub("", line) for line in lines]
     except Exception:  # whatever a subclassed model's own get_config raises
         return [
             f"{type(model).__name__}: {without_numbers(variable.path)} {list(variable.shape)} {variable.dtype}"

@@ -67,8 +67,8 @@ def _train(commands):
         action="append",
         metavar="EPOCHS[:LAYERS]",
         help="let the layers of a pretrained network learn as well after so many epochs, at a tenth of the rate; "
-        "3:stage7_* names them, else all; may be given several times (default: its upper half after 3 "
-        "tenths of the epochs, all after 6)",
+        "3:stage7_* names them, else all; may be given several times (default: all learn from the "
+        "beginning, at rates that fall with their depth)",
     )
     command.add_argument(
         "--augment",

@@ -21,9 +21,12 @@ def transfer(
     classifier_activation: str | Callable[[Any], Any] | None = "softmax",
     name: str = "transfer",
 ) -> keras.Model:
-    """Put a new classifier on a pretrained network whose own weights are frozen: the first of two phases.
+    """Put a new classifier on a pretrained network whose own weights are frozen.
 
-    1. Train the result with `fit` or `recipes.train`: only the new head learns, from features that stay good.
+    `recipes.train` frees all of it at rates that decay by depth, which is better than the head alone on few photos as
+    on many (benchmarks/fine_tuning.py). By hand there are two phases:
+
+    1. Compile and `fit` the result: only the new head learns, from features that stay good.
     2. `unfreeze` the upper layers and train those at a tenth of the rate or less.
 
     Batch normalizations stay in inference mode in both phases: their statistics were estimated on far more images

@@ -66,13 +66,15 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     data = open_data(trained, used, validation, settings).keeping(kept)
     with open_folder(settings) as folder:
         prints = _fingerprints(train, validation, folder)
-        changes = folder.compare(describe(settings, trained, data, prints)) if folder is not None else []
+        asked = describe(settings, trained, data, prints)  # before compiling and unfreezing change it
+        changes = folder.compare(asked) if folder is not None else []
         if folder is not None and folder.finished and not _goes_on_longer(folder, settings):
             return _finished_run(folder, model, settings)
 
         data = data.for_loss(compile_model(trained, data.source, data.label_spec, settings))
         peak = rate_of(trained.optimizer)
-        described = describe(settings, trained, data, prints)  # before a backup puts its lowered rate back
+        # Before a backup puts its lowered rate back.
+        described = describe(settings, trained, data, prints) | asked
         progress = _restored(folder, trained, peak, settings)
         acting = training_callbacks(trained, data, settings, folder)
         if progress.file is None:
@@ -167,9 +169,9 @@ def train(
             or the decay from one layer to the layer below, 0.75; see `optimizers.rate_factors`. Weight decay follows
             them. Of a compiled model they go into its optimizer.
         unfreeze: When frozen layers begin to learn, as `callbacks.Unfreeze` takes it; None for never. "auto" is for a
-            model of `models.transfer` that is not compiled and of which the head alone learns: the upper half of its
-            backbone after three tenths of the epochs, all of it after six, at a tenth of the head's rate unless `rates`
-            says otherwise (benchmarks/fine_tuning.py).
+            model of `models.transfer` that is not compiled and of which the head alone learns, with an optimizer by
+            name: all of it learns from the first step on, but for its batch normalizations, at rates that decay by 0.75
+            from layer to layer unless `rates` says otherwise (benchmarks/fine_tuning.py).
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
         weight_decay: On kernels only, never on biases or normalization. For SGD and MuonSGD it means the L2
@@ -312,7 +314,8 @@ def _finished_run(folder, model, settings):
     folder.keep_last()  # of a process killed between its last two lines
     if settings.verbose != 0:
         print(f"recipes.train: the run in {folder.path} is finished; nothing to resume.")
-    ours, theirs = architecture(model), architecture(run.model)
+    # Layers may have been freed within the run.
+    ours, theirs = (architecture(one, frozen=False) for one in (model, run.model))
     if ours != theirs:
         named = "; ".join(differences(theirs, ours, "model")[:6])
         raise ValueError(

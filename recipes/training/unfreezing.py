@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import keras
 
 from recipes.callbacks.unfreeze import Unfreeze
 from recipes.common.models import output_layers
-from recipes.models.describe_backbone import upper_half
 from recipes.models.transfer import is_transfer
 from recipes.training.settings import Settings
 
-_FEWEST_EPOCHS = 4
-_PARTS = (0.3, 0.6)  # of the epochs, after which the upper half, and all of the backbone, join
-_RATES = {"head": 1.0, "backbone": 0.1}
+_WHOLE = {0: "backbone"}  # everything learns from the first step on, but for batch normalizations
+_DECAY = 0.75  # of the rate from one layer to the layer below
 
 
 def with_unfreezing(model: keras.Model, settings: Settings) -> Settings:
     """The settings with a `callbacks.Unfreeze` for `unfreeze=`, and the rates per layer that go with "auto".
+
+    "auto" is what benchmarks/fine_tuning.py found best for a network of `models.transfer`: all of it learns, at rates
+    that decay by depth.
 
     Raises:
         ValueError: for a schedule beside a callback that has one.
@@ -35,11 +34,10 @@ def with_unfreezing(model: keras.Model, settings: Settings) -> Settings:
         )
     if settings.unfreeze != "auto":
         return replace(settings, callbacks=[*settings.callbacks, Unfreeze(settings.unfreeze)])
-    schedule = _automatic(model, settings)
-    if schedule is None:
+    if not _head_alone_learns(model, settings):
         return settings
-    rates = _RATES if settings.rates is None else settings.rates
-    return replace(settings, callbacks=[*settings.callbacks, Unfreeze(schedule)], rates=rates)
+    rates = _DECAY if settings.rates is None else settings.rates
+    return replace(settings, callbacks=[*settings.callbacks, Unfreeze(_WHOLE)], rates=rates)
 
 
 def stages_of(settings: Settings) -> Unfreeze | None:
@@ -47,24 +45,14 @@ def stages_of(settings: Settings) -> Unfreeze | None:
     return next((one for one in settings.callbacks if isinstance(one, Unfreeze)), None)
 
 
-def _automatic(model: keras.Model, settings: Settings) -> Mapping[int, Any] | None:
-    usual = isinstance(settings.optimizer, str) and settings.optimizer.lower() not in (
-        "nadam",
-        "ftrl",
-        "adafactor",
-    )
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    if (
-        model.compiled
-        or not usual
-        or not on_tensorflow
-        or settings.epochs < _FEWEST_EPOCHS
-        or not is_transfer(model)
-    ):
-        return None
-    first, second = (round(part * settings.epochs) for part in _PARTS)
+def _head_alone_learns(model: keras.Model, settings: Settings) -> bool:
+    """Whether this is a transferred network that nobody has freed yet, for an optimizer that can have factors."""
+    named = settings.optimizer.lower() if isinstance(settings.optimizer, str) else None
+    able = named not in (None, "nadam", "ftrl", "adafactor") and keras.backend.backend() == "tensorflow"
+    if model.compiled or not able or not is_transfer(model):
+        return False
     head = {layer.name for layer in output_layers(model)}
-    if any(layer.trainable_variables for layer in model.layers if layer.name not in head):
-        return None  # the user has said what learns
-    upper = [name for name in upper_half(model) if name not in head]
-    return {max(1, first): upper, max(2, second): "backbone"}
+    # Where more learns, or not even the head, the user has said what does.
+    return all(
+        bool(layer.trainable_variables) == (layer.name in head) for layer in model.layers if layer.variables
+    )

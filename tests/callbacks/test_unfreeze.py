@@ -67,6 +67,11 @@ def test_layers_learn_from_their_epoch_on(data, frozen):
     assert watch.moved == [["classes"], ["classes", "high"], ["classes", "high"], ["classes", "high", "low"]]
 
 
+def test_everything_may_join_at_the_first_epoch(data):
+    model = compiled(network())
+    assert fit(model, data, Unfreeze({0: "*"}), epochs=1).moved == [["classes", "high", "low"]]
+
+
 def test_every_stage_has_one_new_trace(data):
     traces, counts, model = [], [], network()
 

@@ -105,7 +105,7 @@ def test_both_phases_run_in_recipes_train(backbone, data):
         "monitor": False,
         "verbose": 0,
     }
-    run = recipes.train(model, data, data, optimizer="adam", learning_rate=1e-2, **options)
+    run = recipes.train(model, data, data, optimizer="adam", learning_rate=1e-2, unfreeze=None, **options)
     assert changed(before, run.model) == {"predictions/kernel", "predictions/bias"}
     upper = unfreeze(run.model, from_layer="stage3_block1_conv2")
     before = upper.get_weights()
@@ -179,14 +179,29 @@ def test_the_upper_half_begins_where_half_of_the_kernels_lie_behind(backbone, da
     assert learning[0] == models.describe_backbone(model).freeze_point == "stage2_block1_conv2"
 
 
-def test_a_transferred_network_is_unfrozen_by_default(backbone, data):
+def test_a_transferred_network_learns_whole_at_rates_by_depth_by_default(backbone, data):
+    options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    options |= {"epochs": 2, "batch_size": 16}
+    keras.utils.set_random_seed(0)
     model = transfer(backbone, 3)
     before = model.get_weights()
-    options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
-    recipes.train(model, data, epochs=4, batch_size=16, **options)
+    recipes.train(model, data, **options)
     moved = changed(before, model)
     assert "stem_conv/kernel" in moved and not any("bn" in path or "norm" in path for path in moved)
-    assert model.optimizer.factors[-1] == 1.0 and model.optimizer.factors[0] == 0.1
+    keras.utils.set_random_seed(0)
+    by_hand = unfreeze(transfer(backbone, 3), from_layer="stem_conv")
+    recipes.train(by_hand, data, rates=0.75, optimizer="adam", **options)
+    assert list(model.optimizer.factors) == list(by_hand.optimizer.factors)
+    for one, other in zip(model.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_rates_of_the_user_stay_when_a_transferred_network_is_freed(backbone, data):
+    model = transfer(backbone, 3)
+    rates = {"head": 1.0, "backbone": 0.1}
+    options = {"augment": None, "monitor": False, "preflight": False, "verbose": 0}
+    recipes.train(model, data, epochs=1, batch_size=16, rates=rates, **options)
+    assert sorted(set(model.optimizer.factors)) == [0.1, 1.0]
 
 
 def test_unfreezing_is_left_out_where_it_is_not_wanted(backbone, data):

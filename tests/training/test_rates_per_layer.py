@@ -209,6 +209,22 @@ def test_a_run_that_unfreezes_resumes_bit_for_bit(digits, tmp_path):
     assert type(loaded.optimizer) is keras.optimizers.AdamW
 
 
+@pytest.mark.parametrize("begin", [network, staged], ids=["free", "frozen"])
+def test_a_finished_run_that_froze_or_freed_layers_is_returned_by_resume(digits, tmp_path, begin):
+    def run():
+        options = {
+            "rates": RATES,
+            "optimizer": keras.optimizers.Adam(1e-3),
+            "callbacks": [callbacks.Unfreeze({1: "conv"})],
+        }
+        return quietly(
+            begin(), digits, epochs=2, batch_size=48, run_dir=tmp_path / "run", resume=True, **options
+        )
+
+    for one, other in zip(run().model.get_weights(), run().model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_averaged_weights_have_the_layers_that_joined(digits):
     model = staged()
     start = np.array(model.get_layer("conv").kernel)
