@@ -60,6 +60,13 @@ ARMS = {
         "average of weights": {**MUON, "average": "ema"},
         "medium augmentation": {**MUON, "augment": "medium"},
         "medium augmentation, label smoothing 0.1": {**MUON, "augment": "medium", "label_smoothing": 0.1},
+        "label smoothing 0.1, no warm-up": {**MUON, "warmup": 0, "label_smoothing": 0.1},
+        "label smoothing 0.1, weight decay 2e-3": {**MUON, "weight_decay": 2e-3, "label_smoothing": 0.1},
+        "label smoothing 0.1, projection shortcuts": {
+            **MUON,
+            "label_smoothing": 0.1,
+            "shortcuts": "projection",
+        },
         "batch 64": {**MUON, "batch_size": 64},
         "batch 64, rate 0.1": {**MUON, "learning_rate": 0.1, "batch_size": 64},
         "projection shortcuts": {**MUON, "shortcuts": "projection"},

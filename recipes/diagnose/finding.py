@@ -20,6 +20,7 @@ CODES = (
     "sigmoid_with_categorical_loss",
     "rectified_output",
     "unreachable_targets",
+    "loss_turned",
     "zero_initialization",
     "symmetric_initialization",
     "trainable_switched",
@@ -94,6 +95,7 @@ EXPLAINS = {
     "sigmoid_with_categorical_loss": _SYMPTOMS,
     "rectified_output": _SYMPTOMS | {"dead_at_start", "nan_source"},
     "unreachable_targets": _SYMPTOMS,
+    "loss_turned": _SYMPTOMS | _GAP | {"labels_shuffled"},
     "zero_initialization": _SYMPTOMS
     | {"symmetric_initialization", "initial_scale_too_small", "dead_at_start"},
     "symmetric_initialization": _SYMPTOMS | _SCALE,

@@ -18,6 +18,15 @@ ACCURACIES = (
 )
 
 
+ERRORS = (
+    "mean_absolute_error",
+    "mae",
+    "mean_squared_error",
+    "mse",
+    "root_mean_squared_error",
+)
+
+
 def is_score(name: str) -> bool:
     """Whether a metric is one that is the better the larger, between 0 and 1: "val_auc_1", "val_F1_score"."""
     plain = name.removeprefix("val_")
@@ -111,6 +120,7 @@ class Curves:
         below_zero: Whether the loss can fall below 0; None where that is not known.
         minimized: Whether "loss" is known to be what the steps bring down: not under a training step of the user's own.
         examples: Training examples, or None where not known.
+        kinds: Number of different whole labels under a loss of the user's own, or None.
         held_out: What is known of the validation data.
     """
 
@@ -127,6 +137,7 @@ class Curves:
         below_zero: bool | None = None,
         minimized: bool = True,
         examples: int | None = None,
+        kinds: int | None = None,
         held_out: HeldOut | None = None,
     ) -> None:
         self.held_out = held_out or HeldOut()
@@ -136,12 +147,14 @@ class Curves:
         self.accuracy = values.get(name)
         self.validation_accuracy = values.get(f"val_{name}")
         score = next((name for name in values if name.startswith("val_") and is_score(name)), None)
+        self.errors = {name: values[name] for name in ERRORS if name in values}
         self.validation_score = values[score] if self.validation_accuracy is None and score else None
         self.rate = values.get("learning_rate", values.get("lr"))
         self.initial = initial if initial is not None and np.isfinite(initial) else None
         self.chance = chance
         self.steps, self.planned = steps, planned
-        self.below_zero, self.minimized, self.examples = below_zero, minimized, examples
+        self.below_zero, self.minimized = below_zero, minimized
+        self.examples, self.kinds = examples, kinds
         self.floor = floor if floor is not None and np.isfinite(floor) else None
         starts = [
             value for value in (float(self.loss[0]), began) if value is not None and not np.isnan(value)

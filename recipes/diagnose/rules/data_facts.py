@@ -8,6 +8,7 @@ import numpy as np
 
 from recipes.diagnose.checks.output_task import Head, Task, labels_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample
+from recipes.diagnose.rules.answer_in_inputs import answer_in_inputs
 
 _NEIGHBORS = 1000
 _MOST_CLASSES = 100  # at each place of an example
@@ -50,6 +51,8 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
     )
     labels = sample.labels_read
     facts |= label_facts(labels, task, facts["label_counts_match"])
+    if task.kind != "unknown" and facts["label_counts_match"] and len(heads or ()) < 2:
+        facts["answer_in_inputs"] = answer_in_inputs(sample, task.classification)
     whole = "class_counts" in facts and not facts.get("label_positions")
     if task.classification and whole and numbers is not None:
         numbered = _class_numbers(_flat(labels), task)

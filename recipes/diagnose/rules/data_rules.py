@@ -31,6 +31,7 @@ def judge_data(facts: dict) -> list[Finding]:
                 findings += judge_labels(name, name + which, labels, task)
     train = facts["data"]["train"]
     findings += _order(train)
+    findings += _answer_given(train)
     findings += judge_targets(train, facts["task"])
     if "validation" in facts["data"]:
         validation = facts["data"]["validation"]
@@ -131,6 +132,21 @@ def _order(data):
             )
         ]
     return []
+
+
+def _answer_given(train):
+    where = train.get("answer_in_inputs")
+    if where is None:
+        return []
+    return [
+        _found(
+            "data_leak",
+            "warning",
+            f"The inputs hold the answer: in each of the training examples that were read {where}. The model need only "
+            "copy it, and does not where it is not known.",
+            "Leave it out of the inputs; shift sequences by a step, so that an answer comes after what is seen.",
+        )
+    ]
 
 
 def _leak(overlap, train):

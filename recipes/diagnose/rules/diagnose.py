@@ -155,6 +155,7 @@ def _curves(values, record, facts, nothing, steps, planned):
         below_zero=False if kind in _NEVER_BELOW_ZERO else True if kind == "unknown" else None,
         minimized=not (task.get("own_step") and kind == "unknown"),
         examples=data.get("examples"),
+        kinds=data["label_kinds"] if data.get("label_whole") and data.get("label_kinds", 0) > 1 else None,
         held_out=_held_out(facts, nothing),
     )
 

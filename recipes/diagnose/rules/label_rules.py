@@ -33,7 +33,9 @@ def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]
     if "labels_shape" not in data or task["kind"] == "unknown" and task["loss"] not in _PROBABILITY_LOSSES:
         return []
     return (
-        _label_shape(shown, data, task) or _label_range(shown, data, task) or _label_counts(name, shown, data)
+        _label_shape(shown, data, task)
+        or _label_range(shown, data, task)
+        or _label_counts(name, shown, data, task)
     )
 
 
@@ -229,7 +231,7 @@ def _old_range(shown, data, task):
     ]
 
 
-def _label_counts(name, shown, data):
+def _label_counts(name, shown, data, task):
     counts = list(data.get("class_counts", {}).values())
     if len(counts) == 1 and data["examples"] >= 16:
         rest = "" if data["whole"] else " (the rest was not read in the time)"
@@ -241,6 +243,17 @@ def _label_counts(name, shown, data):
                 "need only learn to say that.",
                 "Check how labels are read; if the data is sorted by class, shuffle it: "
                 "dataset.shuffle(number_of_examples).",
+            )
+        ]
+    plain = task["kind"] == "values" and task["activation"] is not None and not task["own_step"]
+    if not counts and plain and data.get("label_kinds") == 1 and data["examples"] >= 16:
+        return [
+            _found(
+                "labels_constant",
+                "warning",
+                f"All targets of {shown} that were read are {data['label_low'] or 0:g}: the model need only say that.",
+                f"Look at how targets are made, {look(data, labels=True)}: a join that found nothing, an empty column "
+                "and an index that is off leave zeros.",
             )
         ]
     if len(counts) > 1 and max(counts) > 10 * min(counts) and data["examples"] >= 200 and name == "train":

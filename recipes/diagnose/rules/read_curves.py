@@ -6,6 +6,7 @@ import numpy as np
 
 from recipes.diagnose.finding import Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, slope, values_of
+from recipes.diagnose.rules.metric_rules import against_metric
 from recipes.diagnose.rules.words import part_of
 
 
@@ -26,9 +27,9 @@ def read_curves(
         chance: Accuracy of always answering the most frequent class, in [0, 1], where it is known.
 
     Returns:
-        A list of `Finding`, roots first. Codes: diverged, labels_out_of_range, bouncing, not_learning, rate_too_low,
-        still_falling, plateau_then_drop, underfitting, overfitting, train_validation_mismatch, decayed_too_early,
-        noisy.
+        A list of `Finding`, roots first. Codes: diverged, labels_out_of_range, loss_turned, bouncing, not_learning,
+        rate_too_low, still_falling, plateau_then_drop, underfitting, overfitting, train_validation_mismatch,
+        decayed_too_early, noisy.
 
     Raises:
         ValueError: when there is no "loss", or the lists differ in length.
@@ -42,6 +43,8 @@ def curve_findings(curves: Curves) -> list[Finding]:
     broken = [*_diverged(curves), *_impossible(curves)]
     if broken or not curves.minimized:
         return broken
+    if turned := against_metric(curves):
+        return turned
     rules = (_not_learning, _bouncing, _falling, _plateau, _gap, _underfitting, _decayed, _noisy)
     return [finding for rule in rules for finding in rule(curves)]
 

@@ -1,0 +1,127 @@
+"""Whether what a model has to answer stands among its inputs."""
+
+import keras
+import numpy as np
+
+from recipes.diagnose.checks.sample import Sample
+
+_FEWEST = 50  # examples; fewer may agree by chance
+_MOST = 1000
+_EXACT = 1 - 1e-9
+
+
+def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
+    """Where the answer stands among the inputs of every example that is looked at, in words, or None.
+
+    That is a whole input that equals the labels, of a model with several inputs, or of one whose weights leave out
+    labels: a network that only has to copy is given its task so. And one column, of measured numbers, that has one
+    value for each class, or lies on one line with the single target; of sequences only in their last step, as a task
+    to remember has its answer at the first.
+
+    Args:
+        sample: What was read; inputs and labels are arrays of one batch axis each.
+        classes: Whether labels are classes.
+    """
+    inputs = _joined([batch[0] for batch in sample.batches])
+    labels = _joined([batch[1] for batch in sample.batches])
+    if (
+        inputs is None
+        or labels is None
+        or len(labels) != 1
+        or not classes
+        and labels[0].dtype.kind not in "iuf"
+    ):
+        return None
+    labels = labels[0]
+    if len(labels) < _FEWEST or any(len(part) != len(labels) for part in inputs):
+        return None
+    for number, part in enumerate(inputs):
+        told = len(inputs) > 1 or _some_weigh_nothing(sample)
+        given = part.dtype.kind != "f" and part[0].size == 1  # on purpose, as to a loss that needs the class
+        if told and not given and _same(part, labels):
+            return f"input {number + 1} of {len(inputs)} is the labels, number for number"
+    if any(part.dtype.kind != "f" for part in inputs):
+        return None  # numbers of words or things
+    one_each = _one_each(labels, classes)
+    if one_each is None:
+        return None
+    for number, part in enumerate(inputs):
+        rows = part[:, -1] if part.ndim == 3 else part
+        rows = rows.reshape(len(rows), -1).astype("float64")
+        if not np.isfinite(rows).all() or rows.shape[1] + len(inputs) < 3:
+            continue  # a single number that tells the answer is the task
+        column = _class_column(rows, one_each) if classes else _line_column(rows, one_each)
+        if column is not None:
+            where = "of the last step " if part.ndim == 3 else ""
+            which = f" of input {number + 1}" if len(inputs) > 1 else ""
+            return f"column {column} {where}(counted from 0){which} tells the answer by itself"
+    return None
+
+
+def _joined(batches):
+    """The leaves of all batches joined to some examples, or None where they are not arrays of numbers."""
+    leaves = [keras.tree.flatten(batch) for batch in batches]
+    good = all(
+        isinstance(part, np.ndarray) and part.ndim and part.dtype.kind in "biuf"
+        for one in leaves
+        for part in one
+    )
+    shapes = {tuple(part.shape[1:] for part in one) for one in leaves}
+    if not good or len(shapes) != 1:
+        return None
+    joined = []
+    for parts in zip(*leaves, strict=True):
+        some = []
+        for part in parts:  # no more is copied than is looked at
+            some.append(part[: _MOST - sum(map(len, some))])
+        joined.append(np.concatenate(some))
+    return joined
+
+
+def _some_weigh_nothing(sample):
+    weights = [batch[2] for batch in sample.batches]
+    return all(isinstance(part, np.ndarray) and part.size for part in weights) and any(
+        (part == 0).any() for part in weights
+    )
+
+
+def _same(part, labels):
+    if part.size != labels.size or len(np.unique(labels)) < 2:
+        return False
+    return bool(np.array_equal(part.reshape(len(part), -1), labels.reshape(len(labels), -1)))
+
+
+def _one_each(labels, classes):
+    """One number an example, or None where there are several."""
+    rows = labels.reshape(len(labels), -1)
+    if rows.shape[1] > 1 and classes and ((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all():
+        return rows.argmax(axis=1)
+    return rows[:, 0] if rows.shape[1] == 1 else None
+
+
+def _class_column(rows, labels):
+    """The column with one value for each class, and another for each."""
+    kinds = np.unique(labels)
+    if not 2 <= len(kinds) <= len(labels) // 4:
+        return None
+    still, values = np.ones(rows.shape[1], bool), []
+    for kind in kinds:
+        of_it = rows[labels == kind]
+        still &= np.ptp(of_it, axis=0) == 0
+        values.append(of_it[0])
+    values = np.sort(np.stack(values), axis=0)
+    still &= (np.diff(values, axis=0) > 0).all(axis=0)
+    return int(np.argmax(still)) if still.any() else None
+
+
+def _line_column(rows, targets):
+    """The column whose correlation with the target is 1."""
+    targets = targets.astype("float64")
+    if len(np.unique(targets)) < _FEWEST // 5:
+        return None  # few values: another column may lie on a line with them for other reasons
+    targets = targets - targets.mean()
+    centered = rows - rows.mean(axis=0)
+    size = np.sqrt((centered**2).sum(axis=0) * (targets**2).sum())
+    along = np.abs(targets @ centered)
+    found = (size > 0) & (along >= _EXACT * size)
+    return int(np.argmax(found)) if found.any() else None
