@@ -1,20 +1,18 @@
 """Decode an image whenever it is needed; an error names its file."""
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from recipes.data.image_set import Read
 from recipes.data.listing import Listing
 from recipes.data.random_crops import draw_crop
 from recipes.data.read import Reader
 
 
-def streamed(
-    listing: Listing, facts: tuple[np.ndarray, ...], reader: Reader
-) -> Callable[[np.ndarray, tf.data.Dataset], tf.data.Dataset]:
-    """How images are read from their files; an error names the file."""
+def streamed(listing: Listing, facts: tuple[np.ndarray, ...], reader: Reader) -> Read:
+    """How images are read from their files, as `ImageSet.read`; an error names the file."""
     start = os.fsencode(os.path.join(listing.root, ""))
     height, width, channels = reader.expected
     message = (
@@ -25,10 +23,12 @@ def streamed(
     if reader.size is not None:
         message = message.replace(f"{height} x {width}", f"which become {height} x {width}")
 
-    def read(rows, places, first=0, seed=0):
+    def of_rows(rows):
         files = tf.constant(listing.files[rows])
         known = tuple(tf.constant(fact[rows]) for fact in facts)
+        return lambda places, first=0, seed=0: read(files, known, places, first, seed)
 
+    def read(files, known, places, first, seed):
         def image(number, place):
             path = tf.strings.join([start, tf.gather(files, place)])
             draws = () if reader.areas is None else (draw_crop(first + number, place, seed),)
@@ -50,4 +50,4 @@ def streamed(
 
         return tf.data.Dataset.zip((names, images)).map(named)
 
-    return read
+    return of_rows

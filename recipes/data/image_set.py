@@ -25,21 +25,27 @@ class Reading:
     random_crops: tuple[float, float] | None = None
 
 
+#: From the rows of some images to a function `(places: tf.data.Dataset of int64) -> tf.data.Dataset of images`, in that
+#: order, which may be called while a function is traced: what it needs to know of each image it has made a tensor of
+#: before. Made while tracing it would become part of the graph, of which there are many copies.
+Read = Callable[[np.ndarray], Callable[..., tf.data.Dataset]]
+
+
 @dataclasses.dataclass
 class ImageSet:
     """All images of a data set, and how to read some of them.
 
     Attributes:
-        read: function `(rows, places: tf.data.Dataset of int64) -> tf.data.Dataset of images`, in that order.
-        read_crops: function `(rows, places, first, seed)` that reads a random part of each, or None; `first` is how
-            many places of the epoch were left out before.
+        read: See `Read`.
+        read_crops: The same for a random part of each, with `(places, first, seed)`, or None; `first` is how many
+            places of the epoch were left out before.
         labels: int64 `(n,)`, float32 `(n, classes)` or uint8 `(n, height, width)`.
         parts: int8 `(n,)` or None, as in `Listing`.
         files: function `(rows) -> tuple of paths`, or None where there are none.
         identity: function `(rows) -> dict` of what tells these files from others without reading them, or None.
     """
 
-    read: Callable
+    read: Read
     labels: np.ndarray
     class_names: list
     shape: tuple
@@ -53,7 +59,7 @@ class ImageSet:
     skipped: list = dataclasses.field(default_factory=list)
     identity: Callable[[np.ndarray], dict[str, Any]] | None = None
     files: Callable[[np.ndarray], tuple[str, ...]] | None = None
-    read_crops: Callable | None = None
+    read_crops: Read | None = None
 
     def count_classes(self, rows: np.ndarray) -> list[int]:
         labels, classes = self.labels[rows], len(self.class_names)
@@ -68,14 +74,16 @@ class ImageSet:
     ) -> tf.data.Dataset:
         """Some of the images, or random parts of them, with their labels, in that order."""
         labels = tf.constant(self.labels[rows])
+        in_memory = isinstance(self.read, InMemory) and not crops
+        image = self.read.image_at(rows) if in_memory else None
+        images_at = None if in_memory else (self.read_crops if crops else self.read)(rows)
 
         def read(places, first=0):
-            if isinstance(self.read, InMemory) and not crops:
+            if in_memory:
                 # One function a place: of images that lie in memory, calling it is what reading costs.
-                image = self.read.image_at(rows)
                 return places.map(lambda place: (image(place), self._label(tf.gather(labels, place))))
             answers = places.map(lambda place: self._label(tf.gather(labels, place)))
-            images = self.read_crops(rows, places, first, seed) if crops else self.read(rows, places)
+            images = images_at(places, first, seed) if crops else images_at(places)
             return tf.data.Dataset.zip((images, answers))
 
         reader = read
@@ -143,8 +151,9 @@ class InMemory:
 
     images: tf.Tensor
 
-    def __call__(self, rows: np.ndarray, places: tf.data.Dataset) -> tf.data.Dataset:
-        return places.map(self.image_at(rows))
+    def __call__(self, rows: np.ndarray) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        image = self.image_at(rows)
+        return lambda places: places.map(image)
 
     def image_at(self, rows: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
         """Function from a place among `rows` to its image."""

@@ -13,7 +13,7 @@ from recipes.data import named
 from recipes.data.balance import check_balance
 from recipes.data.from_disk import images_on_disk
 from recipes.data.held_back import train_validation_rows
-from recipes.data.image_set import ImageSet, InMemory, Reading, as_tensor
+from recipes.data.image_set import ImageSet, InMemory, Read, Reading, as_tensor
 from recipes.data.random_crops import check_random_crops
 from recipes.data.read import Reader, as_color, as_size, check_fit
 from recipes.data.resize import fitted
@@ -263,10 +263,17 @@ def load(
 def _by_name(name, part, reading):
     arrays, labels, class_names, source, kind = named.read(name, part)
     pixels, shape = as_tensor(arrays), arrays.shape[1:]
-    read = whole = InMemory(pixels)
+    whole = InMemory(pixels)
+    read: Read = whole
     if reading.size is not None and reading.size != shape[:2]:
         shape = (*reading.size, shape[2])
         background = Reader(reading.size, background=reading.background, channels=shape[2]).background_color()
         resize = functools.partial(fitted, size=reading.size, fit=reading.fit, background=background)
-        read = lambda rows, places: whole(rows, places).map(resize, num_parallel_calls=tf.data.AUTOTUNE)  # noqa: E731
+
+        def resized(rows):
+            images = whole(rows)
+            return lambda places: images(places).map(resize, num_parallel_calls=tf.data.AUTOTUNE)
+
+        read = resized
+
     return ImageSet(read, labels, class_names, shape, source, kind, on_disk=False)

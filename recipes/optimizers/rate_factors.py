@@ -158,7 +158,8 @@ def _refuse(unused, model, owners, wanted):
     if frozen or not set(unused) - {"head", "backbone"}:
         raise ValueError(
             f"rates expects layers that learn. Received {(frozen or unused)[0]!r}, which fits frozen layers of "
-            f"{model.name!r} alone. Set layer.trainable = True on those, add callbacks.Unfreeze, or leave it out."
+            f"{model.name!r} alone. Set layer.trainable = True on those, let them join with unfreeze= of recipes.train "
+            "or callbacks.Unfreeze, or leave it out."
         )
     raise ValueError(_no_such("rates", "layers that learn", unused[0], model, learning))
 
@@ -168,9 +169,11 @@ def _no_such(caller, kind, pattern, model, paths):
     names = [*outer, *(path for path in paths if path not in outer)]
     more = f", {len(names)} in all" if len(names) > _SHOWN else ""
     shown = names if not more else [*names[: _SHOWN // 2], "...", *names[-_SHOWN // 2 :]]
+    layer = pattern.rpartition("/")[0]
+    of_variable = f" A variable goes with its layer: write {layer!r}." if layer in names else ""
     return (
         f"{caller} expects names or patterns of {kind}. Received {pattern!r}, which fits none of "
-        f"{model.name!r}. It has {', '.join(shown)}{more}."
+        f"{model.name!r}. It has {', '.join(shown)}{more}.{of_variable}"
     )
 
 

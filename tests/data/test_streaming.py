@@ -66,3 +66,24 @@ def test_an_image_is_read_when_its_batch_comes(folder):
     file.unlink()
     with pytest.raises(tf.errors.InvalidArgumentError, match=str(file)):
         list(examples)
+
+
+@pytest.mark.parametrize("cache", [None, "memory", "packed"])
+def test_what_is_known_of_each_image_is_no_part_of_a_graph(folder, tmp_path, cache):
+    options = {"cache": str(tmp_path / "a.packed") if cache == "packed" else cache, "verbose": 0}
+    train = data.load(folder, validation=0.25, **options)[0]
+    rows, sizes = int(train.cardinality()), []
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+    how = {"model": model, "batch_size": 4, "classes": None, "shuffle": True, "seed": 0}
+    source = open_source(train, "train", **how)
+
+    @tf.function
+    def epoch(number):
+        return source.batches(number).reduce(0, lambda count, _: count + 1)
+
+    graph = epoch.get_concrete_function(tf.constant(0, tf.int64)).graph
+    for function in graph.as_graph_def(add_shapes=False).library.function:
+        for node in function.node_def:
+            if node.op == "Const":
+                sizes.append(int(np.prod([one.size for one in node.attr["value"].tensor.tensor_shape.dim])))
+    assert rows > 12 and max(sizes) < rows, (rows, sorted(sizes)[-3:])

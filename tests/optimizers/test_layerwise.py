@@ -245,6 +245,11 @@ def test_a_name_that_fits_no_layer_is_refused_with_the_names_there_are():
         rate_factors(nested(), {"bakbone": 0.1})
 
 
+def test_the_layer_of_a_variable_is_named():
+    with pytest.raises(ValueError, match="A variable goes with its layer: write 'long1'"):
+        rate_factors(nested(), {"long1/kernel": 0.1})
+
+
 def test_a_name_that_fits_frozen_layers_alone_is_refused():
     model = nested()
     model.get_layer("stem").trainable = False

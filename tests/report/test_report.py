@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import explain, plot
+from recipes import explain, optimizers, plot
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose import Finding
 from recipes.diagnose.margins.example_history import ExampleHistory
@@ -57,7 +57,8 @@ def page(tmp_path_factory):
             keras.layers.Dense(10, "softmax", name="predictions"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    optimizer = optimizers.layerwise(keras.optimizers.Adam(), model, {"backbone": 0.25})
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     doctor = TrainingDoctor(every_steps=4, verbose=0, strict=True)
     history = model.fit(
         images[:300],
@@ -138,6 +139,12 @@ def test_the_layer_of_the_maps_is_named(page):
     text, run, (images, _) = page
     _, layer = explain.grad_cam(run.model, images[:1], return_layer=True)
     assert f"Grad-CAM at layer {html.escape(layer)}." in text
+
+
+def test_layers_stand_with_the_factors_of_their_rate(page):
+    text, _, _ = page
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td>[\d,]+</td>.*<td>([\d.]+)</td></tr>', text)
+    assert rows == [("conv&gt;bold", "0.25"), ("predictions", "1")]
 
 
 def test_confusion_counts_are_those_of_a_loop(page):
