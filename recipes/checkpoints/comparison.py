@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
 import re
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +22,8 @@ from recipes.common.optimizers import groups
 _AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
 _FROZEN = re.compile(r"(, )?trainable=false")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_CODE = " (code "
+_LIBRARIES = ("keras", "recipes", "tensorflow")  # their versions are told
 # Says where a layer begins, not what it is: a resumed run has weights already.
 _LEFT_OUT = ("name", "trainable", "build_config", "module", "registered_name", "autocast")
 
@@ -123,6 +127,25 @@ def optimizer_settings(optimizer: keras.optimizers.Optimizer, *, rate: bool = Tr
     return settings
 
 
+def loss_settings(model: keras.Model) -> dict[str, Any]:
+    """What a compiled model was told of its loss and metrics; what cannot be serialized by its name and code."""
+    try:
+        told = model.get_compile_config() or {}
+    except Exception:  # a lambda, or a class without get_config
+        told = {"metrics": [metric.name for metric in model.metrics]}
+    names = ("loss_weights", "metrics", "weighted_metrics")
+    return {"loss": plain(model.loss), **{name: _serialized(told.get(name)) for name in names}}
+
+
+def _serialized(value):
+    """As `plain`, of what `get_compile_config` gives: objects as dict."""
+    if isinstance(value, Mapping) and "class_name" in value:
+        return _short(value)
+    if isinstance(value, Mapping):
+        return {str(key): _serialized(entry) for key, entry in value.items()}
+    return [_serialized(entry) for entry in value] if isinstance(value, (list, tuple)) else plain(value)
+
+
 def versions() -> dict[str, str]:
     """Versions that decide whether a run can be bit-identical."""
     return {
@@ -135,7 +158,7 @@ def versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON: plain ones as they are, objects by class and configuration, functions by name."""
+    """A value as JSON: plain ones as they are, objects by class and configuration, functions by name and code."""
     if isinstance(value, (str, bool, int, float, type(None))):
         return value
     if isinstance(value, Mapping):
@@ -151,8 +174,24 @@ def plain(value: Any) -> Any:
     if hasattr(value, "get_config"):
         return _by_configuration(value)
     if isinstance(value, (Callable, type)) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        return f"{value.__module__}.{value.__qualname__}{_code(value)}"
     return _ADDRESS.sub("", repr(value))
+
+
+def _code(function):
+    """A fingerprint of what a user's own function does, of its code and the plain values that it closes over."""
+    code = getattr(function, "__code__", None)
+    if code is None or function.__module__.partition(".")[0] in _LIBRARIES:
+        return ""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+    told = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
+    text = repr((_instructions(code), [plain(value) for value in told]))
+    return f"{_CODE}{hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+
+def _instructions(code):
+    constants = [_instructions(one) if isinstance(one, types.CodeType) else one for one in code.co_consts]
+    return code.co_code, code.co_names, code.co_freevars, [repr(one) for one in constants]
 
 
 def _by_configuration(value):
@@ -188,6 +227,8 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
         if before != now and not pairs:
             pairs = [("in one order", "in another")]
         return [f"{name}: {old}, now {new}" for old, new in pairs]
+    if isinstance(before, str) and isinstance(now, str) and _CODE not in before:
+        now = now.partition(_CODE)[0]  # an earlier version told a function's name alone
     return [] if before == now else [f"{name}: {_words(before)}, now {_words(now)}"]
 
 

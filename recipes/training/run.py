@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
-from recipes.checkpoints.comparison import architecture, optimizer_settings, plain, versions
+from recipes.checkpoints.comparison import architecture, loss_settings, optimizer_settings, plain, versions
 from recipes.common.files import (
     check_unpacked_size,
     checksum,
@@ -379,7 +379,9 @@ def describe(
         fingerprints: Of the training and validation data, by name.
     """
     info = settings.info
-    compiled = {"compiled": optimizer_settings(model.optimizer)} if model.compiled else {}
+    compiled = {}
+    if model.compiled:
+        compiled = {"compiled": optimizer_settings(model.optimizer), "compiled_loss": loss_settings(model)}
     return {
         "format": FORMAT,
         **{name: plain(value) for name, value in settings.arguments().items() if name != "info"},

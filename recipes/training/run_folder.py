@@ -131,7 +131,9 @@ class RunFolder:
         if self.before is None or self.before.get("format") != FORMAT:
             return []
         # What compile() was told is in the arguments of a model that is not compiled yet.
-        free = FREE_ON_RESUME | _NOT_COMPARED | (set() if "compiled" in description else {"compiled"})
+        compiled = {"compiled", "compiled_loss"}
+        free = FREE_ON_RESUME | _NOT_COMPARED | (set() if "compiled" in description else compiled)
+        free |= {"compiled_loss"} - self.before.keys()  # of a run of an earlier version
         if not is_first_process():
             free |= {
                 "train_data",

@@ -376,3 +376,38 @@ def test_class_weights_beside_mixed_images_are_refused(split):
     mixing = augment.Pipeline([augment.MixUp()], classes=10)
     with pytest.raises(ValueError, match="class_weight, or an augmentation that mixes images, not both"):
         train(split[:1], None, class_weight={0: 2.0}, augment=mixing)
+
+
+def weighed_loss(weight):
+    def loss(labels, scores):
+        return weight * keras.losses.sparse_categorical_crossentropy(labels, scores)
+
+    return loss
+
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "named"),
+    [
+        ({"loss": SPARSE()}, {"loss": SPARSE(ignore_class=1)}, "ignore_class"),
+        ({"loss": weighed_loss(1.0)}, {"loss": weighed_loss(50.0)}, "weighed_loss"),
+        ({"loss": SPARSE()}, {"loss": SPARSE(), "loss_weights": 20.0}, "loss_weights"),
+        ({"loss": SPARSE()}, {"loss": SPARSE(), "metrics": []}, "metrics"),
+        ({"loss": weighed_loss(1.0)}, {"loss": weighed_loss(1.0)}, None),
+    ],
+)
+def test_another_loss_of_a_compiled_model_is_refused_by_name(split, tmp_path, first, then, named):
+    def model(compiled):
+        made = small_model()
+        made.compile(keras.optimizers.SGD(0.01), **{"metrics": ["accuracy"], **compiled})
+        return made
+
+    options = {"learning_rate": None, "schedule": None}
+    interrupt(split, tmp_path, 4, model=model(first), **options)
+    if named is None:
+        assert len(train(split, tmp_path, model=model(then), resume=True, **options).history["loss"]) == 3
+    else:
+        with pytest.raises(ValueError, match=f"compiled_loss.*{named}"):
+            train(split, tmp_path, model=model(then), resume=True, **options)
