@@ -4,7 +4,8 @@
     python benchmarks/strangers.py --only cnn vae      these families
     python benchmarks/strangers.py --part seen         the families one may look at while mending; or
                                                        `unseen`, or `unseen_2`, written when that had been looked at,
-                                                       or `unseen_3`, by somebody who knew neither rules nor sets
+                                                       or `unseen_3` and `unseen_4`, by somebody who knew
+                                                       neither rules nor sets
     python benchmarks/strangers.py --check             no doctor: is every program what it declares to be?
     python benchmarks/strangers.py --quick             two programs
     python benchmarks/strangers.py --compare OLD NEW   what a changed rule wins and loses, from two folders of results
@@ -228,12 +229,19 @@ def cured(program, record):
 
 def listed():
     """Name and family of every program, and the part of the battery that each family is in."""
-    from benchmarks.stranger_programs import PROGRAMS, UNSEEN, UNSEEN_2, UNSEEN_3, WITHDRAWN  # heavy
+    from benchmarks.stranger_programs import (
+        PROGRAMS,
+        UNSEEN,
+        UNSEEN_2,
+        UNSEEN_3,
+        UNSEEN_4,
+        WITHDRAWN,
+    )  # heavy
 
     kept = [program for name, program in PROGRAMS.items() if name not in WITHDRAWN]
     parts = dict.fromkeys((program.family for program in kept), "seen")
     parts |= dict.fromkeys(UNSEEN, "unseen") | dict.fromkeys(UNSEEN_2, "unseen_2")
-    parts |= dict.fromkeys(UNSEEN_3, "unseen_3")
+    parts |= dict.fromkeys(UNSEEN_3, "unseen_3") | dict.fromkeys(UNSEEN_4, "unseen_4")
     return [(program.name, program.family) for program in kept], parts
 
 
@@ -315,7 +323,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", metavar="FAMILY", help="families, or programs as family/name")
-    parser.add_argument("--part", choices=("all", "seen", "unseen", "unseen_2", "unseen_3"), default="all")
+    parser.add_argument(
+        "--part", choices=("all", "seen", "unseen", "unseen_2", "unseen_3", "unseen_4"), default="all"
+    )
     parser.add_argument("--quick", action="store_true", help="two programs")
     parser.add_argument(
         "--sample", type=int, help="at most so many healthy and so many broken ones of a family"
@@ -394,6 +404,9 @@ def report(records, parts, *, check=False):
             record for record in records if parts[record["family"]] == "unseen_2"
         ],
         "families unseen, third set": [record for record in records if parts[record["family"]] == "unseen_3"],
+        "families unseen, fourth set": [
+            record for record in records if parts[record["family"]] == "unseen_4"
+        ],
         "all": records,
     }
     table({name: summary(group) for name, group in groups.items() if group})

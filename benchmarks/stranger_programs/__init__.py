@@ -8,6 +8,7 @@ be taken out when it is shown not to be what it says it is, and is then listed i
 from benchmarks.stranger_programs import (  # noqa: F401 - they register themselves
     asked,
     asked_steps,
+    fourth,
     own_steps,
     pictures,
     sequences,
@@ -22,6 +23,7 @@ from benchmarks.stranger_programs.kit import Run as Run
 from benchmarks.stranger_programs.kit import unseen_families as unseen_families
 
 PROGRAMS.update(third.PROGRAMS)
+PROGRAMS.update(fourth.PROGRAMS)
 
 # Written when the first unseen third had been looked at, from questions in public, before the next rule changed.
 UNSEEN_2 = (
@@ -47,6 +49,8 @@ UNSEEN_2 = (
 )
 # Written by somebody who knew neither the rules nor the first two sets, and frozen before the doctor was run on them.
 UNSEEN_3 = tuple(sorted({program.family for program in third.PROGRAMS.values()}))
+# A second set by somebody who knew neither the rules nor the sets before, frozen before the doctor was run on it.
+UNSEEN_4 = tuple(sorted({program.family for program in fourth.PROGRAMS.values()}))
 WITHDRAWN: dict[str, str] = {}
 # A third of the families, as `unseen_families` drew them: kept out of sight while rules are mended.
 UNSEEN = (

@@ -1,0 +1,55 @@
+"""The registry of the fourth unseen set: the kit of the third, a few causes more."""
+
+import keras
+import numpy as np
+
+from benchmarks.stranger_programs.third import kit as third
+
+PROGRAMS = {}
+
+# Causes that the third set did not have, by what the codes of its causes mean. An empty set: nothing names it.
+NEW = {
+    "gradient_stopped": third.CODES["frozen"] | third.CODES["vanishing"],
+    "wrong_variables": third.CODES["frozen"],
+    "class_missing": third.CODES["validation_lacks_class"],
+    "broadcast_targets": set(),
+    "end_not_marked": set(),
+}
+third.CODES.update(NEW)
+
+
+class Stepping(keras.Model):
+    """A model with an own step, which tells its loss by an own mean."""
+
+    @property
+    def metrics(self):
+        return [self.tracker]
+
+    def told(self, loss):
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
+
+
+class Program(third.Program):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.twin = self.twin.replace("third", "fourth", 1)
+
+
+def healthy(family, name, make, doc, *, enough=0.25, also=None, **variant):
+    program = Program(family, name, make, doc, enough=enough, also=also, variant=variant)
+    PROGRAMS[program.name] = program
+
+
+def broken(family, name, make, cause, doc, fault, *, also=None, belief=False, curable=True, **variant):
+    options = {"cause": cause, "fault": fault, "also": also, "belief": belief, "curable": curable}
+    program = Program(family, f"broken_{name}", make, doc, variant=variant, **options)
+    PROGRAMS[program.name] = program
+
+
+def surprise(found, y):
+    """How much less surprised by labels 0 and 1 than somebody who knows their share alone."""
+    found, share = np.clip(np.ravel(found), 1e-4, 1 - 1e-4), np.mean(y)
+    y = np.ravel(y)
+    known = -np.mean(y * np.log(found) + (1 - y) * np.log(1 - found))
+    return 1 - known / -(share * np.log(share) + (1 - share) * np.log(1 - share))
