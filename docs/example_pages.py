@@ -10,7 +10,7 @@ from mkdocs.structure.files import File
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 #: First the one that most people come for, then by what they are about.
-FIRST = ("classify_photo", "two_catches", "quickstart", "existing_project", "debug_broken_training")
+FIRST = ("photos", "classify_photo", "two_catches", "quickstart", "existing_project")
 #: A picture, a link, or the name of an example between backticks; only the last two are touched.
 NAMED = re.compile(
     r"!\[[^\]]*\]\([^)]*\)|(?P<link>\]\((?:\.\./)+examples/(?P<to>\w+)\.py\))|\[[^\]]*\]\((?!\.\./)[^)]*\)"

@@ -29,6 +29,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one epoch on a few digits")
     parser.add_argument("--out", type=Path, default=Path("runs/attention_maps"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
 
@@ -60,7 +61,7 @@ def main():
     for name, values in maps.items():
         print(f"{name:24} {(values * covered).sum() / max(values.sum(), 1e-9):.0%}")
     plot.attributions(shown, maps).savefig(arguments.out / "maps.png", dpi=110)
-    print(f"written to {arguments.out / 'maps.png'}")
+    print(f"Look at {arguments.out / 'maps.png'}: whose map lies on the digit?")
 
 
 def vision_transformer():

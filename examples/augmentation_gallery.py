@@ -193,6 +193,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few small sheets")
     parser.add_argument("--out", type=Path, default=Path("runs/augmentation_gallery"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     photos = photographs(48 if arguments.quick else arguments.size)
@@ -229,6 +230,7 @@ def main():
         path = arguments.out / f"{name}.png"
         figure.savefig(path, dpi=80)
         print(f"{path}\n{pipeline}\n")
+    print(f"Look at {arguments.out}: where you cannot tell the class any more, neither can the network.")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two classes, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/class_images"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'three minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.classes, arguments.steps = arguments.classes[:2], 2
@@ -62,7 +63,7 @@ def main():
     plot.grid(made, titles=titles, columns=min(4, len(made)), size=2.2).savefig(
         arguments.out / "classes.jpg", dpi=110
     )
-    print(f"written to {arguments.out / 'classes.jpg'}")
+    print(f"Look at {arguments.out / 'classes.jpg'}: what of each class does the network go by?")
 
 
 def find(text, names):

@@ -24,6 +24,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="the same: it takes seconds anyway")
     parser.add_argument("--out", type=Path, default=Path("runs/classify_photo"))
     arguments = parser.parse_args()
+    print("This takes a few seconds on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     image = central_square(arguments.photo, side=224)
@@ -38,7 +39,7 @@ def main():
     titles = ["photo", f"{names[best[0]]}\nGrad-CAM at {layer}"]
     figure = plot.grid([image, image], maps=[None, maps[0]], titles=titles, size=3)
     figure.savefig(arguments.out / "looked_at.png", dpi=110)
-    print(f"Where it looked: {arguments.out / 'looked_at.png'}")
+    print(f"Look at {arguments.out / 'looked_at.png'}: which part of the photo spoke for the first name.")
 
 
 def central_square(path, side):

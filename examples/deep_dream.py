@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two octaves of two steps, no class images")
     parser.add_argument("--out", type=Path, default=Path("runs/deep_dream"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.steps, arguments.octaves, arguments.longest = 2, 2, 160
@@ -52,7 +53,7 @@ def main():
             for (name, number), p in zip(CLASSES.items(), probabilities, strict=True)
         ]
         plot.grid(made, titles=titles, columns=3, size=3).savefig(arguments.out / "classes.png", dpi=100)
-    print(f"written to {arguments.out}")
+    print(f"Look at {arguments.out / 'dream.png'}: what the layer sees wherever it can.")
 
 
 def read(path, longest):

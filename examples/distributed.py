@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 import recipes
-from recipes import augment, callbacks, data, layers, schedules
+from recipes import augment, callbacks, data, layers, plot, schedules
 
 BATCH = 64  # images of a step, over all devices or processes together
 RATE = 0.02  # learning rate of SGD with momentum, at its peak
@@ -75,6 +75,7 @@ def two_devices(epochs):
     print(f"recipes.train, {epochs} epochs{'':15}one device   two devices")
     for name in ("loss", "val_loss", "val_accuracy", "monitor/update_ratio", "monitor/gradient_norm"):
         print(f"  {name:28}" + "".join(f"{history[name][-1]:14.6f}" for history in found))
+    return found[1]
 
 
 def connect(arguments):
@@ -191,7 +192,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=12, help="of each run")
-    parser.add_argument("--quick", action="store_true", help="two epochs, and nobody is killed")
+    parser.add_argument("--quick", action="store_true", help="two epochs on two devices; no processes")
     parser.add_argument("--out", type=Path, default=Path("runs/distributed"))
     parser.add_argument("--address", help="host:port of the first process; makes this one of several")
     parser.add_argument("--processes", type=int, help="how many they are")
@@ -200,13 +201,19 @@ def main():
     parser.add_argument("--die-after", type=int, default=0, help="step after which this process kills itself")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.epochs, arguments.runs = 2, "uninterrupted"
+        arguments.epochs = 2
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if importlib.util.find_spec("jax") is None:
-        sys.exit("distributed.py expects JAX. It is not installed. Run: pip install 'keras-recipes[jax]'")
     if arguments.address is None:
-        two_devices(arguments.epochs)
-        two_processes(arguments)
+        print(f"This takes {'a few seconds' if arguments.quick else 'a minute or two'} on two cores.")
+        history = two_devices(arguments.epochs)
+        plot.curves(history).savefig(arguments.out / "two_devices.png", dpi=100)
+        if importlib.util.find_spec("jax") is None:
+            print("JAX is not installed, so the second part is left out: pip install 'keras-recipes[jax]'")
+        elif not arguments.quick:
+            two_processes(arguments)
+        print(
+            f"Look at {arguments.out}: two_devices.png, and process0.txt, process1.txt where there were processes."
+        )
     else:
         connect(arguments)
         for name in arguments.runs.split(","):

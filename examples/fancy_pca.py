@@ -34,6 +34,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer draws")
     parser.add_argument("--out", type=Path, default=Path("runs/fancy_pca"))
     arguments = parser.parse_args()
+    print("This takes a few seconds on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     images = load_images(arguments.data, arguments.image_size)
@@ -77,7 +78,7 @@ def main():
     print(
         f"{draws} draws move a gray pixel along the axes by {np.round(moved, 1)} gray levels (standard deviation)"
     )
-    print(f"pictures written to {arguments.out}: axes.png, jitter.png")
+    print(f"Look at {arguments.out}: axes.png shows each axis alone, jitter.png what training would see.")
 
 
 def load_images(name, size):

@@ -25,6 +25,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="an epoch on 512 images, a map of 60")
     parser.add_argument("--out", type=Path, default=Path("runs/feature_map"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     train, _, info = data.load("mnist5k", verbose=0)
@@ -54,7 +55,7 @@ def main():
         rows.append(indices[:4])
     order = np.stack(rows, axis=1).reshape(-1)
     plot.grid(shown[order], columns=9, size=0.8).savefig(arguments.out / "neighbors.png", dpi=100)
-    print(f"written to {arguments.out}")
+    print(f"Look at {arguments.out}: in tsne.png, digits that lie among those of another class.")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="200 images and 100 units")
     parser.add_argument("--out", type=Path, default=Path("runs/initialization"))
     arguments = parser.parse_args()
+    print("This takes a few seconds on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     train, _, info = data.load(arguments.data)
@@ -54,7 +55,9 @@ def main():
             comparison, title=f"{activation}: activations of an untrained network"
         )
         figure.savefig(arguments.out / f"{activation}.png", dpi=110)
-    print(f"\nHistograms: {arguments.out / 'tanh.png'} and {arguments.out / 'relu.png'}")
+    print(
+        f"\nLook at {arguments.out}: rows of tanh.png and relu.png whose histograms keep their width to the last layer."
+    )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="depth 8, one epoch, 3 points")
     parser.add_argument("--out", type=Path, default=Path("runs/loss_landscape"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'some minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.depth, arguments.epochs, arguments.points = 8, 1, 3
@@ -60,7 +61,7 @@ def main():
         )
     plot.landscape(lines).savefig(arguments.out / "line.png", dpi=100)
     plot.landscape(planes).savefig(arguments.out / "plane.png", dpi=100)
-    print(f"written to {arguments.out}")
+    print(f"Look at {arguments.out}: plane.png shows how far the loss stays low around each network.")
 
 
 def without_shortcut(layer):

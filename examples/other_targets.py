@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few scenes, one epoch")
     parser.add_argument("--out", type=Path, default=Path("runs/other_targets"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
     count, epochs = (64, 1) if arguments.quick else (1500, 8)
@@ -45,7 +46,7 @@ def main():
     }
     for name, figure in figures.items():
         figure.savefig(arguments.out / f"{name}.jpg", dpi=110)
-    print(f"written to {arguments.out}")
+    print(f"Look at {arguments.out}: is the map where the region, the box, the likeness is?")
 
 
 def segmentation(scenes, masks, epochs):

@@ -39,6 +39,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a sliver of the digits and two trials")
     parser.add_argument("--out", type=Path, default=Path("runs/seven_steps"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     name = "digits" if arguments.quick else arguments.data
@@ -101,7 +102,8 @@ def main():
     recipes.report.write_report(
         run, arguments.out / "report.html", validation=validation, class_names=info.class_names
     )
-    print(f"step 7, trained to {run.history['val_accuracy'][-1]:.2%}; see {arguments.out / 'report.html'}")
+    print(f"step 7, trained to {run.history['val_accuracy'][-1]:.2%}")
+    print(f"Look at {arguments.out}: search.png for what mattered, report.html for how the last run went.")
 
 
 if __name__ == "__main__":

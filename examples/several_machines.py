@@ -24,12 +24,14 @@ import sys
 import time
 from pathlib import Path
 
-import recipes
-from recipes.distribution import MultiWorkerStrategy
+# TensorFlow is imported by the workers alone.
 
 
 def work(arguments):
     """What every worker does, on one machine or on many."""
+    import recipes
+    from recipes.distribution import MultiWorkerStrategy
+
     cluster = arguments.cluster.split(",") if arguments.cluster else None
     strategy = MultiWorkerStrategy(cluster, arguments.index)  # before anything else of TensorFlow
     import keras
@@ -47,6 +49,7 @@ def work(arguments):
         callbacks=[power_cut(arguments.die_in)] if arguments.die_in else [],
         run_dir=arguments.out,
         resume=True,
+        preflight=not arguments.quick,
         verbose=0,
     )
     loss = " ".join(f"{value:.3f}" for value in run.history["loss"])
@@ -74,6 +77,7 @@ def start_both(arguments, die_in=0):
         own = {"cluster": cluster, "index": index, "epochs": arguments.epochs, "out": arguments.out}
         own["die-in"] = die_in if index == 1 else 0
         command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in own.items())]
+        command += ["--quick"] if arguments.quick else []
         workers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
     return [worker.wait() for worker in workers]
 
@@ -91,7 +95,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--quick", action="store_true", help="three epochs, and nobody is killed")
+    parser.add_argument("--quick", action="store_true", help="two epochs, and nobody is killed")
     parser.add_argument("--out", type=Path, default=Path("runs/several_machines/run"), help="seen by all")
     parser.add_argument("--cluster", help="host:port of every worker, by comma, the same on each")
     parser.add_argument("--index", type=int, help="which of them this is: 0, 1, ...")
@@ -101,7 +105,7 @@ def main():
     parser.add_argument("--die-in", type=int, default=0, help="epoch in which this worker kills itself")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.epochs = 3
+        arguments.epochs = 2
     if arguments.worker or arguments.cluster:
         work(arguments)
         return
@@ -109,6 +113,7 @@ def main():
         sys.exit(
             f"several_machines.py expects a new folder. {arguments.out} holds a run. Remove it, or give --out."
         )
+    print(f"This takes {'half a minute' if arguments.quick else 'a minute or two'} on two cores.")
     print(f"recipes.train, {arguments.epochs} epochs on two workers of this machine")
     if not arguments.quick:
         began = time.monotonic()

@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few steps on a small picture")
     parser.add_argument("--out", type=Path, default=Path("runs/style_transfer"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.steps, arguments.shortest = 3, 64
@@ -71,7 +72,7 @@ def main():
         plot.grid([content, fast(content[None, :height, :width])[0]], columns=2, size=4).savefig(
             arguments.out / "fast.png", dpi=100
         )
-    print(f"written to {arguments.out}")
+    print(f"Look at {arguments.out / 'styles.png'}: the photo's shapes in the strokes of the other.")
 
 
 def read(path, otherwise, shortest):

@@ -29,6 +29,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer crops and epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/two_catches"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'half a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     count, epochs = (60, 2) if arguments.quick else (300, 6)
     keras.utils.set_random_seed(0)
@@ -37,7 +38,9 @@ def main():
     x, y = crops(rng, count)
     finding(x, y, epochs, arguments.out)
     time_stamp(x, y, epochs, rng, arguments.out)
-    print(f"\nLook at the two pictures in {arguments.out}.")
+    print(
+        f"\nLook at {arguments.out}: finding.png for the doctor's words, time_stamp.png for what the network went by."
+    )
 
 
 def crops(rng, count):

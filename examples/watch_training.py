@@ -41,6 +41,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a sliver of data, one epoch")
     parser.add_argument("--out", type=Path, default=Path("runs/watch_training"))
     options = parser.parse_args()
+    print(f"This takes {'a few seconds' if options.quick else 'a minute'} on two cores.")
     options.out.mkdir(parents=True, exist_ok=True)
     epochs = 1 if options.quick else 5
 
@@ -70,7 +71,7 @@ def main():
             print(f"  ! {warning.message}")
         for title, monitor in (("updates", ratio), ("gradients", gradient), ("activations", activation)):
             monitor.plot().savefig(options.out / f"{name.replace(' ', '_')}_{title}.png", dpi=90)
-    print(f"\npictures in {options.out}")
+    print(f"\nLook at {options.out}: compare the three healthy_*.png with those of the sick runs.")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one layer, two channels, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/what_neurons_like"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     chosen, crops = arguments.layer or LAYERS, 24
     if arguments.quick:
@@ -60,7 +61,7 @@ def main():
             print(f"  channel {channel:4d}: best patch {scores[0]:6.2f}, made image {score:6.2f}")
         figure = plot.patches(found, unit_images=made, titles=channels, size=1.3, title=layer)
         figure.savefig(arguments.out / f"{layer}.png", dpi=100)
-    print(f"written to {arguments.out}")
+    print(f"Look at {arguments.out}: do the made image and the patches of a row show the same thing?")
 
 
 def photos(folder):

@@ -32,6 +32,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one epoch on a sliver of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/why_wrong"))
     arguments = parser.parse_args()
+    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     size = arguments.image_size and (arguments.image_size, arguments.image_size)
@@ -81,7 +82,7 @@ def main():
     layers = {name: str(layer) for name in ("for the mistake", "for the truth")}
     figure = plot.attributions(images, maps, titles=titles, layers=layers)
     figure.savefig(arguments.out / "mistakes.png", dpi=110)
-    print(f"What it looked at: {arguments.out / 'mistakes.png'}")
+    print(f"Look at {arguments.out / 'mistakes.png'}: red spoke for the mistake, blue for the truth.")
 
 
 def margin_map(model, image, guess, truth):

@@ -39,7 +39,9 @@ def test_example_runs_quickly_and_prints_its_result(script, tmp_path, monkeypatc
     run = as_a_reader_does if script.stem == "quickstart" else in_a_fresh_process
     code, printed, complained = run(script, ["--quick", "--out", str(folder / "out")], folder)
     assert code == 0, f"{printed[-3000:]}\n{complained[-3000:]}"
-    assert len(printed.strip()) > 0
+    lines = printed.strip().splitlines()
+    assert re.match(r"This takes .*(seconds|minute)", lines[0]) and lines[-1].startswith("Look at ")
+    assert [path for kind in ("png", "jpg", "html") for path in (folder / "out").rglob(f"*.{kind}")]
     # Warnings that start in this project are mistakes of it; those of the libraries an example uses are theirs.
     ours = re.escape(str(ROOT)) + r"/(recipes|callbacks|examples)/\S+: \w*Warning.*"
     assert [match[0] for match in re.finditer(ours, complained)] == []

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -151,3 +152,15 @@ def test_every_public_name_has_a_home_that_exists(site):
         module, _, short = home.rpartition(".")
         module = f"recipes.{module}" if module.startswith("callbacks") else module
         assert getattr(importlib.import_module(module), short) is not None, name
+
+
+def test_rendered_notebooks_hold_the_code_of_the_notebooks():
+    notebooks = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        cells = json.loads(path.read_text())["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        page = (ROOT / "docs" / "notebooks" / f"{path.stem}.md").read_text()
+        shown = re.findall(r"^```python\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
+        assert shown == code, f"python docs/render_notebooks.py {path.stem}"
+        assert "```text\n" in page or "](" in page

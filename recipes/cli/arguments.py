@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train an image classifier, see why it is not learning, see what it learned, and use it.",
         epilog="Results are on stdout, progress and remarks on stderr. Exit status: 0 when it worked, 1 for an error "
         "that check found and for an export that was refused, 2 for wrong usage or input that cannot be used, 3 where "
-        "checks were skipped for want of time, 130 after Ctrl-C.",
+        "checks were skipped because the time was over, 130 after Ctrl-C.",
     )
     root.add_argument("--version", action="version", version=f"keras-recipes {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -56,7 +56,7 @@ def _train(commands):
     command.add_argument(
         "--batch-size",
         type=_positive,
-        help=f"images per step (default: 128, fewer where an epoch would have less than {FEWEST_STEPS} steps)",
+        help=f"images per step (default: 128, fewer where an epoch would have fewer than {FEWEST_STEPS} steps)",
     )
     command.add_argument(
         "--learning-rate", type=_above_zero, help="peak rate (default: one that suits the optimizer)"
@@ -66,8 +66,8 @@ def _train(commands):
         type=_stage,
         action="append",
         metavar="EPOCHS[:LAYERS]",
-        help="let the layers of a pretrained network learn as well after so many epochs, at a tenth of the rate; "
-        "3:stage7_* names them, else all; may be given several times (default: all learn from the "
+        help="after this many epochs let the layers of a pretrained network learn too, at a tenth of the rate; "
+        "3:stage7_* names layers, otherwise all of them; may be given several times (default: all learn from the "
         "beginning, at rates that fall with their depth)",
     )
     command.add_argument(
@@ -82,7 +82,7 @@ def _train(commands):
         help="go on with the interrupted run in --out, with the same arguments",
     )
     command.add_argument(
-        "--force", action="store_true", help="with --resume: go on although arguments or data are others"
+        "--force", action="store_true", help="with --resume: go on even if arguments or data have changed"
     )
     command.add_argument("--quiet", action="store_true", help="print nothing but the last line")
     command.set_defaults(run=train)
@@ -93,25 +93,25 @@ def _check(commands):
         "check",
         help="check data and model before training",
         description="Run all checks before training and print one table: check, verdict, result, remedy. Exits with 1 "
-        "for an error, with 3 where checks were skipped for want of time, else with 0.",
+        "for an error, with 3 where checks were skipped because the time was over, otherwise with 0.",
     )
     _data_options(command)
     command.add_argument(
         "--seconds",
         type=_above_zero,
         default=30.0,
-        help="time for the work of all checks, compilation of training steps not counted (default: 30)",
+        help="seconds for all checks together, not counting the compilation of training steps (default: 30)",
     )
     command.add_argument(
         "--allow-skipped",
         action="store_true",
-        help="exit with 0, not 3, where checks were skipped for want of time",
+        help="exit with 0, not 3, where checks were skipped because the time was over",
     )
     command.add_argument(
         "--try",
         dest="try_remedies",
         action="store_true",
-        help="at an error or a warning, try its remedies on copies of the model for as many seconds again",
+        help="after an error or a warning, try its remedies on copies of the model, for as many seconds again",
     )
     command.set_defaults(run=check)
 
@@ -120,8 +120,8 @@ def _predict(commands):
     command = commands.add_parser(
         "predict",
         help="name the classes of photos",
-        description="Print one line per image: file, likeliest classes. Files that do not decode are named on "
-        "stderr, as left out.",
+        description="Print one line per image: the file and its likeliest classes. Files that cannot be decoded are "
+        "left out, and named on stderr.",
     )
     _run_folder(command)
     command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
@@ -142,11 +142,13 @@ def _evaluate(commands):
     )
     _run_folder(command)
     command.add_argument(
-        "data", metavar="FOLDER", help="a folder with a sub-folder per class, or with a test/ in it"
+        "data", metavar="FOLDER", help="a folder with one sub-folder per class, or with a test/ folder in it"
     )
     _labels(command)
     command.add_argument(
-        "--html", type=Path, help="write a page with the most confident mistakes and what was looked at"
+        "--html",
+        type=Path,
+        help="write a page with the most confident mistakes and what the network looked at",
     )
     command.set_defaults(run=evaluate)
 
@@ -155,7 +157,7 @@ def _explain(commands):
     command = commands.add_parser(
         "explain",
         help="show what a trained model looks at in images",
-        description="Write, for each image, a picture of it under the map of what spoke for the predicted class.",
+        description="For each image, write a picture of it with a map over it: the evidence for the predicted class.",
     )
     command.add_argument(
         "model", metavar="MODEL", type=Path, help="a run's folder or a .keras file, such as runs/train"
@@ -176,14 +178,16 @@ def _export(commands):
     command = commands.add_parser(
         "export",
         help="write a finished run for phones, browsers or servers",
-        description="Write FILE.tflite, FILE.onnx or a SavedModel folder, load it again and compare it with Keras. "
-        "Exits with 1, and leaves no file, where it says something else.",
+        description="Write FILE.tflite, FILE.onnx or a SavedModel folder, load it again and compare its answers "
+        "with those of Keras. Exits with 1, and leaves no file, where they differ.",
     )
     _run_folder(command)
     command.add_argument("file", metavar="FILE", type=Path, help="ends in .tflite or .onnx; else a folder")
     command.add_argument("--int8", action="store_true", help="8-bit integers, for .tflite")
     command.add_argument(
-        "--calibrate", action="store_true", help="put a temperature inside that is fitted on --data"
+        "--calibrate",
+        action="store_true",
+        help="calibrate the probabilities with a temperature that is fitted on --data",
     )
     command.add_argument(
         "--data", help="labeled folder to compare and score on (default: the run's own, where it still is)"
@@ -214,7 +218,7 @@ def _report_and_compare(commands):
 def _pack(commands):
     command = commands.add_parser(
         "pack",
-        help="decode a folder of photos ahead, into one file",
+        help="decode a folder of photos in advance, into one file",
         description="Write a file that train, evaluate and recipes.data.load read without decoding.",
     )
     command.add_argument("data", metavar="FOLDER", help="folder of images")

@@ -9,6 +9,8 @@ import numpy as np
 
 from recipes.common.html_page import html_page
 
+_PICTURE = "min-width: 7rem; image-rendering: pixelated"  # small images are enlarged by the page
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -39,7 +41,8 @@ class Mistake:
             shown = plot.blend(self.image, self.map)
         source = image_data_url(shown)
         words = f"{self.label} taken for {self.predicted} {self.confidence:.0%}"
-        return f'<figure><img src="{source}" alt=""><figcaption>{html.escape(words)}</figcaption></figure>'
+        picture = f'<img src="{source}" alt="" style="{_PICTURE}">'
+        return f"<figure>{picture}<figcaption>{html.escape(words)}</figcaption></figure>"
 
 
 @dataclass(frozen=True)

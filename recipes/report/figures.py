@@ -26,7 +26,7 @@ SHOWN_BY = {
 }
 _READ = {
     "curves": "Both losses fall and level off when all is well. Validation that rises while training falls means that "
-    "the network learns the training examples by heart; both still falling means that more epochs would help.",
+    "the network memorizes the training examples; both still falling means that more epochs would help.",
     "rates": "The rate of the steps that were looked at: the climb at the start is the warm-up, the fall after it the "
     "decay.",
     "update_ratios": "How far one step moves the weights of a layer, relative to their size. About 0.001 is healthy; a "

@@ -25,7 +25,7 @@ def verdict(run: Any) -> dict[str, str]:
     if skipped:
         # What was not looked at is not fine.
         names = ", ".join(skipped)
-        text = f"Nothing wrong was found by what was checked. Not checked, for want of time: {names}."
+        text = f"Nothing wrong was found by the checks that ran. Not checked, because the time was over: {names}."
         return {"kind": "warning", "text": text}
     if run.record is None and not run.findings:
         return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}
@@ -42,7 +42,7 @@ def how_good(run: Any) -> str:
     for name, said in (
         ("val_accuracy", "{:.1%} of the validation examples are answered right"),
         ("val_iou", "Predicted and given masks of the validation images overlap by {:.1%} (mean IoU)"),
-        ("accuracy", "{:.1%} of the training examples are answered right; nothing was validated"),
+        ("accuracy", "Nothing was validated: {:.1%} of the training examples are answered right"),
     ):
         values = np.asarray(history.get(name, ()), "float64")
         if values.size and math.isfinite(values[-1]):

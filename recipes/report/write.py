@@ -61,13 +61,15 @@ def write_report(
     seen = predictions(run.model, validation, count=examples) if validation is not None else None
     masks = mask_predictions(run.model, validation, count=examples) if validation is not None else None
     figures = figures_of(run, seen)
+    findings = _findings(run.findings, figures)
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "verdict": verdict(run),
         "summary": [text for text in (how_good(run), what_to_do(run)) if text],
         "numbers": numbers(run, seen),
-        "findings": [_finding(finding, figures) for finding in run.findings],
+        "findings": findings,
+        "with_findings": {entry["figure"] for entry in findings},
         "skipped": list(before_training(run).get("skipped", ())),
         "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
@@ -96,14 +98,18 @@ def _environment():
     )
 
 
-def _finding(finding, figures):
-    key = next((key for key, codes in SHOWN_BY.items() if finding.code in codes), "curves")
-    return {
-        "finding": finding,
-        "place": _place(finding),
-        "figure": key if key in figures else None,
-        "consequences": [(f, _place(f)) for f in finding.consequences],
-    }
+def _findings(findings, figures):
+    """Errors and warnings with the figure that shows them; a figure stands with the first of its findings alone."""
+    entries, left = [], set(figures)
+    for finding in findings:
+        key = next((key for key, codes in SHOWN_BY.items() if finding.code in codes), "curves")
+        shown = key if key in left and finding.severity != "info" else None
+        left.discard(shown)
+        consequences = [(one, _place(one)) for one in finding.consequences]
+        entries.append(
+            {"finding": finding, "place": _place(finding), "figure": shown, "consequences": consequences}
+        )
+    return entries
 
 
 def _place(finding):

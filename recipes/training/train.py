@@ -191,7 +191,7 @@ def train(
         callbacks: More Keras callbacks.
         preflight: "data" checks data, labels and model and the first loss on a few batches, and prints their table;
             True runs all checks of `diagnose.preflight` for about five seconds, also those that train a copy of the
-            step, learning a few batches by heart and the range test of learning rates; "try" also has the remedies
+            step, overfitting a few batches and the range test of learning rates; "try" also has the remedies
             of an error tried on copies of the model, see `diagnose.try_remedies`, for at most 30 seconds (then
             `Run.findings` and the report tell what helped); False checks only what training cannot do without. They
             leave model, optimizer and data as they were.

@@ -176,9 +176,9 @@ def test_what_was_not_checked_is_not_called_fine_and_trials_are_shown(tmp_path):
     run.settings = {"before_training": {"skipped": ["initial_loss"], "tried": tried}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
     verdict = re.search('<div class="verdict (\\w+)".*?>(.*?)</div>', text, re.DOTALL)
-    assert verdict.group(1) == "warning" and "Not checked, for want of time: initial_loss." in verdict.group(
-        2
-    )
+    assert verdict.group(
+        1
+    ) == "warning" and "Not checked, because the time was over: initial_loss." in verdict.group(2)
     assert "&lt;b&gt;slower&lt;/b&gt;" in text and "loss +60% +- 2%" in text
     run.settings = {"before_training": {"skipped": [], "tried": []}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
@@ -211,7 +211,7 @@ def plain_run(**values):
         ),
         (
             {"loss": [2.0, 1.0], "accuracy": [0.5, 0.75]},
-            "75.0% of the training examples are answered right; nothing was validated after 2 epochs.",
+            "Nothing was validated: 75.0% of the training examples are answered right after 2 epochs.",
         ),
         (
             {"loss": [4.0], "val_loss": [5.0]},
@@ -249,7 +249,12 @@ def test_scores_by_class_are_those_of_scikit_learn():
 
 def test_every_figure_says_how_it_is_read(page):
     text, _, _ = page
-    assert text.count("<figure>") == text.count('<figure><p class="quiet">') > 2
+    assert text.count("<figure>") == text.count('</div><figcaption class="quiet">') > 2
+
+
+def test_a_figure_is_drawn_once(page):
+    labels = [a["aria-label"] for tag, a in Page(page[0]).tags if tag == "svg"]
+    assert len(labels) == len(set(labels))
 
 
 def test_a_panel_without_anything_to_say_is_left_out(page):

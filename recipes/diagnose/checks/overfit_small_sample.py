@@ -1,4 +1,4 @@
-"""Learn a few minibatches by heart: what cannot do that cannot learn more."""
+"""Overfit a few minibatches: a model that cannot do that cannot learn more."""
 
 import time
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def overfit_small_sample(
     seconds: float = 30.0,
     trial: Trial | None = None,
 ) -> OverfitSmallSample:
-    """Train on a few minibatches, without regularization, until they are learned by heart.
+    """Train on a few minibatches, without regularization, until they are overfitted.
 
     Uses a copy of the model's own optimizer at a constant rate, and leaves out penalties, weight decay and
     dropout. Learned means an accuracy of 100 % over all the batches, for a regression a loss below a
@@ -215,7 +215,7 @@ def _judge(outcome, losses, accuracies, first, last, rate):
     if outcome == "stuck":
         return found(
             "error",
-            f"The loss of a few batches {numbers}: what cannot learn them by heart cannot learn more.",
+            f"The loss of a few batches {numbers}: a model that cannot overfit them cannot learn more.",
             "Check labels, loss and last activation against each other; then try a rate 10 and 100 times higher, "
             "and recipes.diagnose.activation_statistics for gradients that vanish.",
         )

@@ -133,8 +133,8 @@ def preflight(
 ) -> Preflight:
     """Run all checks before training and print one table: check, verdict, result, remedy; each row when it is known.
 
-    Order: the data, the model with its loss, one batch through all layers and back, the first loss, learning a few
-    batches by heart, the range test of learning rates, and, for a model with layers of the user's own, the gradient
+    Order: the data, the model with its loss, one batch through all layers and back, the first loss, overfitting a
+    few batches, the range test of learning rates, and, for a model with layers of the user's own, the gradient
     check. A check begins only while there is time. The time counts work, and not the compilation of training steps,
     which a larger network spends most of its first minute on. What there was no time for is said, with the seconds it
     needs.
@@ -147,7 +147,7 @@ def preflight(
             the user's own that takes no labels.
         validation: The same for validation data, or None.
         seconds: Time for the work of all checks, in seconds.
-        training: False leaves out the checks that make training steps, and so compile one: learning by heart, the
+        training: False leaves out the checks that make training steps, and so compile one: overfitting a few batches, the
             range test, and the gradient check of layers of the user's own; the last line names them.
         verbose: 0 prints nothing.
 
@@ -200,12 +200,12 @@ def preflight(
     return done
 
 
-# What learning a few batches by heart shows to be no obstacle.
+# What overfitting a few batches shows to be no obstacle.
 _OVERCOME = {"unscaled_inputs", "unscaled_targets", "initial_loss", "initial_scale_too_large", "saturated"}
 
 
 def _overcome(checks):
-    """All findings; scales that did not keep the model from learning a few batches by heart are only "info"."""
+    """All findings; scales that did not keep the model from overfitting a few batches are only "info"."""
     learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
     return [
         dataclasses.replace(finding, severity="info")
@@ -265,7 +265,7 @@ class _Plan:
             self.skip("gradient_check", None)
 
     def _learn(self, shared):
-        """Learning by heart, in half of what is left; it takes its fewest steps whatever they cost."""
+        """Overfitting a few batches, in half of what is left; it takes its fewest steps whatever they cost."""
         if self.left() <= 0:
             self.skip("overfit_small_sample", None)
             return

@@ -86,7 +86,7 @@ class Duplicates:
 
     @property
     def leaks(self) -> list[DuplicatePair]:
-        """Pairs across training and validation: their answers can be learned by heart."""
+        """Pairs across training and validation: their answers can be memorized."""
         return [pair for pair in self.pairs if pair.leak]
 
     @property

@@ -154,7 +154,7 @@ def label_issues(
 ) -> LabelIssues:
     """Find examples whose labels are probably wrong.
 
-    A network learns what most examples of a class share before it learns single wrong labels by heart. So the margin
+    A network learns what most examples of a class share before it memorizes single wrong labels. So the margin
     of a wrong label stays below 0 for most of a training (AUM: Pleiss et al. 2020, "Identifying Mislabeled Data using
     the Area Under the Margin Ranking", section 3). An example is called mislabelled where its mean margin is negative
     and that is three times as probably an error as doubt between two classes that are alike (`chance_of_wrong`), after

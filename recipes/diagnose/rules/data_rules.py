@@ -165,7 +165,7 @@ def _leak(overlap, train):
             "data_leak",
             "warning" if share >= 0.02 and not by_itself else "info",
             f"{overlap['same']} of {overlap['examples']} validation examples are among the training examples, byte "
-            f"for byte ({share:.0%}), so validation shows what is known by heart, and looks too good.",
+            f"for byte ({share:.0%}), so validation shows what was memorized, and looks too good.",
             "Remove duplicates before splitting: _, kept = numpy.unique(x, axis=0, return_index=True); x, y = x[kept], "
             "y[kept].",
         )

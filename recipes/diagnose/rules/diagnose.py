@@ -213,7 +213,7 @@ def _by_heart(finding, facts):
     shift, ratio = abs(train["mean"] - validation["mean"]) / train["std"], validation["std"] / train["std"]
     if shift > 0.2 or not 0.8 < ratio < 1.25:
         return finding
-    more = f" Inputs of both are alike, and there are only {train['examples']} to learn from: they are known by heart."
+    more = f" Inputs of both are alike, and there are only {train['examples']} to learn from: they are memorized."
     remedy = "Get more examples, augment those you have, or take a far smaller model or a pretrained one."
     return replace(finding, code="overfitting", evidence=finding.evidence + more, remedy=remedy)
 

@@ -198,7 +198,7 @@ def _falling(curves):
         total = (loss[0] - loss[-1]) / abs(loss[0])
         straight = np.corrcoef(np.arange(curves.epochs), loss)[0, 1] < -0.98 if np.ptp(loss) > 0 else False
         early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
-        # What training alone gets better at is learned by heart, however straight the line.
+        # What training alone gets better at is memorized, however straight the line.
         followed = curves.validation is None or slope(curves.validation) < 0
         if straight and followed and 0.002 < total < 0.25 and late > 0.6 * early > 0 and not curves.learned:
             return _found(
@@ -292,7 +292,7 @@ def _gap(curves):
             best + 2,
             f"The validation loss rises from {validation[best]:.4g} (epoch {best + 1}) to "
             f"{validation[-1]:.4g} while the training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}: the model "
-            "learns its training examples by heart.",
+            "memorizes its training examples.",
             "Stop at the best epoch (early_stopping=5), augment, add weight decay or dropout, or get more "
             "data.",
         )
