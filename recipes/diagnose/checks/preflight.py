@@ -147,8 +147,8 @@ def preflight(
             the user's own that takes no labels.
         validation: The same for validation data, or None.
         seconds: Time for the work of all checks, in seconds.
-        training: False leaves out the checks that make training steps, and so compile one: overfitting a few batches, the
-            range test, and the gradient check of layers of the user's own; the last line names them.
+        training: False leaves out the checks that make training steps, and so compile one: overfitting a few batches,
+            the range test, and the gradient check of layers of the user's own; the last line names them.
         verbose: 0 prints nothing.
 
     Returns:
