@@ -56,7 +56,7 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
     """
     made: dict[str, dict[str, Any]] = {}
     if run.history and "loss" in run.history:
-        _add_curves(made, run.history)
+        _add_curves(made, run)
     if run.record is not None and len(run.record):
         _add_record(made, run.record)
     if seen is not None and len(seen.labels) >= 50:
@@ -64,9 +64,13 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
     return made
 
 
-def _add_curves(made, history):
+def _add_curves(made, run):
     from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
+    history = dict(run.history)
+    if run.record is not None and _rates(run.record) is not None:
+        # The rate of each step, with its warm-up, has a figure of its own; one value per epoch does not show it.
+        history = {name: values for name, values in history.items() if name not in ("learning_rate", "lr")}
     last = ", ".join(f"{words(name)} {values[-1]:.4g}" for name, values in history.items())
     text = f"Curves over {len(history['loss'])} epochs; at the end: {last}."
     _add(made, "curves", "Curves", plot.curves(history), text)
@@ -76,11 +80,10 @@ def _add_record(made, record):
     from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
     measured = set(record.measured)
-    rates = np.asarray(record.learning_rate, "float64")
-    if np.isfinite(rates).sum() > 2 and np.ptp(rates[np.isfinite(rates)]) > 0:
-        known = np.isfinite(rates)
-        figure = plot.learning_rates(rates[known], steps=record.step[known])
-        text = f"Learning rate from {rates[known][0]:.3g} to {rates[known][-1]:.3g}, at most {rates[known].max():.3g}."
+    if (found := _rates(record)) is not None:
+        steps, rates = found
+        figure = plot.learning_rates(rates, steps=steps)
+        text = f"Learning rate from {rates[0]:.3g} to {rates[-1]:.3g}, at most {rates.max():.3g}."
         _add(made, "rates", "Learning rate", figure, text)
     if "update_norm" in measured:
         text = f"Update ratio of each kernel; the median at the last probe is {_last_median(record.update_ratio):.2g}."
@@ -97,6 +100,15 @@ def _add_record(made, record):
     if "output_finite" in measured and not record.output_finite.all():
         text = "Layers with NaN by step."
         _add(made, "finite", "Where numbers were not finite", plot.finite_layers(record), text)
+
+
+def _rates(record):
+    """`(steps, rates)` of what was looked at, or None where the rate is not known or never changes."""
+    rates = np.asarray(record.learning_rate, "float64")
+    known = np.isfinite(rates)
+    if known.sum() <= 2 or np.ptp(rates[known]) == 0:
+        return None
+    return np.asarray(record.step)[known], rates[known]
 
 
 def _add_reliability(made, seen):

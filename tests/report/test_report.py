@@ -15,6 +15,7 @@ from recipes.diagnose import Finding
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.report import write_report
 from recipes.report.example_images import Predictions, predictions
+from recipes.report.figures import figures_of
 from recipes.report.summary import how_good, what_to_do
 from recipes.report.tables import confusion_of
 
@@ -286,3 +287,19 @@ def test_doubtful_labels_copies_and_faults_are_shown_with_their_pictures(tmp_pat
     assert {"Training image 6, given cat, suggested <dog>", "Image 3 of train", "Training image 4"} <= set(
         shown
     )
+
+
+def test_the_rate_is_drawn_per_step_where_it_is_known():
+    class Seen(SimpleNamespace):
+        def __len__(self):
+            return len(self.step)
+
+    rates = np.concatenate([np.linspace(0.01, 0.1, 5), np.linspace(0.1, 0, 20)])
+    seen = Seen(step=np.arange(25), learning_rate=rates, measured=())
+    history = {"loss": [2.0, 1.0], "learning_rate": [0.08, 0.01]}
+    drawn = figures_of(plain_run(history=history, record=seen), None)
+    assert list(drawn) == ["curves", "rates"]
+    assert "learning rate" not in drawn["curves"]["description"]
+    assert drawn["rates"]["description"] == "Learning rate from 0.01 to 0, at most 0.1."
+    alone = figures_of(plain_run(history=history), None)
+    assert list(alone) == ["curves"] and "learning rate 0.01" in alone["curves"]["description"]

@@ -174,7 +174,7 @@ def _judge(loss, expected, task, sample):
         return found(
             "initial_loss",
             "info",
-            f"The first loss is {loss:.4g}, below the {expected:.4g} of knowing nothing.",
+            f"The first loss is {loss:.4g}, below the {expected:.4g} of guessing.",
             "Fine for a model trained before; otherwise look for the labels among the inputs.",
         )
     return []

@@ -282,5 +282,6 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
 def _reason(history, row, certainty):
     words = f"{certainty:.0%} sure of it over {history.times[row]} looks"
     if history.forgotten[row]:
-        words += f", forgotten {history.forgotten[row]} times"
+        times = history.forgotten[row]
+        words += f", forgotten {times} time{'' if times == 1 else 's'}"
     return words

@@ -91,7 +91,7 @@ def _values(name, data):
             _found(
                 "constant_inputs",
                 "error",
-                f"{constant} of {examples} inputs of {name} are one number all over: there is nothing to tell "
+                f"{constant} of {examples} inputs of {name} hold one number everywhere: there is nothing to tell "
                 "labels apart by.",
                 f"Look at one batch, {look(data)}: integers divided by 255 as integers give zero.",
             )
@@ -101,7 +101,7 @@ def _values(name, data):
             _found(
                 "constant_inputs",
                 "info",
-                f"{constant} of {examples} inputs of {name} are one number all over.",
+                f"{constant} of {examples} inputs of {name} hold one number everywhere.",
                 "Look at a few of them; if they are blank images or empty rows, remove them from the data set.",
             )
         ]

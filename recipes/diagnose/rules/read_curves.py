@@ -92,7 +92,7 @@ def _diverged(curves):
             "error",
             1,
             f"The training loss stays at {lowest:.4g} or more for {curves.epochs} epochs, "
-            f"{lowest / curves.initial:.3g} times the {curves.initial:.4g} of knowing nothing, and does not come down.",
+            f"{lowest / curves.initial:.3g} times the {curves.initial:.4g} of guessing, and does not come down.",
             "Lower the learning rate tenfold; check the scale of inputs and initial weights.",
         )
     return []
@@ -217,7 +217,7 @@ def _falling(curves):
             "still_falling",
             "info",
             None,
-            f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} an epoch, "
+            f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} per epoch, "
             f"{part_of(fall / gained, 'all that it has come down')}.",
             f"Train longer: epochs={2 * curves.epochs}, for example.",
         )
@@ -376,7 +376,7 @@ def _decayed(curves):
             "warning",
             drop + 1,
             f"The rate fell below a tenth of its peak in epoch {drop + 1} of {curves.epochs}. Until then "
-            f"the loss fell by {per_epoch_before:.3g} an epoch, since then by {max(per_epoch_after, 0):.2g}: the rest "
+            f"the loss fell by {per_epoch_before:.3g} per epoch, since then by {max(per_epoch_after, 0):.2g}: the rest "
             "of the run can hardly move the weights.",
             "Decay later, or smoothly over the whole run: recipes.callbacks.WarmupDecay(decay='cosine').",
         )
