@@ -123,5 +123,5 @@ def card(name, facts):
 def on_page_markdown(markdown, page, **_):
     if not page.file.src_uri.startswith("cards/") or page.file.src_uri.endswith("index.md"):
         return markdown
-    head = markdown.split("\n## ", 1)[0]
+    head = re.sub(r"^> Figures in braces.*\n", "", markdown.split("\n## ", 1)[0], flags=re.MULTILINE)
     return "\n".join([head, "", *(card(name, facts) for name, facts in cards(markdown).items())])

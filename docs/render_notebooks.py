@@ -60,11 +60,18 @@ def page(name, notebook):
                 file = PAGES / f"{name}_{pictures}.png"
                 picture(data["image/png"], file)
                 parts.append(f"![What the cell shows]({file.name})")
+            elif "text/html" in data:
+                parts.append(drawn(data["text/html"]))
             elif "text/plain" in data:
                 printed += data["text/plain"]
         if plain := as_shown(printed):
             parts.append(f"```text\n{plain}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def drawn(page):
+    """A piece of HTML as a piece of Markdown: without empty lines, after which it would be read as text."""
+    return '<div class="output">\n' + re.sub(r"\n\s*\n", "\n", page.strip()) + "\n</div>"
 
 
 def picture(encoded, file):
