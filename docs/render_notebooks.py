@@ -82,7 +82,7 @@ def picture(encoded, file):
 
 def as_shown(text):
     """What a terminal shows of a text with colors, carriage returns and backspaces."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"\x1b\[[0-9;]*m|/tmp/tmp\w+/", "", text)
     lines = []
     for line in text.replace("\r\n", "\n").split("\n"):
         line = re.sub(r".*\r(?=.)", "", line.replace("\x08", ""))
