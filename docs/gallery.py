@@ -62,9 +62,9 @@ augmentation_symbols.png | augmentation_gallery | standard_symbols_medium.png | 
 augmentation_mixup.png | augmentation_gallery | MixUp.png | MixUp: two images in one
 augmentation_rotate.png | augmentation_gallery | Rotate.png | Rotation
 fancy_pca_axes.jpg | fancy_pca | axes.png | A photo moved along the color axes of a data set
-fancy_pca_jitter.jpg | fancy_pca | jitter.png | PCA color noise
 
 ## See what a network looks at
+photos_answers.jpg | photos | answers.png | Answers about new photos, and the evidence for them
 two_catches_time_stamp.png | two_catches | time_stamp.png | Cats called coffee because of a time stamp
 classify_photo.jpg | classify_photo | looked_at.png | What an ImageNet network went by
 quickstart_grad_cam.png | quickstart | grad_cam.png | Grad-CAM of right and of wrong predictions
