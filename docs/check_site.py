@@ -19,7 +19,7 @@ PHONE = 390  # pixels
 PAGES = (
     "", "gallery/", "by_task/", "by_name/", "cards/augmentation/", "cards/attribution/",
     "guides/photos/", "benchmarks/",
-    "limits/", "rooms/explain/", "rooms/augment/", "migration/", "examples/quickstart/", "notebooks/own_photos/",
+    "limits/", "packages/explain/", "packages/augment/", "migration/", "examples/quickstart/", "notebooks/own_photos/",
 )  # fmt: skip
 #: What is typed, and a word of the title of one of the first results.
 SEARCHES = {

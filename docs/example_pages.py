@@ -1,4 +1,4 @@
-"""For mkdocs: a page for each script in examples/, and links to them wherever a page names one."""
+"""For mkdocs: a page for each script in examples/, links to them wherever a page names one, addresses of packages."""
 
 import ast
 import posixpath
@@ -58,6 +58,9 @@ def on_config(config):
 
 
 def on_files(files, config):
+    for file in files:  # readers of the site need not learn our word for a package
+        if file.src_uri.startswith("rooms/"):
+            file.dest_uri = file.dest_uri.replace("rooms/", "packages/", 1)
     files.append(File.generated(config, "examples/index.md", content=index()))
     for name in scripts():
         files.append(File.generated(config, f"examples/{name}.md", content=page(name)))
