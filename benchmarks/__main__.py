@@ -24,6 +24,7 @@ SCRIPTS = {
     "augment": ([], ["--only", "small", "--windows", "1", "--seconds", "0.1"]),
     "defaults": (["--data", "fashion_mnist", "--network", "mlp", "--arms", "rate", "muon"], ["--quick"]),
     "ensembles": ([], "--data mnist5k --train 200 --test 300 --epochs 5 --seeds 1".split()),
+    "example_times": ([], ["--only", "fancy_pca"]),
     "explain": ([], ["--quick"]),
     "first_batch": ([], ["--sides", "32", "--names", "Flip"]),
     "faults": (["--out", "runs/faults"], ["--out", "runs/faults-quick", "--only", "clusters"]),
