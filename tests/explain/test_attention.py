@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes import explain
 from recipes.explain.attribution.attention import grid_of
@@ -201,6 +202,68 @@ def test_attention_within_windows_is_refused():
     model = transformer(0, "by hand", windows=2)
     with pytest.raises(ValueError, match="attend to the same tokens of the whole image"):
         explain.attention_rollout(model, np.zeros((2, SIDE, SIDE, 1), "float32"))
+
+
+def seen_by(attend):
+    """A network whose second attention is `attend(x)`."""
+    inputs = keras.Input((SIDE, SIDE, 1))
+    x = layers.Reshape((PATCHES, WIDTH))(layers.Conv2D(WIDTH, PATCH, PATCH)(inputs))
+    x = x + layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(x, x)
+    x = layers.GlobalAveragePooling1D()(x + attend(x))
+    return keras.Model(inputs, layers.Dense(CLASSES, "softmax")(x))
+
+
+def by_operation(x):
+    heads = ops.reshape(x, (-1, PATCHES, HEADS, WIDTH // HEADS))
+    return ops.reshape(
+        ops.dot_product_attention(heads, heads, heads, flash_attention=True), (-1, PATCHES, WIDTH)
+    )
+
+
+@pytest.mark.parametrize(
+    "attend",
+    [
+        lambda x: layers.MultiHeadAttention(HEADS, 4, flash_attention=True)(x, x),
+        lambda x: layers.GroupQueryAttention(4, 2, 1, flash_attention=True)(x, x),
+        by_operation,
+    ],
+    ids=["heads", "groups", "operation"],
+)
+def test_flash_attention_is_refused_with_what_to_leave_out(attend):
+    model, images = seen_by(attend), np.zeros((1, SIDE, SIDE, 1), "float32")
+    for method in (explain.attention_rollout, explain.attention_relevance, explain.saliency):
+        with pytest.raises(ValueError, match="Leave out flash_attention=True"):
+            method(model, images)
+
+
+def test_the_switch_for_flash_attention_alone_leaves_the_softmax_in_sight():
+    keras.config.enable_flash_attention()  # as it is by default: TensorFlow has none
+    images = np.random.default_rng(3).normal(size=(1, SIDE, SIDE, 1)).astype("float32")
+    model = built(1)
+    found = explain.attention_rollout(model, images[0], resize=False)
+    first, second = ((one.mean(0) + np.eye(PATCHES + 1)) / 2 for one in forward(model, images[0])[0])
+    np.testing.assert_allclose(found.ravel(), (second @ first)[0, 1:], rtol=1e-3)
+
+
+class Hidden(layers.MultiHeadAttention):
+    """A function of its own inside, as one that is compiled or fused has."""
+
+    def call(self, query, value, key=None, **options):
+        return tf.function(lambda x: layers.MultiHeadAttention.call(self, x, x), autograph=False)(query)
+
+
+class Compiled(ByHand):
+    def call(self, x):
+        return tf.function(lambda y: ByHand.call(self, y), autograph=False)(x)
+
+
+@pytest.mark.parametrize(
+    "attend", [lambda x: Hidden(HEADS, 4)(x, x), lambda x: Compiled()(x)], ids=["keras", "by hand"]
+)
+def test_attention_of_which_a_layer_is_out_of_sight_is_refused(attend):
+    """Otherwise the map would be that of the other layers, without a word."""
+    with pytest.raises(ValueError, match="is fused or compiled by itself"):
+        explain.attention_rollout(seen_by(attend), np.zeros((1, SIDE, SIDE, 1), "float32"))
 
 
 def test_a_network_without_attention_is_refused():

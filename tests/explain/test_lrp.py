@@ -57,6 +57,41 @@ def test_relevance_is_handed_back_unit_by_unit(dense, rule, alpha):
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+def shared(added, bias, relevance, alpha):
+    """Equation 60 for one unit."""
+    total = np.zeros_like(added)
+    for weight, part in ((alpha, np.maximum), (1 - alpha, np.minimum)):
+        total += weight * part(added, 0) / (part(added, 0).sum() + part(bias, 0) or 1) * relevance
+    return total
+
+
+@pytest.mark.parametrize("alpha", [None, 2.0], ids=["composite", "alpha 2"])
+@pytest.mark.parametrize("signed", [False, True], ids=["behind a rectifier", "signed"])
+def test_convolutions_share_among_what_speaks_for_and_against(signed, alpha):
+    """In loops over places; negative inputs speak for a unit through negative weights."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4, 5, 2))
+    x = inputs if signed else layers.ReLU()(inputs)
+    x = layers.Conv2D(3, 2, bias_initializer="normal", activation="relu")(x)
+    model = keras.Model(inputs, layers.Dense(2, use_bias=False)(layers.Flatten()(x)))
+    image = np.random.default_rng(2).normal(size=(4, 5, 2))
+    below = image if signed else np.maximum(image, 0)
+    kernel, bias, dense = (np.asarray(one, "float64") for one in model.get_weights())
+    windows = np.lib.stride_tricks.sliding_window_view(below, (2, 2), (0, 1)).transpose(0, 1, 3, 4, 2)
+    above = np.maximum(np.einsum("yxijc,ijcd->yxd", windows, kernel) + bias, 0)
+    added = above * dense[:, 1].reshape(above.shape)
+    relevance = added if alpha is None else shared(added, 0.0, added.sum(), alpha)
+    expected = np.zeros_like(image)
+    for y, x, d in np.ndindex(above.shape):
+        parts = windows[y, x] * kernel[..., d]
+        expected[y : y + 2, x : x + 2] += shared(parts, bias[d], relevance[y, x, d], alpha or 1.0)
+    rule = {"rule": "alpha_beta", "alpha": alpha} if alpha else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the model ends in logits
+        maps = explain.lrp(model, image, 1, epsilon=1e-9, reduce=None, score="probability", **rule)
+    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 def residual():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 2))
@@ -120,9 +155,42 @@ def test_normalization_and_depthwise_convolutions_share_as_linear_layers_do():
     np.testing.assert_allclose(maps.sum((1, 2)), model(IMAGES).numpy()[:, 1], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "middle",
+    [
+        lambda x: layers.UpSampling2D(interpolation="bilinear")(x),
+        lambda x: layers.SeparableConv2D(4, 3, use_bias=False)(x),
+        lambda x: layers.Conv2DTranspose(4, 3, use_bias=False)(x),
+        lambda x: layers.Average()([x, layers.Conv2D(4, 1, use_bias=False)(x)]),
+        lambda x: layers.Subtract()([x, layers.Conv2D(4, 1, use_bias=False)(x)]),
+        lambda x: 3.0 * keras.ops.mean(x / 127.5, (1, 2), keepdims=True)[:, :, 0],
+        lambda x: layers.Conv2D(3, 1, activation="sigmoid", use_bias=False)(x),
+    ],
+    ids=["resizing", "separable", "transposed", "average", "difference", "operations", "sigmoid"],
+)
+def test_the_score_is_kept_through_linear_layers(middle):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 2))
+    x = middle(layers.Conv2D(4, 3, use_bias=False, activation="relu")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.Flatten()(x)))
+    maps = explain.lrp(model, IMAGES, 1, rule="epsilon", score="probability")
+    score = model(IMAGES).numpy()[:, 1]
+    np.testing.assert_allclose(maps.sum((1, 2)), score, rtol=1e-3, atol=1e-4 * np.abs(score).max())
+
+
+def test_the_relevance_of_a_probability_adds_up_to_it():
+    """A softmax hands on what it gets."""
+    model = residual()
+    maps = explain.lrp(model, IMAGES, 1, score="probability", rule="epsilon")
+    np.testing.assert_allclose(maps.sum((1, 2)), model(IMAGES).numpy()[:, 1], rtol=1e-3)
+
+
 def test_a_layer_that_cannot_share_is_refused_by_name():
     inputs = keras.Input((8, 8, 2))
     x = layers.Multiply(name="gate")([inputs, layers.Conv2D(2, 1, activation="sigmoid")(inputs)])
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
     with pytest.raises(ValueError, match="gate"):
         explain.lrp(model, IMAGES, 1)
+    product = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs * inputs)))
+    with pytest.raises(ValueError, match="both depend on the input"):
+        explain.lrp(product, IMAGES, 1)

@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes import explain
 from recipes.explain.attribution.eigen_cam import project
+from recipes.explain.attribution.finer_cam import contrast_weights
 
 layers = keras.layers
 
@@ -163,6 +165,17 @@ def test_finer_cam_subtracts_the_most_similar_classes(averaged, images):
             *(model, images, targets), similar=2, strength=0.5, resize=False, batch_size=batch_size
         )
         np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_of_equally_similar_classes_the_first_ones_are_compared():
+    weights = contrast_weights(tf.constant([[2.0, 1.0, 3.0, 1.0, 0.0]]), tf.constant([0]), 2, 0.5)
+    odds = np.exp([1.0, 3.0]) / np.exp([1.0, 3.0]).sum()
+    np.testing.assert_allclose(weights, [[1, -0.5 * odds[0], -0.5 * odds[1], 0, 0]], rtol=1e-6)
+
+
+def test_finer_cam_says_which_classes_there_are(averaged, images):
+    with pytest.raises(ValueError, match=r"class in 0 \.\.\. 3"):
+        explain.finer_cam(averaged[0], images, 4)
 
 
 def test_finer_cam_without_strength_is_grad_cam(averaged, images):

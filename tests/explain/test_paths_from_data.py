@@ -56,6 +56,36 @@ def test_integrated_gradients_of_an_embedding_add_up_to_the_change_in_score(text
     np.testing.assert_allclose(once, values, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_on_the_way_are_those_of_the_predicted_class_however_they_are_cut(text):
+    """A target may know which image is which, as it sees them a step at a time."""
+    ids = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [2, 2, 8, 1]])
+    options = {"layer": "hidden", "baseline": 0, "steps": 7}
+    found = explain.layer_integrated_gradients(text, ids, **options)
+    chosen = text(ids).numpy().argmax(1)
+    by_image = explain.layer_integrated_gradients(
+        text, ids, lambda outputs: tf.gather(outputs, chosen, axis=1, batch_dims=1), **options
+    )
+    np.testing.assert_allclose(found, by_image, rtol=1e-5, atol=1e-7)
+    for batch_size in (2, 5):
+        cut = explain.layer_integrated_gradients(text, ids, batch_size=batch_size, **options)
+        np.testing.assert_allclose(cut, found, rtol=1e-5, atol=1e-7)
+
+
+def test_sentences_folded_into_the_batch_have_the_gradients_of_their_text(text):
+    """As documents of several sentences, which an encoder reads one by one."""
+    inputs = keras.Input((2, 4), dtype="int32")
+    weight = keras.Input((3,))
+    read = ops.reshape(text(ops.reshape(inputs, (-1, 4))), (-1, 2, 2))
+    model = keras.Model([inputs, weight], layers.Dense(2)(ops.mean(read, 1)) + weight[:, :2])
+    ids = np.array([[[1, 2, 3, 4], [5, 6, 7, 8]], [[2, 2, 8, 1], [0, 3, 3, 4]], [[8, 8, 1, 5], [7, 1, 0, 2]]])
+    given = [ids, np.random.default_rng(0).normal(size=(3, 3)).astype("float32")]
+    options = {"layer": "embedding", "baseline": 0, "wrt": 0}
+    values = explain.layer_integrated_gradients(model, given, 1, batch_size=7, **options)
+    change = (model(given) - model([0 * ids, given[1]])).numpy()[:, 1]
+    assert values.shape == (6, 4, 3)
+    np.testing.assert_allclose(values.reshape(3, -1).sum(1), change, rtol=1e-4, atol=1e-6)
+
+
 def test_a_mask_scores_the_mean_of_its_class():
     inputs = keras.Input((6, 5, 2))
     model = keras.Model(inputs, layers.Conv2D(3, 1, kernel_initializer="ones")(inputs))

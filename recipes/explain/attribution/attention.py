@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
+from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task
@@ -15,6 +16,8 @@ from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import AttributionOptions, Target, shares
+
+_METHODS = "attention_rollout and attention_relevance"
 
 
 @shares(AttributionOptions)
@@ -159,24 +162,29 @@ def _attention_pass(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Kernel: `(flow, shapes)`: see `_flow`, and the shape of every layer's attention, `(layers, 4)`."""
     graph = tf.compat.v1.get_default_graph()
-    before = len(graph.get_operations())
-    scores, _ = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
-    found = [
-        operation.outputs[0]
-        for operation in graph.get_operations()[before:]
-        if operation.type == "Softmax" and _is_attention(operation.outputs[0].shape)
-    ]
+    before, unseen = len(graph.get_operations()), []
+    with tracing.intercepted(_watched(model, graph, unseen)):
+        scores, _ = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
+    made = graph.get_operations()[before:]
+    found = [one.outputs[0] for one in made if one.type == "Softmax" and _is_attention(one.outputs[0].shape)]
+    unseen += _inside_functions(graph, made)
+    if found and unseen:
+        raise UsageError(
+            f"{_METHODS} expect to see the attention of every layer. In '{model.name}' that of "
+            f"{', '.join(unseen)} is fused or compiled by itself, so that its softmax is not in the model's graph. "
+            "Take tf.function off it, or use grad_cam, which needs no attention."
+        )
     if not found:
         raise UsageError(
-            f"explain expects attention to look at: a softmax over (n, heads, tokens, tokens). '{model.name}' has none "
-            "that can be seen: no attention, or one that is fused (flash attention) or compiled by itself. Turn flash "
-            "attention off, or use grad_cam, which needs no attention."
+            f"{_METHODS} expect attention to look at: a softmax over (n, heads, tokens, tokens). '{model.name}' has "
+            "none that can be seen: no attention, or one that is fused (flash attention) or compiled by itself. Turn "
+            "flash attention off, or use grad_cam, which needs no attention."
         )
     gradients = tf.gradients(scores, found) if weighted else []
     if any(one is None for one in gradients):
         raise UsageError(
-            f"explain expects a score that depends on the attention of every layer. In '{model.name}' it does not, or "
-            "not in a differentiable way. Use attention_rollout, which takes no gradient."
+            f"attention_relevance expects a score that depends on the attention of every layer. In '{model.name}' it "
+            "does not, or not in a differentiable way. Use attention_rollout, which takes no gradient."
         )
     shapes, images = tf.stack([tf.shape(one) for one in found]), tf.shape(tensors[0])[0]
     count = found[0].shape[-1]
@@ -192,6 +200,50 @@ def _attention_pass(
     if any(one.shape[-1] != count for one in found):
         return nothing, shapes
     return tf.cond(tf.reduce_all(shapes[:, 0] == images), through, lambda: nothing), shapes
+
+
+def _watched(model, graph, unseen):
+    """Wrappers (see `tracing.intercepted`) of Keras' attention layers, which note those whose softmax is not seen."""
+
+    def wrapper(path):
+        def wrap(call):
+            def stand_in(*args, **kwargs):
+                before = len(graph.get_operations())
+                outputs = call(*args, **kwargs)
+                if not any(one.type == "Softmax" for one in graph.get_operations()[before:]):
+                    unseen.append(f"layer '{path}'")
+                return outputs
+
+            return stand_in
+
+        return wrap
+
+    kinds = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
+    return {node.operation: wrapper(node.path) for node in walk(model) if isinstance(node.operation, kinds)}
+
+
+def _inside_functions(graph, operations):
+    """Names of the functions that operations call, also through others, with a softmax beside products of batches."""
+    named = [
+        value
+        for one in operations
+        if one.type.endswith("PartitionedCall")
+        for value in [one.node_def.attr["f"]]
+    ]
+    if not named:
+        return []
+    bodies = {one.signature.name: one.node_def for one in graph.as_graph_def().library.function}
+    left, seen, found = [one.func.name for one in named], set(), []
+    while left:
+        name = left.pop()
+        if name in seen or name not in bodies:
+            continue
+        seen.add(name)
+        kinds = {node.op for node in bodies[name]}
+        if "Softmax" in kinds and kinds & {"BatchMatMulV2", "BatchMatMulV3", "Einsum"}:
+            found.append(f"function '{name}'")
+        left += [value.func.name for node in bodies[name] for value in node.attr.values() if value.func.name]
+    return found
 
 
 def _is_attention(shape):

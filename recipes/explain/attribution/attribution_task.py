@@ -1,7 +1,6 @@
 """What every attribution does before and after its own arithmetic."""
 
 import functools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -12,6 +11,7 @@ from recipes.common.types import FloatArray, Verbose
 from recipes.common.types import Inputs as ModelInputs
 from recipes.common.validation import is_whole
 from recipes.explain.attribution import resize_map
+from recipes.explain.attribution.progress import Progress
 from recipes.explain.engine import layer_lookup, passes, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.input_layout import layout_of, maps_of_layers, placement
@@ -194,9 +194,13 @@ class Task:
         )
         return tracing.array(gradients)
 
+    def settled(self, group: slice) -> bool:
+        """Whether it is known what is explained of each image, as it is not where the predicted class is."""
+        return self.target.spec.kind != "class" or self.target.index[group].min(initial=0) >= 0
+
     def settle(self, group: slice) -> None:
         """Fix the predicted classes of a group at its images, where no target was given."""
-        if not self._settled(group):
+        if not self.settled(group):
             _, self.target.index[group] = self.scores(group)
 
     def classes(self) -> int | None:
@@ -237,7 +241,7 @@ class Task:
 
     def _sampled(self, evaluate, group, samples, change, clean):
         count, shape = group.stop - group.start, self.inputs.images.shape[1:]
-        settled = self._settled(group)
+        settled = self.settled(group)
         first_sample = -1 if clean or not settled else 0
         for start, stop in tracing.chunks((samples - first_sample) * count, self.batch_size):
             images = np.empty((stop - start, *shape), "float32")
@@ -265,9 +269,6 @@ class Task:
             for place, sample, chosen in pieces:
                 if sample >= 0 or clean:
                     yield chosen, *(value[place] for value in values), sample
-
-    def _settled(self, group):
-        return self.target.spec.kind != "class" or self.target.index[group].min(initial=0) >= 0
 
     def layer_pass(
         self,
@@ -342,7 +343,10 @@ class Task:
         scores, cotangents = targets.cotangents(self.target, outputs)
         return cotangents, tracing.array(scores)
 
-    def evaluate(self, kernel: Callable, tensors: list[Any], **static: Any) -> Any:
+    def evaluate(
+        self, kernel: Callable, tensors: list[Any], *, evaluations: int | None = None, **static: Any
+    ) -> Any:
+        """What a kernel of `passes` returns; `evaluations` says how many it made, where not one per image."""
         result = tracing.evaluate(
             self.model,
             kernel,
@@ -356,36 +360,8 @@ class Task:
             targets.check(self.model, self.target, self.method)
             self._checked = True
         if self.progress:
-            self.progress.add(len(tensors[0]))
+            self.progress.add(len(tensors[0]) if evaluations is None else evaluations)
         return result
-
-
-class Progress:
-    """A bar when asked for, or by itself when more than half is left after three seconds.
-
-    Args:
-        total: Evaluations to do.
-        verbose: "auto", or whether to show the bar.
-    """
-
-    def __init__(self, total: int, verbose: Verbose) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
-        self.automatic = verbose == "auto"
-        self.bar = (
-            keras.utils.Progbar(total, unit_name="evaluation") if verbose and not self.automatic else None
-        )
-
-    def add(self, count: int) -> None:
-        self.done += count
-        if (
-            self.automatic
-            and not self.bar
-            and time.monotonic() > self.start + 3
-            and 2 * self.done < self.total
-        ):
-            self.bar = keras.utils.Progbar(self.total, unit_name="evaluation")
-        if self.bar:
-            self.bar.update(min(self.done, self.total))
 
 
 def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:

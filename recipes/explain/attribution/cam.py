@@ -39,11 +39,24 @@ def layer_maps(
         options: What `Task` takes.
     """
     task = Task(method, model, images, target, **options)
+    return maps_of(task, weigh, layer=layer, call_index=call_index, tokens=tokens, resize=resize)
+
+
+def maps_of(
+    task: Task,
+    weigh: Callable[[FloatArray, FloatArray], FloatArray],
+    *,
+    layer: Layer | None,
+    call_index: int | None,
+    tokens: tuple[int, int] | None,
+    resize: bool,
+) -> FloatArray:
+    """The maps of a task that is made already, arguments and result as in `layer_maps`."""
     call = find_layer(task, layer, call_index)
     maps = []
     for rows in task.chunks():
         activations, gradients, *_ = task.layer_pass(rows, call)
-        place = call or tracing.default_layer(model, task.target.spec)
+        place = call or tracing.default_layer(task.model, task.target.spec)
         maps.append(weigh(*(spread(task, values, place, tokens) for values in (activations, gradients))))
     return finish(task, np.concatenate(maps), resize)
 

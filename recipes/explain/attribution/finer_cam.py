@@ -1,6 +1,6 @@
 """Finer-CAM: Grad-CAM of the difference between a class and those it is most easily taken for."""
 
-from typing import Any
+import dataclasses
 
 import keras
 import numpy as np
@@ -12,7 +12,6 @@ from recipes.common.validation import is_number
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.grad_cam import grad_cam
-from recipes.explain.engine import tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import LayerOptions, Target, shares
 
@@ -55,66 +54,57 @@ def finer_cam(
     layer, call_index, tokens, resize = (
         options.pop(name) for name in ("layer", "call_index", "tokens", "resize")
     )
-    classes = Task("finer_cam", model, images, target, **options)
-    if classes.target.spec.kind != "class" or options["score"] != "logits":
+    task = Task("finer_cam", model, images, target, **options)
+    if task.target.spec.kind != "class" or options["score"] != "logits":
         raise UsageError(
             "finer_cam expects a class as target and score='logits'. Received "
             f"{'another kind of target' if options['score'] == 'logits' else 'probabilities'}. Use grad_cam, which "
             "explains any score."
         )
-    contrast = _Contrast(similar, strength)
-    task = Task(
-        *("finer_cam", model, images),
-        {next(iter(target)): contrast} if isinstance(target, dict) else contrast,
-        **options,
+    task.target = dataclasses.replace(
+        task.target,
+        spec=dataclasses.replace(task.target.spec, combine=Contrast(int(similar), float(strength))),
     )
-    call = cam.find_layer(task, layer, call_index)
-    maps = []
-    for rows in task.chunks():
-        contrast.classes = classes.target.index[rows, 0]
-        activations, gradients, *_ = task.layer_pass(rows, call)
-        place = call or tracing.default_layer(model, task.target.spec)
-        seen = (cam.spread(task, values, place, tokens) for values in (activations, gradients))
-        maps.append(np.maximum(grad_cam.equation(*seen), 0))
-    return cam.finish(task, np.concatenate(maps), resize)
+    return cam.maps_of(
+        task,
+        lambda *seen: np.maximum(grad_cam.equation(*seen), 0),
+        layer=layer,
+        call_index=call_index,
+        tokens=tokens,
+        resize=resize,
+    )
 
 
-def contrast_weights(logits: FloatArray, classes: np.ndarray, similar: int, strength: float) -> FloatArray:
+def contrast_weights(logits: tf.Tensor, classes: tf.Tensor, similar: int, strength: float) -> tf.Tensor:
     """What each logit counts: 1 for the class, `-strength` shared out among the most similar others.
 
     Args:
-        logits: `(n, classes)`.
+        logits: float `(n, classes)`.
         classes: int `(n,)`.
-        similar: Number of other classes.
-        strength: gamma in the paper.
+        similar: Number of other classes, >= 1.
+        strength: gamma in the paper, >= 0.
 
     Returns:
-        float32 `(n, classes)`, so that `(weights * logits).sum(1)` is the score.
+        float32 `(n, classes)`, so that the sum of weights times logits is the score.
     """
-    rows = np.arange(len(logits))
-    distance = np.abs(logits - logits[rows, classes][:, None])
-    distance[rows, classes] = np.inf
-    others = np.argsort(distance, axis=1, kind="stable")[:, : min(similar, logits.shape[1] - 1)]
-    chosen = np.take_along_axis(logits.astype("float64"), others, 1)
-    share = np.exp(chosen - chosen.max(1, keepdims=True))
-    weights = np.zeros(logits.shape, "float32")
-    np.put_along_axis(weights, others, -strength * share / share.sum(1, keepdims=True), 1)
-    weights[rows, classes] = 1
-    return weights
+    depth = logits.shape[-1]
+    own = tf.one_hot(classes, depth)
+    distance = tf.abs(logits - tf.reduce_sum(own * logits, 1, keepdims=True))
+    closeness = tf.where(own > 0, -np.inf, -distance)
+    others = tf.math.top_k(
+        closeness, min(similar, depth - 1)
+    ).indices  # the lower number where two are as near
+    share = tf.nn.softmax(tf.gather(logits, others, axis=1, batch_dims=1))
+    return own - strength * tf.reduce_sum(share[..., None] * tf.one_hot(others, depth), 1)
 
 
-class _Contrast:
-    """The score of a chunk of images, whose classes are set before it is evaluated (-1 is the predicted one)."""
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """The score of a class less that of its most similar ones, of logits `(n, classes)` and class numbers `(n,)`."""
 
-    def __init__(self, similar: int, strength: float) -> None:
-        self.similar, self.strength, self.classes = similar, strength, None
+    similar: int
+    strength: float
 
-    def __call__(self, outputs: Any) -> tf.Tensor:
-        logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-        logits = tf.cast(logits[:, None] if logits.shape.rank == 1 else logits, "float32")
-        if logits.shape[-1] == 1:
-            logits = tf.concat([-logits, logits], -1)  # one sigmoid counts as two classes
-        values = logits.numpy()
-        classes = np.where(self.classes < 0, values.argmax(1), self.classes)
-        weights = contrast_weights(values, classes, self.similar, self.strength)
+    def __call__(self, logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        weights = contrast_weights(tf.stop_gradient(logits), classes, self.similar, self.strength)
         return tf.reduce_sum(weights * logits, -1)

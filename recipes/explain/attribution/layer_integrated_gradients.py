@@ -11,7 +11,7 @@ from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
-from recipes.explain.attribution.integrated_gradients import attribute, path, quadrature
+from recipes.explain.attribution.integrated_gradients import attribute, quadrature
 from recipes.explain.engine import layer_lookup, targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
@@ -69,19 +69,19 @@ def layer_integrated_gradients(
     where, weights = quadrature("midpoint", steps)
 
     def explain(group):
-        task.settle(group)
         clean = task.inputs.images[group]
         if task.tokens:
             nothing = np.full_like(clean, baseline)
         else:
             nothing = filled(task.method, "baseline", baseline, clean.astype("float32"), task, group)
-        ends, starts = (_activations(task, group, call, values) for values in (clean, nothing))
-        average = np.zeros_like(ends)
-        for step, weight in zip(where, weights, strict=True):
-            average += weight * _gradients(task, group, call, path(starts, ends, step))
+        starts, ends = _ends(task, group, call, nothing, clean)
+        average, most = np.zeros_like(ends), max(1, task.batch_size // len(clean))
+        for start in range(0, steps, most):
+            chosen = slice(start, start + most)
+            average += _gradients(task, group, call, starts, ends, where[chosen], weights[chosen])
         return attribute(starts, ends, average)
 
-    values = task.each_group(explain, steps + 3)
+    values = task.each_group(explain, steps + 2, passes=2)
     return (
         cam.finish(task, cam.spread(task, values, call, None).sum(-1), True)
         if as_map
@@ -103,60 +103,117 @@ def _layer_of(task, layer, call_index):
     return task.place
 
 
-def _activations(task, group, call, images):
-    (values,) = task.evaluate(_forward, task.inputs.tensors(group, images), call=call)
-    return tracing.array(values)
-
-
-def _gradients(task, group, call, values):
-    tensors = task.inputs.tensors(group)
-    if task.target.function is not None:
-        arguments = _cotangents(task, tensors, values, call)
+def _ends(task, group, call, nothing, clean):
+    """The activations of baselines and images, in one pass, which also predicts the class where none was given."""
+    count = len(clean)
+    tensors = task.inputs.tensors(
+        np.tile(np.arange(group.start, group.stop), 2), np.concatenate([nothing, clean])
+    )
+    if task.settled(group):
+        values = task.evaluate(_below, tensors, call=call)
     else:
-        arguments = [task.target.index[group]]
+        index = np.full((2 * count, 1), -1, "int32")
+        values, index = task.evaluate(_below_and_class, [*tensors, index], spec=task.target.spec, call=call)
+        task.target.index[group] = index[count:]
+    values = tracing.array(values)
+    half = len(values) // 2  # more than `count` where the model folds an axis into the batch
+    return values[:half], values[half:]
+
+
+def _gradients(task, group, call, starts, ends, where, weights):
+    """Weighted sum of the gradients at places on the way, which are evaluated together."""
+    way = [*task.inputs.tensors(group), starts, ends, where]
+    count = group.stop - group.start
+    most = count * len(where)
+    if task.target.function is not None:
+        outputs = task.evaluate(_outputs_on_way, way, evaluations=most, spec=task.target.spec, call=call)
+        # Step by step, as the user's function may know which image is which.
+        parts = [
+            targets.cotangents(task.target, [one[start : start + count] for one in outputs])[1]
+            for start in range(0, most, count)
+        ]
+        arguments = [tf.concat(one, 0) for one in zip(*parts, strict=True)]
+    else:
+        arguments = [np.tile(task.target.index[group], (len(where), 1))]
     return tracing.array(
-        task.evaluate(_gradient_at, [*tensors, *arguments, values], spec=task.target.spec, call=call)
+        task.evaluate(
+            _gradient_on_way,
+            [*way, weights, *arguments],
+            evaluations=most,
+            spec=task.target.spec,
+            call=call,
+        )
     )
 
 
-def _cotangents(task, tensors, values, call):
-    """What the user's function says of the outputs at these activations."""
-    outputs = task.evaluate(_outputs_at, [*tensors, values], spec=task.target.spec, call=call)
-    return targets.cotangents(task.target, outputs)[1]
-
-
-def _forward(model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, call: Any) -> list[tf.Tensor]:
+def _below(model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, call: Any) -> tf.Tensor:
     """Kernel: the activations of the layer."""
-    return [
-        tf.cast(one, "float32")
-        for one in tracing.capture(model, pack(model, tensors[:inputs], keys), [call], stop=True)[1]
-    ]
+    _, (values,) = tracing.capture(model, pack(model, tensors[:inputs], keys), [call], stop=True)
+    return _led_by_images(values, call)
 
 
-def _outputs_at(
+def _below_and_class(
+    model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, spec: Any, call: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Kernel: the activations of the layer, and the predicted class."""
+    with tracing.recording([call]) as recorder:
+        _, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
+    return _led_by_images(recorder.activations()[0], call), index
+
+
+def _led_by_images(values, call):
+    """The activations as float32, refused where another axis than that of the images comes first."""
+    if not tf.executing_eagerly() and values.shape[0] is not None:
+        raise UsageError(
+            f"layer_integrated_gradients expects a layer whose output has the images as its first axis. Layer "
+            f"'{call.path}' returns {tuple(values.shape)}. Choose the layer before the axes are exchanged."
+        )
+    return tf.cast(values, "float32")
+
+
+def _on_way(starts, ends, where):
+    """Activations `(places * n, ...)` between ends `(n, ...)`: all images at one place, then at the next."""
+    values = starts + tf.reshape(where, (-1, *[1] * starts.shape.rank)) * (ends - starts)
+    return tf.reshape(values, tf.concat([[-1], tf.shape(starts)[1:]], 0))
+
+
+def _copies(model, tensors, keys, where):
+    """The model's inputs, once for every place on the way."""
+    count = tf.shape(where)[0]
+    return pack(
+        model,
+        [tf.tile(one, tf.concat([[count], tf.ones(one.shape.rank - 1, "int32")], 0)) for one in tensors],
+        keys,
+    )
+
+
+def _outputs_on_way(
     model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, spec: Any, call: Any
 ) -> list[tf.Tensor]:
-    """Kernel: the outputs with the last tensor in the place of the layer's activations."""
-    with tracing.tapped({call.operation: _stand_in(call, tensors[-1])}):
-        return targets.flat_outputs(model, model(pack(model, tensors[:inputs], keys), training=False), spec)
+    """Kernel: the outputs with values on the way in the place of the layer's activations."""
+    starts, ends, where = tensors[inputs:]
+    with tracing.tapped({call.operation: _stand_in(call, _on_way(starts, ends, where))}):
+        outputs = model(_copies(model, tensors[:inputs], keys, where), training=False)
+    return targets.flat_outputs(model, outputs, spec)
 
 
-def _gradient_at(
+def _gradient_on_way(
     model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, spec: Any, call: Any
 ) -> tf.Tensor:
-    """Kernel: the gradient of the score with the last tensor in the place of the layer's activations, by it."""
-    *rest, values = tensors
+    """Kernel: the score's gradients by values on the way, which take the layer's place, weighted and added up."""
+    starts, ends, where, weights, *arguments = tensors[inputs:]
+    values, images = _on_way(starts, ends, where), tf.shape(tensors[0])[0]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         with tracing.tapped({call.operation: _stand_in(call, values)}):
-            scores, _ = targets.scores(model, pack(model, rest[:inputs], keys), spec, rest[inputs:])
-    gradient = tape.gradient(scores, values)
+            scores, _ = targets.scores(model, _copies(model, tensors[:inputs], keys, where), spec, arguments)
+    gradient = tape.gradient(scores, values, output_gradients=tf.repeat(weights, images))
     if gradient is None:
         raise UsageError(
             f"layer_integrated_gradients expects a score that depends on layer '{call.path}'. The gradient does not "
             "reach it. Choose a layer on the way to the score."
         )
-    return gradient
+    return tf.reduce_sum(tf.reshape(gradient, tf.concat([[-1], tf.shape(starts)], 0)), 0)
 
 
 def _stand_in(call, values):

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 from typing_extensions import Unpack
 
 from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import is_number, is_one_of
+from recipes.explain.attribution import lrp_rules
 from recipes.explain.attribution.attribution_task import Task, reduce_channels
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
@@ -19,36 +19,57 @@ from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import AttributionOptions, Reduce, Target, check_flag, shares
 
 _layers = keras.layers
-_WEIGHTED = (_layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
+
+
+def _kinds(*names):
+    """Keras' layers of these names, where a number of axes is left open in all of its numbers."""
+    return tuple(
+        getattr(_layers, name.replace("*", number))
+        for name in names
+        for number in ("123" if "*" in name else " ")
+        if hasattr(_layers, name.replace("*", number))
+    )
+
+
+_WEIGHTED = _kinds("Dense", "Conv*D")
 # Linear too, but always by the epsilon rule.
 _LINEAR = (
-    *(_layers.BatchNormalization, _layers.Rescaling, _layers.Normalization, _layers.DepthwiseConv2D),
-    *(_layers.AveragePooling1D, _layers.AveragePooling2D, _layers.AveragePooling3D),
-    *(_layers.GlobalAveragePooling1D, _layers.GlobalAveragePooling2D, _layers.GlobalAveragePooling3D),
+    *_kinds("BatchNormalization", "Rescaling", "Normalization", "Resizing", "UpSampling*D"),
+    *_kinds(
+        "DepthwiseConv*D", "SeparableConv*D", "Conv*DTranspose", "AveragePooling*D", "GlobalAveragePooling*D"
+    ),
+)
+# Operations of `keras.ops` and of Python's signs, and layers of the same name.
+_TERMS = ("Add", "Average", "Subtract")
+_FACTORS = ("Multiply", "Divide", "TrueDivide")
+_AVERAGES = ("Mean", "Sum", "AveragePool")
+_MOVES = (
+    "Functional",
+    "Relu",
+    "Reshape",
+    "GetItem",
+    "ExpandDims",
+    "Squeeze",
+    "Transpose",
+    "Concatenate",
+    "Pad",
+    "Max",
 )
 # Their gradient moves relevance as it should: places move, the winner takes all, an open gate passes.
 _MOVING = (
-    *(
-        _layers.InputLayer,
-        _layers.Flatten,
-        _layers.Reshape,
-        _layers.Permute,
-        _layers.Identity,
-        _layers.Concatenate,
+    *_kinds(
+        "InputLayer",
+        "Flatten",
+        "Reshape",
+        "Permute",
+        "Identity",
+        "Concatenate",
+        "ZeroPadding*D",
+        "Cropping*D",
     ),
-    *(
-        _layers.ZeroPadding1D,
-        _layers.ZeroPadding2D,
-        _layers.Cropping2D,
-        _layers.Dropout,
-        _layers.SpatialDropout2D,
-    ),
-    *(_layers.MaxPooling1D, _layers.MaxPooling2D, _layers.MaxPooling3D, _layers.GlobalMaxPooling2D),
-    *(_layers.Activation, _layers.Softmax),
+    *_kinds("Dropout", "SpatialDropout*D", "GaussianNoise", "GaussianDropout", "ActivityRegularization"),
+    *_kinds("MaxPooling*D", "GlobalMaxPooling*D", "Activation"),
 )
-_PASSING = {"relu", "linear", "softmax", "log_softmax", "sigmoid"}
-# Nonlinearities of single values, which hand on what they get though their slope is another.
-_ELEMENTWISE = {"relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "hard_silu", "softplus", "tanh", "mish"}
 _RECTIFIERS = (_layers.ReLU, _layers.LeakyReLU, _layers.PReLU, _layers.ELU)
 
 
@@ -74,11 +95,13 @@ def lrp(
     https://doi.org/10.1371/journal.pone.0130140. The composite is EpsilonPlus of Kohlbrenner et al. 2020, "Towards Best
     Practice in Explaining Neural Network Decisions with LRP", section III, https://arxiv.org/abs/1910.09840: epsilon
     for Dense layers, alpha 1 and beta 0 for convolutions. Sums of a residual network share out by the epsilon rule, as
-    do batch normalization and average pooling; the largest value of a pool takes all.
+    do batch normalization, average pooling, resizing and depthwise, separable and transposed convolutions; the largest
+    value of a pool takes all, and what a nonlinearity of single values makes of one has that one's relevance.
 
     Args:
         model, images, target: As in every method, see `recipes.explain`. A Sequential or Functional model, also nested,
-            of Dense, convolution, pooling, normalization, sums, concatenation and rectifiers.
+            of Dense, convolution, pooling, normalization, resizing, sums, differences, averages, concatenation and
+            nonlinearities of single values.
         rule: `"epsilon"`, `"alpha_beta"` or `"composite"`.
         epsilon: Added to what is divided by, > 0, as a share of its largest value in a layer.
         alpha: Weight of what speaks for, >= 1; what speaks against has `alpha - 1`. For `"alpha_beta"`.
@@ -163,25 +186,24 @@ def _wrappers(model, settings):
     for node in walk(model):
         operation, name = node.operation, type(node.operation).__name__
         activation = getattr(getattr(operation, "activation", None), "__name__", "linear")
-        if type(operation) in _RECTIFIERS or _snake(name) in _ELEMENTWISE:
-            found.append((node, _passed))
-        elif type(operation) is _layers.Activation and activation in _ELEMENTWISE:
-            found.append((node, _passed))
-        elif isinstance(operation, (*_WEIGHTED, *_LINEAR, *_MOVING)) and activation not in (
-            _PASSING if type(operation) not in _WEIGHTED else _PASSING | _ELEMENTWISE
-        ):
+        activated = {"linear", "relu"} | (lrp_rules.ELEMENTWISE if type(operation) in _WEIGHTED else set())
+        if type(operation) in _RECTIFIERS or _snake(name) in lrp_rules.ELEMENTWISE:
+            found.append((node, lrp_rules.passed))
+        elif type(operation) is _layers.Activation and activation in lrp_rules.ELEMENTWISE:
+            found.append((node, lrp_rules.passed))
+        elif isinstance(operation, (*_WEIGHTED, *_LINEAR, *_MOVING)) and activation not in activated:
             unknown.append(f"{node.path} ({activation})")
         elif type(operation) in _WEIGHTED:
-            found.append((node, _weighted(operation, settings)))
+            found.append((node, lrp_rules.weighted(operation, settings)))
         elif type(operation) in _LINEAR:
-            found.append((node, _shared(settings[1])))
-        elif name == "Add" and type(operation).__module__.startswith("keras."):
-            found.append((node, _summed(settings[1])))
-        elif type(operation) not in (*_MOVING, keras.Sequential) and name not in (
-            "Functional",
-            "Relu",
-            "Reshape",
-        ):
+            found.append((node, lrp_rules.shared(settings[1])))
+        elif name in _TERMS and type(operation).__module__.startswith("keras."):
+            found.append((node, lrp_rules.summed(settings[1])))
+        elif name in _AVERAGES and type(operation).__module__.startswith("keras."):
+            found.append((node, lrp_rules.shared(settings[1])))
+        elif name in _FACTORS and type(operation).__module__.startswith("keras.src.ops."):
+            found.append((node, lrp_rules.scaled(node.path)))
+        elif not _moves(operation, name):
             unknown.append(f"{node.path} ({name})")
     if unknown or not isinstance(model, (keras.Sequential, *_functional())):
         raise UsageError(
@@ -191,140 +213,18 @@ def _wrappers(model, settings):
     return found
 
 
+def _moves(operation, name):
+    """Whether an operation but moves values, or holds others; random changes of images do nothing here."""
+    of_keras = type(operation).__module__.startswith("keras.src.")
+    return type(operation) in (*_MOVING, keras.Sequential) or (
+        of_keras and (name in _MOVES or name.startswith("Random"))
+    )
+
+
 def _functional():
     return (type(keras.Model(one := keras.Input((1,)), one)),)
-
-
-def divided(relevance: tf.Tensor, values: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """Equation 58: relevance over values, which are kept away from 0 by `epsilon` of the largest of their image."""
-    axes = tuple(range(1, values.shape.rank))
-    least = epsilon * tf.reduce_max(tf.abs(values), axes, keepdims=True) + 1e-30
-    return relevance / (values + tf.where(values >= 0, least, -least))
-
-
-def _share(parts, inputs, relevance, epsilon):
-    """`sum over parts of weight * input * d(part . R / part) / d input`."""
-    total = [0.0 for _ in inputs]
-    for weight, values, sources in parts:
-        slopes = tf.gradients(values, sources, divided(relevance, values, epsilon))
-        contributions = [0.0 if s is None else one * s for one, s in zip(sources, slopes, strict=True)]
-        for number, one in enumerate(contributions):
-            place = number % len(inputs)
-            total[place] = total[place] + weight * one
-    return total
-
-
-def _without_variables(share):
-    """A gradient that hands relevance to the input alone, of a layer that may have variables."""
-
-    def shared(relevance, variables=()):
-        found = share(relevance)
-        return (found, [None] * len(variables)) if variables else found
-
-    return shared
-
-
-def _shared(epsilon):
-    """The epsilon rule for a layer of one input."""
-
-    def wrap(call):
-        def stand_in(inputs, *args, **kwargs):
-            @tf.custom_gradient
-            def linear(x):
-                values = call(x, *args, **kwargs)
-                return values, _without_variables(lambda r: _share([(1.0, values, [x])], [x], r, epsilon)[0])
-
-            return linear(inputs)
-
-        return stand_in
-
-    return wrap
-
-
-def _passed(call):
-    """A nonlinearity of single values: what it makes of a value has that value's relevance."""
-
-    def stand_in(inputs, *args, **kwargs):
-        @tf.custom_gradient
-        def same(x):
-            return call(x, *args, **kwargs), _without_variables(lambda relevance: relevance)
-
-        return same(inputs)
-
-    return stand_in
 
 
 def _snake(name):
     """`LeakyRelu`, as an operation of `keras.ops` is called, as the name of its function."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _summed(epsilon):
-    """The epsilon rule for a sum, whose terms share its relevance by their values."""
-
-    def wrap(call):
-        def stand_in(*args, **_):
-            terms = list(args[0]) if isinstance(args[0], (list, tuple)) else list(args)
-
-            @tf.custom_gradient
-            def total(*parts):
-                parts = [tf.identity(part) for part in parts]  # one term may be made of another
-                values = call(list(parts)) if isinstance(args[0], (list, tuple)) else call(*parts)
-                return values, lambda r: _share([(1.0, values, list(parts))], list(parts), r, epsilon)
-
-            return total(*terms)
-
-        return stand_in
-
-    return wrap
-
-
-def _weighted(layer, settings):
-    """Epsilon or alpha-beta for a Dense or convolution; its activation stays outside."""
-    rule, epsilon, alpha = settings
-    signs = rule == "alpha_beta" or (rule == "composite" and not isinstance(layer, _layers.Dense))
-
-    def apply(x, kernel, bias):
-        values = (
-            ops.matmul(x, kernel) if isinstance(layer, _layers.Dense) else layer.convolution_op(x, kernel)
-        )
-        first = getattr(layer, "data_format", None) == "channels_first"
-        return (
-            values
-            if bias is None
-            else values + (ops.reshape(bias, (-1, *[1] * layer.rank)) if first else bias)
-        )
-
-    def wrap(_):
-        def stand_in(inputs, *_, **__):
-            kernel, bias = tf.convert_to_tensor(layer.kernel), layer.bias if layer.use_bias else None
-            bias = None if bias is None else tf.convert_to_tensor(bias)
-
-            @tf.custom_gradient
-            def linear(x):
-                values = apply(x, kernel, bias)
-
-                def share(r):
-                    if not signs:
-                        return _share([(1.0, values, [x])], [x], r, epsilon)[0]
-                    high, low = tf.nn.relu(x), -tf.nn.relu(-x)
-                    positive, negative = tf.nn.relu(kernel), -tf.nn.relu(-kernel)
-                    up = None if bias is None else tf.nn.relu(bias)
-                    down = None if bias is None else -tf.nn.relu(-bias)
-                    for_it = apply(high, positive, up) + apply(low, negative, None)
-                    against = apply(high, negative, down) + apply(low, positive, None)
-                    parts = [(alpha, for_it, [high, low])]
-                    if alpha > 1:
-                        parts.append((1 - alpha, against, [high, low]))
-                    return _share(parts, [x], r, epsilon)[0]
-
-                return values, share
-
-            values = linear(inputs)
-            if getattr(layer.activation, "__name__", None) in _ELEMENTWISE:
-                return _passed(layer.activation)(values)
-            return values if layer.activation is None else layer.activation(values)
-
-        return stand_in
-
-    return wrap

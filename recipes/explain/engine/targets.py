@@ -5,7 +5,7 @@ where gradients do not vanish (a saturated softmax passes back 1e-7 of what its 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -37,6 +37,8 @@ class Spec:
         vector: A direction among the unit's channels, or None.
         power: Of the cosine with it.
         terms: Of a sum: `(weight, Spec, columns of the index)` each.
+        combine: Of a class: `combine(values (n, classes), class (n,)) -> scores (n,)` in place of the class's own
+            value; hashable, as it is part of a trace.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Spec:
     vector: tuple[float, ...] | None = None
     power: float = 0.0
     terms: tuple[tuple[float, "Spec", int], ...] = ()
+    combine: Callable[[Any, Any], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +161,11 @@ def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
     if head.binary:
         # One sigmoid stands for two classes, of which the other has the logit with its sign turned.
         index = _resolve(index, tf.cast(values[:, 0] > other[:, 0], "int32"))
-        return tf.where(index == 1, values[:, 0], other[:, 0]), index
-    index = _resolve(index, tf.argmax(values, axis=1, output_type="int32"))
-    return pick(values, index), index  # `check` refuses numbers out of range
+        values = tf.concat([other, values], 1)
+    else:
+        index = _resolve(index, tf.argmax(values, axis=1, output_type="int32"))
+    # `check` refuses numbers out of range
+    return (spec.combine or pick)(values, index), index
 
 
 def follow(rows: Any) -> Any:

@@ -88,10 +88,19 @@ def evaluate(
         What `function` returns, as eager tensors.
 
     Raises:
-        UsageError: where TensorFlow cannot differentiate channels-first convolutions on this processor.
+        UsageError: where TensorFlow cannot differentiate channels-first convolutions on this processor, or cannot run
+            flash attention.
     """
     try:
         return _evaluate(model, function, tensors, compile, shapes, static)
+    except ValueError as error:
+        if "lash attention is not supported" not in str(error):
+            raise
+        raise UsageError(
+            f"explain expects attention that TensorFlow can run. '{model.name}' has flash attention, which only Keras' "
+            "JAX and PyTorch backends have. Leave out flash_attention=True where its layers are made (a saved model, "
+            "loaded again, has none); the weights stay as they are."
+        ) from error
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
         if "only supports NHWC" not in str(error):
             raise

@@ -1,0 +1,203 @@
+"""How single layers hand relevance down: what stands in for their call, with the rule as its gradient."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from recipes.explain.engine.errors import UsageError
+
+# Nonlinearities of single values, which hand on what they get though their slope is another; a softmax at the end too.
+ELEMENTWISE = {
+    *("relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "hard_silu", "softplus", "tanh", "mish"),
+    *("sigmoid", "hard_sigmoid", "softmax", "log_softmax"),
+}
+
+
+def divided(relevance: tf.Tensor, values: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Equation 58: relevance over values, which are kept away from 0 by `epsilon` of the largest of their image."""
+    axes = tuple(range(1, values.shape.rank))
+    least = epsilon * tf.reduce_max(tf.abs(values), axes, keepdims=True) + 1e-30
+    return relevance / (values + tf.where(values >= 0, least, -least))
+
+
+def _divided_by_one_sign(relevance, values, epsilon, sign):
+    """`divided` of values that are all of one sign, or 0."""
+    axes = tuple(range(1, values.shape.rank))
+    reduce = tf.reduce_max if sign > 0 else tf.reduce_min
+    return relevance / (values + (epsilon * reduce(values, axes, keepdims=True) + sign * 1e-30))
+
+
+def _share(parts, inputs, relevance, epsilon):
+    """`sum over parts of weight * input * d(part . R / part) / d input`; the sign of a part that has one, else 0."""
+    total = [0.0 for _ in inputs]
+    for weight, values, sources, sign in parts:
+        shares = (
+            _divided_by_one_sign(relevance, values, epsilon, sign)
+            if sign
+            else divided(relevance, values, epsilon)
+        )
+        slopes = tf.gradients(values, sources, shares)
+        contributions = [0.0 if s is None else one * s for one, s in zip(sources, slopes, strict=True)]
+        for number, one in enumerate(contributions):
+            place = number % len(inputs)
+            total[place] = total[place] + weight * one
+    return total
+
+
+def _without_variables(share):
+    """A gradient that hands relevance to the input alone, of a layer that may have variables."""
+
+    def shared(relevance, variables=()):
+        found = share(relevance)
+        return (found, [None] * len(variables)) if variables else found
+
+    return shared
+
+
+def shared(epsilon):
+    """The epsilon rule for a layer of one input."""
+
+    def wrap(call):
+        def stand_in(inputs, *args, **kwargs):
+            @tf.custom_gradient
+            def linear(x):
+                values = call(x, *args, **kwargs)
+                return values, _without_variables(
+                    lambda r: _share([(1.0, values, [x], 0)], [x], r, epsilon)[0]
+                )
+
+            return linear(inputs)
+
+        return stand_in
+
+    return wrap
+
+
+def passed(call):
+    """A nonlinearity of single values: what it makes of a value has that value's relevance."""
+
+    def stand_in(inputs, *args, **kwargs):
+        @tf.custom_gradient
+        def same(x):
+            return call(x, *args, **kwargs), _without_variables(lambda relevance: relevance)
+
+        return same(inputs)
+
+    return stand_in
+
+
+def scaled(path):
+    """A product with constants, or a division by one, which changes the relevance of no value."""
+
+    def wrap(call):
+        def stand_in(*args, **_):
+            places = [place for place, one in enumerate(args) if hasattr(one, "op")]
+            if len(places) != 1 or places[0] == 1 and "ivide" in path:
+                raise UsageError(
+                    f"lrp expects layers that it can share relevance out at. '{path}' multiplies or divides values "
+                    "that both depend on the input. Use integrated_gradients, which any model has."
+                )
+            return passed(lambda x: call(*args[: places[0]], x, *args[places[0] + 1 :]))(args[places[0]])
+
+        return stand_in
+
+    return wrap
+
+
+def summed(epsilon):
+    """The epsilon rule for a sum, whose terms share its relevance by their values."""
+
+    def wrap(call):
+        def stand_in(*args, **_):
+            terms = list(args[0]) if isinstance(args[0], (list, tuple)) else list(args)
+
+            @tf.custom_gradient
+            def total(*parts):
+                parts = [tf.identity(part) for part in parts]  # one term may be made of another
+                values = call(list(parts)) if isinstance(args[0], (list, tuple)) else call(*parts)
+                return values, lambda r: _share([(1.0, values, list(parts), 0)], list(parts), r, epsilon)
+
+            return total(*terms)
+
+        return stand_in
+
+    return wrap
+
+
+def weighted(layer, settings):
+    """Epsilon or alpha-beta for a Dense or convolution; its activation stays outside."""
+    rule, epsilon, alpha = settings
+    signs = rule == "alpha_beta" or (rule == "composite" and not isinstance(layer, keras.layers.Dense))
+
+    def apply(x, kernel, bias):
+        values = (
+            ops.matmul(x, kernel)
+            if isinstance(layer, keras.layers.Dense)
+            else layer.convolution_op(x, kernel)
+        )
+        first = getattr(layer, "data_format", None) == "channels_first"
+        return (
+            values
+            if bias is None
+            else values + (ops.reshape(bias, (-1, *[1] * layer.rank)) if first else bias)
+        )
+
+    def wrap(_):
+        def stand_in(inputs, *_, **__):
+            kernel, bias = tf.convert_to_tensor(layer.kernel), layer.bias if layer.use_bias else None
+            bias = None if bias is None else tf.convert_to_tensor(bias)
+
+            @tf.custom_gradient
+            def linear(x):
+                values = apply(x, kernel, bias)
+
+                def share(r):
+                    if not signs:
+                        return _share([(1.0, values, [x], 0)], [x], r, epsilon)[0]
+                    # Behind a rectifier nothing is negative, and half of the products are 0.
+                    both = not _never_negative(x)
+                    high, low = (tf.nn.relu(x), -tf.nn.relu(-x)) if both else (x, None)
+                    sources = [high, low] if both else [high]
+                    positive, up = tf.nn.relu(kernel), None if bias is None else tf.nn.relu(bias)
+                    negative = -tf.nn.relu(-kernel) if both or alpha > 1 else None
+                    for_it = apply(high, positive, up)
+                    if both:
+                        for_it += apply(low, negative, None)
+                    parts = [(alpha, for_it, sources, 1)]
+                    if alpha > 1:
+                        down = None if bias is None else -tf.nn.relu(-bias)
+                        against = apply(high, negative, down)
+                        if both:
+                            against += apply(low, positive, None)
+                        parts.append((1 - alpha, against, sources, -1))
+                    return _share(parts, [x], r, epsilon)[0]
+
+                return values, share
+
+            values = linear(inputs)
+            if getattr(layer.activation, "__name__", None) in ELEMENTWISE:
+                return passed(layer.activation)(values)
+            return values if layer.activation is None else layer.activation(values)
+
+        return stand_in
+
+    return wrap
+
+
+_NOT_NEGATIVE = {"Relu", "Relu6", "Sigmoid", "Softmax", "Square", "Exp", "Abs", "Softplus"}
+_KEEPING_SIGNS = {"Identity", "MaxPool", "AvgPool", "Pad", "Reshape", "Transpose", "Squeeze", "Mean", "Sum"}
+
+
+def _never_negative(tensor):
+    """Whether what made a tensor of the graph leaves nothing below 0."""
+    operation = tensor.op
+    if operation.type in _NOT_NEGATIVE:
+        return True
+    if operation.type in _KEEPING_SIGNS:
+        return _never_negative(operation.inputs[0])
+    if operation.type == "IdentityN":
+        return _never_negative(operation.inputs[tensor.value_index])
+    if operation.type in ("AddV2", "ConcatV2"):
+        terms = operation.inputs[:-1] if operation.type == "ConcatV2" else operation.inputs
+        return all(_never_negative(one) for one in terms)
+    return False

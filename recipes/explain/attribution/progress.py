@@ -1,0 +1,35 @@
+"""The progress bar of attributions that take many passes."""
+
+import time
+
+import keras
+
+from recipes.common.types import Verbose
+
+
+class Progress:
+    """A bar when asked for, or by itself when more than half is left after three seconds.
+
+    Args:
+        total: Evaluations to do.
+        verbose: "auto", or whether to show the bar.
+    """
+
+    def __init__(self, total: int, verbose: Verbose) -> None:
+        self.total, self.done, self.start = total, 0, time.monotonic()
+        self.automatic = verbose == "auto"
+        self.bar = (
+            keras.utils.Progbar(total, unit_name="evaluation") if verbose and not self.automatic else None
+        )
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if (
+            self.automatic
+            and not self.bar
+            and time.monotonic() > self.start + 3
+            and 2 * self.done < self.total
+        ):
+            self.bar = keras.utils.Progbar(self.total, unit_name="evaluation")
+        if self.bar:
+            self.bar.update(min(self.done, self.total))
