@@ -17,7 +17,7 @@ from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.input_layout import layout_of, maps_of_layers, placement
 from recipes.explain.engine.inputs import Inputs
 from recipes.explain.engine.moved_axes import Placement
-from recipes.explain.engine.options import Compile, Reduce, Score, Target
+from recipes.explain.engine.options import Compile, Score, Target
 
 #: Numbers of images: a slice, or an index array.
 Rows: TypeAlias = slice | np.ndarray
@@ -295,7 +295,7 @@ class Task:
             differentiate=differentiate,
         )
         if call is None:
-            found = tracing.default_layer(self.model, (self.target.spec, self.inputs.wrt))
+            found = tracing.default_layer(self.model, self._seen)
             tracing.remember_default(self.model, self.target.spec, found)
         self.place = call or found
         activations, gradients = (
@@ -308,6 +308,19 @@ class Task:
             tracing.array(values[-2]) if scores is None else scores,
             values[-1].numpy(),
         )
+
+    @property
+    def _seen(self):
+        """What the last feature map depends on, beside the model."""
+        return self.target.spec, self.inputs.wrt, self.inputs.images.shape[1:]
+
+    def last_map(self) -> layer_lookup.LayerCall:
+        """The last feature map below the score; a pass over one image finds it where none has yet."""
+        tracing.record_of(self.model).refresh(self.model)
+        self.place = tracing.default_layer(self.model, self._seen)
+        if self.place is None:
+            self.layer_pass(slice(0, 1), None, differentiate=False)
+        return self.place
 
     def _by_frame(self, values, count):
         """The maps of frames that the model folds into its batch, as `(n, frames, ...)`."""
@@ -362,36 +375,6 @@ class Task:
         if self.progress:
             self.progress.add(len(tensors[0]) if evaluations is None else evaluations)
         return result
-
-
-def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:
-    """Collapse the channel axis of signed values.
-
-    Args:
-        values: `(n, ..., channels, ...)`.
-        how: `"absmax"`, `"mean"`, `"sum"`, `"l2"`, or None (keep the channels).
-        axis: The channel axis; None where every value is a feature of its own.
-    """
-
-    # Channel by channel: numpy reduces a short last axis twenty times slower.
-    def over_channels(combine, values):
-        return functools.reduce(combine, np.moveaxis(values, axis, 0))
-
-    reductions = {
-        None: lambda v: v,
-        "absmax": lambda v: over_channels(np.maximum, np.abs(v)),
-        "mean": lambda v: over_channels(np.add, v) / v.shape[axis],
-        "sum": lambda v: over_channels(np.add, v),
-        "l2": lambda v: np.sqrt(over_channels(np.add, np.square(v))),
-    }
-    if axis is None and how is not None:  # every value is a feature of its own
-        values, axis = values[..., None], -1
-    if not (how is None or isinstance(how, str)) or how not in reductions:
-        raise UsageError(
-            f"explain expects reduce to be 'absmax', 'mean', 'sum', 'l2' or None. Received {how!r}. "
-            "None returns one value per channel."
-        )
-    return reductions[how](values)
 
 
 def at_least_one(method: str, name: str, value: int) -> None:

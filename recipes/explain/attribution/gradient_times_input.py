@@ -4,7 +4,8 @@ import keras
 from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
-from recipes.explain.attribution.attribution_task import Task, reduce_channels
+from recipes.explain.attribution.attribution_task import Task
+from recipes.explain.attribution.channels import reduce_channels
 from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
 
 

@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 
 from recipes.common.types import FloatArray
 
+# Multiplications that a loop does in less time than TensorFlow takes to begin.
+_SMALL = 1_000_000
+
 
 def resize(
     maps: ArrayLike, shape: Sequence[int], windows: Sequence[tuple[float, float] | None] | None = None
@@ -33,10 +36,16 @@ def resize(
         if maps.shape[axis] != length or window:
             weights = _weights(maps.shape[axis], length, *(window or (0.0, float(length))))
             moved = np.moveaxis(maps, axis, -1)
-            # TensorFlow's product of small matrices: numpy's wakes threads that wait longer than they work.
-            product = tf.linalg.matmul(moved.reshape(-1, moved.shape[-1]), weights, transpose_b=True).numpy()
-            maps = np.moveaxis(product.reshape(*moved.shape[:-1], length), -1, axis)
+            maps = np.moveaxis(_product(moved, weights), -1, axis)
     return np.ascontiguousarray(maps)
+
+
+def _product(maps, weights):
+    """`maps (..., size)` times `weights (length, size)`, without numpy's threads, which wait longer than they work."""
+    if maps.size * len(weights) < _SMALL:
+        return np.einsum("...s,ls->...l", maps, weights)
+    flat = tf.linalg.matmul(maps.reshape(-1, maps.shape[-1]), weights, transpose_b=True).numpy()
+    return flat.reshape(*maps.shape[:-1], len(weights))
 
 
 @functools.lru_cache(maxsize=64)

@@ -62,7 +62,7 @@ def at_layer(
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:], seen)
             flow, pictures = _flow(source, scores, spec, seen)
             call, activation = layer_lookup.last_map(survey, model, rank, flow, pictures, source)
-            tracing.remember_default(model, (spec, wrt), call)
+            tracing.remember_default(model, (spec, wrt, tuple(source.shape[1:])), call)
         else:
             with tracing.recording([call], on_output=watch) as recorder:
                 scores, index = targets.scores(model, packed, spec, tensors[inputs:])
