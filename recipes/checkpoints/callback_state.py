@@ -53,7 +53,9 @@ class CallbackStates:
         own: bool | None = None,
         told: Mapping[str, Any] | None = None,
     ) -> None:
-        """Give callbacks back what those of the same class and name remembered.
+        """Give callbacks back what those of the same class, name and watched metric remembered.
+
+        Of a callback that watches another metric now it is said that it begins anew.
 
         Args:
             kept: What `collect` gave.
@@ -65,10 +67,18 @@ class CallbackStates:
             ValueError: for a state that its callback cannot take.
         """
         by_identity = {_key(entry): entry for entry in kept}
+        watched = all("watches" in entry for entry in kept)  # files of an earlier version do not tell
         for place, (callback, identity) in enumerate(
             zip(self.callbacks, identities(self.callbacks), strict=True)
         ):
-            entry = by_identity.get(_key(identity))
+            entry = by_identity.get(_key(identity if watched else {**identity, "watches": None}))
+            if entry is None and identity["watches"] and own in (None, hasattr(callback, "set_state")):
+                others = {one["watches"] for one in kept if watched and one["class"] == identity["class"]}
+                if others:
+                    print(
+                        f"resume: {identity['class']} of {identity['watches']!r} begins anew; the backup has what "
+                        f"those of {', '.join(sorted(map(repr, others)))} remember."
+                    )
             if entry is None or own not in (None, hasattr(callback, "set_state")):
                 continue
             state = _decode(entry["state"], archive)
@@ -123,20 +133,25 @@ class CallbackStates:
 
 
 def identities(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """Class, name and number among those of the same class and name: what tells one callback from another."""
-    seen: dict[tuple[str, str], int] = {}
+    """What tells one callback from another: class, name, the metric it watches, and its number among those alike."""
+    seen: dict[tuple[str, str, str | None], int] = {}
     found = []
     for callback in callbacks:
-        kind, name = type(callback).__name__, getattr(callback, "name", "")
+        kind, name, watches = (
+            type(callback).__name__,
+            getattr(callback, "name", ""),
+            getattr(callback, "monitor", None),
+        )
         name = name if isinstance(name, str) else ""
-        number = seen.get((kind, name), 0)
-        seen[kind, name] = number + 1
-        found.append({"class": kind, "name": name, "number": number})
+        watches = watches if isinstance(watches, str) else None
+        number = seen.get((kind, name, watches), 0)
+        seen[kind, name, watches] = number + 1
+        found.append({"class": kind, "name": name, "watches": watches, "number": number})
     return found
 
 
 def _key(entry):
-    return entry.get("class"), entry.get("name"), entry.get("number")
+    return entry.get("class"), entry.get("name"), entry.get("watches"), entry.get("number")
 
 
 def _constructor_names(callback):

@@ -57,11 +57,7 @@ def _layers(config):
     entries = config["layers"]
     names, counts = {}, {}
     for entry in entries:
-        name = (
-            entry["config"].get("name", entry["class_name"])
-            if isinstance(entry.get("config"), dict)
-            else "layer"
-        )
+        name = _name_of(entry)
         stem = without_numbers(name)
         counts[stem] = counts.get(stem, 0) + 1
         names[name] = stem if counts[stem] == 1 else f"{stem} ({counts[stem]})"
@@ -70,12 +66,18 @@ def _layers(config):
         settings = entry.get("config") if isinstance(entry.get("config"), dict) else {}
         inner = _layers(settings) if isinstance(settings.get("layers"), list) else None
         shown = _line(entry["class_name"], {} if inner else settings)
-        reads = [names.get(name, name) for name in _inbound(entry.get("inbound_nodes"))]
+        reads = [names.get(name) or without_numbers(name) for name in _inbound(entry.get("inbound_nodes"))]
         after = f" after {', '.join(reads)}" if reads else ""
-        place = names.get(settings.get("name"), entry["class_name"])
+        place = names.get(_name_of(entry), entry["class_name"])
         lines.append(f"{place}: {shown}{after}")
         lines += [f"{place}/{line}" for line in inner or ()]
     return lines
+
+
+def _name_of(entry):
+    config = entry.get("config")
+    told = config.get("name") if isinstance(config, dict) else None
+    return told or entry.get("name") or entry["class_name"]  # a custom layer's config may leave its name out
 
 
 def _inbound(nodes):

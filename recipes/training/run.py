@@ -8,6 +8,7 @@ import io
 import math
 import os
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -286,7 +287,13 @@ class Run:
                 "Finish it with recipes.train(..., run_dir=that folder, resume=True)."
             )
         settings = read_settings(folder)
-        check_checksums(folder, settings)
+        gone = check_checksums(folder, settings)
+        if gone:
+            warnings.warn(
+                f"Run.load expects all files of the finished run in {folder}. Received it without {', '.join(gone)}: "
+                "what they told is missing from the run. Put copies of them back if you have any.",
+                stacklevel=2,
+            )
         names = settings.get("class_names")
         from recipes.probe import Record  # noqa: PLC0415 - not loaded by a run without monitors
 
@@ -410,23 +417,30 @@ def add_checksums(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     return {**description, "checksums": {name: checksum(folder / name) for name in files}}
 
 
-def check_checksums(folder: Path, settings: dict[str, Any]) -> None:
-    """Compare the files of a run with what `run.json` says of them.
+def check_checksums(folder: Path, settings: dict[str, Any]) -> list[str]:
+    """Compare the files of a run with what `run.json` says of them; pictures, which nothing reads, are left out.
+
+    Returns:
+        Names of files that the finished run had and that are gone.
 
     Raises:
         DamagedFileError: for a file that is not as it was written.
     """
-    sums = settings.get("checksums")
+    sums, gone = settings.get("checksums"), []
     for name, expected in sums.items() if isinstance(sums, dict) else ():
         file = folder / name
-        # A file names no path outside its folder; what was removed to save room is not needed.
-        if _is_of_a_run(name) and file.is_file() and checksum(file) != expected:
+        if not _is_of_a_run(name) or file.suffix == ".png":  # a file names no path outside its folder
+            continue
+        if not file.is_file():
+            gone.append(name)
+        elif checksum(file) != expected:
             raise damaged(
                 file,
                 f"the {name} of a finished run",
                 "its SHA-256 is not the one in run.json",
                 "Put a copy of the file back, or remove checksums and sha256 from run.json to read it as it is.",
             )
+    return gone
 
 
 def _is_of_a_run(name):

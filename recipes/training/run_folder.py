@@ -106,7 +106,8 @@ class RunFolder:
                 file,
                 f"the {name} of this run",
                 f"its SHA-256 is not the one in {INDEX}",
-                "Put a copy of the file back, or remove it: the next epoch that is better than all before writes one.",
+                "Put a copy of the file back, or remove it: the next epoch that is better than all before writes one, "
+                "and where none is, the run ends without the file.",
             )
 
     def newest_backup(self) -> Path | None:
@@ -120,6 +121,10 @@ class RunFolder:
         path, wrong = newest_whole(self.backups())
         for words in wrong:
             print(f"recipes.train: {words} Going on from {path} instead.")
+        if path is None and not self.finished and (self.path / INDEX).exists():
+            print(
+                f"recipes.train: no backup of the run in {self.path} is there any more; it begins at epoch 1."
+            )
         return path
 
     def compare(self, description: dict[str, Any]) -> list[str]:

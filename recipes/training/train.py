@@ -75,7 +75,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         peak = rate_of(trained.optimizer)
         # Before a backup puts its lowered rate back.
         described = describe(settings, trained, data, prints) | asked
-        progress = _restored(folder, trained, peak, settings)
+        progress = _restored(folder, trained, data, peak, settings)
         acting = training_callbacks(trained, data, settings, folder)
         if progress.file is None:
             before = before_training(trained, data, settings)
@@ -337,7 +337,7 @@ def _fingerprints(train, validation, folder):
     }
 
 
-def _restored(folder, model, peak, settings):
+def _restored(folder, model, data, peak, settings):
     """How far the run has come, after the model was given what its newest backup holds."""
     if folder is None:
         return Progress()
@@ -347,6 +347,8 @@ def _restored(folder, model, peak, settings):
     file = folder.newest_backup()
     if file is None:
         return Progress()
+    if not model.built:  # a subclassed model makes its variables when it is called
+        model(blank_batch(data.training(first_epoch=0, first_step=0, epochs=1).element_spec[0]))
     force = settings.resume == "force"
     missing = restore_variables(file, model, force=force)
     for words in missing if settings.verbose != 0 else ():

@@ -411,3 +411,67 @@ def test_another_loss_of_a_compiled_model_is_refused_by_name(split, tmp_path, fi
     else:
         with pytest.raises(ValueError, match=f"compiled_loss.*{named}"):
             train(split, tmp_path, model=model(then), resume=True, **options)
+
+
+def test_callbacks_of_one_class_are_told_apart_by_the_metric_they_watch(split, tmp_path, capsys):
+    def checkpoints(*watched):
+        options = {"save_best_only": True, "mode": "auto"}
+        return [
+            keras.callbacks.ModelCheckpoint(tmp_path / f"{name}.keras", monitor=name, **options)
+            for name in watched
+        ]
+
+    interrupt(split, tmp_path / "run", 2 * STEPS + 1, callbacks=checkpoints("val_loss", "val_accuracy"))
+    swapped = checkpoints("val_accuracy", "val_loss", "loss")
+    run = train(split, tmp_path / "run", callbacks=swapped, resume=True)
+    assert swapped[0].best == max(run.history["val_accuracy"])
+    assert swapped[1].best == min(run.history["val_loss"])
+    assert "ModelCheckpoint of 'loss' begins anew" in capsys.readouterr().out
+
+
+class Counter(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_custom_layer_is_the_same_one_though_keras_has_numbered_it_on(split, tmp_path):
+    def model():
+        keras.utils.set_random_seed(1)
+        image = keras.Input((8, 8, 1))
+        scores = keras.layers.Dense(10, activation="softmax")(Counter()(keras.layers.Flatten()(image)))
+        return keras.Model(image, scores)
+
+    interrupt(split, tmp_path, STEPS + 2, model=model())
+    assert len(train(split, tmp_path, model=model(), resume=True).history["loss"]) == 3
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.flatten, self.scores = keras.layers.Flatten(), keras.layers.Dense(10)
+
+    def call(self, inputs):
+        return self.scores(self.flatten(inputs))
+
+
+def test_a_subclassed_model_that_was_never_called_goes_on(split, tmp_path):
+    def model():
+        keras.utils.set_random_seed(1)
+        return Subclassed()
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    whole = train(split, None, model=model(), loss=loss)
+    interrupt(split, tmp_path, STEPS + 2, model=model(), loss=loss)
+    assert_equal(train(split, tmp_path, model=model(), loss=loss, resume=True), whole)
+
+
+def test_what_is_gone_from_a_run_is_told(split, tmp_path, capsys):
+    train(split, tmp_path / "run", epochs=1)
+    (tmp_path / "run/findings.json").unlink()
+    (tmp_path / "run/curves.png").write_bytes(b"another picture")
+    with pytest.warns(UserWarning, match=r"without findings\.json"):
+        recipes.load_run(tmp_path / "run")
+    interrupt(split, tmp_path / "other", STEPS + 2)
+    (tmp_path / "other/backup.npz").unlink()
+    train(split, tmp_path / "other", resume=True)
+    assert "begins at epoch 1" in capsys.readouterr().out
