@@ -51,7 +51,9 @@ def to_svg(figure: Figure, description: str) -> str:
 
 def _thinned(svg):
     """The same picture in fewer bytes: a hundredth of a point is exact enough, points of a line share their style."""
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(
+        r' (?:d|x|y|transform)="[^"]*"', lambda place: re.sub(r"(\d\.\d\d)\d+", r"\1", place[0]), svg
+    )
     use = r'<use href="{}" x="([^"]+)" y="([^"]+)" style="{}"/>\s*'
     first = use.format('(?P<to>#[^"]+)', '(?P<style>[^"]+)')
     alike = f"{first}(?:{use.format('(?P=to)', '(?P=style)')})+"
