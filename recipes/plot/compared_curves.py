@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import new_figure, shortened
 
 
 def compared_curves(
@@ -39,9 +39,11 @@ def compared_curves(
         axes = figure.add_subplot(rows, columns, place)
         for number, (run, history) in enumerate(histories.items()):
             both = f"val_{metric}" in history
+            # matplotlib leaves out of its legend what begins with an underscore.
+            name = shortened(f" {run}" if str(run).startswith("_") else str(run), 28)
             for key, style in ((metric, "--" if both else "-"), (f"val_{metric}", "-")):
                 if key in history:
-                    label = run if key != metric or not both else None
+                    label = name if key != metric or not both else None
                     epochs = np.arange(1, len(history[key]) + 1)
                     dot = "." if len(epochs) < 2 else None
                     axes.plot(epochs, history[key], style, color=f"C{number % 10}", label=label, marker=dot)

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+import warnings
 
 import matplotlib
 import numpy as np
@@ -28,7 +29,12 @@ def to_svg(figure: Figure, description: str) -> str:
         str, markup; everything in it is escaped.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "recipes"}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "recipes"}),
+        warnings.catch_warnings(),
+    ):
+        # Letters that matplotlib's font lacks are drawn by the browser.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

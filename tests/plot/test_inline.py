@@ -52,3 +52,9 @@ def test_photos_are_jpeg_and_small_images_exact():
     small, large = rng.integers(0, 255, (20, 20, 3)).astype("uint8"), np.full((200, 200, 3), 90, "uint8")
     assert image_data_url(small).startswith("data:image/png;base64,")
     assert image_data_url(large).startswith("data:image/jpeg;base64,")
+
+
+def test_letters_that_the_font_lacks_stay_text():
+    figure = drawn([1.0, 2.0])
+    figure.axes[0].set_title("猫")
+    assert "猫" in to_svg(figure, "a cat")
