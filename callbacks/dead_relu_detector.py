@@ -3,6 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from recipes.callbacks.monitor import Monitor
@@ -115,7 +116,9 @@ class DeadReluDetector(Monitor):
             layer: sorted({*units} - {*self._list(layer).get(layer, [])}) for layer, units in silent.items()
         }
         self.suspects = {layer: units for layer, units in new.items() if units}
-        if self.suspects and not all(np.isfinite(v.numpy()).all() for v in self.model.trainable_variables):
+        if self.suspects and not all(
+            np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in self.model.trainable_variables
+        ):
             self.suspects = {}  # a ReLU may turn NaN into 0: such a network is broken, and its units not dead
         elif self.suspects and self.data is not None:
             self._look_at_data()
@@ -139,7 +142,7 @@ class DeadReluDetector(Monitor):
 
     def _look_at_data(self):
         if self._check is None:
-            from recipes.probe.tensorflow.dead_units import ActivityCheck  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+            from recipes.probe.dead_units import ActivityCheck  # noqa: PLC0415 - brings the adapter of the backend
 
             self._check = ActivityCheck(self.model)
         self._asked = self.suspects

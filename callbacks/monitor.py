@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from recipes.callbacks.fit_member import FitMember
 from recipes.callbacks.rate_driver import Logs
 from recipes.checkpoints.comparison import without_numbers
-from recipes.common.backends import require_tensorflow
+from recipes.common.backends import require_probe
 from recipes.common.optional import optional
 from recipes.common.traversal import layers_of
 from recipes.common.types import Path
@@ -57,8 +57,8 @@ class Monitor(FitMember):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        require_tensorflow(name, "whose train function it looks into")
-        from recipes.probe.cadence import Budget, Every  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        require_probe(name)
+        from recipes.probe.cadence import Budget, Every  # noqa: PLC0415 - brings the adapter of the backend
 
         if every_steps is not None and budget is not None:
             raise ValueError(
@@ -93,7 +93,7 @@ class Monitor(FitMember):
         return self._record
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        from recipes.probe import Hub  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.probe import Hub  # noqa: PLC0415 - brings the adapter of the backend
 
         self._failed, self._tensorboard = False, None
         self._hub = Hub.join(self, before=self._hub)
@@ -153,7 +153,7 @@ class Monitor(FitMember):
         return {}
 
     def logged_values(self, probe: "Probe") -> "tuple[dict[str, float], dict[str, np.ndarray]]":
-        """Return `(scalars, histograms)` for `log_dir`, by tag: numbers, and rows of `probe.tensorflow.histogram`."""
+        """Return `(scalars, histograms)` for `log_dir`, by tag: numbers, and rows `(lowest, highest, 30 counts)`."""
         return {}, {}
 
     # State, for runs that are interrupted and resumed.
@@ -170,7 +170,7 @@ class Monitor(FitMember):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_state` gave; call it after `on_train_begin`."""
-        from recipes.probe import Record  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.probe import Record  # noqa: PLC0415 - brings the adapter of the backend
 
         now = self._layers()
         before = state.get("layers", now)
@@ -218,7 +218,7 @@ class Monitor(FitMember):
             return None
 
     def _write(self, probe):
-        from recipes.probe.log_writers import TensorBoardWriter  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.probe.log_writers import TensorBoardWriter  # noqa: PLC0415 - brings the adapter of the backend
 
         if self._tensorboard is None:
             self._tensorboard = TensorBoardWriter(self.log_dir, type(self).__name__)

@@ -1,11 +1,13 @@
 """Train on two devices of one machine, then in two processes as on two machines, one of which is killed.
 
-    python examples/distributed.py    # two virtual devices, then two processes, of one CPU: about a minute
+    python examples/distributed.py    # two virtual devices, then two processes, of one CPU: about two minutes
 
 1. `recipes.train` in a MirroredStrategy, with monitors, beside one device at the same global batch.
 2. Plain `fit` on Keras' JAX backend (extra `jax`) with keras.distribution. The script starts itself twice; each process
    reads its part of the images, the first one writes the files. The second process is killed in the middle of an epoch.
    Both are then started again, go on from their backup, and end where a run ends that nobody interrupted.
+3. `recipes.train` on two TensorFlow workers, one of which is killed: examples/several_machines.py.
+4. Prints what to type on real machines.
 
 Writes to runs/distributed/: weights and backups of the uninterrupted and the interrupted run (.npz), and what each
 process says, process0.txt and process1.txt; compiled/ spares the later ones the time to compile.
@@ -20,6 +22,7 @@ of the first, a free port there, and a folder that all of them see. After a cras
 import argparse
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +36,16 @@ import tensorflow as tf
 import recipes
 from recipes import augment, callbacks, data, layers, plot, schedules
 
+COMMANDS = """On real machines, at the same time on each, with a folder that all of them see:
+
+  TensorFlow, machine 0 of 2 (and --index 1 on the other):
+    python examples/several_machines.py --cluster 10.0.0.1:9876,10.0.0.2:9876 --index 0 --out /shared/run
+  TensorFlow under SLURM, which tells each its place:
+    srun --nodes=2 --ntasks-per-node=1 python examples/several_machines.py --worker --out /shared/run
+  JAX, machine 0 of 2 (and --process 1 on the other):
+    KERAS_BACKEND=jax python examples/distributed.py --address 10.0.0.1:9876 --processes 2 --process 0 --out /shared/run
+
+After a crash the same lines again; docs/rooms/distribution.md has files for SLURM and Kubernetes."""
 BATCH = 64  # images of a step, over all devices or processes together
 RATE = 0.02  # learning rate of SGD with momentum, at its peak
 
@@ -187,6 +200,13 @@ def two_processes(arguments):
         print(f"  {name:14} validation accuracy {accuracy:.2%}")
 
 
+def two_workers(arguments):
+    """The same on TensorFlow, by the script that does it."""
+    script, folder = Path(__file__).with_name("several_machines.py"), arguments.out / "workers"
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, script, "--epochs=4", f"--out={folder}"], check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -211,9 +231,12 @@ def main():
             print("JAX is not installed, so the second part is left out: pip install 'keras-recipes[jax]'")
         elif not arguments.quick:
             two_processes(arguments)
+        if not arguments.quick:
+            two_workers(arguments)
         print(
             f"Look at {arguments.out}: two_devices.png, and process0.txt, process1.txt where there were processes."
         )
+        print(COMMANDS)
     else:
         connect(arguments)
         for name in arguments.runs.split(","):

@@ -262,6 +262,7 @@ class Pipeline:
         box_labels: Any = None,
         keypoints: Any = None,
         seed: "Sequence[int] | tf.Tensor | None" = None,
+        part: "tuple[int | tf.Tensor, int | tf.Tensor] | None" = None,
     ) -> Any:
         """Augment one batch, or every batch of a data set.
 
@@ -273,6 +274,8 @@ class Pipeline:
             masks, heatmaps, pixel_weights, boxes, box_labels, keypoints: What moves with the pixels, of the shapes that
                 the class describes; each may be a dict or list of several.
             seed: Two integers; the same two give the same images. None takes the next of the pipeline's own draws.
+            part: `(first, whole)` where these images are those from number `first` on of a batch of `whole`, which
+                several processes share: they come out as they would among the others. None for a whole batch.
 
         Returns:
             What was given, augmented: `images`, `(images, labels)` or `(images, labels, sample_weight)`; tensors. With
@@ -307,14 +310,19 @@ class Pipeline:
         batch = take_apart(element, roles)
         self._check(batch)
         self._refuse_unweighted(batch)
+        if part is not None and self.mixes:
+            raise ValueError(
+                "augment.Pipeline expects a whole batch where images are mixed with one another. Received a part "
+                "(part=). Leave MixUp and CutMix out, or give every process whole batches."
+            )
         if not tf.executing_eagerly():
             seed = self._next_seed() if seed is None else as_seed(seed)
-            augmented = self._engine(batch.images).transform(batch, seed)
+            augmented = self._engine(batch.images).transform(batch, seed, part)
         else:
             engine = self._engine(batch.images)
             engine.check_values(batch)
             seed = self._next_seed() if seed is None else as_seed(seed)
-            augmented = engine.transform(batch, seed)
+            augmented = engine.transform(batch, seed, part)
         return augmented[0] if isinstance(augmented, tuple) and len(augmented) == 1 else augmented
 
     def preview(self, images: "Images", *, columns: int = 8, seed: int = 0) -> "Figure":

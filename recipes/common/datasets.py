@@ -62,6 +62,21 @@ def reader_of(dataset: tf.data.Dataset) -> Callable[..., tf.data.Dataset] | None
     return _READERS.get(dataset)
 
 
+_SHARE = "recipes: the share of one worker"
+
+
+def as_share(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The data set with a mark, kept by what is made of it: its batches are this worker's own parts of each batch."""
+    options = tf.data.Options()
+    options.dataset_name = _SHARE
+    return dataset.with_options(options)
+
+
+def is_share(dataset: Any) -> bool:
+    """Whether a data set has the mark of `as_share`."""
+    return isinstance(dataset, tf.data.Dataset) and dataset.options().dataset_name == _SHARE
+
+
 def pairs_of(data: Any) -> Any:
     """A data set of dictionaries with `image` and `label`, as TFDS and parsed TFRecords give them, as one of pairs.
 

@@ -8,6 +8,7 @@ by all.
 import contextlib
 import functools
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -58,7 +59,7 @@ def replaced(values: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
                 entry = _Entry(owner, name, vars(owner).get(name, _ABSENT))
                 entered.append(entry)
                 _ENTRIES.append(entry)
-                object.__setattr__(owner, name, value)
+                _set(owner, name, value)
         yield
     finally:
         with _LOCK:
@@ -79,7 +80,7 @@ class _Method:
         stand_in = wrap(stack[-1] if stack else self.original)
         if not self.stacks:
             _METHODS[id(self.owner), self.name] = self
-            object.__setattr__(self.owner, self.name, self._dispatcher())
+            _set(self.owner, self.name, self._dispatcher())
         self.stacks[thread] = [*stack, stand_in]
 
     def cut(self, thread, depth):
@@ -124,8 +125,15 @@ _METHODS: dict[tuple[int, str], _Method] = {}
 _ENTRIES: list[_Entry] = []
 
 
+def _set(owner, name, value):
+    if isinstance(owner, types.ModuleType):
+        setattr(owner, name, value)
+    else:
+        object.__setattr__(owner, name, value)
+
+
 def _put_back(owner, name, value):
     if value is not _ABSENT:
-        object.__setattr__(owner, name, value)
+        _set(owner, name, value)
     elif name in vars(owner):
         object.__delattr__(owner, name)

@@ -1,6 +1,35 @@
 """One part of a data set for each process of a run."""
 
+from typing import Any
+
+import tensorflow as tf
+
 from recipes.common.validation import are_whole
+
+
+def bounds_of_part(size: Any, index: int, count: int) -> tuple[Any, Any]:
+    """First row, and the one after the last, of a process's part of a batch.
+
+    Parts differ by one row at most. Of fewer rows than processes each gets one, some of them the same.
+
+    Args:
+        size: Rows of the batch, >= 1, a number or an integer tensor.
+        index: Of the process, from 0.
+        count: Of processes.
+    """
+    few = size < count
+    each, over = size // count, size % count
+    first = index * each + _least(index, over)
+    if isinstance(size, int):
+        return (index % size, index % size + 1) if few else (first, first + each + (index < over))
+    one = tf.constant(1, size.dtype)
+    shared = tf.math.floormod(tf.constant(index, size.dtype), tf.maximum(size, one))
+    rows = each + tf.cast(index < over, size.dtype)
+    return tf.where(few, shared, first), tf.where(few, shared + one, first + rows)
+
+
+def _least(index, over):
+    return min(index, over) if isinstance(over, int) else tf.minimum(tf.constant(index, over.dtype), over)
 
 
 def check_shard(shard: tuple[int, int] | None, caller: str) -> tuple[int, int]:

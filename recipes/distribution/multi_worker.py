@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from recipes.common import processes
+from recipes.common.datasets import is_share
 from recipes.common.traversal import layers_of
 from recipes.distribution.clusters import resolve_cluster
 
@@ -92,6 +93,17 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         self._logs.values = tf.nest.flatten(outputs) if of_keras else []
         return outputs
 
+    def experimental_distribute_dataset(self, dataset: Any, options: Any = None) -> Any:
+        """TensorFlow's, which deals every batch out; for batches that are one worker's part already, these as they are.
+
+        Raises:
+            ValueError: where workers bring data sets of different lengths: the longer ones would wait for ever.
+        """
+        self._check_lengths(dataset)
+        if is_share(dataset):
+            return self.distribute_datasets_from_function(lambda _: dataset, options)
+        return super().experimental_distribute_dataset(dataset, options)
+
     def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
         """Reduce over all workers.
 
@@ -111,6 +123,20 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
             axis = None
         return super().reduce(reduce_op, value, axis)
 
+    def _check_lengths(self, dataset):
+        length = float(dataset.cardinality())
+        total, squares = (
+            float(self.reduce("SUM", self.run(_given, (value,)), axis=None))
+            for value in (tf.constant(length, tf.float64), tf.constant(length**2, tf.float64))
+        )
+        if squares * self.num_replicas_in_sync != total**2:
+            own = "of unknown length" if length < 0 else f"of {length:.0f} batches"
+            raise ValueError(
+                "MultiWorkerStrategy expects data sets of as many batches on every worker: a worker that has one more "
+                f"would wait for the others for ever. Received others than the one here, {own}. Give the same data on "
+                "every worker, which deals it out, or cut all of them to one length with take(batches)."
+            )
+
     def _meet(self) -> None:
         """Wait for all workers."""
         self.reduce("SUM", self.run(_one), axis=None)
@@ -123,6 +149,11 @@ class _StepLogs(threading.local):
 
     def hold(self, value: Any) -> bool:
         return any(value is mine for mine in self.values)
+
+
+@tf.function
+def _given(value):
+    return value
 
 
 @tf.function

@@ -108,7 +108,9 @@ def _mistakes(examples, numbers, names, scorer, several):
 
 
 def _with_maps(model, mistakes, names):
-    """The same mistakes with their Grad-CAM; without where the model has no maps of places."""
+    """The same mistakes with their Grad-CAM; without where the model has no maps of places, or not on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return mistakes
     from recipes.explain.attribution.grad_cam import (  # noqa: PLC0415 - needs TensorFlow
         grad_cam as grad_cam_maps,
     )

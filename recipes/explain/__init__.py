@@ -23,7 +23,7 @@ Every attribution has one signature, `(model, images, target=None, *, own option
 and return raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
 """
 
-from recipes.common.backends import require_tensorflow
+from recipes.common.backends import needing_tensorflow
 from recipes.explain.adversarial.defenses import adversarial_training as adversarial_training
 from recipes.explain.adversarial.defenses import consistency_training as consistency_training
 from recipes.explain.adversarial.defenses import smoothed_predict as smoothed_predict
@@ -112,8 +112,6 @@ from recipes.explain.trust.road import Road as Road
 from recipes.explain.trust.road import road as road
 from recipes.explain.trust.sanity_check import sanity_check as sanity_check
 from recipes.explain.trust.stability import stability as stability
-
-require_tensorflow("recipes.explain", "whose gradients it takes")
 
 __all__ = [
     "AttackOptions",
@@ -207,3 +205,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+globals().update(needing_tensorflow("recipes.explain", __all__, "whose gradients it takes"))

@@ -3,16 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recipes.common.backends import require_tensorflow
+from recipes.common.backends import require_probe
 from recipes.probe.record import Probe as Probe
 from recipes.probe.record import Record as Record
 
 if TYPE_CHECKING:
+    from recipes.probe.dead_units import dead_units as dead_units
     from recipes.probe.hub import Hub as Hub
-    from recipes.probe.tensorflow.dead_units import dead_units as dead_units
 
-# What measures needs TensorFlow; what was measured can be read on every backend.
-_MEASURES = {"Hub": "recipes.probe.hub", "dead_units": "recipes.probe.tensorflow.dead_units"}
+# What measures has an adapter a backend; what was measured can be read on every one.
+_MEASURES = {"Hub": "recipes.probe.hub", "dead_units": "recipes.probe.dead_units"}
 
 __all__ = [
     "Hub",
@@ -25,7 +25,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MEASURES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    require_tensorflow(f"recipes.probe.{name}", "whose train function it looks into")
+    require_probe(f"recipes.probe.{name}")
     return getattr(import_module(_MEASURES[name]), name)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from recipes.probe.record import Probe, Record
 from recipes.probe.scalars import read_axes, read_probe
@@ -48,13 +48,13 @@ class Sweep:
     def add(self, layout: list[tuple[str, int]], active: Any) -> bool:
         """Take one batch; True when the monitor has seen enough."""
         self.layout = layout
-        self.active = active if self.active is None else tf.maximum(active, self.active)
+        self.active = active if self.active is None else ops.maximum(active, self.active)
         self.batches += 1
         return self.batches % _SWEEP_LOOK == 0 and self.tell(complete=False)
 
     def tell(self, *, complete: bool) -> bool:
         """Tell the monitor what was active so far."""
-        return self.monitor.swept(self.layout, self.active.numpy(), complete=complete)
+        return self.monitor.swept(self.layout, np.asarray(self.active), complete=complete)
 
     def get_state(self) -> dict[str, Any]:
         """What `of` needs, as a dictionary that JSON can hold."""
@@ -65,7 +65,7 @@ class Sweep:
     @classmethod
     def of(cls, monitor: Any, state: dict[str, Any]) -> "Sweep":
         """The sweep for a monitor whose `get_state` gave `state`, in a run that goes on."""
-        active = None if state["active"] is None else tf.constant(state["active"], tf.float32)
+        active = None if state["active"] is None else ops.convert_to_tensor(state["active"], "float32")
         layout = [(name, units) for name, units in state["layout"]]
         return cls(monitor, state["running"], layout, active, state["batches"])
 

@@ -7,18 +7,17 @@ import weakref
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_optimizer
 from recipes.common.optimizers import accumulation, iterations, switched
 from recipes.common.traversal import layers_of
+from recipes.probe.adapter import adapter
 from recipes.probe.collect import Collector, Pending, Sweep, Timing
 from recipes.probe.record import Record
-from recipes.probe.tensorflow.swap import Swap
+from recipes.probe.swap import Swap
 from recipes.probe.when import When
 
-_SWEEP_COST = 0.05  # of a plain execution, taken from the budget in advance
 # model -> weak reference to its hub: neither keeps the other alive.
 _HUBS: "weakref.WeakKeyDictionary[keras.Model, weakref.ref[Hub]]" = weakref.WeakKeyDictionary()
 
@@ -31,7 +30,7 @@ class Hub:
     (`collect.Collector`). A monitor that takes part in a second `fit` of the model brings the twins along, so that
     they need not be traced again.
 
-    A monitor is a Keras callback with `quantities` (names from `recipes.probe.tensorflow.twin.QUANTITIES`),
+    A monitor is a Keras callback with `quantities` (names from `recipes.probe.calls.QUANTITIES`),
     `every_steps`, `budget`, `samples`, `checks_every_step`, `takes_examples`, and the methods `receive(probe)`, and,
     when it checks every step, `checked(values)` and `act()`; `take_examples(labels, outputs)` when it wants
     what the loss of every step saw.
@@ -101,6 +100,7 @@ class Hub:
 
     def leave(self) -> None:
         """End the fit: read what is pending and forget the monitors."""
+        self.swap.deliver()
         self.flush()
         self.monitors, self.collector.sweep = [], None
         self.swap.disarm()
@@ -121,6 +121,9 @@ class Hub:
 
     def batch_begin(self, batch: int) -> None:
         """Called by the leading monitor before each execution of training steps."""
+        self.swap.deliver()
+        if self.when.budget is not None:
+            adapter().wait_for_step(self._model())
         now = time.perf_counter()
         ended = self.collector.take_time(now)
         if ended is not None:
@@ -169,7 +172,7 @@ class Hub:
             nothing will happen then.
         """
         executions = max(1, (self.params.get("steps") or 0) // self._model().steps_per_execution)
-        if not self._worth_a_trace() or not self.when.reserve(_SWEEP_COST * executions):
+        if not self._worth_a_trace() or not self.when.reserve(adapter().SWEEP_COST * executions):
             self.note("Suspected dead units were not looked at on every batch: give DeadReluDetector(data=).")
             return False
         self.collector.sweep = Sweep(monitor)
@@ -197,6 +200,7 @@ class Hub:
 
     def epoch_end(self) -> None:
         """Called by the leading monitor: read what is pending, and close a sweep that saw the whole epoch."""
+        self.swap.deliver()
         self.flush()
         model = self._model()
         self.collector.end_sweep(
@@ -210,6 +214,7 @@ class Hub:
 
     def _start(self, model):
         self._started = True
+        adapter().bring_back(model)
         if not model.trainable_variables:
             self._decline(model)
             return
@@ -225,11 +230,10 @@ class Hub:
             # Before the first trace, so that the twin and the plain function trace the same thing.
             build_optimizer(model)
         steps, epochs = self.params.get("steps"), self.params.get("epochs", 1) - self.epoch
-        several = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
         notes = self.when.start(
             self.monitors,
             executions=-(-steps // model.steps_per_execution) * epochs if steps else None,
-            several_workers=several,
+            several_workers=adapter().several_workers(model),
             accumulation=accumulation(optimizer),
             stride=model.steps_per_execution,
         )
@@ -246,7 +250,7 @@ class Hub:
             wanted.add("answers")
         if self.collector.sweep is not None and self.collector.sweep.running:
             wanted.add("ever_active")
-        return frozenset(wanted)
+        return frozenset(wanted) - adapter().UNSEEN
 
     def _arm(self, model, quantities, recorded):
         samples = next((m.samples for m in self.monitors if m.samples != "auto"), "auto")

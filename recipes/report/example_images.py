@@ -115,6 +115,8 @@ def _spread(rows, sure, labels, count):
 def _maps(model, inputs, rows):
     if inputs.ndim != 4 or not len(rows):
         return [None] * len(rows), "The inputs are no images."
+    if keras.backend.backend() != "tensorflow":
+        return [None] * len(rows), "Without heat maps, which need Keras on TensorFlow."
     from recipes import explain  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
     try:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from recipes.common.datasets import fresh_copy, reader_of, without_autotune
 from recipes.common.models import model_input_rank
 from recipes.common.types import Data
+from recipes.data.shard import bounds_of_part
 from recipes.training.data_checks import check_labels, empty_message, not_finite_message, peek, sizes_message
 
 _SHUFFLE_BYTES = 256 * 2**20
@@ -37,6 +38,8 @@ class Source:
         order: function `epoch -> int64 (examples,)`: the numbers of the examples as that epoch reads them, where the
             order is ours; None where it is the reader's own.
         kept: Numbers of the examples in the data set that the user gave, int64, where some were dropped; else None.
+        parts: function `(epoch, skip, (index, count)) -> tf.data.Dataset` of `(part of a batch, its first row, rows of
+            the batch)`, the share of one of several processes, where the examples of others need not be read; or None.
     """
 
     name: str
@@ -50,6 +53,19 @@ class Source:
     preview: Source | None = None
     order: Callable[[int], np.ndarray] | None = None
     kept: np.ndarray | None = None
+    parts: Callable[..., tf.data.Dataset] | None = None
+
+    def parts_of(self, epoch: Any, skip: Any, share: tuple[int, int]) -> tf.data.Dataset:
+        """As `parts`; where there is none, whole batches are read and cut."""
+        if self.parts is not None:
+            return self.parts(epoch, skip, share)
+
+        def cut(*batch):
+            size = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
+            first, end = bounds_of_part(size, *share)
+            return tf.nest.map_structure(lambda rows: rows[first:end], batch), first, size
+
+        return self.batches(epoch, skip).map(cut)
 
     @property
     def label_spec(self) -> tf.TensorSpec:
@@ -139,13 +155,25 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
     floats = np.issubdtype(arrays[0].dtype, np.floating)
     pixels = (float(arrays[0].min()), float(arrays[0].max())) if floats else None
 
-    def batches(epoch, skip=0):
+    def rows_of(epoch, skip):
         order = tf.data.Dataset.range(count)
         if shuffle:
             order = shuffled(order, count, seed, epoch)
-        return _without(order.batch(batch_size), skip).map(
-            lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors), num_parallel_calls=2
-        )
+        return _without(order.batch(batch_size), skip)
+
+    def read(rows):
+        return tuple(tf.gather(tensor, rows) for tensor in tensors)
+
+    def batches(epoch, skip=0):
+        return rows_of(epoch, skip).map(read, num_parallel_calls=2)
+
+    def parts(epoch, skip, share):
+        def own(rows):
+            size = tf.shape(rows, tf.int64)[0]
+            first, end = bounds_of_part(size, *share)
+            return read(rows[first:end]), first, size
+
+        return rows_of(epoch, skip).map(own, num_parallel_calls=2)
 
     spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
     source = Source(
@@ -159,6 +187,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
         order=_orders(lambda epoch: shuffled(tf.data.Dataset.range(count), count, seed, epoch), count)
         if shuffle
         else lambda epoch: np.arange(count),
+        parts=parts,
     )
     return dataclasses.replace(source, preview=source)
 
@@ -243,6 +272,29 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             return in_order(_without(places, skip, batch_size), skip * batch_size).batch(batch_size)
         return _without(shuffled(fixed, buffer, seed, epoch).batch(batch_size), skip)
 
+    def parts(epoch, skip, share):
+        """Of images of `data.load`: the numbers are shared out, so that others' images are never read."""
+
+        def own(place, _):
+            row, size = (
+                place % batch_size,
+                tf.minimum(cardinality - place // batch_size * batch_size, batch_size),
+            )
+            first, end = bounds_of_part(size, *share)
+            return (row >= first) & (row < end)
+
+        skipped = tf.cast(skip * batch_size, tf.int64)
+        places = _without(shuffled_places(cardinality, seed, epoch), skip, batch_size)
+        mine = places.enumerate(start=skipped).filter(own).map(lambda _, place: place)
+        most = bounds_of_part(batch_size, *share)
+        batches = in_order(mine, skip * batch_size).batch(most[1] - most[0]).enumerate(start=skip)
+
+        def numbered(step, batch):
+            size = tf.minimum(cardinality - step * batch_size, batch_size)
+            return batch, bounds_of_part(size, *share)[0], size
+
+        return batches.map(numbered)
+
     return Source(
         name,
         batches,
@@ -254,6 +306,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
         endless=endless,
         preview=preview,
         order=order if known else None,
+        parts=parts if shuffle and in_order is not None else None,
     )
 
 
@@ -328,6 +381,7 @@ def stream(
     steps: int,
     transform: Callable[..., Any],
     first_step: int = 0,
+    share: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """All epochs as one data set, so that a resumed run sees what an uninterrupted one would have seen.
 
@@ -336,9 +390,10 @@ def stream(
         first_epoch: Epoch to begin with; 0 for a new run.
         epochs: Epoch to end before.
         steps: Batches an epoch.
-        transform: function `(batch, seed) -> batch` applied in parallel, `seed` an int64 tensor of two
-            numbers, `(epoch, step)`.
+        transform: function `(batch, place) -> batch` applied in parallel, `place` an int64 tensor of two numbers,
+            `(epoch, step)`, with `share` of four: also the first row of the part and the rows of the whole batch.
         first_step: Batches of the first epoch that are finished: blank ones, which nobody trains on, stand for them.
+        share: `(index, count)`: of each batch only the part of this one of several processes is read and transformed.
 
     Returns:
         `tf.data.Dataset` of `(epochs - first_epoch) * steps` batches.
@@ -347,6 +402,9 @@ def stream(
     def numbered(epoch):
         # A plain 0 where nothing is skipped leaves the data set as it is in any run.
         skip = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0) if first_step else 0
+        if share is not None:
+            parts = source.parts_of(epoch, skip, share).take(steps - skip).enumerate(start=skip)
+            return parts.map(lambda step, part: (part[0], tf.stack([epoch, step, *part[1:]])))
         batches = source.batches(epoch, skip).take(steps - skip).enumerate(start=skip)
         return batches.map(lambda step, batch: (batch, tf.stack([epoch, step])))
 

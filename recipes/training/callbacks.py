@@ -110,7 +110,8 @@ def watching_callbacks(
     ratios = [] if first_of(others, ours.UpdateRatioMonitor) else [ours.UpdateRatioMonitor(warn=False)]
     monitors = [*ratios, *ours.default_monitors(beside=[*others, *ratios])]
     numbers = example_numbers(data, settings, model)
-    if numbers is not None:
+    # On JAX the outputs would cost a forward pass at every step.
+    if numbers is not None and keras.backend.backend() == "tensorflow":
         monitors.append(StepMargins(numbers))
     if first_of(others, ours.TrainingDoctor) is None:
         known = (

@@ -138,12 +138,14 @@ def _by(size):
     return " x ".join("any" if side is None else str(side) for side in size)
 
 
-def augmented(pipeline: Pipeline, batch: tuple[Any, ...], seed: Any) -> tuple[Any, ...]:
-    """A batch of images and masks, and perhaps weights, of which each pixel moves with its image."""
+def augmented(
+    pipeline: Pipeline, batch: tuple[Any, ...], seed: Any, part: tuple[Any, Any] | None = None
+) -> tuple[Any, ...]:
+    """A batch, or `part` of one, of images and masks, and perhaps weights, of which each pixel moves with its image."""
     moving = {"masks": batch[1]}
     if len(batch) == 3:
         moving["pixel_weights" if batch[2].shape.rank >= 3 else "sample_weight"] = batch[2]
-    moved = pipeline(batch[0], seed=seed, **moving)
+    moved = pipeline(batch[0], seed=seed, part=part, **moving)
     return (moved["images"], *(moved[name] for name in moving))
 
 

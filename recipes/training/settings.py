@@ -128,18 +128,22 @@ class Settings:
         """
         if backend == "tensorflow":
             return self
-        wanted = [name for name in ("monitor", "preflight", "strategy") if getattr(self, name)]
+        if backend == "jax":
+            wanted = ["strategy"] if self.strategy else []
+            wanted += ["preflight"] if self.preflight == "try" else []
+        else:
+            wanted = [name for name in ("monitor", "preflight", "strategy") if getattr(self, name)]
         for name in wanted:
             if name in self.given:
                 raise ValueError(
-                    f"recipes.train expects {name}= on the TensorFlow backend alone. Received "
+                    f"recipes.train expects no such {name}= on this backend, only on TensorFlow's. Received "
                     f"{name}={getattr(self, name)!r} on {backend!r}. {_ELSEWHERE[name]}"
                 )
         if wanted and self.verbose != 0:
             print(
                 f"recipes.train: no {' and no '.join(wanted)} on the {backend} backend, only on TensorFlow's."
             )
-        return replace(self, monitor=False, preflight=False)
+        return self if backend == "jax" else replace(self, monitor=False, preflight=False)
 
     def arguments(self) -> dict[str, Any]:
         """Every argument by its name."""
@@ -175,7 +179,7 @@ def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callabl
 
 _ELSEWHERE = {
     "monitor": "Leave it out: the curves are judged at the end.",
-    "preflight": "Leave it out, and look at the data with recipes.diagnose.data_check.",
+    "preflight": "Leave it out; on JAX preflight=True runs all checks, without trials of remedies.",
     "strategy": "Call keras.distribution.set_distribution before building the model.",
 }
 

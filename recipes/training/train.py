@@ -16,6 +16,7 @@ from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_for_training, build_metrics
 from recipes.common.optimizers import rate_of, rates_of
 from recipes.common.types import Data, Verbose
+from recipes.distribution.lost import lost_workers_told
 from recipes.training.accepted_data import blank_batch
 from recipes.training.before_training import BeforeTraining, before_training
 from recipes.training.callbacks import (
@@ -231,6 +232,7 @@ def train(
         `.record`.
 
     Raises:
+        LostWorkerError: where another worker of a `distribution.MultiWorkerStrategy` has ended or does not answer.
         ValueError, TypeError: before training, with what to type instead: bad arguments, data that cannot be
             right in its first two seconds of examples, a `run_dir` that holds another run.
         tf.errors.InvalidArgumentError: in the first epoch, with the same words, for what only later images show.
@@ -256,17 +258,18 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
         again = ", and once more with its measurements, at the first probe" if settings.monitor else ""
         print(f"recipes.train: tracing the training step{again}.", flush=True)
     try:
-        model.fit(
-            batches,
-            epochs=epochs,
-            initial_epoch=progress.epoch,
-            steps_per_epoch=data.steps,
-            shuffle=False,
-            validation_data=data.validation_batches(),
-            class_weight=data.fit_class_weight,
-            callbacks=callbacks,
-            verbose=settings.verbose,
-        )
+        with lost_workers_told():
+            model.fit(
+                batches,
+                epochs=epochs,
+                initial_epoch=progress.epoch,
+                steps_per_epoch=data.steps,
+                shuffle=False,
+                validation_data=data.validation_batches(),
+                class_weight=data.fit_class_weight,
+                callbacks=callbacks,
+                verbose=settings.verbose,
+            )
     except BaseException:
         clean_up(backup.others)
         raise

@@ -11,8 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import without_autotune
+from recipes.common.datasets import as_share, without_autotune
+from recipes.common.processes import is_first_process, process_count, process_index
 from recipes.common.types import Data
+from recipes.distribution import MultiWorkerStrategy
 from recipes.training.accepted_data import Source, open_source, stream
 from recipes.training.data_checks import checked
 from recipes.training.default_augmentation import choose_pipeline
@@ -38,6 +40,7 @@ class TrainingData:
             the statistics and the training.
         label_spec: Shape and dtype of a batch of labels after the augmentation.
         one_hot: Whether integer labels become one-hot labels, as the loss wants them.
+        share: `(index, count)` where each of several workers reads and augments its part of every batch; else None.
         unmixed: function `(epoch, step, count) -> bool (count,)`: which examples of a batch the augmentation mixes with
             no other; None where it mixes none.
     """
@@ -52,6 +55,7 @@ class TrainingData:
     prepare: Callable[[tuple[Any, ...], tf.Tensor], tuple[Any, ...]]
     label_spec: tf.TensorSpec
     one_hot: bool = False
+    share: tuple[int, int] | None = None
     unmixed: Callable[[int, int, int], np.ndarray] | None = None
 
     def for_loss(self, one_hot: bool) -> TrainingData:
@@ -64,14 +68,16 @@ class TrainingData:
 
     def training(self, *, first_epoch: int, first_step: int, epochs: int) -> tf.data.Dataset:
         """The batches of all epochs from `first_epoch` on, one after another; `first_step` of them blank."""
-        return stream(
+        batches = stream(
             self.source,
             first_epoch=first_epoch,
             first_step=first_step,
             epochs=epochs,
             steps=self.steps,
             transform=self._prepared,
+            share=self.share,
         )
+        return batches if self.share is None else as_share(batches)
 
     def preview(self) -> tf.data.Dataset:
         """One epoch as the training will see it; reading it leaves the order of the training as it is."""
@@ -149,9 +155,49 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
     unmixed = (
         None if pipeline is None or not pipeline.mixes or maps is not None else _unmixed(pipeline, source)
     )
+    share = share_of(source, pipeline, settings)
     return TrainingData(
-        source, held_out, classes, class_weight, maps, steps, said, prepare, spec, unmixed=unmixed
+        source,
+        held_out,
+        classes,
+        class_weight,
+        maps,
+        steps,
+        said,
+        prepare,
+        spec,
+        share=share,
+        unmixed=unmixed,
     )
+
+
+def share_of(source: Source, pipeline: Any, settings: Settings) -> tuple[int, int] | None:
+    """Place of this worker among all that share the batches; None where every worker reads and augments whole ones.
+
+    That is so where images are mixed with others of their batch, and for a data set that never ends.
+
+    Raises:
+        ValueError: for batches of fewer images than there are workers.
+    """
+    if not isinstance(settings.strategy, MultiWorkerStrategy):
+        return None
+    workers, size = process_count(), _batch_size(source, settings)
+    if size is not None and size < workers:
+        raise ValueError(
+            f"recipes.train expects batches of at least one image a worker. Received batches of {size} for {workers} "
+            "workers. Give a larger batch_size, which is that of all workers together."
+        )
+    if size is not None and size % workers and settings.verbose != 0 and is_first_process():
+        print(
+            f"recipes.train: batches of {size} images do not divide over {workers} workers: parts differ by one image, "
+            f"and those of the smaller parts weigh a little more. batch_size={size - size % workers} would divide."
+        )
+    mixes = pipeline is not None and pipeline.mixes
+    return None if mixes or source.endless else (process_index(), workers)
+
+
+def _batch_size(source, settings):
+    return tf.nest.flatten(source.element_spec)[0].shape[0] if source.batched else settings.batch_size
 
 
 def _unmixed(pipeline, source):
@@ -166,7 +212,8 @@ def _preparation(pipeline, check, maps):
         if pipeline is None:
             return batch
         seed = pipeline.batch_seed(place[0], place[1])
-        return augmented(pipeline, batch, seed) if maps else pipeline(*batch, seed=seed)
+        part = (place[2], place[3]) if place.shape[0] == 4 else None
+        return augmented(pipeline, batch, seed, part) if maps else pipeline(*batch, seed=seed, part=part)
 
     return prepare
 

@@ -36,7 +36,7 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-def train(folder, part=slice(None), stop=None, **options):
+def train(folder, part=slice(None), stop=None, watched=True, **options):
     keras.utils.set_random_seed(1)
     layers = keras.layers
     model = keras.Sequential(
@@ -49,6 +49,9 @@ def train(folder, part=slice(None), stop=None, **options):
             layers.Dense(2, "softmax"),
         ]
     )
+    ratios = recipes.callbacks.UpdateRatioMonitor(every_steps=2, warn=False, strict=True)
+    doctor = recipes.callbacks.TrainingDoctor(every_steps=2, strict=True, verbose=0)
+    options = {"monitor": False, "preflight": False, **options}
     run = recipes.train(
         model,
         (IMAGES[part], LABELS[part]),
@@ -56,14 +59,19 @@ def train(folder, part=slice(None), stop=None, **options):
         epochs=4,
         batch_size=len(IMAGES[part]) // 4,
         early_stopping=4,
-        callbacks=[stop] if stop else [],
+        callbacks=[*([ratios, doctor] if watched else []), *([stop] if stop else [])],
         run_dir=folder,
         resume=True,
         verbose=0,
         **options,
     )
-    history = {name: values for name, values in run.history.items() if "seconds" not in name}
-    return {"weights": [weight.tolist() for weight in run.model.get_weights()], **history}
+    history = {
+        name: values for name, values in run.history.items() if name in ("loss", "val_loss", "accuracy")
+    }
+    found = {"weights": [weight.tolist() for weight in run.model.get_weights()], **history}
+    if run.record is not None:
+        found["record"] = {"step": run.record.step.tolist(), "update": run.record.update_norm.tolist()}
+    return {**found, "findings": [finding.code for finding in run.findings]} if watched else found
 
 
 def refusal(folder, **options):
@@ -79,12 +87,19 @@ def alone(folder):
         train(folder / "stopped", stop=Stop(2, interrupt), average="swa")
     except KeyboardInterrupt:
         found["stopped"] = train(folder / "stopped", average="swa")
+    found["unwatched"] = train(folder / "unwatched", watched=False, average="swa")
+    found["usual"] = train(folder / "usual", watched=False, average="swa", monitor=True, preflight=True)
     loaded = recipes.load_run(folder / "whole")
+    loaded.report(folder / "report.html")
+    found["report"] = (folder / "report.html").read_text(encoding="utf-8")
     views = recipes.averaging.predict_tta(loaded.model, IMAGES[:8], recipes.averaging.flips())
     mirrored = [loaded.model.predict(IMAGES[:8][:, :, ::way], verbose=0) for way in (1, -1)]
     found["views"] = float(np.abs(views - np.mean(mirrored, axis=0)).max())
     found["finished"] = recipes.probe.Record.__name__
-    found["refused"] = refusal(folder / "refused", monitor=True)
+    found["refused"] = refusal(folder / "refused", preflight="try")
+    devices = keras.distribution.list_devices()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    found["devices"] = [len(devices), train(folder / "devices", average="swa")]
     return found
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import recipes
+from recipes.common.datasets import remember_reader
 from recipes.distribution import MultiWorkerStrategy
 
 RANDOM = np.random.default_rng(0)
@@ -141,6 +142,82 @@ def trains(strategy, folder, dies_in):
     return {**found, "unwatched": train(strategy, folder / "unwatched", monitor=False)}
 
 
+def shares(strategy, folder):
+    """`recipes.train` on photos of which each worker reads its part: what came out, and how many were read."""
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 128, -1),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(2, "softmax"),
+        ]
+    )
+    read = []
+
+    def image_of(number):
+        read.append(int(number))
+        return IMAGES[number], LABELS[number]
+
+    def reader(numbers, first=0):
+        del first
+        pairs = numbers.map(lambda number: tf.numpy_function(image_of, [number], [tf.uint8, tf.int64]))
+        return pairs.map(lambda x, y: (tf.ensure_shape(x, (8, 8, 1)), tf.ensure_shape(y, ())))
+
+    data = reader(tf.data.Dataset.range(60)).apply(tf.data.experimental.assert_cardinality(60))
+    remember_reader(data, reader)
+    monitor = recipes.callbacks.UpdateRatioMonitor(every_steps=2, warn=False)
+    looked = {}
+    counting = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: looked.update(before=len(read)))
+    run = recipes.train(
+        model,
+        data,
+        (IMAGES[:32], LABELS[:32]),
+        epochs=2,
+        batch_size=24,
+        strategy=strategy,
+        callbacks=[monitor, counting],
+        monitor=False,
+        preflight=False,
+        run_dir=folder / "shares",
+        verbose=0,
+    )
+    return {
+        "weights": [weight.tolist() for weight in run.model.get_weights()],
+        "loss": run.history["loss"],
+        "val_loss": run.history["val_loss"],
+        "record": run.record.update_norm.tolist(),
+        "read": len(read) - looked["before"],
+    }
+
+
+def lengths(strategy, index):
+    with strategy.scope():
+        model = network(None)
+    try:
+        model.fit(tf.data.Dataset.from_tensor_slices((POINTS, PLACES)).batch(16).take(3 + index), verbose=0)
+    except ValueError as error:
+        return {"refused": str(error)}
+
+
+def frozen(strategy, folder, index):
+    def freeze(epoch, logs):
+        if epoch == 1 and index == 1:
+            print("frozen", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    )
+    options = {"monitor": False, "preflight": False, "verbose": 0, "run_dir": folder / "frozen"}
+    stop = [keras.callbacks.LambdaCallback(on_epoch_begin=freeze)]
+    recipes.train(model, (IMAGES, LABELS), epochs=3, strategy=strategy, callbacks=stop, **options)
+    return {}
+
+
 def main(folder, index, count, port, task, dies_in=None):
     folder, index, count, port = Path(folder), int(index), int(count), int(port)
     strategy, scope = None, contextlib.nullcontext
@@ -148,11 +225,14 @@ def main(folder, index, count, port, task, dies_in=None):
         strategy = MultiWorkerStrategy([f"127.0.0.1:{port + number}" for number in range(count)], index)
         scope = strategy.scope
     own = folder if count > 1 else folder / "alone"
-    found = (
-        fits(strategy, scope)
-        if task == "fits"
-        else trains(strategy, own, None if dies_in is None else int(dies_in))
-    )
+    tasks = {
+        "fits": lambda: fits(strategy, scope),
+        "train": lambda: trains(strategy, own, None if dies_in is None else int(dies_in)),
+        "shares": lambda: shares(strategy, own),
+        "lengths": lambda: lengths(strategy, index),
+        "frozen": lambda: frozen(strategy, own, index),
+    }
+    found = tasks[task]()
     (folder / f"{task}-{count}-{index}.json").write_text(json.dumps(found))
 
 

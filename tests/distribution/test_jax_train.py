@@ -22,7 +22,9 @@ def start(folder, index, count, port, *dies_in):
         **os.environ,
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles in half the time
+        # The first compiles in half the time; two devices are for one process that trains on both.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0"
+        + " --xla_force_host_platform_device_count=2" * (count == 1),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
@@ -58,8 +60,29 @@ def test_predict_tta_on_jax_is_the_mean_over_both_views(alone):
     assert alone["views"] < 1e-6
 
 
-def test_monitors_asked_for_on_jax_are_refused_in_words(alone):
-    assert "expects monitor= on the TensorFlow backend alone" in alone["refused"]
+def test_trials_of_remedies_on_jax_are_refused_in_words(alone):
+    assert "expects no such preflight= on this backend, only on TensorFlow's" in alone["refused"]
+
+
+@pytest.mark.parametrize("other", ["unwatched", "usual"])
+def test_a_run_on_jax_is_the_same_with_monitors_bit_for_bit(alone, other):
+    for name in ("weights", "loss", "val_loss"):
+        assert alone[other][name] == alone["whole"][name]
+    assert alone["whole"]["record"]["step"] == list(range(0, 16, 2))
+    assert alone["usual"]["record"]["step"]
+
+
+def test_the_report_of_a_run_on_jax_shows_what_the_probe_saw(alone):
+    assert "</html>" in alone["report"] and "update" in alone["report"].lower()
+
+
+def test_two_devices_on_jax_train_as_one(alone):
+    count, found = alone["devices"]
+    assert count == 2 and found["record"]["step"] == alone["whole"]["record"]["step"]
+    for name in ("weights", "loss", "val_loss"):
+        for mine, theirs in zip(found[name], alone["whole"][name], strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(found["record"]["update"], alone["whole"]["record"]["update"], rtol=5e-3)
 
 
 def test_two_jax_processes_train_as_one_with_one_writer_after_a_kill(tmp_path):
@@ -77,6 +100,7 @@ def test_two_jax_processes_train_as_one_with_one_writer_after_a_kill(tmp_path):
     assert {"backup.npz", "run.json"} <= {file.name for file in (tmp_path / "together").iterdir()}
     port = free_ports()
     first, second = end(tmp_path, [start(tmp_path, index, 2, port) for index in range(2)])
-    assert first["weights"] == second["weights"]
+    assert first["weights"] == second["weights"] and first["record"] == second["record"]
+    assert first["record"]["step"] == list(range(0, 16, 2))
     assert len(first["loss"]) == 4
     assert "model.keras" in {file.name for file in (tmp_path / "together").iterdir()}

@@ -1,8 +1,10 @@
 """Keras' fit, evaluate and predict, and recipes.train, in two TensorFlow processes beside one."""
 
+import contextlib
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +16,23 @@ from recipes.distribution.clusters import resolve_cluster
 SCRIPT = Path(__file__).parent / "several_workers.py"
 
 
-def free_ports():
-    """The first of two that follow one another."""
+def free_ports(count=2):
+    """The first of several that follow one another."""
     while True:
-        with socket.socket() as one, socket.socket() as next_one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+            sockets[0].bind(("127.0.0.1", 0))
+            port = sockets[0].getsockname()[1]
             try:
-                next_one.bind(("127.0.0.1", port + 1))
+                for number, one in enumerate(sockets[1:], 1):
+                    one.bind(("127.0.0.1", port + number))
             except OSError:
                 continue
             return port
 
 
 def start(folder, task, *, count=2, dies_in=None):
-    port = free_ports()
+    port = free_ports(count)
     return [
         FreshProcess(
             SCRIPT,
@@ -114,7 +118,7 @@ def test_train_on_two_workers_with_one_killed_ends_as_on_one_process(tmp_path):
     survivor, killed = start(tmp_path, "train", dies_in=2)
     assert killed.wait(240) == -signal.SIGKILL, killed.complained[-3000:]
     assert survivor.wait(60) == 1, "the survivor did not notice"
-    assert "aborted" in survivor.complained
+    assert "LostWorkerError: MultiWorkerStrategy expects all 2 workers" in survivor.complained
     assert not (tmp_path / "train-2-0.json").exists()
 
     expected = end(tmp_path, [alone], "train")[0]
@@ -126,6 +130,42 @@ def test_train_on_two_workers_with_one_killed_ends_as_on_one_process(tmp_path):
     for name in ("watched", "unwatched"):
         shared = expected[name].keys()
         assert_close({key: first[name][key] for key in shared}, expected[name], weights=2e-4, logs=2e-4)
+
+
+@pytest.mark.slow
+def test_three_workers_train_as_one_does_each_reading_its_part(tmp_path):
+    (alone,) = start(tmp_path, "shares", count=1)
+    workers = end(tmp_path, start(tmp_path, "shares", count=3), "shares")
+    expected = end(tmp_path, [alone], "shares")[0]
+    assert workers[0]["weights"] == workers[1]["weights"] == workers[2]["weights"]
+    assert workers[0]["record"] == workers[1]["record"] == workers[2]["record"]
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(workers[0][name], expected[name], rtol=2e-4, err_msg=name)
+    for mine, theirs in zip(workers[0]["weights"], expected["weights"], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-4)
+    # Two epochs of 60 images in batches of 24, 24 and 12: nobody reads what another one augments.
+    assert [worker["read"] for worker in workers] == [40, 40, 40]
+
+
+@pytest.mark.slow
+def test_workers_with_data_of_several_lengths_are_refused_before_they_wait(tmp_path):
+    for worker in end(tmp_path, start(tmp_path, "lengths"), "lengths"):
+        assert "expects data sets of as many batches on every worker" in worker["refused"]
+
+
+@pytest.mark.slow
+def test_a_worker_ends_in_words_when_another_one_is_frozen(tmp_path):
+    survivor, frozen = start(tmp_path, "frozen")
+    try:
+        frozen.wait_for("frozen")
+        began = time.monotonic()
+        # TensorFlow looks every 30 seconds, and asks three times for ten seconds.
+        assert survivor.wait(60 + 60) == 1, "the survivor did not notice"
+        print(f"ended after {time.monotonic() - began:.0f} s")
+    finally:
+        frozen.kill()
+        survivor.kill()
+    assert "LostWorkerError: MultiWorkerStrategy expects all 2 workers" in survivor.complained
 
 
 def test_machines_are_read_from_cluster_tf_config_slurm_in_turn(monkeypatch):

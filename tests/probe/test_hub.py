@@ -153,8 +153,8 @@ def test_two_of_a_kind_an_uncompiled_and_a_frozen_model_are_refused():
 
 
 def test_another_keras_backend_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RuntimeError, match="'jax'. Set KERAS_BACKEND=tensorflow"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(RuntimeError, match="'torch'. Set KERAS_BACKEND=tensorflow"):
         Ratios()
 
 

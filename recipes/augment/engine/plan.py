@@ -135,6 +135,16 @@ class Plan:
         """Whether any operation does more than move pixels and mix images."""
         return any(slot.op.stage not in ("geometry", "mix") for one in self.passes for slot in one)
 
+    def draw_part(self, seed: tf.Tensor, size: tf.Tensor, first: tf.Tensor, whole: tf.Tensor) -> Draws:
+        """The random numbers that `size` images, from number `first` on, have in a batch of `whole`, unmixed."""
+        draws = self.draw(seed, whole)
+        start, end = first * self.views, (first + size) * self.views
+        uniform = draws.uniform[:, start:end] if self._uniforms else draws.uniform
+        normal = draws.normal[:, start:end] if self._normals else draws.normal
+        return draws._replace(
+            uniform=uniform, normal=normal, noise=tuple(key[start:end] for key in draws.noise)
+        )
+
     def draw(self, seed: tf.Tensor, batch: tf.Tensor) -> Draws:
         """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
         shift = lambda step, index=0: seed + tf.constant([step + index * 2**40, 0], tf.int64)  # noqa: E731

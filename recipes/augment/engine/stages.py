@@ -58,8 +58,8 @@ class Engine:
         ]
         self._movers: dict[tuple[str, ...], Any] = {}
 
-    def transform(self, batch: Batch, seed: tf.Tensor) -> Any:
-        """Augment one batch of tensors; `seed` is int64 of shape (2,).
+    def transform(self, batch: Batch, seed: tf.Tensor, part: tuple[Any, Any] | None = None) -> Any:
+        """Augment one batch of tensors; `seed` is int64 of shape (2,), `part` as `Pipeline.__call__` takes it.
 
         Outside a graph this runs operation by operation: inside a `tf.function`, TensorFlow's graph optimizer reorders
         arithmetic, and the last bits may differ from what tf.data computes.
@@ -67,7 +67,10 @@ class Engine:
         images, labels, sample_weight = batch.images, batch.labels, batch.sample_weight
         with tf.control_dependencies(self._value_checks(batch)):
             size = tf.identity(tf.shape(images)[0])
-        draws = self.plan.draw(seed, size)
+        if part is None:
+            draws = self.plan.draw(seed, size)
+        else:
+            draws = self.plan.draw_part(seed, size, *(tf.cast(number, tf.int32) for number in part))
         images, labels, sample_weight = self._views(images, labels, sample_weight)
         mixed = [labels, sample_weight] if self.plan.mixes else [None, None]
         if mixed[0] is not None:

@@ -2,17 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from recipes.common.patching import wrapped
+from recipes.common.backends import require_probe
 from recipes.common.traversal import layers_of, variable_owners
 from recipes.diagnose.checks.model_copy import untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import built, read_sample
+from recipes.diagnose.checks.seen_layers import SeenLayers
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.rules.layer_rules import LayerStatistics, judge
 from recipes.probe.layout import watched_layers
@@ -101,12 +102,14 @@ class Observation:
         gradients: dict from the name of a trainable variable to the norm of its gradient.
         outputs: What the model gave out, a structure of numpy arrays.
         silent: Why there are no gradients, as half a sentence; "" where there are.
+        compiling: Seconds that went into compiling.
     """
 
     layers: list[LayerStatistics]
     gradients: dict[str, float]
     outputs: Any
     silent: str
+    compiling: float = 0.0
 
 
 def measure(model: keras.Model, batch: tuple) -> tuple[list[LayerStatistics], dict[str, float]]:
@@ -122,38 +125,26 @@ def observe(model: keras.Model, batch: tuple) -> Observation:
     and nothing else.
     """
     inputs, labels, weights = batch
-    inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
-    watched, seen = watched_layers(model), []
+    require_probe("A look at all layers before training")
+    differentiate = import_module(f"recipes.diagnose.checks.on_{keras.backend.backend()}")
+    inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
+    seen = SeenLayers(watched_layers(model))
     owners = variable_owners(model)
     names = {
         id(v): f"{owners[id(v)][0]}/{v.name}" if id(v) in owners else v.path
         for v in model.trainable_variables
     }
-    task, loss, silent = task_of(model), None, ""
+    task, silent = task_of(model), ""
     if task.own_step and task.kind == "unknown":
         silent = "the training step is your own"
-    with untouched(model), wrapped([(w.operation, "call", _recording(w, seen)) for w in watched]):
-        with tf.GradientTape() as tape:
-            outputs = model(inputs, training=True)
-            if not silent:
-                try:
-                    loss = model.compute_loss(
-                        x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=True
-                    )
-                except Exception as error:  # whatever a loss makes of labels that it does not expect
-                    silent = f"the loss cannot be computed ({short(error)})"
-        tensors = [entry[2] for entry in seen]
-        values = [v.value for v in model.trainable_variables]
-        found = [None] * (len(tensors) + len(values))
-        if loss is not None:
-            found = tape.gradient(loss, [*tensors, *values])
-    layers = [
-        _statistics(entry, gradient) for entry, gradient in zip(seen, found[: len(tensors)], strict=True)
-    ]
-    variables = zip(model.trainable_variables, found[len(tensors) :], strict=True)
+    with untouched(model):
+        batch = (inputs, labels, weights)
+        outputs, at_layers, at_variables, silent = differentiate.send_through(model, batch, seen, silent)
+    layers = [_statistics(entry, gradient) for entry, gradient in zip(seen.entries, at_layers, strict=True)]
+    variables = zip(model.trainable_variables, at_variables, strict=True)
     gradients = {names[id(variable)]: _norm(gradient) for variable, gradient in variables}
     outputs = keras.tree.map_structure(lambda output: np.asarray(keras.ops.convert_to_numpy(output)), outputs)
-    return Observation(layers, gradients, outputs, silent)
+    return Observation(layers, gradients, outputs, silent, seen.compiling)
 
 
 def few_examples(model: keras.Model, batch: tuple) -> tuple:
@@ -180,38 +171,12 @@ def _numbers_an_example(layer):
     return sum(math.prod(side or 64 for side in output.shape[1:]) for output in outputs)
 
 
-def short(error: BaseException) -> str:
-    """What an error says, in one line of at most 160 letters, without TensorFlow's trace of its graph."""
-    text = str(error).split("[Op:")[0].split("{{")[-1].split("}}")[-1]
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:160].rstrip(". ")
-
-
-def _recording(watched, seen):
-    def wrap(original):
-        def call(*args, **kwargs):
-            output = original(*args, **kwargs)
-            tensors = [t for t in keras.tree.flatten(output) if _is_float(t)]
-            given = next((t for t in keras.tree.flatten((args, kwargs)) if _is_float(t)), None)
-            if len(tensors) == 1 and len(seen) < 2000:
-                seen.append((watched, given, tensors[0]))
-            return output
-
-        return call
-
-    return wrap
-
-
-def _is_float(tensor):
-    return tf.is_tensor(tensor) and tensor.dtype.is_floating and hasattr(tensor, "numpy")
-
-
 def _statistics(entry, gradient):
     watched, given, output = entry
-    y = np.asarray(tf.cast(output, tf.float32))
+    y = _array(output)
     finite = bool(np.isfinite(y).all())
     y = y.reshape(len(y), -1) if y.ndim > 1 else y[:, None]
-    x = None if given is None else np.asarray(tf.cast(given, tf.float32))
+    x = None if given is None else _array(given)
     with np.errstate(all="ignore"):
         flat = _FLAT.get(watched.kind)
         return LayerStatistics(
@@ -245,15 +210,15 @@ def weights_of(operation: Any) -> str:
 
 
 def _dead(watched, output):
-    y = np.asarray(tf.cast(output, tf.float32))
+    y = _array(output)
     axis = watched.unit_axis(y.ndim)
     others = tuple(other for other in range(y.ndim) if other != axis)
     return float(np.mean(np.all(y <= 0, axis=others)))
 
 
 def _norm(gradient):
-    if gradient is None:
-        return float("nan")
-    if isinstance(gradient, tf.IndexedSlices):
-        gradient = gradient.values
-    return float(np.linalg.norm(np.asarray(tf.cast(gradient, tf.float32), "float64")))
+    return float("nan") if gradient is None else float(np.linalg.norm(_array(gradient).astype("float64")))
+
+
+def _array(tensor):
+    return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))

@@ -6,13 +6,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from recipes.common.patching import replaced
-from recipes.diagnose.checks.activation_statistics import short
 from recipes.diagnose.checks.model_copy import dropping_layers, untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import built, read_sample
+from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.data_facts import describe_inputs
@@ -70,7 +70,7 @@ def initial_loss(
     # In training mode, because fresh batch normalization knows no averages yet; without dropout.
     with untouched(model), replaced([(layer, "rate", 0.0) for layer in dropping_layers(model)]):
         for inputs, labels, weights in sample.batches:
-            inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+            inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
             outputs = model(inputs, training=True)
             try:
                 total = float(model.compute_loss(x=inputs, y=labels, y_pred=outputs, sample_weight=weights))
@@ -109,17 +109,17 @@ def _not_known(why):
 
 def _neutral(task, outputs, center):
     """Outputs that prefer nothing, or None where it is not known what they would be."""
-    if task.kind == "unknown" or not tf.is_tensor(outputs):
+    if task.kind == "unknown" or not ops.is_tensor(outputs):
         return None
     if task.kind == "values":
         if math.prod(center.shape) != math.prod(outputs.shape[1:]):
             return None
         center = np.reshape(center, (1, *outputs.shape[1:]))
-        return tf.broadcast_to(tf.cast(center, outputs.dtype), tf.shape(outputs))
+        return ops.broadcast_to(ops.cast(center, outputs.dtype), ops.shape(outputs))
     if task.kind == "margins" or task.from_logits:
-        return tf.zeros_like(outputs)
+        return ops.zeros_like(outputs)
     share = 1 / outputs.shape[-1] if task.kind == "categorical" else 0.5
-    return tf.fill(tf.shape(outputs), tf.cast(share, outputs.dtype))
+    return ops.full_like(outputs, share)
 
 
 def _result(loss, expected, penalty, task):

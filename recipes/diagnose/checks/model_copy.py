@@ -8,14 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from recipes.common.memory import forget_train_functions
 from recipes.common.optimizers import groups, innermost, schedule_of
 from recipes.common.patching import replaced
 from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.output_task import own_step
-from recipes.diagnose.rules.history import loss_name
+from recipes.diagnose.checks.trial_step import trial_step
 
 
 @contextlib.contextmanager
@@ -32,7 +31,7 @@ def untouched(model: keras.Model) -> Iterator[keras.Model]:
     generators = random.getstate(), np.random.get_state()  # noqa: NPY002 - the reader's own
     # Keras' own global generator, made when something first draws from it; there is no public way to it.
     shared = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
-    shared_state = None if shared is None else shared.state.numpy()
+    shared_state = None if shared is None else keras.ops.convert_to_numpy(shared.state)
     try:
         yield model
     finally:
@@ -43,7 +42,7 @@ def untouched(model: keras.Model) -> Iterator[keras.Model]:
             if (
                 id(variable) not in metrics
             ):  # made inside the block: a metric that was built by its first batch
-                variable.assign(tf.zeros_like(variable.value))
+                variable.assign(keras.ops.zeros_like(variable.value))
         if shared_state is not None:
             shared.state.assign(shared_state)
         random.setstate(generators[0])
@@ -69,10 +68,10 @@ class Trial:
     ) -> None:
         self.model, self.regularized = model, regularized
         self._given_rate = learning_rate
-        self._own_step = own_step(model)
+        self.own_step = own_step(model)
         self._stack = None
         self._calls = []
-        self._told = None
+        self.told = None
 
     def __enter__(self) -> "Trial":
         model = self.model
@@ -87,8 +86,8 @@ class Trial:
             copies = groups(self.optimizer) if len(rates) > 1 else [self.optimizer]
             self._rates = [(one, rate / largest) for one, rate in zip(copies, rates, strict=True)]
             self._variables = [*model.variables, *self.optimizer.variables]
-            self._start = [tf.identity(variable.value) for variable in self._variables]
-            self._function = tf.function(self._trial_step, reduce_retracing=True)
+            self._start = [keras.ops.copy(variable.value) for variable in self._variables]
+            self._function = trial_step(self)
         except BaseException:
             self._stack.close()
             raise
@@ -118,20 +117,18 @@ class Trial:
         for optimizer, share in self._rates:
             optimizer.learning_rate.assign(rate if len(self._rates) == 1 else rate * share)
         batch = keras.tree.map_structure(
-            tf.convert_to_tensor, tuple(part for part in batch if part is not None)
+            keras.ops.convert_to_tensor, tuple(part for part in batch if part is not None)
         )
-        if self._own_step:
+        if self.own_step:
             self.model.reset_metrics()  # so that its running mean is of this batch alone
         start = time.monotonic()
         with self._hooks():
             loss, outputs = self._function(batch)
-        if self._told is not None:
-            raise NoLossError(f"the training step is your own and returns no single loss, but {self._told}")
+        if self.told is not None:
+            raise NoLossError(f"the training step is your own and returns no single loss, but {self.told}")
         loss = float(loss)
         self._calls.append(time.monotonic() - start)
-        outputs = (
-            None if outputs is None else keras.tree.map_structure(lambda output: output.numpy(), outputs)
-        )
+        outputs = None if outputs is None else keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
         return loss, outputs
 
     def rewind(self) -> None:
@@ -140,32 +137,10 @@ class Trial:
             variable.assign(value)
 
     def _hooks(self):
-        swaps = [(self.model, "optimizer", self.optimizer)] if self._own_step else []
+        swaps = [(self.model, "optimizer", self.optimizer)] if self.own_step else []
         if not self.regularized:
             swaps += [(layer, "rate", 0.0) for layer in dropping_layers(self.model)]
         return replaced(swaps)
-
-    def _trial_step(self, batch):
-        model = self.model
-        if self._own_step:
-            logs = model.train_step(batch)
-            name = loss_name(logs) if isinstance(logs, dict) else None
-            # Raised in a trace it would come out as another error; so it is raised after it.
-            self._told = None if name else sorted(logs) if isinstance(logs, dict) else type(logs).__name__
-            return (logs[name] if name else tf.constant(float("nan"))), None
-        inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        with tf.GradientTape() as tape:
-            outputs = model(inputs, training=True)
-            loss = model.compute_loss(
-                x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=True
-            )
-            if not self.regularized and model.losses:
-                loss -= tf.cast(tf.add_n(model.losses), loss.dtype)
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, model.trainable_variables)
-        pairs = [(g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None]
-        self.optimizer.apply_gradients(pairs)
-        return loss, outputs
 
 
 class NoLossError(ValueError):
@@ -244,4 +219,4 @@ def _variables(model):
 
 def _values(model):
     # A copy on the device: the value of a variable is overwritten in place.
-    return [(variable, tf.identity(variable.value)) for variable in _variables(model)]
+    return [(variable, keras.ops.copy(variable.value)) for variable in _variables(model)]

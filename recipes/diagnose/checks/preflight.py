@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from recipes.common.traversal import layers_of
-from recipes.diagnose.checks.activation_statistics import few_examples, observe, short, statistics_of
+from recipes.diagnose.checks.activation_statistics import few_examples, observe, statistics_of
 from recipes.diagnose.checks.data_check import data_check
 from recipes.diagnose.checks.differences import verdict_bounds
 from recipes.diagnose.checks.gradient_check import gradient_check
@@ -22,6 +22,7 @@ from recipes.diagnose.checks.model_copy import Trial, dropping_layers, untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample
 from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
+from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import SEVERITIES, Finding, arrange
 from recipes.diagnose.rules.model_rules import judge_model
@@ -259,7 +260,11 @@ class _Plan:
                 self._learn(shared)
                 self._range(shared)
         own = _own_layers(model)
-        if own and self.left() > 0:
+        if own and keras.backend.backend() != "tensorflow":
+            self.add(
+                Check(name="gradient_check", result="not run: it needs Keras on TensorFlow", findings=[])
+            )
+        elif own and self.left() > 0:
             self.add(_gradient_check(model, sample, own))
         elif own:
             self.skip("gradient_check", None)
@@ -308,6 +313,7 @@ def _look(plan, facts, unusable, held_out):
     """One batch through the layers, and what the loss of knowing nothing is."""
     try:
         seen = observe(plan.model, plan.looked_at.batches[0])
+        plan.compiling += seen.compiling
     except (
         Exception
     ) as error:  # a model that cannot be run on its data: the other checks have said what they know

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from recipes.diagnose.checks.output_task import Task, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
@@ -29,8 +28,10 @@ def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
             continue
         sample = read_sample(part, model, batch_size=128, batches=16, seconds=1.0, most_bytes=MOST_BYTES)
         for inputs, labels, _ in sample.batches:
-            answers = model(keras.tree.map_structure(tf.convert_to_tensor, inputs), training=False)
-            given, wanted = _classes(task, np.asarray(answers), np.asarray(keras.tree.flatten(labels)[0]))
+            answers = model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
+            given, wanted = _classes(
+                task, keras.ops.convert_to_numpy(answers), np.asarray(keras.tree.flatten(labels)[0])
+            )
             if given is None or given.shape != wanted.shape:
                 return {}
             for number in np.unique(wanted[wanted != task.ignore_class]):

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from recipes.common.gradients import value_and_gradient
 from recipes.diagnose.checks.model_copy import untouched
 from recipes.diagnose.checks.output_task import Head, labels_of, passes_on
 from recipes.diagnose.checks.sample import Sample
@@ -57,10 +58,11 @@ def searched_constant(
     rows = max(32, min(512, _MOST_NUMBERS // max(1, math.prod(output.shape[1:]))))
     activation = keras.activations.get(last["activation"])
 
-    def cost(data: Any, answer: tf.Tensor, part: slice = slice(None)) -> tf.Tensor:
+    def cost(data: Any, answer: Any, part: slice = slice(None)) -> Any:
         x, y = keras.tree.map_structure(lambda leaf: leaf[part], data)
-        guess = tf.broadcast_to(activation(answer[None])[0], (len(y), *output.shape[1:]))
-        return model.compute_loss(x=x, y=tf.convert_to_tensor(y), y_pred=guess)
+        answer = ops.convert_to_tensor(answer, "float32")
+        guess = ops.broadcast_to(activation(answer[None])[0], (len(y), *output.shape[1:]))
+        return model.compute_loss(x=x, y=ops.convert_to_tensor(y), y_pred=guess)
 
     data = _first(sample, rows)
     with untouched(model):
@@ -115,26 +117,21 @@ def _size(labels: np.ndarray, activation: str) -> float:
 
 
 def _search(
-    cost: Callable[[tf.Tensor], tf.Tensor], starts: list[np.ndarray], size: float
-) -> tuple[tf.Tensor, float] | None:
+    cost: Callable[[Any], Any], starts: list[np.ndarray], size: float
+) -> tuple[np.ndarray, float] | None:
     """The answer that costs least and its loss, from the cheapest start; None where the loss goes on falling."""
-    tried = [(float(cost(tf.constant(start, "float32"))), number) for number, start in enumerate(starts)]
+    tried = [(float(cost(start)), number) for number, start in enumerate(starts)]
     tried = [one for one in tried if math.isfinite(one[0])]
     if not tried:
         return None
     answer = starts[min(tried)[1]].astype("float64")
     length, before, costs, answers = np.full_like(answer, size), np.zeros_like(answer), [], []
     for _ in range(_STEPS):
-        point = tf.constant(answer, "float32")
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            loss = cost(point)
-        gradient = tape.gradient(loss, point)
-        gradient = np.zeros_like(answer) if gradient is None else np.asarray(gradient, "float64")
-        if not np.isfinite(gradient).all() or not math.isfinite(float(loss)):
+        loss, gradient = value_and_gradient(cost, answer)
+        if not np.isfinite(gradient).all() or not math.isfinite(loss):
             return None
-        costs.append(float(loss))
-        answers.append(point)
+        costs.append(loss)
+        answers.append(answer)
         # Numbers of one answer may be of quite different sizes, as a mean and the logarithm of a spread are.
         turned = np.sign(gradient) * before
         length *= np.where(turned > 0, 1.5, np.where(turned < 0, 0.5, 1.0))

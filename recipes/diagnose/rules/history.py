@@ -1,6 +1,7 @@
 """Which curve of a history is the loss."""
 
 from collections.abc import Iterable
+from typing import Any
 
 
 def loss_name(names: Iterable[str]) -> str | None:
@@ -16,3 +17,11 @@ def loss_name(names: Iterable[str]) -> str | None:
         return "total_loss"
     candidates = [name for name in names if name.endswith("loss")]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def told_loss(logs: Any) -> tuple[Any, Any]:
+    """`(loss, None)` of what a training step returns; `(None, what it is)` where that is no single loss."""
+    if not isinstance(logs, dict):
+        return None, type(logs).__name__
+    name = loss_name(logs)
+    return (logs[name], None) if name else (None, sorted(logs))

@@ -9,10 +9,11 @@ import numpy as np
 
 from recipes.common.optimizers import groups, innermost, is_scheduled, switched
 from recipes.common.traversal import named_operations
-from recipes.diagnose.checks.activation_statistics import Observation, few_examples, observe, short
+from recipes.diagnose.checks.activation_statistics import Observation, few_examples, observe
 from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
 from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
+from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.rules.constant_answer import searched_constant
 from recipes.diagnose.rules.data_facts import describe_data, overlap
 

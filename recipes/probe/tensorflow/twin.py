@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import keras
@@ -11,15 +11,21 @@ import tensorflow as tf
 
 from recipes.common import optimizers
 from recipes.common.patching import replaced, wrapped
-from recipes.common.traversal import variable_owners
-from recipes.probe.layout import Watched, variable_role, watched_layers
+from recipes.probe.calls import (
+    MOST_CALLS,
+    RECTIFIERS,
+    describe,
+    is_wanted,
+    loss_logs,
+    numbered,
+    optimizers_in,
+    parts_of,
+    variable_axis,
+)
+from recipes.probe.hooks import tapping_apply, tapping_call, tapping_loss
+from recipes.probe.layout import Watched, watched_layers
 from recipes.probe.tensorflow import histogram, measure
-from recipes.probe.tensorflow.hooks import tapping_apply, tapping_call, tapping_loss
 from recipes.probe.tensorflow.visibility import visible
-
-QUANTITIES = ("variables", "activations", "finite", "ever_active", "histograms", "answers")
-RECTIFIERS = ("relu", "leaky_relu")
-_MOST_CALLS = 8
 
 
 class Twin:
@@ -47,27 +53,20 @@ class Twin:
         self._model = model
         self._trace_lock = threading.Lock()
         self._variables = list(model.trainable_variables)
-        self._optimizers = _optimizers(model)
-        self._watched = [w for w in watched_layers(model) if self._wants(w)]
+        self._optimizers = optimizers_in(model)
+        self._watched = [w for w in watched_layers(model) if is_wanted(w, self.quantities)]
         step = self._instrument(model.train_step)
         with replaced([(model, "train_step", step), (model, "train_function", None)]):
             model.make_train_function(force=True)
             self._function = model.train_function
 
-    def __call__(self, iterator: Any) -> tuple[Any, dict[str, Any] | None]:
-        """Run one execution of training steps: `(logs, values)`, values being those of its last step."""
+    def __call__(self, plain: Callable[..., Any], iterator: Any) -> tuple[Any, dict[str, Any] | None]:
+        """Run one execution of training steps in the place of `plain`: `(logs, values)`, values of its last step."""
         result = self._function(iterator)
         if not isinstance(result, dict) or "probe" not in result:
             self.failure = "the model's make_train_function does not run its train_step"
             return result, None
         return result["logs"], result["probe"]
-
-    def _wants(self, watched):
-        if "finite" in self.quantities:
-            return True
-        if self.quantities & {"activations", "histograms"}:
-            return bool(watched.kind)
-        return "ever_active" in self.quantities and watched.kind in RECTIFIERS
 
     def _instrument(self, train_step):
         @functools.wraps(train_step)  # a strategy of several machines looks whose step it is
@@ -119,7 +118,7 @@ class Twin:
         layout = {
             "layers": [],
             "activations": [],
-            "variables": self._variable_axis(calls),
+            "variables": variable_axis(self._model, self._variables, calls),
             "unseen": seen.unseen(),
         }
         loss, losses = self._loss(logs, seen)
@@ -131,7 +130,7 @@ class Twin:
             written = self._updates(seen, weights["gradient_norm"])
             values |= {**weights, "update_norm": tf.where(written, weights["update_norm"], np.nan)}
         if "finite" in self.quantities:
-            parts = _parts(data)
+            parts = parts_of(data)
             values |= measure.batch_facts(*parts[:2])
             values["input_finite"] = tf.stack([measure.finite(part) for part in parts])
             # A norm is finite when all numbers are; what is not finite before or after the step changed by as much.
@@ -150,7 +149,7 @@ class Twin:
             values |= {key: tf.stack([row[key] for row in rows]) for key in rows[0]}
             values["rates"] = tf.concat(rates, 0)
             layout["activations"] = [
-                {"name": name, "units": rate.shape[0], "depth": d, **_describe(w)}
+                {"name": name, "units": rate.shape[0], "depth": d, **describe(w)}
                 for (name, w, _, d), rate in zip(single, rates, strict=True)
             ]
         rectified = [(name, w, out) for name, w, out, _ in single if w.kind in RECTIFIERS]
@@ -160,7 +159,7 @@ class Twin:
             layout["ever_active"] = [(r[0], a.shape[0]) for r, a in zip(rectified, active, strict=True)]
         if "histograms" in self.quantities:
             values |= histogram.measure_all(self._variables, before, self._gradients(seen), single)
-        layout["layers"] = [{"name": name, **_describe(w)} for name, w, _ in calls]
+        layout["layers"] = [{"name": name, **describe(w)} for name, w, _ in calls]
         with self._trace_lock:
             self.layout = layout
         return values
@@ -199,35 +198,6 @@ class Twin:
         losses = [tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float32)) for value in told.values()]
         return (losses[list(told).index("loss")] if "loss" in told else tf.fill([], np.nan)), losses
 
-    def _variable_axis(self, calls):
-        first = {}
-        for depth, (_, watched, _) in enumerate(calls):
-            first.setdefault(watched.name, depth)
-        owners, factors = variable_owners(self._model), {}
-        for one in self._optimizers:
-            factors |= optimizers.factors_of(one)
-        axis = []
-        for variable in self._variables:
-            name, layer = owners.get(id(variable), ("", None))
-            axis.append(
-                {
-                    "name": f"{name}/{variable.name}" if name else variable.path,
-                    "layer": name,
-                    "layer_class": type(layer).__name__ if layer is not None else "",
-                    "role": variable_role(variable, layer),
-                    "size": int(np.prod(variable.shape)),
-                    "depth": first.get(name, -1),
-                    "factor": factors.get(id(variable), 1.0),
-                }
-            )
-        return axis
-
-
-def loss_logs(logs: Any) -> dict[str, Any]:
-    """Those of a step's logs that are losses by their names: "loss", "d_loss", "reconstruction_loss"."""
-    logs = logs if isinstance(logs, Mapping) else {}
-    return {name: value for name, value in logs.items() if "loss" in name.lower()}
-
 
 class Seen:
     """What the hooks caught during one step."""
@@ -257,9 +227,9 @@ class Seen:
         )
         if loops or any(getattr(tensor, "graph", None) is not self.graph for tensor in tensors):
             self._unseen[watched.name] = "runs inside a loop, a condition or recomputed memory"
-        elif self._calls.get(watched.name, 0) >= _MOST_CALLS:
+        elif self._calls.get(watched.name, 0) >= MOST_CALLS:
             self._unseen[watched.name] = (
-                f"is called often in one step: only its first {_MOST_CALLS} calls are seen"
+                f"is called often in one step: only its first {MOST_CALLS} calls are seen"
             )
         else:
             self._calls[watched.name] = self._calls.get(watched.name, 0) + 1
@@ -283,13 +253,8 @@ class Seen:
         self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}
 
     def calls(self) -> list[tuple[str, Watched, list[tf.Tensor]]]:
-        """`(name, watched, tensors)` of each call in forward order; a second call of a layer is `name#2`."""
-        count, calls = {}, []
-        for watched, tensors in self._outputs:
-            count[watched.name] = count.get(watched.name, 0) + 1
-            suffix = "" if count[watched.name] == 1 else f"#{count[watched.name]}"
-            calls.append((watched.name + suffix, watched, tensors))
-        return calls
+        """The calls in forward order, see `recipes.probe.calls.numbered`."""
+        return numbered(self._outputs)
 
     def unseen(self) -> list[str]:
         """Sentences that name what was out of reach."""
@@ -299,17 +264,3 @@ class Seen:
 def _has_units(watched, outputs):
     shape = outputs[0].shape
     return len(outputs) == 1 and bool(shape.rank) and shape[watched.unit_axis(shape.rank)] is not None
-
-
-def _describe(watched):
-    return {"layer": watched.name, "layer_class": type(watched.operation).__name__, "kind": watched.kind}
-
-
-def _parts(data):
-    parts = keras.utils.unpack_x_y_sample_weight(data)
-    return [keras.tree.flatten(part) if part is not None else [] for part in parts]
-
-
-def _optimizers(model):
-    found = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
-    return list({id(o): o for o in [model.optimizer, *found] if o is not None}.values())

@@ -1,6 +1,6 @@
 """What stands on layers, optimizers and losses during one training step, to hand on what passes there.
 
-Each function gives a `wrap` for `recipes.common.patching.wrapped`, which tells a `recipes.probe.tensorflow.twin.Seen`.
+Each function gives a `wrap` for `recipes.common.patching.wrapped`, which tells a `Seen` of the backend's twin.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,20 @@ def tapping_apply(optimizer: Any, seen: Any) -> Wrap:
             return original(grads, trainable_variables)
 
         return apply
+
+    return wrap
+
+
+def tapping_stateless_apply(optimizer: Any, seen: Any) -> Wrap:
+    """For `optimizer.stateless_apply`: hands on the gradients, with the state of the optimizer."""
+
+    def wrap(original):
+        def stateless_apply(optimizer_variables, grads, trainable_variables):
+            grads = list(grads)
+            _tell(seen, seen.gradients, optimizer, list(optimizer_variables), grads)
+            return original(optimizer_variables, grads, trainable_variables)
+
+        return stateless_apply
 
     return wrap
 

@@ -1,16 +1,15 @@
 """Which rectified units are silent on every sample of a data set."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import numpy as np
-import tensorflow as tf
 
-from recipes.common.datasets import is_batched, without_autotune
-from recipes.common.patching import wrapped
 from recipes.common.types import Data, Images
+from recipes.probe.adapter import adapter
+from recipes.probe.calls import RECTIFIERS
 from recipes.probe.layout import watched_layers
-from recipes.probe.tensorflow import measure
-from recipes.probe.tensorflow.hooks import tapping_call
-from recipes.probe.tensorflow.twin import RECTIFIERS, Seen
 
 _BATCH = 128
 
@@ -27,9 +26,7 @@ class ActivityCheck:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._watched = [w for w in watched_layers(model) if w.kind in RECTIFIERS]
-        self._names = []
-        self._function = tf.function(self._forward, reduce_retracing=True)
+        self._forward = adapter().Forward(model, [w for w in watched_layers(model) if w.kind in RECTIFIERS])
 
     def __call__(self, data: "Data | Images") -> dict[str, np.ndarray]:
         """Run over `data` and return `{layer: bool (units,)}`, True where the unit was above zero at least once.
@@ -44,7 +41,7 @@ class ActivityCheck:
         """
         active = None
         for inputs in _batches(self._model, data):
-            found = [layer.numpy() > 0 for layer in self._function(inputs)]
+            found = self._forward(inputs)
             active = found if active is None else [a | b for a, b in zip(active, found, strict=True)]
         if active is None:
             raise ValueError(
@@ -52,17 +49,9 @@ class ActivityCheck:
                 "Give the training or validation images."
             )
         layers = {}
-        for name, units in zip(self._names, active, strict=True):
+        for name, units in zip(self._forward.names, active, strict=True):
             layers[name] = layers[name] | units if name in layers else units
         return layers
-
-    def _forward(self, inputs):
-        seen = Seen()
-        with wrapped([(w.operation, "call", tapping_call(w, seen)) for w in self._watched]):
-            self._model(inputs, training=False)
-        calls = [(w, outputs[0]) for _, w, outputs in seen.calls()]
-        self._names = [w.name for w, _ in calls]
-        return [measure.ever_active(output, w) for w, output in calls]
 
 
 def dead_units(model: keras.Model, data: "Data | Images") -> dict[str, list[int]]:
@@ -88,8 +77,10 @@ def dead_units(model: keras.Model, data: "Data | Images") -> dict[str, list[int]
     return {name: np.flatnonzero(~active).tolist() for name, active in ActivityCheck(model)(data).items()}
 
 
-def _batches(model, data):
-    if isinstance(data, tf.data.Dataset):
+def _batches(model: keras.Model, data: Any) -> Iterator[Any]:
+    if hasattr(data, "element_spec"):  # a tf.data.Dataset
+        from recipes.common.datasets import is_batched, without_autotune  # noqa: PLC0415 - brings TensorFlow
+
         if not is_batched(data.element_spec, model):
             data = data.batch(_BATCH)
         return (_inputs(element) for element in without_autotune(data))
@@ -98,8 +89,15 @@ def _batches(model, data):
             f"The data for finding dead units is expected to be an array or a tf.data.Dataset. Received {data!r}, "
             "which can be gone through only once. Collect it into an array first."
         )
-    arrays = keras.tree.map_structure(tf.convert_to_tensor, _inputs(data))
-    return iter(without_autotune(tf.data.Dataset.from_tensor_slices(arrays).batch(_BATCH)))
+    return _slices(_inputs(data))
+
+
+def _slices(arrays):
+    count = min((len(array) for array in keras.tree.flatten(arrays)), default=0)
+    for start in range(0, count, _BATCH):
+        yield keras.tree.map_structure(
+            lambda array, start=start: keras.ops.convert_to_tensor(array[start : start + _BATCH]), arrays
+        )
 
 
 def _inputs(element):

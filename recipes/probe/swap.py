@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from recipes.probe.tensorflow.twin import Twin
+from recipes.probe.adapter import adapter
 
 
 class Swap:
@@ -16,16 +16,18 @@ class Swap:
     """
 
     def __init__(self) -> None:
-        self._twins: dict[tuple[frozenset[str], Any], Twin] = {}
+        self._twins: dict[tuple[frozenset[str], Any], Any] = {}
         self._mirrored: weakref.ref | None = None
         self._armed: Callable | None = None
+        self._adapter = adapter()
+        self._waiting: list[Callable[[], None]] = []
 
     def arm(
         self,
         model: keras.Model,
         quantities: frozenset[str],
         samples: int | str,
-        done: Callable[[Twin, bool, Any], None],
+        done: Callable[[Any, bool, Any], None],
     ) -> None:
         """Let the next call of the train function be the twin's, which puts the model's own back before it runs.
 
@@ -33,26 +35,37 @@ class Swap:
             model: Whose `train_function` it is.
             quantities: What the twin measures.
             samples: Samples of the batch that activation statistics look at, or "auto".
-            done: `(twin, traced, values)`, called after the step with what was measured.
+            done: `(twin, traced, values)`, called after the step with what was measured: at once where the step has
+                written the model's variables by then, else by `deliver`.
         """
         plain = model.train_function
         twin = self._twin(model, plain, quantities, samples)
 
-        def run_once(iterator):
+        def run_once(*arguments):
             model.train_function = plain
             if self._armed is not run_once:
-                return plain(iterator)
+                return plain(*arguments)
             traces = twin.traces
-            logs, values = twin(iterator)
-            done(twin, twin.traces != traces and not model.run_eagerly, values)
-            return logs
+            result, values = twin(plain, *arguments)
+            traced = twin.traces != traces and not model.run_eagerly
+            if self._adapter.WRITES_AT_ONCE:
+                done(twin, traced, values)
+            else:
+                self._waiting.append(lambda: done(twin, traced, values))
+            return result
 
         self._armed = run_once
         model.train_function = run_once
 
+    def deliver(self) -> None:
+        """Tell what was measured, now that the variables of the model can be read and written."""
+        waiting, self._waiting = self._waiting, []
+        for tell in waiting:
+            tell()
+
     def disarm(self) -> None:
         """Whatever stands in the train function's place does nothing any more but put it back."""
-        self._armed = None
+        self._armed, self._waiting = None, []
 
     def has_twin(self, quantities: frozenset[str]) -> bool:
         """Whether a twin that measures just these has been traced."""
@@ -63,5 +76,5 @@ class Swap:
             self._twins = twins = {}
             self._mirrored = weakref.ref(plain, lambda _: twins.clear())
         if (quantities, samples) not in self._twins:
-            self._twins[quantities, samples] = Twin(model, quantities, samples)
+            self._twins[quantities, samples] = self._adapter.Twin(model, quantities, samples)
         return self._twins[quantities, samples]

@@ -1,0 +1,43 @@
+"""The gradient of a function of one array, on the backend that Keras runs on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def value_and_gradient(function: Callable[[Any], Any], point: np.ndarray) -> tuple[float, np.ndarray]:
+    """A function's value and its gradient.
+
+    Args:
+        function: From a float32 tensor to a scalar tensor, of Keras operations.
+        point: Where, of any shape.
+
+    Returns:
+        `(value, gradient)`, the gradient float64 of the shape of `point`; zeros where the value does not depend on it.
+
+    Raises:
+        RuntimeError: on another backend than TensorFlow and JAX.
+    """
+    backend = keras.backend.backend()
+    point = np.asarray(point, "float32")
+    if backend == "jax":
+        import jax  # noqa: PLC0415 - an optional library
+
+        value, gradient = jax.value_and_grad(function)(point)
+    elif backend == "tensorflow":
+        import tensorflow as tf  # noqa: PLC0415 - the other backends do without
+
+        start = tf.constant(point)
+        with tf.GradientTape() as tape:
+            tape.watch(start)
+            value = function(start)
+        gradient = tape.gradient(value, start)
+    else:
+        raise RuntimeError(
+            f"A gradient is computed on the TensorFlow and JAX backends. Received {backend!r}. Set KERAS_BACKEND."
+        )
+    return float(value), np.zeros_like(point, "float64") if gradient is None else np.asarray(
+        gradient, "float64"
+    )

@@ -1,0 +1,46 @@
+"""What is said when another worker of a run is gone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from recipes.common.processes import process_count
+
+# What TensorFlow raises where a worker is killed, frozen, started again alone, or out of reach.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
+_WORDS = ("ollective", "check alive", "onnection", "ocket closed", "RPC", "peer", "task:")
+
+
+class LostWorkerError(RuntimeError):
+    """Another worker of the run has ended, or no longer answers."""
+
+
+@contextlib.contextmanager
+def lost_workers_told() -> Iterator[None]:
+    """Turn what TensorFlow raises when a worker is gone into a `LostWorkerError`; other errors pass.
+
+    A worker that was killed is noticed at the next exchange of gradients; one that is frozen by TensorFlow's health
+    check, which looks every 30 seconds and asks three times for ten seconds each.
+    """
+    try:
+        yield
+    except _LOST as error:
+        text = " ".join(str(error.message).split())
+        if process_count() < 2 or not any(word in text for word in _WORDS):
+            raise
+        raise LostWorkerError(
+            f"MultiWorkerStrategy expects all {process_count()} workers to take part in every step. Received the end "
+            f"or the silence of another one ({text[:200]}). Start all workers again, also those that wait: with "
+            "run_dir= and resume=True they go on from the last backup."
+        ) from error

@@ -1,0 +1,27 @@
+"""What the probe needs to know of Keras on JAX, see `recipes.probe.adapter`."""
+
+import jax
+import keras
+
+from recipes.probe.jax.forward import Forward as Forward
+from recipes.probe.jax.twin import Twin as Twin
+
+WRITES_AT_ONCE = False  # the new values are what the train function returns
+SWEEP_COST = 0.4  # a forward pass of its own
+UNSEEN = frozenset({"answers"})  # they would cost a forward pass at every step
+
+
+def several_workers(_: keras.Model) -> bool:
+    """Whether other processes train along, whose clocks differ."""
+    return jax.process_count() > 1
+
+
+def wait_for_step(model: keras.Model) -> None:
+    """Wait until the step before is made: JAX returns from a call before it is done, and time is taken by calls."""
+    state = getattr(model, "_jax_state", None) or {}
+    jax.block_until_ready((state.get("trainable_variables") or [None])[0])
+
+
+def bring_back(model: keras.Model) -> None:
+    """Give the model's variables their values, which are elsewhere while Keras trains."""
+    model.jax_state_sync()
