@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from recipes.data.shard import bounds_of_part
 from recipes.training.data_checks import check_labels, empty_message, not_finite_message, peek, sizes_message
 
 _SHUFFLE_BYTES = 256 * 2**20
+_CALLS = min(16, max(2, os.cpu_count() or 2))  # batches that are augmented at a time
 
 
 @dataclass(frozen=True)
@@ -418,7 +420,7 @@ def stream(
         )
     else:
         whole = tf.data.Dataset.range(first_epoch, epochs).flat_map(numbered)
-    whole = whole.map(transform, num_parallel_calls=2, deterministic=True)
+    whole = whole.map(transform, num_parallel_calls=_CALLS, deterministic=True)
     if first_step:
         blanks = tf.data.Dataset.from_tensors(blank_batch(whole.element_spec)).repeat(first_step)
         whole = blanks.concatenate(whole)
