@@ -67,9 +67,7 @@ class Twin:
             return result, None
         values, before = found
         if before:
-            values |= self._compare(before, result[1][0], values.pop("writes"))
-        if "finite" in self.quantities:
-            values["alarm"] = 1 - values["update_finite"].min() * values["loss_finite"]
+            values |= self._compare(before, result[1][0], values.pop("writes"), values["loss_finite"])
         return result, values
 
     def _looked(self, state, batch):
@@ -172,7 +170,7 @@ class Twin:
             rate = getattr(optimizer, "learning_rate", None)  # a MultiOptimizer has none
             return jnp.asarray(jnp.nan if rate is None else keras.ops.convert_to_tensor(rate), "float32")
 
-    def _compare_with(self, before, after, writes):
+    def _compare_with(self, before, after, writes, loss_finite):
         changed = [new - old for new, old in zip(after, before, strict=True)]
         norms, count = measure.norms([*before, *changed]), len(before)
         weight, update = norms[:count], norms[count:]
@@ -182,6 +180,7 @@ class Twin:
         if "finite" in self.quantities:
             found["weight_finite"] = jnp.isfinite(weight).astype("float32")
             found["update_finite"] = jnp.isfinite(update).astype("float32")
+            found["alarm"] = 1 - found["update_finite"].min() * loss_finite
         if "histograms" in self.quantities:
             found["histogram_update"] = jnp.stack([measure.histogram(one) for one in changed])
         return _on_all_devices(found, [after])
