@@ -100,8 +100,9 @@ def main(folder):
         "same": {
             "jit": same(folder, jit_compile=True),
             "no jit": same(folder, jit_compile=False),
-            "three steps an execution": same(folder, steps_per_execution=3),
-            "accumulation": same(folder, accumulation=2),
+            "three steps an execution, every other writes": same(
+                folder, steps_per_execution=3, accumulation=2
+            ),
         },
     }
     (folder / "found.json").write_text(json.dumps(found))
