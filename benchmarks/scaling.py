@@ -176,13 +176,17 @@ def record(steps=1_000_000, variables=65, layers=60):
         for axis, count in names.items()
     }
     filled.describe(axes, ["update_norm", "weight_norm", "gradient_norm", "mean", "std", "output_finite"], [])
-    ones = {axis: np.ones(count, "float32") for axis, count in names.items()}
-    values = dict.fromkeys(("update_norm", "weight_norm", "gradient_norm"), ones["variables"])
-    values |= dict.fromkeys(("mean", "std"), ones["activations"])
-    values["output_finite"] = np.ones(layers, bool)
-    rates = np.ones(19 * 32, "float32")
+    draw, pool = np.random.default_rng(0), []
+    for _ in range(512):  # numbers that do not pack well
+        values = {
+            name: draw.random(variables, "float32")
+            for name in ("update_norm", "weight_norm", "gradient_norm")
+        }
+        values |= {name: draw.random(19, "float32") for name in ("mean", "std")}
+        pool.append(({**values, "output_finite": np.ones(layers, bool)}, draw.random(19 * 32, "float32")))
     start, rows = time.process_time(), []
     for step in range(steps):
+        values, rates = pool[step * 7 % 512]
         filled.add(Probe(step, step // 1000, values, rates))
         if step + 1 in (1000, 10_000, 100_000, 1_000_000):
             seconds = time.process_time() - start
