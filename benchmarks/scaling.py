@@ -186,7 +186,7 @@ def record(steps=1_000_000, variables=65, layers=60):
         pool.append(({**values, "output_finite": np.ones(layers, bool)}, draw.random(19 * 32, "float32")))
     start, rows = time.process_time(), []
     for step in range(steps):
-        values, rates = pool[step * 7 % 512]
+        values, rates = pool[step * 7 % 509]
         filled.add(Probe(step, step // 1000, values, rates))
         if step + 1 in (1000, 10_000, 100_000, 1_000_000):
             seconds = time.process_time() - start
