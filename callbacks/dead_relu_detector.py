@@ -142,7 +142,7 @@ class DeadReluDetector(Monitor):
 
     def _look_at_data(self):
         if self._check is None:
-            from recipes.probe.dead_units import ActivityCheck  # noqa: PLC0415 - brings the adapter of the backend
+            from recipes.probe.active_units import ActivityCheck  # noqa: PLC0415 - brings the adapter of the backend
 
             self._check = ActivityCheck(self.model)
         self._asked = self.suspects

@@ -8,11 +8,11 @@ from recipes.probe.record import Probe as Probe
 from recipes.probe.record import Record as Record
 
 if TYPE_CHECKING:
-    from recipes.probe.dead_units import dead_units as dead_units
+    from recipes.probe.active_units import dead_units as dead_units
     from recipes.probe.hub import Hub as Hub
 
 # What measures has an adapter a backend; what was measured can be read on every one.
-_MEASURES = {"Hub": "recipes.probe.hub", "dead_units": "recipes.probe.dead_units"}
+_MEASURES = {"Hub": "recipes.probe.hub", "dead_units": "recipes.probe.active_units"}
 
 __all__ = [
     "Hub",
