@@ -1,12 +1,13 @@
 """Planted copies of pictures, found by `diagnose.near_duplicates`, by imagehash and by cleanvision.
 
+    python benchmarks/near_duplicates.py                                     # parts of scikit-image's photographs
     python benchmarks/near_duplicates.py PHOTOS --others VENV/bin/python     # recall by kind, false pairs, CPU seconds
     python benchmarks/near_duplicates.py --array cifar.npz --count 50000     # CPU seconds and memory of many images
 
-PHOTOS is a folder of different pictures. Sixty of them are planted again in nine changed ways, ten thousand pairs of
-other pictures are there to be named wrongly. imagehash gets its perceptual hash at the threshold, of all, that finds
-most at no more than 1 false pair in 1000 images; cleanvision its near duplicates as they come. Both run in an
-environment of their own, on the same files.
+PHOTOS is a folder of different pictures; without one, squares that do not overlap are cut from photographs. Sixty of
+them are planted again in nine changed ways, ten thousand pairs of other pictures are there to be named wrongly.
+imagehash gets its perceptual hash at the threshold, of all, that finds most at no more than 1 false pair in 1000
+images; cleanvision its near duplicates as they come. Both run in an environment of their own, on the same files.
 """
 
 import argparse
@@ -114,6 +115,19 @@ def plant(folder, seed=0):
     return np.stack(images), kinds, sources
 
 
+def cut_photographs(folder, side=96):
+    """Squares of the photographs that come with scikit-image, those with some contrast, as files."""
+    import skimage.data
+
+    for name in ("astronaut", "chelsea", "coffee", "rocket", "camera"):
+        image = getattr(skimage.data, name)()
+        for top in range(0, image.shape[0] - side + 1, side):
+            for left in range(0, image.shape[1] - side + 1, side):
+                part = image[top : top + side, left : left + side]
+                if part.std() > 25:
+                    Image.fromarray(part).save(f"{folder}/{name}-{top}-{left}.png")
+
+
 def elsewhere(python, code, images):
     """What another library finds in the same images as files."""
     with tempfile.TemporaryDirectory() as folder:
@@ -188,7 +202,11 @@ def main():
     options = parser.parse_args()
     if options.array:
         many(options)
-    if options.photos:
+    if options.photos is None and not options.array:
+        with tempfile.TemporaryDirectory() as options.photos:
+            cut_photographs(options.photos)
+            compare(options)
+    elif options.photos:
         compare(options)
 
 

@@ -3,9 +3,10 @@
     python examples/augmentation_gallery.py                    # a minute; writes runs/augmentation_gallery/*.png
     python examples/augmentation_gallery.py --only Rotate CutMix page_color
 
-On the pages each row is an operation from the weakest to the strongest of its usual range. On the sheets each row
-starts with an image as it is, followed by draws. The photographs come with scikit-image, the digits are the
-training set of the quickstart. Look here before training: if you cannot tell a class any more, neither can the network.
+On the pages each row is an operation over its usual range, one random draw all along; its numbers stand above. On the
+sheets each row starts with an image as it is, followed by draws. The photographs come with scikit-image, the digits are
+the training set of the quickstart. Look here before training: if you cannot tell a class any more, neither can the
+network.
 """
 
 import argparse
@@ -173,9 +174,11 @@ def page(rows, photos, seed, shown=1):
         titles.append(name)
         for column, (text, op) in enumerate(operations):
             pipeline = augment.Pipeline([op], jit_compile=False)
+            # Over a range the numbers drawn stay the same, so that what changes along a row is the strength alone.
+            number = column if text.startswith("draw") else 0
             # Only mixing needs the other photos.
             given = photos if pipeline.mixes else photos[shown : shown + 1]
-            changed = pipeline(given, seed=(seed, column)).numpy()[shown if pipeline.mixes else 0]
+            changed = pipeline(given, seed=(seed, number)).numpy()[shown if pipeline.mixes else 0]
             low, high = (-2, 2) if isinstance(op, augment.Normalize) else (0, 255)
             pictures.append(np.clip((changed - low) / (high - low), 0, 1))
             titles.append(text)

@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from recipes.augment.engine.annotations import BOX_FORMATS, POINT_FORMATS, BoxFormat, PointFormat
+from recipes.augment.engine.annotations import BoxFormat, PointFormat
 from recipes.augment.engine.batch_layout import Batch, check_batch, check_mask_fill, take_apart
 from recipes.augment.engine.operation import Frame, Operation, from_config, leaves, to_config
 from recipes.augment.engine.plan import EPOCH, split_passes
 from recipes.augment.engine.roles import Role, check_roles
 from recipes.augment.engine.stages import Engine
+from recipes.augment.engine.views import check_views_alone, refuse_unweighted, weighted
 from recipes.augment.epochs import EpochCounter
 from recipes.augment.pipeline_arguments import (
+    DEFAULTS,
     as_seed,
     as_tensor,
+    check_counts,
+    check_formats,
     checked_dtype,
     checked_operations,
     checked_range,
     data_mean,
+    named_parts,
+    preview_rows,
     stacked,
 )
-from recipes.common.validation import is_number, is_one_of
 from recipes.data.shard import check_shard
 
 if TYPE_CHECKING:
@@ -125,38 +130,11 @@ class Pipeline:
     ) -> None:
         self.operations = checked_operations(operations)
         self.value_range = checked_range(value_range)
-        if classes is not None and (not isinstance(classes, int | np.integer) or classes < 1):
-            raise ValueError(
-                f"augment.Pipeline expects classes to be a whole number >= 1, or None. Received {classes!r}. "
-                "Give the number of classes: classes=10."
-            )
-        if not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(
-                f"augment.Pipeline expects seed to be a whole number >= 0. Received {seed!r}. "
-                "Write seed=1; pairs belong in the call: pipeline(images, seed=(1, 2))."
-            )
-        if not isinstance(jit_compile, bool) and not is_one_of(jit_compile, ("auto",)):
-            raise ValueError(
-                f"augment.Pipeline expects jit_compile to be True, False or 'auto'. Received {jit_compile!r}. "
-                "Write jit_compile='auto'."
-            )
+        check_counts(classes, seed, jit_compile)
         self.classes, self.seed, self.jit_compile = classes, int(seed), jit_compile
         self.dtype = checked_dtype(dtype, self._parts(), self.value_range)
         self.roles = check_roles(roles)
-        for name, value, known in (
-            ("box_format", box_format, BOX_FORMATS),
-            ("keypoint_format", keypoint_format, POINT_FORMATS),
-        ):
-            if not is_one_of(value, known):
-                raise ValueError(
-                    f"augment.Pipeline expects {name} to be one of {', '.join(map(repr, known))}. Received {value!r}. "
-                    f"Write {name}={known[0]!r}."
-                )
-        if not is_number(smallest_box_share) or not 0 <= smallest_box_share <= 1 or not is_number(mask_fill):
-            raise ValueError(
-                "augment.Pipeline expects smallest_box_share in [0, 1] and mask_fill to be a number. Received "
-                f"{smallest_box_share!r} and {mask_fill!r}. The defaults are 0.1 and 0."
-            )
+        check_formats(box_format, keypoint_format, smallest_box_share, mask_fill)
         self.box_format, self.keypoint_format = box_format, keypoint_format
         self.smallest_box_share, self.mask_fill = smallest_box_share, mask_fill
         self._engines: dict[tuple[Any, ...], Engine] = {}
@@ -285,7 +263,6 @@ class Pipeline:
             return self.apply(images)
         if isinstance(images, list) and all(getattr(one, "ndim", None) == 3 for one in images):
             images = stacked(images)
-        roles = self.roles
         moving = {
             "masks": masks,
             "heatmaps": heatmaps,
@@ -294,22 +271,11 @@ class Pipeline:
             "box_labels": box_labels,
             "keypoints": keypoints,
         }
-        if any(part is not None for part in moving.values()):
-            named = {"images": images, "labels": labels, "sample_weight": sample_weight, **moving}
-            element = {name: part for name, part in named.items() if part is not None}
-            roles = {name: name for name in element if name in moving}
-        else:
-            given = (
-                images,
-                *(np.asarray(part) if isinstance(part, list) else part for part in (labels, sample_weight)),
-            )
-            element = given[: 3 if sample_weight is not None else 2 if labels is not None else 1]
-            if len(element) == 1 and isinstance(images, dict | tuple | list):
-                element = images
+        element, roles = named_parts(images, labels, sample_weight, moving, self.roles)
         element = tf.nest.map_structure(as_tensor, element)
         batch = take_apart(element, roles)
         self._check(batch)
-        self._refuse_unweighted(batch)
+        refuse_unweighted(batch, self._parts())
         if part is not None and self.mixes:
             raise ValueError(
                 "augment.Pipeline expects a whole batch where images are mixed with one another. Received a part "
@@ -347,27 +313,14 @@ class Pipeline:
             )
         drawn = [self(images, seed=(self._seed_word + seed, column)).numpy() for column in range(columns - 1)]
         last = self._engine(as_tensor(images[:1])).plan.last
-        low, high = self.value_range
-        shown = []
-        for row in range(len(images)):
-            shown.append((images[row].astype("float32") - low) / (high - low))
-            shown += [(one[row].astype("float32") - last.low) / last.span for one in drawn]
-        titles = ["original", *[""] * (columns - 1)] + [""] * (columns * (len(images) - 1))
-        return grid([np.clip(image, 0, 1) for image in shown], titles=titles, columns=columns, size=1.2)
+        rows = preview_rows(images, drawn, self.value_range, (last.low, last.high))
+        titles = ["original", *[""] * (columns * len(images) - 1)]
+        return grid(rows, titles=titles, columns=columns, size=1.2)
 
     def get_config(self) -> dict[str, Any]:
         return {
             "operations": [to_config(op) for op in self.operations],
-            "value_range": self.value_range,
-            "classes": self.classes,
-            "seed": self.seed,
-            "jit_compile": self.jit_compile,
-            "dtype": self.dtype,
-            "roles": self.roles,
-            "box_format": self.box_format,
-            "keypoint_format": self.keypoint_format,
-            "smallest_box_share": self.smallest_box_share,
-            "mask_fill": self.mask_fill,
+            **{name: getattr(self, name) for name in DEFAULTS},
         }
 
     @classmethod
@@ -385,20 +338,10 @@ class Pipeline:
             if len(passes) > 1:
                 lines.append(f"    # pass {number} of {len(passes)}")
             lines += [f"    {op!r}," for op in group]
-        defaults = {
-            "value_range": (0, 255),
-            "classes": None,
-            "seed": 0,
-            "jit_compile": "auto",
-            "dtype": "float32",
-            "roles": {},
-            "box_format": "rel_yxyx",
-            "keypoint_format": "yx",
-            "smallest_box_share": 0.1,
-            "mask_fill": 0,
-        }
         options = [
-            f"{name}={getattr(self, name)!r}" for name, d in defaults.items() if getattr(self, name) != d
+            f"{name}={getattr(self, name)!r}"
+            for name, usual in DEFAULTS.items()
+            if getattr(self, name) != usual
         ]
         return "\n".join([*lines, ", ".join(["]", *options]) + ")"])
 
@@ -449,34 +392,9 @@ class Pipeline:
     def _parts(self):
         return [part for op in self.operations for part in leaves(op)]
 
-    def _weighted(self, element):
-        """`(images, labels)` with a weight for each image, where several views need one."""
-        if (
-            all(part.views == 1 for part in self._parts())
-            or not isinstance(element, tuple)
-            or len(element) != 2
-        ):
-            return element
-        return (*element, tf.ones(tf.shape(element[0])[:1]))
-
-    def _refuse_unweighted(self, batch):
-        """Views whose labels no weights go with, so that a loss could not tell them from other images."""
-        views = any(part.views > 1 for part in self._parts())
-        if views and batch.labels is not None and batch.sample_weight is None:
-            raise ValueError(
-                "augment.Pipeline expects weights beside the labels where one image becomes several views: the weights "
-                "say which belong together. Received labels without. Call pipeline(images, labels, tf.ones(batch)), "
-                "give a dictionary an entry 'sample_weight', or apply the pipeline to a data set of (images, labels)."
-            )
-
     def _check(self, batch: Batch):
         parts = self._parts()
-        if any(part.views > 1 for part in parts) and (batch.parts or batch.others or batch.unchanged):
-            raise ValueError(
-                "augment.Pipeline expects images, labels and sample weights where one image becomes several views. "
-                f"Received more: {', '.join(one[0] for one in (*batch.parts, *batch.others, *batch.unchanged))}. Take "
-                "the rest out of the batch, or write AugMix(views=1)."
-            )
+        check_views_alone(batch, parts)
         check_batch(
             batch,
             geometric=any(part.stage == "geometry" or part.moves for part in parts),
@@ -490,8 +408,8 @@ class Pipeline:
     @tf.autograph.experimental.do_not_convert  # there is nothing in it to convert, and that takes seconds
     def _augment(self, element, seed):
         """One batch inside a graph."""
-        batch = take_apart(self._weighted(element), self.roles)
-        self._refuse_unweighted(batch)
+        batch = take_apart(weighted(element, self._parts()), self.roles)
+        refuse_unweighted(batch, self._parts())
         return self._engine(batch.images).transform(batch, seed)
 
     def _next_seed(self):

@@ -1,16 +1,30 @@
 """The arguments of `Pipeline` and of its calls, checked: each error says what was expected and what to write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from recipes.augment.engine.annotations import BOX_FORMATS, POINT_FORMATS
 from recipes.augment.engine.magnitudes import read_pair
 from recipes.augment.engine.operation import Operation
 from recipes.augment.operations.normalize import Normalize
-from recipes.common.validation import as_row
+from recipes.common.validation import as_row, is_number, is_one_of
 
+#: The options of `Pipeline` beside its operations, as it takes them without a word.
+DEFAULTS: Mapping[str, Any] = {
+    "value_range": (0, 255),
+    "classes": None,
+    "seed": 0,
+    "jit_compile": "auto",
+    "dtype": "float32",
+    "roles": {},
+    "box_format": "rel_yxyx",
+    "keypoint_format": "yx",
+    "smallest_box_share": 0.1,
+    "mask_fill": 0,
+}
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")
 
 
@@ -107,3 +121,66 @@ def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[flo
             "Write dtype='float32'."
         )
     return name
+
+
+def check_counts(classes: Any, seed: Any, jit_compile: Any) -> None:
+    """Refuse what is no number of classes, no seed, or neither True, False nor "auto"."""
+    if classes is not None and (not isinstance(classes, int | np.integer) or classes < 1):
+        raise ValueError(
+            f"augment.Pipeline expects classes to be a whole number >= 1, or None. Received {classes!r}. "
+            "Give the number of classes: classes=10."
+        )
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(
+            f"augment.Pipeline expects seed to be a whole number >= 0. Received {seed!r}. "
+            "Write seed=1; pairs belong in the call: pipeline(images, seed=(1, 2))."
+        )
+    if not isinstance(jit_compile, bool) and not is_one_of(jit_compile, ("auto",)):
+        raise ValueError(
+            f"augment.Pipeline expects jit_compile to be True, False or 'auto'. Received {jit_compile!r}. "
+            "Write jit_compile='auto'."
+        )
+
+
+def check_formats(box_format: Any, keypoint_format: Any, smallest_box_share: Any, mask_fill: Any) -> None:
+    """Refuse what is no format of boxes or points, no share of an area, or no value for masks."""
+    for name, value, known in (
+        ("box_format", box_format, BOX_FORMATS),
+        ("keypoint_format", keypoint_format, POINT_FORMATS),
+    ):
+        if not is_one_of(value, known):
+            raise ValueError(
+                f"augment.Pipeline expects {name} to be one of {', '.join(map(repr, known))}. Received {value!r}. "
+                f"Write {name}={known[0]!r}."
+            )
+    if not is_number(smallest_box_share) or not 0 <= smallest_box_share <= 1 or not is_number(mask_fill):
+        raise ValueError(
+            "augment.Pipeline expects smallest_box_share in [0, 1] and mask_fill to be a number. Received "
+            f"{smallest_box_share!r} and {mask_fill!r}. The defaults are 0.1 and 0."
+        )
+
+
+def named_parts(
+    images: Any, labels: Any, sample_weight: Any, moving: Mapping[str, Any], roles: Mapping[str, Any]
+) -> tuple[Any, Mapping[str, Any]]:
+    """`(element, roles)` of a call: a tuple as a data set has it, or a dict of names where something moves along."""
+    if any(part is not None for part in moving.values()):
+        named = {"images": images, "labels": labels, "sample_weight": sample_weight, **moving}
+        element = {name: part for name, part in named.items() if part is not None}
+        return element, {name: name for name in element if name in moving}
+    lists = (np.asarray(part) if isinstance(part, list) else part for part in (labels, sample_weight))
+    element = (images, *lists)[: 3 if sample_weight is not None else 2 if labels is not None else 1]
+    if len(element) == 1 and isinstance(images, dict | tuple | list):
+        return images, roles
+    return element, roles
+
+
+def preview_rows(
+    images: np.ndarray, drawn: Sequence[np.ndarray], given: tuple[float, float], left: tuple[Any, Any]
+) -> list[np.ndarray]:
+    """Pictures from 0 to 1, row by row: an image, then what was drawn of it; ranges of what came and what left."""
+    scaled = lambda image, ends: np.clip((image.astype("float32") - ends[0]) / (ends[1] - ends[0]), 0, 1)  # noqa: E731
+    rows: list[np.ndarray] = []
+    for number, image in enumerate(images):
+        rows += [scaled(image, given), *(scaled(one[number], left) for one in drawn)]
+    return rows

@@ -29,7 +29,7 @@ def standard(
     shape: Sequence[int],
     *,
     kind: Literal["photos", "symbols"] = "photos",
-    strength: Literal["light", "medium", "strong"] = "medium",
+    strength: Literal["light", "medium", "strong"] = "light",
     value_range: "ValueRange" = (0, 255),
     classes: int | None = None,
     seed: int = 0,
@@ -52,11 +52,12 @@ def standard(
     Source of the shifts and flips: He et al. 2015, section 4.2; of the turns and zooms: Simard et al. 2003, section
     2, with smaller ranges.
 
-    The default is what the measurements speak for (`benchmarks/policies.py`, tables in docs/benchmarks.md; 2000 images,
-    equal CPU time, five seeds, error in points against none): on digits, 18 epochs, light -0.5 +- 0.4 and medium -1.2
-    +- 0.3; on Fashion-MNIST light +1.9 +- 0.4 and medium +1.6 +- 0.3 after 18 epochs, -0.3 +- 0.3 and -0.4 +- 0.2
-    after 55. So medium is no worse than light in any of the three; a network that sees clothes for a few epochs does
-    best without any; TrivialAugment, AutoAugment and mixing did not pay in such runs. `recipes.train` takes "light".
+    The default is that of `recipes.train`. Measured (`benchmarks/policies.py`, tables in docs/benchmarks.md; 2000
+    images, equal CPU time, five seeds, error in points against none): on MNIST's digits light -0.5 +- 0.4 and -0.8 +-
+    0.3 in two studies, medium -1.2 +- 0.3 and -0.7 +- 0.1. On Fashion-MNIST, after 18 epochs, both are worse than none:
+    light +1.9 +- 0.4 and +2.2 +- 0.1, medium +1.6 +- 0.3 and +3.2 +- 0.6; after 55 epochs they are not, -0.3 +- 0.3 and
+    -0.4 +- 0.2. On CIFAR-10 and on digits of 8 pixels neither differs from none. No table speaks clearly for more than
+    "light", so that is the default. TrivialAugment, AutoAugment and mixing did not pay in such short runs.
 
     Args:
         shape: `(height, width, channels)` of one image.

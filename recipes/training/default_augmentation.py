@@ -38,7 +38,6 @@ def choose_pipeline(
     pipeline = augmentation.standard(
         shape,
         kind=kind,
-        strength="light",
         value_range=(0, 255) if source.pixels is None or high > 1 else (0, 1),
         classes=None if source.label_spec.shape.rank in (2, 4) else classes,
         seed=settings.seed,

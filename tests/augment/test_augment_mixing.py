@@ -1,5 +1,6 @@
 """MixUp and CutMix: labels say exactly what the pixels hold."""
 
+import keras
 import numpy as np
 import pytest
 import scipy.stats
@@ -159,3 +160,15 @@ def test_mixed_labels_are_as_balanced_as_the_examples_that_are_drawn(balance):
     np.testing.assert_allclose(mixed[:, 0, 0, 0] / 255, shares[:, 1], atol=1e-5)
     expected = np.ones(2) if balance == "classes" else np.sqrt(counts)
     np.testing.assert_allclose(np.mean(shares, 0), expected / expected.sum(), atol=0.03)
+
+
+def test_keras_takes_the_class_weight_of_the_larger_share_alone():
+    """Why the documentation sends mixed labels to sampling, or to weights that are mixed with the images."""
+    rows, logits = np.float32([[0.6, 0.4], [0.4, 0.6]]), np.float32([[0.3, -0.2], [0.1, 0.5]])
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(2, use_bias=False, kernel_initializer="identity")]
+    )
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    crossed = -(rows * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1)
+    loss = model.fit(logits, rows, batch_size=2, class_weight={0: 1.0, 1: 10.0}, verbose=0).history["loss"][0]
+    assert loss == pytest.approx(crossed @ [1.0, 10.0] / 2, rel=1e-5)

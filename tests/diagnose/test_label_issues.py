@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 from recipes import callbacks, diagnose
+from recipes.diagnose.margins import trained_copy
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.label_issues import judge_labels
 
@@ -93,6 +94,48 @@ def test_a_model_is_left_as_it_is_while_its_copy_is_judged(planted):
     assert roc_auc_score(wrong, found.scores) > 0.95
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def _planted_in_copies(monkeypatch, margins):
+    """The history of two copies whose examples of a class that does not exist are answered with these margins."""
+    given_away = []
+
+    def train(copy, history, x, rows, epochs, batch_size):
+        assert copy.output_shape == (None, 11)
+        given_away.append(rows)
+        return margins[len(rows) * (len(given_away) - 1) :][: len(rows)]
+
+    monkeypatch.setattr(trained_copy, "_train", train)
+    labels = np.arange(220) % 10
+    history = trained_copy.history_of_copy(_model(), (np.zeros((220, 64), "float32"), labels), 2, 32)
+    return history, given_away
+
+
+def test_a_margin_that_a_hundredth_of_known_errors_exceeds_is_the_threshold(monkeypatch):
+    margins = np.float32(np.random.default_rng(0).permutation(40)) - 50
+    history, given_away = _planted_in_copies(monkeypatch, margins)
+    # A share of 1 / 11 in each of two copies, others in each.
+    assert [len(rows) for rows in given_away] == [20, 20]
+    assert not set(given_away[0]) & set(given_away[1])
+    assert history.threshold == pytest.approx(-50 + 39 * 0.99)
+    assert _planted_in_copies(monkeypatch, margins + 100)[0].threshold == 0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array(["cat", "dog"] * 4), np.arange(3, 11), np.ones((8, 10)), np.linspace(0, 1, 8), np.zeros(0)],
+)
+def test_labels_that_are_no_class_numbers_are_refused_in_words(labels):
+    with pytest.raises(ValueError, match="Number the classes from 0"):
+        diagnose.label_issues(_model(), (np.zeros((len(labels), 64), "float32"), labels))
+
+
+def test_no_label_with_a_margin_above_the_threshold_is_called_wrong():
+    history = _answered(3)
+    history.threshold = float(history.margins[:4].min()) - 0.1
+    assert len(judge_labels(history).mislabelled) == 0
+    history.threshold = float(history.margins[:4].max()) + 0.1
+    assert sorted(judge_labels(history).mislabelled) == [0, 1, 2, 3]
 
 
 def test_a_callback_that_saw_nothing_is_refused():

@@ -8,7 +8,7 @@ import tensorflow as tf
 import recipes
 from recipes import augment, diagnose
 from recipes.diagnose.margins.example_history import ExampleHistory
-from recipes.diagnose.margins.mixture import chance_of_wrong
+from recipes.diagnose.margins.mixture import chance_of_wrong, fit_label_mixture
 from recipes.diagnose.margins.quick_margins import quick_history
 
 COUNT = 150
@@ -176,17 +176,61 @@ def test_numbers_that_cannot_be_are_refused(options, words, planted):
         train(planted[:2], **options)
 
 
+def chances(probabilities, labels):
+    return chance_of_wrong(fit_label_mixture(probabilities, labels).log_odds(probabilities, labels))
+
+
 def test_doubt_between_classes_that_are_alike_is_no_error():
-    """Signs drawn by a logistic curve, as of right labels, and then with one in ten turned round."""
+    """Labels drawn by a logistic curve, as of right ones, and then with one in ten turned round."""
     rng = np.random.default_rng(0)
-    distance = rng.gamma(2.0, 2.0, 5000)
-    signs = np.where(rng.random(5000) < 1 / (1 + np.exp(distance)), -1, 1)
+    own = 1 / (1 + np.exp(-rng.gamma(2.0, 2.0, 5000) * rng.choice([-1, 1], 5000)))
+    probabilities = np.stack([1 - own, own], 1)
+    labels = (rng.random(5000) < own).astype(int)
+    assert np.mean(chances(probabilities, labels) > 0.75) < 0.002
     turned = rng.random(5000) < 0.1
-    assert np.mean(chance_of_wrong(distance * signs) > 0.75) < 0.002
-    chance = chance_of_wrong(distance * signs * np.where(turned, -1, 1))
+    chance = chances(probabilities, np.where(turned, 1 - labels, labels))
     assert abs(chance.sum() / 5000 - 0.1) < 0.02
     named = chance > 0.75
     assert abs(turned[named].mean() - chance[named].mean()) < 0.08
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.0])
+def test_a_network_that_knows_little_calls_no_label_wrong(sharpness):
+    """Half of the labels contradict the answers of ten classes, as these answers say, or more or less than they say."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1.5, (3000, 10))
+    truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (truth.cumsum(1) > rng.random((3000, 1))).argmax(1)
+    assert np.mean(truth.argmax(1) != labels) > 0.4
+    answers = truth**sharpness / (truth**sharpness).sum(1, keepdims=True)
+    assert np.mean(chances(answers, labels) > 0.75) < 0.002
+
+
+def test_rates_between_classes_are_learned():
+    """A tenth of class 3 is labelled 5, and nothing else is wrong."""
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 6, 6000)
+    logits = rng.normal(0, 1, (6000, 6)) + 6 * np.eye(6)[truth]
+    labels = np.where((truth == 3) & (rng.random(6000) < 0.1), 5, truth)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    mixture = fit_label_mixture(probabilities, labels)
+    assert abs(mixture.share - np.mean(truth != labels)) < 0.01
+    assert mixture.rates[3].argmax() == 5
+    assert mixture.rates[3, 5] > 0.6
+    chance = chance_of_wrong(mixture.log_odds(probabilities, labels))
+    assert np.mean((chance > 0.5) == (truth != labels)) > 0.99
+
+
+def test_looks_of_a_network_that_knows_all_by_heart_count_little():
+    """Four looks: half are right in the first, all in the rest."""
+    history = ExampleHistory(np.zeros(40, int), 2)
+    for own in (np.repeat([0.9, 0.2], 20), *[np.full(40, 0.99)] * 3):
+        history.add(np.arange(40), np.stack([own, 1 - own], 1))
+    # Each pass moves the running share of right answers, 0.5 at first, by 4/5 of the way.
+    shares = 1 - 0.5 * 0.2 ** np.arange(4)
+    weights = np.maximum(shares**2 * (1 - shares), 0.01)
+    expected = np.log([0.2 / 0.8, *[0.99 / 0.01] * 3]) @ weights / weights.sum()
+    np.testing.assert_allclose(history.telling_margins[-1], expected, rtol=1e-4)
 
 
 def test_a_quick_look_finds_wrong_labels(digits):
@@ -211,4 +255,8 @@ def test_leading_classes_alone_tell_the_rival(monkeypatch):
             history.add(np.arange(40), one)
         kept.append(history)
     np.testing.assert_allclose(kept[0].margins, kept[1].margins)
+    whole, leading = (history.probabilities(np.arange(40)) for history in kept)
+    np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(leading.sum(1), 1, rtol=0.2)
+    np.testing.assert_allclose(leading[np.arange(40), labels], whole[np.arange(40), labels], rtol=1e-5)
     assert np.mean(kept[0].rivals[0] == kept[1].rivals[0]) > 0.85

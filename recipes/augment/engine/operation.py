@@ -69,6 +69,9 @@ class Operation:
     leaves_range: ClassVar[bool] = False
     needs_mean: ClassVar[bool] = False
     moves: ClassVar[bool] = False  # True: pixels move, though it is no geometric operation; has `moved_by`
+    plain_is_slow: ClassVar[bool] = (
+        False  # True: without XLA each image runs dozens of small kernels of its own
+    )
     views: ClassVar[int] = 1  # more: a batch becomes so many times as long
     until_epoch: ClassVar[Any] = None  # number of the first epoch that goes without it
     fill: ClassVar[Any] = None

@@ -65,6 +65,7 @@ class Programmed(Filter):
     fill: Fill
     moves = True
     alike = True
+    plain_is_slow = True
 
     def used(self) -> Sequence[str]:
         """The `KINDS` that may come."""

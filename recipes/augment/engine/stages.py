@@ -15,13 +15,15 @@ from recipes.augment.engine.annotations import (
     to_edges,
 )
 from recipes.augment.engine.batch_layout import Batch, class_numbers, label_rows, pairs_of_boxes
-from recipes.augment.engine.operation import Frame, Operation
+from recipes.augment.engine.operation import Frame, Operation, leaves
 from recipes.augment.engine.plan import Plan
 from recipes.augment.engine.roles import OF_PIXELS, may_be_boxes, may_be_flat_map
 
 # Compiled code is always faster, but costs a second or two once. From about this many values a batch it earns that back
 # within 1000 batches (benchmarks/augment.py --threshold).
 COMPILE_FROM = 2**16
+# Images a batch from which that is so for operations that are slow without, however small the images are.
+COMPILE_SLOW_FROM = 32
 
 
 class Engine:
@@ -56,6 +58,7 @@ class Engine:
             (kind, step if getattr(step, "compiles", False) else _compiled(step))
             for kind, step in self.plan.steps(compiled=True)
         ]
+        self._plain_is_slow = any(part.plain_is_slow for op in operations for part in leaves(op))
         self._movers: dict[tuple[str, ...], Any] = {}
 
     def transform(self, batch: Batch, seed: tf.Tensor, part: tuple[Any, Any] | None = None) -> Any:
@@ -79,10 +82,13 @@ class Engine:
         masks = [part for _, _, part in pixel_parts]
         movers = self._pixel_movers(tuple(role for _, role, _ in pixel_parts)) if masks else [None, None]
         compile_from = -(-COMPILE_FROM // int(np.prod(images.shape[1:])))
+        if self._plain_is_slow:
+            compile_from = min(compile_from, COMPILE_SLOW_FROM)
+        count = images.shape[0] if images.shape[0] is not None else size * self.plan.views
         if self.jit_compile != "auto":
             large = self.jit_compile and images.shape[0] != 0  # loops over no image cannot be compiled
         else:
-            large = size >= compile_from if images.shape[0] is None else images.shape[0] >= compile_from
+            large = count >= compile_from
 
         def run(steps, mover):
             moved = mover(masks, draws) if masks else []

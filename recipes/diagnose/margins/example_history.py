@@ -13,13 +13,17 @@ from recipes.common.files import check_unpacked_size, damaged
 
 _MOST_NUMBERS = 2**26  # probabilities of all classes for all examples, 256 MB; beyond, the leading ones alone
 _LEADING = 4
+_LEAST_WEIGHT = 0.01  # of a look
 
 
 class ExampleHistory:
     """Sums over all times that an example was scored.
 
-    Memory: 4 x (classes + 4) bytes an example; where that is more than 256 MB, 48 bytes an example, and of other
+    Memory: 4 x (classes + 6) bytes an example; where that is more than 256 MB, 56 bytes an example, and of other
     classes than the given one those four that led most are kept.
+
+    Looks count by a a (1 - a), where a is the share that is answered right at that time: a network that knows nothing
+    yet, or has all labels by heart, tells nothing of a label.
 
     Args:
         labels: Class numbers `(n,)`; -1 where not known yet.
@@ -40,7 +44,8 @@ class ExampleHistory:
         count = len(self.labels)
         self.times, self.forgotten = np.zeros(count, np.int32), np.zeros(count, np.int32)
         self._margins, self._right = np.zeros(count, np.float32), np.zeros(count, bool)
-        self._own = np.zeros(count, np.float32)
+        self._own, self._told = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        self._weights, self._right_share = np.zeros(count, np.float32), 1 / max(self.classes, 1)
         self._whole = count * self.classes <= _MOST_NUMBERS
         width = self.classes if self._whole else min(self.classes, _LEADING)
         self._sums = np.zeros((count, width), np.float32)
@@ -70,20 +75,31 @@ class ExampleHistory:
         p = np.clip(probabilities.astype(np.float32), 1e-7, 1)
         places, given = np.arange(len(rows)), self.labels[rows]
         own = p[places, given]
-        if self._whole:
-            self._sums[rows] += p
-        others = p
+        others = p.copy()
         others[places, given] = 0
         rival = others.argmax(1)
-        if not self._whole:
-            self._add_leading(rows, others, rival)
         right = own > others[places, rival]
+        weight = self._weight(right)
+        if self._whole:
+            self._sums[rows] += weight * p
+        else:
+            self._add_leading(rows, weight * others, rival)
         self.forgotten[rows] += self._right[rows] & ~right
         self._right[rows] = right
-        self._margins[rows] += np.log(own) - np.log(np.maximum(others[places, rival], 1e-7))
-        self._own[rows] += own
+        margins = np.log(own) - np.log(np.maximum(others[places, rival], 1e-7))
+        self._margins[rows] += margins
+        self._told[rows] += weight * margins
+        self._own[rows] += weight * own
+        self._weights[rows] += weight
         self.times[rows] += 1
         return True
+
+    def _weight(self, right):
+        """What these looks count, by the share of right answers among about the last quarter of all examples."""
+        recent = len(right) / (len(right) + len(self.labels) / 4)
+        self._right_share += recent * (float(right.mean()) - self._right_share) if len(right) else 0.0
+        share = self._right_share
+        return np.float32(max(share * share * (1 - share), _LEAST_WEIGHT))
 
     def _add_leading(self, rows, others, rival):
         leading, sums = self._leading[rows], self._sums[rows]
@@ -103,20 +119,48 @@ class ExampleHistory:
             return np.where(self.times > 0, self._margins / self.times, np.nan).astype(np.float32)
 
     @property
+    def telling_margins(self) -> NDArray[np.float32]:
+        """Mean margin `(n,)` over the looks as they count; NaN where an example was never scored."""
+        with np.errstate(all="ignore"):
+            return np.where(self.times > 0, self._told / self._weights, np.nan).astype(np.float32)
+
+    @property
     def certainty(self) -> NDArray[np.float32]:
-        """Mean probability of the given class `(n,)`."""
-        return self._own / np.maximum(self.times, 1)
+        """Mean probability of the given class `(n,)`, over the looks as they count."""
+        return self._own / self._counted(slice(None))
+
+    def probabilities(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Mean probabilities `(m, classes)` of some examples, over the looks as they count.
+
+        Where only leading classes are kept, the rest is shared evenly among the others.
+        """
+        counted = self._counted(rows)[:, None]
+        if self._whole:
+            return self._sums[rows] / counted
+        leading, places = self._leading[rows], np.arange(len(rows))[:, None]
+        known = np.where(leading >= 0, self._sums[rows] / counted, 0)
+        own = self._own[rows][:, None] / counted
+        held = (leading >= 0).sum(1, keepdims=True) + 1
+        rest = np.maximum(1 - own - known.sum(1, keepdims=True), 0) / np.maximum(self.classes - held, 1)
+        found = np.repeat(rest, self.classes, axis=1).astype(np.float32)
+        row, column = np.nonzero(leading >= 0)
+        found[row, leading[row, column]] = known[row, column]
+        found[places, self.labels[rows][:, None]] = own
+        return found
+
+    def _counted(self, rows):
+        return np.maximum(self._weights[rows], 1e-12)
 
     @property
     def rivals(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The most probable other class `(n,)`, and its mean probability `(n,)`."""
+        """The most probable other class `(n,)`, and its mean probability `(n,)`, over the looks as they count."""
         sums, places = self._sums.copy(), np.arange(len(self.labels))
         if self._whole:
             seen = self.labels >= 0
             sums[places[seen], self.labels[seen]] = -1
         best = sums.argmax(1)
         classes = best if self._whole else self._leading[places, best]
-        return classes.astype(np.int64), np.maximum(sums[places, best], 0) / np.maximum(self.times, 1)
+        return classes.astype(np.int64), np.maximum(sums[places, best], 0) / self._counted(slice(None))
 
     def state(self) -> dict[str, Any]:
         """Everything it holds, as arrays by name, for a file or a backup."""
@@ -127,11 +171,14 @@ class ExampleHistory:
             "margins": self._margins,
             "right": self._right,
             "own": self._own,
+            "told": self._told,
+            "weights": self._weights,
             "sums": self._sums,
         }
         if self._leading is not None:
             arrays["leading"] = self._leading
-        return {name: array.copy() for name, array in arrays.items()} | {"classes": np.int64(self.classes)}
+        numbers = {"classes": np.int64(self.classes), "right_share": np.float64(self._right_share)}
+        return {name: array.copy() for name, array in arrays.items()} | numbers
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ExampleHistory:
@@ -142,12 +189,13 @@ class ExampleHistory:
         """
         history = cls(state["labels"], int(state["classes"]))
         count, held = len(history.labels), {name: np.array(value) for name, value in state.items()}
-        for name in ("times", "forgotten", "margins", "right", "own", "sums"):
+        for name in ("times", "forgotten", "margins", "right", "own", "told", "weights", "sums"):
             own = name if name in ("times", "forgotten") else f"_{name}"
             array = held[name].astype(getattr(history, own).dtype)
             if len(array) != count or array.ndim != getattr(history, own).ndim:
                 raise ValueError(f"{name} has shape {array.shape} for {count} examples")
             setattr(history, own, array)
+        history._right_share = float(state["right_share"])
         history._leading = held["leading"].astype(np.int32) if "leading" in held else None
         history._whole = history._leading is None
         return history

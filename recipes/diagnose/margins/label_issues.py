@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from recipes.common.types import Data
 from recipes.diagnose.margins.example_history import ExampleHistory
-from recipes.diagnose.margins.mixture import chance_of_wrong
+from recipes.diagnose.margins.mixture import chance_of_wrong, fit_label_mixture
 from recipes.diagnose.margins.trained_copy import history_of_copy
 
 ENOUGH_LOOKS = 3  # at one example, before its label is called wrong
 _SURE = 0.75  # the chance from which on it is
+_MOST = 2**21  # probabilities that are looked at together
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class LabelIssues:
 
     Attributes:
         issues: list of `LabelIssue`, mislabelled ones first, the worst first.
-        scores: float32 `(n,)`, how doubtful each label is: higher is worse; NaN where an example was never scored.
+        scores: float32 `(n,)`, how doubtful each label is, as logarithms of odds: higher is worse; NaN where an example
+            was never scored.
         noise: float64 `(classes, classes)`: of the examples that are given class i, the estimated share that is j.
         times: How often each example was scored, int32 `(n,)`.
         class_names: Names of the classes, or None.
@@ -156,12 +158,12 @@ def label_issues(
 
     A network learns what most examples of a class share before it memorizes single wrong labels. So the margin
     of a wrong label stays below 0 for most of a training (AUM: Pleiss et al. 2020, "Identifying Mislabeled Data using
-    the Area Under the Margin Ranking", section 3). An example is called mislabelled where its mean margin is negative
-    and that is three times as probably an error as doubt between two classes that are alike (`chance_of_wrong`), after
-    three looks at least; else,
-    with a margin below 0, or forgotten twice or more (Toneva et al. 2019) with one near it, it is ambiguous. Rates of
-    noise between classes add up these chances, as confident learning adds up confident examples (Northcutt et al.
-    2021, section 3.1).
+    the Area Under the Margin Ranking", section 3). Looks count most while the network neither knows nothing nor has
+    everything by heart. An example is called mislabelled where its mean margin is negative and the label is three times
+    as probably an error as what the answers' own doubt explains, by a mixture of the two (`fit_label_mixture`), after
+    three looks at least; else, with a margin below 0, or forgotten twice or more (Toneva et al. 2019) with one near it,
+    it is ambiguous. A network that knows little doubts much, so that it calls nothing an error. Rates of noise between
+    classes add up these chances, as confident learning adds up confident examples (Northcutt et al. 2021, section 3.1).
 
     Args:
         source: What `recipes.train` returned, whose steps have gathered the margins, or its folder; a
@@ -254,7 +256,7 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
     margins, given = history.margins, history.labels
     known = np.isfinite(margins) & (given >= 0)
     suggested, certainty = history.rivals
-    chance = chance_of_wrong(np.where(known, margins, np.nan))
+    chance, scores = _chances_and_scores(history, np.flatnonzero(known))
     enough = history.times >= ENOUGH_LOOKS
     wrong = known & (chance > _SURE) & (margins < history.threshold) & enough
     near = np.nanmedian(margins) / 4 if known.any() else 0.0
@@ -269,14 +271,39 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
             float(chance[row]),
             _reason(history, row, certainty[row]),
         )
-        for row in sorted(np.flatnonzero(wrong | doubt), key=lambda r: (not wrong[r], margins[r]))
+        for row in sorted(np.flatnonzero(wrong | doubt), key=lambda r: (not wrong[r], -scores[r]))
     ]
     counts = np.zeros((history.classes, history.classes))
     np.add.at(counts, (given[known], given[known]), 1 - chance[known])
     np.add.at(counts, (given[known], suggested[known]), chance[known])
     noise = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = None if class_names is None else tuple(map(str, class_names))
-    return LabelIssues(issues, (-margins).astype(np.float32), noise, history.times.copy(), names)
+    return LabelIssues(issues, scores, noise, history.times.copy(), names)
+
+
+def _chances_and_scores(history, rows):
+    """`(chance of a wrong label, score)` of all examples, 0 and NaN of those that were not scored.
+
+    The chance is of a mixture that sees mistakes only where doubt does not explain the labels. For the order, some are
+    supposed: then pairs of classes that are often exchanged count more.
+    """
+    chance = np.zeros(len(history.labels))
+    scores = np.full(len(history.labels), np.nan, np.float32)
+    if not len(rows):
+        return chance, scores
+    labels, margins = history.labels[rows], history.telling_margins[rows]
+    most = max(2000, _MOST // history.classes)
+    some = np.arange(len(rows))
+    if len(rows) > most:
+        some = np.random.default_rng(0).choice(len(rows), most, replace=False)
+    seen = history.probabilities(rows[some]), labels[some], margins[some]
+    sure, supposed = fit_label_mixture(*seen), fit_label_mixture(*seen, prior=5.0, least_share=0.03)
+    for begin in range(0, len(rows), most):
+        part = slice(begin, begin + most)
+        seen = history.probabilities(rows[part]), labels[part], margins[part]
+        chance[rows[part]] = chance_of_wrong(sure.log_odds(*seen))
+        scores[rows[part]] = supposed.log_odds(*seen)
+    return chance, scores
 
 
 def _reason(history, row, certainty):

@@ -1,67 +1,124 @@
-"""How likely each label is wrong, told from margins: a mixture of right labels in doubt and of wrong labels."""
+"""How likely each label is wrong: a mixture of labels that follow what was answered, and of wrong ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SLOPES = np.geomspace(0.7, 8, 40)
-_ROUNDS = 60
-_BINS = 2048
+_SLOPES = np.geomspace(0.3, 8, 14)
+_ROUNDS = 25
 
 
-def chance_of_wrong(margins: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The chance that a label is wrong, by the mean margin of its example, `(n,)` in [0, 1]; 0 from a margin of 0 on.
+@dataclass(frozen=True)
+class LabelMixture:
+    """Where labels come from: with the chance 1 - `share` from the answer, else by mistake.
 
-    Two classes are at issue for each example, the given one and its best rival, at a distance of |margin|. A right
-    label is the less probable of the two with the chance 1 / (1 + exp(s |margin|)), which is what a calibrated model
-    means by its margin when s = 1: classes that are much alike have many such examples, and that is no error. A wrong
-    label has the sign of its margin turned round. So the signs are a mixture of a logistic curve and of its mirror
-    image, whose share and slope s have the largest likelihood (expectation maximization, Dempster et al. 1977, for
-    each slope of a row). Asked is more than "negative": more than doubt explains.
+    The answers' own doubt counts with all classes: a network that gives the given label 5 % of twenty such is right to
+    be contradicted by the label one time in twenty, and that is no error. What is asked is more than doubt explains.
 
-    Args:
-        margins: Mean margins `(n,)`, in logits; NaN has no chance.
+    Attributes:
+        slope: What logarithms of the answered probabilities are multiplied by: > 1 where they are less sure than right.
+        share: Of wrong labels, in [0, 0.5].
+        rates: float64 `(classes, classes)`: of examples of class i that are labelled by mistake, the share that is j.
     """
-    margins = np.asarray(margins, np.float64)
-    known = np.isfinite(margins)
-    chances = np.zeros(len(margins))
-    if not (margins[known] < 0).any():
-        return chances
-    distance, wrong, counts = _binned(margins[known])
-    best = max((_fit(distance, wrong, counts, slope) for slope in _SLOPES), key=lambda fit: fit[0])
-    _, slope, share = best
-    negative = known & (margins < 0)
-    chances[negative] = _posterior(_doubt(-margins[negative], slope), share)
-    return chances
+
+    slope: float
+    share: float
+    rates: NDArray[np.float64]
+
+    def log_odds(
+        self,
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        margins: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.float64]:
+        """Logarithm of the odds `(n,)` that a label is wrong.
+
+        Args:
+            probabilities: `(n, classes)`, mean ones of what was answered.
+            labels: Given class numbers `(n,)`.
+            margins: Mean margins `(n,)`, as for `fit_label_mixture`.
+        """
+        own, chances = _split(_answers(probabilities, labels, margins), labels, self.slope)
+        wrong = np.einsum("nc,cn->n", chances, self.rates[:, labels])
+        share = min(max(self.share, 1e-9), 0.5)
+        return np.log(np.maximum(wrong, 1e-300) / np.maximum(own, 1e-300)) + np.log(share / (1 - share))
 
 
-def _binned(margins):
-    """`(distance, negative, count)` of groups of like margins: a million examples are as quick as a thousand."""
-    if len(margins) <= _BINS:
-        return np.abs(margins), margins < 0, np.ones(len(margins))
-    edges = np.quantile(margins, np.linspace(0, 1, _BINS + 1))
-    place = np.clip(np.searchsorted(edges, margins, side="right") - 1, 0, _BINS - 1) * 2 + (margins < 0)
-    counts = np.bincount(place, minlength=2 * _BINS)
-    sums = np.bincount(place, np.abs(margins), minlength=2 * _BINS)
-    held = counts > 0
-    return sums[held] / counts[held], np.arange(2 * _BINS)[held] % 2 == 1, counts[held].astype(float)
+def fit_label_mixture(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    margins: NDArray[np.floating] | None = None,
+    *,
+    prior: float = 20.0,
+    least_share: float = 1e-6,
+) -> LabelMixture:
+    """The mixture with the largest likelihood.
+
+    For each slope of a row, share and rates follow from expectation maximization (Dempster et al. 1977; with a
+    confusion matrix of the labels as Dawid and Skene 1979 have it for observers), the rates drawn towards even ones.
+    Args:
+        probabilities: `(n, classes)`, mean ones of what was answered over the training.
+        labels: Given class numbers `(n,)`.
+        margins: Mean margins `(n,)` in logits. Given, the margin of an example is the mean of this one and of that
+            between the mean probabilities: the one forgets less of the early, unsure answers, the other is less moved
+            by rivals that change. None takes the latter alone.
+        prior: How many examples of each class speak for even rates.
+        least_share: Of wrong labels.
+
+    Returns:
+        `LabelMixture`.
+    """
+    classes = probabilities.shape[1]
+    logs = _answers(probabilities, labels, margins)
+    even = (1 - np.eye(classes)) / max(classes - 1, 1)
+    fits = (_fit(logs, labels, even, slope, prior, least_share) for slope in _SLOPES)
+    best = max(fits, key=lambda fit: fit[0])
+    return LabelMixture(*best[1:])
 
 
-def _doubt(distance, slope):
-    """The chance that a right label has a negative margin."""
-    return 1 / (1 + np.exp(np.minimum(slope * distance, 50)))
+def chance_of_wrong(log_odds: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Chances `(n,)` in [0, 1] of logarithms of odds."""
+    return 1 / (1 + np.exp(-np.clip(log_odds, -700, 700)))
 
 
-def _posterior(doubt, share):
-    """The chance of a wrong label where the margin is negative."""
-    return share * (1 - doubt) / ((1 - share) * doubt + share * (1 - doubt))
+def _answers(probabilities, labels, margins):
+    """Logarithms of the probabilities `(n, classes)`, that of the given class moved to half of the way to `margins`."""
+    logs = np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-7))
+    if margins is not None:
+        rows = np.arange(len(labels))
+        own = logs[rows, labels]
+        logs[rows, labels] = -np.inf
+        between = own - logs.max(1)
+        logs[rows, labels] = own + (np.asarray(margins, np.float64) - between) / 2
+    return logs
 
 
-def _fit(distance, wrong, counts, slope):
-    """`(log-likelihood, slope, share)` of the best share of wrong labels for one slope."""
-    doubt, share = _doubt(distance, slope), 0.05
+def _split(logs, labels, slope):
+    """What the answers, sharpened by the slope, give the given class `(n,)`, and every class `(n, classes)`."""
+    chances = np.exp(slope * (logs - logs.max(1, keepdims=True)))
+    chances /= chances.sum(1, keepdims=True)
+    return chances[np.arange(len(labels)), labels], chances
+
+
+def _fit(logs, labels, even, slope, prior, least_share):
+    """`(log-likelihood, slope, share, rates)` of the best share and rates for one slope."""
+    own, chances = _split(logs, labels, slope)
+    share, rates = 0.1, even
+    order = np.argsort(labels, kind="stable")
+    given, begins = np.unique(labels[order], return_index=True)
     for _ in range(_ROUNDS):
-        turned = share * doubt / ((1 - share) * (1 - doubt) + share * doubt)
-        parts = np.where(wrong, _posterior(doubt, share), turned)
-        share = min(max(float(parts @ counts / counts.sum()), 1e-6), 0.5)
-    negative = (1 - share) * doubt + share * (1 - doubt)
-    return float(np.log(np.where(wrong, negative, 1 - negative)) @ counts), slope, share
+        joint = chances * rates[:, labels].T  # that an example of class c was given its label by mistake
+        wrong = joint.sum(1)
+        blame = share * wrong / np.maximum((1 - share) * own + share * wrong, 1e-300)
+        share = min(max(float(blame.mean()), least_share), 0.5)
+        counts = np.zeros_like(even)
+        parts = joint * (blame / np.maximum(wrong, 1e-300))[:, None]
+        counts[:, given] = np.add.reduceat(parts[order], begins, axis=0).T
+        counts = counts * (even > 0) + prior * even
+        rates = counts / np.maximum(counts.sum(1, keepdims=True), 1e-300)
+    wrong = np.einsum("nc,cn->n", chances, rates[:, labels])
+    likelihood = np.log(np.maximum((1 - share) * own + share * wrong, 1e-300)).sum()
+    return float(likelihood), float(slope), share, rates

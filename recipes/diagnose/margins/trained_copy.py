@@ -45,11 +45,12 @@ def history_of_copy(model: keras.Model, data: Data, epochs: int, batch_size: int
         )
     x, y = _arrays(data, model)
     labels, classes = class_numbers(np.asarray(y)), max(2, outputs[0].shape[-1])
-    if labels is None or labels.min() < 0 or labels.max() >= classes:
+    if labels is None or not len(labels) or labels.min() < 0 or labels.max() >= classes:
+        some = f" such as {np.ravel(y)[:3].tolist()}" if np.size(y) else ""
         raise ValueError(
             f"diagnose.label_issues expects one class in 0..{classes - 1} an example, as numbers or one-hot rows. "
-            f"Received labels of shape {np.shape(y)} with values up to {np.max(y)}. Give those the model is trained "
-            "on."
+            f"Received labels of shape {np.shape(y)}{some}. Number the classes from 0, as in "
+            "np.unique(labels, return_inverse=True)[1]; labels of several classes and quantities cannot be judged."
         )
     history = ExampleHistory(labels, classes)
     order = np.random.default_rng(0).permutation(len(labels))
