@@ -22,8 +22,8 @@ class ExampleHistory:
     Memory: 4 x (classes + 6) bytes an example; where that is more than 256 MB, 56 bytes an example, and of other
     classes than the given one those four that led most are kept.
 
-    Looks count by a a (1 - a), where a is the share that is answered right at that time: a network that knows nothing
-    yet, or has all labels by heart, tells nothing of a label.
+    For `telling_margins`, looks count by a a (1 - a), where a is the share that is answered right at that time: a
+    network that knows nothing yet, or has all labels by heart, tells nothing of a label.
 
     Args:
         labels: Class numbers `(n,)`; -1 where not known yet.
@@ -81,15 +81,15 @@ class ExampleHistory:
         right = own > others[places, rival]
         weight = self._weight(right)
         if self._whole:
-            self._sums[rows] += weight * p
+            self._sums[rows] += p
         else:
-            self._add_leading(rows, weight * others, rival)
+            self._add_leading(rows, others, rival)
         self.forgotten[rows] += self._right[rows] & ~right
         self._right[rows] = right
         margins = np.log(own) - np.log(np.maximum(others[places, rival], 1e-7))
         self._margins[rows] += margins
         self._told[rows] += weight * margins
-        self._own[rows] += weight * own
+        self._own[rows] += own
         self._weights[rows] += weight
         self.times[rows] += 1
         return True
@@ -120,21 +120,21 @@ class ExampleHistory:
 
     @property
     def telling_margins(self) -> NDArray[np.float32]:
-        """Mean margin `(n,)` over the looks as they count; NaN where an example was never scored."""
+        """Mean margin `(n,)`, looks weighted by what they tell; NaN where an example was never scored."""
         with np.errstate(all="ignore"):
             return np.where(self.times > 0, self._told / self._weights, np.nan).astype(np.float32)
 
     @property
     def certainty(self) -> NDArray[np.float32]:
-        """Mean probability of the given class `(n,)`, over the looks as they count."""
-        return self._own / self._counted(slice(None))
+        """Mean probability of the given class `(n,)`."""
+        return self._own / np.maximum(self.times, 1)
 
     def probabilities(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Mean probabilities `(m, classes)` of some examples, over the looks as they count.
+        """Mean probabilities `(m, classes)` of some examples.
 
         Where only leading classes are kept, the rest is shared evenly among the others.
         """
-        counted = self._counted(rows)[:, None]
+        counted = np.maximum(self.times[rows], 1)[:, None].astype(np.float32)
         if self._whole:
             return self._sums[rows] / counted
         leading, places = self._leading[rows], np.arange(len(rows))[:, None]
@@ -148,19 +148,16 @@ class ExampleHistory:
         found[places, self.labels[rows][:, None]] = own
         return found
 
-    def _counted(self, rows):
-        return np.maximum(self._weights[rows], 1e-12)
-
     @property
     def rivals(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The most probable other class `(n,)`, and its mean probability `(n,)`, over the looks as they count."""
+        """The most probable other class `(n,)`, and its mean probability `(n,)`."""
         sums, places = self._sums.copy(), np.arange(len(self.labels))
         if self._whole:
             seen = self.labels >= 0
             sums[places[seen], self.labels[seen]] = -1
         best = sums.argmax(1)
         classes = best if self._whole else self._leading[places, best]
-        return classes.astype(np.int64), np.maximum(sums[places, best], 0) / self._counted(slice(None))
+        return classes.astype(np.int64), np.maximum(sums[places, best], 0) / np.maximum(self.times, 1)
 
     def state(self) -> dict[str, Any]:
         """Everything it holds, as arrays by name, for a file or a backup."""

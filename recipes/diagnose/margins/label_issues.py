@@ -32,7 +32,7 @@ class LabelIssue:
         number: Place in the data.
         kind: "mislabelled", or "ambiguous" where that is less sure than three to one.
         given: Its class number.
-        suggested: The class that the model gave it over the training.
+        suggested: The class that it probably has, by the answers over the training and by which classes are exchanged.
         margin: Mean margin of the given class, in logits; below 0 another was preferred.
         chance: That the label is wrong, in [0, 1].
         reason: In words.
@@ -255,8 +255,7 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
     """The issues of examples that were scored in the course of a training."""
     margins, given = history.margins, history.labels
     known = np.isfinite(margins) & (given >= 0)
-    suggested, certainty = history.rivals
-    chance, scores = _chances_and_scores(history, np.flatnonzero(known))
+    chance, scores, suggested, certainty = _judged(history, np.flatnonzero(known))
     enough = history.times >= ENOUGH_LOOKS
     wrong = known & (chance > _SURE) & (margins < history.threshold) & enough
     near = np.nanmedian(margins) / 4 if known.any() else 0.0
@@ -281,16 +280,17 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
     return LabelIssues(issues, scores, noise, history.times.copy(), names)
 
 
-def _chances_and_scores(history, rows):
-    """`(chance of a wrong label, score)` of all examples, 0 and NaN of those that were not scored.
+def _judged(history, rows):
+    """`(chance of a wrong label, score, suggested class, its mean probability)` of all examples.
 
-    The chance is of a mixture that sees mistakes only where doubt does not explain the labels. For the order, some are
-    supposed: then pairs of classes that are often exchanged count more.
+    The chance is of a mixture that sees mistakes only where doubt does not explain the labels. For the order, and for
+    what is suggested, some are supposed: then pairs of classes that are often exchanged count more.
     """
     chance = np.zeros(len(history.labels))
     scores = np.full(len(history.labels), np.nan, np.float32)
+    suggested, certainty = (one.copy() for one in history.rivals)
     if not len(rows):
-        return chance, scores
+        return chance, scores, suggested, certainty
     labels, margins = history.labels[rows], history.telling_margins[rows]
     most = max(2000, _MOST // history.classes)
     some = np.arange(len(rows))
@@ -303,7 +303,9 @@ def _chances_and_scores(history, rows):
         seen = history.probabilities(rows[part]), labels[part], margins[part]
         chance[rows[part]] = chance_of_wrong(sure.log_odds(*seen))
         scores[rows[part]] = supposed.log_odds(*seen)
-    return chance, scores
+        suggested[rows[part]] = supposed.true_classes(*seen[:2])
+        certainty[rows[part]] = seen[0][np.arange(len(seen[0])), suggested[rows[part]]]
+    return chance, scores, suggested, certainty
 
 
 def _reason(history, row, certainty):

@@ -46,6 +46,16 @@ class LabelMixture:
         share = min(max(self.share, 1e-9), 0.5)
         return np.log(np.maximum(wrong, 1e-300) / np.maximum(own, 1e-300)) + np.log(share / (1 - share))
 
+    def true_classes(
+        self, probabilities: NDArray[np.floating], labels: NDArray[np.integer]
+    ) -> NDArray[np.int64]:
+        """The most probable other classes `(n,)` of examples whose labels are wrong; arguments as for `log_odds`."""
+        logs = self.slope * _answers(probabilities, labels, None) + np.log(
+            np.maximum(self.rates[:, labels].T, 1e-12)
+        )
+        logs[np.arange(len(labels)), labels] = -np.inf
+        return logs.argmax(1)
+
 
 def fit_label_mixture(
     probabilities: NDArray[np.floating],
