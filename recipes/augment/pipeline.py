@@ -80,11 +80,12 @@ class Pipeline:
     neither shares nor zeros and ones; one number for each pixel) or whose name says so is refused. What the shape
     cannot tell, such as `(batch, 2)`, is taken for a label. Erasing paints over images only.
 
-    **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values run as XLA programs, compiled at the first
-    batch of each shape (about 0.3 to 1 s for each of one to three programs, once more for a smaller last batch);
-    smaller ones run as plain TensorFlow, which gives the same pixels to 1e-4 of the value range. Without XLA, a direct
-    call and a data set agree to 1e-5 of the range (policies that count in whole levels, to a level): in a graph
-    TensorFlow reorders arithmetic. With XLA they are equal to the last bit.
+    **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values, and of 32 images where a policy such as
+    `RandAugment` or `AugMix` is in the list, run as XLA programs, compiled at the first batch of each shape (about 0.3 to
+    1 s for each of one to three programs, once more for a smaller last batch); smaller ones run as plain TensorFlow,
+    which gives the same pixels to 1e-4 of the value range. Without XLA, a direct call and a data set agree to 1e-5 of
+    the range (policies that count in whole levels, to a level): in a graph TensorFlow reorders arithmetic. With XLA
+    they are equal to the last bit.
 
     Args:
         operations: list of operations such as `augment.Flip()`.

@@ -319,3 +319,19 @@ def test_large_batches_of_unknown_size_are_those_of_known_size():
     whole = pipeline(images, labels, seed=pipeline.batch_seed(0, 1))
     for found, known in zip((some, rows), whole, strict=True):
         np.testing.assert_array_equal(found, known)
+
+
+@pytest.mark.parametrize(
+    "op, compiled_from",
+    [(augment.RandAugment(2, 9, space="full"), 32), (augment.AugMix(), 32), (augment.Flip(), 1024)],
+)
+def test_what_is_slow_without_compilation_is_compiled_for_small_images_too(op, compiled_from):
+    """Images of 8 x 8: 65,536 values are 1,024 of them."""
+    pipeline = augment.Pipeline([op])
+    engine, ways = pipeline._engine(tf.zeros((1, 8, 8, 1), tf.uint8)), []
+    for name in ("plain", "compiled"):
+        step = lambda images, draws, name=name: (ways.append(name), tf.cast(images, tf.float32))[1]  # noqa: E731
+        setattr(engine, name, [("image", step)])
+    for count in (compiled_from - 1, compiled_from):
+        pipeline(np.zeros((count, 8, 8, 1), "uint8"), seed=(1, 2))
+    assert ways == ["plain", "compiled"]
