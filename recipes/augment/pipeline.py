@@ -81,8 +81,8 @@ class Pipeline:
     cannot tell, such as `(batch, 2)`, is taken for a label. Erasing paints over images only.
 
     **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values, and of 32 images where a policy such as
-    `RandAugment` or `AugMix` is in the list, run as XLA programs, compiled at the first batch of each shape (about 0.3 to
-    1 s for each of one to three programs, once more for a smaller last batch); smaller ones run as plain TensorFlow,
+    `RandAugment` or `AugMix` is in the list, run as XLA programs, compiled at the first batch of each shape (about 0.3
+    to 1 s for each of one to three programs, once more for a smaller last batch); smaller ones run as plain TensorFlow,
     which gives the same pixels to 1e-4 of the value range. Without XLA, a direct call and a data set agree to 1e-5 of
     the range (policies that count in whole levels, to a level): in a graph TensorFlow reorders arithmetic. With XLA
     they are equal to the last bit.
