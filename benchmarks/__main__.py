@@ -36,6 +36,10 @@ SCRIPTS = {
     "policies": ([], ["--quick", "--policies", "none", "light"]),
     "reading": ([], ["--rounds", "1"]),
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
+    "slow_training": (
+        ["--out", "runs/slow_training.jsonl"],
+        "--only float64 --models mlp --healthy 1 --seconds 2".split(),
+    ),
     "strangers": ([], ["--quick"]),
     "start_up": ([], "--networks mlp --rounds 1".split()),
     "streaming": ([], ["--files", "200"]),

@@ -158,7 +158,8 @@ def serial_map(build):
 
 
 def small_batch(build):
-    return (compiled(build(16)), slices(16).batch(2).prefetch(2), {}), None
+    train = slices(16)
+    return (compiled(build(16)), train.batch(2).prefetch(2), {}), (None, train.batch(8).prefetch(2))
 
 
 def shuffle_decoded(build):
@@ -192,16 +193,25 @@ def run_eagerly(build):
 def steps_per_execution(build):
     batch = next(iter(slices(8).batch(32)))
     train = tf.data.Dataset.from_tensors(batch).repeat(1000).prefetch(16)
-    small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
     kinds = {
         "cnn": keras.layers.ReLU,
         "mlp": keras.layers.Dropout,
         "mixer": keras.layers.LayerNormalization,
     }
-    layer = kinds[build.__name__]
-    small.add(layer(0.1) if layer is keras.layers.Dropout else layer())
-    small.add(keras.layers.Softmax())
-    return (compiled(small), train, {}), None
+
+    def small():
+        layer = kinds[build.__name__]
+        return keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(CLASSES),
+                layer(0.1) if layer is keras.layers.Dropout else layer(),
+                keras.layers.Softmax(),
+            ]
+        )
+
+    return (compiled(small()), train, {}), (compiled(small(), steps_per_execution=8), train)
 
 
 def long_validation(build):
@@ -215,8 +225,10 @@ def mixed_precision(build):
 
 
 def too_many_threads(build):
-    train = slices(32).map(work(40), num_parallel_calls=512).batch(BATCH).prefetch(2)
-    return (compiled(build(32)), train, {}), None
+    def train(calls):
+        return slices(32).map(work(40), num_parallel_calls=calls).batch(BATCH).prefetch(2)
+
+    return (compiled(build(32)), train(512), {}), (None, train(AUTOTUNE))
 
 
 def decoded_every_epoch(build):
@@ -240,12 +252,15 @@ PLANTED = (
 NEED_TWO_PROCESSORS = ("no_prefetch", "serial_map")
 
 
-def healthy(number):
-    """Set-up number 0, 1, ...: another model, size, batch and way to give the data; nothing wrong with any."""
+def healthy(number, dtype=None, **options):
+    """Set-up number 0, 1, ...: another model, size, batch and way to give the data; nothing wrong with any.
+
+    `dtype` and options of `compile` build it otherwise.
+    """
     build = list(MODELS.values())[number % 3]
     side, batch = (32, 48)[number // 3 % 2], (64, 128)[number // 6 % 2]
     way = number // 12 % 4
-    model = compiled(build(side))
+    model = compiled(build(side, dtype), **options)
     data = arrays(side)
     if way == 0:
         return model, data, {"batch_size": batch}

@@ -1,9 +1,9 @@
 """Say what is wrong with a run while it runs, once, with the remedy."""
 
-import time
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
+from recipes.callbacks.epoch_clock import EpochClock
 from recipes.callbacks.monitor import Monitor, first_line
 from recipes.callbacks.rate_driver import Logs
 from recipes.common.validation import is_number, is_one_of
@@ -43,7 +43,8 @@ class TrainingDoctor(Monitor):
         said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
         tried: The `recipes.diagnose.Trials` of act="try", or None.
         times: Seconds of the last epoch: {"steps", "first" (what its first step took longer than a usual one),
-            "validation", "epoch"}.
+            "validation", "epoch"}; empty before.
+        epoch_times: list of the same, one an epoch.
 
     Example:
         >>> doctor = TrainingDoctor(train=(images, labels))
@@ -89,8 +90,7 @@ class TrainingDoctor(Monitor):
         self._book = None
         self._history = {}
         self._probes = 0
-        self.times: dict[str, float] = {}
-        self._clock, self._told = _Clock(), False
+        self._clock, self._told = EpochClock(), False
 
     @property
     def findings(self) -> "list[Finding]":
@@ -100,6 +100,14 @@ class TrainingDoctor(Monitor):
     @property
     def said(self) -> "list[Finding]":
         return [] if self._book is None else list(self._book.said)
+
+    @property
+    def times(self) -> dict[str, float]:
+        return self._clock.epochs[-1] if self._clock.epochs else {}
+
+    @property
+    def epoch_times(self) -> list[dict[str, float]]:
+        return list(self._clock.epochs)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         if self.model.built and not self.model.trainable_variables:
@@ -114,7 +122,7 @@ class TrainingDoctor(Monitor):
         self._history, self._probes = {}, 0
         self._book = None
         self.tried = None
-        self.times, self._clock, self._told = {}, _Clock(), False
+        self._clock, self._told = EpochClock(), False
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -138,7 +146,7 @@ class TrainingDoctor(Monitor):
         self._clock.validation_ends()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        self.times = self._clock.times()
+        self._clock.epoch_ends()
         super().on_epoch_end(epoch, logs)
         self._guarded(self._judge, logs or {})
         if epoch > 0 and self.verbose and not self._told:  # the first one traces
@@ -149,10 +157,11 @@ class TrainingDoctor(Monitor):
         super().on_train_end(logs)
 
     def monitor_state(self) -> dict[str, Any]:
-        return {"history": self._history}
+        return {"history": self._history, "times": self._clock.epochs}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._history = {name: list(values) for name, values in state["history"].items()}
+        self._clock.epochs = list(state.get("times", ()))
 
     def _begin(self):
         # Looks into layers, and needs TensorFlow, as all monitors do; the callbacks load on any backend.
@@ -307,31 +316,3 @@ class _NoProbes:
 
     def flush(self):
         """Nothing was measured."""
-
-
-class _Clock:
-    """Where the time of an epoch goes."""
-
-    def __init__(self):
-        self.epoch_begins()
-
-    def epoch_begins(self):
-        self._began, self._steps, self._validation, self._since = time.perf_counter(), [], 0.0, None
-
-    def step_begins(self):
-        self._steps.append(time.perf_counter())
-
-    def validation_begins(self):
-        self._since = time.perf_counter()
-
-    def validation_ends(self):
-        if self._since is not None:
-            self._validation, self._since = time.perf_counter() - self._since, None
-
-    def times(self):
-        whole = time.perf_counter() - self._began
-        lengths = [after - before for before, after in zip(self._steps, self._steps[1:], strict=False)]
-        usual = sorted(lengths)[len(lengths) // 2] if lengths else 0.0
-        first = max(0.0, lengths[0] - usual) if lengths else 0.0
-        steps = max(0.0, whole - self._validation - first)
-        return {"steps": steps, "first": first, "validation": self._validation, "epoch": whole}

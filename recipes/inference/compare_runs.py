@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Where and how a run was kept and watched; what follows from the rest.
 _NOT_COMPARED = {
+    "times",
     "backup_every",
     "changes",
     "checksums",

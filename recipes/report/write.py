@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from recipes.report.figures import SHOWN_BY, figures_of
 from recipes.report.mask_examples import mask_predictions, painted
 from recipes.report.summary import before_training, how_good, numbers, verdict, what_to_do
 from recipes.report.tables import class_name, confusion_of, layers_of, settings_of
+from recipes.report.time_spent import time_spent
+
+if TYPE_CHECKING:
+    from recipes.diagnose.speed.throughput import Throughput
 
 
 def write_report(
@@ -31,6 +35,7 @@ def write_report(
     class_names: Sequence[str] | None = None,
     title: str | None = None,
     examples: int = 6,
+    throughput: Throughput | None = None,
 ) -> Path:
     """Write everything known about a run into one HTML file: no other file, no network, no script.
 
@@ -50,12 +55,15 @@ def write_report(
         class_names: Name of every class; None numbers them.
         title: Heading; None takes the model's name.
         examples: Right and wrong predictions to show, each.
+        throughput: What `diagnose.throughput` measured, for a figure of where a step's time goes and what would help;
+            None says what the run noted of its epochs itself.
 
     Returns:
         The `pathlib.Path` written.
 
     Raises:
         ImportError: without Jinja2, the extra "report".
+        TypeError: when `throughput` is no such measurement.
     """
     environment = _environment()
     seen = predictions(run.model, validation, count=examples) if validation is not None else None
@@ -73,6 +81,7 @@ def write_report(
         "skipped": list(before_training(run).get("skipped", ())),
         "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
+        "time": time_spent(run, throughput),
         "layers": layers_of(run.record),
         "confusion": confusion_of(seen, class_names),
         "right": _pictures(seen.right if seen else (), class_names),

@@ -141,6 +141,12 @@ def examples_of(callbacks: Sequence[keras.callbacks.Callback]) -> ExampleHistory
     return history
 
 
+def times_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, float]]:
+    """Where the time of each epoch went, in seconds, as the doctor noted it; empty without one."""
+    doctor = first_of(callbacks, ours.TrainingDoctor)
+    return [] if doctor is None else doctor.epoch_times
+
+
 def findings_of(
     callbacks: Sequence[keras.callbacks.Callback], history: dict[str, list[float]], model: keras.Model
 ) -> list[diagnose.Finding]:

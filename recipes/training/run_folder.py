@@ -45,6 +45,7 @@ _LOCK = ".lock"
 # What run.json holds beside the arguments of `recipes.train`, and is not compared.
 _NOT_COMPARED = {
     "before_training",
+    "times",
     "data",  # where it was; what it holds is in train_data
     "model",
     "parameters",

@@ -25,6 +25,7 @@ from recipes.training.callbacks import (
     examples_of,
     findings_of,
     first_of,
+    times_of,
     training_callbacks,
     watching_callbacks,
 )
@@ -288,14 +289,14 @@ def _run_of(
     described: dict[str, Any],
     before: BeforeTraining,
 ) -> Run:
-    history = history_of(backup.rows)
+    history, times = history_of(backup.rows), times_of(backup.others)
     monitor = first_of(backup.others, Monitor)
     return Run(
         model=model,
         history=history,
         findings=before.told(findings_of(backup.others, history, model)),
         record=monitor.record if monitor is not None else None,
-        settings=described,
+        settings={**described, **({"times": times} if times else {})},
         snapshots=acting.snapshots if settings.snapshots else None,
         train=train,
         validation=validation,

@@ -10,13 +10,13 @@ import tensorflow as tf
 from recipes import diagnose, plot
 from recipes.common.datasets import with_calls
 from recipes.common.models import rebuild
-from recipes.diagnose.speed import measured_run, speed_trials
+from recipes.diagnose.speed import input_stages, measured_run, processors, speed_trials
 from recipes.diagnose.speed.graph_work import Machine, Work, work_of
 from recipes.diagnose.speed.input_stages import describe_stages, measure_stages
 from recipes.diagnose.speed.measured_run import MeasuredRun
 from recipes.diagnose.speed.slowdown import CODES
 from recipes.diagnose.speed.speed_rules import predicted
-from recipes.diagnose.speed.step_times import StepTimes
+from recipes.diagnose.speed.step_times import StepTimes, kept, time_steps
 
 IMAGES, LABELS = np.zeros((64, 8, 8, 3), "float32"), np.arange(64) % 3
 
@@ -291,6 +291,8 @@ def test_a_trial_that_gained_but_once_gained_nothing(monkeypatch):
     times = iter([0.1, 0.05, 0.1, 0.11])
     step = lambda seconds: StepTimes(np.full(4, next(times)))  # noqa: E731
     assert run.ratio(step, step) == pytest.approx(1.1)
+    times = iter([0.1, 0.05, 0.1, 0.085])  # a tenth and a half: no fifth both times
+    assert run.ratio(step, step, least=0.2) == pytest.approx(0.85)
     monkeypatch.setattr(measured_run, "machine_is_busy", lambda: True)
     times = iter([0.4, 0.1, 0.4, 0.1])
     by_processor = lambda seconds: StepTimes(np.ones(4), processor=next(times))  # noqa: E731
@@ -329,11 +331,11 @@ def test_what_time_does_not_suffice_for_is_predicted():
 def test_half_precision_is_tried_where_a_step_is_long(monkeypatch):
     monkeypatch.setattr(speed_trials, "machine_is_busy", lambda: False)
     run = run_of(real=0.02, deadline=1e12)
-    run.alone.processor, run.ratio = 0.02, lambda changed, unchanged: 0.5
+    run.alone.processor, run.ratio = 0.02, lambda changed, unchanged, least: 0.5
     (found,) = speed_trials._mixed_precision(run)
     assert found.code == "mixed_precision" and found.tried and "mixed_bfloat16" in found.remedy
     np.testing.assert_allclose(found.after, 0.01)
-    run.ratio = lambda changed, unchanged: 0.9
+    run.ratio = lambda changed, unchanged, least: 0.9
     assert list(speed_trials._mixed_precision(run)) == []
 
 
@@ -352,6 +354,76 @@ def test_a_shuffle_that_fills_long_is_filled_once_for_all_stages_after_it():
     assert [stage.seconds for stage in stages[-3:]] == [0, 0, 0]
     assert len({stage.first for stage in stages[-4:]}) == 1 and stages[-4].kind == "shuffle"
     assert len(starts) < 6
+
+
+class Numbers(keras.callbacks.Callback):
+    """Hands a Python number to a function after every batch; predicts on an array, which traces maps of tf.data."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+        @tf.function
+        def scaled(number):
+            return tf.range(3) * number
+
+        self.function = scaled
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        self.function(self.steps)
+        tf.data.Dataset.range(2).map(lambda number: number + 1)
+
+
+def test_functions_traced_at_every_step_are_named_in_a_second_look_too():
+    model = small_model()
+    memory = slices().batch(16).repeat()
+    for _ in range(2):  # TensorFlow warns twice in a process and never again
+        with kept(model):
+            found = time_steps(model, memory, 0.05, callbacks=[Numbers()], fewest=8, shuffle=False)
+        assert found.retraced == ("scaled",) and found.traces == 1
+    with kept(model):
+        assert time_steps(model, memory, 0.05, fewest=8, shuffle=False).retraced == ()
+
+
+def test_stages_of_examples_cost_what_they_do_and_no_more():
+    big = tf.data.Dataset.from_tensors(tf.zeros((64, 64, 3))).repeat()
+    one, batched, mapped = measure_stages(
+        describe_stages(big.batch(32).map(lambda x: tf.sin(tf.sin(x))))[-3:], batch=32, seconds=0.6
+    )
+    # To hand out one tensor again and again is next to nothing; a function that takes each would cost 40 us.
+    assert mapped.seconds > 5 * one.seconds and batched.seconds < mapped.seconds
+
+
+def test_other_programs_time_is_no_cost_of_a_stage(monkeypatch):
+    chain = slices().map(sleeps).batch(16).map(in_python_batch)
+    for busy in (False, True):
+        monkeypatch.setattr(input_stages, "machine_is_busy", lambda busy=busy: busy)
+        stages = measure_stages(describe_stages(chain)[-3:], batch=16, seconds=0.3)
+        assert [stage.waits for stage in stages] == [False, False, True]
+        assert stages[2].own_wall > 0.004  # Python may sleep on any machine
+        assert busy == (stages[0].own_wall == 0)
+
+
+def sleeps(image, label):
+    return image, label
+
+
+def in_python_batch(images, labels):
+    def slow(given):
+        time.sleep(0.01)
+        return given
+
+    return tf.numpy_function(slow, [images], tf.float32), labels
+
+
+def test_the_machine_is_busy_when_threads_do_not_get_the_processors(monkeypatch):
+    shares = iter([0.5, 0.6, 0.7, 0.5, 0.95, 0.6])
+    monkeypatch.setattr(processors, "_share_got", lambda: next(shares))
+    assert processors.machine_is_busy()
+    assert not processors.machine_is_busy()  # once it got nearly all
+    monkeypatch.undo()
+    assert 0 < processors._share_got() <= 1
 
 
 def test_a_busy_machine_gets_predictions_of_parallel_maps(monkeypatch):
@@ -396,3 +468,4 @@ def test_the_doctor_says_when_validation_is_as_long_as_training(capsys, monkeypa
     )
     assert capsys.readouterr().out.count("of an epoch are validation") == 1
     assert 0 < doctor.times["validation"] < doctor.times["epoch"]
+    assert len(doctor.epoch_times) == 4 and doctor.epoch_times[-1] == doctor.times

@@ -13,6 +13,8 @@ from recipes import explain, optimizers, plot
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose import Finding
 from recipes.diagnose.margins.example_history import ExampleHistory
+from recipes.diagnose.speed.slowdown import Slowdown
+from recipes.diagnose.speed.throughput import Throughput
 from recipes.report import write_report
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.figures import figures_of
@@ -303,3 +305,37 @@ def test_the_rate_is_drawn_per_step_where_it_is_known():
     assert drawn["rates"]["description"] == "Learning rate from 0.01 to 0, at most 0.1."
     alone = figures_of(plain_run(history=history), None)
     assert list(alone) == ["curves"] and "learning rate 0.01" in alone["curves"]["description"]
+
+
+def test_the_page_says_where_the_time_of_the_epochs_went(tmp_path):
+    times = [
+        {"steps": 10.0, "first": 8.0, "validation": 2.0, "epoch": 20.0},
+        {"steps": 3.0, "first": 0.0, "validation": 1.0, "epoch": 4.0},
+        {"steps": 3.0, "first": 0.0, "validation": 1.0, "epoch": 4.0},
+    ]
+    run = plain_run(settings={"times": times, "examples": 8000})
+    text = write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
+    shown = "".join(Page(text).text)
+    assert "3 epochs took 28 s: the first 20 s" in shown and "2,000 training examples a second" in shown
+    assert "75%" in shown and "25%" in shown and "diagnose.throughput" in shown
+    assert "'steps': 10.0" not in shown and "first step, beyond" not in shown
+
+
+def test_the_page_draws_a_measurement_of_the_steps(tmp_path):
+    parts = {"input": 0.03, "step": 0.01}
+    cause = Slowdown("python_map", f"Evidence {HOSTILE}.", "Write it with tf.", 0.04, 0.02, tried=False)
+    found = Throughput(
+        *(0.04, 64, parts, [], [cause], [], None, None, 1.0, 9.0),
+        note="Other programs keep this machine busy.",
+    )
+    run = plain_run()
+    assert "Where the time went" not in write_report(run, tmp_path / "a.html").read_text(encoding="utf-8")
+    text = write_report(run, tmp_path / "b.html", throughput=found).read_text(encoding="utf-8")
+    parsed = Page(text)
+    shown = "".join(parsed.text)
+    assert "1600 examples a second" in shown and "would save 50 % of a step, predicted" in shown
+    assert HOSTILE in shown and HOSTILE not in text and "Other programs" in shown
+    (figure,) = [a for tag, a in parsed.tags if tag == "svg"]
+    assert "input 75%" in figure["aria-label"]
+    with pytest.raises(TypeError, match="what diagnose.throughput returned"):
+        write_report(run, tmp_path / "c.html", throughput=0.04)

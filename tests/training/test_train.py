@@ -171,6 +171,9 @@ def test_a_silent_fault_is_found(split):
     shuffled = np.random.default_rng(0).permutation(labels)
     run = quietly(small_model(), (images, shuffled), validation, epochs=4, batch_size=40, monitor=True)
     assert any(finding.severity != "info" for finding in run.findings)
+    assert len(run.settings["times"]) == 4 and all(
+        0 < row["validation"] < row["epoch"] for row in run.settings["times"]
+    )
 
 
 def test_run_saves_and_loads(split, tmp_path):

@@ -1,6 +1,5 @@
 """The stages of a tf.data pipeline: what each does, and what it costs a batch."""
 
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -9,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import calls_of, fresh_copy, function_of, stages_of, without_autotune
+from recipes.diagnose.speed.processors import machine_is_busy
 
 Kind: TypeAlias = Literal[
     "read", "decode", "map", "augment", "batch", "shuffle", "prefetch", "cache", "python", "other"
@@ -33,6 +33,7 @@ class Stage:
         batched: Whether it works on batches.
         python: Whether it calls Python for every element.
         variables: Whether its function reads variables, as a Keras layer with random numbers does.
+        waits: Whether it may wait for a disk, a network or Python, which takes the clock's time and no processor.
         calls: Calls at a time of a map: 1 for a plain one, -1 for AUTOTUNE, None for what makes no calls.
         buffer: Elements that a shuffle or prefetch holds; None for others.
         operations: Operations of its function.
@@ -50,6 +51,7 @@ class Stage:
     batched: bool
     python: bool = False
     variables: bool = False
+    waits: bool = False
     calls: int | None = None
     buffer: int | None = None
     operations: int = 0
@@ -68,13 +70,13 @@ class Stage:
 
 def describe_stages(dataset: tf.data.Dataset) -> list[Stage]:
     """The stages of a pipeline from its source on, along its first input where several are joined."""
-    stages, batched = [], False
-    for one in stages_of(dataset):
-        name = type(one).__name__.strip("_").removesuffix("Dataset")
+    chain = [(one, type(one).__name__.strip("_").removesuffix("Dataset")) for one in stages_of(dataset)]
+    batched = not any("Batch" in name for _, name in chain)  # a source may give batches
+    stages = []
+    for one, name in chain:
         batched = batched or "Batch" in name
-        if name == "Options":
-            continue
-        stages.append(_described(one, name, batched))
+        if name != "Options":
+            stages.append(_described(one, name, batched))
     return stages
 
 
@@ -96,6 +98,7 @@ def _described(dataset, name, batched):
         batched=batched,
         python=python,
         variables=variables,
+        waits=python or bool(found & _READING) or name in ("TFRecord", "TextLine"),
         calls=calls_of(dataset),
         buffer=None if buffer is None or name == "FlatMap" else int(buffer),
         operations=len(operations),
@@ -126,40 +129,50 @@ def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stag
         seconds: Time for all of them together.
     """
     measured: list[Stage] = []
-    before, share = 0.0, seconds / max(len(stages), 1)
+    before, share, busy = 0.0, seconds / max(len(stages), 1), machine_is_busy()
     for stage in stages:
         # A large shuffle would be filled once more for each stage that follows.
         filled = bool(measured) and measured[-1].first > 2 * share
         if measured and (stage.kind == "prefetch" or filled):
-            last = measured[-1]
-            same = {name: getattr(last, name) for name in ("bytes", "wall", "first")}
-            examples = float(batch) if stage.batched and not last.batched else last.examples
-            measured.append(replace(stage, seconds=0.0, examples=examples, **same))
+            measured.append(_as_before(stage, measured[-1], batch))
             continue
-        cost = _read(stage, batch, share)
-        own = max(0.0, cost.pop("cpu") - before)
+        cost = _read(stage, batch, share, measured[-1] if measured else None)
+        own = max(0.0, cost.pop("cpu", before) - before)
         before += own
         waited = max(0.0, cost["wall"] - (measured[-1].wall if measured else 0.0))
+        if busy and not stage.waits:
+            waited = 0.0  # for the processors, which other programs have: no cost of this stage
         measured.append(replace(stage, seconds=own, own_wall=waited, **cost))
     return measured
 
 
-def _read(stage, batch, seconds):
+def _as_before(stage, last, batch):
+    same = {name: getattr(last, name) for name in ("bytes", "wall", "first")}
+    examples = float(batch) if stage.batched and not last.batched else last.examples
+    return replace(stage, seconds=0.0, examples=examples, **same)
+
+
+def _read(stage, batch, seconds, last):
     """CPU and clock time a training batch, and the size of an element."""
     began = time.perf_counter()
     copy = without_autotune(fresh_copy(stage.dataset))
     size = examples = 0.0
-    first = next(iter(copy), None)
-    filled = time.perf_counter() - began
+    elements, made = iter(copy), time.perf_counter()
+    first = next(elements, None)
+    filled, alone = time.perf_counter() - began, time.perf_counter() - made
     if first is not None:
         leaves = [leaf for leaf in tf.nest.flatten(first) if isinstance(leaf, tf.Tensor)]
         size = float(sum(_bytes_of(leaf) for leaf in leaves))
         rank = leaves[0].shape.rank if leaves else 0
         examples = float(leaves[0].shape[0] or 1) if stage.batched and rank else 1.0
+    found = {"examples": examples, "bytes": size, "first": filled}
+    if stage.kind == "shuffle" and last is not None and filled > 2 * seconds:
+        # To fill it again would take long, and it costs nothing afterwards.
+        return {**found, "wall": last.wall}
     if stage.batched:
         elements, together = iter(copy), examples
-    else:  # taken out one by one, each would cost Python more than it is worth
-        counted = copy.map(lambda *_: tf.zeros((), tf.int8)).batch(batch)
+    else:  # taken out one by one, or given to a function, each would cost more than it is worth
+        counted = copy.window(batch).map(lambda *_: tf.zeros((), tf.int8))
         elements, together = iter(without_autotune(counted)), float(batch)
     if next(elements, None) is None:
         elements = iter(())
@@ -171,30 +184,14 @@ def _read(stage, batch, seconds):
     share = batch / (max(count, 1) * max(together, 1.0))
     clock, spent = time.perf_counter() - start, time.process_time() - cpu
     if not count:  # one element is all there is
-        clock, spent, share = filled, filled, batch / max(examples, 1.0)
-    return {
-        "cpu": spent * share,
-        "wall": clock * share,
-        "examples": examples,
-        "bytes": size,
-        "first": filled,
-    }
+        clock, spent, share = alone, alone, batch / max(examples, 1.0)
+    return {**found, "cpu": spent * share, "wall": clock * share}
 
 
 def _bytes_of(tensor):
     if tensor.dtype == tf.string:
         return float(tf.reduce_sum(tf.strings.length(tensor)))
     return float(np.prod(tensor.shape.as_list() or [1])) * tensor.dtype.size
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def machine_is_busy() -> bool:
-    """Whether other programs want more than the processors that are there."""
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > cores() + 1
 
 
 def as_text(stages: list[Stage]) -> list[str]:

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import fresh_copy
-from recipes.diagnose.speed.input_stages import Stage, machine_is_busy
+from recipes.common.datasets import fresh_copy, without_autotune
+from recipes.diagnose.speed.input_stages import Stage
+from recipes.diagnose.speed.processors import machine_is_busy
 from recipes.diagnose.speed.step_times import StepTimes, time_steps
 
 
@@ -132,7 +133,7 @@ class MeasuredRun:
         batch = self.batch
         if times > 1:
             batch = tf.nest.map_structure(lambda part: tf.concat([part] * times, 0), batch)
-        return (tf.data.Dataset.from_tensors(batch).repeat().prefetch(2),)
+        return (without_autotune(tf.data.Dataset.from_tensors(batch).repeat().prefetch(2)),)
 
     def time(
         self,
@@ -141,9 +142,19 @@ class MeasuredRun:
         *,
         model: keras.Model | None = None,
         fewest: int = 3,
+        real: bool = False,
         **settings: Any,
     ) -> StepTimes:
-        """Some seconds of training with settings of the model such as `jit_compile`, whose function is kept."""
+        """Some seconds of training with settings of the model such as `jit_compile`, whose function is kept.
+
+        Args:
+            data: What `fit` takes as positional arguments.
+            seconds: Time after the first step.
+            model: Another model; None takes the run's.
+            fewest: Steps after the first, at least.
+            real: Whether it is the real data, whose buffers the first step waits for.
+            settings: Attributes of the model meanwhile.
+        """
         model = self.model if model is None else model
         before = {name: getattr(model, name) for name in settings}
         key = (id(model), *sorted(settings.items()))
@@ -155,8 +166,10 @@ class MeasuredRun:
                 model, data, seconds, function=self.functions.get(key), fewest=fewest, **options
             )
             if key not in self.functions:
-                self.deadline += found.first  # tracing and compiling are beyond the time that was given
-                self.traced += found.first
+                # Tracing and compiling are beyond the time that was given; filling a shuffle is not.
+                traced = max(0.0, found.first - (self.filling if real else 0.0))
+                self.deadline += traced
+                self.traced += traced
             self.functions[key] = found.compiled
         finally:
             for name, value in before.items():
@@ -169,6 +182,7 @@ class MeasuredRun:
         unchanged: Callable[[float], StepTimes],
         *,
         filled: int = 0,
+        least: float = 0.05,
     ) -> float:
         """How long a changed step takes, as a share of an unchanged one, both measured twice in turns.
 
@@ -177,6 +191,8 @@ class MeasuredRun:
         Args:
             changed, unchanged: Functions of seconds that measure.
             filled: Steps to leave out at the beginning of each measurement by the clock.
+            least: Share of the step that has to be gained both times; else what was gained once was chance, and the
+                worse of the two is the answer.
         """
         seconds = self.trial_seconds / 4
         rounds = [(unchanged(seconds), changed(seconds)) for _ in range(2)]
@@ -187,11 +203,16 @@ class MeasuredRun:
                 [one.without_first(filled).typical for one in column] for column in zip(*rounds, strict=True)
             )
         each = np.array(new) / np.array(old)
-        if max(each) > 0.95:  # once it gained nothing: what it gained the other time was chance
+        if max(each) > 1.0 - least:
             return float(max(each))
         return float(np.sum(new) / np.sum(old))
 
 
 def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The data with iterators of their own, so that reading leaves the order of the user's epochs alone."""
-    return tuple(fresh_copy(one) if isinstance(one, tf.data.Dataset) else one for one in data)
+    """The data with iterators of their own, so that reading leaves the order of the user's epochs alone.
+
+    They are not tuned: an iterator that TensorFlow tunes may be waited for for a minute when it is deleted.
+    """
+    return tuple(
+        without_autotune(fresh_copy(one)) if isinstance(one, tf.data.Dataset) else one for one in data
+    )

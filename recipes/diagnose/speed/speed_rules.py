@@ -4,8 +4,9 @@ import keras
 import tensorflow as tf
 
 from recipes.data.packed import free_memory
-from recipes.diagnose.speed.input_stages import Stage, cores
+from recipes.diagnose.speed.input_stages import Stage
 from recipes.diagnose.speed.measured_run import MeasuredRun
+from recipes.diagnose.speed.processors import cores
 from recipes.diagnose.speed.slowdown import Slowdown
 
 WAITS = 0.15  # of a step: from there on the input is worth a look

@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from recipes.common.datasets import with_calls
+from recipes.common.datasets import with_calls, without_autotune
 from recipes.common.models import loss_weights_of, rebuild
 from recipes.diagnose.checks.model_copy import copied
-from recipes.diagnose.speed.input_stages import cores, machine_is_busy
 from recipes.diagnose.speed.measured_run import MeasuredRun
+from recipes.diagnose.speed.processors import cores, machine_is_busy
 from recipes.diagnose.speed.slowdown import Slowdown
 from recipes.diagnose.speed.speed_rules import GAINS, many_calls, share_of, waits
 
 _SMALL_BATCH = 16
 _SHORT_STEP = 0.005  # seconds
+_LARGE_GAIN = 0.2  # what a change of compiler, dtype or execution has to gain, twice, to be worth its trouble
 _START = 5e-4  # seconds that Keras takes to start one, about
 _FILLED = 3  # first steps of a data set, which find buffers full
 _LARGER = 4
@@ -60,12 +61,13 @@ def _after(run, ratio):
     return run.total - run.with_data * (1.0 - ratio)
 
 
-def _trained(run: MeasuredRun, *, model: keras.Model | None = None, **settings: object) -> float:
-    """How long a step of another model, or with other settings, takes on the real data: as a share of what it does."""
+def _trained(run: MeasuredRun, *, least: float = 0.05, **settings: object) -> float:
+    """How long a step with other settings takes on the real data: as a share of what it does."""
     return run.ratio(
-        lambda time: run.time(run.data, time, model=model, fewest=_FILLED + 3, **settings),
-        lambda time: run.time(run.data, time, fewest=_FILLED + 3),
+        lambda time: run.time(run.data, time, fewest=_FILLED + 3, real=True, **settings),
+        lambda time: run.time(run.data, time, fewest=_FILLED + 3, real=True),
         filled=_FILLED,
+        least=least,
     )
 
 
@@ -86,7 +88,7 @@ def _eager(run: MeasuredRun) -> Iterator[Slowdown]:
 def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
     if not waits(run) or not run.stages or run.is_prefetched:
         return
-    ready = (run.data[0].prefetch(2),)
+    ready = run.data[0].prefetch(2)
     # At best it hides the step behind the input; on a busy machine overlapping cannot show what it gains.
     busy = machine_is_busy() or not run.may_try(real=True)
     saved = run.waiting if busy else run.with_data * (1.0 - _with_data(run, ready))
@@ -101,11 +103,11 @@ def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
     )
 
 
-def _with_data(run: MeasuredRun, data: tuple) -> float:
-    fewest = _FILLED + 4
+def _with_data(run: MeasuredRun, dataset: tf.data.Dataset) -> float:
+    fewest, data = _FILLED + 4, (without_autotune(dataset),)
     return run.ratio(
-        lambda time: run.time(data, time, fewest=fewest),
-        lambda time: run.time(run.data, time, fewest=fewest),
+        lambda time: run.time(data, time, fewest=fewest, real=True),
+        lambda time: run.time(run.data, time, fewest=fewest, real=True),
         filled=_FILLED,
     )
 
@@ -124,7 +126,7 @@ def _serial_map(run: MeasuredRun) -> Iterator[Slowdown]:
         return
     busy = machine_is_busy() or not run.may_try(real=True)
     try:
-        ratio = 1.0 if busy else _with_data(run, (with_calls(run.data[0], cores()),))
+        ratio = 1.0 if busy else _with_data(run, with_calls(run.data[0], cores()))
     except ValueError:
         return
     # Where other programs take the processors, more calls cannot show what they gain.
@@ -145,7 +147,7 @@ def _threads(run: MeasuredRun) -> Iterator[Slowdown]:
     if not many:
         return
     try:
-        fewer = (with_calls(run.data[0], cores()),)
+        fewer = with_calls(run.data[0], cores())
         ratio, measured = _measured(run, lambda: min(1.0, _with_data(run, fewer)), 1.0)
     except ValueError:
         ratio, measured = 1.0, False
@@ -164,9 +166,11 @@ def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
     if idle or not run.computes:
         return
     started = min(1.0, _START / max(run.with_data, 1e-9)) * (1 - 1 / _PER_EXECUTION)
-    ratio, measured = _measured(run, lambda: _trained(run, steps_per_execution=_PER_EXECUTION), 1.0 - started)
+    ratio, measured = _measured(
+        run, lambda: _trained(run, least=_LARGE_GAIN, steps_per_execution=_PER_EXECUTION), 1.0 - started
+    )
     yield from _if(
-        0.2,
+        _LARGE_GAIN,
         Slowdown(
             "steps_per_execution",
             f"A step takes {run.step * 1e3:.3g} ms, much of it for Keras to start it.",
@@ -251,9 +255,13 @@ def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
     if twin is None:
         return
     memory = run.from_memory()
-    ratio = run.ratio(lambda time: run.time(memory, time, model=twin), lambda time: run.time(memory, time))
+    ratio = run.ratio(
+        lambda time: run.time(memory, time, model=twin),
+        lambda time: run.time(memory, time),
+        least=_LARGE_GAIN,
+    )
     yield from _if(
-        0.2,
+        _LARGE_GAIN,
         Slowdown(
             "mixed_precision",
             f"The model computes in float32, {run.step * 1e3:.3g} ms a step; with {dtype} it takes {ratio:.2g} times "
@@ -289,13 +297,14 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
         return
     if not on and (run.time_left < 4 * run.trial_seconds or machine_is_busy()):
         return  # compiling may take long; and what it gains is the clock's to say, as it uses fewer threads
+    least = GAINS if on else _LARGE_GAIN
     try:
-        after = _after(run, _trained(run, jit_compile=not on))
+        after = _after(run, _trained(run, least=least, jit_compile=not on))
     except Exception:
         return
     words = "slower" if on else "faster"
     yield from _if(
-        GAINS if on else 0.2,
+        least,
         Slowdown(
             "xla",
             f"XLA makes this step {words} here: {run.step * 1e3:.3g} ms {'with' if on else 'without'} it.",

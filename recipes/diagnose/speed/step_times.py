@@ -1,8 +1,10 @@
 """The time of training steps, measured in `fit` itself: what is waited for, what is computed, what callbacks take."""
 
+import collections
 import contextlib
 import gc
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,13 @@ from recipes.common.patching import replaced
 from recipes.diagnose.checks.model_copy import untouched
 
 _MOST_STEPS = 100_000
+_OFTEN = 4  # traces of one function
+_OF_KERAS = (
+    "one_step_on_data",
+    "one_step_on_data_distributed",
+    "one_step_on_iterator",
+    "multi_step_on_iterator",
+)
 
 
 @dataclass
@@ -29,7 +38,7 @@ class StepTimes:
         between: Time in Keras' own loop.
         garbage: Time in Python's garbage collector.
         traces: How often the training step was traced.
-        retraced: Functions that TensorFlow said were traced again and again.
+        retraced: Functions that were traced at every third step or more often, but for the training step, by name.
         first: Seconds of the first step.
         processor: CPU time of this process a step, whatever else runs on the machine.
         compiled: The train function, for a further `time_steps` that need not trace.
@@ -164,7 +173,7 @@ def _times(laps, callbacks, garbage, traces, retraced, per_execution):
         float(np.median(between)) / per_execution if len(between) else 0.0,
         garbage[0] / steps,
         traces,
-        tuple(dict.fromkeys(retraced)),
+        _again_and_again(retraced, steps),
         float(function[0]) * per_execution,
     )
 
@@ -190,13 +199,13 @@ def kept(model: keras.Model) -> Iterator[keras.Model]:
 
 @contextlib.contextmanager
 def _garbage():
-    spent, since = [0.0], [0.0]
+    spent, since = [0.0], [math.inf]
 
     def note(phase, _):
-        if phase == "start":
-            since[0] = time.perf_counter()
-        else:
-            spent[0] += time.perf_counter() - since[0]
+        now = time.perf_counter()
+        if phase == "stop":
+            spent[0] += max(0.0, now - since[0])  # nothing of a collection that began before
+        since[0] = now if phase == "start" else math.inf
 
     gc.callbacks.append(note)
     try:
@@ -207,21 +216,33 @@ def _garbage():
 
 @contextlib.contextmanager
 def _retracing():
-    """What TensorFlow logs of functions that are traced again and again, by name."""
-    found: list[str] = []
+    """Every function that is traced in the block outside of another, by name, in order; TensorFlow's warning is kept.
 
-    class Listener(logging.Filter):
-        def filter(self, record):
-            words = record.getMessage()
-            if "triggered tf.function retracing" in words:
-                name = words.partition("calls to <")[2].partition(" at 0x")[0].split()
-                found.append(name[-1] if name else "a tf.function")
-                return False
-            return True
+    TensorFlow warns of a function twice in a process and never again, so the graphs are counted as they are made.
+    """
+    traced: list[str] = []
+    graph = tf.__internal__.FuncGraph
+    begin = graph.__init__
 
-    listener = Listener()
-    tf.get_logger().addFilter(listener)
+    def counted(self: Any, name: Any, *given: Any, **named: Any) -> None:
+        if tf.executing_eagerly():
+            traced.append(str(name))
+        begin(self, name, *given, **named)
+
+    def quiet(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    tf.get_logger().addFilter(quiet)
+    graph.__init__ = counted
     try:
-        yield found
+        yield traced
     finally:
-        tf.get_logger().removeFilter(listener)
+        graph.__init__ = begin
+        tf.get_logger().removeFilter(quiet)
+
+
+def _again_and_again(traced, steps):
+    """Names of functions that were traced at a third of the steps or more; those of data sets are no `tf.function`."""
+    counts = collections.Counter(name for name in traced if not name.startswith("Dataset_"))
+    often = [name for name, count in counts.items() if count >= max(_OFTEN, steps / 3)]
+    return tuple("a lambda" if name == "<lambda>" else name for name in often if name not in _OF_KERAS)

@@ -1,5 +1,6 @@
 """throughput: where the time of a training step goes, why, and what would help."""
 
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.backends import require_tensorflow
-from recipes.common.datasets import fresh_copy, is_batched, pairs_of
+from recipes.common.datasets import fresh_copy, is_batched, pairs_of, without_autotune
 from recipes.common.types import Data
 from recipes.common.validation import is_number, is_whole
 from recipes.diagnose.speed.graph_work import Machine, Work, measure_machine, work_of
-from recipes.diagnose.speed.input_stages import (
-    Stage,
-    as_text,
-    describe_stages,
-    machine_is_busy,
-    measure_stages,
-)
+from recipes.diagnose.speed.input_stages import Stage, as_text, describe_stages, measure_stages
 from recipes.diagnose.speed.measured_run import MeasuredRun, real_data
+from recipes.diagnose.speed.processors import machine_is_busy
 from recipes.diagnose.speed.slowdown import Slowdown
 from recipes.diagnose.speed.speed_rules import predicted, recompiles
 from recipes.diagnose.speed.speed_trials import tried
@@ -156,6 +152,7 @@ def throughput(
     """
     require_tensorflow("diagnose.throughput", "whose fit it measures")
     _check(model, train, batch_size, seconds)
+    gc.collect()  # what earlier work left behind is none of this training's
     began = time.perf_counter()
     data, options, stages = _opened(train, model, batch_size)
     with kept(model):
@@ -276,7 +273,7 @@ def _one_batch(data, options):
     """The first batch, as tensors."""
     first = data[0]
     if isinstance(first, tf.data.Dataset):
-        batch = next(iter(fresh_copy(first)), None)
+        batch = next(iter(without_autotune(fresh_copy(first))), None)
         if batch is None:
             raise ValueError(
                 "throughput expects data with at least one batch. Received an empty data set. Check its filter."

@@ -1,0 +1,82 @@
+"""Where the time of a run went: by its own clock, and by a measurement of its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from recipes.diagnose.speed.throughput import Throughput
+
+_WORDS = {
+    "steps": "steps, with waiting for their input",
+    "first": "the first step, beyond a usual one: tracing, or filling a shuffle",
+    "validation": "validation",
+}
+
+
+def time_spent(run: Any, throughput: Throughput | None) -> dict[str, Any] | None:
+    """What the page says of the time that training took.
+
+    Args:
+        run: As in `write_report`; `settings["times"]` holds seconds of each epoch where `recipes.train` noted them.
+        throughput: What `diagnose.throughput` returned, or None.
+
+    Returns:
+        `{"said", "parts", "measured", "svg", "description"}` - a sentence, rows `(what, seconds, share)`, and the
+        measurement with its figure -, or None where nothing is known.
+
+    Raises:
+        TypeError: when `throughput` is something else.
+    """
+    if throughput is not None and not hasattr(throughput, "step_seconds"):
+        raise TypeError(
+            "write_report expects throughput= to be what diagnose.throughput returned. Received "
+            f"{type(throughput).__name__}. Measure with recipes.diagnose.throughput(run.model, train, validation)."
+        )
+    times = (run.settings or {}).get("times") or []
+    if throughput is None and not times:
+        return None
+    said, parts = _of_epochs(run.settings, times) if times else ("", [])
+    return {"said": said, "parts": parts, "measured": throughput, **_figure(throughput)}
+
+
+def _of_epochs(settings, times):
+    whole = np.array([one["epoch"] for one in times])
+    later = times[1:] or times  # the first epoch traces
+    usual = {name: float(np.median([one[name] for one in later])) for name in ("epoch", *_WORDS)}
+    examples = settings.get("examples")
+    rate = examples / usual["epoch"] if examples and usual["epoch"] > 0 else None
+    said = f"{len(times)} epoch{'s' if len(times) > 1 else ''} took {_time(whole.sum())}"
+    if len(times) > 1:
+        said += f": the first {_time(whole[0])}, in which everything is traced, the others {_time(usual['epoch'])} each"
+    said += f"; {rate:,.0f} training examples a second." if rate else "."
+    parts = [
+        (words, _time(usual[name]), f"{usual[name] / max(usual['epoch'], 1e-9):.0%}")
+        for name, words in _WORDS.items()
+        if usual[name] > 0.005 * usual["epoch"]
+    ]
+    return said, parts
+
+
+def _figure(found):
+    if found is None:
+        return {"svg": None, "description": ""}
+    from recipes import plot  # noqa: PLC0415 - brings matplotlib
+    from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
+
+    shares = ", ".join(
+        f"{name} {seconds / max(found.step_seconds, 1e-9):.0%}"
+        for name, seconds in found.parts.items()
+        if seconds > 0.005 * found.step_seconds
+    )
+    text = f"A step of {found.examples} examples takes {found.step_seconds * 1e3:.3g} ms: {shares}."
+    return {"svg": to_svg(plot.throughput(found), text), "description": text}
+
+
+def _time(seconds):
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.3g} s" if seconds < 60 else f"{minutes} min {rest:02d} s"
