@@ -43,7 +43,7 @@ class TrainingDoctor(Monitor):
         said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
         tried: The `recipes.diagnose.Trials` of act="try", or None.
         times: Seconds of the last epoch: {"steps", "first" (what its first step took longer than a usual one),
-            "validation", "epoch"}; empty before.
+            "validation", "garbage" (Python's collector), "epoch"}; empty before.
         epoch_times: list of the same, one an epoch.
 
     Example:
@@ -154,6 +154,8 @@ class TrainingDoctor(Monitor):
 
     def on_train_end(self, logs: Logs = None) -> None:
         self._guarded(self._finish)
+        if self.verbose and not self._told:
+            self._say_how_long_it_took()
         super().on_train_end(logs)
 
     def monitor_state(self) -> dict[str, Any]:
@@ -275,6 +277,10 @@ class TrainingDoctor(Monitor):
                 "waiting for its first batch",
                 "Shuffle file names before they are read, not what comes out.",
             ),
+            "garbage": (
+                "Python's garbage collector",
+                "Call gc.freeze() before fit, and look for callbacks that make many objects.",
+            ),
         }
         for name, (words, remedy) in named.items():
             if times["epoch"] > _LONG_EPOCH and times[name] > _LONG * times["epoch"]:
@@ -283,6 +289,33 @@ class TrainingDoctor(Monitor):
                     f"\nTrainingDoctor: {times[name]:.3g} of the {times['epoch']:.3g} s of an epoch are {words}. "
                     f"{remedy} recipes.diagnose.throughput(model, train, validation) says more."
                 )
+
+    def _say_how_long_it_took(self):
+        """One line on where the time of a usual epoch went, where epochs are long enough for that to matter."""
+        later = self._clock.epochs[1:]
+        usual = (
+            {name: sorted(row[name] for row in later)[len(later) // 2] for name in self.times}
+            if later
+            else {}
+        )
+        if usual.get("epoch", 0.0) <= _LONG_EPOCH:
+            return
+        words = {
+            "steps": "steps with their input and callbacks",
+            "first": "the first batch",
+            "validation": "validation",
+            "garbage": "garbage collection",
+        }
+        parts = [
+            f"{said} {usual[name]:.3g} s"
+            for name, said in words.items()
+            if usual[name] > 0.01 * usual["epoch"]
+        ]
+        traced = self._clock.epochs[0]["first"]
+        print(
+            f"\nTrainingDoctor: an epoch takes {usual['epoch']:.3g} s: {', '.join(parts)}; the first one took "
+            f"{traced:.3g} s more, to trace. recipes.diagnose.throughput(model, train, validation) says why."
+        )
 
     def _try(self, errors):
         from recipes.diagnose.remedies.try_remedies import try_remedies  # noqa: PLC0415 - needs TensorFlow, which other backends do without

@@ -47,14 +47,22 @@ class Outputs:
         )
 
     def to_probability(self, outputs: Any) -> Any:
-        """`(batch, classes)` in [0, 1], float32."""
+        """Probabilities, float32 `(batch, classes)` in [0, 1]; rows sum to 1 where classes exclude one another.
+
+        Args:
+            outputs: What the model gives, `(batch, classes)`, of any float dtype.
+        """
         outputs = ops.cast(outputs, "float32")
         if not self.logits:
             return outputs
         return ops.softmax(outputs) if self.exclusive else ops.sigmoid(outputs)
 
     def to_logit(self, outputs: Any) -> Any:
-        """`(batch, classes)`, float32; for softmax up to a constant per example, which softmax takes out again."""
+        """Logits, float32 `(batch, classes)`; for softmax up to a constant per example, which softmax takes out again.
+
+        Args:
+            outputs: What the model gives, `(batch, classes)`, of any float dtype.
+        """
         outputs = ops.cast(outputs, "float32")
         if self.logits:
             return outputs
@@ -63,10 +71,20 @@ class Outputs:
 
     @property
     def activation(self) -> Callable[[Any], Any]:
+        """What turns logits into probabilities: softmax over the last axis, or sigmoid."""
         return keras.activations.softmax if self.exclusive else keras.activations.sigmoid
 
 
 def check_space(space: str, caller: str) -> None:
+    """Check where averages are taken.
+
+    Args:
+        space: "probability" or "logit".
+        caller: The function that speaks in the error.
+
+    Raises:
+        ValueError: for anything else.
+    """
     if not isinstance(space, str) or space not in SPACES:
         raise ValueError(
             f"{caller} expects space to be one of {SPACES}. Received space={space!r}. "

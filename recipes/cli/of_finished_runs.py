@@ -11,7 +11,12 @@ from recipes.cli.bad_input import BadInputError, in_shell_words
 
 
 def load_run(folder: Path) -> Any:
-    """The run in a folder."""
+    """The run in a folder.
+
+    Raises:
+        BadInputError: when there is no such folder.
+        ValueError: when it holds no finished run.
+    """
     import recipes  # noqa: PLC0415 - the command starts without it
 
     if not folder.is_dir():
@@ -20,7 +25,11 @@ def load_run(folder: Path) -> Any:
 
 
 def predict(options: Namespace) -> None:
-    """Print the likeliest classes of each image."""
+    """Print the likeliest classes of each image.
+
+    Args:
+        options: `folder`, `images`, `csv`, `png`, `json`, `top`, of `recipes predict`.
+    """
     run = load_run(options.folder)
     with contextlib.redirect_stdout(sys.stderr):
         predictions = run.predict(options.images, verbose=1)
@@ -34,7 +43,14 @@ def predict(options: Namespace) -> None:
 
 
 def evaluate(options: Namespace) -> None:
-    """Print the scores on a labeled folder."""
+    """Print the scores on a labeled folder.
+
+    Args:
+        options: `folder`, `data`, `labels`, `skip_bad`, `html`, `json`, of `recipes evaluate`.
+
+    Raises:
+        BadInputError: for a run that does not know its classes.
+    """
     run = load_run(options.folder)
     with contextlib.redirect_stdout(sys.stderr):  # what data.load remarks is no result
         examples = _labeled(run, options.folder, options)
@@ -48,7 +64,14 @@ def evaluate(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> int:
-    """Write the run for other programs; 1 where the file would say something else."""
+    """Write the run for other programs.
+
+    Args:
+        options: `folder`, `file`, `data`, `calibrate`, `int8`, `json`, of `recipes export`.
+
+    Returns:
+        The status of the command: 0, or 1 where the file would say something else than the model.
+    """
     from recipes.inference import ExportError  # noqa: PLC0415 - the command starts without it
 
     run = load_run(options.folder)
@@ -70,7 +93,11 @@ def export(options: Namespace) -> int:
 
 
 def report(options: Namespace) -> None:
-    """Write the report again."""
+    """Write the report again.
+
+    Args:
+        options: `folder`, `out` (None: report.html in the folder), `data` (None: without examples), `json`.
+    """
     run, path = load_run(options.folder), options.out or options.folder / "report.html"
     with contextlib.redirect_stdout(sys.stderr):
         examples = _labeled(run, options.folder, options) if options.data else None
@@ -79,7 +106,14 @@ def report(options: Namespace) -> None:
 
 
 def compare(options: Namespace) -> None:
-    """Print what differs between runs."""
+    """Print what differs between runs.
+
+    Args:
+        options: `folders`, `data`, `html`, `json`, of `recipes compare`.
+
+    Raises:
+        BadInputError: when one of the folders is not there.
+    """
     import recipes  # noqa: PLC0415 - the command starts without it
 
     for folder in options.folders:

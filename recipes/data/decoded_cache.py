@@ -58,7 +58,20 @@ def _why(reader, looked, row):
 def keep_nothing(
     reader: Reader, listing: Listing, looked: Looked, reading: Reading
 ) -> tuple[np.ndarray, tf.Tensor | None]:
-    """Decode all files once, to name the bad ones: `(rows that are good, None)`."""
+    """Decode all files once, to name the bad ones.
+
+    Args:
+        reader: Gives uint8 `(height, width, channels)` for a file.
+        listing: n files.
+        looked: What their headers said; files that do not decode become `bad` in it.
+        reading: Whether bad files are skipped.
+
+    Returns:
+        `(rows that are good, None)`, the rows int64 `(good,)`.
+
+    Raises:
+        ValueError: for files that do not decode, unless they are skipped.
+    """
     for _ in _decoded(reader, listing, looked, reading):
         pass
     return np.flatnonzero(~looked.bad), None
@@ -67,7 +80,7 @@ def keep_nothing(
 def keep_in_memory(
     reader: Reader, listing: Listing, looked: Looked, reading: Reading
 ) -> tuple[np.ndarray, tf.Tensor | None]:
-    """`(rows that are good, their pixels)`."""
+    """As `keep_nothing`, but `(rows that are good, their pixels)`: uint8 `(good, height, width, channels)`."""
     images = np.empty((int((~looked.bad).sum()), *reader.expected), np.uint8)
     count = 0
     for rows, batch in _decoded(reader, listing, looked, reading):
@@ -79,7 +92,14 @@ def keep_in_memory(
 def keep_in_file(
     reader: Reader, listing: Listing, looked: Looked, reading: Reading, path: str
 ) -> tuple[np.ndarray, tf.Tensor | None]:
-    """`(rows that are good, their pixels in a packed file)`, which is written anew unless it holds just these."""
+    """As `keep_in_memory`, with the pixels in a packed file at `path`; written anew unless it holds just these.
+
+    Another process that wants the same file waits until it is written.
+
+    Raises:
+        OSError: where the file cannot be written.
+        ValueError: as `keep_nothing`.
+    """
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with packed.one_process_at_a_time(path):
         known = valid_cache(path, listing, reading, reader.expected)
@@ -98,7 +118,12 @@ def keep_in_file(
 
 
 def write_images(path: str, reader: Reader, listing: Listing, looked: Looked, reading: Reading) -> None:
-    """Decode all files of a listing into a packed file."""
+    """Decode all files of a listing into a packed file at `path`, with its classes, labels and names.
+
+    Raises:
+        ValueError: as `keep_nothing`.
+        RuntimeError: when fewer images come than there are files.
+    """
     print_before = packed.fingerprint(
         listing.root, listing.files, _settings(listing, reading, reader.expected)
     )
@@ -139,7 +164,14 @@ def _settings(listing, reading, shape):
 def valid_cache(
     path: str, listing: Listing, reading: Reading, shape: tuple[int, ...]
 ) -> packed.Packed | None:
-    """The packed file at a path if it holds just these images, else None."""
+    """The packed file at a path if it holds just these images, else None.
+
+    Args:
+        path: Of the file.
+        listing: The files, of which none may have been written since.
+        reading: The settings that must be the same.
+        shape: `(height, width, channels)` of an image.
+    """
     if not os.path.exists(path):
         return None
     try:

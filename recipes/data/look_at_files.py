@@ -24,18 +24,40 @@ class Looked:
         self.reasons = []
 
     def facts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a `Reader` wants to know of some files besides their paths."""
+        """What a `Reader` wants to know of some files besides their paths.
+
+        Args:
+            rows: int `(n,)` or one number: places of the files in the listing.
+
+        Returns:
+            Kinds of file `(n,)`, EXIF orientations `(n,)` from 1 to 8, and plans of decoding `(n, ...)`.
+        """
         return self.kinds[rows], self.orientations[rows], self.plans[rows]
 
     def plan(self, reading: Reading) -> tuple[int, ...]:
-        """Settle what is decoded of JPEG files; the numbers of the scales that come."""
+        """Settle what is decoded of JPEG files.
+
+        Args:
+            reading: The size and fit that are asked for.
+
+        Returns:
+            The numbers of the scales that come, in rising order; `(0,)` without JPEG files.
+        """
         self.plans = jpeg_plans(*self.sizes.T, self.orientations, reading.size, reading.fit)
         self.plans[self.kinds != headers.JPEG] = 0
         return tuple(np.unique(self.plans[(self.kinds == headers.JPEG) & ~self.bad, SCALE]).tolist()) or (0,)
 
 
 def look_at_all(listing: Listing, reading: Reading) -> Looked:
-    """Read the headers of all files."""
+    """Read the headers of all files.
+
+    Args:
+        listing: n files.
+        reading: With `check=False` one file of each class is marked as seen, whose pixels stand for the others.
+
+    Returns:
+        Facts of the n files, `(n,)` and `(n, 2)`; those that are no images are `bad`, with their `reasons`.
+    """
     looked, start = Looked(len(listing.files)), os.path.join(listing.root, "")
     looked.names = lambda row: start + os.fsdecode(listing.files[row])
     if not reading.check:
@@ -60,7 +82,7 @@ def look_at_all(listing: Listing, reading: Reading) -> Looked:
 
 
 def progress_bar(count: int, reading: Reading) -> keras.utils.Progbar | None:
-    """A bar for so many files, if it takes long enough to be seen."""
+    """A bar for `count` files; None for fewer than 1,000, which are soon read, and where `reading` is not verbose."""
     return keras.utils.Progbar(count, unit_name="file") if reading.verbose and count >= 1000 else None
 
 
@@ -92,7 +114,15 @@ def common_size(path: str, looked: Looked) -> tuple[int, int]:
 
 
 def refuse_bad(reasons: list[tuple[str, str]], reading: Reading | None) -> None:
-    """Raise with the names of all files that are no images, unless they are to be skipped."""
+    """Raise with the names of all files that are no images, unless they are to be skipped.
+
+    Args:
+        reasons: `(file, why)` pairs.
+        reading: With `skip=True` nothing is raised; None never skips.
+
+    Raises:
+        ValueError: for the first reason on.
+    """
     if reasons and not (reading and reading.skip):
         raise ValueError(
             "data.load expects every file with the ending of an image to be one that decodes. "

@@ -68,6 +68,10 @@ def write_packed(
         images: Batches of uint8 `(batch, *shape[1:])`.
         shape: `(n, height, width, channels)`.
         facts: What can be written as JSON.
+
+    Raises:
+        RuntimeError: when `images` gives another number than `shape` says; nothing is written then.
+        OSError: where the file cannot be written.
     """
     temporary = f"{path}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     checksums, count = [], 0
@@ -94,7 +98,7 @@ def write_packed(
 
 
 def is_packed(path: str) -> bool:
-    """Whether a file ends like a packed one."""
+    """Whether a file ends like a packed one; False for one that cannot be read."""
     try:
         with open(path, "rb") as file:
             file.seek(-_END.size, os.SEEK_END)
@@ -105,6 +109,10 @@ def is_packed(path: str) -> bool:
 
 def open_packed(path: str, *, verify: bool = True) -> Packed:
     """Open a packed file and check it against its checksums.
+
+    Args:
+        path: Of the file.
+        verify: Also read all pixels, and compare the CRC-32 of each image.
 
     Raises:
         ValueError: for any other file, and one that was cut or changed.
@@ -146,7 +154,16 @@ def _verify(file, shape, checksums):
 
 
 def fingerprint(root: str, files: np.ndarray, settings: dict[str, Any]) -> str:
-    """A text that changes when a file is added, removed or written, or a setting is another."""
+    """A text that changes when a file is added, removed or written, or a setting is another.
+
+    Args:
+        root: Folder of the files.
+        files: bytes `(n,)`, paths below it; what is gone changes the text too.
+        settings: What can be written as JSON.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     start = os.fsencode(os.path.join(root, ""))
     for file in files:
@@ -159,7 +176,16 @@ def fingerprint(root: str, files: np.ndarray, settings: dict[str, Any]) -> str:
 
 
 def names_and_sizes(root: str, files: np.ndarray, rows: np.ndarray) -> str:
-    """A text that changes when one of these files goes by another name or is longer or shorter, wherever `root` is."""
+    """A text that changes when one of these files goes by another name or is longer or shorter, wherever `root` is.
+
+    Args:
+        root: Folder of the files.
+        files: bytes `(n,)`, paths below it.
+        rows: int `(m,)`, the ones that matter.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest, start = hashlib.sha256(), os.fsencode(os.path.join(root, ""))
     for file in files[rows]:
         try:
@@ -175,7 +201,7 @@ def _as_text(array):
 
 
 def numbers_as_text(array: np.ndarray) -> dict[str, Any]:
-    """An array of numbers as JSON takes it."""
+    """An array of numbers, of any shape, as JSON takes it: `{"dtype", "shape", "bytes" (base64)}`."""
     return {
         "dtype": array.dtype.str,
         "shape": list(array.shape),
@@ -184,7 +210,11 @@ def numbers_as_text(array: np.ndarray) -> dict[str, Any]:
 
 
 def numbers_of_text(text: dict[str, Any]) -> np.ndarray:
-    """What `numbers_as_text` was given."""
+    """The array that `numbers_as_text` was given, with its dtype and shape.
+
+    Raises:
+        KeyError, ValueError: for another dict.
+    """
     return np.frombuffer(base64.b64decode(text["bytes"]), text["dtype"]).reshape(text["shape"]).copy()
 
 
@@ -231,7 +261,7 @@ def free_memory() -> int:
 
 
 def free_disk(path: str) -> int:
-    """Bytes that are free where a file is to be written."""
+    """Bytes that are free where a file is to be written, whether its folder is there yet or not."""
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)

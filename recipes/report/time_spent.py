@@ -13,6 +13,7 @@ _WORDS = {
     "steps": "steps, with waiting for their input",
     "first": "the first step, beyond a usual one: tracing, or filling a shuffle",
     "validation": "validation",
+    "garbage": "Python's garbage collector",
 }
 
 
@@ -45,7 +46,7 @@ def time_spent(run: Any, throughput: Throughput | None) -> dict[str, Any] | None
 def _of_epochs(settings, times):
     whole = np.array([one["epoch"] for one in times])
     later = times[1:] or times  # the first epoch traces
-    usual = {name: float(np.median([one[name] for one in later])) for name in ("epoch", *_WORDS)}
+    usual = {name: float(np.median([one.get(name, 0.0) for one in later])) for name in ("epoch", *_WORDS)}
     examples = settings.get("examples")
     rate = examples / usual["epoch"] if examples and usual["epoch"] > 0 else None
     said = f"{len(times)} epoch{'s' if len(times) > 1 else ''} took {_time(whole.sum())}"

@@ -113,7 +113,12 @@ class Observation:
 
 
 def measure(model: keras.Model, batch: tuple) -> tuple[list[LayerStatistics], dict[str, float]]:
-    """`(layers, gradients)` of one batch, as in `ActivationStatistics`."""
+    """`(layers, gradients)` of one batch, as in `ActivationStatistics`.
+
+    Args:
+        model: Built.
+        batch: `(inputs, labels, weights)`, the weights perhaps None.
+    """
     seen = observe(model, batch)
     return seen.layers, seen.gradients
 
@@ -123,6 +128,10 @@ def observe(model: keras.Model, batch: tuple) -> Observation:
 
     A loss that cannot be computed - none was compiled, the labels are not what it takes - leaves gradients out
     and nothing else.
+
+    Args:
+        model: Built; it is left as it was.
+        batch: `(inputs, labels, weights)`, the weights perhaps None.
     """
     inputs, labels, weights = batch
     require_probe("A look at all layers before training")

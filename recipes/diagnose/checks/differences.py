@@ -12,7 +12,14 @@ VERDICT_BOUNDS = {"float64": (1e-4, 1e-2), "float32": (1e-2, 0.2)}
 
 
 def verdict_bounds(dtype: str) -> tuple[float, float]:
-    """The relative errors above which a gradient is suspicious, and wrong."""
+    """The relative errors, > 0, above which a gradient is suspicious, and wrong.
+
+    Args:
+        dtype: "float64" or "float32", in which differences are taken.
+
+    Raises:
+        KeyError: for another dtype.
+    """
     return VERDICT_BOUNDS[dtype]
 
 
@@ -22,7 +29,16 @@ def dense(gradient: Any, shape: Any) -> np.ndarray:
 
 
 def directions(gradient: np.ndarray, samples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """One random direction over all entries, the entry of the steepest gradient, and random entries."""
+    """One random direction over all entries, the entry of the steepest gradient, and random entries.
+
+    Args:
+        gradient: Of any shape, float64.
+        samples: Single entries, >= 0.
+        random: Draws directions and entries.
+
+    Yields:
+        `1 + samples` arrays of length 1 in the gradient's shape.
+    """
     direction = random.normal(size=gradient.shape)
     yield direction / np.sqrt((direction**2).sum())
     entries = [int(np.abs(gradient).argmax()), *random.integers(gradient.size, size=max(0, samples - 1))]

@@ -39,6 +39,7 @@ class RangeTest(Check):
 
     @property
     def suggestion(self) -> float | None:
+        """The lower of both suggestions, > 0; None where no rate let the loss fall."""
         return None if self.steepest is None else min(self.steepest, self.below_minimum)
 
     def plot(self) -> "Figure":
@@ -147,7 +148,15 @@ def _climb(trial, sample, rates, seconds):
 
 
 def smooth(values: np.ndarray | list[float], weight: float) -> np.ndarray:
-    """Exponential mean with the bias of the beginning taken out (Kingma & Ba 2015, section 3)."""
+    """Exponential mean with the bias of the beginning taken out (Kingma & Ba 2015, section 3).
+
+    Args:
+        values: `(n,)`.
+        weight: Of what came before, in [0, 1).
+
+    Returns:
+        float64 `(n,)`.
+    """
     mean, total, result = 0.0, 0.0, []
     for value in values:
         mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)

@@ -157,7 +157,11 @@ def why_not_tried(model: keras.Model) -> str:
 
 
 def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The optimizer's learning rate; of a schedule the largest over its first 10 000 steps; of several the largest."""
+    """The optimizer's learning rate, >= 0; the largest of several, or of a schedule over 10,000 steps.
+
+    Raises:
+        AttributeError, TypeError, ValueError: for a rate that is no number.
+    """
     if len(groups(optimizer)) > 1:
         return max(usual_rate(one) for one in groups(optimizer))
     schedule = schedule_of(optimizer)
@@ -168,7 +172,12 @@ def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def copied(optimizer: keras.optimizers.Optimizer, *, weight_decay: bool = True) -> keras.optimizers.Optimizer:
-    """An optimizer with the same settings, a plain learning rate and no state."""
+    """An optimizer with the same settings, a plain learning rate and no state.
+
+    Args:
+        optimizer: Perhaps inside a `LossScaleOptimizer`, or a `MultiOptimizer`; what is inside is copied too.
+        weight_decay: False leaves the decay out.
+    """
     inner = innermost(optimizer)
     if inner is not optimizer:
         outer = type(optimizer)(copied(inner, weight_decay=weight_decay))

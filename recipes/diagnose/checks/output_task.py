@@ -218,7 +218,11 @@ def _output_keys(model):
 
 
 def output_chain(tensor: Any) -> list[dict]:
-    """Names, classes and activations of the operations that end in a Keras tensor, last first."""
+    """The operations that end in a Keras tensor, last first, at most eight.
+
+    Returns:
+        list of `{"name", "layer_class", "activation"}`, names as Keras knows them; "linear" for no activation.
+    """
     chain = []
     for _ in range(8):
         operation = producer_of(tensor)

@@ -220,7 +220,11 @@ def _callable_model(model):
 
 
 def hashes_of(inputs: Any) -> np.ndarray:
-    """One 64-bit hash of the bytes of each example, of all its inputs where a model has several."""
+    """One hash of the bytes of each example, of all its inputs where a model has several: 64 bits, `(n,)`.
+
+    Args:
+        inputs: An array `(n, ...)`, or a structure of such.
+    """
     parts = [_hashes_of(leaf) for leaf in keras.tree.flatten(inputs)]
     if len(parts) == 1:
         return parts[0]

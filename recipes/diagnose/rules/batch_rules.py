@@ -11,7 +11,7 @@ from recipes.diagnose.rules.words import part_of
 def found(
     code: str, severity: str, layer: str | None, epoch: int | None, evidence: str, remedy: str
 ) -> Finding:
-    """A finding about an epoch that is counted from 0 here."""
+    """A `Finding`, whose epochs are counted from 1, about an epoch that is counted from 0 here; None for no epoch."""
     return Finding(code, severity, layer, None if epoch is None else int(epoch) + 1, evidence, remedy)
 
 

@@ -36,7 +36,11 @@ def is_score(name: str) -> bool:
 
 
 def slope(values: np.ndarray | list[float]) -> float:
-    """Median of the slopes between all pairs of points (Theil-Sen), per epoch."""
+    """Median of the slopes between all pairs of points (Theil-Sen), per epoch; 0 for fewer than two.
+
+    Args:
+        values: `(epochs,)`.
+    """
     values = np.asarray(values, "float64")
     if len(values) < 2:
         return 0.0
@@ -241,7 +245,7 @@ class Curves:
         return False
 
     def above_chance(self, share: float) -> bool:
-        """Whether accuracy has come so far on the way from chance to 1."""
+        """Whether accuracy has come so far, a `share` in [0, 1], on the way from chance to 1; False where not known."""
         if self.accuracy is None or self.chance is None or self.chance >= 0.95:
             return False
         return bool(self.accuracy[self.tail].max() > self.chance + share * (1 - self.chance))

@@ -72,7 +72,7 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
 
 
 def describe_inputs(sample: Sample) -> dict:
-    """Facts about the inputs alone."""
+    """Facts about the inputs alone: shape and dtype of an example, and of numbers their range, mean and spread."""
     kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
     facts = {"input_shape": list(kept[0].shape[1:]), "input_dtype": str(kept[0].dtype)}
     known = np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool
@@ -93,7 +93,13 @@ def _head_facts(sample, head, number):
 
 
 def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> dict:
-    """Facts about the labels of one output, `(n,)` or `(n, ...)`."""
+    """Facts about the labels of one output: shape, dtype, classes and their counts, or the range of quantities.
+
+    Args:
+        labels: `(n,)` or `(n, ...)`.
+        task: What the output is for.
+        counts_match: Whether there are as many labels as inputs.
+    """
     facts = {"labels_shape": list(labels.shape[1:]), "labels_dtype": str(labels.dtype)}
     positions = _by_position(labels, task)
     rows = _flat(labels if positions is None else positions)
@@ -139,7 +145,12 @@ def _chance_by_place(rows: np.ndarray, examples: int, task: Task) -> float | Non
 
 
 def overlap(train: Sample, validation: Sample) -> dict:
-    """How many of the validation examples are, byte for byte, among the training examples."""
+    """How many of the validation examples are, byte for byte, among the training examples.
+
+    Returns:
+        `{"examples", "same", "whole"}`: examples of validation that were read, those found again, and whether all the
+        training data was read.
+    """
     seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
     return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
 

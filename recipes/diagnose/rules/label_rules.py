@@ -310,7 +310,12 @@ def _rarest(data):
 
 
 def judge_targets(data: dict, task: dict) -> list[Finding]:
-    """Whether the numbers that a regression has to give are of a size that a network starts near."""
+    """Whether the numbers that a regression has to give are of a size that a network starts near.
+
+    Args:
+        data: Facts of the training data, with `target_std` and the range of the targets.
+        task: Facts of the output.
+    """
     own = task["kind"] == "unknown" and task["loss"] and kind_of_targets(data) == "quantities"
     if not (task["kind"] == "values" or own) or data.get("target_std", 0) <= 0:
         return []

@@ -35,7 +35,7 @@ class LayerStatistics:
 
 
 def judge(layers: list[LayerStatistics]) -> list[Finding]:
-    """Findings in a list of `LayerStatistics`."""
+    """Findings in a list of `LayerStatistics`, in forward order, as of before training (epoch 0)."""
     findings = []
 
     def add(code, severity, layer, evidence, remedy):

@@ -9,7 +9,11 @@ _FEWEST = 5  # examples of a class, for its share to say anything
 
 
 def is_imbalanced(facts: dict) -> bool:
-    """Whether one class of the training data has so many examples that another may be forgotten."""
+    """Whether one class of the training data has so many examples that another may be forgotten.
+
+    Args:
+        facts: Of `run_facts.describe`, or None; False where they do not count the classes.
+    """
     counts = list((facts or {}).get("data", {}).get("train", {}).get("class_counts", {}).values())
     return len(counts) > 1 and max(counts) > _RARE * min(counts)
 

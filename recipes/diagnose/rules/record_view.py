@@ -52,7 +52,7 @@ class RecordView:
         return str(self.names[column])
 
     def kernel_ratio(self, rows: slice) -> np.ndarray:
-        """Median |dW| / |W| of every kernel over some probes, NaN where it was not measured."""
+        """Median |dW| / |W| of every kernel over some probes, `(kernels,)`, >= 0; NaN where it was not measured."""
         return median(self.ratio[rows][:, self.kernels])
 
     @property
@@ -78,7 +78,7 @@ class RecordView:
 
 
 def median(values: Any) -> np.ndarray:
-    """Median of every column, NaN where nothing is known."""
+    """Median of every column of `(rows, columns)`, float64 `(columns,)`; NaN where a column holds NaN alone."""
     values = np.asarray(values, "float64")
     known = ~np.isnan(values).all(axis=0)
     result = np.full(values.shape[1], np.nan)
@@ -88,6 +88,6 @@ def median(values: Any) -> np.ndarray:
 
 
 def row_medians(values: Any) -> np.ndarray:
-    """Median over kernels of every probe, without the probes that measured none."""
+    """Median of every row of `(probes, kernels)`, float64 `(at most probes,)`, without rows of NaN alone."""
     values = np.asarray(values, "float64")
     return np.array([np.nanmedian(row) for row in values if not np.isnan(row).all()])

@@ -33,7 +33,12 @@ def usual_decay(optimizer: str | None) -> float:
 
 
 def lower_rate(rate: float, optimizer: dict) -> str:
-    """How far to lower a rate that is too high: to what is usual, or to a tenth of a usual one."""
+    """How far to lower a rate that is too high, as a sentence: to what is usual, or to a tenth of a usual one.
+
+    Args:
+        rate: The rate, >= 0.
+        optimizer: Of `run_facts.describe_optimizer`; a large momentum is lowered first.
+    """
     name, momentum = optimizer.get("name"), optimizer.get("momentum") or 0.0
     if momentum > 0.97:
         return f"Use momentum=0.9 in place of {momentum:g}, which adds up {1 / max(1 - momentum, 1e-4):.0f} steps."
@@ -91,7 +96,12 @@ def kind_of_targets(data: dict) -> TargetKind:
 
 
 def last_layer(data: dict, outputs: int | None = None) -> str:
-    """The last layer and the loss that fit these labels, as a sentence of what to type."""
+    """The last layer and the loss that fit these labels, as a sentence of what to type.
+
+    Args:
+        data: Facts of the training data, with those of its labels.
+        outputs: Width of the last layer as it is, or None.
+    """
     kind = kind_of_targets(data)
     if kind == "quantities":
         width = data["labels_shape"][-1] if data.get("labels_shape") else 1
@@ -125,7 +135,7 @@ def last_layer(data: dict, outputs: int | None = None) -> str:
 
 
 def relabel(values: list[float] | None) -> str:
-    """How to turn labels into 0 and 1, or into class numbers from 0, by the values they have."""
+    """How to turn labels into 0 and 1, or into class numbers from 0, by their values in rising order, or None."""
     if values == [-1.0, 1.0]:
         return "Train on (y + 1) / 2, which turns -1 and 1 into 0 and 1."
     if values and len(values) == 2 and values[1] - values[0] == 1:

@@ -58,7 +58,11 @@ def describe(model: keras.Model, train: Any = None, validation: Any = None, *, s
 
 
 def describe_model(model: keras.Model) -> dict:
-    """What `describe` says of the model alone."""
+    """What `describe` says of the model alone: task, loss, outputs, layers, optimizer.
+
+    Args:
+        model: Built.
+    """
     task, heads = task_of(model), heads_of(model)
     facts = {
         "task": vars(task),
@@ -83,7 +87,7 @@ def describe_model(model: keras.Model) -> dict:
 
 
 def describe_samples(model: keras.Model, train: Sample, validation: Sample | None) -> dict:
-    """What `describe` says of the data."""
+    """What `describe` says of the data: `{"train"}`, and with validation data also `{"validation", "overlap"}`."""
     task, heads = task_of(model), heads_of(model)
     data = {"train": describe_data(train, task, heads)}
     if validation is not None:
@@ -265,7 +269,7 @@ def _as_float(value):
 
 
 def idle_averages(model: keras.Model) -> list[str]:
-    """Names of normalization layers whose averages are still exactly their starting values, 0 and 1."""
+    """Names of normalization layers whose averages are still exactly their starting values, mean 0 and variance 1."""
     names = []
     for name, layer in named_operations(model):
         if hasattr(layer, "moving_mean") and hasattr(layer, "moving_variance"):
