@@ -80,9 +80,10 @@ def _options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=[one.__name__ for one in PLANTED])
+    parser.add_argument("--only", nargs="*", choices=[one.__name__ for one in PLANTED])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
-    parser.add_argument("--healthy", type=int, default=40)
+    parser.add_argument("--healthy", type=int, default=40, help="so many healthy set-ups")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="the first healthy set-up")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--out", type=Path, help="file of JSON lines to write and to go on with")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after these")
@@ -96,7 +97,7 @@ def _cases(arguments):
     if cores() == 1:
         chosen = [name for name in chosen if name not in NEED_TWO_PROCESSORS]
     planted = [{"cause": name, "model": model} for model in arguments.models for name in chosen]
-    healthy = [{"healthy": number} for number in range(arguments.healthy)]
+    healthy = [{"healthy": number} for number in range(arguments.first, arguments.healthy)]
     most = max(len(planted), len(healthy), 1)
     places = [
         (place * most // len(cases), case) for cases in (planted, healthy) for place, case in enumerate(cases)
@@ -142,7 +143,7 @@ def healthy_row(case, arguments):
     for one in found.findings:
         if one.tried and one.code in TUNED:
             other, data, _ = healthy(case["healthy"], **TUNED[one.code])
-            ratio = measured_ratio((model, train, of_fit), (other, data, of_fit), 4.0)
+            ratio = measured_ratio((model, train, of_fit), (other, data, of_fit), 2.0)
             row["real"][one.code] = [round(said_ratio(found, one), 3), round(ratio, 3)]
     return row
 
