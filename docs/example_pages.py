@@ -32,7 +32,8 @@ def page(name):
     # The indented commands become blocks as they are.
     pictures = [one for group in sections().values() for one in group if one.example == name]
     shown = "\n\n".join(f"![{one.caption}](../pictures/{one.file})" for one in pictures)
-    source = f'```python title="examples/{name}.py"\n{code.rstrip()}\n```'
+    lines = code.rstrip().splitlines()[ast.parse(code).body[0].end_lineno :]  # without the words above
+    source = f'```python title="examples/{name}.py"\n' + "\n".join(lines).strip() + "\n```"
     return f"# {name}\n\n**{title}**\n{rest}\n\n{shown}\n\n{source}\n"
 
 

@@ -39,7 +39,7 @@ def main():
     titles = ["photo", f"{names[best[0]]}\nGrad-CAM at {layer}"]
     figure = plot.grid([image, image], maps=[None, maps[0]], titles=titles, size=3)
     figure.savefig(arguments.out / "looked_at.png", dpi=110)
-    print(f"Look at {arguments.out / 'looked_at.png'}: which part of the photo spoke for the first name.")
+    print(f"Look at {arguments.out / 'looked_at.png'}: the evidence for the first name.")
 
 
 def central_square(path, side):

@@ -7,7 +7,7 @@ Three ways are compared, on EfficientNet-Lite0 with ImageNet's weights (the extr
 features that are computed once; all layers from the beginning, with a rate that decays by depth (what `recipes.train`
 does with a transferred network); and the head first, then the backbone from above at a tenth of its rate. Batch
 normalizations keep the statistics of ImageNet throughout. Writes model.keras and answers.png, photos
-with what spoke for the answer, to runs/fine_tune/.
+with the evidence for the answer, to runs/fine_tune/.
 """
 
 import argparse
@@ -80,12 +80,12 @@ def main():
     model.save(arguments.out / "model.keras")
     draw(model, validation[0][::5][:8], info.class_names).savefig(arguments.out / "answers.png", dpi=80)
     print(
-        f"Look at {arguments.out}: answers.png for what spoke for each answer; model.keras takes new photos."
+        f"Look at {arguments.out}: answers.png for the evidence of each answer; model.keras takes new photos."
     )
 
 
 def draw(model, photos, names):
-    """Photos that were not trained on, with the answers and what spoke for them."""
+    """Photos that were not trained on, with the answers and the evidence for them."""
     answers = model.predict(photos, verbose=0)
     titles = [f"{names[row.argmax()]}, {row.max():.0%}" for row in answers]
     return plot.grid(photos, maps=explain.grad_cam(model, photos), titles=titles, columns=4)

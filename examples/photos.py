@@ -1,11 +1,11 @@
-"""Train on photos, ask about new ones, see what spoke for each answer, and read the report.
+"""Train on photos, ask about new ones, see the evidence for each answer, and read the report.
 
     python examples/photos.py                       # crops of scikit-image's photos, about a minute on two cores
     python examples/photos.py --data my_photos      # a folder with one sub-folder of photos per class
 
 The network is EfficientNet-Lite0 with ImageNet's weights and a new head: 200 photos are enough. Writes the run to
 runs/photos/: model.keras, report.html, and answers.png, the least certain answers about photos that were not
-trained on, with what spoke for them (Grad-CAM). The same in the shell: `recipes train my_photos --image-size 96`.
+trained on, with the evidence for them (Grad-CAM). The same in the shell: `recipes train my_photos --image-size 96`.
 """
 
 import argparse
@@ -32,6 +32,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=6, help="passes over the photos")
     parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, two epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/photos"))
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in --out")
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     size, epochs, count = (32, 2, 10) if arguments.quick else (arguments.image_size, arguments.epochs, 50)
@@ -51,6 +52,7 @@ def main():
             info=info,
             preflight=not arguments.quick,
             run_dir=arguments.out,
+            resume=arguments.resume,
         )
         photos = np.stack([photo for photo, _ in validation.take(200).as_numpy_iterator()])
         run.report(arguments.out / "report.html", title="My photos")

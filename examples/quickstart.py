@@ -4,7 +4,7 @@
     python examples/quickstart.py --data my_photos      # a folder with one sub-folder of images per class
 
 Writes to runs/quickstart/: model.keras, best.keras, history.csv, curves.png and grad_cam.png, a grid of right
-predictions (first row) and wrong ones (second row) with what spoke for the predicted class.
+predictions (first row) and wrong ones (second row) with the evidence for the predicted class.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python examples/why_wrong.py                             # 5000 MNIST digits, two minutes on two cores
     python examples/why_wrong.py --data my_photos --image-size 64
 
-For each mistake: what spoke for the class it chose, what spoke for the right one (Grad-CAM), and what decided
+For each mistake: the evidence for the class it chose and for the right one (Grad-CAM), and what decided
 between them: how much the margin of the two logits falls while a small window is blurred, red where the picture
 argued for the mistake and blue where for the truth (occlusion with a function as target). The numbers printed say
 how concentrated that evidence is. Writes runs/why_wrong/mistakes.png.

@@ -14,7 +14,7 @@ _BATCH = 64
 
 
 def explain(options: Namespace) -> None:
-    """Write a picture for each image, of what spoke for its class."""
+    """Write a picture for each image, with the evidence for its class."""
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
 
