@@ -31,7 +31,7 @@ def page():
         if short[0].upper() != letter:
             letter = short[0].upper()
             lines += [f"## {letter}", ""]
-        words = described(docstring(name)).split(". ")[0].rstrip(".:")
+        words = described(docstring(name)).split(". ")[0].rstrip(".:") or "A constant"
         code = html.escape(signature(name).replace(f"{name}", short, 1))
         lines += [f"[**{short}**][{public()[name]}], `{package}`: {words}.", "", f"<code>{code}</code>", ""]
     return "\n".join(lines)
@@ -51,7 +51,9 @@ def index():
         lines += [f"## {package}", ""]
         for name in sorted(public()):
             if name.split(".")[0] == package:
-                lines.append(f"- {name}: {described(docstring(name)).split('. ')[0].rstrip('.')}.")
+                lines.append(
+                    f"- {name}: {described(docstring(name)).split('. ')[0].rstrip('.') or 'A constant'}."
+                )
         lines.append("")
     return "\n".join(lines)
 

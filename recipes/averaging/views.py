@@ -64,7 +64,7 @@ def shifts(pixels: int) -> Views:
 
 
 def ten_crop(size: int | tuple[int, int], scales: Sequence[int] | None = None) -> Views:
-    """The four corners, the center, and the mirror images of all five, at every scale: 10 views a scale.
+    """The four corners, the center, and the mirror images of all five, at every scale: 10 views per scale.
 
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; several scales: He et al. 2015,
     section 3.4, https://arxiv.org/abs/1512.03385, who use (224, 256, 384, 480, 640) with size 224.
@@ -108,7 +108,7 @@ def ten_crop(size: int | tuple[int, int], scales: Sequence[int] | None = None) -
 
 
 def multi_scale(scales: Sequence[int], flip: bool = True) -> Views:
-    """The whole image at several scales, for models that take any size: 1 or 2 views a scale.
+    """The whole image at several scales, for models that take any size: 1 or 2 views per scale.
 
     Source: He et al. 2015, section 3.4 ("fully convolutional form"), https://arxiv.org/abs/1512.03385; the model
     averages over positions itself.

@@ -55,7 +55,7 @@ def compare(
     *,
     bins: int = 50,
 ) -> dict[str, list[ActivationHistogram]]:
-    """Build one model an initializer, run a batch through each, and keep histograms of all activations.
+    """Build one model per initializer, run a batch through each, and keep histograms of all activations.
 
     The experiment of Glorot & Bengio 2010, section 4.2.1, figure 6, https://proceedings.mlr.press/v9/glorot10a.html,
     as lectures show it with tanh and ReLU. Draw the result with `recipes.plot.activation_histograms`.

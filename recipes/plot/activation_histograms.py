@@ -16,7 +16,7 @@ def activation_histograms(
     same_axis: bool = True,
     title: str | None = None,
 ) -> Figure:
-    """Draw one row of histograms an initializer, from the first layer on the left to the last on the right.
+    """Draw one row of histograms per initializer, from the first layer on the left to the last on the right.
 
     The histograms of a row share their horizontal axis, so that activations which vanish shrink to a line from left to
     right, those which explode grow from one, and healthy ones look alike. Heights are each layer's own.

@@ -11,7 +11,7 @@ from recipes.plot.canvas import new_figure, shortened
 def compared_curves(
     histories: Mapping[str, Mapping[str, Sequence[float]]], *, metrics: Sequence[str] | None = None
 ) -> Figure:
-    """Draw each metric of several runs into one panel, a color a run; validation is solid, training dashed.
+    """Draw each metric of several runs into one panel, one color per run; validation is solid, training dashed.
 
     Args:
         histories: The history of each run by its name: `{"a": {"loss": [...], "val_loss": [...]}, ...}`.

@@ -16,7 +16,7 @@ _MOST_LAYERS = 12
 
 
 def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | None = None) -> Figure:
-    """Draw one panel a rectified layer: steps across, units down, bright where a unit fires on many samples.
+    """Draw one panel per rectified layer: steps across, units down, bright where a unit fires on many samples.
 
     Units are sorted by their rate over the last quarter of the probes, so that silent ones are at the bottom;
     confirmed dead units are marked red at the right edge. Of more than 12 layers those with most silent units are

@@ -62,7 +62,7 @@ class Probe:
 
 @dataclass
 class Record:
-    """What the probes saw: one row a probe, columns of numpy arrays.
+    """What the probes saw: one row per probe, columns of numpy arrays.
 
     Columns (n probes; V trainable variables, L layers in forward order, A activations in forward order):
 
