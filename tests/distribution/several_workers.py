@@ -202,6 +202,47 @@ def lengths(strategy, index):
         return {"refused": str(error)}
 
 
+def kinds(strategy, folder, index):
+    """Averages, snapshots, the range test and a guard that goes back, each on all workers alike."""
+    found = {} if strategy is None else lengths(strategy, index)
+    callbacks = recipes.callbacks
+    guard = callbacks.NonFiniteGuard(every_steps=1, restore=True, factor=1e-9, copy_every=1)
+    runs = {
+        "swa": {"average": "swa"},
+        "snapshots": {"snapshots": 2},
+        "preflight": {"preflight": True},
+        "guard": {"optimizer": "sgd", "learning_rate": 1e25, "callbacks": [guard]},
+    }
+    for name, options in runs.items():
+        keras.utils.set_random_seed(2)
+        layers = keras.layers
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Rescaling(1 / 128, -1),
+                layers.Flatten(),
+                layers.Dense(6),
+                layers.BatchNormalization(),
+                layers.Dense(2, "softmax"),
+            ]
+        )
+        options = {"monitor": False, "preflight": False, "augment": None, **options}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run = recipes.train(
+                model,
+                (IMAGES, LABELS),
+                epochs=4,
+                batch_size=24,
+                strategy=strategy,
+                run_dir=folder / name,
+                verbose=0,
+                **options,
+            )
+        found[name] = [weight.tolist() for weight in run.model.get_weights()]
+    return {**found, "restores": guard.restores}
+
+
 def frozen(strategy, folder, index):
     def freeze(epoch, logs):
         if epoch == 1 and index == 1:
@@ -229,7 +270,7 @@ def main(folder, index, count, port, task, dies_in=None):
         "fits": lambda: fits(strategy, scope),
         "train": lambda: trains(strategy, own, None if dies_in is None else int(dies_in)),
         "shares": lambda: shares(strategy, own),
-        "lengths": lambda: lengths(strategy, index),
+        "kinds": lambda: kinds(strategy, own, index),
         "frozen": lambda: frozen(strategy, own, index),
     }
     found = tasks[task]()

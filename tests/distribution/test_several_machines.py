@@ -147,10 +147,30 @@ def test_three_workers_train_as_one_does_each_reading_its_part(tmp_path):
     assert [worker["read"] for worker in workers] == [40, 40, 40]
 
 
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """What two workers and one process found of averages, snapshots, checks and a guard."""
+    folder = tmp_path_factory.mktemp("kinds")
+    alone, workers = start(folder, "kinds", count=1), start(folder, "kinds")
+    return end(folder, workers, "kinds"), end(folder, alone, "kinds")[0]
+
+
 @pytest.mark.slow
-def test_workers_with_data_of_several_lengths_are_refused_before_they_wait(tmp_path):
-    for worker in end(tmp_path, start(tmp_path, "lengths"), "lengths"):
+def test_workers_with_data_of_several_lengths_are_refused_before_they_wait(kinds):
+    for worker in kinds[0]:
         assert "expects data sets of as many batches on every worker" in worker["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["swa", "snapshots", "preflight", "guard"])
+def test_two_workers_end_alike_with_averages_snapshots_checks_guards(kinds, kind):
+    (first, second), alone = kinds
+    assert first[kind] == second[kind]
+    if kind == "guard":
+        assert 0 < first["restores"] == second["restores"] <= 3
+        return
+    for mine, theirs in zip(first[kind], alone[kind], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.slow
