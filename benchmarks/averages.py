@@ -26,6 +26,7 @@ SINGLE = "no average"
 #: What each training gives to `recipes.train`.
 RUNS = {
     "plain": {},
+    "constant": {"schedule": None},
     "swa": {"average": "swa"},
     "snapshots": {"snapshots": 5},
 }
@@ -92,7 +93,7 @@ def one_run(run, train, test, facts, batch):
     steps = -(-len(x) // batch) * facts["epochs"]
     extra = (
         [before, callbacks.ExponentialMovingAverage(1 - 1 / min(1000, max(10, steps / 10)))]
-        if run == "plain"
+        if run in ("plain", "constant")
         else []
     )
     trained = recipes.train(
@@ -118,6 +119,8 @@ def one_run(run, train, test, facts, batch):
         found = {"SWA": model.predict(images, batch_size=500, verbose=0)}
     else:
         found = {"EMA": model.predict(images, batch_size=500, verbose=0), **before.found}
+    if run == "constant":
+        found = {"constant rate": found[SINGLE], "constant rate, EMA": found["EMA"]}
     keras.backend.clear_session()
     scores = {name: 100 * float((each.argmax(-1) == labels).mean()) for name, each in found.items()}
     return {"accuracy": scores, "seconds": seconds}

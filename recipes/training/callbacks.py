@@ -21,13 +21,30 @@ from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 from recipes.training.training_data import TrainingData
 
+CONSTANT = "constant"  # the rate, in words
+_RATE_CALLBACKS = (
+    ours.RateDriver,
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ReduceLROnPlateau,
+)
+
 
 def training_callbacks(
     model: keras.Model, data: TrainingData, settings: Settings, folder: RunFolder | None
 ) -> TrainingCallbacks:
     """The callbacks that act on the training: averages, stopping, the rate, and the user's own."""
     rate, schedule = _rate_callbacks(model, settings, folder)
-    callbacks = [*_averaging(data, settings), *_stopping(data, settings), *rate, *settings.callbacks]
+    average = settings.average
+    if average == "auto":
+        stays = schedule == CONSTANT and first_of(settings.callbacks, _RATE_CALLBACKS) is None
+        average = "ema" if stays else None
+        schedule += f" (so average='auto' is {average or 'none'})"
+    callbacks = [
+        *_averaging(data, average, settings.epochs),
+        *_stopping(data, settings),
+        *rate,
+        *settings.callbacks,
+    ]
     return TrainingCallbacks(callbacks, schedule)
 
 
@@ -44,7 +61,7 @@ class TrainingCallbacks:
         return first_of(self.callbacks, ours.SnapshotEnsemble)
 
 
-def first_of(callbacks: Sequence[keras.callbacks.Callback], kind: type) -> Any:
+def first_of(callbacks: Sequence[keras.callbacks.Callback], kind: type | tuple[type, ...]) -> Any:
     """The first callback of a class, or None."""
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
@@ -70,7 +87,7 @@ def _rate_callbacks(model, settings, folder):
         cycles = ours.SnapshotEnsemble(settings.snapshots, folder=where, overwrite=bool(settings.resume))
         return [cycles], f"{settings.snapshots} cosine cycles"
     if schedule is None:
-        return [], "constant"
+        return [], "the optimizer's own" if is_scheduled(model.optimizer) else CONSTANT
     if not given and is_scheduled(model.optimizer):
         return [], "the optimizer's own"
     if not given and type(innermost(model.optimizer)).__name__ == "ScheduleFreeAdamW":
@@ -84,11 +101,11 @@ def _rate_callbacks(model, settings, folder):
     return [ours.WarmupDecay(warmup=settings.warmup, decay=schedule)], schedule
 
 
-def _averaging(data, settings):
-    if settings.average is None:
+def _averaging(data, average, epochs):
+    if average is None:
         return []
-    if settings.average == "ema":
-        steps = data.steps * settings.epochs
+    if average == "ema":
+        steps = data.steps * epochs
         return [ours.ExponentialMovingAverage(1 - 1 / min(1000, max(10, steps / 10)))]
     return [ours.StochasticWeightAveraging(data=data.for_statistics())]
 

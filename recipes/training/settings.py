@@ -85,7 +85,7 @@ class Settings:
     weight_decay: float
     label_smoothing: float
     augment: Literal["standard"] | Pipeline | None
-    average: Literal["ema", "swa"] | None
+    average: Literal["auto", "ema", "swa"] | None
     snapshots: int
     early_stopping: int | keras.callbacks.EarlyStopping | None
     callbacks: Sequence[keras.callbacks.Callback]
@@ -344,8 +344,8 @@ _WANTED = {
         "The paper's value is 0.1.",
     ),
     "average": (
-        lambda value: value is None or _is(value, "ema", "swa"),
-        " to be None, 'ema' or 'swa'",
+        lambda value: value is None or _is(value, "auto", "ema", "swa"),
+        " to be None, 'auto', 'ema' or 'swa'",
         "For other settings pass the callback itself: callbacks=[recipes.callbacks.ExponentialMovingAverage(0.99)].",
     ),
     "snapshots": (

@@ -122,7 +122,7 @@ def train(
     weight_decay: float = 5e-4,
     label_smoothing: float = 0.0,
     augment: Literal["standard"] | Pipeline | None = "standard",
-    average: Literal["ema", "swa"] | None = None,
+    average: Literal["auto", "ema", "swa"] | None = None,
     snapshots: int = 0,
     early_stopping: int | keras.callbacks.EarlyStopping | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -185,7 +185,8 @@ def train(
             else for photos; none, and said so, for pixels outside 0..255), an `augment.Pipeline`, or None.
         average: None, "ema" (`callbacks.ExponentialMovingAverage`, over the last tenth of the run or 1000 steps,
             whichever is less) or "swa" (`callbacks.StochasticWeightAveraging` over the last quarter of the epochs). The
-            run is then validated, and ends, with the averaged weights.
+            run is then validated, and ends, with the averaged weights. "auto" is "ema" where the rate stays constant
+            (`schedule=None`), and none where it decays, as an average then changed nothing (`benchmarks/averages.py`).
         snapshots: Number of cycles of `callbacks.SnapshotEnsemble`, whose cyclic rate replaces `schedule`; 0 for
             none. The members are in `run_dir/snapshots`, and in `Run.snapshots`.
         early_stopping: Epochs without a better validation loss (training loss without validation) until training

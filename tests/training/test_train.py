@@ -367,3 +367,15 @@ def test_accuracy_of_one_logit_cuts_at_zero():
     )  # what the model says, cut at 0; not all of it lies above 0.5
     run = quietly(model, (x, y), (x, y), epochs=1, learning_rate=1e-9)
     assert run.history["val_accuracy"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name", "same"), [(None, "ema", True), ("cosine", None, True), ("cosine", "ema", False)]
+)
+def test_average_auto_is_that_of_a_rate_that_stays(digits, schedule, name, same):
+    def weights(average):
+        options = {"epochs": 2, "batch_size": 64, "seed": 1, "schedule": schedule, "average": average}
+        return quietly(small_model(), (digits[0][:256], digits[1][:256]), **options).model.get_weights()
+
+    pairs = zip(weights("auto"), weights(name), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs) == same
