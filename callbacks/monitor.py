@@ -34,7 +34,7 @@ class Monitor(FitMember):
         budget: Share of the training time that probes may take, in (0, 1]; which steps are probed depends on the
             clock. 0.01 when neither is given.
         samples: How many samples of the batch activation statistics look at, or "auto": as many as make 2^18
-            numbers a layer, at least 16.
+            numbers per layer, at least 16.
         log_dir: Folder for TensorBoard: scalars and histograms of every probe. Needs the extra `tensorboard`. None
             writes nothing.
         strict: Raise what goes wrong inside a monitor. By default it is reported once, by name, and training

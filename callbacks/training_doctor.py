@@ -44,7 +44,7 @@ class TrainingDoctor(Monitor):
         tried: The `recipes.diagnose.Trials` of act="try", or None.
         times: Seconds of the last epoch: {"steps", "first" (what its first step took longer than a usual one),
             "validation", "garbage" (Python's collector), "epoch"}; empty before.
-        epoch_times: list of the same, one an epoch.
+        epoch_times: list of the same, one per epoch.
 
     Example:
         >>> doctor = TrainingDoctor(train=(images, labels))
@@ -126,7 +126,7 @@ class TrainingDoctor(Monitor):
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        # Short runs afford few probes: see to one an epoch at least, where an epoch is long enough for that. The
+        # Short runs afford few probes: see to one per epoch at least, where an epoch is long enough for that. The
         # budget sees to the first epoch, after its first step.
         seen, long = self._hub.has_run, (self.params.get("steps") or 0) >= _FEWEST_STEPS
         if seen and long and len(self.record) == self._probes:

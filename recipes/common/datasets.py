@@ -28,7 +28,7 @@ def remember_reader(
 ) -> None:
     """Remember how the examples of a data set are read by their numbers.
 
-    Whoever shuffles can then shuffle the numbers, which costs 8 bytes an example, before an image is read.
+    Whoever shuffles can then shuffle the numbers, which costs 8 bytes per example, before an image is read.
 
     Args:
         dataset: `tf.data.Dataset` of examples, `0..n-1`.

@@ -150,7 +150,7 @@ def load(
             to 4:3, becomes `image_size`. Of a JPEG only that part is decoded, at the scale that covers `image_size`.
             Other parts in every epoch; `recipes.train` resumes them exactly. Nothing is kept (`cache` "auto" or None).
         balance: None; "classes" draws each class equally often for training, "sqrt" by the square root of its
-            number of images, n images an epoch, with replacement, others in every epoch; `recipes.train` resumes
+            number of images, n images per epoch, with replacement, others in every epoch; `recipes.train` resumes
             them exactly.
         shard: `(index, count)` for a run in several processes: this one, number `index` of `count`, gets every
             `count`-th image of both splits, beginning with number `index`. The parts do not overlap, together are the

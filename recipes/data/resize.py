@@ -43,7 +43,7 @@ def resample(pixels: Any, start: tuple[Any, Any], extent: tuple[Any, Any], size:
     """Bilinear interpolation with antialiasing, as Pillow's, of a part with ends between pixels.
 
     Rows first, then, turned over, columns: TensorFlow's operation is fast where it adds whole rows, three times as fast
-    as where it adds three numbers a pixel, and both passes give the same.
+    as where it adds three numbers per pixel, and both passes give the same.
 
     Args:
         pixels: `(height, width, channels)`, uint8, channels known.

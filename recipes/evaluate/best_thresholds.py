@@ -12,7 +12,7 @@ from recipes.evaluate.classifier import as_probabilities, check_labels, is_sever
 def thresholds(model: Any, validation: Data, *, batch_size: int = 64) -> FloatArray:
     """The threshold of each class that gives it the highest F1 on held-out examples.
 
-    For several labels an example, and for rare classes, one half is seldom best. A class is said where its probability
+    For several labels per example, and for rare classes, one half is seldom best. A class is said where its probability
     reaches its threshold; of classes that exclude one another, the one that exceeds its own by the largest factor.
     Source: Lipton et al. 2014, https://arxiv.org/abs/1402.1892 (the best threshold is half the best F1 for calibrated
     probabilities; here it is searched).

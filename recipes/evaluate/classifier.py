@@ -33,10 +33,10 @@ def classifier(
             `recipes.Run`. Its output may be logits: a model that ends in "linear" is given a softmax, or a sigmoid for
             one unit and for several labels.
         test: `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, batched or not, or such arrays. Labels
-            are class numbers, one-hot rows, or rows of 0 and 1 of any sum: several labels an example.
+            are class numbers, one-hot rows, or rows of 0 and 1 of any sum: several labels per example.
         class_names: Of the classes; a run knows its own.
         batch_size: Images at once.
-        streaming: False keeps every probability, 4 x (classes + 2) bytes an example. True keeps histograms of 4096
+        streaming: False keeps every probability, 4 x (classes + 2) bytes per example. True keeps histograms of 4096
             bins instead, for any number of examples: AUROC, calibration error and coverage are then right to about
             1e-3, everything else exactly.
         thresholds: Of each class, as `evaluate.thresholds` finds them, `(classes,)` in (0, 1); None is one half for
@@ -154,7 +154,7 @@ def predict_labeled(
 
 
 def is_several(labels: np.ndarray) -> bool:
-    """Whether labels are rows of 0 and 1 of which some do not sum to one: several labels an example, or none."""
+    """Whether labels are rows of 0 and 1 of which some do not sum to one: several labels per example, or none."""
     return labels.ndim == 2 and labels.shape[1] > 1 and not np.all(labels.sum(1) == 1)
 
 
@@ -196,7 +196,7 @@ def from_probabilities(
     """Score predictions that were made already.
 
     Args:
-        labels: Class numbers `(n,)`, one-hot rows `(n, classes)`, or rows of 0 and 1 for several labels an example.
+        labels: Class numbers `(n,)`, one-hot rows `(n, classes)`, or rows of 0 and 1 for several labels per example.
         probabilities: `(n, classes)`; `(n,)` or `(n, 1)` of the second of two classes.
         weights: Of the examples, `(n,)`, >= 0; None counts each once.
         class_names: Of the classes; None calls them by their numbers.

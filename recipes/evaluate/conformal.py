@@ -134,7 +134,7 @@ def conformal(
         A `ConformalSets`, with `.predict(images)` and `.sets(probabilities)`.
 
     Raises:
-        ValueError: for a coverage or method there is not, several labels an example, labels that do not fit.
+        ValueError: for a coverage or method there is not, several labels per example, labels that do not fit.
     """
     names = class_names if class_names is not None else getattr(model, "class_names", None)
     model = getattr(model, "model", model)

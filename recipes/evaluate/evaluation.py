@@ -52,7 +52,7 @@ class Evaluation:
     Attributes:
         class_names: Of class 0, 1, ...
         count: Examples.
-        accuracy: Share predicted right; of several labels an example, share with every label right.
+        accuracy: Share predicted right; of several labels per example, share with every label right.
         interval: 95 % of `accuracy`, by Wilson's score; without regard to weights.
         precision: Share right of those predicted as each class, `(classes,)`.
         recall: Share found of those of each class, `(classes,)`.
@@ -103,7 +103,7 @@ class Evaluation:
         ]
 
     def table(self) -> str:
-        """The scores as text: one line each for the whole, one a class, the most confused pairs."""
+        """The scores as text: one line each for the whole, one per class, the most confused pairs."""
         low, high = self.interval
         lines = [
             f"{self.count} examples: accuracy {self.accuracy:.2%} (95 % {low:.2%} to {high:.2%}), "

@@ -18,7 +18,7 @@ _LOWEST, _HIGHEST = -90.0, 18.0
 
 
 class ExactRanks:
-    """Keeps every probability: 4 bytes a class and 4 for the label of each example, and needs 4 more to answer.
+    """Keeps every probability: 4 bytes per class and 4 for the label of each example, and needs 4 more to answer.
 
     Weighted examples and float64 probabilities take the plain way, which needs several times that.
     """

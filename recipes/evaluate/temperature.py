@@ -1,4 +1,4 @@
-"""calibrate: one number that makes probabilities honest, inside the model; or two a class."""
+"""calibrate: one number that makes probabilities honest, inside the model; or two per class."""
 
 import dataclasses
 from collections.abc import Sequence

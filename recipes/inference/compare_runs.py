@@ -48,7 +48,7 @@ class Comparison:
 
     Attributes:
         names: Of the runs.
-        settings: Those that differ: `{"learning_rate": (0.1, 0.2), ...}`, a value a run, None where one has none.
+        settings: Those that differ: `{"learning_rate": (0.1, 0.2), ...}`, a value per run, None where one has none.
         metrics: What the last epoch logged: `{"val_accuracy": (0.9, 0.92), ...}`; NaN where one has none.
         intervals: 95 % of those that are shares of validation examples, `(low, high)` a run.
         histories: Of each run, by its name.
@@ -164,7 +164,7 @@ def compare_runs(
         A `Comparison`, with `.table()`, `.to_html(path)`, `.figure()`, `.to_json()`.
 
     Raises:
-        ValueError: for fewer than two runs, or names that are not one a run.
+        ValueError: for fewer than two runs, or names that are not one per run.
     """
     names = _names(runs) if names is None else tuple(map(str, names))
     if len(runs) < 2 or len(names) != len(runs) or len(set(names)) != len(names):

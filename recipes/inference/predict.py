@@ -111,7 +111,7 @@ class Predictions:
         return text
 
     def to_csv(self, path: "Path | None" = None) -> str:
-        """Columns file, label, confidence and one a class, written to a file if one is given."""
+        """Columns file, label, confidence and one per class, written to a file if one is given."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["file", "label", "confidence", *self.class_names])

@@ -60,7 +60,7 @@ def lsuv(
         seed: Of the orthonormal draws.
 
     Returns:
-        A list of `LSUVLayer`, one a layer with a kernel, in the order the batch met them. Frozen layers,
+        A list of `LSUVLayer`, one per layer with a kernel, in the order the batch met them. Frozen layers,
         recurrent ones, and those whose output is constant or not finite are left as they are, a layer used twice is
         scaled where it was met first, one with a large bias may not get there; all but the frozen ones are named in
         a warning.

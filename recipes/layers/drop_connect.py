@@ -16,7 +16,7 @@ class DropConnect(keras.layers.Wrapper):
 
     `r = a((M * W) v)` with a fresh mask `M` of zeros and ones.
     Source: Wan et al. 2013, section 3, equation 2, https://proceedings.mlr.press/v28/wan13.html. Three differences:
-    one mask a batch instead of one an example, as storing a kernel an example is what made it slow; kept
+    one mask per batch instead of one per example, as storing a kernel an example is what made it slow; kept
     weights are divided by the share kept, so that inference uses the weights as they are (the paper
     samples from a Gaussian there); biases are not dropped.
 

@@ -35,7 +35,7 @@ def all_conv(
     parameters for ten classes of RGB images. The paper trains it with a weight decay of 0.001.
 
     Layers are called `stage1_conv1`, `stage1_relu1`, ... `stage1_dropout`; the last activation is `top_relu`, then
-    come `class_conv` (one map a class), `top_average` and `predictions`.
+    come `class_conv` (one map per class), `top_average` and `predictions`.
 
     Args:
         input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model; height and

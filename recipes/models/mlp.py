@@ -30,7 +30,7 @@ def mlp(
         input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 and flattened inside the
             model, or `(features,)` of vectors, which are taken as they come.
         classes: Number of outputs, >= 1.
-        hidden: Units of each hidden layer, one number a layer.
+        hidden: Units of each hidden layer, one number per layer.
         norm: "batch", "layer", "group" (8 groups) or None; "instance" has no places to average over.
         activation: A Keras activation's name or function, or "maxout" (each unit the largest of two pieces).
         initializer: Of the hidden kernels: a Keras initializer or its name. The classifier starts at

@@ -43,7 +43,8 @@ def patches(
     for name, given in (("unit_images", pictures), ("titles", titles)):
         if given is not None and len(given) != len(rows):
             raise ValueError(
-                f"plot.patches expects {name} for all {len(rows)} channels. Received {len(given)}. Give one a channel."
+                f"plot.patches expects {name} for all {len(rows)} channels. Received {len(given)}. "
+                "Give one per channel."
             )
     shown = displayable(rows, "plot.patches")
     first = 0 if pictures is None else 1

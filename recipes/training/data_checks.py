@@ -132,7 +132,7 @@ def check_labels(
         return
     if labels.ndim > 2:
         raise ValueError(
-            f"recipes.train expects one label an image in {name}, as the model gives one answer an image. Received "
+            f"recipes.train expects one label per image in {name}, as the model gives one answer per image. Received "
             f"labels of shape {labels.shape[1:]}, like masks. Build recipes.models.unet(image_shape, classes), which "
             "gives a class for every pixel."
         )

@@ -35,7 +35,7 @@ def map_size(model: keras.Model, settings: Settings) -> tuple[int | None, int | 
         received = "several outputs" if several else f"an output of shape {tuple(outputs[0].shape)}"
         raise ValueError(
             "recipes.train expects a model with one output (height, width, classes) for masks. Received "
-            f"{model.name!r} with {received}. End it with a convolution that gives a number a class at every pixel, "
+            f"{model.name!r} with {received}. End it with a convolution that gives a number per class at every pixel, "
             "such as Conv2D(classes, 1, activation='softmax'), or build recipes.models.unet(image_shape, classes)."
         )
     if not fits or outputs[0].shape[-1] is None or not judges_classes(model, settings):

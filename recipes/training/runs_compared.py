@@ -29,7 +29,7 @@ def compare(
         An `inference.Comparison`: `print` it, or `.to_html(path)`, `.figure()`, `.to_json()`; a notebook shows it.
 
     Raises:
-        ValueError: for fewer than two runs, a folder without a finished run, or names that are not one a run.
+        ValueError: for fewer than two runs, a folder without a finished run, or names that are not one per run.
 
     Example:
         >>> print(recipes.compare(["runs/a", "runs/b"], test))

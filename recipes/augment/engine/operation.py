@@ -184,7 +184,7 @@ def resolve_fill(fill: Fill, frame: Frame, image_mean: Callable[[], tf.Tensor] |
     """The color a fill stands for, of shape (1 or batch, 1, 1, channels); a numpy array where no image is asked.
 
     "black" is the low end of the value range, "mean" the mean of the data set when the pipeline knows it and
-    each image's own mean otherwise, a number or one number a channel a value of the pixels as they are at that place.
+    each image's own mean otherwise, a number or one number per channel a value of the pixels as they are at that place.
     """
     if isinstance(fill, str) and fill == "mean" and frame.mean is None:
         return image_mean()[:, None, None, :]
@@ -210,7 +210,7 @@ def check_fill(op: Operation, frame: Frame, words: Sequence[str]) -> None:
         if fill not in words:
             raise ValueError(
                 f"augment.{op.name} expects fill to be one of {', '.join(map(repr, words))}, a number, or one "
-                f"number a channel. Received {fill!r}. For example: {op.name}(..., fill='black')."
+                f"number per channel. Received {fill!r}. For example: {op.name}(..., fill='black')."
             )
         return
     color = np.asarray(fill, "float32")

@@ -68,7 +68,7 @@ def slides(images: tf.Tensor, fill: Any, height: int, width: int) -> bool:
 def slide_pixels(
     images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any, *, down: bool, across: bool
 ) -> tf.Tensor:
-    """`gather_pixels` for compiled code, in the dtype of the images: one run of bytes an image, then mirrored.
+    """`gather_pixels` for compiled code, in the dtype of the images: one run of bytes per image, then mirrored.
 
     A window is one stretch of memory, in which a row begins as far before the border as the one before it ended behind
     it; what is read across a border is painted over with the fill.

@@ -19,8 +19,8 @@ from recipes.augment.engine.operation import Frame, Operation, leaves
 from recipes.augment.engine.plan import Plan
 from recipes.augment.engine.roles import OF_PIXELS, may_be_boxes, may_be_flat_map
 
-# Compiled code is always faster, but costs a second or two once. From about this many values a batch it earns that back
-# within 1000 batches (benchmarks/augment.py --threshold).
+# Compiled code is always faster, but costs a second or two once. From about this many values per batch it earns that
+# back within 1000 batches (benchmarks/augment.py --threshold).
 COMPILE_FROM = 2**16
 # Images a batch from which that is so for operations that are slow without, however small the images are.
 COMPILE_SLOW_FROM = 32

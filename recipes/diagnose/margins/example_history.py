@@ -19,7 +19,7 @@ _LEAST_WEIGHT = 0.01  # of a look
 class ExampleHistory:
     """Sums over all times that an example was scored.
 
-    Memory: 4 x (classes + 6) bytes an example; where that is more than 256 MB, 56 bytes an example, and of other
+    Memory: 4 x (classes + 6) bytes per example; where that is more than 256 MB, 56 bytes per example, and of other
     classes than the given one those four that led most are kept.
 
     For `telling_margins`, looks count by a a (1 - a), where a is the share that is answered right at that time: a
@@ -113,7 +113,7 @@ class ExampleHistory:
     @property
     def margins(self) -> NDArray[np.float32]:
         """Mean margin `(n,)`: the area under the margin (AUM) of Pleiss et al. 2020, "Identifying Mislabeled Data",
-        section 3.1, of logarithms of probabilities, which differ from logits by one number an example; NaN where an
+        section 3.1, of logarithms of probabilities, which differ from logits by one number per example; NaN where an
         example was never scored."""
         with np.errstate(all="ignore"):
             return np.where(self.times > 0, self._margins / self.times, np.nan).astype(np.float32)

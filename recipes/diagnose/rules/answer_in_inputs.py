@@ -92,7 +92,7 @@ def _same(part, labels):
 
 
 def _one_each(labels, classes):
-    """One number an example, or None where there are several."""
+    """One number per example, or None where there are several."""
     rows = labels.reshape(len(labels), -1)
     if rows.shape[1] > 1 and classes and ((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all():
         return rows.argmax(axis=1)

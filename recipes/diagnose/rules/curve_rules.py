@@ -64,13 +64,13 @@ def values_of(history: object) -> dict[str, np.ndarray]:
     if not known or not series["loss"].size:
         received = sorted(map(str, history)) if isinstance(history, dict) else type(history).__name__
         raise ValueError(
-            f"read_curves expects a history with 'loss', one value an epoch. Received {received}. "
+            f"read_curves expects a history with 'loss', one value per epoch. Received {received}. "
             "Give run.history, or what model.fit(...) returned."
         )
     lengths = {name: values.shape for name, values in series.items()}
     if any(shape != lengths["loss"] or len(shape) != 1 for shape in lengths.values()):
         raise ValueError(
-            f"read_curves expects lists of one length. Received shapes {lengths}. Give one value an epoch."
+            f"read_curves expects lists of one length. Received shapes {lengths}. Give one value per epoch."
         )
     # Beyond what float32 holds, as training has it, is infinity.
     largest = np.finfo("float32").max
@@ -111,7 +111,7 @@ class HeldOut:
 
 
 class Curves:
-    """Loss, accuracy and rate of a run, one value an epoch.
+    """Loss, accuracy and rate of a run, one value per epoch.
 
     Args:
         values: As `values_of` gives them.
@@ -283,7 +283,7 @@ class Curves:
 
     @property
     def score(self) -> np.ndarray | None:
-        """Accuracy in validation, or another score that is the better the larger, one value an epoch."""
+        """Accuracy in validation, or another score that is the better the larger, one value per epoch."""
         return self.validation_score if self.validation_accuracy is None else self.validation_accuracy
 
     def score_error(self, value: float) -> float:

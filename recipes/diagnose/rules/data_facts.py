@@ -267,7 +267,7 @@ def _as_rows(inputs):
 
 
 def _class_numbers(labels, task):
-    """One class number an example, or None where labels are none."""
+    """One class number per example, or None where labels are none."""
     if labels.ndim == 1 or labels.shape[1] == 1:
         flat = labels.reshape(-1)
         whole = np.issubdtype(flat.dtype, np.integer) or flat.dtype == bool or np.all(flat == np.round(flat))

@@ -46,7 +46,7 @@ def diagnose(
     does learn.
 
     Args:
-        history: dict of lists, one value an epoch, as `run.history`, or the `History` that `fit` returned; None
+        history: dict of lists, one value per epoch, as `run.history`, or the `History` that `fit` returned; None
             without training.
         record: `run.record`, a `recipes.probe.Record`, as any monitor in `recipes.callbacks` has it; or None.
         model: The compiled `keras.Model`, or None.

@@ -46,7 +46,7 @@ class Casebook:
         """Judge the run so far.
 
         Args:
-            history: dict of lists, one value an epoch so far, or None before training.
+            history: dict of lists, one value per epoch so far, or None before training.
             record: What the probes saw so far, or None.
             last: Whether the run is over.
             planned: Epochs that the run is to have, or None.

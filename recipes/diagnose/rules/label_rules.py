@@ -193,8 +193,8 @@ def _row_range(reach, shown, data, loss):
                 "error",
                 f"{1 - rows['share_of_one']:.0%} of the rows of labels of {shown} sum to something else than 1 "
                 f"({rows['sum_min']:.3g} to {rows['sum_max']:.3g}), and {loss} expects one answer shared out.",
-                "Give every example a class, or divide each row by its sum; for none or several classes an example use "
-                "activation='sigmoid' with loss='binary_crossentropy'.",
+                "Give every example a class, or divide each row by its sum; for none or several classes per example "
+                "use activation='sigmoid' with loss='binary_crossentropy'.",
             )
         ]
     return []

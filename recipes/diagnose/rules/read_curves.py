@@ -21,7 +21,7 @@ def read_curves(
     "Babysitting the learning process", https://cs231n.github.io/neural-networks-3/#baby.
 
     Args:
-        history: dict of lists, one value an epoch, with "loss" and, if there are, "val_loss", an accuracy and
+        history: dict of lists, one value per epoch, with "loss" and, if there are, "val_loss", an accuracy and
             "learning_rate"; or the `History` that `fit` returns. The loss may lie below zero.
         initial: Loss of knowing nothing (log C for C classes), where it is known.
         chance: Accuracy of always answering the most frequent class, in [0, 1], where it is known.

@@ -44,7 +44,7 @@ def prepare(
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iufb":
         raise TypeError(
-            f"{method} expects class numbers or one-hot rows. Received {labels.dtype}. Give one number an image."
+            f"{method} expects class numbers or one-hot rows. Received {labels.dtype}. Give one number per image."
         )
     if single and labels.ndim == 0:
         labels = labels[None]

@@ -1,4 +1,4 @@
-"""What the user wrote for classes, as one class number an image."""
+"""What the user wrote for classes, as one class number per image."""
 
 from typing import Any
 

@@ -47,7 +47,7 @@ def texture(
         image: `(height, width, channels)` in `value_range`.
         layers: Layers (objects, names, paths, indices) whose Gram matrices count. Default: the family's, from fine to
             coarse.
-        layer_weights: One number a layer; equal by default.
+        layer_weights: One number per layer; equal by default.
         count: Number of textures, from different noise.
         size: `(height, width)` or one number, for networks that take any size; default the image's own.
         options: Those of `OptimizedOptions`. The objective is minus the weighted mean of the relative errors.
