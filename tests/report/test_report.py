@@ -339,3 +339,12 @@ def test_the_page_draws_a_measurement_of_the_steps(tmp_path):
     assert "input 75%" in figure["aria-label"]
     with pytest.raises(TypeError, match="what diagnose.throughput returned"):
         write_report(run, tmp_path / "c.html", throughput=0.04)
+
+
+def test_a_page_of_3000_epochs_takes_400_kb_at_most(page, tmp_path):
+    _, run, held_out = page
+    noise = np.random.default_rng(0).random(3000) / 10
+    history = {name: np.exp(-np.arange(3000) / 800) + noise for name in ("loss", "val_loss", "accuracy")}
+    long = plain_run(model=run.model, record=run.record, findings=run.findings, history=history)
+    path = write_report(long, tmp_path / "long.html", validation=held_out)
+    assert path.stat().st_size <= 400_000
