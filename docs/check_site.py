@@ -106,7 +106,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def look(site, seconds=300):
-    """What the browser saw: `{"narrow": {page: ...}, "search": {words: titles}}`; None without a browser."""
+    """What the browser saw: `{"narrow": {page: ...}, "search": {words: titles}}`; None without one that answers."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         return None
@@ -123,6 +123,8 @@ def look(site, seconds=300):
         )
         try:
             return Handler.reports.get(timeout=seconds)
+        except queue.Empty:
+            return None
         finally:
             process.terminate()
             process.wait()
@@ -152,7 +154,7 @@ def wrong(found):
 def main():
     found = look(sys.argv[1])
     if found is None:
-        print("no browser: not looked at")
+        print("no browser that answers: the site was not looked at")
         return 0
     lines = wrong(found)
     print(

@@ -106,7 +106,9 @@ def test_every_technique_has_a_card(package, cards):
     assert NO_TECHNIQUE[package] - public == set(), "no longer public"
     carded = {name.split(".")[1] for name in cards if name.startswith(f"{package}.")}
     missing = public - NO_TECHNIQUE[package] - carded
-    assert missing == set(), "write a card in docs/cards; what is no technique is listed at the top of this file"
+    assert missing == set(), (
+        "write a card in docs/cards; what is no technique is listed at the top of this file"
+    )
     assert carded - public == set()
 
 
