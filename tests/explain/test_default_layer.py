@@ -151,3 +151,21 @@ def test_what_is_made_of_a_vector_again_is_no_map_of_the_input(again):
         x = layers.UpSampling2D(4)(layers.GlobalAveragePooling2D(keepdims=True)(x))
     x = layers.GlobalAveragePooling2D()(conv("decoder")(x))
     chosen(keras.Model(inputs, layers.Dense(3)(x)), IMAGES, 1, "below")
+
+
+def test_the_default_layer_is_that_of_the_size_of_the_images_whichever_came_last():
+    """At the smaller size the last map has a single pixel and the one before is taken."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="first")(inputs)
+    x = keras.layers.Conv2D(5, 3, strides=4, padding="same", activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype("float32")
+    large, small = images, images[:, :8, :8]
+    names = [explain.grad_cam(model, one, 1, return_layer=True)[1] for one in (large, small, large)]
+    assert names == ["second", "first", "second"]
+    shapes = [
+        explain.layer_integrated_gradients(model, one, 1, steps=2).shape for one in (small, large, small)
+    ]
+    assert shapes == [(2, 4, 4, 4), (2, 4, 4, 5), (2, 4, 4, 4)]

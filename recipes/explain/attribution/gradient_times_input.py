@@ -5,7 +5,7 @@ from typing_extensions import Unpack
 
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task
-from recipes.explain.attribution.channels import reduce_channels
+from recipes.explain.attribution.reduced_channels import reduce_channels
 from recipes.explain.engine.options import AttributionOptions, Reduce, Target, shares
 
 

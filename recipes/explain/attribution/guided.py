@@ -11,8 +11,8 @@ from recipes.common.patching import wrapped
 from recipes.common.traversal import walk
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task
-from recipes.explain.attribution.channels import reduce_channels
 from recipes.explain.attribution.nonlinearities import located, unguided
+from recipes.explain.attribution.reduced_channels import reduce_channels
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack

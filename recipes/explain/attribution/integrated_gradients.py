@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution.attribution_task import Task, at_least_one
 from recipes.explain.attribution.baselines import filled
-from recipes.explain.attribution.channels import reduce_channels
+from recipes.explain.attribution.reduced_channels import reduce_channels
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import AttributionOptions, Baseline, Reduce, Target, check_flag, shares
 

@@ -13,7 +13,7 @@ from recipes.common.types import FloatArray, Inputs
 from recipes.common.validation import is_number, is_one_of
 from recipes.explain.attribution import lrp_rules
 from recipes.explain.attribution.attribution_task import Task
-from recipes.explain.attribution.channels import reduce_channels
+from recipes.explain.attribution.reduced_channels import reduce_channels
 from recipes.explain.engine import targets, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
