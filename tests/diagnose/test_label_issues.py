@@ -187,6 +187,29 @@ def test_one_look_calls_no_label_wrong():
     assert sorted(judge_labels(_answered(3)).mislabelled) == [0, 1, 2, 3]
 
 
+def _answers(logits, labels, looks=6):
+    """A history of looks at answers with some noise."""
+    history, rng = ExampleHistory(labels, np.shape(logits)[1]), np.random.default_rng(0)
+    for _ in range(looks):
+        noisy = logits + rng.normal(0, 0.3, np.shape(logits))
+        history.add(np.arange(len(labels)), np.exp(noisy) / np.exp(noisy).sum(1, keepdims=True))
+    return history
+
+
+def test_a_class_that_was_not_learned_has_no_wrong_labels():
+    """Of three classes the first is always answered as the third."""
+    labels = np.repeat([0, 1, 2], [60, 100, 140])
+    answers = np.log([[0.15, 0.02, 0.83], [0.02, 0.96, 0.02], [0.05, 0.02, 0.93]])
+    assert len(judge_labels(_answers(answers[labels], labels)).mislabelled) == 0
+
+
+def test_a_network_that_answers_most_examples_otherwise_calls_none_wrong():
+    """It answers one of its 50 classes, and is sure of it."""
+    labels = np.arange(1000) % 50
+    logits = np.where(np.arange(50) == 7, 4.0, 0.0) + np.zeros((1000, 1))
+    assert len(judge_labels(_answers(logits, labels)).mislabelled) == 0
+
+
 def test_rates_of_noise_are_the_shares_of_wrong_labels():
     np.testing.assert_allclose(judge_labels(_answered(3)).noise, [[0.98, 0.02], [0, 0]], atol=0.005)
 

@@ -22,6 +22,7 @@ from recipes.diagnose.margins.trained_copy import history_of_copy
 ENOUGH_LOOKS = 3  # at one example, before its label is called wrong
 _SURE = 0.75  # the chance from which on it is
 _MOST = 2**21  # probabilities that are looked at together
+_SUPPOSED = 0.03  # share of wrong labels, at least, for an order of all
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,9 @@ def label_issues(
     everything by heart. An example is called mislabelled where its mean margin is negative and the label is three times
     as probably an error as what the answers' own doubt explains, by a mixture of the two (`fit_label_mixture`), after
     three looks at least; else, with a margin below 0, or forgotten twice or more (Toneva et al. 2019) with one near it,
-    it is ambiguous. A network that knows little doubts much, so that it calls nothing an error. Rates of noise between
-    classes add up these chances, as confident learning adds up confident examples (Northcutt et al. 2021, section 3.1).
+    it is ambiguous. A network that knows little doubts much, so that it calls nothing an error; nor is a label called
+    one whose class is mostly answered otherwise. Rates of noise between classes add up these chances, as confident
+    learning adds up confident examples (Northcutt et al. 2021, section 3.1).
 
     Args:
         source: What `recipes.train` returned, whose steps have gathered the margins, or its folder; a
@@ -284,7 +286,7 @@ def _judged(history, rows):
     """`(chance of a wrong label, score, suggested class, its mean probability)` of all examples.
 
     The chance is of a mixture that sees mistakes only where doubt does not explain the labels. For the order, and for
-    what is suggested, some are supposed: then pairs of classes that are often exchanged count more.
+    what is suggested, some are supposed: then pairs of classes that are often exchanged count more, in the order most.
     """
     chance = np.zeros(len(history.labels))
     scores = np.full(len(history.labels), np.nan, np.float32)
@@ -292,20 +294,33 @@ def _judged(history, rows):
     if not len(rows):
         return chance, scores, suggested, certainty
     labels, margins = history.labels[rows], history.telling_margins[rows]
+    known = _known_classes(history, rows)[labels]
     most = max(2000, _MOST // history.classes)
     some = np.arange(len(rows))
     if len(rows) > most:
         some = np.random.default_rng(0).choice(len(rows), most, replace=False)
     seen = history.probabilities(rows[some]), labels[some], margins[some]
-    sure, supposed = fit_label_mixture(*seen), fit_label_mixture(*seen, prior=5.0, least_share=0.03)
+    sure, supposed = fit_label_mixture(*seen), fit_label_mixture(*seen, least_share=_SUPPOSED)
+    ordering = fit_label_mixture(*seen, prior=5.0, least_share=_SUPPOSED)
     for begin in range(0, len(rows), most):
         part = slice(begin, begin + most)
         seen = history.probabilities(rows[part]), labels[part], margins[part]
-        chance[rows[part]] = chance_of_wrong(sure.log_odds(*seen))
-        scores[rows[part]] = supposed.log_odds(*seen)
+        chance[rows[part]] = np.where(known[part], chance_of_wrong(sure.log_odds(*seen)), 0)
+        scores[rows[part]] = ordering.log_odds(*seen)
         suggested[rows[part]] = supposed.true_classes(*seen[:2])
         certainty[rows[part]] = seen[0][np.arange(len(seen[0])), suggested[rows[part]]]
     return chance, scores, suggested, certainty
+
+
+def _known_classes(history, rows):
+    """Which classes the answers know, `(classes,)`: most of the examples that are given one are answered so.
+
+    Where that is not so, the network has not learned the class, and that it answers another says nothing of a label;
+    none is known where most of all examples are answered otherwise.
+    """
+    labels, right = history.labels[rows], history.margins[rows] > 0
+    counts = np.bincount(labels, minlength=history.classes)
+    return (np.bincount(labels, right, minlength=history.classes) > counts / 2) & (right.mean() > 0.5)
 
 
 def _reason(history, row, certainty):
