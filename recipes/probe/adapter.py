@@ -7,7 +7,7 @@ import keras
 
 
 def adapter() -> Any:
-    """The module of this backend, `recipes.probe.tensorflow.adapter` or `recipes.probe.jax.adapter`.
+    """The module of this backend, `recipes.probe.tensorflow.tensorflow_adapter` or `recipes.probe.jax.jax_adapter`.
 
     Each has
 
@@ -17,4 +17,5 @@ def adapter() -> Any:
     - `SWEEP_COST`: the share of a step that a look at active units takes;
     - `UNSEEN`: quantities that its twin does not measure.
     """
-    return import_module(f"recipes.probe.{keras.backend.backend()}.adapter")
+    backend = keras.backend.backend()
+    return import_module(f"recipes.probe.{backend}.{backend}_adapter")

@@ -3,8 +3,8 @@
 import jax
 import keras
 
-from recipes.probe.jax.forward import Forward as Forward
-from recipes.probe.jax.twin import Twin as Twin
+from recipes.probe.jax.jax_forward import Forward as Forward
+from recipes.probe.jax.jax_twin import Twin as Twin
 
 WRITES_AT_ONCE = False  # the new values are what the train function returns
 SWEEP_COST = 0.4  # a forward pass of its own

@@ -20,8 +20,8 @@ from recipes.probe.calls import (
     variable_axis,
 )
 from recipes.probe.hooks import tapping_call, tapping_loss, tapping_stateless_apply
-from recipes.probe.jax import measure
-from recipes.probe.jax.seen import Seen
+from recipes.probe.jax import jax_measure as measure
+from recipes.probe.jax.jax_seen import Seen
 from recipes.probe.layout import watched_layers
 
 

@@ -11,7 +11,7 @@ from jax.extend.core import get_opaque_trace_state
 from recipes.common import optimizers
 from recipes.common.patching import wrapped
 from recipes.probe.calls import MOST_CALLS, Call, numbered
-from recipes.probe.jax import measure
+from recipes.probe.jax import jax_measure as measure
 from recipes.probe.layout import Watched
 
 

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from recipes.probe.tensorflow.forward import Forward as Forward
+from recipes.probe.tensorflow.tensorflow_forward import Forward as Forward
 from recipes.probe.tensorflow.twin import Twin as Twin
 
 WRITES_AT_ONCE = True

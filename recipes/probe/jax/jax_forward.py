@@ -8,8 +8,8 @@ import numpy as np
 
 from recipes.common.patching import wrapped
 from recipes.probe.hooks import tapping_call
-from recipes.probe.jax import measure
-from recipes.probe.jax.seen import Seen
+from recipes.probe.jax import jax_measure as measure
+from recipes.probe.jax.jax_seen import Seen
 from recipes.probe.layout import Watched
 
 
