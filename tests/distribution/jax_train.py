@@ -71,7 +71,7 @@ def train(folder, part=slice(None), stop=None, watched=True, **options):
     found = {"weights": [weight.tolist() for weight in run.model.get_weights()], **history}
     if run.record is not None:
         found["record"] = {"step": run.record.step.tolist(), "update": run.record.update_norm.tolist()}
-    return {**found, "findings": [finding.code for finding in run.findings]} if watched else found
+    return found
 
 
 def refusal(folder, **options):
