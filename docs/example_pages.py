@@ -80,5 +80,7 @@ def on_page_markdown(markdown, page, **_):
         target = posixpath.relpath(f"examples/{name}.md", here or ".")
         return f"]({target})" if found["link"] else f"[{found[0]}]({target})"
 
+    if page.file.src_uri == "gallery.md":  # pictures are fetched as they come into sight
+        markdown = re.sub(r"(!\[[^\]]*\]\(pictures/[^)]*\))", r"\1{ loading=lazy }", markdown)
     fences = re.split(r"(^```.*?^```)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else NAMED.sub(link, part) for part in fences)

@@ -121,7 +121,7 @@ def page():
     for heading, pictures in sections().items():
         lines += [f"## {heading}", "", '<div class="grid cards" markdown>', ""]
         for one in pictures:
-            picture = f"![{one.caption}](pictures/{one.file}){{ loading=lazy }}"
+            picture = f"![{one.caption}](pictures/{one.file})"
             lines += [f"-   [{picture}](../examples/{one.example}.py)", f"    {one.caption}", ""]
         lines += ["</div>", ""]
     return "\n".join(lines)
