@@ -3,7 +3,7 @@
 import html
 
 from mkdocs.structure.files import File
-from sources import described, docstring, public, signature, thing
+from sources import described, docstring, linked, public, signature, thing
 
 ABOUT = (
     "The bag of tricks for Keras 3: train an image network with every trick the lectures teach, see why it is not "
@@ -33,7 +33,7 @@ def page():
             lines += [f"## {letter}", ""]
         words = described(docstring(name)).split(". ")[0].rstrip(".:") or "A constant"
         code = html.escape(signature(name).replace(f"{name}", short, 1))
-        lines += [f"[**{short}**][{public()[name]}], `{package}`: {words}.", "", f"<code>{code}</code>", ""]
+        lines += [f"{linked(name, f'**{short}**')}, `{package}`: {words}.", "", f"<code>{code}</code>", ""]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ docstring has no paragraph of that name. Figures stand in docs/benchmarks.md alo
 import functools
 import re
 
-from sources import ROOT, described, docstring, public, settings, source
+from sources import ROOT, described, docstring, linked, settings, source
 
 CARDS = ROOT / "docs" / "cards"
 FACTS = ("when", "cost", "gain", "fails")
@@ -107,7 +107,7 @@ def filled(text):
 def card(name, facts):
     """One card as Markdown."""
     words = docstring(name)
-    lines = [f"## {name}", "", f"{described(words)} [Reference][{public()[name]}]", ""]
+    lines = [f"## {name}", "", f"{described(words)} {linked(name, 'Reference')}", ""]
     origin = facts.get("source") or source(words)
     for fact in (*FACTS, "source"):
         lines.append(f"- **{TITLES[fact]}**: {origin if fact == 'source' else filled(facts[fact])}")

@@ -59,6 +59,20 @@ def public():
 
 
 @functools.cache
+def described_on_pages():
+    """What the pages of the packages hold: names with an entry of their own, packages whose members are all shown."""
+    pages = (path.read_text() for path in (ROOT / "docs" / "rooms").glob("*.md"))
+    return {entry for page in pages for entry in re.findall(r"^::: (\S+)", page, re.MULTILINE)}
+
+
+def linked(name, shown):
+    """`shown` as a link to where a public name is described, or as it is while nothing describes it."""
+    home = public()[name]
+    known = home in described_on_pages() or home.startswith("recipes.optimizers.")
+    return f"[{shown}][{home}]" if known else shown
+
+
+@functools.cache
 def code():
     """The sources as griffe reads them: `{"recipes": ..., "callbacks": ...}`."""
     import griffe  # noqa: PLC0415 - the tests read the pages without it

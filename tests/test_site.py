@@ -167,3 +167,8 @@ def test_rendered_notebooks_hold_the_code_of_the_notebooks():
         shown = re.findall(r"^```python\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
         assert shown == code, f"python docs/render_notebooks.py {path.stem}"
         assert "```text\n" in page or '<div class="output">' in page
+
+
+def test_every_public_name_is_described_on_a_page(site):
+    linked, names = site["sources"].linked, site["sources"].public()
+    assert [name for name in names if linked(name, "x") == "x"] == []
