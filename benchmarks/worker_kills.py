@@ -74,10 +74,10 @@ def train(folder, out, ports, index):
     train, _, info = recipes.data.load(folder / "photos", image_size=12, validation=0, verbose=0)
     marks = open(f"{out}.steps", "a")
 
-    def mark(*_):
+    def mark(batch, logs):
         marks.write("x")
         marks.flush()
-        time.sleep(0.03)  # a step of a network worth distributing takes as long; it spreads the moments
+        time.sleep(0.03)  # as long as a step of a larger network: it spreads the moments
 
     monitor = recipes.callbacks.UpdateRatioMonitor(every_steps=5, warn=False)
     run = recipes.train(
