@@ -178,6 +178,17 @@ def test_the_score_is_kept_through_linear_layers(middle):
     np.testing.assert_allclose(maps.sum((1, 2)), score, rtol=1e-3, atol=1e-4 * np.abs(score).max())
 
 
+def test_causal_convolutions_keep_the_score():
+    """Of a signal, whose first steps see zeros before it."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((9, 3))
+    x = layers.Conv1D(4, 3, padding="causal", dilation_rate=2, use_bias=False, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.Flatten()(x)))
+    signals = np.random.default_rng(0).normal(size=(3, 9, 3)).astype("float32")
+    maps = explain.lrp(model, signals, 1, rule="epsilon", score="probability")
+    np.testing.assert_allclose(maps.sum(1), model(signals).numpy()[:, 1], rtol=1e-3, atol=1e-5)
+
+
 def test_the_relevance_of_a_probability_adds_up_to_it():
     """A softmax hands on what it gets."""
     model = residual()

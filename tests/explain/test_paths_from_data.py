@@ -1,5 +1,7 @@
 """Expected gradients, integrated gradients at a layer, targets that are no classes: against closed forms and numpy."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -69,6 +71,16 @@ def test_gradients_on_the_way_are_those_of_the_predicted_class_however_they_are_
     for batch_size in (2, 5):
         cut = explain.layer_integrated_gradients(text, ids, batch_size=batch_size, **options)
         np.testing.assert_allclose(cut, found, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["layer_integrated_gradients", "smooth_grad"])
+def test_the_progress_of_a_target_with_a_function_is_full_once(method, capsys):
+    inputs = keras.Input((6, 5, 2))
+    x = layers.Conv2D(3, 2, name="maps")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    getattr(explain, method)(model, IMAGES, lambda outputs: outputs[:, 1], batch_size=3, verbose=1)
+    shown = capsys.readouterr().out
+    assert len([done for done, total in re.findall(r"(\d+)/(\d+)", shown) if done == total]) == 1
 
 
 def test_sentences_folded_into_the_batch_have_the_gradients_of_their_text(text):

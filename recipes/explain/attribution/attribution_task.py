@@ -352,7 +352,7 @@ class Task:
     ) -> tuple[list[Any], FloatArray | None]:
         if self.target.function is None:
             return [self.target.index[rows] if index is None else index], None
-        outputs = self.evaluate(passes.outputs, tensors, spec=self.target.spec)
+        outputs = self.evaluate(passes.outputs, tensors, evaluations=0, spec=self.target.spec)
         scores, cotangents = targets.cotangents(self.target, outputs)
         return cotangents, tracing.array(scores)
 

@@ -130,11 +130,14 @@ def weighted(layer, settings):
     signs = rule == "alpha_beta" or (rule == "composite" and not isinstance(layer, keras.layers.Dense))
 
     def apply(x, kernel, bias):
-        values = (
-            ops.matmul(x, kernel)
-            if isinstance(layer, keras.layers.Dense)
-            else layer.convolution_op(x, kernel)
-        )
+        if isinstance(layer, keras.layers.Dense):
+            values = ops.matmul(x, kernel)
+        elif layer.padding == "causal":
+            reach = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+            x = ops.pad(x, [(0, 0), (reach, 0), (0, 0)])
+            values = ops.conv(x, kernel, list(layer.strides), "valid", layer.data_format, layer.dilation_rate)
+        else:
+            values = layer.convolution_op(x, kernel)
         first = getattr(layer, "data_format", None) == "channels_first"
         return (
             values

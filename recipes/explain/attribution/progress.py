@@ -23,6 +23,8 @@ class Progress:
         )
 
     def add(self, count: int) -> None:
+        if self.done >= self.total:
+            return  # a full bar would be written again, on a line of its own
         self.done += count
         if (
             self.automatic
