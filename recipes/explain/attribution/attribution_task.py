@@ -143,7 +143,9 @@ class Task:
             passes: How many evaluations of each image `explain` does at once.
         """
         self.progress = Progress(evaluations * self.count, self.verbose)
-        return np.concatenate([explain(group) for group in self.chunks(passes)])
+        values = np.concatenate([explain(group) for group in self.chunks(passes)])
+        self.progress.finish()
+        return values
 
     def input_gradient(
         self, rows: Rows, images: FloatArray | None = None, index: np.ndarray | None = None

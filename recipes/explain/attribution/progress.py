@@ -35,3 +35,9 @@ class Progress:
             self.bar = keras.utils.Progbar(self.total, unit_name="evaluation")
         if self.bar:
             self.bar.update(min(self.done, self.total))
+
+    def finish(self) -> None:
+        """Show the end, also where less was asked for than was foreseen, as where the class is known already."""
+        if self.bar and self.done < self.total:
+            self.done = self.total
+            self.bar.update(self.total)
