@@ -196,7 +196,7 @@ class MeasuredRun:
         """
         seconds = self.trial_seconds / 4
         rounds = [(unchanged(seconds), changed(seconds)) for _ in range(2)]
-        if machine_is_busy():
+        if self.busy or machine_is_busy():
             old, new = ([one.processor for one in column] for column in zip(*rounds, strict=True))
         else:
             old, new = (

@@ -90,7 +90,7 @@ def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
         return
     ready = run.data[0].prefetch(2)
     # At best it hides the step behind the input; on a busy machine overlapping cannot show what it gains.
-    busy = machine_is_busy() or not run.may_try(real=True)
+    busy = run.busy or machine_is_busy() or not run.may_try(real=True)
     saved = run.waiting if busy else run.with_data * (1.0 - _with_data(run, ready))
     yield Slowdown(
         "no_prefetch",
@@ -124,13 +124,14 @@ def _serial_map(run: MeasuredRun) -> Iterator[Slowdown]:
     heavy = _heavy_serial(run) if waits(run) and cores() > 1 else []
     if not heavy:
         return
-    busy = machine_is_busy() or not run.may_try(real=True)
+    busy = run.busy or machine_is_busy() or not run.may_try(real=True)
     try:
         ratio = 1.0 if busy else _with_data(run, with_calls(run.data[0], cores()))
     except ValueError:
         return
     # Where other programs take the processors, more calls cannot show what they gain.
-    saved = sum(stage.cost for stage in heavy) * (1 - 1 / cores()) if busy else run.with_data * (1.0 - ratio)
+    share = sum(share_of(run, stage) for stage in heavy)
+    saved = share * run.waiting * (1 - 1 / cores()) if busy else run.with_data * (1.0 - ratio)
     yield Slowdown(
         "serial_map",
         f"{heavy[0].name} makes one call at a time, {heavy[0].cost * 1e3:.3g} ms a batch, and {cores()} processors "
@@ -248,7 +249,7 @@ def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
         return
     if run.alone.processor < _SHORT_STEP or run.time_left < 2 * run.trial_seconds:
         return  # casting costs more than products of that size gain
-    if machine_is_busy():
+    if run.busy or machine_is_busy():
         return  # what it gains is the clock's to say
     dtype = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     twin = _in_dtype(run.model, dtype)
@@ -295,7 +296,7 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
     on = bool(run.model.jit_compile)
     if not run.may_try(real=True):
         return
-    if not on and (run.time_left < 4 * run.trial_seconds or machine_is_busy()):
+    if not on and (run.time_left < 4 * run.trial_seconds or run.busy or machine_is_busy()):
         return  # compiling may take long; and what it gains is the clock's to say, as it uses fewer threads
     least = GAINS if on else _LARGE_GAIN
     try:
