@@ -117,7 +117,7 @@ class DeadReluDetector(Monitor):
         }
         self.suspects = {layer: units for layer, units in new.items() if units}
         if self.suspects and not all(
-            np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in self.model.trainable_variables
+            bool(keras.ops.all(keras.ops.isfinite(v))) for v in self.model.trainable_variables
         ):
             self.suspects = {}  # a ReLU may turn NaN into 0: such a network is broken, and its units not dead
         elif self.suspects and self.data is not None:

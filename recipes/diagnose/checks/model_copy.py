@@ -31,7 +31,7 @@ def untouched(model: keras.Model) -> Iterator[keras.Model]:
     generators = random.getstate(), np.random.get_state()  # noqa: NPY002 - the reader's own
     # Keras' own global generator, made when something first draws from it; there is no public way to it.
     shared = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
-    shared_state = None if shared is None else keras.ops.convert_to_numpy(shared.state)
+    shared_state = None if shared is None else keras.ops.copy(shared.state.value)
     try:
         yield model
     finally:
