@@ -91,6 +91,7 @@ class TrainingDoctor(Monitor):
         self._history = {}
         self._probes = 0
         self._clock, self._told = EpochClock(), False
+        self._learning: int | None = None  # variables, at the end of an epoch
 
     @property
     def findings(self) -> "list[Finding]":
@@ -122,7 +123,7 @@ class TrainingDoctor(Monitor):
         self._history, self._probes = {}, 0
         self._book = None
         self.tried = None
-        self._clock, self._told = EpochClock(), False
+        self._clock, self._told, self._learning = EpochClock(), False, None
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -149,7 +150,9 @@ class TrainingDoctor(Monitor):
         self._clock.epoch_ends()
         super().on_epoch_end(epoch, logs)
         self._guarded(self._judge, logs or {})
-        if epoch > 0 and self.verbose and not self._told:  # the first one traces
+        # The first epoch traces, and so does one in which other layers begin to learn.
+        before, self._learning = self._learning, len(self.model.trainable_variables)
+        if self._learning == before and self.verbose and not self._told:
             self._say_where_the_time_goes()
 
     def on_train_end(self, logs: Logs = None) -> None:

@@ -184,7 +184,8 @@ class Unfreeze(FitMember):
         kernels = [v for v in self.model.weights if len(v.shape) > 1 and id(v) in owners]
         whole = {owners[id(v)][0] for v in kernels}
         learn = {owners[id(v)][0] for v in kernels if v.trainable}
-        names = [layer.name for layer in self._stages[due - 1][1]] if due else []
+        joined = self._stages[due - 1][1] if due else []
+        names = [layer.name for layer in joined if layer.trainable_variables]
         new = f", since now {' to '.join(dict.fromkeys((names[0], names[-1])))}" if names else ""
         print(f"\nUnfreeze: epoch {epoch + 1}: {len(learn)} of {len(whole)} layers with a kernel learn{new}.")
 

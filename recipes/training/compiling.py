@@ -11,6 +11,7 @@ from recipes.common.models import output_activation, output_layers, rebuild
 from recipes.common.traversal import layers_of
 from recipes.distribution import MultiWorkerStrategy
 from recipes.layers import InstanceNormalization
+from recipes.models.transfer import is_transfer
 from recipes.optimizers import MuonSGD, make_layerwise, rate_factors
 from recipes.training.accepted_data import Source
 from recipes.training.maps import intersection_over_union
@@ -206,7 +207,9 @@ _WITH_MOMENTUM = ("sgd", "muon_sgd")
 
 
 def _chosen(model):
-    """The optimizer of "auto": Adam where a new classifier alone learns, on features that stay; else MuonSGD."""
+    """The optimizer of "auto": Adam where something pretrained learns, or a new classifier alone; else MuonSGD."""
+    if is_transfer(model):
+        return "adam"
     learning = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
     frozen = [variable for variable in model.non_trainable_variables if len(variable.shape) > 1]
     return "adam" if len(learning) <= 1 and frozen else "muon_sgd"

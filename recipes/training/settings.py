@@ -253,6 +253,22 @@ def _is_optimizer(value):
         return False
 
 
+def _is_loss(value):
+    """A `Loss`, a function or a name that Keras knows; for several outputs a list or dict of them, None for none."""
+    if isinstance(value, dict):
+        if "class_name" in value:  # the configuration of one
+            return True
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return all(one is None or _is_loss(one) for one in value)
+    if not isinstance(value, str):
+        return callable(value)
+    try:
+        return value == "auto" or callable(keras.losses.get(value))
+    except ValueError:
+        return False
+
+
 def _is_schedule(value):
     schedule = keras.optimizers.schedules.LearningRateSchedule
     return value is None or isinstance(value, (str, schedule))
@@ -298,7 +314,7 @@ _WANTED = {
     "epochs": (_counts, " >= 1", "Give a whole number."),
     "batch_size": (_counts, " >= 1", "Give a whole number."),
     "loss": (
-        lambda value: callable(value) or (isinstance(value, (str, list, tuple, dict)) and len(value) > 0),
+        lambda value: _is_loss(value) and (callable(value) or len(value) > 0),
         " to be a Keras loss or its name",
         "Leave it out for the one that the last activation asks for.",
     ),

@@ -162,8 +162,8 @@ def train(
         metrics: As in `compile`. With masks the default has the mean IoU of the classes besides.
         class_weight: dict from class number to weight, as in `fit`; classes that are not in it weigh 1.
         optimizer: "auto" is `optimizers.MuonSGD`, ten points better than SGD after six short epochs
-            (benchmarks/defaults.py), and Adam where a new classifier alone learns; "sgd", "adam", "adamw", another
-            Keras name, or a `keras.optimizers.Optimizer`.
+            (benchmarks/defaults.py), and Adam for what `models.transfer` made and where a new classifier alone learns;
+            "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
         learning_rate: Peak rate. "auto" follows from model and batch: 0.2 x sqrt(batch / 128) for MuonSGD, 0.2 x batch
             / 128 for SGD (scaled as Goyal et al. 2017, section 2.1); a half, a quarter of it for a network without
             normalization; else 1e-3.

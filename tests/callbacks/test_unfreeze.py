@@ -6,6 +6,7 @@ import pytest
 
 from recipes import callbacks, optimizers
 from recipes.callbacks import Unfreeze
+from recipes.callbacks.epoch_clock import EpochClock
 from recipes.common.traversal import variable_owners
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -164,6 +165,19 @@ def test_a_model_saved_between_stages_goes_on_from_its_file(data, tmp_path):
     fit(loaded, data, Unfreeze(schedule), epochs=5, initial_epoch=2)
     for one, other in zip(whole.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_doctor_takes_no_new_trace_for_a_slow_first_batch(data, monkeypatch, capsys):
+    row = {"steps": 1.0, "first": 20.0, "validation": 0.0, "garbage": 0.0, "epoch": 21.0}
+    monkeypatch.setattr(EpochClock, "epoch_ends", lambda clock: clock.epochs.append(row))
+    said = []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: said.append("waiting for its first batch" in capsys.readouterr().out)
+    )
+    doctor = callbacks.TrainingDoctor(budget=0.01)
+    stages = Unfreeze({5: "body"})
+    fit(compiled(network()), data, stages, doctor, watch, initial_epoch=4, epochs=7)
+    assert said == [False, False, True]
 
 
 def test_monitors_see_the_layers_that_joined(data):

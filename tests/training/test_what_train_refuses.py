@@ -56,6 +56,11 @@ ZEROS = np.zeros((20, 8, 8, 1), "uint8")
         (nan_images, {}, "finite pixels.*image 13"),
         (lambda: as_dataset(nan_images()), {}, "finite pixels.*element 13"),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"epochs": 0}, "epochs >= 1"),
+        (
+            lambda: (ZEROS, np.zeros(20, "int64")),
+            {"loss": "cross_entropie"},
+            "loss to be a Keras loss or its name",
+        ),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"batch_size": 0}, "batch_size >= 1"),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"label_smoothing": 1.0}, "label_smoothing in"),
         (lambda: (ZEROS, np.zeros(20, "int64")), {"resume": True}, "run_dir="),
