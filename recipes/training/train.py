@@ -74,6 +74,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
             return _finished_run(folder, model, settings)
 
         data = data.for_loss(compile_model(trained, data.source, data.label_spec, settings))
+        _whole_executions(trained, data.steps, settings)
         peak = rate_of(trained.optimizer)
         # Before a backup puts its lowered rate back.
         described = describe(settings, trained, data, prints) | asked
@@ -304,6 +305,19 @@ def _run_of(
         examples=examples_of(backup.others),
         class_names=tuple(settings.info.class_names) if settings.info is not None else None,
     )
+
+
+def _whole_executions(model, steps, settings):
+    """Have the steps of an epoch end with an execution: Keras would take the rest of the last from the next epoch."""
+    told = model.steps_per_execution
+    if told == 1 or steps % told == 0:
+        return
+    model.steps_per_execution = max(one for one in range(1, told) if steps % one == 0)
+    if settings.verbose != 0:
+        print(
+            f"recipes.train: steps_per_execution is {model.steps_per_execution} and not {told}, so that it divides the "
+            f"{steps} steps of an epoch."
+        )
 
 
 def _goes_on_longer(folder, settings):

@@ -475,3 +475,18 @@ def test_what_is_gone_from_a_run_is_told(split, tmp_path, capsys):
     (tmp_path / "other/backup.npz").unlink()
     train(split, tmp_path / "other", resume=True)
     assert "begins at epoch 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("told", "used"), [(3, 3), (4, 3), (7, 6)])
+def test_epochs_end_with_an_execution_of_several_steps(split, tmp_path, told, used):
+    def model():
+        made = small_model()
+        made.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=told)
+        return made
+
+    options = {"learning_rate": None, "schedule": None}
+    whole = train(split, None, model=model(), **options)
+    assert int(np.asarray(whole.model.optimizer.iterations)) == 3 * STEPS
+    assert whole.model.steps_per_execution == used
+    interrupt(split, tmp_path, 4 if used == 3 else 2, model=model(), **options)
+    assert_equal(train(split, tmp_path, model=model(), resume=True, **options), whole)
