@@ -233,10 +233,10 @@ def main():
             two_processes(arguments)
         if not arguments.quick:
             two_workers(arguments)
+        print(COMMANDS)
         print(
             f"Look at {arguments.out}: two_devices.png, and process0.txt, process1.txt where there were processes."
         )
-        print(COMMANDS)
     else:
         connect(arguments)
         for name in arguments.runs.split(","):

@@ -88,15 +88,21 @@ def _print_run(options, run, path):
         return
     for finding in run.findings:
         print(finding.wrapped())
+    if skipped := (run.settings or {}).get("before_training", {}).get("skipped"):
+        check = shlex.join(_check_command(options, "--seconds", "60"))
+        print(f"not checked, because the time was over: {', '.join(skipped)}; {check}")
     print(f"{said}\nnext: {following}")
+
+
+def _check_command(options, *more):
+    size = ["--image-size", str(options.image_size)] if options.image_size else []
+    return ["recipes", "check", options.data, *more, *size]
 
 
 def _next_command(options, run):
     """What a user would type now."""
     if any(finding.severity == "error" for finding in run.findings):
-        words = ["recipes", "check", options.data, "--try"]
-        words += ["--image-size", str(options.image_size)] if options.image_size else []
-        return shlex.join(words)
+        return shlex.join(_check_command(options, "--try"))
     return f"{shlex.join(['recipes', 'predict', str(options.out)])} PHOTO.jpg"
 
 

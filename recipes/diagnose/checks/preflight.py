@@ -117,8 +117,9 @@ class Preflight:
             needed = sum(check.needs or 0 for check in self.left_out)
             more = f"; seconds={math.ceil(self.seconds + needed + 1)} would do" if needed else ""
             names = ", ".join(self.skipped)
+            they = "it looks" if len(self.skipped) == 1 else "they look"
             lines.append(
-                f"NOT CHECKED, for want of time: {names}. Nothing is known of what they look for{more}."
+                f"NOT CHECKED, because the time was over: {names}. Nothing is known of what {they} for{more}."
             )
         return "\n".join(lines)
 
