@@ -88,7 +88,7 @@ def _print_run(options, run, path):
         return
     for finding in run.findings:
         print(finding.wrapped())
-    if skipped := (run.settings or {}).get("before_training", {}).get("skipped"):
+    if skipped := ((run.settings or {}).get("before_training") or {}).get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", "60"))
         print(f"not checked, because the time was over: {', '.join(skipped)}; {check}")
     print(f"{said}\nnext: {following}")
