@@ -39,4 +39,6 @@ def _interrupted(options, words):
     if not (options.out / "run.json").exists():
         return "interrupted before the first step; nothing is left behind"
     words = [word for word in words if word != "--resume"]
-    return f"interrupted. What was trained is kept; go on with: recipes {shlex.join([*words, '--resume'])}"
+    kept = any(options.out.glob("*.npz"))  # a backup
+    said = "What was trained is kept" if kept else "No epoch was done yet, so training will begin anew"
+    return f"interrupted. {said}; go on with: recipes {shlex.join([*words, '--resume'])}"

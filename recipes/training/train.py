@@ -258,8 +258,10 @@ def _fit(model: keras.Model, data: TrainingData, settings: Settings, backup: Run
             callbacks, skipped=progress.batch, model=model, epochs=epochs, steps=data.steps, **options
         )
     if settings.verbose != 0:
-        again = ", and once more with its measurements, at the first probe" if settings.monitor else ""
-        print(f"recipes.train: tracing the training step{again}.", flush=True)
+        print(
+            "recipes.train: tracing the training step, which may take a minute; the steps after it are fast.",
+            flush=True,
+        )
     try:
         with lost_workers_told():
             model.fit(
