@@ -163,7 +163,7 @@ def _read(options: Namespace) -> tuple[Any, ...]:
     """The data: `(train, validation, info)`; photos of several sizes at a usual one, which is said."""
     from recipes import data  # noqa: PLC0415 - the command starts without it
 
-    how = {
+    how: dict[str, Any] = {
         "labels": options.labels,
         "fit": options.fit,
         "on_error": "skip" if options.skip_bad else "raise",
