@@ -274,7 +274,8 @@ def show(results):
 def _words(part):
     if "precision" not in part:
         return f"{part['named']} named, {part['share']:.2%}"
-    return f"{part['precision']} / {part['auroc']} / {part['named']}, {part['right']}"
+    named = f"{part['named']}, {part['right']}" if part["named"] else "none"
+    return f"{part['precision']} / {part['auroc']} / {named}"
 
 
 def main():
