@@ -21,7 +21,7 @@ from recipes.diagnose.margins.trained_copy import history_of_copy
 
 ENOUGH_LOOKS = 3  # at one example, before its label is called wrong
 _SURE = 0.75  # the chance from which on it is
-_MOST = 2**21  # probabilities that are looked at together
+_MOST = 2**17  # probabilities that are looked at together
 _SUPPOSED = 0.03  # share of wrong labels, at least, for an order of all
 
 
@@ -295,7 +295,7 @@ def _judged(history, rows):
         return chance, scores, suggested, certainty
     labels, margins = history.labels[rows], history.telling_margins[rows]
     known = _known_classes(history, rows)[labels]
-    most = max(2000, _MOST // history.classes)
+    most = max(1000, _MOST // history.classes)
     some = np.arange(len(rows))
     if len(rows) > most:
         some = np.random.default_rng(0).choice(len(rows), most, replace=False)
