@@ -170,9 +170,12 @@ def _line(row):
 def _print_tables(rows):
     planted = [row for row in rows if "cause" in row]
     healthy_rows = [row for row in rows if "healthy" in row]
-    kept_free = "busy" if any(row["busy"] for row in rows) else "idle"
+    busy = sum(row["busy"] for row in rows)
     processors = "/".join(str(count) for count in sorted({row["processors"] for row in rows}))
-    print(f"\n**Planted causes of slow training, on a {kept_free} machine, {processors} processors**\n")
+    print(
+        f"\n**Planted causes of slow training, {processors} processors, shared with others in {busy} of {len(rows)} "
+        "cases**\n"
+    )
     print("| cause | named | gain said | off by, tried | also said |\n|---|---:|---|---|---|")
     for name in dict.fromkeys(row["cause"] for row in planted):
         mine = [row for row in planted if row["cause"] == name]
