@@ -55,7 +55,7 @@ def train(options: Namespace) -> None:
         path = write_report(
             run, options.out / "report.html", validation=validation, class_names=info.class_names, title=title
         )
-    _print_run(options, run, path)
+    _print_run(options, run, path, info)
 
 
 def _unfreezing(model, entries):
@@ -71,10 +71,14 @@ def _unfreezing(model, entries):
     return {"unfreeze": schedule, "rates": {"head": 1.0, "backbone": 0.1}}
 
 
-def _print_run(options, run, path):
+def _print_run(options, run, path, info):
     last = {name: values[-1] for name, values in run.history.items() if values}
     accuracy = last.get("val_accuracy", math.nan)
     following = _next_command(options, run)
+    guess = _guess(info)
+    guessing = guess is not None and accuracy <= guess[0] + guess[1]
+    if guessing and not any(finding.severity == "error" for finding in run.findings):
+        following = _again(options)
     if options.json:
         finite = {name: value if math.isfinite(value) else None for name, value in last.items()}
         findings = [finding.to_dict() for finding in run.findings]
@@ -91,7 +95,27 @@ def _print_run(options, run, path):
     if skipped := ((run.settings or {}).get("before_training") or {}).get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", "60"))
         print(f"not checked, because the time was over: {', '.join(skipped)}; {check}")
+    if guess is not None and guessing:
+        print(f"That is no better than always answering the most frequent class (about {guess[0]:.0%}).")
     print(f"{said}\nnext: {following}")
+
+
+def _guess(info):
+    """`(share of the most frequent class, standard error of such an accuracy)`; None without such classes."""
+    counts = getattr(info, "class_counts", None) or ()
+    held_out = info.counts.get("validation", 0)
+    if info.task != "classification" or len(counts) < 2 or not held_out or not sum(counts):
+        return None
+    share = max(counts) / sum(counts)
+    return share, math.sqrt(share * (1 - share) / held_out)
+
+
+def _again(options):
+    """Another training for a network that guesses: pretrained where it was not, else longer."""
+    words = ["recipes", "train", options.data, "--out", f"{options.out}_again"]
+    if options.model == "auto" and options.image_size and options.image_size <= SMALL:
+        return shlex.join([*words, "--image-size", "224"])
+    return shlex.join([*words, "--epochs", str(3 * options.epochs)])
 
 
 def _check_command(options, *more):

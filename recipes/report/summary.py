@@ -12,8 +12,11 @@ from recipes.report.example_images import Predictions
 _NUMBERS = ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss")
 
 
-def verdict(run: Any) -> dict[str, str]:
-    """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found."""
+def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dict[str, str]:
+    """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found.
+
+    What the model answers on held-out data, `seen`, is held against always answering the most frequent class there.
+    """
     counts = {
         severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
     }
@@ -21,6 +24,10 @@ def verdict(run: Any) -> dict[str, str]:
         return {"kind": "error", "text": f"This run cannot work as it is: {run.findings[0].title}."}
     if counts["warning"]:
         return {"kind": "warning", "text": f"This run could do better: {run.findings[0].title}."}
+    if (guess := no_better_than(seen)) is not None:
+        name = names[guess] if names is not None and guess < len(names) else guess
+        text = f"It does no better on held-out examples than always answering {name}."
+        return {"kind": "warning", "text": text}
     skipped = before_training(run).get("skipped", ())
     if skipped:
         # What was not looked at is not fine.
@@ -54,10 +61,23 @@ def how_good(run: Any) -> str:
     return f"The {words(name)} is {last:.4g} {after}; after the first it was {first:.4g}."
 
 
-def what_to_do(run: Any) -> str:
+def no_better_than(seen: Predictions | None) -> int | None:
+    """The most frequent class where always answering it does as well, to within a standard error; None otherwise."""
+    if seen is None or not len(seen.labels):
+        return None
+    counts = np.bincount(seen.labels)
+    share, right = counts.max() / counts.sum(), np.mean(seen.labels == seen.predicted)
+    if share == 1 or right > share + math.sqrt(share * (1 - share) / counts.sum()):
+        return None
+    return int(counts.argmax())
+
+
+def what_to_do(run: Any, seen: Predictions | None = None) -> str:
     """One sentence: the remedy of the worst finding, or how to go on."""
     if run.findings and run.findings[0].severity != "info":
         return run.findings[0].remedy
+    if no_better_than(seen) is not None:
+        return "Train longer, give it more examples, or begin with a pretrained network (recipes.models.transfer)."
     if before_training(run).get("skipped"):
         return "Run the checks that were skipped, then evaluate on examples that were neither trained nor validated on."
     if run.findings:

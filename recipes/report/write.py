@@ -73,8 +73,8 @@ def write_report(
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "verdict": verdict(run),
-        "summary": [text for text in (how_good(run), what_to_do(run)) if text],
+        "verdict": verdict(run, seen, class_names),
+        "summary": [text for text in (how_good(run), what_to_do(run, seen)) if text],
         "numbers": numbers(run, seen),
         "findings": findings,
         "with_findings": {entry["figure"] for entry in findings},

@@ -18,7 +18,7 @@ from recipes.diagnose.speed.throughput import Throughput
 from recipes.report import write_report
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.figures import figures_of
-from recipes.report.summary import how_good, what_to_do
+from recipes.report.summary import how_good, no_better_than, verdict, what_to_do
 from recipes.report.tables import confusion_of
 
 HOSTILE = '<script>alert("x")</script>'
@@ -348,3 +348,15 @@ def test_a_page_of_3000_epochs_takes_400_kb_at_most(page, tmp_path):
     long = plain_run(model=run.model, record=run.record, findings=run.findings, history=history)
     path = write_report(long, tmp_path / "long.html", validation=held_out)
     assert path.stat().st_size <= 400_000
+
+
+@pytest.mark.parametrize(("right", "guess"), [(8, 1), (10, 1), (13, None)])
+def test_a_network_that_guesses_is_not_called_fine(right, guess):
+    labels = np.array([0] * 7 + [1] * 8)  # one standard error of 8 of 15 are 1.9 examples
+    predicted = np.where(np.arange(15) < 15 - right, 1 - labels, labels)
+    seen = Predictions(labels, predicted, np.ones(15), 2, [], [], "")
+    assert no_better_than(seen) == guess
+    told = verdict(plain_run(), seen, ["cat", "dog"])
+    assert (told["kind"] == "warning") == (guess is not None)
+    assert ("always answering dog" in told["text"]) == (guess is not None)
+    assert ("pretrained" in what_to_do(plain_run(), seen)) == (guess is not None)
