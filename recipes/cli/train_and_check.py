@@ -95,9 +95,10 @@ def _print_run(options, run, path, info):
     if skipped := ((run.settings or {}).get("before_training") or {}).get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", "60"))
         print(f"not checked, because the time was over: {', '.join(skipped)}; {check}")
+    print(said)
     if guess is not None and guessing:
         print(f"That is no better than always answering the most frequent class (about {guess[0]:.0%}).")
-    print(f"{said}\nnext: {following}")
+    print(f"next: {following}")
 
 
 def _guess(info):
