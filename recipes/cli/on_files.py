@@ -18,6 +18,12 @@ def explain(options: Namespace) -> None:
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
 
+    # A saved network may hold layers and others of ours, which Keras finds once they are imported.
+    import recipes.evaluate  # noqa: PLC0415 - the command starts without it
+    import recipes.initialize  # noqa: PLC0415 - the command starts without it
+    import recipes.layers  # noqa: PLC0415 - the command starts without it
+    import recipes.optimizers  # noqa: PLC0415 - the command starts without it
+    import recipes.preprocess  # noqa: F401, PLC0415 - the command starts without it
     from recipes import plot  # noqa: PLC0415 - the command starts without it
 
     path = options.model / "model.keras" if options.model.is_dir() else options.model
