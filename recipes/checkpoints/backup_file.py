@@ -367,6 +367,11 @@ def _variables(model, *, metrics=False):
 
 
 def _to_numpy(variable):
-    array = np.array(keras.ops.convert_to_numpy(variable.value))
+    value = variable.value
+    if (
+        type(value).__name__ == "SyncOnReadVariable"
+    ):  # of a metric, under a strategy: the sum over all replicas
+        value = value.value()
+    array = np.array(keras.ops.convert_to_numpy(value))
     # bfloat16 has no place in .npz; float32 holds each of its values.
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
