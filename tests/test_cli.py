@@ -1,8 +1,11 @@
 """`python -m recipes`: commands end with files, one line or usage, and the right status."""
 
 import json
+import os
+import subprocess
 import sys
 from argparse import Namespace
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -183,3 +186,21 @@ def test_exit_status_of_check_tells_errors_from_skipped_checks(monkeypatch, caps
     assert main([*words, "--allow-skipped"]) == 0
     with pytest.raises(SystemExit):
         main([*words, "--seconds", "-1"])
+
+
+@pytest.mark.slow
+def test_explain_reads_a_network_with_our_layers_in_a_process_of_its_own(tmp_path):
+    recipes.models.resnet((16, 16, 3), 2, depth=8).save(tmp_path / "model.keras")
+    keras.utils.save_img(tmp_path / "photo.png", np.zeros((16, 16, 3)), scale=False)
+    words = [
+        "explain",
+        str(tmp_path / "model.keras"),
+        str(tmp_path / "photo.png"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "recipes", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".png"]
