@@ -4,6 +4,9 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -88,6 +91,18 @@ def test_train_goes_on_longer_and_ends_with_the_next_command(trained, tmp_path, 
 
 
 @pytest.mark.slow
+def test_explain_knows_the_layers_of_our_builders_in_a_process_of_its_own(tmp_path):
+    recipes.models.resnet((32, 32, 3), 2, depth=8).save(tmp_path / "model.keras")
+    Image.fromarray(np.zeros((32, 32, 3), "uint8")).save(tmp_path / "cat.png")
+    command = [sys.executable, "-m", "recipes", "explain", "model.keras", "cat.png", "--out", "maps"]
+    paths = os.pathsep.join([str(Path(recipes.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.suffix for path in (tmp_path / "maps").iterdir()] == [".png"]
+
+
+@pytest.mark.slow
 def test_every_command_on_a_run_prints_json(trained, tmp_path, capsys):
     photos, folder, _ = trained
     for words, keys in (
@@ -148,6 +163,11 @@ def test_ctrl_c_says_how_to_go_on(trained, tmp_path, capsys, monkeypatch):
     assert main(words) == 130
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.endswith(f"recipes train {photos} --model mlp --epochs 2 --out '{out}' --quiet --resume")
+
+
+def test_what_keras_prints_of_a_configuration_stays_as_it_is():
+    printed = "{'learning_rate': 0.07, 'reduction': 'sum_over_batch_size'}"
+    assert in_shell_words(f"{printed} with batch_size=32") == f"{printed} with --batch-size 32"
 
 
 def test_messages_speak_the_words_of_the_shell():

@@ -7,6 +7,8 @@ class BadInputError(Exception):
     """Something the user gave cannot be used; its text is the one line they get."""
 
 
+# No part of another word, and no key of a configuration that Keras prints.
+_OWN = r"(?<![\w'\"])"
 # What a message says in Python, and what the same is in the shell.
 _WORDS = (
     (r"recipes\.train\(\.\.\., run_dir=[^)]*, resume=True\)", "recipes train DATA --out FOLDER --resume"),
@@ -20,9 +22,9 @@ _WORDS = (
     (r"another run_dir\b", "another --out"),
     (r"run_dir=?", "--out"),
     (r"image_size=\(", "--image-size ("),
-    (r"image_size(=(\d+))?", lambda match: f"--image-size {match[2] or ''}".rstrip()),
-    (r"batch_size(=(\d+))?", lambda match: f"--batch-size {match[2] or ''}".rstrip()),
-    (r"learning_rate(=([\d.e-]+))?", lambda match: f"--learning-rate {match[2] or ''}".rstrip()),
+    (_OWN + r"image_size(=(\d+))?", lambda match: f"--image-size {match[2] or ''}".rstrip()),
+    (_OWN + r"batch_size(=(\d+))?", lambda match: f"--batch-size {match[2] or ''}".rstrip()),
+    (_OWN + r"learning_rate(=([\d.e-]+))?", lambda match: f"--learning-rate {match[2] or ''}".rstrip()),
     (r"on_error=(['\"])skip\1", "--skip-bad"),
     (r"(?<![\w.])labels=", "--labels "),
     (r"(?<![\w.])fit=(['\"])(\w+)\1", r"--fit \2"),

@@ -102,7 +102,9 @@ class _Head:
         return self.found(
             "softmax_on_one_unit",
             "error",
-            f"{self.who} is a softmax over one unit, whose output is always 1 whatever the input: it has no gradient.",
+            f"{self.who} is a softmax over one unit, whose output is always 1 whatever the input, so every example is "
+            "answered alike. "
+            "The loss can fall all the same, as Keras computes it from the numbers before the softmax.",
             self.fits,
         )
 
