@@ -96,10 +96,11 @@ def train(folder, out, ports, index):
         verbose=0,
     )
     history = {name: values for name, values in run.history.items() if "seconds" not in name}
-    digest = hashlib.sha256(json.dumps(history, sort_keys=True).encode())
+    of_weights = hashlib.sha256()
     for array in run.model.get_weights():
-        digest.update(np.ascontiguousarray(array).tobytes())
-    Path(out).write_text(digest.hexdigest())
+        of_weights.update(np.ascontiguousarray(array).tobytes())
+    of_history = hashlib.sha256(json.dumps(history, sort_keys=True).encode())
+    Path(out).write_text(f"{of_weights.hexdigest()[:16]} {of_history.hexdigest()[:16]}")
 
 
 def fork(folder, ports, index):
@@ -196,9 +197,14 @@ def show(rows):
     reference = next((row["digests"] for row in rows if row["trial"] == 0), None)
     trials = [row for row in rows if row["trial"] and "worker" in row]
     same = [row for row in trials if row["digests"] == reference and len(set(row["digests"])) == 1]
+    weights = [
+        row for row in trials if {one.split()[0] for one in row["digests"]} == {reference[0].split()[0]}
+    ]
     ends = sorted(row["ended after"] for row in trials if "ended after" in row)
     print(f"uninterrupted: both workers alike {bool(reference) and len(set(reference)) == 1}")
-    print(f"killed: {len(trials)}; bit for bit as the uninterrupted run: {len(same)}")
+    print(
+        f"killed: {len(trials)}; bit for bit as the uninterrupted run: weights {len(weights)}, history too {len(same)}"
+    )
     print(f"victims: {[sum(row['worker'] == index for row in trials) for index in range(2)]}")
     print(f"steps at the kill: {sorted(row['step'] for row in trials)} of {STEPS}")
     if ends:
