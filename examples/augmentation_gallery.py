@@ -175,9 +175,10 @@ def page(rows, photos, seed, shown=1):
         titles.append(name)
         for column, (text, op) in enumerate(operations):
             pipeline = augment.Pipeline([op], jit_compile=False)
-            # Over a range the numbers drawn stay the same, so that what changes along a row is the strength alone; how
-            # images are mixed is drawn from a distribution, of which one draw would show little.
-            number = column if text.startswith("draw") or pipeline.mixes else ONE_DRAW
+            # Over a range the numbers drawn stay the same, so that what changes along a row is the strength alone; of
+            # mixing and of policies one draw would show little.
+            several = pipeline.mixes or isinstance(op, augment.RandAugment | augment.AugMix)
+            number = column if several or text.startswith("draw") else ONE_DRAW
             # Only mixing needs the other photos.
             given = photos if pipeline.mixes else photos[shown : shown + 1]
             changed = pipeline(given, seed=(seed, number)).numpy()[shown if pipeline.mixes else 0]
