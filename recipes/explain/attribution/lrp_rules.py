@@ -1,10 +1,17 @@
 """How single layers hand relevance down: what stands in for their call, with the rule as its gradient."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from recipes.explain.engine.errors import UsageError
+
+#: What a layer computes, and what makes its stand-in, whose gradient is the rule.
+Call: TypeAlias = Callable[..., Any]
+Rule: TypeAlias = Callable[[Call], Call]
 
 # Nonlinearities of single values, which hand on what they get though their slope is another; a softmax at the end too.
 ELEMENTWISE = {
@@ -54,7 +61,7 @@ def _without_variables(share):
     return shared
 
 
-def shared(epsilon):
+def shared(epsilon: float) -> Rule:
     """The epsilon rule for a layer of one input."""
 
     def wrap(call):
@@ -73,7 +80,7 @@ def shared(epsilon):
     return wrap
 
 
-def passed(call):
+def passed(call: Call) -> Call:
     """A nonlinearity of single values: what it makes of a value has that value's relevance."""
 
     def stand_in(inputs, *args, **kwargs):
@@ -86,7 +93,7 @@ def passed(call):
     return stand_in
 
 
-def scaled(path):
+def scaled(path: str) -> Rule:
     """A product with constants, or a division by one, which changes the relevance of no value."""
 
     def wrap(call):
@@ -104,7 +111,7 @@ def scaled(path):
     return wrap
 
 
-def summed(epsilon):
+def summed(epsilon: float) -> Rule:
     """The epsilon rule for a sum, whose terms share its relevance by their values."""
 
     def wrap(call):
@@ -124,7 +131,7 @@ def summed(epsilon):
     return wrap
 
 
-def weighted(layer, settings):
+def weighted(layer: Any, settings: tuple[str, float, float]) -> Rule:
     """Epsilon or alpha-beta for a Dense or convolution; its activation stays outside."""
     rule, epsilon, alpha = settings
     signs = rule == "alpha_beta" or (rule == "composite" and not isinstance(layer, keras.layers.Dense))
