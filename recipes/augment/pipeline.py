@@ -13,7 +13,7 @@ from recipes.augment.engine.operation import Frame, Operation, from_config, leav
 from recipes.augment.engine.plan import EPOCH, split_passes
 from recipes.augment.engine.roles import Role, check_roles
 from recipes.augment.engine.stages import Engine
-from recipes.augment.engine.views import check_views_alone, refuse_unweighted, weighted
+from recipes.augment.engine.views_of_an_image import check_views_alone, refuse_unweighted, weighted
 from recipes.augment.epochs import EpochCounter
 from recipes.augment.pipeline_arguments import (
     DEFAULTS,
