@@ -12,7 +12,15 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import strangers, tables
-from benchmarks.stranger_programs import CAUSES, PROGRAMS, UNSEEN, UNSEEN_2, UNSEEN_3, unseen_families
+from benchmarks.stranger_programs import (
+    CAUSES,
+    PROGRAMS,
+    UNSEEN,
+    UNSEEN_2,
+    UNSEEN_3,
+    UNSEEN_4,
+    unseen_families,
+)
 from recipes.diagnose.finding import CODES
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +102,7 @@ def test_intervals_of_the_battery_are_wilsons():
 
 
 def test_a_third_of_the_strangers_families_stays_unseen_as_it_was_drawn():
-    assert [*UNSEEN] == unseen_families(later=(*UNSEEN_2, *UNSEEN_3))
+    assert [*UNSEEN] == unseen_families(later=(*UNSEEN_2, *UNSEEN_3, *UNSEEN_4))
 
 
 def test_the_second_unseen_set_is_large_enough_and_apart():
@@ -111,11 +119,20 @@ def test_the_third_unseen_set_is_large_enough_and_named_by_codes_that_exist():
     assert {code for program in third for code in program.codes} <= set(CODES)
 
 
+def test_the_fourth_unseen_set_is_apart_and_named_by_codes_that_exist():
+    fourth = [program for program in PROGRAMS.values() if program.family in UNSEEN_4]
+    assert {*UNSEEN_4}.isdisjoint({*UNSEEN, *UNSEEN_2, *UNSEEN_3}) and len(UNSEEN_4) >= 12
+    assert (
+        min(sum(program.healthy for program in fourth), sum(not program.healthy for program in fourth)) >= 20
+    )
+    assert {code for program in fourth for code in program.codes} <= set(CODES)
+
+
 def test_the_battery_has_eighty_healthy_programs_of_25_families():
     healthy = [program for program in PROGRAMS.values() if program.healthy]
     assert len(healthy) >= 80
     assert len({program.family for program in healthy}) >= 25
-    own = {program.cause for program in PROGRAMS.values() if program.family not in UNSEEN_3}
+    own = {program.cause for program in PROGRAMS.values() if program.family not in (*UNSEEN_3, *UNSEEN_4)}
     assert own - {"healthy"} == set(CAUSES)
 
 

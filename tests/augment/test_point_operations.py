@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes import augment
+from recipes.augment.operations.sharpness import _in_one_line, _in_rows, sharpen
 
 image = pytest.importorskip("PIL.Image")
 from PIL import ImageEnhance, ImageFilter, ImageOps  # noqa: E402 - behind the check that PIL is there
@@ -101,3 +103,12 @@ def test_curves_composed_to_a_table_are_those_of_one_after_the_other():
 def test_strengths_out_of_range_are_refused(op):
     with pytest.raises(ValueError, match="expects (bits|threshold)"):
         op()
+
+
+@pytest.mark.parametrize(("dtype", "sums"), [("uint8", "int16"), ("int32", "int32"), ("float32", "float32")])
+def test_large_images_are_sharpened_as_small_ones(dtype, sums):
+    images = tf.constant(BYTES.astype(dtype))
+    factor = tf.linspace(0.1, 1.9, len(BYTES))
+    flat, rows = (way(images, factor, tf.as_dtype(sums)) for way in (_in_one_line, _in_rows))
+    np.testing.assert_allclose(rows, flat, atol=1e-4)
+    np.testing.assert_array_equal(sharpen(images, factor), tf.reshape(flat, BYTES.shape))

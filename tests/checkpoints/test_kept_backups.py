@@ -95,9 +95,7 @@ def test_a_best_backup_is_gone_on_from_where_all_others_are_damaged(finished, tm
     assert path == folder / "best-5.npz" and len(wrong) == 1 and "last.npz" in wrong[0]
 
 
-@pytest.mark.parametrize(
-    "name", ["run.json", "snapshots/snapshots.json", "best.keras", "best-2.npz", "curves.png"]
-)
+@pytest.mark.parametrize("name", ["run.json", "snapshots/snapshots.json", "best.keras", "best-2.npz"])
 def test_a_changed_file_of_a_finished_run_is_named(finished, tmp_path, name):
     folder = copy_of(finished, tmp_path)
     content = (folder / name).read_bytes()

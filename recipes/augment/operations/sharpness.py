@@ -9,6 +9,8 @@ from recipes.augment.engine.magnitudes import Strength, draw, read_range
 from recipes.augment.engine.operation import operation
 from recipes.augment.engine.spatial_filters import Filter, FilterStep
 
+_LARGE = 300_000  # numbers of an image from which on slices of rows are faster
+
 
 @operation
 class Sharpness(Filter):
@@ -46,19 +48,26 @@ class Sharpness(Filter):
 
 
 def sharpen(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """`factor` `(batch,)` of each pixel and the rest of its smoothed value, inside the border; float32 images.
-
-    Neighbors are read as shifts of the whole batch in memory, which compiled loops do in whole vectors; what a shift
-    takes from another row or image lies on the border, which stays.
-    """
+    """`factor` `(batch,)` of each pixel and the rest of its smoothed value, inside the border; float32 images."""
     height, width, channels = images.shape[1:]
     if min(height, width) < 3:
         return tf.cast(images, tf.float32)
+    # Whole numbers add up faster, and exactly.
+    whole = tf.int16 if images.dtype == tf.uint8 else tf.int32
+    dtype = whole if images.dtype.is_integer else images.dtype
+    around = _in_rows if height * width * channels > _LARGE else _in_one_line
+    return tf.reshape(around(images, factor, dtype), (-1, height, width, channels))
+
+
+def _in_one_line(images, factor, dtype):
+    """Neighbors as shifts of the whole batch in memory, which compiled loops do in whole vectors.
+
+    What a shift takes from another row or image lies on the border, which stays.
+    """
+    height, width, channels = images.shape[1:]
     line = width * channels
     margin = tf.zeros((line + channels,), images.dtype)
-    # Whole numbers add up faster, and exactly.
-    values = tf.concat([margin, tf.reshape(images, (-1,)), margin], 0)
-    values = tf.cast(values, tf.int32) if images.dtype.is_integer else values
+    values = tf.cast(tf.concat([margin, tf.reshape(images, (-1,)), margin], 0), dtype)
     shifted = lambda step: values[line + channels + step : step - line - channels or None]  # noqa: E731
     around = sum(shifted(down + across) for down in (-line, 0, line) for across in (-channels, 0, channels))
     smooth, middle = (
@@ -68,5 +77,23 @@ def sharpen(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     inside_rows, inside_columns = np.ones(height, "float32"), np.ones(line, "float32")
     inside_rows[[0, -1]] = inside_columns[:channels] = inside_columns[-channels:] = 0
     share = ((1 - factor[:, None]) * inside_rows)[:, :, None] * inside_columns
-    sharp = middle + share * (smooth * np.float32(1 / 13) - middle)
-    return tf.reshape(sharp, (-1, height, width, channels))
+    return middle + share * (smooth * np.float32(1 / 13) - middle)
+
+
+def _in_rows(images, factor, dtype):
+    """The inside alone, from slices of rows: of large images a shift of the whole batch leaves the cache."""
+    height, width, channels = images.shape[1:]
+    line = width * channels
+    rows = tf.reshape(images, (-1, height, line))
+
+    def shifted(down, across):
+        return tf.cast(
+            rows[:, 1 + down : height - 1 + down, channels + across : line - channels + across], dtype
+        )
+
+    around = sum(shifted(down, across) for down in (-1, 0, 1) for across in (-channels, 0, channels))
+    smooth, middle = (tf.cast(one, tf.float32) for one in (around + 4 * shifted(0, 0), shifted(0, 0)))
+    inside = middle + (1 - factor[:, None, None]) * (smooth * np.float32(1 / 13) - middle)
+    rows = tf.cast(rows, tf.float32)
+    inner = tf.concat([rows[:, 1:-1, :channels], inside, rows[:, 1:-1, -channels:]], 2)
+    return tf.concat([rows[:, :1], inner, rows[:, -1:]], 1)

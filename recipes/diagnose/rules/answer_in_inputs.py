@@ -7,7 +7,7 @@ from recipes.diagnose.checks.sample import Sample
 
 _FEWEST = 50  # examples; fewer may agree by chance
 _MOST = 1000
-_EXACT = 1 - 1e-9
+_EXACT = 1e-6  # of the largest target
 
 
 def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
@@ -15,7 +15,7 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
 
     That is a whole input that equals the labels, of a model with several inputs, or of one whose weights leave out
     labels: a network that only has to copy is given its task so. And one column, of measured numbers, that has one
-    value for each class, or lies on one line with the single target; of sequences only in their last step, as a task
+    value for each class, or is the single target; of sequences only in their last step, as a task
     to remember has its answer at the first.
 
     Args:
@@ -50,7 +50,7 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
         rows = rows.reshape(len(rows), -1).astype("float64")
         if not np.isfinite(rows).all() or rows.shape[1] + len(inputs) < 3:
             continue  # a single number that tells the answer is the task
-        column = _class_column(rows, one_each) if classes else _line_column(rows, one_each)
+        column = _class_column(rows, one_each) if classes else _same_column(rows, one_each)
         if column is not None:
             where = "of the last step " if part.ndim == 3 else ""
             which = f" of input {number + 1}" if len(inputs) > 1 else ""
@@ -114,14 +114,10 @@ def _class_column(rows, labels):
     return int(np.argmax(still)) if still.any() else None
 
 
-def _line_column(rows, targets):
-    """The column whose correlation with the target is 1."""
-    targets = targets.astype("float64")
+def _same_column(rows, targets):
+    """The column that is the target. One that lies on a line with it may well be what there is to learn."""
     if len(np.unique(targets)) < _FEWEST // 5:
-        return None  # few values: another column may lie on a line with them for other reasons
-    targets = targets - targets.mean()
-    centered = rows - rows.mean(axis=0)
-    size = np.sqrt((centered**2).sum(axis=0) * (targets**2).sum())
-    along = np.abs(targets @ centered)
-    found = (size > 0) & (along >= _EXACT * size)
+        return None  # so few values agree for other reasons
+    same = np.abs(rows - targets[:, None].astype("float64")) <= _EXACT * max(np.abs(targets).max(), 1e-12)
+    found = same.all(axis=0)
     return int(np.argmax(found)) if found.any() else None
