@@ -1,13 +1,14 @@
 """What the checks before training compute by differentiating on JAX."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import keras
 
+from recipes.common.lazy_jax import jax, jnp
 from recipes.common.patching import wrapped
 from recipes.diagnose.checks.seen_layers import SeenLayers, loss_or_why
 from recipes.diagnose.rules.history import told_loss

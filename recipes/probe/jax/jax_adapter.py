@@ -1,8 +1,10 @@
 """What the probe needs to know of Keras on JAX, see `recipes.probe.adapter`."""
 
-import jax
+from __future__ import annotations
+
 import keras
 
+from recipes.common.lazy_jax import jax
 from recipes.probe.jax.jax_forward import Forward as Forward
 from recipes.probe.jax.jax_twin import Twin as Twin
 

@@ -1,11 +1,13 @@
 """A forward pass that tells which units are active."""
 
+from __future__ import annotations
+
 from typing import Any
 
-import jax
 import keras
 import numpy as np
 
+from recipes.common.lazy_jax import jax
 from recipes.common.patching import wrapped
 from recipes.probe.hooks import tapping_call
 from recipes.probe.jax import jax_measure as measure

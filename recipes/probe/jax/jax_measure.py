@@ -1,12 +1,12 @@
 """The arithmetic of a probe on JAX arrays, number for number as `recipes.probe.tensorflow.measure` has it."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-
+from recipes.common.lazy_jax import jax, jnp
 from recipes.probe.layout import Watched
 
 SATURATED = 0.95

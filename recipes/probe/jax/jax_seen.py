@@ -1,14 +1,15 @@
 """What the hooks caught during one step on JAX, and how it leaves the transformations it was caught in."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import keras
-from jax.extend.core import get_opaque_trace_state
 
 from recipes.common import optimizers
+from recipes.common.lazy_jax import jax, jax_core
 from recipes.common.patching import wrapped
 from recipes.probe.calls import MOST_CALLS, Call, numbered
 from recipes.probe.jax import jax_measure as measure
@@ -19,7 +20,7 @@ class _Frame:
     """What was caught in one function that JAX traces; it may leave that function as an output only."""
 
     def __init__(self) -> None:
-        self.trace = get_opaque_trace_state()
+        self.trace = jax_core.get_opaque_trace_state()
         self.outputs: list[tuple[Watched, list[jax.Array]]] = []
         self.loss: list[jax.Array] = []
 
@@ -62,7 +63,7 @@ class Seen:
         loops = hasattr(watched.operation, "state_size") and not isinstance(
             watched.operation, keras.layers.RNN
         )
-        if loops or self._frames[-1].trace != get_opaque_trace_state():
+        if loops or self._frames[-1].trace != jax_core.get_opaque_trace_state():
             self._unseen[watched.name] = "runs inside a loop, a condition or recomputed memory"
         elif self._count.get(watched.name, 0) >= MOST_CALLS:
             self._unseen[watched.name] = (
@@ -76,7 +77,7 @@ class Seen:
         self, optimizer: keras.optimizers.Optimizer, state: list[Any], gradients: list[Any]
     ) -> None:
         """Take the gradients as they reach the optimizer, whose variables have the values `state`."""
-        if self._frames[-1].trace != get_opaque_trace_state():
+        if self._frames[-1].trace != jax_core.get_opaque_trace_state():
             return  # in a branch of a condition
         variables = optimizers.known_variables(optimizer)
         self.gradient |= {id(v): g for v, g in zip(variables, gradients, strict=True)}
@@ -88,7 +89,7 @@ class Seen:
 
     def take_loss(self, loss: Any, labels: Any, predictions: Any) -> None:
         """Take the loss of the step."""
-        if self._frames[-1].trace == get_opaque_trace_state():
+        if self._frames[-1].trace == jax_core.get_opaque_trace_state():
             self._frames[-1].loss = [loss]
 
     @property

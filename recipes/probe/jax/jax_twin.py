@@ -1,14 +1,15 @@
 """Measures a training step on JAX: the step is made by the model's own train function, beside a look into it."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 
+from recipes.common.lazy_jax import jax, jnp
 from recipes.common.patching import wrapped
 from recipes.probe.calls import (
     RECTIFIERS,
