@@ -52,7 +52,9 @@ class Seen:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Let `jax.grad` and `jax.value_and_grad`, called by this thread, hand on what is caught inside them."""
-        with wrapped([(jax, "value_and_grad", self._handing_on), (jax, "grad", self._grad_alone)]):
+        import jax as itself  # noqa: PLC0415 - what is set on the lazy module reaches nobody
+
+        with wrapped([(itself, "value_and_grad", self._handing_on), (itself, "grad", self._grad_alone)]):
             yield
 
     def output(self, watched: Watched, output: Any) -> None:
