@@ -172,8 +172,8 @@ def cell(method, mine, single):
     if method == SINGLE:
         return f"{np.mean(list(mine.values())):.2f} ({len(mine)})"
     gains = np.array([mine[seed] - single[seed] for seed in both])
-    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else float("nan")
-    return f"{gains.mean():+.2f} ± {error:.2f}"
+    error = f" ± {gains.std(ddof=1) / np.sqrt(len(gains)):.2f}" if len(gains) > 1 else ""
+    return f"{gains.mean():+.2f}{error}"
 
 
 if __name__ == "__main__":
