@@ -68,10 +68,9 @@ class CallbackStates:
         """
         by_identity = {_key(entry): entry for entry in kept}
         watched = all("watches" in entry for entry in kept)  # files of an earlier version do not tell
-        for place, (callback, identity) in enumerate(
-            zip(self.callbacks, identities(self.callbacks), strict=True)
-        ):
-            entry = by_identity.get(_key(identity if watched else {**identity, "watches": None}))
+        ours = identities(self.callbacks, watched=watched)
+        for place, (callback, identity) in enumerate(zip(self.callbacks, ours, strict=True)):
+            entry = by_identity.get(_key(identity))
             if entry is None and identity["watches"] and own in (None, hasattr(callback, "set_state")):
                 others = {one["watches"] for one in kept if watched and one["class"] == identity["class"]}
                 if others:
@@ -132,8 +131,15 @@ class CallbackStates:
             )
 
 
-def identities(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """What tells one callback from another: class, name, the metric it watches, and its number among those alike."""
+def identities(
+    callbacks: Sequence[keras.callbacks.Callback], *, watched: bool = True
+) -> list[dict[str, Any]]:
+    """What tells one callback from another: class, name, the metric it watches, and its number among those alike.
+
+    Args:
+        callbacks: In the order given to `fit`.
+        watched: False leaves the metric out, as files of an earlier version do.
+    """
     seen: dict[tuple[str, str, str | None], int] = {}
     found = []
     for callback in callbacks:
@@ -143,7 +149,7 @@ def identities(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, 
             getattr(callback, "monitor", None),
         )
         name = name if isinstance(name, str) else ""
-        watches = watches if isinstance(watches, str) else None
+        watches = watches if watched and isinstance(watches, str) else None
         number = seen.get((kind, name, watches), 0)
         seen[kind, name, watches] = number + 1
         found.append({"class": kind, "name": name, "watches": watches, "number": number})

@@ -187,8 +187,18 @@ def _code(function):
         return ""
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
     told = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
-    text = repr((_instructions(code), [plain(value) for value in told]))
+    text = repr((_instructions(code), [_told(value) for value in told]))
     return f"{_CODE}{hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+
+def _told(value):
+    """As `plain`, without following functions into what they close over, which may be themselves; arrays by a hash."""
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return _instructions(code)
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+    return plain(value)
 
 
 def _instructions(code):

@@ -14,6 +14,8 @@ import tensorflow as tf
 import recipes
 from recipes import augment, callbacks
 from recipes.checkpoints.backup_timetable import backup_interval
+from recipes.checkpoints.callback_state import CallbackStates
+from recipes.checkpoints.comparison import plain
 from recipes.training.data_fingerprint import fingerprint
 from recipes.training.run_folder import open_folder
 from recipes.training.settings import Settings
@@ -433,6 +435,33 @@ def test_callbacks_of_one_class_are_told_apart_by_the_metric_they_watch(split, t
 class Counter(keras.layers.Layer):
     def call(self, inputs):
         return inputs
+
+
+def test_functions_are_told_apart_by_what_they_do_and_close_over():
+    def made(weight, table):
+        def loss(labels, scores, depth=0):
+            return loss(labels, scores, 1) if depth == 0 else weight * scores + table.sum()
+
+        return loss
+
+    table = np.zeros(10**6)
+    other = table.copy()
+    other[5] = 1
+    same, changed, filled = made(1, table.copy()), made(2, table), made(1, other)
+    assert plain(made(1, table)) == plain(same)
+    assert len({plain(one) for one in (same, changed, filled)}) == 3
+
+
+def test_states_of_an_earlier_version_go_by_place_among_the_same_class():
+    kinds = [keras.callbacks.EarlyStopping(monitor=name) for name in ("val_loss", "val_accuracy")]
+    states = CallbackStates(kinds)
+    states.training_begins()
+    kept = [
+        {"class": "EarlyStopping", "name": "", "number": place, "state": {"wait": place + 3}}
+        for place in (0, 1)
+    ]
+    states.restore(kept, {})
+    assert [one.wait for one in kinds] == [3, 4]
 
 
 def test_a_custom_layer_is_the_same_one_though_keras_has_numbered_it_on(split, tmp_path):
