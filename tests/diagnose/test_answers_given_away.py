@@ -7,6 +7,8 @@ import pytest
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.answer_in_inputs import answer_in_inputs
+from recipes.diagnose.rules.curve_rules import Curves
+from recipes.diagnose.rules.metric_rules import against_metric
 from recipes.diagnose.rules.read_curves import read_curves
 
 RNG = np.random.default_rng(0)
@@ -84,6 +86,12 @@ FALLING = [5.0, 4.2, 3.6, 3.1, 2.5, 1.8]
 )
 def test_a_loss_that_rewards_wrong_answers_is_told_by_what_grows_meanwhile(history, turned):
     assert ("loss_turned" in codes(history, chance=0.5)) == turned
+
+
+def test_a_loss_of_keras_own_is_not_called_turned():
+    values = {"loss": np.array(FALLING), "accuracy": np.array([0.48, 0.3, 0.2, 0.18, 0.17, 0.17])}
+    found = {own: against_metric(Curves(values, chance=0.5, below_zero=own)) for own in (True, False)}
+    assert found[True] and not found[False]
 
 
 def test_the_doctor_tells_a_likelihood_that_was_not_negated():

@@ -13,6 +13,8 @@ _REMEDY = (
 
 def against_metric(curves: Curves) -> list[Finding]:
     """A loss that falls, while accuracy lies below guessing or the mean error grows; or that falls ever faster."""
+    if curves.below_zero is False:
+        return []  # a loss of Keras' own has its sign right; sorted data brings accuracy below guessing as well
     if curves.epochs < 3 or not curves.falling or curves.above_chance(0.1):
         return []
     return _below_guessing(curves) or _error_grows(curves) or _without_floor(curves)
