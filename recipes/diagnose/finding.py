@@ -114,7 +114,7 @@ EXPLAINS = {
     "labels_shuffled": _SYMPTOMS | _GAP,
     "rate_too_high": _CURVES | _INSIDE | {"train_validation_mismatch"},
     "rate_too_low": _CURVES | {"update_ratio_low"},
-    "decayed_too_early": _CURVES | {"update_ratio_low", "rate_too_low"},
+    "decayed_too_early": _CURVES | {"update_ratio_low", "rate_too_low", "vanishing"},
     "batch_norm_statistics": _GAP,
     "exploding": _CURVES | {"update_ratio_high", "saturated", "dead_relu"},
     "vanishing": _CURVES | {"update_ratio_low"},

@@ -137,14 +137,24 @@ def _climb(trial, sample, rates, seconds):
         losses.append(loss)
         if not np.isfinite(loss) or time.monotonic() - start > seconds:
             break
-        began = np.mean(losses[:count])
-        if step >= 2 * count and np.mean(losses[-3:]) - began > 3 * max(abs(began), 1e-6):
+        if step >= 2 * count and _far_up(_alike(losses, count), np.asarray(losses[:count])):
             break
+    return _alike(losses, count)
+
+
+def _alike(losses, count):
+    """The losses with each batch's own difficulty, as of the first round, taken out."""
     losses = np.asarray(losses)
     if len(losses) <= count:
         return losses
     difficulty = losses[:count] - np.mean(losses[:count])
     return losses - np.resize(difficulty, len(losses))
+
+
+def _far_up(losses, first):
+    """Whether the loss has gone up by three times its size, or the batches' spread where that is more."""
+    size = max(abs(np.mean(first)), np.std(first), 1e-6)
+    return np.mean(losses[-3:]) - np.mean(first) > 3 * size
 
 
 def smooth(values: np.ndarray | list[float], weight: float) -> np.ndarray:
@@ -172,7 +182,7 @@ def _result(rates, losses, smoothing, own_rate):
     if cut:
         smoothed[:cut] = smooth(losses[:cut], smoothing)
     steepest, below = _suggest(rates[:cut], smoothed[:cut])
-    findings = _judge(rates, steepest, below, own_rate)
+    findings = _judge(steepest, below, own_rate, overshoots=_overshoots(rates, smoothed, own_rate))
     if steepest is None and rates[-1] < own_rate:
         result = f"time was up at rate {rates[-1]:.1g}"
     elif steepest is None:
@@ -206,14 +216,25 @@ def _suggest(rates, smoothed):
     return float(rates[int(np.argmin(slope))]), float(rates[lowest] / 10)
 
 
-def _judge(rates, steepest, below, own):
+def _overshoots(rates, smoothed, own):
+    """Whether the loss at about the rate `own`, or already before it, stands above where it began."""
+    good = np.isfinite(smoothed)
+    start = np.median(smoothed[: max(1, len(rates) // 4)])
+    near = good & (rates > own / 3) & (rates < 3 * own)
+    if near.any():
+        return bool(np.median(smoothed[near]) > start)
+    gone = not good.all() or smoothed[-1] > start  # it had to stop before it got there
+    return bool(rates[-1] < own and gone)
+
+
+def _judge(steepest, below, own, *, overshoots):
     def found(code, severity, evidence, remedy):
         return [Finding(code, severity, None, 0, evidence, remedy)]
 
     if steepest is None:
         return []
     suggestion = min(steepest, below)
-    if own > 100 * below:
+    if own > 100 * below and overshoots:
         return found(
             "rate_too_high",
             "warning",

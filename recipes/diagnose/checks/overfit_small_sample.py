@@ -35,6 +35,18 @@ class OverfitSmallSample(Check):
     outcome: str
     seconds_per_step: float
 
+    @property
+    def came_down(self) -> bool:
+        """Whether the loss fell at the rate that was used: to nothing, or by half of its size and more."""
+        if self.outcome == "learned":
+            return True
+        known = self.losses[np.isfinite(self.losses)]
+        if self.outcome != "crept" or len(known) < _FEWEST_STEPS:
+            return False
+        few = max(1, len(known) // 10)
+        first, last = float(np.mean(known[:few])), float(np.mean(known[-few:]))
+        return first - last > 0.5 * max(abs(first), 1e-12)
+
 
 def overfit_small_sample(
     model: keras.Model,

@@ -207,12 +207,19 @@ _OVERCOME = {"unscaled_inputs", "unscaled_targets", "initial_loss", "initial_sca
 
 
 def _overcome(checks):
-    """All findings; scales that did not keep the model from overfitting a few batches are only "info"."""
+    """All findings; scales that did not keep the model from overfitting a few batches are only "info".
+
+    So is what the range test says against a rate at which the loss of a few batches does come down.
+    """
     learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
+    falls = any(getattr(check, "came_down", False) for check in checks)
+
+    def harmless(check, finding):
+        by_rate = check.name == "learning_rate_range_test" and falls
+        return finding.severity == "warning" and (by_rate or (learned and finding.code in _OVERCOME))
+
     return [
-        dataclasses.replace(finding, severity="info")
-        if learned and finding.code in _OVERCOME and finding.severity == "warning"
-        else finding
+        dataclasses.replace(finding, severity="info") if harmless(check, finding) else finding
         for check in checks
         for finding in check.findings
     ]

@@ -8,6 +8,8 @@ from recipes.diagnose.checks.sample import Sample
 _FEWEST = 50  # examples; fewer may agree by chance
 _MOST = 1000
 _EXACT = 1e-6  # of the largest target
+_FEWEST_COLUMNS = 5  # of a table, for one that tells all to be odd
+_NEARLY_ALL = 0.95  # of the variance of a column, between classes
 
 
 def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
@@ -16,7 +18,7 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
     That is a whole input that equals the labels, of a model with several inputs, or of one whose weights leave out
     labels: a network that only has to copy is given its task so. And one column, of measured numbers, that has one
     value for each class, or is the single target; of sequences only in their last step, as a task
-    to remember has its answer at the first.
+    to remember has its answer at the first. Of a table also the one column whose values lie apart for all classes.
 
     Args:
         sample: What was read; inputs and labels are arrays of one batch axis each.
@@ -51,10 +53,13 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
         if not np.isfinite(rows).all() or rows.shape[1] + len(inputs) < 3:
             continue  # a single number that tells the answer is the task
         column = _class_column(rows, one_each) if classes else _same_column(rows, one_each)
+        told = "tells the answer by itself"
+        if column is None and classes and part.ndim == 2:
+            column, told = _column_apart(rows, one_each), "sets all classes apart, and no other does"
         if column is not None:
             where = "of the last step " if part.ndim == 3 else ""
             which = f" of input {number + 1}" if len(inputs) > 1 else ""
-            return f"column {column} {where}(counted from 0){which} tells the answer by itself"
+            return f"column {column} {where}(counted from 0){which} {told}"
     return None
 
 
@@ -112,6 +117,26 @@ def _class_column(rows, labels):
     values = np.sort(np.stack(values), axis=0)
     still &= (np.diff(values, axis=0) > 0).all(axis=0)
     return int(np.argmax(still)) if still.any() else None
+
+
+def _column_apart(rows, labels):
+    """The one column of a table in which classes stand apart with a gap, where all others tell far less.
+
+    So looks what was filled in because of the answer: a date of closing, the number of a refund.
+    """
+    kinds, counts = np.unique(labels, return_counts=True)
+    if rows.shape[1] < _FEWEST_COLUMNS or not 2 <= len(kinds) <= 20 or counts.min() < 5:
+        return None
+    spread = rows.std(axis=0)
+    parts = [rows[labels == kind] for kind in kinds]
+    within = sum(len(part) * part.var(axis=0) for part in parts) / len(rows)
+    told = 1 - np.divide(within, spread**2, out=np.ones_like(spread), where=spread > 0)
+    best = int(np.argmax(told))
+    if told[best] < _NEARLY_ALL or np.delete(told, best).max() > 0.5:
+        return None
+    ends = sorted((part[:, best].min(), part[:, best].max()) for part in parts)
+    apart = all(high < low for (_, high), (low, _) in zip(ends, ends[1:], strict=False))
+    return best if apart else None
 
 
 def _same_column(rows, targets):

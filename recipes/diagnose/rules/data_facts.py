@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from recipes.diagnose.checks.output_task import Head, Task, labels_of
-from recipes.diagnose.checks.sample import MOST_BYTES, Sample
+from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.answer_in_inputs import answer_in_inputs
+from recipes.diagnose.rules.input_facts import SOME, as_rows, column_facts, first_rows, number_facts
 
-_NEIGHBORS = 1000
 _MOST_CLASSES = 100  # at each place of an example
 _MOST_TARGETS = 32  # numbers that an example has as its target
 _MOST_VALUES = 12  # different label values that are worth listing
@@ -41,7 +41,8 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
         "label_counts_match": True,
     }
     if numbers is not None:
-        facts |= {**_number_facts(numbers), "different_examples": len(np.unique(hashes))}
+        facts |= {**number_facts(numbers), "different_examples": len(np.unique(hashes))}
+        facts |= column_facts(numbers)
     if not sample.labeled:
         return facts
     facts["label_counts_match"] = all(
@@ -57,7 +58,7 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
     if task.classification and whole and numbers is not None:
         numbered = _class_numbers(_flat(labels), task)
         if len(facts["class_counts"]) > 1:
-            some = _first_rows(_of_all_inputs(sample, numbers), _NEIGHBORS)
+            some = first_rows(_of_all_inputs(sample, numbers), SOME)
             facts["column_association"] = _column_association(some, numbered[: len(some)])
             facts |= _neighbor_agreement(some, numbered[: len(some)])
     elif facts.get("label_positions") and numbers is not None and facts["label_counts_match"]:
@@ -76,7 +77,7 @@ def describe_inputs(sample: Sample) -> dict:
     kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
     facts = {"input_shape": list(kept[0].shape[1:]), "input_dtype": str(kept[0].dtype)}
     known = np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool
-    return facts | _number_facts(kept) if known else facts
+    return facts | number_facts(kept) if known else facts
 
 
 def _head_facts(sample, head, number):
@@ -208,36 +209,6 @@ def _target_facts(rows: np.ndarray) -> dict[str, float]:
     return facts
 
 
-def _number_facts(batches):
-    """Facts about input numbers, batch by batch: all of them as float32 may be four times as large as they are."""
-    total = squares = 0.0
-    not_finite = constant = 0
-    low, high = np.inf, -np.inf
-    whole = True
-    for inputs in batches:
-        rows = _as_rows(inputs)
-        finite = np.isfinite(rows)
-        good = np.where(finite, rows, 0)
-        not_finite += int((~finite.all(axis=1)).sum())
-        constant += int((np.ptp(good, axis=1) == 0).sum()) if rows.shape[1] > 1 else 0
-        low, high = min(low, float(good.min())), max(high, float(good.max()))
-        total += good.sum(dtype="float64")
-        squares += np.square(good, dtype="float64").sum()
-        whole = whole and bool((good[:64] == np.round(good[:64])).all())
-    count = sum(inputs.size for inputs in batches)
-    mean = total / count
-    return {
-        "finite": not_finite == 0,
-        "not_finite_examples": not_finite,
-        "mean": float(mean),
-        "std": float(np.sqrt(max(squares / count - mean**2, 0))),
-        "min": low,
-        "max": high,
-        "constant_examples": constant,
-        "whole_numbers": whole,
-    }
-
-
 def _class_facts(labels, task):
     numbered = _class_numbers(labels, task)
     if numbered is None:
@@ -252,18 +223,6 @@ def _class_facts(labels, task):
         "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
         "same_by_chance": float(np.sum(np.square(shares))),
     }
-
-
-def _first_rows(batches, count):
-    """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
-    count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []
-    for inputs in batches:
-        some.append(_as_rows(inputs[: count - sum(map(len, some))]))
-    return np.concatenate(some)
-
-
-def _as_rows(inputs):
-    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype("float32", copy=False)
 
 
 def _class_numbers(labels, task):
@@ -282,7 +241,7 @@ def _association(labels, numbers):
     columns = flat[:, None] if flat.ndim == 1 else flat
     if columns.shape[1] > _MOST_TARGETS or flat.dtype.kind not in "biuf" or not np.isfinite(flat).all():
         return {}
-    some = _first_rows(numbers, _NEIGHBORS)
+    some = first_rows(numbers, SOME)
     targets = columns[: len(some)].astype("float64")
     good = np.isfinite(some).all(axis=1)
     some, targets = some[good], targets[good]
@@ -304,7 +263,7 @@ def _association(labels, numbers):
 
 def _association_by_place(labels, places, task, numbers):
     """As `_neighbor_agreement` and `_column_association` for examples with a class at each of their places."""
-    some = _first_rows(numbers, _NEIGHBORS)
+    some = first_rows(numbers, SOME)
     flat = _class_numbers(_by_position(labels[: len(some)], task), task)
     if flat is None or len(labels) < len(some) or not np.isfinite(some).all() or len(some) < 100:
         return {}
@@ -333,7 +292,7 @@ def _of_all_inputs(sample, numbers):
     leaves = [keras.tree.flatten(batch[0]) for batch in sample.batches]
     if len(leaves[0]) == 1 or any(part.dtype.kind not in "biuf" for part in leaves[0]):
         return numbers
-    return [np.concatenate([_as_rows(part) for part in parts], axis=1) for parts in leaves]
+    return [np.concatenate([as_rows(part) for part in parts], axis=1) for parts in leaves]
 
 
 def _column_association(numbers, labels):

@@ -2,9 +2,13 @@
 
 import math
 
+import numpy as np
+
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.label_rules import judge_labels, judge_targets, unseen_classes
 from recipes.diagnose.rules.remedies import look
+
+_UNITS = 30  # times: degrees for radians, centimetres for metres, raw numbers for standardized ones
 
 
 def judge_data(facts: dict) -> list[Finding]:
@@ -178,7 +182,7 @@ def _mismatch(train, validation):
     shift = abs(train["mean"] - validation["mean"]) / train["std"]
     ratio = validation["std"] / train["std"]
     if shift < 1 and 1 / 3 < ratio < 3:
-        return []
+        return _other_unit(train, validation)
     return [
         _found(
             "train_validation_mismatch",
@@ -188,6 +192,37 @@ def _mismatch(train, validation):
             "on another.",
             "Preprocess both the same way; best inside the model, with keras.layers.Rescaling or "
             "Normalization.",
+        )
+    ]
+
+
+def _other_unit(train, validation):
+    """A column of a table that validation has in another unit, or from another zero, which the mean of all hides."""
+    if not all("column_median" in data for data in (train, validation)):
+        return []
+    middles, spreads = (
+        [np.asarray(data[name]) for data in (train, validation)]
+        for name in ("column_median", "column_spread")
+    )
+    if len(middles[0]) != len(middles[1]):
+        return []
+    least, most = np.minimum(*spreads), np.maximum(*spreads)
+    # Of a column that is one number most of the time its quartiles say nothing.
+    off = (least > 0) & ((most > _UNITS * least) | (np.abs(middles[0] - middles[1]) > 20 * most))
+    if not off.any():
+        return []
+    number = int(np.argmax(off))
+    told = [
+        f"{middles[part][number]:.3g} (its quartiles {spreads[part][number]:.3g} apart)" for part in (0, 1)
+    ]
+    more = f", and {off.sum() - 1} more" if off.sum() > 1 else ""
+    return [
+        _found(
+            "train_validation_mismatch",
+            "warning",
+            f"Column {number} of the inputs (counted from 0){more} has a median of {told[0]} in training and "
+            f"{told[1]} in validation: it comes in another unit, or is scaled otherwise.",
+            "Preprocess both the same way; best inside the model, with keras.layers.Rescaling or Normalization.",
         )
     ]
 

@@ -14,6 +14,7 @@ from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.record_rules import judge_record
+from recipes.diagnose.rules.schedule_rules import judge_schedule
 
 # What labels that are shuffled look like in the curves.
 _SYMPTOMS = {
@@ -105,6 +106,7 @@ def judge(
         held_up = any(f.code == "plateau_then_drop" and f.severity == "warning" for f in findings)
         findings = [_by_heart(_came_true(finding, curves, held_up), facts) for finding in findings]
         findings += _averages(curves, record, facts)
+        findings += judge_schedule(record, curves)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
     above = start if start is not None and start > 0 else None  # of which a loss can be so many times

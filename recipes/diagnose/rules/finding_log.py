@@ -8,6 +8,7 @@ import numpy as np
 from recipes.diagnose.finding import SOFT, Finding, arrange
 from recipes.diagnose.rules.curve_rules import is_score
 from recipes.diagnose.rules.diagnose import judge
+from recipes.diagnose.rules.model_rules import expected_loss
 
 _AT_THE_END = ("labels_shuffled", "unscaled_inputs")
 _LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
@@ -32,7 +33,7 @@ class Casebook:
         self._before = set()
         self._missing = set()
         self._said_after = {}
-        self._no_score = False
+        self._no_score, self._loss = False, np.zeros(0)
 
     def update(
         self,
@@ -59,6 +60,7 @@ class Casebook:
         steps = more_facts.get("steps")
         epochs = max((len(values) for values in history.values()), default=0) if history else 0
         self._no_score = not any(is_score(name) for name in history or ())
+        self._loss = np.asarray((history or {}).get("loss", ()), "float64")
         found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
         self.findings = arrange(found)
         # Counted among those who explain, too: a symptom is as serious as it was found.
@@ -90,7 +92,8 @@ class Casebook:
         if finding.code not in SOFT:
             return history is None or finding.severity == "error" or finding.epoch == 0
         loss = np.asarray((history or {}).get("loss", [0.0]), "float64")
-        return finding.severity == "error" and not np.isfinite(loss).all()
+        broken = not np.isfinite(loss).all()
+        return broken and (finding.severity == "error" or finding.code == "unscaled_inputs")
 
     def _is_time(self, finding, epochs, planned):
         """Whether so much of the run is over that a warning about what it may yet overcome is due."""
@@ -98,11 +101,21 @@ class Casebook:
         passing = finding.code in SOFT or finding.code == "batch_norm_statistics"
         if not passing or finding.severity == "error" or planned is None:
             return True
+        if finding.code == "unscaled_inputs" and self._lost(epochs):
+            return True  # large inputs, and a loss that they may well have thrown up
         if finding.code in _AT_THE_END:
             return False  # what was not learned yet may be; only the end tells
         if finding.code == "overfitting" and self._no_score:
             return False  # a validation loss may come down again; only the end tells
         return epochs >= min(_LONG_ENOUGH, planned / 2)
+
+    def _lost(self, epochs):
+        """Whether the loss is far above knowing nothing, after two epochs at least, and not on its way down."""
+        loss, nothing = self._loss, expected_loss(self.facts)
+        if epochs < 2 or nothing is None or nothing <= 0 or not len(loss):
+            return False
+        nothing += sum(layer["penalty"] for layer in self.facts["layers"])
+        return bool(loss[-1] > 3 * nothing and loss[-1] > 0.9 * loss[:-1].min())
 
     def _take_back(self, now, epochs, last):
         """Withdraw what was said and was not found in two judgements one after the other, or in the last."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.words import times
 
+_RECURRENT = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional")
+
 
 @dataclass(frozen=True)
 class LayerStatistics:
@@ -79,10 +81,24 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
     if not size > 0:
         return findings
     hidden = [layer for layer in layers[:-1] if layer.kind and layer.kind not in ("softmax", "sigmoid")]
-    large = next((layer for layer in hidden if layer.std > 100 * max(size, 1e-12)), None)
+    # A recurrence, or a layer without activation, multiplies as well: there what comes out has to be large in itself.
+    linear = [layer for layer in layers[:-1] if not layer.kind and layer.weights == "kernel"]
+    large = next(
+        (
+            layer
+            for layer in layers[:-1]
+            if (layer in hidden and layer.std > 100 * max(size, 1e-12))
+            or (layer in linear and layer.std > 100 * max(size, layer.input_rms, 1.0))
+        ),
+        None,
+    )
     differences = first.input_std if first is not None else size
     small = next((layer for layer in hidden if layer.sample_std < 1e-3 * differences), None)
     if large is not None:
+        recurrent = "recurrent_initializer='orthogonal' with activation='tanh', which are the defaults"
+        kernel = (
+            "kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or recipes.initialize.lsuv"
+        )
         add(
             "initial_scale_too_large",
             "error",
@@ -90,8 +106,7 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
             f"The outputs of {large.name} have a standard deviation of {large.std:.3g}, from inputs of size "
             f"{size:.3g}, {times(large.std / size)} times as large: what comes behind "
             "saturates, or the loss explodes.",
-            "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh), or "
-            "recipes.initialize.lsuv.",
+            f"Use {recurrent if large.layer_class in _RECURRENT else kernel}.",
         )
     elif small is not None and not any(f.code == "dead_at_start" for f in findings):
         add(

@@ -8,6 +8,7 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.batch_rules import RULES, found
 from recipes.diagnose.rules.record_view import RecordView, median, row_medians
 from recipes.diagnose.rules.remedies import higher_rate, lower_rate
+from recipes.diagnose.rules.schedule_rules import GONE
 from recipes.diagnose.rules.words import part_of, share, times, typed
 
 _SQUASHING = ("tanh", "sigmoid")
@@ -285,6 +286,10 @@ def _rate(view):
         return []
     # A kernel that begins at zero changes by many times its size in its first steps, and rightly so.
     ratio = np.where(view.weight > 1e-6, view.ratio, np.nan)[:, view.kernels]
+    # A schedule that has come to its end moves nothing, which is no fault of the gradients.
+    rates = view.record.learning_rate
+    if np.isfinite(rates).any() and np.nanmax(rates) > 0:
+        ratio[rates < GONE * np.nanmax(rates)] = np.nan
     later = slice(1 if view.count > 3 else 0, None)
     ratios = median(ratio[later])
     known = np.isfinite(ratios)

@@ -1,0 +1,64 @@
+"""What input numbers are like: their range, and the columns of a table one by one."""
+
+import math
+
+import numpy as np
+
+from recipes.diagnose.checks.sample import MOST_BYTES
+
+SOME = 1000  # examples that are looked at more closely
+_MOST_COLUMNS, _FEWEST_ROWS = 200, 50  # of a table whose columns are looked at one by one
+
+
+def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
+    """Facts about input numbers, batch by batch: all of them as float32 may be four times as large as they are."""
+    total = squares = 0.0
+    not_finite = constant = 0
+    low, high = np.inf, -np.inf
+    whole = True
+    for inputs in batches:
+        rows = as_rows(inputs)
+        finite = np.isfinite(rows)
+        good = np.where(finite, rows, 0)
+        not_finite += int((~finite.all(axis=1)).sum())
+        constant += int((np.ptp(good, axis=1) == 0).sum()) if rows.shape[1] > 1 else 0
+        low, high = min(low, float(good.min())), max(high, float(good.max()))
+        total += good.sum(dtype="float64")
+        squares += np.square(good, dtype="float64").sum()
+        whole = whole and bool((good[:64] == np.round(good[:64])).all())
+    count = sum(inputs.size for inputs in batches)
+    mean = total / count
+    return {
+        "finite": not_finite == 0,
+        "not_finite_examples": not_finite,
+        "mean": float(mean),
+        "std": float(np.sqrt(max(squares / count - mean**2, 0))),
+        "min": low,
+        "max": high,
+        "constant_examples": constant,
+        "whole_numbers": whole,
+    }
+
+
+def column_facts(batches: list[np.ndarray]) -> dict[str, list[float]]:
+    """Median of each column of a table, and how far apart its quartiles lie, of some hundred rows."""
+    if batches[0].ndim != 2 or batches[0].dtype.kind != "f" or not 2 <= batches[0].shape[1] <= _MOST_COLUMNS:
+        return {}
+    rows = first_rows(batches, SOME)
+    if len(rows) < _FEWEST_ROWS or not np.isfinite(rows).all():
+        return {}
+    low, middle, high = np.percentile(rows, (25, 50, 75), axis=0)
+    return {"column_median": middle.tolist(), "column_spread": (high - low).tolist()}
+
+
+def first_rows(batches: list[np.ndarray], count: int) -> np.ndarray:
+    """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
+    count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []
+    for inputs in batches:
+        some.append(as_rows(inputs[: count - sum(map(len, some))]))
+    return np.concatenate(some)
+
+
+def as_rows(inputs: np.ndarray) -> np.ndarray:
+    """Numbers of any shape as float32 `(examples, numbers)`, without a copy where they are that."""
+    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype("float32", copy=False)

@@ -1,0 +1,138 @@
+"""Faults that curves hardly show, each beside a healthy run that looks like it."""
+
+import types
+
+import numpy as np
+import pytest
+
+from recipes.diagnose.checks.learning_rate_range_test import _alike, _far_up, _result
+from recipes.diagnose.checks.overfit_small_sample import OverfitSmallSample
+from recipes.diagnose.checks.preflight import _overcome
+from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.answer_in_inputs import _column_apart
+from recipes.diagnose.rules.curve_rules import Curves
+from recipes.diagnose.rules.data_rules import _mismatch
+from recipes.diagnose.rules.finding_log import Casebook
+from recipes.diagnose.rules.input_facts import column_facts, number_facts
+from recipes.diagnose.rules.layer_rules import LayerStatistics, judge
+from recipes.diagnose.rules.schedule_rules import judge_schedule
+
+RNG = np.random.default_rng(0)
+STEPS = np.arange(0, 400, 8)  # of ten epochs of 40 steps
+
+
+def scheduled(rates, losses):
+    record = types.SimpleNamespace(learning_rate=np.asarray(rates), step=STEPS, epoch=STEPS // 40)
+    record = type("Probed", (), {**vars(record), "__len__": lambda self: len(STEPS)})()
+    return judge_schedule(record, Curves({"loss": np.asarray(losses)}, 1.0, steps=400, planned=10))
+
+
+STANDING = [0.8, *[0.75] * 9]
+FALLING = np.linspace(0.9, 0.6, 10)
+
+
+@pytest.mark.parametrize(
+    ("rates", "losses", "told"),
+    [
+        (0.01 * 0.1 ** (STEPS / 12), STANDING, "warning"),  # written for epochs, counted in steps
+        (0.01 * np.maximum(0, 1 - STEPS / 30), STANDING, "warning"),
+        (0.01 * np.maximum(0, 1 - STEPS / 30), [0.3, *[0.2] * 9], "info"),  # all was learned by then
+        (0.005 * (1 + np.cos(np.pi * STEPS / 400)), STANDING, None),  # a cosine that ends with the run
+        (0.01 * (STEPS % 80 < 40) + 1e-9, STANDING, None),  # it comes back
+        (0.01 * 0.1 ** (STEPS / 12), FALLING, None),  # something else moves the weights
+    ],
+)
+def test_a_rate_that_is_gone_early_is_told_where_the_loss_stands_still(rates, losses, told):
+    found = scheduled(rates, losses)
+    assert [(f.code, f.severity) for f in found] == ([("decayed_too_early", told)] if told else [])
+
+
+def test_a_range_test_goes_on_where_batches_differ_more_than_the_loss_is_large():
+    first = np.array([-6.0, 4.0, 3.0, -0.9])  # of heavy-tailed targets, with a mean near 0
+    rounds = np.concatenate([first, first, first - 0.1])
+    assert not _far_up(_alike(rounds, 4), first)
+    assert _far_up(_alike(np.concatenate([first, first + 40]), 4), first)
+
+
+@pytest.mark.parametrize(("rise", "told"), [(1.0, "rate_too_high"), (-0.4, None)])
+def test_a_rate_is_too_high_where_the_loss_at_that_rate_stands_above_its_start(rise, told):
+    rates = np.geomspace(1e-6, 10, 80)
+    dip = -0.5 * np.exp(-0.5 * (np.log10(rates / 1e-4) / 0.3) ** 2)
+    losses = 2 + dip + rise * (rates > 3e-3)
+    found = _result(rates, losses, 0.7, 0.05).findings
+    assert [f.code for f in found] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(("last", "severity"), [(-4.0, "info"), (0.9, "warning")])
+def test_a_range_test_does_not_contradict_a_loss_that_falls_at_the_own_rate(last, severity):
+    plain = {"name": "overfit_small_sample", "result": "", "findings": []}
+    losses = np.linspace(1.0, last, 60).astype("float32")
+    learns = OverfitSmallSample(
+        **plain, losses=losses, accuracies=None, outcome="crept", seconds_per_step=0.1
+    )
+    high = Finding("rate_too_high", "warning", None, 0, "", "")
+    ranged = Check(name="learning_rate_range_test", result="", findings=[high])
+    assert [f.severity for f in _overcome([learns, ranged])] == [severity]
+
+
+def layer(name, kind="", std=1.0, rms=1.0, weights="kernel"):
+    rest = dict.fromkeys(("mean", "zero_fraction"), 0.0)
+    nan = dict.fromkeys(("saturated_fraction", "dead_fraction", "gradient_rms"), float("nan"))
+    sizes = {"std": std, "sample_std": std, "input_rms": rms, "input_std": rms}
+    return LayerStatistics(
+        name, name, kind, **rest, **nan, **sizes, finite=True, has_kernel=weights == "kernel", weights=weights
+    )
+
+
+@pytest.mark.parametrize(("std", "told"), [(4e6, ["initial_scale_too_large"]), (0.6, [])])
+def test_a_recurrence_that_explodes_before_training_is_named(std, told):
+    words = layer("Embedding", std=0.03, rms=float("nan"), weights="table")
+    found = judge([words, layer("SimpleRNN", std=std, rms=0.03), layer("Dense", "softmax", rms=std)])
+    assert [f.code for f in found] == told
+    assert not told or "recurrent_initializer" in found[0].remedy
+
+
+def table(rows=300):
+    labels = (RNG.random(rows) < 0.1).astype(int)
+    return RNG.normal(size=(rows, 6)), labels
+
+
+def test_a_column_that_was_filled_in_because_of_the_answer_is_found():
+    rows, labels = table()
+    rows[:, 4] = 3 * labels + 0.1 * RNG.normal(size=len(rows))
+    assert _column_apart(rows, labels) == 4
+
+
+def test_classes_that_stand_apart_in_many_columns_are_no_leak():
+    rows, labels = table()
+    assert _column_apart(rows + 30 * labels[:, None], labels) is None
+    assert _column_apart(rows, (rows[:, 2] > 1).astype(int)) is None  # a threshold is what there is to learn
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(lambda x: x * 180 / np.pi, True), (lambda x: x + 273, True), (lambda x: 2 * x, False)],
+)
+def test_one_column_of_validation_in_another_unit_is_a_mismatch(change, told):
+    rows = RNG.normal(size=(400, 12)).astype("float32") * np.array([1000, *[1] * 11], "float32")
+    train, validation = rows[:200], rows[200:].copy()
+    validation[:, 7] = change(validation[:, 7])
+    facts = [{**number_facts([part]), **column_facts([part])} for part in (train, validation)]
+    assert [f.evidence.startswith("Column 7 ") for f in _mismatch(*facts)] == [True] * told
+
+
+@pytest.mark.parametrize(("losses", "told"), [([40, 45, 60], 2), ([40, 9, 3], None)])
+def test_raw_inputs_are_told_at_once_where_the_loss_has_gone_up(losses, told):
+    statistics = vars(layer("Dense", "relu", rms=150.0))
+    quiet = {"task": {"kind": "values", "loss": "mse", "outputs": 1}, "layers": [], "optimizer": {}}
+    task = {"activation": "linear", "from_logits": False, "own_step": False, "output_shape": (1,)}
+    quiet["task"] |= task
+    book = Casebook(
+        {**quiet, "output_layers": [], "statistics": [statistics], "baseline": 1.0, "unknown": {}}
+    )
+    said = []
+    for epoch in range(1, 4):
+        found = book.update({"loss": losses[:epoch]}, None, planned=20, steps=40 * epoch)
+        said += [epoch] * any(f.code == "unscaled_inputs" for f in found)
+    assert said == ([told] if told else [])
