@@ -317,7 +317,8 @@ class TrainingDoctor(Monitor):
         traced = self._clock.epochs[0]["first"]
         print(
             f"\nTrainingDoctor: an epoch takes {usual['epoch']:.3g} s: {', '.join(parts)}; the first one took "
-            f"{traced:.3g} s more, to trace. recipes.diagnose.throughput(model, train, validation) says why."
+            f"{traced:.3g} s more, to trace. What takes the time within a step, where that is too long, is told by "
+            "recipes.diagnose.throughput(model, train, validation)."
         )
 
     def _try(self, errors):

@@ -200,7 +200,11 @@ def test_explain_reads_a_network_with_our_layers_in_a_process_of_its_own(tmp_pat
         str(tmp_path / "out"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    del environment["TF_CPP_MIN_LOG_LEVEL"]  # as in a user's shell
     command = [sys.executable, "-m", "recipes", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".png"]
+    first, *others = done.stderr.splitlines()
+    assert first == f"recipes explain: loading {tmp_path / 'model.keras'} ..."
+    assert not any("absl" in line or line.startswith("I0000") for line in others)

@@ -16,6 +16,8 @@ from PIL import Image
 import recipes
 from recipes.cli import main
 from recipes.cli.bad_input import in_shell_words
+from recipes.cli.starting import without_remarks
+from recipes.training.before_training import BeforeTraining
 
 random = np.random.default_rng(0)
 
@@ -163,6 +165,20 @@ def test_ctrl_c_says_how_to_go_on(trained, tmp_path, capsys, monkeypatch):
     assert main(words) == 130
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.endswith(f"recipes train {photos} --model mlp --epochs 2 --out '{out}' --quiet --resume")
+    monkeypatch.setattr(sys.modules["recipes.training.train"], "before_training", lambda *_: BeforeTraining())
+    assert main([*words[:-1], "--resume"]) == 130
+    assert f"nothing was kept in {out} to go on from; it begins with epoch 1" in capsys.readouterr().err
+
+
+def test_remarks_of_compiled_code_alone_are_kept_from_stderr(capfd):
+    with without_remarks():
+        os.write(2, b"I0000 00:00:1795881633.670724   13309 port.cc:153] oneDNN custom operations are on.\n")
+        os.write(2, b"E0000 00:00:1795881633.670724   13309 one.cc:1] an error\nhalf a line")
+        print("a warning", file=sys.stderr)
+    os.write(2, b"I0000 00:00:1795881633.670724   13309 port.cc:153] later\n")
+    said = capfd.readouterr().err
+    assert "oneDNN" not in said and "an error\nhalf a line" in said and "a warning" in said
+    assert said.endswith("later\n")
 
 
 def test_what_keras_prints_of_a_configuration_stays_as_it_is():

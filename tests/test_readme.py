@@ -186,6 +186,39 @@ def test_every_call_in_a_document_takes_the_arguments_it_is_given(document):
     assert checked > 20 or document in GUIDES, "the pattern no longer finds the calls"
 
 
+def rows_of_what_keras_has():
+    """`(row, what its dotted and bare names stand for)` of the table "Keras has it already"."""
+    section = BY_TASK.read_text().split("## Keras has it already")[1].split("\n## ")[0]
+    for row in re.findall(r"^\| (?!---|I want to).*", section, re.MULTILINE):
+        home, found = "", []
+        for span in SPAN.findall(row):
+            name = span.split("(")[0]
+            if name.startswith("keras."):
+                home = name.rpartition(".")[0]
+                found.append(look_up(name))
+            elif re.fullmatch(r"[A-Z]\w+", name) and home:
+                found.append(look_up(f"{home}.{name}"))
+        yield row, found
+
+
+def test_keras_has_what_the_table_of_its_own_things_names():
+    rows = list(rows_of_what_keras_has())
+    assert len(rows) >= 20 and all(found or "`use_ema=" in row for row, found in rows)
+    for row, found in rows:
+        for argument in re.findall(r"(\w+)=(?:True|\d)", row.split(" (")[0]):
+            takers = [*found, keras.optimizers.Adam]
+            assert any(argument in inspect.signature(one).parameters for one in takers), f"{argument}: {row}"
+
+
+def test_keras_exports_to_the_formats_that_the_table_names(tmp_path):
+    (row,) = [row for row, _ in rows_of_what_keras_has() if "keras.Model.export" in row]
+    named = re.findall(r"`([a-z_]+)`", row.split(" (")[0])
+    with pytest.raises(ValueError) as refused:
+        keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).export(tmp_path / "m", format="none")
+    known = ast.literal_eval(re.search(r"\[.*?\]", str(refused.value))[0])
+    assert len(named) >= 5 and set(named) <= set(known)
+
+
 def test_the_page_by_task_names_every_example_there_is():
     mentioned = set(re.findall(r"\bexamples/\w+\.(?:py|md)", BY_TASK.read_text()))
     assert [path for path in sorted(mentioned) if not (ROOT / path).exists()] == []

@@ -29,7 +29,17 @@ _DTYPES = ("float32", "float16", "bfloat16", "uint8")
 
 
 def stacked(images: Sequence[Any]) -> np.ndarray:
-    """A list of images of one size as one array."""
+    """A list of images of one size as one array.
+
+    Args:
+        images: Arrays of `(height, width, channels)`, at least one.
+
+    Returns:
+        `(images, height, width, channels)` in their common dtype.
+
+    Raises:
+        ValueError: when their sizes differ.
+    """
     sizes = sorted({tuple(image.shape) for image in images})
     if len(sizes) > 1:
         raise ValueError(
@@ -40,7 +50,18 @@ def stacked(images: Sequence[Any]) -> np.ndarray:
 
 
 def as_tensor(value: Any) -> Any:
-    """What was given for images or labels as a tensor; float64 images become float32."""
+    """What was given for images or labels as a tensor.
+
+    Args:
+        value: An array, a tensor or a nested list of numbers, of any shape; ragged and sparse tensors come back as
+            they are.
+
+    Returns:
+        A tensor of the same shape and dtype; float64 of rank 4, which is images, becomes float32.
+
+    Raises:
+        TypeError: for what is no array of numbers.
+    """
     if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
         return value
     try:
@@ -54,7 +75,17 @@ def as_tensor(value: Any) -> Any:
 
 
 def as_seed(seed: Any) -> tf.Tensor:
-    """Two integers as an int64 tensor."""
+    """The seed of one call as a tensor.
+
+    Args:
+        seed: Two integers, as a pair, an array or a tensor of shape `(2,)`.
+
+    Returns:
+        int64 `(2,)`.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         pair = tf.convert_to_tensor(seed)
     except (TypeError, ValueError):
@@ -69,7 +100,15 @@ def as_seed(seed: Any) -> tf.Tensor:
 
 
 def data_mean(parts: Sequence[Operation], channels: int) -> np.ndarray | None:
-    """Mean color of the data set, where a `Normalize` says it."""
+    """Mean color of the data set, where a `Normalize` says it.
+
+    Args:
+        parts: The operations of a pipeline.
+        channels: Of its images, >= 1.
+
+    Returns:
+        float32 `(channels,)` in the range of the images, or None without a `Normalize` for so many channels.
+    """
     for part in parts:
         if isinstance(part, Normalize) and len(part.statistics.channel_mean) == channels:
             return np.float32(part.statistics.channel_mean)
@@ -77,7 +116,17 @@ def data_mean(parts: Sequence[Operation], channels: int) -> np.ndarray | None:
 
 
 def checked_operations(operations: Any) -> list[Operation]:
-    """The operations as a list."""
+    """The operations as a list.
+
+    Args:
+        operations: Operations of `recipes.augment` in a list or tuple; an empty one is fine.
+
+    Returns:
+        A new list of them.
+
+    Raises:
+        TypeError: for a class that was not called, a function, or no list at all.
+    """
     row = as_row(operations)
     strangers = [operations] if row is None else [part for part in row if not isinstance(part, Operation)]
     if strangers:
@@ -91,7 +140,17 @@ def checked_operations(operations: Any) -> list[Operation]:
 
 
 def checked_range(value_range: Any) -> tuple[float, float]:
-    """`(low, high)` with low < high."""
+    """Smallest and largest value of the images.
+
+    Args:
+        value_range: Two finite numbers.
+
+    Returns:
+        `(low, high)` as floats, low < high.
+
+    Raises:
+        ValueError: for anything else.
+    """
     low, high = read_pair("Pipeline", "value_range", value_range)
     if low == high:
         raise ValueError(
@@ -102,7 +161,19 @@ def checked_range(value_range: Any) -> tuple[float, float]:
 
 
 def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[float, float]) -> str:
-    """The name of the dtype that images leave in."""
+    """The name of the dtype that images leave in.
+
+    Args:
+        dtype: "float32", "float16", "bfloat16", "uint8", or what TensorFlow and numpy mean by them.
+        parts: The operations of the pipeline.
+        value_range: `(low, high)` of the images.
+
+    Returns:
+        One of these four names.
+
+    Raises:
+        ValueError: for another dtype, and for "uint8" where values leave 0 to 255 or are fractions of one.
+    """
     try:
         name = tf.as_dtype(dtype).name
     except TypeError:
@@ -124,7 +195,16 @@ def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[flo
 
 
 def check_counts(classes: Any, seed: Any, jit_compile: Any) -> None:
-    """Refuse what is no number of classes, no seed, or neither True, False nor "auto"."""
+    """Refuse what is no number of classes, no seed, or no choice of compilation.
+
+    Args:
+        classes: None, or a whole number >= 1.
+        seed: A whole number >= 0.
+        jit_compile: True, False or "auto".
+
+    Raises:
+        ValueError: for anything else, with the argument's name.
+    """
     if classes is not None and (not isinstance(classes, int | np.integer) or classes < 1):
         raise ValueError(
             f"augment.Pipeline expects classes to be a whole number >= 1, or None. Received {classes!r}. "
@@ -143,7 +223,17 @@ def check_counts(classes: Any, seed: Any, jit_compile: Any) -> None:
 
 
 def check_formats(box_format: Any, keypoint_format: Any, smallest_box_share: Any, mask_fill: Any) -> None:
-    """Refuse what is no format of boxes or points, no share of an area, or no value for masks."""
+    """Refuse what is no format of boxes or points, no share of an area, or no value for masks.
+
+    Args:
+        box_format: One of `BOX_FORMATS`.
+        keypoint_format: One of `POINT_FORMATS`.
+        smallest_box_share: Share of a box's area that has to stay in the image for it to be kept, in [0, 1].
+        mask_fill: The class number of masks beyond the image's border; any number.
+
+    Raises:
+        ValueError: for anything else, with the argument's name.
+    """
     for name, value, known in (
         ("box_format", box_format, BOX_FORMATS),
         ("keypoint_format", keypoint_format, POINT_FORMATS),
@@ -163,7 +253,18 @@ def check_formats(box_format: Any, keypoint_format: Any, smallest_box_share: Any
 def named_parts(
     images: Any, labels: Any, sample_weight: Any, moving: Mapping[str, Any], roles: Mapping[str, Any]
 ) -> tuple[Any, Mapping[str, Any]]:
-    """`(element, roles)` of a call: a tuple as a data set has it, or a dict of names where something moves along."""
+    """What a call of the pipeline was given, in the form in which a data set gives it.
+
+    Args:
+        images: `(batch, height, width, channels)`, or all parts at once as a dict or tuple.
+        labels: `(batch,)` or `(batch, classes)`, or None.
+        sample_weight: `(batch,)`, or None.
+        moving: By role (`masks`, `boxes`, `box_labels`, `keypoints` ...): what moves along with the images, or None.
+        roles: What the pipeline knows of the names in dicts.
+
+    Returns:
+        `(element, roles)`: a tuple of up to these three, or a dict by name where something moves along.
+    """
     if any(part is not None for part in moving.values()):
         named = {"images": images, "labels": labels, "sample_weight": sample_weight, **moving}
         element = {name: part for name, part in named.items() if part is not None}
@@ -178,7 +279,17 @@ def named_parts(
 def preview_rows(
     images: np.ndarray, drawn: Sequence[np.ndarray], given: tuple[float, float], left: tuple[Any, Any]
 ) -> list[np.ndarray]:
-    """Pictures from 0 to 1, row by row: an image, then what was drawn of it; ranges of what came and what left."""
+    """Pictures to show side by side, row by row: an image, then what was drawn of it.
+
+    Args:
+        images: `(n, height, width, channels)` as they came.
+        drawn: As many such arrays as there are draws; their sizes may differ from those of `images`.
+        given: `(low, high)` of `images`.
+        left: `(low, high)` of `drawn`, numbers or rows with one value per channel.
+
+    Returns:
+        `n * (1 + draws)` arrays of `(height, width, channels)`, float32 from 0 to 1.
+    """
     scaled = lambda image, ends: np.clip((image.astype("float32") - ends[0]) / (ends[1] - ends[0]), 0, 1)  # noqa: E731
     rows: list[np.ndarray] = []
     for number, image in enumerate(images):

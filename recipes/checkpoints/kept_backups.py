@@ -42,7 +42,14 @@ class KeepOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Keep:
-    """What to keep: `KeepOptions`, complete."""
+    """What to keep of a run: `KeepOptions`, complete.
+
+    Attributes:
+        last: Newest backups to keep, >= 1.
+        best: Backups of the best epochs to keep, >= 0.
+        metric: The column of the history that says which are best.
+        mode: "min" or "max".
+    """
 
     last: int = 1
     best: int = 0
@@ -51,10 +58,14 @@ class Keep:
 
     @classmethod
     def of(cls, keep: int | Mapping[str, Any]) -> Keep:
-        """The argument `keep` of `recipes.train`.
+        """From the argument `keep` of `recipes.train`.
+
+        Args:
+            keep: A number of newest backups, 1 to 2^31 - 1, or a mapping with `KeepOptions`. A missing "mode" is told
+                by the metric's name: losses and errors fall, scores rise.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: for other numbers or names, and for a metric whose name does not say which way is better.
         """
         if not isinstance(keep, Mapping):
             keep = {"last": keep}

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.starting import load_keras, without_remarks
 
 
-def load_run(folder: Path) -> Any:
+def load_run(folder: Path, command: str) -> Any:
     """The run in a folder.
+
+    Args:
+        folder: That of a finished run.
+        command: The command that wants it, for the line on stderr while it is loaded.
 
     Raises:
         BadInputError: when there is no such folder.
@@ -21,6 +26,7 @@ def load_run(folder: Path) -> Any:
 
     if not folder.is_dir():
         raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is none")
+    load_keras(f"recipes {command}: loading {folder}")
     return recipes.load_run(folder)
 
 
@@ -30,7 +36,7 @@ def predict(options: Namespace) -> None:
     Args:
         options: `folder`, `images`, `csv`, `png`, `json`, `top`, of `recipes predict`.
     """
-    run = load_run(options.folder)
+    run = load_run(options.folder, options.command)
     with contextlib.redirect_stdout(sys.stderr):
         predictions = run.predict(options.images, verbose=1)
     for skipped in predictions.skipped:
@@ -51,7 +57,7 @@ def evaluate(options: Namespace) -> None:
     Raises:
         BadInputError: for a run that does not know its classes.
     """
-    run = load_run(options.folder)
+    run = load_run(options.folder, options.command)
     with contextlib.redirect_stdout(sys.stderr):  # what data.load remarks is no result
         examples = _labeled(run, options.folder, options)
         scores = run.evaluate(examples, grad_cam=options.html is not None)
@@ -72,19 +78,20 @@ def export(options: Namespace) -> int:
     Returns:
         The status of the command: 0, or 1 where the file would say something else than the model.
     """
+    run = load_run(options.folder, options.command)
     from recipes.inference import ExportError  # noqa: PLC0415 - the command starts without it
 
-    run = load_run(options.folder)
     with contextlib.redirect_stdout(sys.stderr):
         examples = _labeled(run, options.folder, options) if options.data else None
         try:
-            written = run.export(
-                options.file,
-                calibrated=options.calibrate,
-                int8=options.int8,
-                examples=examples,
-                verbose=False,
-            )
+            with without_remarks():
+                written = run.export(
+                    options.file,
+                    calibrated=options.calibrate,
+                    int8=options.int8,
+                    examples=examples,
+                    verbose=False,
+                )
         except ExportError as error:
             print(f"recipes export: {in_shell_words(error)}", file=sys.stderr)
             return 1
@@ -98,7 +105,7 @@ def report(options: Namespace) -> None:
     Args:
         options: `folder`, `out` (None: report.html in the folder), `data` (None: without examples), `json`.
     """
-    run, path = load_run(options.folder), options.out or options.folder / "report.html"
+    run, path = load_run(options.folder, options.command), options.out or options.folder / "report.html"
     with contextlib.redirect_stdout(sys.stderr):
         examples = _labeled(run, options.folder, options) if options.data else None
         run.report(path, validation=examples)
@@ -120,9 +127,10 @@ def compare(options: Namespace) -> None:
         if not folder.is_dir():
             raise BadInputError(f"expects folders of finished runs. Received {folder}, which is none")
     with contextlib.redirect_stdout(sys.stderr):
+        load_keras("recipes compare: loading the runs")
         test = None
         if options.data:
-            test = _labeled(load_run(options.folders[0]), options.folders[0], options)
+            test = _labeled(load_run(options.folders[0], options.command), options.folders[0], options)
         compared = recipes.compare(options.folders, test)
     if options.html:
         compared.to_html(options.html)

@@ -9,12 +9,24 @@ from argparse import Namespace
 from pathlib import Path
 
 from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.starting import load_keras
 
 _BATCH = 64
 
 
 def explain(options: Namespace) -> None:
-    """Write a picture for each image, with the evidence for its class."""
+    """Write a picture for each image, with the evidence for its class.
+
+    Args:
+        options: `model`, `images`, `out`, `method`, `target`, `json`, of `recipes explain`.
+
+    Raises:
+        BadInputError: where there is no model, and for images that do not decode.
+    """
+    path = options.model / "model.keras" if options.model.is_dir() else options.model
+    if not path.exists():
+        raise BadInputError(f"there is no model {path}")
+    load_keras(f"recipes explain: loading {path}")
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
 
@@ -26,9 +38,6 @@ def explain(options: Namespace) -> None:
     import recipes.preprocess  # noqa: F401, PLC0415 - the command starts without it
     from recipes import plot  # noqa: PLC0415 - the command starts without it
 
-    path = options.model / "model.keras" if options.model.is_dir() else options.model
-    if not path.exists():
-        raise BadInputError(f"there is no model {path}")
     with contextlib.redirect_stdout(sys.stderr):
         model = keras.saving.load_model(path, safe_mode=True)
     results, names = [], None
@@ -126,7 +135,16 @@ def _class_names(model_path, classes):
 
 
 def pack(options: Namespace) -> None:
-    """Decode a folder ahead, into one file."""
+    """Decode a folder ahead, into one file, and print its size.
+
+    Args:
+        options: `data`, `file`, `image_size` (`(height, width)` or one side, in pixels), `fit`, `labels`, `skip_bad`,
+            `json`, of `recipes pack`.
+
+    Raises:
+        ValueError: for files that do not decode, unless `skip_bad`, and what else `recipes.data.pack` refuses.
+    """
+    load_keras("recipes pack: loading TensorFlow")
     from recipes import data  # noqa: PLC0415 - the command starts without it
 
     with contextlib.redirect_stdout(sys.stderr):

@@ -11,6 +11,7 @@ from typing import Any
 
 from recipes.cli.bad_input import BadInputError, in_shell_words
 from recipes.cli.pictures import pictures_checked
+from recipes.cli.starting import load_keras
 
 FEWEST_STEPS = 20  # of an epoch
 SMALL = 64  # pixels; larger images go to a pretrained network
@@ -28,6 +29,7 @@ def train(options: Namespace) -> None:
         raise BadInputError(
             "expects --resume with --force, which goes on with a run in spite of other arguments"
         )
+    load_keras("recipes train: loading Keras")
     with contextlib.redirect_stdout(sys.stderr):  # progress is no result
         train, validation, info, model, compiled = _open(options)
         if options.learning_rate is not None:
@@ -92,8 +94,9 @@ def _print_run(options, run, path, info):
         return
     for finding in run.findings:
         print(finding.wrapped())
-    if skipped := ((run.settings or {}).get("before_training") or {}).get("skipped"):
-        check = shlex.join(_check_command(options, "--seconds", "60"))
+    before = (run.settings or {}).get("before_training") or {}
+    if skipped := before.get("skipped"):
+        check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
         print(f"not checked, because the time was over: {', '.join(skipped)}; {check}")
     print(said)
     if guess is not None and guessing:
@@ -138,6 +141,7 @@ def batch_size(examples: int) -> int:
 
 def check(options: Namespace) -> int:
     """Print the table of checks; the status says what they found."""
+    load_keras("recipes check: loading Keras")
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
     from recipes.training.accepted_data import open_source  # noqa: PLC0415 - the command starts without it
     from recipes.training.compiling import compile_model  # noqa: PLC0415 - the command starts without it

@@ -36,7 +36,14 @@ ValueRange: TypeAlias = tuple[float, float]
 
 
 class PatchesLike(Protocol):
-    """What `explain.maximal_patches` returns."""
+    """What `explain.maximal_patches` returns, the strongest first; without the first axis for a single channel.
+
+    Attributes:
+        patches: float32 `(channels, k, height, width, image channels)`, in the value range of the images.
+        scores: float32 `(channels, k)`: the activations there.
+        indices: int `(channels, k)`: the number of the image that each comes from.
+        boxes: int `(channels, k, 4)`: top, left, bottom, right in that image, in pixels.
+    """
 
     @property
     def patches(self) -> FloatArray: ...
@@ -49,7 +56,16 @@ class PatchesLike(Protocol):
 
 
 class NoiseResponseLike(Protocol):
-    """What `explain.noise_response` returns."""
+    """What `explain.noise_response` returns.
+
+    Attributes:
+        images: float32 `(n, height, width, channels)`, the noise.
+        probabilities: float32 `(n, classes)`, rows that sum to 1.
+        classes: int64 `(n,)`, the predicted ones.
+        share: float32 `(classes,)`, how often each was predicted, from 0 to 1.
+        confidence: Mean probability of the predicted class, from 1 / classes to 1.
+        entropy: Mean entropy of the probabilities, from 0 to log(classes), in nats.
+    """
 
     @property
     def images(self) -> FloatArray: ...
@@ -66,7 +82,17 @@ class NoiseResponseLike(Protocol):
 
 
 class FooledLike(Protocol):
-    """What `explain.fool` returns."""
+    """What `explain.fool` returns; without the first axis for one image.
+
+    Attributes:
+        images: float32 `(n, height, width, channels)` in the value range: what now passes for the target.
+        difference: float32 of the same shape: `images` minus the originals.
+        magnified: float32 of the same shape in the value range: the difference, ten times, around the middle.
+        predicted: int `(n,)`, the class that the network now gives.
+        success: bool `(n,)`, whether that is the target.
+        steps: int `(n,)`, steps taken, >= 0.
+        distance: float32 `(n,)`, Euclidean length of the difference in units of the value range.
+    """
 
     @property
     def images(self) -> FloatArray: ...
@@ -85,7 +111,13 @@ class FooledLike(Protocol):
 
 
 class LandscapeLike(Protocol):
-    """What `explain.loss_landscape` returns."""
+    """What `explain.loss_landscape` returns.
+
+    Attributes:
+        offsets: float32 `(points,)`: how far along each direction; 1 moves every filter by its own length.
+        loss: float32 `(points,)`, or `(points, points)` with the first direction down and the second across.
+        accuracy: The same from 0 to 1, or None where labels are no classes.
+    """
 
     @property
     def offsets(self) -> FloatArray: ...

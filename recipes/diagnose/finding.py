@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 SEVERITIES = ("error", "warning", "info")
+_GONE_WITH_IT = " (gone once this is mended)"
 
 # In order of cause: data, model and loss, beginning, optimizer, what happens inside, what the curves show.
 CODES = (
@@ -208,7 +209,9 @@ class Finding:
         )
         lines = [f"{self.severity}: {self.title}{place}. {self.evidence} {self.remedy}"]
         if self.consequences:
-            lines.append("  explains: " + ", ".join(dict.fromkeys(f.title for f in self.consequences)))
+            lines.append(
+                f"  explains: {', '.join(dict.fromkeys(f.title for f in self.consequences))}{_GONE_WITH_IT}"
+            )
         return "\n".join(lines)
 
     def wrapped(self, width: int = 110) -> str:
@@ -222,7 +225,7 @@ class Finding:
         place = f" in {self.layer}" if self.layer else ""
         head = html.escape(f"{self.severity}: {self.title}{place}")
         explains = ", ".join(dict.fromkeys(finding.title for finding in self.consequences))
-        more = f"<br><small>explains: {html.escape(explains)}</small>" if explains else ""
+        more = f"<br><small>explains: {html.escape(explains)}{_GONE_WITH_IT}</small>" if explains else ""
         return f"<p><b>{head}</b><br>{html.escape(self.evidence)} <i>{html.escape(self.remedy)}</i>{more}</p>"
 
     @property

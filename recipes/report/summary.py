@@ -39,8 +39,11 @@ def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dic
     return {"kind": "ok", "text": "Nothing wrong was found."}
 
 
-def how_good(run: Any) -> str:
-    """One sentence on how well the run ended, or nothing where it logged no loss."""
+def how_good(run: Any, seen: Predictions | None = None) -> str:
+    """One sentence on how well the run ended, or nothing where it logged no loss.
+
+    With the count of right answers where `seen` is what was validated on: 53.3 % of 15 examples says little.
+    """
     history = run.history or {}
     epochs = len(history.get("loss", ()))
     if not epochs:
@@ -55,7 +58,10 @@ def how_good(run: Any) -> str:
         if values.size and math.isfinite(values[-1]):
             best = np.nanmax(values)
             was = f", {best:.1%} in the best epoch" if best - values[-1] >= 0.005 else ""
-            return f"{said.format(values[-1])} {after}{was}."
+            right = 0 if seen is None else int((seen.labels == seen.predicted).sum())
+            same = name == "val_accuracy" and right and abs(right / len(seen.labels) - values[-1]) < 1e-5
+            count = f" ({right:,} of {len(seen.labels):,})" if same else ""
+            return f"{said.format(values[-1])}{count} {after}{was}."
     name = "val_loss" if "val_loss" in history else "loss"
     first, last = float(history[name][0]), float(history[name][-1])
     return f"The {words(name)} is {last:.4g} {after}; after the first it was {first:.4g}."
@@ -105,7 +111,7 @@ def numbers(run: Any, seen: Predictions | None) -> list[tuple[str, str, str]]:
     if run.model is not None:
         rows.append(("parameters", f"{run.model.count_params():,}", ""))
     if seen is not None:
-        rows.append(("held-out examples looked at", f"{len(seen.labels):,}", ""))
+        rows.append(("held-out examples evaluated", f"{len(seen.labels):,}", "not trained on"))
     return rows
 
 

@@ -43,9 +43,11 @@ class BeforeTraining:
         if self.done is None:
             return {"before_training": self.kept} if self.kept else {}
         tried = [] if self.trials is None else self.trials.results
+        enough = self.done.enough_seconds
         return {
             "before_training": {
                 "skipped": list(self.done.skipped),
+                **({"enough_seconds": enough} if enough else {}),
                 "tried": [
                     {"remedy": one.name, "type": one.code, "outcome": one.outcome, "gain": one.told_gain}
                     for one in tried

@@ -412,6 +412,8 @@ def _announce(model, data, peak, acting, progress, described, settings):
     if progress.file is not None:
         within = f" and {progress.batch} batches" if progress.batch else ""
         print(f"recipes.train: going on after epoch {progress.epoch}{within}.")
+    elif settings.resume:
+        print(f"recipes.train: nothing was kept in {settings.run_dir} to go on from; it begins with epoch 1.")
     if progress.batch and (data.source.endless or described["train_data"].get("sha256") == NOT_FIXED):
         print(
             "recipes.train: two passes over train differ, so the rest of this epoch may repeat some examples and "

@@ -176,12 +176,13 @@ def test_a_run_without_record_findings_or_data_has_a_page_too(tmp_path):
 def test_what_was_not_checked_is_not_called_fine_and_trials_are_shown(tmp_path):
     tried = [{"remedy": "<b>slower</b>", "type": "rate = 0.1", "outcome": "helps", "gain": "loss +60% +- 2%"}]
     run = SimpleNamespace(model=None, history={"loss": [1.0, 0.5]}, findings=[], record=None)
-    run.settings = {"before_training": {"skipped": ["initial_loss"], "tried": tried}}
+    run.settings = {"before_training": {"skipped": ["initial_loss"], "enough_seconds": 120, "tried": tried}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
     verdict = re.search('<div class="verdict (\\w+)".*?>(.*?)</div>', text, re.DOTALL)
     assert verdict.group(
         1
     ) == "warning" and "Not checked, because the time was over: initial_loss." in verdict.group(2)
+    assert "recipes check DATA --seconds 120" in text
     assert "&lt;b&gt;slower&lt;/b&gt;" in text and "loss +60% +- 2%" in text
     run.settings = {"before_training": {"skipped": [], "tried": []}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
@@ -225,6 +226,16 @@ def plain_run(**values):
 )
 def test_the_first_sentence_says_how_good_the_run_is(history, said):
     assert how_good(plain_run(history=history)) == said
+
+
+def test_few_examples_are_counted_beside_their_share():
+    labels = np.array([0] * 7 + [1] * 8)
+    seen = Predictions(labels, np.ones(15, int), np.ones(15), 2, [], [], "")
+    history = {"loss": [1.0], "val_accuracy": [np.float32(8 / 15)]}
+    assert "53.3% of the validation examples are answered right (8 of 15)" in how_good(
+        plain_run(history=history), seen
+    )
+    assert "of 15" not in how_good(plain_run(history={**history, "val_accuracy": [0.6]}), seen)
 
 
 def test_the_last_sentence_is_the_remedy_of_the_worst_finding():

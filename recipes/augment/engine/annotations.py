@@ -135,7 +135,17 @@ def outline(edges: tf.Tensor, middle: tuple[float, float]) -> tuple[tf.Tensor, t
 
 
 def to_edges(boxes: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
-    """Boxes of any format as top, left, bottom, right, in pixels from the upper left edge; float32."""
+    """Boxes of any format as top, left, bottom and right edges.
+
+    Args:
+        boxes: `(..., 4)` in the format, of any dtype.
+        form: One of `BOX_FORMATS`; "rel_..." are shares of the image.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+
+    Returns:
+        float32 `(..., 4)`, in pixels from the upper left edge of the image.
+    """
     boxes = tf.cast(boxes, tf.float32)
     if form.endswith("wh"):
         left, top, wide, high = tf.unstack(boxes, axis=-1)
@@ -148,7 +158,17 @@ def to_edges(boxes: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
 
 
 def from_edges(edges: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
-    """The inverse of `to_edges`."""
+    """Boxes in a format again: the inverse of `to_edges`.
+
+    Args:
+        edges: float32 `(..., 4)`: top, left, bottom, right, in pixels from the upper left edge.
+        form: One of `BOX_FORMATS`.
+        height: Of the images, in pixels; those after a crop or a resize.
+        width: Of the images, in pixels.
+
+    Returns:
+        float32 `(..., 4)` in the format, shares of the image for "rel_...".
+    """
     if form.startswith("rel"):
         edges = edges / np.float32([height, width] * 2)
     if form.endswith("wh"):

@@ -77,7 +77,19 @@ def read_range(
 
 
 def read_pair(owner: str, argument: str, value: Any) -> tuple[float, float]:
-    """`(low, high)` with low <= high."""
+    """Two ends of a range, as a user gives them.
+
+    Args:
+        owner: Name of the operation, for the message.
+        argument: Name of its argument.
+        value: A pair of finite numbers, the lower one first.
+
+    Returns:
+        `(low, high)` with low <= high.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         low, high = value
         good = low <= high and math.isfinite(low) and math.isfinite(high)

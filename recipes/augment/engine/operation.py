@@ -139,6 +139,14 @@ def stage_order(op: Operation) -> int:
 
 
 def to_config(thing: Any) -> dict[str, Any]:
+    """An operation as plain values, which `from_config` reads.
+
+    Args:
+        thing: An operation, or anything with `get_config`.
+
+    Returns:
+        `{"class_name": str, "config": dict}`; the dictionary holds what the constructor takes.
+    """
     return {"class_name": type(thing).__name__, "config": thing.get_config()}
 
 

@@ -142,7 +142,15 @@ def kind_warp(kind: tf.Tensor, strength: tf.Tensor, frame: Frame) -> Warp:
 
 
 def to_levels(images: tf.Tensor, frame: Frame) -> tf.Tensor:
-    """Images of any range as bytes, rounded."""
+    """Images of any range as bytes, rounded.
+
+    Args:
+        images: `(batch, height, width, channels)`; uint8 come back as they are.
+        frame: Their size and range; the range of the first channel counts for all.
+
+    Returns:
+        uint8 of the same shape: 0 for the lowest value of the range, 255 for the highest; what lies outside is clipped.
+    """
     if images.dtype == tf.uint8:
         return images
     low, high = float(frame.low[0]), float(frame.high[0])
@@ -151,7 +159,15 @@ def to_levels(images: tf.Tensor, frame: Frame) -> tf.Tensor:
 
 
 def from_levels(levels: tf.Tensor, frame: Frame) -> tf.Tensor:
-    """Levels 0 to 255, bytes or float, in the range of the images; bytes stay bytes where this is their range."""
+    """Levels in the range of the images again: the inverse of `to_levels`.
+
+    Args:
+        levels: `(batch, height, width, channels)`, uint8 or float32 from 0 to 255.
+        frame: Size and range of the images.
+
+    Returns:
+        float32 of the same shape in the range; as they came where the range is 0 to 255.
+    """
     low, high = float(frame.low[0]), float(frame.high[0])
     if (low, high) == (0.0, 255.0):
         return levels

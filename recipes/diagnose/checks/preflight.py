@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import textwrap
 import time
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from recipes.diagnose.rules.output_rules import judge_outputs
 from recipes.diagnose.rules.run_facts import describe_model, describe_observation
 
 _TRAINING = ("overfit_small_sample", "learning_rate_range_test", "gradient_check")
+_ROUND_SECONDS = (30, 60, 120, 300, 600, 1800, 3600)
 _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
 
 
@@ -99,6 +99,17 @@ class Preflight:
         """The worst severity among the findings, or "ok"."""
         return min((f.severity for f in self.findings), key=SEVERITIES.index, default="ok")
 
+    @property
+    def enough_seconds(self) -> int | None:
+        """What `seconds` should let all checks run, one of 30, 60, 120 ... seconds; None where all ran.
+
+        Half as much as the estimate is spared, as the same machine is faster or slower a minute later.
+        """
+        if not self.left_out:
+            return None
+        work = 1.5 * (self.seconds - self.compiling + sum(check.needs or 0 for check in self.left_out))
+        return next((time for time in _ROUND_SECONDS if time >= work), _ROUND_SECONDS[-1])
+
     def summary(self) -> str:
         """The lines below the table: what was left out, the time, the findings, and what they come to."""
         lines = [f"{check.name:<26}{'SKIPPED':<9}{check}" for check in self.left_out]
@@ -114,12 +125,11 @@ class Preflight:
             )
         if self.left_out:
             # What was not looked at is not fine.
-            needed = sum(check.needs or 0 for check in self.left_out)
-            more = f"; seconds={math.ceil(self.seconds + needed + 1)} would do" if needed else ""
             names = ", ".join(self.skipped)
             they = "it looks" if len(self.skipped) == 1 else "they look"
             lines.append(
-                f"NOT CHECKED, because the time was over: {names}. Nothing is known of what {they} for{more}."
+                f"NOT CHECKED, because the time was over: {names}. Nothing is known of what {they} for; "
+                f"seconds={self.enough_seconds} should do."
             )
         return "\n".join(lines)
 

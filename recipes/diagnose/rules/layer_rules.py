@@ -103,8 +103,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
             "initial_scale_too_large",
             "error",
             large.name,
-            f"The outputs of {large.name} have a standard deviation of {large.std:.3g}, from inputs of size "
-            f"{size:.3g}, {times(large.std / size)} times as large: what comes behind "
+            f"The outputs of {large.name} have a standard deviation of {large.std:.3g}, from inputs of root mean "
+            f"square {size:.3g}, {times(large.std / size)} times as large: what comes behind "
             "saturates, or the loss explodes.",
             f"Use {recurrent if large.layer_class in _RECURRENT else kernel}.",
         )

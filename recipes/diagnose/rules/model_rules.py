@@ -344,17 +344,18 @@ def _input_scale(facts):
     data = facts.get("data", {}).get("train", {})
     numbers = f"{data['min']:.3g} to {data['max']:.3g}" if "min" in data else "of any range"
     why = (
-        "Steps for such inputs are as much too long as the inputs are large"
+        "Gradients of weights grow with their inputs, so that a usual learning rate makes steps that are far too long"
         if size > 10
-        else "Inputs that differ so little move nothing"
+        else "Inputs that differ so little from one another hardly change what the layer answers"
     )
     return [
         _found(
             "unscaled_inputs",
             "warning",
             first.name,
-            f"{first.name} ({first.layer_class}), the first layer with weights, gets inputs of size {size:.3g} and "
-            f"standard deviation {std:.3g}, about 1 is what it is made for; the data is {numbers}. {why}.",
+            f"{first.name} ({first.layer_class}), the first layer with weights, gets inputs of root mean square "
+            f"{size:.3g} and standard deviation {std:.3g}; it is initialized for about 1. The data is "
+            f"{numbers}. {why}.",
             scaling(data),
         )
     ]
