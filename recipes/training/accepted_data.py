@@ -1,9 +1,8 @@
-"""What `recipes.train` feeds to `fit`: any data set, checked, shuffled per epoch and batched."""
+"""What data `recipes.train` takes: any data set, checked, and how it is read batch by batch."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,11 @@ from recipes.common.models import model_input_rank
 from recipes.common.types import Data
 from recipes.data.shard import bounds_of_part
 from recipes.training.data_checks import check_labels, empty_message, not_finite_message, peek, sizes_message
+from recipes.training.epoch_order import epoch_orders, shuffled, shuffled_places, without_first
+from recipes.training.epoch_stream import blank_batch as blank_batch
+from recipes.training.epoch_stream import stream as stream
 
 _SHUFFLE_BYTES = 256 * 2**20
-_CALLS = min(16, max(2, os.cpu_count() or 2))  # batches that are augmented at a time
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
         order = tf.data.Dataset.range(count)
         if shuffle:
             order = shuffled(order, count, seed, epoch)
-        return _without(order.batch(batch_size), skip)
+        return without_first(order.batch(batch_size), skip)
 
     def read(rows):
         return tuple(tf.gather(tensor, rows) for tensor in tensors)
@@ -186,7 +187,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
         spec,
         batched=False,
         pixels=pixels,
-        order=_orders(lambda epoch: shuffled(tf.data.Dataset.range(count), count, seed, epoch), count)
+        order=epoch_orders(lambda epoch: shuffled(tf.data.Dataset.range(count), count, seed, epoch), count)
         if shuffle
         else lambda epoch: np.arange(count),
         parts=parts,
@@ -243,7 +244,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     if batched:
         return Source(
             name,
-            lambda _epoch, skip=0: _without(dataset, skip),
+            lambda _epoch, skip=0: without_first(dataset, skip),
             cardinality if known else None,
             _batched_examples(dataset, cardinality) if known else None,
             dataset.element_spec,
@@ -264,15 +265,15 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             return shuffled_places(cardinality, seed, epoch)
         return shuffled(tf.data.Dataset.range(cardinality), buffer, seed, epoch)
 
-    order = _orders(places, cardinality) if shuffle else lambda epoch: np.arange(cardinality)
+    order = epoch_orders(places, cardinality) if shuffle else lambda epoch: np.arange(cardinality)
 
     def batches(epoch, skip=0):
         if not shuffle:
-            return _without(fixed.batch(batch_size), skip)
+            return without_first(fixed.batch(batch_size), skip)
         if in_order is not None:  # images of `data.load`: they are shuffled before they are read
             places = shuffled_places(cardinality, seed, epoch)
-            return in_order(_without(places, skip, batch_size), skip * batch_size).batch(batch_size)
-        return _without(shuffled(fixed, buffer, seed, epoch).batch(batch_size), skip)
+            return in_order(without_first(places, skip, batch_size), skip * batch_size).batch(batch_size)
+        return without_first(shuffled(fixed, buffer, seed, epoch).batch(batch_size), skip)
 
     def parts(epoch, skip, share):
         """Of images of `data.load`: the numbers are shared out, so that others' images are never read."""
@@ -286,7 +287,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
             return (row >= first) & (row < end)
 
         skipped = tf.cast(skip * batch_size, tf.int64)
-        places = _without(shuffled_places(cardinality, seed, epoch), skip, batch_size)
+        places = without_first(shuffled_places(cardinality, seed, epoch), skip, batch_size)
         mine = places.enumerate(start=skipped).filter(own).map(lambda _, place: place)
         most = bounds_of_part(batch_size, *share)
         batches = in_order(mine, skip * batch_size).batch(most[1] - most[0]).enumerate(start=skip)
@@ -312,125 +313,10 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
     )
 
 
-def _orders(places, count):
-    """A function `epoch -> int64 (count,)` of one data set, traced once: the numbers that `places(epoch)` gives."""
-    held = {}
-
-    def order(epoch):
-        if not count:
-            return np.zeros(0, np.int64)
-        if held.get("next") != epoch:
-            epochs = tf.data.Dataset.range(epoch, 2**31)
-            held["orders"] = iter(without_autotune(epochs.flat_map(lambda one: places(one).batch(count))))
-        held["next"] = epoch + 1
-        return next(held["orders"]).numpy()
-
-    return order
-
-
-def _without(dataset, skip, each=1):
-    """The data set without its first elements; as it is where none are skipped, as in any run that is not resumed."""
-    return dataset if isinstance(skip, int) and skip == 0 else dataset.skip(skip * each)
-
-
 def _batched_examples(dataset, batches):
     """How many examples a batched data set holds, where all batches but the last are of one known size."""
     size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
     return None if size is None else batches * size
-
-
-def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-    """The data set in an order of its own for every epoch, the same for a run that starts again at that epoch.
-
-    Args:
-        dataset: `tf.data.Dataset`.
-        buffer: Elements held in memory to draw from.
-        seed: Integer.
-        epoch: int64 tensor.
-    """
-
-    def order(epoch):
-        # TensorFlow joins the seed of an operation with the global one. This one is the traced function's
-        # alone: without it the order would follow the reader's own tf.random.set_seed.
-        tf.random.set_seed(seed + 1)
-        return dataset.shuffle(buffer, seed=epoch)
-
-    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
-
-
-def shuffled_places(count: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-    """The numbers `0..count-1` in an order of its own for every epoch, of which memory holds 8 bytes each.
-
-    Args:
-        count: How many.
-        seed: Integer.
-        epoch: int64 tensor.
-    """
-
-    def order(epoch):
-        seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
-        places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seeds)
-        return tf.data.Dataset.from_tensor_slices(places)
-
-    return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(order)
-
-
-def stream(
-    source: Source,
-    *,
-    first_epoch: int,
-    epochs: int,
-    steps: int,
-    transform: Callable[..., Any],
-    first_step: int = 0,
-    share: tuple[int, int] | None = None,
-) -> tf.data.Dataset:
-    """All epochs as one data set, so that a resumed run sees what an uninterrupted one would have seen.
-
-    Args:
-        source: A `Source`.
-        first_epoch: Epoch to begin with; 0 for a new run.
-        epochs: Epoch to end before.
-        steps: Batches an epoch.
-        transform: function `(batch, place) -> batch` applied in parallel, `place` an int64 tensor of two numbers,
-            `(epoch, step)`, with `share` of four: also the first row of the part and the rows of the whole batch.
-        first_step: Batches of the first epoch that are finished: blank ones, which nobody trains on, stand for them.
-        share: `(index, count)`: of each batch only the part of this one of several processes is read and transformed.
-
-    Returns:
-        `tf.data.Dataset` of `(epochs - first_epoch) * steps` batches.
-    """
-
-    def numbered(epoch):
-        # A plain 0 where nothing is skipped leaves the data set as it is in any run.
-        skip = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0) if first_step else 0
-        if share is not None:
-            parts = source.parts_of(epoch, skip, share).take(steps - skip).enumerate(start=skip)
-            return parts.map(lambda step, part: (part[0], tf.stack([epoch, step, *part[1:]])))
-        batches = source.batches(epoch, skip).take(steps - skip).enumerate(start=skip)
-        return batches.map(lambda step, batch: (batch, tf.stack([epoch, step])))
-
-    if source.endless:
-        # An endless data set goes on from epoch to epoch; a resumed run starts it anew.
-        whole = source.batches(tf.constant(first_epoch, tf.int64)).enumerate(
-            start=first_epoch * steps + first_step
-        )
-        whole = whole.take((epochs - first_epoch) * steps - first_step).map(
-            lambda step, batch: (batch, tf.stack([step // steps, step % steps]))
-        )
-    else:
-        whole = tf.data.Dataset.range(first_epoch, epochs).flat_map(numbered)
-    whole = whole.map(transform, num_parallel_calls=_CALLS, deterministic=True)
-    if first_step:
-        blanks = tf.data.Dataset.from_tensors(blank_batch(whole.element_spec)).repeat(first_step)
-        whole = blanks.concatenate(whole)
-    whole = whole.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
-    return without_autotune(whole.prefetch(2))
-
-
-def blank_batch(spec: Any) -> Any:
-    """Zeros of the structure of a batch, one example where their number is open."""
-    return tf.nest.map_structure(lambda part: tf.zeros([side or 1 for side in part.shape], part.dtype), spec)
 
 
 def _as_array(array, name, what):

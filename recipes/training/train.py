@@ -17,7 +17,6 @@ from recipes.common.models import build_for_training, build_metrics
 from recipes.common.optimizers import rate_of, rates_of
 from recipes.common.types import Data, Verbose
 from recipes.distribution.lost import lost_workers_told
-from recipes.training.accepted_data import blank_batch
 from recipes.training.before_training import BeforeTraining, before_training
 from recipes.training.callbacks import (
     TrainingCallbacks,
@@ -31,6 +30,7 @@ from recipes.training.callbacks import (
 )
 from recipes.training.compiling import compile_model, in_strategy
 from recipes.training.data_fingerprint import NOT_FIXED, fingerprint
+from recipes.training.epoch_stream import blank_batch
 from recipes.training.interruption import SkippingCallbackList
 from recipes.training.longer_runs import go_on_longer
 from recipes.training.mended_labels import mended

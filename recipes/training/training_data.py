@@ -15,9 +15,10 @@ from recipes.common.datasets import as_share, without_autotune
 from recipes.common.processes import is_first_process, process_count, process_index
 from recipes.common.types import Data
 from recipes.distribution import MultiWorkerStrategy
-from recipes.training.accepted_data import Source, open_source, stream
+from recipes.training.accepted_data import Source, open_source
 from recipes.training.data_checks import checked
 from recipes.training.default_augmentation import choose_pipeline
+from recipes.training.epoch_stream import stream
 from recipes.training.maps import augmented, judges_classes, map_size, weighted
 from recipes.training.settings import Settings
 
