@@ -204,11 +204,16 @@ def _read(options: Namespace) -> tuple[Any, ...]:
         if options.image_size is not None or "images of one size when image_size" not in str(error):
             raise
     options.image_size = _usual_size(options.model)
+    read = data.load(options.data, image_size=options.image_size, **how)
+    gray = read[2].image_shape[2] == 1
+    if gray and options.model == "auto" and options.image_size != SMALL:  # nothing pretrained reads them
+        options.image_size = SMALL
+        read = data.load(options.data, image_size=options.image_size, **how)
     print(
         f"Photos of several sizes are read at {options.image_size} x {options.image_size} pixels; "
         "--image-size chooses another size."
     )
-    return data.load(options.data, image_size=options.image_size, **how)
+    return read
 
 
 def _usual_size(model: str) -> int:
@@ -239,7 +244,7 @@ def _open(options: Namespace) -> tuple[Any, ...]:
             "Leave --model out"
         )
     if name == "auto":
-        name = "resnet" if max(shape[:2]) <= SMALL else "efficientnet_lite0"
+        name = "resnet" if max(shape[:2]) <= SMALL or shape[2] == 1 else "efficientnet_lite0"
     if name != "efficientnet_lite0":
         builder = {"mlp": models.mlp, "plain_cnn": models.plain_cnn, "resnet": models.resnet}[name]
         return train, validation, info, builder(shape, classes), {}
