@@ -21,6 +21,7 @@ from recipes.checkpoints.comparison import (
     optimizer_settings,
     without_numbers,
 )
+from recipes.checkpoints.replica_parts import assign_parts, is_in_parts, read_parts
 from recipes.common.files import Archive, damaged, write_archive, write_atomically
 from recipes.common.models import build_optimizer, save_with_values
 from recipes.common.optimizers import groups, innermost
@@ -28,6 +29,7 @@ from recipes.common.optimizers import groups, innermost
 _FORMAT = 2
 _EXPECTED = "a backup written by recipes.train or callbacks.Backup"
 _REMEDY = "Remove the file to start the run anew."
+_PARTS = "parts of metrics"
 _SHOWN = 6  # differences that are named; more of them say no more
 
 
@@ -41,7 +43,8 @@ class RunState:
     Attributes:
         about: What JSON can hold: `epoch` (finished ones), `batch` (of the next epoch, finished), `stopped`, `history`,
             `callbacks`, `variables`, `model`, `optimizer`.
-        arrays: Weights, seed generators, the optimizer's variables, metrics, and the arrays of the callbacks.
+        arrays: Weights, seed generators, the optimizer's variables, metrics (under a strategy also what each replica
+            has of them), and the arrays of the callbacks.
     """
 
     about: dict[str, Any]
@@ -71,6 +74,13 @@ class RunState:
         for kind, variables in kinds.items():
             for index, variable in enumerate(variables):
                 arrays[f"{kind}/{index}"] = _to_numpy(variable)
+        # A sum over all replicas, dealt out anew, would end otherwise in its last digits.
+        in_parts = {
+            f"{_PARTS}/{index}": variable
+            for index, variable in enumerate(kinds.get("metrics", ()))
+            if is_in_parts(variable)
+        }
+        arrays |= zip(in_parts, read_parts(list(in_parts.values())), strict=True)
         about = {
             "format": _FORMAT,
             "library": __version__,
@@ -269,7 +279,10 @@ def restore_metrics(path: str | os.PathLike[str], model: keras.Model) -> None:
                 "Compile the model as in that run, or start a new run_dir."
             )
         for variable, key in pairs:
-            variable.assign(archive[key])
+            parts = key.replace("metrics", _PARTS)
+            known = is_in_parts(variable) and parts in archive
+            if not (known and assign_parts(variable, archive[parts])):
+                variable.assign(archive[key])
 
 
 def _matched(paths, variables, kind, archive):
@@ -368,9 +381,7 @@ def _variables(model, *, metrics=False):
 
 def _to_numpy(variable):
     value = variable.value
-    if (
-        type(value).__name__ == "SyncOnReadVariable"
-    ):  # of a metric, under a strategy: the sum over all replicas
+    if is_in_parts(variable):  # of a metric, under a strategy: the sum over all replicas
         value = value.value()
     array = np.array(keras.ops.convert_to_numpy(value))
     # bfloat16 has no place in .npz; float32 holds each of its values.

@@ -1,7 +1,7 @@
 """What one worker of a run does on TensorFlow, and one process alone; what it finds goes into a file.
 
 python several_workers.py FOLDER INDEX COUNT PORT fits
-python several_workers.py FOLDER INDEX COUNT PORT train [EPOCH]    # kills itself when that epoch begins
+python several_workers.py FOLDER INDEX COUNT PORT train [EPOCH]    # kills itself in the middle of that epoch
 """
 
 import contextlib
@@ -34,7 +34,10 @@ class Kill(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, batch) == (self.epoch, 4):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -120,7 +123,7 @@ def train(strategy, folder, *, monitor=True, dies_in=None):
         (IMAGES, LABELS),
         (IMAGES[:32], LABELS[:32]),
         epochs=3,
-        batch_size=32,
+        batch_size=16,
         strategy=strategy,
         average="ema",
         early_stopping=3,
@@ -129,6 +132,7 @@ def train(strategy, folder, *, monitor=True, dies_in=None):
         preflight=False,
         run_dir=folder,
         resume=True,
+        backup_every=2,
         verbose=0,
     )
     return {

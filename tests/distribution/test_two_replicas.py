@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import recipes
 from recipes import callbacks, schedules
+from recipes.checkpoints.backup_file import RunState, restore_metrics
+from recipes.checkpoints.callback_state import CallbackStates
 from recipes.probe.record import COLUMNS
 
 # Once, on one core, TensorFlow aborted while Keras let go of an iterator in here; 94 more runs did not show it again.
@@ -178,6 +181,28 @@ def test_the_guard_names_the_layer_and_goes_back_as_on_one_device(pair, split):
     assert_same(one[1].get_weights(), two[1].get_weights())
     np.testing.assert_allclose(two[3].rates, one[3].rates, rtol=1e-6)
     assert one[3].rates[-1] == pytest.approx(RATE / 10)
+
+
+def test_a_backup_gives_each_replica_back_its_part_of_a_metric(pair, two_replicas, tmp_path):
+    _, two, _ = pair
+    tracker = two.metrics[0]
+    losses = tf.constant([0.1, 0.7])
+
+    def add():
+        tracker.update_state(losses[tf.distribute.get_replica_context().replica_id_in_sync_group])
+
+    def means():
+        return [
+            float(one) for one in two_replicas.experimental_local_results(two_replicas.run(tracker.result))
+        ]
+
+    two.reset_metrics()
+    two_replicas.run(add)
+    RunState.of(two, CallbackStates([]), epoch=0, history=[], batch=1).write(tmp_path / "backup.npz")
+    two.reset_metrics()
+    restore_metrics(tmp_path / "backup.npz", two)
+    assert means() == list(losses.numpy())
+    two.reset_metrics()
 
 
 @pytest.mark.filterwarnings("ignore:.*(Monitor|Detector) expects")

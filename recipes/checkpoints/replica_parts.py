@@ -1,0 +1,74 @@
+"""What each replica of a TensorFlow strategy has of a variable that is summed up only when it is read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from recipes.common.processes import process_count, process_index
+
+
+def is_in_parts(variable: keras.Variable) -> bool:
+    """Whether every replica adds to a part of its own, as metrics do under a `tf.distribute.Strategy`."""
+    return type(variable.value).__name__ == "SyncOnReadVariable"
+
+
+def read_parts(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """The parts of some variables. Every process of the run has to call it.
+
+    Args:
+        variables: Such as `is_in_parts` is true for, of one strategy.
+
+    Returns:
+        For each variable an array `(replicas, ...)` of its dtype, the same in every process.
+    """
+    ours = [np.stack([part.numpy() for part in _here(variable)]) for variable in variables]
+    if not variables or process_count() == 1:
+        return ours
+    # float64 holds what metrics count with, whole numbers too.
+    rows = np.concatenate([one.reshape(len(one), -1).astype("float64") for one in ours], axis=1)
+    strategy = variables[0].value.distribute_strategy
+    own = strategy.run(_row(), (rows, process_index() * len(rows)))
+    columns = np.cumsum([one[0].size for one in ours])[:-1]
+    everything = np.split(strategy.gather(own, axis=0).numpy(), columns, axis=1)
+    return [
+        part.reshape(-1, *one.shape[1:]).astype(one.dtype) for one, part in zip(ours, everything, strict=True)
+    ]
+
+
+def assign_parts(variable: keras.Variable, parts: np.ndarray) -> bool:
+    """Give every replica of this process its part back.
+
+    Args:
+        variable: Such as `is_in_parts` is true for.
+        parts: Of `read_parts`.
+
+    Returns:
+        False where there are now more replicas or fewer, and nothing was done.
+    """
+    here = _here(variable)
+    if len(parts) != process_count() * len(here):
+        return False
+    for place, part in enumerate(here, process_index() * len(here)):
+        part.assign(parts[place])
+    return True
+
+
+def _here(variable):
+    """The variables that hold the parts, of the replicas of this process."""
+    return variable.value.distribute_strategy.experimental_local_results(variable.value)
+
+
+@functools.cache
+def _row():
+    import tensorflow as tf  # noqa: PLC0415 - these variables exist on this backend alone
+
+    @tf.function(reduce_retracing=True)
+    def row(rows, first):
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group - first
+        return rows[place : place + 1]
+
+    return row
