@@ -199,7 +199,9 @@ def by_hand(model, x, y, epochs, batch, rate, seed):
     batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(count, seed=seed).batch(batch).map(crop)
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
-            layer.kernel_regularizer = keras.regularizers.L2(2.5e-4)
+            layer.kernel.regularizer = keras.regularizers.L2(
+                2.5e-4
+            )  # the layer's own argument is read while it builds
     climb = steps // 10
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - climb, 0.0, warmup_target=rate, warmup_steps=climb
@@ -269,6 +271,21 @@ def separable(shape, classes, shortcuts, activation):
     return keras.Model(image, keras.layers.Dense(classes, activation=activation)(x))
 
 
+def convmixer(shape, classes, shortcuts, activation, width=64, depth=4):
+    """Trockman and Kolter 2022: patches, then depthwise and 1x1 convolutions with GELU; not used for any choice."""
+    image = keras.Input(shape)
+    x = keras.layers.Rescaling(1 / 127.5, -1)(image)
+    x = keras.layers.Conv2D(width, 4, 4, activation="gelu")(x)
+    x = keras.layers.BatchNormalization()(x)
+    for _ in range(depth):
+        inner = keras.layers.DepthwiseConv2D(5, padding="same", activation="gelu")(x)
+        x = keras.layers.Add()([keras.layers.BatchNormalization()(inner), x])
+        x = keras.layers.Conv2D(width, 1, activation="gelu")(x)
+        x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(classes, activation=activation)(x))
+
+
 NETWORKS = {
     "resnet8": residual(8),
     "resnet14": residual(14),
@@ -276,6 +293,7 @@ NETWORKS = {
     "plain_without_norm": plain_without_norm,
     "mlp": mlp,
     "separable": separable,
+    "convmixer": convmixer,
 }
 
 
