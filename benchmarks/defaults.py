@@ -199,9 +199,8 @@ def by_hand(model, x, y, epochs, batch, rate, seed):
     batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(count, seed=seed).batch(batch).map(crop)
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
-            layer.kernel.regularizer = keras.regularizers.L2(
-                2.5e-4
-            )  # the layer's own argument is read while it builds
+            # The argument of the layer is read while it builds; afterwards the variable's counts.
+            layer.kernel.regularizer = keras.regularizers.L2(2.5e-4)
     climb = steps // 10
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - climb, 0.0, warmup_target=rate, warmup_steps=climb
