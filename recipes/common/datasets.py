@@ -204,6 +204,20 @@ def fresh_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
         return dataset
 
 
+def comes_in_new_order(data: Any) -> bool:
+    """Whether a data set gives its examples in another order at every reading, so that places in it name nothing.
+
+    Told of `shuffle` (unless `reshuffle_each_iteration=False`) alone: what Python code or threads reorder is not seen.
+
+    Args:
+        data: Anything; arrays come in one order.
+    """
+    if not isinstance(data, tf.data.Dataset):
+        return False
+    anew = "Shuffle" in type(data).__name__ and getattr(data, "_reshuffle_each_iteration", True) is not False
+    return anew or any(comes_in_new_order(before) for before in data._inputs())
+
+
 def with_calls(dataset: tf.data.Dataset, calls: int) -> tf.data.Dataset:
     """A copy of a data set whose maps make so many calls of their function at a time.
 

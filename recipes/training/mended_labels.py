@@ -33,7 +33,7 @@ def numbers_to_drop(drop: Any) -> tuple[int, ...] | None:
     ):
         raise ValueError(
             "recipes.train expects drop as what diagnose.label_issues returned, or the numbers of examples in train. "
-            f"Received {type(drop).__name__}. Write drop=issues, or drop=[3, 17]."
+            f"Received {_words(drop)}. Write drop=issues, or drop=[3, 17]."
         )
     return tuple(sorted({int(n) for n in row}))
 
@@ -57,10 +57,16 @@ def labels_to_set(relabel: Any) -> tuple[tuple[int, int], ...] | None:
     ):
         raise ValueError(
             "recipes.train expects relabel as what diagnose.label_issues returned, or a dict from the number of an "
-            f"example in train to its class. Received {type(relabel).__name__}. Write relabel=issues, or "
+            f"example in train to its class. Received {_words(relabel)}. Write relabel=issues, or "
             "relabel={3: 1}."
         )
     return tuple(sorted((int(number), int(label)) for number, label in pairs.items()))
+
+
+def _words(given):
+    """A short value as it is, a long one by its type."""
+    shown = repr(given)
+    return shown if len(shown) <= 60 else type(given).__name__
 
 
 def mended(
@@ -122,6 +128,12 @@ def _plan(count, drop, relabel):
         raise ValueError(
             f"recipes.train expects numbers of examples in train, 0 to {count - 1}, in drop and relabel. Received "
             f"{largest}. They are places in the data that diagnose.label_issues was told of: give the same here."
+        )
+    both = {number for number, _ in relabel or ()} & set(drop or ())
+    if both:
+        raise ValueError(
+            f"recipes.train expects drop and relabel to name different examples. Received {len(both)} in both, such as "
+            f"{min(both)}. Give issues to one of them."
         )
     kept = np.setdiff1d(np.arange(count), np.array(drop or (), np.int64))
     if not len(kept):

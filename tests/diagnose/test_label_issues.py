@@ -123,7 +123,7 @@ def test_a_margin_that_a_hundredth_of_known_errors_exceeds_is_the_threshold(monk
 
 @pytest.mark.parametrize(
     "labels",
-    [np.array(["cat", "dog"] * 4), np.arange(3, 11), np.ones((8, 10)), np.linspace(0, 1, 8), np.zeros(0)],
+    [np.array(["cat", "dog"] * 4), np.arange(3, 11), np.ones((8, 10)), np.linspace(0, 1, 8)],
 )
 def test_labels_that_are_no_class_numbers_are_refused_in_words(labels):
     with pytest.raises(ValueError, match="Number the classes from 0"):
@@ -223,3 +223,43 @@ def test_tables_name_classes_and_files():
     assert rows[1].startswith("0,mislabelled,0,1,")
     assert rows[1].endswith("cat,dog,0.jpg")
     assert found.suggestions == dict.fromkeys(range(4), 1)
+
+
+def test_a_shuffled_data_set_beside_a_model_is_refused(planted):
+    data = tf.data.Dataset.from_tensor_slices(planted[:2]).shuffle(1000).batch(64)
+    with pytest.raises(ValueError, match=r"expects data in the same order .* reshuffle_each_iteration=False"):
+        diagnose.label_issues(_model(), data)
+
+
+def test_inputs_that_are_not_finite_are_refused_by_number(planted):
+    x = planted[0].copy()
+    x[5, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 1000 examples, the first at 5"):
+        diagnose.label_issues(_model(), (x, planted[1]))
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (iter([]), TypeError, "wrap generators"),
+        ((np.zeros((0, 64)), np.zeros(0, int)), ValueError, "one at least. Received 0 inputs"),
+        ((np.zeros((3, 64)), np.zeros(2, int)), ValueError, "Received 3 inputs and 2 labels"),
+        (np.zeros((3, 64), "float32"), ValueError, "inputs alone"),
+    ],
+    ids=["a generator", "nothing", "another length", "no labels"],
+)
+def test_data_without_labeled_examples_are_refused(data, error, words):
+    with pytest.raises(error, match=words):
+        diagnose.label_issues(_model(), data)
+
+
+def test_a_network_that_has_learned_little_is_said():
+    labels = np.arange(1000) % 50
+    found = judge_labels(_answers(np.zeros((1000, 50)) + 4.0 * (np.arange(50) == 7), labels))
+    assert found.agreement == 0.02
+    assert "Only 2% were mostly answered as they are labelled" in found.table()
+
+
+def test_too_few_files_are_refused():
+    with pytest.raises(ValueError, match="Received 1 files for 200 examples"):
+        judge_labels(_answered(3)).table(files=["a.jpg"])

@@ -260,3 +260,13 @@ def test_leading_classes_alone_tell_the_rival(monkeypatch):
     np.testing.assert_allclose(leading.sum(1), 1, rtol=0.2)
     np.testing.assert_allclose(leading[np.arange(40), labels], whole[np.arange(40), labels], rtol=1e-5)
     assert np.mean(kept[0].rivals[0] == kept[1].rivals[0]) > 0.85
+
+
+def test_an_example_to_drop_is_not_relabelled(planted):
+    with pytest.raises(ValueError, match=r"different examples\. Received 1 in both, such as 7"):
+        train(planted[:2], epochs=1, drop=[0, 7], relabel={7: 9})
+
+
+def test_a_number_below_0_is_shown_as_it_was_given(planted):
+    with pytest.raises(ValueError, match=r"Received \[-1\]\. Write drop=issues"):
+        train(planted[:2], epochs=1, drop=[-1])

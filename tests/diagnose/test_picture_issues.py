@@ -222,3 +222,49 @@ def test_a_look_at_a_folder_names_the_files_with_doubtful_labels(digits, tmp_pat
     assert all(
         f"{number}.png: given {1 - labels[number]}, looks like {labels[number]}" in said for number in named
     )
+
+
+def test_an_order_that_is_new_at_every_reading_is_said(photos):
+    labels = np.arange(len(photos)) % 2
+    shuffled = tf.data.Dataset.from_tensor_slices((photos, labels)).shuffle(100).batch(8).prefetch(1)
+    fixed = tf.data.Dataset.from_tensor_slices((photos, labels)).shuffle(100, reshuffle_each_iteration=False)
+    assert "train shuffles anew" in str(diagnose.near_duplicates(shuffled))
+    assert "order" in diagnose.image_issues(shuffled).remarks
+    assert not diagnose.near_duplicates(fixed).remarks
+    assert "order" not in diagnose.image_issues(fixed).remarks
+
+
+def test_two_scales_in_one_set_are_said(photos):
+    mixed = photos.astype("float32")
+    mixed[::2] /= 255
+    assert "one source was divided by 255" in diagnose.image_issues(mixed).remarks["value_range"]
+
+
+def test_labels_that_are_no_classes_are_said(photos):
+    targets = np.random.default_rng(0).normal(size=(len(photos), 3))
+    assert "labels" in diagnose.image_issues((photos, targets)).remarks
+    assert not diagnose.image_issues(photos).remarks
+
+
+def test_a_copy_with_a_pixel_that_is_not_finite_is_found(photos):
+    images = np.concatenate([photos, photos[3:4]]).astype("float32")
+    images[3, 5, 5] = np.nan
+    found = diagnose.near_duplicates(images)
+    assert (3, len(photos)) in [(pair.first, pair.second) for pair in found.pairs]
+    assert any("1 with NaN or infinity" in remark for remark in found.remarks)
+
+
+def test_what_is_not_looked_for_in_small_pictures_is_said(photos):
+    assert any(
+        "agree to 99.7 %" in remark for remark in diagnose.near_duplicates(photos[:, ::4, ::4]).remarks
+    )
+
+
+def test_a_row_of_two_pictures_is_not_taken_for_images_with_labels(photos):
+    with pytest.raises(TypeError, match="Stack them with np.stack"):
+        diagnose.near_duplicates([photos[0], photos[1]])
+
+
+def test_files_for_other_images_are_refused(photos):
+    with pytest.raises(ValueError, match="Received 1 for"):
+        diagnose.image_issues((photos, np.arange(len(photos)) % 2), files=["a.jpg"])

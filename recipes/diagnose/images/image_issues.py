@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recipes.common.datasets import comes_in_new_order, pairs_of
 from recipes.diagnose.images.border_probe import BorderProbe, border_features
 from recipes.diagnose.images.file_metadata import metadata_features
 from recipes.diagnose.images.stream import gray_levels, image_batches
@@ -58,7 +59,7 @@ class ImageIssues:
     Attributes:
         issues: list of `ImageIssue`, those of the rarest kind first.
         remarks: What is said of the whole data set, by kind: "value_range", "channel_order", "class_imbalance",
-            "spurious_border", "spurious_metadata".
+            "spurious_border", "spurious_metadata"; and of the look itself: "order", "labels".
         count: Images looked at.
         border_accuracy: How often a linear probe that sees borders alone names the class, in [0, 1]; None where it
             was not trained.
@@ -120,7 +121,7 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
         `ImageIssues`.
 
     Raises:
-        ValueError: for an empty or endless data set, or arrays that are no images.
+        ValueError: for an empty or endless data set, arrays that are no images, or another number of files.
         TypeError: for anything else.
 
     Example:
@@ -146,7 +147,13 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
     seen.sort(key=lambda issue: (kinds[issue.kind], issue.kind, issue.number))
     accuracy, chance, beats = probe.judge()
     told = _metadata(files, labels)
-    remarks = {**ranges.remark(), **_channel_order(warm), **_imbalance(labels), **told}
+    remarks = {
+        **ranges.remark(),
+        **_channel_order(warm),
+        **_imbalance(labels),
+        **told,
+        **_of_the_look(data, labels),
+    }
     if beats:
         remarks["spurious_border"] = (
             f"the outermost pixels and corners alone name the class in {accuracy:.0%} of images that the probe has not "
@@ -156,7 +163,29 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
     return ImageIssues(seen, remarks, count, accuracy, chance, dict(kinds))
 
 
+def _of_the_look(data, labels):
+    remarks = {}
+    if comes_in_new_order(data):
+        remarks["order"] = (
+            "the data set shuffles anew at every reading: numbers are places of this one. Give it before shuffle() to "
+            "find the images by them."
+        )
+    parts = getattr(pairs_of(data), "element_spec", data)
+    given = isinstance(parts, (tuple, list)) and len(parts) > 1
+    if given and not any(label is not None for label in labels):
+        remarks["labels"] = (
+            "the labels are no single class numbers, so that class imbalance and borders that tell the class were not "
+            "looked for."
+        )
+    return remarks
+
+
 def _metadata(files, labels):
+    if files is not None and len(files) != len(labels):
+        raise ValueError(
+            "diagnose.image_issues expects the file of every image in files. Received "
+            f'{len(files)} for {len(labels)} images. Give info.files["train"] of the same data.'
+        )
     known = [(file, label) for file, label in zip(files or (), labels, strict=False) if label is not None]
     if not known:
         return {}
@@ -252,12 +281,18 @@ class _Range:
 
     def __init__(self):
         self.low, self.high, self.whole = np.inf, -np.inf, True
+        self.small = self.large = 0  # images that end at 1, or go far beyond
 
     def add(self, images):
         finite = images if images.dtype.kind in "biu" else images[np.isfinite(images)]
         self.whole = self.whole and images.dtype.kind in "biu"
         if finite.size:
             self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        if not self.whole:
+            rows = images.reshape(len(images), -1)
+            top = np.nanmax(np.where(np.isfinite(rows), rows, np.nan), axis=1, initial=-np.inf)
+            self.small += int(((top > 0.02) & (top <= 1.001) & (rows != np.round(rows)).any(1)).sum())
+            self.large += int((top > 8).sum())
 
     def in_bytes(self, images):
         images = images.astype("float32")
@@ -271,6 +306,11 @@ class _Range:
             return {"value_range": f"{reach}: they were divided by 255 twice."}
         if self.whole and self.high <= 1:
             return {"value_range": f"{reach} as whole numbers: divided by 255 without floats."}
+        if min(self.small, self.large) >= max(3, 0.02 * (self.small + self.large)):
+            return {
+                "value_range": f"{self.small} images end at 1, {self.large} go up to {self.high:.4g}: one source was "
+                "divided by 255, the other was not."
+            }
         if self.high > 256:
             return {"value_range": f"{reach}: 16-bit images, or scaled up twice."}
         return {}

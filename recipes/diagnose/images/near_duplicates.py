@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.common.datasets import comes_in_new_order
 from recipes.diagnose.images.small_pictures import (
     MIRROR,
     descriptors,
@@ -77,12 +78,14 @@ class Duplicates:
         counts: Images looked at, by part.
         pictures: Small gray pictures of them, uint8 `(n, 24, 24)`, by part.
         labels: Their class numbers, or None, by part.
+        remarks: What else has to be known to read the pairs, in words.
     """
 
     pairs: list[DuplicatePair]
     counts: dict[str, int]
     pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
     labels: dict[str, list[int | None]] = field(repr=False, default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def leaks(self) -> list[DuplicatePair]:
@@ -110,6 +113,7 @@ class Duplicates:
             )
         if len(self.pairs) > count:
             lines.append(f"  and {len(self.pairs) - count} more")
+        lines += [f"  {remark}" for remark in self.remarks]
         return "\n".join(lines)
 
     def to_csv(self, path: Any = None) -> str:
@@ -147,7 +151,8 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
         validation: The same, or None.
 
     Returns:
-        `Duplicates`. Numbers are places in the order of the data set, which has to be the same at every reading.
+        `Duplicates`. Numbers are places in the order of the data set; a remark says where it shuffles, so that they
+        name nothing afterwards.
 
     Raises:
         ValueError: for an empty or endless data set, or arrays that are no images.
@@ -159,13 +164,17 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
         >>> x[found.pairs[0].first]
     """
     parts, kept, labels, frames, side = [], [], [], [], _SMALL
-    counts = {}
+    counts, remarks, lost = {}, [], 0
     for part, data in (("train", train), ("validation", validation)):
         if data is None:
             continue
         counts[part] = 0
+        if comes_in_new_order(data):
+            remarks.append(f"{part} shuffles anew at every reading: {_ANEW}")
         for images, numbers in image_batches(data, "diagnose.near_duplicates", part):
-            gray = _in_bytes(gray_levels(images), images.dtype)
+            gray = gray_levels(images)
+            lost += int((~np.isfinite(gray)).any((1, 2)).sum())
+            gray = _in_bytes(np.nan_to_num(gray, posinf=0, neginf=0), images.dtype)
             side = min(side, *gray.shape[1:])
             start = sum(counts.values())
             kept.append(np.rint(np.clip(small_pictures(gray), 0, 255)).astype(np.uint8))
@@ -191,7 +200,17 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
     found.sort(key=lambda pair: (not pair.conflict, not pair.leak, -pair.similarity, pair.first, pair.second))
     split = np.split(pictures, [first_validation])
     by_part = {"train": labels[:first_validation], "validation": labels[first_validation:]}
-    return Duplicates(found, counts, {"train": split[0], "validation": split[1]}, by_part)
+    if lost:
+        remarks.append(f"{lost} with NaN or infinity were compared as if that were 0")
+    if side < _SMALL:
+        alike = "99.7 %" if side >= _TINY else "99.99 %"
+        remarks.append(
+            f"of pictures of {side} pixels only those that agree to {alike} are told: other copies go unseen"
+        )
+    return Duplicates(found, counts, {"train": split[0], "validation": split[1]}, by_part, tuple(remarks))
+
+
+_ANEW = "its numbers are places of this one reading. Give it before shuffle() to find the images by them"
 
 
 def _in_bytes(gray, dtype):

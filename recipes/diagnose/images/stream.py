@@ -57,6 +57,16 @@ def _of_arrays(data, caller, name):
             f"{caller} expects {name} to be a tf.data.Dataset, an array of images, or arrays (images, labels). "
             f"Received {type(data).__name__}. Stack lists with np.stack; load folders with recipes.data.load."
         )
+    if getattr(getattr(parts[0], "dtype", None), "kind", "f") in "OSU":
+        raise TypeError(
+            f"{caller} expects pixels in {name}. Received file names or other objects. Load files with "
+            "recipes.data.load, or tf.data and tf.io.decode_image."
+        )
+    if len(parts) > 1 and all(np.ndim(part) == 3 and np.shape(part)[-1] in (1, 3, 4) for part in parts[:2]):
+        raise TypeError(
+            f"{caller} expects one array of images, or (images, labels), in {name}. Received a row of single images of "
+            f"shape {np.shape(parts[0])}. Stack them with np.stack, or give images of each size to a tf.data.Dataset."
+        )
     images, labels = parts[0], parts[1] if len(parts) > 1 else None
     if labels is not None and len(labels) != len(images):
         raise ValueError(

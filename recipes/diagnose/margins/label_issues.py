@@ -59,6 +59,8 @@ class LabelIssues:
         noise: float64 `(classes, classes)`: of the examples that are given class i, the estimated share that is j.
         times: How often each example was scored, int32 `(n,)`.
         class_names: Names of the classes, or None.
+        agreement: Share of the scored examples that were mostly answered as they are labelled. Below half the network
+            has not learned enough for any label to be called wrong.
     """
 
     issues: list[LabelIssue]
@@ -66,6 +68,7 @@ class LabelIssues:
     noise: NDArray[np.float64]
     times: NDArray[np.int32]
     class_names: tuple[str, ...] | None = None
+    agreement: float = float("nan")
 
     @property
     def mislabelled(self) -> NDArray[np.int64]:
@@ -94,6 +97,7 @@ class LabelIssues:
             count: Most examples to show.
             files: Their files by number, such as `info.files["train"]`; None shows numbers.
         """
+        _check_files(files, len(self.scores))
         wrong = len(self.mislabelled)
         lines = [
             f"{len(self.scores)} examples, each scored {np.median(self.times):g} times: {wrong} probably mislabelled, "
@@ -108,6 +112,12 @@ class LabelIssues:
         if few:
             lines.append(
                 f"  {few} were scored less than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
+                ", or give ExampleMargins a larger budget"
+            )
+        if self.agreement <= 0.5:
+            lines.append(
+                f"  Only {self.agreement:.0%} were mostly answered as they are labelled: the network has not learned "
+                "enough to call a label wrong. That none is named says nothing"
             )
         rates = self.noise * (1 - np.eye(len(self.noise)))
         for place in np.argsort(-rates, axis=None)[:3]:
@@ -126,6 +136,7 @@ class LabelIssues:
             path: File to write, or None.
             files: Files of the examples by number, for a column `file`.
         """
+        _check_files(files, len(self.scores))
         names = list(LabelIssue.__dataclass_fields__)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -145,6 +156,14 @@ class LabelIssues:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def _check_files(files, count):
+    if files is not None and len(files) != count:
+        raise ValueError(
+            f"label issues expect the file of every example, by number. Received {len(files)} files for {count} "
+            'examples. Give info.files["train"] of the data that was judged.'
+        )
 
 
 def label_issues(
@@ -186,7 +205,8 @@ def label_issues(
     Raises:
         ValueError: for a run without monitors, or whose data set shuffles and batches itself, so that its examples
             have no numbers; a callback that has scored nothing; a model that is not compiled or has another output than
-            one row of classes; labels that are no classes.
+            one row of classes; labels that are no classes; inputs with NaN; a data set that shuffles anew each time.
+        TypeError: for a generator, or another kind of data.
 
     Example:
         >>> run = recipes.train(model, train, validation)
@@ -279,7 +299,8 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
     np.add.at(counts, (given[known], suggested[known]), chance[known])
     noise = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = None if class_names is None else tuple(map(str, class_names))
-    return LabelIssues(issues, scores, noise, history.times.copy(), names)
+    agreement = float((margins[known] > 0).mean()) if known.any() else float("nan")
+    return LabelIssues(issues, scores, noise, history.times.copy(), names, agreement)
 
 
 def _judged(history, rows):

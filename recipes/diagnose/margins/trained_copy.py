@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from recipes.common.class_numbers import class_numbers
-from recipes.common.datasets import as_batches, fresh_copy
+from recipes.common.datasets import as_batches, comes_in_new_order, fresh_copy
 from recipes.common.models import output_layers, rebuild
 from recipes.common.types import Data
 from recipes.diagnose.margins.example_history import ExampleHistory
@@ -52,6 +53,13 @@ def history_of_copy(model: keras.Model, data: Data, epochs: int, batch_size: int
             f"Received labels of shape {np.shape(y)}{some}. Number the classes from 0, as in "
             "np.unique(labels, return_inverse=True)[1]; labels of several classes and quantities cannot be judged."
         )
+    broken = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1)) if x.dtype.kind == "f" else []
+    if len(broken):
+        raise ValueError(
+            f"diagnose.label_issues expects finite inputs. Received NaN or infinity in {len(broken)} of {len(x)} "
+            f"examples, the first at {int(broken[0])}: a copy that is trained on them turns to NaN. Leave them out: "
+            "keep = numpy.isfinite(x).all(axis=tuple(range(1, x.ndim)))."
+        )
     history = ExampleHistory(labels, classes)
     order = np.random.default_rng(0).permutation(len(labels))
     share = len(labels) // (classes + 1)
@@ -69,9 +77,27 @@ def history_of_copy(model: keras.Model, data: Data, epochs: int, batch_size: int
 
 
 def _arrays(data, model):
+    if comes_in_new_order(data):
+        raise ValueError(
+            "diagnose.label_issues expects data in the same order at every reading, as its numbers are places in it. "
+            "Received a data set that shuffles anew each time. Give it before shuffle(), or type "
+            "shuffle(..., reshuffle_each_iteration=False)."
+        )
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
-        return np.asarray(data[0]), np.asarray(data[1])
-    batches = as_batches(fresh_copy(data), model, batch_size=256, caller="diagnose.label_issues")
+        x, y = np.asarray(data[0]), np.asarray(data[1])
+        if len(x) != len(y) or not len(x):
+            raise ValueError(
+                "diagnose.label_issues expects as many labels as inputs, one at least. Received "
+                f"{len(x)} inputs and {len(y)} labels. Check that the arrays belong together."
+            )
+        return x, y
+    data = fresh_copy(data) if isinstance(data, tf.data.Dataset) else data
+    batches = as_batches(data, model, batch_size=256, caller="diagnose.label_issues")
+    if not isinstance(batches.element_spec, tuple) or len(batches.element_spec) < 2:
+        raise ValueError(
+            "diagnose.label_issues expects examples with labels, (x, y) or a tf.data.Dataset of (image, label). "
+            "Received inputs alone. Give the labels that are to be judged."
+        )
     parts = [(images, labels) for images, labels, *_ in batches.as_numpy_iterator()]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
