@@ -21,6 +21,11 @@ tf.config.set_logical_device_configuration(
 )
 
 
+def pytest_xdist_auto_num_workers(config):
+    """A process more than processors: some tests wait, for other processes, signals or threads of TensorFlow."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_collection_finish(session):
     """Tracing makes millions of objects, and Python would look at all of them again and again: half of the time."""
     gc.collect()
@@ -33,14 +38,16 @@ def _seeded():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture
-def without_autotuning(monkeypatch):
-    """No thread that tunes an iterator, for tests that read data sets in part.
+@pytest.fixture(scope="session", autouse=True)
+def without_autotuning():
+    """No thread that tunes an iterator: TensorFlow 2.21 may wait up to a minute for it when the iterator is deleted.
 
-    TensorFlow 2.21 may wait up to a minute for that thread when the iterator is deleted.
+    Once, on one core, it aborted there, in a strategy of two replicas.
     """
     iterate = tf.data.Dataset.__iter__
-    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda dataset: iterate(without_autotune(dataset)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", lambda dataset: iterate(without_autotune(dataset)))
+        yield
 
 
 @pytest.fixture(scope="session")

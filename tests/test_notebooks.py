@@ -28,6 +28,7 @@ def executed(name, folder):
 def test_notebook_shows_each_thing_once(name, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOKS.parent.parent))
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiles in half the time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the client's own event loop
         outputs = executed(name, tmp_path)

@@ -250,7 +250,7 @@ def _data_options(command):
     command.add_argument(
         "--image-size",
         type=_positive,
-        help="side in pixels to resize to (default: that of the images; for photos of several sizes 224 with the "
+        help="side in pixels to resize to (default: that of the images; for color photos of several sizes 224 with the "
         "extra pretrained, otherwise 64)",
     )
     command.add_argument(

@@ -51,11 +51,14 @@ def train(options: Namespace) -> None:
             verbose=0 if options.quiet else "auto" if sys.stderr.isatty() else 2,
             **compiled,
         )
-        from recipes.report import write_report  # noqa: PLC0415 - the command starts without it
-
         title = f"{model.name} on {options.data}"
-        path = write_report(
-            run, options.out / "report.html", validation=validation, class_names=info.class_names, title=title
+        path = run.report(
+            options.out / "report.html",
+            train=train,
+            validation=validation,
+            class_names=info.class_names,
+            files=info.files,
+            title=title,
         )
     _print_run(options, run, path, info)
 

@@ -26,8 +26,15 @@ def need_probes(record: "Record", column: str, owner: str, monitor: str) -> None
 
 
 def depth_colors(count: int) -> np.ndarray:
-    """One color a layer, dark at the input and light at the output."""
-    return matplotlib.colormaps["viridis"](np.linspace(0, 0.92, count))
+    """One color a layer, dark at the input and light at the output, each to be seen on a white and on a black page.
+
+    Args:
+        count: Layers, >= 0.
+
+    Returns:
+        float64 `(count, 4)`: red, green, blue and opacity from 0 to 1.
+    """
+    return matplotlib.colormaps["viridis"](np.linspace(0.25, 0.75, count))
 
 
 def step_axis(axes: Axes) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,14 @@ _SECONDS = 20.0  # for reading the images that are shown
 
 
 def data_issues(
-    run: Any, train: Data | None, validation: Data | None, *, class_names: Sequence[str] | None, count: int
+    run: Any,
+    train: Data | None,
+    validation: Data | None,
+    *,
+    class_names: Sequence[str] | None,
+    count: int,
+    files: Mapping[str, Sequence[str]] | None = None,
+    guesses: bool = False,
 ) -> dict[str, Any] | None:
     """What the page says of labels and images, or None where there is nothing to look at.
 
@@ -31,12 +39,16 @@ def data_issues(
         validation: Its validation data, for copies across both.
         class_names: Name of every class; None numbers them.
         count: Most entries to show of each.
+        files: Path of each example of "train" and "validation"; None numbers them.
+        guesses: Whether the network does no better than guessing, so that its doubts about labels mean nothing.
 
     Returns:
         A dict with "labels", "copies" and "faults", each None where there is nothing to say.
     """
     train, validation = pairs_of(train), pairs_of(validation)
-    doubtful = _attempt(lambda: label_issues(run, class_names=class_names)) if _has_margins(run) else None
+    doubtful = None
+    if _has_margins(run) and not guesses:
+        doubtful = _attempt(lambda: label_issues(run, class_names=class_names))
     several = validation is None or len(_pair(validation)) > 1
     twice = faults = None
     if train is not None:
@@ -56,12 +68,23 @@ def data_issues(
         "train": _pictures(train, wanted["train"]),
         "validation": _pictures(validation, wanted["validation"]),
     }
+    name = _names(files or {})
     return {
-        "labels": _of_labels(doubtful, pictures, count),
-        "copies": _of_copies(twice, pictures, count, class_names),
-        "faults": _of_faults(faults, pictures, count),
+        "labels": _of_labels(doubtful, pictures, count, name),
+        "copies": _of_copies(twice, pictures, count, class_names, name),
+        "faults": _of_faults(faults, pictures, count, name),
         "limit": _MOST_LOOKED_AT,
     }
+
+
+def _names(files):
+    """A function `(part, number) -> str`: the last two parts of a path, or the number where no file is known."""
+
+    def name(part, number):
+        known = files.get(part, ())
+        return "/".join(Path(known[number]).parts[-2:]) if number < len(known) else None
+
+    return name
 
 
 def _has_margins(run):
@@ -126,7 +149,7 @@ def _shown(pictures, part, number, alt):
     return {"source": image_data_url(np.nan_to_num(image.astype("float32"))), "alt": alt}
 
 
-def _of_labels(found: LabelIssues | None, pictures, count):
+def _of_labels(found: LabelIssues | None, pictures, count, name):
     if found is None:
         return None
     rows = []
@@ -136,7 +159,7 @@ def _of_labels(found: LabelIssues | None, pictures, count):
         rows.append(
             {
                 "pictures": [_shown(pictures, "train", issue.number, alt)],
-                "caption": f"{issue.number}: given {given}, suggested {suggested}",
+                "caption": f"{name('train', issue.number) or issue.number}: given {given}, suggested {suggested}",
                 "reason": f"{issue.kind}; {issue.reason}",
             }
         )
@@ -149,7 +172,7 @@ def _of_labels(found: LabelIssues | None, pictures, count):
     return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": [], "rates": rates[:count]}
 
 
-def _of_copies(found: Duplicates | None, pictures, count, class_names):
+def _of_copies(found: Duplicates | None, pictures, count, class_names, name):
     if found is None:
         return None
     rows = []
@@ -161,7 +184,8 @@ def _of_copies(found: Duplicates | None, pictures, count, class_names):
             (pair.second_part, pair.second, pair.second_label),
         ]
         named = [
-            f"{part} {number}" + ("" if label is None else f" ({_class(label, class_names)})")
+            (name(part, number) or f"{part} {number}")
+            + ("" if label is None else f" ({_class(label, class_names)})")
             for part, number, label in ends
         ]
         shown = [_shown(pictures, part, number, f"Image {number} of {part}") for part, number, _ in ends]
@@ -174,13 +198,13 @@ def _class(number, class_names):
     return str(class_names[number]) if named else str(number)
 
 
-def _of_faults(found: ImageIssues | None, pictures, count):
+def _of_faults(found: ImageIssues | None, pictures, count, name):
     if found is None:
         return None
     rows = [
         {
             "pictures": [_shown(pictures, "train", issue.number, f"Training image {issue.number}")],
-            "caption": f"{issue.number}: {issue.kind.replace('_', ' ')}",
+            "caption": f"{name('train', issue.number) or issue.number}: {issue.kind.replace('_', ' ')}",
             "reason": KINDS[issue.kind],
         }
         for issue in found.issues[:count]

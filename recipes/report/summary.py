@@ -111,7 +111,7 @@ def numbers(run: Any, seen: Predictions | None) -> list[tuple[str, str, str]]:
     if run.model is not None:
         rows.append(("parameters", f"{run.model.count_params():,}", ""))
     if seen is not None:
-        rows.append(("held-out examples evaluated", f"{len(seen.labels):,}", "not trained on"))
+        rows.append(("held-out examples", f"{len(seen.labels):,}", "not trained on"))
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from recipes.report.data_issues import data_issues
 from recipes.report.example_images import predictions
 from recipes.report.figures import SHOWN_BY, figures_of
 from recipes.report.mask_examples import mask_predictions, painted
-from recipes.report.summary import before_training, how_good, numbers, verdict, what_to_do
+from recipes.report.summary import before_training, how_good, no_better_than, numbers, verdict, what_to_do
 from recipes.report.tables import class_name, confusion_of, layers_of, settings_of
 from recipes.report.time_spent import time_spent
 
@@ -36,6 +36,7 @@ def write_report(
     title: str | None = None,
     examples: int = 6,
     throughput: Throughput | None = None,
+    files: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write everything known about a run into one HTML file: no other file, no network, no script.
 
@@ -57,6 +58,8 @@ def write_report(
         examples: Right and wrong predictions to show, each.
         throughput: What `diagnose.throughput` measured, for a figure of where a step's time goes and what would help;
             None says what the run noted of its epochs itself.
+        files: Path of each example of "train" and "validation", as `info.files` of `recipes.data.load`: doubtful
+            labels, copies and faults are then named by their files, else by their numbers.
 
     Returns:
         The `pathlib.Path` written.
@@ -89,7 +92,15 @@ def write_report(
         "wrong": _pictures(seen.wrong if seen else (), class_names),
         "note": seen.note if seen else "",
         "masks": _masks(masks, class_names),
-        "issues": data_issues(run, train, validation, class_names=class_names, count=2 * examples),
+        "issues": data_issues(
+            run,
+            train,
+            validation,
+            class_names=class_names,
+            count=2 * examples,
+            files=files,
+            guesses=no_better_than(seen) is not None,
+        ),
         "settings": settings_of(run.settings),
         "versions": (run.settings or {}).get("versions", {}),
         "notes": list(run.record.notes) if run.record is not None else [],

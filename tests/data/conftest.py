@@ -1,15 +1,10 @@
-"""Tests that read the first batches of many data sets."""
+"""Folders of images to read."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 random = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def _read_in_part(without_autotuning):
-    """Every test here."""
 
 
 @pytest.fixture

@@ -11,9 +11,6 @@ from recipes.checkpoints.backup_file import RunState, restore_metrics
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.probe.record import COLUMNS
 
-# Once, on one core, TensorFlow aborted while Keras let go of an iterator in here; 94 more runs did not show it again.
-pytestmark = pytest.mark.usefixtures("without_autotuning")
-
 BATCH, STEPS, EPOCHS = 16, 6, 3
 RATE = 0.2
 # The two halves of a batch are summed in another order, which training then carries along.

@@ -16,6 +16,7 @@ from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.speed.slowdown import Slowdown
 from recipes.diagnose.speed.throughput import Throughput
 from recipes.report import write_report
+from recipes.report.data_issues import data_issues
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.figures import figures_of
 from recipes.report.summary import how_good, no_better_than, verdict, what_to_do
@@ -300,6 +301,13 @@ def test_doubtful_labels_copies_and_faults_are_shown_with_their_pictures(tmp_pat
     assert {"Training image 6, given cat, suggested <dog>", "Image 3 of train", "Training image 4"} <= set(
         shown
     )
+    files = {"train": [f"photos/{'dog' if number % 2 else 'cat'}/{number}.jpg" for number in range(40)]}
+    how = {"class_names": ("cat", "<dog>"), "count": 4, "files": files}
+    found = data_issues(run, (images, labels), None, **how)
+    captions = [row["caption"] for part in ("labels", "copies", "faults") for row in found[part]["rows"]]
+    assert {"cat/6.jpg: given cat, suggested <dog>", "cat/4.jpg: near constant"} <= set(captions)
+    assert "dog/3.jpg (<dog>) = dog/9.jpg (cat)" in captions
+    assert data_issues(run, (images, labels), None, guesses=True, **how)["labels"] is None
 
 
 def test_the_rate_is_drawn_per_step_where_it_is_known():
