@@ -40,10 +40,7 @@ def _seeded():
 
 @pytest.fixture(scope="session", autouse=True)
 def without_autotuning():
-    """No thread that tunes an iterator: TensorFlow 2.21 may wait up to a minute for it when the iterator is deleted.
-
-    Once, on one core, it aborted there, in a strategy of two replicas.
-    """
+    """No thread that tunes an iterator: TensorFlow 2.21 may wait up to a minute for it when the iterator is deleted."""
     iterate = tf.data.Dataset.__iter__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.data.Dataset, "__iter__", lambda dataset: iterate(without_autotune(dataset)))
