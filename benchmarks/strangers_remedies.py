@@ -56,6 +56,8 @@ def remedy_typed(code, text, fault):
             number = usual / 10 if high else usual * 10
         return {"rate": number}, f"rate {number:g}"
     if code == "decayed_too_early":
+        if number is None and "WarmupDecay" in text:
+            return {"early": None}, "no decay before the end"
         return ({"rate": number, "early": None}, f"rate {number:g}") if number else None
     if code == "regularization_too_strong":
         if "weight_decay" in fault.get("optimizer_options", {}):
@@ -89,6 +91,11 @@ def remedy_typed(code, text, fault):
         name = next((name for name in ("he_normal", "glorot_uniform") if name in text), "glorot_uniform")
         return {"initializer": name}, name
     if code in ("dead_relu", "dead_at_start"):
+        zeros = 0.0 if isinstance(fault.get("bias"), float | int) else "zeros"
+        start = {"bias": zeros} if "bias" in fault and "bias_initializer='zeros'" in text else {}
+        start |= {"initializer": "he_normal"} if "initializer" in fault and "he_normal" in text else {}
+        if start:
+            return start, ", ".join(map(str, start.values()))
         other = re.search(r"leaky_relu|LeakyReLU|elu|gelu|swish|silu", text)
         name = {"LeakyReLU": "leaky_relu"}.get(other.group(0), other.group(0)) if other else None
         return ({"activation": name}, name) if name else None

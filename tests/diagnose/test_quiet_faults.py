@@ -1,14 +1,16 @@
 """Faults that curves hardly show, each beside a healthy run that looks like it."""
 
+import dataclasses
 import types
 
 import numpy as np
 import pytest
 
 from recipes.diagnose.checks.learning_rate_range_test import _alike, _far_up, _result
+from recipes.diagnose.checks.overcome import overcome
 from recipes.diagnose.checks.overfit_small_sample import OverfitSmallSample
-from recipes.diagnose.checks.preflight import _overcome
 from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.checks.why_stuck import why_stuck
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.answer_in_inputs import _column_apart
 from recipes.diagnose.rules.curve_rules import Curves
@@ -73,7 +75,7 @@ def test_a_range_test_does_not_contradict_a_loss_that_falls_at_the_own_rate(last
     )
     high = Finding("rate_too_high", "warning", None, 0, "", "")
     ranged = Check(name="learning_rate_range_test", result="", findings=[high])
-    assert [f.severity for f in _overcome([learns, ranged])] == [severity]
+    assert [f.severity for f in overcome([learns, ranged])] == [severity]
 
 
 def layer(name, kind="", std=1.0, rms=1.0, weights="kernel"):
@@ -91,6 +93,33 @@ def test_a_recurrence_that_explodes_before_training_is_named(std, told):
     found = judge([words, layer("SimpleRNN", std=std, rms=0.03), layer("Dense", "softmax", rms=std)])
     assert [f.code for f in found] == told
     assert not told or "recurrent_initializer" in found[0].remedy
+
+
+@pytest.mark.parametrize(("limit", "told"), [(1e-4, ["clipping_too_hard"]), (1.0, [])])
+def test_clipping_is_named_where_a_model_is_stuck_before_training(limit, told):
+    found = why_stuck([], {"kernel": 3.0, "bias": 4.0}, {"global_clipnorm": limit})
+    assert [f.code for f in found] == told
+    assert not told or "5" in found[0].evidence
+
+
+@pytest.mark.parametrize(("shrink", "told"), [(0.15, ["vanishing"]), (0.7, [])])
+def test_a_gradient_that_fades_through_sigmoids_is_named_where_a_model_is_stuck(shrink, told):
+    deep = [dataclasses.replace(layer(f"d{n}", "sigmoid"), gradient_rms=shrink ** (8 - n)) for n in range(8)]
+    found = why_stuck([*deep, layer("head", "softmax")], {}, {})
+    assert [f.code for f in found] == told
+    assert not told or "relu" in found[0].remedy
+
+
+@pytest.mark.parametrize(("outcome", "severity"), [("stuck", "warning"), ("crept", "info"), (None, "info")])
+def test_raw_inputs_are_a_warning_before_training_where_nothing_was_learned(outcome, severity):
+    raw = Check(
+        name="model_check", result="", findings=[Finding("unscaled_inputs", "warning", None, 0, "", "")]
+    )
+    plain = {"name": "overfit_small_sample", "result": "", "findings": [], "seconds_per_step": 0.1}
+    tried = (
+        [OverfitSmallSample(**plain, losses=np.ones(60), accuracies=None, outcome=outcome)] if outcome else []
+    )
+    assert [f.severity for f in overcome([raw, *tried])] == [severity]
 
 
 def table(rows=300):

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from recipes.common.patching import replaced
+from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.model_copy import dropping_layers, untouched
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import built, read_sample
@@ -88,7 +89,7 @@ def initial_loss(
     return InitialLoss(
         name="initial_loss",
         result=_result(loss, expected, penalty, task),
-        findings=_judge(loss, expected, task, sample),
+        findings=_judge(loss, expected, task, sample, scale=_scaling(model, sample)),
         loss=loss,
         expected=expected,
         penalty=penalty,
@@ -136,7 +137,15 @@ def _result(loss, expected, penalty, task):
     return f"loss {loss:.4g}, {against}{more}"
 
 
-def _judge(loss, expected, task, sample):
+def _scaling(model, sample):
+    """What to type to scale the inputs, or "" where they have a usual scale, or are looked up in a table."""
+    facts = describe_inputs(sample)
+    size = math.hypot(facts.get("mean", 0.0), facts.get("std", 0.0))
+    looked_up = any(hasattr(layer, "embeddings") for layer in layers_of(model))
+    return "" if looked_up or 0.1 < size < 10 else scaling(facts)
+
+
+def _judge(loss, expected, task, sample, *, scale):
     def found(code, severity, evidence, remedy):
         return [Finding(code, severity, None, 0, evidence, remedy)]
 
@@ -162,13 +171,15 @@ def _judge(loss, expected, task, sample):
         )
     if ratio > 1.5:
         severity = "warning" if ratio > 5 else "info"  # a run may overcome it
+        small = "kernel_initializer=keras.initializers.RandomNormal(stddev=0.01)"
         return found(
             "initial_loss",
             severity,
             f"The first loss is {loss:.4g}, {ratio:.3g} times the {expected:.4g} of equal chances for every class: "
             "before it has learned anything the model is sure, and mostly wrong, and the first steps must undo that.",
-            f"{scaling(describe_inputs(sample))} If the inputs are scaled, start the last layer small: "
-            "kernel_initializer=keras.initializers.RandomNormal(stddev=0.01).",
+            f"{scale} If that does not do, start the last layer small: {small}."
+            if scale
+            else f"Start the last layer small: {small}.",
         )
     if ratio < 0.5 and task.classification:
         return found(

@@ -19,13 +19,14 @@ from recipes.diagnose.checks.initial_loss import initial_loss
 from recipes.diagnose.checks.learning_rate_range_test import learning_rate_range_test
 from recipes.diagnose.checks.model_copy import Trial, dropping_layers, untouched, why_not_tried
 from recipes.diagnose.checks.output_task import task_of
+from recipes.diagnose.checks.overcome import overcome
 from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample
 from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
 from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.checks.why_stuck import why_stuck
 from recipes.diagnose.finding import SEVERITIES, Finding, arrange
-from recipes.diagnose.rules.model_rules import judge_model
-from recipes.diagnose.rules.output_rules import judge_outputs
+from recipes.diagnose.rules.model_rules import judge_batch, judge_model
 from recipes.diagnose.rules.run_facts import describe_model, describe_observation
 
 _TRAINING = ("overfit_small_sample", "learning_rate_range_test", "gradient_check")
@@ -197,7 +198,7 @@ def preflight(
             plan.train(facts)
     elif not runs and not unusable:
         say(f"{'':<26}{'':<9}the model is never called as a whole, so no batch was sent through it")
-    findings = arrange(_overcome(plan.checks))
+    findings = arrange(overcome(plan.checks))
     done = Preflight(
         plan.checks,
         findings,
@@ -210,29 +211,6 @@ def preflight(
     )
     say(done.summary())
     return done
-
-
-# What overfitting a few batches shows to be no obstacle.
-_OVERCOME = {"unscaled_inputs", "unscaled_targets", "initial_loss", "initial_scale_too_large", "saturated"}
-
-
-def _overcome(checks):
-    """All findings; scales that did not keep the model from overfitting a few batches are only "info".
-
-    So is what the range test says against a rate at which the loss of a few batches does come down.
-    """
-    learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
-    falls = any(getattr(check, "came_down", False) for check in checks)
-
-    def harmless(check, finding):
-        by_rate = check.name == "learning_rate_range_test" and falls
-        return finding.severity == "warning" and (by_rate or (learned and finding.code in _OVERCOME))
-
-    return [
-        dataclasses.replace(finding, severity="info") if harmless(check, finding) else finding
-        for check in checks
-        for finding in check.findings
-    ]
 
 
 class _Plan:
@@ -275,7 +253,7 @@ class _Plan:
                 shared = None
                 if _unregularized(model, facts) and not why_not_tried(model):
                     shared = stack.enter_context(Trial(model, regularized=False))
-                self._learn(shared)
+                self._learn(shared, facts)
                 self._range(shared)
         own = _own_layers(model)
         if own and keras.backend.backend() != "tensorflow":
@@ -287,7 +265,7 @@ class _Plan:
         elif own:
             self.skip("gradient_check", None)
 
-    def _learn(self, shared):
+    def _learn(self, shared, facts):
         """Overfitting a few batches, in half of what is left; it takes its fewest steps whatever they cost."""
         if self.left() <= 0:
             self.skip("overfit_small_sample", None)
@@ -296,6 +274,10 @@ class _Plan:
         with self._trial(shared, regularized=False) as trial:
             check = overfit_small_sample(self.model, self.sample, batch_size=32, seconds=half, trial=trial)
             self._compiled(trial)
+        if check.outcome == "stuck":
+            seen = next(one for one in self.checks if one.name == "activation_statistics")
+            causes = why_stuck(seen.layers, seen.gradients, facts["optimizer"])
+            check = dataclasses.replace(check, findings=[*check.findings, *causes])
         self.add(check)
 
     def _range(self, shared):
@@ -347,12 +329,12 @@ def _look(plan, facts, unusable, held_out):
     if not unusable:
         facts |= describe_observation(plan.model, plan.sample, seen, facts, held_out)
     plan.add(statistics_of(seen))
-    # What the outputs are on a real batch tells more than the graph of the model.
+    # What a real batch shows tells more than the graph of the model.
     known = {(f.code, f.layer) for check in plan.checks for f in check.findings}
-    more = [f for f in judge_outputs(facts) if (f.code, f.layer) not in known]
+    more = [f for f in judge_batch(facts) if (f.code, f.layer) not in known]
     if more:
         name = "model_check"
-        plan.add(Check(name=name, result="what the outputs of that batch are", findings=more))
+        plan.add(Check(name=name, result="what that batch shows of the model", findings=more))
 
 
 def _unregularized(model, facts):

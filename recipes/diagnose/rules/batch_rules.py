@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from recipes.diagnose.finding import Finding
-from recipes.diagnose.rules.words import part_of
+from recipes.diagnose.rules.words import counted, part_of
 
 
 def found(
@@ -34,7 +34,7 @@ def too_few(view: Any) -> list[Finding]:
             "error" if size == 1 else "warning",
             norms[0]["name"],
             view.epoch[0],
-            f"Batches hold {size} example{'s' if size > 1 else ''}, and {norms[0]['name']} subtracts the mean "
+            f"Batches hold {counted(size, 'example')}, and {norms[0]['name']} subtracts the mean "
             f"of the batch: {left}, so the layers behind it have nothing to learn from.",
             "Use batches of 32: model.fit(..., batch_size=32); or keras.layers.LayerNormalization() in its place.",
         )
@@ -128,8 +128,8 @@ def noisy_batches(view: Any) -> list[Finding]:
             "warning",
             None,
             None,
-            f"Batches hold {data['batch']} example(s), and their losses differ by {part_of(noise, 'their mean')}: each "
-            "step follows the accident of its batch.",
+            f"Batches hold {counted(data['batch'], 'example')}, and their losses differ by "
+            f"{part_of(noise, 'their mean')}: each step follows the accident of its batch.",
             "Use batches of 32 or more; batch normalization needs at least 8.",
         )
     ]

@@ -147,7 +147,7 @@ def _answer_given(train):
             "data_leak",
             "warning",
             f"The inputs hold the answer: in each of the training examples that were read {where}. The model need only "
-            "copy it, and does not where it is not known.",
+            "copy it, and has nothing to copy where the answer is not known yet.",
             "Leave it out of the inputs; shift sequences by a step, so that an answer comes after what is seen.",
         )
     ]

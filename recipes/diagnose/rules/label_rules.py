@@ -7,6 +7,7 @@ import numpy as np
 
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import kind_of_targets, last_layer, look, relabel
+from recipes.diagnose.rules.words import counted
 
 _PROBABILITY_LOSSES = ("kl_divergence",)
 _FEWEST_STEPS = 30  # before it is said that nothing was learned
@@ -49,7 +50,7 @@ def _label_shape(shown, data, task):
             _found(
                 "label_count",
                 "error",
-                f"Labels of {shown} have {width} number(s) each, and the model {outputs} outputs.",
+                f"Each label of {shown} is {counted(width, 'number')}, and the model has {counted(outputs, 'output')}.",
                 "Use loss='sparse_categorical_crossentropy' for class numbers, or keras.ops.one_hot(labels, "
                 "classes); "
                 "integer labels turn into a (batch, batch) matrix in some mixing augmentations.",
@@ -84,7 +85,7 @@ def _label_shape(shown, data, task):
             "error",
             f"Targets of {shown} have the shape {tuple(shape)} an example, and the model gives {tuple(out)}: "
             f"{task['loss']} stretches one to fit the other, and compares every output with every target.",
-            f"Give both one shape: a last layer of {width} unit(s)"
+            f"Give both one shape: a last layer of {counted(width, 'unit')}"
             + (f", or{extra}." if extra else ".")
             + fitting,
         )

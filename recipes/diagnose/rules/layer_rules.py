@@ -64,7 +64,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
                 layer.name,
                 f"{layer.dead_fraction:.0%} of the units of {layer.name} are zero for every example before "
                 "training: no gradient passes through them, so they stay zero.",
-                "Start its biases at 0 and its kernel with he_normal, and scale the inputs to about -1..1.",
+                "Use bias_initializer='zeros' and kernel_initializer='he_normal' there, and scale the inputs to about "
+                "-1..1.",
             )
         elif layer.saturated_fraction > 0.5 and not last:
             add(

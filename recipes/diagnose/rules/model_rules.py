@@ -34,6 +34,17 @@ def judge_model(facts: dict) -> list[Finding]:
     return findings
 
 
+def judge_batch(facts: dict) -> list[Finding]:
+    """Those findings of `judge_model` that one batch adds: what it shows of outputs, initial weights and input scale.
+
+    Args:
+        facts: With the "statistics" and "outputs" of that batch.
+    """
+    if "statistics" not in facts:
+        return judge_outputs(facts)
+    return [*judge_outputs(facts), *_initialization(facts), *_input_scale(facts)]
+
+
 def _statistics(facts):
     return [LayerStatistics(**layer) for layer in facts.get("statistics", ())]
 

@@ -312,7 +312,9 @@ def _how_serious(curves, best, rise):
         now = float(score[-3:].mean())
         if now > smooth[: max(best, 1)].max() + 0.005:
             return "info"
-        fallen = smooth.max() - now > max(0.02, 1.5 * curves.score_error(now))
+        # The best of several epochs is luck as well, and while the run goes on it may come back.
+        errors = 2 if curves.planned is None or curves.over else 3
+        fallen = smooth.max() - now > max(0.02, errors * curves.score_error(now))
         poor = curves.validated_well is False and _by_heart(curves)
         return "warning" if rise > 1.25 and (fallen or poor or not curves.held) else "info"
     if curves.validated_well:

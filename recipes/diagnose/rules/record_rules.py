@@ -187,7 +187,8 @@ def _dead(view):
                     -1,
                     f"{early:.0%} of the {rates.shape[1]} units of {name} were zero for every example at "
                     f"the first probe, and {late:.0%} still are: no gradient passes through them.",
-                    "Start biases at 0 and kernels with he_normal, and scale the inputs to about -1..1.",
+                    "Use bias_initializer='zeros' and kernel_initializer='he_normal' there, and scale the inputs to "
+                    "about -1..1.",
                 )
             )
         elif late > 0.9 or (late > 0.6 and early < 0.5 * late and not view.learned):

@@ -27,6 +27,11 @@ def share(ratio: float) -> str:
     return f"{100 * ratio:.2g} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: "1 unit", "3 units"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def typed(value: float) -> str:
     """A number of one digit, as one types it: "10", "0.003", "2e-05"."""
     return f"{float(f'{value:.1g}'):g}"

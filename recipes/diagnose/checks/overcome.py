@@ -1,0 +1,30 @@
+"""Findings of checks before training that another check shows to be harmless."""
+
+import dataclasses
+
+from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.finding import Finding
+
+# What overfitting a few batches shows to be no obstacle.
+_OVERCOME = {"unscaled_inputs", "unscaled_targets", "initial_loss", "initial_scale_too_large", "saturated"}
+
+
+def overcome(checks: list[Check]) -> list[Finding]:
+    """All findings; scales that did not keep the model from overfitting a few batches are only "info".
+
+    So is what the range test says against a rate at which the loss of a few batches does come down.
+    """
+    learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
+    falls = any(getattr(check, "came_down", False) for check in checks)
+    lost = any(getattr(check, "outcome", None) in ("stuck", "exploded") for check in checks)
+
+    def harmless(check, finding):
+        by_rate = check.name == "learning_rate_range_test" and falls
+        raw = finding.code == "unscaled_inputs" and not lost
+        return finding.severity == "warning" and (by_rate or raw or (learned and finding.code in _OVERCOME))
+
+    return [
+        dataclasses.replace(finding, severity="info") if harmless(check, finding) else finding
+        for check in checks
+        for finding in check.findings
+    ]

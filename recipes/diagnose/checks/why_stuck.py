@@ -1,0 +1,57 @@
+"""What keeps a model from learning a few batches, by what one batch has shown on its way through it."""
+
+import math
+from collections.abc import Mapping
+
+from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.layer_rules import LayerStatistics
+from recipes.diagnose.rules.words import share, times, typed
+
+_SQUASHING = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
+
+
+def why_stuck(
+    layers: list[LayerStatistics], gradients: Mapping[str, float], optimizer: Mapping
+) -> list[Finding]:
+    """Causes that show in one batch, to be said where the loss of a few batches did not come down.
+
+    Args:
+        layers: In forward order, before training.
+        gradients: Norm of the gradient of each trainable variable.
+        optimizer: As `recipes.diagnose.rules.run_facts.describe_optimizer` tells it.
+
+    Returns:
+        Warnings: clipping_too_hard, vanishing; none where neither shows.
+    """
+    return _clipped(gradients, optimizer) + _faded(layers)
+
+
+def _clipped(gradients, optimizer):
+    norms = [norm for norm in gradients.values() if math.isfinite(norm)]
+    for name in ("clipnorm", "global_clipnorm"):
+        limit = optimizer.get(name)
+        size = max(norms, default=0.0) if name == "clipnorm" else math.hypot(*norms)
+        if limit and size > 100 * limit and limit < 0.1:
+            evidence = f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
+            evidence += f"{share(limit / size)} of that, so steps are as much shorter."
+            return [_found("clipping_too_hard", None, evidence, f"Use {name}={typed(max(size, 1.0))}.")]
+    return []
+
+
+def _faded(layers):
+    hidden = [layer for layer in layers[:-1] if layer.kind in _SQUASHING and layer.gradient_rms > 0]
+    if len(hidden) < 3 or hidden[0].gradient_rms > 1e-3 * hidden[-1].gradient_rms:
+        return []
+    first, last = hidden[0], hidden[-1]
+    evidence = (
+        f"The gradient at the output of {first.name} is {first.gradient_rms:.2g} and at that of {last.name} "
+        f"{last.gradient_rms:.2g}, {times(last.gradient_rms / first.gradient_rms)} times as large: each {first.kind} "
+        "between them takes a part away, and the first layers hardly move."
+    )
+    remedy = f"Use activation='relu' with kernel_initializer='he_normal' in place of {first.kind}; or batch "
+    remedy += "normalization or residual connections between the layers."
+    return [_found("vanishing", first.name, evidence, remedy)]
+
+
+def _found(code, layer, evidence, remedy):
+    return Finding(code, "warning", layer, 0, evidence, remedy)
