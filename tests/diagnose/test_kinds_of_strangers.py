@@ -13,11 +13,11 @@ from recipes.diagnose.remedies.try_remedies import RemedyTrial, Trials
 from recipes.diagnose.rules.curve_rules import Curves
 from recipes.diagnose.rules.data_facts import _association, _column_association
 from recipes.diagnose.rules.data_rules import _leak
-from recipes.diagnose.rules.label_rules import shuffled_labels
 from recipes.diagnose.rules.read_curves import read_curves
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.remedies import higher_rate
 from recipes.diagnose.rules.run_facts import _shares_by_place
+from recipes.diagnose.rules.shuffled_labels import shuffled_labels
 from recipes.diagnose.rules.words import share, times
 
 L = keras.layers

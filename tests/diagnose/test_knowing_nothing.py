@@ -10,10 +10,10 @@ from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.rules.curve_rules import Curves, HeldOut
 from recipes.diagnose.rules.data_facts import _association, _association_by_place, label_facts
 from recipes.diagnose.rules.finding_log import Casebook
-from recipes.diagnose.rules.label_rules import shuffled_labels
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.remedies import lower_rate, usual_rate
 from recipes.diagnose.rules.run_facts import describe
+from recipes.diagnose.rules.shuffled_labels import shuffled_labels
 from recipes.diagnose.rules.words import part_of
 
 L, ops = keras.layers, keras.ops

@@ -19,6 +19,7 @@ from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.input_facts import column_facts, number_facts
 from recipes.diagnose.rules.layer_rules import LayerStatistics, judge
 from recipes.diagnose.rules.schedule_rules import judge_schedule
+from recipes.diagnose.rules.shuffled_labels import shuffled_labels
 
 RNG = np.random.default_rng(0)
 STEPS = np.arange(0, 400, 8)  # of ten epochs of 40 steps
@@ -165,3 +166,13 @@ def test_raw_inputs_are_told_at_once_where_the_loss_has_gone_up(losses, told):
         found = book.update({"loss": losses[:epoch]}, None, planned=20, steps=40 * epoch)
         said += [epoch] * any(f.code == "unscaled_inputs" for f in found)
     assert said == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "compared", "told"), [("learned", False, 1), ("stuck", False, 0), ("learned", True, 0)]
+)
+def test_labels_of_others_are_suspected_where_only_a_few_batches_can_be_learned(outcome, compared, told):
+    belong = {"neighbor_agreement": 0.9, "neighbor_chance": 0.5, "neighbor_error": 0.02, "examples": 400}
+    facts = {"few_batches": outcome, "data": {"train": belong if compared else {}}}
+    curves = Curves({"loss": np.full(8, 0.7)}, 0.693, steps=400)
+    assert len(shuffled_labels(facts, curves)) == told

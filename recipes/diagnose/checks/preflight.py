@@ -274,6 +274,7 @@ class _Plan:
         with self._trial(shared, regularized=False) as trial:
             check = overfit_small_sample(self.model, self.sample, batch_size=32, seconds=half, trial=trial)
             self._compiled(trial)
+        facts["few_batches"] = check.outcome
         if check.outcome == "stuck":
             seen = next(one for one in self.checks if one.name == "activation_statistics")
             causes = why_stuck(seen.layers, seen.gradients, facts["optimizer"])

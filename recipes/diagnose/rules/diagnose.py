@@ -9,12 +9,12 @@ import numpy as np
 from recipes.diagnose.finding import SOFT, Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, HeldOut, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
-from recipes.diagnose.rules.label_rules import shuffled_labels
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.record_rules import judge_record
 from recipes.diagnose.rules.schedule_rules import judge_schedule
+from recipes.diagnose.rules.shuffled_labels import shuffled_labels
 
 # What labels that are shuffled look like in the curves.
 _SYMPTOMS = {
@@ -110,7 +110,9 @@ def judge(
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
     above = start if start is not None and start > 0 else None  # of which a loss can be so many times
-    findings += judge_record(record, facts, learned=learned, initial=above, first=first, now=now)
+    gaining = curves is not None and curves.held and curves.better_than_nothing
+    known = {"learned": learned, "initial": above, "first": first, "now": now, "gaining": gaining}
+    findings += judge_record(record, facts, **known)
     if not any(_explains_failure(finding, facts) for finding in findings):
         findings += shuffled_labels(facts, curves)
     findings += judge_recall(facts or {})

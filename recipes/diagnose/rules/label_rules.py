@@ -1,16 +1,12 @@
-"""What labels and targets tell: their shape and range, missing classes, labels shuffled apart from their inputs."""
+"""What labels and targets tell: their shape and range, and missing classes."""
 
 import math
-from typing import Any
-
-import numpy as np
 
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import kind_of_targets, last_layer, look, relabel
 from recipes.diagnose.rules.words import counted
 
 _PROBABILITY_LOSSES = ("kl_divergence",)
-_FEWEST_STEPS = 30  # before it is said that nothing was learned
 
 
 def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]:
@@ -354,51 +350,6 @@ def judge_targets(data: dict, task: dict) -> list[Finding]:
             )
         ]
     return []
-
-
-def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
-    """Labels that similar inputs do not share, in a run that learned nothing that lasts.
-
-    Args:
-        facts: As for `judge_labels`.
-        curves: `recipes.diagnose.rules.curve_rules.Curves` of the run, or None.
-    """
-    data = (facts or {}).get("data", {}).get("train", {})
-    apart = _apart(data)
-    if apart is None or curves is None or not np.isfinite(curves.loss).all():
-        return []
-    if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
-        return []
-    if curves.better_than_nothing and not curves.memorized:
-        return []
-    return [
-        Finding(
-            "labels_shuffled",
-            "warning",
-            None,
-            None,
-            f"{apart}, and nothing that carries over to validation is learned.",
-            f"Look at examples with their labels, {look(data, labels=True)}: inputs and labels may have been shuffled "
-            "apart, as by a shuffle of x alone, or two lists of files in different orders.",
-        )
-    ]
-
-
-def _apart(data):
-    """What shows that labels have nothing to do with their inputs, as half a sentence, or None."""
-    if "target_agreement" in data:
-        near, error = data["target_agreement"], data["target_error"]
-        if near > 4 * error or data["target_association"] > 1.5:
-            return None
-        return f"The target of the most similar other example has a correlation of {near:.2f} with an example's own"
-    if "neighbor_agreement" not in data or data["neighbor_chance"] > 0.9:
-        return None
-    agreement, chance, error = (data[f"neighbor_{name}"] for name in ("agreement", "chance", "error"))
-    few = data.get("neighbor_examples", data["examples"]) < 100
-    # One column that tells classes apart: the data is noisy, and its labels belong where they are.
-    if agreement > chance + 4 * error or few or data.get("column_association", 0.0) > 1.5:
-        return None
-    return f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance ({chance:.0%})"
 
 
 def _found(code, severity, evidence, remedy):

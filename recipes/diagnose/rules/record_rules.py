@@ -1,5 +1,6 @@
 """What the probes saw inside the training steps, judged."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ def judge_record(
     initial: float | None = None,
     first: float | None = None,
     now: float | None = None,
+    gaining: bool = False,
 ) -> list[Finding]:
     """Findings in a `recipes.probe.Record`.
 
@@ -33,6 +35,7 @@ def judge_record(
         initial: Loss of knowing nothing, penalties included, or None.
         first: Loss that the run began with, by its curves, or None.
         now: Loss of the last epoch, or None.
+        gaining: Whether the run beats knowing nothing in validation too, by however little.
 
     Returns:
         A list of `Finding`, not arranged.
@@ -43,7 +46,8 @@ def judge_record(
     broken = _not_finite(view)
     if broken:
         return broken
-    rules = (*RULES, _shrunk, _dead, _saturated, _signal, _rate, _clipping)
+    dead = functools.partial(_dead, gaining=gaining)
+    rules = (*RULES, _shrunk, dead, _saturated, _signal, _rate, _clipping)
     return [finding for rule in rules for finding in rule(view)]
 
 
@@ -162,7 +166,7 @@ def _parts(row):
     )
 
 
-def _dead(view):
+def _dead(view, gaining):
     findings, names = [], view.activations.get("name", ())
     kinds = view.activations.get("kind", ())
     for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
@@ -191,7 +195,7 @@ def _dead(view):
                     "about -1..1.",
                 )
             )
-        elif late > 0.9 or (late > 0.6 and early < 0.5 * late and not view.learned):
+        elif late > 0.9 or (late > 0.6 and early < 0.5 * late and not (view.learned or gaining)):
             findings.append(
                 found(
                     "dead_relu",
