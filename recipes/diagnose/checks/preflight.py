@@ -11,7 +11,12 @@ from typing import Any
 import keras
 
 from recipes.common.traversal import layers_of
-from recipes.diagnose.checks.activation_statistics import few_examples, observe, statistics_of
+from recipes.diagnose.checks.activation_statistics import (
+    ActivationStatistics,
+    few_examples,
+    observe,
+    statistics_of,
+)
 from recipes.diagnose.checks.data_check import data_check
 from recipes.diagnose.checks.differences import verdict_bounds
 from recipes.diagnose.checks.gradient_check import gradient_check
@@ -276,8 +281,8 @@ class _Plan:
             self._compiled(trial)
         facts["few_batches"] = check.outcome
         if check.outcome == "stuck":
-            seen = next(one for one in self.checks if one.name == "activation_statistics")
-            causes = why_stuck(seen.layers, seen.gradients, facts["optimizer"])
+            seen = next((one for one in self.checks if isinstance(one, ActivationStatistics)), None)
+            causes = [] if seen is None else why_stuck(seen.layers, seen.gradients, facts["optimizer"])
             check = dataclasses.replace(check, findings=[*check.findings, *causes])
         self.add(check)
 
