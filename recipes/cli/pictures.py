@@ -73,6 +73,12 @@ def _labels(some, twice, info, model, compiled, seconds):
     history = quick_history(features, labels, classes, seconds=seconds / 2)
     found = judge_labels(history, info.class_names)
     right = float(np.mean(history.margins > 0))
+    if not found.learned:
+        print(
+            f"labels: nothing can be said; {right:.0%} agree with a small network, which is little more than by chance "
+            f"(kappa {found.agreement:.2f}). Train, then recipes.diagnose.label_issues(run) says more"
+        )
+        return []
     print(f"labels: {found.table(0).partition(chr(10))[0]}; {right:.0%} agree with a small network")
     files = info.files.get("train")
     rows = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from recipes import callbacks, diagnose
 from recipes.diagnose.margins import trained_copy
@@ -256,8 +256,23 @@ def test_data_without_labeled_examples_are_refused(data, error, words):
 def test_a_network_that_has_learned_little_is_said():
     labels = np.arange(1000) % 50
     found = judge_labels(_answers(np.zeros((1000, 50)) + 4.0 * (np.arange(50) == 7), labels))
-    assert found.agreement == 0.02
-    assert "Only 2% were mostly answered as they are labelled" in found.table()
+    assert found.agreement == 0
+    assert "little more than by chance (Cohen's kappa 0.00" in found.table()
+
+
+def test_agreement_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, answers = rng.integers(0, 3, 400), rng.integers(0, 3, 400)
+    answers[:200] = labels[:200]
+    found = judge_labels(_answers(3.0 * np.eye(3)[answers], labels))
+    assert found.agreement == pytest.approx(cohen_kappa_score(labels, answers))
+
+
+def test_a_network_that_guesses_between_two_classes_calls_none_wrong():
+    rng = np.random.default_rng(0)
+    labels, answers = rng.integers(0, 2, 300), rng.integers(0, 2, 300)
+    labels[:8] = answers[:8]  # a little more than half agree
+    assert len(judge_labels(_answers(5.0 * np.eye(2)[answers], labels)).mislabelled) == 0
 
 
 def test_too_few_files_are_refused():

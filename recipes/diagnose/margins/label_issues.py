@@ -20,6 +20,7 @@ from recipes.diagnose.margins.mixture import chance_of_wrong, fit_label_mixture
 from recipes.diagnose.margins.trained_copy import history_of_copy
 
 ENOUGH_LOOKS = 3  # at one example, before its label is called wrong
+_LEARNED, _NEARLY_ALL = 0.4, 0.9  # kappa, or share that is answered as labelled, from which on answers tell
 _SURE = 0.75  # the chance from which on it is
 _MOST = 2**17  # probabilities that are looked at together
 _SUPPOSED = 0.03  # share of wrong labels, at least, for an order of all
@@ -59,8 +60,10 @@ class LabelIssues:
         noise: float64 `(classes, classes)`: of the examples that are given class i, the estimated share that is j.
         times: How often each example was scored, int32 `(n,)`.
         class_names: Names of the classes, or None.
-        agreement: Share of the scored examples that were mostly answered as they are labelled. Below half the network
-            has not learned enough for any label to be called wrong.
+        agreement: Cohen's kappa of labels and answers over the training (Cohen 1960, "A coefficient of agreement for
+            nominal scales"): 1 where all are answered as labelled, 0 where no more are than by chance.
+        learned: Whether the answers tell anything of the labels: a kappa of 0.4 ("moderate", Landis and Koch 1977), or
+            nine of ten answered as labelled. If not, no label is called wrong.
     """
 
     issues: list[LabelIssue]
@@ -69,6 +72,7 @@ class LabelIssues:
     times: NDArray[np.int32]
     class_names: tuple[str, ...] | None = None
     agreement: float = float("nan")
+    learned: bool = True
 
     @property
     def mislabelled(self) -> NDArray[np.int64]:
@@ -114,10 +118,10 @@ class LabelIssues:
                 f"  {few} were scored less than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
                 ", or give ExampleMargins a larger budget"
             )
-        if self.agreement <= 0.5:
+        if not self.learned:
             lines.append(
-                f"  Only {self.agreement:.0%} were mostly answered as they are labelled: the network has not learned "
-                "enough to call a label wrong. That none is named says nothing"
+                f"  Answers agree with the labels little more than by chance (Cohen's kappa {self.agreement:.2f}): the "
+                "network has not learned enough to call a label wrong. That none is named says nothing"
             )
         rates = self.noise * (1 - np.eye(len(self.noise)))
         for place in np.argsort(-rates, axis=None)[:3]:
@@ -299,8 +303,20 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
     np.add.at(counts, (given[known], suggested[known]), chance[known])
     noise = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = None if class_names is None else tuple(map(str, class_names))
-    agreement = float((margins[known] > 0).mean()) if known.any() else float("nan")
-    return LabelIssues(issues, scores, noise, history.times.copy(), names, agreement)
+    agreement, learned = _agreement(history, np.flatnonzero(known))
+    return LabelIssues(issues, scores, noise, history.times.copy(), names, agreement, learned)
+
+
+def _agreement(history, rows):
+    """Cohen's kappa of the labels and of what was mostly answered, and whether that is enough to tell of labels."""
+    if not len(rows):
+        return float("nan"), False
+    labels = history.labels[rows]
+    answers = np.where(history.margins[rows] > 0, labels, history.rivals[0][rows])
+    given, answered = (np.bincount(row, minlength=history.classes) / len(rows) for row in (labels, answers))
+    chance, same = float(given @ answered), float((labels == answers).mean())
+    kappa = (same - chance) / (1 - chance) if chance < 1 else 0.0
+    return kappa, kappa >= _LEARNED or same >= _NEARLY_ALL
 
 
 def _judged(history, rows):
@@ -337,11 +353,12 @@ def _known_classes(history, rows):
     """Which classes the answers know, `(classes,)`: most of the examples that are given one are answered so.
 
     Where that is not so, the network has not learned the class, and that it answers another says nothing of a label;
-    none is known where most of all examples are answered otherwise.
+    none is known where all answers together agree with the labels little more than by chance.
     """
     labels, right = history.labels[rows], history.margins[rows] > 0
     counts = np.bincount(labels, minlength=history.classes)
-    return (np.bincount(labels, right, minlength=history.classes) > counts / 2) & (right.mean() > 0.5)
+    most = np.bincount(labels, right, minlength=history.classes) > counts / 2
+    return most & _agreement(history, rows)[1]
 
 
 def _reason(history, row, certainty):
