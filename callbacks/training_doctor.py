@@ -162,11 +162,14 @@ class TrainingDoctor(Monitor):
         super().on_train_end(logs)
 
     def monitor_state(self) -> dict[str, Any]:
-        return {"history": self._history, "times": self._clock.epochs}
+        book = {} if self._book is None else {"book": self._book.state()}
+        return {"history": self._history, "times": self._clock.epochs, **book}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._history = {name: list(values) for name, values in state["history"].items()}
         self._clock.epochs = list(state.get("times", ()))
+        if self._book is not None and "book" in state:
+            self._book.take_up(state["book"])
 
     def _begin(self):
         # Looks into layers, and needs TensorFlow, as all monitors do; the callbacks load on any backend.

@@ -6,6 +6,7 @@ import os
 import random
 import types
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -71,7 +72,7 @@ def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
         model: Built and compiled.
         batch: Inputs, labels and perhaps weights, for their shapes and dtypes alone.
     """
-    with _scope(model):
+    with scope_of(model):
         model._symbolic_build(data_batch=batch)
 
 
@@ -97,19 +98,40 @@ def build_optimizer(model: keras.Model) -> None:
     """Make the optimizer's variables as the first step of `fit` would: by the same names, in the model's strategy."""
     optimizer = model.optimizer
     if not optimizer.built:
-        with _scope(model), keras.name_scope(optimizer.name, caller=optimizer):
+        with scope_of(model), keras.name_scope(optimizer.name, caller=optimizer):
             optimizer.build(model.trainable_variables)
 
 
 def build_optimizer_for(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
     """Have the optimizer of a compiled model know these variables, with its state of those that it knew."""
-    with _scope(model):
+    with scope_of(model):
         build_for(model.optimizer, variables)
 
 
-def _scope(model):
+def scope_of(model: keras.Model) -> AbstractContextManager:
+    """The scope of the TensorFlow strategy that a model was made in; on another backend one that does nothing."""
     strategy = getattr(model, "distribute_strategy", None)  # on the TensorFlow backend alone
     return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+def of_backend(batch: Any) -> Any:
+    """A batch that tf.data has read, as something that Keras' backend takes: as it is, or as arrays."""
+    if keras.backend.backend() == "tensorflow":
+        return batch
+    return keras.tree.map_structure(np.asarray, batch)
+
+
+def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
+    """What a model answers to one batch, which tf.data may have read.
+
+    Args:
+        model: Built, of one output.
+        images: `(batch, ...)`, an array or a tensor, or a structure of such.
+
+    Returns:
+        `(batch, ...)` of the output's dtype.
+    """
+    return keras.ops.convert_to_numpy(model.predict_on_batch(of_backend(images)))
 
 
 def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from recipes.common.datasets import as_batches
-from recipes.common.models import output_activation
+from recipes.common.models import of_backend, output_activation
 from recipes.common.patching import wrapped
 from recipes.common.traversal import walk
 from recipes.common.types import Data, FloatArray, Images
@@ -93,10 +93,9 @@ def mc_dropout(
             images, model, batch_size=batch_size, caller="ensemble.mc_dropout", name="images"
         )
         with wrapped((layer, "call", training) for layer in layers):
-            for batch in batches:
-                outputs = [
-                    keras.ops.convert_to_numpy(model(batch[0], training=False)) for _ in range(samples)
-                ]
+            for images, *_ in batches:
+                images = keras.tree.map_structure(keras.ops.convert_to_tensor, of_backend(images))
+                outputs = [keras.ops.convert_to_numpy(model(images, training=False)) for _ in range(samples)]
                 found.append(np.stack([as_probabilities(one, activation) for one in outputs]))
     finally:
         for state, value in zip(generators, before, strict=True):

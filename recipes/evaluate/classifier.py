@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from recipes.common.datasets import as_batches
-from recipes.common.models import output_activation
+from recipes.common.models import output_activation, predict_batch
 from recipes.common.types import Data
 from recipes.evaluate.evaluation import Evaluation, Mistake
 from recipes.evaluate.tally import Tally
@@ -64,7 +64,7 @@ def classifier(
         )
     scorer, kept = _Scorer(class_names, streaming, thresholds, output_activation(model)), {}
     for batch in _labeled_batches(model, test, batch_size, "evaluate.classifier"):
-        outputs = keras.ops.convert_to_numpy(model.predict_on_batch(batch[0])).astype("float32")
+        outputs = predict_batch(model, batch[0]).astype("float32")
         labels = np.asarray(batch[1])
         weights = np.asarray(batch[2], "float64").reshape(-1) if len(batch) > 2 else None
         start = scorer.add(outputs, labels, weights)
@@ -145,7 +145,7 @@ def predict_labeled(
     """`(outputs, labels, weights or None)` of a whole labeled data set, as arrays."""
     outputs, labels, weights = [], [], []
     for batch in _labeled_batches(model, data, batch_size, caller):
-        output = keras.ops.convert_to_numpy(model.predict_on_batch(batch[0]))
+        output = predict_batch(model, batch[0])
         outputs.append(output.astype("float32"))
         labels.append(np.asarray(batch[1]))
         weights += [np.asarray(batch[2])] if len(batch) > 2 else []

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from recipes.common.datasets import as_batches
-from recipes.common.models import output_activation
+from recipes.common.models import output_activation, predict_batch
 from recipes.common.types import Data
 from recipes.evaluate.classifier import as_probabilities, check_labels, predict_labeled
 
@@ -66,7 +66,7 @@ class ConformalSets:
         activation, outputs = output_activation(self.model), []
         caller = "ConformalSets.predict"
         for batch in as_batches(images, self.model, batch_size=batch_size, caller=caller, name="images"):
-            outputs.append(keras.ops.convert_to_numpy(self.model.predict_on_batch(batch[0])))
+            outputs.append(predict_batch(self.model, batch[0]))
         probabilities = as_probabilities(np.concatenate(outputs), activation)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         return [

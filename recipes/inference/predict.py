@@ -18,7 +18,7 @@ from PIL import Image
 
 from recipes import data
 from recipes.averaging.views import Views
-from recipes.common.models import model_input_rank, output_activation
+from recipes.common.models import model_input_rank, output_activation, predict_batch
 from recipes.data.find_files import find_files, is_path
 from recipes.evaluate.class_maps import class_maps, gives_class_maps
 from recipes.evaluate.classifier import as_probabilities
@@ -226,7 +226,7 @@ def predict(
         if views is None:
             _check_shape(model, batch)
         seen = [batch] if views is None else _views(views, batch)
-        answers = [keras.ops.convert_to_numpy(model.predict_on_batch(one)) for one in seen]
+        answers = [predict_batch(model, one) for one in seen]
         if maps is not None:
             maps.append(class_maps(answers[0], activation))
             answers = [_shares(maps[-1], max(2, answers[0].shape[-1]))]

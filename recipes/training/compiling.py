@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import keras
 import tensorflow as tf
@@ -36,6 +37,14 @@ def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
             "the same TF_CONFIG."
         )
     if getattr(model, "distribute_strategy", None) is strategy:
+        if not several and strategy.num_replicas_in_sync > 1 and _own_statistics(model):
+            warnings.warn(
+                f"recipes.train expects BatchNormalization(synchronized=True) on {strategy.num_replicas_in_sync} "
+                f"replicas. Received {', '.join(one.name for one in _own_statistics(model)[:3])} without: each replica "
+                "keeps statistics of its own, and those of the first are saved. Build the model with it, or outside "
+                "the strategy's scope.",
+                stacklevel=3,
+            )
         return model
     if model.compiled:
         raise ValueError(
@@ -51,20 +60,26 @@ def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
             "Build it under `with strategy.scope():`."
         ) from error
     clone.set_weights(model.get_weights())
-    if several:
+    if strategy.num_replicas_in_sync > 1:
         _synchronize_batch_norm(clone)
     return clone
 
 
 def _synchronize_batch_norm(model):
-    own = [one for one in layers_of(model, keras.layers.BatchNormalization) if not one.synchronized]
+    own = _own_statistics(model)
     for layer in own:
         layer.synchronized = True
     if own:
         print(
-            f"recipes.train: {len(own)} BatchNormalization layers take the statistics of all workers "
-            "(synchronized=True)."
+            f"recipes.train: {len(own)} BatchNormalization layer{'s' * (len(own) > 1)} take{'s' * (len(own) == 1)} the "
+            "statistics of all replicas (synchronized=True)."
         )
+
+
+def _own_statistics(model):
+    """Batch normalizations of which each replica has its own averages."""
+    norms = layers_of(model, keras.layers.BatchNormalization)
+    return [layer for layer in norms if layer.trainable and not layer.synchronized]
 
 
 def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec, settings: Settings) -> bool:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import as_batches
 from recipes.common.types import Data, Verbose
 
@@ -65,6 +66,7 @@ def fit_full_batch(
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - heavy, and for this alone
 
+    require_tensorflow("training.fit_full_batch", "whose gradients it adds up")
     _check_arguments(model, method, max_iterations)
     objective = _Objective(model, data, loss, batch_size)
     history = keras.callbacks.History()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import as_batches
+from recipes.common.models import predict_batch
 from recipes.common.traversal import graph_nodes, has_graph, layers_of
 from recipes.common.types import Data, Verbose
 from recipes.common.validation import is_whole
@@ -156,6 +158,8 @@ def _moves(operation):
 
 def _features(body, batches):
     """`(features, labels)`, or with the weights, as arrays."""
-    call = tf.function(lambda images: body(images, training=False), reduce_retracing=True)
-    rows = [(call(images).numpy(), *(np.asarray(one) for one in rest)) for images, *rest in batches]
+    call = functools.partial(predict_batch, body)
+    if keras.backend.backend() == "tensorflow":
+        call = tf.function(lambda images: body(images, training=False), reduce_retracing=True)
+    rows = [(np.asarray(call(images)), *(np.asarray(one) for one in rest)) for images, *rest in batches]
     return tuple(np.concatenate(column) for column in zip(*rows, strict=True))

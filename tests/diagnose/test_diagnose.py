@@ -1,5 +1,7 @@
 """diagnose and TrainingDoctor: static faults by name, records made by hand, and live runs stopped or left alone."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -245,6 +247,27 @@ def test_a_warning_waits_for_a_second_judgement_and_an_error_does_not():
     assert [f.code for f in book.update({"loss": [2.30, 2.31, 2.30, 2.30]}, None)] == ["not_learning"]
     assert book.update({"loss": [2.30, 2.31, 2.30, 2.30, 2.30]}, None) == []
     assert [f.code for f in Casebook({}).update({"loss": [2.3, float("nan")]}, None)] == ["diverged"]
+
+
+def test_a_book_taken_up_after_any_epoch_ends_as_one_that_was_never_closed():
+    loss = [2.3] * 5 + [1.5, 1.0, 0.6]  # said after the fourth epoch, withdrawn later
+    model = model_with([Dense(4, "softmax")])
+    before = describe(model, blobs())
+    model.set_weights([3 * weight + 1 for weight in model.get_weights()])
+    later = describe(model, blobs())
+    assert later["statistics"] != before["statistics"]
+    for interrupted in range(len(loss)):
+        whole, parts = Casebook(before), Casebook(before)
+        for epochs in range(len(loss) + 1):
+            for book in (whole, parts):
+                curves = {"loss": loss[:epochs]} if epochs else None
+                book.update(curves, None, last=epochs == len(loss))
+            if epochs == interrupted:
+                state = json.loads(json.dumps(parts.state()))
+                parts = Casebook(later)
+                parts.take_up(state)
+        assert parts.said == whole.said and parts.said[0].withdrawn
+        assert parts.findings == whole.findings
 
 
 @pytest.mark.parametrize(

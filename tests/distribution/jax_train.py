@@ -43,14 +43,15 @@ def train(folder, part=slice(None), stop=None, watched=True, **options):
         [
             keras.Input((8, 8, 1)),
             layers.Rescaling(1 / 128, -1),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.BatchNormalization(),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.BatchNormalization(name="norm"),
             layers.Flatten(),
-            layers.Dense(2, "softmax"),
+            layers.Dense(2, "softmax", name="classes"),
         ]
     )
     ratios = recipes.callbacks.UpdateRatioMonitor(every_steps=2, warn=False, strict=True)
-    doctor = recipes.callbacks.TrainingDoctor(every_steps=2, strict=True, verbose=0)
+    data = (IMAGES[part], LABELS[part])
+    doctor = recipes.callbacks.TrainingDoctor(every_steps=2, strict=True, verbose=0, train=data)
     options = {"monitor": False, "preflight": False, **options}
     run = recipes.train(
         model,
@@ -69,6 +70,10 @@ def train(folder, part=slice(None), stop=None, watched=True, **options):
         name: values for name, values in run.history.items() if name in ("loss", "val_loss", "accuracy")
     }
     found = {"weights": [weight.tolist() for weight in run.model.get_weights()], **history}
+    found["findings"] = [finding.to_dict() for finding in run.findings]
+    if run.snapshots is not None:
+        members = [member.get_weights() for member in run.snapshots.members]
+        found["members"] = [[weight.tolist() for weight in member] for member in members]
     if run.record is not None:
         found["record"] = {"step": run.record.step.tolist(), "update": run.record.update_norm.tolist()}
     return found
@@ -89,6 +94,7 @@ def alone(folder):
         found["stopped"] = train(folder / "stopped", average="swa")
     found["unwatched"] = train(folder / "unwatched", watched=False, average="swa")
     found["usual"] = train(folder / "usual", watched=False, average="swa", monitor=True, preflight=True)
+    found["snapshots"] = train(folder / "snapshots", watched=False, snapshots=2)
     loaded = recipes.load_run(folder / "whole")
     loaded.report(folder / "report.html")
     found["report"] = (folder / "report.html").read_text(encoding="utf-8")

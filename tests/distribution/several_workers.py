@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -73,6 +74,7 @@ def fits(strategy, scope):
     found["predict"] = plain.predict(POINTS[:65], batch_size=16, verbose=0).tolist()
     if strategy is not None:
         found["reduce"] = by_hand(strategy)
+        found["healed"] = healed(strategy)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             fit(own)
@@ -102,6 +104,42 @@ def by_hand(strategy):
         }
 
     return {name: value.numpy().tolist() for name, value in ask().items()}
+
+
+def healed(strategy):
+    """A `fit` of Keras as it will be when it asks `reduce` rightly: what it asked, and what TensorFlow was asked."""
+    trainer, own = keras.src.backend.tensorflow.trainer, tf.distribute.MultiWorkerMirroredStrategy
+    ours, theirs, asked, reached = MultiWorkerStrategy.reduce, own.reduce, [], []
+
+    def ask(self, reduce_op, value, axis=None):
+        asked.append((value, axis))
+        return ours(self, reduce_op, value, axis)
+
+    def reach(self, reduce_op, value, axis):
+        reached.append((value, axis))
+        return theirs(self, reduce_op, value, axis)
+
+    def mean(values, strategy, reduction):
+        return keras.tree.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
+
+    def build(self, iterator=None, data_batch=None):
+        batch = next(next(iter(iterator))[2])
+        with strategy.scope():
+            self._symbolic_build(data_batch=tf.nest.map_structure(local, batch))
+
+    def local(part):
+        return strategy.experimental_local_results(part)[0]
+
+    with strategy.scope():
+        model = network(None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(MultiWorkerStrategy, "reduce", ask))
+        stack.enter_context(mock.patch.object(own, "reduce", reach))
+        stack.enter_context(mock.patch.object(trainer, "reduce_per_replica", mean))
+        stack.enter_context(mock.patch.object(trainer.TensorFlowTrainer, "_maybe_symbolic_build", build))
+        found = fit(model)
+    same = [one is other and of == axis for (one, of), (other, axis) in zip(asked, reached, strict=False)]
+    return {"fit": found, "asked": len(asked), "reached": len(reached), "as asked": sum(same)}
 
 
 def train(strategy, folder, *, monitor=True, dies_in=None):
@@ -244,7 +282,10 @@ def kinds(strategy, folder, index):
                 **options,
             )
         found[name] = [weight.tolist() for weight in run.model.get_weights()]
-    return {**found, "restores": guard.restores}
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        model = network(None)
+    tried = recipes.diagnose.learning_rate_range_test(model, (POINTS, PLACES), batch_size=16, steps=30)
+    return {**found, "restores": guard.restores, "range": tried.losses.tolist()}
 
 
 def frozen(strategy, folder, index):
@@ -263,6 +304,19 @@ def frozen(strategy, folder, index):
     return {}
 
 
+def written_below(folder):
+    """A list that will have the files of that folder which this process writes, makes or removes."""
+    written = []
+
+    def note(event, about):
+        writes = event == "open" and isinstance(about[1], str) and set(about[1]) & set("wax+")
+        if (writes or event in ("os.mkdir", "os.rename", "os.remove")) and str(folder) in str(about[0]):
+            written.append(str(about[1] if event == "os.rename" else about[0]))
+
+    sys.addaudithook(note)
+    return written
+
+
 def main(folder, index, count, port, task, dies_in=None):
     folder, index, count, port = Path(folder), int(index), int(count), int(port)
     strategy, scope = None, contextlib.nullcontext
@@ -277,7 +331,9 @@ def main(folder, index, count, port, task, dies_in=None):
         "kinds": lambda: kinds(strategy, own, index),
         "frozen": lambda: frozen(strategy, own, index),
     }
+    written = written_below(folder)
     found = tasks[task]()
+    (folder / f"written-{count}-{index}.json").write_text(json.dumps(list(written)))
     (folder / f"{task}-{count}-{index}.json").write_text(json.dumps(found))
 
 

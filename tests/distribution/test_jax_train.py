@@ -72,6 +72,11 @@ def test_a_run_on_jax_is_the_same_with_monitors_bit_for_bit(alone, other):
     assert alone["usual"]["record"]["step"]
 
 
+def test_the_last_snapshot_on_jax_is_what_the_run_ends_with(alone):
+    first, last = alone["snapshots"]["members"]
+    assert last == alone["snapshots"]["weights"] != first
+
+
 def test_the_report_of_a_run_on_jax_shows_what_the_probe_saw(alone):
     assert "</html>" in alone["report"] and "update" in alone["report"].lower()
 

@@ -103,6 +103,14 @@ def test_reduce_of_a_loop_by_hand_means_what_tensorflow_says(fits):
 
 
 @pytest.mark.slow
+def test_once_keras_asks_rightly_all_of_it_reaches_tensorflow_as_it_is(fits):
+    healed, plain = fits[0][0]["healed"], fits[0][0]["plain"]
+    assert healed["asked"] == healed["reached"] == healed["as asked"] > 4
+    for name in ("loss", "accuracy"):
+        assert healed["fit"][name] == plain[name]
+
+
+@pytest.mark.slow
 def test_several_steps_an_execution_are_refused_in_words(fits):
     assert "expects steps_per_execution=1" in fits[0][0]["refused"]
 
@@ -118,7 +126,7 @@ def test_train_on_two_workers_with_one_killed_within_an_epoch_ends_as_on_one_pro
     (alone,) = start(tmp_path, "train", count=1)
     survivor, killed = start(tmp_path, "train", dies_in=2)
     assert killed.wait(240) == -signal.SIGKILL, killed.complained[-3000:]
-    assert survivor.wait(60) == 1, "the survivor did not notice"
+    assert survivor.wait(30) == 1, "the survivor did not notice"
     assert "LostWorkerError: MultiWorkerStrategy expects all 2 workers" in survivor.complained
     assert not (tmp_path / "train-2-0.json").exists()
 
@@ -127,6 +135,8 @@ def test_train_on_two_workers_with_one_killed_within_an_epoch_ends_as_on_one_pro
     assert (backup["epoch"], backup["batch"]) in ((2, 2), (2, 4))
     first, second = end(tmp_path, start(tmp_path, "train"), "train")
     assert first == second
+    files = [json.loads((tmp_path / f"written-2-{index}.json").read_text()) for index in range(2)]
+    assert any("model.keras" in file for file in files[0]) and files[1] == [], "one of them writes"
     for name, values in first["unwatched"].items():
         assert first["watched"][name] == values, "neither the kill nor monitors change a bit"
     for name in ("watched", "unwatched"):
@@ -173,6 +183,13 @@ def test_two_workers_end_alike_with_averages_snapshots_checks_guards(kinds, kind
         return
     for mine, theirs in zip(first[kind], alone[kind], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_range_test_finds_on_two_workers_what_it_finds_on_one_process(kinds):
+    (first, second), alone = kinds
+    assert len(first["range"]) > 5 and first["range"] == second["range"]
+    np.testing.assert_allclose(first["range"], alone["range"], rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -237,3 +237,16 @@ def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tm
     assert {f.code for f in one.findings} == {f.code for f in two.findings}
     loaded = recipes.Run.load(tmp_path / "1")
     assert_same(loaded.model.get_weights(), two.model.get_weights(), rtol=0)
+
+
+def test_the_range_test_finds_on_two_devices_what_it_finds_on_one(pair, split):
+    one, two, weights = pair
+    found = []
+    for model in (one, two):
+        model.set_weights(weights)
+        tried = recipes.diagnose.learning_rate_range_test(model, split[0], batch_size=BATCH, steps=20)
+        found.append(tried.losses)
+        for mine, before in zip(model.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(mine, before)
+    assert len(found[0]) > 5
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

@@ -43,7 +43,8 @@ for name in monitors.split():
     getattr(callbacks, name)(every_steps=2)
 assert recipes.probe.Hub.__name__ == "Hub"
 assert "tensorflow" not in sys.modules
-refused("recipes.explain.grad_cam", lambda: recipes.explain.grad_cam(None, None))
+for name in recipes.explain.__all__:
+    refused(f"recipes.explain.{name}", lambda: getattr(recipes.explain, name)(None, None))
 assert recipes.probe.Record().notes == []
 
 from recipes import initialize, models
@@ -83,11 +84,46 @@ np.testing.assert_allclose(folded(pixels), network(pixels), rtol=1e-3, atol=1e-4
 assert models.transfer(network, 2, features="top_relu").output_shape == (None, 2)
 """
 
+# What judges data and finished runs does without a look into training steps.
+WITHOUT_PROBE = """
+import sys
+
+import keras
+import numpy as np
+import recipes
+from recipes import diagnose, evaluate, preprocess, schedules
+
+images = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 1)).astype("uint8")
+labels = np.arange(64) % 2
+(finding,) = diagnose.read_curves({"loss": [2.3, float("nan")]})
+assert isinstance(finding, diagnose.Finding) and finding.code == "diverged"
+standardize = preprocess.Standardize()
+standardize.adapt(images)
+scaled = np.asarray(standardize(images))
+assert abs(scaled.mean()) < 1e-4 and abs(scaled.std() - 1) < 1e-2
+assert float(keras.ops.convert_to_numpy(schedules.Cosine(0.1, 10)(10))) < 1e-6
+keras.utils.set_random_seed(0)
+model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+model.compile("sgd", "sparse_categorical_crossentropy")
+assert "labels_out_of_range" in [one.code for one in diagnose.data_check(model, (images, labels + 2)).findings]
+right = np.mean(model.predict(images, verbose=0).argmax(1) == labels)
+assert abs(evaluate.classifier(model, (images, labels)).accuracy - right) < 1e-6
+assert not [name for name in sys.modules if name.startswith("recipes.probe")]
+"""
+
 
 def test_layers_schedules_and_builders_run_on_jax_and_what_needs_tensorflow_says_so(tmp_path):
+    run(SCRIPT, tmp_path)
+
+
+def test_curves_data_and_scores_are_judged_on_jax_without_the_probe(tmp_path):
+    run(WITHOUT_PROBE, tmp_path)
+
+
+def run(script, folder):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=tmp_path,
+        [sys.executable, "-c", script],
+        cwd=folder,
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",

@@ -1,14 +1,19 @@
 """What each of several workers reads and augments of the batches of a run: together, the batches of one process."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from recipes import augment
+from recipes.common import processes
 from recipes.common.datasets import as_share, is_share, remember_reader
 from recipes.data.shard import bounds_of_part
+from recipes.distribution import MultiWorkerStrategy
 from recipes.training.accepted_data import open_source, stream
+from recipes.training.training_data import share_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (22, 6, 6, 3)).astype("uint8")
@@ -96,3 +101,20 @@ def test_a_part_of_a_batch_that_is_mixed_is_refused():
     mixing = augment.Pipeline([augment.MixUp(0.2)], value_range=(0, 255), classes=3)
     with pytest.raises(ValueError, match="expects a whole batch where images are mixed"):
         mixing(IMAGES[:4], np.arange(4) % 3, seed=(1, 2), part=(0, 8))
+
+
+def test_batches_that_do_not_divide_over_the_workers_are_told_or_refused(monkeypatch, capsys):
+    strategy = object.__new__(MultiWorkerStrategy)  # its constructor waits for the others
+    monkeypatch.setattr(processes, "_workers", processes._Workers(0, 3, lambda: None))
+    source = types.SimpleNamespace(batched=False, endless=False)
+
+    def shared(batch_size):
+        settings = types.SimpleNamespace(strategy=strategy, batch_size=batch_size, verbose=1)
+        return share_of(source, None, settings), capsys.readouterr().out
+
+    assert shared(9) == ((0, 3), "")
+    share, said = shared(8)
+    assert share == (0, 3) and "batches of 8 images do not divide over 3 workers" in said
+    assert "batch_size=6 would divide" in said
+    with pytest.raises(ValueError, match="batches of 2 for 3 workers"):
+        shared(2)

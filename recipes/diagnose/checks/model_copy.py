@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from recipes.common.memory import forget_train_functions
+from recipes.common.models import scope_of
 from recipes.common.optimizers import groups, innermost, schedule_of
 from recipes.common.patching import replaced
 from recipes.common.traversal import layers_of
@@ -78,8 +79,9 @@ class Trial:
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(untouched(model))
         try:
-            self.optimizer = copied(model.optimizer, weight_decay=self.regularized)
-            self.optimizer.build(model.trainable_variables)
+            with scope_of(model):
+                self.optimizer = copied(model.optimizer, weight_decay=self.regularized)
+                self.optimizer.build(model.trainable_variables)
             self.learning_rate = self._given_rate or usual_rate(model.optimizer)
             rates = [usual_rate(one) for one in groups(model.optimizer)]
             largest = max(rates) or 1.0

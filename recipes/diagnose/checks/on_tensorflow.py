@@ -42,11 +42,17 @@ def send_through(
 def trial_step(trial: Any) -> Callable[[tuple], tuple[Any, Any]]:
     """See `recipes.diagnose.checks.trial_step`."""
 
+    strategy = trial.model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+
     def _trial_step(batch):
         model = trial.model
         if trial.own_step:
-            # Raised in a trace it would come out as another error; so it is raised after it.
-            loss, trial.told = told_loss(model.train_step(batch))
+            logs = strategy.run(lambda: model.train_step(batch))
+            # Every replica has the whole batch. Raised in a trace it would come out as another error; so later.
+            loss, trial.told = told_loss(
+                tf.nest.map_structure(lambda log: strategy.experimental_local_results(log)[0], logs)
+            )
             return (tf.constant(float("nan")) if loss is None else loss), None
         inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
         with tf.GradientTape() as tape:
@@ -56,10 +62,13 @@ def trial_step(trial: Any) -> Callable[[tuple], tuple[Any, Any]]:
             )
             if not trial.regularized and model.losses:
                 loss -= tf.cast(tf.add_n(model.losses), loss.dtype)
-            scaled = trial.optimizer.scale_loss(loss)
+            scaled = trial.optimizer.scale_loss(loss) / replicas  # which add up what they apply
         gradients = tape.gradient(scaled, model.trainable_variables)
         pairs = [(g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None]
-        trial.optimizer.apply_gradients(pairs)
+        strategy.run(lambda: apply(pairs))
         return loss, outputs
+
+    def apply(pairs):  # a tensor of each replica's own is what a strategy adds up
+        trial.optimizer.apply_gradients([(tf.identity(g), v) for g, v in pairs])
 
     return tf.function(_trial_step, reduce_retracing=True)

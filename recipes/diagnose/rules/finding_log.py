@@ -11,6 +11,7 @@ from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.model_rules import expected_loss
 
 _AT_THE_END = ("labels_shuffled", "unscaled_inputs")
+_OF_WEIGHTS = ("layers", "statistics", "outputs")  # facts that a look at trained weights would find otherwise
 _LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
 
 
@@ -84,6 +85,25 @@ class Casebook:
         current = {_key(finding) for finding in self.findings if finding.severity != "info"}
         self.findings += [f for f in self._withdrawn if _key(f) not in current]
         return [*new, *taken_back]
+
+    def state(self) -> dict[str, Any]:
+        """What judges the rest of a run as this book would, in values that JSON can hold."""
+        return {
+            "facts": {name: self.facts[name] for name in _OF_WEIGHTS if name in self.facts},
+            "said": [finding.to_dict() for finding in self.said],
+            "withdrawn": [finding.to_dict() for finding in self._withdrawn],
+            "before": [list(key) for key in sorted(self._before, key=str)],
+            "missing": [list(key) for key in sorted(self._missing, key=str)],
+            "said_after": [[*key, epochs] for key, epochs in self._said_after.items()],
+        }
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on as the book that told this `state`: with weights as they were before the run, and what was said."""
+        self.facts = {**self.facts, **state["facts"]} if self.facts else {}
+        self.said = [Finding.from_dict(values) for values in state["said"]]
+        self._withdrawn = [Finding.from_dict(values) for values in state["withdrawn"]]
+        self._before, self._missing = ({tuple(key) for key in state[name]} for name in ("before", "missing"))
+        self._said_after = {(code, layer): epochs for code, layer, epochs in state["said_after"]}
 
     def _known(self, finding):
         return any(_key(finding) in _keys(other) for other in self.said if not other.withdrawn)
