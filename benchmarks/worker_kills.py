@@ -6,8 +6,8 @@
 
 Every trial is a run of its own: `recipes.train` under `MultiWorkerStrategy` on loopback, a small network with dropout
 and synchronized batch normalization, photos on disk that each worker reads and augments its part of, an average of
-weights, a backup every 3 of its 48 steps. A SIGKILL hits one of the two workers, drawn, at a moment drawn
-from the time that steps take. When the other has ended, both are started again, and again if need be. A trial counts as
+weights, a backup every 3 of its 48 steps. A SIGKILL hits one of the two workers, drawn, after a step drawn
+from all of them, at a moment drawn within it. When the other has ended, both are started again, and again if need be. A trial counts as
 survived when weights and history of both are those of the uninterrupted run, bit for bit.
 
 Workers are forked from one process that has imported TensorFlow, which saves most of a start.
@@ -137,6 +137,7 @@ class Trial:
     def __init__(self, number, base, kill):
         self.number, self.kill = number, kill
         self.draw = random.Random(number)
+        self.after = self.draw.uniform(0, 0.95 * STEPS)  # steps
         self.folder = Path(tempfile.mkdtemp(prefix=f"trial{number}-", dir=base))
         os.symlink(base / "photos", self.folder / "photos")
         self.result, self.starts, self.killed = None, 0, None
@@ -165,10 +166,9 @@ class Trial:
             self._ended()
 
     def _perhaps_kill(self):
-        if self.at is None and self.steps():
-            self.began = time.monotonic()
-            self.at = self.draw.uniform(0, 0.9 * STEPS * 0.06)  # seconds from the first step
-        if self.at is not None and time.monotonic() - self.began >= self.at:
+        if self.at is None and self.steps() > self.after:
+            self.at = time.monotonic() + self.draw.uniform(0, 0.06)  # within a step or the next
+        if self.at is not None and time.monotonic() >= self.at:
             victim = self.draw.choice(sorted(self.workers))
             self.hit = time.monotonic()
             os.kill(victim, signal.SIGKILL)

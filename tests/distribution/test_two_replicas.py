@@ -204,12 +204,14 @@ def test_a_backup_gives_each_replica_back_its_part_of_a_metric(pair, two_replica
 
 
 @pytest.mark.filterwarnings("ignore:.*(Monitor|Detector) expects")
-def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tmp_path):
+def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tmp_path, capsys):
     (images, labels), validation = split
     runs = []
     for number, strategy in enumerate((None, two_replicas)):
         model = build()
-        plain = keras.Sequential(model.layers)
+        # Of a clone in the strategy it takes the statistics of both.
+        norm = keras.layers.BatchNormalization(momentum=0.8, name="norm")
+        plain = keras.Sequential([*model.layers[:-1], norm, model.layers[-1]])
         plain.build((None, 8, 8, 1))
         runs.append(
             recipes.train(
@@ -230,6 +232,7 @@ def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tm
         )
         np.testing.assert_array_equal(plain.get_weights()[0], runs[-1].model.get_weights()[0])
     one, two = runs
+    assert "1 BatchNormalization layer takes the statistics of all replicas" in capsys.readouterr().out
     assert one.history.keys() == two.history.keys()
     for name, values in one.history.items():
         np.testing.assert_allclose(two.history[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
