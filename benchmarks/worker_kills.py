@@ -6,9 +6,9 @@
 
 Every trial is a run of its own: `recipes.train` under `MultiWorkerStrategy` on loopback, a small network with dropout
 and synchronized batch normalization, photos on disk that each worker reads and augments its part of, an average of
-weights, a backup every 3 of its 48 steps. A SIGKILL hits one of the two workers, drawn, after a step drawn
-from all of them, at a moment drawn within it. When the other has ended, both are started again, and again if need be. A trial counts as
-survived when weights and history of both are those of the uninterrupted run, bit for bit.
+weights, a backup every 3 of its 48 steps. A SIGKILL hits one of the two workers, drawn, after a step drawn from all of
+them, at a moment drawn within it. When the other has ended, both are started again, and again if need be. A trial
+counts as survived when weights and history of both are those of the uninterrupted run, bit for bit.
 
 Workers are forked from one process that has imported TensorFlow, which saves most of a start.
 """

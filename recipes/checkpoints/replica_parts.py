@@ -31,9 +31,10 @@ def read_parts(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     # float64 holds what metrics count with, whole numbers too.
     rows = np.concatenate([one.reshape(len(one), -1).astype("float64") for one in ours], axis=1)
     strategy = variables[0].value.distribute_strategy
-    own = strategy.run(_row(), (rows, process_index() * len(rows)))
+    here, everywhere = len(rows), process_count() * len(rows)
+    own = strategy.run(_row(), (rows, process_index() * here, everywhere))
     columns = np.cumsum([one[0].size for one in ours])[:-1]
-    everything = np.split(strategy.gather(own, axis=0).numpy(), columns, axis=1)
+    everything = np.split(strategy.reduce("SUM", own, axis=None).numpy(), columns, axis=1)
     return [
         part.reshape(-1, *one.shape[1:]).astype(one.dtype) for one, part in zip(ours, everything, strict=True)
     ]
@@ -67,8 +68,10 @@ def _row():
     import tensorflow as tf  # noqa: PLC0415 - these variables exist on this backend alone
 
     @tf.function(reduce_retracing=True)
-    def row(rows, first):
-        place = tf.distribute.get_replica_context().replica_id_in_sync_group - first
-        return rows[place : place + 1]
+    def row(rows, first, everywhere):
+        """This replica's row among those of all, which are 0 here, so that their sum is all rows."""
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        ours = tf.range(everywhere)[:, None] == place
+        return tf.where(ours, rows[place - first][None], tf.zeros((), rows.dtype))
 
     return row

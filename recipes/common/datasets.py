@@ -277,6 +277,25 @@ def function_of(stage: tf.data.Dataset) -> Any:
     return getattr(getattr(stage, "_map_func", None), "function", None)
 
 
+def reads_generator(dataset: tf.data.Dataset) -> bool:
+    """Whether a data set is what Keras made of a Python generator, which gives each of its batches once."""
+    functions = [getattr(getattr(stage, "_map_func", None), "_func", None) for stage in stages_of(dataset)]
+    names = {type(value).__name__ for function in functions for value in _closed_over(function, 4)}
+    return "GeneratorDataAdapter" in names
+
+
+def _closed_over(function, depth):
+    """What a Python function holds, and the functions in it."""
+    for cell in getattr(function, "__closure__", None) or () if depth else ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        yield value
+        yield from _closed_over(value, depth - 1)
+        yield from _closed_over(getattr(value, "_generator", None), depth - 1)
+
+
 def calls_of(stage: tf.data.Dataset) -> int | None:
     """How many calls of its function a stage makes at a time: -1 for AUTOTUNE; None where it has no function."""
     if function_of(stage) is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import keras
@@ -15,21 +15,31 @@ class _Workers(NamedTuple):
     index: int
     count: int
     meet: Callable[[], None]
+    addresses: Mapping[str, str]
 
 
 _workers: _Workers | None = None
 
 
-def join(index: int, count: int, meet: Callable[[], None]) -> None:
+def join(
+    index: int, count: int, meet: Callable[[], None], addresses: Mapping[str, str] | None = None
+) -> None:
     """Say that this process is one of several of a run on TensorFlow, whose strategy alone knows.
 
     Args:
         index: Place of this process, from 0.
         count: Number of processes.
         meet: Waits until every process has called it.
+        addresses: "host:port" of every worker by its name, such as "worker:1", by place.
     """
     global _workers
-    _workers = _Workers(index, count, meet)
+    _workers = _Workers(index, count, meet, addresses or {})
+
+
+def others() -> dict[str, str]:
+    """Addresses of the other workers of a TensorFlow run by their names, such as "worker:1"."""
+    known = list(_workers.addresses.items()) if _workers else []
+    return {name: address for place, (name, address) in enumerate(known) if place != _workers.index}
 
 
 def process_count() -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-from recipes.common.processes import process_count
+from recipes.common.processes import others, process_count
 
 # What TensorFlow raises where a worker is killed, frozen, started again alone, or out of reach.
 _LOST = (
@@ -19,6 +20,9 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnknownError,
 )
+# What it says between the place in the program and the calls below it.
+_REASON = re.compile(r"aborted by: (.+?)(?= Additional GRPC| The error could| The tasks have| \[\[| \[Op:|$)")
+_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
 _WORDS = ("ollective", "check alive", "onnection", "ocket closed", "RPC", "peer", "task:")
 
 
@@ -37,10 +41,19 @@ def lost_workers_told() -> Iterator[None]:
         yield
     except _LOST as error:
         text = " ".join(str(error.message).split())
+        reason = _REASON.search(text)
         if process_count() < 2 or not any(word in text for word in _WORDS):
             raise
         raise LostWorkerError(
             f"MultiWorkerStrategy expects all {process_count()} workers to take part in every step. Received the end "
-            f"or the silence of another one ({text[:200]}). Start all workers again, also those that wait: with "
-            "run_dir= and resume=True they go on from the last backup."
+            f"or the silence of {_named(text)} (TensorFlow: {reason[1] if reason else text[:200]}). Start all workers "
+            "again, also those that wait: with run_dir= and resume=True they go on from the last backup."
         ) from error
+
+
+def _named(text):
+    """Which worker a message of TensorFlow is about, as far as it tells."""
+    known = others()
+    told = [name for name in map(":".join, _TASK.findall(text)) if name in known]
+    name = told[-1] if told else next(iter(known), "") if len(known) == 1 else ""
+    return f"another one, {name} at {known[name]}" if name else "another one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from recipes.common import processes
-from recipes.common.datasets import is_share
+from recipes.common.datasets import is_share, reads_generator
 from recipes.common.traversal import layers_of
 from recipes.distribution.clusters import resolve_cluster
 
@@ -21,6 +22,9 @@ _COMMUNICATION = {
     "ring": tf.distribute.experimental.CommunicationImplementation.RING,
     "nccl": tf.distribute.experimental.CommunicationImplementation.NCCL,
 }
+
+_TAKES_MEAN = re.compile(r"\b(reduce_)?(mean|sum)\(")
+_DIVIDES = re.compile(r"compute_loss|num_replicas_in_sync|compute_average_loss|super\(\)\.train_step")
 
 
 class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
@@ -35,9 +39,11 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     Every worker runs the same script. `batch_size` is that of all workers together; every batch is dealt out evenly,
     and each worker's mean counts the same, so a last batch that does not divide weighs its examples a little
     unequally. Build and compile the model in `with strategy.scope():`, or hand the strategy to
-    `recipes.train(strategy=)`. `BatchNormalization` needs `synchronized=True`; without it every worker keeps statistics
-    of its own, which is warned about. `steps_per_execution` must be 1: the loop that Keras writes for more does not
-    trace under several workers.
+    `recipes.train(strategy=)`. A `train_step` of your own has to take its loss from `self.compute_loss`, or to divide
+    it by `strategy.num_replicas_in_sync`, as TensorFlow adds up the workers' gradients. `BatchNormalization` needs
+    `synchronized=True`; without it every worker keeps statistics of its own, which is warned about.
+    `steps_per_execution` must be 1: the loop that Keras writes for more does not trace under several workers. A Python
+    generator is refused: in a strategy Keras reads some of its batches before training, and they would be lost.
 
     Args:
         cluster: Addresses "host:port" of all workers, in the same order on each. None: TF_CONFIG, else what SLURM says.
@@ -66,6 +72,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         communication: Literal["auto", "ring", "nccl"] = "auto",
         port: int = 8888,
     ) -> None:
+        """See the class."""
         if communication not in _COMMUNICATION:
             raise ValueError(
                 f"MultiWorkerStrategy expects communication='auto', 'ring' or 'nccl'. Received {communication!r}. Take "
@@ -77,8 +84,13 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         super().__init__(resolve_cluster(cluster, index, port), options)
         self._logs = _StepLogs()
         resolver = self.cluster_resolver
-        workers = len(tf.nest.flatten(list(resolver.cluster_spec().as_dict().values())))
-        processes.join(_place(resolver), workers, self._meet)
+        jobs = resolver.cluster_spec().as_dict()
+        addresses = {
+            f"{job}:{number}": address
+            for job in ("chief", "worker")
+            for number, address in enumerate(jobs.get(job, []))
+        }
+        processes.join(_place(resolver), len(addresses), self._meet, addresses)
 
     def run(
         self, fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, options: Any = None
@@ -97,8 +109,16 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         """TensorFlow's, which deals every batch out; for batches that are one worker's part already, these as they are.
 
         Raises:
-            ValueError: where workers bring data sets of different lengths: the longer ones would wait for ever.
+            ValueError: where workers bring data sets of different lengths: the longer ones would wait for ever; for a
+                Python generator, of which Keras would lose batches.
         """
+        if reads_generator(dataset):
+            raise ValueError(
+                "MultiWorkerStrategy expects data that can be read from the beginning again: in a strategy Keras "
+                "reads some batches before it trains. Received a Python generator, which gives each batch once, so "
+                "these would be lost. Give a keras.utils.PyDataset, or "
+                "tf.data.Dataset.from_generator(function, output_signature=...)."
+            )
         self._check_lengths(dataset)
         if is_share(dataset):
             return self.distribute_datasets_from_function(lambda _: dataset, options)
@@ -130,7 +150,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
             for value in (tf.constant(length, tf.float64), tf.constant(length**2, tf.float64))
         )
         if squares * self.num_replicas_in_sync != total**2:
-            own = "of unknown length" if length < 0 else f"of {length:.0f} batches"
+            own = "of unknown length" if length < 0 else f"of {length:.0f} batches in all its epochs"
             raise ValueError(
                 "MultiWorkerStrategy expects data sets of as many batches on every worker: a worker that has one more "
                 f"would wait for the others for ever. Received others than the one here, {own}. Give the same data on "
@@ -167,6 +187,8 @@ def _check_model(model, trains):
             "MultiWorkerStrategy expects steps_per_execution=1: TensorFlow cannot trace Keras' loop of steps over "
             f"several workers. Received {model.steps_per_execution} in {model.name!r}. Compile the model without it."
         )
+    if trains:
+        _check_own_step(model)
     own = [
         layer.name
         for layer in layers_of(model, keras.layers.BatchNormalization)
@@ -177,6 +199,25 @@ def _check_model(model, trains):
             f"{', '.join(own[:3])}{' and others' * (len(own) > 3)} of {model.name!r} keep(s) moving statistics of "
             "this worker's images alone, so the workers' models differ. Write "
             "BatchNormalization(synchronized=True), or call recipes.averaging.refresh_batch_norm before you save.",
+            stacklevel=2,
+        )
+
+
+def _check_own_step(model):
+    """Warn where the source of a training step tells that its gradients, which are added up, are not divided."""
+    step, replicas = type(model).train_step, tf.distribute.get_strategy().num_replicas_in_sync
+    if step is keras.Model.train_step or replicas == 1:
+        return
+    try:
+        source = inspect.getsource(step)
+    except (OSError, TypeError):  # typed into a console
+        return
+    if _TAKES_MEAN.search(source) and not _DIVIDES.search(source):
+        warnings.warn(
+            f"MultiWorkerStrategy expects the loss of {type(model).__name__}.train_step divided by "
+            f"strategy.num_replicas_in_sync, as self.compute_loss does it: TensorFlow adds up the gradients of all "
+            f"{replicas} replicas. Received a mean that is not, which trains as at {replicas} times the rate. Take "
+            "self.compute_loss(x, y, y_pred), or divide.",
             stacklevel=2,
         )
 

@@ -9,7 +9,9 @@ import keras
 import tensorflow as tf
 
 from recipes.common.models import output_activation, output_layers, rebuild
+from recipes.common.processes import is_first_process
 from recipes.common.traversal import layers_of
+from recipes.common.types import Verbose
 from recipes.distribution import MultiWorkerStrategy
 from recipes.layers import InstanceNormalization
 from recipes.models.transfer import is_transfer
@@ -20,8 +22,15 @@ from recipes.training.settings import Settings
 from recipes.training.unfreezing import stages_of
 
 
-def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> keras.Model:
+def in_strategy(
+    model: keras.Model, strategy: tf.distribute.Strategy | None, verbose: Verbose = "auto"
+) -> keras.Model:
     """The model itself when it lives in the strategy, or without one; else a clone of it that does.
+
+    Args:
+        model: Built, and not compiled unless in the strategy's scope.
+        strategy: As `recipes.train` is given it.
+        verbose: 0 says nothing of what is made synchronized; nor do other workers than the first.
 
     Raises:
         ValueError: for a strategy of several machines, a model compiled outside the strategy, one that Keras cannot
@@ -61,15 +70,15 @@ def in_strategy(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
         ) from error
     clone.set_weights(model.get_weights())
     if strategy.num_replicas_in_sync > 1:
-        _synchronize_batch_norm(clone)
+        _synchronize_batch_norm(clone, said=verbose != 0 and is_first_process())
     return clone
 
 
-def _synchronize_batch_norm(model):
+def _synchronize_batch_norm(model, said):
     own = _own_statistics(model)
     for layer in own:
         layer.synchronized = True
-    if own:
+    if own and said:
         print(
             f"recipes.train: {len(own)} BatchNormalization layer{'s' * (len(own) > 1)} take{'s' * (len(own) == 1)} the "
             "statistics of all replicas (synchronized=True)."

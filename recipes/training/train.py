@@ -62,7 +62,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     """The plan of `recipes.train`."""
     check_arguments(model, settings)
     settings = with_unfreezing(model, settings.for_backend(keras.backend.backend()))
-    trained = in_strategy(model, settings.strategy)
+    trained = in_strategy(model, settings.strategy, settings.verbose)
     train, validation = pairs_of(train), pairs_of(validation)
     used, kept = mended(train, trained, settings.drop, settings.relabel)
     data = open_data(trained, used, validation, settings).keeping(kept)

@@ -128,6 +128,7 @@ def test_train_on_two_workers_with_one_killed_within_an_epoch_ends_as_on_one_pro
     assert killed.wait(240) == -signal.SIGKILL, killed.complained[-3000:]
     assert survivor.wait(30) == 1, "the survivor did not notice"
     assert "LostWorkerError: MultiWorkerStrategy expects all 2 workers" in survivor.complained
+    assert "silence of another one, worker:1 at 127.0.0.1:" in survivor.complained
     assert not (tmp_path / "train-2-0.json").exists()
 
     expected = end(tmp_path, [alone], "train")[0]
@@ -171,6 +172,18 @@ def kinds(tmp_path_factory):
 def test_workers_with_data_of_several_lengths_are_refused_before_they_wait(kinds):
     for worker in kinds[0]:
         assert "expects data sets of as many batches on every worker" in worker["refused"]
+
+
+@pytest.mark.slow
+def test_a_generator_of_which_keras_would_lose_batches_is_refused(kinds):
+    for worker in kinds[0]:
+        assert "Received a Python generator, which gives each batch once" in worker["generator"]
+
+
+@pytest.mark.slow
+def test_a_training_step_whose_gradients_would_count_twice_is_warned_about(kinds):
+    (warning,) = kinds[0][0]["own step"]
+    assert "OwnStep.train_step divided by strategy.num_replicas_in_sync" in warning and "2 times" in warning
 
 
 @pytest.mark.slow

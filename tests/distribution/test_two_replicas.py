@@ -227,7 +227,7 @@ def test_train_in_a_strategy_gives_the_run_of_one_device(split, two_replicas, tm
                 preflight=False,
                 strategy=strategy,
                 run_dir=tmp_path / str(number),
-                verbose=0,
+                verbose=2,
             )
         )
         np.testing.assert_array_equal(plain.get_weights()[0], runs[-1].model.get_weights()[0])

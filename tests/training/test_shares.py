@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from recipes import augment
 from recipes.common import processes
-from recipes.common.datasets import as_share, is_share, remember_reader
+from recipes.common.datasets import as_share, is_share, reads_generator, remember_reader
 from recipes.data.shard import bounds_of_part
 from recipes.distribution import MultiWorkerStrategy
 from recipes.training.accepted_data import open_source, stream
@@ -105,7 +105,7 @@ def test_a_part_of_a_batch_that_is_mixed_is_refused():
 
 def test_batches_that_do_not_divide_over_the_workers_are_told_or_refused(monkeypatch, capsys):
     strategy = object.__new__(MultiWorkerStrategy)  # its constructor waits for the others
-    monkeypatch.setattr(processes, "_workers", processes._Workers(0, 3, lambda: None))
+    monkeypatch.setattr(processes, "_workers", processes._Workers(0, 3, lambda: None, {}))
     source = types.SimpleNamespace(batched=False, endless=False)
 
     def shared(batch_size):
@@ -118,3 +118,29 @@ def test_batches_that_do_not_divide_over_the_workers_are_told_or_refused(monkeyp
     assert "batch_size=6 would divide" in said
     with pytest.raises(ValueError, match="batches of 2 for 3 workers"):
         shared(2)
+
+
+def test_what_keras_makes_of_a_python_generator_is_told_from_what_can_be_read_again():
+    adapters = keras.src.trainers.data_adapters
+
+    def generate():
+        yield IMAGES[:4], np.arange(4)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return IMAGES[:4], np.arange(4)
+
+    def made_of(adapter, data, **options):
+        return adapter(data, **options).get_tf_dataset()
+
+    assert reads_generator(made_of(adapters.generator_data_adapter.GeneratorDataAdapter, generate()))
+    again = [
+        made_of(adapters.py_dataset_adapter.PyDatasetAdapter, Batches(), class_weight=None),
+        made_of(adapters.array_data_adapter.ArrayDataAdapter, IMAGES),
+        tf.data.Dataset.from_generator(generate, output_types=(tf.uint8, tf.int64)),
+        reader(tf.data.Dataset.range(4)),
+    ]
+    assert not any(map(reads_generator, again))
