@@ -16,8 +16,8 @@ import numpy as np
 from recipes import explain, models, plot
 
 CLASSES = (
-    *("goldfish", "flamingo", "zebra", "volcano", "monarch", "strawberry"),
-    *("daisy", "tarantula", "peacock", "school bus", "castle", "broccoli"),
+    *("goldfish", "flamingo", "zebra", "volcano", "lemon", "parachute"),
+    *("Arabian camel", "tiger", "pizza", "bookcase", "beacon", "spider web"),
 )
 
 

@@ -1,5 +1,7 @@
 """Attention rollout and gradient-weighted relevance against a transformer written out in numpy."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -61,8 +63,9 @@ def transformer(*args, **options):
         keras.config.set_dtype_policy(before)
 
 
-def built(special=1, attention="keras", windows=1):
-    """A vision transformer of two blocks on 2 x 2 patches; the class is read off the first token, or their mean."""
+def built(special=1, attention="keras", windows=1, pooled=False):
+    """A vision transformer of two blocks on 2 x 2 patches; the class is read off the first token, their mean, or where
+    they are `pooled` off their sum by a softmax over them, as in CCT."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((SIDE, SIDE, 1))
     x = layers.Conv2D(WIDTH, PATCH, PATCH)(inputs)
@@ -76,7 +79,10 @@ def built(special=1, attention="keras", windows=1):
             attended = ByHand(windows)(normed)
         x = x + attended
         x = x + layers.Dense(WIDTH, activation="tanh")(x)
-    x = layers.GlobalAveragePooling1D()(x) if special != 1 else x[:, 0]
+    if pooled:
+        x = (ops.transpose(ops.softmax(layers.Dense(1)(x), 1), (0, 2, 1)) @ x)[:, 0]
+    else:
+        x = layers.GlobalAveragePooling1D()(x) if special != 1 else x[:, 0]
     model = keras.Model(inputs, layers.Dense(CLASSES, "softmax")(x))
     for weight in model.weights:  # attention far from even, so that a wrong formula shows
         if "kernel" in weight.name:
@@ -123,6 +129,9 @@ def forward(model, image, given=None):
         x = x + np.tanh(x @ dense + dense_bias)
     prefixes = [layer for layer in model.layers if isinstance(layer, Prefix)]
     pooled = x[0] if prefixes and prefixes[0].count == 1 else x.mean(0)
+    if len(values) > place + 2:
+        weights, bias = values[place : place + 2]
+        pooled, place = softmax((x @ weights + bias)[:, 0]) @ x, place + 2
     return np.stack(attentions), pooled @ values[place] + values[place + 1]
 
 
@@ -140,11 +149,21 @@ def slopes(model, image, target):
     return found
 
 
-@pytest.fixture(scope="module", params=[(1, "keras"), (2, "keras"), (0, "keras"), (1, "by hand")], ids=str)
+KINDS = {"ViT": (1, False), "DeiT": (2, False), "CCT": (0, True), "mean": (0, False)}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((kind, way) for kind in ("ViT", "DeiT", "CCT") for way in ("keras", "by hand")),
+        ("mean", "keras"),
+    ],
+    ids=" ".join,
+)
 def case(request):
-    special, attention = request.param
-    images = np.random.default_rng(3).normal(size=(3, SIDE, SIDE, 1)).astype("float32")
-    return transformer(special, attention), images, special
+    special, pooled = KINDS[request.param[0]]
+    images = np.random.default_rng(3).normal(size=(2, SIDE, SIDE, 1)).astype("float32")
+    return transformer(special, request.param[1], pooled=pooled), images, special
 
 
 def test_the_numpy_transformer_is_the_keras_one(case):
@@ -167,7 +186,7 @@ def test_rollout_multiplies_the_attention_of_all_layers(case):
 
 def test_relevance_adds_up_gradient_times_attention(case):
     model, images, special = case
-    images, targets = images[:2], np.array([2, 0])
+    targets = np.array([2, 0])
     maps = explain.attention_relevance(model, images, targets, resize=False, batch_size=1)
     for image, target, found in zip(images, targets, maps, strict=True):
         attentions, _ = forward(model, image)
@@ -178,8 +197,36 @@ def test_relevance_adds_up_gradient_times_attention(case):
         np.testing.assert_allclose(found.ravel(), rows[:, special:].mean(0), rtol=1e-5, atol=1e-5)
 
 
-def test_attention_maps_are_resized_to_the_image(case):
+def test_without_a_layer_the_tokens_that_enter_the_last_attention_are_looked_at(case):
     model, images, _ = case
+    norms = [layer for layer in model.layers if isinstance(layer, layers.LayerNormalization)]
+    pooling = [layer for layer in model.layers if isinstance(layer, layers.Dense) and layer.units == 1]
+    read = (pooling or norms[1:])[0].input._keras_history.operation
+    maps, path = explain.grad_cam(model, images, 1, relu=False, resize=False, return_layer=True)
+    assert path == read.name and np.abs(maps).max() > 0
+    np.testing.assert_array_equal(
+        maps, explain.grad_cam(model, images, 1, layer=read, relu=False, resize=False)
+    )
+
+
+def one_head(x, axis):
+    """Attention without weights and heads, with or without an axis for the one head."""
+    rows = x[:, None] if axis else x
+    mixed = ops.softmax(rows @ ops.swapaxes(rows, -1, -2)) @ rows
+    return mixed[:, 0] if axis else mixed
+
+
+def test_one_head_needs_no_axis_of_its_own():
+    images = np.random.default_rng(3).normal(size=(2, SIDE, SIDE, 1)).astype("float32")
+    for method in (explain.attention_rollout, explain.attention_relevance):
+        one, other = (
+            method(seen_by(functools.partial(one_head, axis=axis)), images, 1) for axis in (False, True)
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_attention_maps_are_resized_to_the_image():
+    model, images = transformer(2), np.random.default_rng(3).normal(size=(3, SIDE, SIDE, 1)).astype("float32")
     assert explain.attention_relevance(model, images[0], 1).shape == (SIDE, SIDE)
     np.testing.assert_allclose(
         explain.attention_relevance(model, images, lambda logits: logits[:, 1])[0],
@@ -206,6 +253,7 @@ def test_attention_within_windows_is_refused():
 
 def seen_by(attend):
     """A network whose second attention is `attend(x)`."""
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((SIDE, SIDE, 1))
     x = layers.Reshape((PATCHES, WIDTH))(layers.Conv2D(WIDTH, PATCH, PATCH)(inputs))
     x = x + layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(x, x)

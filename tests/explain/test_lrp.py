@@ -163,10 +163,11 @@ def test_normalization_and_depthwise_convolutions_share_as_linear_layers_do():
         lambda x: layers.Conv2DTranspose(4, 3, use_bias=False)(x),
         lambda x: layers.Average()([x, layers.Conv2D(4, 1, use_bias=False)(x)]),
         lambda x: layers.Subtract()([x, layers.Conv2D(4, 1, use_bias=False)(x)]),
+        lambda x: layers.CenterCrop(4, 3)(x),
         lambda x: 3.0 * keras.ops.mean(x / 127.5, (1, 2), keepdims=True)[:, :, 0],
         lambda x: layers.Conv2D(3, 1, activation="sigmoid", use_bias=False)(x),
     ],
-    ids=["resizing", "separable", "transposed", "average", "difference", "operations", "sigmoid"],
+    ids=["resizing", "separable", "transposed", "average", "difference", "cropped", "operations", "sigmoid"],
 )
 def test_the_score_is_kept_through_linear_layers(middle):
     keras.utils.set_random_seed(0)
@@ -194,6 +195,14 @@ def test_the_relevance_of_a_probability_adds_up_to_it():
     model = residual()
     maps = explain.lrp(model, IMAGES, 1, score="probability", rule="epsilon")
     np.testing.assert_allclose(maps.sum((1, 2)), model(IMAGES).numpy()[:, 1], rtol=1e-3)
+
+
+def test_logits_of_a_dense_layer_are_no_probability_in_disguise():
+    """A warning, which is an error here, would say so."""
+    inputs = keras.Input((8, 8, 2))
+    model = keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.Flatten()(inputs)))
+    maps = explain.lrp(model, IMAGES, 1)
+    np.testing.assert_allclose(maps.sum((1, 2)), model(IMAGES).numpy()[:, 1], rtol=1e-3, atol=1e-5)
 
 
 def test_a_layer_that_cannot_share_is_refused_by_name():

@@ -309,8 +309,8 @@ def test_tokens_of_a_vision_transformer_fold_to_their_grid():
         fold_tokens(np.zeros((1, 24, 2)), None, (12, 24), "norm", "grad_cam")
     with pytest.raises(ValueError, match="product is 25, or up to 2 less"):
         explain.grad_cam(model, images, 1, layer="norm", tokens=(5, 6))
-    with pytest.raises(ValueError, match="attention.*layer=.*norm"):
-        explain.grad_cam(model, images, 1)
+    entering = model.get_layer("sum").input[0]._keras_history.operation.name
+    assert explain.grad_cam(model, images, 1, return_layer=True)[1] == entering
 
 
 class Untraceable(keras.Model):

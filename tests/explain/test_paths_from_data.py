@@ -121,6 +121,12 @@ def test_a_box_scores_the_class_of_the_prediction_that_overlaps_it_most():
     np.testing.assert_array_equal(explain.box_score(2, 1)(scores), scores[:, 2, 1])
     with pytest.raises(ValueError, match="boxes="):
         explain.box_score((2, 2, 5, 5), 3)
+    swapped = {"box": (2, 2, 5, 5), "scores": 1, "boxes": 0}
+    for wrong in ({"box": 3}, {"class_number": 4}, {"scores": 2}, swapped):
+        with pytest.raises(ValueError, match=r"scores= of shape \(n, boxes, classes\)"):
+            explain.box_score(**{"box": 0, "class_number": 0, **wrong})([scores[..., :3], boxes])
+    with pytest.raises(ValueError, match=r"which none does in 2 of 2 images.*lie in 0 \.\.\. 6"):
+        explain.box_score((50, 50, 60, 60), 3, scores=0, boxes=1)([scores, boxes])
 
 
 def test_similarity_is_the_cosine_to_another_embedding():

@@ -110,9 +110,12 @@ def build(name, height=12, width=20):
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_grid_of_tokens_is_found(name):
     model, (rows, columns) = build(name), GRIDS[name][1]
-    maps = explain.grad_cam(model, image(), 1, layer="block", resize=False, relu=False)
-    assert maps.shape == (1, rows, columns)
-    output = keras.Model(model.inputs[0], model.get_layer("block").output)
+    # Behind the only attention nothing but class tokens counts.
+    tokens = [layer.name for layer in model.layers if isinstance(layer, ClassTokens)]
+    layer = (tokens or ["block"])[0]
+    maps = explain.grad_cam(model, image(), 1, layer=layer, resize=False, relu=False)
+    assert maps.shape == (1, rows, columns) and np.abs(maps).max() > 0
+    output = keras.Model(model.inputs[0], model.get_layer(layer).output)
     values = output(image()).numpy()
     if values.ndim == 3:
         special = values.shape[1] - rows * columns
@@ -122,6 +125,57 @@ def test_the_grid_of_tokens_is_found(name):
     np.testing.assert_allclose(
         values.reshape(-1, WIDTH) @ solution, maps.ravel(), atol=1e-4 * np.abs(maps).max()
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("deit", "class_tokens"), ("cct", "block"), ("swin", "first"), ("mobile_vit", "block")],
+)
+def test_without_a_layer_tokens_are_taken_where_the_last_attention_reads_them(name, layer):
+    model = build(name)
+    maps, found = explain.grad_cam(model, image(), 1, resize=False, relu=False, return_layer=True)
+    assert found == next(one.name for one in model.layers if one.name.startswith(layer))
+    assert maps.shape == (1, *GRIDS[name][1]) and np.abs(maps).max() > 0
+
+
+def test_a_layer_of_which_the_class_token_alone_counts_is_warned_of():
+    with pytest.warns(UserWarning, match="found no gradient at layer 'block'"):
+        maps = explain.grad_cam(build("vit"), image(), 1, layer="block")
+    assert not maps.any()
+
+
+def test_what_windows_are_folded_back_to_is_the_last_map():
+    """Attention within windows of a map, whose sum with it reaches the head."""
+    inputs = keras.Input((12, 20, 3))
+    stem = layers.Conv2D(WIDTH, 2, 2)(inputs)
+    windows = ops.transpose(ops.reshape(stem, (-1, 2, 3, 2, 5, WIDTH)), (0, 1, 3, 2, 4, 5))
+    x = ops.reshape(attend(ops.reshape(windows, (-1, 15, WIDTH))), (-1, 2, 2, 3, 5, WIDTH))
+    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, 6, 10, WIDTH))
+    x = layers.Add(name="folded")([x, stem])
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    maps, found = explain.grad_cam(model, image(), 1, resize=False, return_layer=True)
+    assert found == "folded" and maps.shape == (1, 6, 10)
+
+
+def unfolded(x):
+    """Four pixels of each patch on an axis of their own, as MobileViT is written at keras.io."""
+    x = layers.Reshape((4, 15, WIDTH))(x)
+    return layers.Reshape((-1, WIDTH))(layers.Add()([x, attend(x)]))
+
+
+def reduced(x):
+    """Keys of every third token alone, as in a pyramid vision transformer."""
+    return x + layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(x, x[:, ::3])
+
+
+@pytest.mark.parametrize("parts", [unfolded, reduced])
+def test_attention_to_other_tokens_than_those_of_the_image_is_refused(parts):
+    inputs = keras.Input((12, 20, 3))
+    x = layers.Reshape((-1, WIDTH))(layers.Conv2D(WIDTH, 2, 2)(inputs))
+    x = parts(x + attend(x))
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)))
+    with pytest.raises(ValueError, match="same tokens of the whole image"):
+        explain.attention_rollout(model, image())
 
 
 @pytest.mark.parametrize("name", ["vit", "deit", "cct"])
@@ -139,7 +193,7 @@ def test_attention_that_is_not_of_the_whole_image_is_refused(name):
 def test_a_grid_that_the_sides_do_not_give_is_that_of_the_patches():
     """Thirteen rows make three patches of four."""
     model = build("vit", 13, 20)
-    assert explain.grad_cam(model, image(13), 1, layer="block", resize=False).shape == (1, 3, 5)
+    assert explain.grad_cam(model, image(13), 1, resize=False).shape == (1, 3, 5)
 
 
 class WithScores(layers.Layer):

@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from recipes import explain
+from recipes.explain.trust.compare_attributions import Table
 
 pytestmark = pytest.mark.numerics
 
@@ -242,6 +243,26 @@ def test_compare_tells_a_good_map_from_chance(trained_cnn):
     assert "lower is better" in str(table) and "grad_cam" in str(table) and str(both) == str(table)
     assert len([axes for axes in figure.axes if axes.images]) == 3 * 5
     assert figure.axes[2].get_title() == "grad_cam\nconv1"
+
+
+def test_headings_of_a_comparison_stand_apart():
+    table, metrics = Table(), ("pointing", "completeness", "randomized_logits")
+    table["saliency"] = dict.fromkeys(metrics, 0.0)
+    assert str(table).splitlines()[0].split() == ["method", *metrics]
+
+
+def test_compare_counts_no_map_that_is_the_same_everywhere(linear, images):
+    methods = {
+        "nothing": lambda _, given, *__: np.zeros(np.shape(given)[:3], "float32"),
+        "half": lambda _, given, *__: np.stack(
+            [*explain.saliency(linear[0], given[:1]), 0 * given[1, ..., 0]]
+        ),
+    }
+    table, _ = explain.compare(linear[0], images[:2], methods=methods, metrics=("deletion",))
+    assert "the same everywhere" in table.refused["nothing"]
+    maps = explain.saliency(linear[0], images[:1])
+    expected = explain.deletion(linear[0], images[:1], maps, steps=20, baseline="blur").area
+    np.testing.assert_allclose(table["half"]["deletion"], expected, rtol=1e-5)
 
 
 def test_compare_says_what_it_left_out(linear, images):

@@ -13,6 +13,7 @@ from recipes.common.types import FloatArray, Inputs
 from recipes.explain.attribution import cam
 from recipes.explain.attribution.attribution_task import Task
 from recipes.explain.engine import targets, tracing
+from recipes.explain.engine.dataflow import PRODUCTS
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import AttributionOptions, Target, shares
@@ -36,7 +37,7 @@ def attention_rollout(
     https://arxiv.org/abs/2005.00928: the attention of a layer, averaged over heads and mixed half and half with the
     identity for the skip connection, is multiplied from the first layer to the last. One forward pass.
 
-    Attention is found in the traced model: a softmax over `(n, heads, tokens, tokens)`, in a
+    Attention is found in the traced model: a softmax over `(n, heads, tokens, tokens)`, or without heads, in a
     `keras.layers.MultiHeadAttention` or written by hand. The model is always traced.
 
     Args:
@@ -52,8 +53,8 @@ def attention_rollout(
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
     Raises:
-        ValueError: no such attention, or attention within windows, whose tokens are not those of the image; tokens
-            that make no grid.
+        ValueError: no such attention, or attention within windows, along an axis or to other tokens than those of the
+            image; tokens that make no grid.
     """
     return _maps("attention_rollout", model, images, target, tokens, resize, False, options)
 
@@ -72,7 +73,9 @@ def attention_relevance(
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability", equations 5 and 6,
     https://arxiv.org/abs/2103.15679: attention times its gradient, the positive part averaged over heads, is added up
-    from the first layer to the last, `R + A R`. One forward pass, and the gradient down to the first attention.
+    from the first layer to the last, `R + A R`. One forward pass, and the gradient down to the first attention. `R`
+    begins as the identity: where there is no class token, each patch keeps 1 over their number, so that only what a map
+    has above that tells one patch from another; subtract it before taking shares or sums.
 
     Args, Returns, Raises: As `attention_rollout`; the target and the score are those of every attribution.
     """
@@ -166,7 +169,9 @@ def _attention_pass(
     with tracing.intercepted(_watched(model, graph, unseen)):
         scores, _ = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
     made = graph.get_operations()[before:]
-    found = [one.outputs[0] for one in made if one.type == "Softmax" and _is_attention(one.outputs[0].shape)]
+    weights = [one.outputs[0] for one in made if one.type == "Softmax"]
+    _refuse_parts(model, weights)
+    found = [one for one in weights if _is_attention(one.shape)]
     unseen += _inside_functions(graph, made)
     if found and unseen:
         raise UsageError(
@@ -186,14 +191,16 @@ def _attention_pass(
             f"attention_relevance expects a score that depends on the attention of every layer. In '{model.name}' it "
             "does not, or not in a differentiable way. Use attention_rollout, which takes no gradient."
         )
-    shapes, images = tf.stack([tf.shape(one) for one in found]), tf.shape(tensors[0])[0]
+    shapes, images = tf.stack([tf.shape(_by_head(one)) for one in found]), tf.shape(tensors[0])[0]
     count = found[0].shape[-1]
     asked = np.zeros((3, count), "float32")
     asked[0], asked[1, 0], asked[2, :2] = 1 / count, 1, 0.5
 
     def through():
         rows = tf.broadcast_to(asked, [images, *asked.shape])
-        attentions, slopes = ([tf.cast(one, "float32") for one in part] for part in (found, gradients))
+        attentions, slopes = (
+            [_by_head(tf.cast(one, "float32")) for one in part] for part in (found, gradients)
+        )
         return relevance(attentions, slopes, rows) if weighted else roll_out(attentions, rows)
 
     nothing = tf.zeros([images, *asked.shape])
@@ -208,6 +215,11 @@ def _watched(model, graph, unseen):
     def wrapper(path):
         def wrap(call):
             def stand_in(*args, **kwargs):
+                query = args[0] if args else kwargs.get("query")
+                if len(query.shape) > 3:  # the softmax is then over several axes, in operations of its own
+                    raise _of_parts(
+                        model, f"layer '{path}', to which tokens come in shape {_written(query.shape)}"
+                    )
                 before = len(graph.get_operations())
                 outputs = call(*args, **kwargs)
                 if not any(one.type == "Softmax" for one in graph.get_operations()[before:]):
@@ -247,4 +259,39 @@ def _inside_functions(graph, operations):
 
 
 def _is_attention(shape):
-    return shape.rank == 4 and shape[-1] is not None and shape[-1] == shape[-2] and shape[-1] > 1
+    """Whether it is that of all tokens to all, of several heads or of one."""
+    return shape.rank in (3, 4) and shape[-1] is not None and shape[-1] == shape[-2] and shape[-1] > 1
+
+
+def _by_head(attention):
+    """`(n, heads, tokens, tokens)`, also of attention without an axis for its one head."""
+    return attention if attention.shape.rank == 4 else attention[:, None]
+
+
+def _refuse_parts(model, weights):
+    """Raise where a softmax weighs values, but not those of all tokens for each of them."""
+    for one in weights:
+        square = _is_attention(one.shape)
+        if one.shape.rank > 3 and not square and _weighs(one):
+            raise _of_parts(model, f"attention of shape {_written(one.shape)}")
+
+
+def _of_parts(model, which):
+    return UsageError(
+        f"{_METHODS} expect every layer to attend to the same tokens of the whole image, from each of them. Model "
+        f"'{model.name}' has {which}: within windows, of unfolded maps, along an axis, or from or to other tokens. Use "
+        "grad_cam, which needs no attention."
+    )
+
+
+def _written(shape):
+    return f"({', '.join('n' if size is None else str(size) for size in shape)})"
+
+
+def _weighs(tensor):
+    """Whether a product of batches of matrices takes the tensor, as it is or after steps that keep its places."""
+    kept = ("Cast", "Identity", "Reshape", "Transpose")
+    return any(
+        one.type in PRODUCTS or (one.type in kept and any(map(_weighs, one.outputs)))
+        for one in tensor.consumers()
+    )

@@ -119,8 +119,9 @@ class Task:
             raise UsageError(
                 f"{self.method} expects an input of which a part or a path can be shown. Input "
                 f"'{self.inputs.names[self.inputs.wrt]}' holds token ids, which layer '{self.tokens.path}' looks up. "
-                "Use saliency or gradient_times_input, which look at the embeddings, or occlusion with "
-                "patch=1, stride=1 and value= the id that stands for nothing."
+                f"Use layer_integrated_gradients(layer='{self.tokens.path}').sum(-1), saliency or "
+                "gradient_times_input, which look at the embeddings, or occlusion with patch=1, stride=1 and value= "
+                "the id that stands for nothing."
             )
 
     def chunks(self, passes: int = 1) -> list[slice]:

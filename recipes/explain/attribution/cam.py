@@ -53,12 +53,28 @@ def maps_of(
 ) -> FloatArray:
     """The maps of a task that is made already, arguments and result as in `layer_maps`."""
     call = find_layer(task, layer, call_index)
-    maps = []
+    maps, silent = [], []
     for rows in task.chunks():
         activations, gradients, *_ = task.layer_pass(rows, call)
         place = call or tracing.default_layer(task.model, task.target.spec)
-        maps.append(weigh(*(spread(task, values, place, tokens) for values in (activations, gradients))))
+        values, slopes = (spread(task, one, place, tokens) for one in (activations, gradients))
+        silent.append(not slopes.any())
+        maps.append(weigh(values, slopes))
+    if all(silent):
+        _say_that_nothing_counts(task, place.path)
     return finish(task, np.concatenate(maps), resize)
+
+
+def _say_that_nothing_counts(task, path):
+    """Warn of maps that are 0 as nothing at the layer changes the score."""
+    tracing.warn_once(
+        task.model,
+        ("no gradient", task.method, path),
+        f"{task.method} found no gradient at layer '{path}': no place of it changes the score of any of the "
+        f"{task.count} images, so the maps are all zero. Behind the last attention of a transformer only the class "
+        "token may count: leave layer out for the tokens before it. Elsewhere look for dead rectifiers above the "
+        "layer, or choose a layer nearer to the images.",
+    )
 
 
 def find_layer(task: Task, layer: Layer | None, call_index: int | None) -> layer_lookup.LayerCall | None:
@@ -124,9 +140,14 @@ def grid_before(task: Task, path: str | None, count: int) -> tuple[int, int] | N
     shapes = task.maps_of_layers()
     places = [place for place, (name, _) in enumerate(shapes) if name == path]
     for special in range(CLASS_TOKENS + 1):
-        for _, (rows, columns) in reversed(shapes[: places[-1]] if places else shapes):
-            if rows * columns == count - special > 1:
-                return rows, columns
+        fitting = [
+            grid
+            for _, grid in (shapes[: places[-1]] if places else shapes)
+            if grid[0] * grid[1] == count - special > 1
+        ]
+        if fitting:
+            # Tokens in a single row may be a sequence with an axis for its heads.
+            return ([grid for grid in fitting if min(grid) > 1] or fitting)[-1]
     return None
 
 

@@ -30,8 +30,8 @@ def finer_cam(
 
     What the classes share cancels; the parts by which a bird is told from its relatives stay. Source: Zhang et al.
     2025, "Finer-CAM", section 3, https://arxiv.org/abs/2501.11309. Similar are the classes whose logits for the
-    image come nearest to that of the class; as in the authors' code they are weighted by their probabilities, which
-    are held constant here.
+    image come nearest to that of the class; as in the authors' code they are weighted by their probabilities among
+    themselves, which are held constant here.
 
     Args:
         model, images: As in every method, see `recipes.explain`.

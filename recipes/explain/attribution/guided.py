@@ -152,7 +152,8 @@ def _wrappers(model, rule):
     if not triples:
         raise UsageError(
             f"explain expects a model with rectifiers to guide. '{model.name}' has none that can be reached: no "
-            "relu activation, no ReLU, LeakyReLU or PReLU layer. Use saliency or smooth_grad, which any model has."
+            "relu activation, no ReLU, LeakyReLU or PReLU layer. Use saliency or smooth_grad, which any model has; a "
+            "relu that a layer calls in its own code is reached once it is a keras.layers.ReLU held by the layer."
         )
     return triples
 

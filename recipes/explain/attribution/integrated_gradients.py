@@ -31,8 +31,10 @@ def integrated_gradients(
 
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 1,
     https://arxiv.org/abs/1703.01365. The paper sums at the end of each step (equation 3, 20 to 300 steps),
-    which misses completeness by 1-2 %; the midpoint and Gauss-Legendre rules come within 1e-4 of it at 50
-    steps.
+    which misses completeness by 1-2 %; on convolutional networks the midpoint and Gauss-Legendre rules come within
+    1e-4 of it at 50 steps. Where the score bends sharply on the way, as that of a transformer with layer normalization
+    does next to a constant baseline, 50 midpoints can miss 5 to 30 % of it: `return_convergence_delta` says how much,
+    and `method="gauss_legendre"`, whose steps lie closer together at both ends, misses far less.
 
     Args:
         model, images, target: As in every method, see `recipes.explain`.

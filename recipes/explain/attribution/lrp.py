@@ -35,7 +35,7 @@ def _kinds(*names):
 _WEIGHTED = _kinds("Dense", "Conv*D")
 # Linear too, but always by the epsilon rule.
 _LINEAR = (
-    *_kinds("BatchNormalization", "Rescaling", "Normalization", "Resizing", "UpSampling*D"),
+    *_kinds("BatchNormalization", "Rescaling", "Normalization", "Resizing", "CenterCrop", "UpSampling*D"),
     *_kinds(
         "DepthwiseConv*D", "SeparableConv*D", "Conv*DTranspose", "AveragePooling*D", "GlobalAveragePooling*D"
     ),

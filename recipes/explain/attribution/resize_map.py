@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from recipes.common.types import FloatArray
 
 # Multiplications that a loop does in less time than TensorFlow takes to begin.
-_SMALL = 1_000_000
+_SMALL = 50_000
 
 
 def resize(

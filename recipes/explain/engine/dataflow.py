@@ -24,6 +24,8 @@ _recorders = threading.local()
 # Of other operations, eager tensors of more values per example are not kept for looking back.
 _LARGEST_KEPT = 65536
 _KEPT = ("Softmax", "LogSoftmax", "Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose")
+# Products of two batches of matrices, such as attention makes with its values.
+PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "XlaDotV2")
 # They read shapes only, so no value flows through them.
 _SHAPES = ("Shape", "ShapeN", "Rank", "Size", "ZerosLike", "OnesLike", "StopGradient")
 
@@ -120,6 +122,22 @@ class Flow:
                 reached.add(number)
                 found.add(self._steps[number][0])
         return found
+
+    def attends(self, tensor: Any, end: Any = None) -> bool:
+        """Whether attention lies between the tensor and `end`, or the sinks: a softmax, then a product with it."""
+        start, stop = self._number(tensor), len(self._steps) if end is None else self._number(end)
+        reached, weighted = {start}, set()
+        for number in sorted(one for one in self.between if start < one <= stop):
+            kind, inputs = self._steps[number]
+            if not weighted.isdisjoint(inputs):
+                if kind in PRODUCTS:
+                    return True
+                weighted.add(number)
+            if not reached.isdisjoint(inputs):
+                reached.add(number)
+                if kind == "Softmax":
+                    weighted.add(number)
+        return False
 
     def slice_of(self, tensor: Any, axes_of: Callable) -> Any:
         """Which slice of the source's second axis the tensor is made from; None where it is not exactly one.

@@ -138,6 +138,7 @@ def last_map(
     residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a MobileNetV2. Maps of a
     single pixel do not count. Where the score is read from pictures, the map is below the last weights, and below all
     heads. Where nothing is passed by everything, the last map is taken; without a Keras convolution, the last of all.
+    Of a transformer it is the tokens that enter the last attention, behind which a class token alone may count.
 
     Args:
         survey: List of `(Node, tensor)` in the order the outputs appeared.
@@ -167,16 +168,24 @@ def last_map(
             f"{method} expects a feature map below the output. Model '{model.name}' has none: its output is made from "
             "its only map. Name a layer with layer=, or use saliency."
         )
-    if not maps or (attention and attention[-1] > (convolutions or maps)[-1][0]):
-        tokens = [node for node, tensor in survey if tensor.shape.rank == 3] if attention else []
+    passed = [entry for entry in maps if flow.must_pass(entry[2])]
+    if attention and passed and passed[-1][0] > attention[-1] > (convolutions or passed)[-1][0]:
+        convolutions = passed[-1:]  # what windows were folded back to
+    tokens = _tokens(survey, flow) if rank == 4 else None
+    behind = not maps or (attention and attention[-1] > (convolutions or maps)[-1][0])
+    if tokens and (behind or flow.attends(maps[-1][2], tokens[1])):
+        return tokens
+    if behind:
+        sequences = [node for node, tensor in survey if tensor.shape.rank == 3 and tensor.shape[-1] != 1]
         raise UsageError(
             f"{method} expects a layer whose output has spatial axes. Model '{model.name}' has none between its "
-            f"last {'attention' if attention else 'layer'} and the head. Name one with layer=; candidates: "
-            f"{_names(tokens or [node for node, _ in survey], '')}."
+            f"last {'attention' if attention else 'layer'} and the head. Name one with layer=, best the input of the "
+            f"last block; candidates, the last ones first: "
+            f"{_names((attention and sequences) or [node for node, _ in survey], '')}."
         )
     size = spatial((convolutions or maps)[-1][2])
     start = convolutions[0][0] if convolutions else -1
-    passed = [entry for entry in maps if entry[0] >= start and flow.must_pass(entry[2])]
+    passed = [entry for entry in passed if entry[0] >= start]
     same_size = [entry for entry in passed if spatial(entry[2]) == size]
     place, node, tensor = (same_size or passed or [entry for entry in maps if spatial(entry[2]) == size])[-1]
     calls = [(number, other) for number, (one, other) in enumerate(survey) if one.operation is node.operation]
@@ -228,6 +237,17 @@ def _maps(survey, rank, spatial, flow):
         if tensor.shape.rank == rank and any(size != 1 for size in spatial(tensor))
     ]
     return [entry for entry in found if flow.passes(entry[2])] or ([] if flow.between else found)
+
+
+def _tokens(survey, flow):
+    """`(LayerCall, tensor)` of the last sequence that everything passes and that attention looks at; None without."""
+    for node, tensor in reversed(survey):
+        sequence = tensor.shape.rank == 3 and tensor.shape[1] != 1 and tensor.shape[-1] != 1
+        if sequence and flow.must_pass(tensor) and flow.attends(tensor):
+            calls = [other for one, other in survey if one.operation is node.operation]
+            index = None if len(calls) == 1 else [other is tensor for other in calls].index(True)
+            return LayerCall(node.path, weakref.ref(node.operation), index, node.calls == 1), tensor
+    return None
 
 
 def _before_bottleneck(maps, survey, rank, spatial, flow):

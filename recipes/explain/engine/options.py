@@ -146,8 +146,7 @@ class ClassImageOptions(OptimizedOptions, total=False):
     l1: float
     """Weight of the mean distance from gray, with the range as -1..1, at least 0."""
     total_variation: float | None
-    """Weight of the mean squared difference between neighbors, with the range as -1..1, at least 0. None is 15,
-    as the views below for Fourier coefficients of images from 64 pixels a side on; else 0."""
+    """Weight of the mean squared difference between neighbors, with the range as -1..1, at least 0. None is 0."""
     diversity: float
     """Weight of the likeness of several images of one target, at least 0: the mean cosine of their Gram matrices
     (Olah et al. 2017, section "Diversity"). Ask for several with `[130] * 4`."""
@@ -160,7 +159,7 @@ class ClassImageOptions(OptimizedOptions, total=False):
     """Waves across the longer side that the image begins with; finer ones join until 60 % of the steps, so that large
     shapes come first. 0: all from the beginning. None is 6, 0 for small images and pixels. Not with "l-bfgs"."""
     anneal: bool | None
-    """Let the learning rate fall to 0 along half a cosine. None does for Fourier coefficients but of small images."""
+    """Let the learning rate fall to 0 along half a cosine, which softens contrast. None does not."""
     decay: float
     """Fraction of the distance from gray taken away each step, in [0, 1). Pixels only, as the next four."""
     blur: float

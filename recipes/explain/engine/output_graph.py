@@ -165,6 +165,8 @@ def is_linear(tensor: Any, depth: int = 0) -> bool | None:
         return None if probabilities and is_fixed(made.inputs[1]) else True
     if made.type in SAME:
         return is_linear(made.inputs[0], depth + 1)
+    if made.type == "IdentityN" and len(made.inputs) > made.place:
+        return is_linear(made.inputs[made.place], depth + 1)
     if made.type not in (*_LINEAR, *_CHOOSING):
         return False
     parts = [part for part in made.inputs if part.dtype.is_floating and constant_of(part) is None]

@@ -84,21 +84,47 @@ def box_score(
             f"box={box!r}, boxes={boxes!r}. Say with boxes= which output holds the predicted boxes."
         )
     _check_number("box_score", "class_number", class_number)
+    for name, number in {"scores": scores, "boxes": boxes or 0, "box": box if corners is None else 0}.items():
+        _check_number("box_score", name, number)
 
     def score(outputs: Any) -> Any:
         flat = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-        if max(scores, boxes or 0) >= len(flat) or flat[scores].shape.rank != 3:
+        least = 1 if corners is not None else int(box) + 1
+        fits = max(scores, boxes or 0) < len(flat) and _fits(flat[scores], least, class_number + 1)
+        if not fits or (corners is not None and tuple(flat[boxes].shape[1:]) != (flat[scores].shape[1], 4)):
             raise UsageError(
-                "box_score expects output scores= of shape (n, boxes, classes). Received outputs of shapes "
-                f"{[tuple(one.shape) for one in flat]} and scores={scores}, boxes={boxes}. Count the outputs from 0."
+                f"box_score expects output scores= of shape (n, boxes, classes) with at least {least} boxes and "
+                f"{class_number + 1} classes, and output boxes= of shape (n, boxes, 4). Received outputs of shapes "
+                f"{[tuple(one.shape) for one in flat]} and scores={scores}, boxes={boxes}. Count the outputs from 0, "
+                "in the order of a dict's sorted names."
             )
         values = tf.cast(flat[scores][..., class_number], "float32")
         if corners is None:
             return values[:, int(box)]
-        best = tf.argmax(overlap(tf.cast(flat[boxes], "float32"), corners), 1)
-        return tf.gather(values, best, axis=1, batch_dims=1)
+        shared = overlap(tf.cast(flat[boxes], "float32"), corners)
+        _check_overlap(shared, corners, flat[boxes])
+        return tf.gather(values, tf.argmax(shared, 1), axis=1, batch_dims=1)
 
     return score
+
+
+def _fits(output, rows, columns):
+    """Whether an output is `(n, boxes, classes)` with as many of both."""
+    return output.shape.rank == 3 and all(
+        have is None or have >= least for have, least in zip(output.shape[1:], (rows, columns), strict=True)
+    )
+
+
+def _check_overlap(shared, corners, boxes):
+    """Refuse a box that no predicted one overlaps: any would be as good."""
+    missed = np.flatnonzero(shared.numpy().max(1) == 0) if tf.executing_eagerly() else ()
+    if len(missed):
+        low, high = float(tf.reduce_min(boxes)), float(tf.reduce_max(boxes))
+        raise UsageError(
+            f"box_score expects a box that a predicted one overlaps. Received {corners.tolist()}, which none does in "
+            f"{len(missed)} of {len(shared)} images, the first at index {missed[0]}; the predicted corners lie in "
+            f"{low:.4g} ... {high:.4g}. Give it in their units and their order, or the number of a box."
+        )
 
 
 def overlap(boxes: Any, box: ArrayLike) -> Any:

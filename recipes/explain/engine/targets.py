@@ -154,8 +154,9 @@ def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
     if output.shape.rank not in (1, 2):
         raise UsageError(
             f"explain expects a class target for an output of shape (batch, classes). The output has shape "
-            f"{tuple(output.shape)}. Pass a callable that makes one score per image of it, such as "
-            "target=lambda outputs: keras.ops.mean(outputs[..., 1], axis=(1, 2))."
+            f"{tuple(output.shape)}. Pass explain.mask_score(mask, class) for a region of a segmentation, "
+            "explain.box_score(box, class) for a detection, or a callable that makes one score per image of it, such "
+            "as target=lambda outputs: keras.ops.mean(outputs[..., 1], axis=(1, 2))."
         )
     values, other, head = _values(model, output, spec)
     if head.binary:

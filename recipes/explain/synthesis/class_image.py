@@ -19,9 +19,8 @@ def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImage
     `argmax_I score(I) - l2 * |I|^2`, the score taken before the softmax. By default the image is not a grid of pixels
     but the Fourier coefficients of decorrelated colors, seen padded, jittered, scaled, turned and jittered again at
     every step, after Olah et al. 2017, "Feature Visualization", https://distill.pub/2017/feature-visualization, in 512
-    steps of 0.05 as its code takes. Unlike there, low frequencies come first and weigh more, sizes vary more, a little
-    total variation is taken off, and the learning rate falls to 0, which looked better on EfficientNet-Lite0. The
-    paper's way is
+    steps of 0.05 as its code takes. Unlike there, low frequencies come first and weigh more, and sizes vary more: of
+    EfficientNet-Lite0's images more were recognized so. The paper's way is
     `class_image(model, target, parameterization="pixels", optimizer="gradient", learning_rate=...)`. Decay, blur and
     the two clippings are those of Yosinski et al. 2015, section 3, https://arxiv.org/abs/1506.06579.
 

@@ -77,7 +77,7 @@ _METRICS = {
     "road": "higher is better",
     "infidelity": "lower is better",
     "max_sensitivity": "lower is better",
-    "completeness": "lower is better",
+    "completeness": "lower is better, of maps in units of the score",
     "sparseness": "higher is sparser",
     "randomized_logits": "nearer 0 is better",
 }
@@ -108,9 +108,15 @@ class Table(dict[str, dict[str, float]]):
     def __str__(self) -> str:
         columns = list(next(iter(self.values()))) if self else []
         width = max(map(len, [*self, *self.refused, "method"]))
-        lines = [f"{'method':<{width}}" + "".join(f"{name:>12}" for name in columns)]
+        wide = [max(12, len(name) + 2) for name in columns]
+        lines = [
+            f"{'method':<{width}}"
+            + "".join(f"{name:>{space}}" for name, space in zip(columns, wide, strict=True))
+        ]
         lines += [
-            f"{name:<{width}}" + "".join(f"{row[c]:12.3f}" for c in columns) for name, row in self.items()
+            f"{name:<{width}}"
+            + "".join(f"{row[one]:{space}.3f}" for one, space in zip(columns, wide, strict=True))
+            for name, row in self.items()
         ]
         lines += [f"{name}: {_METRICS[name]}" for name in columns if name in _METRICS]
         return "\n".join(lines + [f"{name} was left out: {reason}" for name, reason in self.refused.items()])
@@ -149,7 +155,8 @@ def compare(
         model, images, target: As in every method, see `recipes.explain`. None is the predicted class, kept
             throughout.
         methods: Names of methods, functions like them, or `{name: function}`. One that cannot explain the
-            model (guided backpropagation without rectifiers) is left out of the table, which says why.
+            model (guided backpropagation without rectifiers) is left out of the table, which says why, as is one
+            whose maps are constant; a single constant map does not count in the means.
         metrics: Of `"deletion"` and `"insertion"` (mean area of the curves), `"sanity"` (mean rank
             correlation left by re-initialization of the output layer, the upper half, and every layer with
             weights is re-initialized), `"stability"` (mean smallest rank correlation under small noise),
@@ -198,11 +205,19 @@ def compare(
         start = time.perf_counter()
         values = method(model, images, target, **chosen)
         seconds = time.perf_counter() - start
-        measured = {metric: judge.measure(metric, method, chosen, values) for metric in metrics}
+        batch = as_batch("compare", values, task)
+        flat = np.ptp(batch.reshape(len(batch), -1), axis=1) == 0
+        if flat.all():
+            table.refused[name] = "Its maps are the same everywhere, so that they say nothing."
+            continue
+        measured = {
+            metric: np.where(flat, np.nan, judge.measure(metric, method, chosen, values))
+            for metric in metrics
+        }
         table[name] = {metric: _finite_mean(figures) for metric, figures in measured.items()} | {
             "seconds": seconds
         }
-        maps[name] = as_batch("compare", values, task)[:shown]
+        maps[name] = batch[:shown]
         captions[name] = _captions(measured, len(maps[name]))
         if (layer := _layer_of(method, chosen, task)) is not None:
             layers[name] = layer

@@ -56,7 +56,9 @@ def deletion(
         steps: Equal steps in which all pixels go, >= 1.
         baseline: What is left in their place: a number (0, black), `"mean"`, `"blur"`, or an array, as in
             `occlusion`; `"impute"` is what the pixels left say of them, with a little noise, as in `road`.
-        options: Those of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`.
+        options: Those of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`. A model that
+            returns logits has no probabilities, and is measured by what it returns, images with large logits most:
+            give `keras.Sequential([model, keras.layers.Softmax()])` for the paper's areas in 0..1.
 
     Returns:
         A `Curve`.

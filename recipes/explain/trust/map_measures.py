@@ -56,7 +56,10 @@ def completeness(
     baseline: Baseline = 0.0,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """How far the sum of each map misses the change in score from a baseline: 0 where it is complete.
+    """By which share of the change in score from a baseline the sum of each map misses it: 0 where it is complete.
+
+    It asks for maps in units of the score, as of `integrated_gradients`, `lrp` or `occlusion`; of others, such as
+    `grad_cam` or an edge detector, it says nothing.
 
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", proposition 1,
     https://arxiv.org/abs/1703.01365.
