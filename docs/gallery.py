@@ -69,7 +69,7 @@ two_catches_time_stamp.png | two_catches | time_stamp.png | Cats called coffee b
 classify_photo.jpg | classify_photo | looked_at.png | What an ImageNet network went by
 quickstart_grad_cam.png | quickstart | grad_cam.png | Grad-CAM of right and of wrong predictions
 explain_photo.png | explain_photo | maps.png | Attribution methods on one photo, and their scores
-explain_more.jpg | explain_photo --methods HiResCAM XGrad-CAM Eigen-CAM Ablation-CAM Finer-CAM LRP | maps.png | HiResCAM, XGrad-CAM, Eigen-CAM, Ablation-CAM, Finer-CAM, LRP and more
+explain_more.jpg | explain_photo --methods HiResCAM XGrad-CAM Eigen-CAM Ablation-CAM Finer-CAM LRP | maps.png | Others
 why_wrong.jpg | why_wrong | mistakes.png | The most confident mistakes, and what decided them
 attention_maps.jpg | attention_maps | maps.png | Where a vision transformer looks
 other_targets.jpg | other_targets | mask_score.jpg box_score.jpg similarity_to.jpg | Segmentation, detection, likeness
