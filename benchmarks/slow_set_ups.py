@@ -224,6 +224,53 @@ def mixed_precision(build):
     return (compiled(build(32, "mixed_float16")), train, {}), (compiled(build(32, "float32")), train)
 
 
+def xla(build):
+    train = slices(32).batch(BATCH).prefetch(2)
+    return (compiled(build(32), jit_compile=True), train, {}), (compiled(build(32)), train)
+
+
+def many_small_layers():
+    """So many small operations that starting them costs more than they do."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    for _ in range(12):
+        model.add(keras.layers.Dense(24))
+        model.add(keras.layers.LayerNormalization())
+        model.add(keras.layers.Activation("gelu"))
+    model.add(keras.layers.Dense(CLASSES, activation="softmax"))
+    return model
+
+
+def unrolled():
+    """A recurrent network whose steps are operations of their own."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Reshape((16, 12)),
+            keras.layers.GRU(24, unroll=True),
+            keras.layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+
+
+def attention():
+    """Small attention layers on the rows of an image."""
+    inputs = keras.Input((8, 8, 3))
+    hidden = keras.layers.Dense(16)(keras.layers.Reshape((8, 24))(inputs))
+    for _ in range(4):
+        normed = keras.layers.LayerNormalization()(hidden)
+        hidden = hidden + keras.layers.MultiHeadAttention(2, 8)(normed, normed)
+        hidden = hidden + keras.layers.Dense(16, activation="gelu")(keras.layers.LayerNormalization()(hidden))
+    outputs = keras.layers.Dense(CLASSES, activation="softmax")(keras.layers.Flatten()(hidden))
+    return keras.Model(inputs, outputs)
+
+
+def without_xla(build):
+    small = {"cnn": many_small_layers, "mlp": unrolled, "mixer": attention}[build.__name__]
+    batch = next(iter(slices(8).batch(32)))
+    train = tf.data.Dataset.from_tensors(batch).repeat(1000).prefetch(16)
+    return (compiled(small()), train, {}), (compiled(small(), jit_compile=True), train)
+
+
 def too_many_threads(build):
     def train(calls):
         return slices(32).map(work(40), num_parallel_calls=calls).batch(BATCH).prefetch(2)
@@ -246,8 +293,11 @@ def keras_layer_in_map(build):
 PLANTED = (
     *(python_map, no_prefetch, serial_map, small_batch, shuffle_decoded, map_per_example, retracing, float64),
     *(batch_callback, run_eagerly, steps_per_execution, long_validation, mixed_precision, too_many_threads),
-    *(decoded_every_epoch, keras_layer_in_map),
+    *(decoded_every_epoch, keras_layer_in_map, xla, without_xla),
 )
+# Whether these are causes hangs on the processor: the repaired program tells.
+BY_PROCESSOR = ("xla", "without_xla")
+CODE_OF = {"without_xla": "xla"}  # where it is not the name of the cause
 # What reading beside the step, or in several calls, gains: nothing with one processor.
 NEED_TWO_PROCESSORS = ("no_prefetch", "serial_map")
 

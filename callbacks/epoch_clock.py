@@ -1,5 +1,6 @@
-"""Where the time of each epoch goes, as the hooks of callbacks tell."""
+"""Where the time of each epoch goes, as the hooks of callbacks and the calls of the train function tell."""
 
+import collections
 import gc
 import math
 import time
@@ -8,30 +9,57 @@ from typing import Any
 
 
 class EpochClock:
-    """Splits an epoch into its first step, the other steps, validation and Python's garbage collector.
+    """Splits an epoch into its first step, the other steps, what they wait for, callbacks, validation and garbage.
 
     Call its methods from the callback's hooks of the same meaning.
 
     Attributes:
-        epochs: Seconds of each epoch that ended: {"steps", "first" (what its first step took longer than a usual one:
-            tracing, or filling a shuffle's buffer), "validation", "garbage", "epoch"}.
+        epochs: Seconds of each epoch that ended: {"steps", "input" (waiting for batches, where steps told it),
+            "first" (what its first step took longer than a usual one: tracing, or filling a shuffle's buffer),
+            "callbacks" (of all callbacks, and Keras' loop; where the calls of the train function were timed),
+            "validation", "garbage" (Python's collector), "epoch"}. What callbacks do between two epochs is added to
+            the first of them.
+        looks: In how many steps the waiting was seen; the others are taken to be like the last 64 of them.
     """
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
-        self._began, self._validation = time.perf_counter(), 0.0
+        self.looks = 0
+        self._waits: collections.deque[float] = collections.deque(maxlen=64)
+        self._began, self._validation, self._ended = time.perf_counter(), 0.0, 0.0
         self._since: float | None = None
         self._steps: list[float] = []
         self._garbage: _Garbage | None = None
+        self._calls = _Calls()
 
     def epoch_begins(self) -> None:
-        """Start the clock of an epoch."""
+        """Start the clock of an epoch; what passed since the last one is the callbacks'."""
+        self.training_goes_on()
         self._began, self._validation, self._since = time.perf_counter(), 0.0, None
-        self._steps, self._garbage = [], _Garbage()
+        self._steps, self._garbage, self._calls = [], _Garbage(), _Calls()
+
+    def training_goes_on(self) -> None:
+        """Add what passed since the end of the last epoch to it."""
+        if self._ended and "callbacks" in self.epochs[-1]:
+            beside = time.perf_counter() - self._ended
+            for name in ("callbacks", "epoch"):
+                self.epochs[-1][name] = round(self.epochs[-1][name] + beside, 5)
+        self._ended = 0.0
 
     def step_begins(self) -> None:
         """Note when a step began, or several that are executed at once."""
         self._steps.append(time.perf_counter())
+
+    def call_begins(self) -> None:
+        """Note when the train function was called."""
+        self._calls.begin(self._garbage_so_far())
+
+    def call_ends(self, waited: float | None) -> None:
+        """Note when it returned, and how long it waited for its batch, where that is known."""
+        self._calls.end(self._garbage_so_far())
+        if waited is not None and len(self._calls.lengths) > 1:  # the first waits for buffers to fill
+            self._waits.append(waited)
+            self.looks += 1
 
     def validation_begins(self) -> None:
         """Start the clock of validation."""
@@ -44,16 +72,56 @@ class EpochClock:
 
     def epoch_ends(self) -> dict[str, float]:
         """Stop the clock of the epoch, and add its row to `epochs`."""
-        whole = time.perf_counter() - self._began
-        lengths = [after - before for before, after in zip(self._steps, self._steps[1:], strict=False)]
+        self._ended = time.perf_counter()
+        whole, calls, garbage = self._ended - self._began, self._calls, self._garbage_so_far()
+        known = bool(calls.lengths)
+        lengths = (
+            calls.lengths
+            if known
+            else [after - before for before, after in zip(self._steps, self._steps[1:], strict=False)]
+        )
         usual = sorted(lengths)[len(lengths) // 2] if lengths else 0.0
         first = max(0.0, lengths[0] - usual) if lengths else 0.0
-        garbage = 0.0 if self._garbage is None else self._garbage.seconds
         self._garbage = None
         row = {"first": first, "validation": self._validation, "garbage": garbage, "epoch": whole}
-        row = {"steps": max(0.0, whole - self._validation - first - garbage), **row}
+        steps = whole - self._validation - first - garbage
+        if known:
+            row["callbacks"] = max(0.0, whole - self._validation - calls.seconds - (garbage - calls.garbage))
+            steps = calls.seconds - first - calls.garbage
+            if self._waits:
+                row["input"] = min(max(0.0, steps), sum(self._waits) / len(self._waits) * len(lengths))
+                steps -= row["input"]
+        row = {"steps": max(0.0, steps), **row}
         self.epochs.append({name: round(seconds, 5) for name, seconds in row.items()})
         return self.epochs[-1]
+
+    def usual(self) -> dict[str, float]:
+        """A usual epoch: medians over all but the first, which traces."""
+        later = self.epochs[1:]
+        shared = set.intersection(*map(set, later)) if later else set()
+        return {name: sorted(row[name] for row in later)[len(later) // 2] for name in shared}
+
+    def _garbage_so_far(self):
+        return 0.0 if self._garbage is None else self._garbage.seconds
+
+
+class _Calls:
+    """The calls of the train function in one epoch."""
+
+    def __init__(self):
+        self.lengths = []
+        self.garbage = self._began = self._before = 0.0
+
+    @property
+    def seconds(self):
+        return sum(self.lengths)
+
+    def begin(self, garbage):
+        self._before, self._began = garbage, time.perf_counter()
+
+    def end(self, garbage):
+        self.lengths.append(time.perf_counter() - self._began)
+        self.garbage += garbage - self._before
 
 
 class _Garbage:

@@ -44,6 +44,7 @@ class Monitor(FitMember):
     quantities: frozenset[str] = frozenset()
     checks_every_step = False
     takes_examples = False
+    times_calls = False
     keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -136,6 +137,12 @@ class Monitor(FitMember):
 
     def take_examples(self, labels: Any, outputs: Any) -> None:
         """Take the labels and outputs of the step that was made, tensors, for a monitor that `takes_examples`."""
+
+    def call_begins(self) -> None:
+        """Hear that the train function is called, for a monitor that `times_calls`."""
+
+    def call_ends(self, waited: float | None) -> None:
+        """Hear that it returned, and how long it waited for its batch, in seconds, where that is known."""
 
     def act(self) -> None:
         """Do what the last probe calls for; unlike `on_probe` it may stop the training by an exception."""

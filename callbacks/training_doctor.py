@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
 _LONG = 0.3  # share of an epoch from which it is said where the time goes
 _LONG_EPOCH = 2.0  # seconds; of shorter ones it does not matter
+_FEWEST_LOOKS = 5  # at how long a step waits, to say that steps wait long
 
 
 class TrainingDoctor(Monitor):
@@ -42,8 +43,11 @@ class TrainingDoctor(Monitor):
         findings: list of `recipes.diagnose.Finding`, as of the last judgement; what was said and withdrawn comes last.
         said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
         tried: The `recipes.diagnose.Trials` of act="try", or None.
-        times: Seconds of the last epoch: {"steps", "first" (what its first step took longer than a usual one),
-            "validation", "garbage" (Python's collector), "epoch"}; empty before.
+        times: Seconds of the last epoch: {"steps", "input" (waiting for batches: measured in the steps that are looked
+            into, which stand for all), "first" (what its first step took longer than a usual one), "callbacks" (of all
+            callbacks, and Keras' loop), "validation", "garbage" (Python's collector), "epoch"}; empty before. "input"
+            is left out where no step told it: in XLA, with steps_per_execution, in epochs of a step; "callbacks" too
+            on JAX, whose calls return before their step is made.
         epoch_times: list of the same, one per epoch.
 
     Example:
@@ -53,6 +57,7 @@ class TrainingDoctor(Monitor):
     """
 
     quantities = frozenset({"variables", "activations", "finite"})
+    times_calls = True
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class TrainingDoctor(Monitor):
         self._probes = 0
         self._clock, self._told = EpochClock(), False
         self._learning: int | None = None  # variables, at the end of an epoch
+        self._usual_epoch = False  # nothing was traced in the last one
 
     @property
     def findings(self) -> "list[Finding]":
@@ -123,7 +129,7 @@ class TrainingDoctor(Monitor):
         self._history, self._probes = {}, 0
         self._book = None
         self.tried = None
-        self._clock, self._told, self._learning = EpochClock(), False, None
+        self._clock, self._told, self._learning, self._usual_epoch = EpochClock(), False, None, False
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -135,10 +141,17 @@ class TrainingDoctor(Monitor):
         self._probes = len(self.record)
         super().on_epoch_begin(epoch, logs)
         self._clock.epoch_begins()
+        self._say_where_the_time_goes()  # with what callbacks did at the end of the epoch before
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._clock.step_begins()
         super().on_train_batch_begin(batch, logs)
+
+    def call_begins(self) -> None:
+        self._clock.call_begins()
+
+    def call_ends(self, waited: float | None) -> None:
+        self._clock.call_ends(waited)
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self._clock.validation_begins()
@@ -152,10 +165,11 @@ class TrainingDoctor(Monitor):
         self._guarded(self._judge, logs or {})
         # The first epoch traces, and so does one in which other layers begin to learn.
         before, self._learning = self._learning, len(self.model.trainable_variables)
-        if self._learning == before and self.verbose and not self._told:
-            self._say_where_the_time_goes()
+        self._usual_epoch = self._learning == before
+        self._say_where_the_time_goes()
 
     def on_train_end(self, logs: Logs = None) -> None:
+        self._clock.training_goes_on()
         self._guarded(self._finish)
         if self.verbose and not self._told:
             self._say_how_long_it_took()
@@ -277,8 +291,18 @@ class TrainingDoctor(Monitor):
 
     def _say_where_the_time_goes(self):
         times = self.times
+        if not (self._usual_epoch and self.verbose) or self._told:
+            return
         named = {
             "validation": ("validation", "Validate less often, fit(validation_freq=5)."),
+            "input": (
+                "waiting for input",
+                "End the data set with .prefetch(tf.data.AUTOTUNE), and .cache() what fits into memory.",
+            ),
+            "callbacks": (
+                "callbacks and Keras' loop",
+                "Let callbacks work every hundredth batch or fifth epoch; steps_per_execution= spares the loop.",
+            ),
             "first": (
                 "waiting for its first batch",
                 "Shuffle file names before they are read, not what comes out.",
@@ -289,7 +313,8 @@ class TrainingDoctor(Monitor):
             ),
         }
         for name, (words, remedy) in named.items():
-            if times["epoch"] > _LONG_EPOCH and times[name] > _LONG * times["epoch"]:
+            known = name != "input" or self._clock.looks >= _FEWEST_LOOKS
+            if known and times["epoch"] > _LONG_EPOCH and times.get(name, 0.0) > _LONG * times["epoch"]:
                 self._told = True
                 print(
                     f"\nTrainingDoctor: {times[name]:.3g} of the {times['epoch']:.3g} s of an epoch are {words}. "
@@ -298,24 +323,21 @@ class TrainingDoctor(Monitor):
 
     def _say_how_long_it_took(self):
         """One line on where the time of a usual epoch went, where epochs are long enough for that to matter."""
-        later = self._clock.epochs[1:]
-        usual = (
-            {name: sorted(row[name] for row in later)[len(later) // 2] for name in self.times}
-            if later
-            else {}
-        )
+        usual = self._clock.usual()
         if usual.get("epoch", 0.0) <= _LONG_EPOCH:
             return
         words = {
-            "steps": "steps with their input and callbacks",
+            "steps": "steps" if "input" in usual else "steps with their input",
+            "input": f"waiting for input (as seen in {self._clock.looks} steps)",
             "first": "the first batch",
+            "callbacks": "callbacks",
             "validation": "validation",
             "garbage": "garbage collection",
         }
         parts = [
-            f"{said} {usual[name]:.3g} s"
+            f"{said} {usual[name]:.3g} s ({usual[name] / usual['epoch']:.0%})"
             for name, said in words.items()
-            if usual[name] > 0.01 * usual["epoch"]
+            if usual.get(name, 0.0) > 0.01 * usual["epoch"]
         ]
         traced = self._clock.epochs[0]["first"]
         print(

@@ -180,7 +180,7 @@ def _empty(caller, name):
     )
 
 
-def fresh_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def fresh_copy(dataset: tf.data.Dataset, most_shuffled: int | None = None) -> tf.data.Dataset:
     """A copy of a data set that shares nothing with it, so that reading it changes nothing.
 
     `shuffle` gives every iteration another order, drawn from a generator that all iterators of one data set
@@ -190,6 +190,8 @@ def fresh_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
     Args:
         dataset: `tf.data.Dataset`.
+        most_shuffled: Elements that the copy's shuffles hold at most, so that none has to be filled for long before the
+            first element comes; None leaves them as they are.
     """
     if not any("Shuffle" in stage or "Random" in stage for stage in _stages(dataset)):
         return dataset
@@ -199,6 +201,8 @@ def fresh_copy(dataset: tf.data.Dataset) -> tf.data.Dataset:
             if node.op in _SEED_INPUT:
                 generator = graph.node.add(op="DummySeedGenerator", name=f"recipes_generator_{number}")
                 node.input[_SEED_INPUT[node.op]] = generator.name
+            if most_shuffled is not None and node.op.startswith("Shuffle"):
+                _set_input(graph, node, 1, most_shuffled)
         return _from_graph(graph, dataset)
     except (tf.errors.OpError, ValueError, AttributeError):
         return dataset
@@ -230,21 +234,18 @@ def with_calls(dataset: tf.data.Dataset, calls: int) -> tf.data.Dataset:
     """
     try:
         graph = _graph_of(dataset)
-        for number, node in enumerate(list(graph.node)):
+        for node in list(graph.node):
             if node.op not in ("MapDataset", "ParallelMapDatasetV2"):
                 continue
             given = [name for name in node.input if not name.startswith("^")]
             control = [name for name in node.input if name.startswith("^")]
-            wanted = graph.node.add(op="Const", name=f"recipes_calls_{number}")
-            wanted.attr["dtype"].type = tf.int64.as_datatype_enum
-            wanted.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(calls, tf.int64))
             if node.op == "MapDataset":
                 node.op = "ParallelMapDatasetV2"
                 node.attr["deterministic"].s = b"default"
-            else:
-                given.pop()
+                given.append("")
             del node.input[:]
-            node.input.extend([*given, wanted.name, *control])
+            node.input.extend([*given, *control])
+            _set_input(graph, node, len(given) - 1, calls)
         return _from_graph(graph, dataset)
     except (tf.errors.OpError, AttributeError) as error:
         raise ValueError(f"TensorFlow cannot copy this data set ({type(error).__name__})") from error
@@ -306,6 +307,14 @@ def calls_of(stage: tf.data.Dataset) -> int | None:
 def _graph_of(dataset):
     ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
     return graph_pb2.GraphDef.FromString(dataset._as_serialized_graph(external_state_policy=ignore).numpy())
+
+
+def _set_input(graph, node, place, number):
+    """Let an operation of a graph have a whole number for one of its inputs."""
+    wanted = graph.node.add(op="Const", name=f"recipes_number_{len(graph.node)}")
+    wanted.attr["dtype"].type = tf.int64.as_datatype_enum
+    wanted.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(number, tf.int64))
+    node.input[place] = wanted.name
 
 
 def _from_graph(graph, dataset):

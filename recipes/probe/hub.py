@@ -33,7 +33,7 @@ class Hub:
     A monitor is a Keras callback with `quantities` (names from `recipes.probe.calls.QUANTITIES`),
     `every_steps`, `budget`, `samples`, `checks_every_step`, `takes_examples`, and the methods `receive(probe)`, and,
     when it checks every step, `checked(values)` and `act()`; `take_examples(labels, outputs)` when it wants
-    what the loss of every step saw.
+    what the loss of every step saw; `call_begins()` and `call_ends(waited)` when it `times_calls`.
 
     Args:
         model: A compiled `keras.Model`.
@@ -137,9 +137,11 @@ class Hub:
         self.when.execution_begins(stride)
         if self.when.executions == 1 and not _is_ready(model):
             self.note("The first step was not probed, because it builds the model.")
+            self._time(model)
             return
         self.collector.timing = Timing(now)
         if self._failed or model.train_function is None:
+            self._time(model)
             return
         if not self._started:
             self._start(model)
@@ -147,6 +149,8 @@ class Hub:
         quantities = self._wanted(recorded)
         if quantities and not self._failed:
             self._arm(model, quantities, recorded)
+        else:
+            self._time(model)
 
     @property
     def has_run(self) -> bool:
@@ -252,6 +256,15 @@ class Hub:
             wanted.add("ever_active")
         return frozenset(wanted) - adapter().UNSEEN
 
+    def _clocks(self):
+        # Where a call returns before its step is made, its time says nothing.
+        return [m for m in self.monitors if m.times_calls] if adapter().WRITES_AT_ONCE else []
+
+    def _time(self, model):
+        clocks = self._clocks()
+        if clocks and model.train_function is not None:
+            self.swap.time(model, clocks)
+
     def _arm(self, model, quantities, recorded):
         samples = next((m.samples for m in self.monitors if m.samples != "auto"), "auto")
         timing, step, epoch = self.collector.timing, self.step, self.epoch
@@ -266,7 +279,7 @@ class Hub:
             else:
                 self._collect(Pending(step, epoch, timing, twin.layout, values), recorded)
 
-        self.swap.arm(model, quantities, samples, done)
+        self.swap.arm(model, quantities, samples, done, self._clocks())
 
     def _collect(self, pending, recorded):
         answers = pending.values.pop("answers", None)

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from recipes.diagnose.speed.throughput import Throughput
 
 _WORDS = {
-    "steps": "steps, with waiting for their input",
+    "steps": "steps",
+    "input": "waiting for their input",
     "first": "the first step, beyond a usual one: tracing, or filling a shuffle",
+    "callbacks": "callbacks, and Keras' own loop",
     "validation": "validation",
     "garbage": "Python's garbage collector",
 }
@@ -53,9 +55,12 @@ def _of_epochs(settings, times):
     if len(times) > 1:
         said += f": the first {_time(whole[0])}, in which everything is traced, the others {_time(usual['epoch'])} each"
     said += f"; {rate:,.0f} training examples a second." if rate else "."
+    told = dict(_WORDS)
+    if not any("input" in one for one in later):
+        told["steps"] += ", with waiting for their input"
     parts = [
         (words, _time(usual[name]), f"{usual[name] / max(usual['epoch'], 1e-9):.0%}")
-        for name, words in _WORDS.items()
+        for name, words in told.items()
         if usual[name] > 0.005 * usual["epoch"]
     ]
     return said, parts

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from recipes.callbacks import TrainingDoctor, epoch_clock, training_doctor
@@ -38,21 +39,27 @@ def test_a_stage_costs_what_it_does():
     assert stages[-1].examples == 16 and stages[-2].bytes == 8 * 8 * 3 * 4 + 8
 
 
-def test_a_shuffle_that_fills_long_is_filled_once_for_all_stages_after_it():
-    starts = []
+def test_a_shuffle_is_not_filled_but_its_filling_counted():
+    seen = []
 
     def slow():
-        starts.append(1)
-        for number in range(16):
-            time.sleep(0.01)
+        for number in range(1000):
+            time.sleep(0.002)
+            seen.append(number)
             yield number
 
     chain = tf.data.Dataset.from_generator(slow, output_signature=tf.TensorSpec((), "int64"))
-    chain = chain.shuffle(16).batch(8).map(lambda x: x + 1).map(lambda x: x + 2)
-    stages = measure_stages(describe_stages(chain), batch=8, seconds=0.1)
-    assert [stage.seconds for stage in stages[-3:]] == [0, 0, 0]
-    assert len({stage.first for stage in stages[-4:]}) == 1 and stages[-4].kind == "shuffle"
-    assert len(starts) < 6
+    chain = chain.apply(tf.data.experimental.assert_cardinality(1000))
+    stages = measure_stages(
+        describe_stages(chain.shuffle(5000).batch(8).map(lambda x: x + 1)), batch=8, seconds=0.4
+    )
+    shuffle = stages[-3]
+    assert shuffle.kind == "shuffle" and shuffle.held == 1000  # no more than there are
+    np.testing.assert_allclose(shuffle.filling, (1000 - 16) * stages[-4].wall / 8)
+    assert 2.0 < shuffle.filling <= stages[-1].first and len(seen) < 600
+    # What a generator takes is its own, not that of the one tensor behind it.
+    python = next(stage for stage in stages if stage.python)
+    assert python.cost > 0.015 and all(stage.seconds == 0 for stage in stages if stage.name == "Tensor")
 
 
 class Numbers(keras.callbacks.Callback):
@@ -83,6 +90,18 @@ def test_functions_traced_at_every_step_are_named_in_a_second_look_too():
         assert found.retraced == ("scaled",) and found.traces == 1
     with kept(model):
         assert time_steps(model, memory, 0.05, fewest=8, shuffle=False).retraced == ()
+
+
+class Collects(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        gc.collect()
+
+
+def test_garbage_is_counted_a_step():
+    model = small_model()
+    with kept(model):
+        found = time_steps(model, slices().batch(16), 0.1, callbacks=[Collects()], fewest=4, shuffle=False)
+    assert 0.5 * found.callbacks["Collects"] < found.garbage <= 1.01 * found.callbacks["Collects"]
 
 
 def many_sines(images):
@@ -145,7 +164,7 @@ def test_the_doctor_says_when_validation_is_as_long_as_training(capsys, monkeypa
     )
     assert capsys.readouterr().out.count("of an epoch are validation") == 1
     assert 0 < doctor.times["validation"] < doctor.times["epoch"]
-    assert set(doctor.times) == {"steps", "first", "validation", "garbage", "epoch"}
+    assert set(doctor.times) >= {"steps", "first", "callbacks", "validation", "garbage", "epoch"}
     assert len(doctor.epoch_times) == 4 and doctor.epoch_times[-1] == doctor.times
 
 
@@ -154,7 +173,52 @@ def test_the_doctor_ends_with_a_line_on_where_the_time_went(capsys, monkeypatch)
     monkeypatch.setattr(training_doctor, "_LONG", 2.0)  # no part is long
     small_model().fit(IMAGES, LABELS, batch_size=32, epochs=3, verbose=0, callbacks=[TrainingDoctor()])
     out = capsys.readouterr().out
-    assert out.count("TrainingDoctor: an epoch takes") == 1 and "steps with their input" in out
+    assert out.count("TrainingDoctor: an epoch takes") == 1 and "steps" in out and "callbacks" in out
+
+
+class Dawdles(keras.callbacks.Callback):
+    """Takes 5 ms a batch, and 50 ms an epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.005)
+
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.05)
+
+
+def slow_batches(count, seconds):
+    def slow(images):
+        time.sleep(seconds)
+        return images
+
+    def batch(images, labels):
+        return tf.ensure_shape(tf.numpy_function(slow, [images], tf.float32), (None, 8, 8, 3)), labels
+
+    return slices().batch(16).repeat(count // 4).map(batch)
+
+
+def test_the_doctor_tells_waiting_from_callbacks():
+    doctor, model = TrainingDoctor(verbose=0, every_steps=2), small_model()
+    model.fit(slow_batches(8, 0.05), epochs=2, verbose=0, callbacks=[Dawdles(), doctor, Dawdles()])
+    for row in doctor.epoch_times:
+        assert row["input"] >= 0.25 * row["epoch"] - row["first"]  # TensorFlow makes batches meanwhile
+        assert row["callbacks"] >= 8 * 2 * 0.005 + 2 * 0.05
+        whole = sum(seconds for name, seconds in row.items() if name != "epoch")
+        np.testing.assert_allclose(whole, row["epoch"], atol=1e-3)
+    assert doctor.times["callbacks"] < 0.8 * doctor.times["epoch"]
+
+
+def test_waiting_is_not_known_inside_xla():
+    doctor, model = TrainingDoctor(verbose=0, every_steps=2), small_model()
+    model.jit_compile = True
+    model.fit(IMAGES, LABELS, batch_size=16, epochs=1, verbose=0, callbacks=[doctor])
+    assert "input" not in doctor.times and "callbacks" in doctor.times and len(doctor.record) == 2
+
+
+def test_data_without_a_batch_end_the_measuring():
+    model = small_model()
+    with kept(model), pytest.raises(ValueError, match="at least one batch"):
+        time_steps(model, slices().filter(lambda image, label: label > 9).batch(4), 0.1, shuffle=False)
 
 
 def test_the_clock_of_an_epoch_counts_what_garbage_takes(monkeypatch):

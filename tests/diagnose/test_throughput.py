@@ -1,6 +1,7 @@
 """Why is it slow: stages by what they do, work by closed forms, causes by numbers that are given, and all put back."""
 
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,13 +11,14 @@ import tensorflow as tf
 from recipes import diagnose, plot
 from recipes.common.datasets import with_calls
 from recipes.common.models import rebuild
-from recipes.diagnose.speed import measured_run, speed_trials
+from recipes.diagnose.speed import measured_run, speed_rules, speed_trials
 from recipes.diagnose.speed.graph_work import Machine, Work, work_of
 from recipes.diagnose.speed.input_stages import describe_stages
 from recipes.diagnose.speed.measured_run import MeasuredRun
 from recipes.diagnose.speed.slowdown import CODES
 from recipes.diagnose.speed.speed_rules import predicted
 from recipes.diagnose.speed.step_times import StepTimes
+from recipes.diagnose.speed.throughput import _parts, _transfer
 
 IMAGES, LABELS = np.zeros((64, 8, 8, 3), "float32"), np.arange(64) % 3
 
@@ -161,15 +163,31 @@ def test_a_keras_layer_inside_tf_data_is_named():
     layer = keras.layers.RandomFlip()
     chain = slices().batch(16).map(lambda x, y: (layer(x, training=True), y), 4)
     (found,) = predicted(run_of(chain, costs=[(0.01, 0, 0), (0.05, 0, 0)]))
-    assert found.code == "keras_layer_in_map"
+    assert found.code == "keras_layer_in_map" and "Pipeline" in found.remedy
+
+
+def test_a_table_of_words_is_no_layer_with_variables():
+    words = keras.layers.TextVectorization(vocabulary=["a", "b"])
+    chain = tf.data.Dataset.from_tensor_slices((["a b", "b"] * 32, LABELS)).map(lambda x, y: (words(x), y), 4)
+    chain = chain.padded_batch(16)
+    (found,) = predicted(run_of(chain, costs=[(0.05, 0, 100.0), (0.01, 0, 0)]))
+    assert found.code == "map_per_example" and "Pipeline" not in found.remedy
+    learned = keras.layers.Dense(3)
+    learned.build((None, 8, 8, 3))
+    chain = slices().batch(16).map(lambda x, y: (learned(x), y), 4)
+    (found,) = predicted(run_of(chain, costs=[(0.01, 0, 0), (0.05, 0, 0)]))
+    assert "its weights" in found.evidence and "Pipeline" not in found.remedy
 
 
 def test_a_shuffle_of_decoded_images_costs_an_epoch_its_filling():
-    chain = JPEGS.map(decode).shuffle(1000).batch(16)
+    chain = JPEGS.repeat(100).map(decode).shuffle(1000).batch(16)
     costs = [(0.0, 0.1, 1e5), (0.0, 4.1, 1e5), (0.0, 4.2, 1e5)]
     (found,) = predicted(run_of(chain, real=0.02, costs=costs, epoch_steps=100))
     assert found.code == "shuffle_decoded" and "100 MB" in found.evidence
     np.testing.assert_allclose(found.before - found.after, 4.0 / 100)
+    few = JPEGS.map(decode).shuffle(1000).batch(16)
+    (found,) = predicted(run_of(few, real=0.02, costs=costs, epoch_steps=100))
+    assert "6 MB" in found.evidence  # of the 64 that are there
     names = slices().shuffle(1000).batch(16)  # nothing was computed before
     assert predicted(run_of(names, real=0.02, costs=costs, epoch_steps=100)) == []
 
@@ -229,6 +247,8 @@ def test_planted_causes_are_found_and_drawn(measured):
     assert codes >= {"batch_callback", "run_eagerly"} and codes <= set(CODES)
     assert found.parts["callbacks"] > 0.03
     np.testing.assert_allclose(sum(found.parts.values()), found.step_seconds, rtol=0.05)
+    assert {"shuffle", "batch"} <= set(found.input_parts)
+    np.testing.assert_allclose(sum(found.input_parts.values()), sum(one.seconds for one in found.stages))
     text = str(found)
     assert "run_eagerly=False" in text and "Sleeps" in text and "an estimate" in text
     figure = plot.throughput(found)
@@ -250,18 +270,30 @@ def test_measuring_leaves_the_order_of_a_shuffled_data_set_alone():
 
 
 class Slow(keras.utils.PyDataset):
+    def __init__(self):
+        super().__init__()
+        self.order, self.rng, self.epochs = np.arange(64), np.random.default_rng(3), []
+
     def __len__(self):
         return 4
 
     def __getitem__(self, number):
         time.sleep(0.15)
-        return IMAGES[:16], LABELS[:16], np.ones(16, "float32")
+        rows = self.order[16 * number : 16 * number + 16]
+        return IMAGES[rows], LABELS[rows], np.ones(16, "float32")
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.order)
+        self.epochs.append(1)
 
 
-def test_a_slow_pydataset_is_named_as_python():
-    found = diagnose.throughput(small_model(), Slow(), seconds=1.0, verbose=0)
+def test_a_slow_pydataset_is_named_as_python_on_a_copy():
+    data = Slow()
+    found = diagnose.throughput(small_model(), data, seconds=1.0, verbose=0)
     (python,) = [one for one in found.findings if one.code == "python_map"]
-    assert "Slow.__getitem__" in python.evidence and python.gain > 0.5
+    assert "Slow.__getitem__" in python.evidence and python.gain > 0.4
+    np.testing.assert_array_equal(data.order, np.arange(64))
+    assert data.epochs == [] and data.rng.integers(10**9) == np.random.default_rng(3).integers(10**9)
 
 
 def test_arrays_with_weights_are_measured_as_fit_takes_them():
@@ -320,6 +352,7 @@ def test_what_time_does_not_suffice_for_is_predicted():
     # Of 20 ms a tenth is computing, and four times as much of it is in a step on four times the examples.
     np.testing.assert_allclose((batch.before, batch.after), (4 * 0.02, 0.02 + 0.3 * 0.02))
     assert not eager.tried and not batch.tried and "would take" in batch.evidence
+    assert "for 64 examples" in str(batch)
     assert speed_trials.tried(run)[1] == ["small_batch"]
 
 
@@ -353,8 +386,69 @@ def noisy_batch(images, labels):
         (lambda: (keras.Sequential([keras.layers.Dense(1)]), (IMAGES, LABELS)), "built and compiled"),
         (lambda: (small_model(), (image for image in IMAGES)), "from_generator"),
         (lambda: (small_model(), slices().batch(4).take(0)), "at least one batch"),
+        (lambda: (small_model(), (IMAGES[:0], LABELS[:0])), "at least one batch"),
+        (lambda: (small_model(), IMAGES), "Received x alone"),
+        (lambda: ((IMAGES, LABELS), small_model()), "of class tuple"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments, words):
     with pytest.raises((TypeError, ValueError), match=words):
         diagnose.throughput(*arguments(), seconds=1.0)
+
+
+def test_what_is_behind_the_last_prefetch_is_not_made_ahead():
+    chain = slices().batch(16).prefetch(2).map(noisy_batch)
+    costly = run_of(chain, costs=[(0.01, 0, 0), (0.0, 0, 0), (0.08, 0, 0)])
+    cheap = run_of(chain, costs=[(0.09, 0, 0), (0.0, 0, 0), (0.001, 0, 0)])
+    assert not costly.is_prefetched and cheap.is_prefetched
+
+
+def test_workers_and_the_step_share_the_processors(monkeypatch):
+    monkeypatch.setattr(speed_rules, "cores", lambda: 2)
+    run = run_of(real=0.158, alone=0.045, read=0.137)
+    run.data = (Slow(),)
+    (found,) = predicted(run)
+    # 137 ms of Python and 45 ms of computing need 91 ms of two processors.
+    np.testing.assert_allclose(found.after, (0.137 + 0.045) / 2)
+    assert "workers=2" in found.remedy
+
+
+def test_a_call_holds_no_more_steps_than_an_epoch():
+    run = run_of(real=0.001, alone=0.001, epoch_steps=4)
+    (found,) = speed_trials._steps_per_execution(run)
+    assert "steps_per_execution=4." in found.remedy
+    assert list(speed_trials._steps_per_execution(run_of(real=0.001, alone=0.001, epoch_steps=1))) == []
+
+
+def test_what_only_a_trial_would_tell_is_named_with_the_reason(monkeypatch):
+    monkeypatch.setattr(speed_trials, "machine_is_busy", lambda: True)
+    run = run_of(real=0.02, deadline=1e12)
+    run.alone.processor = 0.02
+    assert set(speed_trials.tried(run)[2]) == {"mixed_precision", "xla"}
+    monkeypatch.setattr(speed_trials, "machine_is_busy", lambda: False)
+    run = run_of(real=0.02, jit=True)
+    assert speed_trials.tried(run)[2] == {"xla": "there was no time to try it"}
+
+
+def test_bringing_a_batch_to_an_accelerator_is_a_part(monkeypatch):
+    batch = (tf.zeros((64, 32, 32, 3)), tf.zeros(64))
+    assert _transfer(batch) == 0  # there is none
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name="/CPU:0")])
+    assert 0 < _transfer(batch) < 1
+    run = run_of(real=0.02, alone=0.01, read=0.1, refilling=0.003)
+    parts = _parts(run)
+    assert parts["transfer"] > 0 and parts["input"] == pytest.approx(0.013)
+    np.testing.assert_allclose(sum(parts.values()), run.total)
+
+
+def test_a_batch_in_memory_has_the_shapes_of_the_data():
+    chain = slices().batch(16)
+    run = run_of(chain, costs=[(0.0, 0, 0)])
+    run.batch = next(iter(chain))
+    (memory,) = run.from_memory()
+    assert memory.element_spec == chain.element_spec
+    run.share("traced", (memory,))
+    assert run.functions == {(id(run.model),): "traced"}
+    np.testing.assert_array_equal(next(iter(run.from_memory(2)[0]))[1], np.tile(LABELS[:16], 2))
+    fixed = run_of(slices().batch(16, drop_remainder=True), costs=[(0.0, 0, 0)])
+    assert fixed.from_memory(4)[0].element_spec[1].shape == (64,)

@@ -22,6 +22,9 @@ _PYTHON = {"PyFunc", "EagerPyFunc", "PyFuncStateless"}
 _RANDOM = ("Random", "StatelessRandom", "StatelessTruncated", "Multinomial", "ImageProjective")
 
 
+SHUFFLED = 16  # elements that a shuffle holds while it is measured: it costs the same, and need not be filled
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a pipeline.
@@ -32,7 +35,7 @@ class Stage:
         dataset: The data set up to and including it.
         batched: Whether it works on batches.
         python: Whether it calls Python for every element.
-        variables: Whether its function reads variables, as a Keras layer with random numbers does.
+        variables: Whether its function reads variables, as a Keras layer with random numbers or weights does.
         waits: Whether it may wait for a disk, a network or Python, which takes the clock's time and no processor.
         calls: Calls at a time of a map: 1 for a plain one, -1 for AUTOTUNE, None for what makes no calls.
         buffer: Elements that a shuffle or prefetch holds; None for others.
@@ -42,6 +45,7 @@ class Stage:
         seconds: CPU time of its own a training batch; NaN until it was measured.
         wall: Clock time a training batch of the pipeline up to here, read alone.
         own_wall: What of it this stage adds.
+        filling: What of `first` shuffles take to fill: counted from the time of an element, not waited for.
         first: Seconds to its first element.
     """
 
@@ -61,6 +65,13 @@ class Stage:
     wall: float = float("nan")
     own_wall: float = 0.0
     first: float = 0.0
+    filling: float = 0.0
+
+    @property
+    def held(self) -> int:
+        """Elements that a shuffle holds: all there are, where its buffer is larger."""
+        count = int(self.dataset.cardinality())
+        return min(self.buffer or 0, count) if count >= 0 else self.buffer or 0
 
     @property
     def cost(self) -> float:
@@ -89,7 +100,7 @@ def _described(dataset, name, batched):
         found = {*operations, *inner}
         operations += inner
     python = bool(found & _PYTHON) or name == "Generator"
-    variables = function is not None and any(one.dtype == tf.resource for one in function.captured_inputs)
+    variables = function is not None and bool(function.graph.variables)  # not tables of words
     buffer = getattr(dataset, "_buffer_size", None)
     return Stage(
         name=name,
@@ -130,13 +141,16 @@ def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stag
     """
     measured: list[Stage] = []
     before, share, busy = 0.0, seconds / max(len(stages), 1), machine_is_busy()
+    filling = 0.0
     for stage in stages:
-        # A large shuffle would be filled once more for each stage that follows.
-        filled = bool(measured) and measured[-1].first > 2 * share
-        if measured and (stage.kind == "prefetch" or filled):
+        if measured and stage.kind == "prefetch":
             measured.append(_as_before(stage, measured[-1], batch))
             continue
-        cost = _read(stage, batch, share, measured[-1] if measured else None)
+        cost = _read(stage, batch, share)
+        if stage.kind == "shuffle" and measured:
+            last = measured[-1]
+            filling += max(0, stage.held - SHUFFLED) * last.wall * last.examples / batch
+        cost |= {"filling": filling, "first": cost["first"] + filling}
         own = max(0.0, cost.pop("cpu", before) - before)
         before += own
         waited = max(0.0, cost["wall"] - (measured[-1].wall if measured else 0.0))
@@ -147,15 +161,15 @@ def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stag
 
 
 def _as_before(stage, last, batch):
-    same = {name: getattr(last, name) for name in ("bytes", "wall", "first")}
+    same = {name: getattr(last, name) for name in ("bytes", "wall", "first", "filling")}
     examples = float(batch) if stage.batched and not last.batched else last.examples
     return replace(stage, seconds=0.0, examples=examples, **same)
 
 
-def _read(stage, batch, seconds, last):
+def _read(stage, batch, seconds):
     """CPU and clock time a training batch, and the size of an element."""
     began = time.perf_counter()
-    copy = without_autotune(fresh_copy(stage.dataset))
+    copy = without_autotune(fresh_copy(stage.dataset, SHUFFLED))
     size = examples = 0.0
     elements, made = iter(copy), time.perf_counter()
     first = next(elements, None)
@@ -166,9 +180,6 @@ def _read(stage, batch, seconds, last):
         rank = leaves[0].shape.rank if leaves else 0
         examples = float(leaves[0].shape[0] or 1) if stage.batched and rank else 1.0
     found = {"examples": examples, "bytes": size, "first": filled}
-    if stage.kind == "shuffle" and last is not None and filled > 2 * seconds:
-        # To fill it again would take long, and it costs nothing afterwards.
-        return {**found, "wall": last.wall}
     if stage.batched:
         elements, together = iter(copy), examples
     else:  # taken out one by one, or given to a function, each would cost more than it is worth
@@ -183,6 +194,8 @@ def _read(stage, batch, seconds, last):
         count += 1
     share = batch / (max(count, 1) * max(together, 1.0))
     clock, spent = time.perf_counter() - start, time.process_time() - cpu
+    if not count and stage.name == "Tensor":  # handed out over and over, or the start of a generator
+        return {**found, "cpu": 0.0, "wall": 0.0}
     if not count:  # one element is all there is
         clock, spent, share = alone, alone, batch / max(examples, 1.0)
     return {**found, "cpu": spent * share, "wall": clock * share}

@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import fresh_copy, without_autotune
-from recipes.diagnose.speed.input_stages import Stage
+from recipes.diagnose.speed.input_stages import SHUFFLED, Stage
 from recipes.diagnose.speed.processors import machine_is_busy
 from recipes.diagnose.speed.step_times import StepTimes, time_steps
+
+_LITTLE = 0.15  # of the input's cost
 
 
 @dataclass
@@ -36,8 +38,10 @@ class MeasuredRun:
         busy: Whether other programs wanted the processors meanwhile.
         functions: Train functions by settings, each traced once.
         traced: Seconds of first steps, which trace and compile.
-        filling: Seconds that the input takes to its first batch: a shuffle has to fill its buffer.
+        filling: Seconds that the input takes to its first batch, with shuffles that hold few elements.
+        refilling: Seconds that shuffles take to fill at the start of each epoch, spread over its steps.
         best: Seconds a step that the graph needs at this machine's peak; 0 where that is not known.
+        unknown: Code -> why it was not tried, of what only a trial would tell.
     """
 
     model: keras.Model
@@ -57,12 +61,15 @@ class MeasuredRun:
     functions: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     traced: float = 0.0
     filling: float = 0.0
+    refilling: float = 0.0
     best: float = 0.0
+    unknown: dict[str, str] = field(default_factory=dict)
 
     @property
     def step(self) -> float:
         """Computing alone, seconds a step."""
-        return self.alone.median if self.busy else self.alone.typical
+        alone = self.alone.median if self.busy else self.alone.typical
+        return min(alone, self.with_data)  # the same step: on one batch it may have had a bad moment
 
     @property
     def with_data(self) -> float:
@@ -83,8 +90,12 @@ class MeasuredRun:
 
     @property
     def is_prefetched(self) -> bool:
-        """Whether batches of a `tf.data` pipeline are made ahead: it ends with a prefetch, or nearly so."""
-        return any(stage.kind == "prefetch" for stage in self.stages[-2:])
+        """Whether batches of a `tf.data` pipeline are made ahead: little is done behind its last prefetch."""
+        ahead = [number for number, stage in enumerate(self.stages) if stage.kind == "prefetch"]
+        if not ahead:
+            return False
+        later, whole = (sum(one.cost for one in row) for row in (self.stages[ahead[-1] + 1 :], self.stages))
+        return not later > _LITTLE * whole
 
     @property
     def waiting(self) -> float:
@@ -106,7 +117,7 @@ class MeasuredRun:
     @property
     def total(self) -> float:
         """Everything, seconds a step."""
-        return self.with_data + self.in_callbacks + self.real.between + self.validation
+        return self.with_data + self.in_callbacks + self.real.between + self.validation + self.refilling
 
     @property
     def examples(self) -> int:
@@ -133,7 +144,17 @@ class MeasuredRun:
         batch = self.batch
         if times > 1:
             batch = tf.nest.map_structure(lambda part: tf.concat([part] * times, 0), batch)
-        return (without_autotune(tf.data.Dataset.from_tensors(batch).repeat().prefetch(2)),)
+        memory = tf.data.Dataset.from_tensors(batch).repeat().prefetch(2)
+        if self.stages and _fits(batch, self.data[0].element_spec):
+            # Told to be of the same shapes as the real data, it needs no trace of its own.
+            variant = tf.data.experimental.to_variant(memory)
+            memory = tf.data.experimental.from_variant(variant, self.data[0].element_spec)
+        return (without_autotune(memory),)
+
+    def share(self, function: Any, memory: tuple[tf.data.Dataset]) -> None:
+        """Let steps on a batch from memory use the function that was traced for the real data, where it takes them."""
+        if self.stages and memory[0].element_spec == self.data[0].element_spec:
+            self.functions.setdefault((id(self.model),), function)
 
     def time(
         self,
@@ -208,11 +229,22 @@ class MeasuredRun:
         return float(np.sum(new) / np.sum(old))
 
 
+def _fits(batch, spec):
+    try:
+        tf.nest.assert_same_structure(batch, spec)
+    except (TypeError, ValueError):
+        return False
+    pairs = zip(tf.nest.flatten(batch), tf.nest.flatten(spec), strict=True)
+    return all(isinstance(one, tf.TensorSpec) and one.is_compatible_with(part) for part, one in pairs)
+
+
 def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
     """The data with iterators of their own, so that reading leaves the order of the user's epochs alone.
 
-    They are not tuned: an iterator that TensorFlow tunes may be waited for for a minute when it is deleted.
+    They are not tuned: an iterator that TensorFlow tunes may be waited for for a minute when it is deleted. Their
+    shuffles hold few elements, which costs a step the same and takes no time to fill.
     """
     return tuple(
-        without_autotune(fresh_copy(one)) if isinstance(one, tf.data.Dataset) else one for one in data
+        without_autotune(fresh_copy(one, SHUFFLED)) if isinstance(one, tf.data.Dataset) else one
+        for one in data
     )

@@ -35,6 +35,7 @@ class Slowdown:
         before: Seconds a step as it is, callbacks and validation included; for a larger batch, of as many examples.
         after: Seconds a step with the remedy.
         tried: Whether the remedy was tried and `after` measured; else it is predicted.
+        unit: What `before` and `after` are times of.
     """
 
     code: str
@@ -43,6 +44,7 @@ class Slowdown:
     before: float
     after: float
     tried: bool
+    unit: str = "a step"
 
     @property
     def gain(self) -> float:
@@ -53,5 +55,5 @@ class Slowdown:
         how = "tried" if self.tried else "predicted, not tried"
         return (
             f"{self.code.replace('_', ' ')}: {self.evidence} {self.remedy} "
-            f"{self.before * 1e3:.3g} ms -> {self.after * 1e3:.3g} ms a step ({how})."
+            f"{self.before * 1e3:.3g} ms -> {self.after * 1e3:.3g} ms {self.unit} ({how})."
         )

@@ -14,6 +14,7 @@ GAINS = 0.1  # of a step: what is less is not worth a sentence
 _LARGE_BUFFER = 64 * 2**20
 _SMALL_ELEMENT = 2**20
 _MANY_CALLS = 8  # a core
+_MOST_WORKERS = 4
 
 
 def predicted(run: MeasuredRun) -> list[Slowdown]:
@@ -109,16 +110,7 @@ def _callbacks(run):
 
 def _stages(run):
     if isinstance(run.data[0], keras.utils.PyDataset):
-        return [
-            _found(
-                run,
-                "python_map",
-                f"{type(run.data[0]).__name__}.__getitem__ makes a batch in Python: {run.input_seconds * 1e3:.3g} ms, "
-                f"for which a step of {run.total * 1e3:.3g} ms waits {run.waiting * 1e3:.3g} ms.",
-                "Give it workers=4, use_multiprocessing=True; or write it with tf.data.",
-                run.waiting,
-            )
-        ]
+        return [_pydataset(run)]
     found, cached = [], False
     for stage in reversed(run.stages):
         cached = cached or stage.kind == "cache"
@@ -130,6 +122,24 @@ def _stages(run):
                 _found(run, code, f"{evidence} {_of_input(run, share)}", remedy, share * run.waiting)
             )
     return found
+
+
+def _pydataset(run):
+    remedy, saved = "Do its work once and keep the arrays, or write it with tf.data.", run.waiting
+    if cores() > 1:
+        workers = min(cores(), _MOST_WORKERS)
+        remedy = f"Give it workers={workers}, use_multiprocessing=True; or write it with tf.data."
+        # Workers and the step share the processors.
+        together = (run.input_seconds + max(run.alone.processor, run.step)) / cores()
+        saved = run.with_data - max(run.step, run.input_seconds / workers, together)
+    return _found(
+        run,
+        "python_map",
+        f"{type(run.data[0]).__name__}.__getitem__ makes a batch in Python: {run.input_seconds * 1e3:.3g} ms, "
+        f"for which a step of {run.total * 1e3:.3g} ms waits {run.waiting * 1e3:.3g} ms.",
+        remedy,
+        min(saved, run.waiting),
+    )
 
 
 def _of_input(run, share):
@@ -149,10 +159,13 @@ def _rule_of(stage):
             "recipes.data.pack.",
         )
     if stage.variables:
+        draws = stage.kind == "augment"
+        kept = "its random seed" if draws else "its weights"
+        instead = ", or use recipes.augment.Pipeline, which draws without variables" if draws else ""
         return (
             "keras_layer_in_map",
-            f"{stage.name} calls a Keras layer that keeps variables (its random seed): {each}.",
-            "Put the layer into the model, or use recipes.augment.Pipeline, which draws without variables.",
+            f"{stage.name} calls a Keras layer that keeps variables ({kept}): {each}.",
+            f"Put the layer into the model{instead}.",
         )
     if stage.kind == "decode":
         fits = _size_of_all(stage)
@@ -166,7 +179,8 @@ def _rule_of(stage):
         return (
             "map_per_example",
             f"{stage.name} runs {stage.operations} operations for every example of {stage.bytes / 1e3:.3g} kB: {each}.",
-            "Batch first and map batches: .batch(n).map(f); recipes.augment.Pipeline works so.",
+            "Batch first and map batches: .batch(n).map(f)"
+            + ("; recipes.augment.Pipeline works so." if stage.kind == "augment" else "."),
         )
     return None
 
@@ -180,8 +194,9 @@ def _shuffle(run):
     found, computing = [], False
     for before, stage in zip([None, *run.stages], run.stages, strict=False):
         if stage.kind == "shuffle" and computing and run.epoch_steps:
-            held = (stage.buffer or 0) * stage.bytes
+            held = stage.held * stage.bytes
             filling = max(0.0, stage.first - before.first) / run.epoch_steps
+            rest = run.total - run.refilling
             if held > _LARGE_BUFFER or filling > GAINS * run.total:
                 found.append(
                     Slowdown(
@@ -190,8 +205,8 @@ def _shuffle(run):
                         f"every epoch waits {filling * run.epoch_steps:.3g} s until they are there.",
                         "Shuffle file names or numbers first, and decode what comes out: "
                         "files.shuffle(n).map(decode).",
-                        run.total + filling,
-                        run.total,
+                        rest + filling,
+                        rest,
                         tried=False,
                     )
                 )

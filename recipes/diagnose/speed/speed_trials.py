@@ -20,15 +20,19 @@ _START = 5e-4  # seconds that Keras takes to start one, about
 _FILLED = 3  # first steps of a data set, which find buffers full
 _LARGER = 4
 _PER_EXECUTION = 8
+_NO_TIME = "there was no time to try it"
+_BUSY = "other programs keep this machine busy"
 
 
-def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
+def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str], dict[str, str]]:
     """Try what may help, as long as there is time; what gains less than a tenth is left out.
 
     Returns:
-        `(found, codes of those that the time did not suffice for)`: the gain of these is predicted.
+        `(found, codes of those that the time did not suffice for, code -> why it was not tried)`: the gain of `late`
+        is predicted; of the last, only a trial would tell.
     """
     found, late = [], []
+    run.unknown = {}
     trials = (
         _eager,
         _prefetch,
@@ -46,7 +50,7 @@ def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str]]:
             if one.gain >= GAINS or one.code == "too_many_threads":
                 found.append(one)
                 late += [] if one.tried or enough else [one.code]
-    return found, late
+    return found, late, run.unknown
 
 
 def _measured(
@@ -164,18 +168,19 @@ def _threads(run: MeasuredRun) -> Iterator[Slowdown]:
 
 def _steps_per_execution(run: MeasuredRun) -> Iterator[Slowdown]:
     idle = run.model.run_eagerly or run.model.steps_per_execution > 1 or run.alone.processor > _SHORT_STEP
-    if idle or not run.computes:
+    together = min(_PER_EXECUTION, run.epoch_steps or _PER_EXECUTION)
+    if idle or not run.computes or together < 2:
         return
-    started = min(1.0, _START / max(run.with_data, 1e-9)) * (1 - 1 / _PER_EXECUTION)
+    started = min(1.0, _START / max(run.with_data, 1e-9)) * (1 - 1 / together)
     ratio, measured = _measured(
-        run, lambda: _trained(run, least=_LARGE_GAIN, steps_per_execution=_PER_EXECUTION), 1.0 - started
+        run, lambda: _trained(run, least=_LARGE_GAIN, steps_per_execution=together), 1.0 - started
     )
     yield from _if(
         _LARGE_GAIN,
         Slowdown(
             "steps_per_execution",
             f"A step takes {run.step * 1e3:.3g} ms, much of it for Keras to start it.",
-            f"Compile with steps_per_execution={_PER_EXECUTION} or more.",
+            f"Compile with steps_per_execution={together}{' or more' if together == _PER_EXECUTION else ''}.",
             run.total,
             _after(run, ratio),
             tried=measured,
@@ -210,6 +215,7 @@ def _batch(run: MeasuredRun) -> Iterator[Slowdown]:
             _LARGER * run.total,
             run.total + run.step * (ratio - 1.0),
             tried=measured,
+            unit=f"for {_LARGER * run.examples} examples",
         ),
     )
 
@@ -247,9 +253,9 @@ def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
     """Half the bits where that helps, which hangs on the processor."""
     if run.compute_dtype != "float32" or run.model.run_eagerly or not run.computes:
         return
-    if run.alone.processor < _SHORT_STEP or run.time_left < 2 * run.trial_seconds:
+    if run.alone.processor < _SHORT_STEP:
         return  # casting costs more than products of that size gain
-    if run.busy or machine_is_busy():
+    if _is_left_out(run, "mixed_precision", trials=2, real=False):
         return  # what it gains is the clock's to say
     dtype = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     twin = _in_dtype(run.model, dtype)
@@ -275,6 +281,15 @@ def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
     )
 
 
+def _is_left_out(run, code, *, trials, real):
+    """Whether something that only the clock can tell is not tried; then why is noted."""
+    if run.busy or machine_is_busy():
+        run.unknown[code] = _BUSY
+    elif run.time_left < trials * run.trial_seconds or not run.may_try(real=real):
+        run.unknown[code] = _NO_TIME
+    return code in run.unknown
+
+
 def _in_dtype(model: keras.Model, dtype: str) -> keras.Model | None:
     try:
         twin = rebuild(model, dtype)
@@ -294,9 +309,11 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.model.run_eagerly or not run.computes:
         return
     on = bool(run.model.jit_compile)
-    if not run.may_try(real=True):
-        return
-    if not on and (run.time_left < 4 * run.trial_seconds or run.busy or machine_is_busy()):
+    if on:  # what it costs is so much that the processors tell it too
+        if not run.may_try(real=True):
+            run.unknown["xla"] = _NO_TIME
+            return
+    elif _is_left_out(run, "xla", trials=4, real=True):
         return  # compiling may take long; and what it gains is the clock's to say, as it uses fewer threads
     least = GAINS if on else _LARGE_GAIN
     try:

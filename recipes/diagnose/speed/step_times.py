@@ -36,7 +36,8 @@ class StepTimes:
         function: Waiting for input and computing, float64 `(steps,)`; the first step, which traces, is apart.
         callbacks: Time in the callbacks of the user, by name.
         between: Time in Keras' own loop.
-        garbage: Time in Python's garbage collector.
+        garbage: Time in Python's garbage collector, after the first step.
+        garbage_inside: What of it was inside of `function`, and not in callbacks.
         traces: How often the training step was traced.
         retraced: Functions that were traced at every third step or more often, but for the training step, by name.
         first: Seconds of the first step.
@@ -48,6 +49,7 @@ class StepTimes:
     callbacks: dict[str, float] = field(default_factory=dict)
     between: float = 0.0
     garbage: float = 0.0
+    garbage_inside: float = 0.0
     traces: int = 0
     retraced: tuple[str, ...] = ()
     first: float = 0.0
@@ -133,6 +135,11 @@ def time_steps(
     ):
         warnings.simplefilter("ignore")  # the user's own fit gives them
         model.fit(*arguments, epochs=_MOST_STEPS, callbacks=[*row, clock], verbose=0, **options)
+    if not laps[0].ended:
+        raise ValueError(
+            "throughput expects data with at least one batch. Received data of which fit made no step. Check its "
+            "filter and, of a keras.utils.PyDataset, its __len__."
+        )
     found = _times(laps, callbacks, garbage, len(traces), retraced, model.steps_per_execution)
     found.processor = clock.processor
     found.compiled, model.train_function = model.train_function, None
@@ -145,16 +152,25 @@ class _Clock(keras.callbacks.Callback):
     def __init__(self, lap, seconds, fewest):
         super().__init__()
         self._lap, self._seconds, self._fewest = lap, seconds, fewest
-        self.processor = 0.0
+        self.processor, self._seen = 0.0, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        ended = len(self._lap.ended)
+        if ended == self._seen:  # nothing to train on, in this pass and in all others
+            self._stop(ended)
+        self._seen = ended
 
     def on_train_batch_end(self, batch, logs=None):
         ended = self._lap.ended
         if len(ended) == 1:
             self.processor = time.process_time()
         if len(ended) > self._fewest and ended[-1] - ended[0] > self._seconds:
-            self.model.stop_training = True
-            steps = (len(ended) - 1) * self.model.steps_per_execution
-            self.processor = (time.process_time() - self.processor) / steps
+            self._stop(len(ended))
+
+    def _stop(self, executions):
+        self.model.stop_training = True
+        steps = max(1, (executions - 1) * self.model.steps_per_execution)
+        self.processor = (time.process_time() - self.processor) / steps
 
 
 def _times(laps, callbacks, garbage, traces, retraced, per_execution):
@@ -167,11 +183,16 @@ def _times(laps, callbacks, garbage, traces, retraced, per_execution):
         own = np.diff(begins, axis=0)[number, 1:].sum() + np.diff(ends, axis=0)[number, 1:].sum()
         spent[name] = spent.get(name, 0.0) + float(own) / steps
     between = begins[0][1:] - ends[-1][:-1]
+    # The first step, which traces, leaves most garbage.
+    later = [(begin, length) for begin, length in garbage if begin > ends[-1][0]]
+    called = np.searchsorted(begins[-1], [begin for begin, _ in later]) - 1
+    inside = sum(length for (begin, length), step in zip(later, called, strict=True) if begin < ends[0][step])
     return StepTimes(
         function[1:] if len(function) > 1 else function,
         spent,
         float(np.median(between)) / per_execution if len(between) else 0.0,
-        garbage[0] / steps,
+        sum(length for _, length in later) / steps,
+        inside / steps,
         traces,
         _again_and_again(retraced, steps),
         float(function[0]) * per_execution,
@@ -199,17 +220,18 @@ def kept(model: keras.Model) -> Iterator[keras.Model]:
 
 @contextlib.contextmanager
 def _garbage():
-    spent, since = [0.0], [math.inf]
+    collected: list[tuple[float, float]] = []  # when each began, and how long it took
+    since = [math.inf]
 
     def note(phase, _):
         now = time.perf_counter()
-        if phase == "stop":
-            spent[0] += max(0.0, now - since[0])  # nothing of a collection that began before
+        if phase == "stop" and since[0] < now:  # nothing of a collection that began before
+            collected.append((since[0], now - since[0]))
         since[0] = now if phase == "start" else math.inf
 
     gc.callbacks.append(note)
     try:
-        yield spent
+        yield collected
     finally:
         gc.callbacks.remove(note)
 

@@ -3,18 +3,19 @@
 import gc
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from recipes.common.backends import require_tensorflow
-from recipes.common.datasets import fresh_copy, is_batched, pairs_of, without_autotune
 from recipes.common.types import Data
 from recipes.common.validation import is_number, is_whole
+from recipes.diagnose.checks.output_task import own_step
 from recipes.diagnose.speed.graph_work import Machine, Work, measure_machine, work_of
-from recipes.diagnose.speed.input_stages import Stage, as_text, describe_stages, measure_stages
+from recipes.diagnose.speed.input_stages import Stage, as_text, measure_stages
+from recipes.diagnose.speed.measured_data import batches_of, first_batch, opened, reading
 from recipes.diagnose.speed.measured_run import MeasuredRun, real_data
 from recipes.diagnose.speed.processors import machine_is_busy
 from recipes.diagnose.speed.slowdown import Slowdown
@@ -23,6 +24,7 @@ from recipes.diagnose.speed.speed_trials import tried
 from recipes.diagnose.speed.step_times import StepTimes, kept, time_steps
 
 _BUSY = "Other programs keep this machine busy, so times are longer than they need be. Measure again on an idle one."
+_FEW = 6  # steps: of fewer, one may have had a bad moment
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Throughput:
         stages: Of the input, with CPU seconds a batch; empty for arrays.
         findings: list of `Slowdown`, the largest gain first.
         not_tried: Codes of findings for whose trial the time did not suffice, so that their gain is predicted.
+        unknown: Code -> why it was not tried, of what may help or hurt and is only known when tried: "xla",
+            "mixed_precision".
         work: What the graph says of a step; None where the model could not be traced.
         machine: What this machine does at best.
         first_step: Seconds of the first step, with its tracing.
@@ -57,6 +61,7 @@ class Throughput:
     seconds: float
     note: str = ""
     tracing: float = 0.0
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def examples_per_second(self) -> float:
@@ -74,8 +79,9 @@ class Throughput:
         return parts
 
     def __str__(self) -> str:
+        several = "s" if self.examples != 1 else ""
         lines = [
-            f"A step of {self.examples} examples takes {self.step_seconds * 1e3:.3g} ms, "
+            f"A step of {self.examples} example{several} takes {self.step_seconds * 1e3:.3g} ms, "
             f"{self.examples_per_second:,.0f} examples a second:"
         ]
         for name, seconds in self.parts.items():
@@ -90,6 +96,9 @@ class Throughput:
         lines += [f"- {finding}" for finding in self.findings] or ["Nothing found that would gain a tenth."]
         if self.not_tried:
             lines.append(f"There was no time to try: {', '.join(self.not_tried)}.")
+        for why in dict.fromkeys(self.unknown.values()):
+            codes = ", ".join(code for code, reason in self.unknown.items() if reason == why)
+            lines.append(f"Whether it would help is not known, as {why}: {codes}.")
         return "\n".join([*lines, *([self.note] if self.note else [])])
 
     def _of_the_graph(self):
@@ -106,8 +115,8 @@ class Throughput:
             f"At best, by {work.flops / 1e9:.3g} GFLOP and {work.bytes / 1e6:,.0f} MB of the graph against this "
             f"machine's peak ({machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s): "
             f"{best * 1e3:.3g} ms.",
-            f"Memory (an estimate from the graph): {shown}. With {machine.memory / 1e9:.1f} GB free, the largest batch "
-            f"is about {work.largest_batch(machine):,} examples.",
+            f"Memory (an estimate from the graph): {shown}. With {machine.memory / 1e9:.1f} GB free, memory "
+            f"alone would do for a batch of about {work.largest_batch(machine):,}.",
         ]
 
 
@@ -132,10 +141,13 @@ def throughput(
     Args:
         model: Built and compiled, as for `fit`.
         train: As for `fit`: `(x, y)` arrays, a `tf.data.Dataset` of batches (or of examples, which are then batched)
-            or a `keras.utils.PyDataset`. Its order is left alone.
+            or a `keras.utils.PyDataset`. Its order is left alone: a copy is read, which shares a PyDataset's largest
+            arrays and what cannot be copied. A shuffle holds few elements meanwhile; what filling it costs an epoch
+            is counted from the time of an element.
         validation: The same for validation data; then its share of an epoch is part of a step.
         batch_size: Examples a batch, where `train` does not say.
-        callbacks: What `fit` would get. They run, with all they do: files that they write are written.
+        callbacks: What `fit` would get. They run, with all they do: files that they write are written, and so are
+            those of a `.cache(file)`.
         seconds: Time for all measuring, beyond what tracing takes.
         verbose: 0 prints nothing.
 
@@ -154,7 +166,7 @@ def throughput(
     _check(model, train, batch_size, seconds)
     gc.collect()  # what earlier work left behind is none of this training's
     began = time.perf_counter()
-    data, options, stages = _opened(train, model, batch_size)
+    data, options, stages = opened(train, model, batch_size)
     with kept(model):
         run = _measured(model, data, options, stages, callbacks, seconds)
         _add_validation(run, validation, batch_size, seconds)
@@ -165,7 +177,7 @@ def throughput(
         machine = measure_machine()
         run.best = work.best_seconds(machine) if work is not None else 0.0
         run.deadline, run.trial_seconds = time.perf_counter() + 0.5 * seconds, 0.1 * seconds
-        shown, late = tried(run)
+        shown, late, unknown = tried(run)
         found = [*predicted(run), *shown]
     result = Throughput(
         run.total,
@@ -176,10 +188,11 @@ def throughput(
         late,
         work,
         machine,
-        run.real.first,
+        run.real.first + (run.stages[-1].filling if run.stages else 0.0),
         time.perf_counter() - began,
-        _BUSY if machine_is_busy() else "",
+        _notes(run, validation),
         run.traced,
+        unknown,
     )
     if verbose:
         print(result)
@@ -187,9 +200,11 @@ def throughput(
 
 
 def _check(model, train, batch_size, seconds):
-    if not isinstance(model, keras.Model) or not getattr(model, "compiled", False) or not model.built:
+    is_model = isinstance(model, keras.Model)
+    if not is_model or not model.compiled or not model.built:
+        received = repr(model) if is_model else f"an object of class {type(model).__name__}"
         raise ValueError(
-            f"throughput expects a built and compiled keras.Model. Received {model!r}. "
+            f"throughput expects a built and compiled keras.Model as its first argument. Received {received}. "
             "Call model.compile(...), and model.build(...) where it has no Input."
         )
     if not is_whole(batch_size) or batch_size < 1 or not is_number(seconds) or seconds <= 0:
@@ -205,36 +220,26 @@ def _check(model, train, batch_size, seconds):
             f"{type(train).__name__}, which can be read but once or is none. Wrap a generator with "
             "tf.data.Dataset.from_generator."
         )
-
-
-def _opened(train, model, batch_size):
-    """`(arguments of fit, options of fit, stages)`."""
-    if isinstance(train, tf.data.Dataset):
-        train = pairs_of(train)
-        if not is_batched(train.element_spec, model):
-            train = train.batch(batch_size)
-        return (train,), {"shuffle": False}, describe_stages(train)
-    if isinstance(train, keras.utils.PyDataset):
-        return (train,), {}, []
-    arrays = tuple(train) if isinstance(train, (tuple, list)) else (train,)
-    options = {"batch_size": batch_size}
-    if len(arrays) == 3:  # the third argument of fit is another
-        options["sample_weight"] = arrays[2]
-    return arrays[:2], options, []
+    if not known and len(arrays) == 1 and model.loss is not None and not own_step(model):
+        raise ValueError(
+            f"throughput expects (x, y) for a model that was compiled with a loss. Received x alone, of shape "
+            f"{np.shape(keras.tree.flatten(arrays)[0])}. Give labels as well: throughput(model, (x, y))."
+        )
 
 
 def _measured(model, data, options, stages, callbacks, seconds):
-    batch = _one_batch(data, options)
+    batch = first_batch(data, options)
     examples = int(tf.nest.flatten(batch)[0].shape[0])
     stages = measure_stages(stages, examples, 0.15 * seconds) if stages else []
     empty = StepTimes(np.zeros(1))
-    steps = _steps_of(data, options)
+    steps = batches_of(data, options, 0.05 * seconds)
     run = MeasuredRun(
         model, real_data(data), options, batch, list(callbacks), stages, empty, empty, epoch_steps=steps
     )
-    memory = run.from_memory()
-    run.filling = stages[-1].first if stages else 0.0
-    rounds: list[tuple[StepTimes, StepTimes]] = []
+    if stages:
+        run.filling = stages[-1].first - stages[-1].filling
+        run.refilling = stages[-1].filling / steps if steps else 0.0
+    memory, rounds = run.from_memory(), []
     for _ in range(2 if run.filling < 0.1 * seconds else 1):
         real = time_steps(
             model,
@@ -244,11 +249,12 @@ def _measured(model, data, options, stages, callbacks, seconds):
             function=rounds[0][0].compiled if rounds else None,
             **options,
         )
+        run.share(real.compiled, memory)
         rounds.append((real, run.time(memory, 0.06 * seconds)))
     run.real, run.alone = (_joined([pair[number] for pair in rounds]) for number in (0, 1))
     run.traced += max(0.0, run.real.first - run.filling)
     run.busy = machine_is_busy()
-    run.input_seconds = stages[-1].wall if stages else _reading(data, 0.05 * seconds)
+    run.input_seconds = stages[-1].wall if stages else reading(data, 0.05 * seconds)
     return run
 
 
@@ -261,6 +267,7 @@ def _joined(times):
         {name: float(np.mean([one.callbacks.get(name, 0.0) for one in times])) for name in names},
         float(np.mean([one.between for one in times])),
         float(np.mean([one.garbage for one in times])),
+        float(np.mean([one.garbage_inside for one in times])),
         max(one.traces for one in times),
         tuple(dict.fromkeys(name for one in times for name in one.retraced)),
         times[0].first,
@@ -269,69 +276,45 @@ def _joined(times):
     )
 
 
-def _one_batch(data, options):
-    """The first batch, as tensors."""
-    first = data[0]
-    if isinstance(first, tf.data.Dataset):
-        batch = next(iter(without_autotune(fresh_copy(first))), None)
-        if batch is None:
-            raise ValueError(
-                "throughput expects data with at least one batch. Received an empty data set. Check its filter."
-            )
-    elif isinstance(first, keras.utils.PyDataset):
-        batch = first[0]
-    else:
-        count, weights = options["batch_size"], options.get("sample_weight")
-        parts = data if weights is None else (*data, weights)
-        batch = keras.tree.map_structure(lambda array: np.asarray(array[:count]), parts)
-    batch = batch if isinstance(batch, tuple) else (batch,)
-    return keras.tree.map_structure(tf.convert_to_tensor, batch)
-
-
-def _reading(data, seconds):
-    """Clock time a batch that reading arrays or a PyDataset takes."""
-    if not isinstance(data[0], keras.utils.PyDataset):
-        return 0.0
-    start, count = time.perf_counter(), 0
-    for number in range(len(data[0])):
-        data[0][number]
-        count += 1
-        if time.perf_counter() - start > seconds:
-            break
-    return (time.perf_counter() - start) / max(count, 1)
-
-
-def _steps_of(data, options):
-    first = data[0]
-    if isinstance(first, tf.data.Dataset):
-        count = int(first.cardinality())
-        return count if count > 0 else None
-    if isinstance(first, keras.utils.PyDataset):
-        return first.num_batches
-    return -(-len(keras.tree.flatten(first)[0]) // options["batch_size"])
-
-
 def _add_validation(run, validation, batch_size, seconds):
     """Time some batches of `evaluate`, and spread a whole pass over the steps of an epoch."""
     if validation is None or not run.epoch_steps:
         return
-    data, options, _ = _opened(validation, run.model, batch_size)
+    data, options, _ = opened(validation, run.model, batch_size)
     options.pop("shuffle", None)  # Keras warns of its own default with a data set
-    steps = _steps_of(data, options)
+    steps = batches_of(data, options, 0.1 * seconds)
     if not steps:
         return
     data = real_data(data)
-    part = {"verbose": 0, **options}
-    start = time.perf_counter()
-    run.model.evaluate(*data, steps=min(steps, 2), **part)  # traces
-    run.traced += time.perf_counter() - start
-    count, spent = 2, 0.0
-    while spent < 0.05 * seconds and count < 2 * steps:
-        count = min(2 * count, 2 * steps)
+
+    def timed(count):
         start = time.perf_counter()
-        run.model.evaluate(*data, steps=min(count, steps), **part)
-        spent = time.perf_counter() - start
-    run.validation = spent / min(count, steps) * steps / run.epoch_steps
+        run.model.evaluate(*data, steps=count, verbose=0, **options)
+        return time.perf_counter() - start
+
+    run.traced += timed(1)
+    # A call alone takes long to begin, which it does once in a fit: what more batches take longer is what they cost.
+    begin, count, spent = min(timed(1) for _ in range(2)), 1, 0.0
+    while spent < 0.05 * seconds and count < steps:
+        count = min(4 * count, steps)
+        spent = timed(count)
+    each = (spent - begin) / (count - 1) if count > 1 else begin
+    run.validation = max(0.0, each) * steps / run.epoch_steps
+
+
+def _notes(run, validation):
+    """What to bear in mind, in sentences."""
+    notes = [_BUSY] if machine_is_busy() else []
+    if len(run.real.function) < _FEW:
+        notes.append(
+            f"The time sufficed for {len(run.real.function)} of its steps: with more seconds= it says more."
+        )
+    if validation is not None and not run.validation:
+        notes.append(
+            "Validation is not in it, as one of the data sets does not say how many batches it has: "
+            "data.apply(tf.data.experimental.assert_cardinality(n))."
+        )
+    return " ".join(notes)
 
 
 def _parts(run):
@@ -339,10 +322,10 @@ def _parts(run):
     transfer = _transfer(run.batch)
     waiting = 0.0 if tracing else run.waiting
     return {
-        "input": waiting,
+        "input": waiting + run.refilling,
         "transfer": transfer,
-        "step": max(0.0, run.with_data - tracing - waiting - transfer - run.real.garbage),
-        "callbacks": run.in_callbacks,
+        "step": max(0.0, run.with_data - tracing - waiting - transfer - run.real.garbage_inside),
+        "callbacks": max(0.0, run.in_callbacks - (run.real.garbage - run.real.garbage_inside)),
         "validation": run.validation,
         "tracing": tracing,
         "garbage": run.real.garbage,
@@ -352,12 +335,13 @@ def _parts(run):
 
 def _transfer(batch):
     """Seconds to bring a batch to the first GPU; 0 without one."""
-    if not tf.config.list_logical_devices("GPU"):
+    devices = tf.config.list_logical_devices("GPU")
+    if not devices:
         return 0.0
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        with tf.device("GPU:0"):
+        with tf.device(devices[0].name):
             moved = [tf.identity(part) for part in tf.nest.flatten(batch)]
         np.asarray(tf.reduce_sum(tf.cast(moved[0], tf.float32)))
         times.append(time.perf_counter() - start)

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -40,6 +41,10 @@ class Twin:
         model: A compiled and built `keras.Model`.
         quantities: Which of `QUANTITIES` to measure.
         samples: Samples of the batch that activation statistics look at, or "auto".
+
+    Attributes:
+        waited: Seconds from the call to the arrival of its batch, in the last call; None where that is not known: with
+            several steps in a call, inside XLA, under op determinism.
     """
 
     def __init__(
@@ -50,7 +55,9 @@ class Twin:
         self.traces = 0
         self.layout = None
         self.failure = None
+        self.waited = None
         self._model = model
+        self._tells_arrival = _tells_arrival(model)
         self._trace_lock = threading.Lock()
         self._variables = list(model.trainable_variables)
         self._optimizers = optimizers_in(model)
@@ -62,17 +69,22 @@ class Twin:
 
     def __call__(self, plain: Callable[..., Any], iterator: Any) -> tuple[Any, dict[str, Any] | None]:
         """Run one execution of training steps in the place of `plain`: `(logs, values)`, values of its last step."""
+        began = time.time()
         result = self._function(iterator)
         if not isinstance(result, dict) or "probe" not in result:
             self.failure = "the model's make_train_function does not run its train_step"
             return result, None
-        return result["logs"], result["probe"]
+        values = result["probe"]
+        arrived = values.pop("arrived", None)
+        self.waited = None if arrived is None else max(0.0, float(arrived) - began)
+        return result["logs"], values
 
     def _instrument(self, train_step):
         @functools.wraps(train_step)  # a strategy of several machines looks whose step it is
         def step(data):
             with self._trace_lock:
                 self.traces += 1
+            arrival = {"arrived": _after(data)} if self._tells_arrival else {}
             before = [tf.identity(v.value) for v in self._variables]  # no copy until the update writes
             rates = {id(one): self._learning_rate(one) for one in self._optimizers}
             seen = Seen()
@@ -85,7 +97,7 @@ class Twin:
             except Exception as error:  # a fault of the probe must not become a fault of the training
                 self.failure = f"{type(error).__name__}: {error}"
                 values = {}
-            return {"logs": logs, "probe": values}
+            return {"logs": logs, "probe": {**values, **arrival}}
 
         return step
 
@@ -259,6 +271,23 @@ class Seen:
     def unseen(self) -> list[str]:
         """Sentences that name what was out of reach."""
         return [f"{name} {why}" for name, why in self._unseen.items()]
+
+
+def _tells_arrival(model):
+    """Whether the step can tell when its batch came: XLA and deterministic operations have no clock."""
+    if model.jit_compile or model.steps_per_execution > 1:
+        return False
+    try:
+        tf.timestamp()
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def _after(data):
+    """The clock when the batch is there, seconds since 1970."""
+    with tf.control_dependencies([part for part in tf.nest.flatten(data) if tf.is_tensor(part)]):
+        return tf.timestamp()
 
 
 def _has_units(watched, outputs):
