@@ -265,6 +265,18 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
+def is_prefetched_by_itself(dataset: tf.data.Dataset) -> bool:
+    """Whether TensorFlow adds a `prefetch` to the end of a data set: it does, unless options forbid it.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    options = dataset.options()
+    rewriting = options.experimental_optimization
+    told = (options.autotune.enabled, rewriting.inject_prefetch, rewriting.apply_default_optimizations)
+    return all(one is not False for one in told)
+
+
 def stages_of(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
     """The data sets that one was made of, from its source on; along the first, where several are joined."""
     row = [dataset]

@@ -136,6 +136,28 @@ def test_a_mark_in_a_corner_that_goes_with_the_class_is_said():
     assert found.border_accuracy > 0.95
 
 
+MARKS = {
+    "upper left corner": lambda draw: draw.rectangle((2, 2, 40, 12), fill=(0, 0, 0)),
+    "lower edge": lambda draw: draw.text((38, 84), "07:45", fill=(255, 150, 0)),
+    "right edge": lambda draw: draw.ellipse((84, 42, 94, 52), fill=(200, 20, 20)),
+}
+
+
+@pytest.mark.parametrize("where", MARKS)
+def test_a_mark_on_most_images_of_a_class_is_said_with_its_place(photos, where):
+    rng = np.random.default_rng(1)
+    labels, marked = rng.integers(0, 2, 118), []
+    for image, label in zip(np.concatenate([photos, photos[:, :, ::-1]]), labels, strict=True):
+        drawn = Image.fromarray(image)
+        if label and rng.random() < 0.9:
+            MARKS[where](ImageDraw.Draw(drawn))
+        marked.append(np.asarray(drawn))
+    remark = diagnose.image_issues((np.stack(marked), labels)).remarks["spurious_border"]
+    assert f"The {where}" in remark
+    whole = np.concatenate([photos, photos[:, :, ::-1]])
+    assert "spurious_border" not in diagnose.image_issues((whole, labels)).remarks
+
+
 @pytest.mark.parametrize(
     "change, kind",
     [

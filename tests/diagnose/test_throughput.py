@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 
 from recipes import diagnose, plot
-from recipes.common.datasets import with_calls
+from recipes.common.datasets import is_prefetched_by_itself, stages_of, with_calls
 from recipes.common.models import rebuild
 from recipes.diagnose.speed import measured_run, speed_rules, speed_trials
 from recipes.diagnose.speed.graph_work import Machine, Work, work_of
 from recipes.diagnose.speed.input_stages import describe_stages
-from recipes.diagnose.speed.measured_run import MeasuredRun
+from recipes.diagnose.speed.measured_run import MeasuredRun, real_data
 from recipes.diagnose.speed.slowdown import CODES
 from recipes.diagnose.speed.speed_rules import predicted
 from recipes.diagnose.speed.step_times import StepTimes
@@ -452,3 +452,14 @@ def test_a_batch_in_memory_has_the_shapes_of_the_data():
     np.testing.assert_array_equal(next(iter(run.from_memory(2)[0]))[1], np.tile(LABELS[:16], 2))
     fixed = run_of(slices().batch(16, drop_remainder=True), costs=[(0.0, 0, 0)])
     assert fixed.from_memory(4)[0].element_spec[1].shape == (64,)
+
+
+def test_tensorflow_prefetches_unless_options_forbid_it():
+    chain, options = slices().batch(16), tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    assert is_prefetched_by_itself(chain) and not is_prefetched_by_itself(chain.with_options(options))
+    for tuned in (chain, chain.with_options(options)):
+        (copy,) = real_data((tuned,))
+        names = [type(one).__name__ for one in stages_of(copy)]
+        assert any("Prefetch" in name for name in names) == (tuned is chain)
+    assert run_of(chain, costs=[(0.1, 0, 0)], prefetched_by_itself=True).is_prefetched

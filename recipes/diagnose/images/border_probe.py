@@ -117,7 +117,7 @@ class BorderProbe:
         return accuracy, chance, bool(accuracy > chance + max(5 * error, 0.25 * (1 - chance)))
 
     def place(self) -> str | None:
-        """In words, the part of the border of `border_features` that tells most by itself; None where that is unknown."""
+        """In words, the part of the border that tells most by itself; None of what is not from `border_features`."""
         known = self._known()
         if known is None or known[0].shape[1] < _OF_A_CELL * len(_CELLS):
             return None
@@ -170,7 +170,7 @@ def _naive(train, wanted, test):
 
 
 def _told(features, wanted):
-    """How often the class is right that is most frequent among images of a like value, of each feature; edges of values."""
+    """How often each feature alone is right, naming the class most frequent at a like value; edges of the values."""
     edges = np.quantile(features, np.linspace(0, 1, _BINS + 1)[1:-1], axis=0)
     counts = [
         _counts(column, wanted, edge).max(1).sum() for column, edge in zip(features.T, edges.T, strict=True)

@@ -106,10 +106,10 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
 
     Of each image: near_constant, dark, bright, low_contrast, blurred (from 64 pixels a side), corrupt_lower_half,
     odd_aspect_ratio, not_finite. Of the whole: a value range that is none, channels that look like blue, green, red,
-    classes that are ten times as frequent as others, and borders that tell the class: a linear probe sees the outermost
-    pixels and corners alone, half of the images, and is asked for the other half. A frame, a logo or a time stamp that
-    goes with a class is what a network would learn in place of the class; a sky that goes with ships is told the
-    same way, so look at them.
+    classes that are ten times as frequent as others, and borders that tell the class: a linear probe, and one of a few
+    features, see the outer 15 % alone, of three quarters of the images, and are asked for the others. A frame, a logo
+    or a time stamp that goes with a class is what a network would learn in place of the class; clothes that reach the
+    edge, or a sky that goes with ships, are told the same way, so look at them.
 
     Args:
         data: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images
@@ -157,8 +157,9 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
     if beats:
         remarks["spurious_border"] = (
             f"the outermost pixels and corners alone name the class in {accuracy:.0%} of images that the probe has not "
-            f"seen, where always giving the most frequent class is right in {chance:.0%}. Look for frames, logos and "
-            "time stamps that go with a class, and crop them off."
+            f"seen, where always giving the most frequent class is right in {chance:.0%}. The {probe.place()} tells "
+            "most. A frame, a logo or a time stamp there that goes with a class will be learned in its place: crop it "
+            "off. An object that reaches the edge, or a sky, is no fault."
         )
     return ImageIssues(seen, remarks, count, accuracy, chance, dict(kinds))
 

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import fresh_copy, without_autotune
+from recipes.common.datasets import fresh_copy, is_prefetched_by_itself, without_autotune
 from recipes.diagnose.speed.input_stages import SHUFFLED, Stage
 from recipes.diagnose.speed.processors import machine_is_busy
 from recipes.diagnose.speed.step_times import StepTimes, time_steps
 
+_AHEAD = 2  # batches
 _LITTLE = 0.15  # of the input's cost
 
 
@@ -41,6 +42,7 @@ class MeasuredRun:
         filling: Seconds that the input takes to its first batch, with shuffles that hold few elements.
         refilling: Seconds that shuffles take to fill at the start of each epoch, spread over its steps.
         best: Seconds a step that the graph needs at this machine's peak; 0 where that is not known.
+        prefetched_by_itself: Whether TensorFlow adds a prefetch to the end of the user's data set.
         unknown: Code -> why it was not tried, of what only a trial would tell.
     """
 
@@ -63,6 +65,7 @@ class MeasuredRun:
     filling: float = 0.0
     refilling: float = 0.0
     best: float = 0.0
+    prefetched_by_itself: bool = False
     unknown: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -90,7 +93,12 @@ class MeasuredRun:
 
     @property
     def is_prefetched(self) -> bool:
-        """Whether batches of a `tf.data` pipeline are made ahead: little is done behind its last prefetch."""
+        """Whether batches of a `tf.data` pipeline are made ahead: little is done behind its last prefetch.
+
+        TensorFlow adds one to the end, unless options forbid it.
+        """
+        if self.stages and self.prefetched_by_itself:
+            return True
         ahead = [number for number, stage in enumerate(self.stages) if stage.kind == "prefetch"]
         if not ahead:
             return False
@@ -242,9 +250,14 @@ def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
     """The data with iterators of their own, so that reading leaves the order of the user's epochs alone.
 
     They are not tuned: an iterator that TensorFlow tunes may be waited for for a minute when it is deleted. Their
-    shuffles hold few elements, which costs a step the same and takes no time to fill.
+    shuffles hold few elements, which costs a step the same and takes no time to fill; and they end with a prefetch, as
+    TensorFlow would add one itself.
     """
-    return tuple(
-        without_autotune(fresh_copy(one, SHUFFLED)) if isinstance(one, tf.data.Dataset) else one
-        for one in data
-    )
+    return tuple(_copied(one) if isinstance(one, tf.data.Dataset) else one for one in data)
+
+
+def _copied(dataset):
+    copy = fresh_copy(dataset, SHUFFLED)
+    if is_prefetched_by_itself(dataset):  # which goes with tuning
+        copy = copy.prefetch(_AHEAD)
+    return without_autotune(copy)

@@ -100,7 +100,7 @@ def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
         "no_prefetch",
         f"Batches are made while no step runs: {run.input_seconds * 1e3:.3g} ms of input, then "
         f"{run.step * 1e3:.3g} ms of computing.",
-        "End the data set with .prefetch(tf.data.AUTOTUNE).",
+        "End the data set with .prefetch(tf.data.AUTOTUNE): its options keep TensorFlow from adding that itself.",
         run.total,
         run.total - min(saved, run.step),
         tried=not busy,
