@@ -297,7 +297,7 @@ class TrainingDoctor(Monitor):
             "validation": ("validation", "Validate less often, fit(validation_freq=5)."),
             "input": (
                 "waiting for input",
-                "End the data set with .prefetch(tf.data.AUTOTUNE), and .cache() what fits into memory.",
+                "Write .map(f, num_parallel_calls=tf.data.AUTOTUNE), and .cache() what fits into memory.",
             ),
             "callbacks": (
                 "callbacks and Keras' loop",
