@@ -305,7 +305,8 @@ class TrainingDoctor(Monitor):
             ),
             "first": (
                 "waiting for its first batch",
-                "Shuffle file names before they are read, not what comes out.",
+                "Shuffle file names before they are read, not what comes out; do once what a generator does at its "
+                "start.",
             ),
             "garbage": (
                 "Python's garbage collector",

@@ -137,9 +137,9 @@ def test_a_mark_in_a_corner_that_goes_with_the_class_is_said():
 
 
 MARKS = {
-    "upper left corner": lambda draw: draw.rectangle((2, 2, 40, 12), fill=(0, 0, 0)),
-    "lower edge": lambda draw: draw.text((38, 84), "07:45", fill=(255, 150, 0)),
-    "right edge": lambda draw: draw.ellipse((84, 42, 94, 52), fill=(200, 20, 20)),
+    "upper left corner": lambda draw: draw.rectangle((1, 1, 13, 13), fill=(255, 140, 0)),
+    "lower edge": lambda draw: draw.rectangle((38, 84, 58, 94), fill=(0, 0, 0), outline=(255, 150, 0)),
+    "right edge": lambda draw: draw.ellipse((83, 38, 95, 56), fill=(200, 20, 20)),
 }
 
 

@@ -215,6 +215,15 @@ def test_waiting_is_not_known_inside_xla():
     assert "input" not in doctor.times and "callbacks" in doctor.times and len(doctor.record) == 2
 
 
+def test_steps_that_begin_an_epoch_are_apart():
+    model = small_model()
+    with kept(model):
+        found = time_steps(model, slices().batch(16).take(3), 0.0, fewest=7, shuffle=False)
+        single = time_steps(model, slices().batch(64), 0.0, fewest=3, shuffle=False)
+    assert len(found.function) == 5  # of 8 steps those in place 0, 3 and 6 begin one of three epochs
+    assert len(single.function) == 3  # where all begin one, all are kept but the first
+
+
 def test_data_without_a_batch_end_the_measuring():
     model = small_model()
     with kept(model), pytest.raises(ValueError, match="at least one batch"):

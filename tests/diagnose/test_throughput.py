@@ -463,3 +463,16 @@ def test_tensorflow_prefetches_unless_options_forbid_it():
         names = [type(one).__name__ for one in stages_of(copy)]
         assert any("Prefetch" in name for name in names) == (tuned is chain)
     assert run_of(chain, costs=[(0.1, 0, 0)], prefetched_by_itself=True).is_prefetched
+
+
+def test_a_generator_that_starts_slowly_is_named():
+    generated = tf.data.Dataset.from_generator(
+        lambda: iter(zip(IMAGES, LABELS, strict=True)), output_signature=slices().element_spec
+    )
+    chain = generated.batch(16)
+    costs = [(0.001, 2.0, 0), (0.0, 2.0, 0)]
+    run = run_of(chain, real=0.02, costs=costs, epoch_steps=8, refilling=0.25)
+    (found,) = predicted(run)
+    assert found.code == "python_map" and "until its first element" in found.evidence
+    np.testing.assert_allclose((found.before, found.after), (0.27, 0.02 + 0.001 / 8), atol=1e-3)
+    assert predicted(run_of(chain, real=0.02, costs=costs, epoch_steps=8000, refilling=0.00025)) == []

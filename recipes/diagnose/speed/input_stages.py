@@ -168,8 +168,8 @@ def _as_before(stage, last, batch):
 
 def _read(stage, batch, seconds):
     """CPU and clock time a training batch, and the size of an element."""
-    began = time.perf_counter()
     copy = without_autotune(fresh_copy(stage.dataset, SHUFFLED))
+    began = time.perf_counter()
     size = examples = 0.0
     elements, made = iter(copy), time.perf_counter()
     first = next(elements, None)

@@ -40,7 +40,8 @@ class MeasuredRun:
         functions: Train functions by settings, each traced once.
         traced: Seconds of first steps, which trace and compile.
         filling: Seconds that the input takes to its first batch, with shuffles that hold few elements.
-        refilling: Seconds that shuffles take to fill at the start of each epoch, spread over its steps.
+        refilling: Seconds until the first batch of each epoch, beyond those of another, spread over the epoch's steps:
+            of filling a shuffle, of what a generator does first.
         best: Seconds a step that the graph needs at this machine's peak; 0 where that is not known.
         prefetched_by_itself: Whether TensorFlow adds a prefetch to the end of the user's data set.
         unknown: Code -> why it was not tried, of what only a trial would tell.

@@ -23,6 +23,7 @@ def predicted(run: MeasuredRun) -> list[Slowdown]:
         *_retracing(run),
         *(_stages(run) if waits(run) else []),
         *_shuffle(run),
+        *_starts(run),
         *_validation(run),
         *_callbacks(run),
     ]
@@ -212,6 +213,25 @@ def _shuffle(run):
                 )
         computing = computing or stage.kind in ("decode", "python", "augment")
     return found
+
+
+def _starts(run):
+    """A stage in Python that takes long before its first element, in every epoch."""
+    for before, stage in zip([None, *run.stages], run.stages, strict=False):
+        start = stage.first - stage.filling - (0.0 if before is None else before.first - before.filling)
+        if stage.python and run.epoch_steps and start - stage.cost > GAINS * run.total * run.epoch_steps:
+            each = (start - stage.cost) / run.epoch_steps
+            return [
+                _found(
+                    run,
+                    "python_map",
+                    f"{stage.name} takes {start:.3g} s until its first element, and every epoch waits for it.",
+                    "Do once, outside of it, what it does at its start; or let it go on for ever, and give fit "
+                    "steps_per_epoch.",
+                    min(each, run.refilling),
+                )
+            ]
+    return []
 
 
 def _validation(run):

@@ -313,7 +313,7 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
         if not run.may_try(real=True):
             run.unknown["xla"] = _NO_TIME
             return
-    elif _is_left_out(run, "xla", trials=4, real=True):
+    elif _is_left_out(run, "xla", trials=2, real=True):
         return  # compiling may take long; and what it gains is the clock's to say, as it uses fewer threads
     least = GAINS if on else _LARGE_GAIN
     try:

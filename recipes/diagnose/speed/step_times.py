@@ -33,7 +33,8 @@ class StepTimes:
     """Times of the steps of one `fit`, in seconds a step.
 
     Attributes:
-        function: Waiting for input and computing, float64 `(steps,)`; the first step, which traces, is apart.
+        function: Waiting for input and computing, float64 `(steps,)`; without the first step, which traces, and without
+            those that begin a later epoch, where others are left.
         callbacks: Time in the callbacks of the user, by name.
         between: Time in Keras' own loop.
         garbage: Time in Python's garbage collector, after the first step.
@@ -141,6 +142,7 @@ def time_steps(
             "filter and, of a keras.utils.PyDataset, its __len__."
         )
     found = _times(laps, callbacks, garbage, len(traces), retraced, model.steps_per_execution)
+    found.function = _within_epochs(found.function, clock.began)
     found.processor = clock.processor
     found.compiled, model.train_function = model.train_function, None
     return found
@@ -153,6 +155,10 @@ class _Clock(keras.callbacks.Callback):
         super().__init__()
         self._lap, self._seconds, self._fewest = lap, seconds, fewest
         self.processor, self._seen = 0.0, 0
+        self.began: list[int] = []  # executions before each epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began.append(len(self._lap.ended))
 
     def on_epoch_end(self, epoch, logs=None):
         ended = len(self._lap.ended)
@@ -171,6 +177,12 @@ class _Clock(keras.callbacks.Callback):
         self.model.stop_training = True
         steps = max(1, (executions - 1) * self.model.steps_per_execution)
         self.processor = (time.process_time() - self.processor) / steps
+
+
+def _within_epochs(function, began):
+    """Steps without those that begin an epoch, where the iterator is made anew; `function` is without the first."""
+    first = np.isin(np.arange(1, len(function) + 1), began)
+    return function if first.all() else function[~first]
 
 
 def _times(laps, callbacks, garbage, traces, retraced, per_execution):

@@ -165,6 +165,9 @@ def throughput(
     """
     require_tensorflow("diagnose.throughput", "whose fit it measures")
     _check(model, train, batch_size, seconds)
+    if verbose:
+        compiles = ", which XLA may take minutes for" if model.jit_compile else ""
+        print(f"Measuring for about {seconds:g} s, beyond what tracing takes{compiles}.", flush=True)
     gc.collect()  # what earlier work left behind is none of this training's
     began = time.perf_counter()
     data, options, stages = opened(train, model, batch_size)
@@ -177,7 +180,9 @@ def throughput(
         run.traced += time.perf_counter() - start
         machine = measure_machine()
         run.best = work.best_seconds(machine) if work is not None else 0.0
-        run.deadline, run.trial_seconds = time.perf_counter() + 0.5 * seconds, 0.1 * seconds
+        # Half of the time is for trials, and what measuring has left of the rest.
+        left = began + 0.9 * seconds + run.traced - time.perf_counter()
+        run.deadline, run.trial_seconds = time.perf_counter() + max(0.5 * seconds, left), 0.1 * seconds
         shown, late, unknown = tried(run)
         found = [*predicted(run), *shown]
     result = Throughput(
@@ -240,7 +245,7 @@ def _measured(model, data, options, stages, callbacks, seconds):
     run.prefetched_by_itself = isinstance(data[0], tf.data.Dataset) and is_prefetched_by_itself(data[0])
     if stages:
         run.filling = stages[-1].first - stages[-1].filling
-        run.refilling = stages[-1].filling / steps if steps else 0.0
+        run.refilling = max(0.0, stages[-1].first - stages[-1].wall) / steps if steps else 0.0
     memory, rounds = run.from_memory(), []
     for _ in range(2 if run.filling < 0.1 * seconds else 1):
         real = time_steps(
@@ -311,6 +316,13 @@ def _notes(run, validation):
         notes.append(
             f"The time sufficed for {len(run.real.function)} of its steps: with more seconds= it says more."
         )
+    if run.refilling > 0.1 * run.total:
+        notes.append(
+            f"Every epoch waits {run.refilling * run.epoch_steps:.3g} s for its first batch: for a shuffle to fill, or "
+            "for what its source does at the start."
+        )
+    if run.epoch_steps == 1 and run.real.between > 0.2 * run.total:
+        notes.append("An epoch is a single step, so that Keras ends one and begins another at every step.")
     if validation is not None and not run.validation:
         notes.append(
             "Validation is not in it, as one of the data sets does not say how many batches it has: "
