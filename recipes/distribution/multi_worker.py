@@ -100,7 +100,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         model, name = getattr(step, "__self__", None), getattr(step, "__name__", "")
         of_keras = isinstance(model, keras.Model) and name in ("train_step", "test_step")
         if of_keras:
-            _check_model(model, trains=name == "train_step")
+            _check_model(model, self.num_replicas_in_sync, trains=name == "train_step")
         outputs = super().run(fn, args, kwargs, options)
         self._logs.values = tf.nest.flatten(outputs) if of_keras else []
         return outputs
@@ -181,14 +181,14 @@ def _one():
     return tf.ones(())
 
 
-def _check_model(model, trains):
+def _check_model(model, replicas, trains):
     if model.steps_per_execution > 1:
         raise ValueError(
             "MultiWorkerStrategy expects steps_per_execution=1: TensorFlow cannot trace Keras' loop of steps over "
             f"several workers. Received {model.steps_per_execution} in {model.name!r}. Compile the model without it."
         )
     if trains:
-        _check_own_step(model)
+        _check_own_step(model, replicas)
     own = [
         layer.name
         for layer in layers_of(model, keras.layers.BatchNormalization)
@@ -203,9 +203,9 @@ def _check_model(model, trains):
         )
 
 
-def _check_own_step(model):
+def _check_own_step(model, replicas):
     """Warn where the source of a training step tells that its gradients, which are added up, are not divided."""
-    step, replicas = type(model).train_step, tf.distribute.get_strategy().num_replicas_in_sync
+    step = type(model).train_step
     if step is keras.Model.train_step or replicas == 1:
         return
     try:
