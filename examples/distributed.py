@@ -224,6 +224,9 @@ def main():
         arguments.epochs = 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.address is None:
+        signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(143)
+        )  # so that the processes below end with this one
         print(f"This takes {'a few seconds' if arguments.quick else 'a minute or two'} on two cores.")
         history = two_devices(arguments.epochs)
         plot.curves(history).savefig(arguments.out / "two_devices.png", dpi=100)

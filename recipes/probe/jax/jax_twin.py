@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -38,6 +39,9 @@ class Twin:
         model: A compiled and built `keras.Model`.
         quantities: Which of `recipes.probe.calls.QUANTITIES` to measure; "answers" are not.
         samples: Samples of the batch that activation statistics look at, or "auto".
+
+    Attributes:
+        waited: Seconds from the call to the arrival of its batch, in the last call; None with several steps in a call.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Twin:
         self.traces = 0
         self.layout: dict[str, Any] | None = None
         self.failure: str | None = None
+        self.waited: float | None = None
         self._model = model
         self._variables = list(model.trainable_variables)
         self._watched = [w for w in watched_layers(model) if is_wanted(w, self.quantities)]
@@ -59,7 +64,9 @@ class Twin:
         self, plain: Callable[..., Any], state: Any, iterator: Iterator[Any]
     ) -> tuple[Any, dict[str, jax.Array] | None]:
         """Run one execution of training steps by `plain`: `((logs, state), values)`, values being of its last step."""
+        began = time.monotonic()
         batches = list(_up_to(self._model.steps_per_execution, iterator))
+        self.waited = time.monotonic() - began if len(batches) == 1 else None
         if len(batches) > 1:
             _, state = plain(state, iter(batches[:-1]))
         found = self._looked(state, batches[-1]) if batches else None
