@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from skimage import data as pictures
 
 from recipes import data, diagnose
 from recipes.cli import main
-from recipes.cli.pictures import pictures_checked
+from recipes.cli.pictures import _labels, pictures_checked
 from recipes.diagnose.images.small_pictures import small_pictures
 
 SIDE = 96
@@ -244,6 +245,19 @@ def test_a_look_at_a_folder_names_the_files_with_doubtful_labels(digits, tmp_pat
     assert all(
         f"{number}.png: given {1 - labels[number]}, looks like {labels[number]}" in said for number in named
     )
+
+
+def test_labels_that_a_network_can_only_guess_are_not_judged(capsys):
+    random, count = np.random.default_rng(0), 80
+    labels = (np.arange(count) % 2).tolist()
+    looked = SimpleNamespace(labels={"train": labels}, pictures={"train": random.random((count, 16, 16))})
+    names = {"train": [f"{number}.png" for number in range(count)]}
+    info = SimpleNamespace(task="classification", class_names=("cat", "dog"), files=names)
+    assert _labels(None, looked, info, None, {}, 4.0) == []
+    assert "labels: nothing can be said" in capsys.readouterr().out
+    looked.pictures["train"][::2] /= 2
+    assert _labels(None, looked, info, None, {}, 4.0) == []
+    assert "0 probably mislabelled" in capsys.readouterr().out
 
 
 def test_an_order_that_is_new_at_every_reading_is_said(photos):

@@ -127,7 +127,7 @@ class Preflight:
         if self.not_asked_for:
             lines.append(
                 f"not asked for, as they train: {', '.join(self.not_asked_for)}; recipes.train(preflight=True) and "
-                "recipes.diagnose.preflight run them"
+                "recipes.diagnose.preflight run them, in a shell recipes check"
             )
         if self.left_out:
             # What was not looked at is not fine.
