@@ -42,6 +42,10 @@ _READ = {
     "are too sure; evaluate.calibrate mends that without changing an answer. Beside it: the accuracy on the most "
     "confident share of the examples.",
 }
+_READ_OF_MUON = (
+    " MuonSGD, which recipes.train takes by default, makes steps whose length the rate alone sets: 0.01 is usual while "
+    "the rate is high."
+)
 
 
 def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
@@ -59,6 +63,8 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
         _add_curves(made, run)
     if run.record is not None and len(run.record):
         _add_record(made, run.record)
+    if "update_ratios" in made and ((run.settings or {}).get("compiled") or {}).get("class") == "MuonSGD":
+        made["update_ratios"]["read"] += _READ_OF_MUON
     if seen is not None and len(seen.labels) >= 50:
         _add_reliability(made, seen)
     return made

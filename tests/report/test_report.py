@@ -267,6 +267,11 @@ def test_every_figure_says_how_it_is_read(page):
     assert text.count("<figure>") == text.count('</div><figcaption class="quiet">') > 2
 
 
+def test_the_length_of_steps_is_read_by_the_optimizer(page):
+    run = plain_run(record=page[1].record, settings={"compiled": {"class": "MuonSGD"}})
+    assert "MuonSGD" in figures_of(run, None)["update_ratios"]["read"] and "MuonSGD" not in page[0]
+
+
 def test_a_figure_is_drawn_once(page):
     labels = [a["aria-label"] for tag, a in Page(page[0]).tags if tag == "svg"]
     assert len(labels) == len(set(labels))
