@@ -65,7 +65,7 @@ class RateDriver(FitMember):
         self._optimizer = innermost(self.model.optimizer)
         self._accumulated = accumulation(self._optimizer)
         self._position = self._last_rate = self._left_rate = self._restored_position = None
-        self._first_update, self._block = 0, np.zeros(0, "float32")
+        self._phase, self._first_update, self._block = 0, 0, np.zeros(0, "float32")
         (found, batches, shares), known = self._found, _DRIVEN.get(self._optimizer)
         compiled = found
         if known is not None and found in known.recent:
@@ -187,6 +187,21 @@ class RateDriver(FitMember):
                 ".apply(tf.data.experimental.assert_cardinality(batches))."
             )
         return self._restored_position or 0
+
+    def rate_by_step(self, steps: int, *, points: int = 120) -> dict[str, list[Any]]:
+        """The rates of a run for a figure, as its schedule gives them; empty before a run, and for one of no steps.
+
+        Args:
+            steps: Batches of the run so far, >= 0.
+            points: Most steps to give, evenly spread, the first and the last among them.
+
+        Returns:
+            `{"step": integers from 0, "rate": floats}`, of one length.
+        """
+        if self.schedule is None or steps < 1:
+            return {}
+        shown = sorted({round(step) for step in np.linspace(0, steps - 1, min(steps, points))})
+        return {"step": shown, "rate": [self._rate_at(step) for step in shown]}
 
     def _rate_at(self, position):
         update = (position + self._phase) // self._accumulated

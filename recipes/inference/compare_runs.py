@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Where and how a run was kept and watched; what follows from the rest.
 _NOT_COMPARED = {
     "times",
+    "rate_by_step",
     "backup_every",
     "changes",
     "checksums",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from recipes.common.optional import optional
 
 Tracker = Literal["wandb", "mlflow", "tensorboard"]
-_NOT_LOGGED = ("architecture", "checksums", "changes", "times")
+_NOT_LOGGED = ("architecture", "checksums", "changes", "times", "rate_by_step")
 _LONGEST = 500  # letters of a parameter, which MLflow limits
 
 

@@ -27,8 +27,7 @@ SHOWN_BY = {
 _READ = {
     "curves": "Both losses fall and level off when all is well. Validation that rises while training falls means that "
     "the network memorizes the training examples; both still falling means that more epochs would help.",
-    "rates": "The rate of the steps that were looked at: the climb at the start is the warm-up, the fall after it the "
-    "decay.",
+    "rates": "The rate per step: the climb at the start is the warm-up, the fall after it the decay.",
     "update_ratios": "How far one step moves the weights of a layer, relative to their size. About 0.001 is healthy; a "
     "layer far above it for long is driven too fast, one far below hardly learns.",
     "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
@@ -61,6 +60,8 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
     if run.history and "loss" in run.history:
         _add_curves(made, run)
+    if (found := _rates(run)) is not None:
+        _add_rates(made, *found)
     if run.record is not None and len(run.record):
         _add_record(made, run.record)
     if "update_ratios" in made and ((run.settings or {}).get("compiled") or {}).get("class") == "MuonSGD":
@@ -74,7 +75,7 @@ def _add_curves(made, run):
     from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
     history = dict(run.history)
-    if run.record is not None and _rates(run.record) is not None:
+    if _rates(run) is not None:
         # The rate of each step, with its warm-up, has a figure of its own; one value per epoch does not show it.
         history = {name: values for name, values in history.items() if name not in ("learning_rate", "lr")}
     last = ", ".join(f"{words(name)} {values[-1]:.4g}" for name, values in history.items())
@@ -86,11 +87,6 @@ def _add_record(made, record):
     from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
     measured = set(record.measured)
-    if (found := _rates(record)) is not None:
-        steps, rates = found
-        figure = plot.learning_rates(rates, steps=steps)
-        text = f"Learning rate from {rates[0]:.3g} to {rates[-1]:.3g}, at most {rates.max():.3g}."
-        _add(made, "rates", "Learning rate", figure, text)
     if "update_norm" in measured:
         text = f"Update ratio of each kernel; the median at the last probe is {_last_median(record.update_ratio):.2g}."
         _add(made, "update_ratios", "Update ratios", plot.update_ratios(record), text)
@@ -108,13 +104,31 @@ def _add_record(made, record):
         _add(made, "finite", "Where numbers were not finite", plot.finite_layers(record), text)
 
 
-def _rates(record):
-    """`(steps, rates)` of what was looked at, or None where the rate is not known or never changes."""
-    rates = np.asarray(record.learning_rate, "float64")
-    known = np.isfinite(rates)
-    if known.sum() <= 2 or np.ptp(rates[known]) == 0:
-        return None
-    return np.asarray(record.step)[known], rates[known]
+def _add_rates(made, steps, rates):
+    from recipes import plot  # noqa: PLC0415 - brings matplotlib
+
+    figure = plot.learning_rates(rates, steps=steps)
+    text = f"Learning rate from {rates[0]:.3g} to {rates[-1]:.3g}, at most {rates.max():.3g}."
+    _add(made, "rates", "Learning rate", figure, text)
+
+
+def _rates(run):
+    """`(steps, rates)`, or None where the rate is not known or never changes.
+
+    Those of the schedule, unless a step that was looked at had another: something else had set it.
+    """
+    steps, rates = np.zeros(0, int), np.zeros(0)
+    if run.record is not None and len(run.record):
+        known = np.isfinite(np.asarray(run.record.learning_rate, "float64"))
+        steps = np.asarray(run.record.step)[known]
+        rates = np.asarray(run.record.learning_rate, "float64")[known]
+    planned = (run.settings or {}).get("rate_by_step") or {}
+    if planned:
+        step, rate = np.asarray(planned["step"]), np.asarray(planned["rate"], "float64")
+        seen = np.isin(steps, step)
+        if np.allclose(rates[seen], rate[np.searchsorted(step, steps[seen])], rtol=0.02):
+            steps, rates = step, rate
+    return (steps, rates) if len(rates) > 2 and np.ptp(rates) > 0 else None
 
 
 def _add_reliability(made, seen):

@@ -107,7 +107,7 @@ def settings_of(settings: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [
         (name.replace("_", " "), _plain(value))
         for name, value in (settings or {}).items()
-        if name not in ("versions", "before_training", "times") and value is not None
+        if name not in ("versions", "before_training", "times", "rate_by_step") and value is not None
     ]
 
 

@@ -164,6 +164,12 @@ def times_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, fl
     return [] if doctor is None else doctor.epoch_times
 
 
+def rate_by_step(callbacks: Sequence[keras.callbacks.Callback], steps: int) -> dict[str, list[Any]]:
+    """The learning rates of a run of so many steps, as `RateDriver.rate_by_step` gives them; empty without one."""
+    driver = first_of(callbacks, ours.RateDriver)
+    return {} if driver is None else driver.rate_by_step(steps)
+
+
 def findings_of(
     callbacks: Sequence[keras.callbacks.Callback], history: dict[str, list[float]], model: keras.Model
 ) -> list[diagnose.Finding]:

@@ -46,6 +46,7 @@ _LOCK = ".lock"
 _NOT_COMPARED = {
     "before_training",
     "times",
+    "rate_by_step",
     "data",  # where it was; what it holds is in train_data
     "model",
     "parameters",

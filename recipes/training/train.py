@@ -24,6 +24,7 @@ from recipes.training.callbacks import (
     examples_of,
     findings_of,
     first_of,
+    rate_by_step,
     times_of,
     training_callbacks,
     watching_callbacks,
@@ -294,13 +295,20 @@ def _run_of(
     before: BeforeTraining,
 ) -> Run:
     history, times = history_of(backup.rows), times_of(backup.others)
+    rates = (
+        rate_by_step(backup.others, described["steps"] * len(backup.rows)) if described.get("steps") else {}
+    )
     monitor = first_of(backup.others, Monitor)
     return Run(
         model=model,
         history=history,
         findings=before.told(findings_of(backup.others, history, model)),
         record=monitor.record if monitor is not None else None,
-        settings={**described, **({"times": times} if times else {})},
+        settings={
+            **described,
+            **({"times": times} if times else {}),
+            **({"rate_by_step": rates} if rates else {}),
+        },
         snapshots=acting.snapshots if settings.snapshots else None,
         train=train,
         validation=validation,

@@ -327,6 +327,12 @@ def test_the_rate_is_drawn_per_step_where_it_is_known():
     assert list(drawn) == ["curves", "rates"]
     assert "learning rate" not in drawn["curves"]["description"]
     assert drawn["rates"]["description"] == "Learning rate from 0.01 to 0, at most 0.1."
+    planned = {"rate_by_step": {"step": list(range(0, 26, 2)), "rate": [*rates[::2]]}}
+    drawn = figures_of(plain_run(history=history, settings=planned), None)
+    assert drawn["rates"]["description"] == "Learning rate from 0.01 to 0, at most 0.1."
+    planned["rate_by_step"]["rate"][3] = 0.5  # the schedule said so, and something set another
+    drawn = figures_of(plain_run(history=history, record=seen, settings=planned), None)
+    assert "at most 0.1." in drawn["rates"]["description"]
     alone = figures_of(plain_run(history=history), None)
     assert list(alone) == ["curves"] and "learning rate 0.01" in alone["curves"]["description"]
 

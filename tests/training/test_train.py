@@ -26,6 +26,11 @@ def test_train_learns_the_digits_and_logs_every_epoch(split):
     assert {len(values) for values in run.history.values()} == {8}
     # The last logged rate is that of the last step of a decay to zero.
     assert run.history["learning_rate"][-1] < 1e-3 < max(run.history["learning_rate"])
+    told, last = run.settings["rate_by_step"], np.arange(1, 9) * run.settings["steps"] - 1  # of each epoch
+    assert told["step"][0] == 0 and told["step"][-1] == last[-1] and len(told["step"]) <= 120
+    rates = np.interp(last, told["step"], told["rate"])
+    np.testing.assert_allclose(rates, run.history["learning_rate"], rtol=0.01)
+    assert told["rate"][0] < told["rate"][4]  # the warm-up
     assert [finding for finding in run.findings if finding.severity != "info"] == []
 
 
