@@ -266,7 +266,7 @@ def test_every_public_name_has_its_place_on_the_page_of_its_room():
         )
         shown = {entry.split(".")[-1] for entry in entries[1:]}
         missing += [f"{room}.{name}" for name in sorted(public_names(room) ^ shown)]
-    assert missing == []
+    assert missing == [], "write '::: recipes.PACKAGE.MODULE.NAME' into docs/rooms/PACKAGE.md"
 
 
 def test_a_picture_takes_sixty_kilobytes_at_most():

@@ -171,4 +171,5 @@ def test_rendered_notebooks_hold_the_code_of_the_notebooks():
 
 def test_every_public_name_is_described_on_a_page(site):
     linked, names = site["sources"].linked, site["sources"].public()
-    assert [name for name in names if linked(name, "x") == "x"] == []
+    missing = [name for name in names if linked(name, "x") == "x"]
+    assert missing == [], "write '::: recipes.PACKAGE.MODULE.NAME' into docs/rooms/PACKAGE.md"
