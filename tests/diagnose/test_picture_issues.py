@@ -256,7 +256,7 @@ def test_labels_that_a_network_can_only_guess_are_not_judged(capsys):
     assert _labels(None, looked, info, None, {}, 4.0) == []
     assert "labels: nothing can be said" in capsys.readouterr().out
     looked.pictures["train"][::2] /= 2
-    assert _labels(None, looked, info, None, {}, 4.0) == []
+    assert {row["kind"] for row in _labels(None, looked, info, None, {}, 4.0)} <= {"ambiguous"}
     assert "0 probably mislabelled" in capsys.readouterr().out
 
 
