@@ -19,6 +19,7 @@ from benchmarks.stranger_programs import (
     UNSEEN_2,
     UNSEEN_3,
     UNSEEN_4,
+    UNSEEN_5,
     unseen_families,
 )
 from recipes.diagnose.finding import CODES
@@ -102,7 +103,7 @@ def test_intervals_of_the_battery_are_wilsons():
 
 
 def test_a_third_of_the_strangers_families_stays_unseen_as_it_was_drawn():
-    assert [*UNSEEN] == unseen_families(later=(*UNSEEN_2, *UNSEEN_3, *UNSEEN_4))
+    assert [*UNSEEN] == unseen_families(later=(*UNSEEN_2, *UNSEEN_3, *UNSEEN_4, *UNSEEN_5))
 
 
 def test_the_second_unseen_set_is_large_enough_and_apart():
@@ -128,11 +129,19 @@ def test_the_fourth_unseen_set_is_apart_and_named_by_codes_that_exist():
     assert {code for program in fourth for code in program.codes} <= set(CODES)
 
 
+def test_the_fifth_unseen_set_is_apart_and_named_by_codes_that_exist():
+    fifth = [program for program in PROGRAMS.values() if program.family in UNSEEN_5]
+    assert {*UNSEEN_5}.isdisjoint({*UNSEEN, *UNSEEN_2, *UNSEEN_3, *UNSEEN_4}) and len(UNSEEN_5) >= 20
+    assert min(sum(program.healthy for program in fifth), sum(not program.healthy for program in fifth)) >= 20
+    assert {code for program in fifth for code in program.codes} <= set(CODES)
+
+
 def test_the_battery_has_eighty_healthy_programs_of_25_families():
     healthy = [program for program in PROGRAMS.values() if program.healthy]
     assert len(healthy) >= 80
     assert len({program.family for program in healthy}) >= 25
-    own = {program.cause for program in PROGRAMS.values() if program.family not in (*UNSEEN_3, *UNSEEN_4)}
+    later = {*UNSEEN_3, *UNSEEN_4, *UNSEEN_5}
+    own = {program.cause for program in PROGRAMS.values() if program.family not in later}
     assert own - {"healthy"} == set(CAUSES)
 
 

@@ -1,0 +1,54 @@
+"""The registry of the fifth unseen set: the kit of the third and of the fourth, a few causes more."""
+
+import numpy as np
+
+from benchmarks.stranger_programs.fourth import kit as fourth
+from benchmarks.stranger_programs.kit import CAUSES
+from benchmarks.stranger_programs.third import kit as third
+
+PROGRAMS = {}
+
+# Causes that neither had, by what the codes of its causes mean. An empty set: nothing names it.
+NEW = {
+    "labels_in_bytes": CAUSES["labels outside 0..1"][0],
+    "imbalance": CAUSES["classes out of balance"][0],
+    "equal_weights": CAUSES["all weights equal"][0],
+    "untracked": third.CODES["frozen"],
+    "signed_error": set(),
+    "kept_the_worst": set(),
+}
+third.CODES.update(NEW)
+
+
+class Program(third.Program):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.twin = self.twin.replace("third", "fifth", 1)
+
+
+def healthy(family, name, make, doc, *, enough=0.25, also=None, **variant):
+    program = Program(family, name, make, doc, enough=enough, also=also, variant=variant)
+    PROGRAMS[program.name] = program
+
+
+def broken(family, name, make, cause, doc, fault, *, also=None, belief=False, curable=True, **variant):
+    options = {"cause": cause, "fault": fault, "also": also, "belief": belief, "curable": curable}
+    program = Program(family, f"broken_{name}", make, doc, variant=variant, **options)
+    PROGRAMS[program.name] = program
+
+
+def r2(model, x, y):
+    """The share of the variance that is explained, -1 at worst."""
+    found = third.predicted(model, x).reshape(np.shape(y))
+    return max(third.explained(found, y), -1.0) if np.isfinite(found).all() else -1.0
+
+
+def hits(model, x, y):
+    """Accuracy over all places, from that of the most frequent class on; -1 where something is not finite."""
+    found = third.predicted(model, x)
+    if not np.isfinite(found).all():
+        return -1.0
+    return third.above_chance(found.argmax(-1) == y, np.bincount(np.ravel(y)).max() / np.size(y))
+
+
+__all__ = ["NEW", "PROGRAMS", "Program", "broken", "fourth", "healthy", "hits", "r2"]
