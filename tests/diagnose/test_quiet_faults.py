@@ -3,9 +3,12 @@
 import dataclasses
 import types
 
+import keras
 import numpy as np
 import pytest
 
+import recipes.diagnose.checks.preflight as preflight_module
+from recipes.diagnose.checks.gradient_check import GradientReport, VariableCheck
 from recipes.diagnose.checks.learning_rate_range_test import _alike, _far_up, _result
 from recipes.diagnose.checks.overcome import overcome
 from recipes.diagnose.checks.overfit_small_sample import OverfitSmallSample
@@ -18,6 +21,9 @@ from recipes.diagnose.rules.data_rules import _mismatch
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.input_facts import column_facts, number_facts
 from recipes.diagnose.rules.layer_rules import LayerStatistics, judge
+from recipes.diagnose.rules.model_rules import _softmax_over_one
+from recipes.diagnose.rules.read_curves import read_curves
+from recipes.diagnose.rules.run_facts import _describe_layer
 from recipes.diagnose.rules.schedule_rules import judge_schedule
 from recipes.diagnose.rules.shuffled_labels import shuffled_labels
 
@@ -176,3 +182,28 @@ def test_labels_of_others_are_suspected_where_only_a_few_batches_can_be_learned(
     facts = {"few_batches": outcome, "data": {"train": belong if compared else {}}}
     curves = Curves({"loss": np.full(8, 0.7)}, 0.693, steps=400)
     assert len(shuffled_labels(facts, curves)) == told
+
+
+@pytest.mark.parametrize(("axis", "told"), [(-1, 1), (1, 0)])
+def test_a_softmax_over_one_number_is_told_of_any_layer(axis, told):
+    candidates = keras.Input((8, 3))
+    softmax = keras.layers.Softmax(axis=axis)
+    keras.Model(candidates, keras.layers.Flatten()(softmax(keras.layers.Dense(1)(candidates))))
+    facts = {"layers": [_describe_layer("softmax", softmax)], "task": {"outputs": 8}}
+    assert len(_softmax_over_one(facts)) == told
+
+
+@pytest.mark.parametrize(("fall", "told"), [(0.05, True), (0.2, False)])
+def test_a_straight_line_that_comes_down_is_no_rate_far_too_low(fall, told):
+    loss = list(np.linspace(1.0, 1.0 - fall, 9))
+    assert ("rate_too_low" in {f.code for f in read_curves({"loss": loss, "val_loss": loss})}) == told
+
+
+@pytest.mark.parametrize(("numeric", "severity"), [(0.0, "info"), (0.3, "error")])
+def test_a_gradient_in_the_place_of_none_is_no_fault(numeric, severity, monkeypatch):
+    wrong = VariableCheck("dense/kernel", "dense", 1.0, -0.4, numeric, 0)
+    report = GradientReport((wrong,), ("dense",), "float64", 8)
+    monkeypatch.setattr(preflight_module, "gradient_check", lambda *arguments: report)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    found = preflight_module._gradient_check(model, types.SimpleNamespace(batches=[(None,)]), ["dense"])
+    assert [finding.severity for finding in found.findings] == [severity]

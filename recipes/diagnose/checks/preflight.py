@@ -370,6 +370,17 @@ def _gradient_check(model, sample, own):
     if report.verdict == "wrong":
         layer = report.wrong_layers[0].removeprefix(f"{model.name}/") if report.wrong_layers else None
         worst = max(report.checks, key=lambda check: check.error)
+        flat = [check for check in report.checks if check.error > verdict_bounds(report.dtype)[1]]
+        if all(check.numeric == 0 for check in flat):
+            evidence = (
+                f"The loss does not change with {worst.variable} and backpropagation gives {worst.analytic:+.3g}: a "
+                "gradient is put in the place of that of a step, as straight-through estimators do."
+            )
+            remedy = (
+                "Nothing has to be done where that is meant: binary units, rounding, codes of a codebook."
+            )
+            findings.append(Finding("gradient_check", "info", layer, 0, evidence, remedy))
+            return Check(name="gradient_check", result="a gradient in the place of none", findings=findings)
         where = f"the custom gradient of {layer}" if layer else "custom gradients, stop_gradient and rounding"
         findings.append(
             Finding(

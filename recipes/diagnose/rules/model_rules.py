@@ -24,6 +24,7 @@ def judge_model(facts: dict) -> list[Finding]:
         *_initialization(facts),
         *_switched(facts),
         *_frozen(facts),
+        *_softmax_over_one(facts),
         *_moving_statistics(facts),
         *_regularization(facts),
         *_optimizer(facts),
@@ -154,6 +155,25 @@ def _normalized(name, facts):
         return False
     after = facts["statistics"][names.index(name) + 1 : names.index(name) + 2]
     return any("Normalization" in layer["layer_class"] for layer in after)
+
+
+def _softmax_over_one(facts):
+    """Of layers before the last one, which `judge_outputs` looks at."""
+    layers = [layer for layer in facts["layers"] if layer.get("softmax_over_one")]
+    if not layers or facts["task"].get("outputs") == 1:
+        return []
+    return [
+        _found(
+            "softmax_on_one_unit",
+            "warning",
+            layer["name"],
+            f"{layer['name']} takes a softmax over an axis that holds one number, which is 1 whatever the input: "
+            "nothing before it can learn from what comes behind.",
+            "Give the axis along which the candidates lie, as in keras.layers.Softmax(axis=1), or take sigmoid for one "
+            "number.",
+        )
+        for layer in layers[:1]
+    ]
 
 
 def _frozen(facts):

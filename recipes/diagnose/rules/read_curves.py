@@ -200,7 +200,7 @@ def _falling(curves):
         early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
         # What training alone gets better at is memorized, however straight the line.
         followed = curves.validation is None or slope(curves.validation) < 0
-        if straight and followed and 0.002 < total < 0.25 and late > 0.6 * early > 0 and not curves.learned:
+        if straight and followed and 0.002 < total < 0.12 and late > 0.6 * early > 0 and not curves.learned:
             return _found(
                 "rate_too_low",
                 "warning",

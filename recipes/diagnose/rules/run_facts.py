@@ -312,6 +312,7 @@ def _describe_layer(name, layer):
         facts["normalizes_vectors"] = (
             facts["trainable"] and getattr(getattr(layer, "input_spec", None), "ndim", None) == 2
         )
+    facts["softmax_over_one"] = _over_one(layer)
     table = getattr(layer, "embeddings", None)
     if table is not None:
         facts["table_zero"] = not keras.ops.convert_to_numpy(keras.ops.any(table != 0))
@@ -330,6 +331,22 @@ def _describe_layer(name, layer):
         "fresh": _fresh(layer, values),
     }
     return facts
+
+
+def _over_one(layer):
+    """Whether the layer takes a softmax over an axis that holds one number."""
+    if isinstance(layer, keras.layers.Softmax):
+        axis = layer.axis
+    elif getattr(layer, "activation", None) is keras.activations.softmax:
+        axis = -1
+    else:
+        return False
+    shape = (
+        getattr(getattr(layer, "output", None), "shape", None)
+        if getattr(layer, "_inbound_nodes", ())
+        else None
+    )
+    return isinstance(axis, int) and shape is not None and len(shape) > 1 and shape[axis] == 1
 
 
 def _fresh(layer, values):
