@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-import recipes.diagnose.checks.preflight as preflight_module
+from recipes import diagnose
+from recipes.diagnose.checks import own_gradients
 from recipes.diagnose.checks.gradient_check import GradientReport, VariableCheck
 from recipes.diagnose.checks.learning_rate_range_test import _alike, _far_up, _result
 from recipes.diagnose.checks.overcome import overcome
@@ -203,7 +204,20 @@ def test_a_straight_line_that_comes_down_is_no_rate_far_too_low(fall, told):
 def test_a_gradient_in_the_place_of_none_is_no_fault(numeric, severity, monkeypatch):
     wrong = VariableCheck("dense/kernel", "dense", 1.0, -0.4, numeric, 0)
     report = GradientReport((wrong,), ("dense",), "float64", 8)
-    monkeypatch.setattr(preflight_module, "gradient_check", lambda *arguments: report)
+    monkeypatch.setattr(own_gradients, "gradient_check", lambda *arguments: report)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    found = preflight_module._gradient_check(model, types.SimpleNamespace(batches=[(None,)]), ["dense"])
+    found = own_gradients.check_own_gradients(model, types.SimpleNamespace(batches=[(None,)]), ["dense"])
     assert [finding.severity for finding in found.findings] == [severity]
+
+
+@pytest.mark.parametrize(("handled", "severity"), [(True, "info"), (False, "error")])
+def test_empty_cells_that_the_model_fills_are_no_fault(handled, severity):
+    rows, labels = RNG.normal(size=(200, 5)).astype("float32"), RNG.integers(0, 2, 200)
+    rows[RNG.random(rows.shape) < 0.1] = np.nan
+    cells = keras.Input((5,))
+    kept = keras.ops.where(keras.ops.isnan(cells), 0.0, cells) if handled else cells
+    model = keras.Model(cells, keras.layers.Dense(1, "sigmoid")(keras.layers.Dense(8, "relu")(kept)))
+    model.compile("adam", "binary_crossentropy")
+    said = diagnose.preflight(model, (rows, labels), training=False, verbose=0).findings
+    said += diagnose.diagnose(model=model, train=(rows, labels))
+    assert [finding.severity for finding in said if finding.code == "nan_input"] == [severity] * 2

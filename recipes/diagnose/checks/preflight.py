@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-from recipes.common.traversal import layers_of
 from recipes.diagnose.checks.activation_statistics import (
     ActivationStatistics,
     few_examples,
@@ -18,19 +17,19 @@ from recipes.diagnose.checks.activation_statistics import (
     statistics_of,
 )
 from recipes.diagnose.checks.data_check import data_check
-from recipes.diagnose.checks.differences import verdict_bounds
-from recipes.diagnose.checks.gradient_check import gradient_check
 from recipes.diagnose.checks.initial_loss import initial_loss
 from recipes.diagnose.checks.learning_rate_range_test import learning_rate_range_test
-from recipes.diagnose.checks.model_copy import Trial, dropping_layers, untouched, why_not_tried
+from recipes.diagnose.checks.model_copy import Trial, dropping_layers, why_not_tried
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.overcome import overcome
 from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample
+from recipes.diagnose.checks.own_gradients import check_own_gradients, own_layers
 from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
 from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.checks.why_stuck import why_stuck
 from recipes.diagnose.finding import SEVERITIES, Finding, arrange
+from recipes.diagnose.rules.input_facts import filled_within, meant
 from recipes.diagnose.rules.model_rules import judge_batch, judge_model
 from recipes.diagnose.rules.run_facts import describe_model, describe_observation
 
@@ -260,13 +259,13 @@ class _Plan:
                     shared = stack.enter_context(Trial(model, regularized=False))
                 self._learn(shared, facts)
                 self._range(shared)
-        own = _own_layers(model)
+        own = own_layers(model)
         if own and keras.backend.backend() != "tensorflow":
             self.add(
                 Check(name="gradient_check", result="not run: it needs Keras on TensorFlow", findings=[])
             )
         elif own and self.left() > 0:
-            self.add(_gradient_check(model, sample, own))
+            self.add(check_own_gradients(model, sample, own))
         elif own:
             self.skip("gradient_check", None)
 
@@ -332,6 +331,12 @@ def _look(plan, facts, unusable, held_out):
             )
         )
         return
+    if "nan_input" in unusable and filled_within(plan.looked_at.batches[0][0], seen.layers):
+        first = plan.checks[0]
+        plan.checks[0] = dataclasses.replace(first, findings=meant(first.findings))
+        unusable -= {
+            f.code for f in plan.checks[0].findings if f.code == "nan_input" and f.severity == "info"
+        }
     if not unusable:
         facts |= describe_observation(plan.model, plan.sample, seen, facts, held_out)
     plan.add(statistics_of(seen))
@@ -346,56 +351,6 @@ def _look(plan, facts, unusable, held_out):
 def _unregularized(model, facts):
     """Whether both checks that train would compile the same step, and so can share it."""
     return not dropping_layers(model) and not any(layer["penalty"] for layer in facts["layers"])
-
-
-def _own_layers(model):
-    """Names of layers whose code is neither Keras' nor ours: only their gradients can be wrong."""
-    return [
-        layer.name
-        for layer in layers_of(model)
-        if type(layer).__module__.split(".")[0] not in ("keras", "recipes")
-        or isinstance(layer, keras.layers.Lambda)
-    ]
-
-
-def _gradient_check(model, sample, own):
-    try:
-        with untouched(model):
-            report = gradient_check(model, tuple(part for part in sample.batches[0] if part is not None))
-    except (ValueError, TypeError, NotImplementedError) as error:
-        return Check(
-            name="gradient_check", result=f"could not run: {str(error).splitlines()[0]}", findings=[]
-        )
-    findings = []
-    if report.verdict == "wrong":
-        layer = report.wrong_layers[0].removeprefix(f"{model.name}/") if report.wrong_layers else None
-        worst = max(report.checks, key=lambda check: check.error)
-        flat = [check for check in report.checks if check.error > verdict_bounds(report.dtype)[1]]
-        if all(check.numeric == 0 for check in flat):
-            evidence = (
-                f"The loss does not change with {worst.variable} and backpropagation gives {worst.analytic:+.3g}: a "
-                "gradient is put in the place of that of a step, as straight-through estimators do."
-            )
-            remedy = (
-                "Nothing has to be done where that is meant: binary units, rounding, codes of a codebook."
-            )
-            findings.append(Finding("gradient_check", "info", layer, 0, evidence, remedy))
-            return Check(name="gradient_check", result="a gradient in the place of none", findings=findings)
-        where = f"the custom gradient of {layer}" if layer else "custom gradients, stop_gradient and rounding"
-        findings.append(
-            Finding(
-                "gradient_check",
-                "error",
-                layer,
-                0,
-                f"A derivative of the loss with respect to {worst.variable} is {worst.analytic:+.3g} by "
-                f"backpropagation and {worst.numeric:+.3g} by differences of the loss, {worst.error:.0%} apart where "
-                f"{verdict_bounds(report.dtype)[1]:.0%} is the most that rounding explains: steps go the wrong way.",
-                f"Look at {where}; print(recipes.diagnose.gradient_check(model, batch)) lists every variable.",
-            )
-        )
-    result = f"{report.verdict}, worst relative error {report.worst:.1e}, own layers: {', '.join(own[:3])}"
-    return Check(name="gradient_check", result=result, findings=findings)
 
 
 def _model_check(facts):

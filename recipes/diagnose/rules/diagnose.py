@@ -9,6 +9,7 @@ import numpy as np
 from recipes.diagnose.finding import SOFT, Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, HeldOut, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
+from recipes.diagnose.rules.input_facts import meant
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.recall_rules import judge_recall
@@ -95,6 +96,8 @@ def judge(
         A list of `Finding`. Of a run that learned well none that it has overcome is above "info".
     """
     findings = [*judge_model(facts), *judge_data(facts)] if facts else []
+    if facts.get("nan_filled"):
+        findings = meant(findings)
     initial, penalty = _initial(facts)
     start = None if initial is None else initial + penalty
     values = curves_in(history) if history is not None else None

@@ -1,13 +1,46 @@
 """What input numbers are like: their range, and the columns of a table one by one."""
 
+import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any
 
+import keras
 import numpy as np
 
 from recipes.diagnose.checks.sample import MOST_BYTES
+from recipes.diagnose.finding import Finding
 
 SOME = 1000  # examples that are looked at more closely
 _MOST_COLUMNS, _FEWEST_ROWS = 200, 50  # of a table whose columns are looked at one by one
+
+
+def filled_within(batch_inputs: Any, layers: Iterable[Any]) -> bool:
+    """Whether a batch holds NaN or infinity, and no layer with a kernel was given any of it: the model puts it right.
+
+    Args:
+        batch_inputs: Arrays, or a structure of them.
+        layers: `LayerStatistics` of that batch on its way through the model.
+    """
+    numbers = [np.asarray(part) for part in keras.tree.flatten(batch_inputs)]
+    broken = any(part.dtype.kind == "f" and not np.isfinite(part).all() for part in numbers)
+    kernels = [layer for layer in layers if layer.has_kernel]
+    return bool(
+        broken and kernels and all(layer.finite and np.isfinite(layer.input_rms) for layer in kernels)
+    )
+
+
+def meant(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings about a model that puts empty cells right by itself: NaN in its inputs is no fault."""
+    told = "; the model replaces them before its first weights, so they do no harm."
+    return [
+        dataclasses.replace(
+            f, severity="info", evidence=f.evidence.partition(";")[0] + told, remedy="Nothing to do."
+        )
+        if f.code == "nan_input" and " inputs of " in f.evidence
+        else f
+        for f in findings
+    ]
 
 
 def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:

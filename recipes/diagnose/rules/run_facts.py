@@ -16,6 +16,7 @@ from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
 from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.rules.constant_answer import searched_constant
 from recipes.diagnose.rules.data_facts import describe_data, overlap
+from recipes.diagnose.rules.input_facts import filled_within
 
 _MOST_NUMBERS = 4_000_000
 
@@ -102,6 +103,9 @@ def describe_observation(
     found = {"statistics": [vars(layer) for layer in seen.layers]}
     outputs = keras.tree.flatten(seen.outputs)
     found["outputs"] = [_output_facts(output) for output in outputs]
+    found["nan_filled"] = filled_within(
+        (few_examples(model, sample.batches[0]) or sample.batches[0])[0], seen.layers
+    )
     if seen.silent:
         return found
     try:
