@@ -21,6 +21,12 @@ def test_expected_gradients_of_a_linear_model_are_weights_times_the_difference_t
     np.testing.assert_allclose(maps, (IMAGES - BACKGROUND.mean(0)) * weights[..., 1], rtol=1e-4, atol=1e-6)
 
 
+def test_a_background_may_come_by_the_name_of_the_input(linear):
+    given, named = BACKGROUND, {linear[0].inputs[0].name: BACKGROUND}
+    one, other = (explain.expected_gradients(linear[0], IMAGES, 1, background=b) for b in (given, named))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_expected_gradients_add_up_to_the_score_less_that_of_the_background(quadratic):
     model, curvature = quadratic
     options = {"background": BACKGROUND, "score": "probability"}

@@ -138,6 +138,20 @@ def test_without_a_layer_tokens_are_taken_where_the_last_attention_reads_them(na
     assert maps.shape == (1, *GRIDS[name][1]) and np.abs(maps).max() > 0
 
 
+def test_registers_are_neither_class_tokens_nor_patches():
+    """Of five tokens before the patches the first is asked."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 20, 3))
+    model = keras.Model(inputs, deit(inputs, 5))
+    assert explain.grad_cam(model, image(), 1, resize=False).shape == (1, 3, 5)
+    maps = explain.attention_rollout(model, image(), resize=False)
+    kinds = layers.LayerNormalization, layers.MultiHeadAttention
+    norm, attention = (next(one for one in model.layers if isinstance(one, kind)) for kind in kinds)
+    normed = keras.Model(inputs, norm.output)(image())
+    _, scores = attention(normed, normed, return_attention_scores=True)
+    np.testing.assert_allclose(maps.ravel(), scores.numpy().mean(1)[0, 0, 5:] / 2, rtol=1e-4)
+
+
 def test_a_layer_of_which_the_class_token_alone_counts_is_warned_of():
     with pytest.warns(UserWarning, match="found no gradient at layer 'block'"):
         maps = explain.grad_cam(build("vit"), image(), 1, layer="block")

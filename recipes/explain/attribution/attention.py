@@ -45,7 +45,8 @@ def attention_rollout(
         target: Taken as by every method, without influence on the map.
         tokens: `(rows, columns)` of the patches; None takes the grid of the map they are made of, or one of the
             sides of the image. Tokens before them, up to two, are class tokens, whose rows are averaged (DeiT's second
-            one is for distillation); without one the rows of all patches are.
+            one is for distillation); of more the first is the class token and the others are registers; without one
+            the rows of all patches are averaged.
         resize: Resize to the image, linearly; False keeps the grid.
         options: Those of `AttributionOptions`.
 
@@ -110,8 +111,9 @@ def relevance(attentions: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], a
 def grid_of(
     method: str, count: int, shape: tuple[int, ...], tokens: tuple[int, int] | None
 ) -> tuple[int, ...]:
-    """`(class tokens, rows, columns)` of so many tokens for an image; `(class tokens, steps)` for text or a signal."""
-    for special in (0, 1, 2):
+    """`(leading tokens, rows, columns)` of so many tokens for an image; `(leading tokens, steps)` for text or a signal.
+    Only with `tokens` may there be more than two of them."""
+    for special in range(cam.CLASS_TOKENS + 1 if tokens is None else cam.LEADING + 1):
         patches = count - special
         if tokens is not None:
             if tokens[0] * tokens[1] == patches:
@@ -138,7 +140,8 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
         count = flow.shape[-1]
         found = tokens or (cam.grid_before(task, None, count) if len(task.spatial) == 2 else None)
         special, *grid = grid_of(method, count, task.seen_shape, found)
-        maps.append(task.turned(flow[:, special, special:].reshape(len(flow), *grid)))
+        asked = special if special <= cam.CLASS_TOKENS else 1  # registers answer nothing
+        maps.append(task.turned(flow[:, asked, special:].reshape(len(flow), *grid)))
     maps = np.concatenate(maps)
     return task.finish(task.resized(maps) if resize else maps)
 

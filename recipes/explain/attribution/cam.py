@@ -14,6 +14,8 @@ from recipes.explain.engine.options import Layer, Target
 
 # The class token, and beside it DeiT's for distillation.
 CLASS_TOKENS = 2
+# With registers (Darcet et al. 2023, 2309.16588), of which networks have four.
+LEADING = 9
 
 
 def layer_maps(
@@ -95,7 +97,10 @@ def spread(
     """A layer's values as `(n, *spatial, channels)`, as the input has its axes; tokens folded to their grid."""
     axes = len(task.spatial)
     if values.ndim == axes + 2 and tokens is None:
-        if layer_lookup.data_format(task.model, call.operation) == "channels_first":
+        known, key = tracing.record_of(task.model).layouts, ("format", call.path)
+        if key not in known:  # looking through a large model takes longer than weighing its maps
+            known[key] = layer_lookup.data_format(task.model, call.operation)
+        if known[key] == "channels_first":
             values = np.moveaxis(values, 1, -1)
         if np.prod(values.shape[1:-1]) > 1:
             return task.turned(values)
@@ -108,7 +113,7 @@ def spread(
 def fold_tokens(
     values: FloatArray, tokens: tuple[int, int] | None, shape: Sequence[int], path: str, method: str
 ) -> FloatArray:
-    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, up to two leading class tokens dropped."""
+    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, leading class tokens and registers dropped."""
     count = values.shape[1]
     tokens = tokens or _guess_grid(count, shape)
     if tokens is None:
@@ -118,16 +123,17 @@ def fold_tokens(
             "columns)."
         )
     rows, columns = tokens
-    if not 0 <= count - rows * columns <= CLASS_TOKENS:
+    if not 0 <= count - rows * columns <= LEADING:
         raise UsageError(
-            f"{method} expects tokens=(rows, columns) whose product is {count}, or up to {CLASS_TOKENS} less "
-            f"beside class tokens, for layer '{path}'. Received {tokens}. Divide the image size by the patch size."
+            f"{method} expects tokens=(rows, columns) whose product is {count}, or up to {CLASS_TOKENS} less beside "
+            f"class tokens ({LEADING} with registers), for layer '{path}'. Received {tokens}. Divide the image size by "
+            "the patch size."
         )
     return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
 
 
 def grid_before(task: Task, path: str | None, count: int) -> tuple[int, int] | None:
-    """The grid that tokens were made of: the last map before a layer with as many places, but for class tokens.
+    """The grid that tokens were made of: the last map before a layer with as many places, but for leading tokens.
 
     Args:
         task: The task.
@@ -139,7 +145,8 @@ def grid_before(task: Task, path: str | None, count: int) -> tuple[int, int] | N
     """
     shapes = task.maps_of_layers()
     places = [place for place, (name, _) in enumerate(shapes) if name == path]
-    for special in range(CLASS_TOKENS + 1):
+    by_sides = _guess_grid(count, task.seen_shape)
+    for special in range(CLASS_TOKENS + 1 if by_sides else LEADING + 1):
         fitting = [
             grid
             for _, grid in (shapes[: places[-1]] if places else shapes)

@@ -35,8 +35,8 @@ def expected_gradients(
 
     Args:
         model, images, target: As in every method, see `recipes.explain`.
-        background: `(m, height, width, channels)`: images of the data, m >= 1. They are taken in turn, in a random
-            order, so that `samples` of them stand for all.
+        background: `(m, height, width, channels)`: images of the data, m >= 1, or a dict of inputs that has them. They
+            are taken in turn, in a random order, so that `samples` of them stand for all.
         samples: Gradients per image, >= 1. Places on the way are spread evenly, one in each part, and shuffled.
         reduce: How channels are collapsed: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`, None.
         seed: Integer that fixes order and places; every image has the same.
@@ -51,6 +51,8 @@ def expected_gradients(
     at_least_one("expected_gradients", "samples", samples)
     check_seed("expected_gradients", seed)
     task = Task("expected_gradients", model, images, target, gradient=True, **options)
+    if isinstance(background, dict):
+        background = background.get(task.inputs.names[task.inputs.wrt], ())
     background = np.asarray(background, "float32")
     if background.shape[1:] != task.inputs.images.shape[1:] or not len(background):
         raise UsageError(
