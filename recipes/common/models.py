@@ -14,6 +14,7 @@ import numpy as np
 
 from recipes.common.optimizers import build_for
 from recipes.common.patching import wrapped
+from recipes.common.processes import process_count
 from recipes.common.traversal import has_graph, layers_of, producer_of
 
 
@@ -131,7 +132,28 @@ def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
     Returns:
         `(batch, ...)` of the output's dtype.
     """
+    if keras.backend.backend() == "tensorflow" and process_count() > 1:
+        # Keras' own would wait for the other workers, of which perhaps the first alone writes a report.
+        inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, images)
+        return keras.ops.convert_to_numpy(model(inputs, training=False))
     return keras.ops.convert_to_numpy(model.predict_on_batch(of_backend(images)))
+
+
+def predict_array(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """What a model answers to an array of images, without waiting for other workers of a TensorFlow run.
+
+    Args:
+        model: Built, of one input and one output.
+        images: `(n, ...)`, n >= 1.
+        batch_size: Images at once.
+
+    Returns:
+        `(n, ...)` of the output's dtype.
+    """
+    if process_count() == 1 or keras.backend.backend() != "tensorflow":
+        return model.predict(images, batch_size=batch_size, verbose=0)
+    parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    return np.concatenate([predict_batch(model, part) for part in parts])
 
 
 def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:

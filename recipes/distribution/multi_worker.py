@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from recipes.common import processes
+from recipes.common.backends import require_tensorflow
 from recipes.common.datasets import is_share, reads_generator
 from recipes.common.traversal import layers_of
 from recipes.distribution.clusters import resolve_cluster
@@ -73,6 +75,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         port: int = 8888,
     ) -> None:
         """See the class."""
+        require_tensorflow(
+            "MultiWorkerStrategy", "whose machines it joins; on JAX call keras.distribution.set_distribution"
+        )
         if communication not in _COMMUNICATION:
             raise ValueError(
                 f"MultiWorkerStrategy expects communication='auto', 'ring' or 'nccl'. Received {communication!r}. Take "
@@ -81,7 +86,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         options = tf.distribute.experimental.CommunicationOptions(
             implementation=_COMMUNICATION[communication]
         )
-        super().__init__(resolve_cluster(cluster, index, port), options)
+        resolver = resolve_cluster(cluster, index, port)
+        _say_who_is_waited_for(resolver)
+        super().__init__(resolver, options)
         self._logs = _StepLogs()
         resolver = self.cluster_resolver
         jobs = resolver.cluster_spec().as_dict()
@@ -219,6 +226,24 @@ def _check_own_step(model, replicas):
             f"{replicas} replicas. Received a mean that is not, which trains as at {replicas} times the rate. Take "
             "self.compute_loss(x, y, y_pred), or divide.",
             stacklevel=2,
+        )
+
+
+def _say_who_is_waited_for(resolver):
+    """TensorFlow waits for all workers without a word, and takes no Ctrl-C meanwhile."""
+    jobs, own = resolver.cluster_spec().as_dict(), (resolver.task_type, resolver.task_id)
+    others = [
+        address
+        for job, addresses in jobs.items()
+        for number, address in enumerate(addresses)
+        if (job, number) != own
+    ]
+    if others:
+        more = f" and {len(others) - 3} others" if len(others) > 3 else ""
+        print(
+            f"MultiWorkerStrategy: waiting for {', '.join(others[:3])}{more} to start.",
+            file=sys.stderr,
+            flush=True,
         )
 
 

@@ -207,4 +207,4 @@ def __dir__() -> list[str]:
     return __all__
 
 
-globals().update(needing_tensorflow("recipes.explain", __all__, "whose gradients it takes"))
+globals().update(needing_tensorflow("recipes.explain", __all__, "on which explanations are computed"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from recipes.common.models import predict_array
 from recipes.common.types import Data
 from recipes.diagnose.checks.sample import read_sample
 
@@ -74,7 +75,7 @@ def predictions(model: keras.Model, validation: Data, *, count: int = 6, example
     numbers = labels.argmax(-1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
     if not np.array_equal(numbers, np.round(numbers)) or numbers.min() < 0 or numbers.max() >= max(width, 2):
         return None
-    scores = model.predict(inputs, batch_size=64, verbose=0)
+    scores = predict_array(model, inputs, batch_size=64)
     probabilities = _probabilities(scores)
     numbers, predicted = numbers.astype("int64"), probabilities.argmax(-1)
     sure = probabilities.max(-1)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from recipes.common.color import class_colors
-from recipes.common.models import output_activation
+from recipes.common.models import output_activation, predict_array
 from recipes.common.types import Data
 from recipes.diagnose.checks.sample import read_sample
 from recipes.evaluate.class_maps import class_maps, gives_class_maps, intersection_over_union, map_confusion
@@ -76,7 +76,7 @@ def mask_predictions(
         given = given[..., 0] if given.shape[-1] == 1 else given.argmax(-1)
     if given.ndim != 3 or not np.array_equal(given, np.round(given)):
         return None
-    outputs = model.predict(inputs, batch_size=16, verbose=0)
+    outputs = predict_array(model, inputs, batch_size=16)
     predicted = class_maps(outputs, output_activation(model))
     if predicted.shape != given.shape:
         return None

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 import recipes
 from recipes.common.datasets import remember_reader
+from recipes.common.processes import is_first_process
 from recipes.distribution import MultiWorkerStrategy
 
 RANDOM = np.random.default_rng(0)
@@ -173,6 +174,10 @@ def train(strategy, folder, *, monitor=True, dies_in=None):
         backup_every=2,
         verbose=0,
     )
+    if strategy is not None and not monitor and is_first_process():
+        run.report(
+            folder.parent / "report.html"
+        )  # as most write what is to be there once: the others do not come
     return {
         "weights": [weight.tolist() for weight in run.model.get_weights()],
         **{name: values for name, values in run.history.items() if "seconds" not in name},

@@ -138,6 +138,7 @@ def test_train_on_two_workers_with_one_killed_within_an_epoch_ends_as_on_one_pro
     assert first == second
     files = [json.loads((tmp_path / f"written-2-{index}.json").read_text()) for index in range(2)]
     assert any("model.keras" in file for file in files[0]) and files[1] == [], "one of them writes"
+    assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
     for name, values in first["unwatched"].items():
         assert first["watched"][name] == values, "neither the kill nor monitors change a bit"
     for name in ("watched", "unwatched"):
