@@ -96,13 +96,15 @@ class BorderProbe:
     def judge(self) -> tuple[float | None, float | None, bool]:
         """`(accuracy, chance, beats)`: on images the probe has not seen, and whether it is far above chance.
 
-        Far is five standard errors, and a quarter of what there is above chance.
+        Far is five standard errors, and a quarter of what there is above chance, of all images, or of the mean over the
+        classes, which a rare one is seen by.
         """
         known = self._known()
         if known is None:
             return None, None, False
         features, number = known
-        rows, right = np.eye(number.max() + 1)[number], np.zeros(2)
+        rows = np.eye(number.max() + 1)[number]
+        right = np.zeros((2, len(rows[0])))  # by classifier and class
         for _ in range(_TRIES):
             for test in np.array_split(self.rng.permutation(len(rows)), _FOLDS):
                 train = np.setdiff1d(np.arange(len(rows)), test)
@@ -110,11 +112,16 @@ class BorderProbe:
                     classifier(features[train], rows[train], features[test]).argmax(1)
                     for classifier in (_ridge, _naive)
                 ]
-                right += [np.sum(one == number[test]) for one in answers]
-        accuracy = float(right.max() / (_TRIES * len(rows)))
-        chance = float(rows.mean(0).max())
+                right += [rows[test][one == number[test]].sum(0) for one in answers]
+        right /= _TRIES
+        counts, even = rows.sum(0), 1 / len(rows[0])
+        accuracy, chance = float(right.sum(1).max() / len(rows)), float(rows.mean(0).max())
         error = np.sqrt(chance * (1 - chance) / len(rows))
-        return accuracy, chance, bool(accuracy > chance + max(5 * error, 0.25 * (1 - chance)))
+        recall = float((right / counts).mean(1).max())
+        error_of_recall = even * np.sqrt(np.sum(even * (1 - even) / counts))
+        beats = accuracy > chance + max(5 * error, 0.25 * (1 - chance))
+        beats |= recall > even + max(5 * error_of_recall, 0.25 * (1 - even))
+        return accuracy, chance, bool(beats)
 
     def place(self) -> str | None:
         """In words, the part of the border that tells most by itself; None of what is not from `border_features`."""
