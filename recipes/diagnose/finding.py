@@ -157,6 +157,7 @@ SOFT = frozenset(
         "plateau_then_drop",
         "initial_loss",
         "overfit_small_sample",
+        "sigmoid_with_categorical_loss",  # Keras divides the outputs by their sum
     }
 )
 

@@ -221,3 +221,12 @@ def test_empty_cells_that_the_model_fills_are_no_fault(handled, severity):
     said = diagnose.preflight(model, (rows, labels), training=False, verbose=0).findings
     said += diagnose.diagnose(model=model, train=(rows, labels))
     assert [finding.severity for finding in said if finding.code == "nan_input"] == [severity] * 2
+
+
+@pytest.mark.parametrize(("wanders", "severity"), [(True, "info"), (False, "warning")])
+def test_a_series_that_wanders_off_in_the_time_after_is_no_mismatch(wanders, severity):
+    walk = 0.1 * np.cumsum(np.random.default_rng(3).normal(size=2000)) if wanders else RNG.normal(size=2000)
+    pieces = np.stack([walk[start : start + 16] for start in range(1900)])[:, :, None].astype("float32")
+    train = pieces[:1000]
+    facts = [{**number_facts([part]), "input_shape": [16, 1]} for part in (train, train + 1.5 * train.std())]
+    assert [f.severity for f in _mismatch(*facts)] == [severity]

@@ -6,7 +6,14 @@ from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
 
 # What overfitting a few batches shows to be no obstacle.
-_OVERCOME = {"unscaled_inputs", "unscaled_targets", "initial_loss", "initial_scale_too_large", "saturated"}
+_OVERCOME = {
+    "unscaled_inputs",
+    "unscaled_targets",
+    "initial_loss",
+    "initial_scale_too_large",
+    "saturated",
+    "sigmoid_with_categorical_loss",
+}
 
 
 def overcome(checks: list[Check]) -> list[Finding]:
@@ -17,6 +24,8 @@ def overcome(checks: list[Check]) -> list[Finding]:
     learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
     falls = any(getattr(check, "came_down", False) for check in checks)
     lost = any(getattr(check, "outcome", None) in ("stuck", "exploded") for check in checks)
+    warned = {f.code for check in checks for f in check.findings if f.severity == "warning"}
+    lost = lost or "initial_loss" in warned
 
     def harmless(check, finding):
         by_rate = check.name == "learning_rate_range_test" and falls

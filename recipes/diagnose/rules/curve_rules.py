@@ -335,6 +335,12 @@ class Curves:
         return bool((low or still) and self._validation_settled)
 
     @property
+    def got_there(self) -> bool:
+        """Whether a run, however late it began to learn, has learned most of what there is, in validation too."""
+        known = self.initial is not None or self.chance is not None
+        return bool(known and self.strong and self.held)
+
+    @property
     def _validation_settled(self):
         if self.validation is None:
             return True

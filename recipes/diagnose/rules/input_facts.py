@@ -48,7 +48,7 @@ def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
     total = squares = 0.0
     not_finite = constant = 0
     low, high = np.inf, -np.inf
-    whole = True
+    whole, levels = True, []
     for inputs in batches:
         rows = as_rows(inputs)
         finite = np.isfinite(rows)
@@ -58,14 +58,18 @@ def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
         low, high = min(low, float(good.min())), max(high, float(good.max()))
         total += good.sum(dtype="float64")
         squares += np.square(good, dtype="float64").sum()
+        levels.append(good.mean(axis=1, dtype="float64"))
         whole = whole and bool((good[:64] == np.round(good[:64])).all())
     count = sum(inputs.size for inputs in batches)
     mean = total / count
+    variance = max(squares / count - mean**2, 0)
     return {
         "finite": not_finite == 0,
         "not_finite_examples": not_finite,
         "mean": float(mean),
-        "std": float(np.sqrt(max(squares / count - mean**2, 0))),
+        "std": float(np.sqrt(variance)),
+        # How much of what differs is the level of an example, as of pieces of a series that wanders.
+        "level_share": float(np.concatenate(levels).var() / variance) if variance > 0 else 0.0,
         "min": low,
         "max": high,
         "constant_examples": constant,

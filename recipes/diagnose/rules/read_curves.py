@@ -233,7 +233,7 @@ def _plateau(curves):
     if flat >= max(3, 0.2 * curves.epochs) and flat < curves.epochs and loss[-1] < 0.8 * loss[0]:
         return _found(
             "plateau_then_drop",
-            "warning" if flat >= max(4, 0.3 * curves.epochs) else "info",
+            "warning" if flat >= max(4, 0.3 * curves.epochs) and not curves.got_there else "info",
             flat + 1,
             f"The training loss stays at {loss[0]:.4g} for {flat} epochs and then drops to {loss[-1]:.4g}: those "
             "epochs bought nothing.",
