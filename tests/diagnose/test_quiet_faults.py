@@ -17,6 +17,7 @@ from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.checks.why_stuck import why_stuck
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.answer_in_inputs import _column_apart
+from recipes.diagnose.rules.clipping_rules import clipping
 from recipes.diagnose.rules.curve_rules import Curves
 from recipes.diagnose.rules.data_rules import _mismatch
 from recipes.diagnose.rules.finding_log import Casebook
@@ -230,3 +231,11 @@ def test_a_series_that_wanders_off_in_the_time_after_is_no_mismatch(wanders, sev
     train = pieces[:1000]
     facts = [{**number_facts([part]), "input_shape": [16, 1]} for part in (train, train + 1.5 * train.std())]
     assert [f.severity for f in _mismatch(*facts)] == [severity]
+
+
+@pytest.mark.parametrize(("limit", "told"), [(1e-5, ["clipping_too_hard"]), (0.05, [])])
+def test_a_gradient_that_is_cut_number_by_number_is_named(limit, told):
+    record = types.SimpleNamespace(axes={"variables": {"size": np.array([100, 25])}})
+    seen = {"optimizer": {"clipvalue": limit}, "learned": False, "kernels": np.array([0, 1]), "epoch": [0]}
+    view = types.SimpleNamespace(record=record, gradient=np.array([[2.0, 0.5]] * 4), **seen)
+    assert [f.code for f in clipping(view)] == told

@@ -7,10 +7,11 @@ import numpy as np
 
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.batch_rules import RULES, found
+from recipes.diagnose.rules.clipping_rules import clipping
 from recipes.diagnose.rules.record_view import RecordView, median, row_medians
 from recipes.diagnose.rules.remedies import higher_rate, lower_rate
 from recipes.diagnose.rules.schedule_rules import GONE
-from recipes.diagnose.rules.words import part_of, share, times, typed
+from recipes.diagnose.rules.words import part_of, share, times
 
 _SQUASHING = ("tanh", "sigmoid")
 
@@ -47,7 +48,7 @@ def judge_record(
     if broken:
         return broken
     dead = functools.partial(_dead, gaining=gaining)
-    rules = (*RULES, _shrunk, dead, _saturated, _signal, _rate, _clipping)
+    rules = (*RULES, _shrunk, dead, _saturated, _signal, _rate, clipping)
     return [finding for rule in rules for finding in rule(view)]
 
 
@@ -367,27 +368,3 @@ def _against(view, late):
         return ""
     against = f"; guessing costs {view.initial:.4g}" if view.initial else f" after {view.began:.4g} at first"
     return f". The loss of a batch is now {late:.4g}{against}"
-
-
-def _clipping(view):
-    for name in ("clipnorm", "global_clipnorm"):
-        limit = view.optimizer.get(name)
-        if not limit or not view.kernels.size:
-            continue
-        gradient = median(view.gradient)
-        whole = float(np.sqrt(np.nansum(np.square(gradient))))
-        size = whole if name == "global_clipnorm" else float(np.nanmax(np.append(gradient, 0.0)))
-        # Where the limit is a usual one, it is the gradients that are not, and others say so.
-        if size > 100 * limit and (limit < 0.1 or size < 100) and not view.learned:
-            return [
-                found(
-                    "clipping_too_hard",
-                    "warning",
-                    None,
-                    view.epoch[0],
-                    f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
-                    f"{share(limit / size)} of that, so steps are as much shorter.",
-                    f"Use {name}={typed(size)}, or leave it out.",
-                )
-            ]
-    return []
