@@ -49,7 +49,9 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
 
 # In a checkout the callbacks stand beside this folder, not in it; an installed package has them inside.
 if not (Path(__file__).parent / "callbacks").is_dir():
-    __path__.append(str(Path(__file__).parent.parent))
+    from recipes.common.checkout import ENTRY
+
+    __path__.append(ENTRY)
 
 _PACKAGES = (
     "augment",

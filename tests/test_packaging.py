@@ -90,10 +90,7 @@ def test_every_room_is_an_attribute_that_is_imported_on_first_use(room):
 
 def test_every_package_and_module_in_it_is_a_room_or_below_one():
     found = {module.name for module in pkgutil.iter_modules(recipes.__path__) if module.ispkg}
-    # In a checkout the folders beside `recipes` are on its path too; they are no packages.
-    assert found & {name.split(".")[1] for name in packages_on_disk() if "." in name} <= set(
-        recipes._PACKAGES
-    )
+    assert found <= set(recipes._PACKAGES)
     assert set(recipes._PACKAGES) <= {module.name for module in pkgutil.iter_modules(recipes.__path__)}
 
 
@@ -160,3 +157,11 @@ def test_every_dependency_is_declared():
     for file in sources():
         for module in imported_modules(file) - set(sys.stdlib_module_names) - {"recipes"}:
             assert distributions.get(module, module.replace("_", "-")) in declared, f"{file} imports {module}"
+
+
+def test_neighbors_of_a_checkout_are_no_modules_of_the_package():
+    names = {module.name for module in pkgutil.iter_modules(recipes.__path__, "recipes.")}
+    assert "recipes.callbacks" in names
+    assert names.isdisjoint({"recipes.recipes", "recipes.tests", "recipes.examples", "recipes.benchmarks"})
+    with pytest.raises(ImportError):
+        importlib.import_module("recipes.recipes")
