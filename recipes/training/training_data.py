@@ -138,6 +138,7 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
     how["maps"] = maps
     source = open_source(train, "train", shuffle=True, **how)
     held_out = open_source(validation, "validation", shuffle=False, **how) if validation is not None else None
+    _check_devices({"train": source, "validation": held_out}, settings)
     if class_weight is not None and len(source.element_spec) == 3:
         raise ValueError(
             "recipes.train expects class_weight, or a weight with every example, not both. Received class_weight "
@@ -170,6 +171,26 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
         share=share,
         unmixed=unmixed,
     )
+
+
+def _check_devices(sources, settings):
+    """Refuse batches that JAX cannot deal out evenly over the devices of this process."""
+    spread = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
+    if not isinstance(spread, keras.distribution.DataParallel):
+        return
+    devices = int(spread.device_mesh.devices.size) // process_count()
+    for name, source in sources.items():
+        if source is None or source.batched or not source.examples or source.endless:
+            continue
+        count, size = source.examples, settings.batch_size
+        last = 0 if name == "train" and settings.steps_per_epoch else count % size
+        uneven = [one for one in (min(size, count), last) if one % devices]
+        if uneven:
+            raise ValueError(
+                f"recipes.train expects batches in {name} that divide over the {devices} devices of "
+                f"keras.distribution. Received {count} images in batches of {size}, of which one has {uneven[0]}. "
+                f"Leave {uneven[0] % devices} of them out, or give another batch_size."
+            )
 
 
 def share_of(source: Source, pipeline: Any, settings: Settings) -> tuple[int, int] | None:
