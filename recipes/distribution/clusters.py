@@ -46,13 +46,13 @@ def resolve_cluster(
 
 
 def _given(cluster, index):
-    addresses = [cluster] if isinstance(cluster, str) else list(cluster)
+    addresses = cluster.split(",") if isinstance(cluster, str) else list(cluster)
     for address in addresses:
         host, _, port = str(address).rpartition(":")
-        if not host or not port.isdigit():
+        if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(
                 f"MultiWorkerStrategy expects addresses of the form 'host:port' in cluster=. Received {address!r}. "
-                "Give every worker a free port, such as '10.0.0.1:9876'."
+                "Give every worker a free port from 1 to 65535, such as '10.0.0.1:9876'."
             )
     if len(set(addresses)) != len(addresses) or not addresses:
         raise ValueError(

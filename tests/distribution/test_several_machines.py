@@ -244,6 +244,8 @@ def test_machines_are_read_from_cluster_tf_config_slurm_in_turn(monkeypatch):
     ("cluster", "index", "tf_config", "words"),
     [
         (["a:1", "b"], 0, "", "host:port"),
+        (["a:1", "b:99999"], 0, "", "from 1 to 65535"),
+        ("http://a:1,b:2", 0, "", "host:port"),
         (["a:1", "a:1"], 0, "", "one address for each worker"),
         (["a:1", "b:2"], 2, "", "from 0 to 1"),
         (["a:1", "b:2"], None, "", "from 0 to 1"),
