@@ -153,8 +153,11 @@ def no_prefetch(build):
 
 
 def serial_map(build):
+    options = tf.data.Options()
+    options.experimental_optimization.map_parallelization = False  # TensorFlow does it itself
+
     def train(**calls):
-        return slices(32).map(work(150), **calls).batch(BATCH).prefetch(2)
+        return slices(32).map(work(150), **calls).batch(BATCH).prefetch(2).with_options(options)
 
     return (compiled(build(32)), train(), {}), (None, train(num_parallel_calls=AUTOTUNE))
 

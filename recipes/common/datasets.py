@@ -222,20 +222,25 @@ def comes_in_new_order(data: Any) -> bool:
     return anew or any(comes_in_new_order(before) for before in data._inputs())
 
 
-def with_calls(dataset: tf.data.Dataset, calls: int) -> tf.data.Dataset:
+def with_calls(dataset: tf.data.Dataset, calls: int, *, serial_only: bool = False) -> tf.data.Dataset:
     """A copy of a data set whose maps make so many calls of their function at a time.
 
     Args:
         dataset: `tf.data.Dataset`.
         calls: Number of calls, for plain maps and parallel ones alike.
+        serial_only: Only for plain maps whose function has no state: those that TensorFlow lets make several calls
+            itself.
 
     Raises:
         ValueError: when it cannot be copied (its graph is over 2 GB).
     """
     try:
         graph = _graph_of(dataset)
+        stateful = {one.signature.name for one in graph.library.function if one.signature.is_stateful}
         for node in list(graph.node):
             if node.op not in ("MapDataset", "ParallelMapDatasetV2"):
+                continue
+            if serial_only and (node.op != "MapDataset" or node.attr["f"].func.name in stateful):
                 continue
             given = [name for name in node.input if not name.startswith("^")]
             control = [name for name in node.input if name.startswith("^")]
@@ -271,9 +276,22 @@ def is_prefetched_by_itself(dataset: tf.data.Dataset) -> bool:
     Args:
         dataset: `tf.data.Dataset`.
     """
+    return _is_rewritten(dataset, "inject_prefetch")
+
+
+def is_parallelized_by_itself(dataset: tf.data.Dataset) -> bool:
+    """Whether TensorFlow lets maps make several calls at a time: those without state, unless options forbid it.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+    """
+    return _is_rewritten(dataset, "map_parallelization")
+
+
+def _is_rewritten(dataset, name):
     options = dataset.options()
     rewriting = options.experimental_optimization
-    told = (options.autotune.enabled, rewriting.inject_prefetch, rewriting.apply_default_optimizations)
+    told = (options.autotune.enabled, getattr(rewriting, name), rewriting.apply_default_optimizations)
     return all(one is not False for one in told)
 
 

@@ -9,7 +9,13 @@ import pytest
 import tensorflow as tf
 
 from recipes import diagnose, plot
-from recipes.common.datasets import is_prefetched_by_itself, stages_of, with_calls
+from recipes.common.datasets import (
+    _graph_of,
+    is_parallelized_by_itself,
+    is_prefetched_by_itself,
+    stages_of,
+    with_calls,
+)
 from recipes.common.models import rebuild
 from recipes.diagnose.speed import measured_run, speed_rules, speed_trials
 from recipes.diagnose.speed.graph_work import Machine, Work, work_of
@@ -476,3 +482,32 @@ def test_a_generator_that_starts_slowly_is_named():
     assert found.code == "python_map" and "until its first element" in found.evidence
     np.testing.assert_allclose((found.before, found.after), (0.27, 0.02 + 0.001 / 8), atol=1e-3)
     assert predicted(run_of(chain, real=0.02, costs=costs, epoch_steps=8000, refilling=0.00025)) == []
+
+
+def test_a_map_that_tensorflow_runs_in_parallel_itself_is_no_cause(monkeypatch):
+    monkeypatch.setattr(speed_trials, "machine_is_busy", lambda: True)
+    monkeypatch.setattr(speed_trials, "cores", lambda: 4)
+    data = slices().batch(16).map(lambda x, y: (x * 2.0, y))
+    run = run_of(data, costs=[(0.0, 0, 0), (0.08, 0, 0)], deadline=1e12)
+    assert [one.code for one in speed_trials._serial_map(run)] == ["serial_map"]
+    run.parallelized_by_itself = True
+    assert not list(speed_trials._serial_map(run))
+
+
+def test_only_plain_maps_without_state_are_given_more_calls():
+    def drawn(x, y):
+        return x + tf.random.uniform(()), y
+
+    def scaled(x, y):
+        return x * 2.0, y
+
+    chain = slices().map(drawn).map(scaled).map(scaled, num_parallel_calls=3)
+    graph = _graph_of(with_calls(chain, 2, serial_only=True))
+    assert [node.op for node in graph.node if "MapDataset" in node.op] == [
+        "MapDataset",
+        "ParallelMapDatasetV2",
+        "ParallelMapDatasetV2",
+    ]
+    options = tf.data.Options()
+    options.experimental_optimization.map_parallelization = False
+    assert is_parallelized_by_itself(chain) and not is_parallelized_by_itself(chain.with_options(options))

@@ -1,5 +1,6 @@
 """A training run under measurement: with its data, on one batch from memory, and with changed settings, in turns."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import fresh_copy, is_prefetched_by_itself, without_autotune
+from recipes.common.datasets import (
+    fresh_copy,
+    is_parallelized_by_itself,
+    is_prefetched_by_itself,
+    with_calls,
+    without_autotune,
+)
 from recipes.diagnose.speed.input_stages import SHUFFLED, Stage
-from recipes.diagnose.speed.processors import machine_is_busy
+from recipes.diagnose.speed.processors import cores, machine_is_busy
 from recipes.diagnose.speed.step_times import StepTimes, time_steps
 
 _AHEAD = 2  # batches
@@ -44,6 +51,7 @@ class MeasuredRun:
             of filling a shuffle, of what a generator does first.
         best: Seconds a step that the graph needs at this machine's peak; 0 where that is not known.
         prefetched_by_itself: Whether TensorFlow adds a prefetch to the end of the user's data set.
+        parallelized_by_itself: Whether TensorFlow lets its plain maps without state make several calls at a time.
         unknown: Code -> why it was not tried, of what only a trial would tell.
     """
 
@@ -67,6 +75,7 @@ class MeasuredRun:
     refilling: float = 0.0
     best: float = 0.0
     prefetched_by_itself: bool = False
+    parallelized_by_itself: bool = False
     unknown: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -252,13 +261,16 @@ def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
 
     They are not tuned: an iterator that TensorFlow tunes may be waited for for a minute when it is deleted. Their
     shuffles hold few elements, which costs a step the same and takes no time to fill; and they end with a prefetch, as
-    TensorFlow would add one itself.
+    TensorFlow would add one itself, and plain maps make as many calls as it would let them.
     """
     return tuple(_copied(one) if isinstance(one, tf.data.Dataset) else one for one in data)
 
 
 def _copied(dataset):
     copy = fresh_copy(dataset, SHUFFLED)
+    if is_parallelized_by_itself(dataset) and cores() > 1:
+        with contextlib.suppress(ValueError):  # it stays as it is where it cannot be copied
+            copy = with_calls(copy, cores(), serial_only=True)
     if is_prefetched_by_itself(dataset):  # which goes with tuning
         copy = copy.prefetch(_AHEAD)
     return without_autotune(copy)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from recipes.common.datasets import with_calls, without_autotune
+from recipes.common.datasets import function_of, with_calls, without_autotune
 from recipes.common.models import loss_weights_of, rebuild
 from recipes.diagnose.checks.model_copy import copied
 from recipes.diagnose.speed.measured_run import MeasuredRun
@@ -116,11 +116,17 @@ def _with_data(run: MeasuredRun, dataset: tf.data.Dataset) -> float:
     )
 
 
+def _has_no_state(stage):
+    function = function_of(stage.dataset)
+    return function is not None and not function.function_def.signature.is_stateful
+
+
 def _heavy_serial(run):
     return [
         stage
         for stage in run.stages
         if stage.calls == 1 and "Map" in stage.name and not stage.python and share_of(run, stage) >= 0.25
+        if not (run.parallelized_by_itself and _has_no_state(stage))
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.backends import require_tensorflow
-from recipes.common.datasets import is_prefetched_by_itself
+from recipes.common.datasets import is_parallelized_by_itself, is_prefetched_by_itself
 from recipes.common.types import Data
 from recipes.common.validation import is_number, is_whole
 from recipes.diagnose.checks.output_task import own_step
@@ -242,7 +242,9 @@ def _measured(model, data, options, stages, callbacks, seconds):
     run = MeasuredRun(
         model, real_data(data), options, batch, list(callbacks), stages, empty, empty, epoch_steps=steps
     )
-    run.prefetched_by_itself = isinstance(data[0], tf.data.Dataset) and is_prefetched_by_itself(data[0])
+    if isinstance(data[0], tf.data.Dataset):
+        run.prefetched_by_itself = is_prefetched_by_itself(data[0])
+        run.parallelized_by_itself = is_parallelized_by_itself(data[0])
     if stages:
         run.filling = stages[-1].first - stages[-1].filling
         run.refilling = max(0.0, stages[-1].first - stages[-1].wall) / steps if steps else 0.0
