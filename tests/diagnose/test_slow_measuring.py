@@ -142,10 +142,12 @@ def in_python_batch(images, labels):
 
 
 def test_the_machine_is_busy_when_threads_do_not_get_the_processors(monkeypatch):
-    shares = iter([0.5, 0.6, 0.7, 0.5, 0.95, 0.6])
+    always, once = [0.5, 0.6, 0.7] * 3, [0.5, 0.95, 0.6]
+    own_work_ends = [0.5, 0.6, 0.7, 0.9, 0.95, 0.9]
+    shares = iter([*always, *once, *own_work_ends])
     monkeypatch.setattr(processors, "_share_got", lambda: next(shares))
-    assert processors.machine_is_busy()
-    assert not processors.machine_is_busy()  # once it got nearly all
+    assert [processors.machine_is_busy() for _ in range(3)] == [True, False, False]
+    assert not list(shares)
     monkeypatch.undo()
     assert 0 < processors._share_got() <= 1
 

@@ -234,8 +234,11 @@ class MeasuredRun:
                 worse of the two is the answer.
         """
         seconds = self.trial_seconds / 4
+        busy = (
+            self.busy or machine_is_busy()
+        )  # asked before: afterwards our own prefetching goes on for a while
         rounds = [(unchanged(seconds), changed(seconds)) for _ in range(2)]
-        if self.busy or machine_is_busy():
+        if busy:
             old, new = ([one.processor for one in column] for column in zip(*rounds, strict=True))
         else:
             old, new = (

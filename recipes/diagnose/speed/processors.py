@@ -7,6 +7,7 @@ import time
 
 _SPIN = 0.015  # seconds: several turns of a scheduler that shares a processor out
 _MOST_THREADS = 8
+_PAUSES = (0.0, 0.1, 0.3)  # seconds
 _UNSHARED = 0.85
 
 
@@ -19,10 +20,14 @@ def machine_is_busy() -> bool:
     """Whether other programs take a good part of the processors that this process may use.
 
     A thread for each processor (eight at most) works for 15 ms; where the best of three tries got less than 85 % of
-    them, others are at work. A load average would count programs on processors that this process may not use, and
-    itself.
+    them, and of three more after each of two pauses, others are at work: in the pauses this process's own prefetching
+    ends. A load average would count programs on processors that this process may not use, and itself.
     """
-    return max(_share_got() for _ in range(3)) < _UNSHARED
+    for pause in _PAUSES:
+        time.sleep(pause)
+        if max(_share_got() for _ in range(3)) >= _UNSHARED:
+            return False
+    return True
 
 
 def _share_got():
