@@ -6,8 +6,6 @@ from benchmarks.stranger_programs.fourth import kit as fourth
 from benchmarks.stranger_programs.kit import CAUSES
 from benchmarks.stranger_programs.third import kit as third
 
-PROGRAMS = {}
-
 # Causes that neither had, by what the codes of its causes mean. An empty set: nothing names it.
 NEW = {
     "labels_in_bytes": CAUSES["labels outside 0..1"][0],
@@ -20,21 +18,7 @@ NEW = {
 third.CODES.update(NEW)
 
 
-class Program(third.Program):
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.twin = self.twin.replace("third", "fifth", 1)
-
-
-def healthy(family, name, make, doc, *, enough=0.25, also=None, **variant):
-    program = Program(family, name, make, doc, enough=enough, also=also, variant=variant)
-    PROGRAMS[program.name] = program
-
-
-def broken(family, name, make, cause, doc, fault, *, also=None, belief=False, curable=True, **variant):
-    options = {"cause": cause, "fault": fault, "also": also, "belief": belief, "curable": curable}
-    program = Program(family, f"broken_{name}", make, doc, variant=variant, **options)
-    PROGRAMS[program.name] = program
+PROGRAMS, healthy, broken = fourth.registry("fifth")
 
 
 def r2(model, x, y):
@@ -51,4 +35,4 @@ def hits(model, x, y):
     return third.above_chance(found.argmax(-1) == y, np.bincount(np.ravel(y)).max() / np.size(y))
 
 
-__all__ = ["NEW", "PROGRAMS", "Program", "broken", "fourth", "healthy", "hits", "r2"]
+__all__ = ["PROGRAMS", "broken", "healthy", "hits", "r2"]

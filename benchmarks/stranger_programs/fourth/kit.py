@@ -5,8 +5,6 @@ import numpy as np
 
 from benchmarks.stranger_programs.third import kit as third
 
-PROGRAMS = {}
-
 # Causes that the third set did not have, by what the codes of its causes mean. An empty set: nothing names it.
 NEW = {
     "gradient_stopped": third.CODES["frozen"] | third.CODES["vanishing"],
@@ -30,21 +28,30 @@ class Stepping(keras.Model):
         return {"loss": self.tracker.result()}
 
 
-class Program(third.Program):
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.twin = self.twin.replace("third", "fourth", 1)
+def registry(which):
+    """`(programs, healthy, broken)` of a set: where its files register their programs; `which` is in their twins."""
+    programs = {}
+
+    class Program(third.Program):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.twin = self.twin.replace("third", which, 1)
+
+    def add(*args, **options):
+        program = Program(*args, **options)
+        programs[program.name] = program
+
+    def healthy(family, name, make, doc, *, enough=0.25, also=None, **variant):
+        add(family, name, make, doc, enough=enough, also=also, variant=variant)
+
+    def broken(family, name, make, cause, doc, fault, *, also=None, belief=False, curable=True, **variant):
+        options = {"cause": cause, "fault": fault, "also": also, "belief": belief, "curable": curable}
+        add(family, f"broken_{name}", make, doc, variant=variant, **options)
+
+    return programs, healthy, broken
 
 
-def healthy(family, name, make, doc, *, enough=0.25, also=None, **variant):
-    program = Program(family, name, make, doc, enough=enough, also=also, variant=variant)
-    PROGRAMS[program.name] = program
-
-
-def broken(family, name, make, cause, doc, fault, *, also=None, belief=False, curable=True, **variant):
-    options = {"cause": cause, "fault": fault, "also": also, "belief": belief, "curable": curable}
-    program = Program(family, f"broken_{name}", make, doc, variant=variant, **options)
-    PROGRAMS[program.name] = program
+PROGRAMS, healthy, broken = registry("fourth")
 
 
 def surprise(found, y):
