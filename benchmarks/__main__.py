@@ -1,23 +1,27 @@
 """Run every script that a published number rests on, and put the tables they print in their places.
 
     python -m benchmarks                      all, one after another: hours, on a machine that does nothing else
+    python -m benchmarks --resume             go on behind the script that an earlier run finished last
     python -m benchmarks --only fold explain  these
     python -m benchmarks --quick              a sliver of each, printed and not written, to see that they run
 
 docs/benchmarks.md holds each script's tables between `<!-- benchmarks:NAME -->` and `<!-- end -->`. A script's
 tables are the lines it prints that begin with `|`, and the titles, `**...**`. A script that fails leaves its place
-as it was.
+as it was. What is done is kept in runs/benchmarks.json: script, date, minutes, and the commit it measured.
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+DONE = Path("runs") / "benchmarks.json"
 # Name: arguments of the whole run, arguments of the quick one.
 SCRIPTS = {
     "backup_hold": ([], ["--rounds", "1"]),
@@ -53,17 +57,27 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=[*SCRIPTS], metavar="NAME")
-    parser.add_argument("--quick", action="store_true")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true")
+    how.add_argument("--resume", action="store_true", help="leave out what runs/benchmarks.json says is done")
     arguments = parser.parse_args()
+    done = json.loads(DONE.read_text()) if arguments.resume and DONE.exists() else {}
     failed = []
     for name in arguments.only:
-        whole, quick = SCRIPTS[name]
+        if name in done:
+            print(f"== {name}: done at {done[name]['date']}, commit {done[name]['commit']}", flush=True)
+            continue
         print(f"== {name}", flush=True)
+        whole, quick = SCRIPTS[name]
+        start = time.monotonic()
         tables = tables_of(run(name, quick if arguments.quick else whole))
         if not tables:
             failed.append(name)
         elif not arguments.quick:
             PAGE.write_text(replace(PAGE.read_text(), name, tables), encoding="utf-8")
+            done[name] = finished(time.monotonic() - start)
+            DONE.parent.mkdir(exist_ok=True)
+            DONE.write_text(json.dumps(done, indent=1), encoding="utf-8")
     if failed:
         sys.exit(
             f"No tables came from {', '.join(failed)}; their places in docs/benchmarks.md are as they were."
@@ -80,6 +94,17 @@ def run(name, arguments):
             print(line, end="", flush=True)
             lines.append(line)
     return "".join(lines) if process.returncode == 0 else ""
+
+
+def finished(seconds):
+    """When a script was done, how long it took, and of which code."""
+    commit = subprocess.run(
+        ["git", "-C", str(HERE), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {"date": time.strftime("%Y-%m-%d %H:%M"), "minutes": round(seconds / 60, 1), "commit": commit}
 
 
 def tables_of(output):

@@ -54,6 +54,7 @@ def test_a_new_table_takes_the_place_of_its_old_one_alone(tmp_path, monkeypatch)
     page = tmp_path / "benchmarks.md"
     page.write_text(PAGE)
     monkeypatch.setattr(benchmarks, "PAGE", page)
+    monkeypatch.setattr(benchmarks, "DONE", tmp_path / "benchmarks.json")
     monkeypatch.setattr(benchmarks, "run", lambda name, arguments: f"{name}\n| {name} |\n|---|\n")
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "fold"])
     for _ in range(2):  # once more changes nothing
@@ -73,6 +74,32 @@ def test_a_script_that_fails_and_a_quick_run_leave_the_page_alone(tmp_path, monk
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "fold", "--quick"])
     benchmarks.main()
     assert page.read_text() == PAGE
+
+
+def test_a_stopped_run_goes_on_behind_what_is_done(tmp_path, monkeypatch):
+    page, ran = tmp_path / "benchmarks.md", []
+    page.write_text(PAGE)
+    monkeypatch.setattr(benchmarks, "PAGE", page)
+    monkeypatch.setattr(benchmarks, "DONE", tmp_path / "runs" / "benchmarks.json")
+
+    def run(name, arguments):
+        ran.append(name)
+        if ran == ["fold", "augment"]:
+            raise KeyboardInterrupt
+        return "| a |\n|---|\n"
+
+    monkeypatch.setattr(benchmarks, "run", run)
+    command = ["benchmarks", "--only", "fold", "augment"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(KeyboardInterrupt):
+        benchmarks.main()
+    monkeypatch.setattr(sys, "argv", [*command, "--resume"])
+    benchmarks.main()
+    assert ran == ["fold", "augment", "augment"]
+    assert page.read_text().count("| a |") == 2
+    monkeypatch.setattr(sys, "argv", command)  # without --resume all are run anew
+    benchmarks.main()
+    assert ran[3:] == ["fold", "augment"]
 
 
 def test_a_script_that_breaks_down_gives_nothing(tmp_path, monkeypatch):
