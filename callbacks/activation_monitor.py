@@ -21,13 +21,13 @@ class ActivationMonitor(Monitor):
     spread of each layer's activations during training, and sigmoids that sit at 0. The thresholds are ours.
 
     Args:
-        saturated: Warn of a layer in which a larger share of outputs, in [0, 1], is saturated: |y| > 0.95 for tanh,
+        saturated: Warn about a layer in which a larger share of outputs, in [0, 1], is saturated: |y| > 0.95 for tanh,
             |2y - 1| > 0.95 for sigmoid. (A bounded ReLU at its ceiling is in the record, and does not warn.)
-        collapsed: Warn of a layer that says nearly the same for every sample: the spread across samples is
-            less than this times the root mean square of its outputs, or all outputs are zero. Softmax outputs
-            are not judged; at the start of training they are all alike.
-        fading: Warn when the standard deviation of the last hidden activation is less than this times the first's,
-            or more than 1 / fading times.
+        collapsed: Warn about a layer whose outputs are nearly the same for every sample: their spread across samples is
+            less than this times their root mean square, or all of them are zero. Softmax outputs are not judged,
+            because they are all alike at the start of training.
+        fading: Warn when the standard deviation of the last hidden activation is less than `fading` times that of the
+            first one, or more than 1 / `fading` times that.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
@@ -35,7 +35,10 @@ class ActivationMonitor(Monitor):
             the epoch's probes, in forward order.
 
     Logs `monitor/saturated_fraction` (of the worst sigmoid or tanh layer, NaN without one) and
-    `monitor/activation_last_to_first` (standard deviations of the hidden activations).
+    `monitor/activation_last_to_first` (standard deviation of the last hidden activation over that of the first).
+
+    Raises:
+        ValueError: for a threshold outside its range, or options that `Monitor` refuses.
 
     Example:
         >>> monitor = ActivationMonitor()
@@ -140,8 +143,8 @@ class ActivationMonitor(Monitor):
             self._warn(
                 name,
                 f"ActivationMonitor expects outputs that differ from sample to sample. Received {what} in {name} in "
-                f"epoch {epoch}. Initialize the weights before it at random (he_normal), scale the inputs, or lower "
-                "the learning rate.",
+                f"epoch {epoch}. Initialize the weights of the layers before it at random (he_normal), scale the "
+                "inputs, or lower the learning rate.",
             )
 
     def _judge_depth(self, epoch, ratio):

@@ -1,4 +1,4 @@
-"""Backup: a `fit` that was killed goes on where it was, in one process or in several."""
+"""Backup: continue a `fit` that was killed from where it was, in one process or in several."""
 
 import warnings
 from collections.abc import Sequence
@@ -25,18 +25,20 @@ from recipes.common.types import Path as FilePath
 class Backup(FitMember):
     """Keep the whole run in one file after every epoch, and go on from it when the same script is started again.
 
-    In the file are the weights, the optimizer, the seeds of dropout and what the other callbacks of this `fit`
-    remember: the place in the schedule, the best weights so far, averages, snapshots. Ours all take part, and Keras'
-    own. So a run that was killed ends with the weights of one that was not, if its data does: see `epochs_done`.
-    `keras.callbacks.BackupAndRestore` keeps weights and optimizer alone.
+    The file holds the weights, the optimizer, the seeds of dropout and what the other callbacks of this `fit` remember:
+    the place in the schedule, the best weights so far, averages, snapshots. All callbacks of recipes and of Keras take
+    part. So a run that was killed and started again ends with the same weights as one that was not killed, if its data
+    continue at the right epoch too: see `epochs_done`. `keras.callbacks.BackupAndRestore` keeps only the weights and
+    the optimizer.
 
-    The file is replaced in one step, by a finished one: a crash leaves the old file or the new one. With several
-    processes (`keras.distribution` on the JAX backend) the first process alone writes, and all read, so put it where
+    The file is replaced in one step: a crash leaves either the old file or the new one. With several processes
+    (`keras.distribution` on the JAX backend) only the first process writes and all of them read, so put the file where
     all can see it. On TensorFlow `recipes.train(run_dir=..., resume=True)` does this and more.
 
-    Put it last in the list of callbacks, so that it sees what the others did. Keras tells no callback of the others:
-    give them as `others`. Those of recipes that it was not told of are kept too, and a warning says so. A run that is
-    finished stays finished: the next `fit` returns at once with its weights. Delete the file to train anew.
+    Put it last in the list of callbacks, so that it sees what the others did. Keras tells a callback nothing about the
+    others, so give them as `others`. Without `others` it finds and keeps the callbacks of recipes alone, and a warning
+    names them. A run that is finished stays finished: the next `fit` returns at once with its weights. Delete the file
+    to train anew.
 
     Args:
         file: Path of the backup, such as "runs/a/backup.npz". Its folder is made when it does not exist.
@@ -105,9 +107,9 @@ class Backup(FitMember):
         if self.others is None:
             names = [type(one).__name__ for one in given[:place]]
             warnings.warn(
-                f"Backup keeps what it can see: {', '.join(names) or 'no callback'}. Keras tells it of no other. Give "
-                "them, Backup(file, others), so that what Keras' own callbacks and yours remember is kept too; "
-                "Backup(file, ()) where there are none.",
+                "Backup expects others=, the other callbacks of this fit. Received none, and so it "
+                f"keeps what it can see: {', '.join(names) or 'no callback'}. Write Backup(file, others), so that what "
+                "Keras' own callbacks and yours remember is kept too, or Backup(file, ()) where there are none.",
                 stacklevel=2,
             )
         return given[:place]

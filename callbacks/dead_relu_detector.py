@@ -23,32 +23,38 @@ class DeadReluDetector(Monitor):
     Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 1", section "Commonly used activation
     functions", https://cs231n.github.io/neural-networks-1/#actfun ("as much as 40% of your network can be dead").
 
-    Probes see a few batches, so a unit they never saw active is only a suspect. A suspect is called dead after
-    a look at every sample: of `data`, in inference mode with the weights of that moment, or without `data` of the
-    epoch that follows, batch by batch as training goes through it. Units that fire again are taken off the list.
+    Probes see a few batches, so a unit they never saw active is only a suspect. A suspect is called dead after a look
+    at every sample: of `data`, in inference mode with the weights of that moment, or, without `data`, of the epoch that
+    follows, batch by batch as training goes through it. Units that fire again are taken off the list.
 
-    Looked at are ReLU, ReLU6, `Activation("relu")`, `activation="relu"` and functional relus, also in nested
-    models: the channels of a convolution, the features of a Dense layer. A relu called as a plain function inside a
-    subclassed `call` is no layer and cannot be seen. Leaky activations are listed apart, in `never_positive`: they
+    It looks at ReLU, ReLU6, `Activation("relu")`, `activation="relu"` and functional relus, also in nested models. A
+    unit is a channel of a convolution or a feature of a Dense layer. A relu that is called as a plain function inside a
+    subclassed `call` is not a layer and cannot be seen. Leaky activations are listed apart, in `never_positive`: they
     still learn.
 
     Args:
-        data: Where a suspect is confirmed: an array `(n, ...)`, `(images, labels)`, or a `tf.data.Dataset`. Its
-            cost is one forward pass in an epoch with new suspects, outside the budget. None confirms on the training
-            batches of the next epoch, within the budget (in a short run on a budget suspects stay suspects).
-        warn_above: Warn of a layer in which a larger share of the units, in [0, 1], is dead. A few are usual.
-        warn_when_idle: Whether to warn of a model without any ReLU.
+        data: Where a suspect is confirmed: an array `(n, ...)`, `(images, labels)`, or a `tf.data.Dataset`. This costs
+            one forward pass over `data` in every epoch with new suspects, outside the budget. None confirms on the
+            training batches of the next epoch, within the budget (which may not suffice in a short run: then suspects
+            stay suspects).
+        warn_above: Warn about a layer in which a larger share of the units, in [0, 1], is dead. A few are usual.
+        warn_when_idle: Whether to warn about a model without any ReLU.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         dead_units: `{layer: [unit, ...]}`, confirmed.
         suspects: `{layer: [unit, ...]}`, inactive on all probes of the last probed epoch, not confirmed.
         fractions: `{layer: share of its units that is dead}`.
-        died: `{layer: {unit: epoch}}`, the first epoch (from 0) of a dead unit's silence; 0 may be from the start.
+        died: `{layer: {unit: epoch}}`, the first epoch, counted from 0, since when a dead unit was never active; 0 can
+            mean from the start.
         never_positive: As `dead_units`, for leaky activations.
 
     Logs `monitor/dead_relu_fraction`, the share of all ReLU units that is dead, and `monitor/dead_relu_suspects`, a
-    number of units. Warns once per layer. In a model without any ReLU it warns so and does nothing.
+    number of units. Warns once per layer. In a model without any ReLU it warns that there is none, and does nothing.
+
+    Raises:
+        TypeError: for `data` that can be read only once, such as a generator.
+        ValueError: for `warn_above` outside [0, 1], or options that `Monitor` refuses.
 
     Example:
         >>> detector = DeadReluDetector(data=images[:1000])
@@ -71,12 +77,12 @@ class DeadReluDetector(Monitor):
         if data is not None and hasattr(data, "__next__"):
             raise TypeError(
                 f"DeadReluDetector expects data to be an array or a tf.data.Dataset. Received {data!r}, which can be "
-                "gone through only once. Collect it into an array first."
+                "read only once. Collect it into an array first."
             )
         if not is_number(warn_above) or not 0 <= warn_above <= 1:
             raise ValueError(
                 f"DeadReluDetector expects warn_above to be a share in [0, 1]. Received warn_above={warn_above}. "
-                "The default, 0.2, warns of layers with more than a fifth dead."
+                "The default, 0.2, warns about layers in which more than a fifth of the units are dead."
             )
         self.data = data
         self.warn_above = warn_above

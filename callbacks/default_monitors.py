@@ -16,7 +16,7 @@ def default_monitors(beside: Sequence[keras.callbacks.Callback] = (), **options:
     """Make one of each monitor, for `model.fit(callbacks=[..., *default_monitors()])`.
 
     They share one hub and together stay within the budget, 1 % of the training time unless told otherwise, after
-    the one-off trace of the instrumented train function. Place them behind callbacks that set the learning rate. In a
+    the one-off trace of the instrumented train function. Place them after callbacks that set the learning rate. In a
     model without ReLU the dead-ReLU detector stays silent.
 
     Args:
@@ -24,8 +24,8 @@ def default_monitors(beside: Sequence[keras.callbacks.Callback] = (), **options:
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict` for all of them, see `Monitor`.
 
     Returns:
-        A list of monitors. `monitors[0].record` is what they saw, a `recipes.probe.Record` (None when `beside` left
-        out every default: then look at yours).
+        A list of monitors, empty when `beside` holds one of each kind. The `record` of any of them is what they all
+        saw, a `recipes.probe.Record`; None before the first fit.
 
     Raises:
         ValueError: as the monitors do for their options.

@@ -13,31 +13,36 @@ from recipes.common.validation import is_number, is_whole
 
 
 class EarlyStopping(FitMember, keras.callbacks.EarlyStopping):
-    """Stop when the validation loss no longer falls, put the best weights back, and remember how one got there.
+    """Stop when the validation loss no longer falls, put the best weights back, and remember how they were reached.
 
-    Everything is as in `keras.callbacks.EarlyStopping`, except that `restore_best_weights` is True by default. On top
-    it keeps what `recipes.training.refit_on_all_data` needs for the strategies of Goodfellow et al. 2016, algorithms
-    7.2 and 7.3, https://www.deeplearningbook.org/contents/regularization.html. It also resumes.
+    Everything is as in `keras.callbacks.EarlyStopping`, except that `restore_best_weights` is True by default. In
+    addition it keeps what `recipes.training.refit_on_all_data` needs for the strategies of Goodfellow et al. 2016,
+    algorithms 7.2 and 7.3, https://www.deeplearningbook.org/contents/regularization.html, and it continues in a run
+    that is resumed.
 
     Args:
         monitor: What to watch: `"val_loss"`, a metric, ...
-        min_delta: The least change that counts as better.
-        patience: Epochs without a better value until training stops.
-        verbose: 1 says when it stops.
+        min_delta: The smallest change of the watched value that counts as an improvement, >= 0.
+        patience: Epochs without an improvement until training stops, >= 0.
+        verbose: 1 prints a line when training stops.
         mode: `"auto"`, `"min"` or `"max"`.
         baseline: Stop unless this value is beaten.
         restore_best_weights: Put the weights of the best epoch back at the end.
-        start_from_epoch: Epochs before watching begins.
-        keep_initial_weights: Keep the weights the run began with, for `strategy="restart"`. Memory: the weights once
-            more.
+        start_from_epoch: Epochs before watching begins, >= 0.
+        keep_initial_weights: Keep the weights the run began with, for `strategy="restart"`. Memory: one more copy of
+            the weights.
 
     Attributes, after `fit`:
         best_epoch: Best epoch, counted from 0.
         best_steps: Batches from the beginning of the run to the end of the best epoch.
         best_logs: dict of floats, what was logged at the end of the best epoch; `best_logs["loss"]` is the training
             error as `fit` reports it, the mean over the epoch.
-        best_weights, initial_weights: Lists of arrays, or None; None too for a model that only its first batch builds.
+        best_weights, initial_weights: Lists of arrays, or None. `initial_weights` is None, too, for a model that is
+            built only by its first batch.
         initial_rate: Learning rate at the beginning, or None for a schedule inside the optimizer.
+
+    Raises:
+        ValueError: for arguments of another kind than these.
 
     Example:
         >>> stopper = EarlyStopping(patience=5)

@@ -1,4 +1,4 @@
-"""Where the time of each epoch goes, as the hooks of callbacks and the calls of the train function tell."""
+"""Where the time of each epoch goes, measured in the hooks of callbacks and around calls of the train function."""
 
 import collections
 import gc
@@ -14,12 +14,13 @@ class EpochClock:
     Call its methods from the callback's hooks of the same meaning.
 
     Attributes:
-        epochs: Seconds of each epoch that ended: {"steps", "input" (waiting for batches, where steps told it),
-            "first" (what its first step took longer than a usual one: tracing, or filling a shuffle's buffer),
-            "callbacks" (of all callbacks, and Keras' loop; where the calls of the train function were timed),
-            "validation", "garbage" (Python's collector), "epoch"}. What callbacks do between two epochs is added to
-            the first of them.
-        looks: In how many steps the waiting was seen; the others are taken to be like the last 64 of them.
+        epochs: Seconds of each epoch that ended: {"steps", "input" (waiting for batches, where steps measured it),
+            "first" (how much longer its first step took than a usual one: tracing, or filling a shuffle's buffer),
+            "callbacks" (of all callbacks, and Keras' loop; only where the calls of the train function were timed),
+            "validation", "garbage" (Python's collector), "epoch"}. What callbacks do between two epochs is added to the
+            first of the two.
+        looks: Number of steps in which the waiting was measured. The other steps are taken to wait as long as the mean
+            of the last 64 of these.
     """
 
     def __init__(self) -> None:
@@ -33,13 +34,13 @@ class EpochClock:
         self._calls = _Calls()
 
     def epoch_begins(self) -> None:
-        """Start the clock of an epoch; what passed since the last one is the callbacks'."""
+        """Start the clock of an epoch; the time since the last one is counted as time of callbacks."""
         self.training_goes_on()
         self._began, self._validation, self._since = time.perf_counter(), 0.0, None
         self._steps, self._garbage, self._calls = [], _Garbage(), _Calls()
 
     def training_goes_on(self) -> None:
-        """Add what passed since the end of the last epoch to it."""
+        """Add the time since the end of the last epoch to that epoch."""
         if self._ended and "callbacks" in self.epochs[-1]:
             beside = time.perf_counter() - self._ended
             for name in ("callbacks", "epoch"):
@@ -55,7 +56,7 @@ class EpochClock:
         self._calls.begin(self._garbage_so_far())
 
     def call_ends(self, waited: float | None) -> None:
-        """Note when it returned, and how long it waited for its batch, where that is known."""
+        """Note when the train function returned, and the seconds that it waited for its batch, where that is known."""
         self._calls.end(self._garbage_so_far())
         if waited is not None and len(self._calls.lengths) > 1:  # the first waits for buffers to fill
             self._waits.append(waited)

@@ -1,4 +1,4 @@
-"""ExampleMargins: how each training example is answered in the course of a training, for `diagnose.label_issues`."""
+"""ExampleMargins: the margin of each training example over the course of training, for `diagnose.label_issues`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from recipes.diagnose.margins.probabilities import probabilities_of
 class ExampleMargins(keras.callbacks.Callback):
     """Score a rotating sample of the training examples after each epoch, within a share of the epoch's time.
 
-    The weights, the order of the examples and the metrics of the training are left as they are: examples are answered
-    in inference mode, without augmentation. `recipes.train` needs no such callback: its steps gather the margins.
+    The weights, the order of the examples and the metrics of the training are left as they are: the model predicts the
+    examples in inference mode, without augmentation. `recipes.train` does not need this callback, because its training
+    steps gather the margins. The margin is the logit of the given class minus the largest other logit (Pleiss et al.
+    2020, equation 1, https://arxiv.org/abs/2001.10528).
 
     Args:
         data: The training examples: arrays `(x, y)`, class numbers `(n,)` or one-hot rows; or a `tf.data.Dataset` of
-            `(image, label)`, batched or not, in the same order at every pass, so without `shuffle` (of the data set
-            that `fit` reads, take it before that). It is read on from epoch to epoch and begins anew at its end.
+            `(image, label)`, batched or not, in the same order at every pass: give the data set as it is before
+            `shuffle`. Reading goes on from epoch to epoch, and begins anew at the end.
         budget: Share of the epoch's time that scoring may take, in (0, 1]; 1 scores all examples after every epoch
             where that takes no longer than the epoch. The first call, which compiles, does not count.
-        batch_size: Examples at once, >= 1; of a data set that is batched, its own batches are taken.
+        batch_size: Examples per batch, >= 1; a data set that is batched keeps its own batches.
 
     Attributes:
         history_of_examples: `diagnose.margins.example_history.ExampleHistory`, or None before training. Its `times`
-            say how often each example was scored.
+            tell how often each example was scored.
         seconds: Time spent on scoring.
 
     Raises:
@@ -97,14 +99,15 @@ class ExampleMargins(keras.callbacks.Callback):
             self.history_of_examples.resize(int(rows[-1]) + 1)
         if labels is None or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(
-                f"ExampleMargins expects one class in 0..{classes - 1} an example, numbers or one-hot rows. Received "
-                "other labels in data. Give those that the model is trained on."
+                f"ExampleMargins expects one class in 0..{classes - 1} per example, as a number or a one-hot row. "
+                "Received other labels in data. Give the labels that the model is trained on."
             )
         if not self.history_of_examples.add(rows, probabilities_of(self.model, outputs), labels):
             self._off, self.history_of_examples = True, None
             warnings.warn(
-                "ExampleMargins expects data in the same order at every pass. Received a data set that gives an "
-                "example another label than before. Give it before shuffle(), or arrays; nothing is scored any more.",
+                "ExampleMargins expects data in the same order at every pass. Received a data set in which an example "
+                "has another label than before; no more examples are scored. Give the data set as it is before "
+                "shuffle(), or arrays.",
                 stacklevel=2,
             )
         return passed
@@ -117,7 +120,7 @@ class _Arrays:
         self.images, labels = data[0], np.asarray(data[1])
         if not hasattr(self.images, "__len__") or len(self.images) != len(labels) or not len(labels):
             raise ValueError(
-                "ExampleMargins expects arrays (x, y) of one length, not empty. Received lengths "
+                "ExampleMargins expects arrays (x, y) of the same length, not empty. Received lengths "
                 f"{np.shape(self.images)[:1]} and {labels.shape[:1]}. Check that they belong together."
             )
         numbers = class_numbers(labels)

@@ -13,31 +13,33 @@ class ExponentialMovingAverage(WeightAverage):
     """Keep an exponential average of the weights over the last steps, and use it in place of the weights.
 
     After the first step the average is the weights; then `average = decay * average + (1 - decay) * weights` after
-    each update. Sources: Polyak and Juditsky 1992, https://doi.org/10.1137/0330046, for averaging the iterates (all
-    alike); Goodfellow et al. 2016, section 8.7.3, https://www.deeplearningbook.org/contents/optimization.html, for
-    the exponential average that networks need. `warmup` follows the rule of TensorFlow's
+    each update. Sources: Polyak and Juditsky 1992, https://doi.org/10.1137/0330046, for averaging the iterates (with
+    equal weights); Goodfellow et al. 2016, section 8.7.3, https://www.deeplearningbook.org/contents/optimization.html,
+    for the exponential average that networks need. `warmup` follows the rule of TensorFlow's
     `ExponentialMovingAverage(num_updates=)`.
 
     Keras has this inside its optimizers, `use_ema=True` with the callback `SwapEMAWeights`, always with the full
     decay from the first step and without batch-normalization statistics. This one also works on an optimizer that is
-    compiled already, averages the statistics along or recomputes them, and resumes.
+    compiled already, averages these statistics as well or recomputes them, and continues in a run that is resumed.
 
     - Gradient accumulation: one sample per update, not per batch.
     - `steps_per_execution=n`: one sample per execution, with `decay ** n`.
-    - `MirroredStrategy`, mixed precision: the average is float32, of one replica, which all are alike.
+    - `MirroredStrategy`, mixed precision: the average is float32. One replica is averaged, because all are equal.
 
     Args:
         decay: In [0, 1): 0.999 averages about the last 1000 steps. Choose it well below the length of the run.
         warmup: Begin with a small decay, `min(decay, (1 + step) / (10 + step))`, so that a short run forgets its
             first weights. Off, the numbers are those of `use_ema`.
-        every_updates: Updates between two samples, >= 1; the decay is taken to that power. 10 costs a tenth.
-        data: Recompute batch-normalization statistics from these training images at the end of every epoch; costs one
-            forward pass over them, so `.take(n)` what is enough. None: they are averaged like the weights, which does
-            as long as the weights hardly move within the horizon of the average.
-        batch_size: Images a batch for un-batched `data`.
+        every_updates: Updates between two samples, >= 1; the decay is taken to that power. 10 takes a tenth of the
+            time.
+        data: Recompute batch-normalization statistics from these training images at the end of every epoch. This costs
+            one forward pass over them, so give no more than is enough (`.take(n)`). None: the statistics are averaged
+            like the weights, which is good enough as long as the weights hardly move within the horizon of the average.
+        batch_size: Images per batch for un-batched `data`.
 
     Raises:
-        ValueError: for a decay outside [0, 1); on_train_begin, when the optimizer averages already (`use_ema`).
+        ValueError: for a decay outside [0, 1) or `every_updates` below 1; on_train_begin, when the optimizer averages
+            already (`use_ema`).
 
     Example:
         >>> model.fit(train, epochs=30, validation_data=validation, callbacks=[ExponentialMovingAverage(0.999)])
@@ -56,7 +58,7 @@ class ExponentialMovingAverage(WeightAverage):
         if not is_number(decay) or not 0 <= decay < 1:
             raise ValueError(
                 f"ExponentialMovingAverage expects decay in [0, 1). Received decay={decay}. "
-                "Take 0.999 for a run of some thousand steps."
+                "Take 0.999 for a run of a few thousand steps."
             )
         if not is_whole(every_updates) or every_updates < 1:
             raise ValueError(

@@ -10,13 +10,13 @@ from recipes.schedules import Cosine, Join, Linear, Schedule, Triangle
 
 
 class FastGeometricEnsembling(SnapshotEnsemble):
-    """Train as usual for most of the run, then move in short triangles of the rate and keep each bottom as a member.
+    """Train as usual for most of the run, then let the rate move in short triangles and keep a member at each bottom.
 
     Source: Garipov et al. 2018, section 5, https://arxiv.org/abs/1802.10026. Good solutions are joined by paths of
     low loss, so short cycles at low rates are enough to find different ones, where `SnapshotEnsemble` needs long
     ones. In the cycles the rate goes in straight lines from `high` to `low` and back. Unlike the paper's, the last
-    cycle ends at its bottom, where the last snapshot is taken. The part before, which the paper leaves open, is half
-    a cosine from the compiled rate down to `high`.
+    cycle ends at its bottom, where the last snapshot is taken. In the part before, which the paper leaves open, the
+    rate follows half a cosine from the compiled rate down to `high`.
 
     Args:
         cycles: Snapshots to take, >= 1.
@@ -26,7 +26,7 @@ class FastGeometricEnsembling(SnapshotEnsemble):
         **options: `folder`, `last`, `learning_rate`, `overwrite`, `steps_per_epoch` as in `SnapshotEnsemble`.
 
     Raises:
-        ValueError: as `SnapshotEnsemble`, and for rates or a start that cannot be.
+        ValueError: as `SnapshotEnsemble`, and for `start`, `high` or `low` outside their ranges.
 
     Example:
         >>> paths = FastGeometricEnsembling(cycles=6, start=0.75)

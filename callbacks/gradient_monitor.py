@@ -17,27 +17,30 @@ if TYPE_CHECKING:
 class GradientMonitor(Monitor):
     """Find gradients that vanish or explode on their way from the loss to the first layers.
 
-    Compared are root mean squares, norm / sqrt(size), of the kernels' gradients, which do not grow with a layer's
-    size. They are taken before clipping, with loss scaling undone; under gradient accumulation they are the
-    micro-batch's.
+    It compares root mean squares, norm / sqrt(size), of the kernels' gradients, which do not grow with the size of a
+    layer. They are taken before clipping, with loss scaling undone; under gradient accumulation they are those of the
+    micro-batch.
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
     section 4.2, https://proceedings.mlr.press/v9/glorot10a.html, and for spikes Pascanu et al. 2013, "On the difficulty
     of training recurrent neural networks", section 3.2, https://arxiv.org/abs/1211.5063. The thresholds are ours.
 
     Args:
-        vanishing: Warn when the first kernel's gradient is less than this times the last one's.
-        exploding: Warn when it is more than this times the last one's.
-        spike: Warn when the norm of all gradients is more than this times the median of the probes before it.
+        vanishing: Warn when the gradient of the first kernel is less than this times that of the last one, in (0, 1).
+        exploding: Warn when the gradient of the first kernel is more than this times that of the last one, > 1.
+        spike: Warn when the norm of all gradients is more than this times the median of the probes before it, > 1.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         rms: `{layer: median over the epoch's probes}` in forward order.
-        first_to_last: The first kernel's over the last one's, its median over the epoch's probes.
-        trend: Factor from one layer to the next towards the input, from a straight line through log(rms): 1 is even,
-            below 1 vanishes.
+        first_to_last: The first kernel's `rms` divided by the last one's.
+        trend: Factor from one layer to the next towards the input, from a straight line through log(rms): 1 for
+            gradients of the same size, below 1 for gradients that vanish.
         spikes: Steps of the probes with a spike.
 
-    Logs `monitor/gradient_norm` (all trainable variables together), `monitor/gradient_first_to_last`.
+    Logs `monitor/gradient_norm` (all trainable variables together) and `monitor/gradient_first_to_last`.
+
+    Raises:
+        ValueError: for a threshold outside its range, or options that `Monitor` refuses.
 
     Example:
         >>> monitor = GradientMonitor(every_steps=10)
@@ -129,7 +132,7 @@ class GradientMonitor(Monitor):
         names = list(self.rms)
         story = (
             f"Received {self.first_to_last:.2g} in epoch {epoch}: {rms[0]:.2g} in {names[0]}, {rms[-1]:.2g} in "
-            f"{names[-1]}, a factor of {self.trend:.2g} a layer."
+            f"{names[-1]}, a factor of {self.trend:.2g} per layer."
         )
         if self.first_to_last < self.vanishing:
             self._warn(

@@ -20,18 +20,19 @@ class LearningRate(RateDriver):
     - `steps_per_execution > 1`: every step inside an execution gets its own rate, on the TensorFlow and PyTorch
       backends. The train function is traced once more for it. On JAX this is refused.
     - Mixed precision: the optimizer inside a `LossScaleOptimizer` is the one driven.
-    - Several rates: of a `MultiOptimizer` the largest rate is driven, and the others keep their shares of it; the
+    - Several rates: in a `MultiOptimizer` the largest rate is driven, and the others keep their shares of it; the
       factors of `optimizers.layerwise` multiply whatever rate there is.
     - Afterwards the optimizer has the rate it was compiled with. After an interruption it keeps the last one, but the
       next run of one of our callbacks in the same process remembers the compiled one.
 
-    `logs["learning_rate"]` at the end of an epoch is the rate of its last step, also where a callback behind this one
+    `logs["learning_rate"]` at the end of an epoch is the rate of its last step, also where a callback after this one
     lowers it (`NonFiniteGuard(restore=True)`).
 
     Args:
         schedule: `LearningRateSchedule`, or any function from the step (an int from 0) to the rate.
 
     Raises:
+        TypeError: for a `schedule` that cannot be called.
         ValueError: on_train_begin, when the optimizer already has a schedule; when a run is resumed by `initial_epoch`
             and the number of batches per epoch is unknown; when two of these callbacks drive one optimizer.
 

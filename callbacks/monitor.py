@@ -1,4 +1,4 @@
-"""What all monitors have in common: joining the hub of a fit, cadence, state, and what to do with errors."""
+"""What all monitors have in common: joining the hub of a fit, when to probe, state, and what to do with errors."""
 
 import base64
 import re
@@ -30,15 +30,19 @@ class Monitor(FitMember):
     the same, bit for bit, with and without them.
 
     Args:
-        every_steps: Training steps from one probe to the next, >= 1. Reproducible: the same steps in every run.
+        every_steps: Training steps from one probe to the next, >= 1. The same steps are probed in every run.
         budget: Share of the training time that probes may take, in (0, 1]; which steps are probed depends on the
             clock. 0.01 when neither is given.
         samples: How many samples of the batch activation statistics look at, or "auto": as many as make 2^18
             numbers per layer, at least 16.
         log_dir: Folder for TensorBoard: scalars and histograms of every probe. Needs the extra `tensorboard`. None
             writes nothing.
-        strict: Raise what goes wrong inside a monitor. By default it is reported once, by name, and training
-            goes on without that monitor.
+        strict: Raise an error that occurs inside a monitor. By default it is reported once, with the monitor's name,
+            and training goes on without that monitor.
+
+    Raises:
+        ValueError: for `every_steps` together with `budget`, or one of them or `samples` outside its range.
+        ImportError: for `log_dir` without the extra `tensorboard`.
     """
 
     quantities: frozenset[str] = frozenset()
@@ -122,7 +126,7 @@ class Monitor(FitMember):
             self._tensorboard = None
 
     def leave(self) -> None:
-        """Let go of the model after a `fit` that an exception ended."""
+        """Detach from the model after a `fit` that an exception ended."""
         if self._hub is not None and self._hub.leads(self):
             self._hub.leave()
 
@@ -139,15 +143,15 @@ class Monitor(FitMember):
         """Take the labels and outputs of the step that was made, tensors, for a monitor that `takes_examples`."""
 
     def call_begins(self) -> None:
-        """Hear that the train function is called, for a monitor that `times_calls`."""
+        """Called before the train function, for a monitor that `times_calls`."""
 
     def call_ends(self, waited: float | None) -> None:
-        """Hear that it returned, and how long it waited for its batch, in seconds, where that is known."""
+        """Called after the train function, with the seconds that it waited for its batch, or None where unknown."""
 
     def act(self) -> None:
         """Do what the last probe calls for; unlike `on_probe` it may stop the training by an exception."""
 
-    # What a monitor fills in.
+    # The methods that a monitor overrides.
 
     def reset(self) -> None:
         """Forget an earlier fit."""
@@ -176,7 +180,7 @@ class Monitor(FitMember):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_state` gave; call it after `on_train_begin`."""
+        """Restore what `get_state` gave; call it after `on_train_begin`."""
         from recipes.probe import Record  # noqa: PLC0415 - brings the adapter of the backend
 
         now = self._layers()
@@ -196,7 +200,7 @@ class Monitor(FitMember):
         return {}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
-        """Take up what `monitor_state` gave."""
+        """Restore what `monitor_state` gave."""
 
     def _layers(self):
         return [
@@ -218,8 +222,8 @@ class Monitor(FitMember):
             self._failed = True
             warnings.warn(
                 f"{type(self).__name__} expects a step that it can look into. Received {type(error).__name__} in epoch "
-                f"{self._hub.epoch + 1}: {first_line(error)}. Training goes on without it; strict=True raises the "
-                "error with all of its lines.",
+                f"{self._hub.epoch + 1}: {first_line(error)}. Training goes on without this monitor; strict=True "
+                "raises the error with all of its lines.",
                 stacklevel=2,
             )
             return None
@@ -247,7 +251,7 @@ def _renamed(value, names):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something, without TensorFlow's heading, 160 letters at most."""
+    """The first telling line of an error's message, without TensorFlow's heading, at most 160 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Graph execution error", "Detected at node"))]
     return told[0][:160].rstrip(".") if told else "no message"

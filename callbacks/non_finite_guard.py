@@ -64,46 +64,47 @@ _REMEDIES = {
 
 
 class NonFiniteGuard(Monitor):
-    """Stop at the first loss that is not finite, and name where it came from.
+    """Stop at the first loss that is not finite, and say where it came from.
 
-    With `every_steps=1` each step is checked, the loss and every layer's output and weights, in a train function of
-    its own (its cost is measured in `benchmarks/monitors.py`), and what it names is exact. Otherwise a NaN loss is
-    seen in the logs of the step, as `keras.callbacks.TerminateOnNaN` sees it, the next step is probed, and what is
-    named is the first thing that step shows: by then a NaN has often spread to all weights. Under
-    `steps_per_execution` > 1 the last step of an execution is looked at. A loss that clips its input may stay
-    finite when the network is not: weights that are not finite stop the training too.
+    With `every_steps=1` each step is checked (the loss, and the output and weights of every layer) in a train function
+    of its own, and the layer it names is exact; `benchmarks/monitors.py` measures the cost. Otherwise a NaN loss is
+    seen in the logs of the step, as `keras.callbacks.TerminateOnNaN` sees it. Then the next step is probed, and the
+    guard names the first thing that is not finite there: by then a NaN has often spread to all weights. Under
+    `steps_per_execution` > 1 the last step of an execution is looked at. A loss that clips its input may stay finite
+    when the network is not: weights that are not finite stop the training too.
 
-    Named is the input (or target) if that is not finite, else the first layer in forward order whose weights
-    or output are not. Where TensorFlow merges a layer with the activation behind it, the activation's output stands
-    for both. Layers that were infinite while the loss was finite (a mask of -inf) are passed over. Gradients that
+    The guard names the input (or target) if that is not finite, else the first layer in forward order whose weights or
+    output are not. Where TensorFlow merges a layer with the activation behind it, the activation's output stands for
+    both. Layers whose output was infinite while the loss was finite (a mask of -inf) are passed over. Gradients that
     overflow under loss scaling are normal and do not count.
 
     Args:
         restore: Instead of stopping, put back the last good weights and optimizer state and multiply the learning
             rate by `factor`; stop after `most_restores`. Memory: one copy of model and optimizer. Time: that copy,
             and a check that it is finite, every `copy_every` steps.
-        factor: What the learning rate is multiplied by, in (0, 1). Place the guard behind a callback that sets
-            the rate: what that one sets is then lowered by the same factor.
-        most_restores: Restores before it gives up and stops.
-        copy_every: Steps between copies.
+        factor: What the learning rate is multiplied by, in (0, 1). Place the guard after a callback that sets the rate:
+            what that callback sets is then lowered by the same factor.
+        most_restores: Restores before it gives up and stops, >= 1.
+        copy_every: Steps between copies, >= 1.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Attributes:
         finding: What was found, a `NonFinite`, or None.
         restores: How many times weights were put back.
 
-    A loss is what the step's logs call one: "loss", "d_loss", "kl_loss". At the end of each epoch the weights are
-    looked at too, which is all there is for a custom `train_step` that tells no loss.
+    A loss is what has "loss" in its name in the step's logs: "loss", "d_loss", "kl_loss". At the end of each epoch the
+    weights are looked at too, which is the only check for a custom `train_step` that logs no loss.
 
     Stopping sets `model.stop_training`. From then until the fit ends, saving the model over a file that exists raises
     `NonFiniteError`: so `keras.callbacks.BackupAndRestore`, or a `ModelCheckpoint` that overwrites one file, does not
     put broken weights in the place of good ones. Place the guard before callbacks that save.
 
-    Logs `monitor/non_finite`: 1 in an epoch with a number that was not finite, 0 in one in which all that was looked
-    at was finite, NaN where nothing could be looked at.
+    Logs `monitor/non_finite`: 1 for an epoch with a number that was not finite, 0 when all that was looked at was
+    finite, NaN when nothing could be looked at.
 
     Raises:
-        ValueError: with `restore=True` when the optimizer's rate is a schedule, which cannot be lowered.
+        ValueError: for arguments outside their ranges; on_train_begin, with `restore=True`, when the optimizer's rate
+            is a schedule, which cannot be lowered.
 
     Example:
         >>> guard = NonFiniteGuard(every_steps=1)
@@ -319,8 +320,8 @@ class NonFiniteGuard(Monitor):
         self._lower_rate(now=True)
         warnings.warn(
             f"NonFiniteGuard expects finite numbers. Received at epoch {self.finding.epoch}, step {self.finding.step}: "
-            f"{self.finding}. Went back to the last good weights with {self._lowered:g} times the learning rate "
-            f"(restore {self.restores} of {self.most_restores}).",
+            f"{self.finding}. Went back to the last good weights, and training goes on with {self._lowered:g} times "
+            f"the learning rate (restore {self.restores} of {self.most_restores}).",
             stacklevel=2,
         )
 

@@ -31,7 +31,7 @@ _BLOCK = 1024
 class RateDriver(FitMember):
     """Sets the learning rate before every optimizer step, from a schedule that a subclass makes when a run begins.
 
-    How steps are counted is `LearningRate`'s docstring. A subclass defines `make_schedule(compiled_rate)`.
+    The docstring of `LearningRate` says how steps are counted. A subclass defines `make_schedule(compiled_rate)`.
 
     Args:
         steps_per_epoch: Batches per epoch, where neither the dataset nor `fit(steps_per_epoch=)` says.
@@ -92,7 +92,7 @@ class RateDriver(FitMember):
         if _DRIVEN.get(self._optimizer) is not self._driven:
             raise ValueError(
                 f"{type(self).__name__} expects to be alone in driving the learning rate. Received a second callback "
-                "that sets it every step. Keep one of them; schedules.Join puts one schedule behind another."
+                "that sets it every step. Keep one of them; schedules.Join puts one schedule after another."
             )
         steps = [self._position + batch + ahead for ahead in range(self.model.steps_per_execution)]
         rates = [self._rate_at(step) for step in steps]
@@ -166,8 +166,8 @@ class RateDriver(FitMember):
 
     def _warn_of_another(self, epoch):
         warnings.warn(
-            f"{type(self).__name__} expects to be alone in setting the learning rate. Around epoch {epoch} it "
-            "finds that of another callback, such as ReduceLROnPlateau, and will set its own again at the next step. "
+            f"{type(self).__name__} expects to be alone in setting the learning rate. Received a rate that another "
+            f"callback, such as ReduceLROnPlateau, has set around epoch {epoch}; the next step replaces it. "
             "Leave one of them out.",
             stacklevel=3,
         )
@@ -189,11 +189,11 @@ class RateDriver(FitMember):
         return self._restored_position or 0
 
     def rate_by_step(self, steps: int, *, points: int = 120) -> dict[str, list[Any]]:
-        """The rates of a run for a figure, as its schedule gives them; empty before a run, and for one of no steps.
+        """The rates of a run for a figure, as its schedule gives them; empty before a run, and for a run without steps.
 
         Args:
             steps: Batches of the run so far, >= 0.
-            points: Most steps to give, evenly spread, the first and the last among them.
+            points: The largest number of steps to return, >= 1, evenly spread, with the first and the last among them.
 
         Returns:
             `{"step": integers from 0, "rate": floats}`, of one length.

@@ -17,33 +17,33 @@ from recipes.schedules import Cosine, Join, Schedule
 
 
 class SnapshotEnsemble(RateDriver):
-    """Let the rate fall to almost nothing several times, and keep the weights of each bottom as a member.
+    """Let the rate fall to almost nothing several times, and keep the weights at each bottom as a member.
 
     Source: Huang et al. 2017, equation 2, https://arxiv.org/abs/1704.00109: within each cycle half a cosine from the
-    compiled rate to zero, set before every step. Unlike the paper's, whose cycles are `ceil(run / cycles)` steps with
-    a last one cut short, ours differ by a step at most when `cycles` does not divide the run, so that every member
-    ends at its bottom, if need be in the middle of an epoch. Under `steps_per_execution` and gradient accumulation a
-    cycle ends at the nearest step at which the weights can be read and are up to date.
+    compiled rate to zero, set before every step. The paper's cycles are `ceil(run / cycles)` steps long, and the last
+    one is cut short. Ours differ by one step at most when `cycles` does not divide the run, so that every member ends
+    at its bottom, if need be in the middle of an epoch. Under `steps_per_execution` and gradient accumulation a cycle
+    ends at the nearest step at which the weights can be read and are up to date.
 
-    It drives the learning rate, so leave other schedules out; how it counts steps is `LearningRate`'s docstring. In
-    training it needs the memory of one model: snapshots go to files, each written whole or not at all.
+    It drives the learning rate, so leave other schedules out; the docstring of `LearningRate` says how it counts steps.
+    Training needs the memory of one model: snapshots go to files, each written whole or not at all.
 
     Args:
         cycles: Snapshots to take, >= 1. Paper: 5 or 6, in 200 to 400 epochs.
         folder: For `snapshot1.npz`, ... and `snapshots.json`. A run resumed with `initial_epoch` goes on in it. None:
-            a temporary folder that goes with this callback. Several processes need a folder that all can see; the
-            first one writes.
+            a temporary folder that is deleted together with this callback. Several processes need a folder that all can
+            see; the first process writes.
         last: How many of the latest snapshots `members` and `ensemble` use; None for all. Paper: the last ones are
             best.
-        learning_rate: Rate at each restart. Default: the compiled rate. Paper: 0.1 to 0.2 for SGD.
+        learning_rate: Rate at each restart, > 0. Default: the compiled rate. Paper: 0.1 to 0.2 for SGD.
         overwrite: Replace the snapshots of another run in the folder.
         steps_per_epoch: Batches per epoch, where neither the dataset nor `fit(steps_per_epoch=)` says.
 
     Raises:
-        ValueError: before the first step, when Keras cannot build the model a second time (after the first batch for a
-            model that is built by it), the folder holds snapshots of another run and `overwrite` is False, or
-            of another model when resuming; when there are more cycles than steps, the length of the run is unknown,
-            or the optimizer already has a schedule.
+        ValueError: for arguments outside their ranges. Before the first step, when Keras cannot build the model a
+            second time (after the first batch for a model that is built by it). When the folder holds snapshots of
+            another run and `overwrite` is False, or, in a resumed run, snapshots of another model. When there are more
+            cycles than steps, the length of the run is unknown, or the optimizer already has a schedule.
 
     Example:
         >>> snapshots = SnapshotEnsemble(cycles=5, folder="runs/snapshots")

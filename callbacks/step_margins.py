@@ -1,4 +1,4 @@
-"""StepMargins: how each example is answered by the training steps of `recipes.train` themselves."""
+"""StepMargins: the margin of each example, from the training steps of `recipes.train` themselves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _MOST_BYTES = 2**22  # of outputs that wait to be read
 class StepMargins(Monitor):
     """Gather the margin of every example from the step that it is trained in; `recipes.train` puts it into a run.
 
-    Labels and outputs leave the step as they stand in its loss, and are read now and then: nothing is computed twice,
-    and the training is the same, bit for bit. So examples are answered as the step sees them, augmented and with
-    dropout, as in Pleiss et al. 2020, section 3.1; those that are mixed with others are left out.
+    Labels and outputs leave the step as its loss takes them, and are read from time to time: nothing is computed twice,
+    and the training is the same, bit for bit. So a margin is that of the example as the step sees it, augmented and
+    with dropout, as in Pleiss et al. 2020, section 3.1, https://arxiv.org/abs/2001.10528. Examples that are mixed with
+    others (mixup) are left out.
 
     Args:
-        numbers: Which examples a step is given.
+        numbers: Tells which examples each step is given.
         **options: See `Monitor`.
 
     Attributes:
@@ -84,7 +85,7 @@ class StepMargins(Monitor):
         rows, shares, outputs = np.concatenate(rows), np.concatenate(shares), np.concatenate(outputs)
         labels = class_numbers(shares)
         if labels is None:
-            self._end("their labels are no single classes")
+            self._end("their labels are not single classes")
             return
         keep = np.isfinite(outputs).all(1)
         if alone:
@@ -98,7 +99,9 @@ class StepMargins(Monitor):
             self.history_of_examples = ExampleHistory(np.full(count, -1), self.numbers.classes)
         probabilities = probabilities_of(self.model, outputs[keep])
         if not self.history_of_examples.add(rows[keep], probabilities, labels[keep]):
-            self._end("the data set comes in another order in every pass, so that they have no numbers")
+            self._end(
+                "the data set has another order at every pass, so that an example cannot be found again"
+            )
 
     def _end(self, why):
         self._off, self.history_of_examples = True, None

@@ -11,30 +11,30 @@ from recipes.common.types import Data
 
 
 class StochasticWeightAveraging(WeightAverage):
-    """Average, all alike, the weights a network passes through in the last part of training.
+    """Take the plain mean of the weights that a network passes through in the last part of training.
 
     Source: Izmailov et al. 2018, algorithm 1, https://arxiv.org/abs/1803.05407. The rate has to stay high enough in
     that part for the weights to differ: `WarmupDecay(decay="cosine", until=0.75, final=0.3)` stops its descent where
     the averaging begins (paper: 75 % of the run, then a constant rate of about a half to a tenth of the first one; or
-    cycles, then give `every_epochs` their length).
+    cycles, whose length is then `every_epochs`).
 
     Args:
-        start: Where the averaging begins: a float in [0, 1) is a part of the run, an int the epochs before it. Paper:
-            0.75.
+        start: Where the averaging begins: a float in [0, 1) is a part of the run, an int is the number of epochs before
+            it. Paper: 0.75.
         every_epochs: Epochs between two samples, >= 1. The first is taken at the end of the first epoch after `start`.
         data: Training images to recompute the batch-normalization statistics from, each time the average goes into
             the model: one forward pass over them per epoch after `start`. Required for a model with batch
             normalization.
             False: average the statistics like the weights, knowing that they are wrong (see
             `ensemble.refresh_batch_norm`).
-        batch_size: Images a batch for un-batched `data`.
+        batch_size: Images per batch for un-batched `data`.
 
-    `samples` is the number of weights in the average. Before the first one everything is as without the callback. A
-    run that ends before it keeps its last weights, and a warning says so.
+    `samples` is the number of sets of weights in the average. Before the first sample everything is as without the
+    callback. A run that ends before it keeps its last weights, and a warning says so.
 
     Raises:
-        ValueError: for a start or interval that cannot be; on_train_begin, when a model with batch normalization
-            comes without `data`, or the optimizer averages already (`use_ema`).
+        ValueError: for `start` or `every_epochs` outside its range; on_train_begin, when a model with batch
+            normalization comes without `data`, or the optimizer averages already (`use_ema`).
 
     Example:
         >>> average = StochasticWeightAveraging(start=0.75, data=train)
@@ -58,8 +58,8 @@ class StochasticWeightAveraging(WeightAverage):
             or (part and start >= 1)
         ):
             raise ValueError(
-                "StochasticWeightAveraging expects start as a float in [0, 1), a part of the run, or an int, epochs. "
-                f"Received start={start!r}. Write start=0.75 or start=30."
+                "StochasticWeightAveraging expects start as a float in [0, 1), a part of the run, or an int >= 0, a "
+                f"number of epochs. Received start={start!r}. Write start=0.75 or start=30."
             )
         if isinstance(every_epochs, bool) or not isinstance(every_epochs, int) or every_epochs < 1:
             raise ValueError(

@@ -20,22 +20,22 @@ _FEWEST_LOOKS = 5  # at how long a step waits, to say that steps wait long
 class TrainingDoctor(Monitor):
     """Diagnose the run after every epoch, and before the first.
 
-    Joins what the curves show, what the probes saw inside the steps, and what is known of model, loss and data,
+    It joins what the curves show, what the probes saw inside the steps, and what is known about model, loss and data
     into findings with evidence and remedy (see `recipes.diagnose.diagnose`); causes come before symptoms.
 
-    What is missing - no loss in the logs of a training step of the user's own, none compiled, labels that the loss
-    cannot take - silences the rules that need it, and no others. What was said and no longer holds is withdrawn in
-    words.
+    Where something is missing (no loss in the logs of a custom `train_step`, no compiled loss, labels that the loss
+    cannot take), only the rules that need it are silent. A finding that no longer holds is withdrawn, and the doctor
+    says so.
 
     Args:
         act: "report" prints findings as they arise; "stop" also ends the training at the first error; "try" also
-            tries its remedies on copies of the model, see `recipes.diagnose.try_remedies`, and prints which help;
-            `findings` then tell it. That needs `train`.
+            tries its remedies on copies of the model, see `recipes.diagnose.try_remedies`, and prints which of them
+            help; `findings` then hold the results. "try" needs `train`.
         train: Training data for the checks of data and initial weights, as given to `fit`: a `tf.data.Dataset` or
             arrays. A few batches are read, without moving it on. None leaves those checks out.
         validation: The same for validation data.
-        facts: `recipes.diagnose.preflight(...).facts`, in place of looking at `train` and `validation`.
-        seconds: With act="try", time for the trials, in seconds.
+        facts: `recipes.diagnose.preflight(...).facts`, used instead of looking at `train` and `validation`.
+        seconds: With act="try", time for the trials, in seconds, > 0.
         verbose: 0 prints nothing.
         **options: `every_steps`, `budget` (0.02 when neither is given), `samples`, `log_dir`, `strict`, see `Monitor`.
 
@@ -44,11 +44,15 @@ class TrainingDoctor(Monitor):
         said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
         tried: The `recipes.diagnose.Trials` of act="try", or None.
         times: Seconds of the last epoch: {"steps", "input" (waiting for batches: measured in the steps that are looked
-            into, which stand for all), "first" (what its first step took longer than a usual one), "callbacks" (of all
-            callbacks, and Keras' loop), "validation", "garbage" (Python's collector), "epoch"}; empty before. "input"
-            is left out where no step told it: in XLA, with steps_per_execution, in epochs of a step; "callbacks" too
-            on JAX, whose calls return before their step is made.
+            into, which stand for all), "first" (how much longer its first step took than a usual one), "callbacks" (of
+            all callbacks, and Keras' loop), "validation", "garbage" (Python's collector), "epoch"}; empty before.
+            "input" is left out where no step measured it: in XLA, with steps_per_execution, in epochs of one step. On
+            JAX "callbacks" is left out too, because a call returns before its step is done.
         epoch_times: list of the same, one per epoch.
+
+    Raises:
+        ValueError: for another `act`, act="try" without `train`, `seconds` of 0 or less, or options that `Monitor`
+            refuses.
 
     Example:
         >>> doctor = TrainingDoctor(train=(images, labels))
@@ -73,7 +77,7 @@ class TrainingDoctor(Monitor):
         if not is_one_of(act, ("report", "stop", "try")):
             raise ValueError(
                 f'TrainingDoctor expects act="report", "stop" or "try". Received act={act!r}. '
-                "Use stop to end a run that cannot work at its first error, try to have its remedies tried out."
+                'Use "stop" to end the training at the first error, "try" to have the remedies tried out.'
             )
         if act == "try" and train is None:
             raise ValueError(
@@ -200,8 +204,8 @@ class TrainingDoctor(Monitor):
                 facts = {}
                 warnings.warn(
                     "TrainingDoctor expects to look at model and data before training. Received "
-                    f"{type(error).__name__}: {first_line(error)}. It goes on without them, and judges curves "
-                    "and steps alone; recipes.diagnose.data_check(model, train) shows the whole error.",
+                    f"{type(error).__name__}: {first_line(error)}. It goes on without them, and judges only curves "
+                    "and steps; recipes.diagnose.data_check(model, train) shows the whole error.",
                     stacklevel=2,
                 )
         self._book = Casebook(facts)
@@ -301,12 +305,12 @@ class TrainingDoctor(Monitor):
             ),
             "callbacks": (
                 "callbacks and Keras' loop",
-                "Let callbacks work every hundredth batch or fifth epoch; steps_per_execution= spares the loop.",
+                "Let callbacks work only every hundredth batch or fifth epoch; steps_per_execution= shortens the loop.",
             ),
             "first": (
                 "waiting for its first batch",
-                "Shuffle file names before they are read, not what comes out; do once what a generator does at its "
-                "start.",
+                "Shuffle the names of the files, not the images read from them; move what a generator does at its "
+                "start out of it, so that it is done once.",
             ),
             "garbage": (
                 "Python's garbage collector",
@@ -318,8 +322,8 @@ class TrainingDoctor(Monitor):
             if known and times["epoch"] > _LONG_EPOCH and times.get(name, 0.0) > _LONG * times["epoch"]:
                 self._told = True
                 print(
-                    f"\nTrainingDoctor: {times[name]:.3g} of the {times['epoch']:.3g} s of an epoch are {words}. "
-                    f"{remedy} recipes.diagnose.throughput(model, train, validation) says more."
+                    f"\nTrainingDoctor: {times[name]:.3g} of the {times['epoch']:.3g} s of an epoch are spent on "
+                    f"{words}. {remedy} recipes.diagnose.throughput(model, train, validation) says more."
                 )
 
     def _say_how_long_it_took(self):
@@ -343,8 +347,8 @@ class TrainingDoctor(Monitor):
         traced = self._clock.epochs[0]["first"]
         print(
             f"\nTrainingDoctor: an epoch takes {usual['epoch']:.3g} s: {', '.join(parts)}; the first one took "
-            f"{traced:.3g} s more, to trace. What takes the time within a step, where that is too long, is told by "
-            "recipes.diagnose.throughput(model, train, validation)."
+            f"{traced:.3g} s more, to trace. If the steps take too long, "
+            "recipes.diagnose.throughput(model, train, validation) shows where their time goes."
         )
 
     def _try(self, errors):
@@ -354,7 +358,7 @@ class TrainingDoctor(Monitor):
             self.tried = try_remedies(
                 self.model, self._train, errors, seconds=self._seconds, verbose=self.verbose
             )
-        except (ValueError, NotImplementedError) as error:  # a model that cannot be copied: said, and no more
+        except (ValueError, NotImplementedError) as error:  # a model that cannot be copied: only say so
             if self.verbose:
                 print(f"\nTrainingDoctor: no remedy was tried. {error}")
 

@@ -21,8 +21,8 @@ class Unfreeze(FitMember):
     """Begin with the head of a network alone, and let groups of layers join it at given epochs.
 
     What the schedule names is frozen until its epoch, whether or not it was frozen before; what it does not name is
-    left as it is. Batch normalizations stay frozen, and so in inference mode with the statistics that they have: those
-    of a few small batches would undo what was learned on far more images.
+    left as it is. Batch normalization layers stay frozen, and so run in inference mode with the statistics that they
+    have: those of a few small batches would undo what was learned from far more images.
 
     The optimizer knows all these variables from the beginning, so that nothing has to be compiled again; those that are
     frozen cost nothing, as no gradient reaches them. The train function is traced once more at each stage. The moments
@@ -34,17 +34,20 @@ class Unfreeze(FitMember):
     Args:
         schedule: dict from an epoch, counted from 0 as `initial_epoch` is, to names or patterns of layers as in
             `optimizers.rate_factors` ("backbone" is everything but the layer that gives the classes), or a list of
-            them. Or a number of epochs: the frozen layers (of a model without any all but the last with a kernel) are
-            put into four groups of equal depth, and one more of them joins every so many epochs, the uppermost first.
-        batch_norm: Let the batch normalizations of a group learn as well.
-        verbose: 0 says nothing when a group joins; nor does `fit(verbose=0)`.
+            them. Or a number of epochs: the frozen layers are put into four groups of equal depth, and one more group
+            joins every so many epochs, the uppermost first. In a model without frozen layers, these are all layers
+            before the last one with a kernel.
+        batch_norm: Let the batch normalization layers of a group learn as well.
+        verbose: 0 prints nothing when a group joins; `fit(verbose=0)` does the same.
 
     Put it before `Backup` and before callbacks that average weights. `recipes.train(resume=True)` and `get_state` /
     `set_state` go on within the schedule.
 
     Raises:
-        ValueError: on_train_begin, when a name fits no layer, with those there are; for a `MultiOptimizer`, Nadam (all
-            its variables share one product of momenta), or another backend than TensorFlow.
+        ValueError: for a schedule of another form. On_train_begin, when a name matches no layer (the error lists the
+            layers), when no layer would learn at first, for a model that is not built, for a `MultiOptimizer`, and for
+            Nadam (all its variables share one product of momenta).
+        RuntimeError: on_train_begin, on another backend than TensorFlow.
 
     Example:
         >>> model = recipes.models.transfer(recipes.models.efficientnet_lite0(include_top=False), classes=5)
@@ -186,7 +189,7 @@ class Unfreeze(FitMember):
         learn = {owners[id(v)][0] for v in kernels if v.trainable}
         joined = self._stages[due - 1][1] if due else []
         names = [layer.name for layer in joined if layer.trainable_variables]
-        new = f", since now {' to '.join(dict.fromkeys((names[0], names[-1])))}" if names else ""
+        new = f", from now on {' to '.join(dict.fromkeys((names[0], names[-1])))} too" if names else ""
         print(f"\nUnfreeze: epoch {epoch + 1}: {len(learn)} of {len(whole)} layers with a kernel learn{new}.")
 
 

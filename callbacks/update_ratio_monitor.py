@@ -19,27 +19,30 @@ class UpdateRatioMonitor(Monitor):
 
     Much lower and the layer hardly learns; much higher and each step throws away what the last one found. The
     update is the real one, weights after the step minus weights before it, so that weight decay, clipping,
-    constraints, momentum and averages written over the weights are all in it.
+    constraints, momentum and averages written over the weights are all included.
     Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Ratio of weights:updates",
     https://cs231n.github.io/neural-networks-3/#ratio. Norms are Euclidean over the whole variable.
 
     A layer with a factor on its learning rate (`optimizers.layerwise`) is judged by its ratio over that factor.
 
     Only kernels are judged. Biases and normalization parameters start near zero or one, where the ratio means little;
-    they are in the record, apart by their role.
+    they are in the record, where their role tells them from kernels.
 
     Args:
-        low: A layer whose median ratio over an epoch is lower is too slow.
-        high: A layer whose median ratio over an epoch is higher is too fast.
+        low: A layer whose median ratio over an epoch is lower than this is called too slow, > 0.
+        high: A layer whose median ratio over an epoch is higher than this is called too fast, > `low`.
         warn: Whether to warn; False where a `TrainingDoctor`, which sees the curves as well, speaks.
         **options: `every_steps`, `budget`, `samples`, `log_dir`, `strict`, see `Monitor`.
 
     Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
     `monitor/update_ratio_off`, how many kernels are outside `low..high` (NaN in an epoch without a probe).
 
-    Warns once per layer. A layer is only judged by an epoch with three probes or more, and called slow only after the
-    first epoch, because warm-up starts slowly, and while the learning rate is above a tenth of the highest one seen,
-    because a schedule that ends near zero means to.
+    Warns once per layer. A layer is judged only by an epoch with three probes or more. It is called slow only after
+    the first epoch, because warm-up starts slowly, and only while the learning rate is above a tenth of the highest
+    one seen, because a schedule may end near zero on purpose.
+
+    Raises:
+        ValueError: unless 0 < low < high, or for options that `Monitor` refuses.
 
     Example:
         >>> monitor = UpdateRatioMonitor()

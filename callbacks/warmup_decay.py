@@ -18,8 +18,8 @@ DECAYS = ("cosine", "linear", "step", "inverse_sqrt")
 class WarmupDecay(RateDriver):
     """Climb to the compiled learning rate over the first steps, then decay over the rest of the run.
 
-    The length of the run is read from `fit`: `epochs` times the batches per epoch. How it counts steps, and what it
-    does under `steps_per_execution`, gradient accumulation and mixed precision, is `LearningRate`'s docstring.
+    The length of the run is read from `fit`: `epochs` times the batches per epoch. The docstring of `LearningRate` says
+    how it counts steps, and what it does under `steps_per_execution`, gradient accumulation and mixed precision.
 
     The compiled rate is the peak. A file written by `ModelCheckpoint` in the middle of such a run holds the lowered
     rate of that moment: give `learning_rate=` when going on from one in a new process (`recipes.train(resume=True)`
@@ -38,14 +38,14 @@ class WarmupDecay(RateDriver):
         final: Where cosine and linear end, as a fraction of the peak, in [0, 1].
         until: The part of the run, in (0, 1], after which cosine and linear have reached `final` and stay there: 0.75
             leaves the last quarter at a constant rate, for `StochasticWeightAveraging`.
-        boundaries: For `"step"`: parts of the whole run at which the rate falls, rising, in (0, 1). He: 0.5 and 0.75.
-        factor: For `"step"`: what the rate is multiplied by there. He: 0.1.
-        learning_rate: The peak. Default: the compiled rate.
+        boundaries: For `"step"`: rising parts of the whole run, in (0, 1), at which the rate falls. He: 0.5 and 0.75.
+        factor: For `"step"`: what the rate is multiplied by at each boundary, > 0. He: 0.1.
+        learning_rate: The peak, > 0. Default: the compiled rate.
         steps_per_epoch: Batches per epoch, where neither the dataset nor `fit(steps_per_epoch=)` says.
 
     Raises:
-        ValueError: on_train_begin, when the length of the run is unknown, the warm-up is longer than the run or
-            covers a boundary, or the optimizer already has a schedule.
+        ValueError: for arguments outside their ranges; on_train_begin, when the length of the run is unknown, the
+            warm-up is longer than the run or covers a boundary, or the optimizer already has a schedule.
 
     Example:
         >>> model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
@@ -88,7 +88,7 @@ class WarmupDecay(RateDriver):
 
         Args:
             epochs: Epochs of the run whose schedule is followed.
-            places: Rising pairs `(batch of this run, batch of that run)`; between them it is interpolated.
+            places: Rising pairs `(batch of this run, batch of that run)`; between two pairs the place is interpolated.
         """
         self._epochs, self._places = epochs, [tuple(pair) for pair in places]
 
@@ -146,8 +146,8 @@ class WarmupDecay(RateDriver):
         warmup = self.warmup
         if not is_number(warmup) or warmup < 0 or (not is_whole(warmup) and warmup >= 1):
             raise ValueError(
-                "WarmupDecay expects warmup as a float in [0, 1), a part of the run, or an int of 0 or more, steps. "
-                f"Received warmup={warmup!r}. Write warmup=0.05 or warmup=500."
+                "WarmupDecay expects warmup as a float in [0, 1), a part of the run, or an int >= 0, a number of "
+                f"steps. Received warmup={warmup!r}. Write warmup=0.05 or warmup=500."
             )
         if not isinstance(self.decay, str) or self.decay not in DECAYS:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What Polyak averaging and stochastic weight averaging share: a second set of weights, and when it is in the model."""
+"""What the two averaging callbacks share: a second set of weights, and when it is in the model."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ class WeightAverage(FitMember):
     the model holds the averaged weights; in between, the ones being trained. So validation, `ModelCheckpoint`,
     `EarlyStopping` and the finished model see the average. Without validation data, put this callback before those.
 
-    Averaged are the trainable weights, in float32, and the statistics of batch normalizations. With `data`, those
-    statistics are recomputed from it each time the average goes into the model. Memory: the weights once more.
+    The trainable weights and the statistics of batch normalization are averaged, in float32. With `data`, those
+    statistics are recomputed from it each time the average goes into the model. Memory: one more copy of the weights.
 
     Args:
         data: Training images for the statistics, as in `ensemble.refresh_batch_norm`, or None.
-        batch_size: Images a batch for un-batched `data`.
+        batch_size: Images per batch for un-batched `data`.
     """
 
     def __init__(self, data: "Data | None" = None, *, batch_size: int = 128) -> None:

@@ -164,7 +164,7 @@ def test_the_doctor_says_when_validation_is_as_long_as_training(capsys, monkeypa
         verbose=0,
         callbacks=[doctor],
     )
-    assert capsys.readouterr().out.count("of an epoch are validation") == 1
+    assert capsys.readouterr().out.count("of an epoch are spent on validation") == 1
     assert 0 < doctor.times["validation"] < doctor.times["epoch"]
     assert set(doctor.times) >= {"steps", "first", "callbacks", "validation", "garbage", "epoch"}
     assert len(doctor.epoch_times) == 4 and doctor.epoch_times[-1] == doctor.times
