@@ -38,7 +38,7 @@ def scale_for_batch(rate: float, batch: int, base_batch: int = 256) -> float:
     """The learning rate for another batch size, by the linear scaling rule.
 
     Source: Goyal et al. 2017, section 2.1, https://arxiv.org/abs/1706.02677. The rule holds for SGD, with a warm-up,
-    up to some thousands of examples a batch; Adam is commonly scaled by the square root instead.
+    up to some thousands of examples per batch; Adam is commonly scaled by the square root instead.
 
     Args:
         rate: The rate that suits `base_batch`, > 0. Paper: 0.1 for ResNet-50.

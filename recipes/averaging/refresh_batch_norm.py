@@ -33,7 +33,7 @@ def refresh_batch_norm(
             stays as it is.
         dataset: Training images as in `fit`, batched or not: `tf.data.Dataset` (labels are ignored) or an array. Use
             large batches and the training augmentation, if any.
-        batch_size: Images a batch where the data comes un-batched.
+        batch_size: Images per batch where the data comes un-batched.
 
     Returns:
         The model.

@@ -48,7 +48,7 @@ def _train(commands):
         "--epochs",
         type=_positive,
         default=30,
-        help="passes over the training images (default: 30); more than before with --resume trains on",
+        help="passes over the training images (default: 30); with --resume more than before train the run further",
     )
     command.add_argument(
         "--out", type=Path, default=Path("runs/train"), help="folder for all files (default: runs/train)"
@@ -129,7 +129,7 @@ def _predict(commands):
     command.add_argument(
         "--csv", type=Path, help="write file, label, confidence and all probabilities to this file"
     )
-    command.add_argument("--png", type=Path, help="folder for predicted masks, a PNG each")
+    command.add_argument("--png", type=Path, help="folder for predicted masks, one PNG file each")
     command.set_defaults(run=predict)
 
 
@@ -236,7 +236,7 @@ def _run_folder(command):
 
 
 def _labels(command):
-    command.add_argument("--labels", help="CSV file or regular expression that says the classes")
+    command.add_argument("--labels", help="CSV file or regular expression that gives the class of each image")
     command.add_argument("--skip-bad", action="store_true", help="leave out files that do not decode")
 
 

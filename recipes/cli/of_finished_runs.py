@@ -25,7 +25,7 @@ def load_run(folder: Path, command: str) -> Any:
     import recipes  # noqa: PLC0415 - the command starts without it
 
     if not folder.is_dir():
-        raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is none")
+        raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is not a folder")
     load_keras(f"recipes {command}: loading {folder}")
     return recipes.load_run(folder)
 
@@ -58,7 +58,7 @@ def evaluate(options: Namespace) -> None:
         BadInputError: for a run that does not know its classes.
     """
     run = load_run(options.folder, options.command)
-    with contextlib.redirect_stdout(sys.stderr):  # what data.load remarks is no result
+    with contextlib.redirect_stdout(sys.stderr):  # remarks of data.load are not results
         examples = _labeled(run, options.folder, options)
         scores = run.evaluate(examples, grad_cam=options.html is not None)
     if options.html:
@@ -125,7 +125,7 @@ def compare(options: Namespace) -> None:
 
     for folder in options.folders:
         if not folder.is_dir():
-            raise BadInputError(f"expects folders of finished runs. Received {folder}, which is none")
+            raise BadInputError(f"expects folders of finished runs. Received {folder}, which is not a folder")
     with contextlib.redirect_stdout(sys.stderr):
         load_keras("recipes compare: loading the runs")
         test = None
@@ -143,6 +143,9 @@ def _labeled(run, folder, options):
     from recipes.inference.of_run import labeled_folder  # noqa: PLC0415 - the command starts without it
 
     if run.class_names is None:
-        raise BadInputError(f"expects a run that knows its classes. Received {folder}, trained without info=")
+        raise BadInputError(
+            f"expects a run that knows its classes. Received {folder}, trained without info=. Train it with "
+            "recipes.train(..., info=info), where info is what recipes.data.load returns"
+        )
     how = {"labels": options.labels, "on_error": "skip" if options.skip_bad else "raise"}
     return labeled_folder(run, options.data, **how)

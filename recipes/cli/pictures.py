@@ -1,4 +1,4 @@
-"""What `recipes check` says of the images of a folder and of their labels."""
+"""What `recipes check` says about the images of a folder and about their labels."""
 
 import time
 from typing import Any
@@ -16,9 +16,9 @@ def pictures_checked(
         train: As from `data.load`.
         validation: The same, or None.
         info: The `DatasetInfo`.
-        model: For these images; what a pretrained one makes of them tells more of labels than their pixels.
+        model: A model for these images; the features of a pretrained one tell more about labels than the pixels do.
         compiled: How the model will be compiled; empty for one without pretrained weights.
-        seconds: Most to spend on labels.
+        seconds: Largest number of seconds to spend on labels.
     """
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
 

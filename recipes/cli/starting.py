@@ -1,4 +1,4 @@
-"""The first seconds of a command: Keras is imported, and what its backend remarks of itself stays unsaid."""
+"""The first seconds of a command: Keras is imported, and the remarks of its backend are kept from stderr."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def load_keras(doing: str) -> None:
 
 @contextlib.contextmanager
 def without_remarks() -> Iterator[None]:
-    """Keep from stderr what compiled code remarks there within the context; everything else comes at its end."""
+    """Keep the remarks of compiled code from stderr within the context; everything else is printed at its end."""
     try:
         kept = os.dup(_STDERR)
     except OSError:  # closed

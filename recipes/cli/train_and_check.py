@@ -67,8 +67,8 @@ def _unfreezing(model, entries):
     """What `--unfreeze` gives to `recipes.train`: the layers join at a tenth of the head's rate."""
     if model.trainable_variables == model.weights or all(layer.trainable for layer in model.layers):
         raise BadInputError(
-            "expects --unfreeze with a pretrained network, whose layers are frozen. Received one that learns from "
-            "nothing. Use --model efficientnet_lite0, or leave --unfreeze out"
+            "expects --unfreeze with a pretrained network, whose layers are frozen. Received one that is trained from "
+            "scratch. Use --model efficientnet_lite0, or leave --unfreeze out"
         )
     schedule: dict[int, list[str]] = {}
     for epoch, names in entries:
@@ -100,7 +100,7 @@ def _print_run(options, run, path, info):
     before = (run.settings or {}).get("before_training") or {}
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
-        print(f"not checked, because the time was over: {', '.join(skipped)}; {check}")
+        print(f"not checked, because the time was over: {', '.join(skipped)}; to check them: {check}")
     print(said)
     if guess is not None and guessing:
         print(f"That is no better than always answering the most frequent class (about {guess[0]:.0%}).")
@@ -192,7 +192,7 @@ def check(options: Namespace) -> int:
 
 
 def _read(options: Namespace) -> tuple[Any, ...]:
-    """The data: `(train, validation, info)`; photos of several sizes at a usual one, which is said."""
+    """The data: `(train, validation, info)`; photos of several sizes are read at a usual size, and a line says so."""
     from recipes import data  # noqa: PLC0415 - the command starts without it
 
     how: dict[str, Any] = {
@@ -259,7 +259,7 @@ def _open(options: Namespace) -> tuple[Any, ...]:
         backbone = models.efficientnet_lite0(include_top=False, input_shape=shape)
     except ImportError as error:
         raise BadInputError(
-            f"{error}, or type --model resnet, which learns from nothing but these images"
+            f"{error}, or type --model resnet, which learns from these images alone"
         ) from error
     # Only the new head learns, for which Adam at its usual rate needs no search.
     return train, validation, info, models.transfer(backbone, classes), {"optimizer": "adam"}

@@ -105,7 +105,7 @@ def as_batches(
         data: `tf.data.Dataset` of images, of `(image, label)` or of `(image, label, weight)`, batched or not; or
             arrays `x`, `(x, y)` or `(x, y, weight)`. It is not consumed.
         model: The `keras.Model` that will read it; the rank of its first input tells batched from not.
-        batch_size: Examples a batch where the data comes un-batched.
+        batch_size: Examples per batch where the data comes un-batched.
         caller: The public function, named in errors.
         name: Its argument, named in errors.
 

@@ -175,7 +175,7 @@ def conformal_from_probabilities(
     if labels.dtype == bool:
         if not (labels.sum(axis=1) == 1).all():
             raise ValueError(
-                "evaluate.conformal expects one class an example. Received rows that do not sum to 1. For several "
+                "evaluate.conformal expects one class per example. Received rows that do not sum to 1. For several "
                 "labels see evaluate.thresholds."
             )
         labels = labels.argmax(axis=1)

@@ -68,7 +68,7 @@ class Comparison:
     paired: tuple[PairedComparison, ...] = ()
 
     def table(self) -> str:
-        """Settings that differ, then metrics with their intervals, a column a run."""
+        """Settings that differ, then metrics with their intervals, one column per run."""
         blocks = [_columns(rows) for _, rows in self._blocks()]
         return "\n\n".join(blocks + [f"{name}: {said}" for name, said in self._paired_words()])
 

@@ -264,7 +264,7 @@ def _description(model, names, shape, dtype, several, int8, reading):
 
 
 def _write(kind, path, model, serve, names, described, samples):
-    labels = "".join(" ".join(name.split()) + "\n" for name in names)  # one a line
+    labels = "".join(" ".join(name.split()) + "\n" for name in names)  # one per line
     text = json.dumps(described, ensure_ascii=False)
     try:
         if kind == "tflite":

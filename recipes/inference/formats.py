@@ -85,7 +85,7 @@ def write_tflite(path: Path, serve: Any, labels: str, description: str, samples:
     Args:
         path: File to write.
         serve: A frozen `serving_function`.
-        labels: Class names, one a line.
+        labels: Class names, one per line.
         description: JSON.
         samples: Images `(n, height, width, channels)` that show the range of every activation, for 8-bit integers;
             None keeps float32.

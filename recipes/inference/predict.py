@@ -82,7 +82,7 @@ class Predictions:
         ]
 
     def table(self, k: int = 3) -> str:
-        """One line an image: file, the `k` likeliest classes with their probabilities."""
+        """One line per image: file, the `k` likeliest classes with their probabilities."""
         width = max(map(len, self.files), default=0)
         return "\n".join(
             f"{file:{width}}  " + "  ".join(f"{name} {share:.1%}" for name, share in row)

@@ -23,7 +23,8 @@ def activation_histograms(
 
     Args:
         comparison: What `recipes.initialize.compare` returns: a dictionary from title to a list of histograms.
-        columns: Most layers shown in a row, >= 2; of deeper networks, layers spread evenly from first to last.
+        columns: Largest number of layers shown in a row, >= 2; of deeper networks, layers spread evenly from first to
+            last.
         same_axis: False lets each histogram fill its own axis, to compare shapes instead of sizes.
         title: Text above all.
 

@@ -1,4 +1,4 @@
-"""activation_statistics: what each layer gives out, over a run."""
+"""activation_statistics: the outputs of each layer over a run."""
 
 from typing import TYPE_CHECKING
 

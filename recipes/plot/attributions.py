@@ -1,4 +1,4 @@
-"""attributions: maps of several methods side by side, one row an image."""
+"""attributions: maps of several methods side by side, one row per image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -42,18 +42,19 @@ def attributions(
         layers: None, or `{"Grad-CAM": name of the layer its maps were taken at, ...}`, shown under the method's name.
         percentile: The magnitude at this percentile of a fine map gets the full color, in (0, 100], so that a few
             extreme pixels do not hide the rest.
-        opacity: Of the colors over the image, in [0, 1].
+        opacity: Opacity of the colors over the image, in [0, 1].
         alone: Whether maps are drawn without the image; `"auto"` decides for each method by its first map that is not
             blank.
-        size: Width of an image in inches.
+        size: Width of an image in inches, 0.05 to 50.
         title: Text above all.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
+        TypeError: when `maps` is not a dict.
         ValueError: no maps, maps of another number or size than the images, titles or captions for another
-            number of images.
+            number of images, an argument out of range.
 
     Example:
         >>> maps = {"Saliency": explain.saliency(model, images), "Grad-CAM": explain.grad_cam(model, images)}

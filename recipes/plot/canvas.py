@@ -16,8 +16,8 @@ from recipes.common.validation import is_number
 class Canvas(Figure):
     """A Figure that a notebook shows by itself, without pyplot having been imported.
 
-    Names are shown as they are: a class called "$5 or $10" is no formula. Numbers at ticks may be. A title or a name of
-    an axis that is longer than its place is written on two lines, and shortened in its middle if it must be.
+    Names are shown as they are: a class called "$5 or $10" is not read as a formula, only numbers at ticks are. A title
+    or a name of an axis that is longer than its place is written on two lines, and shortened in its middle if need be.
     """
 
     def draw(self, renderer: RendererBase) -> None:
@@ -76,7 +76,7 @@ def _rows(axes):
 
 
 def _folded(text, share):
-    """Text on two lines for each of its own, of no more than `share` of the letters of its longest line."""
+    """Each line of a text on two lines of at most `share` times as many characters as its longest line."""
     lines = text.split("\n")
     most = max(4, int(share * max(map(len, lines))))
     made = []
@@ -92,7 +92,7 @@ def _folded(text, share):
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """A name of at most `most` letters: the middle of a longer one is left out."""
+    """A name of at most `most` characters: the middle of a longer one is left out."""
     if len(name) <= most:
         return name
     end = (most - 1) // 2
@@ -105,7 +105,7 @@ def new_figure(width: float, height: float) -> Canvas:
 
 
 def check_size(owner: str, size: float) -> None:
-    """Refuse what is no width of a picture in inches.
+    """Refuse a value that cannot be the width of a picture in inches.
 
     Raises:
         ValueError: for anything but a number from 0.05 to 50.
@@ -129,6 +129,9 @@ def displayable(images: ArrayLike, owner: str) -> FloatArray:
 
     Returns:
         `(..., height, width, 3)`, float32.
+
+    Raises:
+        ValueError: for another shape, an empty array, another kind of dtype than numbers, NaN or infinity.
     """
     images = np.asarray(images)
     if images.ndim == 2:

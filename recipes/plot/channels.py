@@ -23,11 +23,11 @@ def channels(
 
     Args:
         maps: `(height, width, channels)` as `explain.activations(...)[0]` gives; or `(filters, height, width,
-            1, 3 or 4)` or `(filters, channels, height, width, 1)` as `explain.filters` gives (the latter a row a
-            filter).
-        columns: Pictures in a row.
-        limit: Most pictures (or rows of filters) drawn; the figure says how many there are.
-        size: Width of a picture in inches.
+            1, 3 or 4)` or `(filters, channels, height, width, 1)` as `explain.filters` gives (the latter with one row
+            per filter).
+        columns: Pictures in a row, >= 1.
+        limit: Largest number of pictures drawn, >= 1; the figure says how many there are.
+        size: Width of a picture in inches, 0.05 to 50.
         shared: Scale all maps alike, so that silent ones stay dark; False stretches each by itself. Filters
             are shown as they come.
         title: Text above all.
@@ -36,7 +36,7 @@ def channels(
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: when the array has none of these shapes.
+        ValueError: when the array has none of these shapes or is not finite, or an argument is out of range.
     """
     check_size("plot.channels", size)
     maps = as_numbers("plot.channels", "maps", maps, "float32")

@@ -1,4 +1,4 @@
-"""compared_curves: the same metrics of several runs over one another."""
+"""compared_curves: the same metrics of several runs in common axes."""
 
 from collections.abc import Mapping, Sequence
 

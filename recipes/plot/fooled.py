@@ -26,14 +26,14 @@ def fooled(
         found: What `explain.fool` returned for them.
         class_names: None, or the name of each class.
         before: None, or the class predicted for each original.
-        size: Width of an image in inches.
+        size: Width of an image in inches, 0.05 to 50.
         title: Text above all.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: when there are not as many originals as results.
+        ValueError: when there are not as many originals as results, or `size` is out of range.
     """
     check_size("plot.fooled", size)
     images = np.asarray(images)

@@ -35,15 +35,15 @@ def grid(
         titles: None, or a text for each image.
         title_colors: None, or a matplotlib color for each title, such as "tab:green" and "tab:red".
         columns: Images in a row, >= 1.
-        size: Width of an image in inches.
+        size: Width of an image in inches, 0.05 to 50.
         title: Text above all.
-        opacity: Of the colors over the images, in [0, 1].
+        opacity: Opacity of the colors over the images, in [0, 1].
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: when there are no images, or not as many maps or titles as images.
+        ValueError: when there are no images, not as many maps or titles as images, or an argument is out of range.
 
     Example:
         >>> grid(images[:16], titles=[info.class_names[label] for label in labels[:16]])

@@ -24,7 +24,7 @@ def landscape(
         A matplotlib `Figure`. Losses are drawn on a logarithmic scale.
 
     Raises:
-        ValueError: when there is nothing to draw, or lines are mixed with maps.
+        ValueError: when there is nothing to draw, lines are mixed with maps, or `size` is outside 0.05 to 50.
     """
     check_size("plot.landscape", size)
     named = landscapes if isinstance(landscapes, dict) else {"": landscapes}

@@ -1,4 +1,4 @@
-"""range_test: loss against learning rate."""
+"""learning_rate_range_test: loss against learning rate."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""rates: the learning rate of every step, and the steps at which something was kept."""
+"""learning_rates: the learning rate of every step, and the steps at which something was kept."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ def learning_rates(
         values: Rates of steps 0, 1, ...: an array, as any schedule of `recipes.schedules` gives for
             `np.arange(steps)`.
         marks: Numbers of steps after which something happened, 1 to `len(values)`, such as `SnapshotEnsemble.ends`.
-        steps: Increasing steps that the rates are of, where they are not 0, 1, ...; without `marks`.
-        steps_per_epoch: Batches an epoch; the axis then counts epochs.
-        label: What the marks are.
+        steps: The step of each rate, increasing, where these are not 0, 1, ...; not together with `marks`.
+        steps_per_epoch: Batches per epoch; the axis then counts epochs.
+        label: Name of the marks, for the legend.
 
     Returns:
         A matplotlib `Figure`.

@@ -66,8 +66,8 @@ def scale_of(
         values: Finite numbers.
         alone: See `is_fine`.
         limit: Magnitude that gets the last color; None takes the map's own.
-        percentile: Of a fine map, the magnitude at this percentile gets the last color, so that a few extreme pixels
-            do not hide the rest.
+        percentile: In a fine map, the magnitude at this percentile gets the last color, so that a few extreme pixels do
+            not hide the rest.
     """
     low, high = float(values.min()), float(values.max())
     signed, fine = low < 0, is_fine(values) if alone == "auto" else bool(alone)
@@ -105,14 +105,14 @@ def is_fine(values: np.ndarray) -> bool:
 def paint(base: np.ndarray, values: np.ndarray, scale: MapScale, opacity: float) -> np.ndarray:
     """The picture of a map: its colors alone, or over the image in gray.
 
-    Over the image `opacity` is that of the colors everywhere, so that what is weak darkens the image and every pixel
-    of full strength is brighter than any of none (from an opacity of 0.6).
+    Over the image the colors have the same `opacity` everywhere. So weak values darken the image, and from an opacity
+    of 0.6 every pixel of full strength is brighter than any pixel of strength 0.
 
     Args:
         base: `(height, width, 3)`, 0..1.
         values: `(height, width)`.
         scale: From `scale_of`.
-        opacity: In [0, 1].
+        opacity: Opacity of the colors, in [0, 1].
 
     Returns:
         `(height, width, 3)`, 0..1.
@@ -154,7 +154,7 @@ def add_scales(
     Args:
         figure: From `figure_for_maps`, its panels drawn.
         scales, percentile: As in `figure_for_maps` and `scale_of`.
-        numbers: There is one map, whose values stand at the bar.
+        numbers: True for a figure of one map: its values are written at the bar.
     """
     kinds = _kinds(scales)
     if not kinds:

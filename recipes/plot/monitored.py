@@ -26,7 +26,7 @@ def need_probes(record: "Record", column: str, owner: str, monitor: str) -> None
 
 
 def depth_colors(count: int) -> np.ndarray:
-    """One color a layer, dark at the input and light at the output, each to be seen on a white and on a black page.
+    """One color per layer, dark at the input and light at the output, each visible on a white and on a black page.
 
     Args:
         count: Layers, >= 0.

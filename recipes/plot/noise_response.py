@@ -21,7 +21,7 @@ def noise_response(
     Args:
         found: Its result.
         class_names: None, or the name of each class.
-        most: Classes drawn, the most frequent ones.
+        most: Number of classes drawn, the most frequent ones, >= 1.
         title: Text above all; by default the mean confidence.
 
     Returns:
@@ -35,7 +35,7 @@ def noise_response(
     bars.axvline(1 / len(found.share), color="gray", linestyle="--", linewidth=1)
     bars.set_yticks(range(len(order)), names)
     bars.invert_yaxis()
-    bars.set_xlabel("share of the noise images (dashed: all alike)")
+    bars.set_xlabel("share of the noise images (dashed: equal shares)")
     first = displayable(found.images[0], "plot.noise_response")
     sample.imshow(first, vmin=0, vmax=1)
     sample.set_title(f"one of {len(found.images)}", fontsize=8)

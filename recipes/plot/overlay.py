@@ -27,9 +27,9 @@ def overlay(
         image: `(height, width, channels)` with 1, 3 or 4 channels, or `(height, width)`; uint8 or float.
         map: `(height, width)`, any real dtype, as the functions of `recipes.explain` give for one image. A map with
             negative values is drawn in red (for) and blue (against).
-        opacity: Of the colors over the image, in [0, 1].
-        limit: Magnitude that gets the full color, > 0, so that several maps share a scale. None takes the map's
-            largest magnitude, of a fine map that at the 99th percentile.
+        opacity: Opacity of the colors over the image, in [0, 1].
+        limit: Magnitude that gets the full color, > 0, so that several maps share a scale. None takes the map's largest
+            magnitude, or for a fine map the magnitude at the 99th percentile.
         alone: Whether the map is drawn without the image. `"auto"`: where it changes from pixel to pixel, as gradients
             do, which over an image cannot be seen.
         layer: Name of the layer the map was taken at, shown over it.

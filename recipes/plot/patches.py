@@ -1,4 +1,4 @@
-"""patches: what a channel would like to see, beside what it answers to most in real images."""
+"""patches: what excites a channel most, synthetic and in real images."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def patches(
         found: What `explain.maximal_patches` returned, for one channel or several.
         unit_images: None, or `(channels, height, width, image channels)`.
         titles: None, or a text for each row.
-        size: Width of a patch in inches.
+        size: Width of a patch in inches, 0.05 to 50.
         title: Text above all.
 
     Returns:

@@ -19,7 +19,8 @@ def reliability(diagram: ArrayLike, coverage: ArrayLike | None = None) -> Figure
             second panel out.
 
     Returns:
-        A matplotlib `Figure`. Points below the diagonal are answers given too surely; bars are 95 % of each bin.
+        A matplotlib `Figure`. Points below the diagonal are answers with too much confidence; bars are the 95 %
+        interval of each bin's accuracy (normal approximation).
     """
     diagram = np.asarray(diagram, "float64")
     figure = new_figure(8.5 if coverage is not None else 4.3, 3.6)

@@ -1,4 +1,4 @@
-"""search: what a search for settings tried, and what came of it."""
+"""search_trials: what a search for settings tried, and what came of it."""
 
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def search_trials(study: "optuna.Study") -> Figure:
     """Draw every trial as a line through its settings, and random trials against a grid of as many.
 
-    Left, parallel coordinates: one axis a setting (log where it was searched so), the value last; the better a
-    trial, the darker its line; pruned ones are dotted. Right, the first two settings that are numbers: points are the
-    trials, crosses the grid that would have cost as much, with the values each of the two tries marked along
-    the edges (Bergstra & Bengio 2012, figure 1).
+    Left, parallel coordinates: one axis per setting (log where it was searched so), the value last; the better a trial,
+    the darker its line; pruned trials are dotted. Right, the first two settings that are numbers: points are the
+    trials, crosses the grid that would have cost as much, with the values each of the two tries marked along the edges
+    (Bergstra & Bengio 2012, figure 1).
 
     Args:
         study: The `optuna.Study` that `recipes.tune.search` returned.

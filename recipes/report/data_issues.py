@@ -31,14 +31,14 @@ def data_issues(
     files: Mapping[str, Sequence[str]] | None = None,
     guesses: bool = False,
 ) -> dict[str, Any] | None:
-    """What the page says of labels and images, or None where there is nothing to look at.
+    """What the page says about labels and images, or None where there is nothing to look at.
 
     Args:
         run: With `examples`, where its steps gathered the margins.
         train: Its training data, for copies, faults and thumbnails; None shows doubtful labels without pictures.
         validation: Its validation data, for copies across both.
         class_names: Name of every class; None numbers them.
-        count: Most entries to show of each.
+        count: Largest number of entries to show of each kind.
         files: Path of each example of "train" and "validation"; None numbers them.
         guesses: Whether the network does no better than guessing, so that its doubts about labels mean nothing.
 
@@ -123,7 +123,7 @@ def _pictures(data: Data | None, numbers: Iterable[int]) -> dict[int, np.ndarray
         return {}
     if not isinstance(data, tf.data.Dataset):
         return {number: np.asarray(data[0][number]) for number in numbers}
-    if fresh_copy(data) is not data:  # it shuffles: the numbers are of another pass
+    if fresh_copy(data) is not data:  # it shuffles: the numbers belong to another pass
         return {}
     reader = reader_of(data)
     if reader is not None:

@@ -31,9 +31,9 @@ class Predictions:
         labels: int64 `(n,)`, the true class of each example looked at.
         predicted: int64 `(n,)`, the predicted ones.
         confidence: float64 `(n,)`, the probability of the predicted class.
-        classes: How many there are.
-        right: list of `Example`, surest first, of different classes as far as there are.
-        wrong: list of `Example`, surest first.
+        classes: Number of classes.
+        right: list of `Example`, most confident first, of different classes as far as there are.
+        wrong: list of `Example`, most confident first.
         note: At which layer the maps were taken, or why there are none; empty without images to show.
     """
 
@@ -52,17 +52,19 @@ class Predictions:
         return counts
 
 
-def predictions(model: keras.Model, validation: Data, *, count: int = 6, examples: int = 2000) -> Predictions:
+def predictions(
+    model: keras.Model, validation: Data, *, count: int = 6, examples: int = 2000
+) -> Predictions | None:
     """Predict held-out examples and pick some, each with its Grad-CAM.
 
     Args:
         model: A trained classifier: one output of `(batch, classes)`, or one unit for two classes.
         validation: `tf.data.Dataset` or arrays of `(inputs, labels)`.
-        count: Examples of right and of wrong predictions each.
-        examples: Most held-out examples to look at.
+        count: Number of right and number of wrong predictions to pick.
+        examples: Largest number of held-out examples to look at.
 
     Returns:
-        `Predictions`, or None for a model or labels that are no classification.
+        `Predictions`, or None for a model or labels of another task than classification.
     """
     sample = read_sample(
         validation, model, batch_size=64, batches=-(-examples // 64), seconds=10.0, name="validation"
@@ -115,7 +117,7 @@ def _spread(rows, sure, labels, count):
 
 def _maps(model, inputs, rows):
     if inputs.ndim != 4 or not len(rows):
-        return [None] * len(rows), "The inputs are no images."
+        return [None] * len(rows), "The inputs are not images."
     if keras.backend.backend() != "tensorflow":
         return [None] * len(rows), "Without heat maps, which need Keras on TensorFlow."
     from recipes import explain  # noqa: PLC0415 - needs TensorFlow, which other backends do without

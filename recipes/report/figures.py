@@ -29,26 +29,26 @@ _READ = {
     "the network memorizes the training examples; both still falling means that more epochs would help.",
     "rates": "The rate per step: the climb at the start is the warm-up, the fall after it the decay.",
     "update_ratios": "How far one step moves the weights of a layer, relative to their size. About 0.001 is healthy; a "
-    "layer far above it for long is driven too fast, one far below hardly learns.",
+    "layer that stays far above it is changed too fast, one far below hardly learns.",
     "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
     "layers are vanishing gradients; lines that rise there are exploding ones.",
     "units": "Each row is a unit, each column a look. A unit that stays black is dead: it is zero for every example, "
     "gets no gradient, and will not come back.",
-    "activations": "What the layers give out. Standard deviations of about one in every layer are healthy; those that "
+    "activations": "The outputs of the layers. Standard deviations of about one in every layer are healthy; those that "
     "shrink or grow from layer to layer, or over time, are not.",
     "finite": "The first layer, from the top, with NaN or infinity is where to look.",
     "reliability": "Points on the diagonal: of the answers given with 80 % confidence, 80 % are right. Points below it "
-    "are too sure; evaluate.calibrate mends that without changing an answer. Beside it: the accuracy on the most "
-    "confident share of the examples.",
+    "mean too much confidence; evaluate.calibrate corrects that without changing an answer. Beside it: the accuracy on "
+    "the most confident share of the examples.",
 }
 _READ_OF_MUON = (
-    " MuonSGD, which recipes.train takes by default, makes steps whose length the rate alone sets: 0.01 is usual while "
-    "the rate is high."
+    " MuonSGD, which recipes.train takes by default, makes steps whose length depends on the rate alone: 0.01 is usual "
+    "while the rate is high."
 )
 
 
 def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
-    """What there is to draw of this run, and nothing else.
+    """All figures that can be drawn of this run.
 
     Args:
         run: As in `write_report`.

@@ -53,11 +53,11 @@ def mask_predictions(
     Args:
         model: A trained network with one output of `(batch, height, width, classes)`.
         validation: `tf.data.Dataset` or arrays of `(images, masks)`.
-        count: Worst and best predictions each.
-        examples: Most held-out examples to look at.
+        count: Number of worst and number of best predictions to pick.
+        examples: Largest number of held-out examples to look at.
 
     Returns:
-        `MaskPredictions`, or None for a model or labels that are no segmentation.
+        `MaskPredictions`, or None for a model or labels of another task than segmentation.
     """
     if not gives_class_maps(model) or len(model.inputs) != 1:
         return None
@@ -103,7 +103,7 @@ def painted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Args:
         image: uint8 `(height, width, 3)`.
-        mask: Class numbers `(height, width)`; what is no class below 256 is white.
+        mask: Class numbers `(height, width)`; numbers outside 0..255 are drawn white.
 
     Returns:
         uint8 `(height, width, 3)`.

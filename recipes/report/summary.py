@@ -15,7 +15,7 @@ _NUMBERS = ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss")
 def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dict[str, str]:
     """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found.
 
-    What the model answers on held-out data, `seen`, is held against always answering the most frequent class there.
+    The model's answers on held-out data, `seen`, are compared with always answering the most frequent class there.
     """
     counts = {
         severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
@@ -26,7 +26,7 @@ def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dic
         return {"kind": "warning", "text": f"This run could do better: {run.findings[0].title}."}
     if (guess := no_better_than(seen)) is not None:
         name = names[guess] if names is not None and guess < len(names) else guess
-        text = f"It does no better on held-out examples than always answering {name}."
+        text = f"The model does no better on held-out examples than always answering {name}."
         return {"kind": "warning", "text": text}
     skipped = before_training(run).get("skipped", ())
     if skipped:
@@ -97,7 +97,7 @@ def before_training(run: Any) -> dict[str, Any]:
 
 
 def numbers(run: Any, seen: Predictions | None) -> list[tuple[str, str, str]]:
-    """`(name, value, remark)` of what stands in the boxes below the verdict."""
+    """`(name, value, remark)` for each of the boxes below the verdict."""
     history, rows = run.history or {}, []
     for name in _NUMBERS:
         values = np.asarray(history.get(name, ()), "float64")

@@ -40,7 +40,7 @@ def _typical(values):
 
 
 def confusion_of(seen: Predictions | None, class_names: Sequence[str] | None) -> dict[str, Any] | None:
-    """What the page says of right and wrong answers: the matrix, the scores of each class, frequent mistakes."""
+    """What the page says about right and wrong answers: the matrix, the scores of each class, frequent mistakes."""
     if seen is None:
         return None
     names = [class_name(number, class_names) for number in range(seen.classes)]
@@ -78,7 +78,7 @@ def confusion_of(seen: Predictions | None, class_names: Sequence[str] | None) ->
 
 
 def _classes(seen, names):
-    """Rows of precision, recall and F1, the 20 worst of many classes; a score that nothing tells is a dash."""
+    """Rows of precision, recall and F1, the 20 worst of many classes; a score that is not defined is a dash."""
     hit = np.bincount(seen.labels[seen.labels == seen.predicted], minlength=seen.classes)
     true = np.bincount(seen.labels, minlength=seen.classes)
     said = np.bincount(seen.predicted, minlength=seen.classes)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "steps": "steps",
     "input": "waiting for their input",
-    "first": "the first step, beyond a usual one: tracing, or filling a shuffle",
+    "first": "extra time of the first step: tracing, or filling a shuffle buffer",
     "callbacks": "callbacks, and Keras' own loop",
     "validation": "validation",
     "garbage": "Python's garbage collector",
@@ -20,7 +20,7 @@ _WORDS = {
 
 
 def time_spent(run: Any, throughput: Throughput | None) -> dict[str, Any] | None:
-    """What the page says of the time that training took.
+    """What the page says about the time that training took.
 
     Args:
         run: As in `write_report`; `settings["times"]` holds seconds of each epoch where `recipes.train` noted them.
@@ -31,7 +31,7 @@ def time_spent(run: Any, throughput: Throughput | None) -> dict[str, Any] | None
         measurement with its figure -, or None where nothing is known.
 
     Raises:
-        TypeError: when `throughput` is something else.
+        TypeError: when `throughput` is not such a measurement.
     """
     if throughput is not None and not hasattr(throughput, "step_seconds"):
         raise TypeError(
@@ -54,7 +54,7 @@ def _of_epochs(settings, times):
     said = f"{len(times)} epoch{'s' if len(times) > 1 else ''} took {_time(whole.sum())}"
     if len(times) > 1:
         said += f": the first {_time(whole[0])}, in which everything is traced, the others {_time(usual['epoch'])} each"
-    said += f"; {rate:,.0f} training examples a second." if rate else "."
+    said += f"; {rate:,.0f} training examples per second." if rate else "."
     told = dict(_WORDS)
     if not any("input" in one for one in later):
         told["steps"] += ", with waiting for their input"

@@ -52,12 +52,12 @@ def write_report(
             matrix and the examples; None leaves both out.
         train: Training data, for thumbnails of doubtful labels (`diagnose.label_issues`), copies
             (`diagnose.near_duplicates`) and faulty images (`diagnose.image_issues`) among its first 2000 images; None
-            lists doubtful labels alone.
+            lists only doubtful labels.
         class_names: Name of every class; None numbers them.
         title: Heading; None takes the model's name.
-        examples: Right and wrong predictions to show, each.
+        examples: Number of right and number of wrong predictions to show.
         throughput: What `diagnose.throughput` measured, for a figure of where a step's time goes and what would help;
-            None says what the run noted of its epochs itself.
+            None shows only what the run itself recorded about its epochs.
         files: Path of each example of "train" and "validation", as `info.files` of `recipes.data.load`: doubtful
             labels, copies and faults are then named by their files, else by their numbers.
 
@@ -66,7 +66,7 @@ def write_report(
 
     Raises:
         ImportError: without Jinja2, the extra "report".
-        TypeError: when `throughput` is no such measurement.
+        TypeError: when `throughput` is not such a measurement.
     """
     environment = _environment()
     seen = predictions(run.model, validation, count=examples) if validation is not None else None
@@ -120,7 +120,7 @@ def _environment():
 
 
 def _findings(findings, figures):
-    """Errors and warnings with the figure that shows them; a figure stands with the first of its findings alone."""
+    """Errors and warnings with the figure that shows them; a figure stands only with the first of its findings."""
     entries, left = [], set(figures)
     for finding in findings:
         key = next((key for key, codes in SHOWN_BY.items() if finding.code in codes), "curves")
@@ -162,7 +162,7 @@ def _pictures(examples, class_names):
 
 
 def _masks(seen, class_names):
-    """What the page says of a segmentation, or None."""
+    """What the page says about a segmentation, or None."""
     if seen is None:
         return None
     from recipes.plot.canvas import displayable  # noqa: PLC0415 - brings matplotlib

@@ -29,17 +29,17 @@ class Source:
 
     Attributes:
         name: The argument it was given as, for errors ("train", "validation").
-        batches: function `(epoch, skip=0) -> tf.data.Dataset` of batches but for the first ones; `epoch` is an int64
-            tensor, `skip` a number or one.
-        steps: Batches an epoch, or None where the data set does not say.
-        examples: Images an epoch, or None where that is not known.
+        batches: function `(epoch, skip=0) -> tf.data.Dataset` of the batches of an epoch without the first `skip`;
+            `epoch` is an int64 tensor, `skip` an integer or an int64 tensor.
+        steps: Batches per epoch, or None where the data set does not say.
+        examples: Images per epoch, or None where that is not known.
         element_spec: Structure, shape and dtype of one batch.
-        batched: True when the batches are the reader's own.
+        batched: True when the batches are the user's own.
         pixels: Smallest and largest float pixel that was looked at; None for integers.
         endless: True for a data set that repeats for ever; it is then iterated once, across epochs.
-        preview: The same source for looking at it: reading it leaves the order of the reader's next epoch as it is.
+        preview: The same source for looking at it: reading it leaves the order of the user's next epoch as it is.
         order: function `epoch -> int64 (examples,)`: the numbers of the examples as that epoch reads them, where the
-            order is ours; None where it is the reader's own.
+            order is ours; None where it is the user's own.
         kept: Numbers of the examples in the data set that the user gave, int64, where some were dropped; else None.
         parts: function `(epoch, skip, (index, count)) -> tf.data.Dataset` of `(part of a batch, its first row, rows of
             the batch)`, the share of one of several processes, where the examples of others need not be read; or None.
@@ -100,10 +100,10 @@ def open_source(
             arrays. Images of any shape the model takes.
         name: The argument's name, used in errors.
         model: The `keras.Model` that will read it; the rank of its first input tells batched from not.
-        batch_size: Images a batch, for data that comes un-batched.
+        batch_size: Images per batch, for data that comes un-batched.
         classes: Number of classes when labels are class numbers or one-hot rows; None leaves labels unchecked.
         shuffle: Reshuffle un-batched data in every epoch.
-        seed: Integer; with the number of the epoch it settles the order of the examples.
+        seed: Integer; together with the number of the epoch it fixes the order of the examples.
         maps: `(height, width)` where labels are maps of classes, with None for a side that is open; else None.
 
     Returns:
@@ -121,7 +121,7 @@ def open_source(
     if hasattr(data, "__next__"):
         raise ValueError(
             f"recipes.train expects {name} to be something that can be read once per epoch. Received a "
-            f"one-shot {type(data).__name__}, which is empty after the first. "
+            f"one-shot {type(data).__name__}, which is empty after the first epoch. "
             "Wrap it: tf.data.Dataset.from_generator(function_that_makes_it, output_signature=...)."
         )
     raise TypeError(
@@ -276,7 +276,7 @@ def _source(dataset, *, name, batched, pixels, batch_size, shapes, shuffle, seed
         return without_first(shuffled(fixed, buffer, seed, epoch).batch(batch_size), skip)
 
     def parts(epoch, skip, share):
-        """Of images of `data.load`: the numbers are shared out, so that others' images are never read."""
+        """For images of `data.load`: the numbers are dealt out, so that no worker reads the images of another."""
 
         def own(place, _):
             row, size = (

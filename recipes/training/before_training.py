@@ -35,7 +35,7 @@ class BeforeTraining:
 
     @property
     def facts(self) -> dict[str, Any] | None:
-        """What the checks learned of model and data."""
+        """What the checks learned about model and data."""
         return None if self.done is None else self.done.facts
 
     def describe(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def before_training(model: keras.Model, data: TrainingData, settings: Settings) 
         options = {"seconds": _SECONDS, "training": training, "verbose": verbose}
         done = diagnose.preflight(model, train, validation, **options)
     except Exception as error:
-        # A check that fails on an unusual model shall not keep it from being trained.
+        # A check that fails on an unusual model must not keep it from being trained.
         warnings.warn(
             f"recipes.train could not run its checks before training ({type(error).__name__}: {error}). It trains "
             "without them; preflight=False leaves them out.",
@@ -97,7 +97,7 @@ def _tried(model, train, findings, verbose):
     serious = [finding for finding in findings if finding.severity != "info"]
     try:
         return diagnose.try_remedies(model, train, serious, seconds=_TRIAL_SECONDS, verbose=verbose)
-    except (ValueError, NotImplementedError) as error:  # a model that cannot be copied: said, and no more
+    except (ValueError, NotImplementedError) as error:  # a model that cannot be copied: only say so
         if verbose:
             print(f"no remedy was tried: {error}", flush=True)
         return None

@@ -141,7 +141,8 @@ def watching_callbacks(
 
 
 def clean_up(callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Put back the optimizer's rate and the train function after a `fit` that broke off, without `on_train_end`."""
+    """Put back the optimizer's rate and the train function after a `fit` that an exception ended before
+    `on_train_end`."""
     for callback in callbacks:
         if isinstance(callback, ours.RateDriver):
             callback.release()
@@ -150,7 +151,7 @@ def clean_up(callbacks: Sequence[keras.callbacks.Callback]) -> None:
 
 
 def examples_of(callbacks: Sequence[keras.callbacks.Callback]) -> ExampleHistory | None:
-    """How each example was answered in the steps of the run, where that was gathered."""
+    """The margins of each example in the steps of the run; None where they were not gathered."""
     margins = first_of(callbacks, StepMargins)
     history = None if margins is None else margins.history_of_examples
     if history is not None:
@@ -180,7 +181,7 @@ def findings_of(
     try:
         return diagnose.diagnose(history, None, model)
     except Exception as error:
-        # Hours of training shall not be lost to their judgement.
+        # Hours of training must not be lost because judging them fails.
         warnings.warn(
             f"recipes.train could not diagnose the finished run ({type(error).__name__}: {error}). The run itself is "
             "whole; please report this with the model.",

@@ -30,7 +30,7 @@ def in_strategy(
     Args:
         model: Built, and not compiled unless in the strategy's scope.
         strategy: As `recipes.train` is given it.
-        verbose: 0 says nothing of what is made synchronized; nor do other workers than the first.
+        verbose: 0 prints nothing about layers that are made synchronized. Of several workers only the first prints.
 
     Raises:
         ValueError: for a strategy of several machines, a model compiled outside the strategy, one that Keras cannot
@@ -42,16 +42,16 @@ def in_strategy(
     if several and not isinstance(strategy, MultiWorkerStrategy):
         raise ValueError(
             "recipes.train expects recipes.distribution.MultiWorkerStrategy for several machines: Keras 3 cannot fit "
-            f"in TensorFlow's own. Received {type(strategy).__name__}. Take MultiWorkerStrategy(), which reads "
+            f"under TensorFlow's own. Received {type(strategy).__name__}. Take MultiWorkerStrategy(), which reads "
             "the same TF_CONFIG."
         )
     if getattr(model, "distribute_strategy", None) is strategy:
         if not several and strategy.num_replicas_in_sync > 1 and _own_statistics(model):
             warnings.warn(
                 f"recipes.train expects BatchNormalization(synchronized=True) on {strategy.num_replicas_in_sync} "
-                f"replicas. Received {', '.join(one.name for one in _own_statistics(model)[:3])} without: each replica "
-                "keeps statistics of its own, and those of the first are saved. Build the model with it, or outside "
-                "the strategy's scope.",
+                f"replicas. Received {', '.join(one.name for one in _own_statistics(model)[:3])} without it: each "
+                "replica keeps statistics of its own, and those of the first are saved. Build the model with "
+                "synchronized=True, or outside the strategy's scope.",
                 stacklevel=3,
             )
         return model
@@ -101,7 +101,7 @@ def compile_model(model: keras.Model, source: Source, label_spec: tf.TensorSpec,
         settings: The arguments of `train`.
 
     Returns:
-        True when the loss wants one-hot labels: what comes as integers has to be turned into them.
+        True when the loss takes one-hot labels: integer labels then have to be turned into them.
 
     Raises:
         ValueError: for a loss or an optimizer that contradicts the model, the labels or another argument.
@@ -138,7 +138,7 @@ def _set_rates(model, settings):
 
 
 def _metrics(model, source, label_spec, one_hot, settings):
-    """The metrics of `compile`; for maps of classes their IoU comes to the default ones."""
+    """The metrics of `compile`; for maps of classes their IoU is added to the default ones."""
     metrics = {"metrics": [_accuracy(model, one, settings) for one in settings.metrics]}
     automatic = isinstance(settings.loss, str) and settings.loss == "auto"
     if not automatic or "metrics" in settings.given or label_spec.shape.rank < 3:
@@ -177,7 +177,7 @@ def _loss(model, label_spec, smoothing):
     activation = output_activation(model)
     if activation not in ("softmax", "sigmoid", "linear"):
         raise ValueError(
-            f"recipes.train picks a loss for softmax, sigmoid or linear outputs of a model whose graph it can read. "
+            f"recipes.train expects a softmax, sigmoid or linear output, and a graph that it can read, to pick a loss. "
             f"Received {model.name!r} with output activation {activation}. Give loss=, or compile the model."
         )
     logits = activation == "linear"

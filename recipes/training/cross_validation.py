@@ -43,9 +43,10 @@ class CrossValidation:
         return float(self.scores[metric].mean())
 
     def interval(self, metric: str = "val_accuracy") -> tuple[float, float]:
-        """95 % of the mean, by Student's t with the correction for training sets that overlap.
+        """95 % confidence interval `(low, high)` of the mean, by Student's t, corrected for training sets that overlap.
 
-        The variance over n runs is taken times `1 / n + 1 / (folds - 1)`, the share of test to training examples.
+        The variance over n runs is multiplied by `1 / n + 1 / (folds - 1)`, where the second term is the ratio of test
+        to training examples.
         Source: Nadeau & Bengio 2003, section 4.5, https://doi.org/10.1023/A:1024068626366
         """
         values = self.scores[metric]
@@ -55,7 +56,7 @@ class CrossValidation:
         return self.mean(metric) - half, self.mean(metric) + half
 
     def table(self) -> str:
-        """One line a metric: mean, interval, lowest and highest."""
+        """One line per metric: mean, interval, lowest and highest."""
         width = max(6, *map(len, self.scores))
         lines = [f"{'metric':{width}}      mean  95 %                lowest   highest"]
         for name, values in self.scores.items():
@@ -88,10 +89,10 @@ def cross_validate(
             run, after `keras.utils.set_random_seed(seed)`.
         data: All examples, as arrays `(x, y)` or a `tf.data.Dataset` of `(image, label)`, batched or not. A data set
             must come in the same order each time; it is read again for every fold, without being held in memory.
-        folds: >= 2.
+        folds: Number of folds, >= 2.
         seeds: Integers; each gives folds, weights and augmentation of its own.
-        groups: Of each example, `(n,)`, such as the patient or the scene: examples of one group stay in one fold. Folds
-            are then not stratified, and as equal in size as the groups allow.
+        groups: The group of each example, `(n,)`, such as the patient or the scene: examples of one group stay in one
+            fold. Folds are then not stratified, and are as equal in size as the groups allow.
         run_dir: Folder; the run of a fold is kept in `run_dir/seed0-fold1`, and with `resume=True` not trained again.
         **options: Everything else goes to `recipes.train`: `epochs`, `info`, `verbose`, ...
 
@@ -99,8 +100,9 @@ def cross_validate(
         A `CrossValidation`: `print` it, or `.mean("val_accuracy")`, `.interval("val_accuracy")`, `.runs`.
 
     Raises:
-        ValueError: for fewer folds than two, more folds than examples of a class or than groups, or a data set that
-            comes in another order at the second reading.
+        ValueError: for fewer than two folds, more folds than examples of a class or than groups, a `build` that returns
+            the same model twice, or a data set that comes in another order at the second reading.
+        RuntimeError: on another backend than TensorFlow.
     """
     require_tensorflow("recipes.cross_validate", "for tf.data")
     seeds = tuple(seeds)
@@ -147,7 +149,7 @@ def fold_numbers(labels: np.ndarray, folds: int, *, seed: int = 0, groups: Any =
 
     Args:
         labels: Class numbers `(n,)` or rows `(n, classes)`; rows of several labels are not stratified.
-        folds: How many.
+        folds: Number of folds, >= 2.
         seed: Integer that fixes the order.
         groups: As in `cross_validate`.
 
@@ -161,7 +163,7 @@ def fold_numbers(labels: np.ndarray, folds: int, *, seed: int = 0, groups: Any =
         if len(place) != count or len(names) < folds:
             raise ValueError(
                 f"recipes.cross_validate expects a group for each of {count} examples, and at least {folds} groups. "
-                f"Received {len(place)} in {len(names)} groups. Take fewer folds."
+                f"Received groups for {len(place)} examples, {len(names)} different ones. Take fewer folds."
             )
         sizes, held = np.bincount(place), np.zeros(folds)
         order = random.permutation(len(names))
@@ -178,8 +180,8 @@ def fold_numbers(labels: np.ndarray, folds: int, *, seed: int = 0, groups: Any =
     for kind, size in zip(*np.unique(kinds, return_counts=True), strict=True):
         if size < folds:
             raise ValueError(
-                f"recipes.cross_validate expects at least {folds} examples of each class, one a fold. Received {size} "
-                f"of class {kind}. Take fewer folds, or leave that class out."
+                f"recipes.cross_validate expects at least {folds} examples of each class, one per fold. "
+                f"Received {size} of class {kind}. Take fewer folds, or leave that class out."
             )
         rows = random.permutation(np.flatnonzero(kinds == kind))
         numbers[rows] = (np.arange(size) + start) % folds  # where one class ends the next goes on

@@ -1,4 +1,4 @@
-"""What is checked of a data set before and while `recipes.train` reads it, and the words for what is wrong."""
+"""The checks of a data set before and while `recipes.train` reads it, and the messages about what is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PEEK_SECONDS = 2.0
 def checked(
     name: str, classes: int | None, maps: tuple[int | None, int | None] | None = None
 ) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """A function on batches that stops the run, in words, at labels or pixels that cannot be right.
+    """A function on batches that stops the run, with a message, at labels or pixels that cannot be right.
 
     Args:
         name: The argument's name, used in errors.
@@ -61,7 +61,7 @@ def peek(
     """Read at most two seconds of examples through an iterator of its own and check them.
 
     Args:
-        dataset: `tf.data.Dataset` of `(image, label, ...)`; a `fresh_copy` of the reader's.
+        dataset: `tf.data.Dataset` of `(image, label, ...)`; a `fresh_copy` of the user's.
         name: The argument's name, used in errors.
         batched: Whether elements are batches.
         classes: Number of classes, or None.
@@ -123,7 +123,7 @@ def check_labels(
         maps: As in `open_source`: labels are then maps `(n, height, width)`.
 
     Raises:
-        ValueError: as said.
+        ValueError: for such labels.
     """
     if classes is None:
         return

@@ -1,4 +1,4 @@
-"""Whether two runs were given the same data: a hash of it where it can be read twice alike."""
+"""Whether two runs were given the same data: a hash of it, where two readings of it agree."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def fingerprint(data: Data | None, before: Any = None) -> dict[str, Any] | None:
 
     Args:
         data: As in `recipes.train`.
-        before: What an earlier run recorded; as many examples are read as there.
+        before: What an earlier run recorded; as many examples are read as in that run.
 
     Returns:
-        A dict for JSON, or None for None.
+        A dict that JSON can hold; None when `data` is None.
     """
     if data is None:
         return None

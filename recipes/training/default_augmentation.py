@@ -11,7 +11,7 @@ from recipes.training.settings import Settings
 def choose_pipeline(
     source: Source, classes: int | None, settings: Settings
 ) -> tuple[augmentation.Pipeline | None, str]:
-    """The `augment.Pipeline` to use, or None, and what to say of it.
+    """The `augment.Pipeline` to use, or None, and its description for the user.
 
     Raises:
         ValueError: when `augment` is neither a `Pipeline`, None nor "standard"; for pixels of 0 to 1 under a `Pipeline`
@@ -52,5 +52,5 @@ def _check_range(pipeline, source):
     if not harmless and low >= 0 and 0 < high <= 1 and pipeline.value_range[1] > 2:
         raise ValueError(
             f"recipes.train expects pixels in the value_range of the Pipeline, {pipeline.value_range}. Received pixels "
-            f"from {low:.3g} to {high:.3g}. Say what they are: augment.Pipeline([...], value_range=(0, 1))."
+            f"from {low:.3g} to {high:.3g}. Give the Pipeline their range: augment.Pipeline([...], value_range=(0, 1))."
         )

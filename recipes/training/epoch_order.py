@@ -1,4 +1,4 @@
-"""In which order the examples of an epoch are read: drawn anew for each, and the same when a run goes on there."""
+"""The order in which an epoch reads its examples: drawn anew for each epoch, and the same when a run resumes there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int, epoch: tf.Tensor)
 
     def order(epoch):
         # TensorFlow joins the seed of an operation with the global one. This one is the traced function's
-        # alone: without it the order would follow the reader's own tf.random.set_seed.
+        # alone: without it the order would follow the user's own tf.random.set_seed.
         tf.random.set_seed(seed + 1)
         return dataset.shuffle(buffer, seed=epoch)
 
@@ -29,7 +29,7 @@ def shuffled(dataset: tf.data.Dataset, buffer: int, seed: int, epoch: tf.Tensor)
 
 
 def shuffled_places(count: int, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-    """The numbers `0..count-1` in an order of its own for every epoch, of which memory holds 8 bytes each.
+    """The numbers `0..count-1` in an order of its own for every epoch. Memory: 8 bytes per number.
 
     Args:
         count: How many.

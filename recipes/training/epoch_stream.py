@@ -32,11 +32,12 @@ def stream(
         source: A `Source`.
         first_epoch: Epoch to begin with; 0 for a new run.
         epochs: Epoch to end before.
-        steps: Batches an epoch.
+        steps: Batches per epoch.
         transform: function `(batch, place) -> batch` applied in parallel, `place` an int64 tensor of two numbers,
             `(epoch, step)`, with `share` of four: also the first row of the part and the rows of the whole batch.
-        first_step: Batches of the first epoch that are finished: blank ones, which nobody trains on, stand for them.
-        share: `(index, count)`: of each batch only the part of this one of several processes is read and transformed.
+        first_step: Batches of the first epoch that are finished. Blank batches, which are not trained on, take their
+            place.
+        share: `(index, count)` of this process among several: only its part of each batch is read and transformed.
 
     Returns:
         `tf.data.Dataset` of `(epochs - first_epoch) * steps` batches.

@@ -37,8 +37,9 @@ def fit_full_batch(
     Sources: Byrd et al. 1995, https://doi.org/10.1137/0916069 (L-BFGS-B); Nocedal and Wright 2006, chapter 7.
 
     The optimizer of the model is not used or changed. Weights travel as one float64 vector; with weights in float32
-    the optimum is found to about 1e-4 (relative), with a float64 model to 1e-6 and better. The loss is computed in
-    the dtype of the model's output, not in Keras' `floatx`.
+    the optimum is found to about 1e-4 (relative), with a float64 model to 1e-6 and better. The loss is computed in the
+    dtype of the model's output, not in Keras' `floatx`. When training is interrupted, the model keeps the weights of
+    the last finished iteration.
 
     Args:
         model: A built `keras.Model` with one output, changed in place. Constraints on weights are not applied.
@@ -48,8 +49,8 @@ def fit_full_batch(
             `"CG"`, `"BFGS"`, `"SLSQP"`.
         loss: A Keras loss or its name. Default: the compiled one.
         validation_data: As in `fit`; the model must then be compiled. Logged as `val_loss`, ...
-        max_iterations: Limit on iterations, each of one or a few passes over the data.
-        batch_size: Examples a chunk, for data that comes un-batched; memory is that of one chunk.
+        max_iterations: Limit on iterations, >= 1; each takes one or a few passes over the data.
+        batch_size: Examples per chunk, for data that comes un-batched; memory is that of one chunk.
         callbacks: Keras callbacks; an iteration is an epoch to them. `stop_training` is honoured.
         verbose: 0, 1 or "auto": a progress line per iteration.
         tolerance: scipy's `tol`. Default: 1e-12 for float64 models, 1e-9 otherwise, where float32 stops on its own.
@@ -57,12 +58,12 @@ def fit_full_batch(
 
     Returns:
         A `keras.callbacks.History`: `.history["loss"]`, `.history["gradient_norm"]` (largest absolute entry) and
-        `val_...`, one entry an iteration; `.result`, scipy's `OptimizeResult` (None where a callback stopped it).
+        `val_...`, one entry per iteration; `.result`, scipy's `OptimizeResult` (None where a callback stopped it).
 
     Raises:
         ValueError: for an empty or endless data set, data without labels, several outputs, a loss with another
-            reduction than a mean or a sum, or an unknown method. Interrupted, the model keeps the last finished
-            iteration.
+            reduction than a mean or a sum, an unknown method, or `max_iterations` below 1.
+        RuntimeError: on another backend than TensorFlow.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - heavy, and for this alone
 
@@ -110,7 +111,7 @@ def fit_full_batch(
         )
         accepted = result.x
     except StopIteration:
-        pass  # methods that do not take it from their callback as a wish to stop
+        pass  # from methods of scipy that do not catch it as the callback's request to stop
     finally:
         objective.write(accepted)
     listeners.on_train_end()

@@ -14,9 +14,9 @@ EXIT_SIGTERM = 143
 
 
 class Termination:
-    """Turns SIGTERM, which schedulers send before they kill, into a wish that the run asks about after each step.
+    """Turns SIGTERM, which schedulers send before they kill a process, into a flag that the run reads after each step.
 
-    A second one ends the process at once. Only the main thread of a process can listen.
+    A second SIGTERM ends the process at once. Only the main thread of a process can listen.
     """
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class Termination:
         self._listening = False
 
     def listen(self) -> None:
-        """From now on."""
+        """Begin to handle SIGTERM."""
         if threading.current_thread() is threading.main_thread() and not self._listening:
             self._before = signal.signal(signal.SIGTERM, self._wish)
             self._listening = True
 
     def stop_listening(self) -> None:
-        """Give the signal back to whoever had it."""
+        """Put the former signal handler back."""
         if self._listening:
             self._listening = False
             signal.signal(signal.SIGTERM, self._before if self._before is not None else signal.SIG_DFL)
@@ -44,7 +44,7 @@ class Termination:
 
 
 class BackgroundWriter:
-    """Writes files of a run one after another, beside the training; what goes wrong is raised at the next call."""
+    """Writes files of a run one after another, in parallel to the training; an error is raised at the next call."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -71,7 +71,7 @@ class BackgroundWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until all is written."""
+        """Wait until everything is written, and raise the error if that failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -81,7 +81,7 @@ class BackgroundWriter:
 
 
 class SkippingCallbackList(keras.callbacks.CallbackList):
-    """The callbacks of a `fit` that goes on within its first epoch: the batches before are passed over in silence.
+    """The callbacks of a `fit` that goes on within its first epoch: they are not called for the batches before.
 
     The data set gives blank batches in their place, and no step is taken for them.
 

@@ -28,11 +28,11 @@ def go_on_longer(
         folder: The folder of the run.
         callbacks: Those of the run.
         progress: How far it has come.
-        steps: Batches an epoch.
+        steps: Batches per epoch.
         settings: The arguments of `recipes.train`.
 
     Returns:
-        What `run.json` has to remember of it.
+        What `run.json` has to remember about it.
     """
     before, decay = folder.before or {}, first_of(callbacks, WarmupDecay)
     if progress.file is None or decay is None:
@@ -54,15 +54,15 @@ def go_on_longer(
 def stretched(
     base: int, points: Sequence[Sequence[float]], position: int, end: int, new_end: int, steps: int
 ) -> tuple[int, list[list[float]]]:
-    """Where the steps of a longer run are in the schedule of the run it was.
+    """Where the steps of a longer run are in the schedule of the original run.
 
     Args:
         base: Epochs of the run whose schedule is followed.
         points: What an earlier call returned; empty for the first time.
         position: Batches that are finished.
-        end: Batches the run was to have.
-        new_end: Batches it shall have.
-        steps: Batches an epoch.
+        end: Batches that the run was planned to have.
+        new_end: Batches that it is to have now.
+        steps: Batches per epoch.
 
     Returns:
         `(base, points)`; without points, for a run that had come to its end, the schedule is that of the longer run.

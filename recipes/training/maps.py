@@ -60,7 +60,7 @@ def plain_maps(labels: tf.Tensor) -> tf.Tensor:
 
 
 def check_maps(labels: np.ndarray, name: str, classes: int, size: tuple[int | None, int | None]) -> None:
-    """Refuse what is no map of classes as large as the model's.
+    """Refuse labels that are not maps of classes of the same size as the model's.
 
     Args:
         labels: `(n, height, width)`, perhaps with a channel, or rows `(n, height, width, classes)`.
@@ -69,7 +69,7 @@ def check_maps(labels: np.ndarray, name: str, classes: int, size: tuple[int | No
         size: As from `map_size`.
 
     Raises:
-        ValueError: as said.
+        ValueError: for such labels.
     """
     labels = labels[..., 0] if labels.ndim == 4 and labels.shape[-1] == 1 else labels
     if labels.ndim not in (3, 4):
@@ -122,8 +122,8 @@ def map_range_message(name: str, classes: int, received: str) -> str:
 def _check_rows(labels, name, classes):
     if labels.shape[-1] != classes:
         raise ValueError(
-            f"recipes.train expects masks (height, width), or with {classes} channels, a class each, in {name}. "
-            f"Received {labels.shape[-1]} channels. Turn colors into class numbers first: a mask is no picture."
+            f"recipes.train expects masks in {name} of shape (height, width), or with {classes} channels, one per "
+            f"class. Received {labels.shape[-1]} channels. Turn colors into class numbers first."
         )
     sums = labels.astype("float32").sum(-1)
     if labels.min() < 0 or not np.allclose(sums, 1, atol=1e-2):
@@ -141,7 +141,7 @@ def _by(size):
 def augmented(
     pipeline: Pipeline, batch: tuple[Any, ...], seed: Any, part: tuple[Any, Any] | None = None
 ) -> tuple[Any, ...]:
-    """A batch, or `part` of one, of images and masks, and perhaps weights, of which each pixel moves with its image."""
+    """Augment a batch, or `part` of one, of images, masks and perhaps weights; mask pixels move with their image."""
     moving = {"masks": batch[1]}
     if len(batch) == 3:
         moving["pixel_weights" if batch[2].shape.rank >= 3 else "sample_weight"] = batch[2]
@@ -150,7 +150,7 @@ def augmented(
 
 
 def weighted(batch: tuple[Any, ...], class_weight: dict[int, float]) -> tuple[Any, ...]:
-    """`(images, masks, weights)`: every pixel with the weight of its class. Keras weighs whole examples alone."""
+    """`(images, masks, weights)`: every pixel with the weight of its class. Keras weighs only whole examples."""
     weights = tf.constant([class_weight[number] for number in range(len(class_weight))], tf.float32)
     labels = batch[1]
     if labels.shape.rank == 4:

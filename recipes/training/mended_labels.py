@@ -19,7 +19,7 @@ def numbers_to_drop(drop: Any) -> tuple[int, ...] | None:
     """What `drop=` names, as numbers in ascending order.
 
     Args:
-        drop: A `diagnose.LabelIssues`, whose mislabelled examples it is; numbers of examples; or None.
+        drop: A `diagnose.LabelIssues`, which stands for its mislabelled examples; numbers of examples; or None.
 
     Raises:
         ValueError: for anything else.
@@ -42,7 +42,7 @@ def labels_to_set(relabel: Any) -> tuple[tuple[int, int], ...] | None:
     """What `relabel=` names, as `(number, class)` in ascending order.
 
     Args:
-        relabel: A `diagnose.LabelIssues`, whose suggestions it is; a mapping from number to class; or None.
+        relabel: A `diagnose.LabelIssues`, which stands for its suggestions; a mapping from number to class; or None.
 
     Raises:
         ValueError: for anything else.
@@ -75,17 +75,17 @@ def mended(
     drop: tuple[int, ...] | None,
     relabel: tuple[tuple[int, int], ...] | None,
 ) -> tuple[Data, NDArray[np.int64] | None]:
-    """The data as `drop=` and `relabel=` want it.
+    """The data without the examples of `drop=` and with the labels of `relabel=`.
 
     Args:
         data: Arrays, or a `tf.data.Dataset`, batched or not, whose examples come in a fixed order.
-        model: Who will read it.
+        model: The model that will read it.
         drop: As from `numbers_to_drop`.
         relabel: As from `labels_to_set`.
 
     Returns:
-        `(data, kept)`: `kept` has the numbers in the data given, int64, of the examples that are left; None where none
-        was dropped.
+        `(data, kept)`: `kept` holds the numbers, int64, that the remaining examples have in the given data; None where
+            none was dropped.
 
     Raises:
         ValueError: for numbers that the data does not have, nothing left over, or a data set of unknown length.
@@ -127,7 +127,7 @@ def _plan(count, drop, relabel):
     if largest >= count:
         raise ValueError(
             f"recipes.train expects numbers of examples in train, 0 to {count - 1}, in drop and relabel. Received "
-            f"{largest}. They are places in the data that diagnose.label_issues was told of: give the same here."
+            f"{largest}. They are places in the data that diagnose.label_issues was given: give the same data here."
         )
     both = {number for number, _ in relabel or ()} & set(drop or ())
     if both:

@@ -13,8 +13,8 @@ from recipes.training.training_data import TrainingData
 def example_numbers(data: TrainingData, settings: Settings, model: keras.Model) -> ExampleNumbers | None:
     """How the examples of a run are numbered; None where they are not.
 
-    That is where labels are no classes of whole images, nothing tells how many examples there are, or several devices
-    or steps share one call.
+    They have no numbers where labels are not classes of whole images, where the number of examples is not known, or
+    where several devices or steps share one call.
     """
     source, spec = data.source, data.label_spec
     several = settings.strategy is not None or process_count() > 1 or model.steps_per_execution != 1

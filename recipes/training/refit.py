@@ -1,4 +1,4 @@
-"""After early stopping: train once more, with the validation data in."""
+"""After early stopping: train once more, with the validation data included."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Refit:
 
     Attributes:
         model: The user's model, with the new weights.
-        history: dict of lists, one entry an epoch: `loss`, metrics, and for `"continue"` `validation_loss`.
+        history: dict of lists, one entry per epoch: `loss`, metrics, and for `"continue"` `validation_loss`.
         strategy: `"restart"` or `"continue"`.
         epochs: Epochs trained.
         target: For `"continue"`: the training loss at the best weights, which the validation loss had to reach. Else
             None.
-        reached: Whether it did. Always True for `"restart"`.
+        reached: Whether the validation loss reached `target`. Always True for `"restart"`.
     """
 
     model: keras.Model
@@ -67,26 +67,29 @@ def refit_on_all_data(
       with a warning.
 
     Afterwards the stopper's model holds the refitted weights, and its optimizer the state at the end of this
-    training. If it is interrupted, they are those of that moment; `stopper.best_weights` stay what they were.
+    training. If this training is interrupted, both are those of that moment; `stopper.best_weights` stay what they
+    were.
 
     Args:
         stopper: The `callbacks.EarlyStopping` of the finished `fit` or `recipes.train`.
         train: What the model was trained on: `tf.data.Dataset` of (image, label), batched or not, or arrays (x, y).
             Apply the same augmentation again, if any.
-        validation: The validation data, of the same kind; mapped through the augmentation by you, if it shall be.
+        validation: The validation data, of the same kind. If it is to be augmented, map it through the augmentation
+            yourself.
         strategy: `"restart"` or `"continue"`.
         match: For `"restart"`: `"epochs"`, as many passes (over more data, so more steps), or `"steps"`, one epoch of
             as many batches.
-        max_epochs: For `"continue"`: limit. Default: as many epochs as the best point took.
-        batch_size: Images a batch for data that comes un-batched.
+        max_epochs: For `"continue"`: largest number of epochs, >= 1. Default: as many epochs as the best point took.
+        batch_size: Images per batch for data that comes un-batched.
         callbacks: Keras callbacks for this training.
-        seed: Of the order of the examples.
+        seed: Integer that fixes the order of the examples.
         verbose: As in `fit`.
 
     Returns:
         A `Refit`.
 
     Raises:
+        TypeError: for a `stopper` that is not a `recipes.callbacks.EarlyStopping`.
         ValueError: before a weight is changed, when the stopper saw no training, kept no weights and the model cannot
             be rebuilt, or the optimizer cannot be made again (`"restart"`); kept no best weights (`"continue"`); or the
             two data sets do not fit together.

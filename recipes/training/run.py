@@ -61,9 +61,9 @@ class Run:
             without, and after `load`.
         train: The training data as it was given, for the report; None after `load`.
         validation: The validation data as it was given, for the report; None without, and after `load`.
-        examples: How each training example was answered in the steps, for `diagnose.label_issues`; None without
-            monitors, and where the examples have no numbers, as of a data set that shuffles and batches itself.
-        class_names: Names of the classes, where `info` said them.
+        examples: The margins of each training example in the steps, for `diagnose.label_issues`; None without monitors,
+            and where examples have no numbers, such as in a data set that shuffles and batches itself.
+        class_names: Names of the classes, where `info` gave them.
     """
 
     model: keras.Model
@@ -144,8 +144,8 @@ class Run:
         shape = tuple(settings.get("image_shape") or ()) or None
         if from_files and settings.get("class_names") is None:
             raise ValueError(
-                "Run.predict expects to know how the images of training were read. Received files, and a run without "
-                "info=, whose data came from elsewhere. Give arrays that are prepared as in training, or train with "
+                "Run.predict expects to know how the images of training were read. Received files, and a run that was "
+                "trained without info=. Give arrays that are prepared as in training, or train with "
                 "recipes.train(..., info=info), where info is what recipes.data.load returns."
             )
         known = {
@@ -169,7 +169,7 @@ class Run:
         Args:
             test: `tf.data.Dataset` of `(image, label)`, such arrays, or a labeled folder, as `data.load` takes it: its
                 images are read as those of training were.
-            labels: Of what class the images of a folder are, as in `data.load`; None: as their sub-folders say.
+            labels: The classes of the images of a folder, as in `data.load`; None takes the names of their sub-folders.
             on_error: "skip" leaves out images of a folder that cannot be read, and names them.
             **options: Of `recipes.evaluate.classifier`.
 
@@ -181,7 +181,7 @@ class Run:
             test = labeled_folder(self, test, labels=labels, on_error=on_error, verbose=0)
         elif labels is not None:
             raise ValueError(
-                f"Run.evaluate expects labels= with a folder of images alone. Received it with {type(test).__name__}. "
+                f"Run.evaluate expects labels= only with a folder of images. Received it with {type(test).__name__}. "
                 "Give arrays as (images, labels)."
             )
         return classifier(self, test, **options)
@@ -199,10 +199,10 @@ class Run:
 
         Args:
             path: "model.tflite" (LiteRT), "model.onnx", or the name of a folder for a SavedModel.
-            calibrated: Put a temperature inside that is fitted on these examples; True takes the run's validation data,
-                of a loaded run too, as long as its folder is as it was.
-                A run whose model has one (`evaluate.calibrate`) exports it in any case.
-            int8: TFLite with 8-bit integers; refused where that changes the accuracy by more than a point.
+            calibrated: Include a temperature that is fitted on these examples (`evaluate.calibrate`). True takes the
+                run's validation data, also those of a loaded run, as long as its folder is unchanged. A run whose model
+                has one (`evaluate.calibrate`) exports it in any case.
+            int8: TFLite with 8-bit integers; refused where that changes the accuracy by more than one percentage point.
             examples: Labeled images, or a folder of them, to compare, score and find ranges on; None takes the run's
                 validation data, or, where that is not known any more, the test part of the folder that it was trained
                 on, or all of it.
@@ -221,7 +221,7 @@ class Run:
 
         Args:
             to: "wandb", "mlflow" or "tensorboard".
-            name: Of the run there; None takes its folder's name.
+            name: Name of the run in that tool; None takes the name of its folder.
             **options: Of `inference.log_run`, such as `project=`, `tracking_uri=`, `folder=`.
         """
         return log_run(self, to, name=name, **options)
@@ -245,7 +245,7 @@ class Run:
         self.write(folder)
 
     def write(self, folder: str | os.PathLike[str], *, finished: bool = True) -> None:
-        """As `save`, over what an earlier state of the same run left in the folder; unfinished, it can be resumed."""
+        """As `save`, over what an earlier state of this run left in the folder; `finished=False` lets it be resumed."""
         from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         folder = Path(folder)
@@ -290,8 +290,8 @@ class Run:
         gone = check_checksums(folder, settings)
         if gone:
             warnings.warn(
-                f"Run.load expects all files of the finished run in {folder}. Received it without {', '.join(gone)}: "
-                "what they told is missing from the run. Put copies of them back if you have any.",
+                f"Run.load expects all files of the finished run in {folder}. Received it without {', '.join(gone)}, "
+                "whose content is missing from the run. Put copies of them back if you have any.",
                 stacklevel=2,
             )
         names = settings.get("class_names")
@@ -347,7 +347,7 @@ def history_of(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def history_table(history: dict[str, list[float]]) -> str:
-    """The text of `history.csv`: one row an epoch, one column a metric, `epoch` counted from 1."""
+    """The text of `history.csv`: one row per epoch, one column per metric, `epoch` counted from 1."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epoch", *history])
@@ -356,7 +356,7 @@ def history_table(history: dict[str, list[float]]) -> str:
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """The dict of lists that `history_table` made a text of.
+    """Read the text of `history_table` back into a dict of lists.
 
     Raises:
         DamagedFileError: when the file is no such table.
@@ -383,7 +383,7 @@ def describe(
         settings: The arguments of `recipes.train`.
         model: The model, compiled or not.
         data: The data of the run.
-        fingerprints: Of the training and validation data, by name.
+        fingerprints: The fingerprints of the training and validation data, by name.
     """
     info = settings.info
     compiled = {}
@@ -418,10 +418,10 @@ def add_checksums(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_checksums(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """Compare the files of a run with what `run.json` says of them; pictures, which nothing reads, are left out.
+    """Compare the files of a run with their checksums in `run.json`; pictures, which nothing reads, are left out.
 
     Returns:
-        Names of files that the finished run had and that are gone.
+        Names of files that the finished run had and that are missing now.
 
     Raises:
         DamagedFileError: for a file that is not as it was written.

@@ -27,7 +27,7 @@ from recipes.training.settings import Settings
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the run has come that goes on.
+    """How far a run that goes on has come.
 
     Attributes:
         file: The backup it goes on from; None for a new run.
@@ -45,14 +45,15 @@ class Progress:
 
 
 class RunBackup(keras.callbacks.Callback):
-    """What `callbacks.Backup` is to a plain `fit`, for a run_dir: after each epoch `best.keras`, `history.csv`, backup.
+    """Writes `best.keras`, `history.csv` and a backup into a run_dir after each epoch; `callbacks.Backup` for a
+    run_dir.
 
     Last in the list of callbacks, so that it sees every log. `recipes.train` restores weights and optimizer itself,
     as the number of the epoch and batch decides what data `fit` is given. Backups are written by a thread of their own,
-    from a copy. SIGTERM ends the step that is being made, writes a backup and leaves with status 143.
+    from a copy. On SIGTERM the current step is finished, a backup is written, and the process leaves with status 143.
 
     Args:
-        folder: The run_dir, or None to keep the rows alone.
+        folder: The run_dir, or None to keep only the rows.
         callbacks: The others of the run.
         progress: How far the run has come.
         settings: The arguments of `recipes.train`.
@@ -123,12 +124,13 @@ class RunBackup(keras.callbacks.Callback):
         raise SystemExit(EXIT_SIGTERM)
 
     def release(self) -> None:
-        """When `fit` is over, however it ended: give the signal back, and finish what is being written."""
+        """When `fit` is over, however it ended: put the former signal handler back, and finish what is being
+        written."""
         self._termination.stop_listening()
         self._writer.wait()
 
     def finish(self) -> None:
-        """Keep the last state of a run that came to its end, for a run that shall go on longer."""
+        """Keep the last state of a run that came to its end, in case it is to go on for more epochs."""
         if not self.broken:
             self.folder.keep_last(self._kept.keep)
 
@@ -152,7 +154,7 @@ class RunBackup(keras.callbacks.Callback):
             )
 
     def _save(self, *, epoch, batch=0, best=False):
-        """Copy the state of the run, and have it written beside the training: what a backup promises before it."""
+        """Copy the state of the run, and have it written in parallel: the files that a backup names come before it."""
         state = RunState.of(self.model, self._states, epoch=epoch, batch=batch, history=self.rows)
         table, broken, written = history_table(history_of(self.rows)), self.broken, self.folder.written
         sums = {"history.csv": hashlib.sha256(table.encode()).hexdigest()} if batch == 0 else {}

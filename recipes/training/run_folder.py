@@ -88,7 +88,7 @@ class RunFolder:
     def check_files(self) -> None:
         """See whether the files of the run that hold no checksum themselves are as they were written.
 
-        A changed `history.csv` is said, as it is written anew from the backup.
+        A changed `history.csv` is only reported, as it is written anew from the backup.
 
         Raises:
             DamagedFileError: for a changed `best.keras` or `backups.json`.
@@ -113,7 +113,7 @@ class RunFolder:
             )
 
     def newest_backup(self) -> Path | None:
-        """The newest backup that is whole, None without any; a damaged newer one is said.
+        """The newest backup that is whole, None without any; a damaged newer one is reported.
 
         Raises:
             ValueError: when there are backups and all of them are damaged.
@@ -124,9 +124,7 @@ class RunFolder:
         for words in wrong:
             print(f"recipes.train: {words} Going on from {path} instead.")
         if path is None and not self.finished and (self.path / INDEX).exists():
-            print(
-                f"recipes.train: no backup of the run in {self.path} is there any more; it begins at epoch 1."
-            )
+            print(f"recipes.train: no backup of the run in {self.path} is left; the run begins at epoch 1.")
         return path
 
     def compare(self, description: dict[str, Any]) -> list[str]:
@@ -229,7 +227,7 @@ def _unusable(path, error):
         "a file of that name is there" if isinstance(error, FileExistsError) else error.strerror or str(error)
     )
     return (
-        f"recipes.train expects a run_dir it may write to. Received {path}, which is read-only or no folder "
+        f"recipes.train expects a run_dir it may write to. Received {path}, which is read-only or not a folder "
         f"({reason}). Give another folder"
     )
 
@@ -286,7 +284,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 class _Lock:
-    """A locked file that says who holds a folder; the system lets go of it when the process ends, however it ends."""
+    """A locked file that says who holds a folder; the system releases it when the process ends, however it ends."""
 
     def __init__(self, path):
         self.path, self.file = path, None

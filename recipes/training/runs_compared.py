@@ -16,14 +16,14 @@ def compare(
     *,
     names: Sequence[str] | None = None,
 ) -> Comparison:
-    """Put runs side by side: settings that differ, curves over one another, metrics with 95 % intervals.
+    """Put runs side by side: settings that differ, curves in common axes, metrics with 95 % intervals.
 
     Args:
         runs: Two or more, as `recipes.Run`s or their folders.
-        test: Labeled examples that none was trained on, or a folder of them, read as the first run's images were. All
+        test: Labeled examples that no run was trained on, or a folder of them, read as the first run's images were. All
             runs are scored on them, and the first is compared with each other one, example by example
             (`evaluate.paired_comparison`).
-        names: Of the runs; None takes their folders' names.
+        names: Names of the runs; None takes the names of their folders.
 
     Returns:
         An `inference.Comparison`: `print` it, or `.to_html(path)`, `.figure()`, `.to_json()`; a notebook shows it.

@@ -64,7 +64,7 @@ FREE_ON_RESUME = frozenset(
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of one call of `recipes.train`; what each means, and its default, stands there.
+    """The arguments of one call of `recipes.train`, whose docstring says what each means.
 
     Attributes:
         given: Names of the arguments that the user wrote: a default beside a compiled model is no contradiction, the
@@ -136,8 +136,8 @@ class Settings:
         for name in wanted:
             if name in self.given:
                 raise ValueError(
-                    f"recipes.train expects no such {name}= on this backend, only on TensorFlow's. Received "
-                    f"{name}={getattr(self, name)!r} on {backend!r}. {_ELSEWHERE[name]}"
+                    f"recipes.train expects {name}={getattr(self, name)!r} only on the TensorFlow backend. Received it "
+                    f"on {backend!r}. {_ELSEWHERE[name]}"
                 )
         if wanted and self.verbose != 0:
             print(
@@ -165,7 +165,7 @@ def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callabl
 
         @functools.wraps(declaration)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = signature.bind(*args, **kwargs)  # a TypeError for a name that there is not
+            bound = signature.bind(*args, **kwargs)  # a TypeError for an unknown name
             bound.apply_defaults()
             options = {
                 name: value for name, value in kwargs.items() if name not in ("model", "train", "validation")
@@ -188,7 +188,7 @@ def check_arguments(model: Any, settings: Settings) -> None:
     """Raise for the first argument of `recipes.train` that cannot be what its docstring says.
 
     Raises:
-        TypeError: when the model is none.
+        TypeError: when `model` is not a `keras.Model`.
         ValueError: for another argument; for one that a compiled model has already.
     """
     if not isinstance(model, keras.Model):
@@ -342,7 +342,7 @@ _WANTED = {
     "unfreeze": (
         lambda value: value is None or _is(value, "auto") or is_whole(value) or isinstance(value, Mapping),
         " as callbacks.Unfreeze takes it, 'auto' or None",
-        "Write unfreeze={3: 'backbone'}, or None for what is trainable alone.",
+        "Write unfreeze={3: 'backbone'}, or None to train only what is trainable now.",
     ),
     "schedule": (
         _is_schedule,

@@ -158,37 +158,38 @@ def train(
             read) and batched; a batched data set is used as it comes.
         validation: The same, never shuffled or augmented; None leaves validation out.
         epochs: Passes over the training data, >= 1.
-        batch_size: Images a step, over all devices, for data that comes un-batched.
+        batch_size: Images per step, over all devices, for data that comes un-batched.
         loss: "auto" picks by the last activation and the labels: softmax or logits with class numbers or rows,
             one sigmoid, several sigmoids. Else anything `compile` takes; labels are then not checked.
-        metrics: As in `compile`. With masks the default has the mean IoU of the classes besides.
+        metrics: As in `compile`. With masks the default also includes the mean IoU of the classes.
         class_weight: dict from class number to weight, as in `fit`; classes that are not in it weigh 1.
         optimizer: "auto" is `optimizers.MuonSGD`, ten points better than SGD after six short epochs
-            (benchmarks/defaults.py), and Adam for what `models.transfer` made and where a new classifier alone learns;
+            (benchmarks/defaults.py), and Adam for what `models.transfer` made and where only a new classifier learns;
             "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
-        learning_rate: Peak rate. "auto" follows from model and batch: 0.2 x sqrt(batch / 128) for MuonSGD, 0.2 x batch
-            / 128 for SGD (scaled as Goyal et al. 2017, section 2.1); a half, a quarter of it for a network without
-            normalization; else 1e-3.
+        learning_rate: Peak rate, > 0. "auto" follows from model and batch: 0.2 x sqrt(batch / 128) for MuonSGD, 0.2 x
+            batch / 128 for SGD (scaled as in Goyal et al. 2017, section 2.1), and 1e-3 for others. A network without
+            normalization layers gets half of that with MuonSGD and a quarter of it with SGD.
         rates: Factors of that rate per layer, for fine-tuning: by names or patterns, `{"head": 1.0, "backbone": 0.1}`,
             or the decay from one layer to the layer below, 0.75; see `optimizers.rate_factors`. Weight decay follows
-            them. Of a compiled model they go into its optimizer.
-        unfreeze: When frozen layers begin to learn, as `callbacks.Unfreeze` takes it; None for never. "auto" is for a
-            model of `models.transfer` that is not compiled and of which the head alone learns, with an optimizer by
-            name: all of it learns from the first step on, but for its batch normalizations, at rates that decay by 0.75
-            from layer to layer unless `rates` says otherwise (benchmarks/fine_tuning.py).
+            them. With a compiled model they are put into its optimizer.
+        unfreeze: When frozen layers begin to learn, as `callbacks.Unfreeze` takes it; None for never. "auto" acts on a
+            model of `models.transfer` that is not compiled and of which only the head learns, with an optimizer by
+            name. All of it except its batch normalization then learns from the first step on, at rates that decay by
+            0.75 from layer to layer unless `rates` says otherwise (benchmarks/fine_tuning.py).
         schedule: "cosine", "linear", "step", "inverse_sqrt", a `LearningRateSchedule` or None for a constant rate.
         warmup: Steps until the peak rate, or, below 1, a fraction of the run.
         weight_decay: On kernels only, never on biases or normalization. For SGD and MuonSGD it means the L2
             coefficient of the papers (gradient plus weight_decay x weight); Keras' SGD decays the weight itself, so
-            both are given weight_decay / (1 - momentum), which shrinks weights at the same pace. Others get it as it
-            is.
+            both are given weight_decay / (1 - momentum), which shrinks weights at the same pace. Other optimizers get
+            it as it is, but AdamW by name keeps its own default, 0.004, unless this argument is given.
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
         augment: "standard" (`augment.standard`, light, for symbols when images have one channel or `info` says so,
             else for photos; none, and said so, for pixels outside 0..255), an `augment.Pipeline`, or None.
         average: None, "ema" (`callbacks.ExponentialMovingAverage`, over the last tenth of the run or 1000 steps,
             whichever is less) or "swa" (`callbacks.StochasticWeightAveraging` over the last quarter of the epochs). The
             run is then validated, and ends, with the averaged weights. "auto" is "ema" where the rate stays constant
-            (`schedule=None`), and none where it decays, as an average then changed nothing (`benchmarks/averages.py`).
+            (`schedule=None`), and none where it decays, because an average changed nothing there
+            (`benchmarks/averages.py`).
         snapshots: Number of cycles of `callbacks.SnapshotEnsemble`, whose cyclic rate replaces `schedule`; 0 for
             none. The members are in `run_dir/snapshots`, and in `Run.snapshots`.
         early_stopping: Epochs without a better validation loss (training loss without validation) until training
@@ -212,23 +213,24 @@ def train(
             `NonFiniteGuard`, which `monitor=True` brings, counts as unfinished and keeps the backup of its last good
             epoch.
         resume: Go on where the newest backup in `run_dir` was written, inside an epoch too. Starts at the beginning
-            when there is nothing to go on from; returns the run when it was finished. True refuses when an argument,
-            the model, the optimizer, the data or a version is another than in the interrupted run, and names each
+            when there is nothing to go on from; returns the run when it was finished. True refuses to go on when an
+            argument, the model, the optimizer, the data or a version differs from the interrupted run, and names each
             difference; "force" takes the new ones, restores what fits by its path, and writes the history of changes
             into `run.json`. More epochs than before are always allowed: the rest of the schedule is stretched over
-            them; of a finished run it is begun anew at the place that the longer run would have.
-        keep: Backups to keep. When the newest is damaged, the one before is gone on from, and that is said.
-            `{"last": 2, "best": 3, "metric": "val_accuracy"}` also keeps those of the best epochs, `best-12.npz` and so
-            on for `recipes.checkpoints.load_backup`; `backups.json` lists them with their metrics. `"mode": "min"` or
-            `"max"` where the metric's name does not say which is best.
+            them. A finished run goes on at its place in the schedule of the longer run.
+        keep: Number of backups to keep, >= 1. When the newest is damaged, the run goes on from the one before and says
+            so. `{"last": 2, "best": 3, "metric": "val_accuracy"}` also keeps those of the best epochs, `best-12.npz`
+            and so on for `recipes.checkpoints.load_backup`; `backups.json` lists them with their metrics. `"mode":
+            "min"` or `"max"` where the metric's name does not say which is best.
         backup_every: Also write a backup within an epoch: "10 min", "1 h" or a number of steps.
         seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
             `keras.utils.set_random_seed` before building it.
-        steps_per_epoch: Batches an epoch, for a data set that does not know its length or never ends.
-        drop: Examples to leave out: what `diagnose.label_issues` returned, whose mislabelled ones it is, or their
-            numbers, places in `train` as it was given.
-        relabel: Labels to set: the same, whose suggestions it is, or a dict from number to class.
-        info: What `recipes.data.load` says of the data set; its classes are compared with the model's.
+        steps_per_epoch: Batches per epoch, for a data set that does not know its length or never ends.
+        drop: Examples to leave out: what `diagnose.label_issues` returned (its mislabelled examples), or their numbers,
+            which are places in `train` as it is given here.
+        relabel: Labels to set: what `diagnose.label_issues` returned (its suggestions), or a dict from the number of an
+            example to its class.
+        info: What `recipes.data.load` says about the data set; its classes are compared with the model's.
         verbose: As in `fit`; 0 is silent; "auto" prints one line per epoch in a notebook.
 
     Returns:

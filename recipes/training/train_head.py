@@ -1,4 +1,4 @@
-"""Train what learns of a partly frozen network on features that are computed once."""
+"""Train the layers of a partly frozen network that learn, on features that are computed once."""
 
 from __future__ import annotations
 
@@ -53,19 +53,20 @@ def train_head(
         train: `tf.data.Dataset` of (image, label) or (image, label, weight), batched or not, or such arrays.
         validation: The same, never augmented; None leaves it out.
         epochs: Passes over the features, >= 1.
-        batch_size: Images, and then features, a step.
+        batch_size: Images, and then features, per step.
         augment: An `augment.Pipeline`, or None.
         views: Augmented copies of each image, >= 1.
-        seed: Of order and augmentation.
+        seed: Integer that fixes the order of the examples and their augmentation.
         verbose: As in `fit`.
-        **options: More arguments of `recipes.train`, but `run_dir` and those about images. The optimizer is Adam.
+        **options: More arguments of `recipes.train`, except `run_dir` and those about images. The default optimizer is
+            Adam.
 
     Returns:
         The `Run` of the training on features, whose `.model` is `model`.
 
     Raises:
-        ValueError: when nothing, or everything, of the model is frozen, its graph cannot be read or has several
-            frontiers; for `run_dir`, which would keep the head alone.
+        ValueError: when no layer of the model is frozen, or all are; when its graph cannot be read, or frozen and
+            learning layers meet in several places; for `run_dir`, which would keep only the head.
 
     Example:
         >>> model = recipes.models.transfer(recipes.models.efficientnet_lite0(include_top=False), classes=5)

@@ -32,11 +32,11 @@ class TrainingData:
     Attributes:
         source: The training data as it came.
         validation: The validation data as it came, or None.
-        classes: Number of classes that labels must fit, or None where they are no class labels.
+        classes: Number of classes that labels must fit, or None where they are not class labels.
         class_weight: A weight for every class, or None.
         maps: `(height, width)` where labels are a class for every pixel; else None.
-        steps: Batches an epoch.
-        augmentation: What is said of the augmentation.
+        steps: Batches per epoch.
+        augmentation: The description of the augmentation for the user.
         prepare: function `(batch, place) -> batch`: checked and augmented. It is traced once, for the look, the checks,
             the statistics and the training.
         label_spec: Shape and dtype of a batch of labels after the augmentation.
@@ -148,9 +148,9 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
     pipeline, said = choose_pipeline(source, classes, settings)
     if class_weight is not None and pipeline is not None and pipeline.mixes:
         raise ValueError(
-            "recipes.train expects class_weight, or an augmentation that mixes images, not both: of mixed labels `fit` "
-            "would take the weight of its larger share alone. Received class_weight beside MixUp or CutMix. Draw the "
-            "classes evenly, data.load(..., balance='classes') or 'sqrt', or leave the mixing out."
+            "recipes.train expects class_weight, or an augmentation that mixes images, not both: for a mixed label "
+            "`fit` would take only the weight of the larger share. Received class_weight beside MixUp or CutMix. Draw "
+            "the classes evenly, data.load(..., balance='classes') or 'sqrt', or leave the mixing out."
         )
     prepare = _preparation(pipeline, checked("train", classes, maps), maps is not None)
     spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
@@ -206,7 +206,7 @@ def share_of(source: Source, pipeline: Any, settings: Settings) -> tuple[int, in
     workers, size = process_count(), _batch_size(source, settings)
     if size is not None and size < workers:
         raise ValueError(
-            f"recipes.train expects batches of at least one image a worker. Received batches of {size} for {workers} "
+            f"recipes.train expects batches of at least one image per worker. Received batches of {size} for {workers} "
             "workers. Give a larger batch_size, which is that of all workers together."
         )
     if size is not None and size % workers and settings.verbose != 0 and is_first_process():
@@ -285,10 +285,10 @@ def weight_of_each(class_weight: Mapping[int, float] | None, classes: int | None
 
 
 def steps_of_an_epoch(source: Source, steps_per_epoch: int | None) -> int:
-    """Batches an epoch.
+    """Number of batches per epoch.
 
     Raises:
-        ValueError: where nothing tells them, or the data set has fewer.
+        ValueError: where their number is not known, or the data set has fewer than `steps_per_epoch`.
     """
     if steps_per_epoch is not None:
         if source.steps is not None and steps_per_epoch > source.steps:

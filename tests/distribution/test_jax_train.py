@@ -61,7 +61,7 @@ def test_predict_tta_on_jax_is_the_mean_over_both_views(alone):
 
 
 def test_trials_of_remedies_on_jax_are_refused_in_words(alone):
-    assert "expects no such preflight= on this backend, only on TensorFlow's" in alone["refused"]
+    assert "expects preflight='try' only on the TensorFlow backend. Received it on 'jax'" in alone["refused"]
 
 
 @pytest.mark.parametrize("other", ["unwatched", "usual"])

@@ -1,4 +1,4 @@
-"""Curves of several runs over one another."""
+"""Curves of several runs in common axes."""
 
 import numpy as np
 

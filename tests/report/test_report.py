@@ -346,7 +346,7 @@ def test_the_page_says_where_the_time_of_the_epochs_went(tmp_path):
     run = plain_run(settings={"times": times, "examples": 8000})
     text = write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
     shown = "".join(Page(text).text)
-    assert "3 epochs took 28 s: the first 20 s" in shown and "2,000 training examples a second" in shown
+    assert "3 epochs took 28 s: the first 20 s" in shown and "2,000 training examples per second" in shown
     assert "75%" in shown and "25%" in shown and "diagnose.throughput" in shown
     assert "'steps': 10.0" not in shown and "first step, beyond" not in shown
 
@@ -363,7 +363,7 @@ def test_the_page_draws_a_measurement_of_the_steps(tmp_path):
     text = write_report(run, tmp_path / "b.html", throughput=found).read_text(encoding="utf-8")
     parsed = Page(text)
     shown = "".join(parsed.text)
-    assert "1600 examples a second" in shown and "would save 50 % of a step, predicted" in shown
+    assert "1600 examples per second" in shown and "would save 50 % of a step, predicted" in shown
     assert HOSTILE in shown and HOSTILE not in text and "Other programs" in shown
     (figure,) = [a for tag, a in parsed.tags if tag == "svg"]
     assert "input 75%" in figure["aria-label"]
