@@ -23,15 +23,15 @@ def average(
     """One model that predicts the average of several.
 
     Sources: Breiman 1996, "Bagging predictors", https://doi.org/10.1007/BF00058655, for averaging; Goodfellow et al.
-    2016, section 7.11, https://www.deeplearningbook.org/contents/regularization.html, for networks that differ by
-    seed alone.
+    2016, section 7.11, https://www.deeplearningbook.org/contents/regularization.html, for networks that differ only by
+    the seed.
 
     The members are held, not copied: training one of them further changes the ensemble. Members may differ in
     architecture and may mix probabilities and logits; what they share is the input and the classes.
 
     Args:
         models: Built `keras.Model`s with one output of shape `(batch, classes)` each; also ensembles.
-        weights: One number >= 0 per model, scaled to sum to 1. Default: all the same.
+        weights: One number >= 0 per model, not all 0, scaled to sum to 1. Default: all the same.
         space: `"probability"`: the mean of the probabilities; `"logit"`: softmax (or sigmoid) of the mean of the
             logits, the normalized geometric mean.
         from_logits: Whether outputs are logits, for models whose last layer does not tell. One bool, or one per
@@ -53,7 +53,7 @@ def average(
     check_space(space, "ensemble.average")
     if not models:
         raise ValueError(
-            "ensemble.average expects at least one model. Received none, or no list. Give a list of trained models."
+            "ensemble.average expects a list of at least one model. Received none. Give a list of trained models."
         )
     shares = _shares(weights, len(models))
     flags = list(from_logits) if isinstance(from_logits, (list, tuple)) else [from_logits] * len(models)
@@ -74,7 +74,7 @@ def average(
 
 @keras.saving.register_keras_serializable(package="recipes")
 class AverageMembers(keras.layers.Layer):
-    """Calls every member on the same input and averages; the one layer of what `ensemble.average` returns.
+    """Calls every member on the same input and averages their outputs; the one layer of `ensemble.average`'s model.
 
     Args:
         members: `keras.Model`s.
@@ -100,7 +100,7 @@ class AverageMembers(keras.layers.Layer):
         self.weights_of_members, self.space = [float(weight) for weight in weights], space
         self.logits, self.exclusive = [bool(flag) for flag in logits], bool(exclusive)
         self.kinds = [Outputs(flag, exclusive) for flag in self.logits]
-        # Says to whoever looks for the last activation that these are probabilities.
+        # Tells code that looks for the last activation that these are probabilities.
         self.activation = self.kinds[0].activation
 
     def build(self, input_shape: Any) -> None:

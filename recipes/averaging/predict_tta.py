@@ -27,8 +27,8 @@ def predict_tta(
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; He et al. 2015, section 3.4,
     https://arxiv.org/abs/1512.03385. Nothing is drawn at random: the same images give the same numbers.
 
-    Memory is that of one batch: views are made and averaged `batch_size` at a time, as many images together as fit
-    with all views of one scale.
+    Memory is that of one batch: views are made and averaged `batch_size` at a time, for as many images together as fit
+    with all their views of one scale.
 
     Args:
         model: `keras.Model` with one output `(batch, classes)`. It gets float32 in the range of the images.
@@ -36,7 +36,7 @@ def predict_tta(
             or a `tf.data.Dataset` of images or (image, label), batched or not.
         views: `ensemble.ten_crop(224, scales=(224, 256))`, `flips()`, `shifts(n)` or `multi_scale(scales)`. The
             views, not the images, have to fit the model's input.
-        batch_size: Views per call of the model.
+        batch_size: Views per call of the model, >= 1.
         space: `"probability"` or `"logit"`: what is averaged. The result is probabilities either way.
         from_logits: As in `ensemble.average`.
         verbose: 1 shows a progress bar.
@@ -45,6 +45,7 @@ def predict_tta(
         Probabilities, float32 `(n, classes)`.
 
     Raises:
+        TypeError: for `views` of another kind.
         ValueError: when views are larger than an image, do not fit the model's input, or there is no image.
     """
     check_space(space, "predict_tta")
@@ -96,7 +97,7 @@ def predict_tta(
 
 
 def _compiled(model, group, kind, space):
-    """images -> the mean over one group's views, one trace for images of any size."""
+    """A function from images to the mean over one group's views, with one trace for images of any size."""
     channels = model.inputs[0].shape[-1] if getattr(model, "inputs", None) else None
 
     def run(images):

@@ -27,7 +27,7 @@ class Outputs:
     def of(
         cls, model: keras.Model, from_logits: bool | None, shape: tuple[int | None, ...], caller: str
     ) -> "Outputs":
-        """Read it off the model's last layer, or take the reader's word. `shape` is that of the output, if known.
+        """Read it from the model's last layer, or take what the user says. `shape` is that of the output, if known.
 
         Raises:
             ValueError: when neither tells.
@@ -58,7 +58,7 @@ class Outputs:
         return ops.softmax(outputs) if self.exclusive else ops.sigmoid(outputs)
 
     def to_logit(self, outputs: Any) -> Any:
-        """Logits, float32 `(batch, classes)`; for softmax up to a constant per example, which softmax takes out again.
+        """Logits, float32 `(batch, classes)`; for softmax up to a constant per example, which softmax ignores.
 
         Args:
             outputs: What the model gives, `(batch, classes)`, of any float dtype.
@@ -80,7 +80,7 @@ def check_space(space: str, caller: str) -> None:
 
     Args:
         space: "probability" or "logit".
-        caller: The function that speaks in the error.
+        caller: The name of the function, for the error.
 
     Raises:
         ValueError: for anything else.

@@ -18,19 +18,18 @@ def refresh_batch_norm(
 ) -> keras.Model:
     """Recompute the mean and variance of every batch normalization over a data set.
 
-    Averaged weights give other activations than the weights the statistics were gathered with; without this, the
-    model is wrong. Source: Izmailov et al. 2018, section 3.2, https://arxiv.org/abs/1803.05407
+    Averaged weights give other activations than the weights the statistics were gathered with, so without this step the
+    model predicts badly. Source: Izmailov et al. 2018, section 3.2, https://arxiv.org/abs/1803.05407
 
-    One pass in which each batch is normalized by its own statistics, as in training, while dropout and everything
-    else is as in inference. What is stored is the mean and variance of all activations together (over batches,
-    weighted by their size), rather than the running average of the batches' variances that training leaves, so it
-    depends neither on momentum nor on order. Layers with `trainable=False` keep their statistics: in Keras those run
-    in inference mode. A layer that the model itself calls with `training=False` cannot be told from the others;
-    freeze it.
+    It is one pass in which each batch is normalized by its own statistics, as in training, while dropout and everything
+    else is as in inference. What is stored is the mean and variance of all activations together (over batches, weighted
+    by their size), rather than the running average of the batches' variances that training leaves, so it depends
+    neither on momentum nor on order. Layers with `trainable=False` keep their statistics: in Keras those run in
+    inference mode. A layer that the model itself calls with `training=False` cannot be told from the others; freeze it.
 
     Args:
-        model: A built `keras.Model`, changed in place. Any number of normalizations, nested ones too; without any it
-            stays as it is.
+        model: A built `keras.Model`, changed in place. It may have any number of batch normalization layers, also
+            nested ones; without any it stays as it is.
         dataset: Training images as in `fit`, batched or not: `tf.data.Dataset` (labels are ignored) or an array. Use
             large batches and the training augmentation, if any.
         batch_size: Images per batch where the data comes un-batched.
@@ -101,7 +100,7 @@ class BatchNormRefresher:
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """The batch normalizations of a model, also inside nested models."""
+    """The batch normalization layers of a model, also inside nested models."""
     return layers_of(model, keras.layers.BatchNormalization)
 
 
@@ -122,7 +121,7 @@ def _observing(layer, found, graph):
             mean, variance = ops.moments(values, axes)
         if not _can_be_read(mean, graph):
             raise ValueError(
-                f"refresh_batch_norm expects batch normalizations outside of loops. Received {layer.name!r} inside "
+                f"refresh_batch_norm expects batch normalization outside of loops. Received {layer.name!r} inside "
                 "one. Freeze that layer with trainable=False, or normalize outside of the recurrent layer."
             )
         wide = "float32" if keras.backend.backend() == "jax" else "float64"  # JAX has no float64 unless asked
@@ -136,11 +135,11 @@ def _observing(layer, found, graph):
 
 
 def _can_be_read(tensor, graph):
-    """Whether it is no tensor of a loop's body, whose value nobody outside can have."""
+    """Whether a tensor does not belong to the body of a loop, outside of which its value cannot be read."""
     if graph is not None:
         return tensor.graph is graph
     try:
         ops.convert_to_numpy(tensor)
-    except Exception:  # of a kind of its own in each backend
+    except Exception:  # of another class in each backend
         return False
     return True

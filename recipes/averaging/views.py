@@ -37,7 +37,13 @@ def shifts(pixels: int) -> Views:
     """The image and its 8 neighbors moved by `pixels` in both directions, the border repeated: 9 views.
 
     Args:
-        pixels: How far, >= 1 and less than the image.
+        pixels: Size of the shift in pixels, >= 1 and less than the sides of the image.
+
+    Returns:
+        A `Views`, for `predict_tta`.
+
+    Raises:
+        ValueError: for another `pixels`; in `predict_tta`, for images that are not larger.
     """
     if not isinstance(pixels, int) or pixels < 1:
         raise ValueError(
@@ -63,7 +69,7 @@ def shifts(pixels: int) -> Views:
     return Views([group], [9], check)
 
 
-def ten_crop(size: int | tuple[int, int], scales: Sequence[int] | None = None) -> Views:
+def ten_crop(size: int, scales: Sequence[int] | None = None) -> Views:
     """The four corners, the center, and the mirror images of all five, at every scale: 10 views per scale.
 
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; several scales: He et al. 2015,
@@ -72,7 +78,7 @@ def ten_crop(size: int | tuple[int, int], scales: Sequence[int] | None = None) -
     Args:
         size: Side of the square crops in pixels, which is the model's input.
         scales: Length in pixels to which the shorter side of the image is resized first (bilinear, antialiased, the
-            other side in proportion), one entry a scale, each >= `size`. None: crops of the image as it is.
+            other side in proportion), one entry per scale, each >= `size`. None: crops of the image as it is.
     """
     scales = (None,) if scales is None else scales
     known = is_whole(size) and (are_whole(scales) or (isinstance(scales, tuple) and scales == (None,)))
@@ -114,8 +120,14 @@ def multi_scale(scales: Sequence[int], flip: bool = True) -> Views:
     averages over positions itself.
 
     Args:
-        scales: Length in pixels to which the shorter side is resized, one entry a scale.
+        scales: Length in pixels to which the shorter side is resized, one entry per scale, each >= 1.
         flip: Take the mirror images too.
+
+    Returns:
+        A `Views`, for `predict_tta`.
+
+    Raises:
+        ValueError: for no scales, or scales below 1.
     """
     scales = tuple(scales)
     if not scales or any(scale < 1 for scale in scales):

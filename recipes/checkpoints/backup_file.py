@@ -64,7 +64,7 @@ class RunState:
 
         Args:
             model: A built and compiled `keras.Model`.
-            states: Of the callbacks of this `fit`.
+            states: The states of the callbacks of this `fit`.
             epoch: Number of epochs finished.
             history: What `row_of` made of each finished epoch.
             batch: Batches of the next epoch that are finished. Above 0, the metrics of that epoch are kept too.
@@ -340,7 +340,7 @@ def restore_callbacks(
 
     Args:
         path: A backup.
-        states: Of the callbacks of this `fit`.
+        states: The states of the callbacks of this `fit`.
         own, told: As in `CallbackStates.restore`.
     """
     with _open(path) as archive:

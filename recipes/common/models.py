@@ -145,7 +145,7 @@ def predict_array(model: keras.Model, images: np.ndarray, batch_size: int) -> np
     Args:
         model: Built, of one input and one output.
         images: `(n, ...)`, n >= 1.
-        batch_size: Images at once.
+        batch_size: Images per batch, >= 1.
 
     Returns:
         `(n, ...)` of the output's dtype.

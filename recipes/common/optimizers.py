@@ -178,7 +178,7 @@ def build_for(optimizer: Optimizer, variables: Sequence[keras.Variable]) -> None
 
     Args:
         optimizer: With or without loss scaling.
-        variables: Of a model, in its order.
+        variables: The variables of a model, in its order.
     """
     inner, variables = innermost(optimizer), list(variables)
     if not inner.built:

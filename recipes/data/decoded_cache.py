@@ -167,7 +167,7 @@ def valid_cache(
     """The packed file at a path if it holds just these images, else None.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         listing: The files, of which none may have been written since.
         reading: The settings that must be the same.
         shape: `(height, width, channels)` of an image.

@@ -25,7 +25,7 @@ def name_in_record(file: str, record: int, start: int, length: int) -> str:
     """The name of an image inside a TFRecord file; `opened_image` and `Reader` know it.
 
     Args:
-        file: Of the TFRecord file.
+        file: Path of the TFRecord file.
         record: Byte of the file where the record begins.
         start: Byte of the record's content where the image begins.
         length: Bytes of the image.

@@ -20,7 +20,7 @@ def jpeg_plans(
     """Which part of each JPEG is decoded at which scale, as it lies in the file, mirrored or on its side.
 
     Args:
-        heights: Of the upright images, `(n,)`.
+        heights: Heights of the upright images in pixels, `(n,)`.
         widths: The same.
         orientations: EXIF's numbers, 1 to 8.
         size: `(height, width)` wanted, or None.

@@ -20,7 +20,7 @@ class Listing:
         root: Folder that `files` are seen from.
         files: Paths, an object array of bytes `(n,)`.
         labels: int64 `(n,)`, or float32 `(n, classes)` of 0 and 1 for classes that do not exclude one another.
-        class_names: Of class 0, 1, ...
+        class_names: Names of class 0, 1, ...
         parts: int8 `(n,)`, the number of each image's part in `PARTS`; None where the folder is not divided.
         masks: Paths of the segmentation masks `(n,)`, else None.
         notes: What the reader should know, a sentence each.

@@ -20,7 +20,7 @@ def read_masks(
         listing: A `Listing` with masks.
         size: `(height, width)` of the images.
         fit: As in `data.read_image`; "pad" pads with class 0.
-        class_names: Of the classes, or an empty list: they are then called by their numbers.
+        class_names: Names of the classes; an empty list names them by their numbers.
 
     Returns:
         `(masks, class_names)`, uint8 `(n, height, width)`.

@@ -111,7 +111,7 @@ def open_packed(path: str, *, verify: bool = True) -> Packed:
     """Open a packed file and check it against its checksums.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         verify: Also read all pixels, and compare the CRC-32 of each image.
 
     Raises:

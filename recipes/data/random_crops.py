@@ -62,7 +62,7 @@ def crop_window(draws: Any, areas: tuple[float, float], height: Any, width: Any)
     Args:
         draws: From `draw_crop`.
         areas: `(low, high)`, shares of the image's area.
-        height: Of the image as it is seen, int32.
+        height: Height of the image as it is seen, in pixels, int32.
         width: The same.
 
     Returns:

@@ -101,7 +101,7 @@ def list_records(folder: str, names: list[str], labels: Any, class_names: Any, s
 
     Args:
         folder: Folder that `names` are seen from.
-        names: Of the files.
+        names: Names of the files.
         labels: None: names that are common, or the only ones that fit; else the name of the label's feature, or those
             of the image's and the label's.
         class_names: As in `data.load`; where the records have numbers, the names of classes 0, 1, ...

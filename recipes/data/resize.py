@@ -17,7 +17,7 @@ def window(
     order, which spares resizing what is cut away.
 
     Args:
-        height: Of the image, an int, an int32 tensor or an array, as `width`.
+        height: Height of the image in pixels: an int, an int32 tensor or an array, as `width`.
         width: The same.
         size: `(height, width)` wanted, in pixels.
         fit: "crop" takes the largest centered part of the aspect ratio of `size`; "stretch" takes all of it; "pad" too,

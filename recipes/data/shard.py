@@ -14,8 +14,8 @@ def bounds_of_part(size: Any, index: int, count: int) -> tuple[Any, Any]:
 
     Args:
         size: Rows of the batch, >= 1, a number or an integer tensor.
-        index: Of the process, from 0.
-        count: Of processes.
+        index: Number of the process, from 0.
+        count: Number of processes, >= 1.
     """
     few = size < count
     each, over = size // count, size % count

@@ -21,7 +21,7 @@ _NOT_RANDOM = (keras.layers.BatchNormalization,)
 
 @dataclass(frozen=True)
 class MCDropout:
-    """What a network with dropout says when it is asked several times.
+    """What a network with dropout predicts when it is asked several times.
 
     Attributes:
         samples: float32 `(samples, n, classes)`: probabilities with each mask, ready for `ensemble.disagreement`.
@@ -36,12 +36,13 @@ class MCDropout:
 
     @property
     def entropy(self) -> FloatArray:
-        """All of the doubt: the entropy of the mean, in nats, float32 `(n,)`."""
+        """The total uncertainty: the entropy of the mean, in nats, float32 `(n,)`."""
         return _entropy(self.probabilities)
 
     @property
     def mutual_information(self) -> FloatArray:
-        """Doubt of the network about itself: entropy of the mean minus mean entropy, in nats, float32 `(n,)`."""
+        """The uncertainty of the network about its weights: entropy of the mean minus mean entropy, in nats, float32
+        `(n,)`."""
         return self.entropy - _entropy(self.samples).mean(axis=0)
 
 
@@ -59,11 +60,12 @@ def mc_dropout(
     2011, equation 2, https://arxiv.org/abs/1112.5745
 
     Args:
-        model: `keras.Model` with a Dropout layer, or another that is random in training alone. Left as it was.
+        model: `keras.Model` with a Dropout layer, or another layer that is random only in training. It is left as it
+            was.
         images: As for `evaluate.classifier`; labels are not read.
-        samples: Masks, >= 1.
+        samples: Number of masks, >= 1.
         seed: Integer that fixes the masks.
-        batch_size: Images at once.
+        batch_size: Images per batch, >= 1.
 
     Returns:
         An `MCDropout`, with `.probabilities`, `.entropy`, `.mutual_information`.

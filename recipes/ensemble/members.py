@@ -25,7 +25,7 @@ def train_members(
     run_dir: str | PathLike[str] | None = None,
     **options: Any,
 ) -> list[keras.Model]:
-    """Train several networks that differ by seed alone: initial weights, order of the data, augmentation.
+    """Train several networks that differ only by the seed: initial weights, order of the data, augmentation.
 
     Source: Lakshminarayanan et al. 2017, algorithm 1 without its adversarial step, https://arxiv.org/abs/1612.01474
 
@@ -34,7 +34,7 @@ def train_members(
             member, after `keras.utils.set_random_seed(seed + number)`, all before the first training.
         train: Training data as in `recipes.train`.
         validation: Validation data as in `recipes.train`.
-        members: How many, >= 1.
+        members: Number of networks, >= 1.
         seed: Seed of the first member; the others count up from it. The global seeds of Python, NumPy and the
             backend are left at the last member's.
         run_dir: Folder; member `i`, from 1, gets `run_dir/member<i>` (see `recipes.train`). With `resume=True`

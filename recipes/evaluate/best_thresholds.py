@@ -1,4 +1,4 @@
-"""thresholds: from what probability on each class is worth saying."""
+"""thresholds: the probability above which each class should be predicted."""
 
 from typing import Any
 
@@ -12,15 +12,16 @@ from recipes.evaluate.classifier import as_probabilities, check_labels, is_sever
 def thresholds(model: Any, validation: Data, *, batch_size: int = 64) -> FloatArray:
     """The threshold of each class that gives it the highest F1 on held-out examples.
 
-    For several labels per example, and for rare classes, one half is seldom best. A class is said where its probability
-    reaches its threshold; of classes that exclude one another, the one that exceeds its own by the largest factor.
+    For several labels per example, and for rare classes, one half is seldom best. A class is predicted where its
+    probability reaches its threshold. Of classes that exclude one another, the one whose probability exceeds its
+    threshold by the largest factor is predicted.
     Source: Lipton et al. 2014, https://arxiv.org/abs/1402.1892 (the best threshold is half the best F1 for calibrated
     probabilities; here it is searched).
 
     Args:
         model: As for `evaluate.classifier`: a trained `keras.Model` or a `recipes.Run`.
         validation: Labeled examples that it was not trained on; not the test set.
-        batch_size: Images at once.
+        batch_size: Images per batch, >= 1.
 
     Returns:
         float32 `(classes,)` in (0, 1), for `evaluate.classifier(..., thresholds=)` and `Run.predict(thresholds=)`. A
@@ -36,12 +37,18 @@ def thresholds(model: Any, validation: Data, *, batch_size: int = 64) -> FloatAr
 
 
 def thresholds_from_probabilities(labels: Any, probabilities: Any, weights: Any = None) -> FloatArray:
-    """As `thresholds`, of predictions that were made already.
+    """As `thresholds`, for predictions that were made already.
 
     Args:
         labels: Class numbers `(n,)`, one-hot rows, or rows of 0 and 1.
         probabilities: `(n, classes)`.
-        weights: Of the examples, `(n,)`, or None.
+        weights: Weight of each example, `(n,)`, >= 0; None counts each once.
+
+    Returns:
+        float32 `(classes,)` in (0, 1), as `thresholds`.
+
+    Raises:
+        ValueError: when labels do not fit the probabilities.
     """
     probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels)
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels

@@ -1,4 +1,4 @@
-"""What a segmentation network says of each pixel, and how far that agrees with the masks."""
+"""The class that a segmentation network predicts for each pixel, and how far that agrees with the masks."""
 
 from collections.abc import Iterable
 
@@ -17,9 +17,9 @@ def class_maps(outputs: NDArray[np.floating], activation: str | None) -> NDArray
     """The likeliest class of every pixel.
 
     Args:
-        outputs: `(n, height, width, classes)`; of one channel, how far it is class 1 rather than 0.
-        activation: Of the model's last layer; "linear" has its threshold at 0, others at one half. None looks at the
-            numbers.
+        outputs: `(n, height, width, classes)`; a single channel is the score of class 1 against class 0.
+        activation: Activation of the model's last layer; "linear" has its threshold at 0, others at one half. None
+            looks at the numbers.
 
     Returns:
         `(n, height, width)`, uint8 for up to 256 classes, else uint16.
@@ -50,7 +50,7 @@ def map_confusion(pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: int) 
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Pixels of a class both given and predicted, over those of either.
+    """Intersection over union: pixels where a class is given and predicted, over pixels where it is either.
 
     Source: Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge", section 4.3.
 

@@ -1,4 +1,4 @@
-"""classifier: everything one asks of a trained classifier on a test set, in one pass."""
+"""classifier: all scores of a trained classifier on a test set, in one pass."""
 
 import dataclasses
 from typing import Any
@@ -34,15 +34,15 @@ def classifier(
             one unit and for several labels.
         test: `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, batched or not, or such arrays. Labels
             are class numbers, one-hot rows, or rows of 0 and 1 of any sum: several labels per example.
-        class_names: Of the classes; a run knows its own.
-        batch_size: Images at once.
+        class_names: Names of the classes; a run knows its own.
+        batch_size: Images per batch, >= 1.
         streaming: False keeps every probability, 4 x (classes + 2) bytes per example. True keeps histograms of 4096
             bins instead, for any number of examples: AUROC, calibration error and coverage are then right to about
             1e-3, everything else exactly.
-        thresholds: Of each class, as `evaluate.thresholds` finds them, `(classes,)` in (0, 1); None is one half for
-            several labels, and the likeliest class for one.
-        pictures: Images of the most confident mistakes to keep in `.mistakes`.
-        grad_cam: Also show where in those the evidence for the wrong class is.
+        thresholds: Threshold of each class, as `evaluate.thresholds` finds them, `(classes,)` in (0, 1); None is one
+            half for several labels, and the likeliest class for one.
+        pictures: Number of images of the most confident mistakes to keep in `.mistakes`, >= 0.
+        grad_cam: Also show where in those images the evidence for the wrong class is.
 
     Returns:
         An `Evaluation`.
@@ -59,8 +59,8 @@ def classifier(
     if isinstance(shape, tuple) and len(shape) == 4:
         raise ValueError(
             "evaluate.classifier expects a model of one answer per image. Received one that answers for every pixel, "
-            f"with outputs {shape}. Its intersection over union is in run.history, and of other images "
-            "model.evaluate(images, masks) gives it; recipes.train with masks compiles it."
+            f"with outputs {shape}. Its intersection over union is in run.history, and model.evaluate(images, masks) "
+            "computes it for other images; recipes.train with masks compiles this metric."
         )
     scorer, kept = _Scorer(class_names, streaming, thresholds, output_activation(model)), {}
     for batch in _labeled_batches(model, test, batch_size, "evaluate.classifier"):
@@ -79,7 +79,7 @@ def classifier(
 
 
 def _keep(kept, wanted, start, images, labels, outputs):
-    """Keep images, labels and outputs of the examples that are wanted, and no others."""
+    """Keep images, labels and outputs only of the examples that are wanted."""
     for number in [number for number in kept if number not in wanted]:
         del kept[number]
     for number in wanted:
@@ -108,7 +108,7 @@ def _mistakes(examples, numbers, names, scorer, several):
 
 
 def _with_maps(model, mistakes, names):
-    """The same mistakes with their Grad-CAM; without where the model has no maps of places, or not on TensorFlow."""
+    """The same mistakes with their Grad-CAM; without it where the model has no feature maps, or off TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         return mistakes
     from recipes.explain.attribution.grad_cam import (  # noqa: PLC0415 - needs TensorFlow
@@ -163,8 +163,15 @@ def as_probabilities(outputs: np.ndarray, activation: str | None, several: bool 
 
     Args:
         outputs: `(n, classes)` or `(n, 1)`.
-        activation: Of the model's last layer, as `common.models.output_activation` says; None looks at the numbers.
+        activation: Activation of the model's last layer, as `common.models.output_activation` says; None looks at the
+            numbers.
         several: Whether classes do not exclude one another.
+
+    Returns:
+        float64 `(n, classes)` in [0, 1].
+
+    Raises:
+        ValueError: for outputs of another rank.
     """
     if outputs.ndim == 1:
         outputs = outputs[:, None]
@@ -197,9 +204,9 @@ def from_probabilities(
 
     Args:
         labels: Class numbers `(n,)`, one-hot rows `(n, classes)`, or rows of 0 and 1 for several labels per example.
-        probabilities: `(n, classes)`; `(n,)` or `(n, 1)` of the second of two classes.
-        weights: Of the examples, `(n,)`, >= 0; None counts each once.
-        class_names: Of the classes; None calls them by their numbers.
+        probabilities: `(n, classes)` in [0, 1]; `(n,)` or `(n, 1)` for the second of two classes.
+        weights: Weight of each example, `(n,)`, >= 0; None counts each once.
+        class_names: Names of the classes; None names them by their numbers.
         streaming: As in `classifier`.
         thresholds: As in `classifier`.
 
@@ -252,7 +259,7 @@ class _Scorer:
         return [int(number) for number in self.tallies[self.several].worst[1][:count]]
 
     def add(self, outputs, labels, weights):
-        """A batch; returns the number of its first example."""
+        """Add a batch; returns the number of its first example."""
         if not np.isfinite(outputs).all():
             raise ValueError(
                 "evaluate expects finite probabilities. Received NaN or infinity. The model has diverged: see "
@@ -264,7 +271,7 @@ class _Scorer:
             self._begin(outputs, labels)
         labels = check_labels(labels, len(self.names))
         if labels.dtype == bool and not (labels.sum(axis=1) == 1).all():
-            self.tallies.pop(False, None)  # it took rows for one-hot ones
+            self.tallies.pop(False, None)  # that tally took the rows for one-hot labels
         for several, tally in self.tallies.items():
             known = labels if several or labels.dtype != bool else labels.argmax(axis=1)
             tally.add(self._probabilities(outputs, several), known, weights)

@@ -21,11 +21,11 @@ class ConformalSets:
 
     Attributes:
         threshold: Largest score of a class in the set; infinite where too few examples were given for the coverage.
-        coverage: Share of sets that shall hold the true class.
+        coverage: Share of sets that should hold the true class, in (0, 1).
         method: "aps" or "threshold".
         count: Examples that the threshold comes from.
-        class_names: Of class 0, 1, ...
-        seed: Of the draws.
+        class_names: Names of class 0, 1, ...
+        seed: Integer that fixes the draws.
         model: The model, for `predict`.
     """
 
@@ -42,10 +42,10 @@ class ConformalSets:
 
         Args:
             probabilities: `(n, classes)`.
-            seed: Integer of the draws; None takes the rule's own.
+            seed: Integer that fixes the draws; None takes the rule's own.
 
         Returns:
-            bool `(n, classes)`. A set may be empty: without that the promise would be exceeded.
+            bool `(n, classes)`. A set may be empty: otherwise the coverage would be higher than asked for.
         """
         probabilities = np.asarray(probabilities, "float64")
         draws = np.random.default_rng([self.seed if seed is None else seed, 1]).random(len(probabilities))
@@ -55,8 +55,8 @@ class ConformalSets:
         """The names in the set of each image, likeliest first.
 
         Args:
-            images: Batches of images, or of images with labels, as for `evaluate.classifier`.
-            batch_size: Images at once.
+            images: Images, or images with labels, as for `evaluate.classifier`.
+            batch_size: Images per batch, >= 1.
         """
         if self.model is None:
             raise ValueError(
@@ -79,7 +79,7 @@ class ConformalSets:
 
 
 def conformal_scores(probabilities: np.ndarray, draws: np.ndarray, method: Method) -> np.ndarray:
-    """How badly each class fits each example; small fits well.
+    """Nonconformity scores: how badly each class fits each example; a small score is a good fit.
 
     "aps": the probability of all likelier classes, plus a drawn share of the class' own, `sum_{p_j > p_k} p_j + u p_k`
     (Romano et al. 2020, equation 6 with randomization, https://arxiv.org/abs/2006.02544). "threshold": `1 - p_k`
@@ -87,7 +87,7 @@ def conformal_scores(probabilities: np.ndarray, draws: np.ndarray, method: Metho
 
     Args:
         probabilities: `(n, classes)`.
-        draws: u of each example, `(n,)` in [0, 1).
+        draws: The random number u of each example, `(n,)` in [0, 1).
         method: "aps" or "threshold".
 
     Returns:
@@ -113,7 +113,7 @@ def conformal(
     class_names: Sequence[str] | None = None,
     batch_size: int = 64,
 ) -> ConformalSets:
-    """Find sets of classes that hold the true one of a share `coverage` of new examples, whatever the model.
+    """Find a rule for sets of classes that hold the true class of a share `coverage` of new examples, for any model.
 
     The promise is about examples like the validation's (exchangeable with them), on average over draws of both: with n
     of them coverage lies between `coverage` and `coverage + 1 / (n + 1)`. For one validation set it varies by about
@@ -124,17 +124,19 @@ def conformal(
     Args:
         model: As for `evaluate.classifier`: a trained `keras.Model` or a `recipes.Run`.
         validation: Labeled examples that it was not trained on, one class each; not the test set.
-        coverage: In (0, 1).
+        coverage: Share of new examples whose set should hold the true class, in (0, 1). With fewer than about 1 / (1 -
+            coverage) examples, every set holds all classes.
         method: "aps": sets that are larger where the model is in doubt. "threshold": the smallest sets on average.
         seed: Integer that fixes the draws of "aps".
-        class_names: Of the classes; a run knows its own.
-        batch_size: Images at once.
+        class_names: Names of the classes; a run knows its own.
+        batch_size: Images per batch, >= 1.
 
     Returns:
         A `ConformalSets`, with `.predict(images)` and `.sets(probabilities)`.
 
     Raises:
-        ValueError: for a coverage or method there is not, several labels per example, labels that do not fit.
+        ValueError: for a coverage outside (0, 1), an unknown method, several labels per example, labels that do not
+            fit.
     """
     names = class_names if class_names is not None else getattr(model, "class_names", None)
     model = getattr(model, "model", model)
@@ -155,13 +157,19 @@ def conformal_from_probabilities(
     class_names: Sequence[str] | None = None,
     model: keras.Model | None = None,
 ) -> ConformalSets:
-    """As `conformal`, of predictions that were made already.
+    """As `conformal`, for predictions that were made already.
 
     Args:
         labels: Class numbers `(n,)` or one-hot rows.
         probabilities: `(n, classes)`.
         coverage, method, seed, class_names: As in `conformal`.
-        model: For `ConformalSets.predict`.
+        model: The model, for `ConformalSets.predict`.
+
+    Returns:
+        A `ConformalSets`.
+
+    Raises:
+        ValueError: as `conformal`.
     """
     if not 0 < coverage < 1 or method not in ("aps", "threshold"):
         raise ValueError(

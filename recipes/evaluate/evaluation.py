@@ -1,4 +1,4 @@
-"""Evaluation: what one asks of a trained classifier."""
+"""Evaluation: all scores of a trained classifier."""
 
 import html
 import json
@@ -17,11 +17,11 @@ class Mistake:
     """A wrong prediction of which the model was sure.
 
     Attributes:
-        number: Of the example, from 0 in the order of the test set.
+        number: Number of the example, from 0 in the order of the test set.
         image: `(height, width, channels)`, as the model was given it.
         label: Names of the true class, or classes.
         predicted: Names of what was predicted.
-        confidence: The model's, in [0, 1].
+        confidence: The confidence of the model, in [0, 1].
         map: Where in the image the evidence for the prediction is (Grad-CAM), float32 `(height, width)`; or None.
     """
 
@@ -47,16 +47,17 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a classifier did. Shares are in [0, 1]; of what never occurs a score is NaN, precision, recall and F1 are 0.
+    """How well a classifier did. Shares are in [0, 1]. For a class that never occurs, precision, recall and F1 are 0
+    and other scores are NaN.
 
     Attributes:
-        class_names: Of class 0, 1, ...
-        count: Examples.
-        accuracy: Share predicted right; of several labels per example, share with every label right.
-        interval: 95 % of `accuracy`, by Wilson's score; without regard to weights.
-        precision: Share right of those predicted as each class, `(classes,)`.
-        recall: Share found of those of each class, `(classes,)`.
-        f1: Harmonic mean of both, `(classes,)`.
+        class_names: Names of class 0, 1, ...
+        count: Number of examples.
+        accuracy: Share predicted right; with several labels per example, share with every label right.
+        interval: 95 % interval of `accuracy`, by Wilson's score, without regard to weights.
+        precision: Share of the examples predicted as a class that are of that class, `(classes,)`.
+        recall: Share of the examples of a class that are predicted as that class, `(classes,)`.
+        f1: Harmonic mean of precision and recall, `(classes,)`.
         support: Examples of each class, `(classes,)`; sums of weights, if there are any.
         balanced_accuracy: Mean recall of the classes that occur.
         top5: Share with the true class among the five likeliest; NaN for five classes or fewer, and several labels.
@@ -66,7 +67,7 @@ class Evaluation:
         reliability: `(bins, 3)`: mean confidence, accuracy, examples.
         coverage: `(m, 2)`, at most 1000 rows: share of most confident examples, accuracy on it.
         worst: Numbers of the wrong predictions, most confident first, at most 100.
-        log_loss: Mean `-log` of the probability of the truth.
+        log_loss: Mean of `-log` of the probability of the true class.
         mistakes: The first of `worst` with their images, where those were kept.
     """
 
@@ -103,7 +104,7 @@ class Evaluation:
         ]
 
     def table(self) -> str:
-        """The scores as text: one line each for the whole, one per class, the most confused pairs."""
+        """The scores as text: one line for all examples, one line per class, and the most confused pairs."""
         low, high = self.interval
         lines = [
             f"{self.count} examples: accuracy {self.accuracy:.2%} (95 % {low:.2%} to {high:.2%}), "
@@ -122,7 +123,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold of it; NaN becomes None."""
+        """The scores as values that JSON can hold; NaN becomes None."""
         plain = {}
         for name in self.__dataclass_fields__:
             if name not in ("coverage", "reliability", "worst", "mistakes"):

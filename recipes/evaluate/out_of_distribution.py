@@ -1,4 +1,4 @@
-"""out_of_distribution: whether a model notices images of another kind than it was trained on."""
+"""out_of_distribution: whether a model notices images of another kind than those it was trained on."""
 
 import os
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ _NEIGHBORS = 50
 
 @dataclass(frozen=True)
 class OutOfDistribution:
-    """How well each score tells images from inside from those outside. High scores speak for inside.
+    """How well each score separates images from inside from those outside. High scores speak for inside.
 
     Attributes:
         auroc: By name of the score: the chance that an image from inside scores above one from outside.
-        false_positives: By name: share of outside images that pass at the threshold which 95 % of the inside pass.
+        false_positives: By name: share of outside images that pass the threshold which 95 % of the inside images pass.
         thresholds: By name: that threshold.
         inside: By name: the score of each image from inside, float32 `(n,)`.
         outside: By name: the score of each image from outside, float32 `(m,)`.
@@ -40,8 +40,8 @@ class OutOfDistribution:
     outside: dict[str, np.ndarray] = field(repr=False)
 
     def table(self) -> str:
-        """One line a score."""
-        lines = [f"{'score':18}  AUROC   outside that passes where 95 % of inside do"]
+        """One line per score."""
+        lines = [f"{'score':18}  AUROC   share of outside that passes where 95 % of inside do"]
         for name, area in self.auroc.items():
             lines.append(f"{name:18}  {area:.4f}  {self.false_positives[name]:.2%}")
         return "\n".join(lines)
@@ -57,27 +57,29 @@ class OutOfDistribution:
 def out_of_distribution(
     model: Any, inside: "Data | Images | Any", outside: "Data | Images | Any", *, batch_size: int = 64
 ) -> OutOfDistribution:
-    """Score images of a known kind and of another by three rules, and say how well each rule tells them apart.
+    """Score images of a known kind and of another by three rules, and measure how well each rule tells them apart.
 
     - "max_softmax": the probability of the likeliest class (Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136);
     - "energy": `log sum exp` of the logits (Liu et al. 2020, equation 4 with the sign turned and temperature 1,
       https://arxiv.org/abs/2010.03759); left out where the logits before a softmax cannot be found;
     - "feature_distance": minus the distance to the 50th nearest (to the nearest tenth of fewer than 500) of known
       images, between the features that the classifier is fed, scaled to length 1 (Sun et al. 2022, section 3,
-      https://arxiv.org/abs/2204.06507). Every other image from inside is taken as known, and only the rest is scored.
+      https://arxiv.org/abs/2204.06507). Every second image from inside is taken as known, and only the others are
+      scored.
 
     Args:
         model: A trained `keras.Model` of one output `(batch, classes)`, or a `recipes.Run`.
         inside: Held-out images like those of training: arrays, a `tf.data.Dataset` of images or of `(image, label)`;
             with a run also a folder, a pattern, or a list of files, read as in training.
-        outside: Images of another kind, the same way.
-        batch_size: Images at once.
+        outside: Images of another kind, in the same forms.
+        batch_size: Images per batch, >= 1.
 
     Returns:
         An `OutOfDistribution`.
 
     Raises:
         ValueError: for fewer than four images inside or none outside; paths without a run that knows its images.
+        RuntimeError: on another backend than TensorFlow.
     """
     require_tensorflow("evaluate.out_of_distribution", "for the logits and features it looks up")
     run, model = model, getattr(model, "model", model)
@@ -88,7 +90,7 @@ def out_of_distribution(
     (known, features), (other, strange) = scored
     if len(features) < 4:
         raise ValueError(
-            f"evaluate.out_of_distribution expects at least four images inside. Received {len(features)}. Give some "
+            f"evaluate.out_of_distribution expects at least four images inside. Received {len(features)}. Give a few "
             "hundred."
         )
     inside_scores = {name: values[1::2] for name, values in known.items()}
@@ -171,7 +173,7 @@ def _batches(run, model, images, batch_size, name):
         if len(shape) != 3 or settings.get("class_names") is None:
             raise ValueError(
                 f"{caller} expects a run that knows how its images were read, for {name} as files. Received "
-                f"{type(run).__name__} without. Give arrays, or a tf.data.Dataset."
+                f"{type(run).__name__} without that. Give arrays, or a tf.data.Dataset."
             )
         how = {
             "fit": settings.get("fit") or "crop",

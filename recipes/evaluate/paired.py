@@ -1,4 +1,4 @@
-"""paired_comparison: whether one of two classifiers is better, asked of the same examples."""
+"""paired_comparison: whether one of two classifiers is better, tested on the same examples."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,13 @@ class PairedComparison:
     """Two classifiers on the same examples.
 
     Attributes:
-        count: Examples.
-        accuracies: Of the first and of the second, in [0, 1].
+        count: Number of examples.
+        accuracies: Accuracy of the first and of the second, in [0, 1].
         only_first: Examples that only the first got right.
         only_second: Examples that only the second got right.
-        p_value: Of McNemar's exact test: the chance of so uneven a split of those two, if both were equally good.
-        interval: 95 % of the second's accuracy minus the first's, by the bootstrap over examples.
+        p_value: p-value of McNemar's exact test: the probability of a split of these examples at least as uneven, if
+            both were equally good.
+        interval: 95 % interval of the second's accuracy minus the first's, by the bootstrap over examples.
     """
 
     count: int
@@ -54,24 +55,25 @@ class PairedComparison:
 def mcnemar(first: Any, second: Any, *, seed: int = 0) -> PairedComparison:
     """Compare two classifiers by which examples each got right.
 
-    The exact test asks whether the examples that only one got right fall to both alike: a binomial with one half.
+    The exact test asks whether the examples that only one got right are split evenly between both: a binomial test with
+    probability one half.
     Sources: McNemar 1947, https://doi.org/10.1007/BF02295996; Dietterich 1998, section 3.1,
-    https://doi.org/10.1162/089976698300017197. The bootstrap draws examples with replacement (Efron 1979): of the
-    difference this is a multinomial draw, so 10,000 of them cost as much as one.
+    https://doi.org/10.1162/089976698300017197. The bootstrap draws examples with replacement (Efron 1979); for the
+    difference that is a multinomial draw, so 10,000 of them cost as much as one.
 
     Args:
         first: Whether the first was right, bool `(n,)`.
-        second: The same of the second, on the same examples.
+        second: Whether the second was right, bool `(n,)`, on the same examples.
         seed: Integer that fixes the bootstrap.
 
     Raises:
-        ValueError: for other shapes, or none.
+        ValueError: for other shapes, or no examples.
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     count = len(first) if first.ndim == 1 else 0
     if not count or first.shape != second.shape:
         raise ValueError(
-            "evaluate.mcnemar expects two rows of booleans of one length, at least 1. Received shapes "
+            "evaluate.mcnemar expects two rows of booleans of the same length, at least 1. Received shapes "
             f"{first.shape} and {second.shape}. Compare predictions of the same examples in the same order."
         )
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
@@ -91,9 +93,9 @@ def paired_comparison(
 
     Args:
         first: A `keras.Model` or a `recipes.Run`, as for `evaluate.classifier`.
-        second: Another, of the same classes.
+        second: Another model or run, of the same classes.
         test: Labeled examples that neither was trained on, as for `evaluate.classifier`.
-        batch_size: Images at once.
+        batch_size: Images per batch, >= 1.
         seed: Integer that fixes the bootstrap.
 
     Raises:

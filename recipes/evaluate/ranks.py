@@ -18,7 +18,7 @@ _LOWEST, _HIGHEST = -90.0, 18.0
 
 
 class ExactRanks:
-    """Keeps every probability: 4 bytes per class and 4 for the label of each example, and needs 4 more to answer.
+    """Keeps every probability. Memory per example: 4 bytes per class and 4 for its label, and 4 more for the scores.
 
     Weighted examples and float64 probabilities take the plain way, which needs several times that.
     """
@@ -27,7 +27,7 @@ class ExactRanks:
         self.several, self.chunks, self.plain = several, [], False
 
     def add(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
-        """A batch: `(b, classes)`, class numbers `(b,)` or booleans `(b, classes)`, weights `(b,)` or None."""
+        """Add a batch: `(b, classes)`, class numbers `(b,)` or booleans `(b, classes)`, weights `(b,)` or None."""
         self.plain |= weights is not None or probabilities.dtype != np.float32
         if probabilities.min() < 0 or probabilities.max() > 1:
             self.plain = True
@@ -36,7 +36,7 @@ class ExactRanks:
 
     @property
     def count(self) -> int:
-        """Examples."""
+        """Number of examples."""
         return sum(len(labels) for _, labels, _ in self.chunks)
 
     def areas(self, classes: int) -> np.ndarray:
@@ -137,7 +137,7 @@ class HistogramRanks:
                 held[row] += np.bincount(places, values, BINS)
 
     def areas(self, classes: int) -> np.ndarray:
-        """The area under each ROC curve, with what falls into one bin taken for ties."""
+        """The area under each ROC curve, where scores in one bin count as ties."""
         below = np.cumsum(self.negative, axis=1) - self.negative / 2
         total = self.positive.sum(1) * self.negative.sum(1)
         hits = (self.positive * below).sum(1)

@@ -10,11 +10,12 @@ _NORMAL_95 = 1.959963984540054  # the two-sided 95 % quantile of the normal dist
 def wilson_interval(right: float, count: float) -> tuple[float, float]:
     """The 95 % interval of a share.
 
-    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; unlike the usual one it stays in [0, 1].
+    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; unlike the normal approximation it stays in [0,
+    1].
 
     Args:
-        right: How many of `count`.
-        count: > 0.
+        right: Number of right ones among `count`, 0 to `count`.
+        count: Number of examples, > 0.
     """
     share, square = right / count, _NORMAL_95**2 / count
     middle = (share + square / 2) / (1 + square)
@@ -31,7 +32,7 @@ def confusion_matrix(
 
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
-    """The chance that a positive scores above a negative, ties counted half; NaN without one of both.
+    """The probability that a positive scores above a negative, ties counted half; NaN unless both kinds occur.
 
     Source: Hanley & McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747
 
@@ -54,10 +55,10 @@ def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> tuple[float, np.ndarray]:
-    """Expected calibration error over bins of equal numbers of examples, without its bias.
+    """Expected calibration error over bins of equal numbers of examples, corrected for its bias.
 
-    `sum of n_b / n * |accuracy_b - confidence_b|`. Squares of the gap are too large by the variance of a bin's
-    accuracy, which is taken off before the root.
+    `sum of n_b / n * |accuracy_b - confidence_b|`. The square of the gap is too large by the variance of a bin's
+    accuracy, which is subtracted before the root is taken.
     Source: Naeini et al. 2015, section 3, https://ojs.aaai.org/index.php/AAAI/article/view/9602; bins and correction:
     Kumar et al. 2019, section 5, https://arxiv.org/abs/1909.10155, and Roelofs et al. 2022, section 3,
     https://arxiv.org/abs/2012.08668
@@ -65,7 +66,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     Args:
         confidence: Probability of the predicted class, `(n,)`.
         right: Whether that is the true one, bool `(n,)`.
-        bins: Most bins.
+        bins: Largest number of bins, >= 1.
 
     Returns:
         `(error, diagram)`: a number in [0, 1], and float64 `(bins, 3)`: mean confidence, accuracy, examples.

@@ -10,13 +10,14 @@ _WORST = 100
 
 
 class Tally:
-    """What is known of the predictions so far.
+    """What is known about the predictions so far.
 
     Args:
-        class_names: Of class 0, 1, ...
+        class_names: Names of class 0, 1, ...
         several: Whether classes do not exclude one another.
-        streaming: Keep histograms in place of the probabilities.
-        thresholds: Of each class, in (0, 1); None is one half for several labels, and the likeliest class for one.
+        streaming: Keep histograms instead of the probabilities.
+        thresholds: Threshold of each class, in (0, 1); None is one half for several labels, and the likeliest class for
+            one.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Tally:
         self.worst = np.zeros(0), np.zeros(0, int)  # confidence, number
 
     def add(self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
-        """A batch.
+        """Add a batch.
 
         Args:
             probabilities: `(b, classes)`.
@@ -69,7 +70,7 @@ class Tally:
         return predicted == labels, probabilities[rows, predicted], _minus_log(truth)
 
     def _several(self, probabilities, labels, weights):
-        """Of labels that do not exclude one another, each a yes or no."""
+        """Score labels that do not exclude one another, each a yes or no."""
         predicted = probabilities >= (0.5 if self.thresholds is None else self.thresholds)
         each = weights[:, None]
         hit, yes, said = ((what * each).sum(axis=0) for what in (labels & predicted, labels, predicted))

@@ -1,4 +1,4 @@
-"""calibrate: one number that makes probabilities honest, inside the model; or two per class."""
+"""calibrate: one number, stored in the model, that corrects its probabilities; or two numbers per class."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LOWEST, _HIGHEST = 1e-2, 1e2
 class Temperature(keras.layers.Layer):
     """Soften probabilities: `softmax(log(p) / temperature)`, which is the softmax of the logits over the temperature.
 
-    The order of the classes stays: for a temperature above 0 dividing changes no comparison, and equal stays equal.
+    The order of the classes does not change, because dividing by a number above 0 keeps every comparison.
     Source: Guo et al. 2017, section 4.2, https://arxiv.org/abs/1706.04599
 
     Args:
@@ -28,6 +28,9 @@ class Temperature(keras.layers.Layer):
             logits.
 
     Input shape: `(batch, classes)`. Output shape: the same.
+
+    Raises:
+        ValueError: for a temperature of 0 or less.
     """
 
     def __init__(self, temperature: float, activation: str = "softmax", **kwargs: Any) -> None:
@@ -56,12 +59,13 @@ class Temperature(keras.layers.Layer):
 class VectorScaling(keras.layers.Layer):
     """Scale and shift the logits of each class: `softmax(scale * logits + offset)`. The likeliest class may change.
 
-    Of softmax probabilities their logarithms stand for the logits, which they are but for a constant an example.
+    The logarithms of softmax probabilities take the place of the logits, from which they differ by a constant per
+    example.
     Source: Guo et al. 2017, section 4.2, https://arxiv.org/abs/1706.04599
 
     Args:
-        scale: Of each class.
-        offset: Of each class.
+        scale: Factor on the logit of each class.
+        offset: What is added to the scaled logit of each class.
         activation: What the inputs are, as in `Temperature`.
 
     Input shape: `(batch, classes)`. Output shape: the same.
@@ -108,7 +112,7 @@ def calibrate(
     method: Literal["temperature", "vector"] = "temperature",
     batch_size: int = 64,
 ) -> Any:
-    """Put the temperature into a model at which its probabilities fit held-out examples best.
+    """Add the temperature to a model at which its probabilities fit held-out examples best (temperature scaling).
 
     One number is fitted, which minimizes the mean negative log-likelihood (convex in its inverse), so a few hundred
     examples are enough and the predicted classes stay as they are.
@@ -118,17 +122,17 @@ def calibrate(
         model: A trained Functional or Sequential `keras.Model` that ends in a softmax, a sigmoid, or logits; or a
             `recipes.Run`.
         validation: Examples it was not trained on, as for `evaluate.classifier`. Not the test set.
-        method: "temperature": one number. "vector": a scale and an offset a class (`VectorScaling`), for thousands of
+        method: "temperature": one number. "vector": a scale and an offset per class (`VectorScaling`), for thousands of
             examples; this can change predicted classes, and the change in accuracy on `validation` is printed.
-        batch_size: Images at once.
+        batch_size: Images per batch, >= 1.
 
     Returns:
-        A new `keras.Model` that shares the weights, with a `Temperature` after the output, saved with it.
-        `model.get_layer("temperature").temperature` tells it. For a run, such a run: `.save(folder)` and
-        `.export(path)` keep the temperature.
+        A new `keras.Model` that shares the weights, with a `Temperature` (or `VectorScaling`) after the output, saved
+        with it. `model.get_layer("temperature").temperature` is its value. For a run, a run with such a model:
+        `.save(folder)` and `.export(path)` keep the temperature.
 
     Raises:
-        ValueError: for a model whose output cannot be read, or labels that do not fit.
+        ValueError: for a model whose output cannot be read, labels that do not fit, or an unknown method.
     """
     if not isinstance(model, keras.Model) and hasattr(model, "model"):
         calibrated = calibrate(model.model, validation, method=method, batch_size=batch_size)

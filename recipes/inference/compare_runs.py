@@ -48,14 +48,15 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        names: Of the runs.
-        settings: Those that differ: `{"learning_rate": (0.1, 0.2), ...}`, a value per run, None where one has none.
-        metrics: What the last epoch logged: `{"val_accuracy": (0.9, 0.92), ...}`; NaN where one has none.
-        intervals: 95 % of those that are shares of validation examples, `(low, high)` a run.
-        histories: Of each run, by its name.
+        names: Names of the runs.
+        settings: Settings that differ: `{"learning_rate": (0.1, 0.2), ...}`, a value per run, None for a run without
+            that setting.
+        metrics: What the last epoch logged: `{"val_accuracy": (0.9, 0.92), ...}`; NaN for a run without that metric.
+        intervals: 95 % intervals of the metrics that are shares of validation examples, `(low, high)` per run.
+        histories: The history of each run, by its name.
         findings: How many errors and warnings each run ended with.
-        evaluations: Of each run on `test`; empty without.
-        paired: The first run against each other one on `test`; empty without.
+        evaluations: The evaluation of each run on `test`; empty without `test`.
+        paired: The first run compared with each other one on `test`; empty without `test`.
     """
 
     names: tuple[str, ...]
@@ -73,7 +74,7 @@ class Comparison:
         return "\n\n".join(blocks + [f"{name}: {said}" for name, said in self._paired_words()])
 
     def figure(self) -> Any:
-        """The curves of all runs over one another, a matplotlib `Figure`."""
+        """The curves of all runs in common axes, a matplotlib `Figure`."""
         from recipes.plot import compared_curves  # noqa: PLC0415 - brings matplotlib
 
         return compared_curves(self.histories)
@@ -118,7 +119,7 @@ class Comparison:
         if any(self.histories.values()):
             from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
 
-            parts.append(to_svg(self.figure(), f"Curves of {', '.join(self.names)} over one another"))
+            parts.append(to_svg(self.figure(), f"Curves of {', '.join(self.names)} in common axes"))
         return "".join(parts)
 
     def _blocks(self):
@@ -157,9 +158,9 @@ def compare_runs(
 
     Args:
         runs: Two `recipes.Run`s or more.
-        test: Labeled examples that none was trained on, or a folder of them, read as the first run's images were. All
+        test: Labeled examples that no run was trained on, or a folder of them, read as the first run's images were. All
             runs are scored on them, and the first is compared with each other one by `evaluate.paired_comparison`.
-        names: Of the runs; None takes their folders' names, or numbers.
+        names: Names of the runs; None takes the names of their folders, or numbers.
 
     Returns:
         A `Comparison`, with `.table()`, `.to_html(path)`, `.figure()`, `.to_json()`.
@@ -244,7 +245,7 @@ def _intervals(runs, values):
 
 
 def _validation_examples(described):
-    """How many validation examples a run had, by what `run.json` says of them; None where it does not say."""
+    """How many validation examples a run had, according to `run.json`; None where it does not say."""
     described = described or {}
     if described.get("kind") == "arrays":
         return described["shapes"][0][0]

@@ -31,7 +31,7 @@ _TOLERANCE, _TOLERANCE_HALF = 1e-3, 2e-2  # largest difference of a probability;
 
 
 class ExportError(RuntimeError):
-    """A file that was converted, and does not say what the model says. It was not kept."""
+    """A file that was converted, but whose answers are not those of the model. It was not kept."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Exported:
         size: Bytes.
         difference: Largest difference of a probability between the file, loaded again, and Keras, over `images` images.
         images: Images compared.
-        accuracy: Of the Keras model and of the file on the labeled examples; None without any.
+        accuracy: Accuracy of the Keras model and of the file on the labeled examples, in [0, 1]; None without any.
     """
 
     path: Path
@@ -84,7 +84,7 @@ def export(
 ) -> Exported:
     """Write a classifier for other programs, load the file again, and compare its answers with Keras.
 
-    What the model does to its pixels is inside, and so are its temperature (`evaluate.calibrate`) and the softmax or
+    The file includes what the model does to its pixels, its temperature (`evaluate.calibrate`), and the softmax or
     sigmoid that a model of logits lacks. Every file takes `image`, `(n, height, width, channels)` for any n, and gives
     `probabilities`, `(n, classes)`, of which a model of one unit gives two. Class names, and how images are read, are
     in `PATH.json` (`recipes.json` in a folder), in a TFLite file's attached `labels.txt` and `recipes.json`, and in an
@@ -92,17 +92,18 @@ def export(
 
     Args:
         model: A trained `keras.Model` of one input and one output `(batch, classes)`.
-        path: Its ending says the format: ".tflite" (LiteRT), ".onnx", or none for the folder of a SavedModel.
-        class_names: Of the classes; None calls them by their numbers.
+        path: File to write, whose ending decides the format: ".tflite" (LiteRT), ".onnx", or none for the folder of a
+            SavedModel.
+        class_names: Names of the classes; None names them by their numbers.
         image_shape: `(height, width, channels)`; None takes the model's input.
-        dtype: Of the images that the file takes: "uint8" for 0..255 or "float32".
+        dtype: Dtype of the images that the file takes: "uint8" for 0..255 or "float32".
         several: Whether classes do not exclude one another (a sigmoid each).
         int8: TFLite only: weights and activations become 8-bit integers, about a quarter of the bytes.
         examples: Images, or `(image, label)` in a `tf.data.Dataset` or arrays, like those of training. The first 32
             are compared; `int8` learns the ranges from the first 200 and is scored on all of them, so it needs
             labels. None compares on noise.
-        most_change: How much the accuracy on `examples` may change by `int8`, in [0, 1].
-        reading: What else the description shall say.
+        most_change: Largest change of the accuracy on `examples` that `int8` may cause, in [0, 1].
+        reading: More entries for the description, such as how images are read.
         verbose: Print what was written.
 
     Returns:
@@ -186,7 +187,7 @@ def _format(path, int8):
         )
     if int8 and kind != "tflite":
         raise ValueError(
-            f"export expects a .tflite file with int8=True. Received {path}. Leave int8 out, or end it in .tflite."
+            f"export expects a .tflite file with int8=True. Received {path}. Leave int8 out, or give a name.tflite."
         )
     if kind == "saved_model" and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
         raise ValueError(
@@ -294,7 +295,7 @@ def _compare(path, model, answers, expected, int8):
         tolerance = _TOLERANCE if exact else _TOLERANCE_HALF
     if not difference <= tolerance:  # NaN is none either
         raise ExportError(
-            f"export expects {path} to say what Keras says. Received probabilities that differ by {difference:.2g} on "
+            f"export expects {path} to answer as Keras does. Received probabilities that differ by {difference:.2g} on "
             f"{len(expected)} images. The file was not kept; export to another format, and report the model."
         )
     return difference

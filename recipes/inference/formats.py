@@ -40,7 +40,7 @@ def serving_function(
         model: A built `keras.Model` of one input.
         to_probabilities: function `(outputs) -> probabilities` of tensors.
         shape: `(height, width, channels)` of one image.
-        dtype: Of the images, "uint8" or "float32".
+        dtype: Dtype of the images, "uint8" or "float32".
         frozen: Whether weights are constants: TensorFlow 2.21 converts variables to TFLite as empty ones, whose
             answers are NaN.
     """
@@ -64,10 +64,10 @@ def serving_function(
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """A copy of a model that computes in 16-bit floats which computes in 32: few runtimes do the former.
+    """A copy, computing in 32-bit floats, of a model that computes in 16-bit ones, which few runtimes can do.
 
     Args:
-        model: Built. One in float32, or one that Keras cannot build again, comes back as it is.
+        model: A built `keras.Model`. One in float32, or one that Keras cannot build again, is returned as it is.
     """
     if all(layer.compute_dtype == "float32" for layer in layers_of(model)):
         return model
@@ -150,7 +150,7 @@ def read_saved_model(path: Path) -> Program:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Converters write what only their authors understand, and warn of their own use of old interfaces."""
+    """Silence the output of converters, and their warnings about their own use of old interfaces."""
     before = tf.get_logger().level
     tf.get_logger().setLevel("ERROR")
     try:

@@ -10,7 +10,7 @@ from recipes.common.optional import optional
 
 Tracker = Literal["wandb", "mlflow", "tensorboard"]
 _NOT_LOGGED = ("architecture", "checksums", "changes", "times", "rate_by_step")
-_LONGEST = 500  # letters of a parameter, which MLflow limits
+_LONGEST = 500  # characters of a parameter, which MLflow limits
 
 
 def log_run(run: Any, to: Tracker, *, name: str | None = None, **options: Any) -> Any:
@@ -22,16 +22,17 @@ def log_run(run: Any, to: Tracker, *, name: str | None = None, **options: Any) -
     Args:
         run: A `recipes.Run`.
         to: "wandb", "mlflow" or "tensorboard".
-        name: Of the run there; None takes its folder's name.
-        **options: For wandb, of `wandb.init`: `project`, `mode`, `dir`, ... For mlflow: `tracking_uri`, and
-            `experiment`, the name of one. For tensorboard: `folder`, "runs/tensorboard" without.
+        name: Name of the run in that tool; None takes the name of its folder.
+        **options: For wandb those of `wandb.init`: `project`, `mode`, `dir`, ... For mlflow `tracking_uri`, and
+            `experiment`, the name of one. For tensorboard `folder`, by default "runs/tensorboard".
 
     Returns:
         The id of the run there; for tensorboard the folder, a `pathlib.Path`.
 
     Raises:
         ValueError: for another tool.
-        ImportError: when it is not installed; the extras are called as the tools are.
+        ImportError: when the tool is not installed; the extra to install has the name of the tool. TypeError: for
+            another option than `folder` with tensorboard.
     """
     writers = {"wandb": _to_wandb, "mlflow": _to_mlflow, "tensorboard": _to_tensorboard}
     if not isinstance(to, str) or to not in writers:
@@ -87,7 +88,7 @@ def _to_tensorboard(run, name, options):
     folder = Path(options.pop("folder", "runs/tensorboard")) / name
     if options:
         raise TypeError(
-            f"Run.log_to('tensorboard') expects folder= alone. Received {', '.join(options)}. Leave them out."
+            f"Run.log_to('tensorboard') expects only folder=. Received {', '.join(options)}. Leave them out."
         )
     parts = {"train": {}, "validation": {}}
     for key, values in run.history.items():
@@ -121,7 +122,7 @@ def _flat(values, prefix=""):
 
 
 def _rows(run):
-    """What each epoch logged, without what is not finite: no tool can draw it."""
+    """What each epoch logged, without numbers that are not finite, which no tool can draw."""
     length = max(map(len, run.history.values()), default=0)
     return [
         {

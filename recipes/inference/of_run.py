@@ -1,4 +1,4 @@
-"""What a run remembers of its data: how images are read, and examples of them."""
+"""What a run remembers about its data: how images are read, and examples of them."""
 
 import json
 import os
@@ -44,8 +44,8 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
     shape = tuple(settings.get("image_shape") or ())
     if run.class_names is None or len(shape) != 3:
         raise ValueError(
-            "A labeled folder expects a run that knows its classes and how its images were read. Received a run "
-            "without info=. Train with recipes.train(..., info=info), where info is what recipes.data.load returns."
+            "Reading a labeled folder expects a run that knows its classes and how its images were read. Received a "
+            "run without info=. Train with recipes.train(..., info=info), where info is what recipes.data.load returns."
         )
     how = {"image_size": shape[:2], "validation": 0, **reading_of(settings), **options}
     if not (isinstance(folder, str) and folder in data.named.SETS):
@@ -63,7 +63,7 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
 
 
 def labeled(run: Any, examples: "Data | str | os.PathLike[str] | None") -> "Data | None":
-    """Labeled examples as they are; a folder's or named set's read as the run's images were.
+    """Labeled examples as they are; those of a folder or named set are read as the run's images were.
 
     Raises:
         ValueError: as `labeled_folder`.
@@ -74,7 +74,7 @@ def labeled(run: Any, examples: "Data | str | os.PathLike[str] | None") -> "Data
 
 
 def examples_of(run: Any) -> "Data | None":
-    """The run's validation data; of a run that was loaded, its folder where that still is; else None."""
+    """The run's validation data; for a run that was loaded, its folder if that still exists; else None."""
     held_out = held_out_of(run)
     source = _source_of(run)
     if held_out is not None or source is None:
@@ -86,7 +86,7 @@ def examples_of(run: Any) -> "Data | None":
 
 
 def held_out_of(run: Any) -> "Data | None":
-    """The run's validation data; of a run that was loaded, read again where it is the same images; else None."""
+    """The run's validation data; for a run that was loaded, read again if they are the same images; else None."""
     source = _source_of(run)
     if run.validation is not None or source is None:
         return run.validation
@@ -110,7 +110,7 @@ def held_out_of(run: Any) -> "Data | None":
 
 
 def _source_of(run):
-    """What `data.load` is to read to give a loaded run's images, or None where they are not there any more."""
+    """What `data.load` has to read for the images of a loaded run, or None where they do not exist any more."""
     source = run.settings.get("data")
     if not isinstance(source, str) or run.class_names is None:
         return None

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier, or a network that gives every pixel a class, says of some images.
+    """What a classifier, or a network that gives every pixel a class, predicts for some images.
 
     Attributes:
-        probabilities: float32 `(n, classes)`; of masks the share of the pixels of each class.
-        class_names: Of class 0, 1, ...
+        probabilities: float32 `(n, classes)`; for masks the share of the pixels of each class.
+        class_names: Names of class 0, 1, ...
         files: Where each image came from; its number for arrays and data sets.
         several: Whether classes do not exclude one another: `labels` then joins all that reach their threshold.
         skipped: Files that do not decode, each with the reason.
-        thresholds: Of each class, float `(classes,)`, as `evaluate.thresholds` finds them; None is one half for
-            several labels, and the likeliest class for one.
+        thresholds: Threshold of each class, float `(classes,)`, as `evaluate.thresholds` finds them; None is one half
+            for several labels, and the likeliest class for one.
         masks: The class of every pixel, `(n, height, width)`, as large as the images of training; else None.
     """
 
@@ -64,7 +64,7 @@ class Predictions:
 
     @property
     def indices(self) -> np.ndarray:
-        """The number of the class of each image, int64 `(n,)`: the likeliest, as seen from its threshold."""
+        """The number of the class of each image, int64 `(n,)`: the one that is likeliest relative to its threshold."""
         limits = 1 if self.thresholds is None else self.thresholds
         return (self.probabilities / limits).argmax(axis=1)
 
@@ -90,7 +90,7 @@ class Predictions:
         )
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary an image: file, label, confidence, probabilities by class."""
+        """One dictionary per image: file, label, confidence, probabilities by class."""
         rows = zip(self.files, self.labels, self.confidence, self.probabilities, strict=True)
         return [
             {
@@ -123,7 +123,7 @@ class Predictions:
         return text.getvalue()
 
     def to_png(self, folder: "Path") -> list[pathlib.Path]:
-        """Write the masks, a PNG each, called after its image; its numbers are the classes, its palette shows them.
+        """Write each mask as a PNG named after its image; its numbers are the classes, and its palette colors them.
 
         A mask is as large as the images of training, and of their part of the photo: with `fit="crop"` that is the
         largest centered part of their aspect ratio.
@@ -140,7 +140,7 @@ class Predictions:
         """
         if self.masks is None:
             raise ValueError(
-                "Predictions.to_png expects masks, of a model that gives a class for every pixel. Received "
+                "Predictions.to_png expects masks from a model that gives a class for every pixel. Received "
                 "classes of whole images. Write them with to_csv or to_json."
             )
         return write_masks(self.masks, self.files, folder)
@@ -191,16 +191,15 @@ def predict(
             `(batch, height, width, classes)` for masks.
         images: A file, a folder (all images below it), a pattern such as "photos/*.jpg", a list of these, one image
             or a batch of them as an array, or a `tf.data.Dataset` of images or of `(image, label)`.
-        class_names: Of the classes; None calls them by their numbers.
+        class_names: Names of the classes; None names them by their numbers.
         image_shape: `(height, width, channels)` that files are read to; None takes the model's input.
         fit: How files are fitted into that, as in `data.read_image`.
-        background: Behind transparent pixels, the same.
+        background: Color behind transparent pixels, as in `data.read_image`.
         several: Whether classes do not exclude one another (a sigmoid each).
-        thresholds: Of each class, as `evaluate.thresholds` finds them; see `Predictions`.
+        thresholds: Threshold of each class, as `evaluate.thresholds` finds them; see `Predictions`.
         views: `ensemble.flips()`, `shifts(n)`, `ten_crop(...)`, `multi_scale(...)`, or a function `images -> list of
-            batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all
-            are averaged.
-        batch_size: Images at once; no more are in memory.
+            batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all views are averaged.
+        batch_size: Images per batch, >= 1; no more are in memory.
         on_error: What to do with files that do not decode: "skip" lists them in `.skipped`; a single file that was
             named raises in any case.
         verbose: 1 shows a progress bar for files that take more than one batch.
@@ -259,7 +258,7 @@ def predict(
 
 
 def _shares(maps, classes):
-    """Of each map the share of its pixels that are of each class, `(n, classes)`."""
+    """For each map the share of its pixels that belong to each class, `(n, classes)`."""
     return np.stack([np.bincount(one.reshape(-1), minlength=classes) / one.size for one in maps])
 
 
@@ -274,7 +273,8 @@ def _as_array(images):
 
 
 def _check_shape(model, batch):
-    """Raise for images of another size than the model's: a network of convolutions alone would take them silently."""
+    """Raise for images of another size than the model's: a network with nothing but convolutions would take them
+    silently."""
     inputs = getattr(model, "inputs", None)
     wanted = tuple(inputs[0].shape[1:]) if inputs and len(inputs) == 1 else None
     given = tuple(batch.shape[1:])
@@ -288,7 +288,7 @@ def _check_shape(model, batch):
 
 
 def _views(views, batch):
-    """All views of a batch, a batch each."""
+    """All views of a batch, each as a batch."""
     if not isinstance(views, Views):
         return views(batch)
     views.check(*batch.shape[1:3])
@@ -297,7 +297,7 @@ def _views(views, batch):
 
 
 def _batches(images, model, shape, fit, background, batch_size, on_error, skipped, verbose) -> Iterator:
-    """`(names, batch)` after batch."""
+    """Yield `(names, batch)`, one batch after another."""
     if hasattr(images, "__next__"):
         images = list(images)
     if isinstance(images, tf.data.Dataset):

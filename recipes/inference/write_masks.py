@@ -1,4 +1,4 @@
-"""Predicted masks as files: indexed PNGs, whose numbers are the classes and whose palette shows them."""
+"""Predicted masks as files: indexed PNGs, whose numbers are the classes and whose palette colors them."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from recipes.common.color import class_colors
 
 
 def write_masks(masks: np.ndarray, files: Sequence[str], folder: "str | os.PathLike[str]") -> list[Path]:
-    """Write one PNG a mask, called after its image.
+    """Write one PNG per mask, named after its image.
 
     Args:
         masks: Class numbers `(n, height, width)`, below 256 as palettes have no more.

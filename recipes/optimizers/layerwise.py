@@ -27,7 +27,7 @@ def layerwise(
     depth, Clark et al. 2020, table 7 ("layerwise LR decay"), https://arxiv.org/abs/2003.10555
 
     Args:
-        optimizer: Of any class of `keras.optimizers` or your own, or `MuonSGD`. It is left alone.
+        optimizer: An optimizer of any class of `keras.optimizers` or of your own, or `MuonSGD`. It is left as it is.
         model: A built model, whose trainable variables are to be updated.
         rates: What `rate_factors` takes: factors by names or patterns, or the decay from one layer to the layer below.
 
@@ -91,7 +91,7 @@ def adopt_variables(model: keras.Model, variables: Sequence[keras.Variable]) -> 
 
     Args:
         model: Built and compiled.
-        variables: Of the model, in its order.
+        variables: The variables of the model, in its order.
     """
     inner, variables = _adopted(model.optimizer), list(variables)
     known = known_variables(inner) if inner.built else []

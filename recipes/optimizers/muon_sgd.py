@@ -31,7 +31,7 @@ class MuonSGD(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: Rate of what SGD updates; a number or a `LearningRateSchedule`.
-        momentum: Of both, in [0, 1).
+        momentum: Momentum of both, in [0, 1).
         muon_ratio: Kernels are updated at `muon_ratio * learning_rate`, > 0.
         iterations_per_step: Newton-Schulz iterations, >= 1. Jordan: 5 for language models, 3 for images.
         sgd_only: Which other variables SGD updates: regular expressions, searched in their paths, or places in the list

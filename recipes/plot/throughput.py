@@ -29,8 +29,8 @@ def throughput(found: "Throughput") -> Figure:
         found: What `recipes.diagnose.throughput` returned.
 
     Returns:
-        A matplotlib `Figure` with one bar for the step, one a finding (hatched where the remedy was not tried), and,
-        where the input has stages, their CPU time a batch beside it. All in milliseconds.
+        A matplotlib `Figure` with one bar for the step, one per finding (hatched where the remedy was not tried), and,
+        where the input has stages, their CPU time per batch beside it. All in milliseconds.
     """
     stages = [stage for stage in found.stages if stage.seconds > 0]
     rows = 1 + len(found.findings)
@@ -54,7 +54,7 @@ def throughput(found: "Throughput") -> Figure:
         range(rows), ["as it is", *(f"without {one.code.replace('_', ' ')}" for one in found.findings)]
     )
     axes.invert_yaxis()
-    axes.set_xlabel("ms a step; hatched: predicted")
+    axes.set_xlabel("ms per step; hatched: predicted")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     if stages:
@@ -64,6 +64,6 @@ def throughput(found: "Throughput") -> Figure:
             range(len(stages)), [f"{stage.kind} ({shortened(stage.name, 20)})" for stage in stages]
         )
         beside.invert_yaxis()
-        beside.set_xlabel("ms of a processor a batch")
+        beside.set_xlabel("ms of processor time per batch")
         beside.spines[["top", "right"]].set_visible(False)
     return figure

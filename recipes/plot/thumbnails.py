@@ -25,10 +25,10 @@ def thumbnails(
         points: `(n, 2)`, real numbers.
         images: `(n, height, width, channels)`, shown small.
         labels: None, or a class number for each image, shown as the color of its frame.
-        size: Width and height of the figure in inches.
+        size: Width and height of the figure in inches, 0.05 to 50.
         thumbnail: Width of an image in inches.
-        cells: None, to draw each image at its place (later ones may hide earlier ones); or the number of cells
-            a side of a grid, each of which shows the image nearest to its middle, if one lies in it, so that none
+        cells: None, to draw each image at its place (later ones may hide earlier ones); or the number of cells along
+            each side of a grid. Each cell shows the image nearest to its middle, if one lies in it, so that none
             overlap.
         title: Text above.
 

@@ -20,7 +20,7 @@ def update_ratios(record: "Record", *, low: float = 1e-4, high: float = 1e-2) ->
     Args:
         record: A `recipes.probe.Record` with `update_norm` measured.
         low: Lower edge of the shaded healthy range.
-        high: Upper edge of it.
+        high: Upper edge of the shaded healthy range.
 
     Returns:
         A matplotlib `Figure`.

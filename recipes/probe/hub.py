@@ -65,7 +65,7 @@ class Hub:
         """Find or make the hub of the fit that this monitor is part of, and subscribe.
 
         Args:
-            monitor: Of the fit that begins.
+            monitor: A monitor of the fit that begins.
             before: Its hub in an earlier fit, whose twins are used again where the model is the same.
 
         Raises:

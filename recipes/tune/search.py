@@ -41,11 +41,12 @@ def search(
     """Find good settings: many short random trials in log space, then longer ones in a narrower range.
 
     Random trials cover each setting better than a grid of as many (Bergstra & Bengio 2012, section 1 and figure 1,
-    https://www.jmlr.org/papers/v13/bergstra12a.html). The coarse stage trains few epochs; trials in its worst half
-    after each epoch are pruned (median rule), and a trial also ends as soon as `TrainingDoctor` finds an error - a loss
-    that is NaN, dead layers - because waiting will not mend it. The fine stage spans the range of the best
-    quarter of coarse trials, a quarter wider, and trains longer. Steps 4 to 7 of the lecture "Training Neural Networks
-    II" of Stanford's CS231n, https://cs231n.github.io/neural-networks-3/#hyper.
+    https://www.jmlr.org/papers/v13/bergstra12a.html). The coarse stage trains few epochs; trials that are worse than
+    the median after an epoch are pruned (from their second epoch on), and a trial also ends as soon as `TrainingDoctor`
+    finds an error - a loss that is NaN, dead layers - because waiting will not repair it. The fine stage spans the
+    range of the best quarter of coarse trials, widened by an eighth of the whole range at either end, and trains
+    longer. Source: steps 4 to 7 of the lecture "Training Neural Networks II" of Stanford's CS231n,
+    https://cs231n.github.io/neural-networks-3/#hyper.
 
     Args:
         build: function `(**settings) -> compiled keras.Model`, one keyword per name in `space`.
@@ -55,14 +56,14 @@ def search(
             choices.
         coarse: dict `{"trials": 20, "epochs": 3}`; what is left out takes these values.
         fine: dict `{"trials": 10, "epochs": 10}`; `{"trials": 0}` leaves the stage out.
-        metric: Name in the history to judge by; the best epoch counts. Names that end in "loss" or "error" are made
-            small.
+        metric: Name in the history to judge by; the best epoch counts. Names that end in "loss" or "error" are
+            minimized, others maximized.
         storage: Where the study is kept: None (memory), an Optuna storage, an `sqlite:///` or other
             database URL, or the path of a journal file. Several processes or machines that call `search` with one
             storage and name share the trials. A process that dies leaves its trial behind; the others do it again.
-        name: Name of the study in the storage. A study that is there is gone on with.
-        seed: Of the random trials, and of each trial's weights (plus its number).
-        batch_size: For arrays.
+        name: Name of the study in the storage. A study of that name is continued.
+        seed: Integer that fixes the random trials and, plus the number of the trial, its initial weights.
+        batch_size: Examples per batch, >= 1, for arrays.
         verbose: 0 is silent, 1 prints a line per trial.
 
     Returns:
@@ -71,15 +72,16 @@ def search(
 
     Raises:
         ImportError: without Optuna, the extra "tune".
-        ValueError: for a space, stage or metric that does not make sense.
+        ValueError: for a space, stage or metric of another form, or a `build` that does not take the settings or does
+            not return a compiled model.
     """
     optuna = optional("recipes.tune", "optuna", "Optuna", "tune")
     ranges = parse(space)
     check_seed("tune.search", seed)
     if not is_whole(batch_size) or batch_size < 1:
         raise ValueError(
-            f"tune.search expects batch_size to be a whole number, at least 1. Received {batch_size!r}. It is for "
-            "arrays alone."
+            f"tune.search expects batch_size to be a whole number, at least 1. Received {batch_size!r}. It is used "
+            "only for arrays."
         )
     if not isinstance(metric, str):
         raise ValueError(

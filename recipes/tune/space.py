@@ -40,7 +40,8 @@ class Range:
         return round(value) if self.whole else value
 
     def around(self, values: Sequence[Any]) -> Range:
-        """The range that the best `values` span, wider by a quarter of this range's width on both sides, within it."""
+        """The range that the best `values` span, widened at either end by an eighth of this range's width, within
+        it."""
         turn, back = (math.log, math.exp) if self.log else (float, float)
         margin = 0.125 * (turn(self.high) - turn(self.low))
         low = max(self.low, back(turn(min(values)) - margin))
@@ -81,7 +82,7 @@ def parse(space: Mapping[str, Any]) -> dict[str, Range | Choice]:
         dict from names to `Range` and `Choice`.
 
     Raises:
-        ValueError: for an empty space, an empty list, or bounds that are no range.
+        ValueError: for an empty space, an empty list, or bounds that do not form a range.
     """
     if not isinstance(space, dict) or not space:
         raise ValueError(

@@ -23,7 +23,7 @@ class Forward:
         watched: Layers to look at.
 
     Attributes:
-        names: Of the layers whose calls were seen, in forward order; known after the first call.
+        names: Names of the layers whose calls were seen, in forward order; known after the first call.
     """
 
     def __init__(self, model: keras.Model, watched: list[Watched]) -> None:
