@@ -104,7 +104,7 @@ EXPLAINS = {
     "frozen": _SYMPTOMS,
     "frozen_statistics": _GAP,
     "unscaled_inputs": _SYMPTOMS | _SCALE,
-    "unscaled_targets": _SYMPTOMS | {"nan_source"},
+    "unscaled_targets": _SYMPTOMS,
     "nan_source": _SYMPTOMS | _GAP,
     "initial_scale_too_large": _SYMPTOMS | {"nan_source", "dead_at_start"},
     "initial_scale_too_small": _SYMPTOMS,

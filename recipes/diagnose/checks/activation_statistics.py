@@ -103,6 +103,9 @@ class Observation:
         outputs: What the model gave out, a structure of numpy arrays.
         silent: Why there are no gradients, as half a sentence; "" where there are.
         compiling: Seconds that went into compiling.
+        loss: Of the batch, or None.
+        broken: Names of the variables whose gradient holds NaN or infinity.
+        strangers: Variables that took part and are none of the model's, as arrays.
     """
 
     layers: list[LayerStatistics]
@@ -110,6 +113,9 @@ class Observation:
     outputs: Any
     silent: str
     compiling: float = 0.0
+    loss: float | None = None
+    broken: tuple[str, ...] = ()
+    strangers: tuple[Any, ...] = ()
 
 
 def measure(model: keras.Model, batch: tuple) -> tuple[list[LayerStatistics], dict[str, float]]:
@@ -150,10 +156,13 @@ def observe(model: keras.Model, batch: tuple) -> Observation:
         batch = (inputs, labels, weights)
         outputs, at_layers, at_variables, silent = differentiate.send_through(model, batch, seen, silent)
     layers = [_statistics(entry, gradient) for entry, gradient in zip(seen.entries, at_layers, strict=True)]
-    variables = zip(model.trainable_variables, at_variables, strict=True)
+    variables = list(zip(model.trainable_variables, at_variables, strict=True))
     gradients = {names[id(variable)]: _norm(gradient) for variable, gradient in variables}
+    broken = [names[id(v)] for v, gradient in variables if gradient is not None]
+    broken = tuple(name for name in broken if not math.isfinite(gradients[name]))
     outputs = keras.tree.map_structure(lambda output: np.asarray(keras.ops.convert_to_numpy(output)), outputs)
-    return Observation(layers, gradients, outputs, silent, seen.compiling)
+    strangers = tuple(np.asarray(variable) for variable in seen.strangers)
+    return Observation(layers, gradients, outputs, silent, seen.compiling, seen.loss, broken, strangers)
 
 
 def few_examples(model: keras.Model, batch: tuple) -> tuple:

@@ -41,7 +41,8 @@ def send_through(
         jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True)).lower(values, added).compile()
     )
     seen.compiling = time.monotonic() - start
-    (_, (outputs, found)), gradients = differentiated(values, added)
+    (loss, (outputs, found)), gradients = differentiated(values, added)
+    seen.loss = None if told["silent"] else float(loss)
     seen.entries = [(entry[0], *pair) for entry, pair in zip(seen.entries, found, strict=True)]
     if told["silent"]:
         return outputs, [None] * len(added), [None] * len(values), told["silent"]

@@ -29,7 +29,12 @@ def send_through(
     inputs, labels, weights = batch
     with wrapped(seen.hooks()), tf.GradientTape() as tape:
         outputs = model(inputs, training=True)
+        own = {
+            variable.value.ref() for variable in model.variables if isinstance(variable.value, tf.Variable)
+        }
+        seen.strangers = [v for v in tape.watched_variables() if v.ref() not in own]
         loss, silent = loss_or_why(model, inputs, labels, outputs, weights, silent)
+    seen.loss = None if loss is None else float(loss)
     tensors = [entry[2] for entry in seen.entries]
     values = [v.value for v in model.trainable_variables]
     found = [None] * (len(tensors) + len(values))

@@ -19,12 +19,16 @@ class SeenLayers:
     Attributes:
         entries: list of `(watched, first input or None, output)`, of layers with one output of floats.
         compiling: Seconds that went into compiling.
+        loss: Of the batch, or None where there is none.
+        strangers: Shapes of variables that took part and are none of the model's; known on TensorFlow alone.
     """
 
     def __init__(self, watched: Sequence[Watched]) -> None:
         self.watched = list(watched)
         self.entries: list[tuple[Watched, Any, Any]] = []
         self.compiling = 0.0
+        self.loss: float | None = None
+        self.strangers: list[Any] = []
         self._added: Sequence[Any] | None = None
         self._trace: Any = None
 

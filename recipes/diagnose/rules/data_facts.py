@@ -9,10 +9,18 @@ import numpy as np
 from recipes.diagnose.checks.output_task import Head, Task, labels_of
 from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.answer_in_inputs import answer_in_inputs
-from recipes.diagnose.rules.input_facts import SOME, as_rows, column_facts, first_rows, number_facts
+from recipes.diagnose.rules.input_facts import (
+    SOME,
+    as_rows,
+    column_facts,
+    first_rows,
+    number_facts,
+    several_inputs,
+)
 
 _MOST_CLASSES = 100  # at each place of an example
 _MOST_TARGETS = 32  # numbers that an example has as its target
+_MOST_RANKED = 4096  # examples whose targets are put in order
 _MOST_VALUES = 12  # different label values that are worth listing
 
 
@@ -43,6 +51,7 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
     if numbers is not None:
         facts |= {**number_facts(numbers), "different_examples": len(np.unique(hashes))}
         facts |= column_facts(numbers)
+    facts |= several_inputs([batch[0] for batch in sample.batches])
     if not sample.labeled:
         return facts
     facts["label_counts_match"] = all(
@@ -199,6 +208,7 @@ def _target_facts(rows: np.ndarray) -> dict[str, float]:
         "target_variance": float(np.square(std).mean()),
         "target_min": float(targets.min()),
         "target_max": float(targets.max()),
+        "target_quartiles": [float(value) for value in np.percentile(targets[:_MOST_RANKED], (25, 50, 75))],
     }
     varying = np.atleast_1d(std) > 0
     if varying.any():

@@ -141,7 +141,8 @@ def _overcome(finding, curves):
     Where knowing nothing has no known cost, learning well is an impression, and takes no error back.
     """
     sure = curves.initial is not None or curves.chance is not None
-    harmless = finding.code in SOFT and (sure or finding.severity != "error")
+    drawn = finding.code == "frozen" and finding.severity == "warning"  # random features can be enough
+    harmless = drawn or finding.code in SOFT and (sure or finding.severity != "error")
     return replace(finding, severity="info") if harmless else finding
 
 
@@ -203,7 +204,11 @@ def _came_true(finding, curves, held_up):
         or not np.isfinite(curves.loss).all()
         or (curves.fair_chance and not curves.better_than_nothing and not arriving)
     )
-    if finding.code != "unscaled_targets" or finding.severity != "info" or not lost:
+    if (
+        finding.code not in ("unscaled_targets", "unreachable_targets")
+        or finding.severity != "info"
+        or not lost
+    ):
         return finding
     return replace(finding, severity="warning")
 

@@ -88,6 +88,61 @@ def column_facts(batches: list[np.ndarray]) -> dict[str, list[float]]:
     return {"column_median": middle.tolist(), "column_spread": (high - low).tolist()}
 
 
+def several_inputs(batches: list[Any]) -> dict[str, list[dict]]:
+    """Of a model with several inputs the size of each, by its name or number; nothing where there is one.
+
+    Args:
+        batches: Inputs of each batch, a structure of arrays.
+    """
+    if len(keras.tree.flatten(batches[0])) < 2:
+        return {}
+    names = [_path(path) for path, _ in keras.tree.flatten_with_path(batches[0])]
+    found = []
+    for number, name in enumerate(names):
+        parts = [keras.tree.flatten(batch)[number] for batch in batches[:16]]
+        if parts[0].dtype.kind not in "biuf":
+            continue
+        values = np.concatenate([part.reshape(-1) for part in parts]).astype("float64")
+        values = values[np.isfinite(values)]
+        if values.size:
+            size = {"mean": float(values.mean()), "std": float(values.std())}
+            found.append({"name": name, "low": float(values.min()), "high": float(values.max()), **size})
+    return {"inputs": found}
+
+
+def _path(path):
+    return str(path[-1]) if path and isinstance(path[-1], str) else f"number {path[-1] + 1 if path else 1}"
+
+
+def raw_inputs(data: dict, size: float) -> dict | None:
+    """The input of which numbers of this root mean square may be: the largest one, where it is as large; else None.
+
+    Args:
+        data: Facts of the training data.
+        size: Root mean square of what a layer is given.
+    """
+    known = data.get("inputs") or ([{"name": "", **data}] if "std" in data else [])
+    largest = max(known, key=lambda one: math.hypot(one["mean"], one["std"]), default=None)
+    if largest is None or math.hypot(largest["mean"], largest["std"]) < 0.3 * size:
+        return None
+    return largest
+
+
+def loud_column(data: dict) -> str:
+    """Half a sentence on the one column of a table that is far larger than the others, or ""."""
+    if "column_median" not in data:
+        return ""
+    sizes = np.abs(data["column_median"]) + np.asarray(data["column_spread"])
+    worst = int(np.argmax(sizes))
+    if sizes[worst] < 30 * np.median(sizes):
+        return ""
+    middle, spread = data["column_median"][worst], data["column_spread"][worst]
+    return (
+        f" Column {worst} (counted from 0) is the largest by far: its median is {middle:.3g} and its quartiles are "
+        f"{spread:.3g} apart."
+    )
+
+
 def first_rows(batches: list[np.ndarray], count: int) -> np.ndarray:
     """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
     count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []

@@ -1,5 +1,6 @@
 """What one batch on its way through the layers tells before training."""
 
+import math
 from dataclasses import dataclass
 
 from recipes.diagnose.finding import Finding
@@ -81,6 +82,7 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
     size = _scale_of_input(layers, first)
     if not size > 0:
         return findings
+    layers = _without_raw_inputs(layers, size)
     hidden = [layer for layer in layers[:-1] if layer.kind and layer.kind not in ("softmax", "sigmoid")]
     # A recurrence, or a layer without activation, multiplies as well: there what comes out has to be large in itself.
     linear = [layer for layer in layers[:-1] if not layer.kind and layer.weights == "kernel"]
@@ -120,6 +122,25 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
             "recipes.initialize.lsuv.",
         )
     return findings
+
+
+def large_inputs(layers: list[LayerStatistics]) -> LayerStatistics | None:
+    """The first layer that multiplies large numbers which no layer with weights before it has made."""
+    made = 0.0
+    for layer in layers:
+        if layer.weights == "kernel" and 10 < layer.input_rms < math.inf and made < 0.3 * layer.input_rms:
+            return layer
+        if layer.weights or layer.has_kernel:
+            made = max(made, math.hypot(layer.mean, layer.std))
+    return None
+
+
+def _without_raw_inputs(layers, size):
+    """Layers up to the one that is given raw inputs beside what others made of theirs: its weights are not large."""
+    raw = large_inputs(layers)
+    if raw is None or raw.input_rms < 10 * size:
+        return layers
+    return [*layers[: layers.index(raw)], layers[-1]]
 
 
 def first_with_weights(layers: list[LayerStatistics]) -> LayerStatistics | None:

@@ -3,7 +3,10 @@
 import math
 
 from recipes.diagnose.finding import Finding
-from recipes.diagnose.rules.layer_rules import LayerStatistics, first_with_weights
+from recipes.diagnose.rules.first_loss_rules import judge_first_loss
+from recipes.diagnose.rules.frozen_rules import judge_frozen, judge_untracked
+from recipes.diagnose.rules.input_facts import loud_column, raw_inputs
+from recipes.diagnose.rules.layer_rules import LayerStatistics, first_with_weights, large_inputs
 from recipes.diagnose.rules.layer_rules import judge as judge_statistics
 from recipes.diagnose.rules.output_rules import judge_outputs
 from recipes.diagnose.rules.remedies import scaling, usual_decay, usual_rate
@@ -22,10 +25,9 @@ def judge_model(facts: dict) -> list[Finding]:
     findings = [
         *judge_outputs(facts),
         *_initialization(facts),
-        *_switched(facts),
-        *_frozen(facts),
+        *judge_frozen(facts),
+        *judge_first_loss(facts),
         *_softmax_over_one(facts),
-        *_moving_statistics(facts),
         *_regularization(facts),
         *_optimizer(facts),
         *_input_scale(facts),
@@ -43,7 +45,13 @@ def judge_batch(facts: dict) -> list[Finding]:
     """
     if "statistics" not in facts:
         return judge_outputs(facts)
-    return [*judge_outputs(facts), *_initialization(facts), *_input_scale(facts)]
+    return [
+        *judge_outputs(facts),
+        *_initialization(facts),
+        *_input_scale(facts),
+        *judge_first_loss(facts),
+        *judge_untracked(facts),
+    ]
 
 
 def _statistics(facts):
@@ -176,83 +184,6 @@ def _softmax_over_one(facts):
     ]
 
 
-def _frozen(facts):
-    kernels = [layer for layer in facts["layers"] if layer["kernel"]]
-    if facts.get("trainable") == 0:
-        return [
-            _found(
-                "frozen",
-                "error",
-                None,
-                "The model has no trainable weight, so no step changes anything and the loss stays where it is.",
-                "Set model.trainable = True, or layer.trainable = True on the layers that are to learn, and compile "
-                "again.",
-            )
-        ]
-    frozen = [layer for layer in kernels if not layer["trainable"] and layer["kernel"]["fresh"]]
-    if not frozen:
-        return []
-    weights = sum(layer["kernel"]["size"] for layer in kernels)
-    share = sum(layer["kernel"]["size"] for layer in frozen) / weights
-    return [
-        _found(
-            "frozen",
-            "warning",
-            frozen[0]["name"],
-            f"{len(frozen)} of {len(kernels)} layers with kernels ({share:.0%} of their weights) are frozen at the "
-            "random numbers they were initialized with: "
-            f"{', '.join(layer['name'] for layer in frozen[:3])}{', ...' if len(frozen) > 3 else ''}.",
-            "Set layer.trainable = True and compile again, or load pretrained weights into them.",
-        )
-    ]
-
-
-def _switched(facts):
-    """`trainable` set after a training, which the train function of that training does not see."""
-    joined, left = (facts.get("switched", {}).get(name, ()) for name in ("joined", "left"))
-    again = "Compile again after setting layer.trainable, or let callbacks.Unfreeze do it within one fit."
-    if joined:
-        said = (
-            f"{len(joined)} variables, {joined[0]} first, are trainable now and were frozen when the optimizer and the "
-            "training step were made: they will not learn, or the first step fails."
-        )
-        return [_found("trainable_switched", "error", None, said, again)]
-    if left:
-        said = (
-            f"{len(left)} variables, {left[0]} first, are frozen now and were not when the training step was made: "
-            "it goes on changing them."
-        )
-        return [_found("trainable_switched", "warning", None, said, again)]
-    return []
-
-
-def _moving_statistics(facts):
-    """Batch normalizations of a frozen, pretrained backbone whose statistics follow the user's batches."""
-    kernel, moving = None, []
-    for layer in facts["layers"]:
-        kernel = layer if layer["kernel"] else kernel
-        behind = kernel is not None and not kernel["trainable"] and not kernel["kernel"]["fresh"]
-        if layer["momentum"] is not None and layer["trainable"] and layer["settled"] and behind:
-            moving.append(layer["name"])
-    if len(moving) < _FEWEST_MOVING:
-        return []
-    return [
-        _found(
-            "frozen_statistics",
-            "warning",
-            moving[0],
-            f"{len(moving)} batch normalizations, {moving[0]} first, stand behind frozen layers and are not frozen: "
-            "their means and variances move from those of the pretraining to those of your batches, and the features "
-            "with them.",
-            "Freeze them as well, backbone.trainable = False, which keeps the statistics in training too; "
-            "models.transfer and callbacks.Unfreeze do.",
-        )
-    ]
-
-
-_FEWEST_MOVING = 3  # one or two may be of a new head
-
-
 def _regularization(facts):
     findings = []
     for layer in facts["layers"]:
@@ -363,31 +294,44 @@ def _optimizer(facts):
 
 
 def _input_scale(facts):
-    first = first_with_weights(_statistics(facts))
+    layers = _statistics(facts)
+    data = facts.get("data", {}).get("train", {})
+    first, raw = first_with_weights(layers), large_inputs(layers)
+    beside = raw is not None and raw is not first and raw_inputs(data, raw.input_rms) is not None
     # What an embedding gets are numbers of rows; a layer with loaded weights knows its own scale.
-    if first is None or first.weights == "table" or _pretrained(first.name, facts):
+    if not beside and (first is None or first.weights == "table" or _pretrained(first.name, facts)):
         return []
+    first = raw if beside else first
     if not math.isfinite(first.input_rms) or first.input_std == 0:
         return []
     size, std = first.input_rms, first.input_std
     if size <= 10 and std >= 0.02:
         return []
-    data = facts.get("data", {}).get("train", {})
-    numbers = f"{data['min']:.3g} to {data['max']:.3g}" if "min" in data else "of any range"
+    numbers = (
+        f"The data is {data['min']:.3g} to {data['max']:.3g}" if "min" in data else "The data is of any range"
+    )
+    remedy, source = scaling(data), raw_inputs(data, size) if data.get("inputs") and size > 10 else None
+    if source is not None:
+        numbers = (
+            f"They come from input {source['name']}, which is {source['low']:.3g} to {source['high']:.3g}"
+        )
+        remedy = f"Scale that input inside the model: keras.layers.Normalization() after adapt(x[{source['name']!r}])."
+        remedy = remedy if "number " not in source["name"] else scaling({})
     why = (
         "Gradients of weights grow with their inputs, so that a usual learning rate makes steps that are far too long"
         if size > 10
         else "Inputs that differ so little from one another hardly change what the layer answers"
     )
+    place = "which is given inputs as they are" if beside else "the first layer with weights"
     return [
         _found(
             "unscaled_inputs",
             "warning",
             first.name,
-            f"{first.name} ({first.layer_class}), the first layer with weights, gets inputs of root mean square "
-            f"{size:.3g} and standard deviation {std:.3g}; it is initialized for about 1. The data is "
-            f"{numbers}. {why}.",
-            scaling(data),
+            f"{first.name} ({first.layer_class}), {place}, gets inputs of root mean square "
+            f"{size:.3g} and standard deviation {std:.3g}; it is initialized for about 1. {numbers}."
+            f"{loud_column(data) if size > 10 and source is None else ''} {why}.",
+            remedy,
         )
     ]
 

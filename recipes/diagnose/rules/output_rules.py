@@ -5,6 +5,7 @@ import math
 from recipes.diagnose.checks.output_task import passes_on
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import kind_of_targets, last_layer, relabel
+from recipes.diagnose.rules.words import far_outside
 
 WITH_KERNEL = {
     "Dense",
@@ -252,6 +253,8 @@ class _Head:
     def _range(self):
         """Targets that the last activation cannot give."""
         activation, labels = self.activation, self.labels
+        if bounded := self._bounds():
+            return bounded
         if activation not in RANGES:
             return []
         low, high = RANGES[activation]
@@ -286,3 +289,39 @@ class _Head:
             f"({activation}) gives {low:g} to {high:g}: what lies outside is never met.",
             fitting or "Remove the activation of the last layer, or scale the targets into its range.",
         )
+
+    def _bounds(self):
+        """Targets far outside what the outputs can be made to give by any weights."""
+        reach, labels = self.given.get("reach") or {}, self.labels
+        own = self.kind == "unknown" and self.loss and kind_of_targets(labels) == "quantities"
+        if not reach or "target_quartiles" not in labels or not (self.kind == "values" or own):
+            return []
+        if math.prod(self.given["shape"]) != math.prod(labels["labels_shape"]):
+            return []  # they are compared after something else is done to them
+        low, high = reach.get("low", -math.inf), reach.get("high", math.inf)
+        if not far_outside(labels["target_quartiles"], low, high):
+            return []
+        first, _, third = labels["target_quartiles"]
+        to = f"{low:.4g} to {high:.4g}" if math.isfinite(high - low) else f"no {_end(low, high)}"
+        wide = f"keras.layers.Rescaling({_round(labels['target_max'] - labels['target_min'])}"
+        wide += f", offset={labels['target_min']:.4g})" if low > -1e-3 else f" / 2, offset={_middle(labels)})"
+        return self.found(
+            "unreachable_targets",
+            "error" if self.kind == "values" else "info",  # what an own loss does to them only a run can show
+            f"Half of the targets lie between {first:.4g} and {third:.4g}, all between {labels['target_min']:.4g} and "
+            f"{labels['target_max']:.4g}, and the outputs of {self.who} reach {to}, however large weights "
+            "are made: what lies outside is never met.",
+            f"Remove the activation of the last layer, bring targets into that range, or put {wide} behind it.",
+        )
+
+
+def _end(low, high):
+    return f"higher than {high:.4g}" if math.isfinite(high) else f"lower than {low:.4g}"
+
+
+def _middle(labels):
+    return f"{(labels['target_max'] + labels['target_min']) / 2:.4g}"
+
+
+def _round(value):
+    return f"{float(f'{value:.3g}'):g}"

@@ -93,6 +93,8 @@ def _not_finite(view):
     weights = ~record.weight_finite.all(axis=1) if record.weight_finite.size else np.zeros(view.count, bool)
     outputs = ~record.output_finite.all(axis=1) if record.output_finite.size else np.zeros(view.count, bool)
     updates = ~record.update_finite.all(axis=1) if record.update_finite.size else np.zeros(view.count, bool)
+    # A model may put empty cells right by itself; what it computes from them is then finite.
+    inputs &= bool((weights | outputs | updates | ~np.isfinite(record.loss)).any())
     broken = inputs | weights | outputs | updates
     if view.tells_loss or broken.any():
         broken = broken | (~np.isfinite(record.loss) & view.tells_loss)

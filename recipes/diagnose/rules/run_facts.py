@@ -14,6 +14,7 @@ from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_r
 from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
 from recipes.diagnose.checks.seen_layers import short
+from recipes.diagnose.rules.batch_facts import batch_facts
 from recipes.diagnose.rules.constant_answer import searched_constant
 from recipes.diagnose.rules.data_facts import describe_data, overlap
 from recipes.diagnose.rules.input_facts import filled_within
@@ -101,8 +102,7 @@ def describe_observation(
 ) -> dict:
     """What one batch on its way through the model shows, and what knowing nothing would cost."""
     found = {"statistics": [vars(layer) for layer in seen.layers]}
-    outputs = keras.tree.flatten(seen.outputs)
-    found["outputs"] = [_output_facts(output) for output in outputs]
+    found |= batch_facts(model, sample.batches[0], seen, facts.get("data", {}).get("train", {}))
     found["nan_filled"] = filled_within(
         (few_examples(model, sample.batches[0]) or sample.batches[0])[0], seen.layers
     )
@@ -113,17 +113,6 @@ def describe_observation(
     except Exception as error:
         facts["unknown"]["baseline"] = short(error)
     return found
-
-
-def _output_facts(output: np.ndarray) -> dict:
-    values = output.astype("float64")
-    facts = {"shape": list(output.shape[1:]), "finite": bool(np.isfinite(values).all())}
-    if values.size and facts["finite"]:
-        facts |= {"min": float(values.min()), "max": float(values.max())}
-        if values.ndim > 1:
-            sums = values.sum(axis=-1)
-            facts |= {"sum_min": float(sums.min()), "sum_max": float(sums.max())}
-    return facts
 
 
 def loss_of_knowing_nothing(

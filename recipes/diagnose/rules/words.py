@@ -1,6 +1,7 @@
 """Numbers as a reader says them."""
 
 import math
+from collections.abc import Sequence
 
 _LARGE = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 
@@ -40,3 +41,17 @@ def typed(value: float) -> str:
 def part_of(ratio: float, what: str) -> str:
     """A share of something: "30 % of its size", or "2.5 times its size" where it is more than all of it."""
     return f"{share(ratio)} {what}" if ratio >= 1 else f"{share(ratio)} of {what}"
+
+
+def far_outside(quartiles: Sequence[float], low: float, high: float) -> bool:
+    """Whether the middle of some numbers, or both their outer quarters, lie out of a range by half of its width.
+
+    Args:
+        quartiles: The 25th, 50th and 75th percentile.
+        low: Of the range, or -inf.
+        high: Of the range, or inf.
+    """
+    first, middle, third = quartiles
+    spare = 0.5 * (high - low) if math.isfinite(high - low) else 0.0
+    low, high = low - spare, high + spare
+    return not low <= middle <= high or (first < low and third > high)
