@@ -6,7 +6,7 @@ docstring has no paragraph of that name. Figures stand in docs/benchmarks.md alo
     {cell TABLE > ROW > COLUMN}    one cell; the table is named by the bold line or words in front of it
     {us ROW}                       CPU time per image of an augmentation
     {first OPERATION}              CPU time of its first batch
-    {passes METHOD}                an attribution's CPU time over its floor
+    {passes METHOD}                an attribution's CPU time over the passes that its definition asks for
     {error METHOD}                 what an average or ensemble gains
     {test TABLE > ROW}             a test accuracy, and the plain network's beside it
 """
@@ -18,7 +18,13 @@ from sources import ROOT, described, docstring, linked, settings, source
 
 CARDS = ROOT / "docs" / "cards"
 FACTS = ("when", "cost", "gain", "fails")
-TITLES = {"when": "When", "cost": "Cost", "gain": "Measured", "fails": "Fails", "source": "Source"}
+TITLES = {
+    "when": "When to use it",
+    "cost": "Cost",
+    "gain": "Measured gain",
+    "fails": "When it fails",
+    "source": "Source",
+}
 LARGE, SMALL = "ResNet50 at 224 pixels, batch 1", "MobileNetV2(0.35) at 96 pixels, batch 1"
 TRANSFORMER = "Vision transformer (12 blocks of 192 channels, patches of 16) at 224 pixels, batch 1"
 
@@ -80,7 +86,7 @@ def _passes(name):
         if (title, name) in tables():
             found = tables()[title, name]
             network = title.split(" at ")[0]
-            return f"{found['ratio']} times its floor of {found['floor']} ({network}, one image)."
+            return f"{found['ratio']} times the passes it needs, {found['floor']} ({network}, one image)."
     raise KeyError(f"docs/benchmarks.md has no passes of {name!r}")
 
 
