@@ -12,7 +12,7 @@ _BALANCES = ("classes", "sqrt")
 
 
 def check_balance(balance: Any) -> None:
-    """Refuse what is no way to balance classes."""
+    """Raise a `ValueError` for another `balance` than None, "classes" or "sqrt"."""
     if balance is not None and not is_one_of(balance, _BALANCES):
         raise ValueError(
             f"data.load expects balance to be None, 'classes' or 'sqrt'. Received balance={balance!r}. "
@@ -24,12 +24,12 @@ def balanced_places(labels: np.ndarray, balance: str, seed: int) -> Callable[...
     """How places in an epoch become numbers of examples, so that classes are drawn evenly.
 
     An epoch has as many examples as there are images. Each class gets its share of the places (largest remainders
-    first); which image of the class stands at a place is drawn, with replacement, by where in the epoch the place
-    comes: so an order of the places that is new in every epoch draws new images in every epoch, and the same order
-    the same images, however often and wherever it is read.
+    first); which image of the class stands at a place is drawn, with replacement, from the position of the place in the
+    epoch. So an order of the places that is new in every epoch draws new images in every epoch, and the same order
+    draws the same images, however often and wherever it is read.
 
     Args:
-        labels: int64 `(n,)`.
+        labels: Class numbers, int64 `(n,)`.
         balance: "classes": equal shares; "sqrt": shares by the square root of the classes' numbers of images.
         seed: Integer.
 

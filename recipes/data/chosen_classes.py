@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def choose_classes(listing: "Listing", class_names: Any) -> "Listing":
-    """Number the classes in the order that `class_names` says; leave out those it does not name."""
+    """Number the classes in the order of `class_names`, and leave out those it does not name."""
     if class_names is None:
         return listing
     names = checked_names(class_names)
@@ -30,7 +30,7 @@ def choose_classes(listing: "Listing", class_names: Any) -> "Listing":
         near = difflib.get_close_matches(unknown[0], listing.class_names, 3) or listing.class_names[:5]
         raise ValueError(
             f"data.load expects class_names among the {len(listing.class_names)} classes of {listing.root!r}. "
-            f"Received {unknown[0]!r}, which is none. The nearest are {', '.join(map(repr, near))}."
+            f"Received {unknown[0]!r}, which is not among them. Take one of the nearest: {', '.join(map(repr, near))}."
         )
     places = {name: number for number, name in enumerate(names)}
     if listing.labels.ndim == 2:

@@ -17,8 +17,8 @@ def streamed(listing: Listing, facts: tuple[np.ndarray, ...], reader: Reader) ->
     height, width, channels = reader.expected
     message = (
         f"data.load expects every file to decode, and to be like those it looked at, {height} x {width} with "
-        f"{channels} channels. Received the file below, which does not, or is not. Repair or delete it, and load "
-        "the folder again, with check=True, and with image_size= if there are several sizes."
+        f"{channels} channels. Received the file below, which does not decode, or is different. Repair or delete it, "
+        "and load the folder again, with check=True, and with image_size= if there are several sizes."
     )
     if reader.size is not None:
         message = message.replace(f"{height} x {width}", f"which become {height} x {width}")

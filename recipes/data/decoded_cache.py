@@ -1,4 +1,4 @@
-"""Decode all files of a folder at once: to check them, and to keep what comes out in memory or in a packed file."""
+"""Decode all files of a folder at once: to check them, and to keep the images in memory or in a packed file."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from recipes.data.look_at_files import Looked, progress_bar, refuse_bad
 from recipes.data.read import Reader, reason
 
 _READER_VERSION = 1  # another one makes packed files anew
-_BATCH = 64  # images decoded at once
+_BATCH = 64  # images per batch
 _MOST_CACHED = 64 * 10**9
 
 
@@ -52,7 +52,7 @@ def _why(reader, looked, row):
         reader(tf.constant(os.fsencode(looked.names(row))), *looked.facts(row))
     except (tf.errors.OpError, ValueError) as error:
         return reason(error)
-    return "It did not decode at first, and does now."
+    return "It did not decode at first, but does now."
 
 
 def keep_nothing(
@@ -63,7 +63,7 @@ def keep_nothing(
     Args:
         reader: Gives uint8 `(height, width, channels)` for a file.
         listing: n files.
-        looked: What their headers said; files that do not decode become `bad` in it.
+        looked: What the headers of the files said; files that do not decode become `bad` in it.
         reading: Whether bad files are skipped.
 
     Returns:
@@ -92,7 +92,7 @@ def keep_in_memory(
 def keep_in_file(
     reader: Reader, listing: Listing, looked: Looked, reading: Reading, path: str
 ) -> tuple[np.ndarray, tf.Tensor | None]:
-    """As `keep_in_memory`, with the pixels in a packed file at `path`; written anew unless it holds just these.
+    """As `keep_in_memory`, with the pixels in a packed file at `path`; written anew unless it holds exactly these.
 
     Another process that wants the same file waits until it is written.
 
@@ -127,7 +127,7 @@ def write_images(path: str, reader: Reader, listing: Listing, looked: Looked, re
     print_before = packed.fingerprint(
         listing.root, listing.files, _settings(listing, reading, reader.expected)
     )
-    if reading.skip:  # how many there are has to be known before
+    if reading.skip:  # the number of images has to be known before
         keep_nothing(reader, listing, looked, reading)
     rows = np.flatnonzero(~looked.bad)
     facts = {
@@ -164,7 +164,7 @@ def _settings(listing, reading, shape):
 def valid_cache(
     path: str, listing: Listing, reading: Reading, shape: tuple[int, ...]
 ) -> packed.Packed | None:
-    """The packed file at a path if it holds just these images, else None.
+    """The packed file at a path if it holds exactly these images, else None.
 
     Args:
         path: Path of the file.
@@ -188,7 +188,7 @@ def place_of_cache(
     """`("memory" | "file" | None, path)`: where decoded images go.
 
     Raises:
-        ValueError: for a place that may not, or cannot, hold them.
+        ValueError: for a `cache` of another kind, a file that is something else, or a disk without room.
     """
     needed = len(listing.files) * int(np.prod(shape))
     if cache is None:

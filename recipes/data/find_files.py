@@ -1,4 +1,4 @@
-"""Which image files a path means."""
+"""Find the image files that a path stands for."""
 
 import glob
 import os
@@ -13,10 +13,10 @@ def is_path(value: Any) -> bool:
 
 
 def find_files(paths: Any) -> list[str]:
-    """All image files that a file, folder, pattern or a list of these means.
+    """All image files that a file, folder, pattern or a list of these stands for.
 
     Raises:
-        FileNotFoundError: for one that means none.
+        FileNotFoundError: for a path where there is no image.
     """
     found = []
     for path in [paths] if is_path(paths) else paths:

@@ -55,7 +55,7 @@ def images_on_disk(given: Any, labels: Any, class_names: Any, reading: Reading, 
 
 
 def _notes_on_neighbors(path, listing):
-    """A warning for one who loads val/ alone, where it would number its classes otherwise than train/ does."""
+    """A warning when val/ is loaded by itself, where its classes would get other numbers than in train/."""
     above, name = os.path.split(os.path.abspath(path))
     part = named_part(name)
     if part is None or listing.parts is not None or listing.masks is not None:
@@ -68,7 +68,7 @@ def _notes_on_neighbors(path, listing):
         theirs = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
         if theirs and theirs != listing.class_names:
             notes.append(
-                f"{name}/ numbers its {len(listing.class_names)} classes by themselves, and {neighbor}/ beside it has "
+                f"{name}/ numbers only its own {len(listing.class_names)} classes, and {neighbor}/ beside it has "
                 f"{len(theirs)}: the same number can mean another class there. Load both with data.load({above!r}), "
                 "or give both the same class_names=."
             )
@@ -76,7 +76,7 @@ def _notes_on_neighbors(path, listing):
 
 
 def named_part(name: str) -> str | None:
-    """ "train", "validation" or "test" for the name of a folder that is called so, else None."""
+    """ "train", "validation" or "test" for the name of a folder that stands for such a part, else None."""
     return NAMES_OF_PARTS.get(name.lower())
 
 

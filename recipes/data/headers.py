@@ -42,7 +42,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """What the header of an image file says.
 
     Attributes:
         kind: `JPEG`, `PNG` or `PILLOW`: who decodes it.
@@ -60,7 +60,7 @@ class Header:
 
 
 class _Quiet:
-    """Pillow warns of damaged metadata in good images; silence for as long as any thread is inside."""
+    """Pillow warns about damaged metadata in good images; this keeps it silent while any thread is inside."""
 
     def __init__(self):
         self.lock, self.inside, self.caught = threading.Lock(), 0, None
@@ -107,7 +107,7 @@ def look(file: Path) -> Header:
     """Read the header of a file.
 
     Raises:
-        NotAnImageError: for a file that is no image, or one that is not safe to decode.
+        NotAnImageError: for a file that is not an image, or one that is not safe to decode.
     """
     if ending(file) in _RAW:
         raise NotAnImageError(f"{ending(file)} files are not decoded; export it as JPEG or PNG.")

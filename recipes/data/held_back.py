@@ -9,7 +9,7 @@ from recipes.data.listing import PARTS
 def train_validation_rows(
     images: ImageSet, part: str, validation: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(train rows, validation rows)` of a data set, as its own parts or `stratified_split` have it."""
+    """`(train rows, validation rows)` of a data set, by its own parts or by `stratified_split`."""
     everything = np.arange(len(images.labels))
     if images.parts is None:
         if part == "test" and images.on_disk:
@@ -23,7 +23,7 @@ def train_validation_rows(
         return shuffled(test), test[:0]
     if not len(train):
         raise ValueError(
-            f"data.load expects training images in {images.source!r}. Received none. Check how the parts are called."
+            f"data.load expects training images in {images.source!r}. Received none. Check the names of the parts."
         )
     if len(held_back):
         return shuffled(train), shuffled(held_back) if validation > 0 else held_back[:0]

@@ -1,4 +1,4 @@
-"""What `load` has found, wherever it comes from: labels, and how to read some of the images in any order."""
+"""What `load` has found, from whatever source: labels, and how to read some of the images in any order."""
 
 import dataclasses
 import hashlib
@@ -26,8 +26,8 @@ class Reading:
 
 
 #: From the rows of some images to a function `(places: tf.data.Dataset of int64) -> tf.data.Dataset of images`, in that
-#: order, which may be called while a function is traced: what it needs to know of each image it has made a tensor of
-#: before. Made while tracing it would become part of the graph, of which there are many copies.
+#: order. The function may be called while another is traced, so the tensors of what it needs to know about each image
+#: are made before: made while tracing, they would become part of the graph, of which there are many copies.
 Read = Callable[[np.ndarray], Callable[..., tf.data.Dataset]]
 
 
@@ -80,7 +80,7 @@ class ImageSet:
 
         def read(places, first=0):
             if in_memory:
-                # One function a place: of images that lie in memory, calling it is what reading costs.
+                # One function per place: for images in memory, the call is what reading costs.
                 return places.map(lambda place: (image(place), self._label(tf.gather(labels, place))))
             answers = places.map(lambda place: self._label(tf.gather(labels, place)))
             images = images_at(places, first, seed) if crops else images_at(places)

@@ -1,4 +1,4 @@
-"""Images inside TFRecord files, by names that stand for a part of a file."""
+"""Images inside TFRecord files, under names that stand for a part of a file."""
 
 import contextlib
 import io

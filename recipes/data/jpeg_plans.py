@@ -1,4 +1,4 @@
-"""What is decoded of a JPEG file, and at which scale of its cosine transform, to cover the size wanted."""
+"""Which part of a JPEG file is decoded, and at which scale of its cosine transform, to cover the size wanted."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def jpeg_plans(
 
     Args:
         heights: Heights of the upright images in pixels, `(n,)`.
-        widths: The same.
+        widths: Widths of the upright images in pixels, `(n,)`.
         orientations: EXIF's numbers, 1 to 8.
         size: `(height, width)` wanted, or None.
         fit: As in `read_image`.

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the names of files, their labels, and the part of the data they are of."""
+"""Which columns of a table hold the names of files, their labels, and the part of the data they belong to."""
 
 import ast
 import re
@@ -30,8 +30,8 @@ class LabelColumns:
     """Where the labels of a table stand.
 
     Attributes:
-        places: Numbers of the columns; of several, each is a class, 0 or 1.
-        divided: What divides the labels in a cell, or None where a cell holds one.
+        places: Numbers of the columns; where there are several, each stands for a class and holds 0 or 1.
+        divided: What separates the labels in a cell, or None where a cell holds one label.
         order: Names of the classes where the columns name them, else None.
         note: What the user should know, or None.
     """
@@ -43,14 +43,14 @@ class LabelColumns:
 
 
 def file_column(columns: list[str], rows: list[list[Any]], finder: Any, anything: bool, source: str) -> int:
-    """Number of the column that names files: the one that finds most; of those, one that is called so.
+    """Number of the column that names files: the one whose cells find most files, among equals one with such a name.
 
     Args:
         columns: Names of the columns.
         rows: Cells, a list for each row.
         finder: What finds a file by its name.
-        anything: Whether names are taken as they are.
-        source: What the table is called in errors.
+        anything: Whether names are taken as they are, without looking for files.
+        source: Name of the table, for errors.
 
     Raises:
         ValueError: when there is none.
@@ -76,12 +76,12 @@ def file_column(columns: list[str], rows: list[list[Any]], finder: Any, anything
 
 
 def part_column(columns: list[str], rows: list[list[Any]]) -> tuple[int | None, str | None]:
-    """`(number of the column that says which part a file is of, or None; a note, or None)`.
+    """`(number of the column that says to which part a file belongs, or None; a note, or None)`.
 
-    Columns of truths, `is_valid`, are rewritten to the names of parts.
+    Columns of true and false, such as `is_valid`, are rewritten to the names of parts.
 
     Raises:
-        ValueError: for a column that knows some parts, and others that nobody does.
+        ValueError: for a column that names some known parts and some unknown ones.
     """
     note = None
     for number, name in enumerate(columns if rows else ()):
@@ -98,7 +98,7 @@ def part_column(columns: list[str], rows: list[list[Any]]) -> tuple[int | None, 
             return number, None
         if len(unknown) < len(words):
             raise ValueError(
-                f"data.load expects the column {columns[number]!r} to say train, val or test. Received besides "
+                f"data.load expects the column {columns[number]!r} to say train, val or test. Received other words, "
                 f"{in_words(unknown)}. Write test for what is to be held out, or leave these rows out."
             )
         note = f"The column {columns[number]!r} is not used: {in_words(unknown)} in it is neither train, val nor test."
@@ -108,22 +108,22 @@ def part_column(columns: list[str], rows: list[list[Any]]) -> tuple[int | None, 
 def label_columns(
     columns: list[str], rows: list[list[Any]], taken: set[int | None], source: str, wanted: str | None = None
 ) -> LabelColumns:
-    """Find where the labels of a table stand; numbers in text are rewritten as a data frame has them.
+    """Find the columns of labels in a table; numbers in text are rewritten as a data frame has them.
 
     Args:
         columns: Names of the columns.
         rows: Cells, a list for each row.
-        taken: Numbers of columns that are something else.
-        source: What the table is called in errors.
+        taken: Numbers of columns that hold something else.
+        source: Name of the table, for errors.
         wanted: Name of the column, or None.
 
     Raises:
-        ValueError: when they cannot be told.
+        ValueError: when they cannot be recognized.
     """
     if wanted is not None and wanted not in columns:
         raise ValueError(
-            f"data.load expects the column of labels to be one of {source}. Received {wanted!r}, and it has "
-            f"{in_words(columns)}. Correct it."
+            f"data.load expects the column of labels to be one of {source}. Received {wanted!r}, and the columns are "
+            f"{in_words(columns)}. Correct the name."
         )
     free = [c for c in range(len(columns)) if c not in taken]
     named = [c for name in _LABEL_COLUMNS for c in free if columns[c].lower().strip() == name]
@@ -139,8 +139,8 @@ def label_columns(
     uncertain = any(words <= flags | {"-1", "-1.0"} for words in found)
     raise ValueError(
         f"data.load expects {source} to have one column of labels, or only columns of 0 and 1. Received columns "
-        f"{[columns[c] for c in free]} beside the files'. Say which, labels=(table, column), call it 'label', or leave "
-        f"the others out{'; replace -1 by 0 or 1' if uncertain else ''}."
+        f"{[columns[c] for c in free]} beside that of the files. Say which, labels=(table, column), call it 'label', "
+        f"or leave the others out{'; replace -1 by 0 or 1' if uncertain else ''}."
     )
 
 

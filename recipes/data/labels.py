@@ -1,4 +1,4 @@
-"""Labels that stand in a table, a function or the names of the files."""
+"""Labels from a table, a function or the names of the files."""
 
 import csv
 import os
@@ -19,12 +19,12 @@ class LabelTable:
     """Labels of files.
 
     Attributes:
-        rows: Numbers of the files that have one.
-        names: Their names as the table has them.
-        labels: A tuple of names for each; of one name where classes exclude one another.
-        several: Whether they do not.
-        parts: "train", "validation" or "test" for each, or None.
-        notes: What the reader should know, a sentence each.
+        rows: Numbers of the files that have a label.
+        names: The names of these files as the table has them.
+        labels: A tuple of class names for each file; of one name where classes exclude one another.
+        several: Whether a file can have several labels.
+        parts: "train", "validation" or "test" for each file, or None.
+        notes: What the user should know, in sentences.
         skipped: What was left out because it has no file or no label.
         order: Names of all classes in their order, where the table's columns name them.
     """
@@ -75,7 +75,7 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         if pattern is None or not pattern.groups:
             raise ValueError(
                 "data.load expects labels to be the path of a CSV file, or a regular expression with a group. Received "
-                f"labels={labels!r}, where there is no such file. Correct the path, as seen from {os.getcwd()}, or "
+                f"labels={labels!r}, which is neither. Correct the path, as seen from {os.getcwd()}, or "
                 r"put the label into a group: labels=r'(\w+)_\d+'."
             )
         return _from_function(_by_expression(pattern), folder, files, skip, f"labels={labels!r}")
@@ -95,7 +95,7 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         if len(values) != len(files):
             raise ValueError(
                 f"data.load expects one label for each of the {len(files)} images in {folder!r}, in the order of their "
-                f"sorted names. Received {len(values)}. Safer is a dictionary from name to label."
+                f"sorted names. Received {len(values)}. Give one for each, or a dictionary from name to label."
             )
         rows = [[file, value] for file, value in zip(files, values, strict=True)]
         return _from_columns(["file", "label"], rows, folder, files, skip, "labels=")
@@ -198,8 +198,8 @@ def _from_columns(columns, rows, folder, files, skip, source, wanted=None):
     skipped += [f"{name}: {source} has no label for it." for name in unlabeled]
     if not found:
         raise ValueError(
-            f"data.load expects {source} to name files in {folder!r}. Received none of them. "
-            f"It names for example {str(rows[0][file_at]) if rows else 'nothing'!r}."
+            f"data.load expects {source} to name files in {folder!r}. Received no name of a file there, but for "
+            f"example {str(rows[0][file_at]) if rows else 'nothing'!r}. Correct the names or the folder."
         )
     order = np.argsort(found, kind="stable")
     pick = lambda values: [values[place] for place in order]  # noqa: E731
@@ -245,8 +245,8 @@ def _name(value):
     if isinstance(value, (float, np.floating)):
         if not float(value).is_integer():
             raise ValueError(
-                f"data.load expects labels that are names or whole numbers. Received {value!r}, a quantity. Regression "
-                "is not covered: read the images with data.read_image and pair them yourself."
+                f"data.load expects labels that are names or whole numbers. Received {value!r}, a real number. "
+                "Regression is not covered: read the images with data.read_image and pair them yourself."
             )
         value = int(value)
     return str(value).strip()
@@ -286,7 +286,7 @@ def _from_function(function: Callable, folder, files, skip, source):
 
 
 class _Finder:
-    """Which file a table means: by its path, its name, or its name without ending."""
+    """Finds the file that a table means: by its path, its name, or its name without ending."""
 
     def __init__(self, files):
         self.by_name = {}
@@ -312,8 +312,8 @@ class _Finder:
                     return exact[0] if exact else places[0][1]
                 raise ValueError(
                     f"data.load expects names that say which file is meant. Received {name!r}, of which there are "
-                    f"{len(places)}. Write the path as seen from the folder of images, or load the one folder that the "
-                    "table is of."
+                    f"{len(places)}. Write the path as seen from the folder of images, or load only the folder that "
+                    "the table describes."
                 )
             if "/" not in name:
                 numbered = self.by_number.get(int(name), []) if by_number and name.isdecimal() else []

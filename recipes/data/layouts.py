@@ -1,4 +1,4 @@
-"""Which images a folder holds, and of what class each is: sub-folders, official parts, labels from elsewhere."""
+"""Which images a folder holds, and their classes: by sub-folders, official parts, labels from elsewhere."""
 
 import os
 from typing import Any
@@ -18,7 +18,7 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
 
     Args:
         path: The folder.
-        labels: None: the sub-folders say; else as in `data.load`.
+        labels: None takes the names of the sub-folders; else as in `data.load`.
         class_names: Order and choice of the classes, or None.
         skip: Leave out what has no label or no file, instead of refusing it.
 
@@ -43,17 +43,15 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
     if parts:
         raise ValueError(
             f"data.load expects class folders inside {in_words(parts)}. Received images without classes in {path!r}. "
-            f"Say where the classes stand, labels={_table_in(path)!r} or a function of the path, or put the images of "
-            "each class into a sub-folder."
+            f"Say where the classes are given, labels={_table_in(path)!r} or a function of the path, or put the images "
+            "of each class into a sub-folder."
         )
     _check_classes(path, folders)
     files, numbers = _images_of_classes(path, folders, allow_empty=class_names is not None)
     beside = [
         name for name in visible(path) if headers.ending(name) in headers.ENDINGS and name not in folders
     ]
-    notes = [
-        f"{in_words(beside)} in {path!r} is left out: images count that are inside the folders of classes."
-    ]
+    notes = [f"{in_words(beside)} in {path!r} is left out: only images inside the folders of classes count."]
     return choose_classes(Listing(path, files, numbers, folders, notes=notes if beside else []), class_names)
 
 
@@ -68,7 +66,7 @@ def _check_classes(path, folders):
             advice = "Move the images of each class into a sub-folder of its own."
     else:
         advice = (
-            "Move the images of each class into a sub-folder of its own, or say where the classes stand: "
+            "Move the images of each class into a sub-folder of its own, or say where the classes are given: "
             f"labels={_table_in(path)!r}, a function of the path, or a regular expression "
             "such as labels=r'(\\w+)_\\d+'."
         )
@@ -79,7 +77,7 @@ def _check_classes(path, folders):
 
 
 def _table_in(path):
-    """The name of a table in a folder, or what one is called mostly."""
+    """The name of a table in a folder, or the usual name of one."""
     return next((name for name in visible(path) if headers.ending(name) in (".csv", ".tsv")), "labels.csv")
 
 
@@ -106,7 +104,7 @@ def _as_parts(folders):
     if len(exact) >= 2 and len(exact) == len(folders) and "train" not in exact.values():
         raise ValueError(
             f"data.load expects a folder of training images beside {in_words(folders)}. Received these alone. "
-            "Check that the data set was unpacked whole, and what the folder of training images is called."
+            "Check that the data set was unpacked whole, and the name of the folder of training images."
         )
     if _settles(exact) and (len(exact) >= 2 or len(exact) == len(folders)):
         return exact, [name for name in folders if name not in exact]
@@ -123,7 +121,7 @@ def _settles(parts):
 
 
 def _inside(path, folder, part):
-    """`(folder of a part, class folders in it)`; of `seg_train/seg_train/` the inner one."""
+    """`(folder of a part, class folders in it)`; for `seg_train/seg_train/` the inner one."""
     below = folders_in(os.path.join(path, folder))
     while len(below) == 1 and part_of(below[0]) == part and not _images_in(os.path.join(path, folder)):
         folder = os.path.join(folder, below[0])
@@ -171,7 +169,7 @@ def _divided(path, parts, others, class_names):
         numbers.append(np.full(len(found), PARTS.index(part), np.int8))
     if others:
         notes.append(
-            f"{in_words(others)} in {path!r} is left out: it is beside {in_words(parts)}, and called like none of them."
+            f"{in_words(others)} in {path!r} is left out: it is beside {in_words(parts)}, and has no name of a part."
         )
     if flat:
         notes.append(
@@ -206,11 +204,11 @@ def _note_missing(listing, folders):
             what = "so it is never learned" if part == "train" else "so nothing is known about it there"
             listing.notes.append(
                 f"{in_words(missing)} ({len(missing)} of {len(there)} classes) has no image in {folder}/, {what}. "
-                "All parts are numbered alike."
+                "Classes have the same numbers in all parts."
             )
 
 
-# Labels that stand elsewhere.
+# Labels from elsewhere.
 
 
 def _with_labels(path, labels, class_names, skip):
@@ -222,7 +220,7 @@ def _with_labels(path, labels, class_names, skip):
         missing = [name for name in table.names if not os.path.isfile(os.path.expanduser(name))]
         if missing:
             raise ValueError(
-                f"data.load expects the paths of files in the data frame. Received {len(missing)} that are not there, "
+                f"data.load expects the paths of files in the data frame. Received {len(missing)} that do not exist, "
                 f"such as {missing[0]!r}. Say which folder they are seen from: data.load((dataframe, folder))."
             )
         return _from_table("", files, table, class_names)
@@ -243,7 +241,7 @@ def _from_table(root, files, table: LabelTable, class_names):
     if len(found) < 2 and not (table.several and found):
         raise ValueError(
             f"data.load expects labels of at least two classes. Received {len(found)}: {in_words(found)}. "
-            "Check which column, or which part of the name, says the class."
+            "Check which column, or which part of the name, gives the class."
         )
     number = {name: place for place, name in enumerate(found)}
     if table.several:

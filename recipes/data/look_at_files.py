@@ -1,4 +1,4 @@
-"""What the headers of all files of a folder say, before any is decoded: sizes, channels, files that are no images."""
+"""What the headers of all files of a folder say, before any is decoded: sizes, channels, files that are not images."""
 
 import os
 
@@ -24,7 +24,7 @@ class Looked:
         self.reasons = []
 
     def facts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a `Reader` wants to know of some files besides their paths.
+        """What a `Reader` needs to know about some files besides their paths.
 
         Args:
             rows: int `(n,)` or one number: places of the files in the listing.
@@ -35,13 +35,13 @@ class Looked:
         return self.kinds[rows], self.orientations[rows], self.plans[rows]
 
     def plan(self, reading: Reading) -> tuple[int, ...]:
-        """Settle what is decoded of JPEG files.
+        """Decide which part of each JPEG file is decoded.
 
         Args:
             reading: The size and fit that are asked for.
 
         Returns:
-            The numbers of the scales that come, in rising order; `(0,)` without JPEG files.
+            The numbers of the scales that occur, in rising order; `(0,)` without JPEG files.
         """
         self.plans = jpeg_plans(*self.sizes.T, self.orientations, reading.size, reading.fit)
         self.plans[self.kinds != headers.JPEG] = 0
@@ -56,7 +56,7 @@ def look_at_all(listing: Listing, reading: Reading) -> Looked:
         reading: With `check=False` one file of each class is marked as seen, whose pixels stand for the others.
 
     Returns:
-        Facts of the n files, `(n,)` and `(n, 2)`; those that are no images are `bad`, with their `reasons`.
+        Facts about the n files, `(n,)` and `(n, 2)`; those that are not images are `bad`, with their `reasons`.
     """
     looked, start = Looked(len(listing.files)), os.path.join(listing.root, "")
     looked.names = lambda row: start + os.fsdecode(listing.files[row])
@@ -82,7 +82,8 @@ def look_at_all(listing: Listing, reading: Reading) -> Looked:
 
 
 def progress_bar(count: int, reading: Reading) -> keras.utils.Progbar | None:
-    """A bar for `count` files; None for fewer than 1,000, which are soon read, and where `reading` is not verbose."""
+    """A bar for `count` files; None for fewer than 1,000, which take little time, and where `reading` is not
+    verbose."""
     return keras.utils.Progbar(count, unit_name="file") if reading.verbose and count >= 1000 else None
 
 
@@ -90,7 +91,7 @@ def common_size(path: str, looked: Looked) -> tuple[int, int]:
     """The one `(height, width)` of all images.
 
     Raises:
-        ValueError: when there are several.
+        ValueError: when there are several sizes.
     """
     rows = np.flatnonzero(looked.seen & ~looked.bad)
     if not len(rows):
@@ -114,14 +115,14 @@ def common_size(path: str, looked: Looked) -> tuple[int, int]:
 
 
 def refuse_bad(reasons: list[tuple[str, str]], reading: Reading | None) -> None:
-    """Raise with the names of all files that are no images, unless they are to be skipped.
+    """Raise with the names of all files that are not images, unless they are to be skipped.
 
     Args:
         reasons: `(file, why)` pairs.
         reading: With `skip=True` nothing is raised; None never skips.
 
     Raises:
-        ValueError: for the first reason on.
+        ValueError: when there is a reason, and files are not skipped.
     """
     if reasons and not (reading and reading.skip):
         raise ValueError(

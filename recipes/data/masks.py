@@ -1,4 +1,4 @@
-"""Segmentation masks: which class each pixel is of."""
+"""Segmentation masks: the class of each pixel."""
 
 import os
 from typing import Any
@@ -14,7 +14,8 @@ def read_masks(
 ) -> tuple[np.ndarray, list[str]]:
     """Read all masks of a listing, fitted like their images, without mixing neighboring classes.
 
-    A mask has one channel, gray or of a palette, whose numbers are the classes; 0 and 255 alone mean 0 and 1.
+    A mask has one channel, gray or with a palette, whose numbers are the classes. In masks of only 0 and 255, 255 means
+    class 1.
 
     Args:
         listing: A `Listing` with masks.
@@ -47,8 +48,8 @@ def read_masks(
     elif found[-1] == 255:
         raise ValueError(
             "data.load expects masks whose numbers are classes, 0, 1, 2 ... Received 255 beside others, which usually "
-            "means void, or a mask that was saved as JPEG. Give such pixels a class of their own, save masks as PNG: "
-            "pixels without a class are not covered."
+            "means void, or a mask that was saved as JPEG. Give void pixels a class of their own, as pixels without a "
+            "class are not covered, and save masks as PNG."
         )
     names = class_names or [str(number) for number in range(max(2, int(found[-1]) + 1))]
     if found[-1] >= len(names):

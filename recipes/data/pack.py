@@ -1,4 +1,4 @@
-"""pack: a folder of images decoded ahead, into one file."""
+"""pack: decode a folder of images in advance, into one file."""
 
 import os
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,20 +29,21 @@ def pack(
 
     Args:
         folder: As for `data.load`; not a name.
-        file: Where to write; usually `photos.packed`. A packed file there is made anew only if something changed.
-        image_size: As for `data.load`, like all that follow.
-        labels: The same.
-        class_names: The same.
-        fit: The same.
-        background: The same.
-        on_error: The same.
-        verbose: The same.
+        file: Path of the file to write, such as `photos.packed`. A packed file there is made anew only if something
+            changed.
+        image_size: As for `data.load`, like all that follow: None, a side, or `(height, width)` in pixels.
+        labels: As for `data.load`.
+        class_names: As for `data.load`.
+        fit: As for `data.load`.
+        background: As for `data.load`.
+        on_error: As for `data.load`.
+        verbose: As for `data.load`.
 
     Returns:
-        A `DatasetInfo`, with `counts["train"]` and `counts["validation"]` of one split of several.
+        A `DatasetInfo`; its `counts` are those of `data.load` with `validation=0`.
 
     Raises:
-        ValueError: as `data.load`.
+        ValueError: as `data.load`; for a `file` that is not the path of a file, and for images with masks.
 
     Example:
         >>> pack("photos", "photos.packed", image_size=258)

@@ -64,13 +64,13 @@ def write_packed(
     """Write a packed file, whole or not at all.
 
     Args:
-        path: Where; a file there is replaced, and who has mapped the old one goes on with that.
+        path: File to write. A file there is replaced; a process that has mapped the old one goes on with that.
         images: Batches of uint8 `(batch, *shape[1:])`.
         shape: `(n, height, width, channels)`.
         facts: What can be written as JSON.
 
     Raises:
-        RuntimeError: when `images` gives another number than `shape` says; nothing is written then.
+        RuntimeError: when `images` gives another number of images than `shape` says; nothing is written then.
         OSError: where the file cannot be written.
     """
     temporary = f"{path}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -154,11 +154,11 @@ def _verify(file, shape, checksums):
 
 
 def fingerprint(root: str, files: np.ndarray, settings: dict[str, Any]) -> str:
-    """A text that changes when a file is added, removed or written, or a setting is another.
+    """A text that changes when a file is added, removed or written, or a setting differs.
 
     Args:
         root: Folder of the files.
-        files: bytes `(n,)`, paths below it; what is gone changes the text too.
+        files: bytes `(n,)`, paths below `root`; a file that is missing changes the text too.
         settings: What can be written as JSON.
 
     Returns:
@@ -176,7 +176,7 @@ def fingerprint(root: str, files: np.ndarray, settings: dict[str, Any]) -> str:
 
 
 def names_and_sizes(root: str, files: np.ndarray, rows: np.ndarray) -> str:
-    """A text that changes when one of these files goes by another name or is longer or shorter, wherever `root` is.
+    """A text that changes when one of these files has another name or another length, wherever `root` is.
 
     Args:
         root: Folder of the files.
@@ -261,7 +261,7 @@ def free_memory() -> int:
 
 
 def free_disk(path: str) -> int:
-    """Bytes that are free where a file is to be written, whether its folder is there yet or not."""
+    """Bytes that are free where a file is to be written, whether its folder exists yet or not."""
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)

@@ -41,10 +41,10 @@ def check_random_crops(random_crops: Any, image_size: Any, cache: Any) -> tuple[
 
 
 def draw_crop(step: tf.Tensor, row: tf.Tensor, seed: int) -> tf.Tensor:
-    """Four numbers in [0, 1) that settle a crop: of its area, its shape, its top and its left.
+    """Four numbers in [0, 1), float32 `(4,)`, that determine a crop: its area, its shape, its top and its left.
 
     Args:
-        step: Where in the epoch it comes, int64 scalar.
+        step: Place of the image in the epoch, int64 scalar.
         row: Number of the image, int64 scalar.
         seed: Integer.
     """
@@ -63,7 +63,7 @@ def crop_window(draws: Any, areas: tuple[float, float], height: Any, width: Any)
         draws: From `draw_crop`.
         areas: `(low, high)`, shares of the image's area.
         height: Height of the image as it is seen, in pixels, int32.
-        width: The same.
+        width: Width of the image as it is seen, in pixels, int32.
 
     Returns:
         int32 `(top, left, height, width)`.
@@ -79,7 +79,7 @@ def crop_window(draws: Any, areas: tuple[float, float], height: Any, width: Any)
 
 
 def plan_of_window(part: Any, full: Any, orientation: Any, size: tuple[int, int]) -> tf.Tensor:
-    """What `jpeg_plans` has in a row, of any part of a JPEG: what is decoded at which scale, as it lies in the file.
+    """A row as `jpeg_plans` gives it, for any part of a JPEG: what is decoded at which scale, as it lies in the file.
 
     Args:
         part: int32 `(top, left, height, width)` of the upright image.
@@ -105,5 +105,5 @@ def plan_of_window(part: Any, full: Any, orientation: Any, size: tuple[int, int]
 
 
 def upright(full: Any, orientation: Any) -> tf.Tensor:
-    """int32 `(height, width)` of an image as it is seen, of that of its file."""
+    """int32 `(height, width)` of an image as it is seen, from that of its file."""
     return tf.where(tf.gather(EXCHANGED, orientation) == 1, full[::-1], full)

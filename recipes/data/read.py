@@ -42,12 +42,12 @@ class Reader:
         fit: "crop", "pad" or "stretch", as in `read_image`.
         background: Red, green and blue, 0..255.
         channels: 1 or 3.
-        kinds: Kinds of files that come (of `recipes.data.headers`).
-        turned: Whether any has an orientation.
-        scales: Numbers of the DCT scales that come, of 1/1, 1/2, 1/4 and 1/8.
+        kinds: Kinds of files that occur (constants of `recipes.data.headers`).
+        turned: Whether any file has an EXIF orientation.
+        scales: Numbers of the DCT scales that occur, among 1/1, 1/2, 1/4 and 1/8.
         strict: Refuse color where `channels` is 1, instead of converting it.
         expected: Shape that every image has to have, else None.
-        in_records: Whether the images lie inside TFRecord files, by the names of `in_record.name_in_record`.
+        in_records: Whether the images lie inside TFRecord files, under the names of `in_record.name_in_record`.
         areas: `(low, high)`, shares of an image's area, where random parts are read; else None.
     """
 
@@ -71,7 +71,7 @@ class Reader:
     def __call__(self, file: Any, kind: Any, orientation: Any, plan: Any, draws: Any = None) -> Any:
         """Path (string), kind, orientation (uint8), scalars, and a row of `jpeg_plans` -> uint8 image of `shape`.
 
-        With `areas`, `draws` of `random_crops.draw_crop` say which part.
+        With `areas`, `draws` from `random_crops.draw_crop` determine the part that is read.
         """
         orientation = tf.cast(orientation, tf.int32)
         if draws is not None:
@@ -175,7 +175,7 @@ class Reader:
         return tf.cast((mixed + 127) // 255, tf.uint8)
 
     def background_color(self) -> tuple[int, ...]:
-        """The background, of one number for gray images."""
+        """The background, as one number for gray images."""
         if self.channels == 3:
             return self.background
         return (round(sum(w * c for w, c in zip(_LUMA, self.background, strict=True)) / 1000),)
@@ -224,13 +224,12 @@ def read_image(
 
     JPEG (also CMYK), PNG (palette, gray, transparent, 16 bits: the upper 8 are kept), GIF and WebP (the first picture),
     BMP, TIFF, AVIF, JPEG 2000, and HEIC with the extra `heif`. The orientation in EXIF is applied. Colors are taken
-    as sRGB: the profile of a wide gamut is ignored, so that its colors come out a little pale.
-    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still covers `image_size`; then resized (bilinear,
-    antialiased).
+    as sRGB: the profile of a wide-gamut image is ignored, so that its colors come out a little pale. A JPEG is decoded
+    at 1/2, 1/4 or 1/8 of its size where that still covers `image_size`; then resized (bilinear, antialiased).
 
     Args:
         path: The file.
-        image_size: A side, `(height, width)`, or None: as large as the file says.
+        image_size: A side or `(height, width)`, in pixels; None keeps the size of the file.
         fit: "crop" takes the largest centered part of the aspect ratio of `image_size`, so nothing is distorted; "pad"
             takes all of it and fills the rest with `background`; "stretch" distorts.
         background: What shows through transparent pixels and around padded images: the name of a color ("white",
@@ -242,7 +241,8 @@ def read_image(
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is no image that decodes, or an argument is none of the above.
+        ValueError: when the file is not an image that decodes, or an argument is none of the above.
+        TypeError: when `path` is not a path.
         ImportError: for HEIC without the extra `heif`.
 
     Example:
@@ -304,7 +304,7 @@ def _one_plan(height, width, orientation, size, fit):
 
 
 def reason(error: Exception) -> str:
-    """What an error of TensorFlow's or of ours says is wrong with a file, without what is around it."""
+    """The sentence of an error of TensorFlow or of recipes that says what is wrong with a file."""
     text = str(getattr(error, "message", None) or error)
     if "NotAnImageError: " in text:
         text = text.partition("NotAnImageError: ")[2]
@@ -317,7 +317,7 @@ def reason(error: Exception) -> str:
 
 
 def check_fit(caller: str, fit: Any) -> None:
-    """Refuse what is no way to fit an image into a size."""
+    """Raise a `ValueError` for another `fit` than "crop", "pad" or "stretch"."""
     if not is_one_of(fit, FITS):
         raise ValueError(
             f"{caller} expects fit to be 'crop', 'pad' or 'stretch'. Received fit={fit!r}. "

@@ -1,4 +1,4 @@
-"""Class numbers of what TFRecord files hold as labels: numbers, texts, both, or several of them."""
+"""Class numbers for the labels in TFRecord files: numbers, texts, both, or several of them."""
 
 import os
 from typing import Any
@@ -13,11 +13,12 @@ def numbered(
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Number the labels of records.
 
-    Numbers in the records stay as they are; their names stand in the records, in the file `label.labels.txt` that
-    TensorFlow Datasets write beside them, in a `labels.txt`, or in `class_names`. Texts are numbered in sorted order.
+    Numbers in the records stay as they are. Their names come from the records, from the file `label.labels.txt` that
+    TensorFlow Datasets write beside them, from a `labels.txt`, or from `class_names`. Texts are numbered in sorted
+    order.
 
     Args:
-        labels: A tuple for each image: of one number or text; of `(number, text)`; of several.
+        labels: A tuple for each image: one number or text, `(number, text)`, or several numbers or texts.
         feature: Name of the feature they come from.
         folders: Where the files are.
         class_names: As in `data.load`; names of classes 0, 1, ... where nothing else names them.
@@ -26,7 +27,7 @@ def numbered(
         `(int64 (n,) or float32 (n, classes) of 0 and 1, class names, notes)`.
 
     Raises:
-        ValueError: for quantities, for fewer than two classes, and for numbers beyond the names that are given.
+        ValueError: for real numbers, for fewer than two classes, and for numbers beyond the names that are given.
     """
     names = _names_in_records(labels)
     if names is not None:
@@ -40,8 +41,8 @@ def numbered(
     if float in kinds or len(kinds) > 1:
         if kinds != {float} or not all(value.is_integer() for label in labels for value in label):
             raise ValueError(
-                f"data.load expects labels that are names or whole numbers. Received quantities in {feature!r} of the "
-                "records. Regression is not covered: give recipes.train a data set of (image, quantity) and a loss."
+                f"data.load expects labels that are names or whole numbers. Received real numbers in {feature!r} of "
+                "the records. Regression is not covered: give recipes.train a data set of (image, target) and a loss."
             )
         labels = [tuple(int(value) for value in label) for label in labels]
     lengths = {len(label) for label in labels}
@@ -79,7 +80,7 @@ def numbered(
 
 
 def _names_in_records(labels):
-    """`{number: name}` where every label is a number with its name, and always with the same, else None."""
+    """`{number: name}` where every label is a number with its name (`{}` if a number has several), else None."""
     if not all(
         len(label) == 2 and isinstance(label[1], str) and not isinstance(label[0], str) for label in labels
     ):
@@ -118,7 +119,7 @@ def _given_names(folders, feature, class_names, count):
 def _at_least_two(names, feature):
     if len(names) < 2:
         raise ValueError(
-            f"data.load expects labels of at least two classes. Received {in_words(list(map(str, names)))} alone "
+            f"data.load expects labels of at least two classes. Received only {in_words(list(map(str, names)))} "
             f"in {feature!r} of the records. Say which feature is the label: labels='species'."
         )
 

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.train.Example: which image lies where in them, and of what class it is."""
+"""TFRecord files of tf.train.Example: where each image lies in them, and its class."""
 
 import glob
 import os
@@ -26,7 +26,7 @@ _LABELS = (
     "image/class/label label labels class class_id class_label target category category_id y image/class/text "
     "class/label class/text class_name text"
 ).split()
-# Whole numbers of an image that are no class.
+# Names of whole numbers of an image that are not its class.
 _FACTS = re.compile(
     r"(^|[/_])(id|index|idx|key|height|width|depth|channels?|size|orientation|offset)$", re.IGNORECASE
 )
@@ -43,16 +43,16 @@ class _Features:
 
 
 def is_record_file(name: str) -> bool:
-    """Whether a file is called like a TFRecord file."""
+    """Whether a file has the name of a TFRecord file."""
     base = os.path.basename(name)
     ending = headers.ending(base)
     return bool(_NAME.search(base)) and ending not in headers.ENDINGS and ending not in _NOT_READ
 
 
 def record_files(given: Any) -> tuple[str, list[str]] | None:
-    """`(folder, names of TFRecord files as seen from there)` that a path, a pattern or a list of paths means, or None.
+    """`(folder, names of TFRecord files below it)` that a path, a pattern or a list of paths stands for, or None.
 
-    A folder means its TFRecord files at any depth, if there is no image in it.
+    A folder stands for its TFRecord files at any depth, if there is no image in it.
     """
     if isinstance(given, (list, tuple)):
         paths = [
@@ -102,13 +102,13 @@ def list_records(folder: str, names: list[str], labels: Any, class_names: Any, s
     Args:
         folder: Folder that `names` are seen from.
         names: Names of the files.
-        labels: None: names that are common, or the only ones that fit; else the name of the label's feature, or those
-            of the image's and the label's.
+        labels: None: features with common names, or the only ones that fit; else the name of the feature of the label,
+            or `(image, label)`, the names of both.
         class_names: As in `data.load`; where the records have numbers, the names of classes 0, 1, ...
         skip: Leave out records without an image or a label.
 
     Raises:
-        ValueError: for files that are no whole TFRecord files, and records that hold something else.
+        ValueError: for files that are not complete TFRecord files, and records that hold something else.
     """
     features, parts, notes = _told(labels), _parts_of(names), []
     files, found, of_part, skipped, unlabeled = [], [], [], [], []
@@ -136,7 +136,7 @@ def list_records(folder: str, names: list[str], labels: Any, class_names: Any, s
     notes += _without_labels(unlabeled, parts, skipped)
     if skipped and not skip:
         raise ValueError(
-            f"data.load expects an image and a label in every record. Received {len(skipped)} without, such as "
+            f"data.load expects an image and a label in every record. Received {len(skipped)} without them, such as "
             f"{skipped[0][1]} Leave these out with on_error='skip'."
         )
     if not files:
@@ -192,14 +192,14 @@ def _example(content, where):
         example.ParseFromString(content)
     except Exception as error:  # protobuf's own class of error is another in each of its implementations
         raise ValueError(
-            f"data.load expects records of tf.train.Example. Received {where}, which is none. Parse it yourself and "
-            "give recipes.train a data set of (image, label)."
+            f"data.load expects records of tf.train.Example. Received {where}, which is something else. Parse it "
+            "yourself and give recipes.train a data set of (image, label)."
         ) from error
     return example.features.feature
 
 
 def _told(labels):
-    """None, or `(image or None, label)` as the user calls them."""
+    """None, or `(image or None, label)`, the names of the features that the user gave."""
     if labels is None or isinstance(labels, str):
         return None if labels is None else (None, labels)
     if (
@@ -221,7 +221,7 @@ def _find_features(example, told, where):
         if name is not None and name not in example:
             raise ValueError(
                 f"data.load expects labels to name features of the records. Received {name!r}, and {where} has "
-                f"{', '.join(there)}. Correct it."
+                f"{', '.join(there)}. Correct the name."
             )
     image = image or _find_image(example, where)
     label = label or _find_label(example, image, where)
@@ -241,13 +241,13 @@ def _find_image(example, where):
         return (known or encoded)[0]
     if encoded:
         raise ValueError(
-            f"data.load expects one encoded image a record, or to be told which. Received {in_words(sorted(encoded))} "
-            f"in {where}. Say it: labels=(image feature, label feature)."
+            f"data.load expects one encoded image per record, or to be told which. Received "
+            f"{in_words(sorted(encoded))} in {where}. Name it: labels=(image feature, label feature)."
         )
     raise ValueError(
-        f"data.load expects records that hold an encoded image (JPEG, PNG ...). Received {where}, of whose features "
-        f"{', '.join(sorted(example))} none begins like one. Raw pixels are not read: decode them with "
-        "tf.io.decode_raw and give recipes.train a data set of (image, label)."
+        f"data.load expects records that hold an encoded image (JPEG, PNG ...). Received {where}, whose features "
+        f"{', '.join(sorted(example))} hold none. Raw pixels are not read: decode them with tf.io.decode_raw and give "
+        "recipes.train a data set of (image, label)."
     )
 
 

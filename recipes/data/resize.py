@@ -14,15 +14,15 @@ def window(
     """Which part of an image is taken, and what size it becomes.
 
     Source of "crop": Krizhevsky et al. 2012, section 2 (rescale the shorter side, take the central patch), in the other
-    order, which spares resizing what is cut away.
+    order, so that nothing is resized that is cut away.
 
     Args:
         height: Height of the image in pixels: an int, an int32 tensor or an array, as `width`.
-        width: The same.
+        width: Width of the image in pixels, of the same kind as `height`.
         size: `(height, width)` wanted, in pixels.
         fit: "crop" takes the largest centered part of the aspect ratio of `size`; "stretch" takes all of it; "pad" too,
             and makes it as large as it fits into `size` undistorted.
-        clip: function `(value, lowest, highest)`: of numpy for arrays of many images' sides.
+        clip: function `(value, lowest, highest)`; numpy's for arrays of the sides of many images.
 
     Returns:
         `((top, left, height, width) of the part, (height, width) of what it becomes)`, int32.
@@ -40,7 +40,7 @@ def window(
 
 
 def resample(pixels: Any, start: tuple[Any, Any], extent: tuple[Any, Any], size: tuple[Any, Any]) -> Any:
-    """Bilinear interpolation with antialiasing, as Pillow's, of a part with ends between pixels.
+    """Bilinear interpolation with antialiasing, as Pillow does it, of a part whose ends may lie between pixels.
 
     Rows first, then, turned over, columns: TensorFlow's operation is fast where it adds whole rows, three times as fast
     as where it adds three numbers per pixel, and both passes give the same.
@@ -48,7 +48,7 @@ def resample(pixels: Any, start: tuple[Any, Any], extent: tuple[Any, Any], size:
     Args:
         pixels: `(height, width, channels)`, uint8, channels known.
         start: Row and column where the part begins, float or int.
-        extent: Its height and width, in pixels.
+        extent: Height and width of the part, in pixels.
         size: `(height, width)` wanted.
 
     Returns:
@@ -78,7 +78,7 @@ def _resample_rows(matrix, start, extent, size):
 
 
 def pad_to(image: Any, size: tuple[int, int], background: Any) -> Any:
-    """Put an image into the middle of a larger one of one color.
+    """Put an image into the middle of a larger image of a single color.
 
     Args:
         image: `(height, width, channels)`, uint8, no larger than `size`.

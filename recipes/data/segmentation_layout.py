@@ -31,7 +31,7 @@ def as_segmentation(path: str, folders: list[str]) -> tuple[str, str] | None:
     """`(images, masks)`, the names of two folders that hold an image and its mask under one name, or None.
 
     Raises:
-        ValueError: for folders that are called so and hold no masks, or boxes.
+        ValueError: for folders with such names that hold no masks, or boxes.
     """
     images = [name for name in folders if name.lower() in _IMAGE_FOLDERS]
     masks = [name for name in folders if name.lower() in _MASK_FOLDERS]
@@ -44,7 +44,7 @@ def as_segmentation(path: str, folders: list[str]) -> tuple[str, str] | None:
         raise ValueError(
             f"data.load expects class folders, or masks of the same names, in {path!r}. Received {images[0]}/ beside "
             f"{masks[0]}/ without images, as data sets of boxes have; detection is not covered. If the folders in "
-            f"{images[0]}/ are classes load that; if the classes stand elsewhere, say so with labels=."
+            f"{images[0]}/ are classes, load that; if the classes are given elsewhere, say so with labels=."
         )
     if not stems[0].keys() & stems[1].keys():
         if "mask" not in masks[0].lower():
@@ -73,7 +73,8 @@ def segmentation(path: str, pairs: dict[int, tuple[str, tuple[str, str]]], class
 
     Args:
         path: The folder.
-        pairs: Number of a part: `(folder, (images, masks))`, where `images` and `masks` are folders in `folder`.
+        pairs: dict from the number of a part to `(folder, (images, masks))`, where `images` and `masks` are folders in
+            `folder`.
         class_names: As in `data.load`.
 
     Raises:
@@ -92,8 +93,8 @@ def segmentation(path: str, pairs: dict[int, tuple[str, tuple[str, str]]], class
             stems.append(stem)
     if lonely:
         raise ValueError(
-            "data.load expects a mask of the same name for every image, and an image for every mask. Received without "
-            "its partner:\n  "
+            "data.load expects a mask of the same name for every image, and an image for every mask. Received files "
+            "without their partner:\n  "
             + "\n  ".join(sorted(lonely)[:20])
             + "\nAdd what is missing, or move these away."
         )

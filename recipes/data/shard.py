@@ -8,9 +8,9 @@ from recipes.common.validation import are_whole
 
 
 def bounds_of_part(size: Any, index: int, count: int) -> tuple[Any, Any]:
-    """First row, and the one after the last, of a process's part of a batch.
+    """The first row, and the row after the last, of a process's part of a batch.
 
-    Parts differ by one row at most. Of fewer rows than processes each gets one, some of them the same.
+    Parts differ by one row at most. When there are fewer rows than processes, each gets one row, some of them the same.
 
     Args:
         size: Rows of the batch, >= 1, a number or an integer tensor.

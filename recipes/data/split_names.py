@@ -1,4 +1,4 @@
-"""By which names of folders, and words in a table, a part of the data is known."""
+"""The names of folders, and words in a table, that stand for a part of the data."""
 
 import re
 
@@ -19,7 +19,7 @@ _UNLABELED = frozenset(("pred", "prediction", "predict", "unlabeled", "unlabelle
 
 
 def part_of(name: str) -> str | None:
-    """ "train", "validation" or "test" of a name that is one, or has one among its words, as `seg_train` has."""
+    """ "train", "validation" or "test" for a name that is such a word, or has one among its words, as `seg_train`."""
     exact = NAMES_OF_PARTS.get(name.lower())
     if exact:
         return exact
@@ -28,5 +28,5 @@ def part_of(name: str) -> str | None:
 
 
 def is_unlabeled(name: str) -> bool:
-    """Whether a folder beside the parts is called like one of images without labels: `seg_pred`, `unlabeled`."""
+    """Whether a folder beside the parts has a name for images without labels: `seg_pred`, `unlabeled`."""
     return any(word in _UNLABELED for word in _WORDS.split(name.lower()))

@@ -31,8 +31,8 @@ def log_run(run: Any, to: Tracker, *, name: str | None = None, **options: Any) -
 
     Raises:
         ValueError: for another tool.
-        ImportError: when the tool is not installed; the extra to install has the name of the tool. TypeError: for
-            another option than `folder` with tensorboard.
+        ImportError: when the tool is not installed; the extra to install has the name of the tool.
+        TypeError: for another option than `folder` with tensorboard.
     """
     writers = {"wandb": _to_wandb, "mlflow": _to_mlflow, "tensorboard": _to_tensorboard}
     if not isinstance(to, str) or to not in writers:

@@ -87,7 +87,9 @@ def test_class_names_settle_order_as_well_as_choice(tree, capsys):
     train, _, info = load(root, validation=0, class_names=["c", "a"])
     assert info.class_names == ("c", "a") and labels_of(train) == [0, 1]
     assert "'b'" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="Received 'aa', which is none. The nearest are 'a'"):
+    with pytest.raises(
+        ValueError, match="Received 'aa', which is not among them. Take one of the nearest: 'a'"
+    ):
         load(root, class_names=["aa", "b"])
 
 
@@ -264,7 +266,7 @@ def test_parts_under_other_names_are_no_classes(tree, capsys, files, counts):
             "detection is not covered",
         ),
         (["images/train/1.png", "labels/train/1.txt"], "detection is not covered"),
-        (["Images/a/1.png", "Images/b/1.png", "Annotation/a/1.xml"], "in Images/ are classes load that"),
+        (["Images/a/1.png", "Images/b/1.png", "Annotation/a/1.xml"], "in Images/ are classes, load that"),
     ],
 )
 def test_folders_that_only_look_like_classes_are_refused(tree, files, message):

@@ -119,11 +119,11 @@ def test_features_go_by_the_names_that_are_told(write, tmp_path):
         ({"image": encoded(1), "age": 3, "sex": 1}, "Say which it is"),
         (
             {"left": encoded(1), "right": encoded(1), "label": 1},
-            "one encoded image a record, or to be told which",
+            "one encoded image per record, or to be told which",
         ),
         ({"image": encoded(1), "label": 0}, "at least two classes"),
         ({"image": encoded(1), "label": -1}, "no 'label' in it"),
-        ({"image": b"", "label": 1}, "none begins like one"),
+        ({"image": b"", "label": 1}, "hold none"),
     ],
 )
 def test_records_of_something_else_are_refused(write, record, message):

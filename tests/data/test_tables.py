@@ -80,7 +80,7 @@ def test_a_column_is_told_by_name(tree):
 
 def test_a_part_that_nobody_knows_is_not_trained_on(tree):
     root = tree([f"{number}.png" for number in range(4)])
-    for words, message in ((["train", "holdout"], "Received besides 'holdout'"), (["0", "1"], None)):
+    for words, message in ((["train", "holdout"], "Received other words, 'holdout'"), (["0", "1"], None)):
         (root / "l.csv").write_text(
             "file,label,split\n" + "".join(f"{n},{'ab'[n % 2]},{words[n // 2]}\n" for n in range(4))
         )
