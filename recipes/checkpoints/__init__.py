@@ -1,4 +1,4 @@
-"""Files that a training run goes on from: its backups, what they are compared by, and snapshots of its weights."""
+"""Files from which a training run goes on: its backups, how they are compared, and snapshots of its weights."""
 
 from recipes.checkpoints.backup_file import load_backup as load_backup
 from recipes.checkpoints.ensemble_snapshots import load_snapshots as load_snapshots

@@ -41,10 +41,10 @@ class RunState:
     """A copy of everything that a later process needs to go on: nothing that happens afterwards changes it.
 
     Attributes:
-        about: What JSON can hold: `epoch` (finished ones), `batch` (of the next epoch, finished), `stopped`, `history`,
-            `callbacks`, `variables`, `model`, `optimizer`.
-        arrays: Weights, seed generators, the optimizer's variables, metrics (under a strategy also what each replica
-            has of them), and the arrays of the callbacks.
+        about: What JSON can hold: `epoch` (number of finished epochs), `batch` (number of finished batches of the next
+            epoch), `stopped`, `history`, `callbacks`, `variables`, `model`, `optimizer`.
+        arrays: Weights, seed generators, the optimizer's variables, metrics (under a strategy also the part of each
+            replica), and the arrays of the callbacks.
     """
 
     about: dict[str, Any]
@@ -74,7 +74,7 @@ class RunState:
         for kind, variables in kinds.items():
             for index, variable in enumerate(variables):
                 arrays[f"{kind}/{index}"] = _to_numpy(variable)
-        # A sum over all replicas, dealt out anew, would end otherwise in its last digits.
+        # A sum over all replicas, dealt out anew, would differ in its last digits.
         in_parts = {
             f"{_PARTS}/{index}": variable
             for index, variable in enumerate(kinds.get("metrics", ()))
@@ -110,7 +110,7 @@ class RunState:
         """Write a `.keras` file of the model as it was when this copy was taken, while it may be trained on.
 
         Args:
-            model: The model this is the state of.
+            model: The model whose state this is.
             path: The file, written whole or not at all.
             before_rename: As in `write_atomically`.
         """
@@ -138,11 +138,11 @@ def is_broken(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
 
 
 def read_backup(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a backup says of itself, as `RunState.about`.
+    """The description that a backup holds, as `RunState.about`.
 
     Raises:
         DamagedFileError: when the file is no backup, or not a whole one.
-        ValueError: for one of another format.
+        ValueError: for a backup of another format.
     """
     with _open(path) as archive:
         return _about(path, archive)
@@ -200,13 +200,13 @@ def restore_variables(path: str | os.PathLike[str], model: keras.Model, *, force
     Args:
         path: A backup.
         model: Built and compiled.
-        force: Take what fits and leave the rest of the model as it is; the learning rate too.
+        force: Take what fits, and leave the rest of the model and its learning rate as they are.
 
     Returns:
         What did not fit, in words; empty where everything did.
 
     Raises:
-        ValueError: without `force`, when the model or the optimizer is another.
+        ValueError: without `force`, when the model or the optimizer differs.
     """
     with _open(path) as archive:
         archive.verify()
@@ -237,19 +237,19 @@ def restore_variables(path: str | os.PathLike[str], model: keras.Model, *, force
 
 
 def load_backup(path: str | os.PathLike[str], model: keras.Model) -> dict[str, Any]:
-    """Put the weights of a backup into a model: of one of the best epochs that `recipes.train(keep=...)` kept.
+    """Put the weights of a backup into a model, such as one of the best epochs that `recipes.train(keep=...)` kept.
 
     Args:
         path: `backup.npz`, `best-12.npz` or another backup of a run.
         model: A built model of the same layers, compiled or not; its optimizer is left alone.
 
     Returns:
-        dict with `epoch` (finished ones), `batch` (of the next epoch, finished) and `metrics` (of the last finished
-        epoch).
+        dict with `epoch` (number of finished epochs), `batch` (number of finished batches of the next epoch) and
+        `metrics` (those of the last finished epoch).
 
     Raises:
         DamagedFileError: when the file is no backup, or not as it was written.
-        ValueError: when the model is another.
+        ValueError: when the model differs.
     """
     with _open(path) as archive:
         archive.verify()
@@ -268,7 +268,7 @@ def load_backup(path: str | os.PathLike[str], model: keras.Model) -> dict[str, A
 
 
 def restore_metrics(path: str | os.PathLike[str], model: keras.Model) -> None:
-    """Put back what the metrics had added up within the epoch that a backup was written in."""
+    """Put back what the metrics had added up in the epoch in which a backup was written."""
     with _open(path) as archive:
         paths = _about(path, archive)["variables"].get("metrics", [])
         variables = _variables(model, metrics=True)["metrics"]
@@ -309,7 +309,7 @@ def _matched(paths, variables, kind, archive):
         else:
             pairs.append((variable, key))
     missing += [
-        f"{kind} variable {path} is in the backup alone" for path, left in places.items() for _ in left
+        f"{kind} variable {path} is only in the backup" for path, left in places.items() for _ in left
     ]
     return pairs, missing
 
@@ -336,7 +336,7 @@ def restore_callbacks(
     own: bool | None = None,
     told: Mapping[str, Any] | None = None,
 ) -> None:
-    """Give the callbacks back what they remembered. Call it after their `on_train_begin`.
+    """Restore what the callbacks remembered. Call it after their `on_train_begin`.
 
     Args:
         path: A backup.
@@ -351,7 +351,7 @@ def newest_whole(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
     """The first of some backups that can be read, and what is wrong with those before it.
 
     Raises:
-        ValueError: when none of those that exist can.
+        ValueError: when there are backups, but none can be read.
     """
     wrong, error = [], None
     for path in paths:

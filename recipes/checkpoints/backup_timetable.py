@@ -9,7 +9,8 @@ _UNITS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "ho
 
 
 def backup_interval(backup_every: str | int | None) -> tuple[float | None, int | None]:
-    """Seconds, or steps, from one backup to the next; both None where only epochs end with one.
+    """`(seconds, steps)` from one backup to the next, of which one is None; both None for backups only at ends of
+    epochs.
 
     Args:
         backup_every: "10 min", "30 s", "1 h", a number of steps, or None.
@@ -44,11 +45,11 @@ class Timetable:
         self.written()
 
     def written(self) -> None:
-        """A backup has been written just now."""
+        """Note that a backup was written just now."""
         self._since, self._count = time.monotonic(), 0
 
     def is_due(self, steps: int) -> bool:
-        """Whether one is due, after so many more steps."""
+        """Whether a backup is due, after so many more steps."""
         self._count += steps
         if self.steps is not None:
             return self._count >= self.steps

@@ -1,4 +1,4 @@
-"""What callbacks remember of a run, told from what their constructors were told."""
+"""What callbacks remember about a run, separated from the arguments of their constructors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 _ARRAY = "array in this file"
-# What Keras itself hangs on every callback.
+# Attributes that Keras itself sets on every callback.
 _KERAS_OWN = {"params", "model", "_model", "validation_data"}
 _MISSING = object()
 
@@ -20,8 +20,8 @@ class CallbackStates:
     """The states of the callbacks of one `fit`.
 
     A callback with `get_state` and `set_state` says itself what it remembers. For any other, it is what has changed on
-    it since the training began: numbers, flags, arrays and lists of them. What its constructor was told is never
-    touched, so that the next run's arguments hold; nor are strings, which may be paths that would be written to.
+    it since the training began: numbers, flags, arrays and lists of them. The arguments of its constructor are never
+    touched, so that those of the next run hold; nor are strings, which may be paths that would be written to.
 
     Args:
         callbacks: The callbacks, in the order given to `fit`.
@@ -53,15 +53,15 @@ class CallbackStates:
         own: bool | None = None,
         told: Mapping[str, Any] | None = None,
     ) -> None:
-        """Give callbacks back what those of the same class, name and watched metric remembered.
+        """Restore to callbacks what those of the same class, name and watched metric remembered.
 
-        Of a callback that watches another metric now it is said that it begins anew.
+        A callback that watches another metric now begins anew, and a line says so.
 
         Args:
             kept: What `collect` gave.
-            archive: Where its arrays are.
-            own: True for callbacks with `set_state` alone, False for the others alone, None for all.
-            told: Entries of the states that something newer than the backup says.
+            archive: Where the arrays of `kept` are.
+            own: True restores only callbacks with `set_state`, False only the others, None all.
+            told: Entries of the states that replace those of the backup, because something newer says otherwise.
 
         Raises:
             ValueError: for a state that its callback cannot take.
@@ -75,8 +75,8 @@ class CallbackStates:
                 others = {one["watches"] for one in kept if watched and one["class"] == identity["class"]}
                 if others:
                     print(
-                        f"resume: {identity['class']} of {identity['watches']!r} begins anew; the backup has what "
-                        f"those of {', '.join(sorted(map(repr, others)))} remember."
+                        f"resume: {identity['class']} of {identity['watches']!r} begins anew; the backup holds the "
+                        f"states of those of {', '.join(sorted(map(repr, others)))}."
                     )
             if entry is None or own not in (None, hasattr(callback, "set_state")):
                 continue
@@ -103,7 +103,7 @@ class CallbackStates:
             if not _same(value, begin.get(name, _MISSING))
         }
         told = _constructor_names(callback)
-        # What was not there when the training began was told by nobody.
+        # An attribute that did not exist when the training began is not an argument.
         untold = sorted(name for name in changed if name in begin and name.lstrip("_") in told)
         if untold and not type(callback).__module__.startswith("keras."):
             self._name_untold(type(callback).__name__, untold)
@@ -124,8 +124,8 @@ class CallbackStates:
         if key not in self._untold:
             self._untold.add(key)
             warnings.warn(
-                f"A backup expects to tell what {kind} remembers from what its constructor was told. Received "
-                f"{', '.join(names)}, which is both: a resumed run begins with the constructor's value. "
+                f"A backup expects what {kind} remembers to have other names than the arguments of its constructor. "
+                f"Received {', '.join(names)}, which is both: a resumed run begins with the constructor's value. "
                 "Give the callback get_state() and set_state(state), or keep what changes under another name.",
                 stacklevel=4,
             )
@@ -134,10 +134,10 @@ class CallbackStates:
 def identities(
     callbacks: Sequence[keras.callbacks.Callback], *, watched: bool = True
 ) -> list[dict[str, Any]]:
-    """What tells one callback from another: class, name, the metric it watches, and its number among those alike.
+    """What distinguishes callbacks: class, name, the metric watched, and the number among those with the same of all.
 
     Args:
-        callbacks: In the order given to `fit`.
+        callbacks: The callbacks, in the order given to `fit`.
         watched: False leaves the metric out, as files of an earlier version do.
     """
     seen: dict[tuple[str, str, str | None], int] = {}
@@ -161,7 +161,7 @@ def _key(entry):
 
 
 def _constructor_names(callback):
-    """Names of the constructor's arguments, those of its base classes with them."""
+    """Names of the arguments of a callback's constructor, including those of its base classes."""
     names = set()
     for kind in type(callback).__mro__:
         if "__init__" in vars(kind) and kind is not object:
@@ -178,7 +178,7 @@ def _attributes(callback):
 
 
 def _is_memory(value):
-    """Numbers, flags, arrays, None, and lists of them; no strings, no objects."""
+    """Whether a value is a number, a flag, an array, None, or a list of such; not a string or another object."""
     if isinstance(value, (list, tuple)):
         return all(_is_memory(entry) for entry in value)
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""What of a model and an optimizer decides a run, in words that two runs are compared by."""
+"""What decides a run about its model and optimizer, in words by which two runs are compared."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from recipes._version import __version__
 from recipes.common.models import serialized
 from recipes.common.optimizers import groups
 
-# Keras numbers what has no name of its own, all through a process: dense, dense_1, dense_2.
+# Keras numbers layers without a name of their own throughout a process: dense, dense_1, dense_2.
 _AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
 _FROZEN = re.compile(r"(, )?trainable=false")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _CODE = " (code "
-_LIBRARIES = ("keras", "recipes", "tensorflow")  # their versions are told
-# Says where a layer begins, not what it is: a resumed run has weights already.
+_LIBRARIES = ("keras", "recipes", "tensorflow")  # whose versions are recorded
+# Entries that say where a layer begins, not what it is: a resumed run has weights already.
 _LEFT_OUT = ("name", "trainable", "build_config", "module", "registered_name", "autocast")
 
 
@@ -34,11 +34,11 @@ def without_numbers(path: str) -> str:
 
 
 def architecture(model: keras.Model, *, frozen: bool = True) -> list[str]:
-    """One line per layer: its kind, what it was told, and the layers it reads.
+    """One line per layer: its class, its configuration, and the layers it reads.
 
     Args:
         model: The model.
-        frozen: Tell which layers are frozen.
+        frozen: Include which layers are frozen.
     """
     try:
         config = serialized(model)["config"]
@@ -112,11 +112,11 @@ def _short(value):
 
 
 def optimizer_settings(optimizer: keras.optimizers.Optimizer, *, rate: bool = True) -> dict[str, Any]:
-    """Class and settings of an optimizer; of each of several, numbered.
+    """Class and settings of an optimizer; for several in one, those of each, numbered.
 
     Args:
         optimizer: The compiled optimizer.
-        rate: Leave the learning rate in: it is the compiled one before training, and a lowered one during it.
+        rate: Include the learning rate, which is the compiled one before training, and a lowered one during it.
     """
     settings = {}
     for number, one in enumerate(groups(optimizer)):
@@ -130,7 +130,7 @@ def optimizer_settings(optimizer: keras.optimizers.Optimizer, *, rate: bool = Tr
 
 
 def loss_settings(model: keras.Model) -> dict[str, Any]:
-    """What a compiled model was told of its loss and metrics; what cannot be serialized by its name and code."""
+    """The loss and metrics that a model was compiled with; what cannot be serialized, by its name and code."""
     try:
         told = model.get_compile_config() or {}
     except Exception:  # a lambda, or a class without get_config
@@ -140,7 +140,7 @@ def loss_settings(model: keras.Model) -> dict[str, Any]:
 
 
 def _serialized(value):
-    """As `plain`, of what `get_compile_config` gives: objects as dict."""
+    """As `plain`, for what `get_compile_config` gives, with objects as dicts."""
     if isinstance(value, Mapping) and "class_name" in value:
         return _short(value)
     if isinstance(value, Mapping):
@@ -181,7 +181,7 @@ def plain(value: Any) -> Any:
 
 
 def _code(function):
-    """A fingerprint of what a user's own function does, of its code and the plain values that it closes over."""
+    """A fingerprint of a user's own function: of its code and the plain values that it closes over."""
     code = getattr(function, "__code__", None)
     if code is None or function.__module__.partition(".")[0] in _LIBRARIES:
         return ""
@@ -192,7 +192,7 @@ def _code(function):
 
 
 def _told(value):
-    """As `plain`, without following functions into what they close over, which may be themselves; arrays by a hash."""
+    """As `plain`, without following functions into what they close over, which may be themselves; arrays as a hash."""
     code = getattr(value, "__code__", None)
     if code is not None:
         return _instructions(code)
@@ -218,9 +218,9 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
     """Each difference between two descriptions, in words: "learning_rate: 0.1, now 0.2".
 
     Args:
-        before: What `json` gives back of the earlier description.
-        now: The present one.
-        name: What is compared, in front of each difference.
+        before: The earlier description, as read from JSON.
+        now: The present description.
+        name: Name of what is compared, written before each difference.
     """
     now = json.loads(json.dumps(now))
     if isinstance(before, dict) and isinstance(now, dict):
@@ -240,7 +240,7 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
             pairs = [("in one order", "in another")]
         return [f"{name}: {old}, now {new}" for old, new in pairs]
     if isinstance(before, str) and isinstance(now, str) and _CODE not in before:
-        now = now.partition(_CODE)[0]  # an earlier version told a function's name alone
+        now = now.partition(_CODE)[0]  # an earlier version recorded only the name of a function
     return [] if before == now else [f"{name}: {_words(before)}, now {_words(now)}"]
 
 
@@ -249,7 +249,7 @@ def _words(value):
 
 
 def _installed(distribution):
-    """Its version, without importing it; None where it goes by another name."""
+    """The version of a distribution, without importing it; None where it is installed under another name."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -21,7 +21,7 @@ _INDEX = "snapshots.json"
 
 class SnapshotFolder:
     """A folder of `snapshot<number>.npz` files (`model.get_weights()`, in order) and `snapshots.json`, which lists
-    them. Of several processes all read it and the first one writes.
+    them. Of several processes, all read the folder and the first one writes.
 
     Args:
         folder: Made when it does not exist.
@@ -40,7 +40,7 @@ class SnapshotFolder:
         """Start a new run in the folder.
 
         Raises:
-            ValueError: when it holds snapshots and `overwrite` is False.
+            ValueError: when the folder holds snapshots and `overwrite` is False.
         """
         index, files = self.index, sorted(path.name for path in self.path.glob("snapshot*.npz"))
         if (index is not None or files) and not overwrite:
@@ -60,7 +60,7 @@ class SnapshotFolder:
         """Go on with the run in the folder after `position` batches.
 
         Raises:
-            ValueError: when the folder is of another model or run, or lacks a snapshot of the first part.
+            ValueError: when the folder belongs to another model or run, or lacks a snapshot of the first part.
         """
         index = self.index
         if index is None:
@@ -103,12 +103,12 @@ class SnapshotFolder:
 
         Args:
             model: The model they were taken from; left as it is.
-            last: How many of the latest; None for all.
+            last: How many of the latest snapshots, >= 1; None for all.
         """
         index = self.index
         if index is None or not index["done"]:
             raise ValueError(
-                f"Snapshots expect a folder with at least one. Received {self.path}, with none. "
+                f"Snapshots expect a folder that holds at least one. Received {self.path}, with none. "
                 "Train first; the first snapshot is written at the end of the first cycle."
             )
         if not model.built:
@@ -135,19 +135,19 @@ class SnapshotFolder:
 def load_snapshots(
     folder: str | os.PathLike[str], model: keras.Model, last: int | None = None
 ) -> list[keras.Model]:
-    """The members of a snapshot ensemble, from its folder, in a later session.
+    """The members of a snapshot ensemble, from its folder, in a later process.
 
     Args:
         folder: What `SnapshotEnsemble(folder=...)` was given.
         model: A model of the same build; its weights do not matter and are left alone.
-        last: How many of the latest snapshots; None for all.
+        last: How many of the latest snapshots, >= 1; None for all.
 
     Returns:
         List of `keras.Model`, oldest first, for `ensemble.average`.
 
     Raises:
-        ValueError: when the folder has no snapshots, or those of another model; when the model is not built, or Keras
-            cannot build it again.
+        ValueError: when the folder has no snapshots, fewer than `last`, or those of another model; when the model is
+            not built, or Keras cannot build it again.
     """
     return SnapshotFolder(folder).load(model, last)
 
@@ -196,14 +196,14 @@ def _latest(numbers, last):
         return numbers
     if not 1 <= last <= len(numbers):
         raise ValueError(
-            f"Snapshots expect last between 1 and the {len(numbers)} there are. Received last={last}. "
+            f"Snapshots expect last between 1 and {len(numbers)}, the number of snapshots. Received last={last}. "
             "Leave it out for all."
         )
     return numbers[-last:]
 
 
 def check_configuration(model: keras.Model) -> None:
-    """Refuse a model, built or not, that has no configuration to build a second one from.
+    """Refuse a model, built or not, without a configuration from which a second one can be built.
 
     Raises:
         ValueError: for a subclassed model without `get_config`.

@@ -31,7 +31,7 @@ class KeepOptions(TypedDict, total=False):
         last: Newest backups to keep, >= 1.
         best: Backups of the best epochs to keep, >= 0, as `best-<epoch>.npz`.
         metric: The column of the history that says which are best.
-        mode: Whether "min" or "max" is best; told by the name of the metric where it is left out.
+        mode: Whether "min" or "max" is best; the name of the metric tells where it is left out.
     """
 
     last: int
@@ -61,8 +61,8 @@ class Keep:
         """From the argument `keep` of `recipes.train`.
 
         Args:
-            keep: A number of newest backups, 1 to 2^31 - 1, or a mapping with `KeepOptions`. A missing "mode" is told
-                by the metric's name: losses and errors fall, scores rise.
+            keep: A number of newest backups, 1 to 2^31 - 1, or a mapping with `KeepOptions`. A missing "mode" follows
+                from the name of the metric: losses and errors fall, scores rise.
 
         Raises:
             ValueError: for other numbers or names, and for a metric whose name does not say which way is better.
@@ -81,7 +81,7 @@ class Keep:
             )
         if best and mode is None:
             raise ValueError(
-                f"recipes.train expects keep to say what is best. Received metric={metric!r}, a name that does not. "
+                f"recipes.train expects keep to say what is best. Received metric={metric!r}, whose name does not. "
                 "Add 'mode': 'min' or 'mode': 'max'."
             )
         return cls(int(last), int(best), metric, mode or "min")
@@ -98,9 +98,10 @@ class KeptBackups:
     """The backups in a run's folder.
 
     `backup.npz` is the newest, `backup-2.npz` the one before it, `best-12.npz` that of the end of epoch 12, and
-    `last.npz` the state a finished run ended with. `backups.json` lists them with their metrics; what it says is read
-    from the files, so a kill between two writes leaves nothing wrong for long. It also has the SHA-256 of `best.keras`
-    and `history.csv`, before each of them is renamed into its place, beside that of the file it replaces.
+    `last.npz` the state a finished run ended with. `backups.json` lists them with their metrics. Its content is read
+    from the files, so that what a kill between two writes leaves wrong is corrected with the next backup. It also holds
+    the SHA-256 of `best.keras` and `history.csv`: before a new one is renamed into its place, beside the SHA-256 of the
+    file that it replaces.
 
     Args:
         folder: The run's folder.
@@ -123,11 +124,11 @@ class KeptBackups:
         return [self.newest, *numbered, self.folder / "last.npz", *best]
 
     def go_on(self, file: Path | None, epoch: int) -> None:
-        """A run begins, or goes on from a backup: best epochs that are yet to come belong to another run.
+        """Begin a run, or go on from a backup: files of best epochs that are yet to come belong to another run.
 
         Args:
-            file: The backup it goes on from, or None.
-            epoch: Epochs finished.
+            file: The backup from which the run goes on, or None.
+            epoch: Number of finished epochs.
         """
         for number, best in _numbered(self.folder, "best"):
             if number > epoch:
@@ -138,7 +139,7 @@ class KeptBackups:
                 self._keep_best(file, about)
 
     def make_room(self) -> None:
-        """Rename the newest backup, and those before it, one number up, so that there are enough with the next one."""
+        """Rename the newest backup, and those before it, by one number, so that the next one can be written."""
         older = [self.folder / f"backup-{number}.npz" for number in range(2, self.keep.last + 1)]
         files = [self.newest, *older]
         for to, source in zip(files[:0:-1], files[-2::-1], strict=True):
@@ -146,17 +147,17 @@ class KeptBackups:
                 os.replace(source, to)
 
     def written(self, about: Mapping[str, Any]) -> None:
-        """The newest backup has been written: keep it as one of the best, if it is, and list all.
+        """Note that the newest backup was written: keep it if it is one of the best, and list all.
 
         Args:
-            about: What it says of itself.
+            about: The description that the backup holds, as `RunState.about`.
         """
         if self.keep.best and about["batch"] == 0:
             self._keep_best(self.newest, about)
         self.write_index()
 
     def expect(self, sums: Mapping[str, str]) -> None:
-        """Write into `backups.json` what files are about to hold, beside what they hold now.
+        """Write into `backups.json` the checksums that files are about to have, beside those that they have now.
 
         Args:
             sums: SHA-256 of the coming file, by its name.
@@ -175,7 +176,7 @@ class KeptBackups:
         """The names in `SEALED` of files that are not as they were written.
 
         Raises:
-            DamagedFileError: when `backups.json` is itself not as it was written.
+            DamagedFileError: when `backups.json` itself is not as it was written.
         """
         sums = self._read_sums()
         there = [name for name in SEALED if name in sums and (self.folder / name).is_file()]

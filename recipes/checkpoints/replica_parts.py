@@ -1,4 +1,4 @@
-"""What each replica of a TensorFlow strategy has of a variable that is summed up only when it is read."""
+"""The parts of a variable on the replicas of a TensorFlow strategy, where it is summed up only when it is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_parts(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     """The parts of some variables. Every process of the run has to call it.
 
     Args:
-        variables: Such as `is_in_parts` is true for, of one strategy.
+        variables: Variables for which `is_in_parts` is true, of one strategy.
 
     Returns:
         For each variable an array `(replicas, ...)` of its dtype, the same in every process.
@@ -44,11 +44,11 @@ def assign_parts(variable: keras.Variable, parts: np.ndarray) -> bool:
     """Give every replica of this process its part back.
 
     Args:
-        variable: Such as `is_in_parts` is true for.
-        parts: Of `read_parts`.
+        variable: A variable for which `is_in_parts` is true.
+        parts: What `read_parts` gave, `(replicas, ...)`.
 
     Returns:
-        False where there are now more replicas or fewer, and nothing was done.
+        True; False where the number of replicas has changed, and nothing was done.
     """
     here = _here(variable)
     if len(parts) != process_count() * len(here):
@@ -69,7 +69,7 @@ def _row():
 
     @tf.function(reduce_retracing=True)
     def row(rows, first, everywhere):
-        """This replica's row among those of all, which are 0 here, so that their sum is all rows."""
+        """This replica's row among rows of 0 for all others, so that the sum over replicas holds all rows."""
         place = tf.distribute.get_replica_context().replica_id_in_sync_group
         ours = tf.range(everywhere)[:, None] == place
         return tf.where(ours, rows[place - first][None], tf.zeros((), rows.dtype))

@@ -1,4 +1,4 @@
-"""Which rooms need Keras on TensorFlow, and the words for it."""
+"""Refuse what needs Keras on TensorFlow on another backend."""
 
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -11,7 +11,7 @@ def require_tensorflow(name: str, why: str) -> None:
 
     Args:
         name: The public name that was used.
-        why: Half a sentence, after "expects Keras on TensorFlow, ".
+        why: A clause that says why, written after "expects Keras on TensorFlow, ".
 
     Raises:
         RuntimeError: on another backend.
@@ -24,10 +24,10 @@ def require_tensorflow(name: str, why: str) -> None:
 
 
 def needing_tensorflow(package: str, names: Iterable[str], why: str) -> dict[str, Callable[..., NoReturn]]:
-    """Functions that refuse to be called in the place of those of a package; none where Keras runs on TensorFlow.
+    """Functions that refuse to be called, in place of those of a package; none where Keras runs on TensorFlow.
 
     Args:
-        package: Such as "recipes.explain".
+        package: Name of the package, such as "recipes.explain".
         names: Its public names.
         why: As in `require_tensorflow`.
     """

@@ -15,7 +15,7 @@ def gaussian_blur(images: tf.Tensor, sigma: float) -> tf.Tensor:
 
 def _correlate(images, kernel, radius, axis):
     size = tf.shape(images)[axis]
-    # Reflection by index, so that a kernel wider than the image is no matter.
+    # Reflection by index, so that the kernel may be wider than the image.
     place = tf.range(-radius, size + radius) % (2 * size)
     place = tf.minimum(place, 2 * size - 1 - place)
     padded = tf.gather(images, place, axis=axis)

@@ -13,8 +13,8 @@ _lock = threading.Lock()
 def around_builds(begin: Callable[[], Callable[[], None]]) -> None:
     """Call `begin` before Keras reads data to build a model, and what it returned when the model is built.
 
-    `Model._maybe_symbolic_build` is where Keras 3.15 does that, and it has no public name: the method is wrapped, once
-    for the process, and does what it did. Where a version of Keras has none, nothing is called.
+    Keras 3.15 does that in `Model._maybe_symbolic_build`, which has no public name. The method is wrapped once per
+    process, and does what it did before. Where a version of Keras has no such method, nothing is called.
     """
     with _lock:
         if begin not in _around:

@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 _FOLDER = Path(__file__).parents[2] / "callbacks"
-ENTRY = f"{_FOLDER}/<as recipes.callbacks>"  # no folder: a name that the finder below answers to
+ENTRY = f"{_FOLDER}/<as recipes.callbacks>"  # not a folder, but a name for which the finder below answers
 
 
 class _Finder:

@@ -1,4 +1,4 @@
-"""Brightness and color of RGB pixels, as NTSC television divided them."""
+"""Brightness and color of RGB pixels, as NTSC television separated them."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def class_colors(count: int) -> np.ndarray:
     The bits of a class number are dealt out to red, green and blue, highest bits first.
 
     Args:
-        count: How many, 1 to 256.
+        count: Number of classes, 1 to 256.
 
     Returns:
         uint8 `(count, 3)`, 0..255.

@@ -28,7 +28,7 @@ def remember_reader(
 ) -> None:
     """Remember how the examples of a data set are read by their numbers.
 
-    Whoever shuffles can then shuffle the numbers, which costs 8 bytes per example, before an image is read.
+    To shuffle, the numbers can then be shuffled, at 8 bytes per example, before an image is read.
 
     Args:
         dataset: `tf.data.Dataset` of examples, `0..n-1`.
@@ -44,7 +44,7 @@ def remember_reader(
 
 
 def identity_of(dataset: tf.data.Dataset) -> dict[str, Any] | None:
-    """What tells the examples of this very data set from others without reading them, or None.
+    """What distinguishes the examples of exactly this data set from others without reading them, or None.
 
     Args:
         dataset: `tf.data.Dataset`.
@@ -54,7 +54,7 @@ def identity_of(dataset: tf.data.Dataset) -> dict[str, Any] | None:
 
 
 def reader_of(dataset: tf.data.Dataset) -> Callable[..., tf.data.Dataset] | None:
-    """What `remember_reader` was given for this very data set, or None: anything made from it has none.
+    """The reader that `remember_reader` was given for exactly this data set; None for anything made from it.
 
     Args:
         dataset: `tf.data.Dataset`.
@@ -66,7 +66,7 @@ _SHARE = "recipes: the share of one worker"
 
 
 def as_share(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The data set with a mark, kept by what is made of it: its batches are this worker's own parts of each batch."""
+    """The data set with a mark that data sets made from it keep: its batches are this worker's parts of each batch."""
     options = tf.data.Options()
     options.dataset_name = _SHARE
     return dataset.with_options(options)
@@ -83,7 +83,7 @@ def pairs_of(data: Any) -> Any:
     Where there is no label, a mask takes its place.
 
     Args:
-        data: Anything; what is no such data set comes back as it is.
+        data: Anything; what is not such a data set is returned as it is.
     """
     spec = data.element_spec if isinstance(data, tf.data.Dataset) else None
     if not isinstance(spec, dict):
@@ -107,7 +107,7 @@ def as_batches(
         model: The `keras.Model` that will read it; the rank of its first input tells batched from not.
         batch_size: Examples per batch where the data comes un-batched.
         caller: The public function, named in errors.
-        name: Its argument, named in errors.
+        name: The argument of that function, named in errors.
 
     Returns:
         `tf.data.Dataset` of tuples `(images,)`, `(images, labels)` or `(images, labels, weights)`.
@@ -134,7 +134,7 @@ def as_batches(
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
         raise ValueError(
-            f"{caller} expects arrays of one length in {name}. Received lengths {sorted(lengths)}. "
+            f"{caller} expects arrays of the same length in {name}. Received lengths {sorted(lengths)}. "
             "Check that the arrays belong together."
         )
     if not lengths.pop():
@@ -151,7 +151,7 @@ def _from_dataset(dataset, model, batch_size, caller, name):
     if cardinality == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             f"{caller} expects {name} to end. Received a data set that repeats for ever. "
-            "Leave repeat() out, or take what one pass shall be: dataset.take(steps)."
+            "Leave repeat() out, or take the number of steps of one pass: dataset.take(steps)."
         )
     if cardinality == 0 or (cardinality < 0 and next(iter(dataset), None) is None):
         raise ValueError(_empty(caller, name))
@@ -162,9 +162,10 @@ def is_batched(element_spec: Any, model: keras.Model) -> bool:
     """Whether the elements of a data set are batches.
 
     Args:
-        element_spec: That of the data set: inputs, or a tuple that begins with them.
-        model: Who will read it. The rank of its first input decides; where that is not known, the labels do: those of
-            one example are a number. Where nothing tells, they are taken for batches.
+        element_spec: The `element_spec` of the data set: inputs, or a tuple that begins with them.
+        model: The model that will read the data. The rank of its first input decides. Where that is not known, the
+            labels decide, as the label of a single example is a number. Where neither decides, elements are taken for
+            batches.
     """
     parts = element_spec if isinstance(element_spec, tuple) else (element_spec,)
     rank, expected = tf.nest.flatten(parts[0])[0].shape.rank, model_input_rank(model)
@@ -184,9 +185,9 @@ def fresh_copy(dataset: tf.data.Dataset, most_shuffled: int | None = None) -> tf
     """A copy of a data set that shares nothing with it, so that reading it changes nothing.
 
     `shuffle` gives every iteration another order, drawn from a generator that all iterators of one data set
-    share: looking at its first batch would change the order of the reader's first epoch. The copy has
-    generators of its own. A data set without such operations, or one that cannot be copied (its
-    graph is over 2 GB), is returned as it is.
+    share: looking at its first batch would change the order of the user's first epoch. The copy has generators of its
+    own. A data set without such operations, or one that cannot be copied (its graph is over 2 GB), is returned as it
+    is.
 
     Args:
         dataset: `tf.data.Dataset`.
@@ -209,12 +210,12 @@ def fresh_copy(dataset: tf.data.Dataset, most_shuffled: int | None = None) -> tf
 
 
 def comes_in_new_order(data: Any) -> bool:
-    """Whether a data set gives its examples in another order at every reading, so that places in it name nothing.
+    """Whether a data set gives its examples in another order at every reading, so that numbers do not identify them.
 
-    Told of `shuffle` (unless `reshuffle_each_iteration=False`) alone: what Python code or threads reorder is not seen.
+    Only `shuffle` (unless `reshuffle_each_iteration=False`) is seen, not what Python code or threads reorder.
 
     Args:
-        data: Anything; arrays come in one order.
+        data: Anything; arrays always have one order.
     """
     if not isinstance(data, tf.data.Dataset):
         return False
@@ -232,7 +233,7 @@ def with_calls(dataset: tf.data.Dataset, calls: int, *, serial_only: bool = Fals
             itself.
 
     Raises:
-        ValueError: when it cannot be copied (its graph is over 2 GB).
+        ValueError: when the data set cannot be copied (its graph is over 2 GB).
     """
     try:
         graph = _graph_of(dataset)
@@ -257,7 +258,7 @@ def with_calls(dataset: tf.data.Dataset, calls: int, *, serial_only: bool = Fals
 
 
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same data set, whose iterators are gone as soon as nobody needs them.
+    """The same data set, whose iterators are deleted at once when they are not needed any more.
 
     TensorFlow 2.21 may wait up to a minute for the thread that tunes an iterator, which sleeps ever longer, when the
     iterator is deleted. Without that thread nothing waits; AUTOTUNE then means one call per core.
@@ -296,7 +297,7 @@ def _is_rewritten(dataset, name):
 
 
 def stages_of(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
-    """The data sets that one was made of, from its source on; along the first, where several are joined."""
+    """The data sets from which one was made, from its source on; along the first one where several are joined."""
     row = [dataset]
     while row[-1]._inputs():
         row.append(row[-1]._inputs()[0])
@@ -340,7 +341,7 @@ def _graph_of(dataset):
 
 
 def _set_input(graph, node, place, number):
-    """Let an operation of a graph have a whole number for one of its inputs."""
+    """Give an operation of a graph a whole number for one of its inputs."""
     wanted = graph.node.add(op="Const", name=f"recipes_number_{len(graph.node)}")
     wanted.attr["dtype"].type = tf.int64.as_datatype_enum
     wanted.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(number, tf.int64))

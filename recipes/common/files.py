@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read back without believing what they claim."""
+"""Files that are written whole or not at all, and checked before what they claim is believed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 
 _PART = ".part-"
 _SEAL = "sha256"
-# A small file may grow this much by unpacking, and a large one this many times: far more than our files do.
+# The largest growth by unpacking, in bytes for small files and as a factor for large ones: far more than ours.
 _UNPACKED_BYTES, _UNPACKED_TIMES = 64 * 2**20, 100
 _MOST_JSON_BYTES = 256 * 2**20
 
@@ -31,16 +31,16 @@ def write_atomically(
 ) -> None:
     """Write a file under another name, force it to disk, then rename it over the old one.
 
-    The other name belongs to this process alone and cannot be guessed, and the file is new: a link that somebody
-    planted is never followed, neither there nor at `path`, which is replaced itself.
+    Only this process has the other name, which cannot be guessed, and the file is new. So a link that somebody planted
+    is never followed, neither there nor at `path`, which is itself replaced.
 
     Args:
-        path: Where the file shall be.
+        path: Path of the file.
         write: function `(temporary path)` that writes it. The temporary name keeps the ending of `path`.
         before_rename: function `(temporary path)` called when the file is whole and the old one still in its place.
 
     Raises:
-        OSError: what the disk says, with the name of the file; the old file is then untouched.
+        OSError: the error of the operating system, with the name of the file; the old file is then untouched.
     """
     path = Path(path)
     temporary = path.with_name(f"{_part_of(os.getpid())}{secrets.token_hex(8)}{path.suffix[:20]}")
@@ -71,7 +71,7 @@ def _cannot_write(path, error):
     reason = error.strerror or str(error)
     return (
         f"Cannot write {path}: {reason[:1].lower()}{reason[1:]}. Give a folder with room that may be written to; "
-        "what was there before is untouched, and a run can be resumed"
+        "the previous file is untouched, and a run can be resumed"
     )
 
 
@@ -85,8 +85,8 @@ def write_json(path: str | os.PathLike[str], value: Any, *, sealed: bool = False
 
     Args:
         path: Where the file shall be.
-        value: What it shall hold.
-        sealed: Add an entry "sha256" over all others to a dict: `read_json` sees whether it was changed later.
+        value: What the file is to hold.
+        sealed: Add an entry "sha256" over all others to a dict, by which `read_json` notices later changes.
     """
     if sealed:
         value = {**{name: entry for name, entry in value.items() if name != _SEAL}, _SEAL: _seal_of(value)}
@@ -102,8 +102,8 @@ def write_archive(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
     """Write arrays into an `.npz` file without pickles, with a SHA-256 over all of them, whole or not at all.
 
     Args:
-        path: Where the file shall be; read it with `Archive`.
-        arrays: By name.
+        path: Path of the file; read it with `Archive`.
+        arrays: The arrays by their names.
     """
     seal = np.frombuffer(_digest_of(arrays).encode(), np.uint8)
 
@@ -124,7 +124,7 @@ def _digest_of(arrays):
 
 
 def _part_of(process):
-    """How the temporary files of a process of this machine begin; several machines may share a folder."""
+    """The beginning of the names of temporary files of a process of this machine; machines may share a folder."""
     machine = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
     return f"{_PART}{machine}-{process}-"
 
@@ -143,7 +143,7 @@ def _is_alive(process):
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's, or no number of a process at all
+    except OSError:  # the process of another user, or not the number of a process
         return True
     return True
 
@@ -160,16 +160,16 @@ def damaged(path: str | os.PathLike[str], expected: str, reason: str, remedy: st
 
 
 def read_json(path: str | os.PathLike[str], expected: str, remedy: str, kind: type = dict) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
         path: The file.
         expected: What it should be, for the error: "the settings of a run", "a backup".
-        remedy: What to do about it: a sentence.
-        kind: What its outermost value has to be.
+        remedy: What to do about a damaged file, as a sentence.
+        kind: The type that its outermost value has to have.
 
     Raises:
-        DamagedFileError: when it is cut off, empty, no JSON, or JSON of another kind.
+        DamagedFileError: when it is cut off, empty, not JSON, or JSON of another kind.
     """
     try:
         if os.stat(path).st_size > _MOST_JSON_BYTES:

@@ -8,11 +8,11 @@ import numpy as np
 
 
 def value_and_gradient(function: Callable[[Any], Any], point: np.ndarray) -> tuple[float, np.ndarray]:
-    """A function's value and its gradient.
+    """The value of a function and its gradient.
 
     Args:
-        function: From a float32 tensor to a scalar tensor, of Keras operations.
-        point: Where, of any shape.
+        function: A function from a float32 tensor to a scalar tensor, made of Keras operations.
+        point: Where the gradient is taken, an array of any shape.
 
     Returns:
         `(value, gradient)`, the gradient float64 of the shape of `point`; zeros where the value does not depend on it.
@@ -36,7 +36,8 @@ def value_and_gradient(function: Callable[[Any], Any], point: np.ndarray) -> tup
         gradient = tape.gradient(value, start)
     else:
         raise RuntimeError(
-            f"A gradient is computed on the TensorFlow and JAX backends. Received {backend!r}. Set KERAS_BACKEND."
+            f"The gradient expects the TensorFlow or JAX backend. Received {backend!r}. Set KERAS_BACKEND=tensorflow "
+            "before importing keras."
         )
     return float(value), np.zeros_like(point, "float64") if gradient is None else np.asarray(
         gradient, "float64"

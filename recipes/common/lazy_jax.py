@@ -1,4 +1,4 @@
-"""JAX, imported when something of it is asked for: what serves its backend can be imported on every other one."""
+"""JAX, imported at its first use, so that code for its backend can be imported on every other one."""
 
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ class Lazy(ModuleType):
     """A module of JAX that is imported at its first use.
 
     Args:
-        name: Dotted.
+        name: Dotted name of the module.
     """
 
     def __getattr__(self, attribute: str) -> Any:

@@ -1,23 +1,23 @@
-"""Memory that TensorFlow keeps of train functions which nobody has any more."""
+"""Free the memory that TensorFlow keeps for train functions that are not used any more."""
 
 import sys
 from typing import Any
 
-# What Keras calls the functions that it makes of `train_step`, one of which is the name of the graph; and our checks.
+# The names of graphs: of the functions that Keras makes from `train_step`, and of our checks.
 _TRAIN_FUNCTIONS = ("one_step_on", "multi_step_on", "_trial_step")
 
 
 def forget_train_functions() -> int:
-    """Let go of the graphs of Keras' train functions, which TensorFlow keeps until the process ends.
+    """Free the graphs of Keras' train functions, which TensorFlow otherwise keeps until the process ends.
 
     Keras adds up the gradients of all replicas in every train function, also where there is one. That sum has a
-    gradient of its own, which TensorFlow registers under a new name for every graph and never takes off its list; with
-    it stays the whole graph: 2.6 MB for each `fit` of a small model. Only somebody who differentiates through the
-    optimizer's update, while the graph is being made, asks for it. Graphs of other functions are left alone, in which
-    the same sum may stand for something else (the statistics of a synchronized batch normalization).
+    gradient of its own, which TensorFlow registers under a new name for every graph and never removes. The registered
+    gradient keeps the whole graph: 2.6 MB for each `fit` of a small model. It is needed only for differentiating
+    through the optimizer's update while the graph is being made. Graphs of other functions are left alone, because
+    there the same sum may have another use (the statistics of a synchronized batch normalization).
 
     Returns:
-        How many were forgotten; 0 on another backend, or where TensorFlow keeps its list elsewhere.
+        Number of graphs that were freed; 0 on another backend, or where TensorFlow keeps its list elsewhere.
     """
     # Where TensorFlow was not imported it keeps nothing; importing it here would cost seconds on another backend.
     ops = sys.modules.get("tensorflow.python.framework.ops")
@@ -31,7 +31,7 @@ def forget_train_functions() -> int:
 
 
 def _is_of_a_finished_train_function(entry: Any) -> bool:
-    """Whether a registered gradient is that of a sum over replicas, in a train function that is made."""
+    """Whether a registered gradient is that of a sum over replicas, in a train function that is complete."""
     gradient = entry.get("type") if isinstance(entry, dict) else None
     if getattr(gradient, "__qualname__", "") != "_graph_mode_decorator.<locals>.internal_grad_fn":
         return False
@@ -47,7 +47,7 @@ def _is_of_a_finished_train_function(entry: Any) -> bool:
 
 
 def _enclosed(function: Any) -> list[Any]:
-    """What a function sees of the one it was made in."""
+    """The values of the enclosing function that a function refers to."""
     found = []
     for cell in getattr(function, "__closure__", None) or ():
         try:

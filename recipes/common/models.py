@@ -1,4 +1,4 @@
-"""What a model takes and gives out, read from its graph; its configuration, and a second model built from it."""
+"""The inputs and outputs of a model, read from its graph; its configuration, and a second model built from it."""
 
 import contextlib
 import copy
@@ -53,7 +53,7 @@ def save_with_values(
     """Write a `.keras` file of a model with other values of its variables, in this thread, while others use the model.
 
     Args:
-        model: Built.
+        model: A built `keras.Model`.
         path: The file.
         values: `(variable, array)` pairs, for the variables of the model and its optimizer.
     """
@@ -71,7 +71,7 @@ def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
 
     Args:
         model: Built and compiled.
-        batch: Inputs, labels and perhaps weights, for their shapes and dtypes alone.
+        batch: Inputs, labels and perhaps weights, of which only shapes and dtypes are used.
     """
     with scope_of(model):
         model._symbolic_build(data_batch=batch)
@@ -85,7 +85,7 @@ def build_for_training(model: keras.Model, batch: tuple[Any, ...]) -> None:
 
     Args:
         model: Compiled.
-        batch: Inputs, labels and perhaps weights, for their shapes and dtypes alone.
+        batch: Inputs, labels and perhaps weights, of which only shapes and dtypes are used.
     """
     plain = type(model).train_step is keras.Model.train_step and "train_step" not in vars(model)
     known = has_graph(model) or isinstance(model, keras.Sequential)
@@ -104,7 +104,7 @@ def build_optimizer(model: keras.Model) -> None:
 
 
 def build_optimizer_for(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
-    """Have the optimizer of a compiled model know these variables, with its state of those that it knew."""
+    """Make the optimizer of a compiled model update these variables, keeping its state for those that it knew."""
     with scope_of(model):
         build_for(model.optimizer, variables)
 
@@ -116,14 +116,14 @@ def scope_of(model: keras.Model) -> AbstractContextManager:
 
 
 def of_backend(batch: Any) -> Any:
-    """A batch that tf.data has read, as something that Keras' backend takes: as it is, or as arrays."""
+    """A batch that tf.data has read, in a form that Keras' backend takes: as it is, or as arrays."""
     if keras.backend.backend() == "tensorflow":
         return batch
     return keras.tree.map_structure(np.asarray, batch)
 
 
 def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
-    """What a model answers to one batch, which tf.data may have read.
+    """The outputs of a model for one batch, which tf.data may have read.
 
     Args:
         model: Built, of one output.
@@ -133,14 +133,14 @@ def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
         `(batch, ...)` of the output's dtype.
     """
     if keras.backend.backend() == "tensorflow" and process_count() > 1:
-        # Keras' own would wait for the other workers, of which perhaps the first alone writes a report.
+        # Keras' own would wait for the other workers, although perhaps only the first one writes a report.
         inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, images)
         return keras.ops.convert_to_numpy(model(inputs, training=False))
     return keras.ops.convert_to_numpy(model.predict_on_batch(of_backend(images)))
 
 
 def predict_array(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """What a model answers to an array of images, without waiting for other workers of a TensorFlow run.
+    """The outputs of a model for an array of images, without waiting for other workers of a TensorFlow run.
 
     Args:
         model: Built, of one input and one output.
@@ -162,11 +162,12 @@ def rebuild(model: keras.Model, dtype: str | None = None) -> keras.Model:
     The classes of the model's own layers, functions, initializers, regularizers and constraints need not be registered
     with Keras, and its Lambda layers are trusted: they have run in this process already. A model with a graph whose
     class takes other arguments than its configuration is cloned as `keras.models.clone_model` does. Random numbers
-    drawn afterwards are as if nothing had been built.
+    drawn afterwards are the same as if nothing had been built.
 
     Args:
         model: Built.
-        dtype: Policy of every layer of the twin, such as "float32" or "mixed_bfloat16"; None keeps those of the model.
+        dtype: Dtype policy of every layer of the second model, such as "float32" or "mixed_bfloat16"; None keeps those
+            of the model.
 
     Raises:
         ValueError: for a model that Keras cannot build again, such as a subclassed one without `get_config`.
@@ -245,7 +246,7 @@ def set_kernel_regularizer(layer: keras.layers.Layer, regularizer: keras.regular
 
 
 def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
-    """Let the `fit` that begins start at this epoch; None takes that back. Call it in `on_train_begin`."""
+    """Make the `fit` that begins start at this epoch; None undoes that. Call it in `on_train_begin`."""
     model._initial_epoch = epoch
 
 

@@ -1,4 +1,4 @@
-"""Whether somebody reads along in a notebook."""
+"""Whether the code runs in a notebook."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""What there is to know of an optimizer: where its rates are, how it accumulates, and which steps write weights."""
+"""Facts about an optimizer: where its rates are, how it accumulates gradients, and which steps write weights."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ def groups(optimizer: Optimizer | None) -> list[Optimizer]:
 
 
 def is_scheduled(optimizer: Optimizer | None) -> bool:
-    """Whether a learning rate is a schedule, or another function of the step, which nobody outside can set."""
+    """Whether a learning rate is a schedule, or another function of the step, which cannot be set from outside."""
     return any(not isinstance(_rate(one), keras.Variable) for one in groups(optimizer))
 
 
 def schedule_of(optimizer: Optimizer | None) -> Callable[[Any], Any] | None:
-    """The schedule inside an optimizer, of several the first, or None."""
+    """The schedule inside an optimizer, the first one of several, or None."""
     rates = [_rate(one) for one in groups(optimizer)]
     return next((rate for rate in rates if not isinstance(rate, keras.Variable)), None)
 
@@ -53,18 +53,18 @@ def rates_of(optimizer: Optimizer | None) -> list[float]:
 
 
 def main_rate(optimizer: Optimizer) -> float:
-    """The present learning rate; of several the largest."""
+    """The present learning rate; the largest of several."""
     return max(rates_of(optimizer))
 
 
 def rate_shares(optimizer: Optimizer) -> tuple[float, ...]:
-    """What part of the largest rate each of `groups(optimizer)` has; all of it where every rate is 0."""
+    """The rate of each of `groups(optimizer)` as a share of the largest rate; 1 for all where every rate is 0."""
     rates = rates_of(optimizer)
     return tuple(rate / max(rates) if max(rates) else 1.0 for rate in rates)
 
 
 def set_rate(optimizer: Optimizer, rate: float, shares: Sequence[float] = (1.0,)) -> None:
-    """Set the learning rate of an optimizer that `has_plain_rates`; of several, each to its share of it."""
+    """Set the learning rate of an optimizer that `has_plain_rates`; where it has several, each to its share."""
     for one, share in zip(groups(optimizer), shares, strict=True):
         one.learning_rate = rate * share
 
@@ -76,12 +76,13 @@ def scale_rates(optimizer: Optimizer, factor: float) -> None:
 
 
 def averages_weights(optimizer: Optimizer | None) -> bool:
-    """Whether it overwrites weights by their moving average (`use_ema`)."""
+    """Whether an optimizer overwrites weights by their moving average (`use_ema`)."""
     return any(getattr(one, "use_ema", False) for one in groups(optimizer))
 
 
 def accumulation(optimizer: Optimizer | None) -> int:
-    """Batches per update: 1 without gradient accumulation; the least number after which all groups have written."""
+    """Batches per update: 1 without gradient accumulation; else the smallest number after which all groups have
+    written."""
     steps = [getattr(one, "gradient_accumulation_steps", None) or 1 for one in groups(optimizer)]
     return math.lcm(*steps)
 
@@ -98,7 +99,7 @@ def writes(optimizer: Optimizer) -> Any:
 
 
 def loss_scale(optimizer: Optimizer) -> Any:
-    """What gradients reach `optimizer.apply` multiplied by: a tensor under dynamic loss scaling, else a float."""
+    """The factor on the gradients that reach `optimizer.apply`: a tensor under dynamic loss scaling, else a float."""
     if hasattr(optimizer, "dynamic_scale"):
         return ops.convert_to_tensor(optimizer.dynamic_scale)
     return float(getattr(optimizer, "loss_scale_factor", None) or 1)
@@ -115,12 +116,12 @@ def known_variables(optimizer: Optimizer) -> list[keras.Variable]:
 
 
 def slot_of(optimizer: Optimizer, slots: Sequence[Any], variable: Any) -> Any:
-    """What an optimizer of ours keeps for a variable, which may be the part of it on one replica."""
+    """The slot of an optimizer of recipes for a variable, which may be its part on one replica."""
     return slots[optimizer._get_variable_index(variable)]
 
 
 def learned_variables(model: keras.Model) -> list[keras.Variable]:
-    """The variables of a model that learn, with those that join later where its optimizer knows them already."""
+    """The variables of a model that learn, including those that join later if its optimizer knows them already."""
     optimizer = innermost(model.optimizer) if getattr(model, "optimizer", None) is not None else None
     if not hasattr(optimizer, "begun") or not optimizer.built:
         return list(model.trainable_variables)
@@ -128,11 +129,12 @@ def learned_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def switched(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    """What was frozen or unfrozen behind the back of an optimizer that has trained, and so of its train function.
+    """Variables that were frozen or unfrozen after an optimizer had trained, without it and its train function
+    noticing.
 
     Returns:
-        dict of the variables that "joined", which the optimizer does not know, and "left", which are frozen now; both
-        empty where the model is not built or compiled, has not trained, or `callbacks.Unfreeze` looks after it.
+        dict of the variables that "joined", which the optimizer does not know, and that "left", which are frozen now.
+        Both are empty where the model is not built or compiled, has not trained, or is handled by `callbacks.Unfreeze`.
     """
     optimizer = innermost(model.optimizer) if getattr(model, "optimizer", None) is not None else None
     trained = optimizer is not None and model.built and optimizer.built and iterations(optimizer) > 0
@@ -148,7 +150,7 @@ def switched(model: keras.Model) -> dict[str, list[keras.Variable]]:
 
 
 def factors_of(optimizer: Optimizer | None) -> dict[int, float]:
-    """Map `id(variable)` to the factor of its learning rate, of a built optimizer; empty for one rate for all."""
+    """Map `id(variable)` to the factor of its learning rate, for a built optimizer; empty for one rate for all."""
     factors = () if optimizer is None else getattr(innermost(optimizer), "factors", ())
     if not factors or not innermost(optimizer).built:
         return {}
@@ -157,7 +159,7 @@ def factors_of(optimizer: Optimizer | None) -> dict[int, float]:
 
 
 def place_of(optimizer: Optimizer, variable: Any) -> int:
-    """Where a variable, or the part of it on one replica, stands among `known_variables`."""
+    """The place of a variable, or of its part on one replica, among `known_variables`."""
     return optimizer._get_variable_index(variable)
 
 
@@ -172,12 +174,12 @@ def copy_state(source: Sequence[keras.Variable], target: Sequence[keras.Variable
 
 
 def build_for(optimizer: Optimizer, variables: Sequence[keras.Variable]) -> None:
-    """Have an optimizer update these variables, in place: a built one keeps its state of those that it knew.
+    """Make an optimizer update these variables, in place: a built one keeps its state for those that it knew.
 
-    The state of the others begins as that of a new optimizer.
+    The state for the others begins as that of a new optimizer.
 
     Args:
-        optimizer: With or without loss scaling.
+        optimizer: An optimizer, with or without loss scaling.
         variables: The variables of a model, in its order.
     """
     inner, variables = innermost(optimizer), list(variables)
@@ -208,9 +210,9 @@ class RatesAhead:
     """The rates of the next execution, read by the train function itself.
 
     Under `steps_per_execution` one call runs many steps, and the host can set no rate between them. While a window is
-    open, the optimizer reads its rate from a table by its own iteration count; when closed, or left behind by a run
-    that was interrupted, it reads its learning-rate variable as ever. The table stays with the optimizer, because
-    train functions that read it do.
+    open, the optimizer reads its rate from a table by its own iteration count. When the window is closed, or left over
+    from a run that was interrupted, it reads its learning-rate variable as usual. The table stays with the optimizer,
+    as do train functions that read it.
     """
 
     CLOSED = -(2**40)
@@ -219,7 +221,7 @@ class RatesAhead:
         self.size = size
         self._start = _variable(optimizer, np.int64(self.CLOSED))
         self._rates = _variable(optimizer, np.zeros(size, "float32"))
-        # Past Keras' tracking: neither Keras nor TensorFlow shall save the variables with the optimizer.
+        # Past Keras' tracking, so that neither Keras nor TensorFlow saves the variables with the optimizer.
         object.__setattr__(optimizer, "_get_current_learning_rate", lambda: self._current(optimizer))
 
     @classmethod
@@ -232,12 +234,12 @@ class RatesAhead:
         return ahead, True
 
     def open(self, iteration: int, rates: Sequence[float]) -> None:
-        """From this iteration on the optimizer takes these rates."""
+        """Make the optimizer take these rates from this iteration on."""
         self._rates.assign(np.resize(np.asarray(rates, "float32"), self.size))
         self._start.assign(iteration)
 
     def close(self) -> None:
-        """The optimizer takes its own rate again."""
+        """Make the optimizer take its own rate again."""
         self._start.assign(self.CLOSED)
 
     def _current(self, optimizer):

@@ -1,4 +1,4 @@
-"""Libraries that are not everybody's, imported where they are used."""
+"""Optional libraries, imported where they are used."""
 
 import importlib
 from types import ModuleType
@@ -9,8 +9,8 @@ def optional(caller: str, module: str, library: str, extra: str) -> ModuleType:
 
     Args:
         caller: The public name that needs it, for the error.
-        module: Its dotted name.
-        library: What the library calls itself.
+        module: Dotted name of the module.
+        library: Name of the library, for the error.
         extra: The extra of keras-recipes that installs it.
 
     Raises:

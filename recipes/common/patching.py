@@ -1,8 +1,8 @@
 """Attributes of instances, replaced while a block runs and put back exactly as they were.
 
-Keras keeps track of what is assigned to layers and models; both functions here go past it. They differ in who sees the
-change: a stand-in of `wrapped` is called by the thread that put it there and by no other, a value of `replaced` is seen
-by all.
+Keras keeps track of what is assigned to layers and models; both functions here bypass it. They differ in who sees the
+change: a stand-in of `wrapped` is called only by the thread that put it there, a value of `replaced` is seen by all
+threads.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ def wrapped(wrappers: Iterable[tuple[Any, str, Callable[[Callable], Callable]]])
     the stand-in; graphs traced before do not see it.
 
     Args:
-        wrappers: `(object, name, wrap)` triples. `wrap(method)` gets what this thread would have called, and gives
-            what it shall call instead.
+        wrappers: `(object, name, wrap)` triples. `wrap(method)` gets the method that this thread would have called, and
+            returns the one that it calls instead.
     """
     entered, thread = [], threading.get_ident()
     try:
@@ -46,8 +46,8 @@ def wrapped(wrappers: Iterable[tuple[Any, str, Callable[[Callable], Callable]]])
 def replaced(values: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
     """Set attributes of instances, for all threads, until the block ends.
 
-    Blocks may end in another order than they began in, as they do in several threads: the last one to end puts back
-    what was there before the first one began.
+    Blocks in several threads may end in another order than they began: the last one to end puts back what was there
+    before the first one began.
 
     Args:
         values: `(object, name, value)` triples.

@@ -10,7 +10,7 @@ import keras
 
 
 class _Workers(NamedTuple):
-    """The processes of a TensorFlow run, as their strategy told."""
+    """The processes of a TensorFlow run, as their strategy reported them."""
 
     index: int
     count: int
@@ -24,13 +24,13 @@ _workers: _Workers | None = None
 def join(
     index: int, count: int, meet: Callable[[], None], addresses: Mapping[str, str] | None = None
 ) -> None:
-    """Say that this process is one of several of a run on TensorFlow, whose strategy alone knows.
+    """Register this process as one of several in a run on TensorFlow, which only the strategy knows.
 
     Args:
         index: Place of this process, from 0.
         count: Number of processes.
         meet: Waits until every process has called it.
-        addresses: "host:port" of every worker by its name, such as "worker:1", by place.
+        addresses: "host:port" of every worker by its name, such as "worker:1", in the order of the processes.
     """
     global _workers
     _workers = _Workers(index, count, meet, addresses or {})
@@ -46,7 +46,7 @@ def process_count() -> int:
     """Number of processes of the run, by Keras' backend.
 
     TensorFlow: the workers of a `distribution.MultiWorkerStrategy`; JAX: those of `keras.distribution.initialize`;
-    torch: those of `torch.distributed`, by its documentation: not run with several.
+    torch: those of `torch.distributed`, according to its documentation (not tested with several).
     """
     backend = keras.backend.backend()
     if backend == "jax":
@@ -78,7 +78,7 @@ def is_first_process() -> bool:
 
 
 def meet(place: str) -> None:
-    """Wait until every process of the run has come here, so that what the first has written is there for all.
+    """Wait until every process of the run has come here, so that all can read what the first one has written.
 
     Args:
         place: A name for the place, the same in every process.
@@ -97,6 +97,6 @@ def meet(place: str) -> None:
 
 
 def _torch_group():
-    """torch.distributed, where a process group stands; torch is looked at only if the user has imported it."""
+    """torch.distributed, where a process group is initialized; only if the user has imported torch."""
     group = getattr(sys.modules.get("torch"), "distributed", None)
     return group if group and group.is_available() and group.is_initialized() else None

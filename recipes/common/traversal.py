@@ -15,8 +15,8 @@ class Node:
         path: `"outer/inner"`.
         operation: The layer or functional operation.
         calls: How often one forward pass calls it; None when only running the model can tell.
-        order: For a shared layer of a Functional model, `order[i]` is when the i-th call written is made: deep branches
-            run first, whatever was written first. Else None.
+        order: For a shared layer of a Functional model, `order[i]` is the place in the order of execution of its i-th
+            call in the code: deep branches run first, whatever was written first. Else None.
     """
 
     path: str
@@ -44,7 +44,7 @@ def walk(model: keras.layers.Layer) -> list[Node]:
 
 
 def named_operations(model: keras.layers.Layer) -> list[tuple[str, Any]]:
-    """`(path, operation)` of all that is inside a model, each once, parts before the whole, the model itself last."""
+    """`(path, operation)` of everything inside a model, each once, parts before the whole, the model itself last."""
     seen, found = set(), []
 
     def visit(operation, prefix):
@@ -86,11 +86,11 @@ def layers_in(layer: Any) -> list[keras.layers.Layer]:
 
 
 def set_learning(model: keras.layers.Layer, learning: set[int]) -> None:
-    """Let just these layers of a model learn, at any depth, and freeze all others that have weights.
+    """Make only these layers of a model trainable, at any depth, and freeze all others that have weights.
 
     Args:
         model: Built.
-        learning: `id` of the layers that hold their variables themselves.
+        learning: The `id`s of the layers that learn, which hold their variables themselves.
     """
     if not model.weights:
         return
@@ -116,7 +116,7 @@ def variable_owners(model: keras.layers.Layer) -> dict[int, tuple[str, Any]]:
 
 
 def has_graph(model: Any) -> bool:
-    """Whether it is Functional: its operations are known without running it."""
+    """Whether a model is Functional, so that its operations are known without running it."""
     return hasattr(model, "_nodes_by_depth") and hasattr(model, "operations")
 
 
@@ -130,7 +130,8 @@ def kernel_levels(model: keras.Model) -> dict[int, int]:
     """Map `id(layer)` to how many layers with a kernel lie on the longest way from the input to it, itself included.
 
     Nested models are entered; any other layer that holds layers counts as one level, as a block of a transformer does.
-    Of a subclassed model, whose calls nobody knows, the layers follow one another in the order they were made.
+    In a subclassed model, whose calls are not known, the layers are taken to follow one another in the order they were
+    made.
 
     Args:
         model: Built. A kernel is a trainable or frozen weight of two axes or more.

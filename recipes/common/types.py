@@ -32,7 +32,7 @@ Size: TypeAlias = "int | tuple[int, int]"
 ValueRange: TypeAlias = tuple[float, float]
 
 
-# What plots draw, by what they read of it: `plot` stands below the packages that measure.
+# What plots draw, described by the attributes they read, because `plot` may not import the packages that measure.
 
 
 class PatchesLike(Protocol):
@@ -116,7 +116,7 @@ class LandscapeLike(Protocol):
     Attributes:
         offsets: float32 `(points,)`: how far along each direction; 1 moves every filter by its own length.
         loss: float32 `(points,)`, or `(points, points)` with the first direction down and the second across.
-        accuracy: The same from 0 to 1, or None where labels are no classes.
+        accuracy: The accuracy at the same points, from 0 to 1, or None where labels are not classes.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""What an argument is, asked before it is compared with anything: the first line of a check."""
+"""Questions about the type of an argument, for the first line of a check."""
 
 import math
 import numbers
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one finite real number; True and False are none."""
+    """Whether a value is one finite real number; True and False are not."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return False
     try:
@@ -19,23 +19,23 @@ def is_number(value: object) -> bool:
 
 
 def is_whole(value: object) -> bool:
-    """Whether it is one integer; True, False and 3.0 are none."""
+    """Whether a value is one integer; True, False and 3.0 are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def are_whole(values: object) -> bool:
-    """Whether it is a list, tuple, range or vector of integers."""
+    """Whether a value is a list, tuple, range or vector of integers."""
     row = isinstance(values, (list, tuple, range)) or (isinstance(values, np.ndarray) and values.ndim == 1)
     return row and all(is_whole(value) for value in values)
 
 
 def is_one_of(value: object, names: Iterable[str]) -> bool:
-    """Whether it is one of some strings; an array is none."""
+    """Whether a value is one of some strings; an array is not."""
     return isinstance(value, str) and value in names
 
 
 def as_row(values: Any) -> tuple[Any, ...] | None:
-    """A tuple of what a list, an array or a shape holds (TensorFlow's as well), or None for what is none of them."""
+    """A tuple of what a list, an array or a shape (also TensorFlow's) holds, or None for anything else."""
     try:
         return tuple(values)
     except (TypeError, ValueError):
@@ -43,10 +43,10 @@ def as_row(values: Any) -> tuple[Any, ...] | None:
 
 
 def as_numbers(caller: str, argument: str, values: Any, dtype: str | None = "float64") -> np.ndarray:
-    """The values as one array of real numbers; of the dtype they have where `dtype` is None.
+    """The values as one array of real numbers, with their own dtype where `dtype` is None.
 
     Raises:
-        TypeError: when they are not.
+        TypeError: when they are not numbers in one array.
     """
     try:
         array = np.asarray(values)
@@ -62,7 +62,7 @@ def as_numbers(caller: str, argument: str, values: Any, dtype: str | None = "flo
 
 
 def check_seed(caller: str, seed: object) -> None:
-    """Refuse what seeds no random numbers.
+    """Refuse a value that cannot be a seed.
 
     Raises:
         ValueError: for anything but a whole number from 0 to 2**31 - 1.
@@ -70,14 +70,14 @@ def check_seed(caller: str, seed: object) -> None:
     if not is_whole(seed) or not 0 <= seed < 2**31:
         raise ValueError(
             f"{caller} expects seed to be a whole number from 0 to {2**31 - 1}. Received seed={seed!r}. "
-            "The same one gives the same numbers again."
+            "Give for example seed=0: the same seed gives the same numbers again."
         )
 
 
 def looks_channels_first(height: int, width: int | None, last: int | None) -> bool:
     """Whether a shape of images, given as `(height, width, channels)`, is rather `(channels, height, width)`.
 
-    Three or four rows of longer ones with more channels than colors are; a single row is where the rest is square, for
-    signals `(1, steps, channels)` are usual.
+    That is the case for three or four rows with more columns and with more channels than colors have. A single row
+    counts only where the rest is square, because signals `(1, steps, channels)` are usual.
     """
     return height in (1, 3, 4) and (width or 0) > 4 and (last or 0) > 4 and (height > 1 or width == last)

@@ -1,4 +1,4 @@
-"""Which machines take part in a run, and which of them this process is: told, from TF_CONFIG, or from SLURM."""
+"""Which machines take part in a run, and which of them this process is: as given, from TF_CONFIG, or from SLURM."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def resolve_cluster(
     Args:
         cluster: Addresses "host:port" of all workers, in the same order on each of them.
         index: Place of this process in `cluster`, from 0.
-        port: With SLURM the first port of a machine; its further processes take the next ones.
+        port: With SLURM, the first port of each machine; its other processes take the next ones.
 
     Returns:
         TensorFlow's resolver. The worker with index 0 is the one that writes files.
 
     Raises:
-        ValueError: for addresses without a port, twice the same one, an index outside the list, a TF_CONFIG that is
-            not TensorFlow's, and where nothing names the machines.
+        ValueError: for addresses without a port, the same address twice, an index outside the list, a TF_CONFIG of
+            another form, and where nothing names the machines.
     """
     if cluster is not None:
         return _given(cluster, index)
     if index is not None:
         raise ValueError(
-            f"MultiWorkerStrategy expects index= beside cluster=. Received index={index} alone. Give "
-            "cluster=['host:port', ...] too, or neither and set TF_CONFIG."
+            f"MultiWorkerStrategy expects index= together with cluster=. Received index={index} alone. Give "
+            "cluster=['host:port', ...] too, or give neither and set TF_CONFIG."
         )
     if os.environ.get("TF_CONFIG"):
         _check_tf_config(os.environ["TF_CONFIG"])
@@ -78,7 +78,7 @@ def _check_tf_config(text):
         raise ValueError(
             'MultiWorkerStrategy expects TF_CONFIG of the form {"cluster": {"worker": ["host:port", ...]}, '
             f'"task": {{"type": "worker", "index": 0}}}}. Received {text!r} ({type(error).__name__}: {error}). '
-            "Mend it, or unset it."
+            "Correct it, or unset it."
         ) from error
     others = set(jobs) - {"worker", "chief"}
     if not known or others:

@@ -1,4 +1,4 @@
-"""What is said when another worker of a run is gone."""
+"""The error for a run of which another worker is gone."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class LostWorkerError(RuntimeError):
 def lost_workers_told() -> Iterator[None]:
     """Turn what TensorFlow raises when a worker is gone into a `LostWorkerError`; other errors pass.
 
-    A worker that was killed is noticed at the next exchange of gradients; one that is frozen by TensorFlow's health
-    check, which looks every 30 seconds and asks three times for ten seconds each.
+    A worker that was killed is noticed at the next exchange of gradients. One that hangs is noticed by TensorFlow's
+    health check, which looks every 30 seconds and asks three times, for ten seconds each.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def lost_workers_told() -> Iterator[None]:
 
 
 def _named(text):
-    """Which worker a message of TensorFlow is about, as far as it tells."""
+    """The worker that a message of TensorFlow is about, as far as the message tells."""
     known = others()
     told = [name for name in map(":".join, _TASK.findall(text)) if name in known]
     name = told[-1] if told else next(iter(known), "") if len(known) == 1 else ""

@@ -35,8 +35,8 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     Keras 3's `fit` fails under TensorFlow's strategy (keras-team/keras#20585): it hands `Strategy.reduce` a whole
     batch, which it cannot take, and asks for the mean of scalar logs over their first axis, which they do not have.
     This strategy's public `reduce` answers these two as Keras means them. Whatever TensorFlow accepts goes to
-    TensorFlow as it is, so `reduce("SUM", per_example, axis=0)` of a loop written by hand means what it always meant;
-    once Keras asks rightly, nothing here is reached.
+    TensorFlow as it is, so `reduce("SUM", per_example, axis=0)` in a custom training loop means what it always meant.
+    When a later version of Keras asks correctly, this code is not reached.
 
     Every worker runs the same script. `batch_size` is that of all workers together; every batch is dealt out evenly,
     and each worker's mean counts the same, so a last batch that does not divide weighs its examples a little
@@ -48,13 +48,15 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     generator is refused: in a strategy Keras reads some of its batches before training, and they would be lost.
 
     Args:
-        cluster: Addresses "host:port" of all workers, in the same order on each. None: TF_CONFIG, else what SLURM says.
-        index: Place of this process in `cluster`, from 0. Only beside `cluster`.
+        cluster: Addresses "host:port" of all workers, in the same order on each. None takes them from TF_CONFIG, else
+            from SLURM.
+        index: Place of this process in `cluster`, from 0. Only together with `cluster`.
         communication: "auto", "ring" (any device, over gRPC) or "nccl" (NVIDIA GPUs).
-        port: With SLURM the first port of a machine.
+        port: With SLURM, the first port of each machine.
 
     Raises:
-        ValueError: where the machines are not named, or named wrongly.
+        ValueError: where the machines are not named, or named wrongly, and for another `communication`.
+        RuntimeError: on another backend than TensorFlow.
 
     Example:
         >>> strategy = recipes.distribution.MultiWorkerStrategy(["10.0.0.1:9876", "10.0.0.2:9876"], index=0)
@@ -63,7 +65,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         ...     model.compile("sgd", "sparse_categorical_crossentropy")
         >>> model.fit(images, labels, batch_size=256)
 
-    TensorFlow wants the strategy made before anything else is done with it: make it in the script's first lines.
+    Make the strategy in the first lines of the script: TensorFlow requires it before anything else is done.
     """
 
     def __init__(
@@ -113,11 +115,12 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         return outputs
 
     def experimental_distribute_dataset(self, dataset: Any, options: Any = None) -> Any:
-        """TensorFlow's, which deals every batch out; for batches that are one worker's part already, these as they are.
+        """TensorFlow's method, which deals every batch out. Batches that are one worker's part already stay as they
+        are.
 
         Raises:
-            ValueError: where workers bring data sets of different lengths: the longer ones would wait for ever; for a
-                Python generator, of which Keras would lose batches.
+            ValueError: where the workers' data sets have different lengths, because those with longer ones would wait
+                for ever; for a Python generator, of which Keras would lose batches.
         """
         if reads_generator(dataset):
             raise ValueError(
@@ -136,9 +139,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
 
         Args:
             reduce_op: "SUM" or "MEAN".
-            value: A value that is different on each replica. A tuple, list or dictionary of such (Keras' look at a
-                batch of which it wants the shapes) comes back as the part of this worker.
-            axis: An axis to reduce too, as TensorFlow has it. Left aside for scalars and for the logs of a step of
+            value: A value that is different on each replica. Of a tuple, list or dictionary of such values (a batch
+                whose shapes Keras wants to know) the part of this worker is returned.
+            axis: An axis to reduce too, as in TensorFlow. It is ignored for scalars and for the logs of a step of
                 Keras, which have no axis of examples: their mean is over the replicas, as with one machine.
 
         Returns:
@@ -159,9 +162,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         if squares * self.num_replicas_in_sync != total**2:
             own = "of unknown length" if length < 0 else f"of {length:.0f} batches in all its epochs"
             raise ValueError(
-                "MultiWorkerStrategy expects data sets of as many batches on every worker: a worker that has one more "
-                f"would wait for the others for ever. Received others than the one here, {own}. Give the same data on "
-                "every worker, which deals it out, or cut all of them to one length with take(batches)."
+                "MultiWorkerStrategy expects data sets of equally many batches on every worker: a worker that has one "
+                f"more would wait for the others for ever. Received other lengths than the one here, {own}. Give the "
+                "same data on every worker, where it is dealt out, or cut all to one length with take(batches)."
             )
 
     def _meet(self) -> None:
@@ -203,15 +206,16 @@ def _check_model(model, replicas, trains):
     ]
     if trains and own:
         warnings.warn(
-            f"{', '.join(own[:3])}{' and others' * (len(own) > 3)} of {model.name!r} keep(s) moving statistics of "
-            "this worker's images alone, so the workers' models differ. Write "
-            "BatchNormalization(synchronized=True), or call recipes.averaging.refresh_batch_norm before you save.",
+            f"MultiWorkerStrategy expects BatchNormalization(synchronized=True). Received "
+            f"{', '.join(own[:3])}{' and others' * (len(own) > 3)} of {model.name!r} without it: the moving statistics "
+            "are those of this worker's images alone, so the workers' models differ. Write synchronized=True, or call "
+            "recipes.averaging.refresh_batch_norm before you save.",
             stacklevel=2,
         )
 
 
 def _check_own_step(model, replicas):
-    """Warn where the source of a training step tells that its gradients, which are added up, are not divided."""
+    """Warn where the source of a training step shows a mean that is not divided by the number of replicas."""
     step = type(model).train_step
     if step is keras.Model.train_step or replicas == 1:
         return
@@ -230,7 +234,7 @@ def _check_own_step(model, replicas):
 
 
 def _say_who_is_waited_for(resolver):
-    """TensorFlow waits for all workers without a word, and takes no Ctrl-C meanwhile."""
+    """Print for whom the strategy waits: TensorFlow waits without a message, and does not react to Ctrl-C."""
     jobs, own = resolver.cluster_spec().as_dict(), (resolver.task_type, resolver.task_id)
     others = [
         address

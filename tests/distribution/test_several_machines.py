@@ -172,7 +172,7 @@ def kinds(tmp_path_factory):
 @pytest.mark.slow
 def test_workers_with_data_of_several_lengths_are_refused_before_they_wait(kinds):
     for worker in kinds[0]:
-        assert "expects data sets of as many batches on every worker" in worker["refused"]
+        assert "expects data sets of equally many batches on every worker" in worker["refused"]
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def test_impossible_arguments_say_what_to_do(problem):
         (((inputs, targets),), {"max_iterations": 0}, "max_iterations >= 1"),
         ((inputs,), {}, "data with labels"),
         (((inputs[:0], targets[:0]),), {}, "at least one example"),
-        (((inputs, targets[:5]),), {}, "arrays of one length"),
+        (((inputs, targets[:5]),), {}, "arrays of the same length"),
         ((tf.data.Dataset.from_tensors((inputs, targets)).repeat(),), {}, "repeats for ever"),
         (((inputs, targets),), {"loss": keras.losses.MeanSquaredError(reduction=None)}, "a mean or a sum"),
     ]:
