@@ -3,7 +3,7 @@
 A step is one call of the optimizer, counted from 0. Every schedule takes one integer or a whole array of them,
 computes in float32 whatever the dtype policy, and gives the same number inside a compiled train function as outside.
 Keras has `ExponentialDecay`, `PiecewiseConstantDecay`, `PolynomialDecay`, `InverseTimeDecay`, `CosineDecay` and
-`CosineDecayRestarts` of its own; here is what it lacks, and what a warm-up needs to be put in front of.
+`CosineDecayRestarts`. Here are the schedules that it lacks, and those that a warm-up is put in front of.
 """
 
 import math
@@ -38,7 +38,7 @@ def scale_for_batch(rate: float, batch: int, base_batch: int = 256) -> float:
     """The learning rate for another batch size, by the linear scaling rule.
 
     Source: Goyal et al. 2017, section 2.1, https://arxiv.org/abs/1706.02677. The rule holds for SGD, with a warm-up,
-    up to some thousands of examples per batch; Adam is commonly scaled by the square root instead.
+    up to a few thousand examples per batch; for Adam the rate is commonly scaled by the square root instead.
 
     Args:
         rate: The rate that suits `base_batch`, > 0. Paper: 0.1 for ResNet-50.
@@ -47,6 +47,9 @@ def scale_for_batch(rate: float, batch: int, base_batch: int = 256) -> float:
 
     Returns:
         `rate * batch / base_batch`, a float.
+
+    Raises:
+        ValueError: for an argument that is not a number above 0.
     """
     _check_positive("scale_for_batch", rate=rate, batch=batch, base_batch=base_batch)
     return float(rate) * batch / base_batch
@@ -56,7 +59,8 @@ _MOST_STEPS = 2**30  # steps are int32, and a cycle is two halves
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Base of our schedules: `schedule(step)` for an integer or an integer array, float32 of the same shape."""
+    """Base of the schedules of recipes: `schedule(step)` of an integer or an integer array, float32 of the same
+    shape."""
 
     elementwise = True  # takes arrays of steps, which Keras' own schedules need not
 
@@ -82,6 +86,10 @@ class Warmup(Schedule):
         schedule: What follows: any `LearningRateSchedule`, or a number for a constant rate.
         steps: Optimizer steps until the peak, >= 1. With 1 there is no warm-up.
         start: Rate before the first increment, from 0 to the peak.
+
+    Raises:
+        TypeError: for a `schedule` that is neither a `LearningRateSchedule` nor a number.
+        ValueError: for `steps` or `start` out of range.
     """
 
     def __init__(
@@ -135,8 +143,12 @@ class Join(Schedule):
 
     Args:
         schedules: Two or more `LearningRateSchedule`s, or numbers for constant rates.
-        boundaries: Optimizer steps at which the next schedule begins, one less than there are schedules, each 0 or
-            more, none below the one before. A schedule between two equal boundaries is passed over.
+        boundaries: Optimizer steps at which the next schedule begins, one fewer than schedules, each 0 or more, none
+            below the one before. A schedule between two equal boundaries is skipped.
+
+    Raises:
+        TypeError: for a schedule of another kind.
+        ValueError: for boundaries that do not fit.
 
     Example:
         >>> Join([Cosine(0.1, 1000, final=0.01), Cosine(0.05, 500)], [1000])   # step 1000 has rate 0.05
@@ -188,9 +200,9 @@ class Step(Schedule):
     64k. Step `boundary` itself is the first at the lower rate; Keras' `PiecewiseConstantDecay` lowers one step later.
 
     Args:
-        rate: Rate at first, > 0.
+        rate: Rate before the first boundary, > 0.
         boundaries: Optimizer steps at which to lower the rate, >= 1, rising. Empty: a constant rate.
-        factor: What to multiply by, > 0. Paper: 0.1.
+        factor: What the rate is multiplied by at each boundary, > 0. Paper: 0.1.
     """
 
     def __init__(self, rate: float, boundaries: Sequence[int], factor: float = 0.1) -> None:
@@ -303,9 +315,9 @@ class InverseSquareRoot(Schedule):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Triangle(Schedule):
-    """Once up from `low` to `high` and down again in straight lines, and `low` from step `steps` on.
+    """Up from `low` to `high` and down again in straight lines, once, and `low` from step `steps` on.
 
-    Source: Smith 2017, section 3, https://arxiv.org/abs/1506.01186, one cycle of it; `Cyclic` goes on for ever.
+    Source: Smith 2017, section 3, https://arxiv.org/abs/1506.01186: a single cycle of it. `Cyclic` repeats for ever.
 
     Args:
         low: Rate at step 0 and from step `steps` on, >= 0 (base_lr in the paper).
@@ -361,7 +373,8 @@ class Cyclic(Schedule):
             )
         if gamma > 1:
             raise ValueError(
-                f"Cyclic expects gamma in (0, 1]. Received gamma={gamma}. A gamma above 1 makes the rate grow for ever."
+                f"Cyclic expects gamma in (0, 1]. Received gamma={gamma}. Give for example the paper's 0.99994: above "
+                "1 the rate would grow for ever."
             )
         self.low, self.high, self.half_cycle = float(low), float(high), int(half_cycle)
         self.mode, self.gamma = mode, float(gamma)
@@ -406,7 +419,7 @@ class CosineRestarts(Schedule):
         if not is_number(growth) or growth < 1 or decay > 1:
             raise ValueError(
                 f"CosineRestarts expects growth >= 1 and decay <= 1. Received growth={growth}, decay={decay}. "
-                "Periods may grow and tops may fall, not the other way round."
+                "Give a growth of 1 or more and a decay of 1 or less."
             )
         self.rate, self.steps, self.final = float(rate), int(steps), float(final)
         self.growth, self.decay = growth, float(decay)
@@ -524,7 +537,7 @@ def _check_low(name, low, high):
     if not is_number(low) or not 0 <= low < high:
         raise ValueError(
             f"{name} expects 0 <= low < high. Received low={low}, high={high}. "
-            "Read both off a learning-rate range test, or give low as a quarter of high."
+            "Read both from a learning-rate range test, or give low as a quarter of high."
         )
 
 
@@ -542,5 +555,5 @@ def _check_final(name, final, rate):
     if not is_number(final) or not 0 <= final <= rate:
         raise ValueError(
             f"{name} expects final between 0 and rate={rate:g}. Received final={final}. "
-            "Give final as a rate (not as a fraction of it), 0 to end at nothing."
+            "Give final as a rate, not as a fraction of it; 0 ends at zero."
         )

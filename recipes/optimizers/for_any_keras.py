@@ -1,4 +1,4 @@
-"""Saving a model so that a process without this library loads it, optimizer and all."""
+"""Save a model so that a process without this library loads it, including its optimizer."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from recipes.optimizers.muon_sgd import MuonSGD
 def save_for_any_keras(model: keras.Model, path: Any) -> None:
     """Save a model so that a process without this library loads it.
 
-    SGD stands in the place of `MuonSGD`, and the plain optimizer in that of one made `layerwise`. They have the same
-    variables, so that rate and moments are read as they were.
+    SGD takes the place of `MuonSGD`, and the plain optimizer that of one made `layerwise`. They have the same
+    variables, so that the rate and the moments are read as they were.
 
     Args:
         model: Compiled or not; with another optimizer it is saved as it is.
@@ -28,7 +28,7 @@ def save_for_any_keras(model: keras.Model, path: Any) -> None:
 
 @contextlib.contextmanager
 def for_any_keras(model: keras.Model) -> Iterator[None]:
-    """While it is open, this thread saves the model with an optimizer of Keras in the place of one of ours."""
+    """Within the context, this thread saves the model with an optimizer of Keras in place of one of recipes."""
     optimizer = innermost(getattr(model, "optimizer", None))
     kind = plain_class(type(optimizer))
     kind = keras.optimizers.SGD if kind is MuonSGD else kind

@@ -20,8 +20,8 @@ def layerwise(
     """The same optimizer with a learning rate per layer: the common rate times the factor of the layer.
 
     It stays one optimizer, of a subclass of the given one's class, with one `learning_rate` for callbacks and schedules
-    to drive; `clipnorm`, `global_clipnorm` (over all variables), `use_ema`, gradient accumulation and loss scaling work
-    as ever. `learning_rate * factor` is what the update of a variable is made with, and its weight decay.
+    to drive. `clipnorm`, `global_clipnorm` (over all variables), `use_ema`, gradient accumulation and loss scaling work
+    as usual. The update of a variable, and its weight decay, use `learning_rate * factor`.
 
     Sources: discriminative rates, Howard and Ruder 2018, section 3.2, https://arxiv.org/abs/1801.06146; decay by
     depth, Clark et al. 2020, table 7 ("layerwise LR decay"), https://arxiv.org/abs/2003.10555
@@ -60,7 +60,7 @@ def layerwise(
 
 
 _OURS = ("factors", "begun", "rates")
-# Weight decay of these is set by a method, which the configuration does not tell.
+# Attributes that a method of the optimizer sets, and that its configuration does not contain.
 _UNSAVED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
@@ -69,12 +69,12 @@ def make_layerwise(
     factors: Sequence[float],
     rates: float | Mapping[str, float] | None = None,
 ) -> None:
-    """Give the optimizer of a compiled model these factors, in place: its state, and who holds it, stay.
+    """Give the optimizer of a compiled model these factors, in place: its state, and references to it, remain.
 
     Args:
-        optimizer: With or without variables of its own.
-        factors: One per variable that it updates, or will update.
-        rates: What they were made from, for variables that join later (`callbacks.Unfreeze`).
+        optimizer: The optimizer, built or not.
+        factors: One factor >= 0 per variable that it updates, or will update.
+        rates: What the factors were made from, for variables that join later (`callbacks.Unfreeze`).
 
     Raises:
         ValueError: as in `layerwise`.
@@ -85,9 +85,10 @@ def make_layerwise(
 
 
 def adopt_variables(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
-    """Have the optimizer of a compiled model know these variables, some of which may be frozen at present, in place.
+    """Make the optimizer of a compiled model know these variables, some of which may be frozen at present, in place.
 
-    Those that it knew keep their moments, clocks and factors; the others get the factors of the rates it was made with.
+    Variables that it knew keep their moments, clocks and factors. The others get the factors of the rates that the
+    optimizer was made with.
 
     Args:
         model: Built and compiled.
@@ -109,7 +110,7 @@ def adopt_variables(model: keras.Model, variables: Sequence[keras.Variable]) -> 
 
 
 def _adopted(optimizer):
-    """The optimizer that makes the updates, of a class with factors from now on."""
+    """The optimizer that makes the updates, whose class has factors from now on."""
     inner = innermost(optimizer)
     if not isinstance(inner, _Layerwise):
         object.__setattr__(inner, "__class__", layerwise_class(type(inner)))
@@ -122,15 +123,15 @@ def _plain(rates):
 
 
 def begin_updates(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
-    """Let the clock of some variables begin now: bias correction of their moments counts their own updates.
+    """Start the clock of some variables now: the bias correction of their moments counts their own updates.
 
-    Adam divides its moments by `1 - beta ** step`, as they begin at zero. Those of a variable that begins to learn at
-    step 1000 begin at zero then; corrected with the optimizer's own step its first updates would be three times as long
-    as Adam's.
+    Adam divides its moments by `1 - beta ** step`, as they begin at zero. The moments of a variable that begins to
+    learn at step 1000 begin at zero then. Corrected with the optimizer's own step, its first updates would be three
+    times as long as Adam's.
 
     Args:
-        optimizer: Built, and made `layerwise`.
-        variables: Of those that it was built for. Functions that train have to be traced anew afterwards.
+        optimizer: A built optimizer, made `layerwise`.
+        variables: Some of those that it was built for. Train functions have to be traced anew afterwards.
     """
     inner = innermost(optimizer)
     now, ids = int(ops.convert_to_numpy(inner.iterations)), {id(variable) for variable in variables}
@@ -144,7 +145,7 @@ def begin_updates(optimizer: keras.optimizers.Optimizer, variables: Sequence[ker
 class _Layerwise:
     """What a class of optimizers gains: `factors` and `begun`, one of each per variable.
 
-    `begun` are the updates that the optimizer had made when the variable began to learn (`begin_updates`).
+    `begun` is the number of updates that the optimizer had made when the variable began to learn (`begin_updates`).
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class _Layerwise:
         self.rates = rates
 
     def build(self, variables: Any) -> None:
-        """Make the slots of the variables, which must be as many as there are factors."""
+        """Make the slots of the variables; there must be one variable per factor."""
         variables = list(variables)
         if not self.built and self.factors and len(self.factors) != len(variables):
             raise ValueError(
@@ -225,7 +226,7 @@ class _Layerwise:
         return {**super().get_config(), "factors": factors, "begun": begun, "rates": rates}
 
     def add_variable_from_reference(self, reference_variable: Any, *args: Any, **options: Any) -> Any:
-        """Make a slot, and remember whose it is."""
+        """Make a slot, and remember for which variable."""
         made = super().add_variable_from_reference(reference_variable, *args, **options)
         vars(self).setdefault("_slots_of", {})[id(made)] = reference_variable
         return made
@@ -245,7 +246,7 @@ def scaled(rate: Any, factor: float) -> Any:
 
 @contextmanager
 def _set(optimizer: Any, **values: Any) -> Iterator[None]:
-    """Attributes that hold while an update is being written, past the tracking of Keras and TensorFlow."""
+    """Set attributes while an update is being written, past the tracking of Keras and TensorFlow."""
     for name, value in values.items():
         object.__setattr__(optimizer, name, value)
     try:
@@ -273,7 +274,7 @@ def layerwise_class(kind: type) -> type:
 
 
 def plain_class(kind: type) -> type:
-    """The class of optimizers that a layerwise one was made of; another one itself."""
+    """The class of optimizers from which a layerwise one was made; any other class itself."""
     return kind.__mro__[2] if issubclass(kind, _Layerwise) else kind
 
 
@@ -296,7 +297,7 @@ def _check_linear(optimizer, caller):
     if keras.backend.backend() == "torch":
         raise ValueError(
             f"{caller} expects the TensorFlow or JAX backend. Received 'torch', whose optimizers update all variables "
-            "in one call. Set KERAS_BACKEND."
+            "in one call. Set KERAS_BACKEND=tensorflow before importing keras."
         )
 
 

@@ -16,27 +16,30 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan 2024: the steepest at 0 that s
 
 @keras.saving.register_keras_serializable(package="recipes")
 class MuonSGD(keras.optimizers.Optimizer):
-    """SGD with momentum whose updates of kernels are orthogonalized, so that every direction learns at one pace.
+    """SGD with momentum whose updates of kernels are orthogonalized, so that all directions learn at the same pace.
 
     The momentum of a Dense or Conv2D kernel, as a matrix of `(inputs, outputs)`, is replaced by the nearest matrix
-    whose singular values are all about 1; a few large ones no longer decide the step alone. Everything that is no such
-    matrix - biases, gains and offsets, depthwise kernels, embeddings, and the classifier, whose rows are classes - is
-    updated as `keras.optimizers.SGD(momentum=0.9, nesterov=True)` does.
+    whose singular values are all about 1; a few large ones no longer decide the step alone. Everything else - biases,
+    gains and offsets, depthwise kernels, embeddings, and the classifier, whose rows are classes - is updated as
+    `keras.optimizers.SGD(momentum=0.9, nesterov=True)` does.
 
     Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks",
     https://kellerjordan.github.io/posts/muon, also for the iteration and its coefficients; kernels of convolutions as
     matrices and three iterations, as the record runs on CIFAR-10 that grew out of Jordan 2024,
-    https://arxiv.org/abs/2404.00498. `keras.optimizers.Muon` takes matrices of rank 2 alone and gives convolutions to
-    AdamW.
+    https://arxiv.org/abs/2404.00498. `keras.optimizers.Muon` orthogonalizes only matrices of rank 2 and gives
+    convolutions to AdamW.
 
     Args:
-        learning_rate: Rate of what SGD updates; a number or a `LearningRateSchedule`.
-        momentum: Momentum of both, in [0, 1).
-        muon_ratio: Kernels are updated at `muon_ratio * learning_rate`, > 0.
+        learning_rate: Rate of the variables that SGD updates; a number > 0 or a `LearningRateSchedule`.
+        momentum: Momentum of both kinds of updates, in [0, 1).
+        muon_ratio: Kernels are updated at `muon_ratio * learning_rate * sqrt(max(1, outputs / inputs))`, > 0.
         iterations_per_step: Newton-Schulz iterations, >= 1. Jordan: 5 for language models, 3 for images.
         sgd_only: Which other variables SGD updates: regular expressions, searched in their paths, or places in the list
             of trainable variables, from its end when negative. -2 is the kernel of a last Dense layer with a bias.
         **options: As in every Keras optimizer: `weight_decay`, `clipnorm`, `global_clipnorm`, `use_ema`, ...
+
+    Raises:
+        ValueError: for an argument out of range.
 
     Example:
         >>> model.compile(recipes.optimizers.MuonSGD(0.2, sgd_only=["predictions"]), "sparse_categorical_crossentropy")
@@ -118,11 +121,11 @@ class MuonSGD(keras.optimizers.Optimizer):
 
 
 def orthogonalize(matrix: Any, steps: int) -> Any:
-    """A matrix with the singular vectors of the given one, and singular values near 1 in place of its own.
+    """A matrix with the singular vectors of the given one, and singular values near 1.
 
-    Newton-Schulz: X becomes aX + bXX'X + cXX'XX'X, which acts on the singular values alone. With the coefficients of
-    Jordan they come to lie between 0.7 and 1.2 once they are large enough; after three steps small ones are still
-    smaller.
+    Newton-Schulz iteration: X becomes aX + bXX'X + cXX'XX'X, which changes only the singular values. With the
+    coefficients of Jordan et al. 2024 they come to lie between 0.7 and 1.2 once they are large enough; after three
+    steps small ones are still smaller.
 
     Args:
         matrix: `(rows, columns)`, float.

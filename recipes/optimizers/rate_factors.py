@@ -11,8 +11,8 @@ from recipes.common.models import output_layers
 from recipes.common.traversal import kernel_levels, layers_of, variable_owners
 from recipes.common.validation import is_number
 
-#: Groups that a decay by depth makes at most below the last layer: as many as BERT's layers, on which its published
-#: values were found.
+#: The largest number of groups that a decay by depth makes below the last layer: as many as BERT has layers, with which
+#: the published decays were found.
 MOST_GROUPS = 12
 
 _SHOWN = 12
@@ -30,25 +30,26 @@ def rate_factors(
     Args:
         model: Built.
         rates: Factors by layer, of 0 or more: `{"head": 1.0, "backbone": 0.1}`. A key is the name of a layer or of a
-            nested model, its path `"backbone/block1_conv"`, or a pattern of either, with shell's wildcards
+            nested model, its path `"backbone/block1_conv"`, or a pattern for either, with the wildcards of the shell
             (`"block[12]_*"`) or as a regular expression that fits the whole (`"block[12]_.*"`). A layer takes the
-            factor of the innermost name that fits, a name before a pattern, and of two patterns the later one; what no
-            key fits has the factor 1. Where no layer has these names, `"head"` is the layer that gives the classes,
-            and `"backbone"` everything else.
+            factor of the innermost name that fits; a name goes before a pattern, and the later of two patterns before
+            the earlier one. A layer that no key fits has the factor 1. Where no layer has these names, `"head"` is the
+            layer that gives the classes, and `"backbone"` everything else.
 
             Or the decay by depth, in (0, 1]: the last layer with a kernel has the factor 1, each one below `rates`
             times that of the one above it. Layers count along the graph, the longest way where it branches, into
             nested models; a normalization goes with the kernel before it. In a network of more than 13 levels those
-            below the last are put into 12 groups of as many levels each: the published decays of 0.65 to 0.9 were found
+            below the last are put into 12 groups of equally many levels: the published decays of 0.65 to 0.9 were found
             with about a dozen layers. Source: Clark et al. 2020, table 7, https://arxiv.org/abs/2003.10555
-        variables: Those wanted, of the model's; the trainable ones by default.
-        strict: Refuse a key that fits frozen layers alone.
+        variables: The variables of the model for which factors are wanted; by default the trainable ones.
+        strict: Refuse a key that fits only frozen layers.
 
     Returns:
         A list of floats, in the order of `variables`.
 
     Raises:
-        ValueError: when a key fits no layer that learns, with the names that there are; for other values.
+        ValueError: when a key fits no layer that learns (the error lists the names); for `rates` of another form; for a
+            model that is not built or has nothing that learns.
     """
     wanted = list(model.trainable_variables if variables is None else variables)
     if not model.built or not wanted:
@@ -101,7 +102,7 @@ def _by_name(model, rates, wanted, strict):
 
 
 def _words(rates, model):
-    """Which of "head" and "backbone" are no layer's name, and so mean parts of the model."""
+    """Which of the keys "head" and "backbone" are not names of layers, and so mean parts of the model."""
     names = {layer.name for layer in layers_of(model, include_self=True)}
     return {word for word in ("head", "backbone") if word in rates and word not in names}
 
@@ -129,15 +130,15 @@ def _fits(pattern, text):
 
 
 def matches(model: keras.Model, pattern: str, *, caller: str | None = None) -> list[Any]:
-    """The layers with variables that a name or pattern of `rate_factors` fits, or that lie in one it fits.
+    """The layers with variables that a name or pattern of `rate_factors` fits, or that lie inside such a layer.
 
     Args:
         model: Built.
         pattern: As a key of `rate_factors`.
-        caller: Who complains where there are none; None for nobody.
+        caller: Name for the error where there are no such layers; None raises none.
 
     Raises:
-        ValueError: where there are none, with the names that there are.
+        ValueError: where no layer fits (the error lists the names) and `caller` is given.
     """
     owners = variable_owners(model)
     if _words([pattern], model):
@@ -157,9 +158,9 @@ def _refuse(unused, model, owners, wanted):
     frozen = [key for key in unused if matches(model, key)]
     if frozen or not set(unused) - {"head", "backbone"}:
         raise ValueError(
-            f"rates expects layers that learn. Received {(frozen or unused)[0]!r}, which fits frozen layers of "
-            f"{model.name!r} alone. Set layer.trainable = True on those, let them join with unfreeze= of recipes.train "
-            "or callbacks.Unfreeze, or leave it out."
+            f"rates expects layers that learn. Received {(frozen or unused)[0]!r}, which fits only frozen layers of "
+            f"{model.name!r}. Set layer.trainable = True on those, let them join with unfreeze= of recipes.train or "
+            "callbacks.Unfreeze, or leave it out."
         )
     raise ValueError(_no_such("rates", "layers that learn", unused[0], model, learning))
 

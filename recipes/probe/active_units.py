@@ -33,7 +33,7 @@ class ActivityCheck:
 
         Args:
             data: Images as an array or tensor `(n, ...)`, a tuple `(images, labels)`, or a batched or un-batched
-                `tf.data.Dataset` of either. It must be possible to go through it more than once.
+                `tf.data.Dataset` of either. It must be possible to read it more than once.
 
         Raises:
             TypeError: when `data` can be gone through only once.
@@ -55,7 +55,7 @@ class ActivityCheck:
 
 
 def dead_units(model: keras.Model, data: "Data | Images") -> dict[str, list[int]]:
-    """Find the rectified units that are not active on a single sample: the dead ReLUs.
+    """Find the rectified units that are not active on any sample: the dead ReLUs.
 
     Source: CS231n lecture notes, "Neural Networks Part 1", section "Commonly used activation functions",
     https://cs231n.github.io/neural-networks-1/#actfun: a ReLU whose input is negative for all data has no gradient
@@ -87,7 +87,7 @@ def _batches(model: keras.Model, data: Any) -> Iterator[Any]:
     if hasattr(data, "__next__"):
         raise TypeError(
             f"The data for finding dead units is expected to be an array or a tf.data.Dataset. Received {data!r}, "
-            "which can be gone through only once. Collect it into an array first."
+            "which can be read only once. Collect it into an array first."
         )
     return _slices(_inputs(data))
 

@@ -11,7 +11,7 @@ def adapter() -> Any:
 
     Each has
 
-    - `Twin`, a train function that measures, and `Forward`, a forward pass that tells active units;
+    - `Twin`, a train function that measures, and `Forward`, a forward pass that finds active units;
     - `several_workers(model)`, `wait_for_step(model)`, `bring_back(model)`;
     - `WRITES_AT_ONCE`: whether a step has written the model's variables when the train function returns;
     - `SWEEP_COST`: the share of a step that a look at active units takes;

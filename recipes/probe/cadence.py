@@ -1,4 +1,4 @@
-"""Which training steps to probe: every so many, or as many as a share of the training time pays for."""
+"""Which training steps to probe: every n-th step, or as many steps as a share of the training time allows."""
 
 import math
 from collections import deque
@@ -12,7 +12,7 @@ _NEIGHBORS = 5
 
 
 class Every:
-    """Probe the steps that are multiples of a number: the same steps in every run.
+    """Probe the steps that are multiples of a number, which are the same in every run.
 
     Args:
         steps: Training steps from one probe to the next, an integer >= 1.
@@ -33,14 +33,13 @@ class Every:
 
 
 class Budget:
-    """Probe as often as a share of the training time pays for, by the clock.
+    """Probe as often as a share of the training time allows, by the clock.
 
-    The first execution is not probed, unless it is the only one. Early steps are probed densely (gaps grow by a
-    quarter of the steps so far) and so are the steps after an
-    alarm, on credit that later steps pay back: a quarter of the run's budget may be spent ahead at the start, half
-    of what remains after an alarm. What a probe costs is the median of its time over that of the five unprobed
-    executions before it. Which steps are probed depends on the clock, so two runs probe different steps (their
-    weights are the same).
+    The first execution is not probed, unless it is the only one. Early steps are probed densely (gaps grow by a quarter
+    of the steps so far), and so are the steps after an alarm. Both are on credit that later steps pay back: a quarter
+    of the run's budget may be spent ahead at the start, and half of what remains after an alarm. The cost of a probe is
+    the median ratio of its time to that of the five unprobed executions before it, minus 1. Which steps are probed
+    depends on the clock, so two runs probe different steps (their weights are the same).
 
     Args:
         share: Share of the training time, in (0, 1].
@@ -59,7 +58,7 @@ class Budget:
         self.first = 0 if executions == 1 else 1
         self.probes = 0
         self._fresh = True
-        self.spent = 0.0  # on anything but probes, in plain executions
+        self.spent = 0.0  # on other things than probes, in plain executions
         self._next = 0
         self._alarmed_until = -1
         self._plain = deque(maxlen=_NEIGHBORS)
@@ -67,7 +66,7 @@ class Budget:
 
     @property
     def cost(self) -> float:
-        """What one probe adds, in plain executions; a guess until it has been timed."""
+        """The time that one probe adds, in plain executions; a guess until probes have been timed."""
         return max(median(self._costs), _LEAST) if self._costs else _GUESS
 
     def timed(self, seconds: float, probed: bool) -> None:
@@ -79,7 +78,7 @@ class Budget:
             self._costs.append(seconds / median(self._plain) - 1)
 
     def traced(self) -> None:
-        """Note that the last probe traced: its time is a one-off, and no part of the budget."""
+        """Note that the last probe traced: its time is spent only once, and is not part of the budget."""
         self.probes -= 1
 
     def due(self, execution: int) -> bool:
@@ -92,7 +91,7 @@ class Budget:
         return self.affords(execution, self.cost, credit=0.5 if alarmed else 0.25)
 
     def affords(self, execution: int, price: float, credit: float = 0.25) -> bool:
-        """Whether `price` plain executions more can be spent now and be paid back before the run ends."""
+        """Whether the time of `price` more plain executions can be spent now and be paid back before the run ends."""
         length = self.executions or max(_UNKNOWN_RUN, 2 * execution)
         passed = execution + 1
         allowed = self.share * (passed + credit * max(length - passed, 0))

@@ -1,4 +1,4 @@
-"""What the twins of all backends have in common: what they are asked for, and how they name what they saw."""
+"""What the twins of all backends have in common: the quantities they measure, and the names of what they saw."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,13 +42,13 @@ def describe(watched: Watched) -> dict[str, str]:
 
 
 def loss_logs(logs: Any) -> dict[str, Any]:
-    """Those of a step's logs that are losses by their names: "loss", "d_loss", "reconstruction_loss"."""
+    """The entries of a step's logs that are losses by their names: "loss", "d_loss", "reconstruction_loss"."""
     logs = logs if isinstance(logs, Mapping) else {}
     return {name: value for name, value in logs.items() if "loss" in name.lower()}
 
 
 def optimizers_in(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """The optimizer that was compiled, and others among the model's attributes."""
+    """The compiled optimizer, and other optimizers among the model's attributes."""
     found = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
     return list({id(o): o for o in [model.optimizer, *found] if o is not None}.values())
 

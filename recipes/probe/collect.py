@@ -18,7 +18,7 @@ class Timing:
     """How long one execution takes.
 
     `kind` says what was called: the model's own train function ("plain"), a twin for a row of the record ("probe") or
-    for a sweep alone ("sweep"), or a twin that was traced first ("trace"). `seconds` is NaN until it is known.
+    only for a sweep ("sweep"), or a twin that had to be traced ("trace"). `seconds` is NaN until it is known.
     """
 
     begin: float
@@ -29,7 +29,7 @@ class Timing:
 
 @dataclass
 class Clock:
-    """Wall-clock seconds of a fit, without those between epochs."""
+    """Wall-clock seconds of a fit, without the time between epochs."""
 
     training_seconds: float = 0.0
     tracing_seconds: float = 0.0
@@ -53,11 +53,11 @@ class Sweep:
         return self.batches % _SWEEP_LOOK == 0 and self.tell(complete=False)
 
     def tell(self, *, complete: bool) -> bool:
-        """Tell the monitor what was active so far."""
+        """Tell the monitor which units were active so far; True when it has seen enough."""
         return self.monitor.swept(self.layout, np.asarray(self.active), complete=complete)
 
     def get_state(self) -> dict[str, Any]:
-        """What `of` needs, as a dictionary that JSON can hold."""
+        """The state that `of` needs, as a dictionary that JSON can hold."""
         active = None if self.active is None else np.asarray(self.active).tolist()
         layout = [list(entry) for entry in self.layout]
         return {"running": self.running, "layout": layout, "active": active, "batches": self.batches}
@@ -81,7 +81,7 @@ class Pending:
     values: dict[str, Any]
 
     def read(self) -> Probe:
-        """As numpy; this waits for the device."""
+        """The values as numpy arrays; this waits for the device."""
         return read_probe(self.step, self.epoch, self.timing.seconds, self.values)
 
 
@@ -117,7 +117,7 @@ class Collector:
                 self.sweep = None
 
     def end_sweep(self, *, steps: int | None, stride: int, stopped: bool) -> None:
-        """Close a sweep that has run through an epoch; it counts when it saw all of it."""
+        """Close a sweep that has run through an epoch; it counts only if it saw the whole epoch."""
         sweep = self.sweep
         if sweep is None or not sweep.running:
             return
@@ -127,7 +127,7 @@ class Collector:
             sweep.tell(complete=True)
 
     def take_time(self, now: float) -> Timing | None:
-        """End the execution that was under way; its `Timing`, with the seconds it took, where it was timed."""
+        """End the present execution and return its `Timing`, with the seconds it took; None where it was not timed."""
         timing, self.timing = self.timing, None
         if timing is None:
             return None

@@ -1,6 +1,6 @@
-"""What stands on layers, optimizers and losses during one training step, to hand on what passes there.
+"""Hooks on layers, optimizers and losses during one training step, which hand on the values that pass there.
 
-Each function gives a `wrap` for `recipes.common.patching.wrapped`, which tells a `Seen` of the backend's twin.
+Each function returns a `wrap` for `recipes.common.patching.wrapped`; the hook reports to the `Seen` of a twin.
 """
 
 from collections.abc import Callable

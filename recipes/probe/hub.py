@@ -37,13 +37,13 @@ class Hub:
 
     Args:
         model: A compiled `keras.Model`.
-        params: The `params` of the callbacks of one `fit`, by which one fit is told from the next.
+        params: The `params` of the callbacks of one `fit`, which distinguish it from the next.
     """
 
     def __init__(self, model: keras.Model, params: dict[str, Any]) -> None:
         self.params = params
         self.monitors: list[Any] = []
-        self.step = -1  # of the run, the last one of the execution that begins
+        self.step = -1  # number in the run of the last step of the execution that begins
         self.epoch = 0
         self.when, self.swap, self.collector = When(), Swap(), Collector()
         self._model = weakref.ref(model)
@@ -66,7 +66,7 @@ class Hub:
 
         Args:
             monitor: A monitor of the fit that begins.
-            before: Its hub in an earlier fit, whose twins are used again where the model is the same.
+            before: The hub of this monitor in an earlier fit, whose twins are used again where the model is the same.
 
         Raises:
             ValueError: when the model is not compiled, has nothing to train, or has a monitor of the same kind.
@@ -86,8 +86,8 @@ class Hub:
             _HUBS[model] = weakref.ref(hub)
         if any(type(other) is type(monitor) for other in hub.monitors):
             raise ValueError(
-                f"A fit expects at most one {kind}. Received two in its callbacks. Leave one of them out: all of "
-                "its options can be given to the other. callbacks.default_monitors(beside=[yours]) leaves out its own."
+                f"A fit expects at most one {kind}. Received two in its callbacks. Leave one of them out, and give its "
+                "options to the other; callbacks.default_monitors(beside=[yours]) leaves out its own."
             )
         if model.built:
             _check_trainable(model, kind)
@@ -172,8 +172,8 @@ class Hub:
         the sweep ends early when it returns True. `layout` lists the layers, `active` holds 1 or 0 per unit.
 
         Returns:
-            False when the budget has no room for a whole epoch of it, or the run is too short for one more trace;
-            nothing will happen then.
+            True; False when the budget has no room for a whole epoch, or the run is too short for one more trace, and
+            nothing will happen.
         """
         executions = max(1, (self.params.get("steps") or 0) // self._model().steps_per_execution)
         if not self._worth_a_trace() or not self.when.reserve(adapter().SWEEP_COST * executions):
@@ -314,7 +314,7 @@ class Hub:
         self.note(text)
         warnings.warn(
             f"The monitors expect a model that holds the layers it trains. {text} Assign the layers or models that "
-            "train_step uses to attributes of the model.",
+            "train_step uses as attributes of the model.",
             stacklevel=2,
         )
 
@@ -329,7 +329,7 @@ class Hub:
 
 
 def _is_ready(model):
-    """Whether its variables are there. A model of models that are called in `train_step` alone is never `built`."""
+    """Whether a model has its variables. A model of models that are called only in `train_step` is never `built`."""
     layers = layers_of(model)
     return model.built or (bool(layers) and all(layer.built for layer in layers))
 

@@ -1,4 +1,4 @@
-"""What there is to watch in a model: its layers under readable names, their activations, its variables."""
+"""What can be watched in a model: its layers under readable names, their activations, its variables."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -69,7 +69,7 @@ class Watched:
 
 
 def watched_layers(model: keras.Model) -> list[Watched]:
-    """List every layer of a model whose output is worth a look, children before the layer that holds them.
+    """List every layer of a model whose output is worth watching, children before the layer that holds them.
 
     Layers of nested models are included under `outer/inner`; a layer that is shared appears once. Operations of
     a Functional model (`keras.ops.relu(x)`, `x + y`) count as layers. Nested Sequential and Functional models,
@@ -104,7 +104,7 @@ def _only_relays(operation):
 
 
 def activation_kind(operation: Any) -> tuple[str, float | None]:
-    """Say which activation gives a layer's output: `(kind, ceiling)`, with kind "" when there is none."""
+    """Which activation gives a layer's output: `(kind, ceiling)`, with kind "" when there is none."""
     if isinstance(operation, keras.layers.RNN) or hasattr(operation, "state_size"):
         return "", None  # their `activation` acts inside the loop
     if isinstance(operation, keras.layers.ReLU):
@@ -141,7 +141,7 @@ def _snake(name):
 def variable_role(
     variable: keras.Variable, layer: Any
 ) -> Literal["kernel", "bias", "normalization", "vector"]:
-    """Say what a variable is: "kernel", "bias", "normalization", or "vector" for any other of rank 0 or 1."""
+    """The role of a variable: "kernel", "bias", "normalization", or "vector" for any other of rank 0 or 1."""
     if "Normalization" in type(layer).__name__:
         return "normalization"
     if "bias" in variable.name:

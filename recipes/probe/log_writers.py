@@ -17,7 +17,7 @@ class TensorBoardWriter:
     """Event files in one folder of a TensorBoard log.
 
     Args:
-        log_dir: Folder that `tensorboard --logdir` is pointed at.
+        log_dir: Folder that is given to `tensorboard --logdir`.
         name: Sub-folder for what is written here.
     """
 

@@ -47,9 +47,9 @@ AXES = {
 class Probe:
     """One look inside one training step: `values[column]` is that step's row of the record.
 
-    `rates` is the per-unit rate of activity of every activation, laid end to end (see `Record.activity`); `active` is
-    1 or 0 per unit of the rectified ones: was it above zero anywhere in the whole batch. `histograms` holds what
-    TensorBoard gets.
+    `rates` is the rate of activity per unit of all activations, one after another (see `Record.activity`). `active` is
+    1 for each unit of the rectified activations that was above zero anywhere in the whole batch, else 0. `histograms`
+    holds what is written for TensorBoard.
     """
 
     step: int
@@ -69,17 +69,17 @@ class Record:
     - `step` (n,): training step of the run, from 0; `epoch` (n,): from 0; `seconds` (n,): wall-clock length of
       that execution, NaN where it was not timed (tracing, end of an epoch).
     - `loss` (n,): the loss of that one batch, penalties included (not Keras' running mean), NaN where a custom
-      `train_step` tells none; `loss_finite` (n,): False where a loss is known and not finite. `learning_rate` (n,): NaN
+      `train_step` logs none; `loss_finite` (n,): False where a loss is known and not finite. `learning_rate` (n,): NaN
       where several optimizers made the step.
     - `examples` (n,): how many the batch held; `one_label` (n,): 1 where all of them have the same label, else 0, NaN
       without labels or with several kinds of them.
-    - `input_finite` (n, 3): were inputs, targets and sample weights finite.
+    - `input_finite` (n, 3): whether inputs, targets and sample weights were finite.
     - `weight_norm`, `update_norm`, `gradient_norm` (n, V): Euclidean norms of the variable before the step, of
       what the step changed, and of the gradient (before clipping, loss scaling undone). NaN in a column means
       not measured, or, for `update_norm`, that the step changed no weights by design (gradient accumulation, a
       step skipped by loss scaling).
-    - `weight_finite`, `update_finite` (n, V): was every number finite before, and after the step.
-    - `output_finite` (n, L): was every number of the layer's output finite.
+    - `weight_finite`, `update_finite` (n, V): whether every number was finite before, and after the step.
+    - `output_finite` (n, L): whether every number of the layer's output was finite.
     - `mean`, `std`, `sample_std`, `zero_fraction`, `saturated_fraction` (n, A): over the looked-at samples of the
       batch. `sample_std` is the root mean over units of the variance across samples; saturated means
       |y| > 0.95 for tanh, |2y - 1| > 0.95 for sigmoid (both leave under a tenth of the largest slope), y at the
@@ -88,14 +88,14 @@ class Record:
     Axes describe the columns: `axes["variables"]["name"]` is an array of V names, and so on:
     variables have name, layer, layer_class, role, size, depth, factor; layers name, layer, layer_class, kind;
     activations name, layer, layer_class, kind, units, depth. A layer called twice has a second entry with the name
-    `layer#2`. `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `factor` is what the
-    learning rate is multiplied by for the variable (`optimizers.layerwise`), 1 without such. `role` is "kernel",
-    "bias", "normalization" or "vector". A column nobody asked for is filled with NaN (or True); `measured` names the
-    others.
+    `layer#2`. `depth` is the position in forward order in `axes["layers"]`, -1 when unknown. `factor` is the factor of
+    the variable on the learning rate (`optimizers.layerwise`), 1 without one. `role` is "kernel", "bias",
+    "normalization" or "vector". A column that was not measured is filled with NaN (or True); `measured` names the
+    measured ones.
 
-    Bounded: beyond `limit` rows every second row is dropped, and from then on every second probe is kept; but neither
-    the newest nor the first that holds a non-finite number goes. Rates of activity per unit are kept for fewer rows,
-    `unit_bytes` in all.
+    The size is bounded: beyond `limit` rows every second row is dropped, and from then on every second probe is kept.
+    The newest row, and the first one with a number that is not finite, are never dropped. Rates of activity per unit
+    are kept for fewer rows, `unit_bytes` in all.
     """
 
     limit: int = 1024
@@ -142,11 +142,15 @@ class Record:
 
         Returns:
             `(steps, rates)`: int64 (m,) and float32 (m, units), the share of looked-at outputs above zero.
+
+        Raises:
+            ValueError: for a name that is not among the activations.
         """
         names = list(self.axes["activations"].get("name", ()))
         if name not in names:
             raise ValueError(
-                f"Record.activity expects the name of an activation. Received {name!r}. It has: {', '.join(names)}."
+                f"Record.activity expects the name of an activation. Received {name!r}. Give one of these: "
+                f"{', '.join(names)}."
             )
         units = self.axes["activations"]["units"]
         start = int(units[: names.index(name)].sum())
@@ -158,7 +162,7 @@ class Record:
     def describe(
         self, axes: dict[str, dict[str, Any]], measured: Iterable[str], unseen: Iterable[str]
     ) -> None:
-        """Name what the columns will hold; a description that differs from the one before starts afresh."""
+        """Name what the columns will hold; a description that differs from the one before drops earlier probes."""
         axes = {axis: {key: np.asarray(value) for key, value in axes[axis].items()} for axis in AXES}
         for axis in axes:
             if not axes[axis]["name"].size:  # not measured this time
@@ -173,7 +177,7 @@ class Record:
         self.unseen = list(dict.fromkeys([*self.unseen, *unseen]))
 
     def add(self, probe: Probe) -> None:
-        """Append one `Probe`, thinning what is older when the record is full."""
+        """Append one `Probe`, and thin out older ones when the record is full."""
         row = {"step": probe.step, "epoch": probe.epoch}
         for name, value in probe.values.items():
             row[name] = np.asarray(value).astype(COLUMNS[name][1])
@@ -183,7 +187,7 @@ class Record:
             self._units.add((probe.step, rates), max(16, self.unit_bytes // rates.nbytes))
 
     def take_over(self, other: "Record") -> None:
-        """Become what `other` is, which shares its columns from then on."""
+        """Take over all content of `other`, whose columns are shared from then on."""
         for one in dataclasses.fields(self):
             setattr(self, one.name, getattr(other, one.name))
 
@@ -288,7 +292,7 @@ class _Thinned(list):
         self._kept = {n for n in self._numbers[:-1] if n % self.stride}
 
     def add(self, item, limit, keep=False):
-        """Append an item; the one before stays only if its number calls for it."""
+        """Append an item; the one before is kept only if its number is to be kept."""
         if self and not self._stays(self._numbers[-1]):
             self.pop()
             self._numbers.pop()
@@ -306,7 +310,7 @@ class _Thinned(list):
             self[:], self._numbers = [i for i, _ in pairs], [n for _, n in pairs]
 
     def numbers(self):
-        """What `__init__` takes to go on where this list stands."""
+        """The `numbers` with which `__init__` continues this list."""
         return np.array([self.count, self.stride, *self._numbers], "int64")
 
     def _stays(self, number):

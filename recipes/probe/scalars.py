@@ -1,4 +1,4 @@
-"""From what left the graph to a row of the record."""
+"""Turns what a twin measured into a row of the record."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def read_probe(step: int, epoch: int, seconds: float, values: dict[str, Any]) ->
 
     Args:
         step: Training step of the run.
-        epoch: From 0.
-        seconds: Length of the execution.
+        epoch: Number of the epoch, from 0.
+        seconds: Length of the execution in seconds, NaN where not timed.
         values: What `Twin` gave: tensors by name.
     """
     values = {name: np.asarray(value) for name, value in values.items()}

@@ -12,7 +12,7 @@ from recipes.probe.adapter import adapter
 class Swap:
     """Keeps the twins of a model's train function and puts one in its place when asked.
 
-    Twins belong to the train function they mirror: when that goes, as `compile` makes it, they go too.
+    Twins belong to the train function that they mirror: when that is deleted, as by `compile`, they are deleted too.
     """
 
     def __init__(self) -> None:
@@ -30,15 +30,15 @@ class Swap:
         done: Callable[[Any, bool, Any], None],
         clocks: Sequence[Any] = (),
     ) -> None:
-        """Let the next call of the train function be the twin's, which puts the model's own back before it runs.
+        """Make the next call of the train function run the twin, which first puts the model's own function back.
 
         Args:
-            model: Whose `train_function` it is.
+            model: The model whose `train_function` is replaced.
             quantities: What the twin measures.
             samples: Samples of the batch that activation statistics look at, or "auto".
-            done: `(twin, traced, values)`, called after the step with what was measured: at once where the step has
-                written the model's variables by then, else by `deliver`.
-            clocks: Monitors whose `call_begins()` and `call_ends(waited)` are called around it.
+            done: function `(twin, traced, values)`, called after the step with what was measured: at once where the
+                step has written the model's variables by then, else by `deliver`.
+            clocks: Monitors whose `call_begins()` and `call_ends(waited)` are called around the train function.
         """
         plain = model.train_function
         twin = self._twin(model, plain, quantities, samples)
@@ -62,7 +62,7 @@ class Swap:
         model.train_function = run_once
 
     def time(self, model: keras.Model, clocks: Sequence[Any]) -> None:
-        """Let the next call of the train function, which is the model's own, be timed by monitors."""
+        """Make monitors time the next call of the train function, which is the model's own."""
         plain = model.train_function
 
         def timed(*arguments):
@@ -75,17 +75,17 @@ class Swap:
         _put(model, timed)
 
     def deliver(self) -> None:
-        """Tell what was measured, now that the variables of the model can be read and written."""
+        """Report what was measured, now that the variables of the model can be read and written."""
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell()
 
     def disarm(self) -> None:
-        """Whatever stands in the train function's place does nothing any more but put it back."""
+        """Make a stand-in that is still in place of the train function do nothing but put that back."""
         self._armed, self._waiting = None, []
 
     def has_twin(self, quantities: frozenset[str]) -> bool:
-        """Whether a twin that measures just these has been traced."""
+        """Whether a twin that measures exactly these quantities exists."""
         return any(known == quantities for known, _ in self._twins)
 
     def _twin(self, model, plain, quantities, samples):
@@ -98,7 +98,7 @@ class Swap:
 
 
 def _put(model, function):
-    """Past what Keras does with every attribute, which takes ten times as long; it keeps no track of functions."""
+    """Set the attribute past Keras' tracking, which takes ten times as long and does not track functions anyway."""
     object.__setattr__(model, "train_function", function)
 
 

@@ -13,7 +13,7 @@ class When:
 
     Attributes:
         executions: Executions that have begun.
-        budget: The `Budget` by the clock, or None where every monitor named its steps.
+        budget: The `Budget` by the clock, or None where every monitor has `every_steps`.
         urgent: Whether the next probe is to be read at once.
     """
 
@@ -38,9 +38,9 @@ class When:
         """Read what the monitors ask for; return notes for the record.
 
         Args:
-            monitors: With `every_steps`, `budget` and `checks_every_step` each.
+            monitors: The monitors, each with `every_steps`, `budget` and `checks_every_step`.
             executions: Length of the run, or None when unknown.
-            several_workers: Whether other machines train along, whose clocks differ.
+            several_workers: Whether other machines take part in the training, whose clocks differ.
             accumulation: Batches per update.
             stride: Steps per execution.
         """
@@ -67,7 +67,7 @@ class When:
         return notes
 
     def epoch_begins(self, micro_steps: int) -> None:
-        """Take over how many batches the optimizer has seen, which counts under gradient accumulation."""
+        """Take over the number of batches that the optimizer has seen, which matters under gradient accumulation."""
         self._micro_steps = micro_steps
 
     def execution_begins(self, stride: int) -> None:
@@ -76,7 +76,7 @@ class When:
         self._micro_steps += stride
 
     def force(self) -> None:
-        """Probe the next execution whatever else says, and read it at once."""
+        """Probe the next execution in any case, and read it at once."""
         self._forced = True
 
     def alarm(self) -> None:
@@ -113,7 +113,7 @@ class When:
             self.budget.traced()
 
     def reserve(self, price: float) -> bool:
-        """Spend `price` plain executions on something else, where the budget has room for it."""
+        """Spend the time of `price` plain executions on something else; False where the budget has no room for it."""
         if self.budget is None:
             return True
         if not self.budget.affords(self.executions, price, credit=0.5):
@@ -122,7 +122,7 @@ class When:
         return True
 
     def cost(self) -> dict[str, float]:
-        """What the budget came to, for the record; nothing without one."""
+        """What was spent of the budget, for the record; empty without a budget."""
         if self.budget is None:
             return {}
         probes, cost = self.budget.probes, self.budget.cost

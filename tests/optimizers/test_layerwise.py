@@ -253,5 +253,5 @@ def test_the_layer_of_a_variable_is_named():
 def test_a_name_that_fits_frozen_layers_alone_is_refused():
     model = nested()
     model.get_layer("stem").trainable = False
-    with pytest.raises(ValueError, match="'stem', which fits frozen layers"):
+    with pytest.raises(ValueError, match="'stem', which fits only frozen layers"):
         rate_factors(model, {"stem": 0.1})

@@ -1,4 +1,4 @@
-"""What the probe needs to know of Keras on JAX, see `recipes.probe.adapter`."""
+"""What the probe needs to know about Keras on JAX, see `recipes.probe.adapter`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ UNSEEN = frozenset({"answers"})  # they would cost a forward pass at every step
 
 
 def several_workers(_: keras.Model) -> bool:
-    """Whether other processes train along, whose clocks differ."""
+    """Whether other processes take part in the training, whose clocks differ."""
     return jax.process_count() > 1
 
 
 def wait_for_step(model: keras.Model) -> None:
-    """Wait until the step before is made: JAX returns from a call before it is done, and time is taken by calls."""
+    """Wait until the previous step is done: JAX returns from a call before that, and calls are what is timed."""
     state = getattr(model, "_jax_state", None) or {}
     jax.block_until_ready((state.get("trainable_variables") or [None])[0])
 
 
 def bring_back(model: keras.Model) -> None:
-    """Give the model's variables their values, which are elsewhere while Keras trains."""
+    """Write their values into the model's variables, which do not hold them while Keras trains."""
     model.jax_state_sync()

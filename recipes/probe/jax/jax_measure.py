@@ -1,4 +1,4 @@
-"""The arithmetic of a probe on JAX arrays, number for number as `recipes.probe.tensorflow.measure` has it."""
+"""The arithmetic of a probe on JAX arrays, with the same results as `recipes.probe.tensorflow.measure`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def is_float(array: object) -> bool:
 
 
 def batch_facts(inputs: Sequence[Any], labels: Sequence[Any]) -> dict[str, jax.Array]:
-    """How many examples a batch holds, and whether they all have the one label, as float32.
+    """How many examples a batch holds, and whether they all have the same label, as float32.
 
     Args:
-        inputs: Arrays `(batch, ...)`; what is none is left out.
-        labels: The same; several of them are not compared.
+        inputs: Arrays `(batch, ...)`; other inputs are left out.
+        labels: Arrays `(batch, ...)`; where there are several, they are not compared.
     """
     facts = {}
     if inputs and jnp.ndim(inputs[0]):
@@ -63,7 +63,7 @@ def activation_statistics(
 
     Args:
         output: `(batch, ..., units)` or `(batch, units, ...)`, floating.
-        watched: The `Watched` that gave it: its kind decides what saturated means.
+        watched: The `Watched` that gave the output: its kind decides what saturated means.
         samples: How many samples to look at, or "auto": as many as make 2^18 numbers, at least 16.
 
     Returns:

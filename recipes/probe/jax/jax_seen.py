@@ -1,4 +1,4 @@
-"""What the hooks caught during one step on JAX, and how it leaves the transformations it was caught in."""
+"""What the hooks caught during one step on JAX, and how it leaves the transformations in which it was caught."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Seen:
     """Outputs of layers, the loss and the gradients of one training step.
 
     A value inside `jax.grad` belongs to that transformation and may not be used outside it. So while a step is looked
-    at, `jax.grad` and `jax.value_and_grad` hand what was caught inside on as an auxiliary output. What is caught in
-    any other (the body of a loop, recomputed memory) is left alone, and said.
+    at, `jax.grad` and `jax.value_and_grad` hand on what was caught inside as an auxiliary output. Values in other
+    transformations (the body of a loop, recomputed memory) are left alone, and `unseen` names them.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures a training step on JAX: the step is made by the model's own train function, beside a look into it."""
+"""Measures a training step on JAX: the model's own train function makes the step, and a second one looks into it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from recipes.probe.layout import watched_layers
 
 
 class Twin:
-    """Makes a training step by the model's own train function, and says what happened inside.
+    """Makes a training step by the model's own train function, and reports what happened inside.
 
-    On JAX a step is a pure function of state and batch. So a second function, compiled apart, makes the same step on
-    the same state, keeps what the hooks caught and throws its new weights away; XLA leaves out what nothing asks for,
-    such as the backward pass where no gradient is wanted. The step that counts is the compiled function that runs in a
-    plain `fit`: a measurement beside it cannot change its rounding. Updates are new minus old weights of that step.
+    On JAX a step is a pure function of state and batch. So a second function, compiled separately, makes the same step
+    on the same state, keeps what the hooks caught and discards its new weights. XLA leaves out what is not needed, such
+    as the backward pass where no gradient is wanted. The step that counts is the compiled function that runs in a plain
+    `fit`, whose rounding a separate measurement cannot change. Updates are new minus old weights of that step.
 
     Args:
         model: A compiled and built `keras.Model`.
-        quantities: Which of `recipes.probe.calls.QUANTITIES` to measure; "answers" are not.
+        quantities: Which of `recipes.probe.calls.QUANTITIES` to measure; "answers" are not available.
         samples: Samples of the batch that activation statistics look at, or "auto".
 
     Attributes:
@@ -63,7 +63,8 @@ class Twin:
     def __call__(
         self, plain: Callable[..., Any], state: Any, iterator: Iterator[Any]
     ) -> tuple[Any, dict[str, jax.Array] | None]:
-        """Run one execution of training steps by `plain`: `((logs, state), values)`, values being of its last step."""
+        """Run one execution of training steps by `plain`: `((logs, state), values)`, with the values of its last
+        step."""
         began = time.monotonic()
         batches = list(_up_to(self._model.steps_per_execution, iterator))
         self.waited = time.monotonic() - began if len(batches) == 1 else None
@@ -101,7 +102,7 @@ class Twin:
         if seen.fault is not None:
             raise seen.fault
         needed = self.quantities & {"variables", "finite", "histograms"}
-        # Copies, because the step that follows may write where they stand.
+        # Copies, because the step that follows may write into the same memory.
         before = [jnp.copy(value) for value in state[0]] if needed else []
         return _on_all_devices(self._measured(state, batch, logs, seen), state), before
 
@@ -170,7 +171,7 @@ class Twin:
         return [jnp.full((1,), jnp.nan) if gradient is None else gradient for gradient in found]
 
     def _rate(self, state):
-        """That of the optimizer, at its state before the step; NaN for one with several rates."""
+        """The learning rate of the optimizer at its state before the step; NaN for one with several rates."""
         optimizer = self._model.optimizer
         if optimizer is None or len(state) < 3 or len(state[2]) != len(optimizer.variables):
             return jnp.asarray(jnp.nan)

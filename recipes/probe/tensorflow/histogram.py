@@ -1,4 +1,4 @@
-"""Histograms inside the graph, small enough to leave it at every probe."""
+"""Histograms computed inside the graph, small enough to be read at every probe."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -23,8 +23,8 @@ def replicas() -> int:
 def norms(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Euclidean norm of each tensor, float32 (n,), not finite exactly when some element is not.
 
-    The largest element is divided out first: squares of gradients below 1e-19 would underflow in float32, and
-    vanished gradients are what the norm is for. Small tensors of one shape are measured as one, because the operations
+    The largest element is divided out first, because squares of gradients below 1e-19 would underflow in float32, and
+    vanished gradients have to be measured too. Small tensors of one shape are measured as one, because the operations
     of a trace cost more than their arithmetic.
     """
     groups = _of_one_shape(tensors)
@@ -34,7 +34,7 @@ def norms(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def _of_one_shape(tensors):
-    """Places of the tensors that are measured together."""
+    """Groups of the places of tensors that are measured together."""
     groups = {}
     for place, tensor in enumerate(tensors):
         size = tensor.shape.num_elements()
@@ -64,11 +64,11 @@ def finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def batch_facts(inputs: Sequence[Any], labels: Sequence[Any]) -> dict[str, tf.Tensor]:
-    """How many examples a batch holds, and whether they all have the one label, as float32.
+    """How many examples a batch holds, and whether they all have the same label, as float32.
 
     Args:
-        inputs: Tensors `(batch, ...)`; what is none is left out.
-        labels: The same; several of them are not compared.
+        inputs: Tensors `(batch, ...)`; other inputs are left out.
+        labels: Tensors `(batch, ...)`; where there are several, they are not compared.
     """
     facts = {}
     if inputs and _has_rows(inputs[0]):
@@ -89,7 +89,8 @@ def is_float(tensor: object) -> bool:
 
 
 def dense(gradient: tf.Tensor | tf.IndexedSlices | None, variable: Any) -> tf.Tensor:
-    """A gradient as a dense tensor of its variable's shape, copied apart; None (no path from the loss) gives NaN."""
+    """A gradient as a dense tensor of its variable's shape, as a separate copy; NaN for None (no path from the
+    loss)."""
     if gradient is None:
         return tf.fill([1], float("nan"))
     if isinstance(gradient, tf.IndexedSlices):
@@ -106,7 +107,7 @@ def activation_statistics(
 
     Args:
         output: `(batch, ..., units)` or `(batch, units, ...)`, floating.
-        watched: The `Watched` that gave it: its kind decides what saturated means.
+        watched: The `Watched` that gave the output: its kind decides what saturated means.
         samples: How many samples to look at, or "auto": as many as make 2^18 numbers, at least 16.
 
     Returns:

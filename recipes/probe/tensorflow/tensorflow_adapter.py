@@ -1,4 +1,4 @@
-"""What the probe needs to know of Keras on TensorFlow, see `recipes.probe.adapter`."""
+"""What the probe needs to know about Keras on TensorFlow, see `recipes.probe.adapter`."""
 
 import keras
 import tensorflow as tf
@@ -12,12 +12,12 @@ UNSEEN = frozenset()
 
 
 def several_workers(model: keras.Model) -> bool:
-    """Whether other processes train along, whose clocks differ."""
+    """Whether other processes take part in the training, whose clocks differ."""
     return isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def wait_for_step(model: keras.Model) -> None:
-    """Nothing to do: a call of the train function returns when the step is made, or soon after."""
+    """Nothing to do: a call of the train function returns when the step is done, or soon after."""
 
 
 def bring_back(model: keras.Model) -> None:

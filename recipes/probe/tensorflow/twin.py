@@ -1,4 +1,4 @@
-"""The instrumented twin of a model's train function: the same step, and what it did as extra outputs."""
+"""The instrumented twin of a model's train function: the same step, with measurements as extra outputs."""
 
 import functools
 import threading
@@ -30,12 +30,11 @@ from recipes.probe.tensorflow.visibility import visible
 
 
 class Twin:
-    """A train function that does what the model's own does, and says what happened inside.
+    """A train function that does what the model's own does, and reports what happened inside.
 
-    Hooks stand on layers, optimizer and loss only while `train_step` is traced (or runs eagerly), and only for the
-    thread that does so; the numbers leave the graph as outputs of `train_step` and are taken out before `fit` sees
-    the logs. So the model's own train function is left alone,
-    and both give the same weights, bit for bit.
+    Hooks are on layers, optimizer and loss only while `train_step` is traced (or runs eagerly), and only for the thread
+    that does so. The numbers leave the graph as outputs of `train_step` and are taken out before `fit` sees the logs.
+    So the model's own train function is left alone, and both give the same weights, bit for bit.
 
     Args:
         model: A compiled and built `keras.Model`.
@@ -68,7 +67,8 @@ class Twin:
             self._function = model.train_function
 
     def __call__(self, plain: Callable[..., Any], iterator: Any) -> tuple[Any, dict[str, Any] | None]:
-        """Run one execution of training steps in the place of `plain`: `(logs, values)`, values of its last step."""
+        """Run one execution of training steps in place of `plain`: `(logs, values)`, with the values of its last
+        step."""
         began = time.time()
         result = self._function(iterator)
         if not isinstance(result, dict) or "probe" not in result:
@@ -113,7 +113,7 @@ class Twin:
         return tf.identity(tf.cast(tf.convert_to_tensor(rate), tf.float32))
 
     def _rate_of_step(self, rates, seen):
-        """That of the one optimizer that made the step."""
+        """The learning rate of the one optimizer that made the step, else NaN."""
         used = [rates[id(one)] for one in seen.optimizers] or list(rates.values())
         return used[0] if len(used) == 1 else tf.fill([], np.nan)
 
@@ -177,7 +177,7 @@ class Twin:
         return values
 
     def _variable_norms(self, before, seen):
-        """Of each variable, what it did change by and its gradient, measured together."""
+        """The norms of each variable, of its change and of its gradient, measured together."""
         after = [tf.identity(v.value) for v in self._variables]
         changed = [a - b for a, b in zip(after, before, strict=True)]
         gradients = self._gradients(seen) if "variables" in self.quantities else []
@@ -205,7 +205,7 @@ class Twin:
             # Keras divides each replica's share of the loss.
             loss = tf.reduce_mean(tf.cast(seen.loss, tf.float32) * measure.replicas())
             return loss, [loss]
-        # A train_step of the user's own: the best it tells.
+        # A custom train_step: the losses that it logs.
         told = loss_logs(logs)
         losses = [tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float32)) for value in told.values()]
         return (losses[list(told).index("loss")] if "loss" in told else tf.fill([], np.nan)), losses
@@ -250,7 +250,7 @@ class Seen:
     def gradients(
         self, optimizer: keras.optimizers.Optimizer, gradients: list[Any], variables: list[Any] | None
     ) -> None:
-        """Take the gradients as they reach the optimizer, with what undoes their scaling."""
+        """Take the gradients as they reach the optimizer, with the factor of loss scaling."""
         variables = optimizers.known_variables(optimizer) if variables is None else variables
         self.gradient |= {id(v): g for v, g in zip(variables, gradients, strict=True)}
         self.optimizers += [optimizer] if optimizer not in self.optimizers else []
@@ -259,7 +259,8 @@ class Seen:
         self.writes = tf.convert_to_tensor(optimizers.writes(optimizer))
 
     def take_loss(self, loss: Any, labels: Any, predictions: Any) -> None:
-        """Take the loss of the step, and which tensors the model gave out; both where there is one output."""
+        """Take the loss of the step, the output tensors of the model, and labels and output where there is one of
+        each."""
         self.loss = loss
         self.answers = (labels, predictions) if tf.is_tensor(labels) and tf.is_tensor(predictions) else None
         self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}

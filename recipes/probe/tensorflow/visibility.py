@@ -18,17 +18,17 @@ _DEEPEST = 12
 
 
 def visible(tensor: tf.Tensor, outputs: Container[int] = ()) -> tf.Tensor:
-    """Give the first tensor from this one onwards that can be read without disturbing the step.
+    """The first tensor from this one onwards that can be read without disturbing the step.
 
     A result with one reader is merged into that reader where that is possible (a matrix product with its bias and
-    its tanh become one kernel with its own rounding). A second reader would forbid it. So follow the only
-    reader until there are two: the activation behind a linear layer, as a rule. What is not finite before is
-    not finite there either, but for an infinite number that the activation bounds, or a NaN that a ReLU drops. The
-    model's own outputs are read where they are: behind them comes the loss.
+    its tanh become one kernel with its own rounding). A second reader would prevent that. So the only reader is
+    followed until there are two, usually at the activation after a linear layer. What is not finite before is not
+    finite there either, except for an infinite number that the activation bounds, or a NaN that a ReLU drops. The
+    model's own outputs are read where they are, because the loss comes after them.
 
     Args:
         tensor: Output of a layer.
-        outputs: `id` of the model's output tensors.
+        outputs: The `id`s of the model's output tensors.
     """
     if tf.executing_eagerly():
         return tensor
@@ -51,12 +51,12 @@ def _readers(tensor):
 
 
 def separate_copy(tensor: tf.Tensor) -> tf.Tensor:
-    """Give a tensor equal to this one whose elementwise operations are copies of their own.
+    """A tensor equal to this one whose elementwise operations are separate copies.
 
-    Follows the tensor back through elementwise operations to the first that does real work (a matrix product, a
-    convolution, a sum) and builds the chain again beside the first, marked so that the copies are not merged
-    back. Reading the result then leaves the optimized form of the original, and so every bit of the training
-    step, as it was. Outside a graph it is the tensor itself.
+    It follows the tensor back through elementwise operations to the first other one (a matrix product, a convolution, a
+    sum), and builds the chain again beside the original, marked so that the copies are not merged back. Reading the
+    result then leaves the optimized form of the original, and so every bit of the training step, as it was. Outside a
+    graph the tensor itself is returned.
     """
     if tf.executing_eagerly():
         return tensor
