@@ -1,4 +1,4 @@
-"""Augmentation of batches: declarations that are compiled to a few passes, exactly reproducible."""
+"""Augmentation of batches: operations are declared, compiled to a few passes, and exactly reproducible."""
 
 from recipes.augment.engine.color_statistics import ColorStatistics as ColorStatistics
 from recipes.augment.engine.magnitudes import PlusMinus as PlusMinus

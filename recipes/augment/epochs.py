@@ -1,4 +1,4 @@
-"""Which epoch an iteration of a data set is: a count that lives in a resource, so that iterators can be saved."""
+"""Count the epochs of a data set. The count is stored in a TensorFlow resource, so that iterators can be saved."""
 
 import uuid
 import weakref
@@ -12,18 +12,18 @@ _counters: "weakref.WeakSet[EpochCounter]" = weakref.WeakSet()
 
 
 class EpochCounter:
-    """One higher each time somebody starts to read `dataset()`.
+    """A count that goes up by one each time a new iterator reads `dataset()`.
 
-    Keras reads a batch to build an unbuilt model under a distribution strategy, and the strategy reads ahead; what
-    it read before training does not count (`recipes.common.building`).
+    Under a distribution strategy, Keras reads a batch to build an unbuilt model, and the strategy reads ahead. These
+    reads before training are not counted (`recipes.common.building`).
 
     Args:
-        first: The first number.
+        first: Number of the first epoch, >= 0.
     """
 
     def __init__(self, first: int) -> None:
         with tf.init_scope(), tf.device("CPU:0"):
-            # A plain resource: a tf.Variable would belong to the strategy in whose scope it is made.
+            # A plain resource, because a tf.Variable would belong to the strategy in whose scope it is made.
             self._handle = tf.raw_ops.VarHandleOp(
                 dtype=tf.int64, shape=[], shared_name=f"recipes_epoch_{uuid.uuid4().hex}"
             )
@@ -32,15 +32,15 @@ class EpochCounter:
         around_builds(_remember)
 
     def get(self) -> int:
-        """The number the next reader gets."""
+        """The epoch number that the next iterator will get."""
         return int(tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=tf.int64))
 
     def set(self, number: int) -> None:
-        """The next reader gets `number`."""
+        """Set the epoch number that the next iterator will get."""
         tf.raw_ops.AssignVariableOp(resource=self._handle, value=tf.constant(number, tf.int64))
 
     def dataset(self) -> tf.data.Dataset:
-        """A data set of one number, int64: the epoch."""
+        """A data set of one element, the epoch as an int64 scalar."""
 
         def count(_: Any) -> tf.Tensor:
             epoch = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=tf.int64)
@@ -50,12 +50,12 @@ class EpochCounter:
                 return tf.ensure_shape(tf.identity(epoch), ())
 
         numbers = tf.data.Dataset.from_tensors(0).map(count)
-        numbers.epoch_counter = self  # lives as long as the data set and what is made of it
+        numbers.epoch_counter = self  # kept alive as long as the data set and the data sets derived from it
         return numbers
 
 
 def _remember():
-    """Put every counter back to what it is now; called when a model has been built."""
+    """Return a function that resets every counter to its present number; it is called after a model was built."""
     before = [(counter, counter.get()) for counter in _counters]
 
     def restore() -> None:

@@ -1,4 +1,4 @@
-"""The loss for several views of each image."""
+"""The Jensen-Shannon consistency loss for several views of each image, as AugMix trains with."""
 
 from typing import Any
 
@@ -8,29 +8,32 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="recipes")
 class JensenShannonLoss(keras.losses.Loss):
-    """Cross-entropy of the images, and how far apart the predictions for the views of each of them are.
+    """Cross-entropy of the images plus the Jensen-Shannon divergence between the predictions for their views.
 
     Source: Hendrycks et al. 2019, "AugMix", section 3 and equation 2, https://arxiv.org/abs/1912.02781: the mean over
     the views of the Kullback-Leibler divergence from their mean prediction, times 12.
 
     `augment.AugMix(views=3)` puts the views of an image one after the other and gives them the sample weights
-    (w, 0, 0), which this loss reads. A batch without weights, or with other ones, as in validation, has the plain
-    cross-entropy. No training step changes. Each replica of a strategy needs whole groups: a batch size that the number
-    of replicas divides.
+    (w, 0, 0), from which this loss recognizes them. A batch without weights or with other weights, as in validation,
+    gets the plain cross-entropy. The training step stays the one of Keras. Each replica of a distribution strategy
+    needs whole groups of views, so the number of replicas must divide the batch size.
 
     Args:
-        views: As of `AugMix`, >= 2.
-        weight: Of the divergence; the paper's is 12.
+        views: Number of views of each image, >= 2, the same as for `AugMix`.
+        weight: Factor of the divergence, >= 0. Paper: 12.
         from_logits: Whether predictions are logits; probabilities otherwise.
         name: Name of the loss.
 
     Call arguments:
-        y_true: class numbers `(n,)` or `(n, 1)`, or rows of shares `(n, classes)`.
+        y_true: integer labels `(n,)` or `(n, 1)`, or one-hot or soft labels `(n, classes)`.
         y_pred: `(n, classes)`, float.
         sample_weight: `(n,)` or None.
 
     Returns:
-        The mean over the images, a scalar.
+        The mean over the images, a float32 scalar.
+
+    Raises:
+        ValueError: when `views` is not a whole number >= 2 or `weight` is negative.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class JensenShannonLoss(keras.losses.Loss):
         self.views, self.weight, self.from_logits = views, weight, from_logits
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Cross-entropy of each row, `(n,)`."""
+        """Cross-entropy of each row, float32 `(n,)`, in nats."""
         y_pred = ops.cast(y_pred, "float32")
         if len(y_true.shape) == 2 and y_true.shape[-1] == 1:
             y_true = y_true[:, 0]
@@ -73,7 +76,7 @@ class JensenShannonLoss(keras.losses.Loss):
         apart = divergence(ops.reshape(y_pred[:whole], (-1, self.views, y_pred.shape[-1])), self.from_logits)
         images = ops.reshape(rows[:whole], (-1, self.views))[:, 0]
         of_groups = ops.mean(groups[:, 0] * (images + self.weight * apart))
-        # Not weights * of_groups: the mean over no group at all is NaN.
+        # A choice, not a product with `grouped`, because the mean over no groups is NaN.
         return ops.where(grouped, of_groups, ops.mean(weights * rows))
 
     def get_config(self) -> dict[str, Any]:

@@ -38,71 +38,75 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """Augment batches of images: every image its own draw, exactly the same again for the same seed.
+    """Augment batches of images with a separate draw for each image, repeatable from a seed.
 
-    In tf.data, `dataset.batch(128).apply(pipeline).prefetch(2)`, it is a function of the seed, the number of the
-    epoch and the number of the batch: the same bytes on every run, whatever `num_parallel_calls`, other images in
-    every epoch. See `apply` for starting in the middle of a run. `pipeline(images, labels, seed=(a, b))` is the
-    same computation on one batch. `dataset.map(pipeline)` works too, but a map does not know which batch it is
-    given: it draws from TensorFlow's stateful generator, and parallel calls race for its numbers.
+    In tf.data, `dataset.batch(128).apply(pipeline).prefetch(2)`, the result depends only on the seed, the number of
+    the epoch and the number of the batch. Every run gives the same bytes, whatever `num_parallel_calls`, and every
+    epoch gives other images. See `apply` for starting in the middle of a run. `pipeline(images, labels, seed=(a, b))`
+    is the same computation on one batch. `dataset.map(pipeline)` works too, but a map does not know the number of its
+    batch. It draws from TensorFlow's stateful generator, and the order of parallel calls changes the draws.
 
-    **Order.** Stages run geometry -> color and erasing -> blur and noise -> mixing, inside a stage in the order of
-    the list. The geometry of a pass is composed and the images are read once (flips and whole-pixel crops exactly,
-    the rest bilinearly); what one operation moves out of the image another can move back in. Where that would change
-    what an operation does, there are two reads, one after the other: `RandomResizedCrop` and `ScaleCrop` beside
-    operations that fill borders, and zooms that are antialiased beside turns. All colors are composed to one affine
-    map per image. A list that goes back to an earlier stage (erase, then rotate), or that fills borders in two ways,
-    is cut into passes, which `repr` shows; each costs a further run over the images.
+    **Order.** Stages run geometry -> color and erasing -> blur and noise -> mixing, and inside a stage in the order of
+    the list. The geometric operations of a pass are composed, and the images are resampled once: flips and whole-pixel
+    crops exactly, the rest bilinearly. So what one operation moves out of the image, another can move back in. Images
+    are resampled twice where one resampling would change the result of an operation: `RandomResizedCrop` and
+    `ScaleCrop` together with operations that fill borders, and antialiased zooms together with rotations. All color
+    operations are composed to one affine map per image. A list that goes back to an earlier stage (erase, then
+    rotate), or that fills borders in two ways, is divided into passes, which `repr` shows. Each pass costs another run
+    over the images.
 
-    **Range.** Values may leave the range on the way; they are clipped once, at the end of the last color, blur or
-    noise (to the normalized range after `Normalize`). `dtype="uint8"` rounds.
+    **Range.** Values may leave the range between operations. They are clipped once, after the last color, blur or
+    noise operation (to the normalized range after `Normalize`). `dtype="uint8"` rounds.
 
-    **Labels** change only when an operation mixes images, and then leave as rows (batch, classes). Sample weights
-    are blended with the same shares.
+    **Labels** change only when an operation mixes images; they are then returned as soft labels `(batch, classes)`.
+    Sample weights are blended with the same shares.
 
-    **What belongs to pixels moves with them**, when it is declared: in a call by name, `pipeline(images, labels,
-    masks=masks, boxes=boxes)`, in a data set by `roles`, a role for each name in the batch (a key, a path such as
-    "objects/bbox", or a position in a tuple such as "1/0"):
+    **Annotations of pixels are moved with the pixels** when they are declared. In a call they are declared by name,
+    `pipeline(images, labels, masks=masks, boxes=boxes)`. In a data set they are declared by `roles`, a role for each
+    name in the batch (a key, a path such as "objects/bbox", or a position in a tuple such as "1/0"):
 
-    - "masks" `(batch, height, width[, channels])`, any dtype: the nearest pixel. Outside is `mask_fill`, or what the
-      operation's `fill` says where that is "edge" or "reflect". `MixUp` and `CutMix` turn class numbers into shares of
-      `classes` and mix these.
-    - "heatmaps" of this shape, float: read as the images are, zero outside, not clipped. "pixel_weights" of this shape:
-      the nearest pixel, zero outside.
-    - "boxes" `(batch, n, 4)` or `(batch, 4)` in `box_format`: the smallest box about the moved outline, cut to the
-      image. A box of which less than `smallest_box_share` is left becomes a row of -1, and its entry in "box_labels"
-      `(batch, n)` -1. Rows of -1 come in as "no box": `padded_batch` makes them. Boxes leave as float32.
-    - "keypoints" `(batch, ..., 2)` in `keypoint_format`, or with a visibility as third number: exact. A point outside
-      keeps its coordinates, and gets visibility 0. Two negative coordinates mean "no point". They leave as float32.
-    - "images", "labels", "sample_weight" say where these are; "unchanged" that something needs no moving.
+    - "masks" `(batch, height, width[, channels])`, any dtype, take the nearest pixel. Outside the image they are
+      `mask_fill`, or follow the operation's `fill` where that is "edge" or "reflect". `MixUp` and `CutMix` turn class
+      numbers into one-hot values over `classes` and mix these.
+    - "heatmaps" of this shape, float, are resampled as the images are; they are zero outside and not clipped.
+      "pixel_weights" of this shape take the nearest pixel and are zero outside.
+    - "boxes" `(batch, n, 4)` or `(batch, 4)` in `box_format` become the smallest box around the moved outline, cut at
+      the borders of the image. When less than `smallest_box_share` of a box is left, its row becomes -1, and so does
+      its entry in "box_labels" `(batch, n)`. Rows of -1 in the input mean "no box", as `padded_batch` can write them.
+      Boxes are returned as float32.
+    - "keypoints" `(batch, ..., 2)` in `keypoint_format`, optionally with a visibility as third number, are moved
+      exactly. A point outside the image keeps its coordinates and gets visibility 0. Two negative coordinates mean "no
+      point". Keypoints are returned as float32.
+    - "images", "labels" and "sample_weight" tell where these are. "unchanged" marks an entry that needs no moving.
 
-    Where geometry is involved, anything else whose shape can belong to pixels (of rank 3 or more; `(batch, 4)` that is
-    neither shares nor zeros and ones; one number for each pixel) or whose name says so is refused. What the shape
-    cannot tell, such as `(batch, 2)`, is taken for a label. Erasing paints over images only.
+    When the list contains geometry, any other entry that may belong to pixels is refused. That is an entry of rank 3
+    or more, `(batch, 4)` that is neither soft nor multi-hot labels, one number per pixel, or a name that suggests it.
+    An entry whose shape does not tell, such as `(batch, 2)`, is treated as a label. Erasing changes the images only.
 
-    **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values, and of 32 images where a policy such as
-    `RandAugment` or `AugMix` is in the list, run as XLA programs, compiled at the first batch of each shape (about 0.3
-    to 1 s for each of one to three programs, once more for a smaller last batch); smaller ones run as plain TensorFlow,
-    which gives the same pixels to 1e-4 of the value range. Without XLA, a direct call and a data set agree to 1e-5 of
-    the range (policies that count in whole levels, to a level): in a graph TensorFlow reorders arithmetic. With XLA
-    they are equal to the last bit.
+    **Speed.** With `jit_compile="auto"`, batches of at least 65 536 values run as XLA programs. With a policy such as
+    `RandAugment` or `AugMix` in the list, batches of 32 images do too. The programs are compiled at the first batch of
+    each shape. That takes about 0.3 to 1 s for each of one to three programs, and once more for a smaller last batch.
+    Smaller batches run as plain TensorFlow, which gives the same pixels to 1e-4 of the value range. Without XLA, a
+    direct call and a data set agree to 1e-5 of the range (to one level for policies that compute in whole levels),
+    because TensorFlow reorders arithmetic in a graph. With XLA they are equal to the last bit.
 
     Args:
         operations: list of operations such as `augment.Flip()`.
-        value_range: `(low, high)` of the pixels that come in. Floats outside are an error.
-        classes: Number of classes; needed to mix integer labels. When given, labels of any dtype are checked, and
-            numbers `(batch,)` are classes even as floats; without it floats are quantities, which `MixUp` blends.
-        seed: Integer. Same seed, same draws.
+        value_range: `(low, high)` of the input pixels. Floats outside this range raise an error.
+        classes: Number of classes; needed to mix integer labels. When it is given, labels of any dtype are checked,
+            and numbers `(batch,)` are class numbers even if they are floats. Without it, floats are regression
+            targets, which `MixUp` blends.
+        seed: Integer >= 0. The same seed gives the same draws.
         jit_compile: "auto", True, or False (never XLA; works everywhere).
-        dtype: "float32", "float16", "bfloat16" or "uint8", of the images that come out. Keras' dtype policy has
-            no say.
-        roles: `{name: role}` for what is in a batch besides images and labels, as described above.
-        box_format: "rel_yxyx" (top, left, bottom, right as fractions of the sides, as in TFDS), "rel_xyxy", or in
-            pixels from the upper left edge "yxyx", "xyxy" or "xywh" (left, top, width, height, as in COCO); "cxcywh" is
-            the middle and the sides, "rel_cxcywh" as fractions, as YOLO writes boxes.
-        keypoint_format: "yx" or "xy" in pixels, where (0, 0) is the middle of the first pixel, or "rel_yx" or "rel_xy",
+        dtype: "float32", "float16", "bfloat16" or "uint8", the dtype of the images that come out. Keras' dtype policy
+            has no effect on it.
+        roles: `{name: role}` for the entries of a batch besides images and labels, as described above.
+        box_format: "rel_yxyx" (top, left, bottom, right as fractions of the sides, as in TFDS) or "rel_xyxy". In
+            pixels from the upper left corner: "yxyx", "xyxy" or "xywh" (left, top, width, height, as in COCO). "cxcywh"
+            is the center and the sides in pixels, "rel_cxcywh" the same as fractions of the sides, as in YOLO.
+        keypoint_format: "yx" or "xy" in pixels, where (0, 0) is the center of the first pixel, or "rel_yx" or "rel_xy",
             fractions of the sides.
-        smallest_box_share: Share of its area that must be left of a box, in [0, 1].
+        smallest_box_share: Share of its area that must remain in the image for a box to be kept, in [0, 1].
         mask_fill: Value of masks outside the image, such as 255 for "ignore".
 
     Raises:
@@ -150,23 +154,23 @@ class Pipeline:
         shard: tuple[int, int] | None = None,
         num_parallel_calls: int | None = tf.data.AUTOTUNE,
     ) -> tf.data.Dataset:
-        """A data set of augmented batches. `dataset.apply(pipeline)` is this with its defaults.
+        """Return a data set of augmented batches. `dataset.apply(pipeline)` does the same with the default arguments.
 
-        The draws of a batch depend on three numbers only: the seed, the epoch, and the place of the batch in the
-        epoch. The epoch is counted here: the first time the result is iterated is `first_epoch`, the next time the
-        one after it, and so on. A run stopped after 7 epochs goes on with the images it would have seen:
+        The draws of a batch depend on three numbers only: the seed, the epoch, and the position of the batch in the
+        epoch. The data set counts its epochs: the first iteration is epoch `first_epoch`, the next iteration is the
+        following epoch, and so on. A run stopped after 7 epochs continues with the images it would have seen:
 
             train = pipeline.apply(batches, first_epoch=7)
 
-        Everything that starts an iterator and reads from it counts, a look at `next(iter(train))` too (but not the one
-        that Keras takes to build a model under `MirroredStrategy`). Where that is a danger, name the epoch instead; it
-        may be a tensor, so that one data set holds a whole run:
+        Each new iterator that is read counts as an epoch, also a look at `next(iter(train))`. (The batch that Keras
+        reads to build a model under `MirroredStrategy` does not count.) To avoid that, pass `epoch` instead. It may be
+        a tensor, so that one data set holds a whole run:
 
             run = tf.data.Dataset.range(7, 30).flat_map(lambda e: pipeline.apply(batches, epoch=e))
 
-        A run in several processes gives each its own part of the data, and says here which part that is, or all
-        would draw the same. Batch number b of process i of n then has the draws of batch b * n + i of one process, so
-        the parts together are, byte for byte, what one process makes of the same batches dealt out in turn:
+        In a run with several processes, each process reads its own part of the data and passes here which part that
+        is; otherwise all processes would use the same draws. Batch number b of process i of n has the draws of batch
+        b * n + i in a single process. So all parts together hold the same bytes that a single process would produce:
 
             train = pipeline.apply(mine.batch(32, drop_remainder=True), shard=(i, n))
 
@@ -175,28 +179,29 @@ class Pipeline:
                 dicts; images `(batch, height, width, channels)`, uint8 or float, with height, width and channels
                 known; and whatever `roles` name.
             first_epoch: Number of the epoch of the first iteration, >= 0.
-            epoch: Number of the one epoch this data set stands for, an int or an integer tensor; every iteration
-                then gives the same images. Excludes `first_epoch`.
+            epoch: Number of the single epoch that this data set gives, an int or an integer tensor; every iteration
+                then gives the same images. It cannot be combined with `first_epoch`.
             shard: `(index, count)`: `dataset` holds part `index` of `count`, as from `data.load(shard=)` or
-                `batches.shard(count, index)`. None for a whole data set, also under `MirroredStrategy`, which deals
-                out augmented batches.
-            num_parallel_calls: As in `tf.data.Dataset.map`; no influence on what comes out.
+                `batches.shard(count, index)`. None for a whole data set, also under `MirroredStrategy`, which
+                distributes the augmented batches itself.
+            num_parallel_calls: As in `tf.data.Dataset.map`; it does not change the result.
 
         Returns:
             `tf.data.Dataset` of the same structure. Its iterators can be saved in a `tf.train.Checkpoint`.
 
         Raises:
-            ValueError: see the class.
+            ValueError: when `first_epoch` is negative or combined with `epoch`, when `shard` is not `(index, count)`,
+                or when the operations, shapes, dtypes or labels do not fit together.
         """
         if epoch is not None and first_epoch != 0:
             raise ValueError(
-                f"Pipeline.apply expects first_epoch or epoch. Received first_epoch={first_epoch} and epoch={epoch}. "
-                "Use first_epoch=7 to go on counting from 7, epoch=7 for that one epoch alone."
+                f"Pipeline.apply expects first_epoch or epoch, not both. Received first_epoch={first_epoch} and "
+                f"epoch={epoch}. Use first_epoch=7 to count on from epoch 7, epoch=7 for that one epoch alone."
             )
         if not isinstance(first_epoch, int | np.integer) or first_epoch < 0:
             raise ValueError(
                 f"Pipeline.apply expects first_epoch to be a whole number >= 0. Received {first_epoch!r}. "
-                "Epochs count from 0: first_epoch=7 after seven finished ones; a tensor goes into epoch=."
+                "Epochs count from 0, so write first_epoch=7 after seven finished epochs; pass a tensor as epoch=."
             )
         index, count = check_shard(shard, "Pipeline.apply")
         self._check(take_apart(dataset.element_spec, self.roles))
@@ -224,7 +229,10 @@ class Pipeline:
         return result.with_options(options)
 
     def batch_seed(self, epoch: int, batch: int) -> tuple[int, int]:
-        """The seed pair that `apply` uses for a batch: `pipeline(images, labels, seed=pipeline.batch_seed(3, 0))`."""
+        """The pair of seeds that `apply` uses for batch number `batch` of epoch number `epoch`, both counted from 0.
+
+        Use it to repeat one batch: `pipeline(images, labels, seed=pipeline.batch_seed(3, 0))`.
+        """
         return self._seed_word, epoch * EPOCH + batch
 
     @tf.autograph.experimental.do_not_convert
@@ -246,19 +254,24 @@ class Pipeline:
         """Augment one batch, or every batch of a data set.
 
         Args:
-            images: `(batch, height, width, channels)`, tensor or numpy array; or a dict that holds them, or a whole
-                `tf.data.Dataset`, for which this is `apply`.
+            images: `(batch, height, width, channels)`, tensor or numpy array; or a dict that holds them. A whole
+                `tf.data.Dataset` is passed on to `apply`.
             labels: `(batch,)` or `(batch, classes)`, or None.
             sample_weight: `(batch,)` or None.
-            masks, heatmaps, pixel_weights, boxes, box_labels, keypoints: What moves with the pixels, of the shapes that
-                the class describes; each may be a dict or list of several.
-            seed: Two integers; the same two give the same images. None takes the next of the pipeline's own draws.
-            part: `(first, whole)` where these images are those from number `first` on of a batch of `whole`, which
-                several processes share: they come out as they would among the others. None for a whole batch.
+            masks, heatmaps, pixel_weights, boxes, box_labels, keypoints: Annotations that move with the pixels, in the
+                shapes that the class docstring gives. Each may be a dict or list of several.
+            seed: Two integers; the same two give the same images. With None every call has new draws.
+            part: `(first, whole)` when these images are a part of a batch that several processes share: they start at
+                image number `first` of a batch of `whole` images. They get the draws they would have in the whole
+                batch. None for a whole batch.
 
         Returns:
-            What was given, augmented: `images`, `(images, labels)` or `(images, labels, sample_weight)`; tensors. With
-            anything that moves with the pixels, a dict by the names of the arguments that were given.
+            The augmented tensors in the form of the input: `images`, `(images, labels)` or `(images, labels,
+            sample_weight)`. When annotations were given, a dict by the names of the arguments.
+
+        Raises:
+            ValueError: when operations, shapes, dtypes, labels or pixel values do not fit together.
+            TypeError: when images or labels are not arrays or tensors.
         """
         if isinstance(images, tf.data.Dataset):
             return self.apply(images)
@@ -279,8 +292,8 @@ class Pipeline:
         refuse_unweighted(batch, self._parts())
         if part is not None and self.mixes:
             raise ValueError(
-                "augment.Pipeline expects a whole batch where images are mixed with one another. Received a part "
-                "(part=). Leave MixUp and CutMix out, or give every process whole batches."
+                "augment.Pipeline expects a whole batch where images are mixed with one another. Received a part of "
+                "a batch (part=). Leave out MixUp and CutMix, or give every process whole batches."
             )
         if not tf.executing_eagerly():
             seed = self._next_seed() if seed is None else as_seed(seed)
@@ -293,15 +306,18 @@ class Pipeline:
         return augmented[0] if isinstance(augmented, tuple) and len(augmented) == 1 else augmented
 
     def preview(self, images: "Images", *, columns: int = 8, seed: int = 0) -> "Figure":
-        """Draw what the pipeline makes of some images: one row an image, the image itself first.
+        """Draw images and their augmented versions: one row per image, with the original first.
 
         Args:
             images: `(n, height, width, channels)` or one image, in the pipeline's value range.
-            columns: Pictures in a row, the original included, >= 2.
-            seed: Integer, for other draws.
+            columns: Number of pictures in a row, with the original, >= 2.
+            seed: Integer; another value gives other draws.
 
         Returns:
             `matplotlib.figure.Figure`.
+
+        Raises:
+            ValueError: when `images` has another shape or `columns` is below 2.
         """
         from recipes.plot import grid  # noqa: PLC0415 - brings matplotlib
 
@@ -310,7 +326,7 @@ class Pipeline:
         if columns < 2 or images.ndim != 4 or len(images) == 0:
             raise ValueError(
                 "Pipeline.preview expects images of shape (n, height, width, channels) and columns >= 2. Received "
-                f"shape {images.shape} and columns={columns}. For a few images write pipeline.preview(images[:6])."
+                f"shape {images.shape} and columns={columns}. Write for example pipeline.preview(images[:6])."
             )
         drawn = [self(images, seed=(self._seed_word + seed, column)).numpy() for column in range(columns - 1)]
         last = self._engine(as_tensor(images[:1])).plan.last
@@ -329,7 +345,7 @@ class Pipeline:
         return cls(**{**config, "operations": from_config(list(config["operations"]))})
 
     def __getstate__(self) -> dict[str, Any]:
-        # Compiled programs belong to one process; they are made again where the pipeline is unpickled.
+        # Compiled programs belong to one process; they are compiled again where the pipeline is unpickled.
         return {**self.__dict__, "_engines": {}}
 
     def __repr__(self) -> str:
@@ -348,19 +364,19 @@ class Pipeline:
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed with others, so that labels leave as rows of shares."""
+        """Whether images are mixed with others, so that labels are returned as soft labels `(batch, classes)`."""
         return any(part.stage == "mix" for part in self._parts())
 
     def unmixed(self, images: tf.TensorSpec, count: int, seed: "Sequence[int]") -> "np.ndarray":
-        """Which examples of a batch leave as themselves alone, without a share of another.
+        """Tell which examples of a batch are not mixed with another example.
 
         Args:
-            images: Shape `(batch, height, width, channels)` and dtype of the images that come in.
-            count: Examples of the batch.
-            seed: As for a call, such as `batch_seed(epoch, batch)`.
+            images: Shape `(batch, height, width, channels)` and dtype of the input images.
+            count: Number of examples in the batch.
+            seed: Two integers as for a call, such as `batch_seed(epoch, batch)`.
 
         Returns:
-            bool `(count,)`.
+            bool `(count,)`, True for an example without a share of another.
         """
         if not self.mixes:
             return np.ones(count, bool)
@@ -406,7 +422,7 @@ class Pipeline:
         check_mask_fill(batch, self.mask_fill)
         self._engine(batch.images)
 
-    @tf.autograph.experimental.do_not_convert  # there is nothing in it to convert, and that takes seconds
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and converting takes seconds
     def _augment(self, element, seed):
         """One batch inside a graph."""
         batch = take_apart(weighted(element, self._parts()), self.roles)
@@ -414,19 +430,19 @@ class Pipeline:
         return self._engine(batch.images).transform(batch, seed)
 
     def _next_seed(self):
-        """The pipeline's own next draw: counted when called directly, stateful inside somebody's graph."""
+        """The seed of a call without one: a count in eager mode, TensorFlow's stateful generator in a graph."""
         if tf.executing_eagerly():
             self._calls += 1
             return as_seed((self._seed_word, -self._calls))
         if any(part.until_epoch is not None for part in self._parts()):
             raise ValueError(
                 "augment.Pipeline expects to know the epoch where until_epoch is given. Received a call in a graph "
-                "without seed, as dataset.map(pipeline) makes it. Write dataset.apply(pipeline)."
+                "without seed, as in dataset.map(pipeline). Write dataset.apply(pipeline)."
             )
         return tf.random.uniform((2,), maxval=2**62, dtype=tf.int64, seed=self.seed)
 
 
 def _batch_numbers(epoch, *, index, count):
-    """Numbers of the batches of an epoch, endless, int64; no number is used in two epochs or two shards."""
+    """An endless data set of int64 numbers for the batches of an epoch; no two epochs or shards share a number."""
     start = tf.cast(epoch, tf.int64) * EPOCH + index
     return tf.data.Dataset.counter(start=start, step=count, dtype=tf.int64)

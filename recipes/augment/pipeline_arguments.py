@@ -1,4 +1,4 @@
-"""The arguments of `Pipeline` and of its calls, checked: each error says what was expected and what to write."""
+"""Check the arguments of `Pipeline` and of its calls: each error tells what was expected and what to write."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from recipes.augment.engine.operation import Operation
 from recipes.augment.operations.normalize import Normalize
 from recipes.common.validation import as_row, is_number, is_one_of
 
-#: The options of `Pipeline` beside its operations, as it takes them without a word.
+#: The default options of `Pipeline`, besides its operations.
 DEFAULTS: Mapping[str, Any] = {
     "value_range": (0, 255),
     "classes": None,
@@ -29,7 +29,7 @@ _DTYPES = ("float32", "float16", "bfloat16", "uint8")
 
 
 def stacked(images: Sequence[Any]) -> np.ndarray:
-    """A list of images of one size as one array.
+    """Stack a list of images of one size into one array.
 
     Args:
         images: Arrays of `(height, width, channels)`, at least one.
@@ -38,7 +38,7 @@ def stacked(images: Sequence[Any]) -> np.ndarray:
         `(images, height, width, channels)` in their common dtype.
 
     Raises:
-        ValueError: when their sizes differ.
+        ValueError: when the sizes of the images differ.
     """
     sizes = sorted({tuple(image.shape) for image in images})
     if len(sizes) > 1:
@@ -50,17 +50,17 @@ def stacked(images: Sequence[Any]) -> np.ndarray:
 
 
 def as_tensor(value: Any) -> Any:
-    """What was given for images or labels as a tensor.
+    """Convert images or labels to a tensor.
 
     Args:
-        value: An array, a tensor or a nested list of numbers, of any shape; ragged and sparse tensors come back as
-            they are.
+        value: An array, a tensor or a nested list of numbers, of any shape; ragged and sparse tensors are returned
+            unchanged.
 
     Returns:
         A tensor of the same shape and dtype; float64 of rank 4, which is images, becomes float32.
 
     Raises:
-        TypeError: for what is no array of numbers.
+        TypeError: when TensorFlow cannot convert the value.
     """
     if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
         return value
@@ -75,7 +75,7 @@ def as_tensor(value: Any) -> Any:
 
 
 def as_seed(seed: Any) -> tf.Tensor:
-    """The seed of one call as a tensor.
+    """Convert the seed of one call to a tensor.
 
     Args:
         seed: Two integers, as a pair, an array or a tensor of shape `(2,)`.
@@ -100,14 +100,15 @@ def as_seed(seed: Any) -> tf.Tensor:
 
 
 def data_mean(parts: Sequence[Operation], channels: int) -> np.ndarray | None:
-    """Mean color of the data set, where a `Normalize` says it.
+    """Mean color of the data set, from a `Normalize` in the pipeline.
 
     Args:
         parts: The operations of a pipeline.
-        channels: Of its images, >= 1.
+        channels: Number of channels of its images, >= 1.
 
     Returns:
-        float32 `(channels,)` in the range of the images, or None without a `Normalize` for so many channels.
+        float32 `(channels,)` in the range of the images, or None when there is no `Normalize` for this number of
+        channels.
     """
     for part in parts:
         if isinstance(part, Normalize) and len(part.statistics.channel_mean) == channels:
@@ -116,16 +117,17 @@ def data_mean(parts: Sequence[Operation], channels: int) -> np.ndarray | None:
 
 
 def checked_operations(operations: Any) -> list[Operation]:
-    """The operations as a list.
+    """Check the operations of a pipeline and return them as a list.
 
     Args:
-        operations: Operations of `recipes.augment` in a list or tuple; an empty one is fine.
+        operations: Operations of `recipes.augment` in a list or tuple, which may be empty.
 
     Returns:
-        A new list of them.
+        A new list of the operations.
 
     Raises:
-        TypeError: for a class that was not called, a function, or no list at all.
+        TypeError: when `operations` is not a list or tuple, or holds something other than operations, such as a
+            function or a class that was not called.
     """
     row = as_row(operations)
     strangers = [operations] if row is None else [part for part in row if not isinstance(part, Operation)]
@@ -134,13 +136,13 @@ def checked_operations(operations: Any) -> list[Operation]:
         kind = first.__name__ if isinstance(first, type) else type(first).__name__
         raise TypeError(
             f"augment.Pipeline expects a list of operations such as [augment.Flip()]. Received {first!r}. "
-            f"Write {kind}() if it is one of ours; put other functions into dataset.map."
+            f"Write {kind}() if it is a class of recipes.augment; apply other functions with dataset.map."
         )
     return list(row)
 
 
 def checked_range(value_range: Any) -> tuple[float, float]:
-    """Smallest and largest value of the images.
+    """Check the smallest and largest value of the images.
 
     Args:
         value_range: Two finite numbers.
@@ -161,10 +163,10 @@ def checked_range(value_range: Any) -> tuple[float, float]:
 
 
 def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[float, float]) -> str:
-    """The name of the dtype that images leave in.
+    """Check the dtype of the augmented images and return its name.
 
     Args:
-        dtype: "float32", "float16", "bfloat16", "uint8", or what TensorFlow and numpy mean by them.
+        dtype: "float32", "float16", "bfloat16", "uint8", or the TensorFlow or NumPy object for one of them.
         parts: The operations of the pipeline.
         value_range: `(low, high)` of the images.
 
@@ -172,7 +174,7 @@ def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[flo
         One of these four names.
 
     Raises:
-        ValueError: for another dtype, and for "uint8" where values leave 0 to 255 or are fractions of one.
+        ValueError: for another dtype, and for "uint8" when the values are normalized, outside 0 to 255 or in 0 to 1.
     """
     try:
         name = tf.as_dtype(dtype).name
@@ -195,7 +197,7 @@ def checked_dtype(dtype: Any, parts: Sequence[Operation], value_range: tuple[flo
 
 
 def check_counts(classes: Any, seed: Any, jit_compile: Any) -> None:
-    """Refuse what is no number of classes, no seed, or no choice of compilation.
+    """Raise when the number of classes, the seed or the choice of compilation is not valid.
 
     Args:
         classes: None, or a whole number >= 1.
@@ -213,7 +215,7 @@ def check_counts(classes: Any, seed: Any, jit_compile: Any) -> None:
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(
             f"augment.Pipeline expects seed to be a whole number >= 0. Received {seed!r}. "
-            "Write seed=1; pairs belong in the call: pipeline(images, seed=(1, 2))."
+            "Write seed=1; a pair goes into the call: pipeline(images, seed=(1, 2))."
         )
     if not isinstance(jit_compile, bool) and not is_one_of(jit_compile, ("auto",)):
         raise ValueError(
@@ -223,13 +225,13 @@ def check_counts(classes: Any, seed: Any, jit_compile: Any) -> None:
 
 
 def check_formats(box_format: Any, keypoint_format: Any, smallest_box_share: Any, mask_fill: Any) -> None:
-    """Refuse what is no format of boxes or points, no share of an area, or no value for masks.
+    """Raise when a format of boxes or keypoints, the share of a box's area or the fill of masks is not valid.
 
     Args:
         box_format: One of `BOX_FORMATS`.
         keypoint_format: One of `POINT_FORMATS`.
-        smallest_box_share: Share of a box's area that has to stay in the image for it to be kept, in [0, 1].
-        mask_fill: The class number of masks beyond the image's border; any number.
+        smallest_box_share: Share of its area that must remain in the image for a box to be kept, in [0, 1].
+        mask_fill: Value of masks outside the image; any number.
 
     Raises:
         ValueError: for anything else, with the argument's name.
@@ -246,24 +248,24 @@ def check_formats(box_format: Any, keypoint_format: Any, smallest_box_share: Any
     if not is_number(smallest_box_share) or not 0 <= smallest_box_share <= 1 or not is_number(mask_fill):
         raise ValueError(
             "augment.Pipeline expects smallest_box_share in [0, 1] and mask_fill to be a number. Received "
-            f"{smallest_box_share!r} and {mask_fill!r}. The defaults are 0.1 and 0."
+            f"{smallest_box_share!r} and {mask_fill!r}. Leave them out for the defaults, 0.1 and 0."
         )
 
 
 def named_parts(
     images: Any, labels: Any, sample_weight: Any, moving: Mapping[str, Any], roles: Mapping[str, Any]
 ) -> tuple[Any, Mapping[str, Any]]:
-    """What a call of the pipeline was given, in the form in which a data set gives it.
+    """Arrange the arguments of a call of the pipeline like an element of a data set.
 
     Args:
-        images: `(batch, height, width, channels)`, or all parts at once as a dict or tuple.
+        images: `(batch, height, width, channels)`, or a whole element as a dict or tuple.
         labels: `(batch,)` or `(batch, classes)`, or None.
         sample_weight: `(batch,)`, or None.
-        moving: By role (`masks`, `boxes`, `box_labels`, `keypoints` ...): what moves along with the images, or None.
-        roles: What the pipeline knows of the names in dicts.
+        moving: A dictionary from role (`masks`, `boxes`, `box_labels`, `keypoints` ...) to annotations, or to None.
+        roles: The `roles` of the pipeline, for the names in an element.
 
     Returns:
-        `(element, roles)`: a tuple of up to these three, or a dict by name where something moves along.
+        `(element, roles)`: the element is a tuple of up to three parts, or a dict by name when there are annotations.
     """
     if any(part is not None for part in moving.values()):
         named = {"images": images, "labels": labels, "sample_weight": sample_weight, **moving}
@@ -279,13 +281,13 @@ def named_parts(
 def preview_rows(
     images: np.ndarray, drawn: Sequence[np.ndarray], given: tuple[float, float], left: tuple[Any, Any]
 ) -> list[np.ndarray]:
-    """Pictures to show side by side, row by row: an image, then what was drawn of it.
+    """Arrange pictures row by row: an image, then its augmented versions.
 
     Args:
-        images: `(n, height, width, channels)` as they came.
-        drawn: As many such arrays as there are draws; their sizes may differ from those of `images`.
+        images: `(n, height, width, channels)`, the originals.
+        drawn: One such array per draw, the augmented images; their sizes may differ from those of `images`.
         given: `(low, high)` of `images`.
-        left: `(low, high)` of `drawn`, numbers or rows with one value per channel.
+        left: `(low, high)` of `drawn`, numbers or arrays with one value per channel.
 
     Returns:
         `n * (1 + draws)` arrays of `(height, width, channels)`, float32 from 0 to 1.

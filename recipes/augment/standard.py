@@ -1,4 +1,4 @@
-"""A sensible pipeline without choosing operations."""
+"""A pipeline of standard augmentations, chosen by the kind of images and a strength."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,45 +35,48 @@ def standard(
     seed: int = 0,
     **options: Any,
 ) -> Pipeline:
-    """A pipeline for images of one shape that is safe to switch on.
+    """Build a pipeline of standard augmentations for images of one shape.
 
-    Nothing in it normalizes; images leave as float32 in the same value range.
+    No operation in it normalizes; the images are returned as float32 in the same value range.
 
     For photos:
-        light: `Flip`; `PadCrop` by 1/8 of the side, mirrored outside.
-        medium: and `ColorJitter` 0.2; `Cutout` of 1/4 of the side on half of the images.
-        strong: and `TrivialAugment(wide=False)` on half of the images; `MixUp(0.2)` or `CutMix(1)` on half of them.
+        light: `Flip`, and `PadCrop` by 1/8 of the side with mirrored borders.
+        medium: as light, with `ColorJitter` 0.2, and `Cutout` of 1/4 of the side on half of the images.
+        strong: as medium, with `TrivialAugment(wide=False)` on half of the images, and `MixUp(0.2)` or `CutMix(1)` on
+            half of them.
 
-    For symbols (digits, letters, signs), no mirroring and no color:
-        light: `Rotate` by 8 degrees, `Zoom` by 1.08, `Translate` by 1/14 of the side, the nearest pixel outside.
-        medium: 12 degrees, 1.12, and `Shear` by 0.15; `Cutout` of 1/4 of the side on half of the images.
-        strong: and `MixUp(0.2)` on half of the images.
+    For symbols (digits, letters, signs), without mirroring and color:
+        light: `Rotate` by 8 degrees, `Zoom` by 1.08, `Translate` by 1/14 of the side; borders repeat the nearest pixel.
+        medium: as light, with 12 degrees and 1.12, `Shear` by 0.15, and `Cutout` of 1/4 of the side on half of the
+            images.
+        strong: as medium, with `MixUp(0.2)` on half of the images.
 
-    Source of the shifts and flips: He et al. 2015, section 4.2; of the turns and zooms: Simard et al. 2003, section
-    2, with smaller ranges.
+    Source of the shifts and flips: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385. Source of the
+    rotations and zooms: Simard et al. 2003, section 2, with smaller ranges.
 
-    The default is that of `recipes.train`. Measured (`benchmarks/policies.py`, tables in docs/benchmarks.md; 2000
-    images, equal CPU time, five seeds, error in points against none): on MNIST's digits light -0.5 +- 0.4 and -0.8 +-
-    0.3 in two studies, medium -1.2 +- 0.3 and -0.7 +- 0.1. On Fashion-MNIST, after 18 epochs, both are worse than none:
-    light +1.9 +- 0.4 and +2.2 +- 0.1, medium +1.6 +- 0.3 and +3.2 +- 0.6; after 55 epochs they are not, -0.3 +- 0.3 and
-    -0.4 +- 0.2. On CIFAR-10 and on digits of 8 pixels neither differs from none. No table speaks clearly for more than
-    "light", so that is the default. TrivialAugment, AutoAugment and mixing did not pay in such short runs.
+    `recipes.train` has the same default. The figures below are changes of the error in percentage points against no
+    augmentation (`benchmarks/policies.py`, tables in docs/benchmarks.md; 2000 images, equal CPU time, five seeds). On
+    MNIST's digits light gave -0.5 +- 0.4 and -0.8 +- 0.3 in two studies, medium -1.2 +- 0.3 and -0.7 +- 0.1. On
+    Fashion-MNIST, after 18 epochs, both are worse than none: light +1.9 +- 0.4 and +2.2 +- 0.1, medium +1.6 +- 0.3 and
+    +3.2 +- 0.6; after 55 epochs they are not, -0.3 +- 0.3 and -0.4 +- 0.2. On CIFAR-10 and on digits of 8 pixels
+    neither differs from none. No table is clearly in favor of more than "light", so that is the default.
+    TrivialAugment, AutoAugment and mixing brought no gain in such short runs.
 
     Args:
         shape: `(height, width, channels)` of one image.
-        kind: "photos" or "symbols". Images whose mirror image or orientation means something else are symbols.
-        strength: "light", "medium" or "strong". Strong mixes labels, which leave as rows of shares: give `classes`
-            when they come as integers, and train with a categorical loss.
+        kind: "photos" or "symbols". Images that get another meaning when they are mirrored or rotated are symbols.
+        strength: "light", "medium" or "strong". "strong" mixes labels and returns them as soft labels `(batch,
+            classes)`. Give `classes` when the labels are integers, and train with a categorical loss.
         value_range: `(low, high)` of the pixels.
-        classes: Number of classes.
-        seed: Integer.
+        classes: Number of classes, >= 1, or None.
+        seed: Integer >= 0 that fixes all draws.
         options: Further arguments of `Pipeline`.
 
     Returns:
-        A `Pipeline`; its `repr` says what was chosen, `.operations` is the list.
+        A `Pipeline`; its `repr` shows what was chosen, `.operations` is the list.
 
     Raises:
-        ValueError: for another kind or strength, or a shape that is not one of images.
+        ValueError: when `kind` or `strength` is unknown, or when `shape` is not `(height, width, channels)`.
     """
     for name, value, known in (("kind", kind, _KINDS), ("strength", strength, _STRENGTHS)):
         if not is_one_of(value, known):
@@ -108,7 +111,7 @@ def _photos(side, channels, level):
 def _symbols(side, channels, level):
     shift = round(side / 14) / side
     degrees, zoom = (8, 0.08) if level == 0 else (12, 0.12)
-    # The nearest pixel goes on outside: background, be it black or white.
+    # Borders repeat the nearest pixel, which is background, whether black or white.
     operations = [Rotate(degrees, fill="edge"), Zoom(zoom, fill="edge"), Translate(shift, shift, fill="edge")]
     if level >= 1:
         operations += [Shear(0.15, fill="edge"), *_holes(side)]
@@ -118,5 +121,5 @@ def _symbols(side, channels, level):
 
 
 def _holes(side):
-    """Erasing a quarter of the side at most."""
+    """`Cutout` of a quarter of the side on half of the images, where the images have at least 4 pixels."""
     return [Cutout(side // 4, probability=0.5)] if side >= 4 else []

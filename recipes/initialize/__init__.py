@@ -1,4 +1,4 @@
-"""Starting weights that look at the data or at the whole network; they run on any Keras backend."""
+"""Initial weights that depend on the data or on the whole network; they run on any Keras backend."""
 
 from recipes.initialize.compare import COMMON_SCHEMES, ActivationHistogram, compare
 from recipes.initialize.fixup import Fixup

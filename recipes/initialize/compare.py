@@ -17,7 +17,7 @@ from recipes.initialize.forward import (
 )
 from recipes.initialize.lsuv import lsuv
 
-# Configurations: an initializer object takes a seed from Python's generator when it is made, here on import.
+# Configurations, not objects: making an initializer object on import would draw a seed from Python's generator.
 COMMON_SCHEMES = {
     "too small": {"class_name": "RandomNormal", "config": {"stddev": 0.01}},
     "too large": {"class_name": "RandomNormal", "config": {"stddev": 1.0}},
@@ -32,12 +32,12 @@ class ActivationHistogram:
     """The activations of one layer on one batch.
 
     Attributes:
-        layer: The layer's path.
-        mean: Over examples, places and units.
-        std: The same.
-        zeros: Share that is exactly 0, in [0, 1]: near 1, the layer is dead.
-        counts: Activations in each bin, whole numbers `(bins,)`.
-        edges: Ends of the bins `(bins + 1,)`, from the smallest to the largest activation.
+        layer: The layer's path in the model.
+        mean: Mean over examples, positions and units.
+        std: Standard deviation over examples, positions and units.
+        zeros: Share of activations that are exactly 0, in [0, 1]; the layer is dead when it is near 1.
+        counts: Number of activations in each bin, integers `(bins,)`.
+        edges: Edges of the bins, float `(bins + 1,)`, from the smallest to the largest finite activation.
     """
 
     layer: str
@@ -57,24 +57,27 @@ def compare(
 ) -> dict[str, list[ActivationHistogram]]:
     """Build one model per initializer, run a batch through each, and keep histograms of all activations.
 
-    The experiment of Glorot & Bengio 2010, section 4.2.1, figure 6, https://proceedings.mlr.press/v9/glorot10a.html,
-    as lectures show it with tanh and ReLU. Draw the result with `recipes.plot.activation_histograms`.
+    This is the experiment of Glorot & Bengio 2010, section 4.2.1, figure 6,
+    https://proceedings.mlr.press/v9/glorot10a.html, as lectures show it with tanh and ReLU. Draw the result with
+    `recipes.plot.activation_histograms`.
 
     Args:
-        build: `build(initializer)` returns an untrained `keras.Model` whose kernels come from it. It is given a name
-            or a configuration, never an object: layers that share an object start with the same weights.
+        build: Function such that `build(initializer)` returns an untrained `keras.Model` whose kernels are drawn from
+            that initializer. The argument is a name or a configuration, never an object, because layers that share an
+            object start with the same weights.
         initializers: A dictionary from title to Keras initializer, or a list of their names; "lsuv" runs
-            `recipes.initialize.lsuv` on the batch. `COMMON_SCHEMES` holds the five of the lectures: too small (standard
-            deviation 0.01), too large (1), Xavier (Glorot & Bengio 2010), He (He et al. 2015) and LSUV.
+            `recipes.initialize.lsuv` on the batch. `COMMON_SCHEMES` holds the five shown in lectures: too small
+            (standard deviation 0.01), too large (1), Xavier (Glorot & Bengio 2010), He (He et al. 2015) and LSUV.
         batch: Inputs as the model takes them, without labels: `(examples, ...)`, at least two examples.
-        bins: Bins of each histogram, >= 1.
+        bins: Number of bins of each histogram, >= 1.
 
     Returns:
-        A dictionary from title to a list of `ActivationHistogram`, one a hidden layer that ends in an activation, in
-        the order the batch meets them.
+        A dictionary from title to a list of `ActivationHistogram`, one per hidden layer that ends in an activation,
+        in the order in which the batch passes through the layers.
 
     Raises:
-        ValueError: when the batch holds one example or numbers that are not finite, or a model has no activations.
+        ValueError: when the batch holds fewer than two examples or numbers that are not finite, or when a model is
+            not built or has no hidden activations.
 
     Example:
         >>> build = lambda initializer: models.mlp((28, 28, 1), 10, hidden=[500] * 10, initializer=initializer)
@@ -108,7 +111,7 @@ def _histograms(build, initializer, batch, bins):
 
     watched = [(layer, wrapper(layer)) for layer in layers_of(model) if _ends_in_activation(layer)]
     outputs = keras.ops.convert_to_numpy(forward_as_in_training(model, batch, watched))
-    # The classifier's activation is no hidden layer's, whatever it is called.
+    # The layer whose output is the model's output is the classifier, not a hidden layer, whatever its name.
     hidden = [
         (layer, values) for layer, values in seen if not np.array_equal(values, outputs, equal_nan=True)
     ]
@@ -130,7 +133,7 @@ def _ends_in_activation(layer):
 
 
 def _histogram(path, values, bins):
-    # float64, because the activations of a network that explodes can have squares beyond float32.
+    # float64, because squares of exploding activations can overflow float32.
     values = values.astype("float64").ravel()
     finite = values[np.isfinite(values)]
     counts, edges = (

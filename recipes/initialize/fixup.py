@@ -11,21 +11,21 @@ class Fixup(keras.initializers.Initializer):
     """Draw from another initializer and shrink the draw by the depth of the network.
 
     Rule 2 of Fixup: weights inside residual branches are scaled by `branches ** (-1 / (2 * layers - 2))`, so that the
-    sum of all branches changes by the learning rate at each step, whatever the depth. The rest of the recipe - zeros
-    in each branch's last layer and in the classifier, `recipes.layers.ScalarAffine` before each convolution and
-    activation - is put together by `recipes.models.resnet(norm=None)`.
+    sum of all branches changes by the order of the learning rate at each step, whatever the depth.
+    `recipes.models.resnet(norm=None)` applies the rest of the method: zeros in each branch's last layer and in the
+    classifier, and `recipes.layers.ScalarAffine` before each convolution and activation.
     Source: Zhang et al. 2019, section 3, https://arxiv.org/abs/1901.09321
 
     Args:
-        branches: Residual branches in the whole network, >= 1 (L in the paper).
-        layers: Layers with weights in a branch, >= 2 (m in the paper).
-        initializer: What is shrunk: a Keras initializer or its name.
+        branches: Number of residual branches in the whole network, >= 1 (L in the paper).
+        layers: Number of layers with weights in one branch, >= 2 (m in the paper).
+        initializer: The initializer whose draws are scaled: a Keras initializer or its name.
 
     Raises:
         ValueError: when `branches < 1` or `layers < 2`.
 
     Example:
-        >>> keras.layers.Conv2D(16, 3, kernel_initializer=Fixup(branches=27))  # one object a layer
+        >>> keras.layers.Conv2D(16, 3, kernel_initializer=Fixup(branches=27))  # a new object for each layer
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class Fixup(keras.initializers.Initializer):
         if branches < 1 or layers < 2:
             raise ValueError(
                 f"Fixup expects branches >= 1 and layers >= 2. Received branches={branches}, layers={layers}. "
-                "Count the additions of the network, and the convolutions on the way to one."
+                "branches is the number of residual additions in the network, layers the number of convolutions "
+                "in one branch."
             )
         self.branches = branches
         self.layers = layers

@@ -1,4 +1,4 @@
-"""One forward pass in which chosen layers are called through a function of ours."""
+"""One forward pass in which chosen layers are called through a wrapper function."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -15,10 +15,10 @@ from recipes.common.types import Inputs
 def called_through(
     wrappers: Iterable[tuple[keras.layers.Layer, Callable[..., Any]]],
 ) -> AbstractContextManager[None]:
-    """Let each layer be called as `wrapper(call, *arguments)`, with `call` its own, until the `with` block ends.
+    """Call each layer as `wrapper(call, *arguments)` until the `with` block ends; `call` is the layer's own method.
 
     Args:
-        wrappers: Pairs of a layer and a wrapper. Works at any depth, in Functional and subclassed models alike.
+        wrappers: Pairs of a layer and a wrapper. The layers may lie at any depth, in Functional and subclassed models.
     """
     return wrapped(
         [(layer, "call", functools.partial(functools.partial, wrapper)) for layer, wrapper in wrappers]
@@ -28,9 +28,9 @@ def called_through(
 def forward_as_in_training(
     model: keras.Model, batch: Inputs, wrappers: Iterable[tuple[keras.layers.Layer, Callable[..., Any]]] = ()
 ) -> Any:
-    """Run the model on a batch: batch normalization by the batch, as training will, all else as at inference.
+    """Run the model on a batch with batch normalization in training mode and all other layers in inference mode.
 
-    The batch normalizations' moving statistics are put back afterwards.
+    The moving statistics of the batch normalizations are restored afterwards.
 
     Args:
         model: A built `keras.Model`.
@@ -55,12 +55,12 @@ def forward_as_in_training(
 
 
 def layer_path(layer: keras.layers.Layer) -> str:
-    """Where the layer is in its model, such as `encoder/conv1`."""
+    """The path of the layer in its model, such as `encoder/conv1`."""
     return layer.path or layer.name  # layers without weights of their own may have no path
 
 
 def check_batch(function: str, batch: Inputs) -> None:
-    """Refuse a batch that no statistics can be taken of."""
+    """Raise a ValueError in the name of `function` when no statistics can be computed from `batch`."""
     for array in keras.tree.flatten(batch):
         array = keras.ops.convert_to_numpy(array)
         if array.ndim == 0 or len(array) < 2:
@@ -73,7 +73,7 @@ def check_batch(function: str, batch: Inputs) -> None:
                 f"{function} expects a batch of numbers or of strings. Received objects such as "
                 f"{array.flat[0]!r}. Stack the examples into one array: np.stack(images)."
             )
-        # Halves of bfloat16 are no numpy kind, hence the cast.
+        # NumPy has no kind letter for bfloat16, so Keras tests such an array.
         if array.dtype.kind not in "biuOSU" and not bool(keras.ops.all(keras.ops.isfinite(array))):
             raise ValueError(
                 f"{function} expects a batch of finite numbers. Received one with NaN or infinity. "
@@ -82,6 +82,7 @@ def check_batch(function: str, batch: Inputs) -> None:
 
 
 def check_built(function: str, model: keras.Model) -> None:
+    """Raise a ValueError in the name of `function` when `model` has no weights yet."""
     if not model.built or not model.weights:
         raise ValueError(
             f"{function} expects a built model with weights. Received {model.name!r}, which has none yet. "

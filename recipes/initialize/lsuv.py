@@ -21,9 +21,14 @@ from recipes.initialize.forward import (
 
 @dataclass(frozen=True)
 class LSUVLayer:
-    """What `lsuv` did to one layer: its path, the output's variance before and after, and how often it was scaled.
+    """What `lsuv` did to one layer.
 
-    `note` says why a layer was left as it is, and is empty for all others.
+    Attributes:
+        layer: The layer's path in the model.
+        variance_before: Variance of the layer's output, before its activation, with the weights it had.
+        variance_after: The same variance at the end. Both are NaN for a layer that was not measured.
+        steps: How many times the kernel was scaled.
+        note: Why the layer did not reach unit variance or was skipped; empty for all others.
     """
 
     layer: str
@@ -42,32 +47,36 @@ def lsuv(
     orthonormal: bool = True,
     seed: int = 0,
 ) -> list[LSUVLayer]:
-    """Scale the weights of every layer, first to last, until its outputs on a batch have unit variance.
+    """Scale the weights of every layer, first to last, until the layer's outputs on a batch have unit variance.
 
-    Each kernel starts orthonormal and is divided by the standard deviation of the layer's output, before its
+    Each kernel starts orthonormal and is divided by the standard deviation of the layer's output, taken before the
     activation, until the variance is within `tolerance` of 1.
-    Source: Mishkin & Matas 2015, algorithm 1, https://arxiv.org/abs/1511.06422. We go through the network once,
-    scaling each layer as the batch passes it, where the paper starts a new forward pass for each scaling; the
-    result is the same. Batch normalizations see the batch as they will in training; biases are not touched.
+    Source: Mishkin & Matas 2015, algorithm 1, https://arxiv.org/abs/1511.06422. The paper starts a new forward pass
+    for each scaling. Here one pass goes through the network and scales each layer as the batch reaches it; the result
+    is the same. Batch normalization works in training mode; biases are not changed.
 
     Args:
         model: A built `keras.Model` of any kind. Its weights are changed in place.
         batch: Inputs as the model takes them, without labels: `(examples, ...)`, at least two examples; hundreds
             give a better estimate. Real training data, as the model will see it.
-        tolerance: Largest |variance - 1| to accept, > 0.
-        max_steps: Most scalings a layer, >= 1.
-        orthonormal: Whether to draw Dense and convolution kernels anew; False only scales what is there.
-        seed: Of the orthonormal draws.
+        tolerance: Scaling stops when |variance - 1| is below this, > 0.
+        max_steps: Largest number of scalings per layer, >= 1.
+        orthonormal: Whether to draw new orthonormal kernels for Dense and convolution layers. False only scales the
+            present weights.
+        seed: Integer that fixes the orthonormal draws.
 
     Returns:
-        A list of `LSUVLayer`, one per layer with a kernel, in the order the batch met them. Frozen layers,
-        recurrent ones, and those whose output is constant or not finite are left as they are, a layer used twice is
-        scaled where it was met first, one with a large bias may not get there; all but the frozen ones are named in
-        a warning.
+        A list of `LSUVLayer`, one per layer with a kernel, in the order in which the batch reached them. Frozen
+        layers, recurrent layers, and layers whose output is constant or not finite keep their weights. A layer used
+        several times is scaled at its first use only. A layer with a large bias may not reach unit variance. The
+        note of each such layer tells the reason.
+
+    Warns:
+        UserWarning: when a layer other than a frozen one was skipped or did not reach unit variance.
 
     Raises:
-        ValueError: when the model is not built, the batch holds one example or numbers that are not finite, or an
-            argument is out of range. On any error all weights are put back.
+        ValueError: when the model is not built, when the batch holds fewer than two examples or numbers that are not
+            finite, or when an argument is out of range. On any error all weights are restored.
     """
     check_seed("lsuv", seed)
     check_built("lsuv", model)
@@ -75,7 +84,7 @@ def lsuv(
     if not is_number(tolerance) or not is_whole(max_steps) or tolerance <= 0 or max_steps < 1:
         raise ValueError(
             f"lsuv expects tolerance > 0 and max_steps >= 1. Received tolerance={tolerance}, max_steps={max_steps}. "
-            "The defaults serve nearly all networks."
+            "Leave them out: the defaults suit nearly all networks."
         )
     before = model.get_weights()
     scaler = _Scaler(tolerance, max_steps, orthonormal, seed)
@@ -97,14 +106,14 @@ def lsuv(
     return scaler.scalings
 
 
-SMALLEST = 1e-30  # a variance below is that of a constant, up to rounding
+SMALLEST = 1e-30  # an output with a variance below this is constant up to rounding
 
 FROZEN = "not trainable"
 RECURRENT = "recurrent: one output is made by several kernels in a loop"
 CONSTANT = "its output does not vary over the batch"
 NOT_FINITE = "its output is not finite"
 SHARED = "used more than once: scaled where it was met first"
-NOT_REACHED = "its bias varies too much: max_steps were not enough"
+NOT_REACHED = "its bias varies too much: max_steps was too small"
 WORTH_A_WARNING = (RECURRENT, CONSTANT, NOT_FINITE, SHARED, NOT_REACHED)
 
 MATRIX_LIKE = (
@@ -119,7 +128,7 @@ MATRIX_LIKE = (
 
 
 class _Scaler:
-    """Collects what is done to each layer as the batch passes it."""
+    """Scales each layer as the batch reaches it, and records what was done."""
 
     def __init__(self, tolerance, max_steps, orthonormal, seed):
         self.tolerance = tolerance
@@ -187,7 +196,7 @@ class _Scaler:
 
 
 def _kernels(layer):
-    """The layer's own kernels; the last one is scaled (of a separable convolution, the pointwise one)."""
+    """The layer's own kernels; the last one is scaled (for a separable convolution, the pointwise kernel)."""
     return [
         variable
         for variable in own_trainable_variables(layer)
@@ -196,7 +205,7 @@ def _kernels(layer):
 
 
 def _linear(layer):
-    """Within the block the layer's activation is the identity, so that its output is the affine part."""
+    """Replace the layer's activation by the identity within the block, so that its output is the affine part."""
     if vars(layer).get("activation") is None:
         return contextlib.nullcontext()
     return wrapped([(layer, "activation", lambda activation: keras.activations.linear)])

@@ -16,23 +16,25 @@ def output_bias_prior(
     """Set the last layer's bias so that an untrained model predicts how frequent each class is.
 
     A softmax gets `b_c = log p_c`, a sigmoid `b = log(p / (1 - p))`. The first loss is then the entropy of the labels
-    instead of far more, and the first epoch is not spent on learning the frequencies.
+    and not far above it, and the first epoch is not spent on learning the frequencies.
     Source: Lin et al. 2017, section 4.1, https://arxiv.org/abs/1708.02002, and Karpathy 2019, "A Recipe for Training
     Neural Networks", section 2, https://karpathy.github.io/2019/04/25/recipe/
 
     Args:
         model: A built `keras.Model` that ends in a Dense or convolution with a bias (layers without weights may
-            follow). Its bias is changed in place; it only acts alone while the kernel before it is small.
-        class_counts: Training examples of each class, > 0, one number an output; `(negatives, positives)` for a
-            single output; with `examples`, the positives of each of several labels that do not exclude one another.
-        examples: Number of training examples, for such independent labels.
+            follow). This bias is changed in place. It sets the predictions only while the kernel of that layer is
+            small.
+        class_counts: Number of training examples of each class, > 0, one number per output. For a single output,
+            `(negatives, positives)`. With `examples`, the number of positives of each of several labels that do not
+            exclude one another.
+        examples: Number of training examples, for labels that do not exclude one another; None for all others.
 
     Returns:
         The new bias, float32 of shape `(outputs,)`.
 
     Raises:
-        ValueError: when the counts do not fit the outputs or a class has none or all of the examples, or the model
-            is not built or does not end in a layer with a bias. The model is then as it was.
+        ValueError: when the counts do not fit the outputs, when a class has none or all of the examples, or when the
+            model is not built or does not end in a layer with a bias. The model is then unchanged.
     """
     check_built("output_bias_prior", model)
     counts = as_numbers("output_bias_prior", "class_counts", class_counts)
@@ -53,7 +55,7 @@ def output_bias_prior(
     total = counts.sum() if examples is None else examples
     if not np.all((counts > 0) & (counts < total)):
         raise ValueError(
-            f"output_bias_prior expects every class to have some of the {total:g} examples, and not all. "
+            f"output_bias_prior expects every class to have some, and not all, of the {total:g} examples. "
             f"Received class_counts={counts.tolist()}. Drop a class that never occurs, or count it as 1."
         )
     share = counts / total

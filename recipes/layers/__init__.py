@@ -1,4 +1,4 @@
-"""Layers that Keras does not have, one a file; they run on any Keras backend."""
+"""Layers that Keras does not have, one per file; they run on any Keras backend."""
 
 from recipes.layers.add_l1_l2 import add_l1_l2
 from recipes.layers.drop_connect import DropConnect

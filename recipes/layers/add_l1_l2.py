@@ -8,15 +8,17 @@ from recipes.common.validation import is_number
 
 
 def add_l1_l2(model: keras.Model, *, l1: float = 0.0, l2: float = 0.0) -> list[str]:
-    """Add elastic-net penalties to every kernel of an existing model; biases and normalizations are spared.
+    """Add elastic-net penalties to every kernel of an existing model; biases and normalizations get none.
 
     `fit` then minimizes `loss + sum over kernels (l1 * |W| + l2 * W^2)`, as if every layer had been made with
     `kernel_regularizer=keras.regularizers.L1L2(l1, l2)`. Call it before `fit`; a compiled model stays compiled.
-    Source: Zou & Hastie 2005, equation 3, https://doi.org/10.1111/j.1467-9868.2005.00503.x, in Keras' scaling: the
-    penalty's gradient is `l1 * sign(W) + 2 * l2 * W`, so a paper's weight decay of 1e-4 is `l2=0.5e-4`.
+    Source: Zou & Hastie 2005, equation 3, https://doi.org/10.1111/j.1467-9868.2005.00503.x. The factors are scaled
+    as in Keras: the gradient of the penalty is `l1 * sign(W) + 2 * l2 * W`, so a paper's weight decay of 1e-4 is
+    `l2=0.5e-4`.
 
     Args:
-        model: A built `keras.Model`. Kernels are the weights whose name is or ends in `kernel`, at any depth.
+        model: A built `keras.Model`. Kernels are the weights named `kernel` or ending in `_kernel`, at any depth of
+            nested models.
         l1: Factor of the sum of absolute weights, >= 0.
         l2: Factor of the sum of squared weights, >= 0.
 
@@ -24,12 +26,12 @@ def add_l1_l2(model: keras.Model, *, l1: float = 0.0, l2: float = 0.0) -> list[s
         The paths of the kernels that are now penalized, in the model's order.
 
     Raises:
-        ValueError: when a factor is negative or both are 0, the model is not built or has no kernel, or a kernel
-            has a penalty already. The model is then as it was.
+        ValueError: when a factor is negative or both are 0, when the model is not built or has no kernel, or when a
+            kernel already has a penalty. The model is then unchanged.
     """
     if not is_number(l1) or not is_number(l2) or l1 < 0 or l2 < 0 or l1 == l2 == 0:
         raise ValueError(
-            f"add_l1_l2 expects l1 >= 0 and l2 >= 0, one of them above 0. Received l1={l1}, l2={l2}. "
+            f"add_l1_l2 expects l1 >= 0 and l2 >= 0, at least one of them above 0. Received l1={l1}, l2={l2}. "
             "Start from l2=1e-4."
         )
     layers = layers_of(model, include_self=True)
@@ -52,17 +54,17 @@ def add_l1_l2(model: keras.Model, *, l1: float = 0.0, l2: float = 0.0) -> list[s
         )
     for layer, variable in owned:
         variable.regularizer = keras.regularizers.L1L2(l1, l2)
-        # The layer's own argument as well, so that a saved model comes back with its penalties.
+        # The layer's own argument is set too, so that a saved model still has its penalties after loading.
         # (A depthwise convolution calls its weight `kernel` and the argument `depthwise_regularizer`.)
         for name in (variable.name.removesuffix("_kernel"), "depthwise"):
             if hasattr(layer, f"{name}_regularizer"):
                 setattr(layer, f"{name}_regularizer", variable.regularizer)
                 break
     for layer in layers:
-        # Attention makes its layers anew from this argument when it is loaded.
+        # Attention layers rebuild their inner layers from this argument when they are loaded.
         if isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
             set_kernel_regularizer(layer, keras.regularizers.L1L2(l1, l2))
-    # Functions traced before know nothing of the penalties; fit and evaluate make new ones.
+    # Functions traced earlier do not include the penalties; fit and evaluate will trace new ones.
     model.train_function = None
     model.test_function = None
     return [variable.path for _, variable in owned]

@@ -14,20 +14,23 @@ KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 class DropConnect(keras.layers.Wrapper):
     """Drop a random share of the wrapped layer's weights at every training step.
 
-    `r = a((M * W) v)` with a fresh mask `M` of zeros and ones.
+    `r = a((M * W) v)` with a new mask `M` of zeros and ones at each step.
     Source: Wan et al. 2013, section 3, equation 2, https://proceedings.mlr.press/v28/wan13.html. Three differences:
-    one mask per batch instead of one per example, as storing a kernel an example is what made it slow; kept
-    weights are divided by the share kept, so that inference uses the weights as they are (the paper
-    samples from a Gaussian there); biases are not dropped.
 
-    All else that `layer` does in training it does here too: penalties on weights and activity, statistics, metrics. Its
-    weights are dropped from also where it is frozen, as `keras.layers.Dropout` goes on dropping.
+    - There is one mask per batch instead of one per example, because storing one kernel per example is slow.
+    - Kept weights are divided by the share kept, so that inference uses the weights as they are. The paper samples
+      from a Gaussian at inference.
+    - Biases are not dropped.
+
+    Everything else that `layer` does in training still happens: penalties on weights and activations, moving
+    statistics, metrics. The weights of a frozen layer are dropped too, just as a frozen `keras.layers.Dropout` still
+    drops activations.
 
     Args:
-        layer: A Dense, convolution or other layer with a kernel: of its weights those called `kernel`,
-            `depthwise_kernel` and `pointwise_kernel` are dropped from.
+        layer: A Dense, convolution or other layer with a kernel. Only its weights called `kernel`,
+            `depthwise_kernel` and `pointwise_kernel` are dropped.
         rate: Share of weights dropped, in [0, 1). Paper: 0.5.
-        seed: Of the masks.
+        seed: Integer that fixes the masks; None draws other masks in each run.
 
     Input and output shapes: those of `layer`.
 
@@ -62,14 +65,14 @@ class DropConnect(keras.layers.Wrapper):
         if not training or self.rate == 0:
             return self.layer(inputs)
         variables = [*self.layer.variables, *self.layer.metrics_variables]
-        # Called with these values in place of its own, so that the layer's weights never change.
+        # The layer is called with these values in place of its own weights, so that the weights never change.
         given = {id(variable): self._dropped(variable) for variable in variables}
         mapping = [(variable, given[id(variable)]) for variable in variables]
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
             before = [scope.get_current_value(variable) for variable in variables]
             outputs = self.layer(inputs)
             after = [scope.get_current_value(variable) for variable in variables]
-        # What else the call brought about is the layer's own: activity penalties, statistics, metrics.
+        # All other effects of the call belong to the layer itself: activity penalties, statistics, metrics.
         for loss in scope.losses:
             self.add_loss(loss)
         for variable, old, new in zip(variables, before, after, strict=True):
@@ -91,5 +94,5 @@ class DropConnect(keras.layers.Wrapper):
 
 
 def _has_kernel(layer):
-    # Before it is built, a layer tells by its arguments whether it will have a kernel.
+    # Before a layer is built, its arguments show whether it will have a kernel.
     return any(hasattr(layer, f"{name}_initializer") for name in ("kernel", "depthwise", "pointwise"))

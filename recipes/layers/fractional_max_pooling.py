@@ -11,19 +11,21 @@ from recipes.common.validation import check_seed, is_number
 class FractionalMaxPooling2D(keras.layers.Layer):
     """Shrink an image by a factor between 1 and 2 with pooling regions that change from batch to batch.
 
-    An image of `n` rows is cut at `0 = a_0 < a_1 < ... < a_m = n` with steps of one or two; output row `i` is the
-    maximum over rows `a_i` up to, not including, `a_(i+1)` (including it if `overlapping`). Columns likewise.
-    Source: Graham 2014, section 2, https://arxiv.org/abs/1412.6071. Random cuts shuffle the steps; pseudo-random
+    An image of `n` rows is cut at `0 = a_0 < a_1 < ... < a_m = n` with steps of one or two. Output row `i` is the
+    maximum over the rows from `a_i` up to `a_(i+1)`, which is included only if `overlapping`. Columns are treated
+    alike.
+    Source: Graham 2014, section 2, https://arxiv.org/abs/1412.6071. Random cuts shuffle the steps. Pseudo-random
     cuts are `a_i = floor(n / m * i + u)` with one random phase `u`, the paper's formula moved to start at 0 and
-    end at n. At inference the cuts are the pseudo-random ones of phase one half, so that predictions repeat;
-    the paper averages several random ones, which `training=True` gives.
+    end at n. At inference the cuts are the pseudo-random ones of phase one half, so that predictions are
+    repeatable. The paper averages over several random cuts, which calls with `training=True` draw.
 
     Args:
-        ratio: Factor the height and width shrink by, in (1, 2); 2 ** (1 / 3) and 2 ** (1 / 2) in the paper.
+        ratio: Factor by which the height and width shrink, in (1, 2). Paper: 2 ** (1 / 3) and 2 ** (1 / 2).
         pseudo_random: Whether steps are spread evenly. The paper finds random steps better without
             augmentation, pseudo-random ones better with it.
         overlapping: Whether neighboring regions share a row and column; the paper finds it slightly better.
-        seed: Of the cuts. A batch shares its cuts.
+        seed: Integer that fixes the random cuts; None draws other cuts in each run. All images of a batch share
+            their cuts.
 
     Input shape: `(batch, height, width, channels)`, any real dtype; height and width must be known.
     Output shape: `(batch, floor(height / ratio), floor(width / ratio), channels)`, and never less than half.
@@ -75,7 +77,8 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         return (batch, self._output_size(height), self._output_size(width), channels)
 
     def _output_size(self, size):
-        # The tiny addition keeps 6 / 1.2 from becoming 4; steps of at most two reach at most twice as far.
+        # The tiny addition keeps 6 / 1.2 from becoming 4. With steps of at most two, the output has at least half
+        # of the rows.
         return max(int(size / self.ratio + 1e-9), (size + 1) // 2)
 
     def _cuts(self, size, output_size, training):
@@ -99,16 +102,16 @@ class FractionalMaxPooling2D(keras.layers.Layer):
 
 
 def pseudo_random_cuts(size: int, output_size: int, phase: Any) -> Any:
-    """`a_i = floor((size * i + phase) / output_size)` for `i` in 0..output_size, exact in whole numbers.
+    """The cuts `a_i = floor((size * i + phase) / output_size)` for `i` in 0..output_size, int32 `(output_size + 1,)`.
 
-    `size / output_size * i` has a fraction of whole `1 / output_size`, so a whole `phase` in [0, output_size) gives
-    every sequence that a real one would, each as often.
+    The fraction of `size / output_size * i` is a whole multiple of `1 / output_size`. So a whole `phase` in
+    [0, output_size) gives every sequence that a real phase would give, with the same probability.
     """
     return (size * keras.ops.arange(output_size + 1, dtype="int32") + phase) // output_size
 
 
 def pool_between(images: Any, cuts: Any, size: int, axis: int, overlapping: bool) -> Any:
-    """The maximum between neighboring cuts. A region has one or two rows, and one more if overlapping."""
+    """The maximum between neighboring cuts along `axis`: regions of one or two rows, and one more if overlapping."""
     first, behind = cuts[:-1], cuts[1:]
     pooled = keras.ops.maximum(
         keras.ops.take(images, first, axis=axis), keras.ops.take(images, behind - 1, axis=axis)

@@ -9,14 +9,14 @@ from recipes.common.validation import is_whole
 
 @keras.saving.register_keras_serializable(package="recipes")
 class IdentityShortcut(keras.layers.Layer):
-    """Carry the input past a residual branch that strides or widens, without any weight.
+    """Carry the input past a residual branch that changes the size or the channels, without any weight.
 
-    Keeps every `strides`-th row and column and appends channels of zeros until there are `filters`.
+    It keeps every `strides`-th row and column and appends channels of zeros until there are `filters` channels.
     Source: He et al. 2015, section 3.3, option A, https://arxiv.org/abs/1512.03385 (the shortcut of all their
     CIFAR-10 networks).
 
     Args:
-        filters: Channels of the output, at least those of the input.
+        filters: Channels of the output, at least as many as the input has.
         strides: Rows and columns from one kept pixel to the next, >= 1.
 
     Input shape: `(batch, height, width, channels)`, float.
@@ -47,7 +47,7 @@ class IdentityShortcut(keras.layers.Layer):
         if input_shape[-1] > self.filters:
             raise ValueError(
                 f"IdentityShortcut expects at most filters={self.filters} input channels. "
-                f"Received shape {tuple(input_shape)}. Zeros only widen: narrow with a 1x1 Conv2D."
+                f"Received shape {tuple(input_shape)}. To reduce the channels, use a 1x1 Conv2D instead."
             )
 
     def call(self, inputs: Any) -> Any:

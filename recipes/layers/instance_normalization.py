@@ -9,22 +9,22 @@ from recipes.common.validation import is_number
 
 @keras.saving.register_keras_serializable(package="recipes")
 class InstanceNormalization(keras.layers.Layer):
-    """Give every channel of every example zero mean and unit variance over its places.
+    """Give every channel of every example zero mean and unit variance over its positions.
 
-    `y = (x - mean) / sqrt(variance + epsilon)`, mean and variance over the height and width of one channel of one
-    example; then a learned gain and offset a channel. Training and inference do the same.
+    `y = (x - mean) / sqrt(variance + epsilon)`, where mean and variance are taken over the height and width of one
+    channel of one example. A learned gain and offset per channel follow. Training and inference do the same.
     Source: Ulyanov et al. 2016, equation 5, https://arxiv.org/abs/1607.08022; the gain and offset are those of
     Dumoulin et al. 2016, equation 5, https://arxiv.org/abs/1610.07629
 
     Args:
         epsilon: Added to the variance, > 0.
-        center: Whether to learn an offset a channel (starts at 0).
-        scale: Whether to learn a gain a channel (starts at 1).
+        center: Whether to learn an offset per channel (starts at 0).
+        scale: Whether to learn a gain per channel (starts at 1).
 
-    Input shape: `(batch, ..., channels)` with at least one axis of places, float. Output shape: the same.
+    Input shape: `(batch, ..., channels)` with at least one spatial axis, float. Output shape: the same.
 
     Raises:
-        ValueError: when `epsilon` is not positive, or the input has no places to average over.
+        ValueError: when `epsilon` is not positive, or the input has no spatial axis to average over.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class InstanceNormalization(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) < 3:
             raise ValueError(
-                "InstanceNormalization expects inputs (batch, ..., channels) with places to average over. "
+                "InstanceNormalization expects inputs (batch, ..., channels) with a spatial axis to average over. "
                 f"Received shape {tuple(input_shape)}. For vectors use keras.layers.LayerNormalization."
             )
         channels = (input_shape[-1],)
@@ -52,7 +52,7 @@ class InstanceNormalization(keras.layers.Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        # A float16 sum over a large image overflows, so statistics are never of less than float32.
+        # A float16 sum over a large image overflows, so the statistics are computed in float32 or better.
         x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         places = list(range(1, len(inputs.shape) - 1))
         mean, variance = keras.ops.moments(x, axes=places, keepdims=True)

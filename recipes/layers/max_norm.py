@@ -10,19 +10,19 @@ from recipes.common.validation import are_whole, is_number, is_whole
 
 @keras.saving.register_keras_serializable(package="recipes")
 class MaxNorm(keras.constraints.Constraint):
-    """Shrink the incoming weights of every unit whose norm is above `limit`, to exactly `limit`.
+    """Scale down the incoming weights of every unit whose norm is above `limit`, to a norm of exactly `limit`.
 
     Source: Srivastava et al. 2014, section 5.1, https://jmlr.org/papers/v15/srivastava14a.html.
     `keras.constraints.MaxNorm` does the same for Dense kernels; for a convolution its default `axis=0` takes
     norms along the kernel's height only, which leaves filters far above the limit.
 
     Args:
-        limit: Largest norm, > 0 (c in the paper, which uses 3 to 4).
-        unit_axes: Axes of the kernel that number the units; norms run over all others. -1 for Dense and
+        limit: Largest L2 norm, > 0 (c in the paper, which uses 3 to 4).
+        unit_axes: Axes of the kernel that number the units; norms are taken over all other axes. -1 for Dense and
             convolutions, (-2, -1) for depthwise convolutions, -2 for transposed convolutions.
 
     Raises:
-        ValueError: when `limit` is not positive.
+        ValueError: when `limit` is not positive or `unit_axes` are not axes of the weights.
 
     Example:
         >>> keras.layers.Conv2D(64, 3, kernel_constraint=MaxNorm(3.0))
@@ -49,7 +49,7 @@ class MaxNorm(keras.constraints.Constraint):
         units = {axis % len(w.shape) for axis in axes}
         incoming = [axis for axis in range(len(w.shape)) if axis not in units]
         norms = keras.ops.sqrt(keras.ops.sum(keras.ops.square(w), axis=incoming, keepdims=True))
-        # A norm below the limit gives limit / limit, so its weights stay as they are to the last bit.
+        # A norm below the limit gives limit / limit, so those weights keep their exact value.
         return w * (self.limit / keras.ops.maximum(norms, self.limit))
 
     def get_config(self) -> dict[str, Any]:

@@ -17,12 +17,12 @@ class Maxout(keras.layers.Layer):
 
     Args:
         units: Features of the output, >= 1.
-        pieces: Affine functions a unit, >= 2 (k in the paper). The layer has `pieces` times the weights of a
+        pieces: Affine functions per unit, >= 2 (k in the paper). The layer has `pieces` times the weights of a
             Dense layer with as many units.
         use_bias: Whether each piece adds a bias.
-        kernel_initializer: Of the kernel `(features, pieces * units)`, in which piece `j` of unit `i` is column
-            `j * units + i`.
-        bias_initializer: Of the bias `(pieces * units,)`.
+        kernel_initializer: Initializer of the kernel `(features, pieces * units)`, in which piece `j` of unit `i` is
+            column `j * units + i`.
+        bias_initializer: Initializer of the bias `(pieces * units,)`.
         kernel_regularizer: Penalty on the kernel.
         kernel_constraint: Applied to the kernel after each update; the paper limits each column's norm, as
             `recipes.layers.MaxNorm` does.
@@ -30,7 +30,7 @@ class Maxout(keras.layers.Layer):
     Input shape: `(batch, ..., features)`, float. Output shape: `(batch, ..., units)`.
 
     Raises:
-        ValueError: when `units < 1` or `pieces < 2`.
+        ValueError: when `units < 1`, `pieces < 2`, either is above 2**20 or the input has no batch axis.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Maxout(keras.layers.Layer):
         if len(input_shape) < 2:
             raise ValueError(
                 f"Maxout expects inputs (batch, ..., features). Received shape {tuple(input_shape)}. "
-                "Add the axis of the batch, inputs[None]."
+                "Add the batch axis with inputs[None]."
             )
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         columns = self.pieces * self.units
@@ -88,7 +88,7 @@ class Maxout(keras.layers.Layer):
 
 
 def largest_piece(outputs: Any, pieces: int) -> Any:
-    """`(..., pieces * units)` to `(..., units)`; the gradient goes to the piece that won."""
+    """Reduce `(..., pieces * units)` to `(..., units)`; the gradient goes to the largest piece alone."""
     return functools.reduce(keras.ops.maximum, keras.ops.split(outputs, pieces, axis=-1))
 
 
@@ -105,6 +105,7 @@ def maxout_config(layer: Any) -> dict[str, Any]:
 
 
 def check_pieces(layer: str, outputs: int, pieces: int) -> None:
+    """Raise a ValueError in the name of `layer` unless `outputs >= 1` and `pieces >= 2`, both at most 2**20."""
     known = is_whole(outputs) and is_whole(pieces) and max(outputs, pieces) <= 2**20
     if not known or outputs < 1 or pieces < 2:
         raise ValueError(

@@ -10,30 +10,31 @@ from recipes.layers.maxout import check_pieces, largest_piece, maxout_config
 
 @keras.saving.register_keras_serializable(package="recipes")
 class MaxoutConv2D(keras.layers.Layer):
-    """Output, for each filter and place, the largest of `pieces` convolutions.
+    """Output, for each filter and position, the largest of `pieces` convolutions.
 
-    `Maxout` with weights shared over places: "max across affine feature maps".
-    Source: Goodfellow et al. 2013, section 2, https://arxiv.org/abs/1302.4389. Unlike the paper's networks, which
-    also take the maximum over neighboring places, pooling is left to a layer of its own.
+    It is `Maxout` with weights shared over positions: "max across affine feature maps".
+    Source: Goodfellow et al. 2013, section 2, https://arxiv.org/abs/1302.4389. The paper's networks also take the
+    maximum over neighboring positions; here pooling is left to a separate layer.
 
     Args:
         filters: Channels of the output, >= 1.
-        kernel_size: Height and width of the kernel in pixels, one number or two.
-        pieces: Convolutions a filter, >= 2 (k in the paper).
-        strides: Rows and columns from one place to the next, one number or two.
+        kernel_size: Height and width of the kernel in pixels, one number or two, each from 1 to 1024.
+        pieces: Convolutions per filter, >= 2 (k in the paper).
+        strides: Rows and columns from one position to the next, one number or two, each from 1 to 1024.
         padding: "valid" or "same".
         use_bias: Whether each piece adds a bias.
-        kernel_initializer: Of the kernel `(height, width, channels, pieces * filters)`, in which piece `j` of
-            filter `i` is number `j * filters + i`.
-        bias_initializer: Of the bias `(pieces * filters,)`.
+        kernel_initializer: Initializer of the kernel `(height, width, channels, pieces * filters)`, in which piece
+            `j` of filter `i` is number `j * filters + i`.
+        bias_initializer: Initializer of the bias `(pieces * filters,)`.
         kernel_regularizer: Penalty on the kernel.
         kernel_constraint: Applied to the kernel after each update.
 
     Input shape: `(batch, height, width, channels)`, float.
-    Output shape: `(batch, new height, new width, filters)`, as of `keras.layers.Conv2D`.
+    Output shape: `(batch, new height, new width, filters)`, the same as for `keras.layers.Conv2D`.
 
     Raises:
-        ValueError: when `filters < 1` or `pieces < 2`.
+        ValueError: when an argument is outside its range, the input is not of rank 4, or the image is smaller than
+            the kernel under `padding="valid"`.
     """
 
     def __init__(

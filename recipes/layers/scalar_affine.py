@@ -1,4 +1,4 @@
-"""One learned offset, and perhaps one learned gain, for a whole tensor."""
+"""One learned offset, and optionally one learned gain, for a whole tensor."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import keras
 
 @keras.saving.register_keras_serializable(package="recipes")
 class ScalarAffine(keras.layers.Layer):
-    """Add one learned number, after multiplying by another if wanted.
+    """Add one learned number to the whole tensor, optionally after multiplying it by another.
 
-    What a Fixup network has in place of normalization: an offset before every convolution and activation, and one
+    A Fixup network uses this in place of normalization: an offset before every convolution and activation, and one
     gain at the end of each residual branch.
     Source: Zhang et al. 2019, section 3, rule 3, https://arxiv.org/abs/1901.09321
 

@@ -1,4 +1,4 @@
-"""Drop whole residual branches at random, so that a deep network trains as many shallow ones."""
+"""Drop whole residual branches at random, so that a deep network trains like many shallow ones."""
 
 from typing import Any
 
@@ -9,16 +9,18 @@ from recipes.common.validation import check_seed, is_number, is_whole
 
 @keras.saving.register_keras_serializable(package="recipes")
 class StochasticDepth(keras.layers.Layer):
-    """Drop a residual branch for a random share of the examples; stands last on the branch, before the addition.
+    """Drop a residual branch for a random share of the examples.
 
-    Source: Huang et al. 2016, section 3, equations 2 and 5, https://arxiv.org/abs/1603.09382. Two differences:
-    every example draws for itself instead of the batch as a whole, and a kept branch is divided by the share kept
-    in training instead of multiplied by it at inference, where this layer then does nothing.
+    Place the layer last on the branch, before the addition.
+    Source: Huang et al. 2016, section 3, equations 2 and 5, https://arxiv.org/abs/1603.09382. There are two
+    differences. Each example has a draw of its own, instead of one draw for the whole batch. A kept branch is divided
+    by the share kept in training, where the paper multiplies by it at inference; so at inference this layer does
+    nothing.
 
     Args:
         rate: Share of examples whose branch is dropped, in [0, 1): 1 - p_l in the paper. `linear_decay` gives the
-            paper's rate for each block; 0.5 for the last one.
-        seed: Of the draws.
+            paper's rate for each block, 0.5 for the last one.
+        seed: Integer that fixes the draws; None gives other draws in each run.
 
     Input shape: `(batch, ...)`, float: the output of a residual branch. Output shape: the same.
 
@@ -54,11 +56,11 @@ class StochasticDepth(keras.layers.Layer):
 def linear_decay(rate: float, blocks: int) -> list[float]:
     """Return the drop rate of each residual block: near 0 at the first, `rate` at the last, linear between.
 
-    `1 - p_l = l / L * (1 - p_L)`: early blocks find features that all later ones use, so they stay more often.
+    `1 - p_l = l / L * (1 - p_L)`: early blocks find features that all later blocks use, so they are kept more often.
     Source: Huang et al. 2016, equation 4, https://arxiv.org/abs/1603.09382
 
     Args:
-        rate: Of the last block, in [0, 1). Paper: 0.5.
+        rate: Drop rate of the last block, in [0, 1). Paper: 0.5.
         blocks: Number of blocks, >= 1.
 
     Returns:

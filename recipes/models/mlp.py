@@ -28,20 +28,21 @@ def mlp(
 
     Args:
         input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 and flattened inside the
-            model, or `(features,)` of vectors, which are taken as they come.
+            model, or `(features,)` of vectors, which are not scaled.
         classes: Number of outputs, >= 1.
         hidden: Units of each hidden layer, one number per layer.
-        norm: "batch", "layer", "group" (8 groups) or None; "instance" has no places to average over.
-        activation: A Keras activation's name or function, or "maxout" (each unit the largest of two pieces).
-        initializer: Of the hidden kernels: a Keras initializer or its name. The classifier starts at
-            N(0, 0.01).
+        norm: "batch", "layer", "group" (8 groups) or None. "instance" raises, because a vector has no spatial axis to
+            average over.
+        activation: A Keras activation's name or function, or "maxout" (each unit is the largest of two pieces).
+        initializer: Initializer of the hidden kernels: a Keras initializer or its name. The classifier starts at
+            N(0, 0.01), a normal distribution of standard deviation 0.01.
         dropout: Share of each hidden layer's activations dropped in training, in [0, 1).
-        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
-        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0 (biases and norms have no decay).
+        classifier_activation: Activation of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
 
     Returns:
-        An uncompiled `keras.Model`.
+        An uncompiled `keras.Model` with an output of `(batch, classes)`.
 
     Raises:
         ValueError: when a shape, number or name is none of the above.
@@ -50,7 +51,7 @@ def mlp(
     if not are_whole(hidden) or any(units < 1 for units in hidden):
         raise ValueError(
             f"mlp expects hidden to hold numbers of units >= 1. Received hidden={hidden}. "
-            "Give one number a hidden layer, such as hidden=(256, 256)."
+            "Give one number per hidden layer, such as hidden=(256, 256)."
         )
     hidden = tuple(hidden)
     parts = Parts(norm, activation, initializer, weight_decay, dropout)

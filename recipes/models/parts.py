@@ -1,4 +1,4 @@
-"""What all builders share: normalization, activation, initialization, decay and dropout, as one object."""
+"""What all builders share: normalization, activation, initialization, weight decay and dropout, as one object."""
 
 import math
 import random
@@ -19,17 +19,17 @@ NORMS = ("batch", "layer", "instance", "group", None)
 
 @dataclass(frozen=True)
 class Parts:
-    """Adds layers to a graph in one style, so that a builder reads as its architecture.
+    """Adds layers to a graph in one style, so that the code of a builder shows only its architecture.
 
     Args:
         norm: One of `NORMS`. "layer" normalizes over height, width and channels as Ba et al. 2016 do, "group" in 8
             groups of channels.
         activation: A Keras activation's name or function, or "maxout": every convolution and dense layer then takes
             the largest of two pieces, and no activation follows.
-        initializer: Of every kernel but the classifier's: a Keras initializer or its name.
+        initializer: Initializer of every kernel except the classifier's: a Keras initializer or its name.
         weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0.
         dropout: Share of activations dropped, in [0, 1).
-        branches: Residual branches of a network that is to start by Fixup, else 0.
+        branches: Number of residual branches of a network that is initialized by Fixup, 0 for all others.
     """
 
     norm: object
@@ -43,7 +43,7 @@ class Parts:
         if self.norm is not None and not is_one_of(self.norm, NORMS):
             raise ValueError(
                 f"The builders of recipes.models expect norm to be one of {NORMS}. "
-                f"Received norm={self.norm!r}. Pick one of these; None is no normalization."
+                f"Received norm={self.norm!r}. Pick one of these; None means no normalization."
             )
         if not is_number(self.weight_decay) or self.weight_decay < 0:
             raise ValueError(
@@ -64,7 +64,7 @@ class Parts:
                 f"initializer={self.initializer!r}. Use 'he_normal'."
             ) from error
         finally:
-            # An initializer takes its seed when it is made; a check takes none away.
+            # Making an initializer draws a seed; the check must not change the seeds drawn later.
             random.setstate(drawn)
         if not self.maxout:
             self._check_activation()
@@ -86,7 +86,7 @@ class Parts:
 
     @property
     def regularizer(self) -> Any:
-        # Keras' L2(c) adds c * sum(W^2), whose gradient is 2 c W; papers state the factor of W.
+        # Keras' L2(c) adds c * sum(W^2), whose gradient is 2 c W; papers state the factor of W in the gradient.
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
     def conv(
@@ -100,7 +100,7 @@ class Parts:
         padding: Literal["valid", "same"] = "same",
         initializer: Any = None,
     ) -> Any:
-        """A convolution; a normalization that follows has the bias, and a Fixup network an offset before it."""
+        """Add a convolution, without a bias where a normalization or a Fixup offset takes its place."""
         if self.branches:
             inputs = ScalarAffine(name=f"{name}_offset")(inputs)
         layer = MaxoutConv2D if self.maxout else keras.layers.Conv2D
@@ -126,12 +126,12 @@ class Parts:
         )(inputs)
 
     def normalize(self, inputs: Any, prefix: str, number: int | str = "") -> Any:
-        """`prefix_norm`; in a Fixup network the offset before the activation, `prefix_offset`."""
+        """Add the normalization `prefix_norm`; in a Fixup network the offset before the activation, `prefix_offset`."""
         if self.branches:
             return ScalarAffine(name=f"{prefix}_offset{number}")(inputs)
         name = f"{prefix}_norm{number}".lstrip("_")
         if self.norm == "batch":
-            # He et al. average with 0.9; Keras' 0.99 needs hundreds of steps before inference works.
+            # He et al. use a momentum of 0.9; with Keras' 0.99, inference is wrong for the first hundreds of steps.
             return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(inputs)
         if self.norm == "instance":
             return InstanceNormalization(name=name)(inputs)
@@ -143,7 +143,7 @@ class Parts:
         return inputs
 
     def activate(self, inputs: Any, prefix: str, number: int | str = "") -> Any:
-        """The layer is called after its activation: `top` becomes `top_relu`."""
+        """Add the activation, a layer named after its function: `top` becomes `top_relu`."""
         if self.maxout:
             return inputs
         function = keras.activations.get(self.activation)
@@ -156,8 +156,8 @@ class Parts:
     def draws(self, name: str) -> Any:
         """The initializer for the kernel of the layer `name`.
 
-        An initializer object given to several layers draws the same numbers for each; so every layer gets one of its
-        own, whose seed, if one was given, is mixed with the layer's name.
+        An initializer object given to several layers draws the same numbers for each of them. So every layer gets a
+        copy of its own; if a seed was given, it is combined with the layer's name.
         """
         if not isinstance(self.initializer, keras.initializers.Initializer):
             return self.initializer
@@ -183,7 +183,7 @@ class Parts:
     def classify(
         self, inputs: Any, classes: int, classifier_activation: str | Callable[[Any], Any] | None
     ) -> Any:
-        # As small as in AlexNet and VGG: the first loss is then log(classes), nothing to unlearn.
+        # As small as in AlexNet and VGG, so that the first loss is log(classes), that of uniform predictions.
         initializer = keras.initializers.RandomNormal(stddev=0.01)
         if self.branches:
             inputs = ScalarAffine(name="predictions_offset")(inputs)
@@ -199,7 +199,8 @@ class Parts:
 
 
 def output_dtype() -> str:
-    """float32 under a mixed-precision policy, where half precision blurs a softmax; else the policy's."""
+    """The dtype of the outputs: float32 under a mixed-precision policy, because a softmax loses precision in half
+    precision; otherwise the policy itself."""
     policy = keras.config.dtype_policy()
     return "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
 
@@ -210,7 +211,7 @@ def scaled_image(
     classifier_activation: str | Callable[[Any], Any] | None,
     builder: str,
 ) -> Any:
-    """Check what every builder takes; return the input tensor and the same in -1..1."""
+    """Check the arguments of every builder; return the input tensor in 0..255 and the same scaled to -1..1."""
     check_image_shape(input_shape, builder)
     check_classes(classes, classifier_activation, builder)
     image = keras.Input(input_shape, name="image")
@@ -218,24 +219,26 @@ def scaled_image(
 
 
 def smallest_side(image: Any) -> Any:
-    """The smaller of height and width, as far as they are known, else None."""
+    """The smaller of height and width in pixels, among those that are known; None if neither is."""
     return min((size for size in image.shape[1:3] if size is not None), default=None)
 
 
 def check_image_shape(input_shape: Any, builder: str) -> None:
+    """Raise a ValueError in the name of `builder` unless `input_shape` is `(height, width, channels)`."""
     sides = as_row(input_shape) or ()
     known = [side for side in sides if side is not None]
     if len(sides) != 3 or sides[-1] is None or not are_whole(known) or min(known) < 1:
         raise ValueError(
             f"{builder} expects input_shape=(height, width, channels). "
             f"Received input_shape={input_shape}. "
-            "Leave the batch dimension out, and give a gray image one channel."
+            "Leave out the batch axis; a gray image has one channel."
         )
 
 
 def check_classes(
     classes: int, classifier_activation: str | Callable[[Any], Any] | None, builder: str
 ) -> None:
+    """Raise a ValueError in the name of `builder` when the number of classes or the last activation is wrong."""
     try:
         keras.activations.get(classifier_activation)
     except (TypeError, ValueError) as error:
@@ -250,6 +253,6 @@ def check_classes(
         )
     if classes == 1 and classifier_activation == "softmax":
         raise ValueError(
-            f"{builder} expects two or more classes for a softmax. Received classes=1, whose softmax is 1. "
+            f"{builder} expects two or more classes for a softmax. Received classes=1, whose softmax is always 1. "
             'Use classes=2, or classes=1 with classifier_activation="sigmoid".'
         )

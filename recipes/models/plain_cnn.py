@@ -25,8 +25,8 @@ def plain_cnn(
 ) -> keras.Model:
     """Build stages of 3x3 convolutions, halve the image after each stage, average and classify.
 
-    Stacked 3x3 convolutions with 2x2 max pooling are those of Simonyan & Zisserman 2014, section 2.1,
-    https://arxiv.org/abs/1409.1556. Unlike them, a global average (Lin et al. 2013, section 3.2,
+    The stacked 3x3 convolutions with 2x2 max pooling come from Simonyan & Zisserman 2014, section 2.1,
+    https://arxiv.org/abs/1409.1556. Unlike in their networks, a global average (Lin et al. 2013, section 3.2,
     https://arxiv.org/abs/1312.4400) replaces the dense layers and the last pooling.
 
     Layers are called `stage1_conv1`, `stage1_norm1`, `stage1_relu1`, ..., `stage1_pool`, `stage1_dropout`;
@@ -35,20 +35,20 @@ def plain_cnn(
     Args:
         input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model.
         classes: Number of outputs, >= 1.
-        filters: Filters of each stage, one number a stage.
-        convs: Convolutions a stage, >= 1.
+        filters: Number of filters of each stage, one number per stage, each >= 1.
+        convs: Convolutions per stage, >= 1.
         norm: "batch", "layer" (over height, width and channels), "instance", "group" (8 groups) or
             None.
-        activation: A Keras activation's name or function, or "maxout" (each filter the largest of two pieces).
-        initializer: Of the convolutions' kernels: a Keras initializer or its name. The classifier starts at
-            N(0, 0.01).
+        activation: A Keras activation's name or function, or "maxout" (each filter is the largest of two pieces).
+        initializer: Initializer of the convolutions' kernels: a Keras initializer or its name. The classifier starts
+            at N(0, 0.01), a normal distribution of standard deviation 0.01.
         dropout: Share of activations dropped after each stage in training, in [0, 1).
-        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
-        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0 (biases and norms have no decay).
+        classifier_activation: Activation of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
 
     Returns:
-        An uncompiled `keras.Model`.
+        An uncompiled `keras.Model` with an output of `(batch, classes)`.
 
     Raises:
         ValueError: when a shape, number or name is none of the above, or the image is too small to be halved
@@ -57,8 +57,9 @@ def plain_cnn(
     known = are_whole(filters) and is_whole(convs)
     if not known or not len(filters) or min(filters) < 1 or convs < 1:
         raise ValueError(
-            f"plain_cnn expects one number of filters >= 1 a stage, and convs >= 1. "
-            f"Received filters={filters}, convs={convs}. Three stages of two: filters=(32, 64, 128), convs=2."
+            f"plain_cnn expects one number of filters >= 1 per stage, and convs >= 1. "
+            f"Received filters={filters}, convs={convs}. For three stages of two convolutions each, type "
+            "filters=(32, 64, 128), convs=2."
         )
     filters = tuple(int(count) for count in filters)
     parts = Parts(norm, activation, initializer, weight_decay, dropout)

@@ -1,4 +1,4 @@
-"""Residual networks of the CIFAR kind: thin or wide, plain or pre-activated, with or without normalization."""
+"""Residual networks for images like CIFAR-10's: thin or wide, plain or pre-activated, with or without normalization."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -29,14 +29,15 @@ def resnet(
 ) -> keras.Model:
     """Build three stages of residual blocks with 16, 32 and 64 filters times `width`.
 
-    - `block="basic"`: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385. Depth 6n+2, two 3x3 convolutions a
-      block, activation after the addition, shortcuts without parameters (option A). ResNet-20 has 0.27 M parameters.
+    - `block="basic"`: He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385. Depth 6n+2, two 3x3 convolutions
+      per block, activation after the addition, shortcuts without parameters (option A). ResNet-20 has 0.27 M
+      parameters.
     - `block="preactivation"`: He et al. 2016, figure 1b, https://arxiv.org/abs/1603.05027, and Wide ResNets,
       Zagoruyko & Komodakis 2016, table 1, https://arxiv.org/abs/1605.07146: normalization and activation before each
-      convolution, 1x1 convolutions as shortcuts where the shape changes. Depth 6n+4 as Wide ResNets count (the
-      shortcuts' convolutions included), or 6n+2 as He et al. do. WRN-28-10 is `depth=28, width=10`.
-    - `norm=None`: Fixup, Zhang et al. 2019, section 3, https://arxiv.org/abs/1901.09321, on either block. The paper
-      trains the scalars at a tenth of the rate; a Keras optimizer has one rate for all.
+      convolution, 1x1 convolutions as shortcuts where the shape changes. Depth is 6n+4 as Wide ResNets count it (with
+      the convolutions of the shortcuts), or 6n+2 as He et al. count it. WRN-28-10 is `depth=28, width=10`.
+    - `norm=None`: Fixup, Zhang et al. 2019, section 3, https://arxiv.org/abs/1901.09321, with either block. The paper
+      trains the scalars at a tenth of the learning rate; here all weights have the same rate.
 
     Layers are called `stem_conv`, `stage2_block1_conv1`, `stage2_block1_norm1`, `stage2_block1_relu1`, ...,
     `stage2_block1_add`; the last activation is `top_relu`, then come `top_average` and `predictions`.
@@ -47,23 +48,25 @@ def resnet(
         depth: Layers with weights: 8, 14, 20, 32, 44, 56, 110 ... (6n+2); 10, 16, 22, 28, 40 ... (6n+4).
         width: Factor on the filters of every stage, a whole number >= 1.
         block: "basic" or "preactivation".
-        stem: 32: a 3x3 convolution, for small images; 224: a 7x7 convolution and a max pooling, both of strides 2
-            (He et al. 2015, table 1), for large ones; "auto": 224 from 112 pixels on.
+        stem: 32 is a 3x3 convolution, for small images. 224 is a 7x7 convolution and a max pooling, both with strides
+            of 2 (He et al. 2015, table 1), for large images. "auto" takes 224 when the smaller side has 112 pixels or
+            more.
         norm: "batch", "layer" (over height, width and channels), "instance", "group" (8 groups), None (Fixup).
         activation: A Keras activation's name or function; or "maxout", which takes the largest of two pieces in every
             3x3 convolution and has no activation after it, nor after the addition.
-        initializer: Of the convolutions' kernels: a Keras initializer or its name. The classifier starts at
-            N(0, 0.01), with `norm=None` at 0.
-        stochastic_depth: Share of examples whose last block is dropped in training, in [0, 1), less in earlier blocks
-            by linear decay (Huang et al. 2016, section 3, https://arxiv.org/abs/1603.09382; paper: 0.5).
+        initializer: Initializer of the convolutions' kernels: a Keras initializer or its name. The classifier starts
+            at N(0, 0.01), a normal distribution of standard deviation 0.01, or at 0 with `norm=None`.
+        stochastic_depth: Share of examples whose last block is dropped in training, in [0, 1). Earlier blocks are
+            dropped less often, by linear decay (Huang et al. 2016, section 3, https://arxiv.org/abs/1603.09382; paper:
+            0.5).
         dropout: Share of activations dropped between a block's convolutions in training, in [0, 1) (Wide ResNets,
             section 3.4: 0.3).
-        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
-        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0 (biases and norms have no decay).
+        classifier_activation: Activation of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
 
     Returns:
-        An uncompiled `keras.Model`.
+        An uncompiled `keras.Model` with an output of `(batch, classes)`.
 
     Raises:
         ValueError: when a shape, number or name is none of the above.
@@ -99,7 +102,7 @@ def resnet(
 def basic_block(
     parts: Parts, inputs: Any, *, filters: int, strides: int, drop_rate: float, prefix: str, last: bool
 ) -> Any:
-    """He et al. 2015, figure 5 left."""
+    """The basic residual block of He et al. 2015, figure 5 left, https://arxiv.org/abs/1512.03385."""
     x = parts.conv(
         inputs,
         filters,
@@ -124,7 +127,10 @@ def basic_block(
 def preactivation_block(
     parts: Parts, inputs: Any, *, filters: int, strides: int, drop_rate: float, prefix: str, last: bool
 ) -> Any:
-    """He et al. 2016, figure 1b; where the shape changes, both ways start from the activation."""
+    """The pre-activated block of He et al. 2016, figure 1b, https://arxiv.org/abs/1603.05027.
+
+    Where the shape changes, the branch and the shortcut both start from the activation.
+    """
     active = parts.activate(parts.normalize(inputs, prefix, 1), prefix, 1)
     x = parts.conv(
         active,
@@ -166,7 +172,7 @@ def _stem(parts, inputs, stem, block):
     large = stem == 224 or (stem == "auto" and (smallest_side(inputs) or 0) >= 112)
     if not large:
         x = parts.conv(inputs, 16, 3, "stem_conv")
-        # A pre-activated block normalizes and activates what it is given.
+        # A pre-activated block normalizes and activates its own input.
         return x if block == "preactivation" else parts.activate(parts.normalize(x, "stem"), "stem")
     x = parts.conv(inputs, 16, 7, "stem_conv", strides=2)
     x = parts.activate(parts.normalize(x, "stem"), "stem")

@@ -1,8 +1,8 @@
-"""Read the tensors of a PyTorch weights file without PyTorch, and without running what it says.
+"""Read the tensors of a PyTorch weights file without PyTorch, and without running code from the file.
 
 A `.pth` file is a pickle, and a pickle can call any function of any installed package when it is loaded. The
-reader below knows four names - the dictionary, the tensor and the kinds of storage - and refuses all others.
-Only files of the format before PyTorch 1.6 are read, which is the one published weights still come in.
+reader below accepts only the names of the dictionary, of the tensor and of the kinds of storage; it refuses all others.
+It reads only the format that PyTorch wrote before version 1.6, in which many published weights are stored.
 """
 
 import collections
@@ -31,14 +31,14 @@ def read_torch_file(path: types.Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state dictionary saved by PyTorch before 1.6.
 
     Args:
-        path: File whose pickle holds a flat dictionary from names to CPU tensors.
+        path: Path of a file whose pickle holds a flat dictionary from names to CPU tensors.
 
     Returns:
         A dictionary from name to numpy array, in the file's order, of the dtypes in the file.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is of another format, cut short, or asks for anything but tensors.
+        ValueError: when the file has another format, is incomplete, or asks for anything except tensors.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -47,9 +47,9 @@ def read_torch_file(path: types.Path) -> dict[str, np.ndarray]:
         except Refused as refusal:
             raise ValueError(
                 f"read_torch_file expects a file that holds tensors and nothing else. {path} asks for {refusal}. "
-                "Do not load it in any other way: get the file from where you trust it."
+                "Do not load this file in any other way: get the weights from a source you trust."
             ) from None
-        # A damaged pickle can fail in any of these ways; none of them tells the reader what is wrong.
+        # A damaged pickle can fail with any of these errors; none of them tells the user what is wrong.
         except (
             pickle.UnpicklingError,
             EOFError,
@@ -61,9 +61,9 @@ def read_torch_file(path: types.Path) -> dict[str, np.ndarray]:
             MemoryError,
         ) as error:
             raise ValueError(
-                f"read_torch_file expects a whole weights file of the format before PyTorch 1.6. {path} "
+                f"read_torch_file expects a complete weights file in the format from before PyTorch 1.6. {path} "
                 f"({path.stat().st_size} bytes) is cut short, damaged or of another format: {error!r}. Download or "
-                "install it again; write a newer one again with torch.save(..., "
+                "install it again; save a file of a newer format again with torch.save(..., "
                 "_use_new_zipfile_serialization=False)."
             ) from error
 
@@ -85,7 +85,7 @@ class TensorUnpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return TensorView
         if module == "torch" and name in STORAGES:
-            return name  # a plain word, on which a hostile file can change nothing
+            return name  # a plain string, on which a hostile file can change nothing
         raise Refused(f"{module}.{name}")
 
     def persistent_load(self, identity: Any) -> Any:
@@ -122,7 +122,7 @@ class TensorView:
             raise ValueError(
                 f"a tensor of shape {shape} reaches beyond its storage of {storage.size} numbers"
             )
-        if math.prod(shape) > storage.size:  # a stride of 0 would repeat a few numbers for ever
+        if math.prod(shape) > storage.size:  # a stride of 0 could repeat a few numbers to any size
             raise ValueError(
                 f"a tensor of shape {shape} holds more numbers than its storage of {storage.size}"
             )
@@ -133,12 +133,12 @@ class TensorView:
 
 def _read(file):
     if TensorUnpickler(file).load() != MAGIC_NUMBER or TensorUnpickler(file).load() != PROTOCOL_VERSION:
-        raise ValueError("the file does not begin as such a file does")
-    TensorUnpickler(file).load()  # the writing machine's word sizes; the storages' own dtypes are fixed
+        raise ValueError("the file does not begin with the magic number and protocol version of this format")
+    TensorUnpickler(file).load()  # the word sizes of the machine that wrote the file, which are not needed
     unpickler = TensorUnpickler(file)
     tensors = unpickler.load()
     if not isinstance(tensors, dict) or not all(isinstance(value, TensorView) for value in tensors.values()):
-        raise ValueError("the file holds something else than a dictionary of tensors")
+        raise ValueError("the file holds something other than a dictionary of tensors")
     storages = {key: _read_storage(file, *unpickler.storages[key]) for key in TensorUnpickler(file).load()}
     return {name: view.array(storages) for name, view in tensors.items()}
 

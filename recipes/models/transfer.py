@@ -1,4 +1,4 @@
-"""A pretrained network with a new head, trained in two phases."""
+"""Transfer learning: a pretrained network with a new head, trained in two phases."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,16 +23,16 @@ def transfer(
 ) -> keras.Model:
     """Put a new classifier on a pretrained network whose own weights are frozen.
 
-    `recipes.train` frees all of it at rates that decay by depth, which is better than the head alone on few photos as
-    on many (benchmarks/fine_tuning.py). By hand there are two phases:
+    `recipes.train` unfreezes the whole network, with learning rates that are smaller for lower layers. That is better
+    than training the head alone, on few photos and on many (benchmarks/fine_tuning.py). By hand there are two phases:
 
-    1. Compile and `fit` the result: only the new head learns, from features that stay good.
-    2. `unfreeze` the upper layers and train those at a tenth of the rate or less.
+    1. Compile and `fit` the result: only the new head learns, and the pretrained features are kept.
+    2. `unfreeze` the upper layers and train them at a tenth of the learning rate or less.
 
-    Batch normalizations stay in inference mode in both phases: their statistics were estimated on far more images
-    than there are now, and the statistics of small batches would undo what was learned.
-    Source: Yosinski et al. 2014, section 4, https://arxiv.org/abs/1411.1792; the order - head first, then the upper
-    layers at a low rate - is that of Keras' transfer learning guide, https://keras.io/guides/transfer_learning
+    Batch normalizations stay in inference mode in both phases. Their statistics were estimated on far more images
+    than there are now, and the statistics of small batches would destroy the learned features.
+    Source: Yosinski et al. 2014, section 4, https://arxiv.org/abs/1411.1792. The order (head first, then the upper
+    layers at a low rate) follows Keras' transfer learning guide, https://keras.io/guides/transfer_learning
 
     The result has the backbone's layers in one flat graph, under their own names, then `head_average` (for feature
     maps), `head_dropout` and `predictions`.
@@ -41,22 +41,24 @@ def transfer(
         backbone: A Functional or Sequential `keras.Model` of one input, such as
             `efficientnet_lite0(include_top=False)` or any of `keras.applications`. It is copied and never changed.
         classes: Number of outputs, >= 1.
-        preprocess: What the backbone expects to be done to images in 0..255, a function of a tensor such as
+        preprocess: Function of a tensor that prepares images in 0..255 for the backbone, such as
             `keras.applications.mobilenet_v2.preprocess_input`; it becomes part of the model. "auto" finds it for the
-            networks of `keras.applications` (`describe_backbone`); None when the backbone scales its images itself, or
-            they come scaled.
+            networks of `keras.applications` (see `describe_backbone`). None means that the backbone scales its images
+            itself, or that the images are already scaled.
         features: Name of the layer whose output the head takes; None for the backbone's output. To replace an old
             classifier, name the layer before it.
         dropout: Share of the features dropped before the classifier in training, in [0, 1).
-        classifier_activation: Of the last layer, as in `keras.applications`; None gives logits.
+        classifier_activation: Activation of the last layer, as in `keras.applications`; None gives logits.
         name: Name of the model.
 
     Returns:
-        An uncompiled `keras.Model` with two variables to train.
+        An uncompiled `keras.Model` with an output of `(batch, classes)` and two trainable variables, the kernel and
+        the bias of `predictions`.
 
     Raises:
-        ValueError: when the backbone is subclassed, has several inputs, ends in a classifier or gives neither vectors
-            nor maps; when it has no layer called `features`; or for `classes` and `dropout` outside their ranges.
+        ValueError: when the backbone is subclassed, has several inputs, ends in a classifier or outputs neither
+            vectors nor feature maps; when it has no layer called `features`; when `preprocess` is another string; or
+            when `classes` or `dropout` is outside its range.
     """
     check_classes(classes, classifier_activation, "transfer")
     if not is_number(dropout) or not 0 <= dropout < 1:
@@ -69,7 +71,7 @@ def transfer(
         if preprocess != "auto":
             raise ValueError(
                 f'transfer expects preprocess as a function, "auto" or None. Received preprocess={preprocess!r}. '
-                "Pass keras.applications.mobilenet_v2.preprocess_input or its like."
+                "Pass a function such as keras.applications.mobilenet_v2.preprocess_input."
             )
         preprocess = describe_backbone(backbone).preprocess
     image = keras.Input(batch_shape=source.input.shape, name="image")
@@ -95,28 +97,28 @@ def transfer(
 
 
 def is_transfer(model: keras.Model) -> bool:
-    """Whether `transfer` made this model, and its backbone is still frozen."""
+    """Whether this model comes from `transfer` and its backbone is still frozen."""
     names = {layer.name for layer in model.layers}
     frozen = [layer for layer in model.layers if layer.weights and not layer.trainable]
     return {"head_dropout", "predictions"} <= names and len(frozen) > 1
 
 
 def unfreeze(model: keras.Model, *, from_layer: str = "auto") -> keras.Model:
-    """Let a transferred network's upper layers learn as well: the second phase.
+    """Unfreeze the upper layers of a network from `transfer`, for the second phase of training.
 
-    Batch normalizations stay frozen, and so in inference mode.
+    Batch normalizations stay frozen and therefore in inference mode.
 
     Args:
-        model: What `transfer` returned, trained or not.
-        from_layer: Name of the first layer, counted from the image, that is to learn; "auto" for the first one of the
-            upper half, counted in layers with a kernel.
+        model: The model that `transfer` returned, trained or not.
+        from_layer: Name of the first layer, counted from the image, that is unfrozen. "auto" takes the first layer of
+            the upper half, counted in layers with a kernel.
 
     Returns:
-        A `keras.Model` of the same layers and weights, not compiled: give it a rate of a tenth or less of the first
-        phase's. The given model shares its weights.
+        An uncompiled `keras.Model` of the same layers. Compile it with a tenth or less of the learning rate of the
+        first phase. The given model shares its weights.
 
     Raises:
-        ValueError: when there is no such layer.
+        ValueError: when the model has no layer called `from_layer`.
 
     Example:
         >>> model = transfer(efficientnet_lite0(include_top=False), classes=5)
@@ -130,7 +132,7 @@ def unfreeze(model: keras.Model, *, from_layer: str = "auto") -> keras.Model:
     if from_layer not in names:
         raise ValueError(
             f"unfreeze expects from_layer to be a layer of {model.name!r}. Received from_layer={from_layer!r}. "
-            f"Its last ones with weights are {[layer.name for layer in model.layers if layer.weights][-8:]}."
+            f"Its last layers with weights are {[layer.name for layer in model.layers if layer.weights][-8:]}."
         )
     for layer in model.layers[names.index(from_layer) :]:
         layer.trainable = True
@@ -144,7 +146,7 @@ def _freeze(layer, kind):
 
 
 def _source(backbone, features):
-    """The backbone from its input to the features, as a Functional model that is not compiled."""
+    """The backbone from its input to the features, as an uncompiled Functional model."""
     if not isinstance(backbone, keras.Sequential) and not has_graph(backbone):
         raise ValueError(
             f"transfer expects a Functional or Sequential backbone. Received {backbone.name!r} of type "
@@ -164,20 +166,21 @@ def _source(backbone, features):
         if classifies:
             raise ValueError(
                 f"transfer expects a backbone that ends in features. Received {backbone.name!r}, which ends in the "
-                f"classifier {last.name!r}. Build it with include_top=False, or name the layer before with features=."
+                f"classifier {last.name!r}. Build it with include_top=False, or give features= the name of the layer "
+                "before it."
             )
     else:
         names = [layer.name for layer in backbone.layers]
         if features not in names:
             raise ValueError(
                 f"transfer expects features to be a layer of {backbone.name!r}. Received features={features!r}. "
-                f"Its last ones are {names[-8:]}."
+                f"Its last layers are {names[-8:]}."
             )
         output = backbone.get_layer(features).output
     if len(output.shape) not in (2, 4):
         raise ValueError(
             "transfer expects features (batch, channels) or (batch, height, width, channels). "
-            f"Received shape {tuple(output.shape)}. Name a layer of such an output with features=."
+            f"Received shape {tuple(output.shape)}. Give features= the name of a layer with such an output."
         )
     return keras.Model(backbone.inputs[0], output)
 

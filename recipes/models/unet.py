@@ -1,4 +1,4 @@
-"""A U-Net: a class for every pixel."""
+"""A U-Net for semantic segmentation: a class for every pixel."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -22,28 +22,29 @@ def unet(
     classifier_activation: str | Callable[[Any], Any] | None = "softmax",
     name: str = "unet",
 ) -> keras.Model:
-    """Build a network that halves the image stage by stage, doubles it again, and gives each pixel a class.
+    """Build a U-Net, which halves the image stage by stage, doubles it again, and predicts a class for each pixel.
 
-    Ronneberger et al. 2015, "U-Net", section 2, https://arxiv.org/abs/1505.04597: two 3x3 convolutions a stage, and
-    each stage on the way up also sees the one of its size on the way down. Unlike them: padded convolutions, so that
-    the map is as large as the image; normalization; nearest-neighbor upsampling in place of transposed convolutions,
-    which leave a checkerboard (Odena et al. 2016).
+    Source: Ronneberger et al. 2015, "U-Net", section 2, https://arxiv.org/abs/1505.04597: two 3x3 convolutions per
+    stage, and skip connections from each stage of the downward path to the stage of the same size of the upward path.
+    Three things differ. Convolutions are padded, so that the output map is as large as the image. Normalization is
+    added. Nearest-neighbor upsampling replaces transposed convolutions, which produce checkerboard artifacts (Odena et
+    al. 2016, https://distill.pub/2016/deconv-checkerboard).
 
     Layers are called `down1_conv1`, `down1_norm1`, `down1_relu1`, ..., `up1_conv2`, `up1_norm2`, `top_relu`, and
     `predictions`.
 
     Args:
-        input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model. Sides that
-            cannot be halved so often are padded, and the map is cut again; sides of None must be multiples of
-            `2 ** (len(filters) - 1)`.
-        classes: Numbers a pixel, >= 1.
-        filters: Filters of each stage on the way down, two or more.
+        input_shape: `(height, width, channels)` of images in 0..255, scaled to -1..1 inside the model. Sides that are
+            not a multiple of `2 ** (len(filters) - 1)` are padded inside the model, and the output is cropped to the
+            size of the image. Where a side is None, the images must have such a multiple.
+        classes: Number of outputs per pixel, >= 1.
+        filters: Number of filters of each stage of the downward path, two or more numbers, each >= 1.
         norm: As in `plain_cnn`.
         activation: As in `plain_cnn`.
-        initializer: Of the convolutions' kernels, but for the last one's: a Keras initializer or its name.
-        dropout: Share of activations dropped at the bottom in training, in [0, 1).
-        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient (biases and norms are spared).
-        classifier_activation: Of the last layer: "softmax", "sigmoid" for `classes=1`, None for logits.
+        initializer: Initializer of all convolution kernels except the last: a Keras initializer or its name.
+        dropout: Share of activations dropped at the lowest stage in training, in [0, 1).
+        weight_decay: Adds `weight_decay * kernel` to each kernel's gradient, >= 0 (biases and norms have no decay).
+        classifier_activation: Activation of the last layer: "softmax", "sigmoid" for `classes=1`, None for logits.
         name: Name of the model.
 
     Returns:
@@ -54,7 +55,7 @@ def unet(
     """
     if not are_whole(filters) or len(filters) < 2 or min(filters) < 1:
         raise ValueError(
-            f"unet expects one number of filters >= 1 a stage, two or more. Received filters={filters!r}. "
+            f"unet expects filters to hold two or more numbers >= 1, one per stage. Received filters={filters!r}. "
             "The default is filters=(16, 32, 64, 128)."
         )
     parts = Parts(norm, activation, initializer, weight_decay, dropout)

@@ -1,4 +1,4 @@
-"""What the images of a data set have in common, and layers that take it out."""
+"""Statistics of the images of a data set, and layers that standardize or whiten images with them."""
 
 from recipes.preprocess.image_statistics import ImageStatistics as ImageStatistics
 from recipes.preprocess.standardize import Standardize as Standardize

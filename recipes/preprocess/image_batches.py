@@ -1,4 +1,4 @@
-"""image_batches: whatever holds images, as NumPy batches."""
+"""image_batches: datasets and arrays of images, as NumPy batches."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,30 +15,35 @@ _IMAGES_AT_ONCE = 256
 def image_batches(
     images: Any, owner: str, *, channels: int | None = None
 ) -> tuple[Iterator[np.ndarray], int | None]:
-    """Go once through a data set of images.
+    """Iterate once over a data set of images.
 
     Args:
         images: A `tf.data.Dataset` or an array, as `ImageStatistics.fit` describes.
-        owner: Name of the caller, for its errors.
-        channels: Channels the images have; None to refuse what looks like channels first.
+        owner: Name of the calling function, for the error messages.
+        channels: Number of channels of the images. None refuses shapes that look like channels first.
 
     Returns:
-        `(batches, steps)`: an iterator of NumPy arrays `(batch, height, width, channels)`, and their number,
-        None if it is unknown.
+        `(batches, steps)`: an iterator of NumPy arrays `(batch, height, width, channels)` of a real dtype, and the
+        number of batches, None if it is unknown.
+
+    Raises:
+        TypeError: when `images` is neither a dataset nor an array, its elements do not hold exactly one image, or the
+            values are not real numbers.
+        ValueError: when the shape is wrong or the dataset repeats without end.
     """
     if isinstance(images, tf.data.Dataset):
         return _from_dataset(images, owner, channels)
     if not hasattr(images, "__array__"):
         raise TypeError(
             f"{owner} expects a tf.data.Dataset or an array of images. Received {type(images).__name__}. "
-            "Of (images, labels) give the images alone; make an array with np.stack(images), or a dataset with "
-            "tf.data.Dataset.from_generator, which can be gone through again."
+            "From (images, labels), pass the images alone. Make an array with np.stack(images), or a dataset with "
+            "tf.data.Dataset.from_generator, which can be read several times."
         )
     shape = np.shape(images)
     if len(shape) != 4:
         raise ValueError(
             f"{owner} expects an array of shape (n, height, width, channels). Received shape {shape}. "
-            "Add what is missing: images[..., None] for gray images, images[None] for a single one."
+            "Add the missing axis: images[..., None] for gray images, images[None] for a single image."
         )
     _check_order(shape[1:], channels, owner)
     starts = range(0, shape[0], _IMAGES_AT_ONCE)
@@ -47,13 +52,13 @@ def image_batches(
 
 
 def _check_order(shape, channels, owner):
-    """Refuse `(3, height, width)` where `(height, width, 3)` is meant, and channels other than the caller says."""
+    """Refuse `(3, height, width)` in place of `(height, width, 3)`, and any number of channels but `channels`."""
     height, width, last = shape
     if channels is not None:
         if last is not None and last != channels:
             raise ValueError(
-                f"{owner} expects images of {channels} channels, last. Received shape {tuple(shape)}. "
-                "Bring the channels to the end: np.transpose(images, (0, 2, 3, 1))."
+                f"{owner} expects images with {channels} channels on the last axis. Received shape {tuple(shape)}. "
+                "Move the channels to the last axis: np.transpose(images, (0, 2, 3, 1))."
             )
     elif looks_channels_first(height, width, last):
         raise ValueError(
@@ -67,7 +72,7 @@ def _from_dataset(dataset, owner, channels):
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             f"{owner} expects a dataset that ends. Received one that repeats for ever. "
-            "Leave out its .repeat(), or type dataset.take(steps)."
+            "Remove its .repeat(), or type dataset.take(steps)."
         )
     spec = dataset.element_spec
     position, image = _find_image(spec, owner)
@@ -80,14 +85,14 @@ def _from_dataset(dataset, owner, channels):
         dataset = dataset.batch(_IMAGES_AT_ONCE if image.shape.is_fully_defined() else 1)
     _check_order(image.shape[-3:].as_list(), channels, owner)
     steps = int(dataset.cardinality())
-    # as_numpy_iterator lends its arrays, where tensor.numpy() would copy them.
+    # as_numpy_iterator gives arrays without copying them, as tensor.numpy() would.
     elements = without_autotune(dataset).as_numpy_iterator()
     batches = (_real(tf.nest.flatten(element)[position], owner) for element in elements)
     return batches, steps if steps >= 0 else None
 
 
 def _find_image(spec, owner):
-    """Where in the flattened element the image is, and its spec: the first input, or the only image of a dict."""
+    """The position of the image in the flattened element, and its spec: the only input of rank 3 or 4."""
     leaves = tf.nest.flatten(spec)
     inputs = len(tf.nest.flatten(spec[0] if isinstance(spec, tuple) else spec))
     found = [
@@ -99,8 +104,7 @@ def _find_image(spec, owner):
         return found[0]
     raise TypeError(
         f"{owner} expects elements with one image of rank 3 or 4. Received {len(found)} of them in {spec}. "
-        "Pick the image with dataset.map; tf.ensure_shape(image, (None, None, 3)) tells the rank of one that "
-        "has none."
+        "Pick the image with dataset.map; use tf.ensure_shape(image, (None, None, 3)) where the rank is unknown."
     )
 
 

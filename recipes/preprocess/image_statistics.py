@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BLOCK = 800_000
 # A sum of up to this many products of two bytes is an integer below 2**24, which float32 holds exactly.
 _EXACT_ROWS = 256
-# The same for sums of bytes.
+# A sum of up to this many bytes is an integer below 2**24 too.
 _EXACT_SUM = 65_000
 _USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
@@ -33,15 +33,15 @@ class ImageStatistics:
 
     Attributes:
         mean_image: `(height, width, channels)`, or None when the images have several sizes.
-        channel_mean: `(channels,)`, over all pixels of all images.
+        channel_mean: `(channels,)`, mean over all pixels of all images.
         channel_std: `(channels,)`, population standard deviation (squares divided by the number of pixels).
         color_covariance: `(channels, channels)`, population covariance of the channels.
         color_eigenvalues: `(channels,)`, its eigenvalues, largest first: the variance along each color axis.
         color_eigenvectors: `(channels, channels)`; column `i` is the unit vector of eigenvalue `i`, its sign
             such that the entry of largest magnitude is positive.
         count: Number of images.
-        value_range: `(low, high)` that the images live in: (0, 255) for uint8; for other dtypes the first of
-            (0, 1), (-1, 1) and (0, 255) that holds every value, else the smallest and largest value.
+        value_range: `(low, high)` of the images: (0, 255) for uint8. For other dtypes it is the first of (0, 1),
+            (-1, 1) and (0, 255) that contains every value, or else the smallest and largest value.
     """
 
     mean_image: np.ndarray | None
@@ -62,30 +62,31 @@ class ImageStatistics:
         channels: int | None = None,
         verbose: int = 1,
     ) -> "ImageStatistics":
-        """Look at every image once.
+        """Compute the statistics in one pass over the images.
 
-        The moments of each block are merged into those so far in float64, by the pairwise update of Chan, Golub
-        and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances",
-        equation 2.1; inside a block, sums over bytes are exact integers. So neither the number of images nor an
-        offset far from zero costs accuracy.
+        The moments of each block of images are merged into the previous ones in float64, by the pairwise update of
+        Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances",
+        equation 2.1. Inside a block, sums over bytes are exact integers. So neither many images nor a mean far from
+        zero reduce the accuracy.
 
         Args:
             images: A `tf.data.Dataset` of images, of `(image, label, ...)` or of dicts that hold one image, batched
-                `(batch, height, width, channels)` or not `(height, width, channels)`; or an array
-                `(n, height, width, channels)`. Any real dtype. Images of several sizes come un-batched, or
+                `(batch, height, width, channels)` or unbatched `(height, width, channels)`; or an array
+                `(n, height, width, channels)`. Any real dtype. Images of several sizes must be unbatched, or
                 in batches of one size each.
-            value_range: `(low, high)` of the images, where the guess described above would be wrong.
-            channels: Channels of the images; needed for images of 3 rows and many channels, which otherwise are
-                refused as `(channels, height, width)`.
-            verbose: 0 hides the progress bar that 1000 batches or more show.
+            value_range: `(low, high)` of the images, where the rule in the class docstring would give a wrong range.
+            channels: Number of channels of the images. It is needed for images of 3 rows and many channels, which
+                otherwise are refused as `(channels, height, width)`.
+            verbose: 0 hides the progress bar, which is shown for 1000 batches or more.
 
         Returns:
             An `ImageStatistics`.
 
         Raises:
-            TypeError: when `images` is neither a dataset nor an array, or its elements hold no single image.
-            ValueError: for no images or endless ones, a change of channels from one image to the next, a
-                pixel that is NaN or infinite, or values outside `value_range`.
+            TypeError: when `images` is neither a dataset nor an array, its elements do not hold exactly one image, or
+                the values are not real numbers.
+            ValueError: when there are no images or endlessly many, when the number of channels changes from one image
+                to the next, when a pixel is NaN or infinite, or when values lie outside `value_range`.
         """
         batches, steps = image_batches(images, "ImageStatistics.fit", channels=channels)
         bar = keras.utils.Progbar(steps) if verbose and steps is not None and steps >= 1000 else None
@@ -97,7 +98,7 @@ class ImageStatistics:
         if moments.count == 0:
             raise ValueError(
                 "ImageStatistics.fit expects at least one image. Received none. "
-                "Look at what the dataset gives with next(iter(dataset))."
+                "See what the dataset contains with next(iter(dataset))."
             )
         covariance = moments.scatter / moments.pixels
         eigenvalues, eigenvectors = _color_axes(covariance)
@@ -113,7 +114,7 @@ class ImageStatistics:
         )
 
     def save(self, path: "Path") -> None:
-        """Write to `path`, a NumPy `.npz` file, under exactly that name."""
+        """Write the statistics to a NumPy `.npz` file at exactly `path`; no suffix is added to the name."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
 
         def write(temporary):
@@ -124,10 +125,11 @@ class ImageStatistics:
 
     @classmethod
     def load(cls, path: "Path") -> "ImageStatistics":
-        """Read what `save` wrote; pickles are refused.
+        """Read a file that `save` wrote. Pickled objects are refused, so no code from the file can run.
 
         Raises:
-            ValueError: when the file holds something else.
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file holds anything else.
         """
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as stored:
@@ -137,12 +139,12 @@ class ImageStatistics:
         except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"ImageStatistics.load expects a file written by ImageStatistics.save. Received {path}, which is "
-                f"another ({error}). Fit the statistics again and save them."
+                f"not such a file ({error}). Fit the statistics again and save them."
             ) from error
 
 
 class _Moments:
-    """Moments of what was seen so far; `scatter` is the sum of outer products of centered pixels."""
+    """Moments of the images so far; `scatter` is the sum of outer products of centered pixels."""
 
     def __init__(self):
         self.count = self.pixels = 0
@@ -159,8 +161,9 @@ class _Moments:
             self.image_sum, self.dtype = _ImageSum(batch.shape[1:]), batch.dtype
         elif batch.shape[-1] != len(self.mean):
             raise ValueError(
-                f"ImageStatistics.fit expects every image to have the same channels. Received {len(self.mean)} "
-                f"and then {batch.shape[-1]}. Decode all of them with the same channels=."
+                "ImageStatistics.fit expects every image to have the same number of channels. "
+                f"Received images of {len(self.mean)} and of {batch.shape[-1]} channels. "
+                "Decode all of them with the same channels=."
             )
         if self.image_sum is not None and self.image_sum.shape != batch.shape[1:]:
             self.image_sum = None
@@ -168,7 +171,7 @@ class _Moments:
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(
                 "ImageStatistics.fit expects finite pixels. Received NaN or infinity among images "
-                f"{self.count} to {self.count + len(batch) - 1}. Find them with np.isfinite, repair or drop them."
+                f"{self.count} to {self.count + len(batch) - 1}. Find them with np.isfinite, then repair or drop them."
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         images_at_once = max(1, min(_BLOCK // batch[0].size, _EXACT_SUM))
@@ -204,7 +207,7 @@ class _Moments:
         return copy
 
     def value_range(self, declared):
-        """The range declared by the caller, checked, or a guess."""
+        """The range that the caller declared, after a check, or the range found in the images."""
         if declared is None:
             usual = [one for one in _USUAL_RANGES if one[0] <= self.low and self.high <= one[1]]
             if self.dtype == np.uint8:
@@ -214,18 +217,18 @@ class _Moments:
         if not pair or not all(is_number(one) for one in declared):
             raise ValueError(
                 f"ImageStatistics.fit expects value_range to be None or (low, high). Received {declared!r}. "
-                "Leave it out to have it found."
+                "Leave it out to find the range in the images."
             )
         if not (declared[0] <= self.low and self.high <= declared[1]):
             raise ValueError(
                 f"ImageStatistics.fit expects pixels in value_range={tuple(declared)}. Received pixels from "
-                f"{self.low:g} to {self.high:g}. Correct value_range, or leave it out to have it found."
+                f"{self.low:g} to {self.high:g}. Correct value_range, or leave it out to find the range in the images."
             )
         return float(declared[0]), float(declared[1])
 
 
 class _ImageSum:
-    """Sum of all images: in float32 as long as sums of bytes are exact there, then carried over to float64."""
+    """Sum of all images: kept in float32 as long as sums of bytes are exact there, then added to a float64 sum."""
 
     def __init__(self, shape):
         self.shape = shape
@@ -246,7 +249,7 @@ class _ImageSum:
 
 
 def _row_length(shape):
-    """Values in a row: whole lines of an image, as many as fit into the processor's first cache."""
+    """Number of values in a row: as many whole lines of an image as fit into the processor's first-level cache."""
     line = shape[2] * shape[3]
     return line * max(
         lines for lines in range(1, shape[1] + 1) if shape[1] % lines == 0 and lines * line <= max(line, 4096)
@@ -256,9 +259,9 @@ def _row_length(shape):
 def _products(rows, channels):
     """Sum of `pixel outer pixel` over all pixels: `(rows, pixels * channels)` -> `(channels, channels)`.
 
-    Channels follow one another, r g b r g b, so multiplying a row by itself shifted by one gives rg, gb, br', and
-    so on; each product that stays inside a pixel belongs to one entry. Faster than a matrix product with so
-    thin a matrix, and no sum in float32 has more than 256 terms.
+    Channels are interleaved, r g b r g b, so multiplying a row by itself shifted by one gives rg, gb, br', and
+    so on; each product inside one pixel belongs to one entry. For so few channels this is faster than a matrix
+    product, and no sum in float32 has more than 256 terms.
     """
     result = np.zeros((channels, channels))
     for start in range(0, len(rows), _EXACT_ROWS):

@@ -20,17 +20,18 @@ _KINDS = ("channel", "channel_mean", "mean_image")
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Standardize(AdaptedLayer):
-    """Subtract what all images have in common.
+    """Subtract the mean of the training images, and optionally divide by their standard deviation.
 
     - `by="channel"`: `(image - channel_mean) / channel_std`, as He et al. 2015 train ResNets,
-      https://arxiv.org/abs/1512.03385. A channel that never changes is divided by one.
+      https://arxiv.org/abs/1512.03385. A channel with one constant value is divided by one.
     - `by="channel_mean"`: `image - channel_mean`, section 2.1 of Simonyan and Zisserman 2014 (VGG),
       https://arxiv.org/abs/1409.1556.
     - `by="mean_image"`: `image - mean_image`, pixel by pixel, section 2 of Krizhevsky et al. 2012 (AlexNet).
       All images must have one size.
 
-    `adapt` takes the numbers from the training images. They are weights that are not trained: they are saved in
-    the `.keras` file, so that validation, test and later images are treated with the training set's numbers.
+    `adapt` computes the statistics from the training images. They are weights that are not trained and are saved in
+    the `.keras` file, so that validation, test and later images are standardized with the statistics of the training
+    set.
 
     Args:
         by: "channel", "channel_mean" or "mean_image".
@@ -39,8 +40,8 @@ class Standardize(AdaptedLayer):
     Output shape: the same, in the layer's compute dtype.
 
     Raises:
-        ValueError: for an unknown `by`; when called before `adapt`; for images of another shape than those
-            that `adapt` saw.
+        ValueError: when `by` is unknown, when the layer is called before `adapt`, or when the images have another
+            shape than the images that `adapt` was given.
 
     Example:
         >>> standardize = Standardize(by="channel")
@@ -72,17 +73,22 @@ class Standardize(AdaptedLayer):
             self.std = self.add_statistic("std", shape)
 
     def adapt(self, images: "Images | tf.data.Dataset | ImageStatistics", **options: Any) -> None:
-        """Take the statistics of the training images.
+        """Compute the statistics of the training images.
 
         Args:
-            images: What `ImageStatistics.fit` takes, or an `ImageStatistics`.
+            images: A dataset or an array as `ImageStatistics.fit` takes it, or an `ImageStatistics`.
             **options: Passed on to `ImageStatistics.fit`.
+
+        Raises:
+            TypeError: as `ImageStatistics.fit` does.
+            ValueError: when the images have several sizes under `by="mean_image"` or another shape than the layer's
+                input, or as `ImageStatistics.fit` does.
         """
         statistics = images if isinstance(images, ImageStatistics) else ImageStatistics.fit(images, **options)
         mean = statistics.mean_image if self.by == "mean_image" else statistics.channel_mean
         if mean is None:
             raise ValueError(
-                "Standardize(by='mean_image') expects images of one size. Received images of several. "
+                "Standardize(by='mean_image') expects images of one size. Received images of several sizes. "
                 "Resize them first, or type by='channel_mean'."
             )
         if not self.built:
@@ -91,11 +97,11 @@ class Standardize(AdaptedLayer):
         if mean.shape != tuple(self.mean.shape):
             raise ValueError(
                 f"Standardize(by={self.by!r}) expects statistics of the shape of its input, {tuple(self.mean.shape)}. "
-                f"Received {mean.shape}. Adapt to images like those the model takes."
+                f"Received {mean.shape}. Adapt the layer to images of the shape that the model takes."
             )
         self.mean.assign(mean)
         if self.by == "channel":
-            # A channel of one value has a deviation of zero, or of what rounding leaves.
+            # A channel with one constant value has a standard deviation of zero up to rounding.
             changes = statistics.channel_std > 1e-7 * np.abs(mean)
             self.std.assign(np.where(changes, statistics.channel_std, 1))
 
@@ -104,7 +110,7 @@ class Standardize(AdaptedLayer):
         return self.compute_on_float(lambda images: standardize(images, self.mean, self._spread()), inputs)
 
     def inverse(self, outputs: Any) -> Any:
-        """The images that `call` turned into `outputs`, float."""
+        """The images that `call` would turn into `outputs`, in the same shape and the layer's compute dtype."""
         self.check_adapted(self.mean)
         return self.compute_on_float(lambda images: images * self._spread() + self.mean, outputs)
 

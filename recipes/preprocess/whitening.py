@@ -24,32 +24,35 @@ _LARGEST = 2**14
 class Whitening(AdaptedLayer):
     """Rotate images to their principal axes and give every axis unit variance.
 
-    With `covariance = U diag(eigenvalues) U^T` of the training images, flattened, and `x` centered by their mean:
+    Let `U diag(eigenvalues) U^T` be the covariance of the flattened training images, and `x` an image minus their
+    mean:
 
     - `kind="pca"`: `diag(1 / sqrt(eigenvalues + e)) U^T x`, one number per axis, largest variance first;
-    - `kind="zca"`: the same, rotated back by `U`. Of all transforms that whiten it moves images least (it is
-      the symmetric one), so the result still looks like the image: local edges.
+    - `kind="zca"`: the same, rotated back by `U`. Of all whitening transforms, this symmetric one changes the images
+      least, so the result still looks like the image, with its edges enhanced.
 
     Source: Bell and Sejnowski 1997, "The independent components of natural scenes are edge filters", section 2 (ZCA);
     Kessy et al. 2018, "Optimal whitening and decorrelation", section 3, https://arxiv.org/abs/1512.00809.
-    Where papers add a number in squared pixel units, `e` here is `epsilon` times the mean eigenvalue, so that the
+    Papers add a constant in squared pixel units. Here `e` is `epsilon` times the mean eigenvalue, so that the
     result does not depend on whether pixels are in 0..1 or 0..255.
 
-    `adapt` takes mean and axes from the training images, in one pass and float64. They are weights that are not
+    `adapt` computes mean and axes from the training images, in one pass and float64. They are weights that are not
     trained and are saved in the `.keras` file.
 
     Args:
         kind: "zca" or "pca".
-        epsilon: Share of the mean variance added to the variance of each axis, > 0. The default whitens all
-            but fully; axes with less variance (a border that is always black) stay near zero. 0.01 to 0.1
-            smooths, and keeps test images that differ on such axes from exploding.
+        epsilon: Share of the mean variance that is added to the variance of each axis, > 0. The default whitens
+            almost completely; axes with much less variance (a border that is always black) stay near zero. Values of
+            0.01 to 0.1 smooth the result, and prevent very large outputs for test images that differ on such axes.
         components: Number of axes kept, the ones of largest variance; None keeps all.
 
-    Input shape: `(batch, height, width, channels)`, any real dtype. At most 16384 values, such as 73 x 73 x 3.
+    Input shape: `(batch, height, width, channels)`, any real dtype, at most 16384 values per image, such as
+        73 x 73 x 3.
     Output shape: for "zca" the same, for "pca" `(batch, components)`; in the layer's compute dtype.
 
     Raises:
-        ValueError: for arguments out of range; images of more values; when called before `adapt`.
+        ValueError: when an argument is out of range, when images have more values, or when the layer is called before
+            `adapt`.
 
     Example:
         >>> whitening = Whitening(kind="zca", epsilon=0.01)
@@ -86,8 +89,8 @@ class Whitening(AdaptedLayer):
         values = None if None in shape or len(shape) != 3 else int(np.prod(shape))
         if values is None or values > _LARGEST:
             raise ValueError(
-                "Whitening expects images of shape (batch, height, width, channels), all known and of at most "
-                f"{_LARGEST} values. Received {tuple(input_shape)}. "
+                "Whitening expects images of known shape (batch, height, width, channels) and of at most "
+                f"{_LARGEST} values each. Received {tuple(input_shape)}. "
                 "Resize the images, or whiten patches cut out of them."
             )
         if self.components is not None and self.components > values:
@@ -102,15 +105,20 @@ class Whitening(AdaptedLayer):
         self.std = self.add_statistic("std", (kept,))
 
     def adapt(self, images: "Images | tf.data.Dataset", *, channels: int | None = None) -> None:
-        """Take mean and principal axes of the training images.
+        """Compute the mean and the principal axes of the training images.
 
         Args:
             images: A `tf.data.Dataset` or an array, as `ImageStatistics.fit` takes it, of images of one size.
             channels: As for `ImageStatistics.fit`.
 
+        Raises:
+            TypeError: as `ImageStatistics.fit` does.
+            ValueError: when there are fewer than two images, the images have several sizes, or a pixel is NaN or
+                infinite.
+
         Warns:
-            UserWarning: for at most as many images as an image has values, with an epsilon below 0.01: on some axes
-                the images do not differ, and new ones that do come out very large.
+            UserWarning: when there are not more images than axes kept and epsilon is below 0.01. The training images
+                then do not differ along some axes, and new images that do differ there become very large.
         """
         mean = scatter = None
         count = 0
@@ -145,7 +153,7 @@ class Whitening(AdaptedLayer):
         if count <= min(kept, len(mean)) and self.epsilon < 0.01:
             warnings.warn(
                 f"Whitening.adapt expects more images than the axes it keeps, {kept}. Received {count} images of "
-                f"{len(mean)} values: on the other axes they do not differ, and new images that do will come out very "
+                f"{len(mean)} values: they do not differ along some axes, and new images that do will come out very "
                 f"large. Adapt to more images, keep components={max(1, count // 2)}, or set epsilon to 0.1.",
                 stacklevel=2,
             )
@@ -159,7 +167,10 @@ class Whitening(AdaptedLayer):
         return self.compute_on_float(self._whiten, inputs)
 
     def inverse(self, outputs: Any) -> Any:
-        """The images that `call` turned into `outputs`, float; with `components`, their projections."""
+        """The images `(batch, height, width, channels)` that `call` would turn into `outputs`, in the compute dtype.
+
+        With `components`, they are the projections of the images on the axes kept.
+        """
         self.check_adapted(self.mean)
         return self.compute_on_float(self._restore, outputs)
 
@@ -194,7 +205,11 @@ class Whitening(AdaptedLayer):
 
 
 def principal_axes(covariance: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """Unit eigenvectors in columns, largest variance first, and sqrt(eigenvalue + epsilon * their mean) of each."""
+    """The principal axes of a covariance `(values, values)`, largest variance first.
+
+    Returns the unit eigenvectors as columns `(values, values)`, and `sqrt(eigenvalue + epsilon * mean eigenvalue)` for
+    each of them, `(values,)`; both float64.
+    """
     eigenvalues, axes = np.linalg.eigh(covariance)
     variance = np.maximum(eigenvalues[::-1], 0) + epsilon * max(eigenvalues.mean(), 1e-30)
     return axes[:, ::-1], np.sqrt(variance)

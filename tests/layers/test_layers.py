@@ -404,7 +404,7 @@ def test_identity_shortcut_subsamples_and_pads():
     outputs = np.asarray(layers.IdentityShortcut(6, 2)(x))
     np.testing.assert_array_equal(outputs[..., :4], x[:, ::2, ::2])
     assert not outputs[..., 4:].any() and outputs.shape == (3, 4, 3, 6)
-    with pytest.raises(ValueError, match="Zeros only widen"):
+    with pytest.raises(ValueError, match="use a 1x1 Conv2D"):
         layers.IdentityShortcut(3)(x)
     with pytest.raises(ValueError, match="strides=0"):
         layers.IdentityShortcut(3, 0)
