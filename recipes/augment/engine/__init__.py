@@ -1,1 +1,1 @@
-"""How declared operations are compiled to a few passes."""
+"""The engine that compiles declared operations to a few passes over the images."""

@@ -1,4 +1,4 @@
-"""What belongs to the pixels of an image moves with them: masks, heat maps, weights, boxes and points."""
+"""Move the annotations of an image together with its pixels: masks, heat maps, weights, boxes and keypoints."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
@@ -11,9 +11,9 @@ from recipes.augment.engine.geometry import Read, move_points, split_reads
 from recipes.augment.engine.mixing import mix_images
 from recipes.augment.engine.plan import Plan, moved_by_filters
 
-#: Order and unit of the four numbers of a box: "rel" ones are fractions of the sides, others pixels from the edge.
+#: Order and unit of the four numbers of a box: fractions of the sides with "rel", otherwise pixels from the edge.
 BoxFormat: TypeAlias = Literal["rel_yxyx", "rel_xyxy", "yxyx", "xyxy", "xywh", "cxcywh", "rel_cxcywh"]
-#: Order and unit of a point: "rel" ones are fractions of the sides, others pixels, where 0 is the first one's middle.
+#: Order and unit of a point: fractions of the sides with "rel", otherwise pixels, where 0 is the first pixel's center.
 PointFormat: TypeAlias = Literal["yx", "xy", "rel_yx", "rel_xy"]
 BOX_FORMATS: tuple[str, ...] = get_args(BoxFormat)
 POINT_FORMATS: tuple[str, ...] = get_args(PointFormat)
@@ -30,10 +30,10 @@ def move_pixels(
     mask_fill: float,
     classes: int | None,
 ) -> list[tf.Tensor]:
-    """Masks, heat maps and pixel weights of shape `(batch, height, width[, channels])`, moved and mixed.
+    """Move and mix masks, heat maps and pixel weights of shape `(batch, height, width[, channels])`.
 
-    Masks and weights read the nearest pixel and keep their dtype. Heat maps are read as the images are, bilinearly.
-    Mixed masks are float32 shares of the classes.
+    Masks and weights take the nearest pixel and keep their dtype. Heat maps are resampled bilinearly, as the images
+    are. Mixed masks become soft one-hot masks, float32 `(batch, height, width, classes)`.
     """
     moved = []
     for role, part in zip(roles, parts, strict=True):
@@ -53,9 +53,9 @@ def move_pixels(
 
 
 def mask_shares(masks: tf.Tensor, classes: int | None) -> tf.Tensor:
-    """Masks as float32 shares `(batch, height, width, classes)`, which can be blended; class numbers become one-hot.
+    """Convert masks to float32 `(batch, height, width, classes)`, which can be blended; class numbers become one-hot.
 
-    A number that is no class, such as 255 for "ignore", becomes zeros.
+    A number that is not a class, such as 255 for "ignore", becomes zeros.
     """
     if masks.shape[-1] == 1 and classes is not None:
         return tf.one_hot(tf.cast(masks[..., 0], tf.int32), classes)
@@ -84,10 +84,13 @@ def _read(values: tf.Tensor, read: Read, role: str, fill: float, draws: Any) -> 
 def move_boxes(
     plan: Plan, boxes: tf.Tensor, draws: Any, *, form: str, smallest_share: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Boxes `(batch, n, 4)` about what the boxes held, cut to the image, and which of them are left, `(batch, n)`.
+    """Move boxes, cut them at the borders of the image, and tell which of them are kept.
 
-    A moved box is the smallest one, with sides along the axes, about the moved outline. Boxes of which less than
-    `smallest_share` of the area is inside the image, empty ones and rows of -1 become rows of -1.
+    A moved box is the smallest box, with sides along the axes, around the moved outline. A box becomes a row of -1 when
+    less than `smallest_share` of its area is inside the image, when it is empty, or when it was a row of -1.
+
+    Returns:
+        `(boxes, kept)`: float32 `(batch, n, 4)` in the format `form`, and bool `(batch, n)`.
     """
     slots = plan.geometry()
     edges = to_edges(boxes, form, plan.first.height, plan.first.width)
@@ -105,22 +108,22 @@ def move_boxes(
     limits = np.float32([plan.last.height, plan.last.width] * 2)
     inside = tf.clip_by_value(whole, 0.0, limits)
     area = lambda box: (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])  # noqa: E731
-    # A millionth of slack: a box that lies inside has a share of 1, whatever was rounded.
+    # A tolerance of a millionth, so that a box inside the image has a share of 1 in spite of rounding.
     kept = given & (area(inside) > 0) & (area(inside) >= (smallest_share - 1e-6) * area(whole))
     result = from_edges(inside, form, plan.last.height, plan.last.width)
     return tf.where(kept[..., None], result, -1.0), kept
 
 
 def corners(edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`y` and `x` of the four corners, `(..., 4)` each, of boxes `(..., 4)` as top, left, bottom, right."""
+    """`y` and `x` of the four corners, each `(..., 4)`, for boxes `(..., 4)` given as top, left, bottom, right."""
     top, left, bottom, right = tf.unstack(edges, axis=-1)
     return tf.stack([top, top, bottom, bottom], -1), tf.stack([left, right, left, right], -1)
 
 
 def outline(edges: tf.Tensor, middle: tuple[float, float]) -> tuple[tf.Tensor, tf.Tensor]:
-    """`y` and `x` of points along the four edges, the one nearest to the middle of the image among them.
+    """`y` and `x` of points along the four edges of each box, among them the point nearest to the image center.
 
-    A lens bulges an edge most where it is nearest to the middle.
+    Lens distortion bends an edge most at the point nearest to the center.
     """
     top, left, bottom, right = (edge[..., None] for edge in tf.unstack(edges, axis=-1))
     where = np.linspace(0, 1, _ALONG_AN_EDGE + 1, dtype="float32")
@@ -135,16 +138,16 @@ def outline(edges: tf.Tensor, middle: tuple[float, float]) -> tuple[tf.Tensor, t
 
 
 def to_edges(boxes: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
-    """Boxes of any format as top, left, bottom and right edges.
+    """Convert boxes of any format to top, left, bottom and right edges.
 
     Args:
         boxes: `(..., 4)` in the format, of any dtype.
-        form: One of `BOX_FORMATS`; "rel_..." are shares of the image.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
+        form: One of `BOX_FORMATS`; "rel_..." means fractions of the sides of the image.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
 
     Returns:
-        float32 `(..., 4)`, in pixels from the upper left edge of the image.
+        float32 `(..., 4)`, in pixels from the upper left corner of the image.
     """
     boxes = tf.cast(boxes, tf.float32)
     if form.endswith("wh"):
@@ -158,16 +161,16 @@ def to_edges(boxes: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
 
 
 def from_edges(edges: tf.Tensor, form: str, height: int, width: int) -> tf.Tensor:
-    """Boxes in a format again: the inverse of `to_edges`.
+    """Convert edges to boxes of any format: the inverse of `to_edges`.
 
     Args:
-        edges: float32 `(..., 4)`: top, left, bottom, right, in pixels from the upper left edge.
+        edges: float32 `(..., 4)`: top, left, bottom, right, in pixels from the upper left corner.
         form: One of `BOX_FORMATS`.
-        height: Of the images, in pixels; those after a crop or a resize.
-        width: Of the images, in pixels.
+        height: Height of the images in pixels, after a crop or a resize.
+        width: Width of the images in pixels, after a crop or a resize.
 
     Returns:
-        float32 `(..., 4)` in the format, shares of the image for "rel_...".
+        float32 `(..., 4)` in the format; fractions of the sides for "rel_...".
     """
     if form.startswith("rel"):
         edges = edges / np.float32([height, width] * 2)
@@ -179,10 +182,10 @@ def from_edges(edges: tf.Tensor, form: str, height: int, width: int) -> tf.Tenso
 
 
 def move_keypoints(plan: Plan, points: tf.Tensor, draws: Any, *, form: str) -> tf.Tensor:
-    """Points `(batch, ..., 2)`, or `(batch, ..., 3)` with a visibility last, float32.
+    """Move keypoints `(batch, ..., 2)`, or `(batch, ..., 3)` with a visibility last; the result is float32.
 
-    A point that leaves the image keeps its coordinates, which then lie outside; its visibility becomes 0. Points of
-    which both numbers are negative stand for no point and stay as they are.
+    A point that leaves the image keeps its coordinates, which then lie outside; its visibility becomes 0. Two negative
+    coordinates mean "no point" and stay unchanged.
     """
     points = tf.cast(points, tf.float32)
     first, last = ((frame.height, frame.width) for frame in (plan.first, plan.last))

@@ -1,4 +1,4 @@
-"""What a batch may look like, which part of it is what, and what cannot be augmented."""
+"""The structure of a batch: find images, labels and annotations in it, and refuse what cannot be augmented."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +24,16 @@ _WEIGHTS = ("sample_weight", "sample_weights")
 
 @dataclasses.dataclass
 class Batch:
-    """One batch taken apart; tensors, or the specs of a data set.
+    """The parts of one batch: tensors, or the specs of a data set.
 
     Attributes:
-        images, labels, sample_weight: What was found; labels and weights may be None.
-        parts: `(path, role, part)` of what moves with the pixels.
-        others: `(path, part)` of what has no role.
-        unchanged: `(path, part)` of what is declared to stay as it is.
-        declared_labels: Whether a role says which part is the labels.
-        rebuild: function `(images, labels, sample_weight, {path: part}) -> ` the same structure again.
+        images, labels, sample_weight: The parts that were found; labels and weights may be None.
+        parts: `(path, role, part)` of each annotation that moves with the pixels.
+        others: `(path, part)` of each part without a role.
+        unchanged: `(path, part)` of each part with the role "unchanged".
+        declared_labels: Whether the labels were found by a declared role.
+        rebuild: function `(images, labels, sample_weight, {path: part})` that returns the same structure with new
+            parts.
     """
 
     images: Any
@@ -48,8 +49,11 @@ class Batch:
 def take_apart(element: Any, roles: Mapping[str, str]) -> Batch:
     """Find images, labels and sample weights in `x`, `(x,)`, `(x, y)`, `(x, y, sample_weight)` or a dict.
 
-    In a dict, also one in the place of x, images are under "image" or "images", or the only entry of rank 4;
-    labels and weights under "label(s)" and "sample_weight(s)". Roles that are declared come first.
+    In a dict, which may also stand in the place of x, the images are under "image" or "images", or are the only entry
+    of rank 4. Labels and weights are under "label(s)" and "sample_weight(s)". Declared roles have priority.
+
+    Raises:
+        ValueError: when the images cannot be found, or a name in `roles` does not occur in the batch.
     """
     leaves = dict(walk(element))
     declared = {path: role_of(path, roles) for path in leaves}
@@ -66,7 +70,7 @@ def take_apart(element: Any, roles: Mapping[str, str]) -> Batch:
             found[role] = path
     free = [path for path in leaves if path not in found.values()]
     images, labels, weight = (None if found[role] is None else leaves[found[role]] for role in found)
-    # A structure, a mask or the like in the place of labels or weights has no role.
+    # A mask or another array of higher rank in the place of labels or weights has no role.
     if labels is not None and not declared_labels and _rank(labels) is not None and _rank(labels) > 2:
         free.append(found["labels"])
         labels, found["labels"] = None, None
@@ -101,14 +105,17 @@ def check_batch(
     classes: int | None,
     value_range: tuple[float, float],
 ) -> None:
-    """Raise `ValueError` for everything shapes and dtypes can tell.
+    """Check a batch as far as its shapes and dtypes are known.
 
     Args:
-        batch: What `take_apart` found.
-        geometric: Whether pixels move.
+        batch: The batch as `take_apart` returns it.
+        geometric: Whether some operation moves pixels.
         mixing: Name of an operation that mixes images, or None.
         classes: Number of classes, or None.
-        value_range: Of the pixels.
+        value_range: `(low, high)` of the pixels.
+
+    Raises:
+        ValueError: when a shape or dtype cannot be augmented, or parts do not fit together.
     """
     _check_images(batch.images, value_range)
     height, width = batch.images.shape[1:3]
@@ -128,10 +135,12 @@ def check_batch(
 
 
 def pairs_of_boxes(parts: Sequence[tuple[str, str, Any]]) -> dict[str, str]:
-    """Which boxes each entry of box labels belongs to, by path: those beside it, or the only ones.
+    """The path of the boxes that belong to each path of box labels.
+
+    They are the boxes with the same parent, or the only boxes of the batch.
 
     Raises:
-        ValueError: where there are none, or several.
+        ValueError: when there are no such boxes, or several.
     """
     boxes = [path for path, role, _ in parts if role == "boxes"]
     pairs = {}
@@ -144,16 +153,17 @@ def pairs_of_boxes(parts: Sequence[tuple[str, str, Any]]) -> dict[str, str]:
         if len(mine) != 1:
             raise ValueError(
                 f"augment.Pipeline expects one entry of boxes for box labels. Received {len(mine)} for {path!r}. "
-                "Give both one parent, as in roles={'objects/bbox': 'boxes', 'objects/label': 'box_labels'}."
+                "Put both under the same parent, as in roles={'objects/bbox': 'boxes', 'objects/label': 'box_labels'}."
             )
         pairs[path] = mine[0]
     return pairs
 
 
 def class_numbers(labels: Any, classes: int | None) -> bool:
-    """Whether labels are class numbers, (batch,) or (batch, 1), rather than rows of shares.
+    """Whether labels are class numbers, `(batch,)` or `(batch, 1)`, and not one-hot or soft labels.
 
-    Where the number of classes is given, numbers of any dtype are; floats without it are quantities.
+    When the number of classes is given, numbers of any dtype are class numbers. Without it, floats are regression
+    targets.
     """
     if labels.dtype == tf.string or not (labels.shape.rank == 1 or labels.shape[-1] == 1):
         return False
@@ -161,14 +171,14 @@ def class_numbers(labels: Any, classes: int | None) -> bool:
 
 
 def label_rows(labels: tf.Tensor, classes: int | None) -> tf.Tensor:
-    """Labels as float rows that can be blended."""
+    """Convert labels to floats that can be blended: one-hot `(batch, classes)`, or the labels themselves as floats."""
     if class_numbers(labels, classes):
         return tf.one_hot(tf.cast(tf.reshape(labels, (-1,)), tf.int64), classes)
     return labels if labels.dtype.is_floating else tf.cast(labels, tf.float32)
 
 
 def _usual_places(element, taken, found):
-    """Paths where images, labels and weights are when no role says otherwise."""
+    """The default paths of images, labels and weights, for parts without a declared role."""
     if isinstance(element, Mapping):
         places = {} if found["images"] is not None else {"images": _image_key(element, taken)}
         for role, names in (("labels", _LABELS), ("sample_weight", _WEIGHTS)):
@@ -179,7 +189,7 @@ def _usual_places(element, taken, found):
     if not 1 <= len(element) <= 3 and found["images"] is None:
         raise ValueError(
             "augment.Pipeline expects batches of images, (images, labels) or (images, labels, sample_weight). "
-            f"Received a tuple of {len(element)}. Bring it into that form with dataset.map first, or give roles."
+            f"Received a tuple of {len(element)}. Change it to that form with dataset.map first, or give roles."
         )
     places = {"labels": "1", "sample_weight": "2"}
     if found["images"] is not None:
@@ -191,7 +201,7 @@ def _usual_places(element, taken, found):
 
 
 def _image_key(entries, taken):
-    """The entry of a dict that holds the images."""
+    """The key of the entry that holds the images in a dict."""
     named = [key for key in _IMAGES if key in entries]
     pictures = named or [key for key, value in entries.items() if _rank(value) == 4 and str(key) not in taken]
     if len(pictures) != 1:
@@ -207,8 +217,8 @@ def _check_keys(roles, leaves):
     unknown = [key for key in roles if not any(role_of(path, {key: "x"}) for path in leaves)]
     if unknown:
         raise ValueError(
-            f"augment.Pipeline expects the names in roles to be those of a batch. Received {', '.join(unknown)} for a "
-            f"batch of {', '.join(repr(path) for path in leaves)}. Write one of these, or the last part of it."
+            f"augment.Pipeline expects the names in roles to be names in a batch. Received {', '.join(unknown)} for a "
+            f"batch of {', '.join(repr(path) for path in leaves)}. Write one of these names, or the last part of one."
         )
 
 
@@ -225,8 +235,8 @@ def _check_images(images, value_range):
     shape = getattr(images, "shape", None)
     if isinstance(images, tf.RaggedTensor | tf.RaggedTensorSpec):
         raise ValueError(
-            "augment.Pipeline expects images of one size. Received a ragged tensor. Resize or crop to one size before "
-            "batching: dataset.map(lambda x, y: (tf.image.resize(x, (224, 224)), y)).batch(128)."
+            "augment.Pipeline expects images of one size. Received a ragged tensor. Resize or crop them to one size "
+            "before batching: dataset.map(lambda x, y: (tf.image.resize(x, (224, 224)), y)).batch(128)."
         )
     if images is None or shape is None or shape.rank is None:
         raise ValueError(
@@ -243,12 +253,13 @@ def _check_images(images, value_range):
     if None in tuple(shape)[1:]:
         raise ValueError(
             "augment.Pipeline expects height, width and channels to be known before running. Received shape "
-            f"{tuple(shape)}. Resize or crop to one size first, then tf.ensure_shape(image, (height, width, channels))."
+            f"{tuple(shape)}. Resize or crop the images to one size first, then call "
+            "tf.ensure_shape(image, (height, width, channels))."
         )
     if looks_channels_first(*shape[1:]):
         raise ValueError(
             "augment.Pipeline expects images of shape (batch, height, width, channels). Received shape "
-            f"{tuple(shape)}, which looks like channels first. Turn them: tf.transpose(images, (0, 2, 3, 1))."
+            f"{tuple(shape)}, which looks like channels first. Transpose them: tf.transpose(images, (0, 2, 3, 1))."
         )
     if not (images.dtype == tf.uint8 or images.dtype.is_floating):
         raise ValueError(
@@ -268,7 +279,7 @@ _SHAPES = {
     "pixel_weights": "(batch, height, width) or (batch, height, width, 1), as high and wide as the images",
     "boxes": "(batch, boxes, 4) or (batch, 4), numbers",
     "box_labels": "(batch, boxes), signed numbers",
-    "keypoints": "(batch, points, 2), (batch, points, 3) with a visibility last, or more axes before, numbers",
+    "keypoints": "(batch, points, 2) or (batch, points, 3) with a visibility last, numbers, more axes allowed before",
 }
 
 
@@ -303,7 +314,7 @@ def _check_part(path, role, part, height, width):
 
 
 def _check_sizes(batch):
-    """Whatever belongs to the images comes once for each of them, as far as sizes are known."""
+    """Check that there is one row per image in every part, as far as sizes are known."""
     named = [("labels", batch.labels), ("sample_weight", batch.sample_weight)]
     images = batch.images.shape[0]
     for path, part in (*named, *((path, part) for path, _, part in batch.parts)):
@@ -312,22 +323,22 @@ def _check_sizes(batch):
             continue
         raise ValueError(
             f"augment.Pipeline expects one row of {path!r} for each image. Received shape {tuple(shape)} for "
-            f"{images} images. Give as many; boxes of several numbers are one array, padded with rows of -1: "
-            "(batch, boxes, 4)."
+            f"{images} images. Give one row per image; when images have different numbers of boxes, pad them with "
+            "rows of -1 to one array (batch, boxes, 4)."
         )
 
 
 def check_mask_fill(batch: Batch, mask_fill: float) -> None:
-    """Raise `ValueError` where masks cannot hold what their outside is to be."""
+    """Raise `ValueError` when the dtype of the masks cannot hold `mask_fill`, the value outside the image."""
     for path, role, part in batch.parts:
         if role != "masks" or part.dtype.is_floating or mask_fill == 0:
             continue
         lowest, highest = (0, 1) if part.dtype == tf.bool else (part.dtype.min, part.dtype.max)
         if mask_fill != int(mask_fill) or not lowest <= mask_fill <= highest:
             raise ValueError(
-                f"augment.Pipeline expects mask_fill to be a value that masks can have, here whole numbers in {lowest} "
-                f"to {highest}. Received mask_fill={mask_fill!r} for {path!r} of dtype {part.dtype.name}. Cast these "
-                "masks with dataset.map, or write mask_fill=0."
+                f"augment.Pipeline expects mask_fill to be a value that the masks can hold, here a whole number in "
+                f"{lowest} to {highest}. Received mask_fill={mask_fill!r} for {path!r} of dtype {part.dtype.name}. "
+                "Cast these masks with dataset.map, or write mask_fill=0."
             )
 
 
@@ -337,15 +348,16 @@ def _check_labels(labels, classes, mixing):
     if labels.dtype == tf.string:
         raise ValueError(
             f"augment.{mixing or 'Pipeline'} expects labels as numbers. Received strings of shape "
-            f"{tuple(labels.shape)}. Number them first: keras.layers.StringLookup(vocabulary=names, "
+            f"{tuple(labels.shape)}. Turn them into numbers first: keras.layers.StringLookup(vocabulary=names, "
             "num_oov_indices=0) in dataset.map."
         )
     width = labels.shape[-1] if labels.shape.rank else None
     numbers = class_numbers(labels, classes)
     if classes is not None and not numbers and labels.shape.rank == 2 and width not in (None, classes):
         raise ValueError(
-            f"augment.{mixing or 'Pipeline'} expects label rows of {classes} classes. Received shape "
-            f"{tuple(labels.shape)}. Write Pipeline(..., classes={width}), or leave classes out: rows tell it."
+            f"augment.{mixing or 'Pipeline'} expects one-hot labels of {classes} classes. Received shape "
+            f"{tuple(labels.shape)}. Write Pipeline(..., classes={width}), or leave classes out: one-hot labels "
+            "do not need it."
         )
 
 
@@ -365,15 +377,15 @@ def _check_mixing(batch, classes, mixing):
         )
     if strangers:
         raise ValueError(
-            f"augment.{mixing} expects images, labels and masks only: nothing else can be shared between two images. "
-            f"Received further entries {strangers}. Leave {mixing} out, or map them away first."
+            f"augment.{mixing} expects images, labels and masks only: nothing else can be mixed between two images. "
+            f"Received further entries {strangers}. Leave {mixing} out, or remove these entries with dataset.map."
         )
     for path, _, part in batch.parts:
         one_channel = part.shape.rank == 3 or part.shape[-1] == 1
         if classes is None and one_channel and not part.dtype.is_floating and part.dtype != tf.bool:
             raise ValueError(
                 f"augment.{mixing} expects masks that can be blended. Received class numbers, {path!r} of dtype "
-                f"{part.dtype.name}, and no classes. Write Pipeline(..., classes=21), whose masks leave as shares "
+                f"{part.dtype.name}, and no classes. Write Pipeline(..., classes=21), which returns soft one-hot masks "
                 "(batch, height, width, classes), or give one-hot masks."
             )
         if classes is not None and not one_channel and part.shape[-1] != classes:
@@ -384,5 +396,6 @@ def _check_mixing(batch, classes, mixing):
     if labels is not None and class_numbers(labels, classes) and classes is None:
         raise ValueError(
             f"augment.{mixing} expects to know how many classes there are. Received class numbers of dtype "
-            f"{labels.dtype.name} and no classes. Write Pipeline(..., classes=10); labels leave as rows of shares."
+            f"{labels.dtype.name} and no classes. Write Pipeline(..., classes=10), which returns soft labels "
+            "(batch, classes)."
         )

@@ -1,4 +1,4 @@
-"""The color stage: every linear color operation of a pass composed to one map per image, erasing as masks."""
+"""The color stage: linear color operations are composed to one map per image, and erasing becomes masks."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from recipes.augment.engine.resample import fits
 
 
 class ColorOperation(Operation):
-    """Base of the operations that map every pixel of an image by the same `matrix @ color + offset`."""
+    """Base of the operations that map every pixel of an image by the same affine map `matrix @ color + offset`."""
 
     stage = "color"
     mixes_channels: ClassVar[bool] = False
@@ -23,9 +23,9 @@ class ColorOperation(Operation):
         """The map of each image.
 
         Args:
-            drawn: The operation's draws by name.
-            mean: Mean color of each image at this point, (batch, channels); given when `needs_mean`.
-            frame: The `Frame` here.
+            drawn: The operation's draws by name, each `(batch,)`.
+            mean: Mean color of each image at this point, `(batch, channels)`; None unless `needs_mean`.
+            frame: The `Frame` of the images at this point.
 
         Returns:
             `(scale, offset)`: scale of shape (batch or 1, channels or 1), or a matrix (batch or 1, channels,
@@ -36,8 +36,8 @@ class ColorOperation(Operation):
     def check(self, frame: Frame) -> None:
         if frame.normalized:
             raise ValueError(
-                f"augment.{self.name} expects pixels in the value range. Received it after Normalize, where "
-                f"black is no longer the low end. Move {self.name} before Normalize."
+                f"augment.{self.name} expects pixels in the value range. Received normalized pixels, because it comes "
+                f"after Normalize. Move {self.name} before Normalize."
             )
         if self.mixes_channels and frame.channels != 3:
             raise ValueError(
@@ -52,11 +52,17 @@ class Erasing(Operation):
     stage = "erase"
 
     def boxes(self, drawn: Drawn, frame: Frame) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`(top, bottom, left, right)`, int32 of shape (batch,): rows top <= y < bottom are painted."""
+        """The box to paint, `(top, bottom, left, right)`, each int32 `(batch,)`, in pixels.
+
+        Rows top <= y < bottom and columns left <= x < right are painted.
+        """
         raise NotImplementedError
 
     def paint(self, frame: Frame, image_mean: Callable[[], tf.Tensor] | None, noise: tf.Tensor | None) -> Any:
-        """Colors that broadcast over (batch, height, width, channels); `noise` is uniform, where it is asked for."""
+        """Colors that broadcast over `(batch, height, width, channels)`.
+
+        `noise` is uniform in [0, 1) and of this shape if the operation has `pixel_noise`, otherwise None.
+        """
         return resolve_fill(self.fill, frame, image_mean)
 
 
@@ -65,8 +71,8 @@ def build_color(
 ) -> Callable[..., tf.Tensor]:
     """The function `(images, draws) -> images` for the colors and erasures of one pass.
 
-    The images that leave are float32, or, with `keep_integers`, of the dtype that came where nothing but holes of whole
-    numbers is painted.
+    The function returns float32 images. With `keep_integers` it keeps the integer dtype of the images when all it does
+    is to paint boxes with whole numbers.
     """
     paints_only = all(slot.op.stage == "erase" for slot in slots)
     matrix = any(slot.op.stage == "color" and slot.op.mixes_channels for slot in slots)
@@ -124,19 +130,19 @@ def build_color(
 
 
 def large(frame: Frame) -> bool:
-    """Whether images are worth a loop over blocks of their rows."""
+    """Whether images are large enough for a loop over blocks of rows to be faster."""
     return frame.height * frame.width >= 96 * 96 and _blocks(frame.height) > 1
 
 
 def _blocks(height):
-    """Into how many blocks of rows an image is cut: at least 28 rows each, all alike."""
+    """The number of blocks into which the rows of an image are divided: blocks of equal height, 28 rows or more."""
     return next(count for count in range(max(1, min(16, height // 28)), 0, -1) if height % count == 0)
 
 
 def paint_noise(slot: Any, images: tf.Tensor, draws: Any) -> tf.Tensor:
-    """Boxes of noise painted over bytes; no number is drawn for blocks of rows without any.
+    """Paint boxes of noise over uint8 images; no noise is drawn for blocks of rows without a box.
 
-    Where it is drawn, each pixel has the number that `uniform_noise` of the whole image gives it.
+    Each painted pixel gets the number that `uniform_noise` of the whole image would give it.
     """
     frame, drawn = slot.frame, slot.drawn(draws)
     count = _blocks(frame.height)
@@ -156,7 +162,7 @@ def paint_noise(slot: Any, images: tf.Tensor, draws: Any) -> tf.Tensor:
             noise = uniform_noise(
                 drawn["noise"][image][None], (rows, frame.width, frame.channels), start=first * line
             )
-            # By way of int32, whose conversion processors have an instruction for.
+            # Through int32, because processors have an instruction for that conversion.
             color = tf.cast(tf.cast(tf.round(slot.op.paint(frame, None, noise)[0]), tf.int32), block.dtype)
             part = dataclasses.replace(frame, height=rows)
             mask = box_mask([edge[None] for edge in box], part)[0, :, :, None]
@@ -179,7 +185,7 @@ def color_needs_mean(slots: Sequence[Any]) -> bool:
 
 
 def channel_means(images: tf.Tensor, block: int = 16) -> tf.Tensor:
-    """Mean of each channel, (batch, channels), summed in blocks of whole vectors."""
+    """Mean of each channel, float32 `(batch, channels)`; summed in blocks of pixels, which is faster."""
     height, width, channels = images.shape[1:]
     if height * width % block:
         return tf.reduce_mean(images, (1, 2))
@@ -188,7 +194,7 @@ def channel_means(images: tf.Tensor, block: int = 16) -> tf.Tensor:
 
 
 def box_mask(box: Sequence[tf.Tensor], frame: Frame, active: tf.Tensor | None = None) -> tf.Tensor:
-    """Float of shape (batch, height, width): 1 inside the box, 0 outside."""
+    """float32 `(batch, height, width)`: 1 inside the box, 0 outside."""
     top, bottom, left, right = (edge[:, None] for edge in box)
     rows, columns = tf.range(frame.height)[None], tf.range(frame.width)[None]
     inside_rows = (rows >= top) & (rows < bottom)
@@ -199,7 +205,7 @@ def box_mask(box: Sequence[tf.Tensor], frame: Frame, active: tf.Tensor | None = 
 
 
 def _gated(step, shift, active, matrix, channels):
-    """The map in the form all maps of this pass share, with the identity for images left alone."""
+    """The map in the common form of all maps of this pass, with the identity for images that are not changed."""
     identity = np.eye(channels, dtype="float32")[None] if matrix else np.ones((1, 1), "float32")
     if matrix and len(step.shape) == 2:
         step = step[:, :, None] * identity
@@ -210,13 +216,13 @@ def _gated(step, shift, active, matrix, channels):
 
 
 def _same_batch(a, b):
-    # A constant has one row; a batch may have none.
+    # A constant has one row; a batch may have no rows.
     rows = tf.where(tf.shape(a)[0] == 1, tf.shape(b)[0], tf.shape(a)[0])
     return [tf.broadcast_to(one, tf.concat([[rows], tf.shape(one)[1:]], 0)) for one in (a, b)]
 
 
 def _move_paint(step, shift, paint):
-    """The map applied to the color of a hole; what is known before tracing stays known, zeros above all."""
+    """The map applied to the color of a hole; NumPy constants stay constants, so that zeros are still recognized."""
     if all(isinstance(one, np.ndarray) for one in (step, shift, paint)):
         color = paint[0, 0, 0]
         color = step[0] @ color if step.ndim == 3 else step[0] * color
@@ -225,7 +231,7 @@ def _move_paint(step, shift, paint):
 
 
 def _move_color(scale, offset, colors):
-    """The map applied to one color an image, (batch, channels)."""
+    """The map applied to one color per image, (batch, channels)."""
     if scale.shape.rank == 3:
         return tf.reduce_sum(scale * colors[:, None, :], 2) + offset
     return scale * colors + offset
@@ -238,7 +244,7 @@ def _move_pixels(scale, offset, pixels, wide=False):
         if wide:
             return _move_rows(scale, offset, pixels)
         return pixels * scale[:, None, None, :] + offset[:, None, None, :]
-    # Channel planes one by one: compiled, this is three multiply-adds a value with no transposition.
+    # Channel by channel: compiled, this is three multiply-adds per value without a transposition.
     planes = [pixels[..., channel] for channel in range(channels)]
     offset = tf.broadcast_to(offset, (tf.shape(offset)[0], channels))
     entry = lambda row, column: scale[:, row, column][:, None, None]  # noqa: E731
@@ -250,7 +256,7 @@ def _move_pixels(scale, offset, pixels, wide=False):
 
 
 def _move_rows(scale, offset, images):
-    """The same in plain TensorFlow, whose broadcasting over a short last axis is seven times slower."""
+    """The same on whole rows: in plain TensorFlow, broadcasting over the short channel axis is seven times slower."""
     height, width, channels = images.shape[1:]
     scale = tf.broadcast_to(scale, (tf.shape(scale)[0], channels))
     offset = tf.broadcast_to(offset, (tf.shape(offset)[0], channels))

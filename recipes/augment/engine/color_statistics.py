@@ -1,4 +1,4 @@
-"""The few numbers about a data set that color operations need."""
+"""The channel statistics of a data set that color operations need."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from recipes.augment.engine.operation import OPERATIONS, Frame, call_text
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ColorStatistics:
-    """Channel statistics as plain tuples, so that a pipeline can be written down and read again.
+    """Channel statistics as plain tuples, so that a pipeline can be saved and loaded.
 
-    `preprocess.ImageStatistics`, or anything with these attributes, is accepted wherever this is.
+    `preprocess.ImageStatistics`, or any object with these attributes, is accepted in its place.
 
     Args:
-        channel_mean: Mean of each channel, in pixel values.
-        channel_std: Standard deviation of each channel.
-        color_eigenvalues: Eigenvalues of the covariance of the channels, in squared pixel values.
-        color_eigenvectors: Matrix whose columns are the eigenvectors.
+        channel_mean: Mean of each channel, `(channels,)`, in pixel values.
+        channel_std: Standard deviation of each channel, `(channels,)`, in pixel values.
+        color_eigenvalues: Eigenvalues of the covariance of the channels, `(channels,)`, in squared pixel values.
+        color_eigenvectors: Matrix `(channels, channels)` whose columns are the eigenvectors.
     """
 
     channel_mean: Sequence[float]
@@ -46,7 +46,11 @@ OPERATIONS["ColorStatistics"] = ColorStatistics
 
 
 def read_statistics(owner: str, statistics: Any) -> ColorStatistics:
-    """`ColorStatistics` from any object with its attributes."""
+    """Return `ColorStatistics` from any object with its attributes.
+
+    Raises:
+        TypeError: when `channel_mean` or `channel_std` is missing; the message names the operation `owner`.
+    """
     if isinstance(statistics, ColorStatistics):
         return statistics
     if not all(hasattr(statistics, name) for name in ("channel_mean", "channel_std")):
@@ -60,7 +64,7 @@ def read_statistics(owner: str, statistics: Any) -> ColorStatistics:
 
 
 def check_statistics(owner: str, statistics: ColorStatistics, frame: Frame) -> None:
-    """Raise when statistics cannot be those of images of this `Frame`."""
+    """Raise `ValueError` when the statistics cannot belong to images of this `Frame`."""
     channels = len(statistics.channel_mean)
     if channels != frame.channels:
         raise ValueError(
@@ -69,7 +73,7 @@ def check_statistics(owner: str, statistics: ColorStatistics, frame: Frame) -> N
         )
     mean, std = np.asarray(statistics.channel_mean), np.asarray(statistics.channel_std)
     inside = np.all(mean >= frame.low) and np.all(mean <= frame.high)
-    # A deviation beyond half the range is impossible; below 1/200 of it, the images would be all but one color.
+    # A deviation of more than half the range is impossible; below 1/200 of it, the images have nearly one color.
     plausible = std.max() <= 0.51 * frame.span.max() and std.max() >= frame.span.max() / 200
     if not (inside and plausible):
         raise ValueError(

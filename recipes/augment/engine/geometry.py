@@ -1,4 +1,4 @@
-"""The geometry stage: operations of a pass composed as far as that changes nothing, and the images read."""
+"""The geometry stage: the operations of a pass are composed where the result stays the same; then images are read."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,24 +10,24 @@ from recipes.augment.engine import resample as reads
 from recipes.augment.engine.operation import Drawn, Frame, Operation, check_fill, resolve_fill
 from recipes.augment.engine.warp import IDENTITY, Warp, compose, forward, select
 
-# Two pixels a read miss nothing up to two; at 1.5 the loss begins to show. Operations whose purpose is another size
-# average from the start, as PIL does.
+# Bilinear reading takes two pixels and misses none up to a factor of 2; from 1.5 on its aliasing becomes visible.
+# Operations that resize average at every factor, as PIL does.
 AVERAGE_FROM = 1.5
 FILLS = ("black", "mean", "edge", "reflect")
 
 
 class Geometric(Operation):
-    """Base of the operations that move pixels: says where each output pixel comes from."""
+    """Base of the operations that move pixels: it tells where each output pixel comes from."""
 
     stage = "geometry"
-    whole_pixels: ClassVar[bool] = False  # moves by whole pixels and mirrors only
-    mirrors: ClassVar[bool] = False  # mirrors only: has `mirrored`, too
+    whole_pixels: ClassVar[bool] = False  # only moves by whole pixels and mirrors
+    mirrors: ClassVar[bool] = False  # only mirrors; has a method `mirrored` too
     turns: ClassVar[bool] = False  # mixes the axes: rows do not stay rows
     bends: ClassVar[bool] = False  # not an affine map: has `bend` and `unbend` in place of `warp`
     resizes: ClassVar[bool] = False  # scales a window to a size of its own
 
     def output_size(self, frame: Frame) -> tuple[int, int]:
-        """`(height, width)` that leave this operation."""
+        """`(height, width)` of the images after this operation, in pixels."""
         return frame.height, frame.width
 
     def after(self, frame: Frame) -> Frame:
@@ -39,7 +39,7 @@ class Geometric(Operation):
             check_fill(self, frame, FILLS)
 
     def shrinks(self, frame: Frame) -> float:
-        """How many input pixels, along an axis and at most, an output pixel stands for."""
+        """The largest number of input pixels per output pixel along an axis, >= 1."""
         return 1.0
 
     def warp(self, drawn: Drawn, frame: Frame) -> Warp:
@@ -47,20 +47,20 @@ class Geometric(Operation):
         raise NotImplementedError
 
     def neutral(self, frame: Frame) -> Warp:
-        """The `Warp` of an image that `probability` leaves alone."""
+        """The `Warp` of an image on which the operation does not act, because of `probability`."""
         return IDENTITY
 
 
 class Read:
-    """Operations that are composed and read at once.
+    """Operations that are composed, so that the images are read once for all of them.
 
     Attributes:
-        slots: Their `Slot`s, the earliest first.
-        first, last: The `Frame` before and after.
-        fill: What lies outside, as an operation names it; "edge" where none does.
-        exact: Whole pixels and mirrors only.
-        averages: Whether shrinking is antialiased; then nothing here turns.
-        turns: Whether rows may not stay rows.
+        slots: The `Slot`s of the operations, the earliest first.
+        first, last: The `Frame` before the first and after the last operation.
+        fill: The color outside the image, as an operation gives it; "edge" if none does.
+        exact: Whether all operations only move by whole pixels and mirror.
+        averages: Whether shrinking is antialiased; then no operation here turns.
+        turns: Whether some operation turns or bends, so that rows do not stay rows.
     """
 
     def __init__(self, slots: Sequence[Any]) -> None:
@@ -77,28 +77,28 @@ class Read:
             self.most *= slot.op.shrinks(slot.frame)
 
     def color(self, images: tf.Tensor) -> Any:
-        """The fill as the functions of `resample` take it."""
+        """The fill in the form that the functions of `resample` take."""
         if isinstance(self.fill, str) and self.fill in ("edge", "reflect"):
             return self.fill
         mean = lambda: tf.reduce_mean(tf.cast(images, tf.float32), (1, 2))  # noqa: E731
         return resolve_fill(self.fill, self.first, mean)
 
     def warp(self, draws: Any) -> Warp:
-        """One `Warp` for all of it."""
+        """One `Warp` for all operations."""
         total = IDENTITY
         for slot in self.slots:
             total = compose(total, slot_warp(slot, draws))
         return total
 
     def lines(self, draws: Any, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Places along both axes, `(batch, out_height)` and `(batch, out_width)`; where nothing turns."""
-        number = tf.int32 if self.exact else tf.float32  # whole numbers are an eighth faster from the start
+        """Source positions along both axes, `(batch, out_height)` and `(batch, out_width)`, if nothing turns."""
+        number = tf.int32 if self.exact else tf.float32  # computing in integers is an eighth faster
         warp = self.warp(draws)
         y = _line(warp.yy, warp.y0, tf.range(self.last.height, dtype=number), batch)
         return y, _line(warp.xx, warp.x0, tf.range(self.last.width, dtype=number), batch)
 
     def places(self, draws: Any, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Places of every output pixel, `(batch, out_height, out_width)` each."""
+        """Source positions `y` and `x` of every output pixel, each `(batch, out_height, out_width)`."""
         down = tf.range(self.last.height, dtype=tf.float32)
         across = tf.range(self.last.width, dtype=tf.float32)
         if self.bends:
@@ -112,11 +112,11 @@ class Read:
 
 
 def split_reads(slots: Sequence[Any]) -> list[Read]:
-    """Cut the operations of a pass where composing would change what one of them does.
+    """Divide the operations of a pass where composing them would change the result of one of them.
 
-    Shrinking averages over the pixels it passes, which needs rows that stay rows: it is not composed with what turns
-    or bends, nor with what shrinks so little that it does not average. A window scaled to a size of its own reads the
-    nearest pixel at the border of the image: it is not composed with what fills borders.
+    Antialiased shrinking averages along rows and columns. So it is not composed with operations that turn or bend, nor
+    with operations that shrink too little to average. A window that is scaled to another size reads the nearest pixel
+    at the border of the image. So it is not composed with operations that fill borders.
     """
     groups: list[list[Any]] = []
     for slot in slots:
@@ -129,10 +129,10 @@ def split_reads(slots: Sequence[Any]) -> list[Read]:
 def build_geometry(
     read: Read, *, compiled: bool, keep_integers: bool = False
 ) -> list[Callable[..., tf.Tensor]]:
-    """Functions `(images, draws) -> images` that together are one `Read`.
+    """Functions `(images, draws) -> images` that together do one `Read`.
 
-    Rows and columns are functions of their own: compiled as one, a row would be read again for each of its columns.
-    With `keep_integers`, whole-pixel reads keep the dtype of the images where they can; all others give float32.
+    Rows and columns have separate functions, because compiled as one, a row would be read again for each column.
+    With `keep_integers`, whole-pixel reads keep the dtype of the images where possible; all others give float32.
     """
 
     def exactly(images, draws):
@@ -177,14 +177,17 @@ def build_geometry(
 
 
 def slot_warp(slot: Any, draws: Any) -> Warp:
-    """The `Warp` of one operation, neutral where it does not act."""
+    """The `Warp` of one operation, neutral for images on which it does not act."""
     return select(
         slot.active(draws), slot.op.warp(slot.drawn(draws), slot.frame), slot.op.neutral(slot.frame)
     )
 
 
 def move_points(slots: Sequence[Any], draws: Any, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where points of the input go, in pixels from the first center: `y` and `x` of shape (batch, points), float32."""
+    """The new positions of points of the input: `y` and `x`, float32 `(batch, points)`, in pixels.
+
+    Position 0 is the center of the first pixel.
+    """
     for slot in slots:
         if not slot.op.bends:
             y, x = forward(slot_warp(slot, draws), y, x)
@@ -215,7 +218,7 @@ def _conflict(group, slot):
 
 
 def _mirrored(slots, draws):
-    """Which images are mirrored along each axis after all; two mirrorings undo each other."""
+    """Which images are mirrored along each axis after all operations; mirroring twice has no effect."""
     totals = [None, None]
     for slot in slots:
         active = slot.active(draws)
@@ -234,14 +237,14 @@ def _may_mirror(slots, draws):
 
 
 def _line(slope, offset, steps, batch):
-    """Places along one axis, (batch, steps)."""
+    """Source positions along one axis, (batch, steps)."""
     slope, offset = (tf.cast(_per_image(entry, 1), steps.dtype) for entry in (slope, offset))
     places = slope * steps[None] + offset
     return tf.broadcast_to(places, (batch, steps.shape[0]))
 
 
 def _places(warp, batch, y, x):
-    """Source places of output places, (batch, height, width) each."""
+    """Source positions of output positions, (batch, height, width) each."""
     shape = (batch, y.shape[1] or 1, x.shape[2])
     entries = [_per_image(entry, 2) for entry in warp]
     yy, yx, y0, xy, xx, x0 = entries
@@ -252,7 +255,7 @@ def _places(warp, batch, y, x):
 
 
 def _bent_places(slots, draws, batch, down, across):
-    """Walk the operations backwards, from output to input, bending where one asks for it."""
+    """Source positions when some operations bend: go through the operations backwards, from output to input."""
     shape = (batch, down.shape[0], across.shape[0])
     y = tf.broadcast_to(down[None, :, None], shape)
     x = tf.broadcast_to(across[None, None, :], shape)
@@ -276,7 +279,7 @@ def _where_active(active, new, old, *, axes):
 
 
 def _per_image(entry, axes):
-    """A warp entry with `axes` axes added behind the batch."""
+    """A warp entry with `axes` axes added after the batch axis."""
     if isinstance(entry, float):
         return tf.constant(entry, tf.float32)
     return tf.reshape(entry, (-1,) + (1,) * axes)

@@ -6,13 +6,13 @@ import tensorflow as tf
 
 
 def keep_bits(levels: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Levels rounded, then cut to a multiple of 2^(8 - bits), where `bits` `(batch,)` are whole floats from 0 to 8."""
+    """Round levels, then round them down to a multiple of 2^(8 - bits); `bits` `(batch,)` are whole floats, 0 to 8."""
     step = tf.pow(2.0, 8 - bits)[:, None, None, None]
     return tf.floor(tf.round(levels) / step) * step
 
 
 def invert_from(levels: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """`255 - level` where the level is at least `threshold`, `(batch,)`, up to rounding."""
+    """`255 - level` where the level is at least `threshold`, `(batch,)`, with a tolerance for rounding errors."""
     return tf.where(levels >= threshold[:, None, None, None] - 1e-3, 255 - levels, levels)
 
 
@@ -22,15 +22,15 @@ def stretch_levels(levels: tf.Tensor) -> tf.Tensor:
 
 
 def stretched(levels: tf.Tensor, lowest: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
-    """`(level - lowest) * 255 / (highest - lowest)` in whole levels; `levels` where there is only one level."""
+    """`(level - lowest) * 255 / (highest - lowest)` in whole levels; `levels` where a channel has only one level."""
     span = highest - lowest
-    # A whole level may come out a little below itself; cut off, it would lose one.
+    # Rounding errors can give a little less than a whole level; the tolerance keeps floor from losing a level.
     moved = tf.floor((levels - lowest) * 255 / tf.maximum(span, 1e-6) + 1e-3)
     return tf.where(span > 0, moved, levels)
 
 
 def extremes(levels: tf.Tensor, block: int = 16) -> tuple[tf.Tensor, tf.Tensor]:
-    """Lowest and highest level of each channel, `(batch, 1, 1, channels)`; compared in blocks of whole vectors."""
+    """Lowest and highest level of each channel, `(batch, 1, 1, channels)`; compared in blocks, which is faster."""
     height, width, channels = levels.shape[1:]
     count = block if height * width % block == 0 else 1
     lines = tf.reshape(levels, (-1, height * width // count, count * channels))
@@ -42,7 +42,7 @@ def extremes(levels: tf.Tensor, block: int = 16) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def equalized(levels: tf.Tensor) -> tf.Tensor:
-    """Levels through `flat_curve` of their own histogram, channel by channel; rounded before they are counted."""
+    """Equalize the histogram of each channel with `flat_curve`; levels are rounded before they are counted."""
     height, width, channels = levels.shape[1:]
     whole = tf.cast(tf.round(levels), tf.int32)
     row = tf.range(tf.shape(levels)[0])[:, None, None, None] * channels + tf.range(channels)
@@ -55,10 +55,11 @@ def equalized(levels: tf.Tensor) -> tf.Tensor:
 
 
 def flat_curve(histogram: tf.Tensor) -> tf.Tensor:
-    """New levels for each of 256, int32, for histograms `(n, 256)`, int32.
+    """New levels for each of the 256 levels, int32 `(n, 256)`, for histograms `(n, 256)`, int32.
 
-    A step is a 255th of all pixels but those of the brightest level; level i becomes the number of steps below it,
-    counted from half a step. Where a step is empty, the levels stay.
+    As in PIL's `equalize`, a step is 1/255 of all pixels except those of the brightest level, in whole pixels. Level i
+    becomes the number of whole steps in the pixels below it, counted from half a step. With a step of 0 pixels, the
+    levels stay unchanged.
     """
     levels = tf.range(256)[None]
     brightest = tf.reduce_max(tf.where(histogram > 0, levels, 0), 1, keepdims=True)
@@ -78,7 +79,10 @@ def gray_levels(levels: tf.Tensor) -> tf.Tensor:
 
 
 def smoothed(levels: tf.Tensor) -> tf.Tensor:
-    """PIL's `SMOOTH` of one image `(height, width, channels)`: 3 x 3 pixels, the middle five times; borders stay."""
+    """PIL's `SMOOTH` of one image `(height, width, channels)`: the mean over 3 x 3 pixels, the center weighted 5 times.
+
+    The pixels at the border stay unchanged.
+    """
     height, width = levels.shape[:2]
     if min(height, width) < 3:
         return levels
@@ -90,5 +94,5 @@ def smoothed(levels: tf.Tensor) -> tf.Tensor:
 
 
 def blend_bytes(background: Any, levels: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """PIL's `Image.blend`: `background + factor (levels - background)`, cut to 0 to 255 and to whole levels."""
+    """PIL's `Image.blend`: `background + factor (levels - background)`, clipped to 0..255 and rounded down."""
     return tf.floor(tf.clip_by_value(background + factor * (levels - background), 0.0, 255.0))

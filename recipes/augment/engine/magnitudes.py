@@ -1,4 +1,4 @@
-"""How strong: a number, a range, or plus-minus a number, and the draw from it."""
+"""The strength of an operation: a number, a range, or plus-minus a number, and how it is drawn."""
 
 import dataclasses
 import math
@@ -16,6 +16,12 @@ class PlusMinus:
     """A strength of fixed size and random sign: `Rotate(PlusMinus(20))` turns by -20 or by 20 degrees.
 
     For a factor (`Brightness`, `Contrast`, `Saturation`, `Zoom`, `Stretch`) it is the distance from 1.
+
+    Args:
+        size: The absolute value, >= 0, in the unit of the argument it is passed to.
+
+    Raises:
+        ValueError: when `size` is not a number >= 0.
     """
 
     size: float
@@ -24,7 +30,7 @@ class PlusMinus:
         if not isinstance(self.size, numbers.Real) or self.size < 0:
             raise ValueError(
                 f"augment.PlusMinus expects a number >= 0. Received {self.size!r}. "
-                "Both signs are drawn: write PlusMinus(20)."
+                "Write PlusMinus(20) to draw -20 or 20."
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -40,7 +46,7 @@ class PlusMinus:
 
 OPERATIONS["PlusMinus"] = PlusMinus
 
-#: A number r for -r to r (of a factor: 1 - r to 1 + r), a pair (low, high), or `PlusMinus`.
+#: A number r for the range -r to r (for a factor: 1 - r to 1 + r), a pair (low, high), or `PlusMinus`.
 Strength: TypeAlias = float | tuple[float, float] | PlusMinus
 
 
@@ -53,9 +59,13 @@ def read_range(
     lowest: float = -math.inf,
     highest: float = math.inf,
 ) -> tuple[float, float]:
-    """Turn what the reader gave into `(low, high)`, or into the two values of a `PlusMinus`.
+    """Turn the user's argument into `(low, high)`, or into the two values of a `PlusMinus`.
 
-    A number `r` stands for center - r to center + r, a pair for itself.
+    A number `r` stands for the range center - r to center + r, a pair for itself.
+
+    Raises:
+        ValueError: when the value is neither, or when the range leaves `lowest` to `highest`. The message names the
+            operation `owner` and its `argument`.
     """
     if isinstance(value, PlusMinus):
         low, high = center - value.size, center + value.size
@@ -77,7 +87,7 @@ def read_range(
 
 
 def read_pair(owner: str, argument: str, value: Any) -> tuple[float, float]:
-    """Two ends of a range, as a user gives them.
+    """Check the two ends of a range that the user gave.
 
     Args:
         owner: Name of the operation, for the message.
@@ -107,7 +117,7 @@ def read_pair(owner: str, argument: str, value: Any) -> tuple[float, float]:
 
 
 def draw(uniform: tf.Tensor, limits: tuple[float, float], value: Any = None) -> tf.Tensor:
-    """Uniform between the limits; one of the two limits when `value` is a `PlusMinus`."""
+    """Map uniform draws in [0, 1) to the range `limits`, or to one of the two limits when `value` is a `PlusMinus`."""
     low, high = limits
     if isinstance(value, PlusMinus):
         return tf.where(uniform < 0.5, low, high)
@@ -115,7 +125,7 @@ def draw(uniform: tf.Tensor, limits: tuple[float, float], value: Any = None) -> 
 
 
 def draw_log(uniform: tf.Tensor, limits: tuple[float, float], value: Any = None) -> tf.Tensor:
-    """Uniform in the logarithm: a factor and its inverse are equally likely."""
+    """Like `draw`, but uniform in the logarithm, so that a factor and its inverse are equally likely."""
     low, high = limits
     if isinstance(value, PlusMinus):
         return tf.where(uniform < 0.5, low, high)

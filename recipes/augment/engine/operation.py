@@ -1,4 +1,4 @@
-"""What every augmentation is: a declaration with checks, a stage, and a number of random draws per image."""
+"""The base of all augmentations: a declaration with checks, a stage, and a number of random draws per image."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing_extensions import dataclass_transform
 STAGES = {"geometry": 0, "color": 1, "erase": 1, "filter": 2, "mix": 3}
 OPERATIONS: dict[str, type] = {}
 
-#: What lies outside or inside a hole: "black", "mean", "edge", "reflect", a number, or one number per channel.
+#: The color outside the image or in a hole: "black", "mean", "edge", "reflect", a number, or one number per channel.
 Fill: TypeAlias = str | float | Sequence[float]
 #: The random numbers of one operation by name, each of shape (batch,).
 Drawn: TypeAlias = Mapping[str, tf.Tensor]
@@ -22,18 +22,18 @@ _Class = TypeVar("_Class", bound=type)
 
 @dataclass_transform()
 def operation(cls: _Class) -> _Class:
-    """Make an `Operation` of a class that names its arguments: a dataclass with a `repr` that is the call."""
+    """Make a subclass of `Operation` a dataclass of its arguments; its `repr` is the call that creates it."""
     return dataclasses.dataclass(repr=False, eq=True)(cls)
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """The images as one operation meets them: what is known of them before any pixel is read.
+    """Static facts about the images at one operation, known before any pixel is read.
 
     Attributes:
-        height, width, channels: Static sizes.
+        height, width, channels: Size of the images, in pixels and channels.
         low, high: Smallest and largest value of each channel, float32 of shape (channels,).
-        mean: Mean of each channel over the data set where a `Normalize` in the pipeline tells it, else None.
+        mean: Mean of each channel over the data set, from a `Normalize` in the pipeline; None without one.
         normalized: True after `Normalize`.
     """
 
@@ -53,31 +53,29 @@ class Frame:
 class Operation:
     """Base of all augmentations.
 
-    A subclass is a dataclass of the arguments it was made with. It declares its `stage` and the names of the
-    uniform [0, 1) and standard normal numbers each image needs; the pipeline draws them all at once and
-    hands them back by name, each of shape `(batch,)`. AutoGraph does not rewrite it: choose between tensors with
-    `tf.where`, not with `if`.
+    A subclass is a dataclass of its constructor's arguments. It declares its `stage` and the names of the uniform
+    [0, 1) and standard normal numbers that each image needs. The pipeline draws them all at once and passes them by
+    name, each of shape `(batch,)`. AutoGraph does not convert the methods, so choose between tensors with `tf.where`,
+    not with `if`.
     """
 
     stage: ClassVar[str]
     draws: ClassVar[tuple[str, ...]] = ()
     normal_draws: ClassVar[tuple[str, ...]] = ()
     pixel_noise: ClassVar[bool] = (
-        False  # True: a key for noise of its own for every pixel and channel is drawn, too
+        False  # True: a key per image is drawn too, for separate noise at every pixel and channel
     )
     gated: ClassVar[bool] = True  # False: the operation uses `probability` in its own way
     leaves_range: ClassVar[bool] = False
     needs_mean: ClassVar[bool] = False
-    moves: ClassVar[bool] = False  # True: pixels move, though it is no geometric operation; has `moved_by`
-    plain_is_slow: ClassVar[bool] = (
-        False  # True: without XLA each image runs dozens of small kernels of its own
-    )
-    views: ClassVar[int] = 1  # more: a batch becomes so many times as long
-    until_epoch: ClassVar[Any] = None  # number of the first epoch that goes without it
+    moves: ClassVar[bool] = False  # True: pixels move, although the stage is not geometry; has `moved_by`
+    plain_is_slow: ClassVar[bool] = False  # True: without XLA, dozens of small kernels run for each image
+    views: ClassVar[int] = 1  # the batch becomes this many times as long
+    until_epoch: ClassVar[Any] = None  # number of the first epoch without this operation
     fill: ClassVar[Any] = None
     probability: ClassVar[Any] = 1.0
-    # A group has `operations`, its members. Where they do not all act, `chosen(drawn, index)` says on which images
-    # member `index` does: bool of shape (batch,).
+    # A group has `operations`, its members. If they do not all act, `chosen(drawn, index)` tells on which images
+    # member `index` acts: bool of shape (batch,).
     chosen: ClassVar[Callable[..., tf.Tensor] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -100,10 +98,10 @@ class Operation:
         return type(self).__name__
 
     def check(self, frame: Frame) -> None:
-        """Raise `ValueError` when images of this `Frame` cannot be augmented this way."""
+        """Raise `ValueError` when this operation cannot augment images of this `Frame`."""
 
     def after(self, frame: Frame) -> Frame:
-        """The `Frame` that leaves this operation."""
+        """The `Frame` of the images after this operation."""
         return frame
 
     def get_config(self) -> dict[str, Any]:
@@ -134,24 +132,28 @@ def leaves(op: Operation) -> list[Operation]:
 
 
 def stage_order(op: Operation) -> int:
-    """Inside a group colors come before erasing, so that contrast measures the whole image."""
+    """The rank of an operation in its group: colors come before erasing, so that contrast measures the whole image."""
     return list(STAGES).index(op.stage)
 
 
 def to_config(thing: Any) -> dict[str, Any]:
-    """An operation as plain values, which `from_config` reads.
+    """Convert an operation to plain values, which `from_config` reads.
 
     Args:
-        thing: An operation, or anything with `get_config`.
+        thing: An operation, or any object with `get_config`.
 
     Returns:
-        `{"class_name": str, "config": dict}`; the dictionary holds what the constructor takes.
+        `{"class_name": str, "config": dict}`; `config` holds the arguments of the constructor.
     """
     return {"class_name": type(thing).__name__, "config": thing.get_config()}
 
 
 def from_config(value: Any) -> Any:
-    """Rebuild what `to_config` wrote, inside lists too; other values pass through."""
+    """Rebuild the objects that `to_config` converted, also inside lists; other values are returned unchanged.
+
+    Raises:
+        ValueError: when the class name of an operation is not known.
+    """
     if isinstance(value, list) and any(isinstance(one, dict) for one in value):
         return [from_config(one) for one in value]
     if isinstance(value, dict) and set(value) == {"class_name", "config"}:
@@ -165,7 +167,7 @@ def from_config(value: Any) -> Any:
 
 
 def call_text(thing: Any) -> str:
-    """The call that makes a dataclass again, defaults left out."""
+    """The call that creates this dataclass, as text, without arguments that have their default value."""
     words, by_name = [], False
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
@@ -189,10 +191,10 @@ def _as_tuple(value):
 
 
 def resolve_fill(fill: Fill, frame: Frame, image_mean: Callable[[], tf.Tensor] | None = None) -> Any:
-    """The color a fill stands for, of shape (1 or batch, 1, 1, channels); a numpy array where no image is asked.
+    """The color that a fill means, of shape `(1 or batch, 1, 1, channels)`; a numpy array if no image is needed.
 
-    "black" is the low end of the value range, "mean" the mean of the data set when the pipeline knows it and
-    each image's own mean otherwise, a number or one number per channel a value of the pixels as they are at that place.
+    "black" is the low end of the value range. "mean" is the mean of the data set when the pipeline knows it, otherwise
+    the mean of each image. A number, or one number per channel, is a pixel value in the range at this operation.
     """
     if isinstance(fill, str) and fill == "mean" and frame.mean is None:
         return image_mean()[:, None, None, :]
@@ -204,7 +206,7 @@ def resolve_fill(fill: Fill, frame: Frame, image_mean: Callable[[], tf.Tensor] |
 
 
 def paint_over(images: tf.Tensor, share: tf.Tensor, fill: Any) -> tf.Tensor:
-    """`fill` where `share` is 1, `images` where it is 0; float masks, for compiled code selects more slowly."""
+    """`fill` where `share` is 1, `images` where it is 0; with float masks, which are faster in compiled code."""
     kept = images * (1 - share)
     if isinstance(fill, np.ndarray) and not fill.any():
         return kept
@@ -212,23 +214,23 @@ def paint_over(images: tf.Tensor, share: tf.Tensor, fill: Any) -> tf.Tensor:
 
 
 def check_fill(op: Operation, frame: Frame, words: Sequence[str]) -> None:
-    """Raise when a fill is neither one of `words` nor a color inside the value range."""
+    """Raise `ValueError` when a fill is neither one of `words` nor a color inside the value range."""
     fill = op.fill
     if isinstance(fill, str):
         if fill not in words:
             raise ValueError(
                 f"augment.{op.name} expects fill to be one of {', '.join(map(repr, words))}, a number, or one "
-                f"number per channel. Received {fill!r}. For example: {op.name}(..., fill='black')."
+                f"number per channel. Received {fill!r}. Write for example {op.name}(..., fill='black')."
             )
         return
     color = np.asarray(fill, "float32")
     if color.shape not in ((), (frame.channels,)):
         raise ValueError(
             f"augment.{op.name} expects fill to be a number or one number for each of {frame.channels} "
-            f"channels. Received {fill!r}. For example: fill='mean'."
+            f"channels. Received {fill!r}. Write for example fill='mean'."
         )
     if np.any(color < frame.low - 1e-6) or np.any(color > frame.high + 1e-6):
         raise ValueError(
-            f"augment.{op.name} expects fill inside the values it meets, {frame.low.min():g} to "
-            f"{frame.high.max():g}. Received {fill!r}. Write fill='black' or fill='mean', or a value of that range."
+            f"augment.{op.name} expects fill inside the range of its pixels, {frame.low.min():g} to "
+            f"{frame.high.max():g}. Received {fill!r}. Write fill='black' or fill='mean', or a value in that range."
         )

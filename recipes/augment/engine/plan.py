@@ -1,4 +1,4 @@
-"""From a list of operations to the few functions that run: draws, passes, stages."""
+"""Plan a list of operations: their random draws, their passes, and the few functions that run."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from recipes.augment.engine.operation import STAGES, Drawn, Frame, Operation, le
 from recipes.augment.engine.points import PointOperation, build_points
 from recipes.augment.engine.spatial_filters import build_filter
 
-# Odd 64-bit steps between the seeds of one batch: no two batches of a run come to share one.
+# Odd 64-bit offsets between the seeds of one batch, so that no two batches of a run share a seed.
 _NORMAL, _NOISE = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D
-#: Batches of an epoch are numbered from the number of the epoch times this.
+#: The batches of an epoch are numbered from the epoch's number times this.
 EPOCH = 2**32
 _WEIGHT, _PARTNER = 0x369DEA0F31A53F85, 0x27D4EB2F165667C5
 
@@ -25,10 +25,10 @@ class Draws(NamedTuple):
     """The random numbers of a batch.
 
     Attributes:
-        uniform, normal: Rows of shape (batch,), one for each name that an operation draws.
-        noise: A key (batch, 2) for each operation that needs noise.
-        mixture: A weight and a partner, (batch,) each, for each mixing.
-        epoch: Number of the epoch, a scalar; negative where there is none.
+        uniform, normal: Float32 `(numbers, batch)`, one row for each name that an operation draws.
+        noise: A key, int32 `(batch, 2)`, for each operation that needs noise.
+        mixture: A weight and a partner, each `(batch,)`, for each mixing operation.
+        epoch: Number of the epoch, a scalar; negative if it is not known.
     """
 
     uniform: Any
@@ -40,7 +40,7 @@ class Draws(NamedTuple):
 
 @dataclasses.dataclass
 class Slot:
-    """One operation at its place: the frame it meets, where its draws are, and when it acts."""
+    """One operation in the plan: the `Frame` of its input, the position of its draws, and when it acts."""
 
     op: Any
     frame: Frame
@@ -52,7 +52,7 @@ class Slot:
     functions: dict = dataclasses.field(default_factory=dict)
 
     def shared(self, key: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-        """One traced function for compiled and plain code, where these are the same: tracing takes longest."""
+        """One traced function for compiled and plain code, if both are the same; this saves tracing time."""
         if key not in self.functions:
             self.functions[key] = tf.function(function, autograph=False)
         return self.functions[key]
@@ -69,7 +69,7 @@ class Slot:
         return draws.mixture[self.mixture_index]
 
     def active(self, draws: Draws) -> tf.Tensor | None:
-        """Bool of shape (batch,): the images this operation acts on; None for all of them."""
+        """Bool `(batch,)`: the images on which this operation acts; None if it acts on all."""
         result = None
         for gate in self.gates:
             here = gate(draws.uniform)
@@ -84,10 +84,10 @@ class Plan:
     """The functions for images of one `Frame`, and how many random numbers they use.
 
     Attributes:
-        first, last: The `Frame` that comes and the one that leaves.
-        passes: `Slot`s of each pass over the images, in order.
-        mixes: Whether labels change.
-        views: How many images come out for one that comes in.
+        first, last: The `Frame` of the input and the `Frame` of the output.
+        passes: The `Slot`s of each pass over the images, in order.
+        mixes: Whether images are mixed, so that labels change.
+        views: The number of output images per input image.
     """
 
     def __init__(self, operations: Sequence[Operation], frame: Frame, dtype: str) -> None:
@@ -104,12 +104,12 @@ class Plan:
         self._ends = any(slot.op.until_epoch is not None for one in self.passes for slot in one)
         if self.mixes and self.views > 1:
             raise ValueError(
-                "augment.Pipeline expects several views of an image, or images that are mixed, not both: a mixture has "
-                "no other views. Received both. Leave out MixUp and CutMix, or write AugMix(views=1)."
+                "augment.Pipeline expects several views of each image or mixed images, not both: a mixture has no "
+                "other views. Received both. Leave out MixUp and CutMix, or write AugMix(views=1)."
             )
 
     def steps(self, *, compiled: bool) -> list[tuple[str, Callable[..., Any]]]:
-        """The functions that run, in order, for XLA or written for plain TensorFlow.
+        """The functions that run, in order, in their version for XLA or for plain TensorFlow.
 
         Returns:
             list of `(kind, function)`; kind "image" takes `(images, draws)`, kind "mix" takes
@@ -124,7 +124,7 @@ class Plan:
         return steps
 
     def geometry(self) -> list[Any]:
-        """The `Slot`s that move pixels, in the order in which they do."""
+        """The `Slot`s of the operations that move pixels, in order."""
         moving = []
         for one in self.passes:
             moving += [slot for slot in one if slot.op.stage == "geometry"]
@@ -132,11 +132,11 @@ class Plan:
         return moving
 
     def changes_colors(self) -> bool:
-        """Whether any operation does more than move pixels and mix images."""
+        """Whether any operation changes colors, erases or filters, that is, does more than move pixels and mix."""
         return any(slot.op.stage not in ("geometry", "mix") for one in self.passes for slot in one)
 
     def draw_part(self, seed: tf.Tensor, size: tf.Tensor, first: tf.Tensor, whole: tf.Tensor) -> Draws:
-        """The random numbers that `size` images, from number `first` on, have in a batch of `whole`, unmixed."""
+        """The random numbers of `size` images from number `first` on, in a batch of `whole` images without mixing."""
         draws = self.draw(seed, whole)
         start, end = first * self.views, (first + size) * self.views
         uniform = draws.uniform[:, start:end] if self._uniforms else draws.uniform
@@ -146,7 +146,7 @@ class Plan:
         )
 
     def draw(self, seed: tf.Tensor, batch: tf.Tensor) -> Draws:
-        """All random numbers of one batch, from a seed of shape (2,), int64. Never compiled: XLA draws others."""
+        """All random numbers of one batch, from a seed int64 `(2,)`. Never compiled: XLA draws other numbers."""
         shift = lambda step, index=0: seed + tf.constant([step + index * 2**40, 0], tf.int64)  # noqa: E731
         batch = batch * self.views
         uniform = normal = tf.zeros((1, 1))
@@ -172,14 +172,14 @@ class Plan:
         return Draws(uniform, normal, tuple(noise), tuple(mixture), epoch)
 
     def _one_for_all(self, numbers, rows):
-        """The first rows with the draw of each image's first view in all of its views."""
+        """Copy the draw of each image's first view to all of its views, in the first `rows` rows."""
         if rows == 0:
             return numbers
         shared = tf.repeat(numbers[:rows, :: self.views], self.views, 1)
         return tf.concat([shared, numbers[rows:]], 0)
 
     def _place(self, op, gates):
-        """The slots of one operation, a group opened up."""
+        """The slots of one operation; for a group, the slots of its members."""
         if op.gated and op.probability < 1:
             row, chance = self._take(1).start, op.probability
             gates = (*gates, lambda uniform: uniform[row] < chance)
@@ -214,7 +214,7 @@ class Plan:
         return Slot(op, frame, rows, slice(start, self._normals), noise_index, mixture_index, gates)
 
     def _see(self, op):
-        """Several views from here on; the gate that leaves the first of them alone."""
+        """Start several views per image here; return the gate that does not change the first view."""
         if self.views > 1:
             raise ValueError(
                 f"augment.{op.name} expects to be the only operation that makes views. Received another one. "
@@ -229,12 +229,12 @@ class Plan:
 
 
 def _named(names, numbers, rows):
-    """Rows of numbers by the names an operation gives them."""
+    """The rows of numbers of one operation, by name."""
     return {name: numbers[rows.start + place] for place, name in enumerate(names)}
 
 
 def moved_by_filters(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """The geometry of the filters of a pass that move pixels, each a list of one slot."""
+    """The geometric part of each filter of a pass that moves pixels, each as a list of one slot."""
     return [
         [dataclasses.replace(slot, op=slot.op.moved_by())]
         for slot in slots
@@ -243,7 +243,7 @@ def moved_by_filters(slots: Sequence[Slot]) -> list[list[Slot]]:
 
 
 def split_passes(operations: Sequence[Operation]) -> list[list[Operation]]:
-    """Cut the list where it goes back to an earlier stage: one list of operations a pass."""
+    """Divide the list where it goes back to an earlier stage: one list of operations per pass."""
     passes, current = [], []
     rank, fill, erased = 0, None, False
     for op in operations:
@@ -251,7 +251,7 @@ def split_passes(operations: Sequence[Operation]) -> list[list[Operation]]:
         stages = [STAGES[part.stage] for part in parts]
         fills = [part.fill for part in parts if part.stage == "geometry" and part.fill is not None]
         other_fill = fill is not None and any(one != fill for one in fills)
-        # Contrast measures the mean of what it meets, and that is with the holes already in.
+        # Contrast measures the mean of its input, which has to include the holes that were erased before.
         measures = erased and any(part.needs_mean for part in parts)
         if current and (min(stages) < rank or other_fill or measures):
             passes.append(current)
@@ -275,7 +275,7 @@ def _pass_steps(slots, compiled, keep_integers):
     if color:
         painted = build_color(color, compiled=compiled, keep_integers=keep_integers)
         if reads and reads[-1].exact and not color_needs_mean(color):
-            # Whole-pixel reads are cheap enough to do inside the color loop; interpolation would be repeated.
+            # Whole-pixel reads are cheap enough inside the color loop; interpolation would be computed several times.
             moved = steps.pop()[1]
             steps.append(("image", lambda images, draws: painted(moved(images, draws), draws)))
         else:
@@ -291,7 +291,7 @@ def _pass_steps(slots, compiled, keep_integers):
 
 
 def _runs_of_points(slots):
-    """The filters of a pass; point operations that follow one another are one group."""
+    """The filters of a pass in groups; consecutive point operations form one group."""
     groups = []
     for slot in slots:
         point = isinstance(slot.op, PointOperation)
@@ -303,7 +303,7 @@ def _runs_of_points(slots):
 
 
 def _at_last(steps, kind, change):
-    """Append a change of the images to the last step of a kind (None: of any kind)."""
+    """Append a change of the images to the last step of this kind (None: the last step of any kind)."""
     for place in reversed(range(len(steps))):
         step_kind, step = steps[place]
         if kind in (None, step_kind):

@@ -1,7 +1,8 @@
-"""The pointwise stage: curves that are not linear, in 256 levels as PIL counts them, fused where they meet.
+"""The pointwise stage: nonlinear curves on the 256 levels that PIL uses; consecutive curves are fused.
 
-Bytes that have to be counted (`Equalize`) are counted once; all curves are composed to one table of 256 levels for each
-channel of each image, and the image is read through it. Curves that count nothing run on the pixels, in one program.
+For curves that need a histogram (`Equalize`), the levels of uint8 images are counted once. All curves are composed to
+one table of 256 levels for each channel of each image, and the pixels are looked up in it. Curves without a histogram
+run on the pixels, in one program.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +17,13 @@ from recipes.augment.engine.spatial_filters import Filter, FilterStep
 class PointOperation(Filter):
     """A curve for the values of each image, on levels 0 to 255 of the value range."""
 
-    counts: ClassVar[bool] = False  # True: the curve follows from how often each level occurs
+    counts: ClassVar[bool] = False  # True: the curve depends on how often each level occurs
 
     def check(self, frame: Frame) -> None:
         if frame.normalized:
             raise ValueError(
-                f"augment.{self.name} expects pixels in the value range. Received it after Normalize, where "
-                f"black is no longer the low end. Move {self.name} before Normalize."
+                f"augment.{self.name} expects pixels in the value range. Received normalized pixels, because it comes "
+                f"after Normalize. Move {self.name} before Normalize."
             )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:
@@ -33,12 +34,16 @@ class PointOperation(Filter):
         raise NotImplementedError
 
     def move_table(self, table: tf.Tensor, counts: tf.Tensor, drawn: Drawn) -> tf.Tensor:
-        """The curve applied to a table of levels.
+        """Apply the curve to a table of levels.
 
         Args:
-            table: `(batch, 256, 1, channels)`, float32: what has become of each level of the image so far.
-            counts: `(batch, 256, 1, channels)`, int32: how often each level occurs in the image.
+            table: `(batch, 256, 1, channels)`, float32: the present value of each original level, after the curves
+                before.
+            counts: `(batch, 256, 1, channels)`, int32: how often each original level occurs in the image.
             drawn: The operation's draws by name.
+
+        Returns:
+            The new table, of the same shape.
         """
         return self.curve(table, drawn)
 
@@ -53,9 +58,10 @@ class PointOperation(Filter):
 
 
 def build_points(slots: Sequence[Any]) -> Callable[..., tf.Tensor]:
-    """The function `(images, draws) -> images` for point operations that follow one another, for compiled code.
+    """The function `(images, draws) -> images` for consecutive point operations, for compiled code.
 
-    It `compiles` its parts itself: XLA counts ten times as slowly as TensorFlow does.
+    It compiles its parts itself, as its attribute `compiles` tells, because counting is ten times slower in XLA than
+    in plain TensorFlow.
     """
     frame = slots[0].frame
     bytes_there = (float(frame.low[0]), float(frame.high[0])) == (0.0, 255.0)
@@ -79,7 +85,7 @@ def build_points(slots: Sequence[Any]) -> Callable[..., tf.Tensor]:
         counts = tf.raw_ops.DenseBincount(
             input=compiled[level_places](images), size=256 * frame.channels, weights=tf.zeros((0,), tf.int32)
         )
-        # The table outside of the program that reads it, which would work it out anew for every pixel.
+        # The table is made outside the program that reads it, which would compute it again for every pixel.
         return compiled[read_table](images, composed_table(slots, counts, draws))
 
     points.compiles = True
@@ -87,14 +93,14 @@ def build_points(slots: Sequence[Any]) -> Callable[..., tf.Tensor]:
 
 
 def level_places(images: tf.Tensor) -> tf.Tensor:
-    """Each byte as its place in `(channels, 256)`, `(batch, height * width * channels)`, int32."""
+    """The flat index of each uint8 value in a table `(channels, 256)`: int32 `(batch, height * width * channels)`."""
     height, width, channels = images.shape[1:]
     places = tf.cast(images, tf.int32) + 256 * tf.range(channels)
     return tf.reshape(places, (-1, height * width * channels))
 
 
 def composed_table(slots: Sequence[Any], counts: tf.Tensor, draws: Any) -> tf.Tensor:
-    """What becomes of each level, uint8 `(batch, channels, 256)`, for counts `(batch, channels * 256)`, int32."""
+    """The new value of each level, uint8 `(batch, channels, 256)`, for counts `(batch, channels * 256)`, int32."""
     counts = tf.transpose(tf.reshape(counts, (-1, counts.shape[1] // 256, 256)), (0, 2, 1))[:, :, None]
     levels = tf.reshape(tf.range(256, dtype=tf.float32), (1, 256, 1, 1))
     table = levels + tf.zeros_like(counts, tf.float32)
@@ -106,7 +112,7 @@ def composed_table(slots: Sequence[Any], counts: tf.Tensor, draws: Any) -> tf.Te
 
 
 def read_table(images: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """Bytes through a table `(batch, channels, 256)` of bytes."""
+    """Look up uint8 images in a table uint8 `(batch, channels, 256)`."""
     channels = images.shape[-1]
     first = tf.range(tf.shape(images)[0])[:, None, None, None] * channels + tf.range(channels)
     return tf.gather(tf.reshape(table, (-1,)), first * 256 + tf.cast(images, tf.int32))

@@ -1,4 +1,4 @@
-"""Programs: each image its own few operations, one after the other on bytes, as PIL does them."""
+"""Programs: a separate sequence of operations for each image, applied to uint8 levels one after the other as in PIL."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from recipes.augment.engine.resample import resample
 from recipes.augment.engine.spatial_filters import Filter, FilterStep
 from recipes.augment.engine.warp import IDENTITY, Warp, compose
 
-#: What a program is made of, by the names of the papers.
+#: The operations of a program, with the names that the papers use.
 KINDS = (
     "Identity",
     "ShearX",
@@ -44,12 +44,13 @@ _MOVES = KINDS.index("ShearX"), KINDS.index("Rotate")
 
 
 class Program(NamedTuple):
-    """What is done to each image, step by step.
+    """The operations on each image, step by step.
 
     Attributes:
-        kinds: `(batch, steps)`, int32: numbers of `KINDS`.
-        strengths: `(batch, steps)`, float32: a slope, pixels, degrees (counterclockwise), a factor (1 changes nothing),
-            bits, or the level from which values are inverted; whatever for the rest.
+        kinds: `(batch, steps)`, int32: indices into `KINDS`.
+        strengths: `(batch, steps)`, float32, in the unit of the kind: a slope, pixels, degrees (counterclockwise), a
+            factor (1 changes nothing), bits, or the level from which values are inverted. Kinds without a strength
+            ignore it.
     """
 
     kinds: tf.Tensor
@@ -57,9 +58,10 @@ class Program(NamedTuple):
 
 
 class Programmed(Filter):
-    """Base of what runs a `Program`. Levels are whole ones from 0 to 255 between two steps, and cut to this range.
+    """Base of the operations that run a `Program`.
 
-    What is moved is read bilinearly and rounded; what the steps do else is PIL's arithmetic.
+    Between two steps the levels are whole numbers, clipped to 0 to 255. Steps that move pixels read them bilinearly and
+    round; all other steps follow PIL's arithmetic.
     """
 
     fill: Fill
@@ -68,7 +70,7 @@ class Programmed(Filter):
     plain_is_slow = True
 
     def used(self) -> Sequence[str]:
-        """The `KINDS` that may come."""
+        """The names of the `KINDS` that may occur."""
         raise NotImplementedError
 
     def program(self, drawn: Drawn, frame: Frame) -> Program:
@@ -79,21 +81,21 @@ class Programmed(Filter):
         check_fill(self, frame, ("black", "mean", "edge", "reflect"))
         if frame.normalized:
             raise ValueError(
-                f"augment.{self.name} expects pixels in the value range. Received it after Normalize, where "
-                f"black is no longer the low end. Move {self.name} before Normalize."
+                f"augment.{self.name} expects pixels in the value range. Received normalized pixels, because it comes "
+                f"after Normalize. Move {self.name} before Normalize."
             )
         if frame.channels not in (1, 3):
             raise ValueError(
                 f"augment.{self.name} expects gray images, or red, green and blue. Received images of "
-                f"{frame.channels} channels. Write augment.RandAugment(color=False) in its place, which moves pixels "
-                "only, on any number of channels."
+                f"{frame.channels} channels. Write augment.RandAugment(color=False) in its place, which only moves "
+                "pixels and works on any number of channels."
             )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:
         return [self._apply]
 
     def moved_by(self) -> "Operation":
-        """The geometric operation that moves as the program does, for what belongs to the pixels."""
+        """The geometric operation that moves annotations in the same way as the program moves the pixels."""
         return ProgramWarp(self)
 
     def _apply(self, images, drawn, active, frame):
@@ -104,7 +106,7 @@ class Programmed(Filter):
 
 
 class ProgramWarp(Geometric):
-    """The geometry of a program: where each pixel of the result comes from."""
+    """The geometric part of a program: where each output pixel comes from."""
 
     turns = True
 
@@ -122,9 +124,9 @@ class ProgramWarp(Geometric):
 
 
 def kind_warp(kind: tf.Tensor, strength: tf.Tensor, frame: Frame) -> Warp:
-    """The `Warp` of one step, the identity where it does not move pixels.
+    """The `Warp` of one step, the identity for kinds that do not move pixels.
 
-    Slanting is about the upper left corner, as in PIL's `transform`; turning about the middle.
+    The fixed point of a shear is the upper left corner, as in PIL's `transform`; that of a rotation is the center.
     """
     amount = lambda name: tf.where(kind == KINDS.index(name), strength, 0.0)  # noqa: E731
     across, down = amount("ShearX"), amount("ShearY")
@@ -142,14 +144,14 @@ def kind_warp(kind: tf.Tensor, strength: tf.Tensor, frame: Frame) -> Warp:
 
 
 def to_levels(images: tf.Tensor, frame: Frame) -> tf.Tensor:
-    """Images of any range as bytes, rounded.
+    """Convert images of any range to rounded uint8 levels.
 
     Args:
-        images: `(batch, height, width, channels)`; uint8 come back as they are.
-        frame: Their size and range; the range of the first channel counts for all.
+        images: `(batch, height, width, channels)`; uint8 images are returned unchanged.
+        frame: Size and range of the images; the range of the first channel is used for all channels.
 
     Returns:
-        uint8 of the same shape: 0 for the lowest value of the range, 255 for the highest; what lies outside is clipped.
+        uint8 of the same shape: 0 for the lowest value of the range, 255 for the highest; values outside are clipped.
     """
     if images.dtype == tf.uint8:
         return images
@@ -159,14 +161,14 @@ def to_levels(images: tf.Tensor, frame: Frame) -> tf.Tensor:
 
 
 def from_levels(levels: tf.Tensor, frame: Frame) -> tf.Tensor:
-    """Levels in the range of the images again: the inverse of `to_levels`.
+    """Convert levels back to the range of the images: the inverse of `to_levels`.
 
     Args:
         levels: `(batch, height, width, channels)`, uint8 or float32 from 0 to 255.
         frame: Size and range of the images.
 
     Returns:
-        float32 of the same shape in the range; as they came where the range is 0 to 255.
+        float32 of the same shape in the range; `levels` unchanged if the range is 0 to 255.
     """
     low, high = float(frame.low[0]), float(frame.high[0])
     if (low, high) == (0.0, 255.0):
@@ -182,15 +184,15 @@ def run_programs(
     fill: Fill,
     frame: Frame,
 ) -> tf.Tensor:
-    """Each image through the steps of its program; only what its own steps ask for is computed.
+    """Run the steps of its program on each image; only the operations of its own steps are computed.
 
     Args:
         levels: `(batch, height, width, channels)`, uint8.
-        program: What to do.
-        used: Names of the kinds that occur.
-        active: bool `(batch,)`, or None for all: the others come back as they are.
-        fill: What lies outside, in the values of the frame.
-        frame: The images.
+        program: The steps of each image.
+        used: Names of the kinds that may occur.
+        active: bool `(batch,)`, the images to change, or None for all; the others are returned unchanged.
+        fill: Color outside the image, in pixel values of the frame.
+        frame: The `Frame` of the images.
 
     Returns:
         uint8 of the same shape.
@@ -202,13 +204,13 @@ def run_programs(
         (levels, *prepared(program, active, frame)),
         fn_output_signature=tf.uint8,
     )
-    return tf.reshape(result, tf.shape(levels))  # of no image at all, map_fn does not know the shape
+    return tf.reshape(result, tf.shape(levels))  # map_fn does not know the shape of an empty batch
 
 
 def prepared(
     program: Program, active: tf.Tensor | None, frame: Frame
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Kinds, strengths and warps, `(batch, steps, ...)`, of the images that are `active`; nothing for the others."""
+    """Kinds, strengths and warps, `(batch, steps, ...)`; images that are not `active` get the kind "Identity"."""
     kinds = program.kinds if active is None else tf.where(active[:, None], program.kinds, 0)
     return kinds, program.strengths, step_warps(kinds, program.strengths, frame)
 
@@ -222,7 +224,7 @@ def run_steps(
     first: Any,
     end: Any,
 ) -> tf.Tensor:
-    """One image, bytes, through the steps from `first` to the one before `end`, whole numbers or tensors."""
+    """Run the steps from `first` to `end - 1`, integers or tensors, on one uint8 image `(height, width, channels)`."""
     return tf.while_loop(
         lambda step, _: step < end,
         lambda step, image: (step + 1, run(image, kinds[step], strengths[step], warps[step])),
@@ -236,7 +238,7 @@ def step_warps(kinds: tf.Tensor, strengths: tf.Tensor, frame: Frame) -> tf.Tenso
 
 
 def step_runner(used: Sequence[str], fill: Fill, frame: Frame) -> Callable[..., tf.Tensor]:
-    """The function `(image, kind, strength, warp) -> image` on bytes `(height, width, channels)`."""
+    """The function `(image, kind, strength, warp) -> image` on uint8 images `(height, width, channels)`."""
     branches: list[Any] = [lambda image, *_: image]
     place = np.zeros(len(KINDS), "int32")
     moved = lambda image, _, warp: move_bytes(image, warp, fill, frame)  # noqa: E731
@@ -260,7 +262,7 @@ def step_runner(used: Sequence[str], fill: Fill, frame: Frame) -> Callable[..., 
 
 
 def move_bytes(image: tf.Tensor, warp: tf.Tensor, fill: Fill, frame: Frame) -> tf.Tensor:
-    """One image read through a warp, `(6,)`, and rounded."""
+    """Move one uint8 image by a warp, `(6,)`, with bilinear reading and rounding."""
     y = tf.range(frame.height, dtype=tf.float32)[None, :, None]
     x = tf.range(frame.width, dtype=tf.float32)[None, None, :]
     yy, yx, y0, xy, xx, x0 = tf.unstack(warp)
@@ -275,7 +277,7 @@ def move_bytes(image: tf.Tensor, warp: tf.Tensor, fill: Fill, frame: Frame) -> t
 
 
 def _blended(background):
-    """An enhancement: `strength` of the image and the rest of what `background` makes of it."""
+    """A PIL enhancement: the blend `strength * image + (1 - strength) * background(image)`."""
 
     def branch(image, strength, _):
         levels = tf.cast(image, tf.float32)
@@ -309,7 +311,7 @@ _LEVELS: dict[str, Callable[..., tf.Tensor]] = {
 
 
 def _bytes(levels):
-    # By way of int32, whose conversion processors have an instruction for.
+    # Through int32, because processors have an instruction for that conversion.
     return tf.cast(tf.cast(tf.clip_by_value(levels, 0.0, 255.0), tf.int32), tf.uint8)
 
 
@@ -321,12 +323,12 @@ def _where_active(active, new, old):
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Operations to choose from and their strengths.
+    """A search space: the operations to choose from and their strengths.
 
     Attributes:
-        names: Of `KINDS`.
-        table: `(names, levels)`, float32: the strength of each level.
-        signed: Whether the strength may be negative, one for each name; of a factor, its distance from 1.
+        names: Names of operations, from `KINDS`.
+        table: `(names, levels)`, float32: the strength of each operation at each level.
+        signed: bool `(names,)`: whether the strength (for a factor, its distance from 1) may be negative.
     """
 
     names: tuple[str, ...]
@@ -334,7 +336,7 @@ class Space:
     signed: np.ndarray
 
     def step(self, choice: tf.Tensor, level: tf.Tensor, negative: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`(kinds, strengths)` of one step for numbers of names, numbers of levels, and signs, each `(batch,)`."""
+        """`(kinds, strengths)` of one step, from indices of names, indices of levels, and signs, each `(batch,)`."""
         flat = tf.gather(self.table.reshape(-1), choice * self.table.shape[1] + level)
         signed = tf.gather(self.signed, choice)
         flat = tf.where(signed & negative, -flat, flat)

@@ -1,8 +1,8 @@
-"""Reading images at other places: whole pixels, along the axes, or anywhere; always from the raw values.
+"""Read images at other positions: at whole pixels, along the axes, or anywhere; always from the original values.
 
-Every function takes images `(batch, height, width, channels)`, uint8 or float. A place outside the image reads the
-`fill`: a color that broadcasts over the result, or "edge" (the nearest pixel), or "reflect" (mirrored about the middle
-of the outermost pixel, as numpy's "reflect").
+Every function takes images `(batch, height, width, channels)`, uint8 or float. A position outside the image reads the
+`fill`: a color that broadcasts over the result, "edge" (the nearest pixel), or "reflect" (mirrored about the center of
+the outermost pixel, like numpy's "reflect").
 """
 
 from typing import Any, NamedTuple
@@ -12,18 +12,18 @@ import tensorflow as tf
 
 from recipes.augment.engine.operation import paint_over
 
-try:  # tf.slice, which is public, is compiled anew for every place it reads
+try:  # the public tf.slice would be compiled again for every position it reads
     from tensorflow.compiler.tf2xla.python import xla
-except ImportError:  # no part of TensorFlow's public interface
+except ImportError:  # this module is not part of TensorFlow's public interface
     xla = None
 
 
 def gather_pixels(
     images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any, *, keep_integers: bool = False
 ) -> tf.Tensor:
-    """Whole-pixel reads: `rows` (batch, out_height) and `columns` (batch, out_width), int32. Bit-exact.
+    """Read whole pixels at `rows` `(batch, out_height)` and `columns` `(batch, out_width)`, int32; bit-exact.
 
-    The result is float32; with `keep_integers` of the dtype of the images, where the fill fits into it.
+    The result is float32; with `keep_integers` it has the dtype of the images, if that dtype can hold the fill.
     """
     height, width, channels = images.shape[1:]
     batch = tf.range(tf.shape(images)[0])[:, None, None]
@@ -31,7 +31,7 @@ def gather_pixels(
     places = places + _inside(columns, width, fill)[:, None, :]
     pixels = tf.gather(tf.reshape(images, (-1, channels)), places)
     if not keep_integers:
-        pixels = tf.cast(pixels, tf.float32)  # here, as compiled masks of floats are faster than selections
+        pixels = tf.cast(pixels, tf.float32)  # here, because compiled float masks are faster than selections
     if isinstance(fill, str):
         return pixels
     outside = 1 - _valid(rows, height)[:, :, None] * _valid(columns, width)[:, None, :]
@@ -41,7 +41,7 @@ def gather_pixels(
 
 
 def mirror(images: tf.Tensor, down: tf.Tensor | None, across: tf.Tensor | None) -> tf.Tensor:
-    """Images mirrored top to bottom where `down` (bool, `(batch,)`) is True, left to right where `across` is; exact."""
+    """Mirror images top to bottom where `down` (bool, `(batch,)`) is True, left to right where `across` is; exact."""
     for axis, chosen in ((1, down), (2, across)):
         if chosen is not None:
             images = tf.where(chosen[:, None, None, None], tf.reverse(images, [axis]), images)
@@ -49,9 +49,9 @@ def mirror(images: tf.Tensor, down: tf.Tensor | None, across: tf.Tensor | None) 
 
 
 def slides(images: tf.Tensor, fill: Any, height: int, width: int) -> bool:
-    """Whether `slide_pixels` can read windows of this size, and is the faster way.
+    """Whether `slide_pixels` can read windows of this size and is faster than `gather_pixels`.
 
-    Small images are not worth a loop of their own; of large ones the copy with margins costs more than is gained.
+    For small images the loop costs more than it saves; for large images the copy with margins does.
     """
     values = int(np.prod(images.shape[1:]))
     whole = images.dtype == tf.uint8 and fits(fill, images.dtype)
@@ -68,14 +68,14 @@ def slides(images: tf.Tensor, fill: Any, height: int, width: int) -> bool:
 def slide_pixels(
     images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, fill: Any, *, down: bool, across: bool
 ) -> tf.Tensor:
-    """`gather_pixels` for compiled code, in the dtype of the images: one run of bytes per image, then mirrored.
+    """`gather_pixels` for compiled code, in the dtype of the images: one contiguous copy per image, then mirroring.
 
-    A window is one stretch of memory, in which a row begins as far before the border as the one before it ended behind
-    it; what is read across a border is painted over with the fill.
+    A window is read as one contiguous range of memory. Where it crosses the left or right border, the range contains
+    pixels of a neighboring row; these are painted over with the fill.
 
     Args:
         images: `(batch, height, width, channels)`.
-        rows, columns: As of `gather_pixels`: steps of 1, or of -1 in images that are mirrored.
+        rows, columns: As for `gather_pixels`, in steps of 1, or of -1 in images that are mirrored.
         fill: A numpy array that `fits`.
         down, across: Whether rows, or columns, may run backwards.
     """
@@ -86,7 +86,7 @@ def slide_pixels(
     top = tf.clip_by_value(tf.minimum(rows[:, 0], rows[:, -1]), -height, height)
     left = tf.clip_by_value(tf.minimum(columns[:, 0], columns[:, -1]), -width, width)
     start = (1 + height + tf.range(tf.shape(images)[0]) * height + top) * line + left * channels
-    # Zeros and ones for rows and for columns, whose product is an image.
+    # Masks of rows and of columns, whose product is the mask of the image.
     inside_rows = _bits(_inside_steps(top, out_height, height), images.dtype)
     inside_columns = _inside_steps(left, out_width, width)
     inside_columns = _bits(tf.repeat(inside_columns, channels, 1), images.dtype)
@@ -102,7 +102,7 @@ def slide_pixels(
         window = tf.where(inside > 0, window, paint) if paint.any() else _both(window, inside)
         return (window, *turned)
 
-    # What has gone through the loop lies in memory; else each value would work out anew whether it is mirrored.
+    # Passing the flags through the loop stores them; otherwise they would be computed again for each value.
     read, *turned = tf.map_fn(
         one,
         (start, inside_rows, inside_columns, *backwards),
@@ -114,12 +114,12 @@ def slide_pixels(
 
 
 class Taps(NamedTuple):
-    """What each output place reads along one axis.
+    """The pixels that each output position reads along one axis, and their weights.
 
     Attributes:
-        index: `(batch, out, taps)`, int32: pixels, all inside.
+        index: `(batch, out, taps)`, int32: indices of pixels, all inside the image.
         weight: `(batch, out, taps)`, float32.
-        missing: `(batch, out)`: the share that the fill makes up; None where the fill is a word.
+        missing: `(batch, out)`, float32: the share that the fill adds; None if the fill is "edge" or "reflect".
     """
 
     index: tf.Tensor
@@ -128,23 +128,24 @@ class Taps(NamedTuple):
 
 
 def bilinear_taps(places: tf.Tensor, size: int, fill: Any) -> Taps:
-    """The two pixels about each place, weighted by nearness; the fill is read like a pixel."""
+    """The two pixels around each position, weighted by their distance; a color outside is read like a pixel."""
     first, near, far = _two_pixels(places, size, fill)
     index = tf.stack([_inside(first, size, fill), _inside(first + 1, size, fill)], -1)
     return Taps(index, tf.stack([near, far], -1), None if isinstance(fill, str) else 1 - (near + far))
 
 
 def triangle_taps(places: tf.Tensor, size: int, fill: Any, most: float) -> Taps:
-    """Pixels weighted by a triangle about each place: what PIL's BILINEAR and tf.image's antialias read.
+    """Pixels weighted by a triangle around each position, as in PIL's BILINEAR and tf.image's antialias.
 
-    The triangle reaches as far to each side as neighboring places are apart, one pixel at least: where images are
-    enlarged these are the taps of bilinear reading. Pixels outside have no weight; places outside read the fill.
+    On each side the triangle is as wide as the distance between neighboring positions, and at least one pixel. So for
+    enlarged images the taps are those of bilinear reading. Pixels outside the image have no weight; positions outside
+    read the fill.
 
     Args:
-        places: `(batch, out)`, float32, evenly spaced in each row.
-        size: Pixels along this axis.
-        fill: As everywhere here.
-        most: Upper limit of the distance of neighboring places.
+        places: Positions in pixels, float32 `(batch, out)`, evenly spaced in each row.
+        size: Number of pixels along this axis.
+        fill: As for every function of this module.
+        most: Upper limit of the distance between neighboring positions, in pixels.
     """
     step = tf.abs(places[:, 1:2] - places[:, :1]) if places.shape[1] > 1 else tf.constant([[float(most)]])
     step = tf.maximum(step, 1.0)
@@ -154,7 +155,7 @@ def triangle_taps(places: tf.Tensor, size: int, fill: Any, most: float) -> Taps:
         places = tf.minimum(turned, 2.0 * (size - 1) - turned)
     else:
         places = tf.clip_by_value(places, -0.5, size - 0.5)
-    # An open interval of length 2 step holds ceil(2 step) whole numbers at most; a little more, for rounding.
+    # An open interval of length 2 step holds at most ceil(2 step) whole numbers; 1e-4 is a tolerance for rounding.
     count = min(int(np.ceil(2 * max(most, 1.0) - 1e-4)), 2 * size + 1)
     first = tf.cast(tf.floor(places - step), tf.int32) + 1
     index = first[..., None] + tf.range(count)
@@ -168,7 +169,7 @@ def triangle_taps(places: tf.Tensor, size: int, fill: Any, most: float) -> Taps:
 
 
 def read_rows(images: tf.Tensor, taps: Taps, fill: Any) -> tf.Tensor:
-    """Weighted sums of rows, float32 `(batch, out, width, channels)`: sparse, whole rows at a time."""
+    """Weighted sums of rows, float32 `(batch, out, width, channels)`, computed from whole rows."""
     height, width, channels = images.shape[1:]
     lines = tf.reshape(images, (-1, width * channels))
     start = tf.range(tf.shape(images)[0])[:, None] * height
@@ -192,7 +193,10 @@ def read_columns(images: tf.Tensor, taps: Taps, fill: Any) -> tf.Tensor:
 
 
 def resample(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor, fill: Any) -> tf.Tensor:
-    """Bilinear reads anywhere: `y` and `x` of shape (batch, out_height, out_width), float32."""
+    """Read bilinearly at positions `y` and `x`, float32 `(batch, out_height, out_width)`, in pixels.
+
+    The result is float32 `(batch, out_height, out_width, channels)`.
+    """
     height, width, channels = images.shape[1:]
     row, row_near, row_far = _two_pixels(y, height, fill)
     column, column_near, column_far = _two_pixels(x, width, fill)
@@ -214,15 +218,15 @@ def resample(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor, fill: Any) -> tf.Ten
 
 
 def nearest(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor, fill: Any) -> tf.Tensor:
-    """The nearest pixel, in the dtype of the values; half-way goes to the higher number, as PIL's NEAREST does.
+    """Read the nearest pixel, in the dtype of the values; halves are rounded up, as in PIL's NEAREST.
 
     Args:
         values: `(batch, height, width, channels)`, any dtype.
-        y, x: Places that broadcast to (batch, out_height, out_width), float32.
+        y, x: Positions in pixels, float32, that broadcast to (batch, out_height, out_width).
         fill: "edge", "reflect", or one number.
     """
     height, width, channels = values.shape[1:]
-    # Places far outside would overflow int32. The slack takes what rounding adds to a half.
+    # Positions far outside would overflow int32. The 1e-5 is a tolerance for rounding errors at halves.
     rows, columns = (
         tf.cast(tf.floor(tf.clip_by_value(place, -3.0 * size - 2, 4.0 * size + 2) + (0.5 + 1e-5)), tf.int32)
         for place, size in ((y, height), (x, width))
@@ -237,22 +241,22 @@ def nearest(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor, fill: Any) -> tf.Tens
 
 
 def fits(fill: Any, dtype: tf.DType) -> bool:
-    """Whether a fill is known and holds whole numbers of an integer dtype."""
+    """Whether a fill is a constant and consists of whole numbers that this integer dtype can hold."""
     if not isinstance(fill, np.ndarray):
         return False
     return bool(np.all(fill == np.floor(fill)) and fill.min() >= dtype.min and fill.max() <= dtype.max)
 
 
 def _add_missing(result, missing, axes, fill):
-    """The missing share of each pixel, made up with the fill."""
+    """Add the fill to each pixel, weighted by the missing share."""
     if missing is None or (isinstance(fill, np.ndarray) and not fill.any()):
         return result
     return result + missing[(*axes, ..., None)] * fill
 
 
 def _two_pixels(places, size, fill):
-    """The first of two pixels around each place, and both weights (zero where a filled place is read)."""
-    # Far outside, int32 would overflow and one pixel is as good as another.
+    """The first of two pixels around each position, and both weights (zero for a pixel that the fill replaces)."""
+    # Positions far outside would overflow int32; all of them read the same fill.
     places = tf.clip_by_value(places, -3.0 * size - 2, 4.0 * size + 2)
     below = tf.floor(places)
     first = tf.cast(below, tf.int32)
@@ -265,13 +269,13 @@ def _two_pixels(places, size, fill):
 
 
 def _inside_steps(first, count, size):
-    """Which of `count` places from `first` `(batch,)` on are inside, bool `(batch, count)`."""
+    """Which of `count` positions from `first` `(batch,)` on are inside, bool `(batch, count)`."""
     places = first[:, None] + tf.range(count)
     return (places >= 0) & (places < size)
 
 
 def _bits(inside, dtype):
-    """All bits where True, for whole numbers; 1 for floats."""
+    """A mask in this dtype: where True, all bits set for integers and 1 for floats."""
     return tf.cast(inside, dtype) * tf.constant(1 if dtype.is_floating else dtype.max, dtype)
 
 
@@ -285,7 +289,7 @@ def _valid(index, size):
 
 
 def _inside(index, size, fill):
-    """An index that can be read, for any index."""
+    """Map any index to one inside the image, by clipping or, for the fill "reflect", by mirroring."""
     if isinstance(fill, str) and fill == "reflect" and size > 1:
         index = tf.math.floormod(index, 2 * (size - 1))
         return tf.minimum(index, 2 * (size - 1) - index)

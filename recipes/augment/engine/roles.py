@@ -1,11 +1,11 @@
-"""What the parts of a batch are: which are images and labels, what belongs to pixels, and what has no role."""
+"""The roles of the parts of a batch: images, labels, annotations of pixels, and parts without a role."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 import tensorflow as tf
 
-#: What an entry of a batch is; see `Pipeline`.
+#: The role of an entry of a batch; see `Pipeline`.
 Role: TypeAlias = Literal[
     "images",
     "labels",
@@ -30,17 +30,19 @@ _PIXEL_NAMES = ("mask", "segment", "depth", "heatmap", "heat_map", "disparity", 
 
 
 def check_roles(roles: Any) -> dict[str, str]:
-    """`{key: role}` with both as they are used: keys as text, roles one of `ROLES`.
+    """Check `{key: role}` and return it with keys as strings and roles from `ROLES`.
+
+    A role may also be given in the singular. None gives an empty dictionary.
 
     Raises:
-        ValueError: for what is no such mapping.
+        ValueError: when `roles` is not a mapping or holds an unknown role.
     """
     if roles is None:
         return {}
     if not isinstance(roles, Mapping):
         raise ValueError(
             f"augment.Pipeline expects roles to be a dictionary {{name: role}}. Received {roles!r}. "
-            "For example: roles={'segmentation': 'masks', 'objects/bbox': 'boxes'}."
+            "Write for example roles={'segmentation': 'masks', 'objects/bbox': 'boxes'}."
         )
     checked = {}
     for key, role in roles.items():
@@ -48,7 +50,7 @@ def check_roles(roles: Any) -> dict[str, str]:
         if not isinstance(role, str) or found is None:
             raise ValueError(
                 f"augment.Pipeline expects each role to be one of {', '.join(map(repr, ROLES))}. Received {role!r} "
-                f"for {key!r}. For example: roles={{{key!r}: 'masks'}}."
+                f"for {key!r}. Write for example roles={{{key!r}: 'masks'}}."
             )
         checked[str(key)] = found
     return checked
@@ -68,7 +70,7 @@ def walk(element: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def replace(element: Any, new: Mapping[str, Any], path: str = "") -> Any:
-    """The same structure with the parts at some paths exchanged."""
+    """The same structure with the parts at the paths of `new` replaced."""
     if isinstance(element, Mapping):
         return {
             key: replace(value, new, f"{path}/{key}" if path else str(key)) for key, value in element.items()
@@ -83,23 +85,27 @@ def replace(element: Any, new: Mapping[str, Any], path: str = "") -> Any:
 
 
 def role_of(path: str, roles: Mapping[str, str]) -> str | None:
-    """The role of the part at a path: a key names it by its whole path, the end of it, or a structure it is in."""
+    """The role of the part at a path, or None.
+
+    A key of `roles` may be the whole path, a part of it such as its end, or a structure that contains the part. The
+    longest matching key decides.
+    """
     inside = f"/{path}/"
     matches = [key for key in roles if f"/{key.strip('/')}/" in inside]
     return roles[max(matches, key=len)] if matches else None
 
 
 def refuse_flat_masks(labels: Any, height: int, width: int) -> None:
-    """Raise when whole-numbered labels `(batch, n)` have one number for each pixel."""
+    """Raise `ValueError` when integer labels `(batch, n)` have one number or more per pixel, like a flattened mask."""
     if getattr(labels.shape, "rank", None) == 2 and _is_flat(labels, height * width):
         refuse_unmoved("labels", labels, height, width)
 
 
 def refuse_unmoved(path: str, part: Any, height: int, width: int) -> None:
-    """Raise when a part without a role belongs to pixels, as far as its shape or name can tell.
+    """Refuse a part without a role that seems to belong to pixels, by its shape or name.
 
     Raises:
-        ValueError: with the role to declare.
+        ValueError: when it does; the message tells the role to declare.
     """
     shape = getattr(part, "shape", None)
     rank = getattr(shape, "rank", None) if shape is not None else None
@@ -123,30 +129,30 @@ def refuse_unmoved(path: str, part: Any, height: int, width: int) -> None:
             role = "keypoints"
         reason = f"{path!r} of shape {tuple(shape)}"
     raise ValueError(
-        "augment.Pipeline expects a role for everything that belongs to pixels: it must move with them, and a class "
-        f"label does not. Received {reason}. Write Pipeline(..., roles={{{path!r}: {role!r}}}), where the role is one "
-        f"of {', '.join(map(repr, ROLES[3:]))}, or call pipeline(images, labels, {role}=...); a flat mask is reshaped "
-        "to (batch, height, width) first."
+        "augment.Pipeline expects a role for everything that belongs to pixels, because it must move with the pixels. "
+        f"Received {reason}. Write Pipeline(..., roles={{{path!r}: {role!r}}}), where the role is one of "
+        f"{', '.join(map(repr, ROLES[3:]))}, or call pipeline(images, labels, {role}=...); reshape a flat mask to "
+        "(batch, height, width) first."
     )
 
 
 def _is_flat(part, pixels):
-    """Whether a part of shape (batch, n) can be a whole mask in a row: whole numbers, one or more for each pixel."""
+    """Whether a part of shape (batch, n) can be a flattened mask: integers, one or more per pixel."""
     return _is_row_of_pixels(part.shape[-1], pixels) and not part.dtype.is_floating
 
 
 def _is_row_of_pixels(length, pixels):
-    """Whether so many numbers are one, or in images of some size several, for each pixel."""
+    """Whether this many numbers can be one per pixel, or several per pixel if the image is not tiny."""
     return length is not None and length % pixels == 0 and pixels > (4 if length == pixels else 63)
 
 
 def may_be_boxes(part: Any) -> bool:
-    """Whether a part of shape (batch, 4) has to be told from boxes by its values."""
+    """Whether a part has the shape (batch, 4), so that only its values tell whether it holds boxes."""
     return tf.is_tensor(part) and part.shape.rank == 2 and part.shape[-1] == 4 and part.dtype != tf.string
 
 
 def may_be_flat_map(part: Any, pixels: int) -> bool:
-    """Whether a float part of shape (batch, n) has to be told from a map in a row by its values."""
+    """Whether only the values of a float part (batch, n) tell whether it is a flattened map of the pixels."""
     return (
         tf.is_tensor(part)
         and part.shape.rank == 2

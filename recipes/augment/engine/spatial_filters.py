@@ -1,4 +1,4 @@
-"""The filter stage: operations that read the neighbors of a pixel or add to it, each a step of its own."""
+"""The filter stage: operations that read the neighbors of a pixel or add noise; each is a separate step."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
@@ -12,17 +12,17 @@ FilterStep: TypeAlias = Callable[..., tf.Tensor]
 
 
 class Filter(Operation):
-    """Base of the operations that need the finished image."""
+    """Base of the operations that need the image after geometry and colors."""
 
     stage = "filter"
     alike: ClassVar[bool] = (
-        False  # True: what runs compiled and plain is the same; it is traced once for both
+        False  # True: compiled and plain code run the same function, which is traced once for both
     )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:
-        """Functions that run one after the other, each a program of its own where they are compiled.
+        """Functions that run one after the other, each compiled as a separate program.
 
-        What leaves the last is float32 and of the shape that came in; unchanged where `active` is False.
+        The last one returns float32 images of the same shape, unchanged where `active` is False.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Running a plan: draws outside XLA, each step compiled or plain, the batch put together again."""
+"""Run a plan: draw outside XLA, run each step compiled or plain, and put the batch together again."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from recipes.augment.engine.operation import Frame, Operation, leaves
 from recipes.augment.engine.plan import Plan
 from recipes.augment.engine.roles import OF_PIXELS, may_be_boxes, may_be_flat_map
 
-# Compiled code is always faster, but costs a second or two once. From about this many values per batch it earns that
-# back within 1000 batches (benchmarks/augment.py --threshold).
+# Compiled code is always faster, but compiling costs a second or two once. From about this many values per batch on,
+# it saves more than that within 1000 batches (benchmarks/augment.py --threshold).
 COMPILE_FROM = 2**16
-# Images a batch from which that is so for operations that are slow without, however small the images are.
+# For operations that are slow without XLA, this holds from this many images per batch on, however small they are.
 COMPILE_SLOW_FROM = 32
 
 
@@ -52,8 +52,9 @@ class Engine:
         self.box_format, self.keypoint_format = box_format, keypoint_format
         self.smallest_box_share, self.mask_fill = smallest_box_share, mask_fill
         self.plain = self.plan.steps(compiled=False)
-        # One program a step: fused into one, XLA would compute a resampled pixel again for every use of it. Each is a
-        # partial of its own, or TensorFlow would take many pipelines for one function that is traced again and again.
+        # One program per step: fused into one, XLA would compute a resampled pixel again for every use of it. Each
+        # step is wrapped in its own partial; otherwise TensorFlow would treat many pipelines as one function that is
+        # retraced.
         self.compiled = [
             (kind, step if getattr(step, "compiles", False) else _compiled(step))
             for kind, step in self.plan.steps(compiled=True)
@@ -62,10 +63,10 @@ class Engine:
         self._movers: dict[tuple[str, ...], Any] = {}
 
     def transform(self, batch: Batch, seed: tf.Tensor, part: tuple[Any, Any] | None = None) -> Any:
-        """Augment one batch of tensors; `seed` is int64 of shape (2,), `part` as `Pipeline.__call__` takes it.
+        """Augment one batch of tensors; `seed` is int64 of shape (2,), `part` as in `Pipeline.__call__`.
 
-        Outside a graph this runs operation by operation: inside a `tf.function`, TensorFlow's graph optimizer reorders
-        arithmetic, and the last bits may differ from what tf.data computes.
+        In eager mode this runs operation by operation. It is not wrapped in a `tf.function`, whose graph optimizer
+        reorders arithmetic, so that the last bits could differ from the results of tf.data.
         """
         images, labels, sample_weight = batch.images, batch.labels, batch.sample_weight
         with tf.control_dependencies(self._value_checks(batch)):
@@ -86,7 +87,7 @@ class Engine:
             compile_from = min(compile_from, COMPILE_SLOW_FROM)
         count = images.shape[0] if images.shape[0] is not None else size * self.plan.views
         if self.jit_compile != "auto":
-            large = self.jit_compile and images.shape[0] != 0  # loops over no image cannot be compiled
+            large = self.jit_compile and images.shape[0] != 0  # loops over an empty batch cannot be compiled
         else:
             large = count >= compile_from
 
@@ -112,7 +113,7 @@ class Engine:
         return batch.rebuild(images, labels, sample_weight, moved)
 
     def _views(self, images, labels, sample_weight):
-        """Each image and its label as often as views of it leave; their weights are (w, 0, 0, ...)."""
+        """Repeat each image and its label once per view; the weights of the views are (w, 0, 0, ...)."""
         views = self.plan.views
         if views == 1:
             return images, labels, sample_weight
@@ -123,7 +124,7 @@ class Engine:
         return images, labels, sample_weight
 
     def unmixed(self, count: int, seed: tf.Tensor) -> np.ndarray:
-        """Which of `count` examples are mixed with none, bool `(count,)`: what mixing does to rows that name them."""
+        """Which of `count` examples are not mixed, bool `(count,)`; found by mixing the rows of an identity matrix."""
         frame = next(slot.frame for one in self.plan.passes for slot in one if slot.op.stage == "mix")
         images, rows = tf.zeros((count, frame.height, frame.width, 1)), tf.eye(count)
         draws = self.plan.draw(seed, tf.constant(count))
@@ -133,13 +134,13 @@ class Engine:
         return np.diag(rows.numpy()) == 1
 
     def check_values(self, batch: Batch) -> None:
-        """Raise `ValueError` for pixels, labels or boxes out of range; for tensors whose values are known."""
+        """Raise `ValueError` when pixels, labels or boxes are out of range; only for eager tensors."""
         for bad, message in self._value_conditions(batch):
             if bad:
                 raise ValueError(message().numpy().decode())
 
     def _pixel_movers(self, roles):
-        """The functions `(parts, draws) -> parts` for what belongs to pixels: plain and compiled."""
+        """The functions `(parts, draws) -> parts` for masks, heat maps and pixel weights: plain and compiled."""
         if roles not in self._movers:
             move = functools.partial(
                 lambda parts, draws: move_pixels(
@@ -150,7 +151,7 @@ class Engine:
         return self._movers[roles]
 
     def _move_places(self, batch, draws):
-        """Boxes, their labels, and points: few numbers, never worth compiling."""
+        """Move boxes, their labels and keypoints, which are too few numbers to be worth compiling."""
         moved, kept = {}, {}
         for path, role, part in batch.parts:
             if role == "boxes":
@@ -205,7 +206,7 @@ class Engine:
             ~inside,
             lambda: tf.strings.format(
                 f"augment.Pipeline expects pixels in {low:g} to {high:g}, its value_range. Received {{}} "
-                "to {}. Set value_range to that of the images, or scale them.",
+                "to {}. Set value_range to the range of the images, or scale the images.",
                 (smallest, largest),
             ),
         )
@@ -213,7 +214,7 @@ class Engine:
             yield self._fraction_of_one_condition(images, largest)
 
     def _fraction_of_one_condition(self, images, largest):
-        """Fractions of 1 where pixels are counted to 255: noise and colors would drown them."""
+        """Whether pixels in 0..1 come where 0..255 is declared; noise and color changes would be far too strong."""
         small = (largest > 0) & (largest <= 1)
         fractions = tf.cond(
             small, lambda: tf.reduce_any(images != tf.round(images)), lambda: tf.constant(False)
@@ -239,14 +240,14 @@ class Engine:
         yield (
             bad,
             lambda: tf.strings.format(
-                f"augment.Pipeline expects labels in 0 to {last}, whole numbers, as classes={self.classes} says. "
+                f"augment.Pipeline expects whole-numbered labels in 0 to {last}, as classes={self.classes} says. "
                 "Received labels from {} to {}. Set classes to the number of classes, and number them from 0.",
                 (lowest, highest),
             ),
         )
 
     def _row_conditions(self, rows):
-        """Rows as long as a box or a flat map, which only their values can tell from rows of shares."""
+        """Rows with the length of a box or of a flattened map; only their values tell them from soft labels."""
         pixels = self.plan.first.height * self.plan.first.width
         for path, part in rows:
             boxes = may_be_boxes(part)
@@ -262,15 +263,15 @@ class Engine:
             yield (
                 ~shares & (tf.size(numbers) > 0),
                 lambda path=path, part=part, role=role: tf.constant(
-                    f"augment.Pipeline expects {path!r} of shape (batch, {part.shape[-1]}) to be classes: shares that "
+                    f"augment.Pipeline expects {path!r} of shape (batch, {part.shape[-1]}) to be labels: shares that "
                     f"add up to 1, or zeros and ones. Received other numbers, which may be {role} that would not move "
-                    f"with the pixels. Call pipeline(images, {role}=...), or declare them in roles: {role!r}, "
+                    f"with the pixels. Call pipeline(images, {role}=...), or declare in roles that they are {role!r}, "
                     "or 'labels' for numbers that do not belong to pixels."
                 ),
             )
 
     def _corner_condition(self, path, boxes):
-        """Boxes whose second corner is above or left of the first, which would vanish like empty ones."""
+        """Boxes whose second corner is above or left of the first; they would be dropped like empty boxes."""
         top, left, bottom, right = tf.unstack(to_edges(boxes, self.box_format, 1, 1), axis=-1)
         given = ~tf.reduce_all(tf.cast(boxes, tf.float32) == -1, -1)
         inverted = given & ((bottom < top) | (right < left))
@@ -279,7 +280,7 @@ class Engine:
         expected = "sides of boxes that are not negative" if sides else f"boxes as {order}"
         cure = (
             f"Exchange the corners with dataset.map, or write another box_format: {', '.join(map(repr, BOX_FORMATS))}, "
-            "where 'rel_cxcywh' is the middle and the sides, as YOLO writes boxes."
+            "where 'rel_cxcywh' is the center and the sides, as in YOLO."
         )
         return (
             tf.reduce_any(inverted),
@@ -298,13 +299,13 @@ class Engine:
             lambda: tf.strings.format(
                 f"augment.Pipeline expects boxes as fractions of the sides, as box_format={self.box_format!r} says. "
                 f"Received numbers up to {{}} in {path!r}. Write Pipeline(..., box_format='yxyx') for pixels as top, "
-                "left, bottom, right; 'xyxy' and 'xywh' are known, too.",
+                "left, bottom, right, or 'xyxy' or 'xywh' for other orders.",
                 (largest,),
             ),
         )
 
     def _fraction_conditions(self, path, role, places):
-        """Fractions of the sides where pixels are declared: all within the first pixel, and not whole."""
+        """Fractions of the sides where pixels are declared: all lie within the first pixel and are not whole."""
         name = "box_format" if role == "boxes" else "keypoint_format"
         form = getattr(self, name)
         if form.startswith("rel") or not places.dtype.is_floating:
@@ -331,7 +332,7 @@ class Engine:
         yield (
             ~((lowest >= 0) & (highest <= 1)) & (tf.size(masks) > 0),
             lambda: tf.strings.format(
-                f"augment.Pipeline expects masks to be mixed as shares in 0 to 1. Received {{}} to {{}} in {path!r}. "
+                f"augment.Pipeline expects float masks in 0 to 1 for mixing. Received {{}} to {{}} in {path!r}. "
                 "Write Pipeline(..., classes=21) for class numbers, or give one-hot masks.",
                 (lowest, highest),
             ),
@@ -353,7 +354,7 @@ def _run(steps, parts, draws):
 
 
 def _unless_empty(filled, function):
-    """`function()`, or tensors of no row like its own: nothing has to be traced a second time for no image."""
+    """`function()`, or empty tensors of its shapes for an empty batch, so that nothing is traced for that case."""
     specs = []
 
     def run():

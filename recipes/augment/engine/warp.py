@@ -1,4 +1,4 @@
-"""Affine maps from a pixel of the output to a place in the input, one per image, and their composition."""
+"""Affine maps from a pixel of the output to a position in the input, one per image, and their composition."""
 
 from typing import Any, NamedTuple
 
@@ -8,10 +8,11 @@ from recipes.augment.engine.operation import Frame
 
 
 class Warp(NamedTuple):
-    """`source_y = yy * y + yx * x + y0` and `source_x = xy * y + xx * x + x0`, in pixels from the first center.
+    """The map `source_y = yy * y + yx * x + y0`, `source_x = xy * y + xx * x + x0`, in pixels.
 
-    Each entry is a tensor of shape `(batch,)`, or a Python float where all images share it: so an axis that
-    nothing mixes (`yx == xy == 0.0`) is known before tracing, and cheaper code is chosen.
+    Position 0 is the center of the first pixel. Each entry is a float32 tensor `(batch,)`, or a Python float when all
+    images share it. So it is known before tracing that the axes are not mixed (`yx == xy == 0.0`), and faster code is
+    chosen.
     """
 
     yy: Any = 1.0
@@ -39,7 +40,7 @@ def about_center(
     shift_y: Any = 0.0,
     shift_x: Any = 0.0,
 ) -> Warp:
-    """The linear map about the middle of the image, then a shift, both acting on places in the input."""
+    """The linear map about the center of the image, then a shift in pixels; both give positions in the input."""
     center_y, center_x = (frame.height - 1) / 2, (frame.width - 1) / 2
     y0 = _add(_add(center_y, shift_y), _add(_times(yy, -center_y), _times(yx, -center_x)))
     x0 = _add(_add(center_x, shift_x), _add(_times(xy, -center_y), _times(xx, -center_x)))
@@ -47,12 +48,15 @@ def about_center(
 
 
 def window(step_y: Any, step_x: Any, top: Any, left: Any) -> Warp:
-    """Read a window whose upper left corner (not pixel center) is at (top, left), a step for each output pixel."""
+    """The warp that reads a window with its upper left corner (not pixel center) at (top, left), in pixels.
+
+    `step_y` and `step_x` are the distances in the input between neighboring output pixels.
+    """
     return Warp(yy=step_y, y0=top + (step_y / 2 - 0.5), xx=step_x, x0=left + (step_x / 2 - 0.5))
 
 
 def compose(outer: Warp, inner: Warp) -> Warp:
-    """The warp that reads through `inner` first (the later operation) and `outer` after it."""
+    """The warp that applies `inner` (of the later operation) to a position first, and `outer` to the result."""
     return Warp(
         yy=_add(_times(outer.yy, inner.yy), _times(outer.yx, inner.xy)),
         yx=_add(_times(outer.yy, inner.yx), _times(outer.yx, inner.xx)),
@@ -78,7 +82,7 @@ def select(active: tf.Tensor | None, warp: Warp, neutral: Warp) -> Warp:
 
 
 def forward(warp: Warp, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where points of the input go: the inverse of the warp, for points of shape `(batch, points)`."""
+    """The positions in the output of points in the input, each `(batch, points)`: the inverse of the warp."""
     entries = [tf.reshape(tf.cast(entry, tf.float32), (-1, 1)) for entry in warp]
     yy, yx, y0, xy, xx, x0 = entries
     y, x = y - y0, x - x0
