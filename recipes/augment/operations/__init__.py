@@ -1,1 +1,1 @@
-"""Operations of an augmentation pipeline, one a file."""
+"""Operations of an augmentation pipeline, one per file."""

@@ -1,4 +1,4 @@
-"""AugMix: a blend of several chains of operations, and the views its loss compares."""
+"""AugMix: a blend of several chains of operations, and several views of each image for its loss."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,30 +31,35 @@ _DEPTH = 3
 
 @operation
 class AugMix(Programmed):
-    """Blend each image with a mixture of chains of random operations; with `views`, several such blends of each image.
+    """Blend each image with a mixture of chains of random operations; with `views`, make several blends of each image.
 
     Source: Hendrycks et al. 2019, "AugMix", algorithm 1, https://arxiv.org/abs/1912.02781: three chains of one to three
     operations, their shares from Dirichlet(1, ..., 1), the share of the image from Beta(1, 1). The strengths are those
-    of torchvision: levels 0 to `severity` - 1 of ten. Levels are whole ones inside a chain, and float after the blend.
+    of torchvision: levels 0 to `severity` - 1 of ten. Inside a chain pixels are whole levels; after the blend they are
+    floats.
 
-    With `views=3` a batch becomes three times as long: each image as the operations before `AugMix` leave it, followed
-    by two blends of it; these operations draw once for all three. Labels are repeated, and weights (1, 0, 0) per
-    example say to the loss what belongs together: `augment.JensenShannonLoss`. Validation data stay as they are:
+    With `views=3` a batch becomes three times as long. Each image comes as the operations before `AugMix` return it,
+    followed by two blends of it; these earlier operations have the same draws for all three. Labels are repeated. The
+    weights (1, 0, 0) of each group tell `augment.JensenShannonLoss` which examples are views of one image. Validation
+    data need no change:
 
         pipeline = augment.Pipeline([augment.Flip(), augment.PadCrop(4), augment.AugMix(views=3)])
         model.compile("sgd", augment.JensenShannonLoss())
         model.fit(train.batch(64).apply(pipeline), validation_data=validation.batch(64))
 
-    Plain metrics count every view, `weighted_metrics` the images alone.
+    Plain metrics count every view, `weighted_metrics` only the images.
 
     Args:
-        severity: From 1 to 10; the paper's is 3.
-        width: Chains.
-        views: 1 blends every image; 2 or more give the image and views - 1 blends.
-        all_operations: Also brightness, color, contrast and sharpness, which the paper leaves out because they are
-            what its robustness is tested on.
-        fill: What lies outside: "black", "mean", "edge", "reflect", a number, or one number per channel.
+        severity: Strength of the operations, a whole number from 1 to 10. Paper: 3.
+        width: Number of chains, 1 to 20. Paper: 3.
+        views: 1 blends every image; 2 to 20 return each image and views - 1 blends of it. Paper: 3.
+        all_operations: Whether to use brightness, color, contrast and sharpness too. The paper leaves them out because
+            the corruptions of its robustness test contain them.
+        fill: Color outside the image: "black", "mean", "edge", "reflect", a number, or one number per channel.
         probability: Chance that an image is blended.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     severity: int = 3
@@ -73,7 +78,7 @@ class AugMix(Programmed):
             if not is_whole(value) or not 1 <= value <= most:
                 raise ValueError(
                     f"augment.AugMix expects {name} to be a whole number in 1 to {most}. Received {value!r}. "
-                    "The paper's are AugMix(3, 3, views=3)."
+                    "The paper uses AugMix(3, 3, views=3)."
                 )
 
     @property
@@ -128,7 +133,7 @@ class AugMix(Programmed):
 
 
 class _Blended(Geometric):
-    """Stands for places that several chains have moved, each in another way."""
+    """Stands for the geometry of several chains, each of which moves the pixels differently; it cannot be followed."""
 
     turns = True
     fill = "black"
@@ -138,6 +143,7 @@ class _Blended(Geometric):
 
     def warp(self, drawn: Drawn, frame: Frame) -> Warp:
         raise ValueError(
-            "augment.AugMix expects images and labels only: it blends images that were moved in several ways. Received "
-            "something that moves with the pixels. Write RandAugment(space='full') for masks, boxes and points."
+            "augment.AugMix expects images and labels only, because it blends copies that were moved in several ways. "
+            "Received annotations that move with the pixels. Write RandAugment(space='full') for masks, boxes and "
+            "keypoints."
         )

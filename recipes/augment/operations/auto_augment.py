@@ -1,4 +1,4 @@
-"""AutoAugment: policies that were learned on three data sets."""
+"""AutoAugment: policies that were found by search on three data sets."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,16 +15,19 @@ from recipes.common.validation import is_one_of
 
 @operation
 class AutoAugment(Programmed):
-    """Give each image one of 25 pairs of operations that were found by search; each of the two has its own chance.
+    """Apply one of 25 pairs of operations that were found by search; each of the two acts with its own probability.
 
     Source: Cubuk et al. 2018, "AutoAugment", https://arxiv.org/abs/1805.09501, tables 7 (CIFAR-10), 8 (SVHN) and 9
-    (ImageNet), strengths of table 6 in ten levels. In the paper's order, one after the other, on whole levels from 0 to
-    255. Unlike the paper's code, what is moved is read bilinearly.
+    (ImageNet), strengths of table 6 in ten levels. The two run in the paper's order, one after the other, on whole
+    levels from 0 to 255. Unlike in the paper's code, moved pixels are read bilinearly.
 
     Args:
-        policy: "imagenet", "cifar10" or "svhn": the data set it was learned on.
-        fill: What lies outside: "black", "mean", "edge", "reflect", a number, or one number per channel.
-        probability: Chance that an image takes part.
+        policy: "imagenet", "cifar10" or "svhn": the data set on which the policy was found.
+        fill: Color outside the image: "black", "mean", "edge", "reflect", a number, or one number per channel.
+        probability: Chance that an image is augmented.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
@@ -62,7 +65,7 @@ class AutoAugment(Programmed):
 
 
 def read_policy(text: str) -> list[list[tuple[str, float, int]]]:
-    """Pairs of `(name, chance, level)`; the level of what has no strength is 0."""
+    """Read pairs of `(name, chance, level)` from text; operations without a strength get level 0."""
     pairs = []
     for line in text.strip().splitlines():
         words = line.split()

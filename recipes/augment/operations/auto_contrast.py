@@ -1,4 +1,4 @@
-"""Stretching of each channel to the whole range."""
+"""Automatic contrast: each channel is stretched to the whole value range."""
 
 import dataclasses
 
@@ -13,11 +13,15 @@ from recipes.augment.engine.points import PointOperation
 class AutoContrast(PointOperation):
     """Stretch each channel so that its darkest value becomes black and its brightest white.
 
-    Exactly PIL's `ImageOps.autocontrast` for bytes: levels are cut to whole ones, and a channel of one value stays.
+    For uint8 images it is exactly PIL's `ImageOps.autocontrast`: levels are rounded down, and a channel with one
+    constant value stays unchanged.
     Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6, https://arxiv.org/abs/1805.09501.
 
     Args:
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     _: dataclasses.KW_ONLY
@@ -29,5 +33,5 @@ class AutoContrast(PointOperation):
     def move_table(self, table: tf.Tensor, counts: tf.Tensor, drawn: Drawn) -> tf.Tensor:
         lowest = tf.reduce_min(tf.where(counts > 0, table, 255.0), 1, keepdims=True)
         highest = tf.reduce_max(tf.where(counts > 0, table, 0.0), 1, keepdims=True)
-        # Levels that do not occur may lie outside of what is stretched.
+        # Levels that do not occur in the image may lie outside the stretched range.
         return tf.clip_by_value(stretched(table, lowest, highest), 0.0, 255.0)

@@ -19,8 +19,11 @@ class Brightness(ColorFactor):
     https://arxiv.org/abs/1312.5402.
 
     Args:
-        factor: A number b for 1 - b to 1 + b (b at most 1), a pair of factors >= 0, or `PlusMinus` about 1.
+        factor: A number b for 1 - b to 1 + b (b at most 1), a pair of factors >= 0, or `PlusMinus` around 1.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     factor: Strength = 0.4

@@ -1,4 +1,4 @@
-"""What brightness, contrast and saturation share: one factor about 1."""
+"""The common base of brightness, contrast and saturation: one factor around 1."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from recipes.augment.engine.operation import Drawn
 
 
 class ColorFactor(ColorOperation):
-    """A color operation with one factor about 1."""
+    """A color operation with one factor around 1."""
 
     factor: Any
     draws = ("factor",)

@@ -12,15 +12,18 @@ from recipes.augment.operations.saturation import Saturation
 
 @operation
 class ColorJitter(Operation):
-    """Brightness, contrast, saturation and hue, each with its own draw.
+    """Change brightness, contrast, saturation and hue, each with its own draw.
 
-    Source: Howard 2013; the four ranges as in common use since He et al. 2015's reimplementations.
-    The four commute here, because nothing is clipped in between, so their order is of no account.
+    Source: Howard 2013, https://arxiv.org/abs/1312.5402; the default ranges are those of common reimplementations of
+    He et al. 2015. Nothing is clipped between the four operations, so their order does not matter.
 
     Args:
-        brightness, contrast, saturation: As `factor` of the operations of that name; 0 leaves one out.
-        hue: As `turns` of `Hue`; 0 leaves it out.
+        brightness, contrast, saturation: Like `factor` of the operations of that name; 0 leaves the operation out.
+        hue: Like `turns` of `Hue`; 0 leaves it out.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     brightness: Strength = 0.4
@@ -51,5 +54,5 @@ class ColorJitter(Operation):
             raise ValueError(
                 f"augment.ColorJitter expects red, green and blue for saturation and hue. Received images of "
                 f"{frame.channels} channels. Write ColorJitter({self.brightness!r}, {self.contrast!r}, 0), which "
-                "changes brightness and contrast."
+                "changes only brightness and contrast."
             )

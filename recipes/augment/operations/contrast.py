@@ -16,12 +16,15 @@ from recipes.common.color import LUMA
 class Contrast(ColorFactor):
     """Move all pixels away from, or towards, the mean gray of the image.
 
-    Source: Howard 2013, https://arxiv.org/abs/1312.5402. The gray is the luma of the mean color (BT.601); for
-    other than three channels, the mean of all channels.
+    Source: Howard 2013, https://arxiv.org/abs/1312.5402. The gray is the luma (BT.601) of the mean color. For images
+    without exactly three channels, it is the mean of all channels.
 
     Args:
-        factor: A number c for 1 - c to 1 + c (c at most 1), a pair of factors >= 0, or `PlusMinus` about 1.
+        factor: A number c for 1 - c to 1 + c (c at most 1), a pair of factors >= 0, or `PlusMinus` around 1.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     factor: Strength = 0.4
@@ -38,7 +41,7 @@ def contrast_map(factor: tf.Tensor, mean: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     """`(scale, offset)` that multiply the distance from the mean gray by `factor`.
 
     Args:
-        factor: `(batch,)`.
+        factor: `(batch,)`, >= 0.
         mean: Mean color of each image, `(batch, channels)`.
     """
     channels = mean.shape[1]

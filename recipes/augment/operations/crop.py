@@ -10,14 +10,17 @@ from recipes.augment.operations.translate import whole_shift
 
 @operation
 class Crop(Geometric):
-    """Cut a window of fixed size at a random place; images that `probability` leaves out get the middle one.
+    """Cut a window of fixed size at a random position.
 
-    Source: Krizhevsky et al. 2012, section 4.1 (224 from 256). Exact.
+    Source: Krizhevsky et al. 2012, section 4.1 (224 from 256). Pixels are copied, never interpolated.
 
     Args:
-        height: Height of the window in pixels, at most the image's.
-        width: Width of the window; None means the same as `height`.
-        probability: Chance of a random place instead of the middle.
+        height: Height of the window in pixels, at most that of the image.
+        width: Width of the window in pixels; None means the same as `height`.
+        probability: Chance of a random position; all other images get the window at the center.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     height: int
@@ -47,7 +50,7 @@ class Crop(Geometric):
             raise ValueError(
                 f"augment.Crop expects a window no larger than the image. Received {height}x{width} for images "
                 f"of {frame.height}x{frame.width}. Write Crop({min(height, frame.height)}, "
-                f"{min(width, frame.width)}), or enlarge first with ScaleCrop or RandomResizedCrop."
+                f"{min(width, frame.width)}), or use ScaleCrop or RandomResizedCrop, which enlarge small images."
             )
 
     def warp(self, drawn: Drawn, frame: Frame) -> Warp:
@@ -63,9 +66,9 @@ class Crop(Geometric):
 
 
 def check_size(op: Operation, size: tuple[int, ...]) -> None:
-    """Raise when an output size is not two whole numbers of pixels >= 1."""
+    """Raise `ValueError` when an output size is not two whole numbers of pixels >= 1."""
     if size is None or len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
         raise ValueError(
             f"augment.{op.name} expects a height and a width in whole pixels >= 1. Received {size}. "
-            f"For example: {op.name}(224)."
+            f"Write for example {op.name}(224)."
         )

@@ -11,17 +11,21 @@ from recipes.augment.engine.operation import Drawn, Frame, operation
 
 @operation
 class CutMix(Mixing):
-    """Paste a rectangle of another image of the batch; labels are shared by area.
+    """Paste a rectangle of another image of the batch; labels are mixed in proportion to the area.
 
-    Source: Yun et al. 2019, equations 1 and 2, https://arxiv.org/abs/1905.04899. The center is anywhere, so the
-    rectangle may be cut by the border, and it has whole pixels; the label's share is counted after both, and equals the
-    fraction of pixels exactly. Each image draws its own rectangle.
+    Source: Yun et al. 2019, equations 1 and 2, https://arxiv.org/abs/1905.04899. The center may be anywhere in the
+    image, so the rectangle is cut at the border, and its edges are rounded to whole pixels. The shares of the labels
+    are computed after that and equal the fractions of pixels exactly. Each image draws its own rectangle.
 
     Args:
         alpha: Both parameters of the Beta distribution of the share that is kept, > 0; 1 is uniform.
-        probability: Chance that an image gets a piece.
-        until_epoch: Number of the first epoch, counted from 0, in which no image is mixed any more; labels still leave
-            as rows. In a data set that is `apply`'s epoch. None mixes to the end.
+        probability: Chance that a rectangle is pasted into an image.
+        until_epoch: Number of the first epoch, counted from 0, in which no image is mixed any more; labels are still
+            returned as `(batch, classes)`. In a data set it is compared with the epoch of `apply`. None mixes to the
+            end.
+
+    Raises:
+        ValueError: when an argument is outside its range.
     """
 
     alpha: float = 1.0
@@ -45,9 +49,10 @@ class CutMix(Mixing):
 
 
 def pasted_edges(center: tf.Tensor, weight: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """First row and the one after the last, int32 `(batch,)`, of a rectangle that covers sqrt(1 - weight) of a side.
+    """The first row and the row after the last of a rectangle over sqrt(1 - weight) of a side; each int32 `(batch,)`.
 
-    Equation 2 with whole pixels: `center` in [0, 1) is anywhere along the side, and what hangs over is cut.
+    It is equation 2 in whole pixels: `center`, `(batch,)` in [0, 1), is a position along the side of `side` pixels, and
+    the part of the rectangle outside the image is cut off.
     """
     cut = tf.sqrt(1 - weight)
     first, behind = (tf.floor((center + half * cut) * side + 0.5) for half in (-0.5, 0.5))

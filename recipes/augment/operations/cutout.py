@@ -10,7 +10,7 @@ from recipes.augment.engine.operation import Drawn, Fill, Frame, check_fill, ope
 
 @operation
 class Cutout(Erasing):
-    """Paint over a square of fixed size whose center is any pixel, so that it may hang over the border.
+    """Paint over a square of fixed size whose center may be any pixel, so that a part of it may lie outside the image.
 
     Source: DeVries and Taylor 2017, section 3.2, https://arxiv.org/abs/1708.04552 (16 pixels on CIFAR-10, 8 on
     CIFAR-100). The paper writes zeros after normalization, which is the mean color of the data set: fill="mean".
@@ -20,6 +20,9 @@ class Cutout(Erasing):
         fill: "mean" (of the data set when the pipeline holds a `Normalize`, else of the image), "black", a
             number or one number per channel in the pipeline's value range.
         probability: Chance that an image is painted.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     size: int = 16
@@ -34,7 +37,7 @@ class Cutout(Erasing):
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(
                 f"augment.Cutout expects size in whole pixels >= 1. Received {self.size!r}. "
-                "Half the side of the image is the paper's choice: Cutout(16) for 32x32."
+                "The paper takes half the side of the image: Cutout(16) for 32x32."
             )
 
     def check(self, frame: Frame) -> None:
@@ -52,5 +55,5 @@ class Cutout(Erasing):
 
 
 def square_start(uniform: tf.Tensor, side: int, size: int) -> tf.Tensor:
-    """First row of a square whose center is any of `side` pixels, int32; it may be negative."""
+    """The first row of a square whose center is any of `side` pixels, int32 `(batch,)`; it may be negative."""
     return tf.cast(uniform * side, tf.int32) - size // 2

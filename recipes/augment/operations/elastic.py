@@ -14,19 +14,22 @@ _WAVES = 12
 
 @operation
 class Elastic(Geometric):
-    """Bend the image smoothly at random, as if it were drawn on rubber.
+    """Deform the image smoothly at random, as if it were drawn on rubber.
 
     Source: Simard et al. 2003, section 2: displacements drawn at random and smoothed with a Gaussian of width `sigma`.
-    Here they are sums of waves whose directions and lengths are drawn as a Gaussian smoothing leaves them: the same
-    mean squares and correlations, at any place, so that points move exactly as pixels do.
+    Here the displacements are sums of waves with the Gaussian spectrum of such a smoothed field. They have the same
+    mean squares and correlations and can be computed at any position, so that keypoints move exactly as pixels do.
 
     Args:
         displacement: Root mean square of the shift along each axis, in pixels, >= 0. Above about `sigma` / 3 the image
             folds over itself.
-        sigma: How far the shifts of neighbors are alike, in pixels, > 0: their correlation at a distance d is
+        sigma: Distance over which shifts are similar, in pixels, > 0: their correlation at a distance d is
             exp(-d^2 / (4 sigma^2)).
-        fill: What lies outside, as for `Rotate`.
+        fill: Color outside the image, as for `Rotate`.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     displacement: float = 2.0
@@ -54,11 +57,11 @@ class Elastic(Geometric):
             )
 
     def bend(self, drawn: Drawn, frame: Frame, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the pixels at `y` and `x`, `(batch, height, width)`, come from."""
+        """The source positions of the output pixels at `y` and `x`, each `(batch, height, width)`, in pixels."""
         return y + self._shift("down", drawn, y, x), x + self._shift("right", drawn, y, x)
 
     def unbend(self, drawn: Drawn, frame: Frame, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where points of the input at `y` and `x`, `(batch, points)`, go: the inverse of `bend`, by repetition."""
+        """The output positions of input points at `y` and `x`, each `(batch, points)`: `bend` inverted by iteration."""
         down, right = y, x
         for _ in range(30):
             moved = self.bend(drawn, frame, down, right)

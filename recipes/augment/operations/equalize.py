@@ -1,4 +1,4 @@
-"""Equalized histograms."""
+"""Histogram equalization."""
 
 import dataclasses
 
@@ -11,13 +11,16 @@ from recipes.augment.engine.points import PointOperation
 
 @operation
 class Equalize(PointOperation):
-    """Give each channel of an image a histogram that is as flat as a curve of levels can make it.
+    """Equalize the histogram of each channel: map the levels by a curve that makes the histogram as flat as possible.
 
-    Exactly PIL's `ImageOps.equalize` for bytes. Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6,
-    https://arxiv.org/abs/1805.09501.
+    For uint8 images it is exactly PIL's `ImageOps.equalize`.
+    Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6, https://arxiv.org/abs/1805.09501.
 
     Args:
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     _: dataclasses.KW_ONLY
@@ -29,7 +32,7 @@ class Equalize(PointOperation):
         return equalized(levels)
 
     def move_table(self, table: tf.Tensor, counts: tf.Tensor, drawn: Drawn) -> tf.Tensor:
-        # How often each level occurs by now: several old ones may have become one.
+        # Count each present level; earlier curves may have mapped several old levels to one.
         channels = table.shape[-1]
         whole = tf.reshape(tf.transpose(tf.cast(tf.round(table), tf.int32)[:, :, 0], (0, 2, 1)), (-1, 256))
         row = tf.range(tf.shape(whole)[0])[:, None] * 256

@@ -1,4 +1,4 @@
-"""Color noise along the axes in which the colors of a data set vary."""
+"""PCA color augmentation ("fancy PCA"): color noise along the principal axes of the colors of a data set."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 
 @operation
 class FancyPCA(ColorOperation):
-    """Add to every pixel of an image one random mixture of the principal colors of the data set.
+    """Add to all pixels of an image one color, a random mixture of the principal colors of the data set.
 
-    Source: Krizhevsky et al. 2012, section 4.1: the added color is sum over i of p_i alpha_i lambda_i, where
-    p_i and lambda_i are eigenvectors and eigenvalues of the covariance of the colors of all pixels of the
-    training set, and alpha_i is drawn from normal(0, 0.1) once for each image. The product with an eigenvalue,
-    which is a variance, depends on the unit of the pixels; as in the implementations of the paper the unit is the
-    value range: lambda_i is taken of pixels scaled to 0..1, and the color is scaled back.
+    Source: Krizhevsky et al. 2012, section 4.1. The added color is the sum over i of p_i alpha_i lambda_i. Here p_i and
+    lambda_i are eigenvectors and eigenvalues of the covariance of the colors of all pixels of the training set, and
+    alpha_i is drawn from normal(0, 0.1) once for each image. An eigenvalue is a variance, so the product with it
+    depends on the unit of the pixels. As in implementations of the paper, lambda_i is computed for pixels scaled to
+    0..1, and the color is scaled back to the value range.
 
     Args:
         statistics: `preprocess.ImageStatistics` of the training set, `ColorStatistics`, or any object with
             `channel_mean`, `channel_std`, `color_eigenvalues` and `color_eigenvectors` (in columns), of images in
-            the pipeline's value range. Any number of channels.
-        sigma: Standard deviation of alpha, >= 0.
+            the pipeline's value range, with any number of channels.
+        sigma: Standard deviation of alpha, >= 0. Paper: 0.1.
         probability: Chance that an image is changed.
+
+    Raises:
+        TypeError: when `statistics` has no `channel_mean` or `channel_std`.
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     statistics: "ColorStatistics | ImageStatistics"
@@ -50,7 +54,7 @@ class FancyPCA(ColorOperation):
             )
         if not is_number(self.sigma) or self.sigma < 0:
             raise ValueError(
-                f"augment.FancyPCA expects sigma >= 0. Received {self.sigma!r}. The paper's is sigma=0.1."
+                f"augment.FancyPCA expects sigma >= 0. Received {self.sigma!r}. The paper uses sigma=0.1."
             )
 
     @property
@@ -73,10 +77,11 @@ def principal_color(alphas: tf.Tensor, values: np.ndarray, vectors: np.ndarray, 
     """Sum over i of p_i alpha_i lambda_i, `(batch, channels)`, in pixel values.
 
     Args:
-        alphas: `(batch, channels)`.
+        alphas: Random factors alpha, `(batch, channels)`.
         values: Eigenvalues lambda, `(channels,)`, in squared pixel values.
-        vectors: Eigenvectors p in columns.
-        span: Of the value range: lambda / span^2 is what the paper's unit gives, times span are pixel values again.
+        vectors: Eigenvectors p in columns, `(channels, channels)`.
+        span: Width of the value range. lambda / span^2 is the eigenvalue in the paper's unit; multiplying by span
+            gives pixel values again.
     """
     axes = np.float32(vectors * (values / span))
     return tf.reduce_sum(alphas[:, None, :] * axes, 2)

@@ -13,16 +13,16 @@ from recipes.augment.engine.warp import Warp, about_center
 class Flip(Geometric):
     """Mirror left-right, up-down, or both, each with its own draw.
 
-    Source: Krizhevsky et al. 2012, section 4.1 (left-right). Not for letters, digits or anything whose
-    mirror image has another meaning. Exact: pixels are moved, never mixed.
+    Source: Krizhevsky et al. 2012, section 4.1 (left-right). Do not use it for letters, digits or other images whose
+    mirror image has another meaning. Pixels are moved, never interpolated.
 
     Args:
-        horizontal: Mirror left-right.
-        vertical: Mirror up-down.
+        horizontal: Whether to mirror left-right.
+        vertical: Whether to mirror up-down.
         probability: Chance of each mirroring, in [0, 1].
 
     Raises:
-        ValueError: when both directions are off, or for a probability outside [0, 1].
+        ValueError: when both directions are off, or when `probability` is outside [0, 1].
     """
 
     horizontal: bool = True
@@ -49,6 +49,6 @@ class Flip(Geometric):
         return about_center(frame, yy=sign(down), xx=sign(across))
 
     def mirrored(self, drawn: Drawn) -> tuple[tf.Tensor | None, tf.Tensor | None]:
-        """Which images are mirrored up-down, and which left-right: bool `(batch,)`; None for none."""
+        """Which images are mirrored up-down, and which left-right: each bool `(batch,)`, or None for no image."""
         down, across = (drawn[name] < self.probability for name in ("vertical", "horizontal"))
         return down if self.vertical else None, across if self.horizontal else None

@@ -11,23 +11,26 @@ from recipes.augment.engine.operation import Frame, operation
 from recipes.augment.engine.spatial_filters import Filter, FilterStep
 from recipes.common.validation import is_number
 
-# Radius from which turning bytes into floats once is cheaper than in every sum.
+# From this radius on, converting uint8 to floats once is cheaper than converting in every sum.
 _FLOATS_FROM = 10
-# Pixels of an image from which each is a loop of its own, and parts of a level that bytes are rounded to on the way.
+# From this many pixels on, images are blurred one by one; uint8 images are then rounded to this many parts of a level.
 _ONE_BY_ONE_FROM, _PARTS = 96 * 96, 64
 
 
 @operation
 class GaussianBlur(Filter):
-    """Blur with a Gaussian of random width, rows and columns in turn; the border is mirrored.
+    """Blur with a Gaussian of random width, first rows, then columns; the border is mirrored.
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A (widths 0.1 to 2 pixels, on
-    half of the images), https://arxiv.org/abs/2002.05709. Each Gaussian is cut at three times
-    its own width, in whole pixels, upwards.
+    half of the images), https://arxiv.org/abs/2002.05709. Each Gaussian ends at three times its standard deviation,
+    rounded up to whole pixels.
 
     Args:
-        sigma: `(low, high)`, standard deviation in pixels, > 0; or one number.
+        sigma: `(low, high)`, range of the standard deviation in pixels, > 0; or one number.
         probability: Chance that an image is blurred.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     sigma: float | tuple[float, float] = (0.1, 2.0)
@@ -47,7 +50,7 @@ class GaussianBlur(Filter):
         if not is_number(self._limits[0]) or self._limits[0] <= 0:
             raise ValueError(
                 f"augment.GaussianBlur expects sigma > 0, in pixels. Received {self.sigma!r}. "
-                "Write GaussianBlur((0.1, 2)), and probability=0.5 to leave every second image sharp."
+                "Write GaussianBlur((0.1, 2)), with probability=0.5 to blur only half of the images."
             )
 
     @property
@@ -61,8 +64,7 @@ class GaussianBlur(Filter):
                 f"which reads {self.radius} pixels away, for images of {frame.height}x{frame.width}. Write a "
                 "smaller sigma."
             )
-        # Image by image only what is blurred is read, and only as far as its own Gaussian reaches; that pays from some
-        # size on.
+        # One by one, images without blur are skipped and each Gaussian has its own radius; that pays for large images.
         self._large = frame.height * frame.width >= _ONE_BY_ONE_FROM
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:
@@ -70,7 +72,7 @@ class GaussianBlur(Filter):
             return [self._both]
         if self._large:
             return [self._one_by_one]
-        # As one program, rows would be summed again for each of the columns that read them.
+        # As one program, rows would be summed again for each column that reads them.
         return [self._pad, self._rows, self._columns]
 
     def _pad(self, images, drawn, active, frame):
@@ -111,9 +113,9 @@ class GaussianBlur(Filter):
 
 
 def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
-    """A Gaussian at distances 0 to radius, `(batch, radius + 1)`; both sides together add up to 1.
+    """The weights of a Gaussian at distances 0 to radius, `(batch, radius + 1)`; both sides together add up to 1.
 
-    It ends at the first whole number that is at least three times `sigma`, `(batch,)`.
+    It ends at the first whole number that is at least three times `sigma`, `(batch,)` in pixels.
     """
     distance = tf.range(radius + 1, dtype=tf.float32)
     weights = tf.exp(-0.5 * (distance[None] / sigma[:, None]) ** 2)
@@ -122,17 +124,17 @@ def gaussian_weights(sigma: tf.Tensor, radius: int) -> tf.Tensor:
 
 
 def reaches(radius: int) -> list[int]:
-    """Reaches with a program each, the largest last: every second one, or a fourth of the radius apart."""
+    """The radii that get a separate program, the largest last: every second one, or a quarter of `radius` apart."""
     step = max(2, -(-radius // 4))
     return sorted({min(radius, reach) for reach in range(step, radius + step, step)})
 
 
 def blur_image(image: tf.Tensor, weights: tf.Tensor, reach: int) -> tf.Tensor:
-    """One image `(height, width, channels)` summed over `reach` neighbors on each side; mirrored about the border.
+    """Blur one image `(height, width, channels)` over `reach` neighbors on each side, mirrored at the border.
 
-    Float images give float32. Bytes give int16 in 64ths of a level, rounded, also between rows and columns: half as
-    much memory to pass. The compiler would fuse the sums of rows into those of columns and do them again for every
-    neighbor; what stands between them, joining two halves, keeps it from that.
+    Float images give float32. uint8 images give int16 in 64ths of a level, rounded, also between rows and columns,
+    which halves the memory traffic. The compiler would fuse the sums of rows into the sums of columns and repeat them
+    for every neighbor; joining two halves between them prevents that.
     """
     height, width, channels = image.shape
     whole = image.dtype.is_integer
@@ -153,24 +155,27 @@ def blur_image(image: tf.Tensor, weights: tf.Tensor, reach: int) -> tf.Tensor:
 
 
 def mirrored_places(size: int, reach: int) -> np.ndarray:
-    """Places of a line with `reach` more on each side, mirrored about the border."""
+    """Indices of a line of `size` pixels with `reach` more on each side, mirrored at the border."""
     return np.pad(np.arange(size), reach, "symmetric")
 
 
 def mirrored(images: tf.Tensor, reach: int) -> tf.Tensor:
-    """Images with `reach` more pixels on each side, mirrored about the border."""
+    """Images with `reach` more pixels on each side, mirrored at the border."""
     return tf.pad(images, [[0, 0], [reach, reach], [reach, reach], [0, 0]], "SYMMETRIC")
 
 
 def sum_of_rows(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Each row a weighted sum of its neighbors, for images with `radius` more rows above and below; float32.
+    """Replace each row by a weighted sum of its neighbors, for images padded by `radius` rows above and below.
 
-    Width and channels are one axis, so that the innermost loop is long and the processor's vectors are full; bytes are
-    added in pairs before they become floats.
+    Width and channels form one axis, so that the innermost loop is long and uses whole vectors of the processor.
+    Integers are added in pairs before they become floats.
 
     Args:
-        images: `(batch, height, width, channels)`, uint8 or float.
-        weights: `(batch, radius + 1)`: of neighbors at distance 0, 1, ..., on either side.
+        images: `(batch, height + 2 * radius, width, channels)`, uint8 or float.
+        weights: `(batch, radius + 1)`: weights of the neighbors at distance 0, 1, ..., on either side.
+
+    Returns:
+        float32 `(batch, height, width, channels)`.
     """
     height, width, channels = images.shape[1:]
     reach = weights.shape[1] - 1
@@ -181,7 +186,7 @@ def sum_of_rows(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def sum_of_columns(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Each column a weighted sum of its neighbors, for images with `radius` more columns on either side; float32."""
+    """Replace each column by a weighted sum of its neighbors, for images padded by `radius` columns on either side."""
     height, width, channels = images.shape[1:]
     reach = weights.shape[1] - 1
     width -= 2 * reach
@@ -194,7 +199,7 @@ def sum_of_columns(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _weighted(weights, moved):
-    """The sum of what lies at each distance on both sides; `moved` takes a signed distance."""
+    """The weighted sum over all distances on both sides; `moved` shifts the images by a signed distance."""
     total = weights[:, 0, None, None] * tf.cast(moved(0), tf.float32)
     wide = {1: tf.int16, 2: tf.int32}[moved(0).dtype.size] if moved(0).dtype.is_integer else tf.float32
     for distance in range(1, weights.shape[1]):
@@ -204,7 +209,7 @@ def _weighted(weights, moved):
 
 
 def product_with_bands(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """The same as two products with a banded matrix: few operations, for small images and code that is not compiled."""
+    """The same blur as two products with banded matrices: few operations, for small images and plain TensorFlow."""
     height, width, channels = images.shape[1:]
     lines = tf.reshape(images, (-1, height, width * channels))
     lines = tf.reshape(tf.matmul(bands(weights, height), lines), (-1, height, width, channels))
@@ -214,7 +219,7 @@ def product_with_bands(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 def bands(weights: tf.Tensor, size: int) -> tf.Tensor:
     """The matrix `(batch, size, size)` that sums weighted neighbors of a line mirrored at both ends."""
     reach = weights.shape[1] - 1
-    # Which distance each pair of places is at, once directly and once through either mirror.
+    # The distance between each pair of positions, directly and through the mirror at either end.
     out, place = np.arange(size)[:, None], np.arange(size)[None]
     total = 0.0
     for distance in (np.abs(out - place), out + place + 1, 2 * size - 1 - out - place):

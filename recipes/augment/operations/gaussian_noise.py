@@ -13,14 +13,17 @@ from recipes.common.validation import is_number
 
 @operation
 class GaussianNoise(Filter):
-    """Add normal noise, a number for every pixel and channel.
+    """Add normal noise, drawn separately for every pixel and channel.
 
     Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
 
     Args:
-        stddev: Standard deviation as a fraction of the value range, >= 0; or a pair, from which each image
-            draws its own.
+        stddev: Standard deviation as a fraction of the value range, >= 0; or a pair `(low, high)` from which each
+            image draws its own.
         probability: Chance that an image gets noise.
+
+    Raises:
+        ValueError: when an argument is outside its range.
     """
 
     stddev: float | tuple[float, float] = 0.05
@@ -41,7 +44,7 @@ class GaussianNoise(Filter):
         if not is_number(self._limits[0]) or self._limits[0] < 0:
             raise ValueError(
                 f"augment.GaussianNoise expects stddev >= 0. Received {self.stddev!r}. "
-                "It is a fraction of the value range: GaussianNoise(0.05), or GaussianNoise((0, 0.1))."
+                "Write a fraction of the value range: GaussianNoise(0.05), or GaussianNoise((0, 0.1))."
             )
 
     def steps(self, *, compiled: bool) -> list[FilterStep]:

@@ -1,4 +1,4 @@
-"""Gray."""
+"""Conversion to gray."""
 
 import dataclasses
 from typing import Any
@@ -13,13 +13,16 @@ from recipes.common.color import LUMA
 
 @operation
 class Grayscale(ColorOperation):
-    """Replace each pixel by its luma (BT.601), in all three channels.
+    """Replace all three channels of each pixel by its luma (BT.601). Three channels only.
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning", appendix A (a fifth of the images),
     https://arxiv.org/abs/2002.05709.
 
     Args:
         probability: Chance that an image is made gray.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     _: dataclasses.KW_ONLY

@@ -1,4 +1,4 @@
-"""Groups of operations of which each image gets some."""
+"""Groups of operations, of which some are applied to each image."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from recipes.augment.engine.operation import Frame, Operation, leaves
 
 
 class Group(Operation):
-    """Base of the groups: `operations`, and which of them each image gets.
+    """Base of the groups: a list of `operations`, of which some are applied to each image.
 
-    All members are laid out in the same pass, in the order of the stages, and switched on image by image; so a
-    group costs what its members cost together, not one after the other.
+    All members run in the same pass, in the order of the stages, and are switched on for single images. So a group
+    costs as much as all its members in one pass.
     """
 
     operations: Any
@@ -20,11 +20,11 @@ class Group(Operation):
         if not members or not all(isinstance(member, Operation) for member in members):
             raise ValueError(
                 f"augment.{self.name} expects a list of operations. Received {self.operations!r}. "
-                f"For example: {self.name}([augment.Rotate(10), augment.Shear(0.1)])."
+                f"Write for example {self.name}([augment.Rotate(10), augment.Shear(0.1)])."
             )
         if any(type(member).__name__ == "Normalize" for member in members):
             raise ValueError(
-                f"augment.{self.name} expects operations that an image may go without. Received a Normalize. "
+                f"augment.{self.name} expects operations that only some images get. Received a Normalize. "
                 "Put Normalize into the pipeline itself, after the group."
             )
         self.operations = members
@@ -43,6 +43,6 @@ class Group(Operation):
                     fills.append(leaf.fill)
         if len(fills) > 1:
             raise ValueError(
-                f"augment.{self.name} expects one fill for all that is moved. Received {fills}. "
+                f"augment.{self.name} expects one fill for all operations that move pixels. Received {fills}. "
                 "Give every geometric operation of the group the same fill=."
             )

@@ -15,15 +15,19 @@ from recipes.common.color import YIQ
 
 @operation
 class Hue(ColorOperation):
-    """Turn all colors about the gray axis. Three channels only.
+    """Rotate all colors about the gray axis. Three channels only.
 
-    A rotation of the two color axes of YIQ: linear, keeps luma and gray, and, unlike a shift of the hue of HSV,
-    neither jumps nor keeps HSV's saturation. Source of the axes: NTSC 1953, as in Foley et al., "Computer
-    graphics: principles and practice", section 13.3.3.
+    It is a rotation of the two color axes of YIQ, which is linear and keeps luma and gray. Unlike a shift of the hue in
+    HSV, it is continuous and does not keep HSV's saturation. Source of the axes: NTSC 1953, as in Foley et al.,
+    "Computer graphics: principles and practice", section 13.3.3.
 
     Args:
-        turns: A number h for -h to h, a pair, or `PlusMinus`, within -0.5 and 0.5; 0.5 gives the opposite colors.
+        turns: Rotation in full turns: a number h for -h to h, a pair, or `PlusMinus`, within -0.5 and 0.5; 0.5 gives
+            the opposite colors.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     turns: Strength = 0.1
@@ -43,7 +47,7 @@ class Hue(ColorOperation):
 
 
 def hue_matrix(angle: tf.Tensor) -> tf.Tensor:
-    """The turn of the I and Q axes of YIQ by `angle` (radians, `(batch,)`), as a matrix `(batch, 3, 3)` for RGB."""
+    """The rotation of the I and Q axes of YIQ by `angle` (radians, `(batch,)`), as a matrix `(batch, 3, 3)` for RGB."""
     angle = angle[:, None, None]
     gray, kept, turned = (
         np.float32(np.linalg.inv(YIQ) @ np.array(part) @ YIQ)

@@ -15,13 +15,16 @@ class LensDistortion(Geometric):
     """Bend the image as a lens does: barrel for positive strengths, pincushion for negative ones.
 
     Source: Brown 1966, "Decentering distortion of lenses", first radial term. A pixel at distance r from the
-    middle, in units of half the diagonal, reads the image at r (1 + strength r^2).
+    center, in units of half the diagonal, reads the image at r (1 + strength r^2).
 
     Args:
         strength: A number k for -k to k, a pair, or `PlusMinus`, within -0.33 and 0.33, so that the image never
             folds over itself.
-        fill: What lies outside, as for `Rotate`.
+        fill: Color outside the image, as for `Rotate`.
         probability: Chance that an image is bent.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     strength: Strength = 0.2
@@ -37,11 +40,11 @@ class LensDistortion(Geometric):
         self._limits = read_range("LensDistortion", "strength", self.strength, lowest=-0.33, highest=0.33)
 
     def bend(self, drawn: Drawn, frame: Frame, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the pixels at `y` and `x`, `(batch, height, width)`, come from."""
+        """The source positions of the output pixels at `y` and `x`, each `(batch, height, width)`, in pixels."""
         return distort(y, x, self._draw(drawn)[:, None, None], frame)
 
     def unbend(self, drawn: Drawn, frame: Frame, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where points of the input at `y` and `x`, `(batch, points)`, go: the inverse of `bend`."""
+        """The output positions of input points at `y` and `x`, each `(batch, points)`: the inverse of `bend`."""
         return straighten(y, x, self._draw(drawn)[:, None], frame)
 
     def _draw(self, drawn):
@@ -49,19 +52,20 @@ class LensDistortion(Geometric):
 
 
 def distort(y: tf.Tensor, x: tf.Tensor, strength: tf.Tensor, frame: Frame) -> tuple[tf.Tensor, tf.Tensor]:
-    """Points at distance r from the middle, in half diagonals, moved to r (1 + strength r^2); Brown 1966."""
+    """Move points at distance r from the center, in half diagonals, to r (1 + strength r^2); Brown 1966."""
     center_y, center_x, unit = _middle(frame)
     y, x = y - center_y, x - center_x
     stretch = strength * ((y * y + x * x) * (1 / unit))
-    # Written as a change, so that strength 0 reads every pixel exactly.
+    # Written as a difference, so that strength 0 reads every pixel exactly.
     return y + center_y + y * stretch, x + center_x + x * stretch
 
 
 def straighten(y: tf.Tensor, x: tf.Tensor, strength: tf.Tensor, frame: Frame) -> tuple[tf.Tensor, tf.Tensor]:
-    """The inverse of `distort`: r of r (1 + strength r^2), by Newton's method.
+    """The inverse of `distort`: find r from r (1 + strength r^2) by Newton's method.
 
-    The steps approach r from one side for either sign, so they always arrive. For negative strengths distances have a
-    limit, 2/3 r' at r' = (-3 strength)^(-1/2), which lies outside the image; points beyond it go to r'.
+    For either sign the steps approach r from one side, so they always converge. For negative strengths the distorted
+    distance has a maximum, 2/3 r' at r' = (-3 strength)^(-1/2), which lies outside the image; points beyond it are
+    moved to r'.
     """
     center_y, center_x, unit = _middle(frame)
     y, x = y - center_y, x - center_x
@@ -72,12 +76,12 @@ def straighten(y: tf.Tensor, x: tf.Tensor, strength: tf.Tensor, frame: Frame) ->
     for _ in range(16):
         square = strength * radius * radius
         radius -= (radius * (1 + square) - given) / tf.maximum(1 + 3 * square, 1e-6)
-    # 1 / (1 + strength r^2), not r / given: it is 1 in the middle.
+    # 1 / (1 + strength r^2) and not r / given, which is 0 / 0 at the center.
     scale = 1 / (1 + strength * radius * radius)
     return y * scale + center_y, x * scale + center_x
 
 
 def _middle(frame):
-    """The middle, and the square of half the diagonal, both in pixels."""
+    """The center in pixels, and the square of half the diagonal in squared pixels."""
     center_y, center_x = (frame.height - 1) / 2, (frame.width - 1) / 2
     return center_y, center_x, max(center_y**2 + center_x**2, 1e-6)

@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 class Normalize(ColorOperation):
     """Subtract the data set's mean of each channel and divide by its standard deviation.
 
-    Source: Krizhevsky et al. 2012, section 2 (mean) and He et al. 2015, section 3.4. It is part of the pass that
-    does all other colors, so it costs next to nothing - but the trained model then needs the same numbers on
-    test images. `preprocess.Standardize` inside the model keeps them with the weights; do one or the other.
+    Source: Krizhevsky et al. 2012, section 2 (mean) and He et al. 2015, section 3.4. It is computed together with all
+    other color operations, so it costs almost nothing. But test images must then be normalized with the same
+    statistics. `preprocess.Standardize` inside the model keeps the statistics with the weights; use only one of the
+    two.
 
     Args:
         statistics: `preprocess.ImageStatistics`, `ColorStatistics`, or any object with `channel_mean` and
             `channel_std`, in the pipeline's value range.
-        probability: Must be 1: a batch of which only some are normalized is a mistake.
+        probability: Must be 1, because a batch of which only some images are normalized is a mistake.
+
+    Raises:
+        TypeError: when `statistics` has no `channel_mean` or `channel_std`.
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     statistics: "ColorStatistics | ImageStatistics"
@@ -44,8 +49,9 @@ class Normalize(ColorOperation):
             )
         if min(self.statistics.channel_std) <= 0:
             raise ValueError(
-                f"augment.Normalize expects deviations > 0. Received channel_std={self.statistics.channel_std}. "
-                "A constant channel carries nothing: drop it, or give it a deviation of 1."
+                "augment.Normalize expects standard deviations > 0. "
+                f"Received channel_std={self.statistics.channel_std}. "
+                "Drop a constant channel, or give it a standard deviation of 1."
             )
 
     def check(self, frame: Frame) -> None:
@@ -72,5 +78,5 @@ class Normalize(ColorOperation):
 def normalizing_map(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`(scale, offset)` that subtract `mean` and divide by `std`, both float32 `(channels,)`."""
     scale = 1 / std
-    # In this form the mean goes to exactly zero, and a hole of the mean color costs no addition.
+    # In this form the mean maps to exactly zero, so that filling a hole with the mean color needs no addition.
     return scale[None], -(mean * scale)[None]

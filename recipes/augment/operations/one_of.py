@@ -13,12 +13,15 @@ from recipes.common.validation import as_numbers
 
 @operation
 class OneOf(Group):
-    """Give each image exactly one of several operations.
+    """Apply exactly one of several operations to each image.
 
     Args:
-        operations: list of operations that keep the image size. A member's own `probability` still counts.
-        weights: One number >= 0 for each, the relative chances; None means all the same.
-        probability: Chance that an image gets any.
+        operations: list of operations that keep the image size. A member's own `probability` still applies.
+        weights: The relative chances, one number >= 0 per operation; None means equal chances.
+        probability: Chance that an image gets one of the operations at all.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     operations: Sequence[Operation]

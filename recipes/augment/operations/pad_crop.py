@@ -13,13 +13,17 @@ class PadCrop(Geometric):
     """Pad every side, then cut a random window of the original size.
 
     Source: He et al. 2015, "Deep residual learning", section 4.2 (4 pixels on 32x32),
-    https://arxiv.org/abs/1512.03385. Nothing is really padded: places outside read the fill. Exact.
+    https://arxiv.org/abs/1512.03385. The padded image is never stored: pixels outside are read as the fill. Pixels are
+    copied, never interpolated.
 
     Args:
         pad: Pixels on each side, >= 0; the image moves by up to this many pixels, each shift equally likely.
-        fill: What lies outside: "black" (low end of the value range), "mean", "edge", "reflect", a number, or
-            one number per channel. The paper pads images less their mean with zeros, which is "mean".
+        fill: Color outside the image: "black" (low end of the value range), "mean", "edge", "reflect", a number, or
+            one number per channel. The paper subtracts the mean and then pads with zeros, which is "mean" here.
         probability: Chance that an image is moved at all.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     pad: int = 4
@@ -35,7 +39,7 @@ class PadCrop(Geometric):
         if not isinstance(self.pad, int) or self.pad < 0:
             raise ValueError(
                 f"augment.PadCrop expects pad to be a whole number of pixels >= 0. Received {self.pad!r}. "
-                "For 32x32 images PadCrop(4) is usual."
+                "Write PadCrop(4), which is usual for 32x32 images."
             )
 
     def check(self, frame: Frame) -> None:
@@ -45,7 +49,7 @@ class PadCrop(Geometric):
             cure = f"Write PadCrop({max(1, shorter // 8)})." if shorter > 1 else "Leave PadCrop out."
             raise ValueError(
                 f"augment.PadCrop expects pad smaller than the image. Received pad={self.pad} for images of "
-                f"{frame.height}x{frame.width}, where a crop could miss the image. {cure}"
+                f"{frame.height}x{frame.width}, where a crop could lie outside the image. {cure}"
             )
 
     def warp(self, drawn: Drawn, frame: Frame) -> Warp:

@@ -1,4 +1,4 @@
-"""Seeing the image from another side."""
+"""Perspective transformation."""
 
 import dataclasses
 
@@ -17,9 +17,12 @@ class Perspective(Geometric):
     uniformly; straight lines stay straight.
 
     Args:
-        distortion: Fraction of half a side, in [0, 1).
-        fill: What lies outside, as for `Rotate`.
+        distortion: Largest distance of a corner, as a fraction of half a side, in [0, 1).
+        fill: Color outside the image, as for `Rotate`.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     distortion: float = 0.5
@@ -39,11 +42,11 @@ class Perspective(Geometric):
             )
 
     def bend(self, drawn: Drawn, frame: Frame, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the pixels at `y` and `x`, `(batch, height, width)`, come from."""
+        """The source positions of the output pixels at `y` and `x`, each `(batch, height, width)`, in pixels."""
         return project(tf.linalg.inv(self._forward(drawn, frame)), y, x)
 
     def unbend(self, drawn: Drawn, frame: Frame, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where points of the input at `y` and `x`, `(batch, points)`, go: the inverse of `bend`."""
+        """The output positions of input points at `y` and `x`, each `(batch, points)`: the inverse of `bend`."""
         return project(self._forward(drawn, frame), y, x)
 
     def _forward(self, drawn, frame):
@@ -55,7 +58,7 @@ class Perspective(Geometric):
                 place.append(side - inwards if far == "1" else inwards)
             corners.append(tf.stack(place, -1) - 0.5)
         height, width = float(frame.height), float(frame.width)
-        # From the image to the unit square, and from there to where its corners go.
+        # From the image to the unit square, and from there to the new corners.
         unit = tf.constant(
             [[1 / height, 0, 0.5 / height], [0, 1 / width, 0.5 / width], [0, 0, 1]], tf.float32
         )
@@ -63,9 +66,9 @@ class Perspective(Geometric):
 
 
 def from_unit_square(p00: tf.Tensor, p01: tf.Tensor, p11: tf.Tensor, p10: tf.Tensor) -> tf.Tensor:
-    """The matrix `(batch, 3, 3)` that takes (0, 0), (0, 1), (1, 1) and (1, 0) to these points, `(batch, 2)` each.
+    """The matrix `(batch, 3, 3)` that maps (0, 0), (0, 1), (1, 1) and (1, 0) to these points, each `(batch, 2)`.
 
-    Heckbert 1989, "Fundamentals of texture mapping and image warping", section 2.2.3.
+    Source: Heckbert 1989, "Fundamentals of texture mapping and image warping", section 2.2.3.
     """
     side_0, side_1, both = p10 - p11, p01 - p11, p00 - p10 + p11 - p01
     cross = lambda a, b: a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]  # noqa: E731
@@ -76,9 +79,9 @@ def from_unit_square(p00: tf.Tensor, p01: tf.Tensor, p11: tf.Tensor, p10: tf.Ten
 
 
 def project(matrix: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Points `y` and `x`, `(batch, ...)`, through matrices `(batch, 3, 3)` that act on (y, x, 1).
+    """Project points `y` and `x`, each `(batch, ...)`, by matrices `(batch, 3, 3)` that act on (y, x, 1).
 
-    Points behind the eye go far outside.
+    Points behind the viewer are moved far outside the image.
     """
     entry = lambda row, column: tf.reshape(matrix[:, row, column], (-1,) + (1,) * (y.shape.rank - 1))  # noqa: E731
     down, across, depth = (entry(row, 0) * y + entry(row, 1) * x + entry(row, 2) for row in range(3))

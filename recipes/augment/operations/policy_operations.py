@@ -16,7 +16,7 @@ from recipes.common.validation import is_one_of
 def linear_operations(
     degrees: Strength, shear: Strength, shift: Strength, factor: Strength, *, fill: Fill, color: bool
 ) -> list[Operation]:
-    """The operations of the policies that are linear in places or colors, of these strengths."""
+    """The operations of the policies that are affine in positions or colors, with the given strengths."""
     members: list[Operation] = [
         Rotate(degrees, fill=fill),
         Shear(shear, 0.0, fill=fill),
@@ -28,7 +28,7 @@ def linear_operations(
 
 
 def check_space(policy: str, space: Any, color: bool) -> None:
-    """Raise for another space than "linear" or "full", and for the full one without colors."""
+    """Raise `ValueError` when the space is neither "linear" nor "full", or is "full" without colors."""
     if not is_one_of(space, ("linear", "full")) or (space == "full" and not color):
         raise ValueError(
             f"augment.{policy} expects space to be 'linear' or 'full', and color=True for the latter. Received "
@@ -37,10 +37,10 @@ def check_space(policy: str, space: Any, color: bool) -> None:
 
 
 def check_colors(policy: Operation, frame: Frame, colors: bool) -> None:
-    """Raise for images without red, green and blue where a policy changes colors."""
+    """Raise `ValueError` when a policy changes colors and the images do not have three channels."""
     if colors and frame.channels != 3:
         raise ValueError(
             f"augment.{policy.name} expects red, green and blue to change their colors. Received images of "
-            f"{frame.channels} channels. Write {policy.name}(color=False), which moves pixels only, or, for gray "
+            f"{frame.channels} channels. Write {policy.name}(color=False), which only moves pixels, or, for gray "
             f"images, {policy.name}(space='full')."
         )

@@ -1,4 +1,4 @@
-"""The operations and strengths that the papers' policies choose from, and a policy of some steps."""
+"""The operations and strengths from which the papers' policies choose, and a policy of several random steps."""
 
 from collections.abc import Sequence
 
@@ -25,16 +25,16 @@ def space(
     factor: float,
     bits: tuple[int, int],
 ) -> Space:
-    """A `Space` whose strengths grow evenly from nothing to what is given.
+    """Build a `Space` whose strengths increase evenly from zero to the given maximum.
 
     Args:
-        names: Of `KINDS`.
-        levels: Number of strengths.
+        names: Names of operations, from `KINDS`.
+        levels: Number of strengths, >= 2.
         shear: Largest slope.
-        shift: Largest shifts, right and down, in pixels; each is cut to whole ones.
-        degrees: Largest angle.
+        shift: Largest shifts to the right and down, in pixels; each strength is rounded down to whole pixels.
+        degrees: Largest angle in degrees.
         factor: Largest distance of a factor from 1.
-        bits: Bits of the weakest and of the strongest posterizing.
+        bits: Bits that the weakest and the strongest posterizing keep.
     """
     share = np.arange(levels) / (levels - 1)
     rows = {
@@ -53,13 +53,19 @@ def space(
 
 
 def rand_augment_space(frame: Frame, names: Sequence[str] = ALL, levels: int = 31) -> Space:
-    """Cubuk et al. 2019, section 4: 31 strengths; with ten of them, AutoAugment's (2018, appendix A, table 6)."""
+    """The space of RandAugment, Cubuk et al. 2019, section 4, with 31 strengths.
+
+    With ten strengths it is the space of AutoAugment (Cubuk et al. 2018, appendix A, table 6).
+    """
     shift = (150 / 331 * frame.width, 150 / 331 * frame.height)
     return space(names, levels, shear=0.3, shift=shift, degrees=30, factor=0.9, bits=(8, 4))
 
 
 def trivial_augment_space(frame: Frame, *, wide: bool) -> Space:
-    """Mueller and Hutter 2021, table 1: the wide space, or the one of RandAugment with shifts of 10 of 32 pixels."""
+    """The spaces of TrivialAugment, Mueller and Hutter 2021, table 1.
+
+    They are the wide space, or the space of RandAugment with shifts of up to 10 of 32 pixels.
+    """
     if wide:
         return space(ALL, 31, shear=0.99, shift=(32, 32), degrees=135, factor=0.99, bits=(8, 2))
     shift = (10 / 32 * frame.width, 10 / 32 * frame.height)
@@ -67,7 +73,10 @@ def trivial_augment_space(frame: Frame, *, wide: bool) -> Space:
 
 
 def aug_mix_space(frame: Frame, names: Sequence[str], severity: int) -> Space:
-    """Hendrycks et al. 2019, section 3: the `severity` weakest of ten strengths; posterizing leaves 4 bits at most."""
+    """The space of AugMix, Hendrycks et al. 2019, section 3: the `severity` weakest of ten strengths.
+
+    Posterizing keeps at most 4 bits.
+    """
     found = space(
         names, 10, shear=0.3, shift=(frame.width / 3, frame.height / 3), degrees=30, factor=0.9, bits=(4, 0)
     )
@@ -75,14 +84,14 @@ def aug_mix_space(frame: Frame, names: Sequence[str], severity: int) -> Space:
 
 
 class RandomSteps(Programmed):
-    """Some steps, each drawn from a space; what `RandAugment` and `TrivialAugment` are made of.
+    """Several steps, each drawn from a space; `RandAugment` and `TrivialAugment` use it for `space="full"`.
 
     Args:
         owner: Name of the policy, for messages.
-        count: Steps an image.
-        level: Number of the strength; None draws one for each step.
-        wide: Of `trivial_augment_space`; None takes `rand_augment_space`.
-        fill: What lies outside.
+        count: Number of steps per image.
+        level: Index of the strength; None draws one for each step.
+        wide: Argument `wide` of `trivial_augment_space`; None takes `rand_augment_space`.
+        fill: Color outside the image.
     """
 
     def __init__(self, owner: str, count: int, *, level: int | None, wide: bool | None, fill: Fill) -> None:
@@ -110,7 +119,7 @@ class RandomSteps(Programmed):
 
 
 def random_program(found: Space, drawn: Drawn, count: int, level: int | None) -> Program:
-    """`count` steps, each with a name, a sign and, without a fixed `level`, a strength of its own."""
+    """Draw `count` steps, each with its own kind and sign and, if `level` is None, its own strength."""
     steps = []
     for step in range(count):
         choice = whole_number(drawn[f"choice {step}"], len(found.names))
@@ -125,5 +134,5 @@ def random_program(found: Space, drawn: Drawn, count: int, level: int | None) ->
 
 
 def whole_number(uniform: tf.Tensor, count: int) -> tf.Tensor:
-    """A whole number below `count`, int32, for a draw from [0, 1)."""
+    """Map a draw in [0, 1) to a whole number from 0 to `count - 1`, int32."""
     return tf.minimum(tf.cast(uniform * count, tf.int32), count - 1)

@@ -1,4 +1,4 @@
-"""Fewer levels of each color."""
+"""Posterizing: fewer levels of each color."""
 
 import dataclasses
 
@@ -12,13 +12,16 @@ from recipes.augment.operations.translate import whole_shift
 
 @operation
 class Posterize(PointOperation):
-    """Keep the first bits of each value; exactly PIL's `ImageOps.posterize` for bytes.
+    """Keep the highest bits of each value; for uint8 images exactly PIL's `ImageOps.posterize`.
 
     Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6, https://arxiv.org/abs/1805.09501 (4 to 8 bits).
 
     Args:
-        bits: Bits that are kept, 1 to 8, or a pair `(low, high)` of which each number is equally likely.
+        bits: Number of bits that are kept, 1 to 8, or a pair `(low, high)` from which each number is equally likely.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     bits: int | tuple[int, int] = (4, 8)

@@ -14,21 +14,25 @@ from recipes.common.validation import is_number, is_whole
 
 @operation
 class RandAugment(Group):
-    """Give each image a few operations, each drawn anew, all of the same strength.
+    """Apply a few random operations to each image, all of the same strength.
 
-    Source: Cubuk et al. 2019, section 3, https://arxiv.org/abs/1909.13719, with the linear ones of its 14
-    operations or all of them (see `TrivialAugment`), nothing among them. The sign of each is random. In the linear
-    space an image's geometry is composed and runs before its colors, whatever the order of the draws; that saves
-    passes and changes only the borders. In the full space they run in the order of the draws, on whole levels.
+    Source: Cubuk et al. 2019, section 3, https://arxiv.org/abs/1909.13719, with the linear operations of its 14 or all
+    of them (see `TrivialAugment`), among them the identity. The sign of each strength is random. In the linear space,
+    the geometric operations of an image are composed and run before its color operations, whatever the order of the
+    draws; that saves passes and changes only the borders. In the full space, operations run in the order of the draws,
+    on whole levels.
 
     Args:
-        count: Operations an image, N in the paper, 1 to 100.
-        magnitude: Strength from 0 to 30, M in the paper; 30 is rotate 30 degrees, shear 0.3, translate 0.45 of the
-            side, colors and sharpness 0.9, posterize to 4 bits, solarize from 0.
+        count: Number of operations per image, 1 to 100; N in the paper.
+        magnitude: Strength from 0 to 30, M in the paper. At 30: rotate by 30 degrees, shear by 0.3, translate by 0.45
+            of the side, colors and sharpness by 0.9, posterize to 4 bits, solarize from level 0.
         space: "linear" or "full".
-        color: False leaves colors out.
-        fill: What lies outside, as for `TrivialAugment`.
-        probability: Chance that an image takes part.
+        color: False leaves out the color operations.
+        fill: Color outside the image, as for `TrivialAugment`.
+        probability: Chance that an image is augmented.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     count: int = 2
@@ -56,7 +60,7 @@ class RandAugment(Group):
         share = self.magnitude / 30
         strengths = [PlusMinus(most * share) for most in (30, 0.3, 150 / 331, 0.9)]
         members = linear_operations(*strengths, fill=self.fill, color=self.color)
-        chance = len(members) / (len(members) + 1)  # the rest of the time nothing is drawn
+        chance = len(members) / (len(members) + 1)  # the remaining chance is that of the identity
         self.operations = [OneOf(members, probability=chance) for _ in range(self.count)]
         super().__post_init__()
 

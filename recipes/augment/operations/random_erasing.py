@@ -13,17 +13,21 @@ from recipes.augment.engine.operation import Drawn, Fill, Frame, check_fill, ope
 
 @operation
 class RandomErasing(Erasing):
-    """Paint over a rectangle of random area, shape and place, always inside the image.
+    """Paint over a rectangle of random area, shape and position, always inside the image.
 
-    Source: Zhong et al. 2017, section 3.2 and algorithm 1, https://arxiv.org/abs/1708.04896. A rectangle longer
-    than the image is cut to the image, where the paper draws again; ratios are uniform in the logarithm.
+    Source: Zhong et al. 2017, section 3.2 and algorithm 1, https://arxiv.org/abs/1708.04896. Where the paper draws
+    again because a side is longer than the image, here that side is cut to the image. Ratios are uniform in the
+    logarithm.
 
     Args:
-        scale: `(low, high)`, fraction of the image's area, in [0, 1].
-        ratio: `(low, high)` of height to width.
-        fill: "noise" (every value of its own, uniform over the range: the paper's choice), "mean", "black", a number
+        scale: `(low, high)`, area as a fraction of the image's area, in [0, 1].
+        ratio: `(low, high)`, ratio of height to width, > 0.
+        fill: "noise" (every value is drawn uniformly from the value range, as in the paper), "mean", "black", a number
             or one number per channel.
-        probability: Chance that an image is painted; the paper's is 0.5.
+        probability: Chance that an image is painted. Paper: 0.5.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     scale: tuple[float, float] = (0.02, 0.4)
@@ -41,7 +45,7 @@ class RandomErasing(Erasing):
         if not (self._scale[0] >= 0 and self._scale[1] <= 1 and self._ratio[0] > 0):
             raise ValueError(
                 f"augment.RandomErasing expects scale in [0, 1] and ratio > 0. Received scale={self.scale}, "
-                f"ratio={self.ratio}. The paper's are scale=(0.02, 0.4) and ratio=(0.3, 3.33)."
+                f"ratio={self.ratio}. The paper uses scale=(0.02, 0.4) and ratio=(0.3, 3.33)."
             )
 
     @property
@@ -65,12 +69,12 @@ class RandomErasing(Erasing):
 
 
 def rectangle_sides(area: tf.Tensor, ratio: tf.Tensor, frame: Frame) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of a rectangle in whole pixels, at most the image's: H = sqrt(S r), W = sqrt(S / r).
+    """Height and width of a rectangle in whole pixels, at most those of the image: H = sqrt(S r), W = sqrt(S / r).
 
     Args:
         area: Fraction of the image's area, `(batch,)`.
         ratio: Height over width, `(batch,)`.
-        frame: The images.
+        frame: The `Frame` of the images.
     """
     pixels = area * (frame.height * frame.width)
     height = tf.minimum(tf.round(tf.sqrt(pixels * ratio)), float(frame.height))

@@ -14,20 +14,23 @@ from recipes.common.validation import as_row, is_whole
 
 @operation
 class RandomResizedCrop(Geometric):
-    """Cut a window of random area, shape and place, and scale it to one size.
+    """Cut a window of random area, shape and position, and resize it to one size.
 
     Source: Szegedy et al. 2014, "Going deeper with convolutions", section 6 (8 to 100 % of the area, ratios 3/4 to
-    4/3), https://arxiv.org/abs/1409.4842. A window longer than the image is cut to the image, where torchvision draws
-    again: on square images and with the defaults the windows here have a mean area of 0.535 (there 0.488), and in
-    14.7 % (3.2 %) one side is the whole image's. Shrinking averages over the pixels it passes (antialiasing), as PIL
-    does. Together with operations that fill borders or turn the image it is a read of its own, in the order of
-    the list.
+    4/3), https://arxiv.org/abs/1409.4842. Where torchvision draws again because a side of the window is longer than the
+    image, here that side is cut to the image. With the defaults on square images, the windows have a mean area of 0.535
+    here and 0.488 there; one side spans the whole image in 14.7 % of the cases here and in 3.2 % there. Shrinking is
+    antialiased, as in PIL. Together with operations that fill borders or rotate the image, it is a separate resampling,
+    in the order of the list.
 
     Args:
-        size: Side of the square that comes out, in pixels, or `(height, width)`.
-        scale: `(low, high)`, fraction of the image's area, in (0, 1].
-        ratio: `(low, high)` of width to height of the window, uniform in the logarithm.
-        probability: Chance of a window; other images are scaled whole.
+        size: Side of the square output in pixels, or `(height, width)`.
+        scale: `(low, high)`, area of the window as a fraction of the image's area, in (0, 1].
+        ratio: `(low, high)`, ratio of width to height of the window, > 0, uniform in the logarithm.
+        probability: Chance of a random window; all other images are resized as a whole.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     size: int | tuple[int, int]
@@ -47,7 +50,7 @@ class RandomResizedCrop(Geometric):
         if not (0 < self._scale[0] and self._scale[1] <= 1 and 0 < self._ratio[0]):
             raise ValueError(
                 f"augment.RandomResizedCrop expects scale in (0, 1] and ratio > 0. Received scale={self.scale}, "
-                f"ratio={self.ratio}. The paper's are scale=(0.08, 1) and ratio=(3 / 4, 4 / 3)."
+                f"ratio={self.ratio}. The paper uses scale=(0.08, 1) and ratio=(3 / 4, 4 / 3)."
             )
 
     def output_size(self, frame: Frame | None) -> tuple[int, int]:
@@ -74,12 +77,12 @@ class RandomResizedCrop(Geometric):
 
 
 def window_sides(area: tf.Tensor, ratio: tf.Tensor, frame: Frame) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of a window in pixels, at most the image's.
+    """Height and width of a window in pixels, at most those of the image.
 
     Args:
         area: Fraction of the image's area, `(batch,)`.
         ratio: Width over height, `(batch,)`.
-        frame: The images.
+        frame: The `Frame` of the images.
     """
     pixels = area * (frame.height * frame.width)
     height = tf.minimum(tf.sqrt(pixels / ratio), float(frame.height))

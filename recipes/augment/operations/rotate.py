@@ -1,4 +1,4 @@
-"""Turning."""
+"""Rotation."""
 
 import dataclasses
 import math
@@ -13,15 +13,20 @@ from recipes.augment.engine.warp import Warp, about_center
 
 @operation
 class Rotate(Geometric):
-    """Turn the image about its middle.
+    """Rotate the image about its center.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks applied to visual document analysis",
     section 2; for photographs Dieleman et al. 2015, on data augmentation, https://arxiv.org/abs/1503.07077.
 
     Args:
-        degrees: A number d for -d to d, a pair, or `PlusMinus`; positive is counter-clockwise.
-        fill: What lies outside: "black", "mean", "edge", "reflect", a number, or one number per channel.
-        probability: Chance that an image is turned.
+        degrees: Angle in degrees, within -360 and 360: a number d for -d to d, a pair, or `PlusMinus`. Positive is
+            counterclockwise.
+        fill: Color outside the image: "black" (low end of the value range), "mean", "edge" (the nearest pixel),
+            "reflect" (mirrored), a number, or one number per channel.
+        probability: Chance that an image is rotated.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     degrees: Strength = 15
@@ -42,9 +47,9 @@ class Rotate(Geometric):
 
 
 def rotation(frame: Frame, angle: tf.Tensor) -> Warp:
-    """Where each pixel of an image turned counter-clockwise by `angle` (radians, `(batch,)`) comes from.
+    """The `Warp` of a counterclockwise rotation by `angle` (radians, `(batch,)`).
 
-    Rows count downwards, so the matrix is that of the textbook with the signs of the sines exchanged.
+    Rows count downwards, so the matrix is the one of textbooks with the signs of the sines exchanged.
     """
     sine, cosine = tf.sin(angle), tf.cos(angle)
     return about_center(frame, yy=cosine, yx=sine, xy=-sine, xx=cosine)

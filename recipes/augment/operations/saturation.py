@@ -19,9 +19,12 @@ class Saturation(ColorFactor):
     Source: Howard 2013, where it is called color, https://arxiv.org/abs/1312.5402. Gray is the luma of BT.601.
 
     Args:
-        factor: A number s for 1 - s to 1 + s (s at most 1), a pair of factors >= 0, or `PlusMinus` about 1;
+        factor: A number s for 1 - s to 1 + s (s at most 1), a pair of factors >= 0, or `PlusMinus` around 1;
             0 is gray.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     factor: Strength = 0.4
@@ -35,6 +38,6 @@ class Saturation(ColorFactor):
 
 
 def saturation_matrix(factor: tf.Tensor) -> tf.Tensor:
-    """`factor` of the color and the rest of its luma: `(batch, 3, 3)` for a factor `(batch,)`."""
+    """The matrix `(batch, 3, 3)` of `factor * color + (1 - factor) * luma`, for `factor` `(batch,)`."""
     factor = factor[:, None, None]
     return factor * np.eye(3, dtype="float32") + (1 - factor) * np.tile(LUMA, (3, 1))

@@ -1,4 +1,4 @@
-"""Random scales, then a window of one size."""
+"""Scale augmentation: resize to a random scale, then cut a window of fixed size."""
 
 import dataclasses
 import math
@@ -13,16 +13,20 @@ from recipes.augment.operations.translate import whole_shift
 
 @operation
 class ScaleCrop(Geometric):
-    """Scale the image so that its shorter side has a random length, then cut a square at a random place.
+    """Resize the image so that its shorter side has a random length, then cut a square at a random position.
 
     Source: Simonyan and Zisserman 2014, section 3.1 (multi-scale training, 224 from [256, 512]),
-    https://arxiv.org/abs/1409.1556; He et al. 2015, section 3.4 ([256, 480]). Scaling and cutting are one read;
-    antialiasing as for `RandomResizedCrop`.
+    https://arxiv.org/abs/1409.1556; He et al. 2015, section 3.4 ([256, 480]). Both are done in one resampling, which is
+    antialiased as in `RandomResizedCrop`.
 
     Args:
-        size: Side of the square that comes out, in pixels.
-        short_side: `(low, high)`, length of the shorter side after scaling, whole pixels, each equally likely.
-        probability: Chance of a random scale and place; other images get the middle of the smallest scale.
+        size: Side of the square output in pixels.
+        short_side: `(low, high)`, length of the shorter side after resizing in whole pixels, each equally likely; at
+            least `size`.
+        probability: Chance of a random scale and position; all other images get the center of the smallest scale.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     size: int = 224
@@ -40,7 +44,7 @@ class ScaleCrop(Geometric):
         if low < self.size or low != math.floor(low) or high != math.floor(high):
             raise ValueError(
                 f"augment.ScaleCrop expects short_side in whole pixels, at least size={self.size}. Received "
-                f"{self.short_side}. The paper's are ScaleCrop(224, short_side=(256, 480))."
+                f"{self.short_side}. He et al. 2015 use ScaleCrop(224, short_side=(256, 480))."
             )
 
     def output_size(self, frame: Frame | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from recipes.augment.engine.magnitudes import Strength, draw, read_range
 from recipes.augment.engine.operation import operation
 from recipes.augment.engine.spatial_filters import Filter, FilterStep
 
-_LARGE = 300_000  # numbers of an image from which on slices of rows are faster
+_LARGE = 300_000  # for images of more values than this, slices of rows are faster
 
 
 @operation
@@ -17,13 +17,16 @@ class Sharpness(Filter):
     """Move each pixel away from, or towards, the mean of its neighborhood.
 
     Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6, https://arxiv.org/abs/1805.09501, with the filter of
-    PIL's `ImageEnhance.Sharpness`: 3 x 3 pixels, the middle one five times; the outermost pixels stay. Up to the one
-    level that PIL cuts off.
+    PIL's `ImageEnhance.Sharpness`: the mean over 3 x 3 pixels with the center weighted five times. The outermost pixels
+    stay unchanged. The result differs from PIL's by at most one level, because PIL rounds down.
 
     Args:
-        factor: A number s for 1 - s to 1 + s (s at most 1), a pair of factors >= 0, or `PlusMinus` about 1; 0 is
-            smoothed, above 1 sharpened.
+        factor: A number s for 1 - s to 1 + s (s at most 1), a pair of factors >= 0, or `PlusMinus` around 1. 0 smooths,
+            factors above 1 sharpen.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range.
     """
 
     factor: Strength = 0.9
@@ -48,11 +51,11 @@ class Sharpness(Filter):
 
 
 def sharpen(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """`factor` `(batch,)` of each pixel and the rest of its smoothed value, inside the border; float32 images."""
+    """`factor * pixel + (1 - factor) * smoothed pixel` inside the border, for `factor` `(batch,)`; float32 images."""
     height, width, channels = images.shape[1:]
     if min(height, width) < 3:
         return tf.cast(images, tf.float32)
-    # Whole numbers add up faster, and exactly.
+    # Integers are added faster, and exactly.
     whole = tf.int16 if images.dtype == tf.uint8 else tf.int32
     dtype = whole if images.dtype.is_integer else images.dtype
     around = _in_rows if height * width * channels > _LARGE else _in_one_line
@@ -60,9 +63,9 @@ def sharpen(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _in_one_line(images, factor, dtype):
-    """Neighbors as shifts of the whole batch in memory, which compiled loops do in whole vectors.
+    """The neighbors as shifts of the whole batch in memory, which compiled loops compute in whole vectors.
 
-    What a shift takes from another row or image lies on the border, which stays.
+    Only border pixels get values from another row or image, and border pixels stay unchanged.
     """
     height, width, channels = images.shape[1:]
     line = width * channels
@@ -81,7 +84,7 @@ def _in_one_line(images, factor, dtype):
 
 
 def _in_rows(images, factor, dtype):
-    """The inside alone, from slices of rows: of large images a shift of the whole batch leaves the cache."""
+    """Only the inside of the images, from slices of rows: a shift of a batch of large images does not fit the cache."""
     height, width, channels = images.shape[1:]
     line = width * channels
     rows = tf.reshape(images, (-1, height, line))

@@ -1,4 +1,4 @@
-"""Slanting."""
+"""Shear."""
 
 import dataclasses
 from typing import Any
@@ -13,17 +13,20 @@ from recipes.augment.engine.warp import Warp, about_center
 
 @operation
 class Shear(Geometric):
-    """Slant the image: rows slide sideways, columns up or down, about the middle.
+    """Shear the image about its center: rows are shifted sideways, columns up or down.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks applied to visual document analysis",
     section 2 (skewing).
 
     Args:
-        horizontal: Pixels a row slides for each row from the middle (tangent of the slant): s for -s to s, a pair,
-            or `PlusMinus`, within -1 and 1.
+        horizontal: Shift of a row in pixels per row of distance from the center (tangent of the shear angle): a number
+            s for -s to s, a pair, or `PlusMinus`, within -1 and 1.
         vertical: The same for columns.
-        fill: What lies outside, as for `Rotate`.
-        probability: Chance that an image is slanted.
+        fill: Color outside the image, as for `Rotate`.
+        probability: Chance that an image is sheared.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     horizontal: Strength = 0.1
@@ -42,8 +45,8 @@ class Shear(Geometric):
         }
         if np.max(np.outer(*self._limits.values())) >= 1:
             raise ValueError(
-                "augment.Shear expects horizontal times vertical to stay below 1, where the image collapses to a "
-                f"line. Received horizontal={self.horizontal!r}, vertical={self.vertical!r}. Write smaller ones."
+                "augment.Shear expects horizontal times vertical to stay below 1, because the image collapses to a "
+                f"line at 1. Received horizontal={self.horizontal!r}, vertical={self.vertical!r}. Write smaller ones."
             )
 
     def warp(self, drawn: Drawn, frame: Frame) -> Warp:
@@ -55,5 +58,5 @@ class Shear(Geometric):
 
 
 def slanting(frame: Frame, horizontal: Any, vertical: Any) -> Warp:
-    """Where each pixel comes from: row y reads `horizontal * y` further right, column x `vertical * x` further down."""
+    """The `Warp` of a shear: row y reads `horizontal * y` further right, column x reads `vertical * x` further down."""
     return about_center(frame, xy=horizontal, yx=vertical)

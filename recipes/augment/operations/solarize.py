@@ -1,4 +1,4 @@
-"""Inversion of what is bright."""
+"""Solarizing: inversion of bright values."""
 
 import dataclasses
 
@@ -13,15 +13,18 @@ from recipes.common.validation import is_number
 
 @operation
 class Solarize(PointOperation):
-    """Invert the values from a threshold on; PIL's `ImageOps.solarize`.
+    """Invert all values at or above a threshold, as PIL's `ImageOps.solarize`.
 
     Source: Cubuk et al. 2018, "AutoAugment", appendix A, table 6, https://arxiv.org/abs/1805.09501; Grill et al. 2020,
     "Bootstrap your own latent", appendix B, https://arxiv.org/abs/2006.07733 (threshold 0.5 on a fifth of the images).
 
     Args:
-        threshold: Fraction of the value range, in [0, 1], or a pair from which each image draws its own. PIL's
-            threshold of 128 is 128 / 255.
+        threshold: Fraction of the value range, in [0, 1], or a pair `(low, high)` from which each image draws its own.
+            PIL's threshold of 128 is 128 / 255.
         probability: Chance that an image is changed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     threshold: float | tuple[float, float] = 0.5

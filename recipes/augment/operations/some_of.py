@@ -1,4 +1,4 @@
-"""Several of some operations per image."""
+"""A random subset of several operations per image."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,14 +12,17 @@ from recipes.augment.operations.translate import whole_shift
 
 @operation
 class SomeOf(Group):
-    """Give each image several of some operations, all different.
+    """Apply a random subset of several operations to each image.
 
-    They act in the order of the stages and, within a stage, of the list, whatever was drawn.
+    The operations of the subset run in the order of the stages and, within a stage, in the order of the list.
 
     Args:
-        operations: list of operations that keep the image size. A member's own `probability` still counts.
-        count: How many, or a pair `(low, high)` from which each image draws its number.
-        probability: Chance that an image gets any.
+        operations: list of operations that keep the image size. A member's own `probability` still applies.
+        count: Size of the subset, or a pair `(low, high)` from which each image draws it.
+        probability: Chance that an image gets a subset at all.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     operations: Sequence[Operation]
@@ -34,7 +37,7 @@ class SomeOf(Group):
         if not (whole and 0 <= self._counts[0] <= self._counts[1] <= len(self.operations)):
             raise ValueError(
                 f"augment.SomeOf expects count to be a whole number, or a pair, within 0 and {len(self.operations)}, "
-                f"the number of operations. Received {self.count!r}. For example: SomeOf([...], count=(1, 2))."
+                f"the number of operations. Received {self.count!r}. Write for example SomeOf([...], count=(1, 2))."
             )
 
     @property

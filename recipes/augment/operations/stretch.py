@@ -1,4 +1,4 @@
-"""Changing the ratio of width to height."""
+"""Stretching: a change of the aspect ratio."""
 
 import dataclasses
 import math
@@ -16,13 +16,15 @@ from recipes.augment.operations.zoom import read_factor
 class Stretch(Geometric):
     """Change the ratio of width to height and keep the area; a ratio and its inverse are equally likely.
 
-    The counterpart of `Zoom` for the shape, drawn the same way. Where a side may shrink to less than 1/1.5,
-    shrinking is antialiased as for `Zoom`.
+    The factor is drawn as for `Zoom`. If a side may shrink to less than 1/1.5, shrinking is antialiased as in `Zoom`.
 
     Args:
-        factor: A number s for 1 / (1 + s) to 1 + s, a pair of ratios > 0, or `PlusMinus` about 1; above 1 widens.
-        fill: What lies outside, as for `Rotate`.
+        factor: A number s for 1 / (1 + s) to 1 + s, a pair of ratios > 0, or `PlusMinus` around 1; above 1 widens.
+        fill: Color outside the image, as for `Rotate`.
         probability: Chance that an image is stretched.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     factor: Strength = 0.2
@@ -45,6 +47,6 @@ class Stretch(Geometric):
 
 
 def stretching(frame: Frame, ratio: tf.Tensor) -> Warp:
-    """Where each pixel comes from when width over height grows by `ratio` and the area stays."""
+    """The `Warp` that multiplies width over height by `ratio`, `(batch,)`, and keeps the area."""
     root = tf.sqrt(ratio)
     return about_center(frame, yy=root, xx=1 / root)

@@ -1,4 +1,4 @@
-"""Shifting."""
+"""Translation."""
 
 import dataclasses
 
@@ -12,16 +12,20 @@ from recipes.augment.engine.warp import Warp
 
 @operation
 class Translate(Geometric):
-    """Shift the image by whole pixels, every shift in the range equally likely. Exact.
+    """Shift the image by whole pixels; every shift in the range is equally likely.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks applied to visual document analysis",
     section 2.
 
     Args:
-        height: Fraction of the height: f for -f to f, a pair, or `PlusMinus`, within -1 and 1; positive is down.
-        width: The same for the width; positive is to the right.
-        fill: What lies outside, as for `Rotate`.
+        height: Vertical shift as a fraction of the height: a number f for -f to f, a pair, or `PlusMinus`, within -1
+            and 1. Positive is down.
+        width: Horizontal shift as a fraction of the width, in the same form. Positive is to the right.
+        fill: Color outside the image, as for `Rotate`.
         probability: Chance that an image is shifted.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     height: Strength = 0.125
@@ -52,5 +56,5 @@ class Translate(Geometric):
 
 
 def whole_shift(uniform: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    """A whole number from low to high, both included, each equally likely, for a draw from [0, 1)."""
+    """Map a draw in [0, 1) to a whole number from `low` to `high`, both included, each equally likely; float32."""
     return low + tf.floor(uniform * (high - low + 1))

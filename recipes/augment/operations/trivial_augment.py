@@ -13,22 +13,25 @@ from recipes.augment.operations.policy_spaces import RandomSteps
 
 @operation
 class TrivialAugment(Group):
-    """Give each image one operation of random strength, or none.
+    """Apply one operation of random strength to each image, or none.
 
     Source: Mueller and Hutter 2021, section 3, https://arxiv.org/abs/2103.10158. Each operation of a space is
-    equally likely. The "full" one holds the paper's 14 operations and 31 strengths, on whole levels from 0 to 255 as
-    PIL has them. The "linear" one holds nine of the 14: nothing, rotate, shear and translate along each axis,
-    brightness, contrast and color (saturation), which are composed to one read and one affine map, with continuous
-    strengths; sharpness, posterize, solarize, autocontrast and equalize are left out.
+    equally likely. The space "full" has the paper's 14 operations and 31 strengths, on the whole levels 0 to 255 of
+    PIL. The space "linear" has nine of the 14: identity, rotate, shear and translate along each axis, brightness,
+    contrast and color (saturation). They are composed to one resampling and one affine color map, and their strengths
+    are continuous. Sharpness, posterize, solarize, autocontrast and equalize are left out.
 
     Args:
-        wide: The paper's wide strengths (rotate 135 degrees, shear 0.99, translate 32 pixels, in the linear space 32 of
-            224, colors and sharpness 0.99, 2 to 8 bits) or, when False, RandAugment's (30 degrees, 0.3, 10 pixels of
-            32, 0.9, 4 to 8 bits).
+        wide: True takes the paper's wide strengths: rotate 135 degrees, shear 0.99, translate 32 pixels (in the linear
+            space 32 of 224), colors and sharpness 0.99, 2 to 8 bits. False takes those of RandAugment: 30 degrees, 0.3,
+            10 pixels of 32, 0.9, 4 to 8 bits.
         space: "linear" or "full".
-        color: False leaves colors out, as for symbols and for other than three channels.
-        fill: What lies outside: "black", "mean", "edge", "reflect", a number, or one number per channel.
-        probability: Chance that an image takes part.
+        color: False leaves out the color operations, as for symbols and for images without exactly three channels.
+        fill: Color outside the image: "black", "mean", "edge", "reflect", a number, or one number per channel.
+        probability: Chance that an image is augmented.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     wide: bool = True
@@ -53,7 +56,7 @@ class TrivialAugment(Group):
     def chosen(self, drawn: Drawn, index: int) -> tf.Tensor:
         if self.space == "full":
             return tf.ones_like(drawn["choice"], tf.bool)
-        place = drawn["choice"] * (len(self.operations) + 1)  # the last one is to do nothing
+        place = drawn["choice"] * (len(self.operations) + 1)  # the last one is the identity
         return (place >= index) & (place < index + 1)
 
     def check(self, frame: Frame) -> None:

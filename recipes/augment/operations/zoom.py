@@ -1,4 +1,4 @@
-"""Enlarging and shrinking about the middle."""
+"""Zoom: enlarging and shrinking about the center."""
 
 import dataclasses
 from typing import Any
@@ -13,17 +13,20 @@ from recipes.augment.engine.warp import Warp, about_center
 
 @operation
 class Zoom(Geometric):
-    """Enlarge or shrink the image about its middle; a factor and its inverse are equally likely.
+    """Enlarge or shrink the image about its center; a factor and its inverse are equally likely.
 
     Source: Dieleman et al. 2015, "Rotation-invariant convolutional neural networks for galaxy morphology prediction",
-    on data augmentation, https://arxiv.org/abs/1503.07077 (factors 1/1.3 to 1.3, uniform in the logarithm).
-    Where factors reach below 1/1.5, shrinking averages over the pixels it passes (antialiasing); above that, two pixels
-    a read are as good, and the zoom is composed with turns and shears into one read.
+    section on data augmentation, https://arxiv.org/abs/1503.07077 (factors 1/1.3 to 1.3, uniform in the logarithm).
+    If factors may fall below 1/1.5, shrinking is antialiased. Otherwise bilinear reading is as good, and the zoom is
+    composed with rotations and shears into one resampling.
 
     Args:
-        factor: A number z for 1 / (1 + z) to 1 + z, a pair of factors > 0, or `PlusMinus` about 1; above 1 enlarges.
-        fill: What lies outside, as for `Rotate`.
+        factor: A number z for 1 / (1 + z) to 1 + z, a pair of factors > 0, or `PlusMinus` around 1; above 1 enlarges.
+        fill: Color outside the image, as for `Rotate`.
         probability: Chance that an image is zoomed.
+
+    Raises:
+        ValueError: when an argument is outside its range; in a pipeline also when the images do not suit the operation.
     """
 
     factor: Strength = 0.2
@@ -45,13 +48,17 @@ class Zoom(Geometric):
 
 
 def zooming(frame: Frame, factor: tf.Tensor) -> Warp:
-    """Where each pixel of an image enlarged by `factor` about its middle comes from."""
+    """The `Warp` that enlarges an image by `factor`, `(batch,)`, about its center."""
     step = 1 / factor
     return about_center(frame, yy=step, xx=step)
 
 
 def read_factor(owner: str, factor: Any) -> tuple[float, float]:
-    """`(low, high)` of a factor > 0; a number z stands for 1 / (1 + z) to 1 + z."""
+    """Read the range `(low, high)` of a factor > 0; a number z stands for 1 / (1 + z) to 1 + z.
+
+    Raises:
+        ValueError: when the range is not valid or reaches 0; the message names the operation `owner`.
+    """
     low, high = read_range(owner, "factor", factor, center=1.0)
     if isinstance(factor, int | float):
         low = 1 / (1 + factor)
