@@ -1,26 +1,26 @@
-"""See what a network looks at, and how far to trust the picture.
+"""Explain networks: see which parts of an image decide, and test how far an explanation can be trusted.
 
     maps = explain.grad_cam(model, images)                 # where: (n, height, width) float32
     plot.overlay(images[0], maps[0])
 
-Every attribution has one signature, `(model, images, target=None, *, own options, **options)`, and takes these:
+Every attribution method has the same signature, `(model, images, target=None, *, own options, **options)`, with these
+arguments:
 
-    model       A built `keras.Model`: Sequential, Functional, nested, subclassed, loaded. Never changed.
-    images      What the model takes: `(n, height, width, channels)`, float or integer, in the model's own value
-                range; or one image without the first axis; for several inputs a list in their order, or a dict
+    model       A built `keras.Model`: Sequential, Functional, nested, subclassed or loaded. It is never changed.
+    images      The inputs of the model: `(n, height, width, channels)`, float or integer, in the model's own value
+                range, or one image without the first axis. For several inputs, give a list in their order or a dict
                 by name. Signals `(n, steps, channels)` and volumes `(n, depth, height, width, channels)` work
-                alike.
-    target      What to explain. None: the predicted class. An int, one int per image, or one-hot rows. A
-                callable `(outputs) -> (n,)`, which sees logits under `score="logits"`. A `Unit`, a
-                `Direction`, or a sum of such targets. `{output: target}` where the model has several outputs.
+                in the same way.
+    target      The output to explain. None is the predicted class. Other targets are an int, one int per image,
+                one-hot rows, a `Unit`, a `Direction`, a sum of such targets, or `{output: target}` for a model with
+                several outputs. A callable `(outputs) -> (n,)` gets logits under `score="logits"`.
                 `mask_score`, `box_score`, `similarity_to`, `interval_score` and `token_score` make callables for
                 segmentation, detection, embeddings, regression and text. One sigmoid counts as two classes, 0 and 1.
     options     `score`, `batch_size`, `wrt`, `data_format`, `compile`, `verbose`: see `AttributionOptions`. Methods
-                that look at a layer's maps also take `layer`, `call_index`, `tokens`, `resize`, `return_layer`: see
-                `LayerOptions`. Random methods
-                take `seed`; the same noise is used for every image.
+                that use the maps of a layer also take `layer`, `call_index`, `tokens`, `resize`, `return_layer`: see
+                `LayerOptions`. Random methods take `seed`; the same noise is used for every image.
 
-and return raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
+It returns raw values, float32 `(n, height, width)`, or `(height, width)` for one image without a batch axis.
 """
 
 from recipes.common.backends import needing_tensorflow

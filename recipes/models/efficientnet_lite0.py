@@ -152,7 +152,7 @@ def _load(model, weights):
     if not path.is_file():
         raise FileNotFoundError(
             "efficientnet_lite0 expects weights to be 'imagenet', None or a file. "
-            f"Received weights={str(weights)!r}, which does not exist. Check the path."
+            f"Received weights={str(weights)!r}, and there is no such file. Check the path."
         )
     if path.name.endswith(".h5"):
         model.load_weights(path)

@@ -57,7 +57,7 @@ def _check_order(shape, channels, owner):
     if channels is not None:
         if last is not None and last != channels:
             raise ValueError(
-                f"{owner} expects images with {channels} channels on the last axis. Received shape {tuple(shape)}. "
+                f"{owner} expects images of {channels} channels, on the last axis. Received shape {tuple(shape)}. "
                 "Move the channels to the last axis: np.transpose(images, (0, 2, 3, 1))."
             )
     elif looks_channels_first(height, width, last):

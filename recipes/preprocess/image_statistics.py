@@ -162,7 +162,7 @@ class _Moments:
         elif batch.shape[-1] != len(self.mean):
             raise ValueError(
                 "ImageStatistics.fit expects every image to have the same number of channels. "
-                f"Received images of {len(self.mean)} and of {batch.shape[-1]} channels. "
+                f"Received {len(self.mean)} and then {batch.shape[-1]}. "
                 "Decode all of them with the same channels=."
             )
         if self.image_sum is not None and self.image_sum.shape != batch.shape[1:]:

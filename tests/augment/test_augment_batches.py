@@ -123,7 +123,7 @@ REFUSED = [
     (lambda: BATCH.apply(pipeline(augment.OneOf([augment.CutMix()]))), "augment.CutMix expects to know how many"),
     (lambda: pipeline(augment.MixUp(), classes=2)(BYTES, LABELS), r"labels in 0 to 1, .* from 0 to 2"),
     (lambda: pipeline(augment.MixUp(), classes=3)(BYTES, LABELS - 1), "from -1 to 1"),
-    (lambda: pipeline(augment.MixUp(), classes=4)(BYTES, np.eye(3)[LABELS]), "label rows of 4 classes"),
+    (lambda: pipeline(augment.MixUp(), classes=4)(BYTES, np.eye(3)[LABELS]), "one-hot labels of 4 classes"),
     (lambda: pipeline(augment.MixUp(), classes=3)({"image": BYTES, "age": LABELS}), r"further entries \['age'\]"),
     (lambda: pipeline(FLIP)(BYTES, BYTES), "a role for everything that .* Received .1. of .*masks"),
     (lambda: pipeline(FLIP)({"image": BYTES, "bbox": np.zeros((6, 4))}), "a role for .* Received .bbox. .*boxes"),

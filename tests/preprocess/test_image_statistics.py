@@ -190,7 +190,7 @@ one_shot = (image for image in IMAGES)
                 output_signature=tf.TensorSpec((None, None, None), tf.uint8),
             ),
             ValueError,
-            "same channels. Received 3 and then 1",
+            "same number of channels. Received 3 and then 1",
         ),
     ],
 )

@@ -1,1 +1,1 @@
-"""Attacks on a network, and defenses."""
+"""Adversarial attacks on a network, and defenses against them."""

@@ -1,4 +1,4 @@
-"""What the attacks share: their arguments, checked, and the loss that is raised."""
+"""The common parts of the attacks: the checks of their arguments, and the loss that they increase."""
 
 from typing import Any
 
@@ -26,15 +26,20 @@ def prepare(
     epsilon: float = 0.0,
     norm: str = "inf",
 ) -> tuple[Canvas, FloatArray, bool, targets.Target | None, str]:
-    """Check what every attack is given.
+    """Check the arguments that all attacks share.
 
     Returns:
-        `(canvas, images float32 (n, ...), single, labels as a target or None, norm "inf" or "2")`.
+        `(canvas, images, single, labels, norm)`: the images are float32 `(n, height, width, channels)`, `single` tells
+        whether one image was given, the labels are a target or None, and the norm is "inf" or "2".
+
+    Raises:
+        UsageError: when an argument is outside its range or does not fit the model.
+        TypeError: when the labels are not numbers.
     """
     if not is_number(epsilon) or epsilon < 0:
         raise UsageError(
             f"{method} expects epsilon to be a distance in the units of value_range, at least 0. Received {epsilon!r}. "
-            "Usual for images in 0..255 is 8, in 0..1 it is 8 / 255."
+            "Start from 8 for images in 0..255, from 8 / 255 for images in 0..1."
         )
     norm = norm_named(method, norm)
     canvas = Canvas(method, model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
@@ -54,7 +59,7 @@ def prepare(
         if labels.ndim != 2 or len(labels) != len(images):
             raise UsageError(
                 f"{method} expects one class number per image: {len(images)}. Received labels of shape {labels.shape}. "
-                "Give one label for all images, or one each."
+                "Give one label for all images, or one label per image."
             )
         labels = labels.argmax(1)
     parsed = targets.parse(labels, model, len(images), method=method)
@@ -64,11 +69,12 @@ def prepare(
 def margins_of(
     model: keras.Model, seen: tf.Tensor, labels: tf.Tensor, keys: Any
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`(margin (n,), predicted class (n,))` of logits z: `log sum over other classes of exp(z) - z of the label`.
+    """The margin float32 `(n,)` and the predicted class int32 `(n,)` of each image.
 
-    The cross-entropy is `log(1 + exp(margin))`, so both rise in the same direction and order images alike; but the
-    gradient of the margin does not vanish where the network is sure. A network with one sigmoid has two classes, whose
-    logits are 0 and that of the sigmoid.
+    The margin of logits z is `log sum over other classes of exp(z) - z of the label`. The cross-entropy is
+    `log(1 + exp(margin))`, so both increase in the same direction and rank images alike. But the gradient of the margin
+    does not vanish where the network is confident. A network with one sigmoid has two classes, whose logits are 0 and
+    the logit of the sigmoid.
     """
     (values,) = targets.flat_outputs(model, model(pack(model, [seen], keys), training=False), _SPEC)
     if values.shape.rank == 1:
@@ -79,7 +85,7 @@ def margins_of(
 
 
 def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """`log sum over other classes of exp(z) - z of the label`: `(n, classes)` and `(n,)` to `(n,)`."""
+    """`log sum over other classes of exp(z) - z of the label`, `(n,)`, for logits `(n, classes)` and labels `(n,)`."""
     own = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
     others = tf.reduce_logsumexp(tf.where(own, logits.dtype.min, logits), -1)
     return others - tf.reduce_sum(tf.where(own, logits, 0.0), -1)

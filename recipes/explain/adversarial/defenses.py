@@ -1,4 +1,4 @@
-"""Making networks harder to fool: train on attacked images, keep representations close, smooth the input."""
+"""Defenses against adversarial examples: adversarial training, consistency training and smoothed prediction."""
 
 import contextlib
 from collections.abc import Iterator
@@ -33,26 +33,33 @@ def adversarial_training(
     clean: float = 0.0,
     seed: int = 0,
 ) -> Iterator[keras.Model]:
-    """While the block runs, every training step of `fit` trains on the worst images within `epsilon` of its batch.
+    """Adversarial training: within the block, each step of `fit` trains on adversarial examples of its batch.
 
     Source: Madry et al. 2017, equation 2.1 and section 2.1, https://arxiv.org/abs/1706.06083. The attack is PGD from a
-    random start on the compiled loss, with batch normalization and dropout as in inference; the step that
-    follows is the model's own `train_step`. Afterwards the model's `train_step` is what it was.
+    random start on the compiled loss, with batch normalization and dropout in inference mode. The model's own
+    `train_step` then trains on the attacked images. After the block the original `train_step` is restored.
 
     Args:
         model: A compiled and built `keras.Model` with one image input.
         epsilon, value_range, norm: As in `pgd`.
-        steps: Steps of the attack; 7 in the paper for CIFAR-10. Each costs a forward pass and a gradient.
-        step_size: Length of a step. Default 2.5 epsilon / steps.
-        clean: Fraction of each batch left as it is, in [0, 1); 0.5 weighs both as Goodfellow et al. 2014, section 6.
+        steps: Number of steps of the attack, >= 1; 7 in the paper for CIFAR-10. Each step costs a forward pass and a
+            gradient.
+        step_size: Length of a step in the units of `value_range`. None means 2.5 epsilon / steps.
+        clean: Fraction of each batch that is not attacked, in [0, 1); 0.5 weighs both halves equally, as Goodfellow et
+            al. 2014, section 6.
         seed: Integer that fixes the random starts.
+
+    Yields:
+        The model.
 
     Example:
         >>> with explain.adversarial_training(model, epsilon=8, value_range=(0, 255)):
         ...     model.fit(images, labels, epochs=10)
 
     Raises:
-        ValueError: a negative epsilon or one that is no number, a model that is not compiled.
+        ValueError: when `epsilon`, `steps`, `clean` or `value_range` is outside its range, or the model is not built
+            and compiled.
+        TypeError: when `model` is not a `keras.Model`.
     """
     low, high = check_range("adversarial_training", value_range)
     _check_compiled("adversarial_training", model)
@@ -60,7 +67,7 @@ def adversarial_training(
     if not 0 <= epsilon < np.inf or steps < 1 or not 0 <= clean < 1:
         raise UsageError(
             "adversarial_training expects epsilon >= 0, steps >= 1 and clean in [0, 1). Received "
-            f"{epsilon}, {steps}, {clean}. Usual are epsilon=8, norm='inf', steps=7, clean=0."
+            f"{epsilon}, {steps}, {clean}. Start from epsilon=8, norm='inf', steps=7, clean=0."
         )
     step_size = default_step(epsilon, steps) if step_size is None else step_size
     original_step = model.train_step
@@ -106,31 +113,36 @@ def consistency_training(
     weight: float = 1.0,
     seed: int = 0,
 ) -> Iterator[keras.Model]:
-    """While the block runs, `fit` also keeps the representation of a noisy image close to that of the image.
+    """Stability training: within the block, `fit` also keeps the representations of an image and a noisy copy close.
 
     Source: Zheng et al. 2016, "Improving the Robustness of Deep Neural Networks via Stability Training", equations 1
-    to 3, https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`, the distance here relative to
-    `|f(x)|^2` and averaged over the batch. Both representations are those of inference (batch normalization and
-    dropout).
+    to 3, https://arxiv.org/abs/1604.04326: `loss + weight * |f(x) - f(x + noise)|^2`. Here the distance is divided by
+    `|f(x)|^2` and averaged over the batch. Both representations are computed with batch normalization and dropout in
+    inference mode.
 
     Args:
         model: A compiled and built `keras.Model` with one image input.
-        layer: Whose output is the representation, by object, name, path or index; the paper takes the last before the
-            classifier.
-        value_range: `(low, high)`; noisy images are clipped to it.
-        noise: Standard deviation of the Gaussian noise, as a fraction of the value range.
-        weight: Weight of the distance; alpha in the paper, 0.01 there for plain squared distances.
+        layer: The layer whose output is the representation, by object, name, path or index. The paper takes the last
+            layer before the classifier.
+        value_range: `(low, high)` of the images; noisy images are clipped to it.
+        noise: Standard deviation of the Gaussian noise, as a fraction of the value range, >= 0.
+        weight: Weight of the distance, >= 0; alpha in the paper, 0.01 there for squared distances that are not
+            divided.
         seed: Integer that fixes the noise.
 
+    Yields:
+        The model.
+
     Raises:
-        ValueError: an unknown layer, negative noise or weight, a model that is not compiled.
+        ValueError: when the layer is unknown, `noise` or `weight` is negative, or the model is not built and compiled.
+        TypeError: when `model` is not a `keras.Model`.
     """
     low, high = check_range("consistency_training", value_range)
     _check_compiled("consistency_training", model)
     if not (0 <= noise < np.inf and 0 <= weight < np.inf):
         raise UsageError(
-            f"consistency_training expects noise >= 0 and weight >= 0. Received {noise} and {weight}. Usual are "
-            f"0.05 and 1."
+            f"consistency_training expects noise >= 0 and weight >= 0. Received {noise} and {weight}. Start from "
+            "noise=0.05 and weight=1."
         )
     call = layer_lookup.find(model, layer, method="consistency_training")
     original_loss = model.compute_loss
@@ -154,7 +166,8 @@ def consistency_training(
 def relative_distance(plain: tf.Tensor, perturbed: tf.Tensor) -> tf.Tensor:
     """`|f(x) - f(x')|^2 / |f(x)|^2` of each image, `(n,)`.
 
-    The gradient goes through the denominator too: otherwise shrinking the representation would do.
+    The gradient goes through the denominator too. Otherwise training could reduce the loss by shrinking the
+    representation.
     """
     axes = tuple(range(1, plain.shape.rank))
     return tf.math.divide_no_nan(
@@ -174,32 +187,35 @@ def smoothed_predict(
     seed: int = 0,
     **options: Unpack[PassOptions],
 ) -> FloatArray:
-    """Predict the average over noisy copies of each image, blurred if wanted.
+    """Randomized smoothing: predict the average over noisy copies of each image, optionally blurred.
 
-    Small changes that were computed for the image itself do not survive the noise. Source: Cohen et al. 2019,
-    "Certified Adversarial Robustness via Randomized Smoothing", section 3.2, https://arxiv.org/abs/1902.02918,
-    averaging probabilities where the paper counts votes; blur after Xu et al. 2017, "Feature Squeezing", section
-    III.B, https://arxiv.org/abs/1704.01155 (a median there).
+    Small changes that were computed for the image itself lose their effect under the noise. Source: Cohen et al. 2019,
+    "Certified Adversarial Robustness via Randomized Smoothing", section 3.2, https://arxiv.org/abs/1902.02918; the
+    paper counts votes, here probabilities are averaged. The blur follows Xu et al. 2017, "Feature Squeezing", section
+    III.B, https://arxiv.org/abs/1704.01155, who use a median filter.
 
     Args:
-        model: A built `keras.Model` with one image input. Never changed.
+        model: A built `keras.Model` with one image input. It is never changed.
         images: `(n, height, width, channels)` or one image, in `value_range`.
-        value_range: `(low, high)`; noisy images are clipped to it.
-        noise: Standard deviation of the Gaussian noise, as a fraction of the value range; 0 for none.
-        samples: Noisy copies of each image.
-        blur: Sigma in pixels of a Gaussian blur after the noise; 0 for none.
+        value_range: `(low, high)` of the images; noisy images are clipped to it.
+        noise: Standard deviation of the Gaussian noise, as a fraction of the value range, >= 0; 0 adds no noise.
+        samples: Number of noisy copies of each image, >= 1.
+        blur: Standard deviation in pixels of a Gaussian blur after the noise, >= 0; 0 does not blur.
         seed: Integer that fixes the noise, which is the same for every image.
-        options: Those of `PassOptions`: how the model is run.
+        options: The options of `PassOptions`: how the model is run.
 
     Returns:
         float32 `(n, classes)`, the mean of the model's outputs; `(classes,)` for one image.
+
+    Raises:
+        ValueError: when an argument is outside its range, or the images do not fit the model or `value_range`.
     """
     canvas = Canvas("smoothed_predict", model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
     images, single = canvas.batch(images)
     if not 0 <= noise < np.inf or not 0 <= blur < np.inf or samples < 1:
         raise UsageError(
             f"smoothed_predict expects noise >= 0, blur >= 0 and samples >= 1. Received {noise}, {blur}, {samples}. "
-            "noise is a fraction of the value range."
+            "Give noise as a fraction of the value range, such as 0.1."
         )
     low, high = canvas.value_range
     settings = np.array([low, high, noise * (high - low)], "float32")
@@ -238,6 +254,6 @@ def _check_compiled(method, model):
         )
     if not model.built or not getattr(model, "compiled", False):
         raise UsageError(
-            f"{method} expects a built and compiled model. '{model.name}' is not. "
+            f"{method} expects a built and compiled model. Received '{model.name}', which is not. "
             "Call model.compile(optimizer, loss) first."
         )

@@ -1,4 +1,4 @@
-"""Fooling a network: how little it takes until it sees what is not there."""
+"""Fool a network: find the smallest change of an image that makes the network predict another class."""
 
 import dataclasses
 
@@ -20,16 +20,16 @@ from recipes.explain.engine.options import InspectionOptions, shares
 
 @dataclasses.dataclass(frozen=True)
 class Fooled:
-    """What `fool` found; without the first axis when there was one image.
+    """The result of `fool`; without the first axis when one image was given.
 
     Args:
-        images: float32 `(n, height, width, channels)` in the value range: what now passes for the target.
-        difference: float32, `images` minus the originals.
-        magnified: float32 in the value range: the middle of the range plus ten times the difference, clipped.
-        predicted: The class the network now gives, `(n,)`.
+        images: The changed images, float32 `(n, height, width, channels)` in the value range.
+        difference: `images` minus the originals, float32 of the same shape.
+        magnified: The middle of the value range plus ten times the difference, clipped to the range; float32.
+        predicted: The class that the network now predicts, int32 `(n,)`.
         success: Whether that is the target, bool `(n,)`.
-        steps: Steps of ascent taken, `(n,)`.
-        distance: Euclidean length of the difference, `(n,)`, in units of the value range.
+        steps: Number of ascent steps taken, int32 `(n,)`.
+        distance: Euclidean length of the difference, float32 `(n,)`, in units of the value range.
     """
 
     images: FloatArray
@@ -53,30 +53,30 @@ def fool(
     halvings: int = 12,
     **options: Unpack[InspectionOptions],
 ) -> Fooled:
-    """Change images as little as it takes until the network gives the target class.
+    """Change images until the network predicts the target class, and make the change as small as possible.
 
     Source: Szegedy et al. 2013, "Intriguing properties of neural networks", section 4,
-    https://arxiv.org/abs/1312.6199, by the simpler recipe of the Stanford lectures CS231n: normalized gradient steps
-    that raise the target, until it is the predicted class. Each change is then shortened by halving the interval
-    between an image that is the target and one that is not, along the straight line to the original.
+    https://arxiv.org/abs/1312.6199. The method is the simpler one of the Stanford lectures CS231n: normalized gradient
+    steps increase the target's score until it is the predicted class. Each change is then shortened by bisection along
+    the straight line to the original, between an image that is predicted as the target and one that is not.
 
     Args:
-        model: A built `keras.Model` with one image input and classes as output. Never changed.
+        model: A built `keras.Model` with one image input and classes as output. It is never changed.
         images: `(n, height, width, channels)` or one image, in `value_range`.
-        target: The wanted class: one number, or one each; not the predicted one.
-        value_range: `(low, high)` that the images stay in.
-        steps: Most steps of ascent.
-        step_size: Euclidean length of a step. Default a 500th of the range a pixel, 1/500 * (high - low) *
-            sqrt(pixels).
-        halvings: Halvings of the interval at the end; 0 for the lectures' recipe as it is.
-        options: Those of `InspectionOptions`: `preprocess`, and how the model is run.
+        target: The class to predict: one number, or one per image. It must differ from the present prediction.
+        value_range: `(low, high)` of the images; the changed images stay in it.
+        steps: Largest number of ascent steps, >= 1.
+        step_size: Euclidean length of a step, > 0, in units of the value range. None means `(high - low) / 500 *
+            sqrt(values per image)`, which is 1/500 of the range per value.
+        halvings: Number of bisection steps at the end, >= 0; 0 gives the method of the lectures.
+        options: The options of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         A `Fooled`.
 
     Raises:
-        ValueError: a target that is the prediction already, or that the network does not have; images outside
-            the range.
+        ValueError: when the target is already predicted or is not a class of the network, when images are outside the
+            range, or when another argument is outside its range.
     """
     if target is None:
         raise UsageError(
@@ -88,7 +88,7 @@ def fool(
     low, high = canvas.value_range
     if steps < 1 or halvings < 0 or (step_size is not None and not step_size > 0):
         raise UsageError(
-            f"fool expects steps >= 1, halvings >= 0 and step_size > 0. Received {steps}, {halvings}, {step_size}. "
+            f"fool expects steps >= 1, halvings >= 0 and step_size > 0. Received {steps}, {halvings} and {step_size}. "
             "Leave them out for the defaults."
         )
     step_size = (high - low) / 500 * np.sqrt(images[0].size) if step_size is None else step_size
@@ -110,8 +110,8 @@ def fool(
         already = np.flatnonzero(first == classes)
         if already.size:
             raise UsageError(
-                f"fool expects a target other than the prediction. Image {start + already[0]} is predicted as "
-                f"{first[already[0]]} already. Choose another class, or leave that image out."
+                f"fool expects a target other than the prediction. Image {start + already[0]} is already predicted as "
+                f"{first[already[0]]}. Choose another class, or leave that image out."
             )
         parts.append(found)
     changed, predicted, taken = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -129,7 +129,7 @@ def fool(
 
 
 def _fool(model, settings, original, target, *, keys, preprocess, channels_first):
-    """`(first prediction, images, prediction, steps)` of one batch; each image stops once it is the target."""
+    """`(first prediction, images, prediction, steps)` of one batch; each image stops when the target is predicted."""
     step_size, low, high, steps, halvings = tf.unstack(settings)
 
     def predict(images):
@@ -162,7 +162,7 @@ def _fool(model, settings, original, target, *, keys, preprocess, channels_first
         fooled = (predicted == target)[:, None, None, None]
         return step + 1, tf.where(fooled, near, middle), tf.where(fooled, middle, far)
 
-    # `far` always is the target; `near` is not, as far as the line was tried.
+    # At `far` the target is always predicted, at `near` it is not.
     far = tf.ones([tf.shape(original)[0], 1, 1, 1])
     _, _, far = tf.while_loop(
         lambda step, *_: step < halvings, halve, (0.0, tf.zeros_like(far), far), parallel_iterations=1

@@ -1,6 +1,6 @@
-"""The norms that adversarial changes are measured in: steepest steps, projections, random starts.
+"""The norms of adversarial changes: steepest steps, projections and random starts.
 
-A further norm is a name in `NORMS` and a branch in each function here.
+To add a norm, add its name to `NORMS` and a branch to each function of this module.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ NORMS = {"inf": "inf", "l_inf": "inf", np.inf: "inf", "l2": "2", "2": "2", 2: "2
 
 
 def norm_named(method: str, norm: Any) -> str:
-    """The norm that the user named: "inf" or "2".
+    """The norm for a name that the user gave: "inf" or "2".
 
     Raises:
-        ValueError: for a name that stands for none.
+        ValueError: when the name is unknown.
     """
     if not isinstance(norm, (str, int, float)) or isinstance(norm, bool) or norm not in NORMS:
         raise UsageError(f"{method} expects norm to be 'inf' or 'l2'. Received {norm!r}. Write norm='inf'.")
@@ -27,7 +27,7 @@ def norm_named(method: str, norm: Any) -> str:
 
 
 def steepest(gradient: tf.Tensor, norm: str) -> tf.Tensor:
-    """The direction of length 1 in which a linear loss rises most: the sign for "inf", the unit vector for "2"."""
+    """The direction of length 1 in which a linear loss increases most: the sign for "inf", the unit vector for "2"."""
     if norm == "inf":
         return tf.sign(gradient)
     if norm == "2":
@@ -37,7 +37,9 @@ def steepest(gradient: tf.Tensor, norm: str) -> tf.Tensor:
 
 def length(values: tf.Tensor) -> tf.Tensor:
     """Euclidean length of each image of a batch: `(n, 1, 1, 1)`."""
-    largest = tf.reduce_max(tf.abs(values), [1, 2, 3], keepdims=True)  # so that squares do not underflow
+    largest = tf.reduce_max(
+        tf.abs(values), [1, 2, 3], keepdims=True
+    )  # scaling keeps the squares from underflow
     scaled = tf.math.divide_no_nan(values, largest)
     return largest * tf.sqrt(tf.reduce_sum(tf.square(scaled), [1, 2, 3], keepdims=True))
 
@@ -45,7 +47,7 @@ def length(values: tf.Tensor) -> tf.Tensor:
 def project(
     images: tf.Tensor, original: tf.Tensor, epsilon: Any, norm: str, low: Any, high: Any
 ) -> tf.Tensor:
-    """The nearest images within `epsilon` of the original; for "2" the ball first, then the range."""
+    """The nearest images within `epsilon` of the original; for "2", project to the ball, then clip to the range."""
     change = images - original
     if norm == "inf":
         change = tf.clip_by_value(change, -epsilon, epsilon)
@@ -59,14 +61,18 @@ def project(
 def project_exactly(
     images: FloatArray, original: FloatArray, epsilon: float, norm: str, value_range: ValueRange
 ) -> FloatArray:
-    """`project` in float64, rounded to float32 toward the original, so that `|images - original| <= epsilon` holds for
-    the numbers that are returned, not only up to rounding.
+    """`project` in float64, rounded to float32 toward the original.
+
+    So `|images - original| <= epsilon` holds exactly for the returned numbers, not only up to rounding.
 
     Args:
         images, original: float32 `(n, height, width, channels)`.
-        epsilon: The distance allowed.
+        epsilon: Largest distance, >= 0, in the units of `value_range`.
         norm: "inf" or "2".
-        value_range: `(low, high)`.
+        value_range: `(low, high)` of the images.
+
+    Returns:
+        float32 `(n, height, width, channels)`.
     """
     start = original.astype("float64")
     change = images.astype("float64") - start
@@ -86,7 +92,7 @@ def project_exactly(
 
 
 def lengths(change: np.ndarray, norm: str) -> np.ndarray:
-    """What must stay within epsilon: the size of each pixel's change for "inf", the length of each image's for "2"."""
+    """The quantity that epsilon limits: the size of each value's change for "inf", the length per image for "2"."""
     if norm == "inf":
         return np.abs(change)
     if norm == "2":
@@ -95,7 +101,7 @@ def lengths(change: np.ndarray, norm: str) -> np.ndarray:
 
 
 def random_change(seed: Sequence[int], shape: Sequence[int], norm: str) -> np.ndarray:
-    """Uniform in the ball of radius 1."""
+    """Draw uniformly from the ball of radius 1: float64 of the given shape."""
     generator = np.random.default_rng(seed)
     if norm == "inf":
         return generator.uniform(-1, 1, shape)
@@ -107,7 +113,10 @@ def random_change(seed: Sequence[int], shape: Sequence[int], norm: str) -> np.nd
 
 
 def random_changes(generator: tf.random.Generator, shape: tf.Tensor, norm: str) -> tf.Tensor:
-    """For a batch inside a graph: uniform in the box, or on a sphere within the ball, of radius 1."""
+    """Draw a change of length at most 1 for each image of a batch, inside a graph.
+
+    For "inf" it is uniform in the box. For "2" its direction and its length are uniform.
+    """
     if norm == "inf":
         return generator.uniform(shape, -1, 1)
     if norm != "2":

@@ -1,4 +1,4 @@
-"""FGSM and PGD: the worst images within a given distance of the given ones."""
+"""FGSM and PGD: adversarial examples with the highest loss within a given distance of the images."""
 
 import dataclasses
 from typing import Any
@@ -29,12 +29,12 @@ def fgsm(
     value_range: ValueRange,
     **options: Unpack[AttackOptions],
 ) -> FloatArray:
-    """One step of length `epsilon` along the sign of the loss's gradient.
+    """The fast gradient sign method: one step of length `epsilon` along the sign of the loss's gradient.
 
     Source: Goodfellow et al. 2014, "Explaining and Harnessing Adversarial Examples", section 4,
     https://arxiv.org/abs/1412.6572.
 
-    Args, Returns, Raises: Those of `pgd`, which this is with one step of size epsilon and no random start.
+    Args, Returns, Raises: Those of `pgd`. `fgsm` is `pgd` with one step of size epsilon and no random start.
     """
     plan = _Plan(steps=1, step_size=epsilon, random_start=False, restarts=1, seed=0)
     return _attack("fgsm", model, images, labels, epsilon, value_range, plan, **options)
@@ -55,33 +55,37 @@ def pgd(
     seed: int = 0,
     **options: Unpack[AttackOptions],
 ) -> FloatArray:
-    """Steps along the loss's gradient, each projected back to the images within `epsilon`.
+    """Projected gradient descent: steps along the loss's gradient, each projected back to distance `epsilon`.
 
     Source: Madry et al. 2017, "Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1,
-    https://arxiv.org/abs/1706.06083. The loss is the cross-entropy, in a form
-    whose gradient has the same direction and does not vanish where the network is sure (its logarithm, about).
+    https://arxiv.org/abs/1706.06083. The attack increases the margin, which increases together with the cross-entropy.
+    Its gradient has the same direction and does not vanish where the network is confident.
 
     Args:
         model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
-            Never changed.
+            It is never changed.
         images: `(n, height, width, channels)` or one image, in `value_range`.
-        labels: The true classes: one number, one each, or one-hot rows. With `targeted`, the classes wanted.
-        epsilon: Largest change: of a pixel ("inf"), or the Euclidean length of all changes of an image ("l2"),
-            in the units of `value_range`.
-        value_range: `(low, high)` that images must stay in, such as `(0, 255)`.
-        steps: Steps of the attack.
-        step_size: Length of a step. Default 2.5 epsilon / steps, as in the paper's appendix.
-        random_start: Begin at a random image within `epsilon`.
-        restarts: Attacks from different random starts, of which each image keeps the worst.
-        seed: Integer that fixes the random starts; an image's attack does not depend on which others are attacked
-            with it.
-        options: Those of `AttackOptions`: the norm, whether it is targeted, and how the model is run.
+        labels: The true classes: one number, one number per image, or one-hot rows. With `targeted`, the classes that
+            the attack aims at.
+        epsilon: Largest change, >= 0, in the units of `value_range`: of each value ("inf"), or the Euclidean length of
+            all changes of an image ("l2").
+        value_range: `(low, high)` of the images, such as `(0, 255)`; the results stay in it.
+        steps: Number of steps, >= 1.
+        step_size: Length of a step, >= 0, in the units of `value_range`. None means 2.5 epsilon / steps, as in the
+            paper's appendix.
+        random_start: Whether to begin at a random image within `epsilon`.
+        restarts: Number of attacks from different random starts, >= 1; the one with the highest loss is kept for each
+            image.
+        seed: Integer that fixes the random starts. The result for an image does not depend on the other images.
+        options: The options of `AttackOptions`: the norm, whether the attack is targeted, and how the model is run.
 
     Returns:
-        float32, of the shape of `images`, within `value_range`; `|result - images| <= epsilon` holds exactly.
+        float32 of the shape of `images`, within `value_range`; `|result - images| <= epsilon` holds exactly.
 
     Raises:
-        ValueError: a negative epsilon, images outside `value_range`, labels that do not fit.
+        ValueError: when an argument is outside its range, images are outside `value_range`, or the labels do not fit
+            the images or the model.
+        TypeError: when the labels are not numbers.
     """
     check_seed("pgd", seed)
     known = is_whole(steps) and is_whole(restarts) and is_number(epsilon)
@@ -89,7 +93,7 @@ def pgd(
         raise UsageError(
             "pgd expects steps and restarts to be whole numbers, epsilon and step_size to be numbers. Received "
             f"steps={steps!r}, restarts={restarts!r}, epsilon={epsilon!r} and step_size={step_size!r}. "
-            "Leave the others than epsilon out for the defaults."
+            "Leave out all but epsilon for the defaults."
         )
     check_flag("pgd", "random_start", random_start)
     step_size = default_step(epsilon, steps) if step_size is None else step_size
@@ -98,7 +102,7 @@ def pgd(
 
 
 def default_step(epsilon: float, steps: int) -> float:
-    """2.5 epsilon / steps: far enough to reach the border of the ball from anywhere in it, and to move along it."""
+    """The default step size 2.5 epsilon / steps: all steps together can reach the border of the ball from any start."""
     return 2.5 * epsilon / max(1, steps)
 
 
@@ -110,13 +114,18 @@ def stepped(
     step_size: Any,
     limits: tuple[Any, Any],
 ) -> tf.Tensor:
-    """Section 2.1, one step: along the steepest direction, then back to the ball and to the range.
+    """One step of PGD: along the steepest direction, then projected to the ball and to the range.
+
+    Source: Madry et al. 2017, section 2.1.
 
     Args:
-        images, gradient, original: `(n, height, width, channels)`.
+        images, gradient, original: float32 `(n, height, width, channels)`.
         ball: `(epsilon, norm)`, the norm "inf" or "2".
-        step_size: Length of the step.
+        step_size: Length of the step, in the units of the images.
         limits: `(low, high)` of the images.
+
+    Returns:
+        float32 `(n, height, width, channels)`.
     """
     epsilon, norm = ball
     return project(images + step_size * steepest(gradient, norm), original, epsilon, norm, *limits)
@@ -124,7 +133,7 @@ def stepped(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """How far and how often an attack goes."""
+    """The numbers of steps and restarts, the step size and the random start of an attack."""
 
     steps: int
     step_size: float
@@ -137,8 +146,8 @@ def _attack(method, model, images, labels, epsilon, value_range, plan, *, norm, 
     preprocess, compile = options["preprocess"], options["compile"]
     if labels is None:
         raise UsageError(
-            f"{method} expects labels: the true classes, or with targeted=True the wanted ones. Received None. "
-            "Take the model's own predictions if there are no others."
+            f"{method} expects labels: the true classes, or with targeted=True the classes to aim at. Received None. "
+            "Without true classes, give the model's own predictions."
         )
     canvas, images, single, target, norm = prepare(method, model, images, labels, value_range, epsilon, norm)
     if min(plan.steps, plan.restarts) < 1 or max(plan.steps, plan.restarts) > 10**6 or plan.step_size < 0:
@@ -188,12 +197,12 @@ def check_classes(
     preprocess: Preprocess,
     compile: Compile,
 ) -> None:
-    """Refuse labels that the model's output has no place for."""
+    """Raise `UsageError` when the model has not one output `(n, classes)`, or a label is not one of its classes."""
     outputs = getattr(model, "outputs", None)
     if outputs and len(outputs) > 1:
         raise UsageError(
             f"{method} expects a model with one output. Model '{model.name}' has {len(outputs)}. Wrap it in a "
-            "keras.Model of the one to attack."
+            "keras.Model with only the output to attack."
         )
     if outputs:
         logits = outputs[0]
@@ -213,7 +222,7 @@ def check_classes(
 
 
 def _climb(model, settings, original, images, labels, *, keys, norm, targeted, preprocess, channels_first):
-    """The whole attack on one batch: `(images, loss to be maximal (n,), predicted class (n,))`."""
+    """The whole attack on one batch: `(images, loss that is maximized (n,), predicted class (n,))`."""
     epsilon, step_size, low, high, steps = tf.unstack(settings)
     sign = -1.0 if targeted else 1.0
 
