@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--data", type=Path, help="a folder with one sub-folder of photos per class")
     parser.add_argument("--image-size", type=int, default=96, help="pixels the photos are resized to")
     parser.add_argument("--epochs", type=int, default=6, help="passes over the photos")
-    parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, two epochs")
+    parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, two epochs, no checks")
     parser.add_argument("--out", type=Path, default=Path("runs/photos"))
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in --out")
     arguments = parser.parse_args()
@@ -51,6 +51,7 @@ def main():
             batch_size=16,
             info=info,
             preflight=not arguments.quick,
+            monitor=not arguments.quick,
             run_dir=arguments.out,
             resume=arguments.resume,
         )

@@ -50,6 +50,8 @@ def work(arguments):
         run_dir=arguments.out,
         resume=True,
         preflight=not arguments.quick,
+        monitor=not arguments.quick,
+        augment=None if arguments.quick else "standard",
         verbose=0,
     )
     loss = " ".join(f"{value:.3f}" for value in run.history["loss"])
@@ -95,7 +97,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--quick", action="store_true", help="two epochs, and nobody is killed")
+    parser.add_argument("--quick", action="store_true", help="two epochs of a bare training, and nobody is killed")
     parser.add_argument("--out", type=Path, default=Path("runs/several_machines/run"), help="seen by all")
     parser.add_argument("--cluster", help="host:port of every worker, by comma, the same on each")
     parser.add_argument("--index", type=int, help="which of them this is: 0, 1, ...")
