@@ -97,7 +97,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--quick", action="store_true", help="two epochs of a bare training, and nobody is killed")
+    parser.add_argument(
+        "--quick", action="store_true", help="two epochs of a bare training, and nobody is killed"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/several_machines/run"), help="seen by all")
     parser.add_argument("--cluster", help="host:port of every worker, by comma, the same on each")
     parser.add_argument("--index", type=int, help="which of them this is: 0, 1, ...")
