@@ -50,7 +50,11 @@ def sorted_batches(view: Any) -> list[Finding]:
     size = float(np.median(view.record.examples[looked]))
     chance = sum((count / sum(counts)) ** size for count in counts)
     alone = float(np.mean(view.record.one_label[looked] == 1))
-    if chance > 0.05 or alone < 0.5:
+    data = view.facts["data"]["train"]
+    # Of shuffled data not one batch is of one class, where the classes are several and batches hold many examples.
+    sorted_too = data.get("same_next", 0.0) > 0.5 * (1 + data.get("same_by_chance", 1.0))
+    few = alone > 0 and chance * looked.sum() < 1e-3 and sorted_too
+    if chance > 0.05 or not (alone >= 0.5 or few):
         return []
     return [
         found(

@@ -21,6 +21,7 @@ def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
     """
     task, found = task_of(model), {}
     single = task.kind == "categorical" or (task.kind == "binary" and task.outputs == 1)
+    single = single or (task.kind == "unknown" and task.activation == "softmax")
     if not single:
         return {}
     for part in parts:

@@ -141,7 +141,23 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
         facts |= _class_facts(rows, task)
     else:
         facts |= _target_facts(rows)
+        if counts_match and guessed_classes(task, facts):
+            facts |= _class_facts(rows, task)
     return facts
+
+
+def guessed_classes(task: Task, facts: dict) -> bool:
+    """Whether labels under a loss of the user's own are class numbers, as a softmax of so many units tells.
+
+    Args:
+        task: What the output is for.
+        facts: About its labels.
+    """
+    one = math.prod(facts.get("labels_shape") or [1]) == 1 and len(task.output_shape or ()) == 1
+    if task.kind != "unknown" or task.activation != "softmax" or not one or not facts.get("label_whole"):
+        return False
+    low, high = facts["label_low"], facts["label_high"]
+    return bool(low >= 0 and 1 < (task.outputs or 0) > high and facts["label_kinds"] > 1)
 
 
 def _chance_by_place(rows: np.ndarray, examples: int, task: Task) -> float | None:

@@ -11,11 +11,17 @@ from recipes.diagnose.rules.curve_rules import Curves, HeldOut, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.input_facts import meant
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
+from recipes.diagnose.rules.own_loss_rules import stretched
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.record_rules import judge_record
-from recipes.diagnose.rules.schedule_rules import judge_schedule
-from recipes.diagnose.rules.shuffled_labels import shuffled_labels
+from recipes.diagnose.rules.schedule_rules import (
+    far_from_usual,
+    judge_schedule,
+    spent_while_falling,
+    stopped_early,
+)
+from recipes.diagnose.rules.shuffled_labels import shuffled_beside, shuffled_labels
 
 # What labels that are shuffled look like in the curves.
 _SYMPTOMS = {
@@ -116,11 +122,19 @@ def judge(
     gaining = curves is not None and curves.held and curves.better_than_nothing
     known = {"learned": learned, "initial": above, "first": first, "now": now, "gaining": gaining}
     findings += judge_record(record, facts, **known)
+    if curves is not None:
+        findings += far_from_usual((facts or {}).get("optimizer", {}), curves, record)
+    findings += shuffled_beside(facts)
     if not any(_explains_failure(finding, facts) for finding in findings):
         findings += shuffled_labels(facts, curves)
     findings += judge_recall(facts or {})
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]
+    if curves is not None:  # however much was learned by then
+        findings += spent_while_falling(record, curves)
+        findings += stopped_early(curves, (facts or {}).get("meant_to_be"))
+        findings += stretched(facts, curves)
+        findings += _long_way(curves, facts)
     return _once(findings)
 
 
@@ -253,6 +267,32 @@ def _far_off(curves, facts):
             f"{curves.initial:.4g} of always answering the mean, {data['target_mean']:.4g}: so far the run has been "
             "on its way to that mean.",
             "Train on (y - mean) / std, and turn predictions back with prediction * std + mean; or train longer.",
+        )
+    ]
+
+
+def _long_way(curves, facts):
+    """A regression that needed a third of its run and more to reach the mean of its targets, and got beyond it."""
+    data, task = (facts or {}).get("data", {}).get("train", {}), (facts or {}).get("task", {})
+    if task.get("kind") != "values" or curves.initial is None or "target_mean" not in data or not curves.over:
+        return []
+    below = np.flatnonzero(curves.loss < curves.initial)
+    offset = abs(data["target_mean"]) / max(data["target_std"], 1e-12)
+    if not len(below) or offset < 1 or data["target_std"] < 50 or curves.epochs < 10:
+        return []
+    way = int(below[0])
+    if way < curves.epochs / 3 or not (curves.loss[way:] < curves.initial).all():
+        return []
+    return [
+        Finding(
+            "unscaled_targets",
+            "warning",
+            None,
+            None,
+            f"The first {way} of {curves.epochs} epochs went into finding the mean of the targets, "
+            f"{data['target_mean']:.4g} with a standard deviation of {data['target_std']:.4g}: until then the loss was "
+            f"above the {curves.initial:.4g} of always answering it, and only the rest was left to learn from inputs.",
+            "Train on (y - mean) / std, and turn predictions back with prediction * std + mean.",
         )
     ]
 

@@ -12,6 +12,7 @@ from recipes.diagnose.rules.model_rules import expected_loss
 
 _AT_THE_END = ("labels_shuffled", "unscaled_inputs")
 _OF_WEIGHTS = ("layers", "statistics", "outputs")  # facts that a look at trained weights would find otherwise
+_OUT_OF_MEASURE = 1000  # times the loss of knowing nothing
 _LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
 
 
@@ -62,6 +63,8 @@ class Casebook:
         epochs = max((len(values) for values in history.values()), default=0) if history else 0
         self._no_score = not any(is_score(name) for name in history or ())
         self._loss = np.asarray((history or {}).get("loss", ()), "float64")
+        if last and planned is not None and epochs < planned:
+            facts = {**facts, "meant_to_be": planned}
         found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
         self.findings = arrange(found)
         # Counted among those who explain, too: a symptom is as serious as it was found.
@@ -130,11 +133,13 @@ class Casebook:
         return epochs >= min(_LONG_ENOUGH, planned / 2)
 
     def _lost(self, epochs):
-        """Whether the loss is far above knowing nothing, after two epochs at least, and not on its way down."""
+        """Whether the loss is far above knowing nothing and does not come down; after one epoch, out of all measure."""
         loss, nothing = self._loss, expected_loss(self.facts)
-        if epochs < 2 or nothing is None or nothing <= 0 or not len(loss):
+        if nothing is None or nothing <= 0 or not len(loss):
             return False
         nothing += sum(layer["penalty"] for layer in self.facts["layers"])
+        if epochs < 2:
+            return bool(loss[-1] > _OUT_OF_MEASURE * nothing)
         return bool(loss[-1] > 3 * nothing and loss[-1] > 0.9 * loss[:-1].min())
 
     def _take_back(self, now, epochs, last):

@@ -17,7 +17,7 @@ def against_metric(curves: Curves) -> list[Finding]:
         return []  # a loss of Keras' own has its sign right; sorted data brings accuracy below guessing as well
     if curves.epochs < 3 or not curves.falling or curves.above_chance(0.1):
         return []
-    return _below_guessing(curves) or _error_grows(curves) or _without_floor(curves)
+    return _below_guessing(curves) or _error_grows(curves) or without_floor(curves)
 
 
 def _below_guessing(curves):
@@ -56,8 +56,8 @@ def _error_grows(curves):
     return []
 
 
-def _without_floor(curves):
-    """Below zero, and each third of the run falls by more than the one before."""
+def without_floor(curves: Curves) -> list[Finding]:
+    """A loss below zero of which each third of the run falls by more than the one before."""
     loss, third = curves.loss, curves.epochs // 3
     if third < 2 or loss[-1] >= 0 or curves.below_zero is False:
         return []

@@ -12,6 +12,8 @@ from recipes.diagnose.rules.output_rules import judge_outputs
 from recipes.diagnose.rules.remedies import scaling, usual_decay, usual_rate
 from recipes.diagnose.rules.words import times
 
+_LARGEST_GAIN = 3.0  # of a recurrence; 1 is usual, and up to 1.5 as random initializers give
+
 
 def judge_model(facts: dict) -> list[Finding]:
     """Findings in what `describe` collected about loss, layers, optimizer and one batch.
@@ -25,6 +27,7 @@ def judge_model(facts: dict) -> list[Finding]:
     findings = [
         *judge_outputs(facts),
         *_initialization(facts),
+        *_loops(facts),
         *judge_frozen(facts),
         *judge_first_loss(facts),
         *_softmax_over_one(facts),
@@ -135,6 +138,24 @@ def _initialization(facts):
                     )
                 )
     return findings
+
+
+def _loops(facts):
+    """Recurrent matrices that multiply what is remembered at every step."""
+    loops = [layer for layer in facts["layers"] if layer.get("loop_gain", 0.0) > _LARGEST_GAIN]
+    return [
+        _found(
+            "initial_scale_too_large",
+            "warning",
+            layer["name"],
+            f"The recurrent kernel of {layer['name']} makes what is remembered {times(layer['loop_gain'])} times as "
+            "large at every step (an orthogonal matrix keeps its size): over ten steps that is "
+            f"{times(layer['loop_gain'] ** 10)} times, so the recurrence explodes or saturates.",
+            "Use recurrent_initializer='orthogonal' with activation='tanh', which are the defaults; clipnorm=1.0 helps "
+            "as well.",
+        )
+        for layer in loops[:1]
+    ]
 
 
 def _all_zero(kernels):

@@ -6,7 +6,8 @@ import numpy as np
 
 from recipes.diagnose.finding import Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, slope, values_of
-from recipes.diagnose.rules.metric_rules import against_metric
+from recipes.diagnose.rules.gap_rules import judge_gap
+from recipes.diagnose.rules.metric_rules import against_metric, without_floor
 from recipes.diagnose.rules.words import part_of
 
 
@@ -41,11 +42,13 @@ def read_curves(
 def curve_findings(curves: Curves) -> list[Finding]:
     """As `read_curves`, not arranged."""
     broken = [*_diverged(curves), *_impossible(curves)]
-    if broken or not curves.minimized:
+    if broken:
         return broken
+    if not curves.minimized:
+        return without_floor(curves)
     if turned := against_metric(curves):
         return turned
-    rules = (_not_learning, _bouncing, _falling, _plateau, _gap, _underfitting, _decayed, _noisy)
+    rules = (_not_learning, _bouncing, _falling, _plateau, judge_gap, _underfitting, _decayed, _noisy)
     return [finding for rule in rules for finding in rule(curves)]
 
 
@@ -240,99 +243,6 @@ def _plateau(curves):
             "Start better: he_normal for relu, recipes.initialize.lsuv, batch normalization, or warm-up.",
         )
     return []
-
-
-def _gap(curves):
-    loss, validation = curves.loss, curves.validation
-    if validation is None or curves.epochs < 3:
-        return []
-    if not np.isfinite(validation).all():
-        epoch = int(np.argmax(~np.isfinite(validation)))
-        return _found(
-            "train_validation_mismatch",
-            "warning",
-            epoch + 1,
-            f"The validation loss is {validation[epoch]} while the training loss is {loss[epoch]:.4g}.",
-            "Check the validation data for NaN, and the averages of batch normalization.",
-        )
-    best = int(np.argmin(validation))
-    started, positive = curves.first, min(loss.min(), validation.min()) > 0
-    if (
-        positive
-        and loss[-1] < 0.5 * started
-        and validation.min() > 0.8 * started
-        and validation.min() > 3 * loss[best:].min()
-    ):
-        return _found(
-            "train_validation_mismatch",
-            "warning",
-            None,
-            f"The training loss falls from {started:.4g} to {loss[-1]:.4g}, the validation loss is never under "
-            f"{validation.min():.4g}: what is learned does not carry over to a single validation example.",
-            "Check that both are preprocessed alike and labeled alike, and that batch normalization has "
-            "good averages (momentum=0.9 for short runs).",
-        )
-    last = float(np.median(validation[curves.tail]))
-    # Measured by what validation had gained at its best, which works for losses below zero too.
-    gained = max(
-        float(max(validation[0], curves.first if positive else validation[0])) - validation[best], 1e-12
-    )
-    rise = last / max(validation[best], 1e-12) if positive else 1 + (last - validation[best]) / gained
-    after = curves.epochs - 1 - best
-    if (
-        curves.epochs >= 5
-        and after >= 3
-        and rise > 1.15
-        and slope(validation[best:]) > 0
-        and loss[-1] < loss[best] - 0.1 * abs(loss[best])
-    ):
-        return _found(
-            "overfitting",
-            _how_serious(curves, best, rise),
-            best + 2,
-            f"The validation loss rises from {validation[best]:.4g} (epoch {best + 1}) to "
-            f"{validation[-1]:.4g} while the training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}: the model "
-            "memorizes its training examples.",
-            "Stop at the best epoch (early_stopping=5), augment, add weight decay or dropout, or get more "
-            "data.",
-        )
-    return []
-
-
-def _how_serious(curves, best, rise):
-    """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
-    score, validation = curves.score, curves.validation
-    last = float(np.median(validation[curves.tail]))
-    # A validation loss that jumps as far from epoch to epoch shows no trend.
-    noise = float(np.median(np.abs(np.diff(validation, 2)))) / 2
-    if last - float(validation[best]) < 4 * noise:
-        return "info"
-    if score is not None:
-        smooth = np.convolve(score, np.ones(3) / 3, "valid") if len(score) >= 3 else score
-        now = float(score[-3:].mean())
-        if now > smooth[: max(best, 1)].max() + 0.005:
-            return "info"
-        # The best of several epochs is luck as well, and while the run goes on it may come back.
-        errors = 2 if curves.planned is None or curves.over else 3
-        fallen = smooth.max() - now > max(0.02, errors * curves.score_error(now))
-        poor = curves.validated_well is False and _by_heart(curves)
-        return "warning" if rise > 1.25 and (fallen or poor or not curves.held) else "info"
-    if curves.validated_well:
-        return "info"
-    # By the loss alone: a tenth of what validation had gained is lost again, also in the best of the last epochs.
-    last = float(validation[best + 1 :][-max(5, curves.epochs // 4) :].min())
-    known = [value for value in (curves.held_out.initial, curves.initial, curves.first) if value is not None]
-    start = max([float(validation[0]), *known[:1]])
-    lost = (last - validation[best]) / max(start - validation[best], 1e-12)
-    return "warning" if rise > 1.25 and lost > 0.1 else "info"
-
-
-def _by_heart(curves):
-    """Whether training is nearly perfect, and validation far behind."""
-    if curves.accuracy is None or curves.validation_accuracy is None:
-        return False
-    trained, held_out = curves.accuracy[curves.tail].mean(), curves.validation_accuracy[curves.tail].mean()
-    return bool(trained > 0.95 and trained - held_out > 0.2)
 
 
 def _underfitting(curves):

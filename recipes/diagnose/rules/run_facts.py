@@ -309,6 +309,11 @@ def _describe_layer(name, layer):
     table = getattr(layer, "embeddings", None)
     if table is not None:
         facts["table_zero"] = not keras.ops.convert_to_numpy(keras.ops.any(table != 0))
+    loop = getattr(layer, "recurrent_kernel", None)
+    if loop is not None and len(loop.shape) == 2:
+        values = np.asarray(keras.ops.convert_to_numpy(loop), "float32")
+        # The root mean square of its singular values: by how much a step multiplies what is remembered.
+        facts["loop_gain"] = float(np.linalg.norm(values) / math.sqrt(min(values.shape)))
     kernel = getattr(layer, "kernel", None)
     if kernel is None or len(kernel.shape) < 2:
         return facts

@@ -6,10 +6,12 @@ import numpy as np
 
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.curve_rules import Curves, slope
-from recipes.diagnose.rules.words import share
+from recipes.diagnose.rules.remedies import lower_rate, usual_rate
+from recipes.diagnose.rules.words import share, times
 
 GONE = 1e-3  # of the largest rate: steps that much shorter change nothing that one would see
 _EARLY = 0.3  # of all steps
+_FAR = 100  # times what is usual
 _FEWEST_EPOCHS = 3  # with the rate gone, to see that nothing comes any more
 
 
@@ -48,5 +50,139 @@ def judge_schedule(record: Any, curves: Curves) -> list[Finding]:
             f"The training loss stands at {after[-1]:.4g} since: the rest of the run changes nothing.",
             "Count the schedule in steps, decay_steps=epochs * steps_per_epoch, or use "
             "recipes.callbacks.WarmupDecay(decay='cosine'), which ends with the run.",
+        )
+    ]
+
+
+def spent_while_falling(record: Any, curves: Curves) -> list[Finding]:
+    """A rate that was gone in the first half of the run while the loss was still falling, however far it had come.
+
+    Args:
+        record: What the probes read of the rate, or None; the history goes before it.
+        curves: Of the run.
+    """
+    rates, came = _rates_by_epoch(record, curves), np.append(curves.first, curves.loss)
+    if rates is None or curves.epochs < 5 or not np.isfinite(came).all() or came.min() <= 0:
+        return []
+    planned = max(curves.planned or 0, curves.epochs)
+    known = np.flatnonzero(np.isfinite(rates))
+    used = known[rates[known] >= GONE * np.nanmax(rates)]
+    after = known[known > used[-1]]
+    full = int(known[rates[known] >= 0.3 * np.nanmax(rates)][-1])
+    if (
+        len(after) < 1
+        or after[0] > 0.5 * planned
+        or curves.epochs - after[0] < max(_FEWEST_EPOCHS, planned // 4)
+    ):
+        return []
+    gone, last = int(after[0]), float(came[-1])
+    fell, since = float(came[full] - came[full + 1]), float(came[gone] - last)
+    left = last > 0.1 * curves.first and (curves.accuracy is None or curves.accuracy[-1] < 0.97)
+    if not (left and fell > 0.05 * last and since < 0.2 * fell and gone > full):
+        return []
+    backwards = _after_each_fall(curves)
+    part = share(float(rates[gone] / np.nanmax(rates)))
+    why = (
+        " Each time it was cut the validation loss had just fallen: a ReduceLROnPlateau that waits for it to rise."
+        if backwards
+        else ""
+    )
+    remedy = (
+        "Use keras.callbacks.ReduceLROnPlateau('val_loss', mode='min'), or leave mode out."
+        if backwards
+        else "Count the schedule in steps, decay_steps=epochs * steps_per_epoch, or use "
+        "recipes.callbacks.WarmupDecay(decay='cosine'), which ends with the run."
+    )
+    return [
+        Finding(
+            "decayed_too_early",
+            "warning",
+            None,
+            gone + 1,
+            f"In epoch {full + 1}, the last at a high rate, the loss fell by {fell:.3g}; by epoch "
+            f"{gone + 1} of {planned} the rate was {part} of its largest, and the loss has come "
+            f"down by {max(since, 0.0):.2g} since, to {last:.4g}: the rest of the run changes nothing.{why}",
+            remedy,
+        )
+    ]
+
+
+def _rates_by_epoch(record, curves):
+    """The largest rate of each epoch, NaN where none is known; None where there is none at all."""
+    if curves.rate is not None and np.isfinite(curves.rate).all() and curves.rate.max() > 0:
+        return np.asarray(curves.rate, "float64")
+    if record is None or not len(record):
+        return None
+    rates = np.full(curves.epochs, np.nan)
+    for epoch, rate in zip(record.epoch, record.learning_rate, strict=True):
+        if np.isfinite(rate) and 0 <= epoch < curves.epochs:
+            rates[int(epoch)] = np.nanmax([rates[int(epoch)], rate])
+    return rates if np.isfinite(rates).any() and np.nanmax(rates) > 0 else None
+
+
+def _after_each_fall(curves):
+    """Whether each cut of the rate came after an epoch with the lowest validation loss so far, as it never should."""
+    if curves.rate is None or curves.validation is None:
+        return False
+    cuts = np.flatnonzero(curves.rate[1:] < 0.7 * curves.rate[:-1]) + 1
+    best = [curves.validation[cut - 1] < curves.validation[: cut - 1].min() for cut in cuts[:4] if cut > 1]
+    return len(best) >= 2 and all(best)
+
+
+def stopped_early(curves: Curves, planned: int | None) -> list[Finding]:
+    """A run that was ended while validation got better in every epoch, as by an early stopping of the wrong mode.
+
+    Args:
+        curves: Of the run, which is over.
+        planned: Epochs that it was to have, or None.
+    """
+    validation = curves.validation
+    if planned is None or not 3 <= curves.epochs < planned or validation is None or curves.strong:
+        return []
+    known = np.isfinite(validation).all() and np.isfinite(curves.loss).all()
+    score = curves.score
+    falls = known and (np.diff(validation) < 0).all() and curves.loss[-1] < curves.loss[0]
+    if not falls or (score is not None and score[-1] < score[0]):
+        return []
+    return [
+        Finding(
+            "stopped_too_early",
+            "warning",
+            None,
+            curves.epochs,
+            f"The run ended after epoch {curves.epochs} of {planned}, and the validation loss had fallen in every "
+            f"one of them, from {validation[0]:.4g} to {validation[-1]:.4g}: it was still getting better. With "
+            "restore_best_weights the weights of the epoch that was taken for the best come back.",
+            "Look at the callback that ends it: keras.callbacks.EarlyStopping('val_loss', mode='min', patience=5), and "
+            "mode='max' for an accuracy.",
+        )
+    ]
+
+
+def far_from_usual(optimizer: dict, curves: Curves, record: Any) -> list[Finding]:
+    """A rate a hundred times what is usual with an optimizer, in a run that did not learn most of what there is.
+
+    Args:
+        optimizer: The facts about it.
+        curves: Of the run.
+        record: What the probes saw, for the loss of the first steps; or None.
+    """
+    usual, rate = usual_rate(optimizer.get("name")), optimizer.get("rate") or 0.0
+    if usual is None or rate < _FAR * usual or curves.strong or curves.epochs < 2 or curves.initial is None:
+        return []
+    seen = np.asarray(record.loss, "float64") if record is not None and len(record) else np.zeros(0)
+    highest = max(float(np.max(curves.loss)), float(np.max(seen[np.isfinite(seen)], initial=0.0)))
+    if not np.isfinite(highest) or not highest > 1.5 * curves.initial > 0:
+        return []
+    return [
+        Finding(
+            "rate_too_high",
+            "warning",
+            None,
+            None,
+            f"The learning rate is {rate:.3g}, {times(rate / usual)} times the {usual:g} that is usual with "
+            f"{optimizer['name']}. The loss went up to {times(highest / curves.initial)} times the "
+            f"{curves.initial:.4g} of knowing nothing; after {curves.epochs} epochs it is {curves.loss[-1]:.4g}.",
+            lower_rate(rate, optimizer),
         )
     ]

@@ -7,6 +7,8 @@ import numpy as np
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import look
 
+_FEWEST, _SURE = 100, 8.0  # examples; standard errors above chance
+_THROWN = 3.0  # times what knowing nothing costs
 _FEWEST_STEPS = 30  # before it is said that nothing was learned
 
 
@@ -25,6 +27,8 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
         return []
     if curves.better_than_nothing and not curves.memorized:
         return []
+    if curves.initial is not None and curves.loss[-1] > _THROWN * curves.initial > 0:
+        return []  # steps threw it there, so it says nothing of labels
     return [
         Finding(
             "labels_shuffled",
@@ -36,6 +40,51 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
             "apart, as by a shuffle of x alone, or two lists of files in different orders.",
         )
     ]
+
+
+def shuffled_beside(facts: dict) -> list[Finding]:
+    """Labels of training that similar inputs do not share, beside validation data in which they do.
+
+    Args:
+        facts: As for `judge_data`.
+    """
+    data = (facts or {}).get("data", {})
+    train, validation = data.get("train", {}), data.get("validation", {})
+    if min(train.get("examples", 0), validation.get("examples", 0)) < _FEWEST or _apart(train) is None:
+        return []
+    known = "target_agreement" if "target_agreement" in train else "neighbor_agreement"
+    if known not in validation or _shape(train) != _shape(validation):
+        return []
+    chance, error = (
+        (0.0, validation["target_error"])
+        if known == "target_agreement"
+        else (validation["neighbor_chance"], validation["neighbor_error"])
+    )
+    found, lost = validation[known], train[known]
+    if found < chance + max(_SURE * error, 0.25 * (1 - chance)):
+        return []
+    told = (
+        f"{found:.2f} in validation and {lost:.2f}"
+        if chance == 0.0
+        else f"{found:.0%} in validation and {lost:.0%}"
+    )
+    what = "correlate with those" if known == "target_agreement" else "are those"
+    return [
+        Finding(
+            "labels_shuffled",
+            "error",
+            None,
+            0,
+            f"{what} of the most similar other example {'in' if chance else 'by'} {told} in training, "
+            "which is chance: in training they do not belong to their inputs.",
+            f"Look at examples with their labels, {look(train, labels=True)}: inputs and labels may have been shuffled "
+            "apart, as by a shuffle of x alone, or two lists of files in different orders.",
+        )
+    ]
+
+
+def _shape(data):
+    return data.get("input_shape"), data.get("labels_shape")
 
 
 def _by_heart_alone(facts, data):
