@@ -2,11 +2,12 @@
 
     python examples/attention_maps.py            # two minutes on two cores
 
-A small vision transformer (Dosovitskiy et al. 2020) with a class token learns scikit-learn's digits, each at a random
-place of a larger noisy canvas, so that it has to find them. Rollout says where attention flows whatever the class;
-relevance (Chefer et al. 2021) weighs it by the gradient of the class; Grad-CAM reads the tokens that the last block
-attends to, whose grid is found by itself (after that block only the class token has a gradient). Prints how much of
-each map lies on the digit, beside the share of the canvas it covers, and writes runs/attention_maps/maps.png.
+A small vision transformer (Dosovitskiy et al. 2020) with a class token learns scikit-learn's digits. Each digit is at a
+random place of a larger noisy canvas, so that the network has to find it. Rollout says where attention flows, whatever
+the class. Relevance (Chefer et al. 2021) weights the attention by the gradient of the class. Grad-CAM reads the tokens
+that the last block attends to, and finds their grid by itself (after that block only the class token has a gradient).
+Prints how much of each map lies on the digit, and how much of the canvas the digit covers. Writes
+runs/attention_maps/maps.png.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def main():
         verbose=0,
     )
     print(
-        f"accuracy {model.evaluate(images[:held], labels[:held], verbose=0)[1]:.1%} on digits it has not seen\n"
+        f"accuracy {model.evaluate(images[:held], labels[:held], verbose=0)[1]:.1%} on digits it was not trained on\n"
     )
 
     shown, covered = images[:6], masks[:6]
@@ -57,11 +58,11 @@ def main():
         "attention relevance": explain.attention_relevance(model, shown),
         "Grad-CAM": explain.grad_cam(model, shown, layer=f"block{BLOCKS - 2}"),
     }
-    print(f"{covered.mean():.0%} of the canvas is a digit; of the maps there is on it:")
+    print(f"The digit covers {covered.mean():.0%} of the canvas. The share of each map that lies on it:")
     for name, values in maps.items():
         print(f"{name:24} {(values * covered).sum() / max(values.sum(), 1e-9):.0%}")
     plot.attributions(shown, maps).savefig(arguments.out / "maps.png", dpi=110)
-    print(f"Look at {arguments.out / 'maps.png'}: whose map lies on the digit?")
+    print(f"Look at {arguments.out / 'maps.png'}: which method's map lies on the digit?")
 
 
 def vision_transformer():
@@ -78,7 +79,7 @@ def vision_transformer():
 
 
 class Tokens(keras.layers.Layer):
-    """Put a class token before the patches and add learned positions."""
+    """Put a class token before the patches and add learned position embeddings."""
 
     def build(self, input_shape):
         self.token = self.add_weight(shape=(1, 1, input_shape[-1]), initializer="random_normal")

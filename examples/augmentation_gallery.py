@@ -1,12 +1,12 @@
-"""See what every augmentation does: a page a family, one contact sheet an operation and each standard pipeline.
+"""See what every augmentation does: one page per family, one contact sheet per operation and standard pipeline.
 
     python examples/augmentation_gallery.py                    # a minute; writes runs/augmentation_gallery/*.png
     python examples/augmentation_gallery.py --only Rotate CutMix page_color
 
-On the pages each row is an operation over its usual range, one random draw all along; its numbers stand above. On the
-sheets each row starts with an image as it is, followed by draws. The photographs come with scikit-image, the digits are
-the training set of the quickstart. Look here before training: if you cannot tell a class any more, neither can the
-network.
+On a page, each row shows an operation over its usual range of strengths, with the same random draw; the strength is
+written above each picture. On a sheet, each row shows an unchanged image, followed by random draws. The photographs
+come with scikit-image, and the digits are the training set of the quickstart. Look at the pictures before training: if
+you can no longer recognize a class, neither can the network.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def photographs(size):
 
 
 def sheets(photos):
-    """`{name: operations}`: each operation alone, stronger than in training, so that it can be seen."""
+    """`{name: operations}`: each operation alone, stronger than in training, so that its effect is visible."""
     size = photos.shape[1]
     statistics = preprocess.ImageStatistics.fit(photos, verbose=0)
     return {
@@ -86,7 +86,7 @@ def sheets(photos):
 
 
 def pages(photos):
-    """`{family: {operation: [(text, operation)]}}`: from the weakest to the strongest of a usual range."""
+    """`{family: {operation: [(text, operation)]}}`: from the weakest to the strongest of the usual range."""
     statistics = preprocess.ImageStatistics.fit(photos, verbose=0)
     side = photos.shape[1]
     some = [augment.Rotate(45), augment.Cutout(side // 3), augment.Hue(0.4)]
@@ -168,15 +168,15 @@ def pages(photos):
 
 
 def page(rows, photos, seed, shown=1):
-    """A figure of one family: a photo, then each operation over its range, a row an operation."""
+    """A figure of one family: each row shows the photo, then one operation over its range."""
     pictures, titles = [], []
     for name, operations in rows.items():
         pictures.append(photos[shown] / 255)
         titles.append(name)
         for column, (text, op) in enumerate(operations):
             pipeline = augment.Pipeline([op], jit_compile=False)
-            # Over a range the numbers drawn stay the same, so that what changes along a row is the strength alone; of
-            # mixing and of policies one draw would show little.
+            # Along a row the random numbers stay the same, so that only the strength changes. Mixing and policies get
+            # a new draw for each picture, because one draw would show little.
             several = pipeline.mixes or isinstance(op, augment.RandAugment | augment.AugMix)
             number = column if several or text.startswith("draw") else ONE_DRAW
             # Only mixing needs the other photos.
@@ -236,7 +236,7 @@ def main():
         path = arguments.out / f"{name}.png"
         figure.savefig(path, dpi=80)
         print(f"{path}\n{pipeline}\n")
-    print(f"Look at {arguments.out}: where you cannot tell the class any more, neither can the network.")
+    print(f"Look at {arguments.out}: where you can no longer recognize the class, neither can the network.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What twelve classes look like to a network: one picture, made by raising each class's score from gray noise.
+"""What twelve classes look like to a network: images made from gray noise by raising the score of a class.
 
-    python examples/class_images.py                       # 12 classes, three minutes on one core
+    python examples/class_images.py                       # 12 classes, three minutes on two cores
     python examples/class_images.py goldfish tiger        # parts of ImageNet's class names
     python examples/class_images.py daisy --several 4     # four different images of one class
 
-The network is EfficientNet-Lite0 with its ImageNet weights (extra `pretrained`). Prints how sure it is of each image
-it made and writes runs/class_images/classes.jpg.
+The network is EfficientNet-Lite0 with its ImageNet weights (extra `pretrained`). Prints the probability that the
+network gives each image for its class, and writes all images to runs/class_images/classes.jpg.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main():
         "classes", nargs="*", default=CLASSES, help="class names of ImageNet or parts of them"
     )
     parser.add_argument(
-        "--several", type=int, default=1, help="images of each class, kept unlike one another"
+        "--several", type=int, default=1, help="images of each class, which are made different"
     )
     parser.add_argument("--steps", type=int, default=512, help="steps of ascent")
     parser.add_argument("--seed", type=int, default=0)
@@ -63,7 +63,7 @@ def main():
     plot.grid(made, titles=titles, columns=min(4, len(made)), size=2.2).savefig(
         arguments.out / "classes.jpg", dpi=110
     )
-    print(f"Look at {arguments.out / 'classes.jpg'}: what of each class does the network go by?")
+    print(f"Look at {arguments.out / 'classes.jpg'}: which features of each class does the network rely on?")
 
 
 def find(text, names):

@@ -1,10 +1,10 @@
-"""Name what is in a photo with an ImageNet network that needs no network connection.
+"""Name what is in a photo, with an ImageNet network and without an internet connection.
 
     python examples/classify_photo.py                    # scikit-image's photo of the cat Chelsea
     python examples/classify_photo.py my_photo.jpg
 
-Prints the five most probable of ImageNet's 1000 classes, and writes runs/classify_photo/looked_at.png: where the
-network looked (Grad-CAM). The weights come with the extra `pretrained`; a few seconds on two cores.
+Prints the five most probable of ImageNet's 1000 classes, and writes runs/classify_photo/looked_at.png, which shows
+where the network looked (Grad-CAM). The weights come with the extra `pretrained`. Takes a few seconds on two cores.
 """
 
 import argparse
@@ -20,8 +20,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("photo", nargs="?", help="an image file; scikit-image's cat without")
-    parser.add_argument("--quick", action="store_true", help="the same: it takes seconds anyway")
+    parser.add_argument("photo", nargs="?", help="an image file (default: scikit-image's cat)")
+    parser.add_argument("--quick", action="store_true", help="changes nothing: it takes only seconds anyway")
     parser.add_argument("--out", type=Path, default=Path("runs/classify_photo"))
     arguments = parser.parse_args()
     print("This takes a few seconds on two cores.")
@@ -39,7 +39,7 @@ def main():
     titles = ["photo", f"{names[best[0]]}\nGrad-CAM at {layer}"]
     figure = plot.grid([image, image], maps=[None, maps[0]], titles=titles, size=3)
     figure.savefig(arguments.out / "looked_at.png", dpi=110)
-    print(f"Look at {arguments.out / 'looked_at.png'}: the evidence for the first name.")
+    print(f"Look at {arguments.out / 'looked_at.png'}: it shows the evidence for the first name.")
 
 
 def central_square(path, side):

@@ -1,10 +1,10 @@
-"""Kill ReLUs with a learning rate that is too high, watch them die, and see what cures it and what does not.
+"""Kill ReLUs with a learning rate that is too high, watch them die, and see what helps and what does not.
 
-Five small networks on real handwritten digits: one trained at a sane rate, one at a rate that kills, and the same
-rate after a warm-up, with clipped gradients, and with leaky ReLUs. The first two keep most of the network alive and
-it learns; leaky units cannot die, but that alone does not make the rate right: the network learns nothing. Prints
-what share of each layer is dead (silent on every one of the training images) and writes one picture a run. Takes
-about a minute on two cores.
+Five small networks learn real handwritten digits. One is trained at a good rate, and one at a deadly rate, which is far
+too high. The other three use the deadly rate with a remedy: a warm-up, clipped gradients, or leaky ReLUs. With a
+warm-up or clipping, most units stay alive and the network learns. Leaky units cannot die, but the rate is still too
+high, and the network learns nothing. Prints the share of dead units in each layer (those that are 0 for every training
+image), and writes one picture per run. Takes about a minute on two cores.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def leaky_relu(name):
 
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a sliver of data, one epoch")
+    parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/dead_relus"))
     options = parser.parse_args()
     print(f"This takes {'a few seconds' if options.quick else 'a minute'} on two cores.")
@@ -89,7 +89,7 @@ def main():
         picture = options.out / f"{name.replace(', ', '_').replace(' ', '_')}.png"
         detector.plot().savefig(picture, dpi=100)
     print(
-        f"Look at {options.out}: deadly_rate.png shows units turning black and staying so, sane_rate.png does not."
+        f"Look at {options.out}: in deadly_rate.png units turn black and stay black, in sane_rate.png they do not."
     )
 
 

@@ -1,10 +1,10 @@
-"""Five training scripts as students write them, each with one mistake: what the doctor says, and the mended run.
+"""Five training scripts with a typical mistake of students each: what the doctor says, and the run without the mistake.
 
     python examples/debug_broken_training.py
 
-Every script trains on the 1797 digits of scikit-learn. For each: the accuracy it reaches, the first finding with its
-evidence and remedy, and the accuracy once that remedy is taken. The reports with their figures are written to
-runs/debug_broken_training/, one page per script.
+Every script trains on the 1797 digits of scikit-learn. Prints, for each script, the accuracy that it reaches, the first
+finding with its evidence and remedy, and the accuracy after the remedy. Writes a report with figures for each script to
+runs/debug_broken_training/.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def compiled(model, rate=0.05, from_logits=False):
     return model
 
 
-# What the student meant to write, the mistake, and what the remedy of the finding makes of it.
+# The mistake in words, the model with the mistake, and the model after the remedy of the finding.
 SCRIPTS = {
     "forgets that the last layer gives logits": (
         lambda: compiled(network(output=None)),
@@ -100,10 +100,12 @@ def main():
         keras.utils.set_random_seed(0)
         _, after = fit(mended(), train, validation, epochs)
         finding = run.findings[0]
-        print(f"\n{number}. A student {mistake}: {before:.1%} of the validation images are right.")
+        print(
+            f"\n{number}. A student {mistake}: {before:.1%} of the validation images are classified correctly."
+        )
         print(f"   {finding.title}{f' in {finding.layer}' if finding.layer else ''}: {finding.evidence}")
         print(f"   {finding.remedy}")
-        print(f"   Mended: {after:.1%}. Report: {page}")
+        print(f"   After the remedy: {after:.1%}. Report: {page}")
     print(f"\nLook at the reports in {arguments.out}: the first lines say what is wrong and what to do.")
 
 

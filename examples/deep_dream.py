@@ -1,10 +1,10 @@
-"""Let a network dream on a photo: make more of whatever each of its layers sees.
+"""Let a network dream on a photo: amplify what one of its layers sees.
 
-    python examples/deep_dream.py                        # scikit-image's cat Chelsea, about 20 s on two cores
+    python examples/deep_dream.py                        # scikit-image's cat Chelsea, a minute on two cores
     python examples/deep_dream.py my_photo.jpg --layer stage4_block2_expand_norm
 
-Writes runs/deep_dream/dream.png (the photo and its dream) and classes.png (the images that EfficientNet-Lite0
-would like to see for a few classes); prints by how much the layer's activation rose.
+Writes runs/deep_dream/dream.png (the photo and its dream) and classes.png (images that EfficientNet-Lite0 assigns to a
+few classes with high confidence). Prints by how much the activation of the layer rose.
 """
 
 import argparse
@@ -22,10 +22,16 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("photo", nargs="?", help="an image file; scikit-image's cat without")
-    parser.add_argument("--layer", default="stage5_block2_expand_norm", help="early: strokes, late: objects")
-    parser.add_argument("--steps", type=int, default=12, help="steps of ascent an octave")
-    parser.add_argument("--octaves", type=int, default=4, help="sizes, each 1.4 times the one before")
+    parser.add_argument("photo", nargs="?", help="an image file (default: scikit-image's cat)")
+    parser.add_argument(
+        "--layer",
+        default="stage5_block2_expand_norm",
+        help="early layers give strokes, late layers give objects",
+    )
+    parser.add_argument("--steps", type=int, default=12, help="steps of gradient ascent per octave")
+    parser.add_argument(
+        "--octaves", type=int, default=4, help="number of sizes, each 1.4 times the one before"
+    )
     parser.add_argument("--longest", type=int, default=420, help="longest side of the dream in pixels")
     parser.add_argument("--quick", action="store_true", help="two octaves of two steps, no class images")
     parser.add_argument("--out", type=Path, default=Path("runs/deep_dream"))
@@ -36,7 +42,7 @@ def main():
         arguments.steps, arguments.octaves, arguments.longest = 2, 2, 160
 
     photo = read(arguments.photo, arguments.longest)
-    # Convolutions take images of any size, so the classifier stays away.
+    # Convolutions take images of any size, so the classifier is left out.
     backbone = models.efficientnet_lite0(include_top=False, input_shape=(None, None, 3))
     dream, scores = explain.deep_dream(
         backbone, photo, arguments.layer, steps=arguments.steps, octaves=arguments.octaves, return_scores=True
@@ -53,11 +59,11 @@ def main():
             for (name, number), p in zip(CLASSES.items(), probabilities, strict=True)
         ]
         plot.grid(made, titles=titles, columns=3, size=3).savefig(arguments.out / "classes.png", dpi=100)
-    print(f"Look at {arguments.out / 'dream.png'}: what the layer sees wherever it can.")
+    print(f"Look at {arguments.out / 'dream.png'}: it shows what the layer sees in the photo, amplified.")
 
 
 def read(path, longest):
-    """A photo as float32 in 0..255 whose longest side has the given length."""
+    """A photo as float32 in 0..255, resized so that its longest side has the given length."""
     if path:
         image = keras.utils.img_to_array(keras.utils.load_img(path))
     else:

@@ -2,10 +2,11 @@
 
     python examples/distill.py
 
-Trains a teacher on the 1797 digits of scikit-learn, then two students of sixteen units: one on the labels alone, one
-that also imitates the teacher's softened answers (Hinton et al. 2015, section 2, https://arxiv.org/abs/1503.02531).
-Prints the validation accuracy of all three; runs/distill/student holds the distilled run, runs/distill/student.keras
-the plain student, without its teacher. About a minute on two cores.
+Trains a teacher on the 1797 digits of scikit-learn, then two students of sixteen units. One learns only from the
+labels; the other also imitates the teacher's softened answers (Hinton et al. 2015, section 2,
+https://arxiv.org/abs/1503.02531). Prints the validation accuracy of all three. Writes the run of the distilled student
+to runs/distill/student, and this student without its teacher to runs/distill/student.keras. Takes about a minute on
+two cores.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import keras
 import recipes
 from recipes import data, plot
 
-TEMPERATURE = 3.0  # softens the answers of both; 1 leaves them as they are
+TEMPERATURE = 3.0  # softens the answers of teacher and student; 1 leaves them unchanged
 
 
 def network(units, name):
@@ -25,7 +26,7 @@ def network(units, name):
         keras.layers.Rescaling(1 / 127.5, offset=-1),
         keras.layers.Flatten(),
         keras.layers.Dense(units, "relu"),
-        keras.layers.Dense(10),  # logits, which is what is imitated
+        keras.layers.Dense(10),  # logits, which the student imitates
     ]
     return keras.Sequential(layers, name=name)
 
@@ -65,7 +66,8 @@ def main():
     histories = {"teacher": teacher.history, "alone": alone.history, "distilled": distilled.history}
     plot.compared_curves(histories, metrics=["accuracy"]).savefig(arguments.out / "curves.png", dpi=100)
     print(
-        f"Look at {arguments.out}: curves.png for the gap between teacher and students; student.keras is the small one."
+        f"Look at {arguments.out}: curves.png shows the gap between teacher and students; student.keras is the "
+        "distilled student."
     )
 
 

@@ -1,9 +1,9 @@
-"""Find out how long to train by early stopping, then use the validation images for training too.
+"""Find out by early stopping how long to train, then train on the validation images too.
 
-    python examples/early_stopping_refit.py    # 500 digits to train on, 250 to validate: about a minute on two cores
+    python examples/early_stopping_refit.py    # 500 training and 250 validation digits: about a minute on two cores
 
-Stops when the validation loss no longer falls; then trains again in the two classical ways (Goodfellow et al. 2016,
-algorithms 7.2 and 7.3) and prints the error on 4250 other images after each. Writes
+Stops when the validation loss no longer falls. Then trains again in two classical ways (Goodfellow et al. 2016,
+algorithms 7.2 and 7.3), and prints the error on 4250 other images after each. Writes
 runs/early_stopping_refit/curves.png.
 """
 
@@ -20,11 +20,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="mnist5k", help="a name recipes.data.load knows, or a folder")
-    parser.add_argument("--train", type=int, default=500, help="images to train on")
-    parser.add_argument("--validation", type=int, default=250, help="images that say when to stop")
+    parser.add_argument("--train", type=int, default=500, help="number of training images")
+    parser.add_argument(
+        "--validation", type=int, default=250, help="number of images that decide when to stop"
+    )
     parser.add_argument("--patience", type=int, default=8, help="epochs without a lower validation loss")
-    parser.add_argument("--epochs", type=int, default=100, help="at most")
-    parser.add_argument("--quick", action="store_true", help="a few epochs on a sliver of the data")
+    parser.add_argument("--epochs", type=int, default=100, help="largest number of epochs")
+    parser.add_argument("--quick", action="store_true", help="a few epochs on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/early_stopping_refit"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
@@ -57,8 +59,8 @@ def main():
     def error():
         return 100 * (1 - model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
 
-    print(f"stopped after epoch {len(history.epoch)}, best was {stopper.best_epoch + 1}")
-    print(f"training images alone:             {error():.2f} % error")
+    print(f"stopped after epoch {len(history.epoch)}; the best epoch was {stopper.best_epoch + 1}")
+    print(f"only the training images:          {error():.2f} % error")
     restarted = training.refit_on_all_data(stopper, train, validation, "restart", batch_size=50, verbose=0)
     print(f"both sets, restarted, {restarted.epochs:3d} epochs:  {error():.2f} % error")
     went_on = training.refit_on_all_data(stopper, train, validation, "continue", batch_size=50, verbose=0)

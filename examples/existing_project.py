@@ -1,12 +1,12 @@
-"""Add a callback to a Keras project that is already there: one line of its `fit` changes.
+"""Add callbacks to an existing Keras project: one line of its `fit` changes.
 
     python examples/existing_project.py
 
-This is a plain Keras script - its own data, model, compile and fit - that runs twice from the same seed: as it was,
-and with the line that is marked below. `WarmupDecay` climbs to the compiled learning rate, 0.1, which is high for this
-network, and lets it decay to zero by the end of the run; `TrainingDoctor` watches, and says in words what goes wrong if
-something does. Prints both validation accuracies and writes the curves of both runs to runs/existing_project/. About a
-minute on two cores.
+This is a plain Keras script, with its own data, model, compile and fit. It runs twice from the same seed: once as it
+was, and once with the line that is marked below. `WarmupDecay` raises the learning rate to the compiled one, 0.1, which
+is high for this network, and lets it decay to zero by the end of the run. `TrainingDoctor` watches the training and
+says in words if something goes wrong. Prints both validation accuracies, and writes the curves of both runs to
+runs/existing_project/. Takes about a minute on two cores.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=8, help="passes over the training images")
-    parser.add_argument("--quick", action="store_true", help="one epoch on a sliver of the data")
+    parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/existing_project"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
@@ -68,7 +68,9 @@ def main():
     plot.curves(after).savefig(arguments.out / "after.png", dpi=100)
     for name, history in (("as it was", before), ("with callbacks", after)):
         print(f"{name:14}  validation accuracy {history.history['val_accuracy'][-1]:.2%}")
-    print(f"Look at {arguments.out}: after.png ends more calmly than before.png.")
+    print(
+        f"Look at {arguments.out}: at the end, the curves in after.png change less than those in before.png."
+    )
 
 
 if __name__ == "__main__":

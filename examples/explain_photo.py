@@ -1,14 +1,14 @@
-"""Explain what a network sees in a photo with every attribution method, and measure which map to believe.
+"""Explain what a network sees in a photo by twenty-two attribution methods, and measure which map to trust.
 
     python examples/explain_photo.py                        # scikit-image's photo of the cat Chelsea, three minutes
     python examples/explain_photo.py dog_and_cat.jpg
     python examples/explain_photo.py dog_and_cat.jpg --target "tabby"     # why did it see (or not see) this?
-    python examples/explain_photo.py --methods Saliency Grad-CAM          # some of the twenty-two methods
+    python examples/explain_photo.py --methods Saliency Grad-CAM          # only some of the methods
 
-Prints the area under the deletion curve (the probability while the most important pixels turn gray: low is
-good) and under the insertion curve (while they come back into the blurred photo: high is good) of each
-method, a random map beside them, and writes all maps with these figures to runs/explain_photo/maps.png. The
-network is EfficientNet-Lite0; its ImageNet weights come with the extra `pretrained`.
+Prints two areas for each method and for a random map. The deletion curve is the probability while the most important
+pixels turn gray: a small area is good. The insertion curve is the probability while these pixels come back into the
+blurred photo: a large area is good. Writes all maps with these areas to runs/explain_photo/maps.png. The network is
+EfficientNet-Lite0; its ImageNet weights come with the extra `pretrained`.
 """
 
 import argparse
@@ -57,9 +57,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("photo", nargs="?", help="an image file; scikit-image's cat without")
+    parser.add_argument("photo", nargs="?", help="an image file (default: scikit-image's cat)")
     parser.add_argument(
-        "--target", help="a class name of ImageNet or a part of one; the predicted class without"
+        "--target", help="a class name of ImageNet, or a part of one (default: the predicted class)"
     )
     parser.add_argument(
         "--methods",
@@ -67,7 +67,7 @@ def main():
         choices=list(METHODS),
         default=list(METHODS),
         metavar="NAME",
-        help="some of them only",
+        help="only these methods",
     )
     parser.add_argument("--quick", action="store_true", help="three methods and few steps")
     parser.add_argument("--out", type=Path, default=Path("runs/explain_photo"))
@@ -101,7 +101,7 @@ def main():
         print("\n" + "\n".join(f"{title} at layer {layer}" for title, layer in layers.items()))
     figure = figure_of(photo, maps, captions, layers, f"{names[target]}, {probabilities[target]:.1%}")
     figure.savefig(arguments.out / "maps.png", dpi=110)
-    print(f"\nLook at {arguments.out / 'maps.png'}: believe the methods that beat the random map.")
+    print(f"\nLook at {arguments.out / 'maps.png'}: trust only methods that are better than the random map.")
 
 
 def report(model, photo, target, title, one, steps, seconds, captions):
@@ -120,7 +120,7 @@ def figure_of(photo, maps, captions, layers, title):
 
 
 def others():
-    """Other photos `(2, 224, 224, 3)`, which expected gradients compare with."""
+    """Two other photos `(2, 224, 224, 3)`, the background of expected gradients."""
     from skimage import data
 
     squares = (keras.utils.array_to_img(photo) for photo in (data.astronaut(), data.coffee()[:, 100:500]))
@@ -140,7 +140,7 @@ def find(text, names):
 
 
 def read(path):
-    """The largest central square of a photo as `(224, 224, 3)` uint8; the cat's without a path."""
+    """The largest central square of a photo as `(224, 224, 3)` uint8; without a path, that of the cat."""
     if path is None:
         from skimage import data
 

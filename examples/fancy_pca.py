@@ -3,13 +3,13 @@
     python examples/fancy_pca.py
     python examples/fancy_pca.py --data my_photos --image-size 224
 
-Colors of photos vary mostly together: along the first principal axis of their RGB covariance everything gets brighter
-or darker, along the second it shifts between warm and cold, along the third hardly at all. FancyPCA (Krizhevsky et al.
-2012, section 4.1) moves the colors of an image along these axes, at random and in proportion to their variance, so that
-it looks as if it were lit differently.
+The three color channels of photos vary mostly together. Along the first principal axis of their RGB covariance an image
+gets brighter or darker; along the second it shifts between warm and cold colors; along the third colors hardly vary.
+FancyPCA (Krizhevsky et al. 2012, section 4.1) moves the colors of an image along these axes, at random and in
+proportion to their variance, so that the image looks as if it were lit differently.
 
-Prints the axes and how far the jitter moves colors along them. Writes axes.png (one photo pushed along each axis) and
-jitter.png (random draws) to runs/fancy_pca/. A few seconds.
+Prints the axes, and how far FancyPCA moves colors along them. Writes axes.png (one photo moved along each axis) and
+jitter.png (random draws) to runs/fancy_pca/. Takes a few seconds.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--data", help="a folder of images or a name; default: three photos of scikit-image")
     parser.add_argument("--image-size", type=int, help="side in pixels, for images of several sizes")
     parser.add_argument(
-        "--sigma", type=float, default=1.5, help="of the jitter; the paper's 0.1 can hardly be seen"
+        "--sigma", type=float, default=1.5, help="strength of FancyPCA; the paper's 0.1 is hardly visible"
     )
     parser.add_argument("--quick", action="store_true", help="fewer draws")
     parser.add_argument("--out", type=Path, default=Path("runs/fancy_pca"))
@@ -78,11 +78,13 @@ def main():
     print(
         f"{draws} draws move a gray pixel along the axes by {np.round(moved, 1)} gray levels (standard deviation)"
     )
-    print(f"Look at {arguments.out}: axes.png shows each axis alone, jitter.png what training would see.")
+    print(
+        f"Look at {arguments.out}: axes.png shows each axis alone, jitter.png shows images as training sees them."
+    )
 
 
 def load_images(name, size):
-    """An array `(n, height, width, 3)`, uint8; of a named data set or folder the first 500 images."""
+    """An array `(n, height, width, 3)`, uint8; at most 500 images of a named data set or folder."""
     if name:
         train, _, info = data.load(name, image_size=size)
         if info.image_shape[2] != 3:

@@ -1,10 +1,10 @@
-"""Lay out a data set by what a network makes of it, the images themselves being the points.
+"""Draw a 2-D map of a data set: images that a network considers similar lie close together.
 
     python examples/feature_map.py                       # 5000 MNIST digits, about a minute on two cores
 
-Trains a small network, takes the representation before its classifier, and draws runs/feature_map/tsne.png and
-pca.png, and neighbors.png: images and the ones nearest to them, by pixels (first row of each pair) and by features
-(second). Prints how often neighbors have the same class.
+Trains a small network and takes its features before the classifier. Draws them by t-SNE and by PCA to
+runs/feature_map/tsne.png and pca.png. Also writes neighbors.png: images and their nearest neighbors, by pixels (first
+row of each pair) and by features (second row). Prints how often neighbors have the same class.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main():
     )
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training images")
     parser.add_argument("--count", type=int, default=1500, help="images on the map")
-    parser.add_argument("--quick", action="store_true", help="an epoch on 512 images, a map of 60")
+    parser.add_argument("--quick", action="store_true", help="one epoch on 512 images, 60 images on the map")
     parser.add_argument("--out", type=Path, default=Path("runs/feature_map"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
@@ -55,7 +55,7 @@ def main():
         rows.append(indices[:4])
     order = np.stack(rows, axis=1).reshape(-1)
     plot.grid(shown[order], columns=9, size=0.8).savefig(arguments.out / "neighbors.png", dpi=100)
-    print(f"Look at {arguments.out}: in tsne.png, digits that lie among those of another class.")
+    print(f"Look at {arguments.out}: find digits in tsne.png that lie among those of another class.")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Teach a pretrained network new classes from a handful of photos: its head alone, all of it, layer after layer.
+"""Teach a pretrained network new classes from few photos: only its head, all layers at once, or layer after layer.
 
     python examples/fine_tune.py                       # crops of scikit-image's photos, about two minutes on two cores
     python examples/fine_tune.py --data my_photos      # a folder with one sub-folder of photos per class
 
-Three ways are compared, on EfficientNet-Lite0 with ImageNet's weights (the extra `pretrained`): the new head alone, on
-features that are computed once; all layers from the beginning, with a rate that decays by depth (what `recipes.train`
-does with a transferred network); and the head first, then the backbone from above at a tenth of its rate. Batch
-normalizations keep the statistics of ImageNet throughout. Writes model.keras and answers.png, photos
-with the evidence for the answer, to runs/fine_tune/.
+Compares three ways, on EfficientNet-Lite0 with ImageNet weights (extra `pretrained`). The first trains only the new
+head, on features that are computed once. The second trains all layers from the beginning, with a learning rate that
+decays with depth; `recipes.train` does this with a network of `models.transfer`. The third trains the head first, and
+then unfreezes the backbone from its top, at a tenth of the head's rate. Batch normalizations keep the statistics of
+ImageNet throughout. Writes to runs/fine_tune/ the file model.keras, and answers.png: photos with the evidence for each
+answer.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def main():
     )
     parser.add_argument("--data", type=Path, help="a folder with one sub-folder of photos per class")
     parser.add_argument("--image-size", type=int, default=96, help="pixels the photos are resized to")
-    parser.add_argument("--photos", type=int, default=100, help="photos to train on, at most")
+    parser.add_argument("--photos", type=int, default=100, help="largest number of training photos")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, two epochs, one way")
@@ -61,7 +62,7 @@ def main():
     checks: dict[str, Any] = {"monitor": False, "preflight": False}
     if not arguments.quick:
         head = recipes.training.train_head(network(), train, validation, **quiet)
-        print(f"the head alone, on cached features:   {head.history['val_accuracy'][-1]:.1%} right")
+        print(f"only the head, on cached features:    {head.history['val_accuracy'][-1]:.1%} correct")
 
     model = network()
     run = recipes.train(model, train, validation, info=info, **quiet, **checks)
@@ -80,19 +81,19 @@ def main():
     model.save(arguments.out / "model.keras")
     draw(model, validation[0][::5][:8], info.class_names).savefig(arguments.out / "answers.png", dpi=80)
     print(
-        f"Look at {arguments.out}: answers.png for the evidence of each answer; model.keras takes new photos."
+        f"Look at {arguments.out}: answers.png shows the evidence for each answer; model.keras takes new photos."
     )
 
 
 def draw(model, photos, names):
-    """Photos that were not trained on, with the answers and the evidence for them."""
+    """A figure of photos that were not trained on, with the answers and the evidence for them."""
     answers = model.predict(photos, verbose=0)
     titles = [f"{names[row.argmax()]}, {row.max():.0%}" for row in answers]
     return plot.grid(photos, maps=explain.grad_cam(model, photos), titles=titles, columns=4)
 
 
 def crops(folder, count):
-    """Random crops of photos, as a folder of training and test sets: of the left three fifths, and of the right two."""
+    """A folder of random crops: training photos from the left three fifths, validation from the right two fifths."""
     random = np.random.default_rng(0)
     for name in NAMED:
         photo = getattr(skimage.data, name)()

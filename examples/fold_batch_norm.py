@@ -2,8 +2,8 @@
 
     python examples/fold_batch_norm.py           # ImageNet's EfficientNet-Lite0, about half a minute
 
-Folds a network, shows that it predicts the same on real photos, and times both in turn. The time is that of a compiled
-call on a batch; what is gained depends on the machine (`benchmarks/fold.py` measures more networks).
+Folds a network, shows that it predicts the same on real photos, and times both networks in turn. The time is that of a
+compiled call on a batch. The gain depends on the machine (`benchmarks/fold.py` measures more networks).
 """
 
 import argparse
@@ -22,8 +22,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch", type=int, default=16, help="images a call")
-    parser.add_argument("--quick", action="store_true", help="four images a call, three calls")
+    parser.add_argument("--batch", type=int, default=16, help="images per call")
+    parser.add_argument("--quick", action="store_true", help="four images per call, three calls")
     parser.add_argument("--out", type=Path, default=Path("runs/fold_batch_norm"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'half a minute'} on two cores.")
@@ -50,7 +50,7 @@ def main():
             network(images, training=False).numpy()
             seconds[name].append(time.perf_counter() - start)
     for name, times in seconds.items():
-        print(f"{name:10} {1000 * np.median(times) / batch:6.1f} ms an image")
+        print(f"{name:10} {1000 * np.median(times) / batch:6.1f} ms per image")
 
     folded.save(arguments.out / "folded.keras")
     shown = np.stack(squares[:2]).astype("uint8")
@@ -59,7 +59,7 @@ def main():
     figure = plot.grid(np.concatenate([shown, shown]), maps=maps, titles=titles, columns=4)
     figure.savefig(arguments.out / "same_evidence.png", dpi=80)
     print(
-        f"Look at {arguments.out}: folded.keras is the faster file, same_evidence.png shows that it sees the same."
+        f"Look at {arguments.out}: folded.keras is the faster model; same_evidence.png shows that its maps did not change."
     )
 
 

@@ -2,9 +2,9 @@
 
     python examples/fooling.py                           # about two minutes on two cores
 
-First EfficientNet-Lite0 is made to see something else in a photo of a cat, by a change that nobody sees. Then two small
-networks learn 5000 MNIST digits, one of them then goes on with attacked images, and both are attacked. Writes
-runs/fooling/fooled.png and noise.png (what the network sees in noise), and prints the accuracies.
+First, an invisible change of a cat's photo makes EfficientNet-Lite0 see something else. Then two small networks learn
+5000 MNIST digits, one of them continues its training on attacked images, and both are attacked. Prints the accuracies.
+Writes runs/fooling/fooled.png, and noise.png, which shows what the network sees in noise.
 """
 
 import argparse
@@ -22,10 +22,12 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epsilon", type=float, default=48, help="largest change of a digit's pixel, of 255")
+    parser.add_argument(
+        "--epsilon", type=float, default=48, help="largest change of a digit's pixel (range 0 to 255)"
+    )
     parser.add_argument("--epochs", type=int, default=5, help="passes over the digits")
     parser.add_argument(
-        "--quick", action="store_true", help="an epoch on 512 digits, an untrained ImageNet network"
+        "--quick", action="store_true", help="one epoch on 512 digits, without the ImageNet network"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/fooling"))
     arguments = parser.parse_args()
@@ -59,7 +61,9 @@ def main():
         seen = [model.predict(x, verbose=0) for x in (test, fast, strong)] + [through_noise]
         print(f"{name:20s} " + " ".join(f"{np.mean(p.argmax(-1) == truth):8.1%}" for p in seen))
     plot.noise_response(explain.noise_response(model)).savefig(arguments.out / "noise.png", dpi=100)
-    print(f"Look at {arguments.out}: the noise in fooled.png is drawn far stronger than it is.")
+    print(
+        f"Look at {arguments.out}: fooled.png shows the change of the photo, drawn far stronger than it is."
+    )
 
 
 def small_network(input_shape):

@@ -2,10 +2,11 @@
 
     python examples/initialization.py            # a few seconds
 
-Runs 1000 MNIST digits through untrained networks of ten layers of 500 units, with tanh and with ReLU, and writes
-runs/initialization/tanh.png and relu.png: one row an initializer, one histogram a layer. Too small, and the
-activations vanish; too large, and tanh saturates while ReLU explodes; Xavier keeps their size under tanh, He under
-ReLU, and LSUV, which looks at the data, under both.
+Runs 1000 MNIST digits through untrained networks of ten layers of 500 units, with tanh and with ReLU. Writes
+runs/initialization/tanh.png and relu.png, with one row per initializer and one histogram per layer. If the initial
+weights are too small, the activations vanish; if they are too large, tanh saturates and ReLU explodes. Xavier
+initialization keeps the size of the activations under tanh, He initialization under ReLU, and LSUV, which looks at the
+data, under both.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def main():
         )
         figure.savefig(arguments.out / f"{activation}.png", dpi=110)
     print(
-        f"\nLook at {arguments.out}: rows of tanh.png and relu.png whose histograms keep their width to the last layer."
+        f"\nLook at {arguments.out}: find the rows of tanh.png and relu.png whose histograms keep their width."
     )
 
 

@@ -3,8 +3,8 @@
     python examples/loss_landscape.py                    # scikit-learn's 8 x 8 digits, some minutes on two cores
     python examples/loss_landscape.py --depth 20         # faster
 
-After Li et al. 2018, figure 1, https://arxiv.org/abs/1712.09913, small. Writes runs/loss_landscape/line.png
-and plane.png, and prints the accuracies and how far from the trained weights the loss has doubled.
+A small version of Li et al. 2018, figure 1, https://arxiv.org/abs/1712.09913. Writes runs/loss_landscape/line.png and
+plane.png. Prints the accuracies, and at which distance from the trained weights the loss has doubled.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from recipes import data, explain, models, plot
 
 
 class WithoutShortcut(keras.layers.Layer):
-    """Stands where a block adds its shortcut, and leaves the shortcut out."""
+    """Takes the place of the addition in a residual block, and leaves the shortcut out."""
 
     def call(self, inputs):
         return inputs[-1]
@@ -29,7 +29,7 @@ def main():
     )
     parser.add_argument("--depth", type=int, default=56, help="layers of the ResNet: 8, 14, 20, ..., 56")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the digits")
-    parser.add_argument("--points", type=int, default=21, help="points a direction, odd")
+    parser.add_argument("--points", type=int, default=21, help="points per direction, an odd number")
     parser.add_argument("--quick", action="store_true", help="depth 8, one epoch, 3 points")
     parser.add_argument("--out", type=Path, default=Path("runs/loss_landscape"))
     arguments = parser.parse_args()
@@ -57,7 +57,7 @@ def main():
         far = np.abs(line.offsets[line.loss > 2 * line.loss[middle] + 0.1])
         print(
             f"ResNet-{arguments.depth} {name}: accuracy {line.accuracy[middle]:.1%}, loss {line.loss[middle]:.3f}, "
-            f"doubled (and 0.1 more) at a distance of {far.min() if far.size else np.inf:.2f} filter lengths"
+            f"twice this loss plus 0.1 at a distance of {far.min() if far.size else np.inf:.2f} filter norms"
         )
     plot.landscape(lines).savefig(arguments.out / "line.png", dpi=100)
     plot.landscape(planes).savefig(arguments.out / "plane.png", dpi=100)

@@ -2,16 +2,17 @@
 
     python examples/other_targets.py            # a minute on two cores
 
-Two small networks learn to segment and to detect disks and squares in drawn scenes; EfficientNet-Lite0 (extra
-`pretrained`) embeds photos. Then
+Two small networks learn to segment and to detect disks and squares in drawn scenes, and EfficientNet-Lite0 (extra
+`pretrained`) embeds photos. Then three targets are explained:
 
-- `explain.mask_score`: why is this region called a square? The map of the region's mean score.
-- `explain.box_score`: why is there a disk in this box? The map of the class's score in the box that overlaps it most.
-- `explain.similarity_to`: why is this picture like that one? The map of the cosine between their embeddings.
+- `explain.mask_score`: why is this region called a square? The target is the mean score of the region.
+- `explain.box_score`: why is there a disk in this box? The target is the score of the class in the predicted box that
+  overlaps the given box most.
+- `explain.similarity_to`: why is this image similar to that one? The target is the cosine between their embeddings.
 
-Regions and boxes are explained by HiResCAM: the weights of Grad-CAM are averages over the whole map, and so show the
-other shape too. Prints for each how much of the map lies where it should, beside the share of the image that place
-covers, and writes the pictures to runs/other_targets/.
+Regions and boxes are explained by HiResCAM, because the weights of Grad-CAM are averages over the whole map and so mark
+the other shape too. Prints how much of each map lies at the right place, and how much of the image this place covers.
+Writes the pictures to runs/other_targets/.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def main():
     }
     for name, figure in figures.items():
         figure.savefig(arguments.out / f"{name}.jpg", dpi=110)
-    print(f"Look at {arguments.out}: is the map where the region, the box, the likeness is?")
+    print(f"Look at {arguments.out}: does each map lie on the region, in the box, or on the similar half?")
 
 
 def segmentation(scenes, masks, epochs):
@@ -110,7 +111,7 @@ def detection(scenes, boxes, epochs):
 
 
 def embedding():
-    """Why is the collage like the cat, and why like the cup?"""
+    """Why is the collage similar to the cat, and why to the cup?"""
     from skimage import data
 
     cat, cup = (
@@ -132,12 +133,12 @@ def embedding():
         maps=[None, None, *maps],
         columns=4,
         size=2,
-        titles=["a cat", "a cup", "what is like the cat", "what is like the cup"],
+        titles=["a cat", "a cup", "similar to the cat", "similar to the cup"],
     )
 
 
 class Anchors(keras.layers.Layer):
-    """The box of each cell, `(n, cells, 4)`: top, left, bottom, right; half an object beyond the cell on each side."""
+    """The box of each cell, `(n, cells, 4)`: top, left, bottom, right; 6 pixels beyond each side of the cell."""
 
     def call(self, scores):
         corner = np.stack(np.meshgrid(*[np.arange(0, SIDE, CELL)] * 2, indexing="ij"), -1).reshape(1, -1, 2)
@@ -169,7 +170,7 @@ def draw(count, random):
 
 def say(name, one, inside):
     share = one[inside].sum() / max(one.sum(), 1e-9)
-    print(f"{name:24} {share:.0%} of the map lies there, which is {inside.mean():.0%} of the image")
+    print(f"{name:24} {share:.0%} of the map lies at the right place, {inside.mean():.0%} of the image")
 
 
 if __name__ == "__main__":

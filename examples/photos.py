@@ -1,11 +1,12 @@
-"""Train on photos, ask about new ones, see the evidence for each answer, and read the report.
+"""Train on photos, classify new ones, see the evidence for each answer, and read the report.
 
     python examples/photos.py                       # crops of scikit-image's photos, about a minute on two cores
     python examples/photos.py --data my_photos      # a folder with one sub-folder of photos per class
 
-The network is EfficientNet-Lite0 with ImageNet's weights and a new head: 200 photos are enough. Writes the run to
-runs/photos/: model.keras, report.html, and answers.png, the least certain answers about photos that were not
-trained on, with the evidence for them (Grad-CAM). The same in the shell: `recipes train my_photos --image-size 96`.
+The network is EfficientNet-Lite0 with ImageNet weights and a new head, for which 200 photos are enough. Writes the run
+to runs/photos/ with model.keras, report.html and answers.png. The last shows the least certain answers about photos
+that were not trained on, with the evidence for them (Grad-CAM). The shell command for such a training is
+`recipes train my_photos --image-size 96`.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=6, help="passes over the photos")
     parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, two epochs, no checks")
     parser.add_argument("--out", type=Path, default=Path("runs/photos"))
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     size, epochs, count = (32, 2, 10) if arguments.quick else (arguments.image_size, arguments.epochs, 50)
@@ -66,11 +67,13 @@ def main():
         arguments.out / "answers.png", dpi=80
     )
     print(f"validation accuracy {run.history['val_accuracy'][-1]:.1%}")
-    print(f"Look at {arguments.out}: report.html for how good it is, answers.png for what it went by.")
+    print(
+        f"Look at {arguments.out}: report.html says how good it is, answers.png shows the evidence for its answers."
+    )
 
 
 def crops(folder, count):
-    """Random crops of four photos, a folder a class."""
+    """Random crops of four photos, with one folder per class."""
     random = np.random.default_rng(0)
     for name in NAMED:
         photo = getattr(skimage.data, name)()

@@ -3,8 +3,8 @@
     python examples/quickstart.py                       # 5000 MNIST digits, about a minute on two cores
     python examples/quickstart.py --data my_photos      # a folder with one sub-folder of images per class
 
-Writes to runs/quickstart/: model.keras, best.keras, history.csv, curves.png and grad_cam.png, a grid of right
-predictions (first row) and wrong ones (second row) with the evidence for the predicted class.
+Writes model.keras, best.keras, history.csv, curves.png and grad_cam.png to runs/quickstart/. The last is a grid of
+correct predictions (first row) and wrong ones (second row) with the evidence for the predicted class.
 """
 
 import argparse
@@ -27,10 +27,10 @@ def main():
     )
     parser.add_argument("--epochs", type=int, default=12, help="passes over the training images")
     parser.add_argument("--depth", type=int, default=8, help="layers of the ResNet: 8, 14, 20, 32, ...")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order of images and augmentation")
-    parser.add_argument("--quick", action="store_true", help="one epoch on a sliver of the data")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, image order and augmentation")
+    parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"))
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
 
@@ -75,7 +75,7 @@ def main():
     print(f"validation accuracy {run.history['val_accuracy'][-1]:.2%} after {epochs} epochs")
     print(f"written to {arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
     print(
-        f"Look at {arguments.out}: curves.png for how it went, grad_cam.png for what it went by, right and wrong."
+        f"Look at {arguments.out}: curves.png shows the training, grad_cam.png the evidence for the answers."
     )
 
 

@@ -1,11 +1,11 @@
-"""The seven steps of choosing hyper-parameters, as the lectures teach them, on real digits.
+"""The seven steps of choosing hyperparameters, as the lectures teach them, on real digits.
 
     python examples/seven_steps.py
 
-1. check the initial loss; 2. overfit a small sample; 3. find a rate that makes the loss fall; 4. a coarse search, a
-few epochs each; 5. a refined search, longer; 6. look at the curves; 7. go to 5 with what they show - here: the
-best settings are trained to the end and reported. Needs the extra "tune". Writes range_test.png, search.png and
-report.html to runs/seven_steps/.
+1. Check the initial loss. 2. Overfit a small sample. 3. Find a learning rate that makes the loss fall. 4. Search
+coarsely, with few epochs per trial. 5. Search more finely, with more epochs. 6. Look at the curves. 7. Go back to step
+5 with what they show; this script instead trains the best settings to the end and writes a report. Needs the extra
+"tune". Writes range_test.png, search.png and report.html to runs/seven_steps/. Takes about two minutes on two cores.
 
 Source: Johnson 2019, "Deep Learning for Computer Vision", lecture 11, and CS231n,
 https://cs231n.github.io/neural-networks-3/
@@ -34,9 +34,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="mnist5k", help="a name recipes.data.load knows, or a folder")
-    parser.add_argument("--trials", type=int, default=16, help="of the coarse search; half as many refine it")
-    parser.add_argument("--seed", type=int, default=0, help="of data, weights and search")
-    parser.add_argument("--quick", action="store_true", help="a sliver of the digits and two trials")
+    parser.add_argument("--trials", type=int, default=16, help="coarse trials; half as many fine ones follow")
+    parser.add_argument("--seed", type=int, default=0, help="seed of data, weights and search")
+    parser.add_argument("--quick", action="store_true", help="a small part of the digits and two trials")
     parser.add_argument("--out", type=Path, default=Path("runs/seven_steps"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
@@ -103,7 +103,7 @@ def main():
         run, arguments.out / "report.html", validation=validation, class_names=info.class_names
     )
     print(f"step 7, trained to {run.history['val_accuracy'][-1]:.2%}")
-    print(f"Look at {arguments.out}: search.png for what mattered, report.html for how the last run went.")
+    print(f"Look at {arguments.out}: search.png shows which settings matter, report.html shows the last run.")
 
 
 if __name__ == "__main__":

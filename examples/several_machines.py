@@ -1,17 +1,18 @@
-"""Train with recipes.train on several TensorFlow machines; here two processes of one, the second of which is killed.
+"""Train with recipes.train on several TensorFlow machines: here two processes on one machine, one of which is killed.
 
     python examples/several_machines.py    # about a minute
 
-The script starts itself twice. Each process is a worker of `recipes.distribution.MultiWorkerStrategy`: Keras deals
-every batch out over both. The second is killed in the middle; the first notices and ends. Both are started again, go
-on from the backup in runs/several_machines/run, and end as a run that nobody interrupted.
+The script starts itself twice. Each process is a worker of `recipes.distribution.MultiWorkerStrategy`, which splits
+every batch over both. The second worker is killed in the middle; the first one notices it and ends. Then both are
+started again, continue from the backup in runs/several_machines/run, and end like a run that was not interrupted.
 
-On real machines start `work` on each of them at the same time, by hand or by a scheduler, with a run_dir that all see:
+On real machines, start `work` on each of them at the same time, by hand or by a scheduler, with a run_dir that all of
+them can read and write:
 
     python several_machines.py --cluster 10.0.0.1:9876,10.0.0.2:9876 --index 0 --out /shared/run    # on the first
     python several_machines.py --cluster 10.0.0.1:9876,10.0.0.2:9876 --index 1 --out /shared/run    # on the second
 
-After a crash start the same lines again. Under SLURM, or with TF_CONFIG set, leave --cluster and --index out and add
+After a crash, run the same commands again. Under SLURM, or with TF_CONFIG set, leave out --cluster and --index, and add
 --worker.
 """
 
@@ -24,7 +25,7 @@ import sys
 import time
 from pathlib import Path
 
-# TensorFlow is imported by the workers alone.
+# Only the workers import TensorFlow.
 
 
 def work(arguments):
@@ -33,7 +34,7 @@ def work(arguments):
     from recipes.distribution import MultiWorkerStrategy
 
     cluster = arguments.cluster.split(",") if arguments.cluster else None
-    strategy = MultiWorkerStrategy(cluster, arguments.index)  # before anything else of TensorFlow
+    strategy = MultiWorkerStrategy(cluster, arguments.index)  # before any other use of TensorFlow
     import keras
 
     keras.utils.set_random_seed(0)
@@ -44,7 +45,7 @@ def work(arguments):
         validation,
         info=info,
         epochs=arguments.epochs,
-        batch_size=64,  # of all workers together
+        batch_size=64,  # over all workers together
         strategy=strategy,
         callbacks=[power_cut(arguments.die_in)] if arguments.die_in else [],
         run_dir=arguments.out,
@@ -72,7 +73,7 @@ def power_cut(epoch):
 
 
 def start_both(arguments, die_in=0):
-    """Two workers on this machine; how each of them ended."""
+    """Start two workers on this machine, and return their exit codes."""
     cluster = ",".join(f"127.0.0.1:{port}" for port in free_ports())
     workers = []
     for index in range(2):
@@ -85,7 +86,7 @@ def start_both(arguments, die_in=0):
 
 
 def free_ports():
-    """Two ports that nobody listens on."""
+    """Two free ports."""
     with socket.socket() as one, socket.socket() as other:
         for each in (one, other):
             each.bind(("127.0.0.1", 0))
@@ -98,13 +99,18 @@ def main():
     )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument(
-        "--quick", action="store_true", help="two epochs of a bare training, and nobody is killed"
+        "--quick", action="store_true", help="two epochs without checks and monitors; no worker is killed"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/several_machines/run"), help="seen by all")
-    parser.add_argument("--cluster", help="host:port of every worker, by comma, the same on each")
-    parser.add_argument("--index", type=int, help="which of them this is: 0, 1, ...")
     parser.add_argument(
-        "--worker", action="store_true", help="a worker that TF_CONFIG or SLURM tells its place"
+        "--out",
+        type=Path,
+        default=Path("runs/several_machines/run"),
+        help="a folder that all workers can write to",
+    )
+    parser.add_argument("--cluster", help="host:port of every worker, separated by commas, the same on each")
+    parser.add_argument("--index", type=int, help="index of this worker: 0, 1, ...")
+    parser.add_argument(
+        "--worker", action="store_true", help="a worker that reads TF_CONFIG or SLURM's variables"
     )
     parser.add_argument("--die-in", type=int, default=0, help="epoch in which this worker kills itself")
     arguments = parser.parse_args()
@@ -115,19 +121,23 @@ def main():
         return
     if (arguments.out / "run.json").exists():
         sys.exit(
-            f"several_machines.py expects a new folder. {arguments.out} holds a run. Remove it, or give --out."
+            f"several_machines.py expects a new folder. {arguments.out} holds a run. Remove it, or pass another --out."
         )
     print(f"This takes {'half a minute' if arguments.quick else 'a minute or two'} on two cores.")
     print(f"recipes.train, {arguments.epochs} epochs on two workers of this machine")
     if not arguments.quick:
         began = time.monotonic()
         codes = start_both(arguments, die_in=arguments.epochs // 2)
-        print(f"  one was killed; after {time.monotonic() - began:.0f} s they had ended with {codes}. Again:")
+        seconds = time.monotonic() - began
+        print(
+            f"  one was killed; after {seconds:.0f} s both had ended, with exit codes {codes}. Started again:"
+        )
     if start_both(arguments) != [0, 0]:
         sys.exit(
-            "Both workers should have ended well. Run one of them by hand to see why not: --cluster, --index 0."
+            "Both workers should have ended with code 0. Start one of them by hand with --cluster and --index 0 to see "
+            "why not."
         )
-    print(f"Look at {arguments.out}: history.csv has every epoch once, curves.png shows them.")
+    print(f"Look at {arguments.out}: history.csv has every epoch once, and curves.png shows all of them.")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Five networks for the price of one: snapshots at the bottoms of a cyclic learning rate, averaged into one model.
+"""Five networks from one training: snapshots at the lowest points of a cyclic learning rate, averaged into one model.
 
-    python examples/snapshot_ensemble.py    # 1000 digits to train on, 4000 to test: a minute or two on two cores
+    python examples/snapshot_ensemble.py    # 1000 training and 4000 test digits: two minutes on two cores
 
-Prints the error of each snapshot, of their average and of one network trained as usual for as long. On so few images
-the average is about as good as that network, not better; `benchmarks/ensembles.py` measures what other kinds of
-averaging are worth at the same budget. Writes to runs/snapshot_ensemble/: ensemble.keras (one file, one model), the
-snapshots, rates.png (the cyclic rate) and disagreement.png (how much the members differ, which is what an average can
-gain from).
+Prints the error of each snapshot, of their average, and of one network that was trained as usual for the same time.
+With so few images the average is about as good as that network, not better; `benchmarks/ensembles.py` measures the gain
+of other kinds of averaging at the same cost. Writes to runs/snapshot_ensemble/ the snapshots, ensemble.keras (all
+members as one model), rates.png (the cyclic rate) and disagreement.png (how much the members differ; an average can
+gain only from differences).
 """
 
 import argparse
@@ -24,18 +24,18 @@ def main():
     )
     parser.add_argument("--data", default="mnist5k", help="a name recipes.data.load knows, or a folder")
     parser.add_argument("--cycles", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=50, help="of all cycles together")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs of all cycles together")
     parser.add_argument(
-        "--rate", type=float, default=0.1, help="learning rate at each restart, of SGD with momentum"
+        "--rate", type=float, default=0.1, help="learning rate of SGD with momentum at each restart"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="two cycles of one epoch on a sliver of the data"
+        "--quick", action="store_true", help="two cycles of one epoch on a small part of the data"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/snapshot_ensemble"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
 
-    test, train, info = data.load(arguments.data, validation=0.2)  # few to train on, many to judge by
+    test, train, info = data.load(arguments.data, validation=0.2)  # few training and many test images
     cycles, epochs = arguments.cycles, arguments.epochs
     if arguments.quick:
         train, test, cycles, epochs = train.take(256), test.take(256), 2, 2
@@ -76,8 +76,8 @@ def main():
 
     print("error of each snapshot:      ", "  ".join(f"{100 * value:.2f} %" for value in alone))
     print(f"error of their average:        {100 * error(predict(averaged)):.2f} %")
-    print(f"one network, cosine, as long:  {100 * usual:.2f} %")
-    print(f"Look at {arguments.out}: disagreement.png tells what an average of the snapshots can gain.")
+    print(f"one network, same epochs:      {100 * usual:.2f} %")
+    print(f"Look at {arguments.out}: disagreement.png shows how much an average of the snapshots can gain.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Paint a photo in the style of another, and make a texture of it; nothing is downloaded.
+"""Paint a photo in the style of another picture, and make a texture from the style; nothing is downloaded.
 
     python examples/style_transfer.py                           # a cat in the style of a flower, about a minute
     python examples/style_transfer.py me.jpg --style painting.jpg --style-weight 30
     python examples/style_transfer.py --fast 4                  # also train a feed-forward network, 4 epochs
 
-Features come from EfficientNet-Lite0; with `keras.applications.VGG19(include_top=False)` and
-`preprocess=keras.applications.vgg19.preprocess_input` the pictures are closer to the paper's. Writes
+The features are those of EfficientNet-Lite0. With `keras.applications.VGG19(include_top=False)` and
+`preprocess=keras.applications.vgg19.preprocess_input`, the results are closer to those of the paper. Writes
 runs/style_transfer/styles.png (and, with --fast, fast.png and style.keras).
 """
 
@@ -22,10 +22,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("content", nargs="?", help="an image file; scikit-image's cat without")
-    parser.add_argument("--style", help="an image file; scikit-learn's flower without")
+    parser.add_argument("content", nargs="?", help="an image file (default: scikit-image's cat)")
+    parser.add_argument("--style", help="an image file (default: scikit-learn's flower)")
     parser.add_argument("--style-weight", type=float, default=30.0)
-    parser.add_argument("--steps", type=int, default=200, help="steps of each picture")
+    parser.add_argument("--steps", type=int, default=200, help="optimization steps per picture")
     parser.add_argument("--shortest", type=int, default=224, help="shorter side in pixels")
     parser.add_argument("--fast", type=int, default=0, metavar="EPOCHS", help="train a FastStyle network")
     parser.add_argument("--quick", action="store_true", help="a few steps on a small picture")
@@ -72,11 +72,13 @@ def main():
         plot.grid([content, fast(content[None, :height, :width])[0]], columns=2, size=4).savefig(
             arguments.out / "fast.png", dpi=100
         )
-    print(f"Look at {arguments.out / 'styles.png'}: the photo's shapes in the strokes of the other.")
+    print(
+        f"Look at {arguments.out / 'styles.png'}: it has the shapes of the photo and the strokes of the style."
+    )
 
 
 def read(path, otherwise, shortest):
-    """A photo as float32 in 0..255 whose shorter side has the given length."""
+    """A photo as float32 in 0..255, resized so that its shorter side has the given length."""
     image = keras.utils.img_to_array(keras.utils.load_img(path)) if path else np.asarray(otherwise, "float32")
     factor = shortest / min(image.shape[:2])
     size = [round(side * factor) for side in image.shape[:2]]

@@ -1,12 +1,12 @@
-"""Two mistakes that a good accuracy or a bare loss does not show: one caught by the doctor, one by a map.
+"""Two mistakes that a good accuracy or a loss alone does not show: one found by the doctor, one by an attribution map.
 
     python examples/two_catches.py            # half a minute on two cores
 
-1. A network trains at a rate copied from elsewhere. `TrainingDoctor` says in words what its loss curve means; the
-   picture is runs/two_catches/finding.png.
-2. Gray crops of two photos are told apart without an error, but every photo of one class carries a time stamp. On a
-   photo of the other class with such a stamp the network is sure and wrong; Grad-CAM shows what it went by:
-   runs/two_catches/time_stamp.png. `recipes check` finds such a border before training.
+1. A network is trained at a learning rate that was copied from elsewhere. `TrainingDoctor` says in words what its loss
+   curve means; the picture is runs/two_catches/finding.png.
+2. A network distinguishes gray crops of two photos without an error, but every crop of one class has a time stamp. On
+   a crop of the other class with a time stamp, the network is confident and wrong. Grad-CAM shows that it relied on the
+   time stamp; the picture is runs/two_catches/time_stamp.png. `recipes check` finds such a mark before training.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main():
     finding(x, y, epochs, arguments.out)
     time_stamp(x, y, epochs, rng, arguments.out)
     print(
-        f"\nLook at {arguments.out}: finding.png for the doctor's words, time_stamp.png for what the network went by."
+        f"\nLook at {arguments.out}: finding.png has the doctor's finding, time_stamp.png the evidence for the answers."
     )
 
 
@@ -60,7 +60,7 @@ def network():
 
 
 def finding(x, y, epochs, out):
-    """A rate that is far too high, and what the doctor says of it."""
+    """A learning rate that is far too high, and what the doctor says about it."""
     model = network()
     model.compile(keras.optimizers.SGD(30.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
     doctor = callbacks.TrainingDoctor(train=(x, y), verbose=0)
@@ -91,15 +91,15 @@ def time_stamp(x, y, epochs, rng, out):
     cats = stamped(fresh[labels == 0])
     answers = model.predict(cats, verbose=0)
     fooled = answers[:, 1] > 0.5
-    print(f"new photos as those of training: {right.mean():.0%} right")
-    print(f"cats with a time stamp: {fooled.mean():.0%} are taken for coffee")
+    print(f"new photos, with time stamps as in training: {right.mean():.0%} classified correctly")
+    print(f"cats with a time stamp: {fooled.mean():.0%} classified as coffee")
     chosen = np.argsort(-answers[:, 1])[:3]
     plain = fresh[labels == 0][chosen]
     shown = np.concatenate([plain, cats[chosen]])
     sure = model.predict(shown, verbose=0)
     titles = [f"{NAMES[row.argmax()]}, {row.max():.0%}" for row in sure]
     maps = [None] * len(plain) + list(explain.grad_cam(model, cats[chosen]))
-    title = "The same cats, below with a time stamp: what spoke for the answer"
+    title = "The same cats, below with a time stamp and the evidence for the answer"
     figure = plot.grid(shown, maps=maps, titles=titles, columns=3, title=title, size=1.9)
     figure.savefig(out / "time_stamp.png", dpi=70)
 

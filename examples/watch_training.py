@@ -1,8 +1,9 @@
-"""Watch a healthy training run and three sick ones side by side.
+"""Watch a healthy training run and three faulty ones side by side.
 
-The same data, the same monitors; one run learns, one has a rate that is too high, one starts from zeros, one is a deep
-stack of sigmoids. Each sickness shows in another picture. Prints what the monitors say, and writes one picture
-a run and one with all update ratios. Takes about a minute on two cores.
+All runs have the same data and the same monitors. One run learns, one has a learning rate that is too high, one starts
+from zeros, and one is a deep stack of sigmoid layers. Each fault shows in a different picture. Prints what the monitors
+say, and writes pictures of the updates, gradients and activations of each run to runs/watch_training/. Takes about a
+minute on two cores.
 """
 
 import argparse
@@ -38,7 +39,7 @@ RUNS = {  # name: (model's arguments, learning rate)
 
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a sliver of data, one epoch")
+    parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/watch_training"))
     options = parser.parse_args()
     print(f"This takes {'a few seconds' if options.quick else 'a minute'} on two cores.")
@@ -71,7 +72,7 @@ def main():
             print(f"  ! {warning.message}")
         for title, monitor in (("updates", ratio), ("gradients", gradient), ("activations", activation)):
             monitor.plot().savefig(options.out / f"{name.replace(' ', '_')}_{title}.png", dpi=90)
-    print(f"\nLook at {options.out}: compare the three healthy_*.png with those of the sick runs.")
+    print(f"\nLook at {options.out}: compare the three healthy_*.png with those of the faulty runs.")
 
 
 if __name__ == "__main__":

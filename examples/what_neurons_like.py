@@ -1,11 +1,11 @@
-"""See what channels of a network answer to: made images beside the patches of real photos they like best.
+"""See what excites the channels of a network: synthesized images beside the patches of photos that excite them most.
 
     python examples/what_neurons_like.py                 # about two minutes on two cores
     python examples/what_neurons_like.py --photos my_photos/ --layer stage5_block1_expand_norm
 
-Writes runs/what_neurons_like/filters.png (the first layer's weights), maps.png (its answers to one photo) and
-one picture a
-layer: each row a channel, first the image that raises it most, then the real patches it answers to most.
+Writes runs/what_neurons_like/filters.png (the weights of the first layer), maps.png (its activations for one photo) and
+one picture per layer. Each row of it is a channel: first an image that was made to excite the channel, then the
+patches of photos that excite it most.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def main():
         "--channels", type=int, default=6, help="channels of each layer, the most active ones"
     )
     parser.add_argument(
-        "--photos", type=Path, help="a folder of photos; scikit-image's and scikit-learn's without"
+        "--photos", type=Path, help="a folder of photos (default: those of scikit-image and scikit-learn)"
     )
-    parser.add_argument("--steps", type=int, default=128, help="steps of ascent")
+    parser.add_argument("--steps", type=int, default=128, help="steps of gradient ascent")
     parser.add_argument("--quick", action="store_true", help="one layer, two channels, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/what_neurons_like"))
     arguments = parser.parse_args()
@@ -47,7 +47,7 @@ def main():
         arguments.out / "filters.png", dpi=100
     )
     maps = explain.activations(model, images[0], "stem_relu6")[0]
-    plot.channels(maps, title="stem_relu6: its answers").savefig(arguments.out / "maps.png", dpi=100)
+    plot.channels(maps, title="stem_relu6: activations").savefig(arguments.out / "maps.png", dpi=100)
 
     for layer in chosen:
         strength = explain.features(model, images, layer, pool="max").mean(0)
@@ -56,12 +56,14 @@ def main():
         made = explain.unit_image(model, layer, channels, steps=arguments.steps, learning_rate=0.05)
         field = explain.receptive_field(model, layer)
         reached = explain.features(model, made, layer, pool="max")[np.arange(len(channels)), channels]
-        print(f"{layer}: receptive field {field.size[0]} x {field.size[1]}")
+        print(f"{layer}: receptive field {field.size[0]} x {field.size[1]} pixels")
         for channel, scores, score in zip(channels, found.scores, reached, strict=True):
-            print(f"  channel {channel:4d}: best patch {scores[0]:6.2f}, made image {score:6.2f}")
+            print(
+                f"  channel {channel:4d}: activation {scores[0]:6.2f} for the best patch, {score:6.2f} for the image"
+            )
         figure = plot.patches(found, unit_images=made, titles=channels, size=1.3, title=layer)
         figure.savefig(arguments.out / f"{layer}.png", dpi=100)
-    print(f"Look at {arguments.out}: do the made image and the patches of a row show the same thing?")
+    print(f"Look at {arguments.out}: do the image and the patches in a row show the same thing?")
 
 
 def photos(folder):
@@ -76,7 +78,7 @@ def photos(folder):
 
 
 def crops_of(images, count, side):
-    """Square crops of many sizes and places, resized to `(n, side, side, 3)` float32."""
+    """Square crops of many sizes and positions, resized to `(n, side, side, 3)` float32."""
     generator, crops = np.random.default_rng(0), []
     for image in images:
         for _ in range(count):

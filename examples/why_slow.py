@@ -1,10 +1,10 @@
-"""Three training scripts that are slower than they need be: where the time goes, and what the remedies gain.
+"""Three training scripts that are slower than necessary: where the time goes, and how much the remedies gain.
 
     python examples/why_slow.py
 
-Each trains the same small network on the digits of scikit-learn, for as long as it takes to measure (about a minute in
-all). Printed are the parts of a step, the stages of the input, and the causes with their remedies; the figures are
-written to runs/why_slow/.
+Each script trains the same small network on the digits of scikit-learn for as long as the measurement takes (about a
+minute for all three). Prints the parts of a step, the stages of the input pipeline, and the causes with their remedies.
+Writes the figures to runs/why_slow/.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="measure for two seconds a script")
-    parser.add_argument("--out", default="runs/why_slow", help="folder of the figures")
+    parser.add_argument("--quick", action="store_true", help="measure each script for two seconds")
+    parser.add_argument("--out", default="runs/why_slow", help="folder for the figures")
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
     out = Path(arguments.out)
@@ -70,7 +70,7 @@ def main() -> None:
         print(f"\n== {name}")
         found = diagnose.throughput(network(), given, seconds=seconds, callbacks=callbacks)
         plot.throughput(found).savefig(out / f"{name.replace(' ', '_')}.png")
-    print(f"\nLook at {out}: each picture shows what a step waits for, and what each remedy gains.")
+    print(f"\nLook at {out}: each picture shows what a step waits for, and how much each remedy gains.")
 
 
 if __name__ == "__main__":

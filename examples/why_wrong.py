@@ -1,12 +1,12 @@
-"""Train a network, take its most confident mistakes, and look at what it looked at.
+"""Train a network, take its most confident mistakes, and see what each of them was based on.
 
     python examples/why_wrong.py                             # 5000 MNIST digits, two minutes on two cores
     python examples/why_wrong.py --data my_photos --image-size 64
 
-For each mistake: the evidence for the class it chose and for the right one (Grad-CAM), and what decided
-between them: how much the margin of the two logits falls while a small window is blurred, red where the picture
-argued for the mistake and blue where for the truth (occlusion with a function as target). The numbers printed say
-how concentrated that evidence is. Writes runs/why_wrong/mistakes.png.
+Shows three maps for each mistake. Two show the evidence for the chosen class and for the correct class (Grad-CAM). The
+third shows what decided between them: how much the margin of the two logits falls while a small window is blurred
+(occlusion with a function as target). Red windows speak for the mistake, blue windows for the correct class. The
+printed numbers say how concentrated that evidence is. Writes runs/why_wrong/mistakes.png.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main():
     )
     parser.add_argument("--epochs", type=int, default=6, help="passes over the training images")
     parser.add_argument("--mistakes", type=int, default=6, help="how many to show")
-    parser.add_argument("--quick", action="store_true", help="one epoch on a sliver of the data")
+    parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/why_wrong"))
     arguments = parser.parse_args()
     print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
@@ -50,11 +50,11 @@ def main():
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     print(
-        f"{len(wrong)} of {len(images)} validation images are wrong: {1 - len(wrong) / len(images):.1%} right"
+        f"{len(wrong)} of {len(images)} answers are wrong: validation accuracy {1 - len(wrong) / len(images):.1%}"
     )
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][: arguments.mistakes]
     if not len(worst):
-        print("Nothing to explain. Train it less, with --epochs 1.")
+        print("There is no mistake to explain. Train for fewer epochs, with --epochs 1.")
         return
     images, labels, predicted, confidence = (
         images[worst],
@@ -82,7 +82,9 @@ def main():
     layers = {name: str(layer) for name in ("for the mistake", "for the truth")}
     figure = plot.attributions(images, maps, titles=titles, layers=layers)
     figure.savefig(arguments.out / "mistakes.png", dpi=110)
-    print(f"Look at {arguments.out / 'mistakes.png'}: red spoke for the mistake, blue for the truth.")
+    print(
+        f"Look at {arguments.out / 'mistakes.png'}: red speaks for the mistake, blue for the correct class."
+    )
 
 
 def margin_map(model, image, guess, truth):
@@ -102,7 +104,7 @@ def explanation(one, guess, truth, sure):
     strongest = np.sort(one.ravel())[::-1][: one.size // 10].sum()
     total = one[one > 0].sum()
     return (
-        f"  took {truth} for {guess}, {sure:.1%} sure: a tenth of the pixels makes "
+        f"  answered {guess} in place of {truth}, {sure:.1%} sure: a tenth of the pixels holds "
         f"{strongest / max(total, 1e-9):.0%} of the evidence for the mistake"
     )
 
