@@ -59,7 +59,7 @@ def main():
     figure = plot.grid(np.concatenate([shown, shown]), maps=maps, titles=titles, columns=4)
     figure.savefig(arguments.out / "same_evidence.png", dpi=80)
     print(
-        f"Look at {arguments.out}: folded.keras is the faster model; same_evidence.png shows that its maps did not change."
+        f"Look at {arguments.out}: folded.keras is the faster model; same_evidence.png shows that both have equal maps."
     )
 
 
