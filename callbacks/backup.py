@@ -50,7 +50,7 @@ class Backup(FitMember):
             augmentation differs from epoch to epoch begins there: `pipeline.apply(batches, first_epoch=epochs_done)`.
 
     Raises:
-        ValueError: for a file that is no backup, or one of another model; on_train_begin, when another callback that
+        ValueError: for a file that is not a backup, or one of another model; on_train_begin, when another callback that
             has something to remember comes after this one.
 
     Example:
@@ -118,7 +118,7 @@ class Backup(FitMember):
         """Put the epochs before the interruption into the `History` that `fit` returns."""
         if self._waiting:
             self._waiting = False
-            # `fit` has read it by now; a fit that breaks off shall not leave it to the next one.
+            # `fit` has read it by now; a fit that breaks off must not leave it to the next one.
             begin_at_epoch(self.model, None)
             history = self.model.history
             history.epoch = list(range(len(self._rows)))

@@ -14,11 +14,11 @@ class EpochClock:
     Call its methods from the callback's hooks of the same meaning.
 
     Attributes:
-        epochs: Seconds of each epoch that ended: {"steps", "input" (waiting for batches, where steps measured it),
-            "first" (how much longer its first step took than a usual one: tracing, or filling a shuffle's buffer),
-            "callbacks" (of all callbacks, and Keras' loop; only where the calls of the train function were timed),
-            "validation", "garbage" (Python's collector), "epoch"}. What callbacks do between two epochs is added to the
-            first of the two.
+        epochs: Seconds of each epoch that ended: {"steps", "input", "first", "callbacks", "validation", "garbage",
+            "epoch"}. "input" is waiting for batches, where steps measured it. "first" is how much longer the first step
+            took than a usual one, by tracing or by filling a shuffle's buffer. "callbacks" is the time of all callbacks
+            and of Keras' loop, where the calls of the train function were timed. "garbage" is the time of Python's
+            collector. What callbacks do between two epochs is added to the first of the two.
         looks: Number of steps in which the waiting was measured. The other steps are taken to wait as long as the mean
             of the last 64 of these.
     """

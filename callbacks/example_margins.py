@@ -53,7 +53,7 @@ class ExampleMargins(keras.callbacks.Callback):
         if not is_number(budget) or not 0 < budget <= 1 or not is_whole(batch_size) or batch_size < 1:
             raise ValueError(
                 f"ExampleMargins expects budget in (0, 1] and batch_size >= 1. Received budget={budget!r}, "
-                f"batch_size={batch_size!r}. 0.03 is 3 % of an epoch."
+                f"batch_size={batch_size!r}. Leave them out for 0.03, which is 3 % of an epoch, and 256."
             )
         self.budget, self.batch_size = float(budget), int(batch_size)
         is_pair = isinstance(data, (tuple, list)) and len(data) in (2, 3)

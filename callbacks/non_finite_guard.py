@@ -244,7 +244,7 @@ class NonFiniteGuard(Monitor):
 
     @property
     def broken(self) -> bool:
-        """Whether training stopped at what was found, so that the model's weights are no good."""
+        """Whether training stopped at what was found, so that the model's weights cannot be used."""
         return self.finding is not None and bool(self.model.stop_training)
 
     def monitor_state(self) -> dict[str, Any]:

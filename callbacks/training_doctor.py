@@ -43,11 +43,12 @@ class TrainingDoctor(Monitor):
         findings: list of `recipes.diagnose.Finding`, as of the last judgement; what was said and withdrawn comes last.
         said: list of what was printed, or would have been, in order; `Finding.withdrawn` tells what was taken back.
         tried: The `recipes.diagnose.Trials` of act="try", or None.
-        times: Seconds of the last epoch: {"steps", "input" (waiting for batches: measured in the steps that are looked
-            into, which stand for all), "first" (how much longer its first step took than a usual one), "callbacks" (of
-            all callbacks, and Keras' loop), "validation", "garbage" (Python's collector), "epoch"}; empty before.
-            "input" is left out where no step measured it: in XLA, with steps_per_execution, in epochs of one step. On
-            JAX "callbacks" is left out too, because a call returns before its step is done.
+        times: Seconds of the last epoch, empty before: {"steps", "input", "first", "callbacks", "validation",
+            "garbage", "epoch"}. "input" is waiting for batches, measured in the steps that are looked into, which stand
+            for all. "first" is how much longer the first step took than a usual one. "callbacks" is the time of all
+            callbacks and of Keras' loop, "garbage" that of Python's collector. "input" is left out where no step
+            measured it: in XLA, with steps_per_execution, in epochs of one step. On JAX "callbacks" is left out too,
+            because a call returns before its step is done.
         epoch_times: list of the same, one per epoch.
 
     Raises:
@@ -379,7 +380,7 @@ class _NoProbes:
         return False
 
     def probe_next(self):
-        """There is none."""
+        """Nothing is probed."""
 
     def flush(self):
         """Nothing was measured."""

@@ -59,8 +59,7 @@ _MOST_STEPS = 2**30  # steps are int32, and a cycle is two halves
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Base of the schedules of recipes: `schedule(step)` of an integer or an integer array, float32 of the same
-    shape."""
+    """Base of our schedules: `schedule(step)` for an integer or an integer array, float32 of the same shape."""
 
     elementwise = True  # takes arrays of steps, which Keras' own schedules need not
 

@@ -22,10 +22,10 @@ def refresh_batch_norm(
     model predicts badly. Source: Izmailov et al. 2018, section 3.2, https://arxiv.org/abs/1803.05407
 
     It is one pass in which each batch is normalized by its own statistics, as in training, while dropout and everything
-    else is as in inference. What is stored is the mean and variance of all activations together (over batches, weighted
-    by their size), rather than the running average of the batches' variances that training leaves, so it depends
-    neither on momentum nor on order. Layers with `trainable=False` keep their statistics: in Keras those run in
-    inference mode. A layer that the model itself calls with `training=False` cannot be told from the others; freeze it.
+    else is as in inference. The mean and variance of all activations together (over batches, weighted by their size)
+    are stored, rather than the running average of the batches' variances that training leaves. So they depend neither
+    on momentum nor on order. Layers with `trainable=False` keep their statistics: in Keras those run in inference mode.
+    A layer that the model itself calls with `training=False` cannot be told from the others; freeze it.
 
     Args:
         model: A built `keras.Model`, changed in place. It may have any number of batch normalization layers, also

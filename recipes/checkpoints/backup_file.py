@@ -141,7 +141,7 @@ def read_backup(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The description that a backup holds, as `RunState.about`.
 
     Raises:
-        DamagedFileError: when the file is no backup, or not a whole one.
+        DamagedFileError: when the file is not a backup, or not a complete one.
         ValueError: for a backup of another format.
     """
     with _open(path) as archive:
@@ -248,7 +248,7 @@ def load_backup(path: str | os.PathLike[str], model: keras.Model) -> dict[str, A
         `metrics` (those of the last finished epoch).
 
     Raises:
-        DamagedFileError: when the file is no backup, or not as it was written.
+        DamagedFileError: when the file is not a backup, or not as it was written.
         ValueError: when the model differs.
     """
     with _open(path) as archive:

@@ -9,8 +9,7 @@ _UNITS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "ho
 
 
 def backup_interval(backup_every: str | int | None) -> tuple[float | None, int | None]:
-    """`(seconds, steps)` from one backup to the next, of which one is None; both None for backups only at ends of
-    epochs.
+    """`(seconds, steps)` from one backup to the next, one of them None; both None where only ends of epochs have one.
 
     Args:
         backup_every: "10 min", "30 s", "1 h", a number of steps, or None.

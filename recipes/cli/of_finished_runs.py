@@ -25,7 +25,10 @@ def load_run(folder: Path, command: str) -> Any:
     import recipes  # noqa: PLC0415 - the command starts without it
 
     if not folder.is_dir():
-        raise BadInputError(f"expects the folder of a finished run. Received {folder}, which is not a folder")
+        raise BadInputError(
+            f"expects the folder of a finished run. Received {folder}, which is not a folder. Correct the path, such "
+            "as runs/train"
+        )
     load_keras(f"recipes {command}: loading {folder}")
     return recipes.load_run(folder)
 
@@ -125,7 +128,10 @@ def compare(options: Namespace) -> None:
 
     for folder in options.folders:
         if not folder.is_dir():
-            raise BadInputError(f"expects folders of finished runs. Received {folder}, which is not a folder")
+            raise BadInputError(
+                f"expects folders of finished runs. Received {folder}, which is not a folder. Correct the path, such "
+                "as runs/train"
+            )
     with contextlib.redirect_stdout(sys.stderr):
         load_keras("recipes compare: loading the runs")
         test = None

@@ -98,14 +98,14 @@ def _images(model, path, given):
             batch = []
     if not found:
         raise BadInputError(
-            f"expects at least one image that decodes. Received {len(files)} files that do not"
+            f"expects at least one image that decodes. Received {len(files)} files that do not. Give other files"
         )
 
 
 def _words(scores, names, target):
     """The title of a picture, and the same for JSON."""
     best = int(scores.argmax())
-    is_share = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2  # logits are no probabilities
+    is_share = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2  # logits are not probabilities
     guess = f"{names[best]} {scores[best]:.0%}" if is_share else names[best]
     other = target is not None and target != best
     title = f"{names[target]}, predicted {guess}" if other else guess

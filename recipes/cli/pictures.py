@@ -22,7 +22,7 @@ def pictures_checked(
     """
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
 
-    if not info.files:  # of a data set by name, whose images are no files to mend
+    if not info.files:  # of a data set by name, whose images are not files to correct
         return {}
     some = train.take(_MOST_LOOKED_AT)
     held_out = None if validation is None else validation.take(_MOST_LOOKED_AT)

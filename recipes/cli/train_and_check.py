@@ -27,10 +27,11 @@ def train(options: Namespace) -> None:
     )  # before hours of training
     if options.force and not options.resume:
         raise BadInputError(
-            "expects --resume with --force, which goes on with a run in spite of other arguments"
+            "expects --resume with --force, which goes on with a run in spite of other arguments. Received --force "
+            "alone. Add --resume"
         )
     load_keras("recipes train: loading Keras")
-    with contextlib.redirect_stdout(sys.stderr):  # progress is no result
+    with contextlib.redirect_stdout(sys.stderr):  # progress is not a result
         train, validation, info, model, compiled = _open(options)
         if options.learning_rate is not None:
             compiled["learning_rate"] = options.learning_rate

@@ -84,7 +84,7 @@ def write_json(path: str | os.PathLike[str], value: Any, *, sealed: bool = False
     """`write_text` for what JSON can hold.
 
     Args:
-        path: Where the file shall be.
+        path: Path of the file.
         value: What the file is to hold.
         sealed: Add an entry "sha256" over all others to a dict, by which `read_json` notices later changes.
     """

@@ -81,7 +81,7 @@ def averages_weights(optimizer: Optimizer | None) -> bool:
 
 
 def accumulation(optimizer: Optimizer | None) -> int:
-    """Batches per update: 1 without gradient accumulation; else the smallest number after which all groups have
+    """Batches per update: 1 without gradient accumulation, else the least number after which all groups have
     written."""
     steps = [getattr(one, "gradient_accumulation_steps", None) or 1 for one in groups(optimizer)]
     return math.lcm(*steps)
@@ -129,8 +129,7 @@ def learned_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def switched(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    """Variables that were frozen or unfrozen after an optimizer had trained, without it and its train function
-    noticing.
+    """Variables that were frozen or unfrozen after an optimizer had trained, without the optimizer being told.
 
     Returns:
         dict of the variables that "joined", which the optimizer does not know, and that "left", which are frozen now.

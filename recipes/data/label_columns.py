@@ -53,7 +53,7 @@ def file_column(columns: list[str], rows: list[list[Any]], finder: Any, anything
         source: Name of the table, for errors.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when there is no such column.
     """
     lower = [name.lower().strip() for name in columns]
     called = [lower.index(name) for name in _FILE_COLUMNS if name in lower]

@@ -43,9 +43,9 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
     """Find the label of each file.
 
     Args:
-        labels: Path of a CSV file, a data frame, `(one of these, column of the labels)`, a dictionary from name to
-            label, a list (one for each file, in sorted order), a function of a `pathlib.Path`, or a regular expression
-            whose first group, or the one called `label`, is the label.
+        labels: Path of a CSV file, a data frame, `(one of these, column of the labels)`, or a dictionary from name to
+            label. Or a list (one label for each file, in sorted order), a function of a `pathlib.Path`, or a regular
+            expression whose first group, or the one called `label`, is the label.
         folder: Where the files are; None takes the names in a data frame as they are.
         files: Paths as seen from `folder`, sorted.
         skip: Leave out files without a label, and rows without a file, instead of refusing them.

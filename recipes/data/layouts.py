@@ -26,7 +26,7 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
         A `Listing`.
 
     Raises:
-        ValueError: when the layout is none of those `data.load` knows.
+        ValueError: when the layout is not one of those that `data.load` knows.
     """
     if labels is not None:
         return _with_labels(path, labels, class_names, skip)

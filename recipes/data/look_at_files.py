@@ -82,8 +82,7 @@ def look_at_all(listing: Listing, reading: Reading) -> Looked:
 
 
 def progress_bar(count: int, reading: Reading) -> keras.utils.Progbar | None:
-    """A bar for `count` files; None for fewer than 1,000, which take little time, and where `reading` is not
-    verbose."""
+    """A bar for `count` files; None for fewer than 1,000, which need none, and where `reading` is not verbose."""
     return keras.utils.Progbar(count, unit_name="file") if reading.verbose and count >= 1000 else None
 
 

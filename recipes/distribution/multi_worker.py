@@ -115,8 +115,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         return outputs
 
     def experimental_distribute_dataset(self, dataset: Any, options: Any = None) -> Any:
-        """TensorFlow's method, which deals every batch out. Batches that are one worker's part already stay as they
-        are.
+        """TensorFlow's method, which deals every batch out; batches that are one worker's part already are left alone.
 
         Raises:
             ValueError: where the workers' data sets have different lengths, because those with longer ones would wait

@@ -41,7 +41,7 @@ class MCDropout:
 
     @property
     def mutual_information(self) -> FloatArray:
-        """The uncertainty of the network about its weights: entropy of the mean minus mean entropy, in nats, float32
+        """Uncertainty about the weights: entropy of the mean minus the mean of the entropies, in nats, float32
         `(n,)`."""
         return self.entropy - _entropy(self.samples).mean(axis=0)
 

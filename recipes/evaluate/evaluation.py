@@ -47,8 +47,9 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a classifier did. Shares are in [0, 1]. For a class that never occurs, precision, recall and F1 are 0
-    and other scores are NaN.
+    """How well a classifier did on a test set.
+
+    Shares are in [0, 1]. For a class that never occurs, precision, recall and F1 are 0 and other scores are NaN.
 
     Attributes:
         class_names: Names of class 0, 1, ...

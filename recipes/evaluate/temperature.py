@@ -37,7 +37,7 @@ class Temperature(keras.layers.Layer):
         super().__init__(**kwargs)
         if not temperature > 0:
             raise ValueError(
-                f"Temperature expects a temperature > 0. Received {temperature!r}. 1 changes nothing."
+                f"Temperature expects a temperature > 0. Received {temperature!r}. Give 1 to change nothing."
             )
         self.temperature, self.activation = float(temperature), keras.activations.get(activation)
 

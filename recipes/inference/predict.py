@@ -236,7 +236,11 @@ def predict(
     if not outputs:
         raise ValueError(
             "recipes.inference.predict expects at least one image. Received none"
-            + (f" that decodes: {skipped[0]}" if skipped else ". Check the path or the pattern.")
+            + (
+                f" that decodes: {skipped[0]}. Give other files."
+                if skipped
+                else ". Check the path or the pattern."
+            )
         )
     probabilities = np.concatenate(outputs)
     known = class_names if class_names is not None else range(probabilities.shape[1])
@@ -273,8 +277,7 @@ def _as_array(images):
 
 
 def _check_shape(model, batch):
-    """Raise for images of another size than the model's: a network with nothing but convolutions would take them
-    silently."""
+    """Raise for images of another size than the model's: a network of only convolutions would take them silently."""
     inputs = getattr(model, "inputs", None)
     wanted = tuple(inputs[0].shape[1:]) if inputs and len(inputs) == 1 else None
     given = tuple(batch.shape[1:])

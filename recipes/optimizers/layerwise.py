@@ -160,7 +160,7 @@ class _Layerwise:
         if not all(is_number(one) and one >= 0 for one in factors):
             raise ValueError(
                 f"{type(self).__name__} expects factors of 0 or more, one per variable. Received {factors!r}. "
-                "recipes.optimizers.layerwise(optimizer, model, rates) makes them."
+                "Make them with recipes.optimizers.layerwise(optimizer, model, rates)."
             )
         if not all(is_whole(one) and one >= 0 for one in begun):
             raise ValueError(

@@ -129,6 +129,6 @@ def _check(images, maps, titles, captions, percentile):
         )
     if not 0 < percentile <= 100:
         raise ValueError(
-            f"plot.attributions expects a percentile in (0, 100]. Received {percentile}. 100 uses the "
-            "largest value."
+            f"plot.attributions expects a percentile in (0, 100]. Received {percentile}. Leave it out for 99; 100 "
+            "gives the largest value the full color."
         )

@@ -16,8 +16,8 @@ def search_trials(study: "optuna.Study") -> Figure:
 
     Left, parallel coordinates: one axis per setting (log where it was searched so), the value last; the better a trial,
     the darker its line; pruned trials are dotted. Right, the first two settings that are numbers: points are the
-    trials, crosses the grid that would have cost as much, with the values each of the two tries marked along the edges
-    (Bergstra & Bengio 2012, figure 1).
+    trials, and crosses are the grid that would have cost as much. Marks along the edges are the values of each setting
+    that the trials and the grid try (Bergstra & Bengio 2012, figure 1).
 
     Args:
         study: The `optuna.Study` that `recipes.tune.search` returned.

@@ -119,7 +119,9 @@ class Record:
 
     def __getattr__(self, name):
         if name not in COLUMNS:
-            raise AttributeError(f"A Record has the columns {', '.join(COLUMNS)}. Received: {name!r}.")
+            raise AttributeError(
+                f"A Record has the columns {', '.join(COLUMNS)}. Received {name!r}. Name one of them."
+            )
         axis, dtype, missing = COLUMNS[name]
         width = () if axis is None else (self._width(axis),)
         column = np.full((len(self._rows), *width), missing, dtype)

@@ -40,10 +40,11 @@ def write_report(
 ) -> Path:
     """Write everything known about a run into one HTML file: no other file, no network, no script.
 
-    Three sentences come first - how good, what is wrong, what to do - then findings with the figure that shows their
-    evidence, curves, what the monitors saw, each with a sentence on how to read it, scores by class, calibration, right
-    and wrong predictions with their Grad-CAM, labels and images in doubt, settings and versions. Readable on a phone,
-    printed, in light and dark; figures have descriptions. Everything that comes from the run is escaped.
+    Three sentences come first: how good, what is wrong, what to do. Then come the findings with the figure that shows
+    their evidence, the curves, and what the monitors saw, each figure with a sentence on how to read it. Scores by
+    class, calibration, right and wrong predictions with their Grad-CAM, labels and images in doubt, settings and
+    versions follow. The page is readable on a phone, in print, in light and dark mode; figures have descriptions for
+    screen readers. Everything that comes from the run is escaped.
 
     Args:
         run: What `recipes.train` returned, or anything with `model`, `history`, `findings`, `record`, `settings`.

@@ -75,8 +75,8 @@ def before_training(model: keras.Model, data: TrainingData, settings: Settings) 
     except Exception as error:
         # A check that fails on an unusual model must not keep it from being trained.
         warnings.warn(
-            f"recipes.train could not run its checks before training ({type(error).__name__}: {error}). It trains "
-            "without them; preflight=False leaves them out.",
+            "recipes.train expects a model and data that its checks before training can look at. Received "
+            f"{type(error).__name__}: {error}. It trains without these checks; preflight=False leaves them out.",
             stacklevel=3,
         )
         return BeforeTraining()

@@ -141,8 +141,7 @@ def watching_callbacks(
 
 
 def clean_up(callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Put back the optimizer's rate and the train function after a `fit` that an exception ended before
-    `on_train_end`."""
+    """Put back the optimizer's rate and the train function after a `fit` that an exception ended."""
     for callback in callbacks:
         if isinstance(callback, ours.RateDriver):
             callback.release()
@@ -183,8 +182,8 @@ def findings_of(
     except Exception as error:
         # Hours of training must not be lost because judging them fails.
         warnings.warn(
-            f"recipes.train could not diagnose the finished run ({type(error).__name__}: {error}). The run itself is "
-            "whole; please report this with the model.",
+            f"recipes.train expects a finished run that it can diagnose. Received {type(error).__name__}: {error}. The "
+            "run itself is complete; please report this with the model.",
             stacklevel=3,
         )
         return []

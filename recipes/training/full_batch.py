@@ -30,10 +30,9 @@ def fit_full_batch(
 ) -> keras.callbacks.History:
     """Minimize a model's loss over the whole data set by L-BFGS or another of scipy's methods.
 
-    Every source of noise is off: dropout and random layers are in inference mode, batch normalization uses the
-    statistics it has and keeps them, and the data is read in order, in chunks whose losses and gradients one compiled
-    function adds up. What is minimized is the loss as compiled, over all examples, plus the model's regularization
-    losses.
+    Every source of noise is off: dropout and random layers are in inference mode, and batch normalization uses the
+    statistics it has and keeps them. The data is read in order, in chunks whose losses and gradients one compiled
+    function adds up. The objective is the loss as compiled, over all examples, plus the model's regularization losses.
     Sources: Byrd et al. 1995, https://doi.org/10.1137/0916069 (L-BFGS-B); Nocedal and Wright 2006, chapter 7.
 
     The optimizer of the model is not used or changed. Weights travel as one float64 vector; with weights in float32

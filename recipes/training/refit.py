@@ -58,12 +58,12 @@ def refit_on_all_data(
 
     Source: Goodfellow et al. 2016, section 7.8, https://www.deeplearningbook.org/contents/regularization.html.
 
-    - `"restart"`, algorithm 7.2: back to the weights the run began with (so a pretrained network begins pretrained),
-      the optimizer as new, and training on both sets for as many epochs, or as many steps, as the best point took.
-      There is no validation any more; a schedule has to be given again in `callbacks` and then ends with this run.
-    - `"continue"`, algorithm 7.3: from the best weights and with the optimizer as it is, training on both sets until
+    - `"restart"`, algorithm 7.2: go back to the weights the run began with (so a pretrained network begins pretrained)
+      and to a new optimizer. Then train on both sets for as many epochs, or as many steps, as the best point took.
+      There is no validation then; a schedule has to be given again in `callbacks`, and ends with this run.
+    - `"continue"`, algorithm 7.3: go on from the best weights, with the optimizer as it is. Train on both sets, until
       the loss on the validation part has fallen to the loss that the best weights have on the training part. Both
-      losses are measured as in `evaluate`. The book warns that this need not happen: after `max_epochs` it gives up
+      losses are measured as in `evaluate`. The book warns that this need not happen: after `max_epochs` training ends
       with a warning.
 
     Afterwards the stopper's model holds the refitted weights, and its optimizer the state at the end of this

@@ -359,7 +359,7 @@ def read_history(path: Path) -> dict[str, list[float]]:
     """Read the text of `history_table` back into a dict of lists.
 
     Raises:
-        DamagedFileError: when the file is no such table.
+        DamagedFileError: when the file is not such a table.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:

@@ -45,8 +45,7 @@ class Progress:
 
 
 class RunBackup(keras.callbacks.Callback):
-    """Writes `best.keras`, `history.csv` and a backup into a run_dir after each epoch; `callbacks.Backup` for a
-    run_dir.
+    """Writes `best.keras`, `history.csv` and a backup into a run_dir after each epoch, as `Backup` does for a `fit`.
 
     Last in the list of callbacks, so that it sees every log. `recipes.train` restores weights and optimizer itself,
     as the number of the epoch and batch decides what data `fit` is given. Backups are written by a thread of their own,
@@ -124,8 +123,7 @@ class RunBackup(keras.callbacks.Callback):
         raise SystemExit(EXIT_SIGTERM)
 
     def release(self) -> None:
-        """When `fit` is over, however it ended: put the former signal handler back, and finish what is being
-        written."""
+        """When `fit` is over, however it ended: put the former signal handler back, and finish writing."""
         self._termination.stop_listening()
         self._writer.wait()
 

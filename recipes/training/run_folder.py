@@ -277,7 +277,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """What `run.json` says.
 
     Raises:
-        DamagedFileError: when it is no settings of a run.
+        DamagedFileError: when it does not hold the settings of a run.
     """
     remedy = "Put a copy of the file back, or train again in a new run_dir."
     return read_json(folder / "run.json", "the settings of a run", remedy)

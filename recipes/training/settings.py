@@ -67,8 +67,8 @@ class Settings:
     """The arguments of one call of `recipes.train`, whose docstring says what each means.
 
     Attributes:
-        given: Names of the arguments that the user wrote: a default beside a compiled model is no contradiction, the
-            same value written out is one.
+        given: Names of the arguments that the user wrote: a default does not contradict a compiled model, but the same
+            value written by the user does.
     """
 
     epochs: int

@@ -42,7 +42,7 @@ def search(
 
     Random trials cover each setting better than a grid of as many (Bergstra & Bengio 2012, section 1 and figure 1,
     https://www.jmlr.org/papers/v13/bergstra12a.html). The coarse stage trains few epochs; trials that are worse than
-    the median after an epoch are pruned (from their second epoch on), and a trial also ends as soon as `TrainingDoctor`
+    the median after an epoch are pruned (from their second epoch on). A trial also ends as soon as `TrainingDoctor`
     finds an error - a loss that is NaN, dead layers - because waiting will not repair it. The fine stage spans the
     range of the best quarter of coarse trials, widened by an eighth of the whole range at either end, and trains
     longer. Source: steps 4 to 7 of the lecture "Training Neural Networks II" of Stanford's CS231n,

@@ -40,8 +40,8 @@ class Range:
         return round(value) if self.whole else value
 
     def around(self, values: Sequence[Any]) -> Range:
-        """The range that the best `values` span, widened at either end by an eighth of this range's width, within
-        it."""
+        """The range of the best `values`, widened at either end by an eighth of this range's width, within this
+        range."""
         turn, back = (math.log, math.exp) if self.log else (float, float)
         margin = 0.125 * (turn(self.high) - turn(self.low))
         low = max(self.low, back(turn(min(values)) - margin))

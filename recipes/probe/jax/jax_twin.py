@@ -63,8 +63,7 @@ class Twin:
     def __call__(
         self, plain: Callable[..., Any], state: Any, iterator: Iterator[Any]
     ) -> tuple[Any, dict[str, jax.Array] | None]:
-        """Run one execution of training steps by `plain`: `((logs, state), values)`, with the values of its last
-        step."""
+        """Run one execution of training steps by `plain`: `((logs, state), values)`, the values of its last step."""
         began = time.monotonic()
         batches = list(_up_to(self._model.steps_per_execution, iterator))
         self.waited = time.monotonic() - began if len(batches) == 1 else None

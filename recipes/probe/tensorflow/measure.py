@@ -89,8 +89,7 @@ def is_float(tensor: object) -> bool:
 
 
 def dense(gradient: tf.Tensor | tf.IndexedSlices | None, variable: Any) -> tf.Tensor:
-    """A gradient as a dense tensor of its variable's shape, as a separate copy; NaN for None (no path from the
-    loss)."""
+    """A gradient as a separate dense tensor of its variable's shape; NaN for None (no path from the loss)."""
     if gradient is None:
         return tf.fill([1], float("nan"))
     if isinstance(gradient, tf.IndexedSlices):

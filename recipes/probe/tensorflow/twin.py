@@ -67,8 +67,7 @@ class Twin:
             self._function = model.train_function
 
     def __call__(self, plain: Callable[..., Any], iterator: Any) -> tuple[Any, dict[str, Any] | None]:
-        """Run one execution of training steps in place of `plain`: `(logs, values)`, with the values of its last
-        step."""
+        """Run one execution of training steps in place of `plain`: `(logs, values)`, the values of its last step."""
         began = time.time()
         result = self._function(iterator)
         if not isinstance(result, dict) or "probe" not in result:
@@ -259,8 +258,7 @@ class Seen:
         self.writes = tf.convert_to_tensor(optimizers.writes(optimizer))
 
     def take_loss(self, loss: Any, labels: Any, predictions: Any) -> None:
-        """Take the loss of the step, the output tensors of the model, and labels and output where there is one of
-        each."""
+        """Take the loss, the model's output tensors, and labels and output where there is one of each."""
         self.loss = loss
         self.answers = (labels, predictions) if tf.is_tensor(labels) and tf.is_tensor(predictions) else None
         self.predictions = {id(tensor) for tensor in keras.tree.flatten(predictions)}
