@@ -202,6 +202,9 @@ class Step(Schedule):
         rate: Rate before the first boundary, > 0.
         boundaries: Optimizer steps at which to lower the rate, >= 1, rising. Empty: a constant rate.
         factor: What the rate is multiplied by at each boundary, > 0. Paper: 0.1.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(self, rate: float, boundaries: Sequence[int], factor: float = 0.1) -> None:
@@ -242,6 +245,9 @@ class Cosine(Schedule):
         rate: Rate at step 0, > 0 (eta_max in the paper).
         steps: Optimizer steps until `final`, >= 1.
         final: Rate to end at, from 0 to `rate` (eta_min in the paper).
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(self, rate: float, steps: int, final: float = 0.0) -> None:
@@ -267,6 +273,9 @@ class Linear(Schedule):
         rate: Rate at step 0, > 0.
         steps: Optimizer steps until `final`, >= 1 (tau in the book).
         final: Rate to end at, from 0 to `rate`. The book advises 1 % of `rate`.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(self, rate: float, steps: int, final: float = 0.0) -> None:
@@ -294,6 +303,9 @@ class InverseSquareRoot(Schedule):
         rate: Rate at step 0, > 0.
         timescale: Optimizer steps, > 0: the rate has halved after three times as many. The paper's is its warm-up,
             4000.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(self, rate: float, timescale: float) -> None:
@@ -322,6 +334,9 @@ class Triangle(Schedule):
         low: Rate at step 0 and from step `steps` on, >= 0 (base_lr in the paper).
         high: Rate half-way, > `low` (max_lr in the paper).
         steps: Optimizer steps from `low` back to `low`, >= 1 (two stepsizes in the paper).
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(self, low: float, high: float, steps: int) -> None:
@@ -351,6 +366,9 @@ class Cyclic(Schedule):
         mode: `"triangular"`; `"triangular2"`: the distance from `low` to `high` is halved after each cycle; or
             `"exp_range"`.
         gamma: For `exp_range`, in (0, 1]. Paper: 0.99994 with a half cycle of 2000.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     MODES = ("triangular", "triangular2", "exp_range")
@@ -407,6 +425,9 @@ class CosineRestarts(Schedule):
         growth: How much longer each period is than the one before, >= 1 (T_mult in the paper, 1 or 2 there).
         decay: What the top is multiplied by at each restart, in (0, 1]. Paper: 1.
         final: Rate at the bottom, from 0 to `rate`, and never above the top (eta_min in the paper).
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(
@@ -456,6 +477,9 @@ class OneCycle(Schedule):
         start: Rate at step 0 and after the triangle, from `final` to `peak`. Default `peak / 25`.
         final: Rate at step `steps - 1` and after it, >= 0. Default `start / 1000`.
         tail: Part of the run left for the descent to `final`, in [0, 1). The triangle's sides share the rest equally.
+
+    Raises:
+        ValueError: for an argument out of its range.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class Views:
 
 
 def flips() -> Views:
-    """The image and its mirror image, left to right: 2 views."""
+    """The image and its mirror image, left to right: 2 views, as a `Views` for `predict_tta`."""
     return Views([_with_mirror(lambda images: [images])], [2])
 
 
@@ -79,6 +79,13 @@ def ten_crop(size: int, scales: Sequence[int] | None = None) -> Views:
         size: Side of the square crops in pixels, which is the model's input.
         scales: Length in pixels to which the shorter side of the image is resized first (bilinear, antialiased, the
             other side in proportion), one entry per scale, each >= `size`. None: crops of the image as it is.
+
+    Returns:
+        A `Views`, for `predict_tta`.
+
+    Raises:
+        ValueError: for scales below `size`, or sides that are not whole numbers; in `predict_tta`, for images smaller
+            than `size` when there are no `scales`.
     """
     scales = (None,) if scales is None else scales
     known = is_whole(size) and (are_whole(scales) or (isinstance(scales, tuple) and scales == (None,)))

@@ -18,6 +18,9 @@ def load_run(folder: Path, command: str) -> Any:
         folder: That of a finished run.
         command: The command that wants it, for the line on stderr while it is loaded.
 
+    Returns:
+        A `recipes.Run`.
+
     Raises:
         BadInputError: when there is no such folder.
         ValueError: when it holds no finished run.

@@ -18,7 +18,15 @@ SMALL = 64  # pixels; larger images go to a pretrained network
 
 
 def train(options: Namespace) -> None:
-    """Train, write the report, print findings, accuracy and the next command."""
+    """Train, write the report, print findings, accuracy and the next command.
+
+    Args:
+        options: Those of `recipes train`, see `arguments`.
+
+    Raises:
+        BadInputError: for options that contradict one another or the data.
+        ImportError: without the extra `report`.
+    """
     import recipes  # noqa: PLC0415 - the command starts without it
     from recipes.common.optional import optional  # noqa: PLC0415 - the command starts without it
 
@@ -144,7 +152,17 @@ def batch_size(examples: int) -> int:
 
 
 def check(options: Namespace) -> int:
-    """Print the table of checks; the status says what they found."""
+    """Print the table of checks.
+
+    Args:
+        options: Those of `recipes check`, see `arguments`.
+
+    Returns:
+        The status of the command: 0, 1 for an error that was found, 3 where checks were skipped.
+
+    Raises:
+        BadInputError: for options that contradict the data.
+    """
     load_keras("recipes check: loading Keras")
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
     from recipes.training.accepted_data import open_source  # noqa: PLC0415 - the command starts without it

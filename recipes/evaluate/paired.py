@@ -66,6 +66,9 @@ def mcnemar(first: Any, second: Any, *, seed: int = 0) -> PairedComparison:
         second: Whether the second was right, bool `(n,)`, on the same examples.
         seed: Integer that fixes the bootstrap.
 
+    Returns:
+        A `PairedComparison`.
+
     Raises:
         ValueError: for other shapes, or no examples.
     """
@@ -97,6 +100,9 @@ def paired_comparison(
         test: Labeled examples that neither was trained on, as for `evaluate.classifier`.
         batch_size: Images per batch, >= 1.
         seed: Integer that fixes the bootstrap.
+
+    Returns:
+        A `PairedComparison`.
 
     Raises:
         ValueError: when labels do not fit, or the data set comes in another order at the second reading.

@@ -28,7 +28,11 @@ def save_for_any_keras(model: keras.Model, path: Any) -> None:
 
 @contextlib.contextmanager
 def for_any_keras(model: keras.Model) -> Iterator[None]:
-    """Within the context, this thread saves the model with an optimizer of Keras in place of one of recipes."""
+    """Within the context, this thread saves the model with an optimizer of Keras in place of one of recipes.
+
+    Args:
+        model: Compiled or not; with another optimizer nothing changes.
+    """
     optimizer = innermost(getattr(model, "optimizer", None))
     kind = plain_class(type(optimizer))
     kind = keras.optimizers.SGD if kind is MuonSGD else kind

@@ -263,6 +263,9 @@ def layerwise_class(kind: type) -> type:
     Args:
         kind: A class of optimizers. Those of `keras.optimizers` are registered by importing `recipes.optimizers`; to
             load a file with one of your own, call this first.
+
+    Returns:
+        The class, whose constructor also takes `factors`, `begun` and `rates`; `kind` itself if it is such a class.
     """
     if issubclass(kind, _Layerwise):
         return kind

@@ -36,6 +36,7 @@ class MuonSGD(keras.optimizers.Optimizer):
         iterations_per_step: Newton-Schulz iterations, >= 1. Jordan: 5 for language models, 3 for images.
         sgd_only: Which other variables SGD updates: regular expressions, searched in their paths, or places in the list
             of trainable variables, from its end when negative. -2 is the kernel of a last Dense layer with a bias.
+        name: Name of the optimizer.
         **options: As in every Keras optimizer: `weight_decay`, `clipnorm`, `global_clipnorm`, `use_ema`, ...
 
     Raises:

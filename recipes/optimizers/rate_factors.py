@@ -137,6 +137,9 @@ def matches(model: keras.Model, pattern: str, *, caller: str | None = None) -> l
         pattern: As a key of `rate_factors`.
         caller: Name for the error where there are no such layers; None raises none.
 
+    Returns:
+        A list of `keras.layers.Layer`, each once; empty where no layer fits and `caller` is None.
+
     Raises:
         ValueError: where no layer fits (the error lists the names) and `caller` is given.
     """

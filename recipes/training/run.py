@@ -275,7 +275,8 @@ class Run:
             A `Run`. Models with custom classes need those registered with Keras beforehand.
 
         Raises:
-            ValueError: when a file is missing or the run did not finish.
+            ValueError: when a file is missing, as in a run that did not finish.
+            DamagedFileError: when a file is not as it was written.
         """
         folder = Path(folder)
         missing = [
@@ -336,7 +337,17 @@ def _read_findings(path):
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
-    """Read a finished run from its folder; the same as `Run.load`."""
+    """Read a finished run from its folder; the same as `Run.load`.
+
+    Args:
+        folder: A folder with `model.keras`, `history.csv` and `run.json`, such as a `run_dir`.
+
+    Returns:
+        A `Run`.
+
+    Raises:
+        ValueError: as `Run.load`.
+    """
     return Run.load(folder)
 
 
