@@ -27,8 +27,8 @@ def predict_tta(
     Sources: Krizhevsky et al. 2012, section 4.1, https://papers.nips.cc/paper/4824; He et al. 2015, section 3.4,
     https://arxiv.org/abs/1512.03385. Nothing is drawn at random: the same images give the same numbers.
 
-    Memory is that of one batch: views are made and averaged `batch_size` at a time, for as many images together as fit
-    with all their views of one scale.
+    It needs the memory of one batch: views are made and averaged `batch_size` at a time, for as many images together as
+    fit into a batch with all their views of one scale.
 
     Args:
         model: `keras.Model` with one output `(batch, classes)`. It gets float32 in the range of the images.

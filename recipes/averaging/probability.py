@@ -27,10 +27,10 @@ class Outputs:
     def of(
         cls, model: keras.Model, from_logits: bool | None, shape: tuple[int | None, ...], caller: str
     ) -> "Outputs":
-        """Read it from the model's last layer, or take what the user says. `shape` is that of the output, if known.
+        """Read the kind of outputs from the last layer, or take what the user says. `shape` is the output's, if known.
 
         Raises:
-            ValueError: when neither tells.
+            ValueError: when neither says which of the two the outputs are.
         """
         activation = output_activation(model)
         several = shape is None or shape[-1] != 1

@@ -105,7 +105,7 @@ def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
 
 
 def _observing(layer, found, graph):
-    """What the layer does in training, leaving its statistics in `found` instead of in the layer."""
+    """A function that does what the layer does in training, but leaves its statistics in `found`."""
 
     def call(inputs, training=None, mask=None):
         values = ops.cast(inputs, "float64" if layer.dtype == "float64" else "float32")

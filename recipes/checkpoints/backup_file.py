@@ -245,7 +245,7 @@ def load_backup(path: str | os.PathLike[str], model: keras.Model) -> dict[str, A
 
     Returns:
         dict with `epoch` (number of finished epochs), `batch` (number of finished batches of the next epoch) and
-        `metrics` (those of the last finished epoch).
+        `metrics` (the values that the last finished epoch logged).
 
     Raises:
         DamagedFileError: when the file is not a backup, or not as it was written.

@@ -19,9 +19,10 @@ _MISSING = object()
 class CallbackStates:
     """The states of the callbacks of one `fit`.
 
-    A callback with `get_state` and `set_state` says itself what it remembers. For any other, it is what has changed on
-    it since the training began: numbers, flags, arrays and lists of them. The arguments of its constructor are never
-    touched, so that those of the next run hold; nor are strings, which may be paths that would be written to.
+    A callback with `get_state` and `set_state` says itself what it remembers. The state of any other callback is what
+    has changed in its attributes since the training began: numbers, flags, arrays and lists of them. The arguments of
+    its constructor are never touched, so that the next run uses its own; nor are strings, which may be paths that would
+    be written to.
 
     Args:
         callbacks: The callbacks, in the order given to `fit`.
@@ -53,7 +54,7 @@ class CallbackStates:
         own: bool | None = None,
         told: Mapping[str, Any] | None = None,
     ) -> None:
-        """Restore to callbacks what those of the same class, name and watched metric remembered.
+        """Restore the state of each callback from the callback of the same class, name and watched metric.
 
         A callback that watches another metric now begins anew, and a line says so.
 
@@ -61,7 +62,7 @@ class CallbackStates:
             kept: What `collect` gave.
             archive: Where the arrays of `kept` are.
             own: True restores only callbacks with `set_state`, False only the others, None all.
-            told: Entries of the states that replace those of the backup, because something newer says otherwise.
+            told: Entries that replace the entries of the same name in the backup, because they are newer.
 
         Raises:
             ValueError: for a state that its callback cannot take.

@@ -112,11 +112,12 @@ def _short(value):
 
 
 def optimizer_settings(optimizer: keras.optimizers.Optimizer, *, rate: bool = True) -> dict[str, Any]:
-    """Class and settings of an optimizer; for several in one, those of each, numbered.
+    """Class and settings of an optimizer; for one that holds several, the settings of each, numbered.
 
     Args:
         optimizer: The compiled optimizer.
-        rate: Include the learning rate, which is the compiled one before training, and a lowered one during it.
+        rate: Include the learning rate. Before training it is the compiled one; during training a callback may have
+            changed it.
     """
     settings = {}
     for number, one in enumerate(groups(optimizer)):
@@ -140,7 +141,7 @@ def loss_settings(model: keras.Model) -> dict[str, Any]:
 
 
 def _serialized(value):
-    """As `plain`, for what `get_compile_config` gives, with objects as dicts."""
+    """Like `plain`, for the result of `get_compile_config`, in which objects are dicts."""
     if isinstance(value, Mapping) and "class_name" in value:
         return _short(value)
     if isinstance(value, Mapping):
@@ -220,7 +221,7 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
     Args:
         before: The earlier description, as read from JSON.
         now: The present description.
-        name: Name of what is compared, written before each difference.
+        name: Name of the compared setting, written before each difference.
     """
     now = json.loads(json.dumps(now))
     if isinstance(before, dict) and isinstance(now, dict):

@@ -79,7 +79,7 @@ class SnapshotFolder:
         missing = [str(self._file(number)) for number in due if not self._file(number).exists()]
         if missing:
             raise ValueError(
-                f"Snapshots expect those of the first part of the run. Received a folder without {', '.join(missing)}. "
+                f"The run expects the snapshots of its first part. Received a folder without {', '.join(missing)}. "
                 "Train from epoch 0 with overwrite=True."
             )
         if is_first_process():
@@ -146,8 +146,8 @@ def load_snapshots(
         List of `keras.Model`, oldest first, for `ensemble.average`.
 
     Raises:
-        ValueError: when the folder has no snapshots, fewer than `last`, or those of another model; when the model is
-            not built, or Keras cannot build it again.
+        ValueError: when the folder has no snapshots, fewer than `last`, or snapshots of another model; when the model
+            is not built, or Keras cannot build it again.
     """
     return SnapshotFolder(folder).load(model, last)
 

@@ -97,11 +97,11 @@ def _mode_of(metric):
 class KeptBackups:
     """The backups in a run's folder.
 
-    `backup.npz` is the newest, `backup-2.npz` the one before it, `best-12.npz` that of the end of epoch 12, and
+    `backup.npz` is the newest, `backup-2.npz` the one before it, `best-12.npz` the backup at the end of epoch 12, and
     `last.npz` the state a finished run ended with. `backups.json` lists them with their metrics. Its content is read
-    from the files, so that what a kill between two writes leaves wrong is corrected with the next backup. It also holds
-    the SHA-256 of `best.keras` and `history.csv`: before a new one is renamed into its place, beside the SHA-256 of the
-    file that it replaces.
+    from the files: if the process is killed between two writes, the next backup corrects the list. It also holds the
+    SHA-256 of `best.keras` and `history.csv`. Before a new file is renamed into its place, its SHA-256 is listed beside
+    that of the file it replaces.
 
     Args:
         folder: The run's folder.
@@ -118,7 +118,8 @@ class KeptBackups:
         return self.folder / "backup.npz"
 
     def files(self) -> list[Path]:
-        """Every backup, newest first; after them the last state of a finished run, and those of the best epochs."""
+        """The last backups, newest first; then the last state of a finished run; then the backups of the best
+        epochs."""
         numbered = [file for _, file in sorted(_numbered(self.folder, "backup"))]
         best = [file for _, file in sorted(_numbered(self.folder, "best"), reverse=True)]
         return [self.newest, *numbered, self.folder / "last.npz", *best]

@@ -179,7 +179,7 @@ def _export(commands):
         "export",
         help="write a finished run for phones, browsers or servers",
         description="Write FILE.tflite, FILE.onnx or a SavedModel folder, load it again and compare its answers "
-        "with those of Keras. Exits with 1, and leaves no file, where they differ.",
+        "with the answers of Keras. Exits with 1, and leaves no file, where they differ.",
     )
     _run_folder(command)
     command.add_argument("file", metavar="FILE", type=Path, help="ends in .tflite or .onnx; else a folder")
@@ -250,7 +250,7 @@ def _data_options(command):
     command.add_argument(
         "--image-size",
         type=_positive,
-        help="side in pixels to resize to (default: that of the images; for color photos of several sizes 224 with the "
+        help="side in pixels to resize to (default: the images' own; for color photos of several sizes 224 with the "
         "extra pretrained, otherwise 64)",
     )
     command.add_argument(

@@ -103,7 +103,7 @@ def _halved(pictures):
 
 
 def _features(some, model, seconds):
-    """What the last layer of a pretrained model is given, of as many images as there is time for."""
+    """The inputs of the last layer of a pretrained model, for as many images as there is time for."""
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
 

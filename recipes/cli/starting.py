@@ -18,7 +18,7 @@ def load_keras(doing: str) -> None:
     """Import Keras with its backend, which takes some seconds; does nothing where that was done before.
 
     Args:
-        doing: What the user is told on stderr before it: "recipes predict: loading runs/photos".
+        doing: Line that is written to stderr before the import: "recipes predict: loading runs/photos".
     """
     if "keras" in sys.modules:
         return

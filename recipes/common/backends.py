@@ -24,7 +24,7 @@ def require_tensorflow(name: str, why: str) -> None:
 
 
 def needing_tensorflow(package: str, names: Iterable[str], why: str) -> dict[str, Callable[..., NoReturn]]:
-    """Functions that refuse to be called, in place of those of a package; none where Keras runs on TensorFlow.
+    """Functions that raise when called, in place of a package's own; none where Keras runs on TensorFlow.
 
     Args:
         package: Name of the package, such as "recipes.explain".

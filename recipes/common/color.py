@@ -10,7 +10,7 @@ LUMA = YIQ[0].astype("float32")
 
 
 def class_colors(count: int) -> np.ndarray:
-    """Colors that tell classes apart: those of the PASCAL VOC masks, black for class 0.
+    """Colors that tell classes apart: the colors of the PASCAL VOC masks, black for class 0.
 
     The bits of a class number are dealt out to red, green and blue, highest bits first.
 

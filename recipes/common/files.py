@@ -81,7 +81,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, sealed: bool = False) -> None:
-    """`write_text` for what JSON can hold.
+    """`write_text` for a value that JSON can hold.
 
     Args:
         path: Path of the file.
@@ -191,7 +191,7 @@ def read_json(path: str | os.PathLike[str], expected: str, remedy: str, kind: ty
 
 
 class Archive:
-    """The arrays of an `.npz` file. What an entry claims is compared with the file before memory is taken.
+    """The arrays of an `.npz` file. The size an entry claims is compared with the file before memory is allocated.
 
     Args:
         path: The file.

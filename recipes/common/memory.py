@@ -31,7 +31,7 @@ def forget_train_functions() -> int:
 
 
 def _is_of_a_finished_train_function(entry: Any) -> bool:
-    """Whether a registered gradient is that of a sum over replicas, in a train function that is complete."""
+    """Whether a registered gradient belongs to a sum over replicas, in a train function that is complete."""
     gradient = entry.get("type") if isinstance(entry, dict) else None
     if getattr(gradient, "__qualname__", "") != "_graph_mode_decorator.<locals>.internal_grad_fn":
         return False

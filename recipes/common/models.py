@@ -80,8 +80,8 @@ def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
 def build_for_training(model: keras.Model, batch: tuple[Any, ...]) -> None:
     """Make the variables of optimizer, metrics and losses, so that the training step is traced once.
 
-    `tf.function` traces a function a second time when the first trace made variables, as that of a plain `fit` does.
-    A model with a training step of its own, or whose graph cannot be read, is left to make them itself.
+    `tf.function` traces a function a second time when the first trace made variables, as the first trace of a plain
+    `fit` does. A model with a training step of its own, or whose graph cannot be read, is left to make them itself.
 
     Args:
         model: Compiled.

@@ -18,7 +18,8 @@ def innermost(optimizer: Optimizer) -> Optimizer:
 
 
 def groups(optimizer: Optimizer | None) -> list[Optimizer]:
-    """The optimizers that have a learning rate each: those of a `MultiOptimizer`, else the innermost; none for None."""
+    """The optimizers with a learning rate each: the members of a `MultiOptimizer`, else the innermost; none for
+    None."""
     if optimizer is None:
         return []
     inner = innermost(optimizer)
@@ -163,7 +164,7 @@ def place_of(optimizer: Optimizer, variable: Any) -> int:
 
 
 def copy_state(source: Sequence[keras.Variable], target: Sequence[keras.Variable]) -> None:
-    """Give variables of an optimizer the values that those of the same path have in another."""
+    """Copy the values of one optimizer's variables to the variables of the same paths in another."""
     known: dict[str, list[keras.Variable]] = {}
     for variable in source:
         known.setdefault(variable.path, []).append(variable)
@@ -173,9 +174,9 @@ def copy_state(source: Sequence[keras.Variable], target: Sequence[keras.Variable
 
 
 def build_for(optimizer: Optimizer, variables: Sequence[keras.Variable]) -> None:
-    """Make an optimizer update these variables, in place: a built one keeps its state for those that it knew.
+    """Make an optimizer update these variables, in place: a built one keeps its state for the variables that it knew.
 
-    The state for the others begins as that of a new optimizer.
+    For the others its state begins as in a new optimizer.
 
     Args:
         optimizer: An optimizer, with or without loss scaling.

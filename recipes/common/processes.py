@@ -45,8 +45,9 @@ def others() -> dict[str, str]:
 def process_count() -> int:
     """Number of processes of the run, by Keras' backend.
 
-    TensorFlow: the workers of a `distribution.MultiWorkerStrategy`; JAX: those of `keras.distribution.initialize`;
-    torch: those of `torch.distributed`, according to its documentation (not tested with several).
+    On TensorFlow, the workers of a `distribution.MultiWorkerStrategy`; on JAX, the processes of
+    `keras.distribution.initialize`; on torch, the processes of `torch.distributed`, according to its documentation (not
+    tested with several).
     """
     backend = keras.backend.backend()
     if backend == "jax":
@@ -60,7 +61,7 @@ def process_count() -> int:
 
 
 def process_index() -> int:
-    """Place of this process among those of the run, from 0."""
+    """Place of this process among the processes of the run, from 0."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax  # noqa: PLC0415 - an optional library

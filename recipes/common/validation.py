@@ -35,7 +35,7 @@ def is_one_of(value: object, names: Iterable[str]) -> bool:
 
 
 def as_row(values: Any) -> tuple[Any, ...] | None:
-    """A tuple of what a list, an array or a shape (also TensorFlow's) holds, or None for anything else."""
+    """The entries of a list, an array or a shape (also TensorFlow's) as a tuple, or None for anything else."""
     try:
         return tuple(values)
     except (TypeError, ValueError):

@@ -42,7 +42,7 @@ class ImageSet:
         labels: int64 `(n,)`, float32 `(n, classes)` or uint8 `(n, height, width)`.
         parts: int8 `(n,)` or None, as in `Listing`.
         files: function `(rows) -> tuple of paths`, or None where there are none.
-        identity: function `(rows) -> dict` of what tells these files from others without reading them, or None.
+        identity: function `(rows) -> dict` of facts that tell these files from others without reading them, or None.
     """
 
     read: Read

@@ -99,7 +99,7 @@ def part_column(columns: list[str], rows: list[list[Any]]) -> tuple[int | None, 
         if len(unknown) < len(words):
             raise ValueError(
                 f"data.load expects the column {columns[number]!r} to say train, val or test. Received other words, "
-                f"{in_words(unknown)}. Write test for what is to be held out, or leave these rows out."
+                f"{in_words(unknown)}. Write test for images to hold out, or leave these rows out."
             )
         note = f"The column {columns[number]!r} is not used: {in_words(unknown)} in it is neither train, val nor test."
     return None, note
@@ -139,8 +139,8 @@ def label_columns(
     uncertain = any(words <= flags | {"-1", "-1.0"} for words in found)
     raise ValueError(
         f"data.load expects {source} to have one column of labels, or only columns of 0 and 1. Received columns "
-        f"{[columns[c] for c in free]} beside that of the files. Say which, labels=(table, column), call it 'label', "
-        f"or leave the others out{'; replace -1 by 0 or 1' if uncertain else ''}."
+        f"{[columns[c] for c in free]} beside the column of the files. Say which, labels=(table, column), call it "
+        f"'label', or leave the others out{'; replace -1 by 0 or 1' if uncertain else ''}."
     )
 
 

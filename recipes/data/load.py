@@ -111,8 +111,8 @@ def load(
     them, as TensorFlow Datasets write it. Each record holds an encoded image and a label: a number, a text, or several.
     The names of the features are found where they are common (`image`, `label`, `image/encoded`, `image/class/label`
     ...); else give them: `labels="species"`, or `labels=("photo", "species")`. `train`, `val` and `test` in the names
-    of files are parts as above. The name of an image is that of its file with its place in it; `data.read_image` reads
-    such names.
+    of files are parts as above. The name of an image is the name of its TFRecord file with its place in that file;
+    `data.read_image` reads such names.
 
     Or from a file that `data.pack` wrote. Images are read as by `data.read_image`: JPEG, PNG, GIF, BMP, WebP, TIFF,
     AVIF and HEIC; orientation is applied, transparency blended over `background`. If every file is gray the
@@ -129,29 +129,30 @@ def load(
         validation: Fraction of the images to hold back, in [0, 1). 0 gives None in place of a dataset.
         seed: Integer >= 0. The same seed gives the same split in the same order.
         labels: The classes of the images below the folder: the path of a CSV file or a data frame (a column of file
-            names; one of labels, or columns of 0 and 1, whose order is that of the classes; perhaps one called `split`
-            or `is_valid`), `(either, name of the column of labels)`, a dictionary from name to label, a list in the
-            order of the sorted names, a function of a `pathlib.Path`, or a regular expression whose first group is the
-            label. Several labels in one cell (`cat|dog`), a list, or several columns of 1 in a row make float32 rows of
-            0 and 1. For TFRecord files: the name of the feature of the label, or `(image, label)`, the names of both.
+            names; one of labels, or one column of 0 and 1 per class, in the order of the classes; perhaps one called
+            `split` or `is_valid`), `(either, name of the column of labels)`, a dictionary from name to label, a list in
+            the order of the sorted names, a function of a `pathlib.Path`, or a regular expression whose first group is
+            the label. Several labels in one cell (`cat|dog`), a list, or several columns of 1 in a row make float32
+            rows of 0 and 1. For TFRecord files: the name of the feature of the label, or `(image, label)`, the names of
+            both.
         class_names: Order of the classes; those not named are left out. Names without images are allowed where all
             others are named, so that a part of a data set can be numbered like the whole. For TFRecord files that hold
             numbers without names: the names of classes 0, 1, ...
         fit: "crop": the largest centered part of the wanted aspect ratio is resized, so nothing is distorted; "pad":
             the whole image is resized, and `background` fills the rest; "stretch": the whole image is distorted.
-        background: Color of transparent pixels and of what "pad" fills: its name, a gray 0..255, or `(red, green,
-            blue)`.
+        background: Color of transparent pixels and of the borders that "pad" adds: its name, a gray 0..255, or `(red,
+            green, blue)`.
         on_error: "raise" names all files that do not decode; "skip" leaves them out and lists them in `info.skipped`.
         cache: Where decoded images are kept, so that only the first epoch pays for decoding. "auto": in memory if they
             fit into a quarter of the free memory; else in a packed file in the user's cache folder, if that takes at
             most 64 GB and half of the free disk; else nowhere. With `check=False` nowhere. "memory", or the path of the
             packed file: there in any case. None: nowhere; every epoch decodes what it needs, and sees changed files. A
             packed file is made anew when a file or a setting has changed.
-        random_crops: None: training images are whole, except for what `fit` cuts off. `(low, high)`, shares of the
-            area, such as the (0.08, 1) of Szegedy et al. 2014: each time a training image is read, a random part of it,
-            of a shape from 3:4 to 4:3, becomes `image_size`. Only that part of a JPEG is decoded, at the scale that
-            covers `image_size`. Every epoch has other parts; `recipes.train` resumes them exactly. Decoded images are
-            not kept (`cache` "auto" or None).
+        random_crops: None: training images are whole, except for the borders that `fit` cuts off. `(low, high)`, shares
+            of the area, such as the (0.08, 1) of Szegedy et al. 2014: each time a training image is read, a random part
+            of it, of a shape from 3:4 to 4:3, becomes `image_size`. Only that part of a JPEG is decoded, at the scale
+            that covers `image_size`. Every epoch has other parts; `recipes.train` resumes them exactly. Decoded images
+            are not kept (`cache` "auto" or None).
         balance: None; "classes" draws each class equally often for training, "sqrt" in proportion to the square root of
             its number of images. An epoch has as many images as without, drawn with replacement and anew in every
             epoch; `recipes.train` resumes them exactly.

@@ -105,5 +105,5 @@ def plan_of_window(part: Any, full: Any, orientation: Any, size: tuple[int, int]
 
 
 def upright(full: Any, orientation: Any) -> tf.Tensor:
-    """int32 `(height, width)` of an image as it is seen, from that of its file."""
+    """int32 `(height, width)` of an image after turning it upright, from the `(height, width)` stored in its file."""
     return tf.where(tf.gather(EXCHANGED, orientation) == 1, full[::-1], full)

@@ -25,7 +25,7 @@ def window(
         clip: function `(value, lowest, highest)`; numpy's for arrays of the sides of many images.
 
     Returns:
-        `((top, left, height, width) of the part, (height, width) of what it becomes)`, int32.
+        `((top, left, height, width) of the part, (height, width) of the resized part)`, int32.
     """
     if fit == "crop":
         # The part's height at full width, and its width at full height, each no more than there is.

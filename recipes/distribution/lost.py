@@ -20,7 +20,7 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnknownError,
 )
-# What it says between the place in the program and the calls below it.
+# The reason in TensorFlow's message, between the place in the program and the calls below it.
 _REASON = re.compile(r"aborted by: (.+?)(?= Additional GRPC| The error could| The tasks have| \[\[| \[Op:|$)")
 _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
 _WORDS = ("ollective", "check alive", "onnection", "ocket closed", "RPC", "peer", "task:")

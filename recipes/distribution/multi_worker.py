@@ -38,9 +38,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     TensorFlow as it is, so `reduce("SUM", per_example, axis=0)` in a custom training loop means what it always meant.
     When a later version of Keras asks correctly, this code is not reached.
 
-    Every worker runs the same script. `batch_size` is that of all workers together; every batch is dealt out evenly,
-    and each worker's mean counts the same, so a last batch that does not divide weighs its examples a little
-    unequally. Build and compile the model in `with strategy.scope():`, or hand the strategy to
+    Every worker runs the same script. `batch_size` counts the examples of all workers together; every batch is dealt
+    out evenly, and each worker's mean counts the same, so a last batch that does not divide weighs its examples a
+    little unequally. Build and compile the model in `with strategy.scope():`, or hand the strategy to
     `recipes.train(strategy=)`. A `train_step` of your own has to take its loss from `self.compute_loss`, or to divide
     it by `strategy.num_replicas_in_sync`, as TensorFlow adds up the workers' gradients. `BatchNormalization` needs
     `synchronized=True`; without it every worker keeps statistics of its own, which is warned about.
@@ -172,7 +172,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
 
 
 class _StepLogs(threading.local):
-    """What the last step of Keras gave to `reduce`, in the thread that traces it."""
+    """The values that Keras' last step gave to `reduce`, in the thread that traces the step."""
 
     values: list[Any] = []
 
@@ -207,7 +207,7 @@ def _check_model(model, replicas, trains):
         warnings.warn(
             f"MultiWorkerStrategy expects BatchNormalization(synchronized=True). Received "
             f"{', '.join(own[:3])}{' and others' * (len(own) > 3)} of {model.name!r} without it: the moving statistics "
-            "are those of this worker's images alone, so the workers' models differ. Write synchronized=True, or call "
+            "come from this worker's images alone, so the workers' models differ. Write synchronized=True, or call "
             "recipes.averaging.refresh_batch_norm before you save.",
             stacklevel=2,
         )

@@ -20,7 +20,7 @@ class Mistake:
         number: Number of the example, from 0 in the order of the test set.
         image: `(height, width, channels)`, as the model was given it.
         label: Names of the true class, or classes.
-        predicted: Names of what was predicted.
+        predicted: Names of the predicted class, or classes.
         confidence: The confidence of the model, in [0, 1].
         map: Where in the image the evidence for the prediction is (Grad-CAM), float32 `(height, width)`; or None.
     """

@@ -69,7 +69,7 @@ def out_of_distribution(
 
     Args:
         model: A trained `keras.Model` of one output `(batch, classes)`, or a `recipes.Run`.
-        inside: Held-out images like those of training: arrays, a `tf.data.Dataset` of images or of `(image, label)`;
+        inside: Held-out images like the training images: arrays, a `tf.data.Dataset` of images or of `(image, label)`;
             with a run also a folder, a pattern, or a list of files, read as in training.
         outside: Images of another kind, in the same forms.
         batch_size: Images per batch, >= 1.
@@ -159,7 +159,7 @@ def _scores(run, model, images, batch_size, name):
 
 
 def _before_temperature(model):
-    """The model as it was trained: the energy is that of its own logits."""
+    """The model as it was trained, because the energy is computed from its own logits."""
     last = model.layers[-1] if model.layers else None
     return keras.Model(model.inputs, last.input) if isinstance(last, Temperature) else model
 

@@ -51,7 +51,7 @@ class Comparison:
         names: Names of the runs.
         settings: Settings that differ: `{"learning_rate": (0.1, 0.2), ...}`, a value per run, None for a run without
             that setting.
-        metrics: What the last epoch logged: `{"val_accuracy": (0.9, 0.92), ...}`; NaN for a run without that metric.
+        metrics: Metrics of the last epoch: `{"val_accuracy": (0.9, 0.92), ...}`; NaN for a run without that metric.
         intervals: 95 % intervals of the metrics that are shares of validation examples, `(low, high)` per run.
         histories: The history of each run, by its name.
         findings: How many errors and warnings each run ended with.

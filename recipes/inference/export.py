@@ -99,9 +99,9 @@ def export(
         dtype: Dtype of the images that the file takes: "uint8" for 0..255 or "float32".
         several: Whether classes do not exclude one another (a sigmoid each).
         int8: TFLite only: weights and activations become 8-bit integers, about a quarter of the bytes.
-        examples: Images, or `(image, label)` in a `tf.data.Dataset` or arrays, like those of training. The first 32
-            are compared; `int8` learns the ranges from the first 200 and is scored on all of them, so it needs
-            labels. None compares on noise.
+        examples: Images, or `(image, label)`, in a `tf.data.Dataset` or arrays, like the training images. The first 32
+            are compared; `int8` learns the ranges from the first 200 and is scored on all of them, so it needs labels.
+            None compares on noise.
         most_change: Largest change of the accuracy on `examples` that `int8` may cause, in [0, 1].
         reading: More entries for the description, such as how images are read.
         verbose: Print what was written.

@@ -23,8 +23,8 @@ def log_run(run: Any, to: Tracker, *, name: str | None = None, **options: Any) -
         run: A `recipes.Run`.
         to: "wandb", "mlflow" or "tensorboard".
         name: Name of the run in that tool; None takes the name of its folder.
-        **options: For wandb those of `wandb.init`: `project`, `mode`, `dir`, ... For mlflow `tracking_uri`, and
-            `experiment`, the name of one. For tensorboard `folder`, by default "runs/tensorboard".
+        **options: For wandb the arguments of `wandb.init`: `project`, `mode`, `dir`, ... For mlflow `tracking_uri`, and
+            `experiment`, an experiment's name. For tensorboard `folder`, by default "runs/tensorboard".
 
     Returns:
         The id of the run there; for tensorboard the folder, a `pathlib.Path`.

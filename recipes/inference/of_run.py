@@ -63,7 +63,7 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
 
 
 def labeled(run: Any, examples: "Data | str | os.PathLike[str] | None") -> "Data | None":
-    """Labeled examples as they are; those of a folder or named set are read as the run's images were.
+    """Labeled examples as they are; examples of a folder or named set are read as the run's images were.
 
     Raises:
         ValueError: as `labeled_folder`.
@@ -126,7 +126,7 @@ def export_run(
     examples: "Data | str | os.PathLike[str] | None" = None,
     **options: Any,
 ) -> Exported:
-    """`export` with what a run knows; its arguments are those of `Run.export`."""
+    """`export` with the settings of a run; takes the arguments of `Run.export`."""
     settings = run.settings
     known = settings.get("class_names") is not None  # its images came from data.load, as bytes
     examples = examples_of(run) if examples is None else labeled(run, examples)

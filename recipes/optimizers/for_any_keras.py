@@ -15,7 +15,7 @@ from recipes.optimizers.muon_sgd import MuonSGD
 def save_for_any_keras(model: keras.Model, path: Any) -> None:
     """Save a model so that a process without this library loads it.
 
-    SGD takes the place of `MuonSGD`, and the plain optimizer that of one made `layerwise`. They have the same
+    SGD takes the place of `MuonSGD`, and the plain optimizer the place of one made `layerwise`. They have the same
     variables, so that the rate and the moments are read as they were.
 
     Args:

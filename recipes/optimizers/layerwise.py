@@ -190,7 +190,7 @@ class _Layerwise:
 
     @property
     def learning_rate(self) -> Any:
-        """The common rate; while weight decay is applied, that of the variable."""
+        """The common rate; while weight decay is applied, the rate of the variable that decays."""
         rate, factor = super().learning_rate, vars(self).get("_factor", 1.0)
         return rate if factor == 1 else scaled(rate, factor)
 
@@ -305,7 +305,7 @@ def _check_linear(optimizer, caller):
 
 
 def _register():
-    """Classes that a file may name: those of Keras that have one rate."""
+    """Register the classes that a file may name: the optimizers of Keras that have one rate."""
     for name in dir(keras.optimizers):
         kind = getattr(keras.optimizers, name)
         known = isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)

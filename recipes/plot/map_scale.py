@@ -85,10 +85,10 @@ def scale_of(
 def is_fine(values: np.ndarray) -> bool:
     """Whether a map changes from pixel to pixel, as gradients do, and not over patches, as maps of a layer do.
 
-    Neighbors of a fine map correlate by less than 0.8 (0.2 to 0.6 for gradients of photos, 0.99 for resized maps); its
-    second differences are larger than those of values interpolated between fewer ones, which would be at most 1.2
-    times the first (in mean squares; 3 for noise); and less than half of the neighbors that are not 0 are equal, as
-    they are within windows.
+    A map is fine when three things hold. Its neighboring values correlate by less than 0.8 (0.2 to 0.6 for gradients of
+    photos, 0.99 for resized maps). The mean square of its second differences is more than 1.6 times the mean square of
+    its first differences (interpolated values have at most 1.2, noise has 3). And less than half of the neighbors that
+    are not 0 are equal; within windows of one value all are.
     """
     if min(values.shape) < 3 or values.max() == values.min():
         return False

@@ -38,7 +38,7 @@ class Budget:
     The first execution is not probed, unless it is the only one. Early steps are probed densely (gaps grow by a quarter
     of the steps so far), and so are the steps after an alarm. Both are on credit that later steps pay back: a quarter
     of the run's budget may be spent ahead at the start, and half of what remains after an alarm. The cost of a probe is
-    the median ratio of its time to that of the five unprobed executions before it, minus 1. Which steps are probed
+    the median ratio of its time to the time of the five unprobed executions before it, minus 1. Which steps are probed
     depends on the clock, so two runs probe different steps (their weights are the same).
 
     Args:

@@ -36,7 +36,7 @@ class Swap:
             model: The model whose `train_function` is replaced.
             quantities: What the twin measures.
             samples: Samples of the batch that activation statistics look at, or "auto".
-            done: function `(twin, traced, values)`, called after the step with what was measured: at once where the
+            done: function `(twin, traced, values)`, called with the measured values after the step: at once where the
                 step has written the model's variables by then, else by `deliver`.
             clocks: Monitors whose `call_begins()` and `call_ends(waited)` are called around the train function.
         """

@@ -338,7 +338,7 @@ def _first_shapes(dataset):
 
 
 def _one_size(name, shapes):
-    """Fix static shapes to those of the first element, and say so in words when another size comes."""
+    """Fix the static shapes to the shapes of the first element, and raise in words when another size comes."""
 
     def fix(*element):
         def one(tensor, shape):

@@ -76,7 +76,7 @@ def _stopping(data, settings):
 
 
 def _rate_callbacks(model, settings, folder):
-    """The callback that drives the rate, if any, and the name of what it does."""
+    """The callback that sets the rate, if any, and the name of its schedule."""
     schedule, given = settings.schedule, "schedule" in settings.given
     if settings.snapshots:
         if not given and settings.verbose != 0:

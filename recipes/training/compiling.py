@@ -50,7 +50,7 @@ def in_strategy(
             warnings.warn(
                 f"recipes.train expects BatchNormalization(synchronized=True) on {strategy.num_replicas_in_sync} "
                 f"replicas. Received {', '.join(one.name for one in _own_statistics(model)[:3])} without it: each "
-                "replica keeps statistics of its own, and those of the first are saved. Build the model with "
+                "replica keeps statistics of its own, and only the first replica's are saved. Build the model with "
                 "synchronized=True, or outside the strategy's scope.",
                 stacklevel=3,
             )

@@ -19,15 +19,15 @@ _MOST_SECONDS = 20.0  # of reading again what an earlier run has read
 
 
 def fingerprint(data: Data | None, before: Any = None) -> dict[str, Any] | None:
-    """Describe data so that another run can tell whether it has the same.
+    """Describe data so that another run can tell whether its data is the same.
 
     Arrays are hashed whole. Files of `data.load` are told apart by their names below the folder, sizes and labels, and
-    none is read. Any other data set is hashed over the examples that a second of reading gives, read twice: when the
-    two readings differ, as those of a reshuffling data set do, it is recorded as "order not fixed".
+    none is read. Any other data set is hashed over the examples that one second of reading gives. They are read twice:
+    when the two readings differ, as they do for a data set that reshuffles, it is recorded as "order not fixed".
 
     Args:
         data: As in `recipes.train`.
-        before: What an earlier run recorded; as many examples are read as in that run.
+        before: The fingerprint of an earlier run; as many examples are read as in that run.
 
     Returns:
         A dict that JSON can hold; None when `data` is None.
@@ -64,7 +64,7 @@ def _of_dataset(dataset, before):
 
 
 def _read(dataset, count):
-    """A hash over the first examples, and how many they are: `count`, or those of a second."""
+    """A hash over the first examples, and their number: `count`, or as many as one second gives."""
     digest, seen, start = hashlib.sha256(), 0, time.monotonic()
     limit = _SECONDS if count is None else _MOST_SECONDS
     for element in without_autotune(dataset if count is None else dataset.take(count)):

@@ -49,7 +49,7 @@ def fit_full_batch(
         loss: A Keras loss or its name. Default: the compiled one.
         validation_data: As in `fit`; the model must then be compiled. Logged as `val_loss`, ...
         max_iterations: Limit on iterations, >= 1; each takes one or a few passes over the data.
-        batch_size: Examples per chunk, for data that comes un-batched; memory is that of one chunk.
+        batch_size: Examples per chunk, for data that comes un-batched; the memory for one chunk is needed.
         callbacks: Keras callbacks; an iteration is an epoch to them. `stop_training` is honoured.
         verbose: 0, 1 or "auto": a progress line per iteration.
         tolerance: scipy's `tol`. Default: 1e-12 for float64 models, 1e-9 otherwise, where float32 stops on its own.

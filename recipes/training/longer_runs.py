@@ -44,7 +44,7 @@ def go_on_longer(
         position = progress.epoch * steps + progress.batch
         base, points = stretched(base, points, position, epochs * steps, settings.epochs * steps, steps)
         if settings.verbose != 0:
-            how = "stretched over the rest" if points else "that of the longer run from here on"
+            how = "stretched over the rest" if points else "the longer run's from here on"
             print(f"recipes.train: {settings.epochs} epochs instead of {epochs}; the schedule is {how}.")
     if points:
         decay.stretch(base, points)
@@ -58,14 +58,15 @@ def stretched(
 
     Args:
         base: Epochs of the run whose schedule is followed.
-        points: What an earlier call returned; empty for the first time.
+        points: The points that an earlier call returned; empty for the first call.
         position: Batches that are finished.
         end: Batches that the run was planned to have.
         new_end: Batches that it is to have now.
         steps: Batches per epoch.
 
     Returns:
-        `(base, points)`; without points, for a run that had come to its end, the schedule is that of the longer run.
+        `(base, points)`. `points` is empty for a run that had come to its end: it follows the schedule of the longer
+        run.
     """
     if position >= end:
         return new_end // steps, []

@@ -67,13 +67,13 @@ def refit_on_all_data(
       with a warning.
 
     Afterwards the stopper's model holds the refitted weights, and its optimizer the state at the end of this
-    training. If this training is interrupted, both are those of that moment; `stopper.best_weights` stay what they
-    were.
+    training. If this training is interrupted, both stay as they were at that moment; `stopper.best_weights` do not
+    change.
 
     Args:
         stopper: The `callbacks.EarlyStopping` of the finished `fit` or `recipes.train`.
-        train: What the model was trained on: `tf.data.Dataset` of (image, label), batched or not, or arrays (x, y).
-            Apply the same augmentation again, if any.
+        train: The training data: `tf.data.Dataset` of (image, label), batched or not, or arrays (x, y). Apply the same
+            augmentation again, if any.
         validation: The validation data, of the same kind. If it is to be augmented, map it through the augmentation
             yourself.
         strategy: `"restart"` or `"continue"`.

@@ -167,11 +167,11 @@ class Run:
         """Score the run's model on a test set: `recipes.evaluate.classifier`.
 
         Args:
-            test: `tf.data.Dataset` of `(image, label)`, such arrays, or a labeled folder, as `data.load` takes it: its
-                images are read as those of training were.
+            test: `tf.data.Dataset` of `(image, label)`, arrays `(images, labels)`, or a labeled folder, as `data.load`
+                takes it: its images are read as the training images were.
             labels: The classes of the images of a folder, as in `data.load`; None takes the names of their sub-folders.
             on_error: "skip" leaves out images of a folder that cannot be read, and names them.
-            **options: Of `recipes.evaluate.classifier`.
+            **options: Arguments of `recipes.evaluate.classifier`.
 
         Raises:
             ValueError: for a folder, when the run does not know its classes and how its images were read; for `labels`

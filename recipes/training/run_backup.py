@@ -33,8 +33,8 @@ class Progress:
         file: The backup it goes on from; None for a new run.
         epoch: Epochs finished.
         batch: Batches of the next epoch that are finished.
-        rows: What `row_of` made of each finished epoch.
-        rate: The peak rate, where another than that of the interrupted run is wanted.
+        rows: The row that `row_of` made for each finished epoch.
+        rate: The peak rate, where it differs from the rate of the interrupted run.
     """
 
     file: Path | None = None

@@ -143,7 +143,7 @@ class RunFolder:
             free |= {
                 "train_data",
                 "validation_data",
-            }  # run.json tells those of the first process, which reads its own
+            }  # run.json holds the data of the first process; each reads its own
         found = []
         for name in dict.fromkeys([*self.before, *description]):
             if name not in free:

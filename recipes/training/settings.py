@@ -309,7 +309,7 @@ def _is(value, *names):
     return isinstance(value, str) and value in names
 
 
-#: What is asked of an argument; how the error goes on after its name; what to do.
+#: For each argument: the condition on its value; the error's words after its name; the remedy.
 _WANTED = {
     "epochs": (_counts, " >= 1", "Give a whole number."),
     "batch_size": (_counts, " >= 1", "Give a whole number."),

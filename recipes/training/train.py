@@ -163,8 +163,8 @@ def train(
             one sigmoid, several sigmoids. Else anything `compile` takes; labels are then not checked.
         metrics: As in `compile`. With masks the default also includes the mean IoU of the classes.
         class_weight: dict from class number to weight, as in `fit`; classes that are not in it weigh 1.
-        optimizer: "auto" is `optimizers.MuonSGD`, ten points better than SGD after six short epochs
-            (benchmarks/defaults.py), and Adam for what `models.transfer` made and where only a new classifier learns;
+        optimizer: "auto" is `optimizers.MuonSGD`, ten percentage points better than SGD after six short epochs
+            (benchmarks/defaults.py). It is Adam for models of `models.transfer` and where only a new classifier learns;
             "sgd", "adam", "adamw", another Keras name, or a `keras.optimizers.Optimizer`.
         learning_rate: Peak rate, > 0. "auto" follows from model and batch: 0.2 x sqrt(batch / 128) for MuonSGD, 0.2 x
             batch / 128 for SGD (scaled as in Goyal et al. 2017, section 2.1), and 1e-3 for others. A network without
@@ -219,12 +219,12 @@ def train(
             into `run.json`. More epochs than before are always allowed: the rest of the schedule is stretched over
             them. A finished run goes on at its place in the schedule of the longer run.
         keep: Number of backups to keep, >= 1. When the newest is damaged, the run goes on from the one before and says
-            so. `{"last": 2, "best": 3, "metric": "val_accuracy"}` also keeps those of the best epochs, `best-12.npz`
-            and so on for `recipes.checkpoints.load_backup`; `backups.json` lists them with their metrics. `"mode":
-            "min"` or `"max"` where the metric's name does not say which is best.
+            so. `{"last": 2, "best": 3, "metric": "val_accuracy"}` also keeps the backups of the best epochs,
+            `best-12.npz` and so on, for `recipes.checkpoints.load_backup`; `backups.json` lists them with their
+            metrics. `"mode": "min"` or `"max"` where the metric's name does not say which is best.
         backup_every: Also write a backup within an epoch: "10 min", "1 h" or a number of steps.
-        seed: Order of the examples and their augmentation. Weights and dropout are the model's own: call
-            `keras.utils.set_random_seed` before building it.
+        seed: Integer that sets the order of the examples and their augmentation. It does not set the initial weights
+            and dropout: call `keras.utils.set_random_seed` before building the model.
         steps_per_epoch: Batches per epoch, for a data set that does not know its length or never ends.
         drop: Examples to leave out: what `diagnose.label_issues` returned (its mislabelled examples), or their numbers,
             which are places in `train` as it is given here.
@@ -239,9 +239,9 @@ def train(
 
     Raises:
         LostWorkerError: where another worker of a `distribution.MultiWorkerStrategy` has ended or does not answer.
-        ValueError, TypeError: before training, with what to type instead: bad arguments, data that cannot be
-            right in its first two seconds of examples, a `run_dir` that holds another run.
-        tf.errors.InvalidArgumentError: in the first epoch, with the same words, for what only later images show.
+        ValueError, TypeError: before training, with what to type instead: for bad arguments, for data whose examples of
+            the first two seconds cannot be right, for a `run_dir` that holds another run.
+        tf.errors.InvalidArgumentError: in the first epoch, with the same words, when only later examples are wrong.
     """
 
 
@@ -391,7 +391,7 @@ def _restored(folder, model, data, peak, settings):
 
 
 def _history_of_changes(folder, changes, progress):
-    """The changes of `resume="force"` so far, with those of this call."""
+    """The changes of `resume="force"` so far, with the changes of this call."""
     earlier = (folder.before or {}).get("changes")
     earlier = earlier if isinstance(earlier, list) else []
     now = (

@@ -37,9 +37,9 @@ def train_head(
 ) -> Run:
     """Train the layers behind the frozen part of a network, which sees every image once: the first stage in seconds.
 
-    What is frozen gives the same features of an image in every epoch, so they are computed before the first one and
-    kept in memory. The layers that learn, and random ones such as dropout, are trained on them as ever, in place: they
-    are those of `model`.
+    The frozen layers give the same features of an image in every epoch, so the features are computed before the first
+    epoch and kept in memory. The layers that learn, and random layers such as dropout, are trained on them as usual, in
+    place: they are the layers of `model`.
 
     Augmentation cannot differ from epoch to epoch then. With `augment` each image is changed `views` times before its
     features are computed, and every epoch sees these same views; without it, the images as they are.

@@ -207,12 +207,12 @@ def share_of(source: Source, pipeline: Any, settings: Settings) -> tuple[int, in
     if size is not None and size < workers:
         raise ValueError(
             f"recipes.train expects batches of at least one image per worker. Received batches of {size} for {workers} "
-            "workers. Give a larger batch_size, which is that of all workers together."
+            "workers. Give a larger batch_size, which counts the images of all workers together."
         )
     if size is not None and size % workers and settings.verbose != 0 and is_first_process():
         print(
             f"recipes.train: batches of {size} images do not divide over {workers} workers: parts differ by one image, "
-            f"and those of the smaller parts weigh a little more. batch_size={size - size % workers} would divide."
+            f"and images of the smaller parts weigh a little more. batch_size={size - size % workers} would divide."
         )
     mixes = pipeline is not None and pipeline.mixes
     return None if mixes or source.endless else (process_index(), workers)

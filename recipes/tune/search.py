@@ -184,7 +184,7 @@ class _Reporter(keras.callbacks.Callback):
 
 
 def _run_stage(optuna, study, stage, settings, ranges, narrow, task):
-    """Do trials of a stage until it has as many as asked for, counting those of other processes."""
+    """Do trials of a stage until it has as many as asked for, counting the trials of other processes."""
     done_states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     while True:
         trials = study.get_trials(deepcopy=False)
@@ -230,7 +230,8 @@ def _given(optuna, values):
 
 
 def _narrowed(optuna, study, ranges):
-    """What the best quarter of coarse trials spans; the same for every process once those are done."""
+    """The ranges that the best quarter of coarse trials spans; the same for every process once these trials are
+    done."""
     complete = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
