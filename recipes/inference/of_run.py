@@ -35,7 +35,7 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
     Args:
         run: A `recipes.Run` that knows its classes.
         folder: As `data.load` takes it.
-        **options: Of `data.load`, such as `labels`.
+        **options: Arguments of `data.load`, such as `labels`.
 
     Raises:
         ValueError: for a run that does not know its classes, or a folder that `data.load` refuses.

@@ -41,7 +41,7 @@ def to_svg(figure: Figure, description: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"#(000000|262626)\b", "currentColor", svg)
     svg = svg.replace('<style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style>', "")
-    # Glyphs are the page's; matplotlib's default text color is implied black, so it is said once for all.
+    # The page draws the glyphs. matplotlib writes no color for black text, so the color is set here for all of it.
     label = f'role="img" aria-label="{html.escape(description, quote=True)}" fill="currentColor"'
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', rf"<svg {_escape_group(label)} \1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1)

@@ -42,8 +42,8 @@ def fit_full_batch(
 
     Args:
         model: A built `keras.Model` with one output, changed in place. Constraints on weights are not applied.
-        data: `tf.data.Dataset` of (x, y) or (x, y, weight), batched or not, or such arrays. Must not be random: the
-            same in every pass, so no shuffle and no augmentation.
+        data: `tf.data.Dataset` of (x, y) or (x, y, weight), batched or not, or a tuple of such arrays. It must not be
+            random: the same in every pass, so no shuffle and no augmentation.
         method: Any method of `scipy.optimize.minimize` that uses gradients and no second derivatives: `"L-BFGS-B"`,
             `"CG"`, `"BFGS"`, `"SLSQP"`.
         loss: A Keras loss or its name. Default: the compiled one.

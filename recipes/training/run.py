@@ -112,8 +112,8 @@ class Run:
 
         Args:
             path: File to write, such as "report.html".
-            **options: Of `recipes.report.write_report`; `train`, `validation` and `class_names` default to the run's,
-                and `validation` may be a labeled folder.
+            **options: Arguments of `recipes.report.write_report`; `train`, `validation` and `class_names` default to
+                the run's, and `validation` may be a labeled folder.
 
         Returns:
             The `pathlib.Path` written.
@@ -126,11 +126,11 @@ class Run:
         return write_report(self, path, **known)
 
     def predict(self, images: Any, **options: Any) -> Predictions:
-        """Predict the classes of images, read, resized and cropped as those the run was trained on.
+        """Predict the classes of images, read, resized and cropped as the run's training images were.
 
         Args:
             images: A file, a folder, a pattern, a list of these, an array, or a `tf.data.Dataset`.
-            **options: Of `recipes.inference.predict`: `views`, `batch_size`, `on_error`.
+            **options: Arguments of `recipes.inference.predict`: `views`, `batch_size`, `on_error`.
 
         Returns:
             `inference.Predictions`, with `.labels`, `.probabilities`, `.top(k)`, `.table()`, `.to_csv()`, `.to_json()`.
@@ -200,13 +200,13 @@ class Run:
         Args:
             path: "model.tflite" (LiteRT), "model.onnx", or the name of a folder for a SavedModel.
             calibrated: Include a temperature that is fitted on these examples (`evaluate.calibrate`). True takes the
-                run's validation data, also those of a loaded run, as long as its folder is unchanged. A run whose model
-                has one (`evaluate.calibrate`) exports it in any case.
+                run's validation data, also for a loaded run, as long as the folder of its images is unchanged. A run
+                whose model already has a temperature exports it in any case.
             int8: TFLite with 8-bit integers; refused where that changes the accuracy by more than one percentage point.
             examples: Labeled images, or a folder of them, to compare, score and find ranges on; None takes the run's
                 validation data, or, where that is not known any more, the test part of the folder that it was trained
                 on, or all of it.
-            **options: Of `inference.export`.
+            **options: Arguments of `inference.export`.
 
         Returns:
             `inference.Exported`, with `.path`, `.description`, `.difference`, `.accuracy`.
@@ -222,7 +222,13 @@ class Run:
         Args:
             to: "wandb", "mlflow" or "tensorboard".
             name: Name of the run in that tool; None takes the name of its folder.
-            **options: Of `inference.log_run`, such as `project=`, `tracking_uri=`, `folder=`.
+            **options: Arguments of `inference.log_run`, such as `project=`, `tracking_uri=`, `folder=`.
+
+        Returns:
+            The id of the run in the tool; for tensorboard the folder, a `pathlib.Path`.
+
+        Raises:
+            ValueError, ImportError: as `inference.log_run`.
         """
         return log_run(self, to, name=name, **options)
 
@@ -245,7 +251,7 @@ class Run:
         self.write(folder)
 
     def write(self, folder: str | os.PathLike[str], *, finished: bool = True) -> None:
-        """As `save`, over what an earlier state of this run left in the folder; `finished=False` lets it be resumed."""
+        """Like `save`, but replace the files of an earlier state of this run; `finished=False` lets it be resumed."""
         from recipes import plot  # noqa: PLC0415 - brings matplotlib
 
         folder = Path(folder)

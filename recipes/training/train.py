@@ -156,7 +156,7 @@ def train(
             are augmented with their images; the weight may then be one for every pixel. Un-batched data is shuffled
             anew in every epoch (within 256 MB of images; images of `data.load` over the whole set, before they are
             read) and batched; a batched data set is used as it comes.
-        validation: The same, never shuffled or augmented; None leaves validation out.
+        validation: Validation data in the same forms, never shuffled or augmented; None leaves validation out.
         epochs: Passes over the training data, >= 1.
         batch_size: Images per step, over all devices, for data that comes un-batched.
         loss: "auto" picks by the last activation and the labels: softmax or logits with class numbers or rows,
@@ -197,10 +197,10 @@ def train(
         callbacks: More Keras callbacks.
         preflight: "data" checks data, labels and model and the first loss on a few batches, and prints their table;
             True runs all checks of `diagnose.preflight` for about five seconds, also those that train a copy of the
-            step, overfitting a few batches and the range test of learning rates; "try" also has the remedies
-            of an error tried on copies of the model, see `diagnose.try_remedies`, for at most 30 seconds (then
-            `Run.findings` and the report tell what helped); False checks only what training cannot do without. They
-            leave model, optimizer and data as they were.
+            step, overfitting a few batches and the range test of learning rates; "try" also tries the remedies of an
+            error on copies of the model, see `diagnose.try_remedies`, for at most 30 seconds (then `Run.findings` and
+            the report tell what helped); False checks only what training cannot do without. The checks leave model,
+            optimizer and data as they were.
         monitor: Put `callbacks.default_monitors` and a `TrainingDoctor` into the run, and gather the margin of every
             example from the steps, for `diagnose.label_issues(run)`. They change no bit of the training and take about
             1 % of its time, after a one-off trace of a second train function.

@@ -50,7 +50,7 @@ def train_head(
     Args:
         model: A Functional or Sequential `keras.Model` whose lower part is frozen, such as `models.transfer` makes, not
             compiled. All ways from its input to the layers that learn must pass through one tensor.
-        train: `tf.data.Dataset` of (image, label) or (image, label, weight), batched or not, or such arrays.
+        train: `tf.data.Dataset` of (image, label) or (image, label, weight), batched or not, or a tuple of such arrays.
         validation: The same, never augmented; None leaves it out.
         epochs: Passes over the features, >= 1.
         batch_size: Images, and then features, per step.
