@@ -77,7 +77,7 @@ class CallbackStates:
                 if others:
                     print(
                         f"resume: {identity['class']} of {identity['watches']!r} begins anew; the backup holds the "
-                        f"states of those of {', '.join(sorted(map(repr, others)))}."
+                        f"state of one of {', '.join(sorted(map(repr, others)))}."
                     )
             if entry is None or own not in (None, hasattr(callback, "set_state")):
                 continue

@@ -25,7 +25,7 @@ _MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "dice", "sc
 
 
 class KeepOptions(TypedDict, total=False):
-    """What `recipes.train(keep=...)` takes beside a number.
+    """The options that `recipes.train(keep=...)` takes instead of a number.
 
     Attributes:
         last: Newest backups to keep, >= 1.

@@ -47,7 +47,7 @@ def read_masks(
         found = np.unique(masks)
     elif found[-1] == 255:
         raise ValueError(
-            "data.load expects masks whose numbers are classes, 0, 1, 2 ... Received 255 beside others, which usually "
+            "data.load expects masks whose numbers are classes, 0, 1, 2 ... Received 255 among them, which usually "
             "means void, or a mask that was saved as JPEG. Give void pixels a class of their own, as pixels without a "
             "class are not covered, and save masks as PNG."
         )

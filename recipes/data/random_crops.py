@@ -16,7 +16,7 @@ def check_random_crops(random_crops: Any, image_size: Any, cache: Any) -> tuple[
     """`(low, high)`, shares of the area of an image, or None.
 
     Raises:
-        ValueError: for anything else, without `image_size`, and beside a cache.
+        ValueError: for anything else, without `image_size`, and together with a cache.
     """
     if random_crops is None:
         return None
@@ -28,12 +28,12 @@ def check_random_crops(random_crops: Any, image_size: Any, cache: Any) -> tuple[
         )
     if image_size is None:
         raise ValueError(
-            "data.load expects image_size beside random_crops, the size that crops become. Received None. "
+            "data.load expects image_size with random_crops, the size that crops are resized to. Received None. "
             "Type for example image_size=224."
         )
     if cache is not None and not (isinstance(cache, str) and cache == "auto"):
         raise ValueError(
-            "data.load expects cache=None beside random_crops, which are decoded anew in every epoch. Received "
+            "data.load expects cache=None with random_crops, which are decoded anew in every epoch. Received "
             f"cache={cache!r}. To cut them from decoded images, load 1.15 times the size with a cache, such as "
             "image_size=258, and use augment.RandomResizedCrop(224)."
         )

@@ -265,7 +265,7 @@ def _find_label(example, image, where):
     boxes = any("bbox" in name or "object" in name for name in example)
     masks = any("mask" in name or "segment" in name for name in example)
     raise ValueError(
-        f"data.load expects records with a label beside the image. Received {where} with the features "
+        f"data.load expects records with an image and a label. Received {where} with the features "
         f"{', '.join(sorted(example))}. "
         + (
             "Masks in records are not read: write images/ and masks/, or give recipes.train a data set of "

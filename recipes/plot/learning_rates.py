@@ -46,7 +46,7 @@ def learning_rates(
         places = as_numbers("plot.learning_rates", "steps", steps)
         if places.shape != values.shape or (np.diff(places) <= 0).any() or len(marks):
             raise ValueError(
-                "plot.learning_rates expects one increasing step per rate, and no marks beside them. Received steps of "
+                "plot.learning_rates expects one increasing step per rate, and no marks with steps. Received steps of "
                 f"shape {places.shape} for {len(values)} rates and {len(marks)} marks. Leave steps out for 0, 1, ..."
             )
     scale = 1 if steps_per_epoch is None else steps_per_epoch

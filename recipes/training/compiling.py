@@ -199,7 +199,7 @@ def _optimizer(model, source, settings):
             if name in settings.given:
                 raise ValueError(
                     f"recipes.train leaves an optimizer object as it is. Received {name}={getattr(settings, name)} "
-                    f"beside {type(optimizer).__name__}. Set it on the optimizer, or give the optimizer by name."
+                    f"with {type(optimizer).__name__}. Set it on the optimizer, or give the optimizer by name."
                 )
         return optimizer
     name = str(optimizer).lower()

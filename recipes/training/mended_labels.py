@@ -103,7 +103,7 @@ def mended(
     count = sum(1 for _ in fresh_copy(data)) if count < 0 and size is not None else count
     if count < 0:
         raise ValueError(
-            "recipes.train expects train to know its length where examples are dropped or labelled anew. Received a "
+            "recipes.train expects train to know its length where examples are dropped or relabelled. Received a "
             "data set that does not. Apply tf.data.experimental.assert_cardinality(n)."
         )
     kept, labels = _plan(count, drop, relabel)

@@ -27,7 +27,7 @@ except ImportError:  # Windows, where a run is not locked
     fcntl = None
 
 FORMAT = 2
-# All that a run writes into its folder, beside `snapshots/`; `backup-2.npz` and `best-12.npz` with keep=.
+# All that a run writes into its folder, besides `snapshots/`; `backup-2.npz` and `best-12.npz` with keep=.
 FILES = (
     "run.json",
     "model.keras",
@@ -42,7 +42,7 @@ FILES = (
     "examples.npz",
 )
 _LOCK = ".lock"
-# What run.json holds beside the arguments of `recipes.train`, and is not compared.
+# Entries of run.json besides the arguments of `recipes.train`; they are not compared.
 _NOT_COMPARED = {
     "before_training",
     "times",

@@ -142,14 +142,14 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
     if class_weight is not None and len(source.element_spec) == 3:
         raise ValueError(
             "recipes.train expects class_weight, or a weight with every example, not both. Received class_weight "
-            "beside train with weights. Multiply them into one: map (image, label, weight) to weight * class weight."
+            "and train with weights. Multiply them into one: map (image, label, weight) to weight * class weight."
         )
     steps = steps_of_an_epoch(source, settings.steps_per_epoch)
     pipeline, said = choose_pipeline(source, classes, settings)
     if class_weight is not None and pipeline is not None and pipeline.mixes:
         raise ValueError(
             "recipes.train expects class_weight, or an augmentation that mixes images, not both: for a mixed label "
-            "`fit` would take only the weight of the larger share. Received class_weight beside MixUp or CutMix. Draw "
+            "`fit` would take only the weight of the larger share. Received class_weight and MixUp or CutMix. Draw "
             "the classes evenly, data.load(..., balance='classes') or 'sqrt', or leave the mixing out."
         )
     prepare = _preparation(pipeline, checked("train", classes, maps), maps is not None)

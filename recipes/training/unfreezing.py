@@ -22,14 +22,14 @@ def with_unfreezing(model: keras.Model, settings: Settings) -> Settings:
     that decay by depth.
 
     Raises:
-        ValueError: for a schedule beside a callback that has one.
+        ValueError: for a schedule together with a callback that has its own.
     """
     own = stages_of(settings)
     if settings.unfreeze is None or (settings.unfreeze == "auto" and own is not None):
         return settings
     if own is not None:
         raise ValueError(
-            f"recipes.train expects one schedule of unfreezing. Received unfreeze={settings.unfreeze!r} beside an "
+            f"recipes.train expects one schedule of unfreezing. Received unfreeze={settings.unfreeze!r} and an "
             "Unfreeze among the callbacks. Leave one of them out."
         )
     if settings.unfreeze != "auto":

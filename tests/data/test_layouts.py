@@ -180,7 +180,7 @@ def test_a_column_says_which_part_a_file_is_of(tree):
         ("cow", "regular expression with a group"),
         (r"(cow)\.", "for 5 of 5"),
         ([1, 2], "one label for each of the 5 images"),
-        (dict.fromkeys(FLAT, 0.5), "quantity"),
+        (dict.fromkeys(FLAT, 0.5), "a real number"),
         ({"cat.0.jpg": "a", "no.jpg": "b"}, "file is not there, such as 'no.jpg'"),
         ({"cat.0.jpg": "a", "cat.1.jpg": None}, "rows without a label, such as 'cat.1.jpg'"),
     ],

@@ -99,7 +99,7 @@ def test_held_back_images_are_read_whole(folder):
     [
         ({"random_crops": (0, 1)}, "shares of the area"),
         ({"random_crops": 0.5}, "shares of the area"),
-        ({"random_crops": (0.1, 1), "image_size": None}, "image_size beside random_crops"),
+        ({"random_crops": (0.1, 1), "image_size": None}, "image_size with random_crops"),
         ({"random_crops": (0.1, 1), "cache": "memory"}, "image_size=258"),
         ({"random_crops": (0.1, 1), "name_or_folder": "digits"}, "with files of images"),
     ],
