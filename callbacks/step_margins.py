@@ -99,9 +99,7 @@ class StepMargins(Monitor):
             self.history_of_examples = ExampleHistory(np.full(count, -1), self.numbers.classes)
         probabilities = probabilities_of(self.model, outputs[keep])
         if not self.history_of_examples.add(rows[keep], probabilities, labels[keep]):
-            self._end(
-                "the data set has another order at every pass, so that an example cannot be found again"
-            )
+            self._end("the data set comes in another order in every pass, so that no example is found again")
 
     def _end(self, why):
         self._off, self.history_of_examples = True, None

@@ -66,7 +66,7 @@ def test_labels_of_a_folder_may_stand_in_a_table(trained, tmp_path):
     run = recipes.load_run(folder)
     by_table = run.evaluate(photos, labels=tmp_path / "labels.csv")
     assert by_table.to_json() == run.evaluate(photos).to_json()
-    with pytest.raises(ValueError, match="with a folder of images alone"):
+    with pytest.raises(ValueError, match="only with a folder of images"):
         run.evaluate((np.zeros((2, 12, 12, 3)), np.zeros(2, int)), labels="labels.csv")
 
 

@@ -162,8 +162,8 @@ def test_accumulation_shortens_the_run_to_its_updates():
     ("options", "says"),
     [
         ({"warmup": 1.0}, r"float in \[0, 1\)"),
-        ({"warmup": -3}, "int of 0 or more"),
-        ({"warmup": True}, "int of 0 or more"),
+        ({"warmup": -3}, "int >= 0"),
+        ({"warmup": True}, "int >= 0"),
         ({"decay": "exponential"}, "decay to be one of"),
         ({"decay": "inverse_sqrt", "warmup": 0}, "time scale"),
         ({"final": 2.0}, "fractions of the peak"),

@@ -250,7 +250,7 @@ def test_machines_are_read_from_cluster_tf_config_slurm_in_turn(monkeypatch):
         (["a:1", "b:2"], 2, "", "from 0 to 1"),
         (["a:1", "b:2"], None, "", "from 0 to 1"),
         (["a:1", "b:2"], True, "", "from 0 to 1"),
-        (None, 1, "", "index= beside cluster="),
+        (None, 1, "", "index= together with cluster="),
         (None, None, "{nonsense", "expects TF_CONFIG of the form"),
         (None, None, '{"cluster": {"worker": ["a:1"]}}', "expects TF_CONFIG of the form"),
         (None, None, '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 4}}', "outside"),

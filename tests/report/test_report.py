@@ -348,7 +348,7 @@ def test_the_page_says_where_the_time_of_the_epochs_went(tmp_path):
     shown = "".join(Page(text).text)
     assert "3 epochs took 28 s: the first 20 s" in shown and "2,000 training examples per second" in shown
     assert "75%" in shown and "25%" in shown and "diagnose.throughput" in shown
-    assert "'steps': 10.0" not in shown and "first step, beyond" not in shown
+    assert "'steps': 10.0" not in shown and "extra time of the first step" not in shown
 
 
 def test_the_page_draws_a_measurement_of_the_steps(tmp_path):
