@@ -250,9 +250,11 @@ class TrainingDoctor(Monitor):
 
     def _recall(self):
         """What the trained model finds of each class, where one of them is rare."""
-        from recipes.diagnose.rules.class_recall import class_recall  # noqa: PLC0415 - needs TensorFlow, which other backends do without
-        from recipes.diagnose.rules.recall_rules import is_imbalanced  # noqa: PLC0415 - beside the former
+        from recipes.diagnose.rules.class_recall import class_recall, positives  # noqa: PLC0415 - needs TensorFlow, which other backends do without
+        from recipes.diagnose.rules.recall_rules import has_rare_ones, is_imbalanced  # noqa: PLC0415 - beside the former
 
+        if self._train is not None and has_rare_ones(self._book.facts):
+            return {"positives": positives(self.model, self._train, self._validation)}
         if self._train is None or not is_imbalanced(self._book.facts):
             return {}
         return {"recall": class_recall(self.model, self._train, self._validation)}

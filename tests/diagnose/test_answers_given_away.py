@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 4)).astype("float32")
 VALUES = (X @ [1.0, -1.0, 0.5, 2.0]).astype("float32")
 CLASSES = (VALUES > 0).astype("int32")
+SERIES = RNG.normal(size=(200, 8, 1)).astype("float32")
 TOKENS = RNG.integers(0, 9, (200, 6))
 
 
@@ -30,6 +31,7 @@ def where(x, y, weights=None, *, classes):
         (np.c_[X, CLASSES].astype("float32"), np.eye(2)[CLASSES], True),
         (np.c_[X, VALUES].astype("float32"), VALUES, False),
         (np.repeat(X[:, :, None], 2, 2), X[:, -1], False),  # windows that end on what they shall foretell
+        (SERIES, SERIES[:, -1], False),
         ((X, VALUES[:, None]), VALUES[:, None], False),
         ((TOKENS, TOKENS[:, ::-1]), TOKENS[:, ::-1], True),  # a decoder that is given what it shall say
     ],

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from recipes.diagnose.checks.output_task import heads_of, task_of
+from recipes.diagnose.checks.output_task import heads_of, inner_widths, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.rules.data_facts import describe_data, overlap
@@ -61,7 +61,7 @@ def data_check(
     data = facts["train"]
     numbers = f", inputs {data['min']:.4g} to {data['max']:.4g}" if "min" in data else ""
     classes = f", {len(data['class_counts'])} classes" if "class_counts" in data else ""
-    known = {"data": facts, "task": vars(task)}
+    known = {"data": facts, "task": vars(task) | {"widths": inner_widths(model)}}
     if len(heads) > 1:
         known["heads"] = [vars(head) | {"task": vars(head.task)} for head in heads]
     return DataCheck(

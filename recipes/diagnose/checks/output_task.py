@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from recipes.common.models import output_activation
-from recipes.common.traversal import producer_of
+from recipes.common.traversal import layers_of, producer_of
 
 _LOSS_KINDS = {
     "categorical": (
@@ -150,6 +150,16 @@ def heads_of(model: keras.Model) -> list[Head]:
         task = _task(loss, from_logits, shape, activation, False, own_step(model), ignored)
         heads.append(Head(str(name), name if isinstance(names[0], str) else number, task, chain))
     return heads
+
+
+def inner_widths(model: keras.Model) -> list[int]:
+    """Units of the outputs of the networks that a model of the user's own holds and calls itself, each with one."""
+    found = []
+    for layer in layers_of(model, keras.Model):
+        outputs = getattr(layer, "outputs", None)
+        if outputs and len(outputs) == 1 and len(outputs[0].shape) == 2 and outputs[0].shape[-1]:
+            found.append(int(outputs[0].shape[-1]))
+    return found
 
 
 def labels_of(head: Head, labels: Any, number: int) -> Any:

@@ -219,6 +219,18 @@ def _accuracy_of_positions(task, labels, outputs):
 
 
 def _judge(outcome, losses, accuracies, first, last, rate):
+    if not np.isfinite(first):
+        return [
+            Finding(
+                "nan_source",
+                "error",
+                None,
+                0,
+                f"The loss of a few batches is {first} before any step: no learning rate mends that.",
+                "Look for NaN in the data, and for log, sqrt and divisions in the model and its loss; "
+                "recipes.diagnose.activation_statistics(model, data) names the layer.",
+            )
+        ]
     numbers = f"went from {first:.4g} to {last:.4g} in {len(losses)} steps at rate {rate:.3g}"
 
     def found(severity, evidence, remedy):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import textwrap
 import time
 from dataclasses import dataclass
@@ -281,7 +282,9 @@ class _Plan:
         facts["few_batches"] = check.outcome
         if check.outcome == "stuck":
             seen = next((one for one in self.checks if isinstance(one, ActivationStatistics)), None)
-            causes = [] if seen is None else why_stuck(seen.layers, seen.gradients, facts["optimizer"])
+            largest = max(math.prod(v.shape) for v in self.model.trainable_variables)
+            told = () if seen is None else (seen.layers, seen.gradients, facts["optimizer"], largest)
+            causes = why_stuck(*told) if told else []
             check = dataclasses.replace(check, findings=[*check.findings, *causes])
         self.add(check)
 

@@ -11,7 +11,7 @@ _SQUASHING = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
 
 
 def why_stuck(
-    layers: list[LayerStatistics], gradients: Mapping[str, float], optimizer: Mapping
+    layers: list[LayerStatistics], gradients: Mapping[str, float], optimizer: Mapping, largest: int = 0
 ) -> list[Finding]:
     """Causes that show in one batch, to be said where the loss of a few batches did not come down.
 
@@ -19,14 +19,15 @@ def why_stuck(
         layers: In forward order, before training.
         gradients: Norm of the gradient of each trainable variable.
         optimizer: As `recipes.diagnose.rules.run_facts.describe_optimizer` tells it.
+        largest: Numbers in the largest trainable variable, or 0 where that is not known.
 
     Returns:
         Warnings: clipping_too_hard, vanishing; none where neither shows.
     """
-    return _clipped(gradients, optimizer) + _faded(layers)
+    return _clipped(gradients, optimizer, largest) + _faded(layers)
 
 
-def _clipped(gradients, optimizer):
+def _clipped(gradients, optimizer, largest):
     norms = [norm for norm in gradients.values() if math.isfinite(norm)]
     for name in ("clipnorm", "global_clipnorm"):
         limit = optimizer.get(name)
@@ -35,6 +36,12 @@ def _clipped(gradients, optimizer):
             evidence = f"Gradients have a norm of {size:.3g}, and {name}={limit:.2g} cuts them to "
             evidence += f"{share(limit / size)} of that, so steps are as much shorter."
             return [_found("clipping_too_hard", None, evidence, f"Use {name}={typed(max(size, 1.0))}.")]
+    limit, usual = optimizer.get("clipvalue"), max(norms, default=0.0) / math.sqrt(max(largest, 1))
+    if limit and largest and usual > 100 * limit and limit < 0.1:
+        evidence = f"A number in a gradient is {usual:.3g} and more, and clipvalue={limit:.2g} cuts each to "
+        evidence += f"{share(limit / usual)} of that: steps are as much shorter, and all numbers count alike."
+        remedy = "Leave clipvalue out, or use clipnorm=1.0, which keeps the direction."
+        return [_found("clipping_too_hard", None, evidence, remedy)]
     return []
 
 

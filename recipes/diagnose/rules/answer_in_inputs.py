@@ -50,7 +50,8 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
     for number, part in enumerate(inputs):
         rows = part[:, -1] if part.ndim == 3 else part
         rows = rows.reshape(len(rows), -1).astype("float64")
-        if not np.isfinite(rows).all() or rows.shape[1] + len(inputs) < 3:
+        series = part.ndim == 3 and part.shape[1] > _FEWEST_COLUMNS and not classes
+        if not np.isfinite(rows).all() or (rows.shape[1] + len(inputs) < 3 and not series):
             continue  # a single number that tells the answer is the task
         column = _class_column(rows, one_each) if classes else _same_column(rows, one_each)
         told = "tells the answer by itself"

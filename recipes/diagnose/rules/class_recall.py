@@ -43,6 +43,43 @@ def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
     return found
 
 
+def positives(model: keras.Model, *parts: Any) -> dict[str, float]:
+    """What a trained model with a sigmoid for each of several answers gives where the answer is yes, and where no.
+
+    Args:
+        model: A compiled, built model with one output; another gives an empty dictionary.
+        *parts: Data sets or arrays `(x, y)`, of which some hundred examples each are looked at; None is left out.
+
+    Returns:
+        dict with "asked", the number of ones among the labels; "found", of them; "share" of ones; "yes" and "no", the
+        mean probability where the label is 1 and 0.
+    """
+    task, given, wanted = task_of(model), [], []
+    if task.kind != "binary" or (task.outputs or 1) < 2:
+        return {}
+    for part in parts:
+        if part is None:
+            continue
+        sample = read_sample(part, model, batch_size=128, batches=16, seconds=1.0, most_bytes=MOST_BYTES)
+        for inputs, labels, _ in sample.batches:
+            answers = model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
+            answers = keras.ops.sigmoid(answers) if task.from_logits else answers
+            given.append(np.asarray(keras.ops.convert_to_numpy(answers), "float64").reshape(-1))
+            wanted.append(np.asarray(keras.tree.flatten(labels)[0]).reshape(-1) > 0.5)
+    if not given or any(len(answer) != len(label) for answer, label in zip(given, wanted, strict=True)):
+        return {}
+    answers, ones = np.concatenate(given), np.concatenate(wanted)
+    if not ones.any() or ones.all() or not np.isfinite(answers).all():
+        return {}
+    return {
+        "asked": int(ones.sum()),
+        "found": int((answers[ones] > 0.5).sum()),
+        "share": float(ones.mean()),
+        "yes": float(answers[ones].mean()),
+        "no": float(answers[~ones].mean()),
+    }
+
+
 def _classes(task: Task, answers: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
     if task.kind == "binary":
         edge = 0.0 if task.from_logits else 0.5

@@ -66,6 +66,17 @@ def _values(name, data):
                 f"{_drop(data)}; or look for a division by zero in the preprocessing.",
             )
         ]
+    holed = next((one for one in data.get("inputs", ()) if one["not_finite"]), None)
+    if holed is not None:
+        return [
+            _found(
+                "nan_input",
+                "error",
+                f"{holed['not_finite']} of the first {data['examples']} inputs of {name} hold NaN or infinity in input "
+                f"{holed['name']}; one of them in a batch makes every weight NaN.",
+                "Leave these examples out of all inputs and of the labels, or fill cells: numpy.nan_to_num(part).",
+            )
+        ]
     if not data["labels_finite"]:
         return [
             _found(
@@ -183,7 +194,7 @@ def _mismatch(train, validation):
     shift = abs(train["mean"] - validation["mean"]) / train["std"]
     ratio = validation["std"] / train["std"]
     if shift < 1 and 1 / 3 < ratio < 3:
-        return _other_unit(train, validation)
+        return _other_unit(train, validation) or _other_input(train, validation)
     several = math.prod(train.get("input_shape", ())) >= _FEWEST_NUMBERS
     wanders = several and train.get("level_share", 0.0) > 0.7 and shift < 3 and 1 / 3 < ratio < 3
     return [
@@ -197,6 +208,29 @@ def _mismatch(train, validation):
             "Normalization.",
         )
     ]
+
+
+def _other_input(train, validation):
+    """One input of several that validation has on another scale."""
+    parts = [{one["name"]: one for one in data.get("inputs", ())} for data in (train, validation)]
+    for name, here in parts[0].items():
+        there = parts[1].get(name)
+        if there is None or here["whole"] or not (here["std"] > 0 and there["std"] > 0):
+            continue
+        shift, ratio = abs(here["mean"] - there["mean"]) / here["std"], there["std"] / here["std"]
+        if shift < 3 and 1 / 10 < ratio < 10:
+            continue
+        return [
+            _found(
+                "train_validation_mismatch",
+                "warning",
+                f"Input {name} has mean {here['mean']:.3g} and standard deviation {here['std']:.3g} in training, "
+                f"{there['mean']:.3g} and {there['std']:.3g} in validation: what is learned on one scale is asked for "
+                "on another.",
+                "Preprocess both the same way; best inside the model, with keras.layers.Rescaling or Normalization.",
+            )
+        ]
+    return []
 
 
 def _other_unit(train, validation):

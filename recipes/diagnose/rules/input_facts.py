@@ -102,10 +102,15 @@ def several_inputs(batches: list[Any]) -> dict[str, list[dict]]:
         parts = [keras.tree.flatten(batch)[number] for batch in batches[:16]]
         if parts[0].dtype.kind not in "biuf":
             continue
-        values = np.concatenate([part.reshape(-1) for part in parts]).astype("float64")
-        values = values[np.isfinite(values)]
+        rows = np.concatenate([part.reshape(len(part), -1) for part in parts]).astype("float64")
+        values = rows[np.isfinite(rows)]
         if values.size:
-            size = {"mean": float(values.mean()), "std": float(values.std())}
+            size = {
+                "mean": float(values.mean()),
+                "std": float(values.std()),
+                "whole": parts[0].dtype.kind != "f",
+            }
+            size["not_finite"] = int((~np.isfinite(rows)).any(axis=1).sum())
             found.append({"name": name, "low": float(values.min()), "high": float(values.max()), **size})
     return {"inputs": found}
 

@@ -27,13 +27,35 @@ def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]
                 "Check what makes the batches, as augmentation does: it must return one label for each example.",
             )
         ]
-    if "labels_shape" not in data or task["kind"] == "unknown" and task["loss"] not in _PROBABILITY_LOSSES:
+    if "labels_shape" not in data:
         return []
+    if task["kind"] == "unknown" and task["loss"] not in _PROBABILITY_LOSSES:
+        return _from_one(shown, data, task)
     return (
         _label_shape(shown, data, task)
         or _label_range(shown, data, task)
         or _label_counts(name, shown, data, task)
     )
+
+
+def _from_one(shown, data, task):
+    """Class numbers 1 to K for K units, under a training step of the user's own."""
+    units = task.get("widths") or []
+    whole = data.get("label_whole") and "int" in data.get("labels_dtype", "") and data.get("label_low") == 1
+    if not task.get("own_step") or not whole or len(set(units)) != 1:
+        return []
+    high = int(data["label_high"])
+    if not 2 < high == units[0] == data["label_kinds"]:
+        return []
+    return [
+        _found(
+            "labels_out_of_range",
+            "error",
+            f"Labels of {shown} are the whole numbers 1 to {high}, and the networks inside have {high} outputs each: a "
+            f"sparse cross-entropy takes class numbers 0 to {high - 1}, and {high} is an error, or NaN on a GPU.",
+            "Train on y - 1, to number classes from 0; nothing is wrong where your step subtracts 1 itself.",
+        )
+    ]
 
 
 def _label_shape(shown, data, task):

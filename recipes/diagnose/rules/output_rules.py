@@ -154,9 +154,21 @@ class _Head:
             return self._no_probabilities(f"gave {low:.3g} to {high:.3g} on the first batch")
         categorical = self.kind == "categorical" and activation not in ("softmax", "sigmoid", "hard_sigmoid")
         sums = self.given.get("sum_min"), self.given.get("sum_max")
+        along = self.kind == "categorical" and activation == "softmax" and (self.outputs or 0) > 1
+        if along and sums[0] is not None and (sums[0] < 0.99 or sums[1] > 1.01):
+            return self._other_axis(sums)
         if categorical and sums[0] is not None and (sums[0] < 0.99 or sums[1] > 1.01) and activation is None:
             return self._not_one(f"gave rows that sum to {sums[0]:.3g} to {sums[1]:.3g} on the first batch")
         return []
+
+    def _other_axis(self, sums):
+        return self.found(
+            "logits_as_probabilities",
+            "error",
+            f"{self.who} takes its softmax along another axis than that of the classes: on the first batch the "
+            f"{self.outputs} numbers of an answer sum to {sums[0]:.3g} to {sums[1]:.3g}, and {self.loss} expects 1.",
+            "Use keras.layers.Softmax(axis=-1), and let the classes be the last axis of the output.",
+        )
 
     def _no_probabilities(self, what):
         if self.kind == "binary" or self.outputs == 1:

@@ -5,6 +5,7 @@ import math
 from recipes.diagnose.finding import Finding
 
 _RARE = 10  # times as many examples of the most frequent class
+_FEWEST_ONES = 50  # labels that are 1, for several sigmoids
 _FEWEST = 5  # examples of a class, for its share to say anything
 
 
@@ -18,12 +19,49 @@ def is_imbalanced(facts: dict) -> bool:
     return len(counts) > 1 and max(counts) > _RARE * min(counts)
 
 
+def has_rare_ones(facts: dict) -> bool:
+    """Whether nearly all labels of a model with several sigmoids are 0.
+
+    Args:
+        facts: Of `run_facts.describe`, or None.
+    """
+    data, task = (facts or {}).get("data", {}).get("train", {}), (facts or {}).get("task", {})
+    several = task.get("kind") == "binary" and (task.get("outputs") or 1) > 1
+    return bool(several and data.get("label_kinds") == 2 and data.get("label_zeros", 0.0) > 1 - 1 / _RARE)
+
+
+def _never_yes(facts):
+    """Several sigmoids that answer no to everything, as nearly all of their labels are."""
+    seen = facts.get("positives") or {}
+    if seen.get("asked", 0) < _FEWEST_ONES or seen["found"] > 0.02 * seen["asked"]:
+        return []
+    if seen["yes"] > 1.3 * seen["no"]:
+        return []  # it knows where the ones are, and half is not their threshold
+    weight = (1 - seen["share"]) / seen["share"]
+    return [
+        Finding(
+            "imbalanced",
+            "warning",
+            None,
+            None,
+            f"{seen['share']:.1%} of the labels are 1, and the model finds {seen['found']:.0f} of {seen['asked']:.0f}: "
+            f"it gives {seen['yes']:.2g} where the label is 1 and {seen['no']:.2g} where it is 0. Either the loss "
+            "hardly counts the ones, or labels that were missing have been filled in with 0.",
+            "If a 0 may stand for not known, leave those answers out of the loss by sample_weight. If all are known, "
+            f"count the ones about {weight:.0f} times, or use loss=keras.losses.BinaryFocalCrossentropy(alpha=0.9, "
+            "apply_class_balancing=True).",
+        )
+    ]
+
+
 def judge_recall(facts: dict) -> list[Finding]:
     """A rare class that the trained model finds far less often than the most frequent one.
 
     Args:
         facts: As `recipes.diagnose.rules.run_facts.describe` gives them, with "recall" from `class_recall`.
     """
+    if facts.get("positives"):
+        return _never_yes(facts)
     recall = facts.get("recall") or {}
     counts = facts.get("data", {}).get("train", {}).get("class_counts", {})
     known = {name: one for name, one in recall.items() if one["examples"] >= _FEWEST and name in counts}

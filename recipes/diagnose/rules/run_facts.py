@@ -11,7 +11,7 @@ from recipes.common.optimizers import groups, innermost, is_scheduled, switched
 from recipes.common.traversal import named_operations
 from recipes.diagnose.checks.activation_statistics import Observation, few_examples, observe
 from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
-from recipes.diagnose.checks.output_task import Task, heads_of, labels_of, task_of
+from recipes.diagnose.checks.output_task import Task, heads_of, inner_widths, labels_of, task_of
 from recipes.diagnose.checks.sample import MOST_BYTES, Sample, read_sample
 from recipes.diagnose.checks.seen_layers import short
 from recipes.diagnose.rules.batch_facts import batch_facts
@@ -75,6 +75,8 @@ def describe_model(model: keras.Model) -> dict:
         "output_layers": heads[0].chain if len(heads) == 1 else [],
         "unknown": {},
     }
+    if task.own_step and task.kind == "unknown":
+        facts["task"] = vars(task) | {"widths": inner_widths(model)}
     if len(heads) > 1:
         facts["heads"] = [vars(head) | {"task": vars(head.task)} for head in heads]
     if task.kind == "unknown" and len(heads) < 2:
