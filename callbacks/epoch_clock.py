@@ -7,6 +7,8 @@ import time
 import weakref
 from typing import Any
 
+from recipes.common.epoch_times import usual_epoch
+
 
 class EpochClock:
     """Splits an epoch into its first step, the other steps, what they wait for, callbacks, validation and garbage.
@@ -97,10 +99,8 @@ class EpochClock:
         return self.epochs[-1]
 
     def usual(self) -> dict[str, float]:
-        """A usual epoch: medians over all but the first, which traces."""
-        later = self.epochs[1:]
-        shared = set.intersection(*map(set, later)) if later else set()
-        return {name: sorted(row[name] for row in later)[len(later) // 2] for name in shared}
+        """The row of a usual epoch, of median length among all but the first, which traces; empty before the second."""
+        return usual_epoch(self.epochs) if len(self.epochs) > 1 else {}
 
     def _garbage_so_far(self):
         return 0.0 if self._garbage is None else self._garbage.seconds

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from recipes.callbacks.epoch_clock import EpochClock
 from recipes.callbacks.monitor import Monitor, first_line
 from recipes.callbacks.rate_driver import Logs
+from recipes.common.epoch_times import parts_of_epoch
 from recipes.common.validation import is_number, is_one_of
 
 if TYPE_CHECKING:
@@ -343,15 +344,18 @@ class TrainingDoctor(Monitor):
             "garbage": "garbage collection",
         }
         parts = [
-            f"{said} {usual[name]:.3g} s ({usual[name] / usual['epoch']:.0%})"
-            for name, said in words.items()
-            if usual.get(name, 0.0) > 0.01 * usual["epoch"]
+            f"{said} {seconds:.3g} s ({percent}%)" for said, seconds, percent in parts_of_epoch(usual, words)
         ]
-        traced = self._clock.epochs[0]["first"]
+        # The whole epochs are compared: a first epoch of one step has no other step to compare it with.
+        longer = self._clock.epochs[0]["epoch"] - usual["epoch"]
+        first = (
+            f"; the first one took {longer:.3g} s more, mostly to trace"
+            if longer > 0.01 * usual["epoch"]
+            else ""
+        )
         print(
-            f"\nTrainingDoctor: an epoch takes {usual['epoch']:.3g} s: {', '.join(parts)}; the first one took "
-            f"{traced:.3g} s more, to trace. If the steps take too long, "
-            "recipes.diagnose.throughput(model, train, validation) shows where their time goes."
+            f"\nTrainingDoctor: an epoch takes {usual['epoch']:.3g} s: {', '.join(parts)}{first}. If the steps take "
+            "too long, recipes.diagnose.throughput(model, train, validation) shows where their time goes."
         )
 
     def _try(self, errors):

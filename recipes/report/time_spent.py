@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recipes.common.epoch_times import parts_of_epoch, usual_epoch
+
 if TYPE_CHECKING:
     from recipes.diagnose.speed.throughput import Throughput
 
@@ -47,8 +49,7 @@ def time_spent(run: Any, throughput: Throughput | None) -> dict[str, Any] | None
 
 def _of_epochs(settings, times):
     whole = np.array([one["epoch"] for one in times])
-    later = times[1:] or times  # the first epoch traces
-    usual = {name: float(np.median([one.get(name, 0.0) for one in later])) for name in ("epoch", *_WORDS)}
+    usual = usual_epoch(times)
     examples = settings.get("examples")
     rate = examples / usual["epoch"] if examples and usual["epoch"] > 0 else None
     said = f"{len(times)} epoch{'s' if len(times) > 1 else ''} took {_time(whole.sum())}"
@@ -56,13 +57,10 @@ def _of_epochs(settings, times):
         said += f": the first {_time(whole[0])}, in which everything is traced, the others {_time(usual['epoch'])} each"
     said += f"; {rate:,.0f} training examples per second." if rate else "."
     told = dict(_WORDS)
-    if not any("input" in one for one in later):
+    if "input" not in usual:
         told["steps"] += ", with waiting for their input"
-    parts = [
-        (words, _time(usual[name]), f"{usual[name] / max(usual['epoch'], 1e-9):.0%}")
-        for name, words in told.items()
-        if usual[name] > 0.005 * usual["epoch"]
-    ]
+    found = parts_of_epoch(usual, told) if usual["epoch"] > 0 else []
+    parts = [(words, _time(seconds), f"{percent}%") for words, seconds, percent in found]
     return said, parts
 
 

@@ -1,6 +1,7 @@
 """What the measuring of steps, stages, machine and epochs rests on."""
 
 import gc
+import re
 import time
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recipes.callbacks import TrainingDoctor, epoch_clock, training_doctor
+from recipes.common.epoch_times import parts_of_epoch
 from recipes.diagnose.speed import input_stages, processors
 from recipes.diagnose.speed.input_stages import describe_stages, measure_stages
 from recipes.diagnose.speed.step_times import kept, time_steps
@@ -176,6 +178,42 @@ def test_the_doctor_ends_with_a_line_on_where_the_time_went(capsys, monkeypatch)
     small_model().fit(IMAGES, LABELS, batch_size=32, epochs=3, verbose=0, callbacks=[TrainingDoctor()])
     out = capsys.readouterr().out
     assert out.count("TrainingDoctor: an epoch takes") == 1 and "steps" in out and "callbacks" in out
+    assert sum(map(int, re.findall(r"\((\d+)%\)", out))) == 100
+
+
+def row(epoch, steps, callbacks, validation, first=0.0, garbage=0.0):
+    return {
+        "steps": steps,
+        "callbacks": callbacks,
+        "validation": validation,
+        "first": first,
+        "garbage": garbage,
+        "epoch": epoch,
+    }
+
+
+def test_the_parts_of_an_epoch_add_up_where_epochs_differ(capsys):
+    doctor = TrainingDoctor()
+    # Medians of each part would come to 5 of 20 s. An epoch of one step has no usual step for the first to exceed.
+    doctor._clock.epochs = [
+        row(49.0, 45.0, 2.0, 2.0),
+        row(20.0, 14.0, 3.0, 2.0),
+        row(5.0, 1.0, 3.8, 0.1),
+        row(30.0, 2.0, 0.1, 27.0),
+    ]
+    doctor._say_how_long_it_took()
+    out = capsys.readouterr().out
+    assert (
+        "an epoch takes 20 s: steps with their input 14 s (70%), callbacks 3 s (15%), validation 2 s (10%)"
+        in out
+    )
+    assert "the rest 1 s (5%); the first one took 29 s more" in out
+
+
+def test_rounded_percentages_of_an_epoch_come_to_a_hundred():
+    thirds = row(3.0, 1.0, 1.0, 1.0)
+    words = {"steps": "a", "callbacks": "b", "validation": "c"}
+    assert [percent for _, _, percent in parts_of_epoch(thirds, words)] == [34, 33, 33]
 
 
 class Dawdles(keras.callbacks.Callback):
