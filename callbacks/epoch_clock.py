@@ -11,7 +11,8 @@ from recipes.common.epoch_times import usual_epoch
 
 
 class EpochClock:
-    """Splits an epoch into its first step, the other steps, what they wait for, callbacks, validation and garbage.
+    """Splits the time of an epoch: first step, other steps, waiting for input, callbacks, validation, garbage
+    collection.
 
     Call its methods from the callback's hooks of the same meaning.
 

@@ -28,8 +28,8 @@ class ExponentialMovingAverage(WeightAverage):
 
     Args:
         decay: In [0, 1): 0.999 averages about the last 1000 steps. Choose it well below the length of the run.
-        warmup: Begin with a small decay, `min(decay, (1 + step) / (10 + step))`, so that a short run forgets its
-            first weights. Off, the numbers are those of `use_ema`.
+        warmup: Begin with a small decay, `min(decay, (1 + step) / (10 + step))`, so that a short run forgets its first
+            weights. False gives the same numbers as `use_ema`.
         every_updates: Updates between two samples, >= 1; the decay is taken to that power. 10 takes a tenth of the
             time.
         data: Recompute batch-normalization statistics from these training images at the end of every epoch. This costs

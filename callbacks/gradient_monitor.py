@@ -18,8 +18,8 @@ class GradientMonitor(Monitor):
     """Find gradients that vanish or explode on their way from the loss to the first layers.
 
     It compares root mean squares, norm / sqrt(size), of the kernels' gradients, which do not grow with the size of a
-    layer. They are taken before clipping, with loss scaling undone; under gradient accumulation they are those of the
-    micro-batch.
+    layer. They are taken before clipping, with loss scaling undone; under gradient accumulation each is the gradient of
+    one micro-batch.
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
     section 4.2, https://proceedings.mlr.press/v9/glorot10a.html, and for spikes Pascanu et al. 2013, "On the difficulty
     of training recurrent neural networks", section 3.2, https://arxiv.org/abs/1211.5063. The thresholds are ours.

@@ -22,8 +22,8 @@ class StepMargins(Monitor):
     """Gather the margin of every example from the step that it is trained in; `recipes.train` puts it into a run.
 
     Labels and outputs leave the step as its loss takes them, and are read from time to time: nothing is computed twice,
-    and the training is the same, bit for bit. So a margin is that of the example as the step sees it, augmented and
-    with dropout, as in Pleiss et al. 2020, section 3.1, https://arxiv.org/abs/2001.10528. Examples that are mixed with
+    and the training is the same, bit for bit. So a margin describes the example as the step sees it, augmented and with
+    dropout, as in Pleiss et al. 2020, section 3.1, https://arxiv.org/abs/2001.10528. Examples that are mixed with
     others (mixup) are left out.
 
     Args:
@@ -68,7 +68,7 @@ class StepMargins(Monitor):
             self._guarded(self._read)
 
     def _read(self):
-        """Take what waits into the history: all of one epoch at a time, in which each example comes once."""
+        """Add the outputs that wait to the history: all of one epoch at a time, in which each example comes once."""
         pending, self._pending, self._bytes = self._pending, [], 0
         rows, shares, outputs, alone = [], [], [], []
         for epoch, step, given, told in pending:

@@ -12,10 +12,10 @@ from recipes.common.validation import is_number, is_one_of
 if TYPE_CHECKING:
     from recipes.diagnose.finding import Finding
 
-_FEWEST_STEPS = 25  # of an epoch, for a probe in each to cost little
-_LONG = 0.3  # share of an epoch from which it is said where the time goes
-_LONG_EPOCH = 2.0  # seconds; of shorter ones it does not matter
-_FEWEST_LOOKS = 5  # at how long a step waits, to say that steps wait long
+_FEWEST_STEPS = 25  # steps per epoch from which one probe per epoch costs little
+_LONG = 0.3  # share of an epoch's time from which one cause is worth a message
+_LONG_EPOCH = 2.0  # seconds; in shorter epochs it does not matter where the time goes
+_FEWEST_LOOKS = 5  # steps in which the waiting was measured, before the doctor speaks of it
 
 
 class TrainingDoctor(Monitor):
@@ -103,7 +103,7 @@ class TrainingDoctor(Monitor):
         self._probes = 0
         self._clock, self._told = EpochClock(), False
         self._learning: int | None = None  # variables, at the end of an epoch
-        self._usual_epoch = False  # nothing was traced in the last one
+        self._usual_epoch = False  # whether nothing was traced in the last epoch
 
     @property
     def findings(self) -> "list[Finding]":
@@ -139,8 +139,8 @@ class TrainingDoctor(Monitor):
         self._guarded(self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        # Short runs afford few probes: see to one per epoch at least, where an epoch is long enough for that. The
-        # budget sees to the first epoch, after its first step.
+        # The budget of a short run allows few probes: ask for at least one per epoch, where an epoch is long enough for
+        # that. In the first epoch the budget itself allows one after the first step.
         seen, long = self._hub.has_run, (self.params.get("steps") or 0) >= _FEWEST_STEPS
         if seen and long and len(self.record) == self._probes:
             self._hub.probe_next()
@@ -212,7 +212,7 @@ class TrainingDoctor(Monitor):
                 )
         self._book = Casebook(facts)
         found = self._book.update(None, None)
-        self._say(found, printed=self._given_facts is not None)  # by preflight, which gave the facts
+        self._say(found, printed=self._given_facts is not None)  # preflight has printed them
 
     def _describe(self, describe):
         # A model without variables yet can be looked at after its first epoch; then initial weights are gone.
@@ -250,7 +250,7 @@ class TrainingDoctor(Monitor):
             self._update(last=True, idle_averages=idle_averages(self.model), **more)
 
     def _recall(self):
-        """What the trained model finds of each class, where one of them is rare."""
+        """The recall of each class where one is rare; for several labels, how the rare ones are found."""
         from recipes.diagnose.rules.class_recall import class_recall, positives  # noqa: PLC0415 - needs TensorFlow, which other backends do without
         from recipes.diagnose.rules.recall_rules import has_rare_ones, is_imbalanced  # noqa: PLC0415 - beside the former
 
@@ -261,7 +261,7 @@ class TrainingDoctor(Monitor):
         return {"recall": class_recall(self.model, self._train, self._validation)}
 
     def _accuracy(self):
-        """Accuracy in validation, where it is to tell how serious overfitting is and the logs have no score."""
+        """The accuracy on validation data, computed only where the logs have no score to judge overfitting by."""
         from recipes.diagnose.rules.class_recall import class_recall  # noqa: PLC0415 - needs TensorFlow, which other backends do without
         from recipes.diagnose.rules.curve_rules import is_score  # noqa: PLC0415 - beside the former
 
@@ -331,7 +331,7 @@ class TrainingDoctor(Monitor):
                 )
 
     def _say_how_long_it_took(self):
-        """One line on where the time of a usual epoch went, where epochs are long enough for that to matter."""
+        """Print one line on where the time of a usual epoch went, where epochs are long enough for that to matter."""
         usual = self._clock.usual()
         if usual.get("epoch", 0.0) <= _LONG_EPOCH:
             return

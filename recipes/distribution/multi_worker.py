@@ -208,7 +208,7 @@ def _check_model(model, replicas, trains):
             f"MultiWorkerStrategy expects BatchNormalization(synchronized=True). Received "
             f"{', '.join(own[:3])}{' and others' * (len(own) > 3)} of {model.name!r} without it: the moving statistics "
             "come from this worker's images alone, so the workers' models differ. Write synchronized=True, or call "
-            "recipes.averaging.refresh_batch_norm before you save.",
+            "recipes.ensemble.refresh_batch_norm before you save.",
             stacklevel=2,
         )
 
