@@ -59,7 +59,7 @@ class Source:
     parts: Callable[..., tf.data.Dataset] | None = None
 
     def parts_of(self, epoch: Any, skip: Any, share: tuple[int, int]) -> tf.data.Dataset:
-        """As `parts`; where there is none, whole batches are read and cut."""
+        """Like `parts`; without it, whole batches are read and cut."""
         if self.parts is not None:
             return self.parts(epoch, skip, share)
 

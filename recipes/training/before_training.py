@@ -61,7 +61,7 @@ class BeforeTraining:
 
 
 def before_training(model: keras.Model, data: TrainingData, settings: Settings) -> BeforeTraining:
-    """Run the checks for a few seconds, and with `preflight="try"` the remedies of an error for half a minute."""
+    """Run the checks for a few seconds; with `preflight="try"` also try the remedies of an error for half a minute."""
     if not settings.preflight:
         return BeforeTraining()
     train, validation, verbose = data.preview(), data.validation_preview(), int(settings.verbose != 0)

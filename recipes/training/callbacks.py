@@ -119,7 +119,7 @@ def watching_callbacks(
 ) -> list[keras.callbacks.Callback]:
     """The default monitors, the margins of the examples and a doctor, each unless the user brings one.
 
-    None without `monitor`.
+    An empty list without `monitor`.
     """
     if not settings.monitor:
         return []

@@ -25,7 +25,7 @@ from recipes.training.unfreezing import stages_of
 def in_strategy(
     model: keras.Model, strategy: tf.distribute.Strategy | None, verbose: Verbose = "auto"
 ) -> keras.Model:
-    """The model itself when it lives in the strategy, or without one; else a clone of it that does.
+    """The model itself, without a strategy or when it was built in its scope; else a clone of it built there.
 
     Args:
         model: Built, and not compiled unless in the strategy's scope.

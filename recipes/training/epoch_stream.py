@@ -33,8 +33,8 @@ def stream(
         first_epoch: Epoch to begin with; 0 for a new run.
         epochs: Epoch to end before.
         steps: Batches per epoch.
-        transform: function `(batch, place) -> batch` applied in parallel, `place` an int64 tensor of two numbers,
-            `(epoch, step)`, with `share` of four: also the first row of the part and the rows of the whole batch.
+        transform: function `(batch, place) -> batch` applied in parallel. `place` is an int64 tensor `(epoch, step)`;
+            with `share` it is `(epoch, step, first row of the part, rows of the whole batch)`.
         first_step: Batches of the first epoch that are finished. Blank batches, which are not trained on, take their
             place.
         share: `(index, count)` of this process among several: only its part of each batch is read and transformed.

@@ -53,7 +53,7 @@ def fit_full_batch(
         callbacks: Keras callbacks; an iteration is an epoch to them. `stop_training` is honoured.
         verbose: 0, 1 or "auto": a progress line per iteration.
         tolerance: scipy's `tol`. Default: 1e-12 for float64 models, 1e-9 otherwise, where float32 stops on its own.
-        options: More of scipy's `options` for the method.
+        options: Further entries of scipy's `options` for the method.
 
     Returns:
         A `keras.callbacks.History`: `.history["loss"]`, `.history["gradient_norm"]` (largest absolute entry) and

@@ -26,13 +26,13 @@ def go_on_longer(
 
     Args:
         folder: The folder of the run.
-        callbacks: Those of the run.
-        progress: How far it has come.
+        callbacks: The callbacks of the run.
+        progress: How far the run has come.
         steps: Batches per epoch.
         settings: The arguments of `recipes.train`.
 
     Returns:
-        What `run.json` has to remember about it.
+        A dict of entries for `run.json`; empty where the schedule is not stretched.
     """
     before, decay = folder.before or {}, first_of(callbacks, WarmupDecay)
     if progress.file is None or decay is None:

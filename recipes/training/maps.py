@@ -97,7 +97,7 @@ def check_maps(labels: np.ndarray, name: str, classes: int, size: tuple[int | No
 
 
 def check_numbers(found: np.ndarray, name: str, classes: int) -> None:
-    """Refuse class numbers in masks that the model has no output for; `found` are those that occur."""
+    """Refuse class numbers in masks that the model has no output for; `found` are the numbers that occur."""
     wrong = found[(found < 0) | (found >= classes)]
     if not wrong.size:
         return

@@ -394,7 +394,7 @@ def read_history(path: Path) -> dict[str, list[float]]:
 def describe(
     settings: Settings, model: keras.Model, data: TrainingData, fingerprints: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that decides a run, as `run.json` keeps it.
+    """Everything that determines the result of a run, as `run.json` keeps it.
 
     Args:
         settings: The arguments of `recipes.train`.
@@ -446,7 +446,9 @@ def check_checksums(folder: Path, settings: dict[str, Any]) -> list[str]:
     sums, gone = settings.get("checksums"), []
     for name, expected in sums.items() if isinstance(sums, dict) else ():
         file = folder / name
-        if not _is_of_a_run(name) or file.suffix == ".png":  # a file names no path outside its folder
+        if (
+            not _is_of_a_run(name) or file.suffix == ".png"
+        ):  # run.json may not lead to a path outside the folder
             continue
         if not file.is_file():
             gone.append(name)

@@ -53,7 +53,7 @@ class RunBackup(keras.callbacks.Callback):
 
     Args:
         folder: The run_dir, or None to keep only the rows.
-        callbacks: The others of the run.
+        callbacks: The other callbacks of the run.
         progress: How far the run has come.
         settings: The arguments of `recipes.train`.
     """
@@ -77,14 +77,16 @@ class RunBackup(keras.callbacks.Callback):
         self._epoch, self._waiting = self.progress.epoch, self.progress.batch > 0
         self._states.training_begins()
         if self.progress.file is not None:
-            # Those without set_state take up their attributes where these were written: after on_epoch_begin.
+            # Callbacks without set_state get their attributes back where these were saved: after on_epoch_begin.
             told = {"compiled_rate": self.progress.rate} if self.progress.rate is not None else None
             restore_callbacks(
                 self.progress.file, self._states, own=True if self._waiting else None, told=told
             )
         if self._kept is not None:
             self._kept.go_on(self.progress.file, self.progress.epoch)
-        if self.folder is not None and process_count() == 1:  # several would have to agree on the step
+        if (
+            self.folder is not None and process_count() == 1
+        ):  # several processes would have to agree on the step
             self._termination.listen()
         self._timetable.written()
 
@@ -107,7 +109,7 @@ class RunBackup(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.rows.append(row_of(logs))
         for name in [name for name in logs or () if name.startswith("monitor/")]:
-            del logs[name]  # kept in the rows; a dozen numbers more would bury the progress line
+            del logs[name]  # kept in the rows; a dozen more numbers would fill the progress line
         if self.folder is None:
             return
         self._check_metric()
@@ -138,7 +140,8 @@ class RunBackup(keras.callbacks.Callback):
         return is_broken(self.others)
 
     def _may_stop_here(self):
-        """Not between the batches of one update, nor before the epoch's own end, which has a backup of its own."""
+        """False between the batches of one update, and after the last batch of an epoch, whose end has its own
+        backup."""
         whole = self._done % accumulation(self.model.optimizer) == 0
         return self.folder is not None and whole and self._done < self.params["steps"]
 
@@ -175,5 +178,5 @@ class RunBackup(keras.callbacks.Callback):
 
         self._writer.write(write)
         if any(getattr(one, "changes_trainable", False) for one in self.others):
-            self._writer.wait()  # a file that is written later would say of another stage what learns
+            self._writer.wait()  # written later, the file would name the trainable layers of another stage
         self._timetable.written()

@@ -47,7 +47,7 @@ _NOT_COMPARED = {
     "before_training",
     "times",
     "rate_by_step",
-    "data",  # where it was; what it holds is in train_data
+    "data",  # the place of the data; its content is compared by train_data
     "model",
     "parameters",
     "finished",
@@ -65,8 +65,9 @@ class RunFolder:
 
     Attributes:
         path: The folder, absolute: a later change of the working directory does not move it.
-        written: Where this process writes. In a run of several processes the first one writes to `path`, the others
-            to a folder that is removed: all of them must save, as reading some variables is a matter of all.
+        written: Where this process writes. In a run of several processes the first one writes to `path`, the others to
+            a folder that is removed afterwards: all of them must save, because some variables can be read only by all
+            processes together.
         before: What `run.json` said when the folder was opened; None for a new run.
         resume: The argument of `recipes.train`.
     """
@@ -86,7 +87,7 @@ class RunFolder:
         return KeptBackups(self.path, Keep()).files()
 
     def check_files(self) -> None:
-        """See whether the files of the run that hold no checksum themselves are as they were written.
+        """Check that the files of the run that hold no checksum of their own are as they were written.
 
         A changed `history.csv` is only reported, as it is written anew from the backup.
 

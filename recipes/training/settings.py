@@ -121,7 +121,7 @@ class Settings:
         return cls(**values, given=frozenset(options))
 
     def for_backend(self, backend: str) -> Settings:
-        """The same without what needs TensorFlow, on another backend of Keras; said, unless `verbose=0`.
+        """On another backend, the same settings without those that need TensorFlow; a line says so unless `verbose=0`.
 
         Raises:
             ValueError: when the user wrote such an argument.

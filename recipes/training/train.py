@@ -184,7 +184,7 @@ def train(
             it as it is, but AdamW by name keeps its own default, 0.004, unless this argument is given.
         label_smoothing: Share of every label spread evenly over the classes, in [0, 1).
         augment: "standard" (`augment.standard`, light, for symbols when images have one channel or `info` says so,
-            else for photos; none, and said so, for pixels outside 0..255), an `augment.Pipeline`, or None.
+            else for photos; none, with a message, for pixels outside 0..255), an `augment.Pipeline`, or None.
         average: None, "ema" (`callbacks.ExponentialMovingAverage`, over the last tenth of the run or 1000 steps,
             whichever is less) or "swa" (`callbacks.StochasticWeightAveraging` over the last quarter of the epochs). The
             run is then validated, and ends, with the averaged weights. "auto" is "ema" where the rate stays constant
@@ -196,8 +196,8 @@ def train(
             stops, or an `EarlyStopping`. The best weights are put back.
         callbacks: More Keras callbacks.
         preflight: "data" checks data, labels and model and the first loss on a few batches, and prints their table;
-            True runs all checks of `diagnose.preflight` for about five seconds, also those that train a copy of the
-            step, overfitting a few batches and the range test of learning rates; "try" also tries the remedies of an
+            True runs all checks of `diagnose.preflight` for about five seconds, including two that train a copy of the
+            model: overfitting a few batches, and the range test of learning rates; "try" also tries the remedies of an
             error on copies of the model, see `diagnose.try_remedies`, for at most 30 seconds (then `Run.findings` and
             the report tell what helped); False checks only what training cannot do without. The checks leave model,
             optimizer and data as they were.
@@ -358,7 +358,7 @@ def _finished_run(folder, model, settings):
 
 
 def _fingerprints(train, validation, folder):
-    """What later runs compare the data with; nothing where nobody will."""
+    """Fingerprints of the data, for later runs to compare theirs with; empty without a run_dir."""
     if folder is None:
         return {}
     before = folder.before or {}
@@ -369,7 +369,7 @@ def _fingerprints(train, validation, folder):
 
 
 def _restored(folder, model, data, peak, settings):
-    """How far the run has come, after the model was given what its newest backup holds."""
+    """How far the run has come, after the model was restored from the newest backup."""
     if folder is None:
         return Progress()
     if folder.finished:

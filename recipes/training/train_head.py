@@ -49,7 +49,7 @@ def train_head(
 
     Args:
         model: A Functional or Sequential `keras.Model` whose lower part is frozen, such as `models.transfer` makes, not
-            compiled. All ways from its input to the layers that learn must pass through one tensor.
+            compiled. All paths from its input to the layers that learn must pass through one tensor.
         train: `tf.data.Dataset` of (image, label) or (image, label, weight), batched or not, or a tuple of such arrays.
         validation: The same, never augmented; None leaves it out.
         epochs: Passes over the features, >= 1.
@@ -112,7 +112,7 @@ def train_head(
 
 
 def split_at_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """The frozen part of a network, which gives features, and what is behind it; both share its layers.
+    """The frozen part of a network, which gives features, and the part behind it; both share the network's layers.
 
     Args:
         model: Functional or Sequential, built.

@@ -64,7 +64,7 @@ class TrainingData:
         return dataclasses.replace(self, one_hot=one_hot and self.classes is not None)
 
     def keeping(self, kept: np.ndarray | None) -> TrainingData:
-        """The same data, whose examples are these of the data set that the user gave; None for all of them."""
+        """The same data; `kept` are the numbers that its examples have in the user's data set, None for all of them."""
         return dataclasses.replace(self, source=dataclasses.replace(self.source, kept=kept))
 
     def training(self, *, first_epoch: int, first_step: int, epochs: int) -> tf.data.Dataset:
@@ -194,9 +194,9 @@ def _check_devices(sources, settings):
 
 
 def share_of(source: Source, pipeline: Any, settings: Settings) -> tuple[int, int] | None:
-    """Place of this worker among all that share the batches; None where every worker reads and augments whole ones.
+    """`(index, count)` of this worker among all that share the batches; None where each worker reads whole batches.
 
-    That is so where images are mixed with others of their batch, and for a data set that never ends.
+    Workers read and augment whole batches where images are mixed with others of their batch, and for endless data.
 
     Raises:
         ValueError: for batches of fewer images than there are workers.
