@@ -15,8 +15,8 @@ def load_run(folder: Path, command: str) -> Any:
     """The run in a folder.
 
     Args:
-        folder: That of a finished run.
-        command: The command that wants it, for the line on stderr while it is loaded.
+        folder: Folder of a finished run.
+        command: Name of the command, for the line on stderr while the run is loaded.
 
     Returns:
         A `recipes.Run`.
@@ -82,7 +82,7 @@ def export(options: Namespace) -> int:
         options: `folder`, `file`, `data`, `calibrate`, `int8`, `json`, of `recipes export`.
 
     Returns:
-        The status of the command: 0, or 1 where the file would say something else than the model.
+        The status of the command: 0, or 1 where the file would give other answers than the model.
     """
     run = load_run(options.folder, options.command)
     from recipes.inference import ExportError  # noqa: PLC0415 - the command starts without it

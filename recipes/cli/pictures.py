@@ -10,7 +10,7 @@ _WORST = 10
 def pictures_checked(
     train: Any, validation: Any, info: Any, model: Any, compiled: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Print copies, faults and doubtful labels, the ten worst of each by their files; the same as plain values.
+    """Print the ten worst copies, faults and doubtful labels by their files, and return the same as plain values.
 
     Args:
         train: As from `data.load`.

@@ -21,7 +21,7 @@ def train(options: Namespace) -> None:
     """Train, write the report, print findings, accuracy and the next command.
 
     Args:
-        options: Those of `recipes train`, see `arguments`.
+        options: The options of `recipes train`, see `arguments`.
 
     Raises:
         BadInputError: for options that contradict one another or the data.
@@ -155,7 +155,7 @@ def check(options: Namespace) -> int:
     """Print the table of checks.
 
     Args:
-        options: Those of `recipes check`, see `arguments`.
+        options: The options of `recipes check`, see `arguments`.
 
     Returns:
         The status of the command: 0, 1 for an error that was found, 3 where checks were skipped.

@@ -34,7 +34,7 @@ def data_issues(
     """What the page says about labels and images, or None where there is nothing to look at.
 
     Args:
-        run: With `examples`, where its steps gathered the margins.
+        run: As in `write_report`; its `examples` are used, where its steps gathered the margins.
         train: Its training data, for copies, faults and thumbnails; None shows doubtful labels without pictures.
         validation: Its validation data, for copies across both.
         class_names: Name of every class; None numbers them.
@@ -92,7 +92,7 @@ def _has_margins(run):
 
 
 def _attempt(look: Callable[[], Any]) -> Any:
-    """What a look at the data gives; None for data that it is not made for, such as vectors or masks."""
+    """The result of a check of the data; None for data that the check cannot take, such as vectors or masks."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -115,7 +115,7 @@ def _add_rates(made, steps, rates):
 def _rates(run):
     """`(steps, rates)`, or None where the rate is not known or never changes.
 
-    Those of the schedule, unless a step that was looked at had another: something else had set it.
+    The rates are those of the schedule, unless a probed step had another rate, which something else then set.
     """
     steps, rates = np.zeros(0, int), np.zeros(0)
     if run.record is not None and len(run.record):

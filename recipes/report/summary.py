@@ -42,7 +42,7 @@ def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dic
 def how_good(run: Any, seen: Predictions | None = None) -> str:
     """One sentence on how well the run ended, or nothing where it logged no loss.
 
-    With the count of right answers where `seen` is what was validated on: 53.3 % of 15 examples says little.
+    It gives the number of right answers where `seen` covers the validation data: 53.3 % of 15 examples says little.
     """
     history = run.history or {}
     epochs = len(history.get("loss", ()))
