@@ -30,7 +30,7 @@ def find_files(paths: Any) -> list[str]:
         if not inside:
             raise FileNotFoundError(
                 f"recipes expects a file, a folder of images or a pattern. Received {path!r}, where "
-                f"there is no image. Correct it, as seen from {os.getcwd()}."
+                f"there is no image. Correct the path; relative paths begin at {os.getcwd()}."
             )
         found += inside
     return found

@@ -222,6 +222,6 @@ def _folder(name_or_folder):
         raise ValueError(
             f"data.load expects the name of a data set ({names}) or the path of a folder. "
             f"Received {os.fspath(name_or_folder)!r}, which is neither. "
-            f"Correct the name, or the path as seen from {os.getcwd()}."
+            f"Correct the name, or the path; relative paths begin at {os.getcwd()}."
         )
     return path

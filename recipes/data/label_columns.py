@@ -71,7 +71,7 @@ def file_column(columns: list[str], rows: list[list[Any]], finder: Any, anything
     raise ValueError(
         f"data.load expects {source} to have a column with the names of the files. Received columns {columns}, none of "
         "which names a file of the folder. Correct the names, or call their column 'file'; numbers that lost their "
-        "zeros are read whole with dtype=str."
+        "leading zeros keep them if you read the table with dtype=str."
     )
 
 

@@ -47,7 +47,7 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
             label. Or a list (one label for each file, in sorted order), a function of a `pathlib.Path`, or a regular
             expression whose first group, or the one called `label`, is the label.
         folder: Where the files are; None takes the names in a data frame as they are.
-        files: Paths as seen from `folder`, sorted.
+        files: Paths relative to `folder`, sorted.
         skip: Leave out files without a label, and rows without a file, instead of refusing them.
 
     Raises:
@@ -75,7 +75,7 @@ def read_labels(labels: Any, folder: str | None, files: list[str], skip: bool) -
         if pattern is None or not pattern.groups:
             raise ValueError(
                 "data.load expects labels to be the path of a CSV file, or a regular expression with a group. Received "
-                f"labels={labels!r}, which is neither. Correct the path, as seen from {os.getcwd()}, or "
+                f"labels={labels!r}, which is neither. Correct the path, relative to {os.getcwd()}, or "
                 r"put the label into a group: labels=r'(\w+)_\d+'."
             )
         return _from_function(_by_expression(pattern), folder, files, skip, f"labels={labels!r}")
@@ -119,7 +119,7 @@ def _csv_path(labels, folder):
     if path.suffix.lower() in (".csv", ".tsv"):
         raise ValueError(
             f"data.load expects labels to be the path of a CSV file. Received {os.fspath(labels)!r}, which does not "
-            f"exist. Correct the path, as seen from {os.getcwd()} or from the folder of images."
+            f"exist. Give a path relative to {os.getcwd()} or to the folder of images."
         )
     return None
 
@@ -312,7 +312,7 @@ class _Finder:
                     return exact[0] if exact else places[0][1]
                 raise ValueError(
                     f"data.load expects names that say which file is meant. Received {name!r}, of which there are "
-                    f"{len(places)}. Write the path as seen from the folder of images, or load only the folder that "
+                    f"{len(places)}. Write the path relative to the folder of images, or load only the folder that "
                     "the table describes."
                 )
             if "/" not in name:

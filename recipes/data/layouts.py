@@ -221,13 +221,14 @@ def _with_labels(path, labels, class_names, skip):
         if missing:
             raise ValueError(
                 f"data.load expects the paths of files in the data frame. Received {len(missing)} that do not exist, "
-                f"such as {missing[0]!r}. Say which folder they are seen from: data.load((dataframe, folder))."
+                f"such as {missing[0]!r}. Give the folder they are relative to: data.load((dataframe, folder))."
             )
         return _from_table("", files, table, class_names)
     files = walk(path)
     if not files:
         raise ValueError(
-            f"data.load expects images in {path!r}. Received none. Correct the path, as seen from {os.getcwd()}."
+            f"data.load expects images in {path!r}. Received none. Correct the path; relative paths begin at "
+            f"{os.getcwd()}."
         )
     table = read_labels(labels, path, [os.fsdecode(file) for file in files], skip)
     return _from_table(path, np.array(files, object)[table.rows], table, class_names)

@@ -67,7 +67,7 @@ def write_packed(
         path: File to write. A file there is replaced; a process that has mapped the old one goes on with that.
         images: Batches of uint8 `(batch, *shape[1:])`.
         shape: `(n, height, width, channels)`.
-        facts: What can be written as JSON.
+        facts: A value that JSON can hold.
 
     Raises:
         RuntimeError: when `images` gives another number of images than `shape` says; nothing is written then.
@@ -159,7 +159,7 @@ def fingerprint(root: str, files: np.ndarray, settings: dict[str, Any]) -> str:
     Args:
         root: Folder of the files.
         files: bytes `(n,)`, paths below `root`; a file that is missing changes the text too.
-        settings: What can be written as JSON.
+        settings: A value that JSON can hold.
 
     Returns:
         64 hexadecimal digits.

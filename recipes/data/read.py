@@ -266,7 +266,8 @@ def read_image(
     if not os.path.isfile(container):
         raise FileNotFoundError(
             f"data.read_image expects the path of an image file. Received {name!r}, which is "
-            f"{'a folder' if os.path.isdir(name) else 'not there'}. Correct the path, as seen from {os.getcwd()}."
+            f"{'a folder' if os.path.isdir(name) else 'not there'}. Correct the path; relative paths begin at "
+            f"{os.getcwd()}."
         )
     try:
         found = headers.look(name)

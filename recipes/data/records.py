@@ -100,7 +100,7 @@ def list_records(folder: str, names: list[str], labels: Any, class_names: Any, s
     """Find the images of TFRecord files and their classes, reading each record once.
 
     Args:
-        folder: Folder that `names` are seen from.
+        folder: Folder that `names` are relative to.
         names: Names of the files.
         labels: None: features with common names, or the only ones that fit; else the name of the feature of the label,
             or `(image, label)`, the names of both.

@@ -20,8 +20,8 @@ def window(
         height: Height of the image in pixels: an int, an int32 tensor or an array, as `width`.
         width: Width of the image in pixels, of the same kind as `height`.
         size: `(height, width)` wanted, in pixels.
-        fit: "crop" takes the largest centered part of the aspect ratio of `size`; "stretch" takes all of it; "pad" too,
-            and makes it as large as it fits into `size` undistorted.
+        fit: "crop" takes the largest centered part of the aspect ratio of `size`; "stretch" takes all of it; "pad" also
+            takes all of it, and makes it as large as fits into `size` undistorted.
         clip: function `(value, lowest, highest)`; numpy's for arrays of the sides of many images.
 
     Returns:
