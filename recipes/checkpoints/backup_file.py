@@ -66,7 +66,7 @@ class RunState:
             model: A built and compiled `keras.Model`.
             states: The states of the callbacks of this `fit`.
             epoch: Number of epochs finished.
-            history: What `row_of` made of each finished epoch.
+            history: The row that `row_of` made for each finished epoch.
             batch: Batches of the next epoch that are finished. Above 0, the metrics of that epoch are kept too.
         """
         arrays: dict[str, np.ndarray] = {}

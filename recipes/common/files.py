@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and checked before what they claim is believed."""
+"""Files that are written whole or not at all, and checked before their content is used."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def read_json(path: str | os.PathLike[str], expected: str, remedy: str, kind: ty
                 path,
                 expected,
                 "it was changed since: its SHA-256 is another",
-                f'{remedy} Without its line "sha256" it is read as it is.',
+                f'{remedy} If you trust the change, remove the line "sha256".',
             )
     return value
 

@@ -127,7 +127,7 @@ def graph_nodes(model: keras.Model) -> list[Any]:
 
 
 def kernel_levels(model: keras.Model) -> dict[int, int]:
-    """Map `id(layer)` to how many layers with a kernel lie on the longest way from the input to it, itself included.
+    """Map `id(layer)` to the number of layers with a kernel on the longest path from the input to it, itself included.
 
     Nested models are entered; any other layer that holds layers counts as one level, as a block of a transformer does.
     In a subclassed model, whose calls are not known, the layers are taken to follow one another in the order they were

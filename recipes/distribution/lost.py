@@ -45,8 +45,8 @@ def lost_workers_told() -> Iterator[None]:
         if process_count() < 2 or not any(word in text for word in _WORDS):
             raise
         raise LostWorkerError(
-            f"MultiWorkerStrategy expects all {process_count()} workers to take part in every step. Received the end "
-            f"or the silence of {_named(text)} (TensorFlow: {reason[1] if reason else text[:200]}). Start all workers "
+            f"MultiWorkerStrategy expects all {process_count()} workers to take part in every step. Received no more "
+            f"answers from {_named(text)} (TensorFlow: {reason[1] if reason else text[:200]}). Start all workers "
             "again, also those that wait: with run_dir= and resume=True they go on from the last backup."
         ) from error
 

@@ -46,7 +46,8 @@ def train_members(
 
     Raises:
         ValueError: before the first training, when `members` is below 1, two calls of `build` return the same model
-            or models that share trainable weights, or a member's folder holds another run or somebody else's files.
+            or models that share trainable weights, or a member's folder holds another run or files that are not a
+            run's.
     """
     if not isinstance(members, int) or members < 1:
         raise ValueError(

@@ -22,7 +22,7 @@ from recipes.common.traversal import layers_of
 INPUT, OUTPUT = "image", "probabilities"
 _OPSET = 17  # of ONNX, which every runtime since 2022 reads
 
-#: What a read file does: images `(n, ...)` -> float32 `(n, classes)`.
+#: A file that was loaded again, as a function: images `(n, ...)` -> float32 `(n, classes)`.
 Program = Callable[[np.ndarray], np.ndarray]
 
 

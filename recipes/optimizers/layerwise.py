@@ -131,7 +131,7 @@ def begin_updates(optimizer: keras.optimizers.Optimizer, variables: Sequence[ker
 
     Args:
         optimizer: A built optimizer, made `layerwise`.
-        variables: Some of those that it was built for. Train functions have to be traced anew afterwards.
+        variables: Some of the variables that it was built for. Train functions have to be traced again afterwards.
     """
     inner = innermost(optimizer)
     now, ids = int(ops.convert_to_numpy(inner.iterations)), {id(variable) for variable in variables}

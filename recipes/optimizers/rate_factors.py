@@ -37,7 +37,7 @@ def rate_factors(
             layer that gives the classes, and `"backbone"` everything else.
 
             Or the decay by depth, in (0, 1]: the last layer with a kernel has the factor 1, and each layer below it
-            `rates` times the factor of the layer above it. Layers count along the graph, the longest way where it
+            `rates` times the factor of the layer above it. Layers count along the graph, the longest path where it
             branches, into nested models; a normalization goes with the kernel before it. In a network of more than 13
             levels the levels below the last are put into 12 groups of equal size: the published decays of 0.65 to 0.9
             were found with about a dozen layers. Source: Clark et al. 2020, table 7, https://arxiv.org/abs/2003.10555

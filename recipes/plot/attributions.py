@@ -28,8 +28,8 @@ def attributions(
     """Show what each method says of each image: rows are images, columns are methods, the image itself comes first.
 
     Fine maps (gradients) are drawn alone, in gray or, with evidence against, red and blue; coarse ones (of a layer,
-    of windows or masks) over the image in gray. Each map is scaled by itself, so its color tells where, not how much;
-    a map of one value says so. A bar and a line below say what the colors mean.
+    of windows or masks) over the image in gray. Each map is scaled by itself, so its color tells where, not how much; a
+    map with the same value everywhere is marked as blank. A bar and a line below say what the colors mean.
 
     Args:
         images: `(n, height, width, channels)` with 1, 3 or 4 channels, or one image without the first axis;

@@ -133,7 +133,7 @@ def figure_for_maps(
 
     Args:
         width, height: Inches of the part for the maps.
-        scales: Those of all maps of the figure; None for an image without one.
+        scales: The scale of each map of the figure; None for an image without a map.
 
     Returns:
         The figure, and its part for the maps.

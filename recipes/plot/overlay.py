@@ -21,7 +21,7 @@ def overlay(
 ) -> Figure:
     """Show an image, and beside it a map of importance: over the image where it is coarse, alone where it is fine.
 
-    A bar and a line below say what the colors mean; a map of one value says so.
+    A bar and a line below say what the colors mean; a map with the same value everywhere is marked as blank.
 
     Args:
         image: `(height, width, channels)` with 1, 3 or 4 channels, or `(height, width)`; uint8 or float.

@@ -36,7 +36,7 @@ class ActivityCheck:
                 `tf.data.Dataset` of either. It must be possible to read it more than once.
 
         Raises:
-            TypeError: when `data` can be gone through only once.
+            TypeError: when `data` can be read only once.
             ValueError: when it is empty.
         """
         active = None
@@ -71,7 +71,7 @@ def dead_units(model: keras.Model, data: "Data | Images") -> dict[str, list[int]
         of a Dense layer.
 
     Raises:
-        TypeError: when `data` can be gone through only once.
+        TypeError: when `data` can be read only once.
         ValueError: when it is empty.
     """
     return {name: np.flatnonzero(~active).tolist() for name, active in ActivityCheck(model)(data).items()}
