@@ -56,4 +56,4 @@ def _named(text):
     known = others()
     told = [name for name in map(":".join, _TASK.findall(text)) if name in known]
     name = told[-1] if told else next(iter(known), "") if len(known) == 1 else ""
-    return f"another one, {name} at {known[name]}" if name else "another one"
+    return f"another worker, {name} at {known[name]}" if name else "another worker"

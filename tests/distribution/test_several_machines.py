@@ -128,7 +128,7 @@ def test_train_on_two_workers_with_one_killed_within_an_epoch_ends_as_on_one_pro
     assert killed.wait(240) == -signal.SIGKILL, killed.complained[-3000:]
     assert survivor.wait(30) == 1, "the survivor did not notice"
     assert "LostWorkerError: MultiWorkerStrategy expects all 2 workers" in survivor.complained
-    assert "answers from another one, worker:1 at 127.0.0.1:" in survivor.complained
+    assert "answers from another worker, worker:1 at 127.0.0.1:" in survivor.complained
     assert not (tmp_path / "train-2-0.json").exists()
 
     expected = end(tmp_path, [alone], "train")[0]
