@@ -22,7 +22,7 @@ SILENT = "The following tasks are unhealthy (stopped sending heartbeats):\n/job:
         (HERE + SILENT + " crashed.", "worker:1 at b:2", "(stopped sending heartbeats): /job"),
         (
             PLACE + "Collective ops is aborted by: Socket closed\nThe error could be",
-            "another one (",
+            "another worker (",
             "Socket closed",
         ),
     ],
