@@ -13,8 +13,8 @@ class LearningRate(RateDriver):
     This one works on a model compiled with a plain number and counts **this run**: step 0 is its first update, and
     `fit(initial_epoch=3)` goes on at the step epoch 3 begins with.
 
-    - The clock is the batches `fit` has seen since the beginning of the run, so that a batch whose update was skipped
-      (loss scaling met an overflow) counts too, and the schedule ends with the run.
+    - The clock counts the batches `fit` has seen since the beginning of the run, so the schedule ends with the run. A
+      batch whose update was skipped (loss scaling met an overflow) counts too.
     - Gradient accumulation: a step is one update, that is `gradient_accumulation_steps` batches; all of them see its
       rate.
     - `steps_per_execution > 1`: every step inside an execution gets its own rate, on the TensorFlow and PyTorch

@@ -45,8 +45,8 @@ class Unfreeze(FitMember):
 
     Raises:
         ValueError: for a schedule of another form. On_train_begin, when a name matches no layer (the error lists the
-            layers), when no layer would learn at first, for a model that is not built, for a `MultiOptimizer`, and for
-            Nadam (all its variables share one product of momenta).
+            layers), when no layer would learn at first, or for a model that is not built; also for a `MultiOptimizer`
+            and for Nadam, all of whose variables share one product of momenta.
         RuntimeError: on_train_begin, on another backend than TensorFlow.
 
     Example:

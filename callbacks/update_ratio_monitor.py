@@ -37,9 +37,9 @@ class UpdateRatioMonitor(Monitor):
     Logs `monitor/update_ratio`, the median over kernels of their median over the epoch's probes, and
     `monitor/update_ratio_off`, how many kernels are outside `low..high` (NaN in an epoch without a probe).
 
-    Warns once per layer. A layer is judged only by an epoch with three probes or more. It is called slow only after
-    the first epoch, because warm-up starts slowly, and only while the learning rate is above a tenth of the highest
-    one seen, because a schedule may end near zero on purpose.
+    Warns once per layer. A layer is judged only by an epoch with three probes or more. It is called slow only after the
+    first epoch, because warm-up starts slowly. The learning rate must then be above a tenth of the highest one seen,
+    because a schedule may end near zero on purpose.
 
     Raises:
         ValueError: unless 0 < low < high, or for options that `Monitor` refuses.

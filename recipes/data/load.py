@@ -149,10 +149,10 @@ def load(
             or the path of the packed file or of a folder for it: there in any case. None: nowhere; every epoch decodes
             its images again, and sees changed files. A packed file is made anew when a file or a setting has changed.
         random_crops: None: training images are whole, except for the borders that `fit` cuts off. `(low, high)`, shares
-            of the area, such as the (0.08, 1) of Szegedy et al. 2014: each time a training image is read, a random part
-            of it, of an aspect ratio from 3:4 to 4:3, is resized to `image_size`. Only that part of a JPEG is decoded,
-            at the scale that covers `image_size`. Every epoch takes other parts; `recipes.train` resumes them exactly.
-            Decoded images are not kept (`cache` "auto" or None).
+            of the area, such as (0.08, 1) as in Szegedy et al. 2014: each time a training image is read, a random part
+            of it is resized to `image_size`. The aspect ratio of the part is from 3:4 to 4:3. Only that part of a JPEG
+            is decoded, at the scale that covers `image_size`. Every epoch takes other parts; `recipes.train` resumes
+            them exactly. Decoded images are not kept (`cache` "auto" or None).
         balance: None; "classes" draws each class equally often for training, "sqrt" in proportion to the square root of
             its number of images. An epoch has as many images as without `balance`. They are drawn with replacement,
             anew in every epoch; `recipes.train` resumes them exactly.

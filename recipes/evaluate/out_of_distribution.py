@@ -63,9 +63,9 @@ def out_of_distribution(
     - "energy": `log sum exp` of the logits (Liu et al. 2020, equation 4 with the sign turned and temperature 1,
       https://arxiv.org/abs/2010.03759); left out where the logits before a softmax cannot be found;
     - "feature_distance": minus the distance to the 50th nearest known image (with fewer than 500 of them, to the one at
-      a tenth of their number). Distances are between the features that the classifier is fed, scaled to length 1 (Sun
-      et al. 2022, section 3, https://arxiv.org/abs/2204.06507). Every second image from inside is taken as known, and
-      only the others are scored.
+      a tenth of their number). Distances are between the inputs of the last Dense layer (or 1x1 convolution), scaled to
+      length 1 (Sun et al. 2022, section 3, https://arxiv.org/abs/2204.06507). Every second image from inside is taken
+      as known, and only the others are scored.
 
     Args:
         model: A trained `keras.Model` of one output `(batch, classes)`, or a `recipes.Run`.

@@ -53,10 +53,10 @@ def _readers(tensor):
 def separate_copy(tensor: tf.Tensor) -> tf.Tensor:
     """A tensor equal to this one whose elementwise operations are separate copies.
 
-    It follows the tensor back through elementwise operations to the first other one (a matrix product, a convolution, a
-    sum), and builds the chain again beside the original, marked so that the copies are not merged back. Reading the
-    result then leaves the optimized form of the original, and so every bit of the training step, as it was. Outside a
-    graph the tensor itself is returned.
+    It follows the tensor back through elementwise operations to the first operation of another kind (a matrix product,
+    a convolution, a sum). It builds the chain a second time, marked so that the copies are not merged with the
+    original. Reading the result then leaves the optimized form of the original, and so every bit of the training step,
+    as it was. Outside a graph the tensor itself is returned.
     """
     if tf.executing_eagerly():
         return tensor
