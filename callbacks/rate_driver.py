@@ -46,7 +46,10 @@ class RateDriver(FitMember):
 
     def make_schedule(self, compiled_rate: float) -> Callable[[Any], Any]:
         """The schedule of the run that begins: a function from the step, an int from 0, to the rate."""
-        raise NotImplementedError(f"{type(self).__name__} must define make_schedule(compiled_rate).")
+        raise NotImplementedError(
+            f"RateDriver expects its subclasses to define make_schedule(compiled_rate). Received "
+            f"{type(self).__name__}, which does not. Return a function from the step to the rate there."
+        )
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)

@@ -68,7 +68,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def rate_at(self, step: Any) -> Any:
         """The rate at `step`, an int32 tensor of any shape."""
-        raise NotImplementedError(f"{type(self).__name__} must define rate_at(step).")
+        raise NotImplementedError(
+            f"A schedule expects its class to define rate_at(step). Received {type(self).__name__}, which does not. "
+            "Return the rates at an int32 tensor of steps there."
+        )
 
 
 @keras.saving.register_keras_serializable(package="recipes")

@@ -25,7 +25,10 @@ def explain(options: Namespace) -> None:
     """
     path = options.model / "model.keras" if options.model.is_dir() else options.model
     if not path.exists():
-        raise BadInputError(f"there is no model {path}")
+        raise BadInputError(
+            f"expects a model. Received {path}, which does not exist. Correct the path, such as runs/train or "
+            "model.keras"
+        )
     load_keras(f"recipes explain: loading {path}")
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
