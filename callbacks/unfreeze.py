@@ -103,7 +103,8 @@ class Unfreeze(FitMember):
             begin_updates(self.model.optimizer, new)
         # Before its first call it is not traced yet, and sees which variables learn then.
         self.model.make_train_function(force=True)
-        if self.verbose and self.params.get("verbose") and (earlier is not None or due):
+        begins = due and self._stages[due - 1][0] == epoch  # else a resumed run stands within this stage
+        if self.verbose and self.params.get("verbose") and (earlier is not None or begins):
             self._say(epoch, due)
 
     def get_state(self) -> dict[str, Any]:
@@ -189,7 +190,8 @@ class Unfreeze(FitMember):
         learn = {owners[id(v)][0] for v in kernels if v.trainable}
         joined = self._stages[due - 1][1] if due else []
         names = [layer.name for layer in joined if layer.trainable_variables]
-        new = f", from now on {' to '.join(dict.fromkeys((names[0], names[-1])))} too" if names else ""
+        ends = " to ".join(dict.fromkeys((names[0], names[-1]))) if names else ""
+        new = f", from now on {ends} too" if names and epoch else ""
         print(f"\nUnfreeze: epoch {epoch + 1}: {len(learn)} of {len(whole)} layers with a kernel learn{new}.")
 
 

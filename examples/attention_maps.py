@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one epoch on a few digits")
     parser.add_argument("--out", type=Path, default=Path("runs/attention_maps"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
 

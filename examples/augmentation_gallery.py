@@ -199,7 +199,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few small sheets")
     parser.add_argument("--out", type=Path, default=Path("runs/augmentation_gallery"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     photos = photographs(48 if arguments.quick else arguments.size)

@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two classes, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/class_images"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'three minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'three minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.classes, arguments.steps = arguments.classes[:2], 2

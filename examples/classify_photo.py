@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="changes nothing: it takes only seconds anyway")
     parser.add_argument("--out", type=Path, default=Path("runs/classify_photo"))
     arguments = parser.parse_args()
-    print("This takes a few seconds on two cores.")
+    print("This takes some 10 seconds on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     image = central_square(arguments.photo, side=224)

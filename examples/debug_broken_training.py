@@ -80,7 +80,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two scripts, two epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/debug_broken_training"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
 
     train, validation, info = data.load("digits", verbose=0)
     train, validation = train.shuffle(2000, seed=0).batch(32), validation.batch(256)

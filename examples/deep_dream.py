@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two octaves of two steps, no class images")
     parser.add_argument("--out", type=Path, default=Path("runs/deep_dream"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.steps, arguments.octaves, arguments.longest = 2, 2, 160

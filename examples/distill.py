@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/distill"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
 
     train, validation, info = data.load("digits")
     options = {"epochs": 2 if arguments.quick else 20, "info": info, "augment": None, "verbose": 0}

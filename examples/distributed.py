@@ -234,7 +234,7 @@ def main():
         signal.signal(
             signal.SIGTERM, lambda *_: sys.exit(143)
         )  # so that the processes below end with this one
-        print(f"This takes {'a few seconds' if arguments.quick else 'a minute or two'} on two cores.")
+        print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute or two'} on two cores.")
         history = two_devices(arguments.epochs)
         plot.curves(history).savefig(arguments.out / "two_devices.png", dpi=100)
         if importlib.util.find_spec("jax") is None:

@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few epochs on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/early_stopping_refit"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     if arguments.quick:
         arguments.train, arguments.validation, arguments.epochs, arguments.patience = 100, 50, 3, 1
     arguments.out.mkdir(parents=True, exist_ok=True)

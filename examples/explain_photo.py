@@ -72,7 +72,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="three methods and few steps")
     parser.add_argument("--out", type=Path, default=Path("runs/explain_photo"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'three minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'three minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     photo = read(arguments.photo)

@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer draws")
     parser.add_argument("--out", type=Path, default=Path("runs/fancy_pca"))
     arguments = parser.parse_args()
-    print("This takes a few seconds on two cores.")
+    print("This takes some 10 seconds on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     images = load_images(arguments.data, arguments.image_size)

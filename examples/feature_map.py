@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one epoch on 512 images, 60 images on the map")
     parser.add_argument("--out", type=Path, default=Path("runs/feature_map"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     train, _, info = data.load("mnist5k", verbose=0)

@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few photos of 32 pixels, two epochs, one way")
     parser.add_argument("--out", type=Path, default=Path("runs/fine_tune"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
     size, photos, epochs = arguments.image_size, arguments.photos, arguments.epochs
     if arguments.quick:
         size, photos, epochs = 32, 12, 2

@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="four images per call, three calls")
     parser.add_argument("--out", type=Path, default=Path("runs/fold_batch_norm"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'half a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'half a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     batch, rounds = (4, 3) if arguments.quick else (arguments.batch, 15)
 

@@ -31,7 +31,7 @@ def main():
     )
     parser.add_argument("--out", type=Path, default=Path("runs/fooling"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     if not arguments.quick:

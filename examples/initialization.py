@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="200 images and 100 units")
     parser.add_argument("--out", type=Path, default=Path("runs/initialization"))
     arguments = parser.parse_args()
-    print("This takes a few seconds on two cores.")
+    print("This takes some 10 seconds on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     train, _, info = data.load(arguments.data)

@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="depth 8, one epoch, 3 points")
     parser.add_argument("--out", type=Path, default=Path("runs/loss_landscape"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'some minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'some minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.depth, arguments.epochs, arguments.points = 8, 1, 3

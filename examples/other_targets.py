@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few scenes, one epoch")
     parser.add_argument("--out", type=Path, default=Path("runs/other_targets"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
     count, epochs = (64, 1) if arguments.quick else (1500, 8)

@@ -35,7 +35,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/photos"))
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'half a minute' if arguments.quick else 'a minute'} on two cores.")
     size, epochs, count = (32, 2, 10) if arguments.quick else (arguments.image_size, arguments.epochs, 50)
 
     with tempfile.TemporaryDirectory() as folder:

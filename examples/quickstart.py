@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
 
     size = arguments.image_size and (arguments.image_size, arguments.image_size)
     train, validation, info = data.load(arguments.data, image_size=size, seed=arguments.seed)

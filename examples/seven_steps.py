@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a small part of the digits and two trials")
     parser.add_argument("--out", type=Path, default=Path("runs/seven_steps"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     name = "digits" if arguments.quick else arguments.data

@@ -33,7 +33,7 @@ def main():
     )
     parser.add_argument("--out", type=Path, default=Path("runs/snapshot_ensemble"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
 
     test, train, info = data.load(arguments.data, validation=0.2)  # few training and many test images
     cycles, epochs = arguments.cycles, arguments.epochs

@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a few steps on a small picture")
     parser.add_argument("--out", type=Path, default=Path("runs/style_transfer"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.quick:
         arguments.steps, arguments.shortest = 3, 64

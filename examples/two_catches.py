@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer crops and epochs")
     parser.add_argument("--out", type=Path, default=Path("runs/two_catches"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'half a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'half a minute'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     count, epochs = (60, 2) if arguments.quick else (300, 6)
     keras.utils.set_random_seed(0)

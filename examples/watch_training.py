@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/watch_training"))
     options = parser.parse_args()
-    print(f"This takes {'a few seconds' if options.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if options.quick else 'a minute'} on two cores.")
     options.out.mkdir(parents=True, exist_ok=True)
     epochs = 1 if options.quick else 5
 

@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one layer, two channels, two steps")
     parser.add_argument("--out", type=Path, default=Path("runs/what_neurons_like"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     chosen, crops = arguments.layer or LAYERS, 24
     if arguments.quick:

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="measure each script for two seconds")
     parser.add_argument("--out", default="runs/why_slow", help="folder for the figures")
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'a minute'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'a minute'} on two cores.")
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     train, _, _ = data.load("digits")

@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one epoch on a small part of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/why_wrong"))
     arguments = parser.parse_args()
-    print(f"This takes {'a few seconds' if arguments.quick else 'two minutes'} on two cores.")
+    print(f"This takes {'some 15 seconds' if arguments.quick else 'two minutes'} on two cores.")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     size = arguments.image_size and (arguments.image_size, arguments.image_size)

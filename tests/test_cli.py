@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import stats
 
 import recipes
 from recipes import plot
-from recipes.cli import _batch_size, main, train_and_check
+from recipes.cli import _batch_size, main, on_files, train_and_check
 
 
 def status(words):
@@ -75,8 +77,54 @@ def test_explain_writes_one_picture_an_image(trained_cnn, digits, tmp_path, caps
     )
     told = capsys.readouterr().out
     assert f"the {(share.argmax() + 1) % 10}, predicted the {share.argmax()} {share.max():.0%}" in told
+    assert main([*words[:3], "--target", "the 3", "--out", str(tmp_path / "maps")]) == 0
+    assert "the 3" in capsys.readouterr().out
+    assert main([*words[:3], "--target", "the 10", "--out", str(tmp_path / "maps")]) == 2
+    assert "the name of a class (the 0, the 1, " in capsys.readouterr().err
     (tmp_path / "c.png").write_bytes(b"not an image")
     assert main(["explain", str(tmp_path / "model.keras"), str(tmp_path / "c.png")]) == 2
+
+
+def test_explain_writes_over_no_picture_of_another_photo(trained_cnn, digits, tmp_path):
+    trained_cnn[0].save(tmp_path / "model.keras")
+    words = [
+        "explain",
+        str(tmp_path / "model.keras"),
+        "--method",
+        "saliency",
+        "--out",
+        str(tmp_path / "maps"),
+    ]
+    for name in ("cat", "dog", "cat"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        keras.utils.save_img(tmp_path / name / "1.png", trained_cnn[1][0], scale=False)
+        assert main([*words, str(tmp_path / name / "1.png")]) == 0
+    maps = sorted((tmp_path / "maps").iterdir())
+    assert [path.name for path in maps] == ["1-2.saliency.png", "1.saliency.png"]
+    with Image.open(maps[1]) as picture:
+        assert os.path.join("cat", "1.png") in picture.info["Source"]
+
+
+def test_an_uncertain_answer_is_told_with_the_next_one():
+    assert (
+        on_files._words(np.array([0.3, 0.6, 0.1]), ["cat", "dog", "elk"], None)[0] == "dog 60%, then cat 30%"
+    )
+    assert on_files._words(np.array([0.05, 0.95]), ["cat", "dog"], None)[0] == "dog 95%"
+
+
+def test_the_accuracy_of_a_run_comes_with_its_count():
+    info = SimpleNamespace(task="classification", counts={"validation": 15})
+    low, high = stats.binomtest(15, 15).proportion_ci(0.95, method="wilson")
+    assert train_and_check._counted(1.0, info) == f" (15 of 15; 95 % interval {low:.1%} to {high:.1%})"
+    assert train_and_check._counted(0.51, info) == ""  # no share of 15: something else was counted
+
+
+def test_a_run_that_was_interrupted_is_told_its_own_line(tmp_path, capsys):
+    settings = {"data": "my photos", "image_shape": [64, 64, 3], "epochs": 5}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    assert main(["evaluate", str(tmp_path), "test_photos"]) == 2
+    line = f"recipes train 'my photos' --out {tmp_path} --image-size 64 --epochs 5 --resume"
+    assert line in capsys.readouterr().err
 
 
 def test_explain_names_the_layer_of_a_map_wherever_it_looks_at_one(

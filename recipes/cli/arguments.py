@@ -164,7 +164,9 @@ def _explain(commands):
     )
     command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     command.add_argument("--method", choices=_METHODS, default="grad_cam", help="(default: grad_cam)")
-    command.add_argument("--target", type=int, help="class number to explain (default: the predicted class)")
+    command.add_argument(
+        "--target", help="name or number of the class to explain (default: the predicted one)"
+    )
     command.add_argument(
         "--out",
         type=Path,

@@ -40,6 +40,13 @@ _WORDS = (
 )
 
 
+def in_shell_lines(text: str) -> str:
+    """The same for a text whose lines stay as they are."""
+    for pattern, words in _WORDS[:-1]:  # the last takes a name away from the beginning of an error
+        text = re.sub(pattern, words, text)
+    return text
+
+
 def in_shell_words(error: BaseException | str) -> str:
     """A message as one line, with options in place of arguments: `--resume`, not `resume=True`."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -32,8 +33,28 @@ def load_run(folder: Path, command: str) -> Any:
             f"expects the folder of a finished run. Received {folder}, which is not a folder. Correct the path, such "
             "as runs/train"
         )
+    unfinished = (folder / "run.json").exists() and not (folder / "model.keras").exists()
+    if unfinished:
+        raise BadInputError(
+            f"expects a finished run. Received {folder}, whose training was interrupted. Go on with the line that "
+            f"began it and --resume: {_training_line(folder)}"
+        )
     load_keras(f"recipes {command}: loading {folder}")
     return recipes.load_run(folder)
+
+
+def _training_line(folder):
+    """What was typed to begin the run in a folder, as far as run.json tells."""
+    try:
+        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except ValueError:
+        settings = {}
+    words = ["recipes", "train", str(settings.get("data") or "DATA"), "--out", str(folder)]
+    if settings.get("image_shape"):
+        words += ["--image-size", ",".join(map(str, dict.fromkeys(settings["image_shape"][:2])))]
+    if settings.get("epochs"):
+        words += ["--epochs", str(settings["epochs"])]
+    return shlex.join([*words, "--resume"])
 
 
 def predict(options: Namespace) -> None:

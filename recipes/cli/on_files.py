@@ -12,16 +12,18 @@ from recipes.cli.bad_input import BadInputError, in_shell_words
 from recipes.cli.starting import load_keras
 
 _BATCH = 64
+_SOURCE = "Source"  # a text that a PNG may hold
 
 
 def explain(options: Namespace) -> None:
     """Write a picture for each image, with the evidence for its class.
 
     Args:
-        options: `model`, `images`, `out`, `method`, `target`, `json`, of `recipes explain`.
+        options: `model`, `images`, `out`, `method`, `target` (the number of a class, or its name), `json`, of `recipes
+            explain`.
 
     Raises:
-        BadInputError: where there is no model, and for images that do not decode.
+        BadInputError: where there is no model, for images that do not decode, and for a target that is no class.
     """
     path = options.model / "model.keras" if options.model.is_dir() else options.model
     if not path.exists():
@@ -43,18 +45,23 @@ def explain(options: Namespace) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         model = keras.saving.load_model(path, safe_mode=True)
-    results, names = [], None
+    results, names = [], _class_names(path, model.outputs[0].shape[-1])
+    target = _target(options.target, names)
     for files, images in _images(model, path, options.images):
         options.out.mkdir(parents=True, exist_ok=True)
-        maps, layer = _maps(model, images, options)
+        maps, layer = _maps(model, images, options.method, target)
         if layer is not None and not results:
             print(f"recipes explain: {options.method} at layer {layer}", file=sys.stderr)
         predicted = np.asarray(model.predict_on_batch(images))
-        names = names or _class_names(path, predicted.shape[-1])
         for file, image, map_, scores in zip(files, images, maps, predicted, strict=True):
-            title, facts = _words(scores, names, options.target)
-            written = _unused(options.out, Path(file).stem, options.method, results)
-            plot.overlay(image, map_, layer=layer, title=title).savefig(written, dpi=100)
+            title, facts = _words(scores, names, target)
+            # What is in a picture, so that it is written again for the same alone.
+            source = json.dumps([os.path.abspath(path), os.path.abspath(file), target])
+            written = _unused(options.out, Path(file).stem, options.method, source)
+            shown = f"{os.path.join(*Path(file).parts[-2:])}: {title}"
+            plot.overlay(image, map_, layer=layer, title=shown).savefig(
+                written, dpi=100, metadata={_SOURCE: source}
+            )
             results.append({"file": file, "picture": str(written), **facts, "layer": layer})
             if not options.json:
                 print(f"{written}: {title}")
@@ -62,14 +69,28 @@ def explain(options: Namespace) -> None:
         print(json.dumps(results))
 
 
-def _maps(model, images, options):
+def _target(given, names):
+    """The number of the class to explain; None for the predicted one."""
+    if given is None or given in names:
+        return names.index(given) if given else None
+    number = int(given) if given.isdecimal() else len(names)
+    if number >= len(names):
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise BadInputError(
+            f"expects --target to be the name of a class ({shown}) or its number, 0 to {len(names) - 1}. Received "
+            f"{given}. Leave --target out to explain the predicted class"
+        )
+    return number
+
+
+def _maps(model, images, name, target):
     """`(maps, name of the layer they were taken at)`, the name None where a method looks at no layer."""
     from recipes import explain  # noqa: PLC0415 - the command starts without it
 
-    method = getattr(explain, options.method)
+    method = getattr(explain, name)
     if "return_layer" in inspect.signature(method).parameters:
-        return method(model, images, options.target, verbose=0, return_layer=True)
-    return method(model, images, options.target, verbose=0), None
+        return method(model, images, target, verbose=0, return_layer=True)
+    return method(model, images, target, verbose=0), None
 
 
 def _images(model, path, given):
@@ -91,7 +112,7 @@ def _images(model, path, given):
         try:
             batch.append((file, data.read_image(file, size, channels=channels, **how)))
             found += 1
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             words = in_shell_words(error).removeprefix("data.read_image ")
             if file in given:
                 raise BadInputError(words) from error
@@ -111,16 +132,31 @@ def _words(scores, names, target):
     is_share = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2  # logits are not probabilities
     guess = f"{names[best]} {scores[best]:.0%}" if is_share else names[best]
     other = target is not None and target != best
-    title = f"{names[target]}, predicted {guess}" if other else guess
+    unsure = is_share and scores[best] < 0.9 and len(scores) > 1
+    second = int(scores.argsort()[-2]) if unsure else best
+    if other:
+        title = f"{names[target]}, predicted {guess}"
+    else:
+        title = f"{guess}, then {names[second]} {scores[second]:.0%}" if unsure else guess
     return title, {"label": names[best], "confidence": float(scores[best]) if is_share else None}
 
 
-def _unused(folder, stem, method, results):
-    """A file name that no earlier picture of this command has."""
-    taken, path, number = {result["picture"] for result in results}, folder / f"{stem}.{method}.png", 2
-    while str(path) in taken:
+def _unused(folder, stem, method, source):
+    """A file name that no picture of something else has."""
+    path, number = folder / f"{stem}.{method}.png", 2
+    while path.exists() and _source_of(path) != source:
         path, number = folder / f"{stem}-{number}.{method}.png", number + 1
     return path
+
+
+def _source_of(picture):
+    from PIL import Image  # noqa: PLC0415 - the command starts without it
+
+    try:
+        with Image.open(picture) as image:
+            return image.info.get(_SOURCE)
+    except OSError:
+        return None
 
 
 def _settings(model_path):

@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.bad_input import BadInputError, in_shell_lines, in_shell_words
 from recipes.cli.pictures import pictures_checked
 from recipes.cli.starting import load_keras
 
@@ -100,12 +100,12 @@ def _print_run(options, run, path, info):
         print(json.dumps({**result, "last": finite, "findings": findings, "next": following}))
         return
     of_masks = f", IoU {last['val_iou']:.2%}" if "val_iou" in last else ""
-    said = f"validation accuracy {accuracy:.2%}{of_masks}; report in {path}"
+    said = f"validation accuracy {accuracy:.2%}{_counted(accuracy, info)}{of_masks}; report in {path}"
     if options.quiet:
         print(said)
         return
     for finding in run.findings:
-        print(finding.wrapped())
+        print(in_shell_lines(finding.wrapped()))
     before = (run.settings or {}).get("before_training") or {}
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
@@ -114,6 +114,18 @@ def _print_run(options, run, path, info):
     if guess is not None and guessing:
         print(f"That is no better than always answering the most frequent class (about {guess[0]:.0%}).")
     print(f"next: {following}")
+
+
+def _counted(accuracy, info):
+    """How many were right, and the 95 % interval: 100 % of 15 examples says little."""
+    from recipes.evaluate.scores import wilson_interval  # noqa: PLC0415 - the command starts without it
+
+    held_out = info.counts.get("validation", 0)
+    right = round(accuracy * held_out) if math.isfinite(accuracy) else 0
+    if info.task != "classification" or not held_out or abs(right / held_out - accuracy) > 1e-4:
+        return ""
+    low, high = wilson_interval(right, held_out)
+    return f" ({right:,} of {held_out:,}; 95 % interval {low:.1%} to {high:.1%})"
 
 
 def _guess(info):

@@ -21,7 +21,9 @@ def choose_classes(listing: "Listing", class_names: Any) -> "Listing":
         there = {listing.class_names[number] for number in np.unique(listing.labels)}
     if unknown and there <= set(names):
         # A part of a data set in which some classes are missing, numbered like the whole.
-        listing.notes.append(f"{in_words(unknown)} of class_names= has no image in {listing.root!r}.")
+        listing.notes.append(
+            f"No image of {in_words(unknown)} is in {listing.root!r}, which class_names= names."
+        )
         if listing.labels.ndim == 2:
             nothing = np.zeros((len(listing.labels), len(unknown)), np.float32)
             listing.labels = np.concatenate([listing.labels, nothing], 1)

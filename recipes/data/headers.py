@@ -87,6 +87,10 @@ class NotAnImageError(ValueError):
     """Why a file cannot be used, in a few words."""
 
 
+class MissingReaderError(NotAnImageError, ImportError):
+    """A file that an extra would read, which is not installed."""
+
+
 def ending(file: Path) -> str:
     """The ending of a file's name in lower case, with its dot."""
     return os.path.splitext(os.fspath(file))[1].lower()
@@ -263,7 +267,11 @@ def _opened(file):
     start = file.read(12)
     file.seek(0)
     if start[4:8] == b"ftyp" and start[8:11] != b"avi":
-        optional("data.read_image of HEIC files", "pillow_heif", "pillow-heif", "heif").register_heif_opener()
+        try:
+            heif = optional("data.read_image of HEIC files", "pillow_heif", "pillow-heif", "heif")
+        except ImportError as error:
+            raise MissingReaderError("A HEIC file, for which: pip install 'keras-recipes[heif]'.") from error
+        heif.register_heif_opener()
     try:
         return Image.open(file)
     except UnidentifiedImageError:

@@ -284,6 +284,11 @@ def read_image(
         )
         scalars = (tf.constant(number, tf.uint8) for number in (found.kind, found.orientation))
         return read(tf.constant(os.fsencode(name)), *scalars, tf.constant(plan)).numpy()
+    except headers.MissingReaderError as error:
+        raise ImportError(
+            f"data.read_image expects pillow-heif for HEIC files. Received {name}, and it is not installed. "
+            "Run: pip install 'keras-recipes[heif]'"
+        ) from error
     except (headers.NotAnImageError, tf.errors.OpError) as error:
         raise ValueError(
             f"data.read_image expects an image that decodes. Received {name}: {reason(error)} "

@@ -117,7 +117,12 @@ class Evaluation:
         rows = zip(
             self.class_names, self.precision, self.recall, self.f1, self.auroc, self.support, strict=True
         )
-        lines += [f"{n:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {a:6.4f}  {s:8g}" for n, p, r, f, a, s in rows]
+        lines += [
+            f"{n:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {a:6.4f}  {s:8g}"
+            if s
+            else f"{n:{width}}  {'-':>9}  {'-':>6}  {'-':>6}  {'-':>6}  {s:8g}"
+            for n, p, r, f, a, s in rows
+        ]
         pairs = self.confused_pairs(5)
         if pairs:
             lines += ["", "most confused:"] + [f"  {true} taken for {said}: {n:g}" for true, said, n in pairs]

@@ -330,7 +330,11 @@ def _batches(images, model, shape, fit, background, batch_size, on_error, skippe
                 try:
                     batch.append(data.read_image(file, shape[:2], fit, background, channels=shape[2]))
                     names.append(file)
-                except (ValueError, OSError) as error:  # damaged, or not to be read by this user
+                except (
+                    ValueError,
+                    OSError,
+                    ImportError,
+                ) as error:  # damaged, not to be read, or for an extra
                     if strict:
                         raise
                     skipped.append(str(error).partition("Received ")[2] or f"{file}: {error}")

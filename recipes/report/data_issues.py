@@ -73,8 +73,22 @@ def data_issues(
         "labels": _of_labels(doubtful, pictures, count, name),
         "copies": _of_copies(twice, pictures, count, class_names, name),
         "faults": _of_faults(faults, pictures, count, name),
+        "leaks": _leaks(twice, validation),
         "limit": _MOST_LOOKED_AT,
     }
+
+
+def _leaks(twice, validation):
+    """`(validation examples that are in training too, those looked at)`; None where nobody looked across both."""
+    if twice is None or validation is None or "validation" not in twice.labels:
+        return None
+    ends = {
+        (part, number)
+        for pair in twice.leaks
+        for part, number in ((pair.first_part, pair.first), (pair.second_part, pair.second))
+        if part == "validation"
+    }
+    return len(ends), len(twice.labels["validation"])
 
 
 def _names(files):

@@ -12,10 +12,19 @@ from recipes.report.example_images import Predictions
 _NUMBERS = ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss")
 
 
-def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dict[str, str]:
+_LEAKED = 0.01  # of the validation examples: more than this moves a validation accuracy
+
+
+def verdict(
+    run: Any,
+    seen: Predictions | None = None,
+    names: Any = None,
+    leaks: tuple[int, int] | None = None,
+) -> dict[str, str]:
     """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found.
 
     The model's answers on held-out data, `seen`, are compared with always answering the most frequent class there.
+    `leaks` is how many of how many validation examples are in the training data too.
     """
     counts = {
         severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
@@ -24,6 +33,8 @@ def verdict(run: Any, seen: Predictions | None = None, names: Any = None) -> dic
         return {"kind": "error", "text": f"This run cannot work as it is: {run.findings[0].title}."}
     if counts["warning"]:
         return {"kind": "warning", "text": f"This run could do better: {run.findings[0].title}."}
+    if leaking(leaks):
+        return {"kind": "warning", "text": f"{_leak_words(leaks)}: the validation scores are too good."}
     if (guess := no_better_than(seen)) is not None:
         name = names[guess] if names is not None and guess < len(names) else guess
         text = f"The model does no better on held-out examples than always answering {name}."
@@ -78,10 +89,26 @@ def no_better_than(seen: Predictions | None) -> int | None:
     return int(counts.argmax())
 
 
-def what_to_do(run: Any, seen: Predictions | None = None) -> str:
+def leaking(leaks: tuple[int, int] | None) -> bool:
+    """Whether so many validation examples are in the training data that the scores on them tell less."""
+    return leaks is not None and leaks[0] > _LEAKED * leaks[1]
+
+
+def _leak_words(leaks):
+    are = (
+        "is nearly a copy of a training example"
+        if leaks[0] == 1
+        else "are nearly copies of training examples"
+    )
+    return f"{leaks[0]:,} of the {leaks[1]:,} validation examples {are}"
+
+
+def what_to_do(run: Any, seen: Predictions | None = None, leaks: tuple[int, int] | None = None) -> str:
     """One sentence: the remedy of the worst finding, or how to go on."""
     if run.findings and run.findings[0].severity != "info":
         return run.findings[0].remedy
+    if leaking(leaks):
+        return "Keep such copies on one side: recipes.diagnose.near_duplicates(train, validation) lists them."
     if no_better_than(seen) is not None:
         return "Train longer, give it more examples, or begin with a pretrained network (recipes.models.transfer)."
     if before_training(run).get("skipped"):

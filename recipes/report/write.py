@@ -74,11 +74,21 @@ def write_report(
     masks = mask_predictions(run.model, validation, count=examples) if validation is not None else None
     figures = figures_of(run, seen)
     findings = _findings(run.findings, figures)
+    issues = data_issues(
+        run,
+        train,
+        validation,
+        class_names=class_names,
+        count=2 * examples,
+        files=files,
+        guesses=no_better_than(seen) is not None,
+    )
+    leaks = issues and issues["leaks"]
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "verdict": verdict(run, seen, class_names),
-        "summary": [text for text in (how_good(run, seen), what_to_do(run, seen)) if text],
+        "verdict": verdict(run, seen, class_names, leaks),
+        "summary": [text for text in (how_good(run, seen), what_to_do(run, seen, leaks)) if text],
         "numbers": numbers(run, seen),
         "findings": findings,
         "with_findings": {entry["figure"] for entry in findings},
@@ -93,15 +103,7 @@ def write_report(
         "wrong": _pictures(seen.wrong if seen else (), class_names),
         "note": seen.note if seen else "",
         "masks": _masks(masks, class_names),
-        "issues": data_issues(
-            run,
-            train,
-            validation,
-            class_names=class_names,
-            count=2 * examples,
-            files=files,
-            guesses=no_better_than(seen) is not None,
-        ),
+        "issues": issues,
         "settings": settings_of(run.settings),
         "versions": (run.settings or {}).get("versions", {}),
         "notes": list(run.record.notes) if run.record is not None else [],

@@ -144,6 +144,15 @@ def test_a_number_of_epochs_frees_groups_from_the_top(data):
     assert watch.moved == [["classes"], ["classes", "high"], ["classes", "high", "low"]]
 
 
+def test_a_stage_is_told_when_it_begins_alone(data, capsys):
+    model, stages = compiled(network()), Unfreeze({1: "high"})
+    model.fit(*data, batch_size=8, epochs=1, verbose=2, callbacks=[stages])
+    model.fit(*data, batch_size=8, epochs=2, initial_epoch=1, verbose=2, callbacks=[stages])
+    model.fit(*data, batch_size=8, epochs=3, initial_epoch=2, verbose=2, callbacks=[stages])
+    told = [line for line in capsys.readouterr().out.splitlines() if "Unfreeze" in line]
+    assert len(told) == 1 and told[0].endswith("from now on high too.")
+
+
 def test_fits_in_parts_are_the_whole_fit(data, tmp_path):
     schedule = {1: "high", 3: "body"}
     whole = compiled(network())

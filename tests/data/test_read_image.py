@@ -1,13 +1,16 @@
 """`data.read_image`: any file becomes the pixels Pillow sees, the same for every caller."""
 
 import re
+import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from skimage import data as photos
 
-from recipes import data
+from recipes import data, inference
 
 PHOTO = Image.fromarray(photos.chelsea())
 ALPHA = Image.fromarray(
@@ -101,6 +104,26 @@ def test_heic_is_read_with_its_extra(tmp_path):
     heif.register_heif_opener()
     PHOTO.save(tmp_path / "a.heic")
     np.testing.assert_array_equal(data.read_image(tmp_path / "a.heic"), over_white(tmp_path / "a.heic"))
+
+
+def test_heic_without_its_extra_is_named_as_other_files_that_do_not_decode(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # importing it fails
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    PHOTO.resize((16, 16)).save(tmp_path / "b.png")
+    with pytest.raises(ImportError, match=r"a\.heic.*keras-recipes\[heif\]"):
+        data.read_image(tmp_path / "a.heic")
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    )
+    found = inference.predict(model, tmp_path)
+    assert [Path(name).name for name in found.files] == ["b.png"]
+    assert "a.heic" in found.skipped[0] and "keras-recipes[heif]" in found.skipped[0]
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "a.heic").rename(tmp_path / "cat/a.heic")
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "b.png").rename(tmp_path / "dog/b.png")
+    with pytest.raises(ValueError, match=r"(?s)a\.heic.*keras-recipes\[heif\]"):
+        data.load(tmp_path, image_size=16)
 
 
 @pytest.mark.parametrize("scale, sides", [(2, (400, 600)), (4, (804, 1204)), (8, (1600, 2400))])

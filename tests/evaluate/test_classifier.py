@@ -66,6 +66,14 @@ def test_several_labels_are_scored_one_by_one():
     )
 
 
+def test_a_class_without_examples_has_no_scores_in_the_table():
+    found = evaluate.from_probabilities(
+        [0, 1], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]], class_names=["a", "b", "c"]
+    )
+    last = found.table().splitlines()[-1].split()
+    assert last == ["c", "-", "-", "-", "-", "0"]
+
+
 @pytest.mark.parametrize("right, count", [(0, 10), (7, 10), (10, 10), (950, 1000)])
 def test_the_interval_solves_wilsons_equation(right, count):
     labels = np.zeros(count, int)

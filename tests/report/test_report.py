@@ -380,6 +380,22 @@ def test_a_page_of_3000_epochs_takes_400_kb_at_most(page, tmp_path):
     assert path.stat().st_size <= 400_000
 
 
+def test_validation_examples_that_were_trained_on_are_told_at_the_top():
+    told = verdict(plain_run(), leaks=(1, 15))
+    assert told["kind"] == "warning"
+    assert told["text"].startswith("1 of the 15 validation examples is nearly a copy of a training example")
+    assert "near_duplicates" in what_to_do(plain_run(), leaks=(1, 15))
+    assert verdict(plain_run(), leaks=(3, 1000))["kind"] == "ok"
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype("uint8")
+    images = images.repeat(4, 1).repeat(4, 2)
+    labels = np.arange(60) % 2
+    validation = images[:6].copy(), labels[:6]
+    found = data_issues(
+        plain_run(), (images[2:], labels[2:]), validation, class_names=["cat", "dog"], count=4
+    )
+    assert found["leaks"] == (4, 6)
+
+
 @pytest.mark.parametrize(("right", "guess"), [(8, 1), (9, 1), (10, None)])
 def test_a_network_that_guesses_is_not_called_fine(right, guess):
     labels = np.array([0] * 7 + [1] * 8)  # one standard error of 8 of 15 are 1.9 examples

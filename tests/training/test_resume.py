@@ -17,7 +17,7 @@ from recipes.checkpoints.backup_timetable import backup_interval
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.comparison import plain
 from recipes.training.data_fingerprint import fingerprint
-from recipes.training.run_folder import open_folder
+from recipes.training.run_folder import FORMAT, RunFolder, open_folder
 from recipes.training.settings import Settings
 
 STEPS = 6  # batches an epoch
@@ -167,6 +167,23 @@ def test_files_are_told_apart_by_names_sizes_and_labels(split, tmp_path):
     changed["label"] = prints("there")
     assert all(before["names_and_sizes"] != other["names_and_sizes"] for other in changed.values())
     assert changed["label"]["labels"] != before["labels"]
+
+
+def test_another_image_size_is_one_difference(tmp_path):
+    def described(side):
+        image = [side, side, 3]
+        layer = f"image: InputLayer(batch_shape=[null, {side}, {side}, 3])"
+        return {"format": FORMAT, "epochs": 3, "image_shape": image} | {
+            "train_data": {"count": 8, "image_shape": image},
+            "validation_data": {"count": 2, "image_shape": image},
+            "architecture": [layer],
+        }
+
+    folder = RunFolder(tmp_path, tmp_path, described(64), True)
+    with pytest.raises(
+        ValueError, match=r"Received others: image_shape: \[64, 64, 3\], now \[32, 32, 3\]\. Give"
+    ):
+        folder.compare(described(32))
 
 
 def test_resume_names_each_difference_before_it_touches_anything(split, tmp_path):
