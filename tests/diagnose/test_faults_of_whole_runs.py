@@ -103,6 +103,15 @@ def test_labels_that_belong_in_validation_alone_are_an_error(there, here, told):
     assert [(f.code, f.severity) for f in found] == ([("labels_shuffled", "error")] if told else [])
 
 
+def test_training_labels_that_are_mostly_missing_are_not_taken_for_shuffled():
+    known = {"target_error": 0.03, "examples": 1000, "label_low": 0.0, "target_association": 0.0}
+    train = known | {"target_agreement": 0.01, "target_mean": -0.6, "target_std": 1.0}  # -1 is not known
+    for mean, told in ((1.5, False), (-0.5, True)):
+        validation = known | {"target_agreement": 0.82, "target_mean": mean, "target_std": 1.1}
+        found = shuffled_beside({"data": {"train": train, "validation": validation}})
+        assert codes(found) == ["labels_shuffled"] * told
+
+
 @pytest.mark.parametrize(("last", "told"), [(2.3, True), (900.0, False)])
 def test_labels_are_not_suspected_where_steps_threw_the_loss_far_up(last, told):
     data = {"neighbor_agreement": 0.1, "neighbor_chance": 0.1, "neighbor_error": 0.02, "examples": 400}

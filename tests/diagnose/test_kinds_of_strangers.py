@@ -11,8 +11,8 @@ from recipes.diagnose.checks.sample import hashes_of, read_sample
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.remedies.try_remedies import RemedyTrial, Trials
 from recipes.diagnose.rules.curve_rules import Curves
-from recipes.diagnose.rules.data_facts import _association, _column_association
 from recipes.diagnose.rules.data_rules import _leak
+from recipes.diagnose.rules.label_association import association, column_association
 from recipes.diagnose.rules.read_curves import read_curves
 from recipes.diagnose.rules.recall_rules import judge_recall
 from recipes.diagnose.rules.remedies import higher_rate
@@ -90,11 +90,11 @@ def test_one_column_shows_that_labels_of_noisy_data_belong_to_it():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1000, 5)).astype("float32")
     labels = (0.5 * x[:, 0] + rng.logistic(size=1000) > 0).astype(int)
-    assert _column_association(x, labels) > 1.5
-    by_chance = [_column_association(x, rng.permutation(labels)) for _ in range(50)]
+    assert column_association(x, labels) > 1.5
+    by_chance = [column_association(x, rng.permutation(labels)) for _ in range(50)]
     assert max(by_chance) < 1.5
     r = abs(np.corrcoef(x[:, 0], labels)[0, 1])
-    assert _column_association(x[:, :1], labels) == pytest.approx(
+    assert column_association(x[:, :1], labels) == pytest.approx(
         r * 1000**0.5 - (2 * np.log(2)) ** 0.5, abs=1e-3
     )
 
@@ -215,12 +215,12 @@ def test_targets_apart_from_their_inputs_are_told_under_any_loss():
         {"loss": np.array([1.0, 0.9, 0.85, 0.8]), "val_loss": np.array([1.0, 1.1, 1.2, 1.3])}, steps=100
     )
     for targets, told in ((y, 0), (rng.permutation(y), 1)):
-        facts = _association(targets, [x.copy()])
+        facts = association(targets, [x.copy()])
         found = shuffled_labels({"data": {"train": {**facts, "examples": 600}}}, curves)
         assert len(found) == told
     ranks = np.argsort(np.argsort(y))
     expected = abs(np.corrcoef(x[:, 0], ranks)[0, 1]) * 600**0.5 - (2 * np.log(5)) ** 0.5
-    assert _association(y, [x.copy()])["target_association"] == pytest.approx(expected, abs=1e-3)
+    assert association(y, [x.copy()])["target_association"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_knowing_nothing_of_a_sequence_is_the_share_at_each_place():

@@ -8,8 +8,9 @@ from recipes import diagnose
 from recipes.callbacks import TrainingDoctor
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.rules.curve_rules import Curves, HeldOut
-from recipes.diagnose.rules.data_facts import _association, _association_by_place, label_facts
+from recipes.diagnose.rules.data_facts import label_facts
 from recipes.diagnose.rules.finding_log import Casebook
+from recipes.diagnose.rules.label_association import association, association_by_place
 from recipes.diagnose.rules.read_curves import curve_findings
 from recipes.diagnose.rules.remedies import lower_rate, usual_rate
 from recipes.diagnose.rules.run_facts import describe
@@ -149,8 +150,8 @@ def test_chance_at_each_place_is_that_of_its_most_frequent_class():
 def test_classes_at_places_are_seen_to_belong_to_their_inputs():
     task = task_of(segmenter())
     images = (GRID + 0.1 * RNG.normal(size=GRID.shape))[..., None].astype("float32")
-    together = _association_by_place(GRID, 36, task, [images])
-    apart = _association_by_place(GRID[RNG.permutation(200)], 36, task, [images])
+    together = association_by_place(GRID, 36, task, [images])
+    apart = association_by_place(GRID[RNG.permutation(200)], 36, task, [images])
     assert together["column_association"] > 5 > 1.5 > apart["column_association"]
     assert abs(apart["neighbor_agreement"] - apart["neighbor_chance"]) < 4 * apart["neighbor_error"]
 
@@ -159,7 +160,7 @@ def test_targets_of_several_numbers_are_seen_to_be_apart_from_their_inputs():
     targets = np.tanh(X @ RNG.normal(size=(4, 3)))
     curves = Curves({"loss": np.linspace(1, 0.5, 6), "val_loss": np.linspace(1, 1.2, 6)}, 1.0, steps=100)
     for rows, told in ((targets, 0), (RNG.permutation(targets), 1)):
-        facts = {**_association(rows, [X.copy()]), "examples": 300}
+        facts = {**association(rows, [X.copy()]), "examples": 300}
         assert len(shuffled_labels({"data": {"train": facts}}, curves)) == told
 
 

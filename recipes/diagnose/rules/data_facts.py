@@ -11,15 +11,23 @@ from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.answer_in_inputs import answer_in_inputs
 from recipes.diagnose.rules.input_facts import (
     SOME,
-    as_rows,
     column_facts,
     first_rows,
     number_facts,
     several_inputs,
 )
+from recipes.diagnose.rules.label_association import (
+    association,
+    association_by_place,
+    belongs,
+    column_association,
+    neighbor_agreement,
+    of_all_inputs,
+    order_of,
+)
+from recipes.diagnose.rules.label_forms import by_position, class_numbers, flattened
 
 _MOST_CLASSES = 100  # at each place of an example
-_MOST_TARGETS = 32  # numbers that an example has as its target
 _MOST_RANKED = 4096  # examples whose targets are put in order
 _MOST_VALUES = 12  # different label values that are worth listing
 
@@ -65,19 +73,22 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
         facts["answer_in_inputs"] = answer_in_inputs(sample, task.classification)
     whole = "class_counts" in facts and not facts.get("label_positions")
     if task.classification and whole and numbers is not None:
-        numbered = _class_numbers(_flat(labels), task)
+        numbered = class_numbers(flattened(labels), task)
         if len(facts["class_counts"]) > 1:
-            some = first_rows(_of_all_inputs(sample, numbers), SOME)
-            facts["column_association"] = _column_association(some, numbered[: len(some)])
-            facts |= _neighbor_agreement(some, numbered[: len(some)])
+            some = first_rows(of_all_inputs(sample, numbers), SOME)
+            facts["column_association"] = column_association(some, numbered[: len(some)])
+            facts |= neighbor_agreement(some, numbered[: len(some)])
     elif facts.get("label_positions") and numbers is not None and facts["label_counts_match"]:
-        facts |= _association_by_place(
-            labels, facts["label_positions"], task, _of_all_inputs(sample, numbers)
-        )
+        facts |= association_by_place(labels, facts["label_positions"], task, of_all_inputs(sample, numbers))
     elif numbers is not None and facts["label_counts_match"] and not (heads and len(heads) > 1):
-        facts |= _association(labels, _of_all_inputs(sample, numbers))
+        facts |= association(labels, of_all_inputs(sample, numbers))
+    if sample.ordered and "target_std" in facts and facts["label_counts_match"]:
+        facts |= order_of(labels)
     if heads and len(heads) > 1:
         facts["heads"] = [_head_facts(sample, head, number) for number, head in enumerate(heads)]
+        if numbers is not None and facts["label_counts_match"]:
+            for number, (head, known) in enumerate(zip(heads, facts["heads"], strict=True)):
+                known |= belongs(sample, head, number, numbers) if known else {}
     return facts
 
 
@@ -111,8 +122,8 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
         counts_match: Whether there are as many labels as inputs.
     """
     facts = {"labels_shape": list(labels.shape[1:]), "labels_dtype": str(labels.dtype)}
-    positions = _by_position(labels, task)
-    rows = _flat(labels if positions is None else positions)
+    positions = by_position(labels, task)
+    rows = flattened(labels if positions is None else positions)
     places = len(rows) // max(1, len(labels))
     if task.ignore_class is not None and rows.ndim == 1 and (rows != task.ignore_class).any():
         rows = rows[rows != task.ignore_class]
@@ -162,7 +173,7 @@ def guessed_classes(task: Task, facts: dict) -> bool:
 
 def _chance_by_place(rows: np.ndarray, examples: int, task: Task) -> float | None:
     """How often the most frequent class of each place is right, or None where there is too little to count by."""
-    numbered = _class_numbers(rows, task)
+    numbered = class_numbers(rows, task)
     if numbered is None or examples < 20 * max(1, int(numbered.max(initial=0)) + 1):
         return None
     places = numbered.reshape(examples, -1)
@@ -179,26 +190,6 @@ def overlap(train: Sample, validation: Sample) -> dict:
     """
     seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
     return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
-
-
-def _by_position(labels: np.ndarray, task: Task) -> np.ndarray | None:
-    """Labels of every pixel or word, one a row, where the model answers for each; else None.
-
-    Args:
-        labels: `(n, ...)`.
-        task: Of the output, `(..., classes)`.
-    """
-    out = task.output_shape
-    if not task.classification or out is None or len(out) < 2 or labels.ndim < len(out):
-        return None
-    places = zip(out[:-1], labels.shape[1 : len(out)], strict=True)
-    if labels.ndim > len(out) + 1 or any(ours not in (None, theirs) for ours, theirs in places):
-        return None
-    return labels.reshape(-1) if labels.ndim == len(out) else labels.reshape(-1, labels.shape[-1])
-
-
-def _flat(labels: np.ndarray) -> np.ndarray:
-    return labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
 
 
 def _row_facts(rows: np.ndarray) -> dict[str, Any]:
@@ -236,7 +227,7 @@ def _target_facts(rows: np.ndarray) -> dict[str, float]:
 
 
 def _class_facts(labels, task):
-    numbered = _class_numbers(labels, task)
+    numbered = class_numbers(labels, task)
     if numbered is None:
         return {}
     values, counts = np.unique(numbered, return_counts=True)
@@ -248,137 +239,4 @@ def _class_facts(labels, task):
         # Of neighbors in the order of the data: how often both have one label, and how often by chance.
         "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
         "same_by_chance": float(np.sum(np.square(shares))),
-    }
-
-
-def _class_numbers(labels, task):
-    """One class number per example, or None where labels are none."""
-    if labels.ndim == 1 or labels.shape[1] == 1:
-        flat = labels.reshape(-1)
-        whole = np.issubdtype(flat.dtype, np.integer) or flat.dtype == bool or np.all(flat == np.round(flat))
-        return flat.astype("int64") if whole else None
-    sparse = str(task.loss).startswith("sparse")
-    return labels.argmax(-1) if task.kind == "categorical" and not sparse else None
-
-
-def _association(labels, numbers):
-    """As `_neighbor_agreement` and `_column_association` for numbers under any loss: by correlation of their ranks."""
-    flat = _flat(labels)
-    columns = flat[:, None] if flat.ndim == 1 else flat
-    if columns.shape[1] > _MOST_TARGETS or flat.dtype.kind not in "biuf" or not np.isfinite(flat).all():
-        return {}
-    some = first_rows(numbers, SOME)
-    targets = columns[: len(some)].astype("float64")
-    good = np.isfinite(some).all(axis=1)
-    some, targets = some[good], targets[good]
-    targets = targets[:, targets.std(axis=0) > 0]
-    if len(some) < 100 or not targets.shape[1]:
-        return {}
-    ranks = np.argsort(np.argsort(targets, axis=0, kind="stable"), axis=0).astype(
-        "float64"
-    )  # for a long tail
-    strength = _strongest(some, list(ranks.T))
-    nearest = _nearest(some)
-    near = [np.corrcoef(column, column[nearest])[0, 1] for column in ranks.T if column[nearest].std() > 0]
-    return {
-        "target_association": strength,
-        "target_agreement": float(np.mean(near)) if near else 0.0,
-        "target_error": 1 / math.sqrt(len(some)),
-    }
-
-
-def _association_by_place(labels, places, task, numbers):
-    """As `_neighbor_agreement` and `_column_association` for examples with a class at each of their places."""
-    some = first_rows(numbers, SOME)
-    flat = _class_numbers(_by_position(labels[: len(some)], task), task)
-    if flat is None or len(labels) < len(some) or not np.isfinite(some).all() or len(some) < 100:
-        return {}
-    classes = flat.reshape(len(some), places)
-    wanted = []
-    for place in np.unique(np.linspace(0, places - 1, 8).astype(int)):
-        values, counts = np.unique(classes[:, place], return_counts=True)
-        if len(values) > 1:
-            wanted.append(classes[:, place] == values[counts.argmax()])
-    if not wanted:
-        return {}
-    strength = _strongest(some, wanted)
-    alike = np.mean(classes[_nearest(some)] == classes, axis=1)
-    shares = np.stack([np.mean(classes == value, axis=0) for value in np.unique(classes)])
-    return {
-        "column_association": strength,
-        "neighbor_agreement": float(alike.mean()),
-        "neighbor_chance": float(np.square(shares).sum(axis=0).mean()),
-        "neighbor_error": max(float(alike.std()), 1e-6) / math.sqrt(len(some)),
-        "neighbor_examples": len(some),
-    }
-
-
-def _of_all_inputs(sample, numbers):
-    """The inputs of each batch, of a model with several side by side; those of the first where others are text."""
-    leaves = [keras.tree.flatten(batch[0]) for batch in sample.batches]
-    if len(leaves[0]) == 1 or any(part.dtype.kind not in "biuf" for part in leaves[0]):
-        return numbers
-    return [np.concatenate([as_rows(part) for part in parts], axis=1) for parts in leaves]
-
-
-def _column_association(numbers, labels):
-    """The most that one input column tells a class apart, in standard errors above the best of all by chance.
-
-    Above 0 labels belong to inputs, also where so much is noise that the nearest example tells nothing. By chance the
-    correlation of a column with "is of this class" has a standard deviation of 1 / sqrt(n), and the largest of m such
-    numbers is about sqrt(2 ln m).
-    """
-    good = np.isfinite(numbers).all(axis=1)
-    numbers, labels = (numbers, labels) if good.all() else (numbers[good], labels[good])
-    if len(numbers) < 20:
-        return 0.0
-    values, counts = np.unique(labels, return_counts=True)
-    return _strongest(numbers, [labels == value for value in values[np.argsort(-counts)][:20]])
-
-
-def _strongest(numbers, wanted):
-    """The largest correlation of a column with one of `wanted`, in standard errors above the best of all by chance."""
-    centered = numbers - numbers.mean(axis=0)
-    size = np.sqrt(np.einsum("ij,ij->j", centered, centered))
-    varying = size > 1e-6 * max(size.max(), 1e-30)
-    best = 0.0
-    for one in wanted:
-        apart = one - np.mean(one)
-        along = np.abs(apart.astype("float32") @ centered)[varying]
-        spread = max(float(np.sqrt(np.sum(np.square(apart)))), 1e-30)
-        best = max(best, float((along / (size[varying] * spread)).max(initial=0.0)))
-    tried = max(2, int(varying.sum()) * len(wanted))
-    return best * math.sqrt(len(numbers)) - math.sqrt(2 * math.log(tried))
-
-
-def _nearest(numbers):
-    """The number of the nearest other row, all columns of one spread. Leaves `numbers` changed: they may be large."""
-    numbers -= numbers.mean(axis=0)
-    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
-    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
-    squares = np.einsum("ij,ij->i", numbers, numbers)
-    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
-    np.fill_diagonal(distances, np.inf)
-    return distances.argmin(axis=1)
-
-
-def _neighbor_agreement(numbers, labels):
-    """How often the nearest other example has the same label, against how often a random one has.
-
-    Works in `numbers`, float32 rows, and leaves them changed: they may be large.
-    """
-    good = np.isfinite(numbers).all(axis=1)
-    if not good.all():
-        numbers, labels = numbers[good], labels[good]
-    if len(numbers) < 20:
-        return {}
-    agreement = np.mean(labels[_nearest(numbers)] == labels)
-    shares = np.unique(labels, return_counts=True)[1] / len(labels)
-    chance = float(np.sum(np.square(shares)))
-    error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))
-    return {
-        "neighbor_agreement": float(agreement),
-        "neighbor_chance": chance,
-        "neighbor_error": float(error),
-        "neighbor_examples": len(labels),
     }

@@ -9,6 +9,7 @@ from recipes.diagnose.rules.label_rules import judge_labels, judge_targets, unse
 from recipes.diagnose.rules.remedies import look
 
 _FEWEST_NUMBERS = 8  # of an example, for its mean to be a level
+_SORTED = 0.98  # correlation of one target with the next
 _UNITS = 30  # times: degrees for radians, centimetres for metres, raw numbers for standardized ones
 
 
@@ -132,6 +133,16 @@ def _drop(data):
 
 
 def _order(data):
+    if data.get("target_next", 0.0) > _SORTED:
+        return [
+            _found(
+                "missing_shuffle",
+                "info",  # so are pieces of a series, which may be learned in order; only a run can show
+                f"The target of each training example is nearly that of the one before (correlation "
+                f"{data['target_next']:.3f}): the data comes sorted by its target, and each step unlearns the others.",
+                "Shuffle before batching: dataset.shuffle(number_of_examples).batch(...).",
+            )
+        ]
     if not data["ordered"] or "same_next" not in data or len(data.get("class_counts", ())) < 2:
         return []
     count, chance = data["examples"], data["same_by_chance"]

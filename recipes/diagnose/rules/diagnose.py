@@ -219,7 +219,7 @@ def _came_true(finding, curves, held_up):
         or (curves.fair_chance and not curves.better_than_nothing and not arriving)
     )
     if (
-        finding.code not in ("unscaled_targets", "unreachable_targets")
+        finding.code not in ("unscaled_targets", "unreachable_targets", "missing_shuffle")
         or finding.severity != "info"
         or not lost
     ):

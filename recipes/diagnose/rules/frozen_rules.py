@@ -1,8 +1,13 @@
 """Weights that do not learn: frozen, frozen after the optimizer was made, or none of the model's at all."""
 
+from typing import Any
+
+import numpy as np
+
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.words import counted
 
+_FEWEST_PROBES = 3
 _FEWEST_MOVING = 3  # batch normalizations; one or two may be of a new head
 
 
@@ -31,6 +36,35 @@ def judge_untracked(facts: dict) -> list[Finding]:
             "numbers as an initializer draws them, the optimizer never sees them, and model.save leaves them out.",
             "Call the layers in the model itself, x = block(x), in place of within a Lambda or a function; in a class "
             "of your own make them in __init__ and keep them as self.block = ...",
+        )
+    ]
+
+
+def never_given(view: Any) -> list[Finding]:
+    """Kernels as they were drawn whose gradient no optimizer is given, in a run that did not learn.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+    """
+    if view.learned or view.count < _FEWEST_PROBES or not view.kernels.size:
+        return []
+    fresh = {one["name"] for one in view.facts.get("layers", ()) if one["kernel"] and one["kernel"]["fresh"]}
+    unknown = np.isnan(view.gradient).all(axis=0)
+    still = (view.weight == view.weight[:1]).all(axis=0)
+    left = [c for c in view.kernels if unknown[c] and still[c] and view.layer(c) in fresh]
+    if not left or len(left) == len(view.kernels):
+        return []  # of a step that tells no gradients at all nothing is known
+    return [
+        _found(
+            "frozen",
+            "warning",
+            view.layer(left[0]),
+            f"{len(left)} of {len(view.kernels)} kernels, that of {view.layer(left[0])} first, are the random numbers "
+            f"they began with after {int(view.step[-1]) + 1} steps: no optimizer is given their gradients, or "
+            "something cuts these off.",
+            "Let the training step take them all: weights = self.trainable_variables; "
+            "self.optimizer.apply(tape.gradient(loss, weights), weights); and look for stop_gradient, rounding or "
+            "argmax behind that layer.",
         )
     ]
 

@@ -8,6 +8,7 @@ import numpy as np
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.batch_rules import RULES, found
 from recipes.diagnose.rules.clipping_rules import clipping
+from recipes.diagnose.rules.frozen_rules import never_given
 from recipes.diagnose.rules.record_view import RecordView, median, row_medians
 from recipes.diagnose.rules.remedies import higher_rate, lower_rate
 from recipes.diagnose.rules.schedule_rules import GONE
@@ -48,7 +49,7 @@ def judge_record(
     if broken:
         return broken
     dead = functools.partial(_dead, gaining=gaining)
-    rules = (*RULES, _shrunk, dead, _saturated, _signal, _rate, clipping)
+    rules = (*RULES, never_given, _shrunk, dead, _saturated, _signal, _rate, clipping)
     return [finding for rule in rules for finding in rule(view)]
 
 

@@ -50,10 +50,14 @@ def shuffled_beside(facts: dict) -> list[Finding]:
     """
     data = (facts or {}).get("data", {})
     train, validation = data.get("train", {}), data.get("validation", {})
+    if train.get("heads") and validation.get("heads"):
+        pairs = [pair for pair in zip(train["heads"], validation["heads"], strict=False) if all(pair)]
+        found = [shuffled_beside({"data": {"train": one, "validation": other}}) for one, other in pairs]
+        return next((findings for findings in found if findings), [])
     if min(train.get("examples", 0), validation.get("examples", 0)) < _FEWEST or _apart(train) is None:
         return []
     known = "target_agreement" if "target_agreement" in train else "neighbor_agreement"
-    if known not in validation or _shape(train) != _shape(validation):
+    if known not in validation or _shape(train) != _shape(validation) or not _alike(train, validation):
         return []
     chance, error = (
         (0.0, validation["target_error"])
@@ -83,6 +87,22 @@ def shuffled_beside(facts: dict) -> list[Finding]:
     ]
 
 
+def _alike(train, validation):
+    """Whether labels of both are spread alike: where most of one are not known, or made otherwise, they are not."""
+    if "class_counts" in train and "class_counts" in validation:
+        shares = []
+        for data in (train, validation):
+            total = sum(data["class_counts"].values())
+            shares.append({name: count / total for name, count in data["class_counts"].items()})
+        names = set(shares[0]) | set(shares[1])
+        return sum(abs(shares[0].get(name, 0.0) - shares[1].get(name, 0.0)) for name in names) < 0.4
+    if "target_std" not in train or "target_std" not in validation:
+        return "class_counts" not in train and "neighbor_agreement" in train
+    spread = max(train["target_std"], 1e-12)
+    near = abs(train["target_mean"] - validation["target_mean"]) < 0.3 * spread
+    return near and 0.6 < validation["target_std"] / spread < 1.6
+
+
 def _shape(data):
     return data.get("input_shape"), data.get("labels_shape")
 
@@ -97,6 +117,10 @@ def _by_heart_alone(facts, data):
 
 def _apart(data):
     """What shows that labels have nothing to do with their inputs, as half a sentence, or None."""
+    heads = [one for one in data.get("heads") or () if one]
+    if heads:  # of every output, as one may be all noise
+        told = [_apart(one) for one in heads]
+        return f"{told[0]}, and so it is with each of the {len(heads)} outputs" if all(told) else None
     if "target_agreement" in data:
         near, error = data["target_agreement"], data["target_error"]
         if near > 4 * error or data["target_association"] > 1.5:

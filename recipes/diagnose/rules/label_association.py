@@ -1,0 +1,187 @@
+"""Whether labels belong to their inputs, as neighbors and single columns tell."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from recipes.diagnose.checks.output_task import Head, Task, labels_of
+from recipes.diagnose.checks.sample import Sample
+from recipes.diagnose.rules.input_facts import SOME, as_rows, first_rows
+from recipes.diagnose.rules.label_forms import by_position, class_numbers, flattened
+
+_MOST_TARGETS = 32  # numbers that an example has as its target
+
+
+def association(labels: np.ndarray, numbers: list[np.ndarray]) -> dict[str, float]:
+    """As `neighbor_agreement` and `column_association` for numbers under any loss: by correlation of their ranks.
+
+    Args:
+        labels: `(n, ...)`, numbers.
+        numbers: Inputs of each batch.
+
+    Returns:
+        dict with "target_association", "target_agreement" and "target_error"; empty where too little is known.
+    """
+    flat = flattened(labels)
+    columns = flat[:, None] if flat.ndim == 1 else flat
+    if columns.shape[1] > _MOST_TARGETS or flat.dtype.kind not in "biuf" or not np.isfinite(flat).all():
+        return {}
+    some = first_rows(numbers, SOME)
+    targets = columns[: len(some)].astype("float64")
+    good = np.isfinite(some).all(axis=1)
+    some, targets = some[good], targets[good]
+    targets = targets[:, targets.std(axis=0) > 0]
+    if len(some) < 100 or not targets.shape[1]:
+        return {}
+    ranks = np.argsort(np.argsort(targets, axis=0, kind="stable"), axis=0).astype(
+        "float64"
+    )  # for a long tail
+    strength = _strongest(some, list(ranks.T))
+    nearest = _nearest(some)
+    near = [np.corrcoef(column, column[nearest])[0, 1] for column in ranks.T if column[nearest].std() > 0]
+    return {
+        "target_association": strength,
+        "target_agreement": float(np.mean(near)) if near else 0.0,
+        "target_error": 1 / math.sqrt(len(some)),
+    }
+
+
+def association_by_place(
+    labels: np.ndarray, places: int, task: Task, numbers: list[np.ndarray]
+) -> dict[str, Any]:
+    """As `neighbor_agreement` and `column_association` for examples with a class at each of their places.
+
+    Args:
+        labels: `(n, ...)`.
+        places: Of one example.
+        task: What the output is for.
+        numbers: Inputs of each batch.
+    """
+    some = first_rows(numbers, SOME)
+    flat = class_numbers(by_position(labels[: len(some)], task), task)
+    if flat is None or len(labels) < len(some) or not np.isfinite(some).all() or len(some) < 100:
+        return {}
+    classes = flat.reshape(len(some), places)
+    wanted = []
+    for place in np.unique(np.linspace(0, places - 1, 8).astype(int)):
+        values, counts = np.unique(classes[:, place], return_counts=True)
+        if len(values) > 1:
+            wanted.append(classes[:, place] == values[counts.argmax()])
+    if not wanted:
+        return {}
+    strength = _strongest(some, wanted)
+    alike = np.mean(classes[_nearest(some)] == classes, axis=1)
+    shares = np.stack([np.mean(classes == value, axis=0) for value in np.unique(classes)])
+    return {
+        "column_association": strength,
+        "neighbor_agreement": float(alike.mean()),
+        "neighbor_chance": float(np.square(shares).sum(axis=0).mean()),
+        "neighbor_error": max(float(alike.std()), 1e-6) / math.sqrt(len(some)),
+        "neighbor_examples": len(some),
+    }
+
+
+def of_all_inputs(sample: Sample, numbers: list[np.ndarray]) -> list[np.ndarray]:
+    """The inputs of each batch, of a model with several side by side; those of the first where others are text."""
+    leaves = [keras.tree.flatten(batch[0]) for batch in sample.batches]
+    if len(leaves[0]) == 1 or any(part.dtype.kind not in "biuf" for part in leaves[0]):
+        return numbers
+    return [np.concatenate([as_rows(part) for part in parts], axis=1) for parts in leaves]
+
+
+def column_association(numbers: np.ndarray, labels: np.ndarray) -> float:
+    """The most that one input column tells a class apart, in standard errors above the best of all by chance.
+
+    Above 0 labels belong to inputs, also where so much is noise that the nearest example tells nothing. By chance the
+    correlation of a column with "is of this class" has a standard deviation of 1 / sqrt(n), and the largest of m such
+    numbers is about sqrt(2 ln m).
+    """
+    good = np.isfinite(numbers).all(axis=1)
+    numbers, labels = (numbers, labels) if good.all() else (numbers[good], labels[good])
+    if len(numbers) < 20:
+        return 0.0
+    values, counts = np.unique(labels, return_counts=True)
+    return _strongest(numbers, [labels == value for value in values[np.argsort(-counts)][:20]])
+
+
+def _strongest(numbers, wanted):
+    """The largest correlation of a column with one of `wanted`, in standard errors above the best of all by chance."""
+    centered = numbers - numbers.mean(axis=0)
+    size = np.sqrt(np.einsum("ij,ij->j", centered, centered))
+    varying = size > 1e-6 * max(size.max(), 1e-30)
+    best = 0.0
+    for one in wanted:
+        apart = one - np.mean(one)
+        along = np.abs(apart.astype("float32") @ centered)[varying]
+        spread = max(float(np.sqrt(np.sum(np.square(apart)))), 1e-30)
+        best = max(best, float((along / (size[varying] * spread)).max(initial=0.0)))
+    tried = max(2, int(varying.sum()) * len(wanted))
+    return best * math.sqrt(len(numbers)) - math.sqrt(2 * math.log(tried))
+
+
+def _nearest(numbers):
+    """The number of the nearest other row, all columns of one spread. Leaves `numbers` changed: they may be large."""
+    numbers -= numbers.mean(axis=0)
+    scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
+    numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
+    squares = np.einsum("ij,ij->i", numbers, numbers)
+    distances = squares[:, None] + squares[None] - 2 * (numbers @ numbers.T)
+    np.fill_diagonal(distances, np.inf)
+    return distances.argmin(axis=1)
+
+
+def neighbor_agreement(numbers: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """How often the nearest other example has the same label, against how often a random one has.
+
+    Works in `numbers`, float32 rows, and leaves them changed: they may be large.
+    """
+    good = np.isfinite(numbers).all(axis=1)
+    if not good.all():
+        numbers, labels = numbers[good], labels[good]
+    if len(numbers) < 20:
+        return {}
+    agreement = np.mean(labels[_nearest(numbers)] == labels)
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    chance = float(np.sum(np.square(shares)))
+    error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))
+    return {
+        "neighbor_agreement": float(agreement),
+        "neighbor_chance": chance,
+        "neighbor_error": float(error),
+        "neighbor_examples": len(labels),
+    }
+
+
+def order_of(labels: np.ndarray) -> dict[str, float]:
+    """`{"target_next"}`: correlation of a single target with that of the next example, in the order in which they come.
+
+    Args:
+        labels: `(n, ...)`; where an example has several numbers nothing is said.
+    """
+    flat = labels.reshape(len(labels), -1)[:, 0].astype("float64")
+    if flat.shape[0] != labels.size or len(flat) < 100 or not np.isfinite(flat).all() or not flat.std() > 0:
+        return {}
+    return {"target_next": float(np.corrcoef(flat[1:], flat[:-1])[0, 1])}
+
+
+def belongs(sample: Sample, head: Head, number: int, numbers: list[np.ndarray]) -> dict[str, Any]:
+    """How far the labels of one of several outputs go with the inputs: `association`, or as of classes.
+
+    Args:
+        sample: What was read.
+        head: The output.
+        number: Its place among the outputs.
+        numbers: Inputs of each batch.
+    """
+    labels = np.concatenate([labels_of(head, batch[1], number) for batch in sample.batches])
+    inputs = of_all_inputs(sample, numbers)
+    if not head.task.classification:
+        return association(labels, inputs)
+    numbered = class_numbers(flattened(labels), head.task)
+    if numbered is None or numbered.ndim != 1 or len(np.unique(numbered)) < 2:
+        return {}
+    some = first_rows(inputs, SOME)
+    strength = column_association(some, numbered[: len(some)])
+    return {"column_association": strength, **neighbor_agreement(some, numbered[: len(some)])}
