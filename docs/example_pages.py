@@ -42,7 +42,7 @@ def index():
     lines = [
         "# Examples",
         "",
-        "Scripts to run after `pip install '.[examples]'`; with `--quick` in seconds.",
+        "Run these scripts after `pip install '.[examples]'`. With `--quick`, each takes seconds.",
         "",
     ]
     for name in scripts():

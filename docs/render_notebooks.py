@@ -46,7 +46,7 @@ def page(name, notebook):
             parts.append(cell.source)
             if len(parts) == 1:
                 parts.append(
-                    f"*The notebook: `examples/notebooks/{name}.ipynb`; below each cell, what it showed.*"
+                    f"*This page is the notebook `examples/notebooks/{name}.ipynb`, with the output of each cell.*"
                 )
             continue
         parts.append(f"```python\n{cell.source}\n```")

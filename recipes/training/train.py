@@ -144,9 +144,10 @@ def train(
 ) -> Run:
     """Train a model with the settings that work for most image networks, and keep what happened.
 
-    A model that is not compiled gets `optimizers.MuonSGD`, a warm-up over 5 % of the steps and cosine decay to zero.
-    Source: He et al. 2019, "Bag of tricks", sections 3.1 and 5.1, https://arxiv.org/abs/1812.01187. A compiled model
-    keeps its optimizer, loss and metrics; its rate is the peak of the warm-up and decay.
+    A model that is not compiled gets `optimizers.MuonSGD`, a warm-up over 5 % of the steps and cosine decay to zero. A
+    compiled model keeps its optimizer, loss and metrics; its rate is the peak of the warm-up and decay.
+
+    Source: He et al. 2019, "Bag of tricks", sections 3.1 and 5.1, https://arxiv.org/abs/1812.01187.
 
     Args:
         model: `keras.Model` whose first output gives one number per class, for the image or, with masks for labels, for
