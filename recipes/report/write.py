@@ -96,6 +96,7 @@ def write_report(
         "enough_seconds": before_training(run).get("enough_seconds") or 60,
         "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
+        "first_figures": ("curves", "reliability"),  # what goes on in the layers comes last
         "time": time_spent(run, throughput),
         "layers": layers_of(run.record),
         "confusion": confusion_of(seen, class_names),
