@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from keras import layers
 
-from recipes.diagnose.checks.output_task import task_of
+from recipes.diagnose.checks.output_task import heads_of, task_of
+from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.batch_rules import sorted_batches
 from recipes.diagnose.rules.curve_rules import Curves
-from recipes.diagnose.rules.data_facts import label_facts
+from recipes.diagnose.rules.data_facts import describe_data, label_facts
+from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.finding_log import Casebook
+from recipes.diagnose.rules.frozen_rules import never_given
 from recipes.diagnose.rules.metric_rules import without_floor
 from recipes.diagnose.rules.model_rules import _loops
 from recipes.diagnose.rules.own_loss_rules import stretched
@@ -206,3 +209,46 @@ def test_empty_cells_are_no_fault_while_all_that_comes_of_them_is_finite():
     assert "nan_input" not in codes(judge_record(record, {}))
     record.loss = np.full(n, np.nan)
     assert codes(judge_record(record, {})) == ["nan_input"]
+
+
+@pytest.mark.parametrize(("moves", "told"), [(0.0, True), (0.1, False)])
+def test_kernels_as_drawn_that_no_optimizer_is_given_are_told(moves, told):
+    weight = np.ones((4, 2)) + moves * np.arange(4)[:, None]
+    gradient = np.array([[np.nan, 1.0]] * 4)
+    names = ["first", "last"]
+    view = types.SimpleNamespace(
+        learned=False, count=4, kernels=np.array([0, 1]), weight=weight, gradient=gradient
+    )
+    view.step, view.epoch, view.layer = np.arange(4), np.zeros(4), lambda column: names[column]
+    view.facts = {"layers": [{"name": name, "kernel": {"fresh": True}} for name in names]}
+    assert [(f.code, f.layer) for f in never_given(view)] == [("frozen", "first")] * told
+
+
+def test_targets_that_come_sorted_are_known_from_data_sets_alone():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.random.default_rng(0).normal(size=(200, 3)).astype("float32"), np.linspace(-1, 1, 200)
+    for ordered, codes_found in ((True, ["missing_shuffle"]), (False, [])):
+        facts = describe_data(Sample([(x, y, None)], ordered=ordered, whole=True), task_of(model))
+        found = judge_data({"data": {"train": facts}, "task": vars(task_of(model))})
+        assert [f.code for f in found if f.code == "missing_shuffle"] == codes_found
+
+
+def test_labels_of_each_of_several_outputs_are_held_against_the_inputs():
+    inputs = keras.Input((3,))
+    model = keras.Model(
+        inputs, {"a": layers.Dense(2, "softmax", name="a")(inputs), "b": layers.Dense(1, name="b")(inputs)}
+    )
+    model.compile("sgd", {"a": "sparse_categorical_crossentropy", "b": "mse"})
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3)).astype("float32")
+    y = {"a": (x[:, 0] > 0).astype("int32"), "b": x[:, 1:2]}
+    order = rng.permutation(300)
+    parts = [
+        describe_data(Sample([(x, labels, None)], ordered=False, whole=True), task_of(model), heads_of(model))
+        for labels in (y, {name: part[order] for name, part in y.items()})
+    ]
+    assert codes(shuffled_beside({"data": {"train": parts[1], "validation": parts[0]}})) == [
+        "labels_shuffled"
+    ]
+    assert not shuffled_beside({"data": {"train": parts[0], "validation": parts[0]}})
