@@ -11,7 +11,6 @@ from benchmarks.stranger_programs.third import kit as third
 
 # Causes that none before had, by what the codes of their causes mean. An empty set: nothing names it.
 NEW = {
-    "labels_outside": CAUSES["labels outside 0..1"][0],
     "labels_not_whole": CAUSES["labels not whole"][0] | CAUSES["labels constant"][0],
     "several_ones": CAUSES["several ones under softmax"][0],
     "softmax_twice": CAUSES["softmax twice"][0] | CAUSES["logits as probabilities"][0],
@@ -19,7 +18,7 @@ NEW = {
     "small_initialization": CAUSES["initial weights too small"][0],
     "weight_decay": CAUSES["decay too strong"][0],
     "log_of_negative": CAUSES["NaN from a layer"][0],
-    "batch_of_one": CAUSES["batch too small"][0],
+    "batch_of_one": {"batch_too_small"},
     "categorical_of_one_unit": CAUSES["softmax on one unit"][0] | {"label_count", "labels_out_of_range"},
     "no_mask": CAUSES["gradients vanish"][0],
     "mask_inverted": set(),

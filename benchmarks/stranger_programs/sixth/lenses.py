@@ -102,13 +102,13 @@ broken(
 # -- knots: layers of tanh ---------------------------------------------------------------------------------------------
 
 
-def knots(kit, *, rows=900, epochs=10, rate=2e-3, batch=32):
+def knots(kit, *, rows=900, epochs=15, rate=0.05, batch=32):
     x, y = data.digits(rows)
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()])
     for size in (128, 128, 128):
         model.add(kit.dense(size, "tanh"))
     model.add(kit.head(10, "softmax"))
-    pieces, optimizer = kit.split(x, y), kit.optimizer(rate)
+    pieces, optimizer = kit.split(x, y), kit.optimizer(rate, "sgd")
     return kit.run(model, pieces, hits, loss=SPARSE, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
