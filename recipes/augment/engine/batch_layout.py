@@ -323,8 +323,8 @@ def _check_sizes(batch):
             continue
         raise ValueError(
             f"augment.Pipeline expects one row of {path!r} for each image. Received shape {tuple(shape)} for "
-            f"{images} images. Give one row per image; when images have different numbers of boxes, pad them with "
-            "rows of -1 to one array (batch, boxes, 4)."
+            f"{images} images. Give one row per image; different numbers of boxes are one array (batch, boxes, 4), "
+            "padded with rows of -1."
         )
 
 
