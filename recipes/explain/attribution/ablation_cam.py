@@ -1,4 +1,4 @@
-"""Ablation-CAM: feature maps weighted by what the score loses without each of them."""
+"""Ablation-CAM: feature maps weighted by the drop of the score without each of them."""
 
 from typing import Any
 
@@ -24,23 +24,23 @@ def ablation_cam(
     top: int | None = None,
     **options: Unpack[LayerOptions],
 ) -> FloatArray:
-    """Sum of a layer's feature maps, each weighted by the drop of the score when it is set to 0. No gradients.
+    """Sum of a layer's feature maps, each weighted by the drop of the score when the map is set to 0.
 
     Source: Desai & Ramaswamy 2020, "Ablation-CAM", section 3, https://doi.org/10.1109/WACV45572.2020.9093360.
-    One forward pass per channel and image, and one more. The drop is relative to the magnitude of the score, so that
-    its sign does not turn where the score is negative.
+    It takes no gradients, but one forward pass per channel and image, and one more per image. The drop is divided by
+    the magnitude of the score, so that a negative score does not change its sign.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        top: Ablate only this many channels, those that vary most over the image, chosen for each image; the others
-            get no weight. None ablates all.
-        options: Those of `LayerOptions`: the layer, and what every attribution takes.
+        model, images, target: As in every method; see `recipes.explain`.
+        top: Ablate only this many channels, >= 1: those that vary most over each image; all others get the weight 0.
+            None ablates all channels.
+        options: The options of `LayerOptions`: the layer, and the options of every attribution.
 
     Returns:
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
     Raises:
-        ValueError: As `grad_cam`; `top` below 1.
+        ValueError: as in `grad_cam`, and when `top` is below 1.
     """
     if top is not None:
         at_least_one("ablation_cam", "top", top)
@@ -71,18 +71,18 @@ def ablation_cam(
 
 
 def drop(before: FloatArray, after: FloatArray) -> FloatArray:
-    """The slope `(y - y_k) / |y|`, `(n,)` and `(n, channels)` to `(n, channels)`; a score of 0 divides nothing."""
+    """The slope `(y - y_k) / |y|`, `(n, channels)`, from scores `(n,)` and `(n, channels)`; y = 0 is not divided by."""
     scale = np.abs(before)[:, None]
     return (before[:, None] - after) / np.where(scale == 0, 1, scale)
 
 
 def weigh(activations: FloatArray, weights: FloatArray) -> FloatArray:
-    """The weighted sum: `(n, *spatial, channels)` and `(n, channels)` to `(n, *spatial)`, positive evidence only."""
+    """The positive part of the weighted sum of maps `(n, *spatial, channels)` with `(n, channels)`: `(n, *spatial)`."""
     return np.maximum(np.einsum("n...c,nc->n...", activations, weights), 0)
 
 
 def _scores_without(task, rows, place, channels, values):
-    """Scores of images, each without one channel of the layer."""
+    """Scores of images, each computed without one channel of the layer."""
     first = layer_lookup.data_format(task.model, place.operation) == "channels_first" and values.ndim > 3
     static = {"spec": task.target.spec, "call": place, "axis": 1 if first else values.ndim - 1}
     tensors, channels = task.inputs.tensors(rows), channels.astype("int32")
@@ -95,7 +95,7 @@ def _scores_without(task, rows, place, channels, values):
 
 
 def _without(model: keras.Model, *tensors: tf.Tensor, inner: Any, call: Any, axis: int, **static: Any) -> Any:
-    """A forward kernel (see `passes`) with a channel of a layer set to 0 in each image; the last tensor says which."""
+    """A forward kernel (see `passes`) with a channel of a layer set to 0 in each image; the last tensor names it."""
     *rest, channels = tensors
     seen = 0
 

@@ -1,4 +1,4 @@
-"""Attention of a transformer as a map: rollout, and relevance weighted by gradients."""
+"""Maps from the attention of a transformer: attention rollout, and relevance weighted by gradients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,31 +31,32 @@ def attention_rollout(
     resize: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """How much of each patch the attention of all layers carries to the class token, whatever the class.
+    """Attention rollout: how much of each patch the attention of all layers carries to the class token.
 
     Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3,
-    https://arxiv.org/abs/2005.00928: the attention of a layer, averaged over heads and mixed half and half with the
-    identity for the skip connection, is multiplied from the first layer to the last. One forward pass.
+    https://arxiv.org/abs/2005.00928. The attention of each layer is averaged over heads and mixed half and half with
+    the identity, which stands for the skip connection. These matrices are multiplied from the first layer to the last.
+    It takes one forward pass and does not depend on the class.
 
     Attention is found in the traced model: a softmax over `(n, heads, tokens, tokens)`, or without heads, in a
     `keras.layers.MultiHeadAttention` or written by hand. The model is always traced.
 
     Args:
-        model, images: As in every method, see `recipes.explain`. A model with one image input.
-        target: Taken as by every method, without influence on the map.
-        tokens: `(rows, columns)` of the patches; None takes the grid of the map they are made of, or one of the
-            sides of the image. Tokens before them, up to two, are class tokens, whose rows are averaged (DeiT's second
-            one is for distillation); of more the first is the class token and the others are registers; without one
-            the rows of all patches are averaged.
-        resize: Resize to the image, linearly; False keeps the grid.
-        options: Those of `AttributionOptions`.
+        model, images: As in every method; see `recipes.explain`. The model has one image input.
+        target: Accepted as in every method, but without effect on the map.
+        tokens: `(rows, columns)` of the patches. None takes the grid of the map that the patches are made from, or a
+            grid in the proportions of the image. One or two tokens before the patches are class tokens, whose rows are
+            averaged (DeiT's second token is for distillation). If there are more, the first is the class token and the
+            others are registers. Without a class token, the rows of all patches are averaged.
+        resize: Whether to resize the map linearly to the size of the image; False keeps the grid.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
     Raises:
-        ValueError: no such attention, or attention within windows, along an axis or to other tokens than those of the
-            image; tokens that make no grid.
+        ValueError: when no such attention is found, when it works within windows, along an axis or between other tokens
+            than those of the image, or when the tokens do not form a grid.
     """
     return _maps("attention_rollout", model, images, target, tokens, resize, False, options)
 
@@ -70,29 +71,32 @@ def attention_relevance(
     resize: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """How much each patch matters to the score through the attention of all layers: gradient times attention.
+    """Attention relevance: how much each patch matters to the score through the attention of all layers.
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability", equations 5 and 6,
-    https://arxiv.org/abs/2103.15679: attention times its gradient, the positive part averaged over heads, is added up
-    from the first layer to the last, `R + A R`. One forward pass, and the gradient down to the first attention. `R`
-    begins as the identity: where there is no class token, each patch keeps 1 over their number, so that only what a map
-    has above that tells one patch from another; subtract it before taking shares or sums.
+    https://arxiv.org/abs/2103.15679. `A` is attention times its gradient, the positive part averaged over heads. The
+    relevance `R` is updated from the first layer to the last by `R + A R`. It takes one forward pass, and the gradient
+    down to the first attention. `R` begins as the identity. So without a class token each patch has a constant
+    relevance of 1 / patches, and only the part above it differs between patches. Subtract this constant before you take
+    shares or sums.
 
-    Args, Returns, Raises: As `attention_rollout`; the target and the score are those of every attribution.
+    Args, Returns, Raises: As in `attention_rollout`; target and score are used as in every attribution.
     """
     return _maps("attention_relevance", model, images, target, tokens, resize, True, options)
 
 
 def roll_out(attentions: Sequence[tf.Tensor], asked: tf.Tensor) -> tf.Tensor:
-    """Section 3: the product of all layers' attention, each mixed with the identity, from the last layer to the first.
+    """The product of all layers' attention, each mixed with the identity, from the last layer to the first.
+
+    Source: Abnar & Zuidema 2020, section 3.
 
     Args:
-        attentions: For each layer `(n, heads, tokens, tokens)`; rows sum to 1.
-        asked: `(n, rows, tokens)`, what is asked of the output's tokens, such as a row that picks the class token: a
-            few rows cost less than the whole product.
+        attentions: The attention of each layer, `(n, heads, tokens, tokens)`; rows sum to 1.
+        asked: `(n, rows, tokens)`, weights of the output tokens, such as a row that picks the class token. A few rows
+            cost less than the whole product.
 
     Returns:
-        `(n, rows, tokens)`: how much of each token of the input (columns) is in what was asked for.
+        `(n, rows, tokens)`: the share of each input token (columns) in each row of `asked`.
     """
     for attention in reversed(attentions):
         mean = tf.reduce_mean(attention, 1)
@@ -102,7 +106,10 @@ def roll_out(attentions: Sequence[tf.Tensor], asked: tf.Tensor) -> tf.Tensor:
 
 
 def relevance(attentions: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], asked: tf.Tensor) -> tf.Tensor:
-    """Equations 5 and 6: `R <- R + E_h[(grad A * A)^+] R`, from the identity; shapes and `asked` as in `roll_out`."""
+    """The relevance `R <- R + E_h[(grad A * A)^+] R`, starting from the identity; Chefer et al. 2021, equations 5, 6.
+
+    Shapes and `asked` are as in `roll_out`; `gradients` have the shapes of `attentions`.
+    """
     for attention, gradient in zip(reversed(attentions), reversed(gradients), strict=True):
         asked += tf.matmul(asked, tf.reduce_mean(tf.nn.relu(gradient * attention), 1))
     return asked
@@ -111,15 +118,20 @@ def relevance(attentions: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], a
 def grid_of(
     method: str, count: int, shape: tuple[int, ...], tokens: tuple[int, int] | None
 ) -> tuple[int, ...]:
-    """`(leading tokens, rows, columns)` of so many tokens for an image; `(leading tokens, steps)` for text or a signal.
-    Only with `tokens` may there be more than two of them."""
+    """`(leading tokens, rows, columns)` of `count` tokens of an image; `(leading tokens, steps)` for text or a signal.
+
+    More than two leading tokens are accepted only when `tokens`, the grid, is given.
+
+    Raises:
+        ValueError: when the tokens do not form a grid.
+    """
     for special in range(cam.CLASS_TOKENS + 1 if tokens is None else cam.LEADING + 1):
         patches = count - special
         if tokens is not None:
             if tokens[0] * tokens[1] == patches:
                 return special, *tokens
             continue
-        if len(shape) == 1:  # text and signals: a token for every place
+        if len(shape) == 1:  # text and signals: one token per position
             if patches == shape[0]:
                 return special, patches
             continue
@@ -140,14 +152,14 @@ def _maps(method, model, images, target, tokens, resize, weighted, options):
         count = flow.shape[-1]
         found = tokens or (cam.grid_before(task, None, count) if len(task.spatial) == 2 else None)
         special, *grid = grid_of(method, count, task.seen_shape, found)
-        asked = special if special <= cam.CLASS_TOKENS else 1  # registers answer nothing
+        asked = special if special <= cam.CLASS_TOKENS else 1  # registers have no part in the output
         maps.append(task.turned(flow[:, asked, special:].reshape(len(flow), *grid)))
     maps = np.concatenate(maps)
     return task.finish(task.resized(maps) if resize else maps)
 
 
 def _flow(task, rows, weighted):
-    """What reaches the output from each token, `(n, 3, tokens)`: all of the output, its first token, its first two."""
+    """The flow from each token, `(n, 3, tokens)`, to all output tokens, to the first one, and to the first two."""
     tensors = task.inputs.tensors(rows)
     arguments, _ = task.arguments(rows, tensors)
     flow, shapes = task.evaluate(
@@ -157,8 +169,9 @@ def _flow(task, rows, weighted):
     if (shapes[:, 0] != len(tensors[0])).any() or len(set(shapes[:, -1])) > 1:
         raise UsageError(
             f"{task.method} expects every layer to attend to the same tokens of the whole image. Model "
-            f"'{task.model.name}' has attention of {sorted(set(map(tuple, shapes.tolist())))} for {len(tensors[0])} "
-            "images: within windows, or over a grid merged on the way. Use grad_cam, which needs no attention."
+            f"'{task.model.name}' has attention of shapes {sorted(set(map(tuple, shapes.tolist())))} for "
+            f"{len(tensors[0])} images: within windows, or over a grid that is merged between layers. Use grad_cam, "
+            "which needs no attention."
         )
     return tracing.array(flow)
 
@@ -166,7 +179,7 @@ def _flow(task, rows, weighted):
 def _attention_pass(
     model: keras.Model, *tensors: tf.Tensor, spec: Any, keys: Any, inputs: int, weighted: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Kernel: `(flow, shapes)`: see `_flow`, and the shape of every layer's attention, `(layers, 4)`."""
+    """Kernel of `(flow, shapes)`: the flow of `_flow`, and the shape of each layer's attention, `(layers, 4)`."""
     graph = tf.compat.v1.get_default_graph()
     before, unseen = len(graph.get_operations()), []
     with tracing.intercepted(_watched(model, graph, unseen)):
@@ -184,9 +197,9 @@ def _attention_pass(
         )
     if not found:
         raise UsageError(
-            f"{_METHODS} expect attention to look at: a softmax over (n, heads, tokens, tokens). '{model.name}' has "
-            "none that can be seen: no attention, or one that is fused (flash attention) or compiled by itself. Turn "
-            "flash attention off, or use grad_cam, which needs no attention."
+            f"{_METHODS} expect a model with attention: a softmax over (n, heads, tokens, tokens). '{model.name}' has "
+            "none that can be seen: either no attention, or one that is fused (flash attention) or compiled by itself. "
+            "Turn flash attention off, or use grad_cam, which needs no attention."
         )
     gradients = tf.gradients(scores, found) if weighted else []
     if any(one is None for one in gradients):
@@ -213,13 +226,13 @@ def _attention_pass(
 
 
 def _watched(model, graph, unseen):
-    """Wrappers (see `tracing.intercepted`) of Keras' attention layers, which note those whose softmax is not seen."""
+    """Wrappers (see `tracing.intercepted`) of Keras' attention layers; `unseen` collects layers without a softmax."""
 
     def wrapper(path):
         def wrap(call):
             def stand_in(*args, **kwargs):
                 query = args[0] if args else kwargs.get("query")
-                if len(query.shape) > 3:  # the softmax is then over several axes, in operations of its own
+                if len(query.shape) > 3:  # the softmax is then over several axes, in other operations
                     raise _of_parts(
                         model, f"layer '{path}', to which tokens come in shape {_written(query.shape)}"
                     )
@@ -238,7 +251,7 @@ def _watched(model, graph, unseen):
 
 
 def _inside_functions(graph, operations):
-    """Names of the functions that operations call, also through others, with a softmax beside products of batches."""
+    """Names of the functions, called directly or through others, that hold a softmax and batched matrix products."""
     named = [
         value
         for one in operations
@@ -262,17 +275,17 @@ def _inside_functions(graph, operations):
 
 
 def _is_attention(shape):
-    """Whether it is that of all tokens to all, of several heads or of one."""
+    """Whether a shape is that of attention from all tokens to all, with several heads or without an axis for heads."""
     return shape.rank in (3, 4) and shape[-1] is not None and shape[-1] == shape[-2] and shape[-1] > 1
 
 
 def _by_head(attention):
-    """`(n, heads, tokens, tokens)`, also of attention without an axis for its one head."""
+    """Attention as `(n, heads, tokens, tokens)`, with an axis added where there is none for the one head."""
     return attention if attention.shape.rank == 4 else attention[:, None]
 
 
 def _refuse_parts(model, weights):
-    """Raise where a softmax weighs values, but not those of all tokens for each of them."""
+    """Raise when a softmax weighs values, but not from all tokens to all tokens."""
     for one in weights:
         square = _is_attention(one.shape)
         if one.shape.rank > 3 and not square and _weighs(one):
@@ -282,8 +295,8 @@ def _refuse_parts(model, weights):
 def _of_parts(model, which):
     return UsageError(
         f"{_METHODS} expect every layer to attend to the same tokens of the whole image, from each of them. Model "
-        f"'{model.name}' has {which}: within windows, of unfolded maps, along an axis, or from or to other tokens. Use "
-        "grad_cam, which needs no attention."
+        f"'{model.name}' has {which}: within windows, on unfolded maps, along one axis, or from or to other tokens. "
+        "Use grad_cam, which needs no attention."
     )
 
 
@@ -292,7 +305,7 @@ def _written(shape):
 
 
 def _weighs(tensor):
-    """Whether a product of batches of matrices takes the tensor, as it is or after steps that keep its places."""
+    """Whether a batched matrix product uses the tensor, directly or after casts, reshapes or transpositions."""
     kept = ("Cast", "Identity", "Reshape", "Transpose")
     return any(
         one.type in PRODUCTS or (one.type in kept and any(map(_weighs, one.outputs)))

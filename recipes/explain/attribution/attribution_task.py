@@ -1,4 +1,4 @@
-"""What every attribution does before and after its own arithmetic."""
+"""The common part of all attributions: what happens before and after the arithmetic of each method."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -26,10 +26,10 @@ Change: TypeAlias = Callable[[np.ndarray, int, slice], None]
 
 
 class Task:
-    """Images and a target, checked, with the kernels bound to them.
+    """The checked images and target of one call, with the kernels (see `passes`) applied to them.
 
-    Rows are image numbers: `rows[i]` says whose target evaluation `i` has, so that one chunk may mix images, samples
-    and masks freely and a result never depends on what shares its chunk.
+    Rows are image numbers: evaluation `i` has the target of image `rows[i]`. So one chunk may mix images, samples and
+    masks freely, and a result never depends on the other evaluations in its chunk.
 
     Args:
         method: The public function's name, for errors.
@@ -81,33 +81,33 @@ class Task:
 
     @property
     def channels_first(self) -> bool:
-        """Whether the channels of the explained input stand before the places."""
+        """Whether the channels of the explained input come before the spatial axes."""
         return self.channel_axis == 1 and self.inputs.images.ndim > 2
 
     @functools.cached_property
     def placement(self) -> Placement | None:
-        """How the maps of layers lie over the explained input; None where they lie as it does."""
+        """How the maps of layers are placed over the explained input; None if both have the same position and axes."""
         return placement(self.model, self.inputs, self.layout)
 
     @property
     def seen_shape(self) -> tuple[int, ...]:
-        """Spatial shape of the picture that the model looks at: cut out, turned round or resized from the input."""
+        """Spatial shape of the picture that the model sees after it crops, transposes or resizes its input."""
         return self.placement.shape if self.placement else self.spatial
 
     def maps_of_layers(self) -> list[tuple[str, tuple[int, int]]]:
-        """The grid of every layer's map, by path, in the order they answer; `(0, 0)` where there is none."""
+        """`(path, (rows, columns))` of each layer's map, in the order of the calls; `(0, 0)` without a map."""
         return maps_of_layers(self.model, self.inputs)
 
     def turned(self, values: np.ndarray) -> np.ndarray:
-        """Maps `(n, *spatial, ...)` of a layer, with the axes as the explained input has them."""
+        """Maps `(n, *spatial, ...)` of a layer, with their axes in the order of the explained input."""
         return self.placement.turned(values) if self.placement else values
 
     def resized(self, maps: np.ndarray) -> FloatArray:
-        """Maps `(n, *spatial)` as large as the explained input, each place where the model sees it."""
+        """Maps `(n, *spatial)` resized to the explained input, each position at the place where the model sees it."""
         return resize_map.resize(maps, self.spatial, self.placement.windows if self.placement else None)
 
     def over_channels(self, maps: np.ndarray) -> np.ndarray:
-        """Maps `(n, *spatial)` as what broadcasts with images."""
+        """Maps `(n, *spatial)` with an axis for the channels, so that they broadcast with images."""
         last = self.channel_axis is None or self.tokens
         return maps if last else np.expand_dims(maps, self.channel_axis)
 
@@ -117,31 +117,31 @@ class Task:
             "score_cam",
         ):
             raise UsageError(
-                f"{self.method} expects an input of which a part or a path can be shown. Input "
+                f"{self.method} expects an input that can be masked or interpolated. Input "
                 f"'{self.inputs.names[self.inputs.wrt]}' holds token ids, which layer '{self.tokens.path}' looks up. "
                 f"Use layer_integrated_gradients(layer='{self.tokens.path}').sum(-1), saliency or "
-                "gradient_times_input, which look at the embeddings, or occlusion with patch=1, stride=1 and value= "
-                "the id that stands for nothing."
+                "gradient_times_input, which use the embeddings, or occlusion with patch=1, stride=1 and value= "
+                "the id of a neutral token."
             )
 
     def chunks(self, passes: int = 1) -> list[slice]:
-        """Slices of images, `passes` of which together are at most `batch_size` (or one image)."""
+        """Slices of images, so small that `passes` evaluations of each stay within `batch_size`, but >= one image."""
         size = max(1, self.batch_size // passes)
         return [slice(start, stop) for start, stop in tracing.chunks(self.count, size)]
 
     def each_chunk(self, explain: Callable[[slice], np.ndarray]) -> FloatArray:
-        """Maps of all images, from `explain(rows)` of slices of at most `batch_size` of them."""
+        """Maps of all images, from `explain(rows)` for slices of at most `batch_size` images."""
         return self.finish(np.concatenate([explain(rows) for rows in self.chunks()]))
 
     def each_group(
         self, explain: Callable[[slice], np.ndarray], evaluations: int, *, passes: int = 1
     ) -> np.ndarray:
-        """Concatenate `explain(group)` over slices of images, so that memory never grows with their number.
+        """Concatenate `explain(group)` over slices of images, so that memory does not grow with their number.
 
         Args:
-            explain: Takes a slice of images, returns an array with one row for each.
-            evaluations: How many passes one image takes, for the progress bar.
-            passes: How many evaluations of each image `explain` does at once.
+            explain: Function of a slice of images that returns an array with one row per image.
+            evaluations: Number of passes per image, for the progress bar.
+            passes: Number of evaluations of each image that `explain` does at once.
         """
         self.progress = Progress(evaluations * self.count, self.verbose)
         values = np.concatenate([explain(group) for group in self.chunks(passes)])
@@ -154,9 +154,9 @@ class Task:
         """`(gradients, scores, index)` of at most `batch_size` evaluations.
 
         Args:
-            rows: Whose target, and whose other inputs, each evaluation has.
-            images: What takes the place of the images of `rows`.
-            index: What takes the place of their targets (see `targets.class_score`).
+            rows: The images whose target and other inputs the evaluations have.
+            images: Images that replace those of `rows`, or None.
+            index: Targets that replace those of `rows` (see `targets.class_score`), or None.
         """
         tensors = self.inputs.tensors(rows, images)
         arguments, scores = self.arguments(rows, tensors, index)
@@ -169,7 +169,7 @@ class Task:
         return tracing.array(gradients), tracing.array(values) if scores is None else scores, index.numpy()
 
     def gradient_times_input(self, rows: Rows) -> FloatArray:
-        """The product of the images, or of what their tokens are embedded as, with the gradient."""
+        """The product of the images, or of the embeddings of their tokens, with the gradient."""
         if not self.tokens:
             return self.input_gradient(rows)[0] * self.inputs.images[rows]
         tensors = self.inputs.tensors(rows)
@@ -198,16 +198,16 @@ class Task:
         return tracing.array(gradients)
 
     def settled(self, group: slice) -> bool:
-        """Whether it is known what is explained of each image, as it is not where the predicted class is."""
+        """Whether the target of each image is known; it is not yet known where the predicted class is explained."""
         return self.target.spec.kind != "class" or self.target.index[group].min(initial=0) >= 0
 
     def settle(self, group: slice) -> None:
-        """Fix the predicted classes of a group at its images, where no target was given."""
+        """Predict the classes of a group from its unchanged images and keep them as targets, if none were given."""
         if not self.settled(group):
             _, self.target.index[group] = self.scores(group)
 
     def classes(self) -> int | None:
-        """How many classes a class target chooses among; None for other targets."""
+        """The number of classes that a class target can name; None for other targets."""
         heads, output = tracing.record_of(self.model).heads, self.target.spec.output
         if self.target.spec.kind != "class":
             return None
@@ -220,19 +220,19 @@ class Task:
     ) -> Iterator[tuple[slice, FloatArray, FloatArray, int]]:
         """Gradients of changed copies of a group of images.
 
-        Predicted classes are those of the unchanged images, which then join the first chunk, so that they
-        cost one evaluation among many and not a pass of their own.
+        Predicted classes are those of the unchanged images. These images then join the first chunk, so that they do not
+        need a separate pass.
 
         Args:
             group: Slice of at most `batch_size` images.
-            samples: Changed copies per image.
+            samples: Number of changed copies per image.
             change: `change(batch, sample, rows)` writes copy number `sample` of the group's images `rows`
-                into `batch`. All images share a sample before the next begins, so what is drawn for it is
-                drawn once.
-            clean: Also yield the unchanged images, as sample -1, first.
+                into `batch`. All images come with one sample number before the next number begins, so its random
+                numbers are drawn once.
+            clean: Whether to yield the unchanged images too, first, as sample -1.
 
         Yields:
-            `(rows, gradients, scores, sample)`: a slice of the group, and one gradient and score for each.
+            `(rows, gradients, scores, sample)`: a slice of the group, and one gradient and score per image in it.
         """
         return self._sampled(self.input_gradient, group, samples, change, clean)
 
@@ -263,7 +263,7 @@ class Task:
             rows = group.start + np.arange(start, stop) % count
             index = None
             if not settled and start == 0:
-                # The first `count` rows are the unchanged images: they choose, and their copies follow them.
+                # The first `count` rows are the unchanged images: their predicted classes are used for the copies.
                 index = targets.follow(np.arange(stop) % count)
                 index[:count] = self.target.index[group]
             *values, resolved = evaluate(rows, images, index)
@@ -284,7 +284,7 @@ class Task:
     ) -> tuple[FloatArray, FloatArray | None, FloatArray, np.ndarray]:
         """`(activations, gradients, scores, index)` at a layer (None: the last feature map), in the layer's layout.
 
-        Without `differentiate` the gradients are None. Where the target is a predicted class, the index is.
+        Without `differentiate` the gradients are None. The index holds the classes, also those that were predicted.
         """
         tensors = self.inputs.tensors(rows, images)
         arguments, scores = self.arguments(rows, tensors, index)
@@ -314,11 +314,11 @@ class Task:
 
     @property
     def _seen(self):
-        """What the last feature map depends on, beside the model."""
+        """The key on which the last feature map depends, besides the model."""
         return self.target.spec, self.inputs.wrt, self.inputs.images.shape[1:]
 
     def last_map(self) -> layer_lookup.LayerCall:
-        """The last feature map below the score; a pass over one image finds it where none has yet."""
+        """The last feature map below the score; if it is not known yet, a pass over one image finds it."""
         tracing.record_of(self.model).refresh(self.model)
         self.place = tracing.default_layer(self.model, self._seen)
         if self.place is None:
@@ -326,7 +326,7 @@ class Task:
         return self.place
 
     def _by_frame(self, values, count):
-        """The maps of frames that the model folds into its batch, as `(n, frames, ...)`."""
+        """Unfold maps of frames that the model folded into its batch axis: `(n, frames, ...)`."""
         shape = self.inputs.images.shape
         if len(shape) == 5 and values.ndim == 4 and len(values) == count * shape[1] != count:
             return values.reshape(count, shape[1], *values.shape[1:])
@@ -345,7 +345,7 @@ class Task:
         return tracing.array(values), index.numpy()
 
     def finish(self, maps: np.ndarray) -> FloatArray:
-        """Maps as they leave: float32, without the batch axis when one image came without it."""
+        """The maps to return: float32, without the batch axis when the one image was given without it."""
         maps = np.ascontiguousarray(maps, dtype="float32")
         maps = maps[0] if self.inputs.single else maps
         return (maps, self.place.path) if self.return_layer else maps
@@ -362,7 +362,10 @@ class Task:
     def evaluate(
         self, kernel: Callable, tensors: list[Any], *, evaluations: int | None = None, **static: Any
     ) -> Any:
-        """What a kernel of `passes` returns; `evaluations` says how many it made, where not one per image."""
+        """Run a kernel of `passes` and return its result.
+
+        `evaluations` is the number to count for the progress bar, if it is not one per image.
+        """
         result = tracing.evaluate(
             self.model,
             kernel,
@@ -381,9 +384,9 @@ class Task:
 
 
 def at_least_one(method: str, name: str, value: int) -> None:
-    """Refuse a count below 1, and one that nobody can wait for."""
+    """Raise `UsageError` when a count is not a whole number in 1 to 10**6."""
     if not is_whole(value) or not 1 <= value <= 10**6:
         raise UsageError(
             f"{method} expects {name} to be a whole number, at least 1 and at most a million. Received {value!r}. "
-            f"More {name} give a cleaner map and cost as much more."
+            f"More {name} give a cleaner map and take proportionally more time."
         )

@@ -1,4 +1,4 @@
-"""What takes the place of pixels that are taken away."""
+"""Baselines: the values that replace removed pixels."""
 
 from typing import TYPE_CHECKING
 
@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 def filled(
     method: str, name: str, value: Baseline, images: FloatArray, task: "Task", group: slice, blur: float = 0.1
 ) -> FloatArray:
-    """Images of nothing: what is left when every pixel of `images` is removed.
+    """The baseline images, in which every pixel of `images` is replaced.
 
     Args:
         method, name: The public function and its argument, for errors.
-        value: A number; `"mean"` (each image's mean color); `"blur"` (each image under a wide Gaussian); an
+        value: A number, `"mean"` (each image's mean color), `"blur"` (each image blurred by a wide Gaussian), or an
             array of the shape of one image, of all images, or `(channels,)`.
         images: A group of the task's images, float32.
-        task, group: The `Task`, and the slice of its images that `images` are.
+        task, group: The `Task`, and the slice of its images that `images` holds.
         blur: Standard deviation of the Gaussian, as a fraction of the image's longest side.
 
     Returns:
-        float32, of the shape of `images` (possibly a read-only view).
+        float32 of the shape of `images` (possibly a read-only view).
+
+    Raises:
+        UsageError: when `value` is another word, or an array that does not fit the images.
     """
     channels = task.channel_axis
     if channels is None and images.ndim < 3 and isinstance(value, str):
@@ -48,8 +51,8 @@ def filled(
         if value == "impute":
             raise UsageError(
                 f"{method} expects a {name} that does not depend on which pixels are hidden. Received 'impute', which "
-                "fills in from the pixels left, and here none are left whole. Use 'blur' or 'mean'; deletion, "
-                "insertion, occlusion and infidelity take 'impute'."
+                "computes hidden pixels from visible ones, and here no pixel stays unchanged. Use 'blur' or 'mean'; "
+                "deletion, insertion, occlusion and infidelity take 'impute'."
             )
         raise UsageError(
             f"{method} expects {name} to be a number, 'mean', 'blur' or an array. Received {value!r}. "
@@ -73,9 +76,9 @@ def filled(
 def masked(
     images: FloatArray, baseline: FloatArray, mask: FloatArray, out: FloatArray | None = None
 ) -> FloatArray:
-    """Images seen through a mask, and the baseline where it is 0: `I * M` for a black baseline.
+    """`image * mask + baseline * (1 - mask)`, which is `I * M` for a black baseline; written into `out` if given.
 
-    Source: RISE, equation 1; Score-CAM, equation 7.
+    Source: Petsiuk et al. 2018 (RISE), equation 1; Wang et al. 2020 (Score-CAM), equation 7.
     """
     out = np.subtract(images, baseline, out=out)
     out *= mask

@@ -1,4 +1,4 @@
-"""What the class activation methods share: a layer's maps in, one map per image out."""
+"""The common part of the class activation methods: from the maps of a layer to one map per image."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from recipes.explain.engine import layer_lookup, tracing
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Layer, Target
 
-# The class token, and beside it DeiT's for distillation.
+# The class token, and DeiT's second token for distillation.
 CLASS_TOKENS = 2
-# With registers (Darcet et al. 2023, 2309.16588), of which networks have four.
+# The largest number of leading tokens with registers (Darcet et al. 2023, 2309.16588), of which networks have four.
 LEADING = 9
 
 
@@ -38,7 +38,10 @@ def layer_maps(
         weigh: `(activations, gradients) -> maps`, all channels last: `(n, *spatial, channels)` to `(n,
             *spatial)`.
         layer, call_index, tokens, resize: As in `grad_cam`.
-        options: What `Task` takes.
+        options: The options of `Task`.
+
+    Returns:
+        float32 `(n, *spatial)`, resized to the input if `resize`.
     """
     task = Task(method, model, images, target, **options)
     return maps_of(task, weigh, layer=layer, call_index=call_index, tokens=tokens, resize=resize)
@@ -53,7 +56,7 @@ def maps_of(
     tokens: tuple[int, int] | None,
     resize: bool,
 ) -> FloatArray:
-    """The maps of a task that is made already, arguments and result as in `layer_maps`."""
+    """The maps of a given task; other arguments and the result are as in `layer_maps`."""
     call = find_layer(task, layer, call_index)
     maps, silent = [], []
     for rows in task.chunks():
@@ -68,19 +71,19 @@ def maps_of(
 
 
 def _say_that_nothing_counts(task, path):
-    """Warn of maps that are 0 as nothing at the layer changes the score."""
+    """Warn that the maps are 0, because nothing at the layer changes the score."""
     tracing.warn_once(
         task.model,
         ("no gradient", task.method, path),
-        f"{task.method} found no gradient at layer '{path}': no place of it changes the score of any of the "
-        f"{task.count} images, so the maps are all zero. Behind the last attention of a transformer only the class "
-        "token may count: leave layer out for the tokens before it. Elsewhere look for dead rectifiers above the "
-        "layer, or choose a layer nearer to the images.",
+        f"{task.method} found no gradient at layer '{path}': no position of it changes the score of any of the "
+        f"{task.count} images, so the maps are all zero. After the last attention of a transformer, only the class "
+        "token may count; leave layer out to take the tokens before it. In other networks look for dead rectifiers "
+        "above the layer, or choose a layer nearer to the images.",
     )
 
 
 def find_layer(task: Task, layer: Layer | None, call_index: int | None) -> layer_lookup.LayerCall | None:
-    """The `LayerCall` a reader named, or None for the last feature map."""
+    """The `LayerCall` that the user named, or None for the last feature map."""
     if layer is not None:
         return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method, several=True)
     if call_index is not None:
@@ -94,7 +97,7 @@ def find_layer(task: Task, layer: Layer | None, call_index: int | None) -> layer
 def spread(
     task: Task, values: FloatArray, call: layer_lookup.LayerCall, tokens: tuple[int, int] | None
 ) -> FloatArray:
-    """A layer's values as `(n, *spatial, channels)`, as the input has its axes; tokens folded to their grid."""
+    """A layer's values as `(n, *spatial, channels)`, in the order of the input's axes; tokens are folded to a grid."""
     axes = len(task.spatial)
     if values.ndim == axes + 2 and tokens is None:
         known, key = tracing.record_of(task.model).layouts, ("format", call.path)
@@ -113,35 +116,37 @@ def spread(
 def fold_tokens(
     values: FloatArray, tokens: tuple[int, int] | None, shape: Sequence[int], path: str, method: str
 ) -> FloatArray:
-    """`(n, tokens, channels)` -> `(n, rows, columns, channels)`, leading class tokens and registers dropped."""
+    """Fold `(n, tokens, channels)` to `(n, rows, columns, channels)`, without leading class tokens and registers."""
     count = values.shape[1]
     tokens = tokens or _guess_grid(count, shape)
     if tokens is None:
         raise UsageError(
-            f"{method} expects to know the grid of the {count} tokens of layer '{path}', which, with or without "
-            f"class tokens, does not have the sides of an image of {shape}. Received tokens=None. Give tokens=(rows, "
-            "columns)."
+            f"{method} expects to know the grid of the {count} tokens of layer '{path}'. Received tokens=None, and "
+            f"the tokens, with or without class tokens, do not form a grid in proportion to an image of {shape}. "
+            "Give tokens=(rows, columns)."
         )
     rows, columns = tokens
     if not 0 <= count - rows * columns <= LEADING:
         raise UsageError(
-            f"{method} expects tokens=(rows, columns) whose product is {count}, or up to {CLASS_TOKENS} less beside "
-            f"class tokens ({LEADING} with registers), for layer '{path}'. Received {tokens}. Divide the image size by "
-            "the patch size."
+            f"{method} expects tokens=(rows, columns) whose product is {count}, or up to {CLASS_TOKENS} less with "
+            f"class tokens ({LEADING} less with registers), for layer '{path}'. Received {tokens}. Divide the image "
+            "size by the patch size."
         )
     return values[:, count - rows * columns :].reshape(len(values), rows, columns, -1)
 
 
 def grid_before(task: Task, path: str | None, count: int) -> tuple[int, int] | None:
-    """The grid that tokens were made of: the last map before a layer with as many places, but for leading tokens.
+    """The grid from which tokens were made: that of the last map before a layer with as many positions.
+
+    Leading class tokens and registers are not counted.
 
     Args:
         task: The task.
-        path: Of the layer that returns the tokens; None looks at all maps.
+        path: Path of the layer that returns the tokens; None searches all maps.
         count: The number of tokens.
 
     Returns:
-        `(rows, columns)`, or None where no layer returns such a map.
+        `(rows, columns)`, or None when no layer returns such a map.
     """
     shapes = task.maps_of_layers()
     places = [place for place, (name, _) in enumerate(shapes) if name == path]
@@ -153,13 +158,13 @@ def grid_before(task: Task, path: str | None, count: int) -> tuple[int, int] | N
             if grid[0] * grid[1] == count - special > 1
         ]
         if fitting:
-            # Tokens in a single row may be a sequence with an axis for its heads.
+            # A grid with a single row may be a sequence with an axis for its heads, so others are preferred.
             return ([grid for grid in fitting if min(grid) > 1] or fitting)[-1]
     return None
 
 
 def _guess_grid(count, shape):
-    """The grid of square patches that `count` tokens make of an image, also when some more are class tokens."""
+    """The grid of square patches of an image with `count` tokens, of which some may be class tokens."""
     for tokens in range(count, count - CLASS_TOKENS - 1, -1):
         rows = round(np.sqrt(tokens * shape[0] / shape[1]))
         if rows and tokens % rows == 0 and rows * shape[1] == tokens // rows * shape[0]:
@@ -168,5 +173,5 @@ def _guess_grid(count, shape):
 
 
 def finish(task: Task, maps: FloatArray, resize: bool) -> FloatArray:
-    """Resize to the image where asked, and hand over."""
+    """The maps to return, resized to the input if `resize`."""
     return task.finish(task.resized(maps) if resize else maps)

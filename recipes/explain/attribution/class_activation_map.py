@@ -26,23 +26,23 @@ def class_activation_map(
     return_layer: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """Evidence for a class at each position, for a network that ends in global average pooling and one Dense layer.
+    """CAM: evidence for a class at each position, if the network ends in global average pooling and one Dense layer.
 
-    The mean of the unresized map plus the class's bias is the class's logit: no approximation. Source: Zhou
+    The mean of the map before resizing plus the bias of the class is exactly the logit of the class. Source: Zhou
     et al. 2016, "Learning Deep Features for Discriminative Localization", equation 2,
     https://arxiv.org/abs/1512.04150.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`. The target is a class.
-        layer, call_index, resize, return_layer: As in `LayerOptions`; the layer is the one that is averaged.
-        options: Those of `AttributionOptions`. The score is the logit of the class.
+        model, images, target: As in every method; see `recipes.explain`. The target is a class.
+        layer, call_index, resize, return_layer: As in `LayerOptions`; the layer is the one whose output is averaged.
+        options: The options of `AttributionOptions`. The score is the logit of the class.
 
     Returns:
         float32 `(n, height, width)`, signed, in units of the logit; `(height, width)` for a single image.
 
     Raises:
-        ValueError: The head is anything else than the average of `layer` followed by one Dense layer (dropout
-            between them does not matter, as it is off), found by comparing the logits with that average.
+        ValueError: when the head is not the average of `layer` followed by one Dense layer, which is found by comparing
+            the logits with that average. Dropout between them is allowed, because it is off at inference.
     """
     check_flag("class_activation_map", "resize", resize)
     score = options["score"]
@@ -65,7 +65,7 @@ def class_activation_map(
 
 
 def _head(model, spec, activations, scores, index, place):
-    """The Dense weights `(n, channels)` of each image's class, from the Dense layer that explains the logits."""
+    """The Dense weights `(n, channels)` of each image's class, from the Dense layer that yields the logits."""
     average = activations.reshape(len(activations), -1, activations.shape[-1]).mean(1)
     one_sigmoid = tracing.record_of(model).heads[spec.output].binary
     for dense in reversed(layers_of(model, keras.layers.Dense)):
@@ -82,11 +82,11 @@ def _head(model, spec, activations, scores, index, place):
         biases = sign * tracing.array(dense.bias)[columns] if dense.use_bias else 0 * sign
         terms = np.abs(average * weights).sum(1) + np.abs(biases) + 1e-6
         error = np.abs((average * weights).sum(1) + biases - scores)
-        # Half-precision layers round each of the sum's terms to 1e-3 (float16) or 8e-3 (bfloat16).
+        # Half-precision layers round each term of the sum to 1e-3 (float16) or 8e-3 (bfloat16).
         if np.all(error <= {"float32": 1e-3, "float64": 1e-3}.get(dense.compute_dtype, 2e-2) * terms):
             return weights
     raise UsageError(
         f"class_activation_map expects logits that are one Dense layer of the average of layer '{place.path}'. "
-        f"Those of model '{model.name}' are not. Use grad_cam, which needs no such head (and equals this one times "
-        "a constant where it is there)."
+        f"The logits of model '{model.name}' are not. Use grad_cam, which needs no such head (with such a head, it "
+        "gives this map times a constant)."
     )

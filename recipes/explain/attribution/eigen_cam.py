@@ -19,22 +19,22 @@ def eigen_cam(
 ) -> FloatArray:
     """Projection of a layer's activations on their first right singular vector.
 
-    It shows what stands out to the layer, not what speaks for a class: no score is differentiated, and the map is the
-    same for every target. Source: Muhammad & Yeasin 2020, "Eigen-CAM", section III, https://arxiv.org/abs/2008.00299.
-    As in the paper the activations are not centered. The sign, which a singular vector leaves open, is the one that
-    makes the map's sum positive.
+    It shows the dominant pattern of the layer and not evidence for a class: no score is differentiated, and the map is
+    the same for every target. Source: Muhammad & Yeasin 2020, "Eigen-CAM", section III,
+    https://arxiv.org/abs/2008.00299. As in the paper, the activations are not centered. A singular vector has no fixed
+    sign; here the sign makes the sum of the map positive.
 
     Args:
-        model, images: As in every method, see `recipes.explain`.
-        target: Taken as by every method, without influence on the map.
-        options: Those of `LayerOptions`: the layer, and what every attribution takes.
+        model, images: As in every method; see `recipes.explain`.
+        target: Accepted as in every method, but without effect on the map.
+        options: The options of `LayerOptions`: the layer, and the options of every attribution.
 
     Returns:
-        float32 `(n, height, width)`, at least 0 where the layer's activations are; `(height, width)` for a single
-        image.
+        float32 `(n, height, width)`, or `(height, width)` for a single image. All values are >= 0 if the layer's
+        activations are.
 
     Raises:
-        ValueError: As `grad_cam`.
+        ValueError: as in `grad_cam`.
     """
     layer, call_index, tokens, resize = (
         options.pop(name) for name in ("layer", "call_index", "tokens", "resize")
@@ -50,13 +50,14 @@ def eigen_cam(
 
 
 def project(activations: FloatArray) -> FloatArray:
-    """`O V_1` for `O = U S V^T`, positions down and channels across: `(n, *spatial, channels)` in.
+    """The projection `O V_1` for `O = U S V^T`: float32 `(n, *spatial)` from activations `(n, *spatial, channels)`.
 
-    The smaller of `O O^T` and `O^T O` gives the same singular values.
+    The rows of `O` are positions, its columns channels. The singular values are computed from the smaller of `O O^T`
+    and `O^T O`.
     """
     flat = activations.reshape(len(activations), -1, activations.shape[-1]).astype("float64")
     wide = flat.shape[1] <= flat.shape[2]
-    # TensorFlow's product of small matrices: numpy's wakes threads that wait longer than they work.
+    # TensorFlow multiplies small matrices faster: numpy starts threads that wait longer than they work.
     products = tf.linalg.matmul(flat, flat, transpose_a=not wide, transpose_b=wide).numpy()
     last = products.shape[-1] - 1
     tops = [scipy.linalg.eigh(one, subset_by_index=[last, last]) for one in products]

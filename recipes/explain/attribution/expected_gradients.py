@@ -25,28 +25,31 @@ def expected_gradients(
     seed: int = 0,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """Difference to an image of the data, times the gradient at a random place between them, averaged over both.
+    """Expected gradients: integrated gradients averaged over baselines drawn from the data.
 
-    No baseline has to be chosen: what is compared with is the data. The map adds up to the score less the mean score of
-    the background, but for the noise of drawing, which falls with the square root of `samples`.
+    Each sample is the difference between the image and a background image, times the gradient at a random point of the
+    line between them. No baseline has to be chosen. The map adds up to the score minus the mean score of the
+    background, up to sampling noise, which falls with the square root of `samples`.
 
     Source: Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution priors and
     expected gradients", equation 3, https://arxiv.org/abs/1906.10670.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        background: `(m, height, width, channels)`: images of the data, m >= 1, or a dict of inputs that has them. They
-            are taken in turn, in a random order, so that `samples` of them stand for all.
-        samples: Gradients per image, >= 1. Places on the way are spread evenly, one in each part, and shuffled.
-        reduce: How channels are collapsed: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`, None.
-        seed: Integer that fixes order and places; every image has the same.
-        options: Those of `AttributionOptions`.
+        model, images, target: As in every method; see `recipes.explain`.
+        background: `(m, height, width, channels)`: images of the data, m >= 1, or a dict of inputs that contains them.
+            They are used in a random order, each equally often as far as `samples` allows.
+        samples: Number of gradients per image, >= 1. The points on the lines are stratified: one random point in each
+            of `samples` equal parts, in random order.
+        reduce: How channels are reduced: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`, or None to
+            keep them.
+        seed: Integer that fixes the order and the points, which are the same for every image.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image.
 
     Raises:
-        ValueError: a background of other shape than the images, or empty.
+        ValueError: when the background is empty or has another shape than the images, or `samples` is below 1.
     """
     at_least_one("expected_gradients", "samples", samples)
     check_seed("expected_gradients", seed)
@@ -77,7 +80,7 @@ def expected_gradients(
 
 
 def draw(count: int, samples: int, seed: int) -> tuple[np.ndarray, FloatArray]:
-    """Which background image each sample begins at, and where on the way it is, in 0..1: `(samples,)` each."""
+    """The index of the background image of each sample, and its point on the line in 0..1: each `(samples,)`."""
     generator = np.random.default_rng(seed)
     rounds = [generator.permutation(count) for _ in range(-(-samples // count))]
     where = (generator.permutation(samples) + generator.random(samples)) / samples

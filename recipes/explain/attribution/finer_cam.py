@@ -1,4 +1,4 @@
-"""Finer-CAM: Grad-CAM of the difference between a class and those it is most easily taken for."""
+"""Finer-CAM: Grad-CAM of the difference between a class and the classes most similar to it."""
 
 import dataclasses
 
@@ -26,25 +26,25 @@ def finer_cam(
     strength: float = 1.0,
     **options: Unpack[LayerOptions],
 ) -> FloatArray:
-    """Grad-CAM of how much a class is preferred to its most similar ones: what tells it from them.
+    """Finer-CAM: Grad-CAM of the difference between the score of a class and those of the most similar classes.
 
-    What the classes share cancels; the parts by which a bird is told from its relatives stay. Source: Zhang et al.
-    2025, "Finer-CAM", section 3, https://arxiv.org/abs/2501.11309. Similar are the classes whose logits for the
-    image come nearest to that of the class; as in the authors' code they are weighted by their probabilities among
-    themselves, which are held constant here.
+    Evidence that the classes share cancels; for a bird, the parts remain that distinguish its species from similar
+    species. Source: Zhang et al. 2025, "Finer-CAM", section 3, https://arxiv.org/abs/2501.11309. The similar classes
+    are those whose logits for the image are nearest to that of the class. As in the authors' code they are weighted by
+    a softmax over their logits; these weights are constants in the gradient.
 
     Args:
-        model, images: As in every method, see `recipes.explain`.
+        model, images: As in every method; see `recipes.explain`.
         target: A class: None (the predicted one), an integer, one per image, or one-hot labels.
-        similar: How many other classes to compare with, >= 1.
-        strength: How much of their score is subtracted, gamma in the paper, >= 0; 0 is Grad-CAM.
-        options: Those of `LayerOptions`. The score is the difference of logits.
+        similar: Number of similar classes to compare with, >= 1.
+        strength: Factor of their score, which is subtracted, >= 0; gamma in the paper, 0 gives Grad-CAM.
+        options: The options of `LayerOptions`. The score is the difference of logits.
 
     Returns:
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
     Raises:
-        ValueError: a target that is no class, and what `grad_cam` raises.
+        ValueError: when the target is not a class, `similar` or `strength` is outside its range, and as in `grad_cam`.
     """
     at_least_one("finer_cam", "similar", similar)
     if not is_number(strength) or strength < 0:
@@ -76,16 +76,16 @@ def finer_cam(
 
 
 def contrast_weights(logits: tf.Tensor, classes: tf.Tensor, similar: int, strength: float) -> tf.Tensor:
-    """What each logit counts: 1 for the class, `-strength` shared out among the most similar others.
+    """The weight of each logit: 1 for the class, and `-strength` divided among the most similar other classes.
 
     Args:
         logits: float `(n, classes)`.
-        classes: int `(n,)`.
-        similar: Number of other classes, >= 1.
+        classes: The class of each image, int `(n,)`.
+        similar: Number of similar classes, >= 1.
         strength: gamma in the paper, >= 0.
 
     Returns:
-        float32 `(n, classes)`, so that the sum of weights times logits is the score.
+        float32 `(n, classes)`; the sum of weights times logits is the score.
     """
     depth = logits.shape[-1]
     own = tf.one_hot(classes, depth)
@@ -93,14 +93,14 @@ def contrast_weights(logits: tf.Tensor, classes: tf.Tensor, similar: int, streng
     closeness = tf.where(own > 0, -np.inf, -distance)
     others = tf.math.top_k(
         closeness, min(similar, depth - 1)
-    ).indices  # the lower number where two are as near
+    ).indices  # of two classes equally near, the one with the lower number
     share = tf.nn.softmax(tf.gather(logits, others, axis=1, batch_dims=1))
     return own - strength * tf.reduce_sum(share[..., None] * tf.one_hot(others, depth), 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Contrast:
-    """The score of a class less that of its most similar ones, of logits `(n, classes)` and class numbers `(n,)`."""
+    """The score of a class minus that of similar classes, `(n,)`, from logits `(n, classes)` and classes `(n,)`."""
 
     similar: int
     strength: float

@@ -1,4 +1,4 @@
-"""Grad-CAM: feature maps weighted by how much the score listens to them."""
+"""Grad-CAM: feature maps weighted by the mean gradient of the score."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Gradient times input: each pixel's own share of a linear score."""
+"""Gradient times input: each pixel's share of the score of a linear model."""
 
 import keras
 from typing_extensions import Unpack
@@ -20,18 +20,21 @@ def gradient_times_input(
 ) -> FloatArray:
     """Product of the gradient and the image, summed over channels.
 
-    For a model that is linear in its input, the map sums to the score minus its bias. Black pixels get 0
-    whatever they mean. Source: Shrikumar et al. 2016, "Not Just a Black Box", section 3,
+    For a model that is linear in its input, the map sums to the score minus its bias. Pixels with the value 0 always
+    get 0, whatever their meaning. Source: Shrikumar et al. 2016, "Not Just a Black Box", section 3,
     https://arxiv.org/abs/1605.01713.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        reduce: How channels are collapsed: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`,
-            None.
-        options: Those of `AttributionOptions`.
+        model, images, target: As in every method; see `recipes.explain`.
+        reduce: How channels are reduced: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`, or None to
+            keep them.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image.
+
+    Raises:
+        ValueError: when an argument does not fit the model; the message tells what to type instead.
     """
     task = Task("gradient_times_input", model, images, target, gradient=True, **options)
     return task.each_chunk(

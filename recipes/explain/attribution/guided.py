@@ -1,4 +1,4 @@
-"""Guided backpropagation and the deconvnet: gradients with their negative parts cut at every rectifier."""
+"""Guided backpropagation and deconvnet: gradients whose negative parts are set to 0 at every rectifier."""
 
 import functools
 from typing import Any
@@ -37,29 +37,30 @@ def guided_backprop(
     strict: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """Gradient that passes a rectifier only where both its input and the gradient are positive.
+    """Guided backpropagation: a gradient that passes a rectifier only if its input and the gradient are positive.
 
-    Each rectifier keeps its true gate (a ReLU6 is shut above 6, a leaky one passes its slope), whether it is
-    fused into a layer (`activation="relu"`), an `Activation`, `ReLU`, `LeakyReLU` or `PReLU` layer, or a
-    functional operation, at any depth of nesting. Every other nonlinearity on the way to the score keeps its own
-    gradient, so the map would be a mixture of two methods: such models are refused. Gates (squeeze-and-excitation,
-    attention, the cells of LSTM and GRU) do not count. Maps are sharp, but change little when the upper layers
-    forget what they learned: see `sanity_check`. Always traces.
+    Each rectifier keeps its own derivative (a ReLU6 passes nothing above 6, a leaky ReLU passes its slope). It may be
+    the activation of a layer (`activation="relu"`), an `Activation`, `ReLU`, `LeakyReLU` or `PReLU` layer, or a
+    functional operation, at any depth of nested models. Every other nonlinearity between input and score keeps its own
+    gradient, so the map would mix two methods; such models are refused. Gates (squeeze-and-excitation, attention, the
+    cells of LSTM and GRU) are not counted as nonlinearities. The maps are sharp, but they change little when the
+    weights of the upper layers are randomized: see `sanity_check`. The model is always traced.
 
     Source: Springenberg et al. 2014, "Striving for Simplicity", section 3.4, https://arxiv.org/abs/1412.6806.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        reduce: How channels are collapsed: `"absmax"`, `"mean"`, `"sum"`, `"l2"`; None keeps them.
-        strict: Refuse a model some of whose nonlinearities cannot be guided (swish, gelu, `ops.where`, a relu called in
-            a layer's own code). False explains it all the same and warns with their names.
-        options: Those of `AttributionOptions`.
+        model, images, target: As in every method; see `recipes.explain`.
+        reduce: How channels are reduced: `"absmax"`, `"mean"`, `"sum"`, `"l2"`; None keeps them.
+        strict: True refuses a model with nonlinearities that cannot be guided (swish, gelu, `ops.where`, a relu called
+            in a layer's own code). False explains the model nevertheless and warns with their names.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.
 
     Raises:
-        ValueError: the model has no rectifier that can be guided, or other nonlinearities on the way (see `strict`).
+        ValueError: when the model has no rectifier that can be guided, or has other nonlinearities between input and
+            score (see `strict`).
     """
     return _guided("guided_backprop", "guided", model, images, target, reduce, strict, **options)
 
@@ -74,12 +75,12 @@ def deconvnet(
     strict: bool = True,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """Gradient that passes a rectifier where the gradient is positive, whatever its input was.
+    """Deconvnet: a gradient that passes a rectifier if the gradient is positive, whatever the rectifier's input.
 
     Source: Zeiler & Fergus 2013, "Visualizing and Understanding Convolutional Networks", section 2.1,
-    https://arxiv.org/abs/1311.2901 (pooling is undone at the place of the maximum, as in the paper).
+    https://arxiv.org/abs/1311.2901 (pooling is undone at the position of the maximum, as in the paper).
 
-    Args, Returns, Raises: As `guided_backprop`.
+    Args, Returns, Raises: As in `guided_backprop`.
     """
     return _guided("deconvnet", "deconvnet", model, images, target, reduce, strict, **options)
 
@@ -94,18 +95,17 @@ def guided_gradient(
     rule: str,
     strict: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Kernel: `(gradient, scores, index)` with every rectifier's gradient replaced by `rule`."""
+    """Kernel of `(gradient, scores, index)`, with every rectifier's gradient replaced by `rule`."""
     graph = tf.compat.v1.get_default_graph()
     with wrapped(_wrappers(model, rule)), located(model, graph) as places:
         scores, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
     _count(model, *unguided(graph, tensors[wrt], scores, places, _SCOPE), strict)
-    # Symbolic differentiation: a tape looks gradients up by the operation's type and would miss ours.
+    # Symbolic differentiation, because a tape looks up gradients by the operation's type and would miss our rules.
     (gradient,) = tf.gradients(scores, tensors[wrt])
     if gradient is None:
         raise UsageError(
-            "explain expects a score that depends on the input in a differentiable way. The gradient does "
-            "not reach it. "
-            "Look for rounding, argmax or stop_gradient in the model."
+            "explain expects a score that depends on the input in a differentiable way. The gradient does not reach "
+            "it. Look for rounding, argmax or stop_gradient in the model."
         )
     return gradient, scores, index
 
@@ -125,7 +125,7 @@ def _guided(method, rule, model, images, target, reduce, strict, **options):
 
 
 def _wrappers(model, rule):
-    """`patching.wrapped` triples that put the rule behind every rectifier of the model."""
+    """`patching.wrapped` triples that add the rule after every rectifier of the model."""
 
     def behind(rectify):
         @functools.wraps(rectify)
@@ -146,20 +146,20 @@ def _wrappers(model, rule):
         if isinstance(operation, _LAYERS) or type(operation).__name__ in ("Relu", "Relu6", "LeakyRelu"):
             triples.append((operation, "call", behind))
         elif isinstance(getattr(type(operation), "activation", None), property):
-            continue  # a recurrent layer shows its cell's, which comes by itself
+            continue  # a recurrent layer shows the activation of its cell, which is visited separately
         elif getattr(activation, "func", activation) in _FUNCTIONS:
             triples.append((operation, "activation", behind))
     if not triples:
         raise UsageError(
             f"explain expects a model with rectifiers to guide. '{model.name}' has none that can be reached: no "
-            "relu activation, no ReLU, LeakyReLU or PReLU layer. Use saliency or smooth_grad, which any model has; a "
-            "relu that a layer calls in its own code is reached once it is a keras.layers.ReLU held by the layer."
+            "relu activation, no ReLU, LeakyReLU or PReLU layer. Use saliency or smooth_grad, which work with any "
+            "model; or replace a relu in a layer's own code by a keras.layers.ReLU held by the layer."
         )
     return triples
 
 
 def _count(model, names, guided, strict):
-    """Refuse, or warn of, nonlinearities whose gradient silently stays the plain one."""
+    """Refuse nonlinearities that keep their ordinary gradient, or warn about them."""
     if not names:
         return
     listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
@@ -171,35 +171,35 @@ def _count(model, names, guided, strict):
     if strict or not guided:
         raise UsageError(
             facts
-            + "Use saliency or smooth_grad, which any model has; replace a relu in a layer's own code by a "
+            + "Use saliency or smooth_grad, which work with any model; replace a relu in a layer's own code by a "
             "keras.layers.ReLU held by the layer"
             + ("; or pass strict=False to guide the others." if guided else ".")
         )
     tracing.warn_once(
         model,
         ("guided", *names),
-        facts + "They keep their own gradient. Use saliency or smooth_grad for a map of one rule.",
+        facts + "These keep their own gradient. Use saliency or smooth_grad for a map with one rule for all.",
     )
 
 
 def guided_rule(gradient: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
-    """Section 3.4: the positive gradient goes back through the rectifier, whose own derivative is its gate.
+    """Section 3.4: the positive part of the gradient goes through the rectifier with its own derivative.
 
     Returns:
-        What goes to the rectifier's output, and past it to its input.
+        `(gradient for the rectifier's output, gradient that bypasses it to its input)`.
     """
     return tf.nn.relu(gradient), None
 
 
 def deconvnet_rule(gradient: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
-    """Section 2.1: the positive gradient goes past the rectifier, whatever its input was; returns as `guided_rule`."""
+    """Section 2.1: the positive part of the gradient bypasses the rectifier; returns the same as `guided_rule`."""
     return None, tf.nn.relu(gradient)
 
 
 def _register():
-    """The two rules, under names of their own in TensorFlow's table of gradients, once a process.
+    """Register the two rules in TensorFlow's table of gradients, once per process.
 
-    Behind a rectifier stands IdentityN(output, input), whose gradient is the rule's.
+    After each rectifier there is an IdentityN(output, input), whose gradient is the rule.
     """
     for name, rule in {"guided": guided_rule, "deconvnet": deconvnet_rule}.items():
         try:

@@ -1,4 +1,4 @@
-"""Guided Grad-CAM: the fine lines of guided backpropagation where Grad-CAM looks."""
+"""Guided Grad-CAM: the fine detail of guided backpropagation in the regions of Grad-CAM."""
 
 import keras
 import numpy as np
@@ -30,17 +30,17 @@ def guided_grad_cam(
     Source: Selvaraju et al. 2017, "Grad-CAM", section 3.2, https://arxiv.org/abs/1610.02391.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
+        model, images, target: As in every method; see `recipes.explain`.
         layer, call_index, tokens, return_layer: As in `LayerOptions`.
-        reduce: How the channels of guided backpropagation are collapsed, as there; None keeps them.
+        reduce: How the channels of guided backpropagation are reduced, as in `guided_backprop`; None keeps them.
         strict: As in `guided_backprop`.
-        options: Those of `AttributionOptions`.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.
 
     Raises:
-        ValueError: As `guided_backprop` and `grad_cam`.
+        ValueError: as in `guided_backprop` and `grad_cam`.
     """
     where, place = grad_cam(
         model, images, target, layer=layer, call_index=call_index, tokens=tokens, return_layer=True, **options

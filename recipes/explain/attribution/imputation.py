@@ -1,4 +1,4 @@
-"""Pixels that are taken away, as their neighbors would have them."""
+"""Imputation: removed pixels are computed from their neighbors."""
 
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,18 @@ NOISE = 0.01
 
 
 class Imputer:
-    """Removed pixels of a task's images as the noisy weighted mean of their neighbors: the baseline `"impute"`.
+    """The baseline `"impute"`: removed pixels become the noisy weighted mean of their neighbors.
 
     Source: Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", section 4,
-    https://arxiv.org/abs/2202.00449. Where everything is removed, the mean color is left.
+    https://arxiv.org/abs/2202.00449. When all pixels are removed, they get the mean color.
 
     Args:
         method, name: The public function and its argument, for errors.
         task: The `Task`; its images have two spatial axes.
-        images: A group of them, float32.
+        images: A group of its images, float32.
 
     Raises:
-        ValueError: images without two spatial axes.
+        ValueError: when the images do not have two spatial axes.
     """
 
     def __init__(self, method: str, name: str, task: "Task", images: FloatArray) -> None:
@@ -47,14 +47,18 @@ class Imputer:
         self._generator = np.random.default_rng(0)
 
     def __call__(self, rows: slice, removed: np.ndarray) -> FloatArray:
-        """The images `rows` without the pixels of `removed`, bool `(n, height, width)` or `(1, height, width)` for all.
+        """Impute pixels of the images `rows`.
+
+        Args:
+            rows: Slice of the group of images.
+            removed: The pixels to impute, bool `(n, height, width)`, or `(1, height, width)` for all images.
 
         Returns:
             float32, in the layout of the images.
         """
         images, noise = self._images[rows], self._noise[rows]
         if len(removed) == 1:
-            # One mask for all: one system of equations, whose columns are the channels of all images.
+            # One mask for all images gives one system of equations, whose columns are the channels of all images.
             flat = np.moveaxis(images, 0, -2).reshape(*images.shape[1:3], -1)
             filled = imputed(flat, removed[0], 0.0, self._generator).reshape(
                 *images.shape[1:3], len(images), -1
@@ -75,13 +79,15 @@ class Imputer:
 def imputed(
     image: FloatArray, removed: np.ndarray, noise: float, generator: np.random.Generator
 ) -> FloatArray:
-    """Section 4.1: removed pixels as the weighted mean of their neighbors inside the image, plus noise.
+    """Replace removed pixels by the weighted mean of their neighbors inside the image, plus noise.
+
+    Source: Rong et al. 2022, section 4.1.
 
     Args:
         image: `(height, width, channels)`.
-        removed: bool `(height, width)`. Where nothing is left, the mean color is.
-        noise: Standard deviation of what is added, in the image's own values.
-        generator: Draws it.
+        removed: bool `(height, width)`. When all pixels are removed, they get the mean color.
+        noise: Standard deviation of the added noise, in pixel values of the image.
+        generator: Generator that draws the noise.
 
     Returns:
         `(height, width, channels)` float32.

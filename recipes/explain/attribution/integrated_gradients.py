@@ -27,31 +27,35 @@ def integrated_gradients(
     return_convergence_delta: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray | Any:
-    """Difference to a baseline, times the gradient averaged along the straight way from there.
+    """Difference to a baseline, times the gradient averaged along the straight path from the baseline to the image.
 
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", equation 1,
-    https://arxiv.org/abs/1703.01365. The paper sums at the end of each step (equation 3, 20 to 300 steps),
-    which misses completeness by 1-2 %; on convolutional networks the midpoint and Gauss-Legendre rules come within
-    1e-4 of it at 50 steps. Where the score bends sharply on the way, as that of a transformer with layer normalization
-    does next to a constant baseline, 50 midpoints can miss 5 to 30 % of it: `return_convergence_delta` says how much,
-    and `method="gauss_legendre"`, whose steps lie closer together at both ends, misses far less.
+    https://arxiv.org/abs/1703.01365. The paper takes the gradient at the end of each step (equation 3, 20 to 300
+    steps), which misses completeness by 1-2 %. On convolutional networks the midpoint and Gauss-Legendre rules come
+    within 1e-4 of completeness at 50 steps. The score may change abruptly along the path, as for a transformer with
+    layer normalization near a constant baseline; then 50 midpoints can miss 5 to 30 % of it. Use
+    `return_convergence_delta` to see how much, and `method="gauss_legendre"`, whose points lie closer together at both
+    ends and which misses far less.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        steps: Gradients per image and baseline, >= 1.
-        baseline: Where the way starts: a number (0, black, in the model's own value range), `"mean"` (the
-            image's mean color), `"blur"` (the blurred image), an array of the shape of one image or of all of
-            them, or a list of such, whose maps are averaged.
-        method: `"midpoint"` or `"gauss_legendre"`.
-        reduce: How channels are collapsed: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`,
-            None.
-        return_convergence_delta: Also return how far each map misses completeness.
-        options: Those of `AttributionOptions`.
+        model, images, target: As in every method; see `recipes.explain`.
+        steps: Number of gradients per image and baseline, >= 1.
+        baseline: The start of the path: a number (0, black, in the model's own value range), `"mean"` (the
+            image's mean color), `"blur"` (the blurred image), an array of the shape of one image or of all images, or a
+            list of these, whose maps are averaged.
+        method: `"midpoint"` or `"gauss_legendre"`, the rule of numerical integration.
+        reduce: How channels are reduced: `"sum"` (signed, keeps the sum), `"mean"`, `"absmax"`, `"l2"`, or None to
+            keep them.
+        return_convergence_delta: Whether to return how far each map misses completeness, too.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. With
         `return_convergence_delta`, `(maps, delta)`: delta `(n,)` is the sum of the map over pixels and channels
-        minus the change in score from the baseline to the image, 0 when complete.
+        minus the change in score from the baseline to the image; it is 0 for a complete map.
+
+    Raises:
+        ValueError: when `steps`, `method` or `baseline` is not one of the above, or an argument does not fit the model.
     """
     at_least_one("integrated_gradients", "steps", steps)
     check_flag("integrated_gradients", "return_convergence_delta", return_convergence_delta)
@@ -92,7 +96,7 @@ def integrated_gradients(
 
 
 def path(start: FloatArray, end: FloatArray, where: float, out: FloatArray | None = None) -> FloatArray:
-    """The straight way of equation 1: `start + where * (end - start)`, `where` in [0, 1]."""
+    """The straight path of equation 1: `start + where * (end - start)`, `where` in [0, 1]."""
     out = np.subtract(end, start, out=out)
     out *= where
     out += start
@@ -100,12 +104,12 @@ def path(start: FloatArray, end: FloatArray, where: float, out: FloatArray | Non
 
 
 def attribute(start: FloatArray, end: FloatArray, average: FloatArray) -> FloatArray:
-    """Equation 1: the difference to the baseline times the gradient averaged along the way."""
+    """Equation 1: the difference to the baseline times the gradient averaged along the path."""
     return (end - start) * average
 
 
 def quadrature(method: str, steps: int) -> tuple[FloatArray, FloatArray]:
-    """Where on the way to take gradients, in [0, 1], and their weights, which sum to 1: float32 `(steps,)` each."""
+    """The points of the path at which gradients are taken, in [0, 1], and weights that sum to 1: float32 `(steps,)`."""
     if method == "midpoint":
         return ((np.arange(steps) + 0.5) / steps).astype("float32"), np.full(steps, 1 / steps, "float32")
     if method == "gauss_legendre":

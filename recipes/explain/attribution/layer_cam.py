@@ -1,4 +1,4 @@
-"""LayerCAM: feature maps weighted position by position, which stays sharp in early layers."""
+"""LayerCAM: feature maps weighted separately at each position, which gives sharp maps in early layers."""
 
 import numpy as np
 

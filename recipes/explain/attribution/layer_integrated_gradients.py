@@ -1,4 +1,4 @@
-"""Integrated gradients at a layer: of its activations instead of the input's values."""
+"""Integrated gradients of a layer's activations instead of the input's values."""
 
 from typing import Any
 
@@ -31,33 +31,32 @@ def layer_integrated_gradients(
     as_map: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """Difference of a layer's activations to those of a baseline, times the gradient averaged on the way between them.
+    """Integrated gradients of a layer: activations minus those of a baseline, times the gradient averaged between them.
 
-    For an embedding this is integrated gradients of text: the baseline is a token that stands for nothing. The values
-    add up to the change in score, where everything passes the layer.
+    At an embedding layer this explains text, with a neutral token as baseline. If all information passes through the
+    layer, the values add up to the change in score.
 
     Source: Sundararajan et al. 2017, equation 1, https://arxiv.org/abs/1703.01365; at a layer as in Dhamdhere et al.
-    2018, "How Important Is a Neuron?", section 3, https://arxiv.org/abs/1805.12233, along the straight way between
+    2018, "How Important Is a Neuron?", section 3, https://arxiv.org/abs/1805.12233, along the straight path between
     activations.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
+        model, images, target: As in every method; see `recipes.explain`.
         layer: A layer object, a name, an "outer/inner" path or an index. None takes the last feature map before the
             head, as `grad_cam` does.
-        steps: Gradients per image, >= 1 (midpoints).
-        baseline: The input that the way starts from, as in `integrated_gradients`; for token ids the id that stands for
-            nothing.
-        call_index: Which call of a shared layer, from 0.
-        as_map: Sum over the channels and resize to the image, `(n, height, width)`, as methods that look at a layer's
-            maps do.
-        options: Those of `AttributionOptions`.
+        steps: Number of gradients per image, >= 1, at the midpoints of as many parts of the path.
+        baseline: The input whose activations are the start of the path, as in `integrated_gradients`; for token ids,
+            the id of a neutral token.
+        call_index: Number of the call of a shared layer, counted from 0.
+        as_map: Whether to sum over the channels and resize to the image, `(n, height, width)`, as the CAM methods do.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32, the shape of the layer's output `(n, ..., channels)`, or `(n, height, width)`; without the batch axis
         for a single image.
 
     Raises:
-        ValueError: no such layer; a score that does not depend on it.
+        ValueError: when there is no such layer, or the score does not depend on it.
 
     Example:
         >>> explain.layer_integrated_gradients(model, ids, 1, layer="embedding", baseline=0).sum(-1)   # per token
@@ -90,7 +89,7 @@ def layer_integrated_gradients(
 
 
 def _layer_of(task, layer, call_index):
-    """The call of the layer that was named, or of the last feature map."""
+    """The call of the named layer, or of the last feature map."""
     if layer is not None:
         return layer_lookup.find(task.model, layer, call_index=call_index, method=task.method)
     cam.find_layer(task, layer, call_index)  # refuses call_index alone
@@ -103,7 +102,7 @@ def _layer_of(task, layer, call_index):
 
 
 def _ends(task, group, call, nothing, clean):
-    """The activations of baselines and images, in one pass, which also predicts the class where none was given."""
+    """The activations of baselines and images, in one pass, which also predicts the class if no target was given."""
     count = len(clean)
     tensors = task.inputs.tensors(
         np.tile(np.arange(group.start, group.stop), 2), np.concatenate([nothing, clean])
@@ -120,13 +119,13 @@ def _ends(task, group, call, nothing, clean):
 
 
 def _gradients(task, group, call, starts, ends, where, weights):
-    """Weighted sum of the gradients at places on the way, which are evaluated together."""
+    """Weighted sum of the gradients at several points of the path, which are evaluated together."""
     way = [*task.inputs.tensors(group), starts, ends, where]
     count = group.stop - group.start
     most = count * len(where)
     if task.target.function is not None:
         outputs = task.evaluate(_outputs_on_way, way, evaluations=0, spec=task.target.spec, call=call)
-        # Step by step, as the user's function may know which image is which.
+        # Step by step, because the user's function may treat the images differently.
         parts = [
             targets.cotangents(task.target, [one[start : start + count] for one in outputs])[1]
             for start in range(0, most, count)
@@ -146,7 +145,7 @@ def _gradients(task, group, call, starts, ends, where, weights):
 
 
 def _below(model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, call: Any) -> tf.Tensor:
-    """Kernel: the activations of the layer."""
+    """Kernel of the activations of the layer."""
     _, (values,) = tracing.capture(model, pack(model, tensors[:inputs], keys), [call], stop=True)
     return _led_by_images(values, call)
 
@@ -154,14 +153,14 @@ def _below(model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, call
 def _below_and_class(
     model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, spec: Any, call: Any
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Kernel: the activations of the layer, and the predicted class."""
+    """Kernel of the activations of the layer and the predicted class."""
     with tracing.recording([call]) as recorder:
         _, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
     return _led_by_images(recorder.activations()[0], call), index
 
 
 def _led_by_images(values, call):
-    """The activations as float32, refused where another axis than that of the images comes first."""
+    """The activations as float32; raises when their first axis is not that of the images."""
     if not tf.executing_eagerly() and values.shape[0] is not None:
         raise UsageError(
             f"layer_integrated_gradients expects a layer whose output has the images as its first axis. Layer "
@@ -171,13 +170,13 @@ def _led_by_images(values, call):
 
 
 def _on_way(starts, ends, where):
-    """Activations `(places * n, ...)` between ends `(n, ...)`: all images at one place, then at the next."""
+    """Activations `(points * n, ...)` between the ends `(n, ...)`: all images at one point, then at the next."""
     values = starts + tf.reshape(where, (-1, *[1] * starts.shape.rank)) * (ends - starts)
     return tf.reshape(values, tf.concat([[-1], tf.shape(starts)[1:]], 0))
 
 
 def _copies(model, tensors, keys, where):
-    """The model's inputs, once for every place on the way."""
+    """The model's inputs, once for every point of the path."""
     count = tf.shape(where)[0]
     return pack(
         model,
@@ -189,7 +188,7 @@ def _copies(model, tensors, keys, where):
 def _outputs_on_way(
     model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, spec: Any, call: Any
 ) -> list[tf.Tensor]:
-    """Kernel: the outputs with values on the way in the place of the layer's activations."""
+    """Kernel of the outputs, with points of the path in place of the layer's activations."""
     starts, ends, where = tensors[inputs:]
     with tracing.tapped({call.operation: _stand_in(call, _on_way(starts, ends, where))}):
         outputs = model(_copies(model, tensors[:inputs], keys, where), training=False)
@@ -199,7 +198,7 @@ def _outputs_on_way(
 def _gradient_on_way(
     model: keras.Model, *tensors: tf.Tensor, keys: Any, inputs: int, spec: Any, call: Any
 ) -> tf.Tensor:
-    """Kernel: the score's gradients by values on the way, which take the layer's place, weighted and added up."""
+    """Kernel of the weighted sum of the score's gradients at points of the path, which replace the activations."""
     starts, ends, where, weights, *arguments = tensors[inputs:]
     values, images = _on_way(starts, ends, where), tf.shape(tensors[0])[0]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -210,13 +209,13 @@ def _gradient_on_way(
     if gradient is None:
         raise UsageError(
             f"layer_integrated_gradients expects a score that depends on layer '{call.path}'. The gradient does not "
-            "reach it. Choose a layer on the way to the score."
+            "reach this layer. Choose a layer between the input and the score."
         )
     return tf.reduce_sum(tf.reshape(gradient, tf.concat([[-1], tf.shape(starts)], 0)), 0)
 
 
 def _stand_in(call, values):
-    """A tap (see `tracing.tapped`) that puts values in the place of what one call returns."""
+    """A tap (see `tracing.tapped`) that replaces the output of one call by these values."""
     seen = 0
 
     def tap(output):

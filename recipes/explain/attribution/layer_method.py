@@ -1,4 +1,4 @@
-"""From an equation on activations and gradients to a public attribution: what Grad-CAM and its relatives share."""
+"""Make a public attribution from an equation of activations and gradients: the common part of Grad-CAM and others."""
 
 import inspect
 import textwrap
@@ -18,7 +18,7 @@ Equation: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 class SignedMap(Protocol):
-    """An attribution whose equation gives evidence for and against."""
+    """An attribution whose equation gives evidence for and against the target."""
 
     equation: Equation
 
@@ -34,15 +34,16 @@ class SignedMap(Protocol):
         """Maps of a layer.
 
         Args:
-            model, images, target: As in every method, see `recipes.explain`.
-            relu: Keep positive evidence only, as in the paper; False returns signed maps.
-            options: Those of `LayerOptions`: the layer, and what every attribution takes.
+            model, images, target: As in every method; see `recipes.explain`.
+            relu: True keeps only positive evidence, as in the paper; False returns signed maps.
+            options: The options of `LayerOptions`: the layer, and the options of every attribution.
 
         Returns:
             float32 `(n, height, width)`, raw values; `(height, width)` for a single image.
 
         Raises:
-            ValueError: a layer without spatial axes, and what does not fit the model, with what to type instead.
+            ValueError: when the layer has no spatial axes, or an argument does not fit the model; the message tells
+                what to type instead.
         """
 
 
@@ -57,23 +58,24 @@ class PositiveMap(Protocol):
         """Maps of a layer.
 
         Args:
-            model, images, target: As in every method, see `recipes.explain`.
-            options: Those of `LayerOptions`: the layer, and what every attribution takes.
+            model, images, target: As in every method; see `recipes.explain`.
+            options: The options of `LayerOptions`: the layer, and the options of every attribution.
 
         Returns:
             float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
         Raises:
-            ValueError: a layer without spatial axes, and what does not fit the model, with what to type instead.
+            ValueError: when the layer has no spatial axes, or an argument does not fit the model; the message tells
+                what to type instead.
         """
 
 
 def signed_map(equation: Equation) -> SignedMap:
-    """Make an attribution of an equation of either sign; what it takes and returns is said in `SignedMap`.
+    """Make an attribution from an equation of either sign; see `SignedMap` for its arguments and result.
 
     Args:
-        equation: function `(activations, gradients) -> maps`, `(n, *spatial, channels)` each to `(n, *spatial)`. It
-            stays at hand as `method.equation`.
+        equation: function `(activations, gradients) -> maps`, from two arrays `(n, *spatial, channels)` to `(n,
+            *spatial)`. It is kept as `method.equation`.
     """
 
     def method(
@@ -92,7 +94,7 @@ def signed_map(equation: Equation) -> SignedMap:
 
 
 def positive_map(equation: Equation) -> PositiveMap:
-    """As `signed_map`, for an equation that is never below 0; see `PositiveMap`."""
+    """Make an attribution from an equation that is never below 0; see `signed_map` and `PositiveMap`."""
 
     def method(
         model: keras.Model, images: Inputs, target: Target = None, **options: Unpack[LayerOptions]
@@ -103,7 +105,7 @@ def positive_map(equation: Equation) -> PositiveMap:
 
 
 def _public(method: Call, equation: Equation, kind: type) -> Call:
-    """Give a method the name and the words of its equation, and the arguments of its kind."""
+    """Give a method the name and description of its equation, and the documented arguments of its kind."""
     for name in ("__name__", "__qualname__", "__module__"):
         setattr(method, name, getattr(equation, name))
     said, rest = inspect.getdoc(equation) or "", inspect.getdoc(kind.__call__) or ""

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: the score handed back from layer to layer, to what made it in proportion."""
+"""Layer-wise relevance propagation: the score is propagated back through the layers, in proportion to contributions."""
 
 import re
 from typing import Any, Literal
@@ -23,7 +23,7 @@ _layers = keras.layers
 
 
 def _kinds(*names):
-    """Keras' layers of these names, where a number of axes is left open in all of its numbers."""
+    """Keras' layers of these names; `*` stands for the numbers of axes 1, 2 and 3."""
     return tuple(
         getattr(_layers, name.replace("*", number))
         for name in names
@@ -33,14 +33,14 @@ def _kinds(*names):
 
 
 _WEIGHTED = _kinds("Dense", "Conv*D")
-# Linear too, but always by the epsilon rule.
+# These are linear too, but always follow the epsilon rule.
 _LINEAR = (
     *_kinds("BatchNormalization", "Rescaling", "Normalization", "Resizing", "CenterCrop", "UpSampling*D"),
     *_kinds(
         "DepthwiseConv*D", "SeparableConv*D", "Conv*DTranspose", "AveragePooling*D", "GlobalAveragePooling*D"
     ),
 )
-# Operations of `keras.ops` and of Python's signs, and layers of the same name.
+# Operations of `keras.ops` and Python's operators, and layers of the same name.
 _TERMS = ("Add", "Average", "Subtract")
 _FACTORS = ("Multiply", "Divide", "TrueDivide")
 _AVERAGES = ("Mean", "Sum", "AveragePool")
@@ -56,7 +56,7 @@ _MOVES = (
     "Pad",
     "Max",
 )
-# Their gradient moves relevance as it should: places move, the winner takes all, an open gate passes.
+# The ordinary gradient of these layers propagates relevance correctly: they move values, or pass the largest one.
 _MOVING = (
     *_kinds(
         "InputLayer",
@@ -87,34 +87,37 @@ def lrp(
     return_layers: bool = False,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray | tuple[FloatArray, dict[str, FloatArray]]:
-    """Relevance of each pixel: the score, shared out from layer to layer among what contributed to it.
+    """LRP: the relevance of each pixel, found by distributing the score from layer to layer among the contributions.
 
-    A unit hands its relevance to the units below in proportion to what each of them added to it; what biases added
-    stays with them. Without biases the map adds up to the score.
+    A unit distributes its relevance among the units below in proportion to their contributions to it. The share of the
+    biases is not passed on. Without biases the map adds up to the score.
 
     Source: Bach et al. 2015, "On Pixel-Wise Explanations", equations 58 (epsilon) and 60 (alpha-beta),
     https://doi.org/10.1371/journal.pone.0130140. The composite is EpsilonPlus of Kohlbrenner et al. 2020, "Towards Best
     Practice in Explaining Neural Network Decisions with LRP", section III, https://arxiv.org/abs/1910.09840: epsilon
-    for Dense layers, alpha 1 and beta 0 for convolutions. Sums of a residual network share out by the epsilon rule, as
-    do batch normalization, average pooling, resizing and depthwise, separable and transposed convolutions; the largest
-    value of a pool takes all, and what a nonlinearity of single values makes of one has that one's relevance.
+    for Dense layers, alpha 1 and beta 0 for convolutions. The sums of a residual network follow the epsilon rule, and
+    so do batch normalization, average pooling, resizing and depthwise, separable and transposed convolutions. In max
+    pooling the largest value gets all relevance. Elementwise nonlinearities pass the relevance on unchanged.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`. A Sequential or Functional model, also nested,
+        model, images, target: As in every method; see `recipes.explain`. A Sequential or Functional model, also nested,
             of Dense, convolution, pooling, normalization, resizing, sums, differences, averages, concatenation and
-            nonlinearities of single values.
+            elementwise nonlinearities.
         rule: `"epsilon"`, `"alpha_beta"` or `"composite"`.
-        epsilon: Added to what is divided by, > 0, as a share of its largest value in a layer.
-        alpha: Weight of what speaks for, >= 1; what speaks against has `alpha - 1`. For `"alpha_beta"`.
-        reduce: How channels are collapsed: `"sum"` keeps the sum.
-        return_layers: Also return the relevance that arrives at each layer, `{path: (n,)}`, which shows what is kept.
-        options: Those of `AttributionOptions`. Always traces.
+        epsilon: Stabilizer of the denominators, > 0, as a share of the largest denominator of an image in a layer.
+        alpha: Weight of positive contributions, >= 1; negative contributions have the weight `alpha - 1`. It is used
+            only for `"alpha_beta"`.
+        reduce: How channels are reduced: `"sum"` keeps the sum; `"mean"`, `"absmax"`, `"l2"`, or None to keep them.
+        return_layers: Whether to return the relevance at each layer too, which shows how much is conserved.
+        options: The options of `AttributionOptions`. The model is always traced.
 
     Returns:
-        float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image.
+        float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. With `return_layers`,
+        `(maps, layers)`: layers is a dictionary from path to float32 `(n,)`.
 
     Raises:
-        ValueError: a layer whose relevance cannot be shared out (attention, gates, code of your own), by name.
+        ValueError: when the model has a layer without a rule (attention, gates, custom layers), which the message
+            names, or when an argument is outside its range.
     """
     if not is_one_of(rule, ("epsilon", "alpha_beta", "composite")):
         raise UsageError(
@@ -150,7 +153,7 @@ def lrp(
 def _relevance(
     model: keras.Model, *tensors: tf.Tensor, spec: Any, keys: Any, inputs: int, wrt: int, settings: Any
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Kernel: `(relevance of the input, relevance at each layer's output)`."""
+    """Kernel of `(relevance of the input, relevance at each layer's output)`."""
     wrappers, outputs = _wrappers(model, settings), {}
 
     def noted(path, wrap):
@@ -172,7 +175,9 @@ def _relevance(
             scores, _ = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
     found = tape.gradient(scores, [tensors[wrt], *outputs.values()], output_gradients=scores)
     if found[0] is None:
-        raise UsageError("lrp expects a score that depends on the input. It does not. Choose another target.")
+        raise UsageError(
+            "lrp expects a score that depends on the input. Received one that does not. Choose another target."
+        )
     kept = {
         path: tf.reduce_sum(tf.reshape(one, (tf.shape(one)[0], -1)), 1)
         for path, one in zip(outputs, found[1:], strict=True)
@@ -182,7 +187,7 @@ def _relevance(
 
 
 def _wrappers(model, settings):
-    """`(Node, wrapper)` of each layer that shares out its relevance; refuses what cannot."""
+    """`(Node, wrapper)` of each layer that distributes relevance by a rule; raises for layers without a rule."""
     found, unknown = [], []
     for node in walk(model):
         operation, name = node.operation, type(node.operation).__name__
@@ -208,14 +213,14 @@ def _wrappers(model, settings):
             unknown.append(f"{node.path} ({name})")
     if unknown or not isinstance(model, (keras.Sequential, *_functional())):
         raise UsageError(
-            f"lrp expects layers that it can share relevance out at. Model '{model.name}' has others: "
-            f"{', '.join(unknown[:8]) or type(model).__name__}. Use integrated_gradients, which any model has."
+            f"lrp expects layers for which it has a rule. Model '{model.name}' has others: "
+            f"{', '.join(unknown[:8]) or type(model).__name__}. Use integrated_gradients, which works with any model."
         )
     return found
 
 
 def _moves(operation, name):
-    """Whether an operation but moves values, or holds others; random changes of images do nothing here."""
+    """Whether an operation only moves values or contains other layers; random augmentation is off at inference."""
     of_keras = type(operation).__module__.startswith("keras.src.")
     return type(operation) in (*_MOVING, keras.Sequential) or (
         of_keras and (name in _MOVES or name.startswith("Random"))
@@ -227,5 +232,5 @@ def _functional():
 
 
 def _snake(name):
-    """`LeakyRelu`, as an operation of `keras.ops` is called, as the name of its function."""
+    """The function name for the class name of a `keras.ops` operation: `leaky_relu` for `LeakyRelu`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

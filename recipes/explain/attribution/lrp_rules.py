@@ -1,4 +1,4 @@
-"""How single layers hand relevance down: what stands in for their call, with the rule as its gradient."""
+"""LRP rules of single layers: functions that replace the call of a layer and have the rule as their gradient."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -9,11 +9,11 @@ from keras import ops
 
 from recipes.explain.engine.errors import UsageError
 
-#: What a layer computes, and what makes its stand-in, whose gradient is the rule.
+#: The call of a layer, and a function that makes its replacement, whose gradient is the rule.
 Call: TypeAlias = Callable[..., Any]
 Rule: TypeAlias = Callable[[Call], Call]
 
-# Nonlinearities of single values, which hand on what they get though their slope is another; a softmax at the end too.
+# Elementwise nonlinearities, which pass relevance on unchanged, whatever their slope; a softmax at the end does too.
 ELEMENTWISE = {
     *("relu6", "leaky_relu", "elu", "selu", "silu", "gelu", "hard_silu", "softplus", "tanh", "mish"),
     *("sigmoid", "hard_sigmoid", "softmax", "log_softmax"),
@@ -21,21 +21,24 @@ ELEMENTWISE = {
 
 
 def divided(relevance: tf.Tensor, values: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """Equation 58: relevance over values, which are kept away from 0 by `epsilon` of the largest of their image."""
+    """Equation 58: relevance divided by values, stabilized by `epsilon` times the largest value of each image."""
     axes = tuple(range(1, values.shape.rank))
     least = epsilon * tf.reduce_max(tf.abs(values), axes, keepdims=True) + 1e-30
     return relevance / (values + tf.where(values >= 0, least, -least))
 
 
 def _divided_by_one_sign(relevance, values, epsilon, sign):
-    """`divided` of values that are all of one sign, or 0."""
+    """`divided` for values that all have one sign or are 0."""
     axes = tuple(range(1, values.shape.rank))
     reduce = tf.reduce_max if sign > 0 else tf.reduce_min
     return relevance / (values + (epsilon * reduce(values, axes, keepdims=True) + sign * 1e-30))
 
 
 def _share(parts, inputs, relevance, epsilon):
-    """`sum over parts of weight * input * d(part . R / part) / d input`; the sign of a part that has one, else 0."""
+    """`sum over parts of weight * input * d(part . R / part) / d input`.
+
+    Each part is `(weight, values, sources, sign)`; the sign is 1 or -1 if all values have it, otherwise 0.
+    """
     total = [0.0 for _ in inputs]
     for weight, values, sources, sign in parts:
         shares = (
@@ -52,7 +55,7 @@ def _share(parts, inputs, relevance, epsilon):
 
 
 def _without_variables(share):
-    """A gradient that hands relevance to the input alone, of a layer that may have variables."""
+    """A gradient function that gives relevance to the input only, and None to the layer's variables."""
 
     def shared(relevance, variables=()):
         found = share(relevance)
@@ -81,7 +84,7 @@ def shared(epsilon: float) -> Rule:
 
 
 def passed(call: Call) -> Call:
-    """A nonlinearity of single values: what it makes of a value has that value's relevance."""
+    """The rule for an elementwise nonlinearity: each output passes its relevance to its input unchanged."""
 
     def stand_in(inputs, *args, **kwargs):
         @tf.custom_gradient
@@ -94,15 +97,15 @@ def passed(call: Call) -> Call:
 
 
 def scaled(path: str) -> Rule:
-    """A product with constants, or a division by one, which changes the relevance of no value."""
+    """The rule for a product with constants or a division by one, which leaves all relevance unchanged."""
 
     def wrap(call):
         def stand_in(*args, **_):
             places = [place for place, one in enumerate(args) if hasattr(one, "op")]
             if len(places) != 1 or places[0] == 1 and "ivide" in path:
                 raise UsageError(
-                    f"lrp expects layers that it can share relevance out at. '{path}' multiplies or divides values "
-                    "that both depend on the input. Use integrated_gradients, which any model has."
+                    f"lrp expects layers for which it has a rule. '{path}' multiplies or divides values that both "
+                    "depend on the input. Use integrated_gradients, which works with any model."
                 )
             return passed(lambda x: call(*args[: places[0]], x, *args[places[0] + 1 :]))(args[places[0]])
 
@@ -112,7 +115,7 @@ def scaled(path: str) -> Rule:
 
 
 def summed(epsilon: float) -> Rule:
-    """The epsilon rule for a sum, whose terms share its relevance by their values."""
+    """The epsilon rule for a sum: its relevance is distributed among the terms in proportion to their values."""
 
     def wrap(call):
         def stand_in(*args, **_):
@@ -120,7 +123,7 @@ def summed(epsilon: float) -> Rule:
 
             @tf.custom_gradient
             def total(*parts):
-                parts = [tf.identity(part) for part in parts]  # one term may be made of another
+                parts = [tf.identity(part) for part in parts]  # one term may be computed from another
                 values = call(list(parts)) if isinstance(args[0], (list, tuple)) else call(*parts)
                 return values, lambda r: _share([(1.0, values, list(parts), 0)], list(parts), r, epsilon)
 
@@ -132,7 +135,7 @@ def summed(epsilon: float) -> Rule:
 
 
 def weighted(layer: Any, settings: tuple[str, float, float]) -> Rule:
-    """Epsilon or alpha-beta for a Dense or convolution; its activation stays outside."""
+    """The epsilon or alpha-beta rule for a Dense or convolution layer; its activation is applied afterwards."""
     rule, epsilon, alpha = settings
     signs = rule == "alpha_beta" or (rule == "composite" and not isinstance(layer, keras.layers.Dense))
 
@@ -164,7 +167,7 @@ def weighted(layer: Any, settings: tuple[str, float, float]) -> Rule:
                 def share(r):
                     if not signs:
                         return _share([(1.0, values, [x], 0)], [x], r, epsilon)[0]
-                    # Behind a rectifier nothing is negative, and half of the products are 0.
+                    # After a rectifier no input is negative, and half of the products are 0.
                     both = not _never_negative(x)
                     high, low = (tf.nn.relu(x), -tf.nn.relu(-x)) if both else (x, None)
                     sources = [high, low] if both else [high]
@@ -199,7 +202,7 @@ _KEEPING_SIGNS = {"Identity", "MaxPool", "AvgPool", "Pad", "Reshape", "Transpose
 
 
 def _never_negative(tensor):
-    """Whether what made a tensor of the graph leaves nothing below 0."""
+    """Whether the operations that made a tensor of the graph cannot give values below 0."""
     operation = tensor.op
     if operation.type in _NOT_NEGATIVE:
         return True

@@ -1,8 +1,8 @@
-"""Nonlinearities on the way from the input to the score that no rule guides, by name.
+"""Find the nonlinearities between input and score that no rule guides, by name.
 
-What bends a value is counted: activations, thresholds, products of a value with itself. What only weighs one value by
-another is not: pooling, normalization, and gates (squeeze-and-excitation, attention, the cells of LSTM and GRU), which
-guided backpropagation leaves alone in its paper as well.
+Nonlinear functions of a single value are counted: activations, thresholds, products of a value with itself. Operations
+that only weigh one value by another are not counted: pooling, normalization, and gates (squeeze-and-excitation,
+attention, the cells of LSTM and GRU). The paper of guided backpropagation does not change these either.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _CURVES = (
 _POWERS = ("Pow", "Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv")
 _BOUNDS = ("Maximum", "Minimum", "ClipByValue")
 _REDUCTIONS = ("Mean", "Sum", "Max", "Prod")
-# Behind these, a value is still the same one, but for a factor.
+# These operations leave a value the same up to a factor.
 _SAME = ("Cast", "Identity", "IdentityN", "Neg", "Reshape", "StopGradient")
 _ALIASES = {"silu": "swish (silu)", "hard_silu": "hard_swish (hard_silu)"}
 _LOOPS = ("While", "StatelessWhile")
@@ -47,7 +47,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 @contextlib.contextmanager
 def located(model: keras.Model, graph: tf.Graph) -> "Iterator[Places]":
-    """While the block traces the model, note which operations of the graph each layer makes: yields a `Places`."""
+    """While the block traces the model, record which graph operations each layer makes; yields a `Places`."""
     places = Places(model)
 
     def noting(path, operation):
@@ -75,13 +75,13 @@ def located(model: keras.Model, graph: tf.Graph) -> "Iterator[Places]":
 
 
 class Places:
-    """Which layer made which operation."""
+    """A record of which layer made which operation."""
 
     def __init__(self, model: keras.Model) -> None:
         self.model, self.ranges = model, []
 
     def of(self, number: int) -> tuple[str, Any] | None:
-        """`(path, layer)` of the innermost layer whose call made an operation; None outside of the model."""
+        """`(path, layer)` of the innermost layer whose call made operation `number`; None outside the model."""
         inside = [entry for entry in self.ranges if entry[0] <= number < entry[1]]
         if not inside:
             return None
@@ -91,14 +91,14 @@ class Places:
 def unguided(
     graph: tf.Graph, source: tf.Tensor, scores: tf.Tensor, places: Places, scope: str
 ) -> tuple[list[str], int]:
-    """`(names, guided)`: nonlinearities that no rule guides, each once, and how many rectifiers one does.
+    """`(names, guided)`: the names of nonlinearities that no rule guides, and the number of guided rectifiers.
 
     Args:
-        graph: The graph that holds the pass.
+        graph: The graph of the forward pass.
         source: The input tensor.
         scores: The tensor of scores.
-        places: From `located`.
-        scope: Operations whose name holds this are guided.
+        places: The `Places` from `located`.
+        scope: Operations whose name contains this text are guided.
     """
     operations = graph.get_operations()
     flow = Flow(source, [scores])
@@ -121,12 +121,12 @@ def unguided(
 
 
 def _word(operation, moved, graph, scope):
-    """What an operation that bends its input is called; None for one that does not."""
+    """The name of an operation if it is a nonlinearity of its input, otherwise None."""
     kind = operation.type
     if kind in RECTIFIERS:
         return kind.lower()
     if kind == "Abs" and {one.type for one in operation.outputs[0].consumers()} <= {"Max", "Shape"}:
-        return None  # the largest value, by which quantization and normalization divide
+        return None  # for the largest absolute value, by which quantization and normalization divide
     if kind in _CURVES:
         return None if kind in ("Sigmoid", "Tanh", "Softmax") and _is_gate(operation) else kind.lower()
     if kind == "Square":  # of a mean or length, by which normalization divides
@@ -153,7 +153,7 @@ def _word(operation, moved, graph, scope):
 
 
 def _product(operation, moved):
-    """A value times itself, or times whether it is large enough."""
+    """The name of a product of a value with itself or with a comparison of it; None for other products."""
     left, right = operation.inputs
     for tensor in (left, right):
         made = tensor.op
@@ -163,7 +163,7 @@ def _product(operation, moved):
 
 
 def _is_reduced(tensor):
-    """Whether a tensor is a sum or mean, but for constants added and factors: such as a variance."""
+    """Whether a tensor is a sum or mean up to added constants and factors, such as a variance."""
     made = tensor.op
     while (
         made.type in (*_SAME, *_BOUNDS, "AddV2", "Add", "Sub", "Mul", "Squeeze", "ExpandDims") and made.inputs
@@ -176,7 +176,7 @@ def _is_reduced(tensor):
 
 
 def _divides_itself(upper, lower):
-    """Whether a value is divided by what is made from it place by place, such as x / (1 + x)."""
+    """Whether a value is divided by an elementwise function of itself, such as in x / (1 + x)."""
     mine, waiting, seen = _stripped(upper), [lower], set()
     while waiting:
         tensor = waiting.pop()
@@ -189,7 +189,7 @@ def _divides_itself(upper, lower):
 
 
 def _called(operation, graph, attribute, scope):
-    """A nonlinearity in the body of a `tf.function` or of a loop that the model runs."""
+    """The name of a nonlinearity in the body of a `tf.function` or of a loop that the model runs, or None."""
     library = {one.signature.name: one for one in graph.as_graph_def().library.function}
     waiting, seen = [operation.get_attr(attribute).name], set()
     while waiting:
@@ -206,7 +206,7 @@ def _called(operation, graph, attribute, scope):
 
 
 def _is_gate(operation):
-    """Whether all that an operation returns is multiplied with something it was not made from."""
+    """Whether the output of an operation is only multiplied with values it was not computed from."""
     (output,) = operation.outputs
     waiting, products = list(output.consumers()), []
     while waiting:
@@ -227,12 +227,12 @@ def _is_gate(operation):
 
 
 def _same_source(left, right):
-    """Whether two tensors are one and the same, but for factors and constants."""
+    """Whether two tensors are the same up to factors and constants."""
     return _stripped(left) == _stripped(right)
 
 
 def _stripped(tensor):
-    """The name of what a tensor is, behind casts, signs, and products and sums with constants."""
+    """The name of the tensor from which this one is made by casts, signs, and products and sums with constants."""
     while True:
         operation = tensor.op
         if operation.type in _SAME and operation.inputs:
@@ -247,7 +247,7 @@ def _stripped(tensor):
 
 
 def _producers(operation):
-    """The types of what made the inputs of an operation, behind casts and reshapes."""
+    """The types of the operations that made the inputs of an operation, before casts and reshapes."""
     found = set()
     for tensor in operation.inputs:
         made = tensor.op
@@ -258,7 +258,7 @@ def _producers(operation):
 
 
 def _moved_by(operations, source):
-    """Names of the operations whose result changes with the source, comparisons included."""
+    """Names of the operations whose result depends on the source, including comparisons."""
     reached = {source.op.name}
     for operation in operations:
         if operation.type not in ("Shape", "ShapeN", "Size", "Rank") and any(
@@ -269,19 +269,19 @@ def _moved_by(operations, source):
 
 
 def _recurs_with_gates(layer):
-    """Whether a layer is one of Keras' recurrent ones whose state passes gates."""
+    """Whether a layer is one of Keras' recurrent layers with gates, LSTM or GRU."""
     return type(layer).__module__.startswith("keras.") and any(
         name in type(layer).__name__ for name in ("LSTM", "GRU")
     )
 
 
 def _normalizes(layer):
-    """Whether a layer of Keras divides by a mean or a length, which guided backpropagation leaves alone."""
+    """Whether a layer is one of Keras' normalizations, which guided backpropagation does not change."""
     return type(layer).__module__.startswith("keras.") and type(layer).__name__.endswith("Normalization")
 
 
 def _name(word, path, layer):
-    """A nonlinearity in words: what it is and where."""
+    """A nonlinearity in words: its kind and its layer."""
     activation = getattr(layer, "activation", None)
     activation = getattr(activation, "func", activation)
     if activation is not None and getattr(activation, "__name__", "linear") != "linear":

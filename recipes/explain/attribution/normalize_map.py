@@ -1,4 +1,4 @@
-"""Raw maps to values a picture can show."""
+"""Scale raw maps to values that can be drawn as a picture."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,11 +9,11 @@ from recipes.explain.engine.errors import UsageError
 
 
 def normalize_map(maps: ArrayLike, percentile: float = 99, signed: bool = False) -> FloatArray:
-    """Scale each map by itself, so that a few extreme pixels do not turn the rest black.
+    """Scale each map separately, so that a few extreme pixels do not make all other pixels look black.
 
     Args:
-        maps: `(height, width)`, or `(n, height, width)` of which each is scaled alone.
-        percentile: The value at this percentile becomes 1 and what lies above is cut, in (0, 100].
+        maps: `(height, width)`, or `(n, height, width)`, of which each map is scaled separately.
+        percentile: The value at this percentile becomes 1, and larger values are clipped; in (0, 100].
         signed: False maps the minimum to 0 and the percentile to 1. True keeps 0 at 0 and divides by the
             percentile of absolute values, for maps with evidence for and against.
 
@@ -21,13 +21,13 @@ def normalize_map(maps: ArrayLike, percentile: float = 99, signed: bool = False)
         float32 of the same shape, in 0..1, or -1..1 when signed. A constant map gives 0.
 
     Raises:
-        ValueError: A percentile outside (0, 100], maps of another rank, NaN.
+        ValueError: when the percentile is outside (0, 100], or the maps have another rank or contain NaN or infinity.
     """
     maps = as_numbers("normalize_map", "maps", maps, "float32")
     if not is_number(percentile) or not 0 < percentile <= 100:
         raise UsageError(
-            f"normalize_map expects a percentile in (0, 100]. Received {percentile}. 100 uses the largest "
-            "value."
+            f"normalize_map expects a percentile in (0, 100]. Received {percentile}. Write 100 to scale by the "
+            "largest value."
         )
     if maps.ndim not in (2, 3):
         raise UsageError(
@@ -49,6 +49,6 @@ def normalize_map(maps: ArrayLike, percentile: float = 99, signed: bool = False)
         maps = maps - maps.min((1, 2), keepdims=True)
         scale = np.percentile(maps, percentile, axis=(1, 2), keepdims=True)
         low = 0
-    # A map of a few bright pixels on black has a percentile of 0: its largest value then counts.
+    # A map of a few bright pixels on black has a percentile of 0; then its largest value is used.
     scale = np.where(scale > 0, scale, np.abs(maps).max((1, 2), keepdims=True))
     return np.clip(maps / np.where(scale > 0, scale, 1), max(low, -1), 1).astype("float32")

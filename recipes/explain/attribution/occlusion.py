@@ -1,4 +1,4 @@
-"""Occlusion: what the score loses when a window of the image is covered."""
+"""Occlusion: the drop of the score when a window of the image is covered."""
 
 import itertools
 from collections.abc import Sequence
@@ -34,32 +34,33 @@ def occlusion(
 ) -> FloatArray:
     """Mean drop of the score over all windows that cover a pixel.
 
-    Windows stand every `stride` pixels, and flush with the far borders, so that every pixel is covered.
+    Windows are `stride` pixels apart, with additional windows at the far borders, so that every pixel is covered.
     Source: Zeiler & Fergus 2013, "Visualizing and Understanding Convolutional Networks", section 4.2,
     https://arxiv.org/abs/1311.2901.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
+        model, images, target: As in every method; see `recipes.explain`.
         patch: Side of the window in pixels, or one length per spatial axis.
         stride: Pixels from one window to the next, at most `patch`, or one per axis.
-        value: What the window shows: a number (0) in the model's own value range, `"mean"` (the image's mean
-            color), `"blur"` (the blurred image), `"impute"` (what lies around the window, with a little noise, as in
-            `road`), or an array of an image.
-        output: `"drop"`: score of the image minus score of the covered one. `"probability"`: the probability
-            of the class while the window covers a pixel, as the paper's figure shows it: low where it
-            matters.
-        options: Those of `AttributionOptions`.
+        value: The content of the window: a number (0) in the model's own value range, `"mean"` (the image's mean
+            color), `"blur"` (the blurred image), `"impute"` (computed from the pixels around the window, with a little
+            noise, as in `road`), or an array of the shape of one image or of all images.
+        output: `"drop"` is the score of the image minus the score of the covered image. `"probability"` is the
+            probability of the class while the window covers a pixel, as in the paper's figure; it is low at important
+            pixels.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image.
 
     Raises:
-        ValueError: A patch larger than the image, a stride larger than the patch.
+        ValueError: when the patch is larger than the image or the stride larger than the patch, or when `value` or
+            `output` is not one of the above.
     """
     if output not in ("drop", "probability"):
         raise UsageError(
-            f"occlusion expects output to be 'drop' or 'probability'. Received {output!r}. 'drop' is high "
-            "where it matters."
+            f"occlusion expects output to be 'drop' or 'probability'. Received {output!r}. Write 'drop' for a map that "
+            "is high at important pixels."
         )
     if output == "probability":
         options["score"] = "probability"
@@ -93,7 +94,7 @@ def occlusion(
 
 
 def _imputing(impute, places, spatial):
-    """Windows show what lies around them."""
+    """The change that fills each window from the pixels around it."""
 
     def change(batch, sample, rows):
         removed = np.zeros((1, *spatial), bool)
@@ -104,7 +105,7 @@ def _imputing(impute, places, spatial):
 
 
 def windows(shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]) -> list[Window]:
-    """Windows of `patch` pixels, `stride` apart and flush with the far borders, so that every pixel is covered."""
+    """Windows of `patch` pixels, `stride` apart and also at the far borders, so that every pixel is covered."""
     starts = [
         sorted({*range(0, size - length + 1, step), size - length})
         for size, length, step in zip(shape, patch, stride, strict=True)
@@ -143,15 +144,14 @@ def _per_axis(name, value, axes):
     lengths = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(lengths) != axes or not all(isinstance(length, (int, np.integer)) for length in lengths):
         raise UsageError(
-            f"occlusion expects {name} to be a whole number of pixels, or {axes} of them, one per spatial "
-            "axis. "
+            f"occlusion expects {name} to be a whole number of pixels, or {axes} of them, one per spatial axis. "
             f"Received {value!r}. Write {name}=16."
         )
     return lengths
 
 
 def _at(window, channel_axis):
-    """The window as an index into a batch of images; no channel axis where every value is a feature of its own."""
+    """The window as an index into a batch of images; without a channel axis if every value is a separate feature."""
     places = [slice(None), *window]
     if channel_axis is not None:
         places.insert(channel_axis, slice(None))

@@ -8,10 +8,10 @@ from recipes.common.types import Verbose
 
 
 class Progress:
-    """A bar when asked for, or by itself when more than half is left after three seconds.
+    """A progress bar, shown on request, or automatically if less than half is done after three seconds.
 
     Args:
-        total: Evaluations to do.
+        total: Number of evaluations to do.
         verbose: "auto", or whether to show the bar.
     """
 
@@ -24,7 +24,7 @@ class Progress:
 
     def add(self, count: int) -> None:
         if self.done >= self.total:
-            return  # a full bar would be written again, on a line of its own
+            return  # a full bar would be written again, on a new line
         self.done += count
         if (
             self.automatic
@@ -37,7 +37,7 @@ class Progress:
             self.bar.update(min(self.done, self.total))
 
     def finish(self) -> None:
-        """Show the end, also where less was asked for than was foreseen, as where the class is known already."""
+        """Show a full bar, also if fewer evaluations were needed than expected, for example for known classes."""
         if self.bar and self.done < self.total:
             self.done = self.total
             self.bar.update(self.total)

@@ -1,4 +1,4 @@
-"""Collapse the channels of an attribution."""
+"""Reduce the channels of an attribution."""
 
 import functools
 
@@ -9,12 +9,18 @@ from recipes.explain.engine.options import Reduce
 
 
 def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:
-    """Collapse the channel axis of signed values.
+    """Reduce the channel axis of signed values.
 
     Args:
         values: `(n, ..., channels, ...)`.
         how: `"absmax"`, `"mean"`, `"sum"`, `"l2"`, or None (keep the channels).
-        axis: The channel axis; None where every value is a feature of its own.
+        axis: The channel axis; None if every value is a separate feature.
+
+    Returns:
+        The values without the channel axis; unchanged if `how` is None.
+
+    Raises:
+        UsageError: when `how` is not one of these.
     """
 
     # Channel by channel: numpy reduces a short last axis twenty times slower.
@@ -28,11 +34,11 @@ def reduce_channels(values: np.ndarray, how: Reduce, axis: int) -> np.ndarray:
         "sum": lambda v: over_channels(np.add, v),
         "l2": lambda v: np.sqrt(over_channels(np.add, np.square(v))),
     }
-    if axis is None and how is not None:  # every value is a feature of its own
+    if axis is None and how is not None:  # every value is a separate feature
         values, axis = values[..., None], -1
     if not (how is None or isinstance(how, str)) or how not in reductions:
         raise UsageError(
             f"explain expects reduce to be 'absmax', 'mean', 'sum', 'l2' or None. Received {how!r}. "
-            "None returns one value per channel."
+            "Write None for one value per channel."
         )
     return reductions[how](values)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from recipes.common.types import FloatArray
 
-# Multiplications that a loop does in less time than TensorFlow takes to begin.
+# For fewer multiplications than this, numpy's loop takes less time than the start of a TensorFlow operation.
 _SMALL = 50_000
 
 
@@ -18,14 +18,14 @@ def resize(
 ) -> FloatArray:
     """Resize maps to a spatial shape, one axis after the other.
 
-    Pixel centers lie at `i + 1/2`, so nothing shifts (as `tf.image.resize`, unlike "align corners"), and
-    values between two pixels are their linear blend, so nothing overshoots.
+    Pixel centers lie at `i + 1/2`, so the maps are not shifted (as in `tf.image.resize`, unlike "align corners").
+    Values between two pixels are interpolated linearly, so no value exceeds the range of the map.
 
     Args:
         maps: `(n, *spatial)`, float.
-        shape: The spatial shape to reach, one length per axis.
-        windows: For each axis the pixels `(low, high)` that the maps cover, from edge to edge; outside it is 0. None
-            for all of them.
+        shape: The new spatial shape, one length per axis.
+        windows: For each axis the range of pixels `(low, high)` that the maps cover, from edge to edge, or None for the
+            whole axis; the result is 0 outside. None means that the maps cover everything.
 
     Returns:
         `(n, *shape)`, float32.
@@ -41,7 +41,7 @@ def resize(
 
 
 def _product(maps, weights):
-    """`maps (..., size)` times `weights (length, size)`, without numpy's threads, which wait longer than they work."""
+    """`maps (..., size)` times `weights (length, size)`; numpy's threads would wait longer than they work."""
     if maps.size * len(weights) < _SMALL:
         return np.einsum("...s,ls->...l", maps, weights)
     flat = tf.linalg.matmul(maps.reshape(-1, maps.shape[-1]), weights, transpose_b=True).numpy()
@@ -50,7 +50,7 @@ def _product(maps, weights):
 
 @functools.lru_cache(maxsize=64)
 def _weights(size, length, low, high):
-    """`(length, size)`: how much of each old pixel goes into each new one."""
+    """`(length, size)`: the weight of each old pixel in each new pixel."""
     centers = np.arange(length) + 0.5
     position = np.clip((centers - low) * size / (high - low) - 0.5, 0, size - 1)
     lower = np.floor(position).astype(int)

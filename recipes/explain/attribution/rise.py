@@ -1,4 +1,4 @@
-"""RISE: random masks, averaged with the score the image keeps behind each."""
+"""RISE: random masks, averaged with the score of the masked image as weight."""
 
 from collections.abc import Sequence
 
@@ -31,24 +31,30 @@ def rise(
 ) -> FloatArray:
     """Mean score of the masked image over the masks that show a pixel.
 
-    A mask is a coarse random grid of zeros and ones, enlarged linearly past the image and cut out at a random
-    place. Source: Petsiuk et al. 2018, "RISE", equation 6 and section 3.2, https://arxiv.org/abs/1806.07421
+    A mask is a coarse random grid of zeros and ones, enlarged linearly to more than the image and cropped at a random
+    position. Source: Petsiuk et al. 2018, "RISE", equation 6 and section 3.2, https://arxiv.org/abs/1806.07421
     (4000 masks for VGG16, 8000 for ResNet50; 7 x 7 cells; probabilities).
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        masks: Number of masks, >= 1; every image sees the same ones. Noise falls with its square root.
-        cells: Cells of the grid along each spatial axis, or one number per axis.
+        model, images, target: As in every method; see `recipes.explain`.
+        masks: Number of masks, >= 1, the same for every image. The noise falls with the square root of this number.
+        cells: Number of cells of the grid along each spatial axis, or one number per axis.
         keep: Probability that a cell shows the image, in (0, 1).
-        baseline: What a mask hides it with: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
+        baseline: The content of hidden pixels: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
             array.
         seed: Integer that fixes the masks.
-        options: Those of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`.
+        options: The options of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`.
 
     Returns:
         float32 `(n, height, width)`, in units of the score; `(height, width)` for a single image. The same
-        seed gives the same maps. Where the score is the same behind every mask, as that of a saturated softmax is,
-        the map tells nothing, and a warning says so.
+        seed gives the same maps.
+
+    Warns:
+        UserWarning: when the score of an image is the same for every mask, as for a saturated softmax. The map then
+            contains no information.
+
+    Raises:
+        ValueError: when `masks`, `cells` or `keep` is outside its range, or an argument does not fit the model.
     """
     seed = 0 if seed is None else seed
     check_seed("rise", seed)
@@ -83,7 +89,7 @@ def rise(
 
 
 def _say_where_flat(model, flat):
-    """Warn of images whose score is the same behind every mask."""
+    """Warn about images whose score is the same for every mask."""
     if any(flat):
         tracing.warn_once(
             model,
@@ -95,17 +101,17 @@ def _say_where_flat(model, flat):
 
 
 def importance(total: FloatArray, masks: int, keep: float) -> FloatArray:
-    """Equation 6: the sum of score times mask over all masks, divided by their number and by E[M] = `keep`."""
+    """Equation 6: the sum of score times mask over all masks, divided by the number of masks and by E[M] = `keep`."""
     return total / (masks * keep)
 
 
 def enlarged(grids: FloatArray, shape: Sequence[int], corners: np.ndarray) -> FloatArray:
-    """Section 3.2: grids enlarged by whole cells, cut to the image at a corner inside the first cell.
+    """Section 3.2: grids enlarged by whole cells, then cropped to the image at a corner inside the first cell.
 
     Args:
-        grids: `(n, *cells)` of zeros and ones, one cell more along each axis than the image is divided in.
+        grids: `(n, *cells)` of zeros and ones, with one cell more along each axis than the image has.
         shape: The image's spatial shape.
-        corners: int `(n, axes)`: where each mask is cut out, from 0 to below the length of a cell.
+        corners: int `(n, axes)`: the corner at which each mask is cropped, from 0 to below the length of a cell.
 
     Returns:
         float32 `(n, *shape)`, in 0..1.
@@ -119,7 +125,7 @@ def enlarged(grids: FloatArray, shape: Sequence[int], corners: np.ndarray) -> Fl
 
 
 class Masks:
-    """Masks by number, drawn in blocks: the same in any order and any chunk."""
+    """Masks by number, drawn in blocks; a number gives the same mask in any order and any chunk."""
 
     block = 64
 

@@ -24,17 +24,17 @@ def saliency(
     https://arxiv.org/abs/1312.6034.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        reduce: How the channels are collapsed: `"absmax"` (the paper's: the largest absolute value), `"mean"`
+        model, images, target: As in every method; see `recipes.explain`.
+        reduce: How the channels are reduced: `"absmax"` (the largest absolute value, as in the paper), `"mean"`
             or `"sum"` (signed), `"l2"`; None keeps them.
-        options: Those of `AttributionOptions`.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`, raw gradients in score per unit of pixel value; with `reduce=None` the
         shape of the images. `(height, width)` for a single image.
 
     Raises:
-        ValueError: what does not fit the model, with what to type instead.
+        ValueError: when an argument does not fit the model; the message tells what to type instead.
     """
     task = Task("saliency", model, images, target, gradient=True, **options)
     return task.each_chunk(

@@ -1,4 +1,4 @@
-"""Score-CAM: feature maps weighted by what the network says of the image seen through each of them."""
+"""Score-CAM: feature maps weighted by the score of the image masked with each of them."""
 
 from typing import Literal
 
@@ -34,26 +34,26 @@ def score_cam(
     of the baseline. Nothing is normalized across channels or images.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
-        top: Use only this many channels, those that vary most over the image, chosen for each image (as in
-            "Faster Score-CAM"); None uses all, one evaluation each.
-        baseline: What a mask of 0 shows: a number (0, black, as in the paper), `"mean"`, `"blur"`, or an
-            array.
-        weights: `"increase"`: the increase of the score over the baseline's, as in equation 6, which may leave no
-            channel with a positive weight and so a map of zeros (warned of). `"score"`: the score itself, which as a
-            probability is never negative, as in the authors' code.
-        options: Those of `LayerOptions`. The score is `"probability"` (the paper's) or `"logits"`.
+        model, images, target: As in every method; see `recipes.explain`.
+        top: Use only this many channels, >= 1: those that vary most over each image, as in "Faster Score-CAM". None
+            uses all channels, with one evaluation per channel.
+        baseline: The content of pixels where the mask is 0: a number (0, black, as in the paper), `"mean"`, `"blur"`,
+            or an array.
+        weights: `"increase"` is the increase of the score over that of the baseline, as in equation 6. If no channel
+            then has a positive weight, the map is all zero, with a warning. `"score"` is the score itself, as in the
+            authors' code; as a probability it is never negative.
+        options: The options of `LayerOptions`. The score is `"probability"` (the paper's) or `"logits"`.
 
     Returns:
         float32 `(n, height, width)`, at least 0; `(height, width)` for a single image.
 
     Raises:
-        ValueError: As `grad_cam`; `top` below 1, other weights.
+        ValueError: as in `grad_cam`, and when `top` is below 1 or `weights` is another word.
     """
     if not is_one_of(weights, ("increase", "score")):
         raise UsageError(
-            f"score_cam expects weights to be 'increase' or 'score'. Received weights={weights!r}. 'increase' is the "
-            "paper's."
+            f"score_cam expects weights to be 'increase' or 'score'. Received weights={weights!r}. Write 'increase' "
+            "for the weights of the paper."
         )
     if top is not None:
         at_least_one("score_cam", "top", top)
@@ -66,7 +66,7 @@ def score_cam(
         clean = task.inputs.images[group].astype("float32")
         nothing = filled("score_cam", "baseline", baseline, clean, task, group)
         size = len(clean)
-        # One pass over image and baseline: the baseline's score is that of the class predicted for its image.
+        # One pass over image and baseline; the baseline's score is that of the class predicted for the image.
         rows = group.start + np.tile(np.arange(size), 2)
         index = task.target.index[rows]
         if task.target.spec.kind == "class":
@@ -101,7 +101,7 @@ def score_cam(
 
 
 def _say_where_empty(model, maps):
-    """Warn of maps in which nothing is left."""
+    """Warn about maps that are all zero."""
     empty = np.flatnonzero(~maps.any(axis=tuple(range(1, maps.ndim))))
     if len(empty):
         tracing.warn_once(
@@ -114,17 +114,17 @@ def _say_where_empty(model, maps):
 
 
 def increase(scores: FloatArray, baseline: FloatArray) -> FloatArray:
-    """Equation 7, the channel-wise increase of confidence: `(n, channels)` and `(n,)` to `(n, channels)`."""
+    """Equation 7, the channel-wise increase of confidence, `(n, channels)`, from `(n, channels)` and `(n,)`."""
     return scores - baseline[:, None]
 
 
 def weigh(activations: FloatArray, weights: FloatArray) -> FloatArray:
-    """Equation 8: `(n, *spatial, channels)` and `(n, channels)` to `(n, *spatial)`, positive evidence only."""
+    """Equation 8: the positive part of the sum of maps `(n, *spatial, channels)` times weights `(n, channels)`."""
     return np.maximum(np.einsum("n...c,nc->n...", activations, weights), 0)
 
 
 def unit_range(maps: FloatArray) -> FloatArray:
-    """Stretch each map to 0..1 by itself; a constant map becomes 0."""
+    """Stretch each map `(n, *spatial)` separately to 0..1; a constant map becomes 0."""
     axes = tuple(range(1, maps.ndim))
     low, high = maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
     return (maps - low) / np.where(high > low, high - low, 1)

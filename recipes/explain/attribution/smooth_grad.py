@@ -33,25 +33,28 @@ def smooth_grad(
     """Mean gradient of the score over copies of the image with Gaussian noise added.
 
     Source: Smilkov et al. 2017, "SmoothGrad", section 3, https://arxiv.org/abs/1706.03825: 10-20 % noise, up
-    to 50 samples. Gradients are averaged with their signs and only then reduced. The squared form is that of
-    Hooker et al. 2019, "A Benchmark for Interpretability Methods", section 4.1,
+    to 50 samples. Gradients are averaged with their signs before their channels are reduced. The mean of squares is
+    that of Hooker et al. 2019, "A Benchmark for Interpretability Methods", section 4.1,
     https://arxiv.org/abs/1806.10758; the variance is VarGrad, Adebayo et al. 2018,
     https://arxiv.org/abs/1810.03292.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`. A target of None is the class
+        model, images, target: As in every method; see `recipes.explain`. A target of None is the class
             predicted for the image without noise.
-        samples: Noisy copies of each image, >= 1; `kind="variance"` needs 2.
-        noise: Standard deviation, as a fraction of the image's own range of values (maximum minus minimum).
+        samples: Number of noisy copies of each image, >= 1; `kind="variance"` needs at least 2.
+        noise: Standard deviation as a fraction of the image's own range of values (maximum minus minimum), >= 0.
         kind: `"mean"`, `"square"` (mean of squares) or `"variance"` of the gradients.
-        reduce: How channels are collapsed: `"absmax"` (the largest absolute value), `"mean"`, `"sum"`,
-            `"l2"`, None.
+        reduce: How channels are reduced: `"absmax"` (the largest absolute value), `"mean"`, `"sum"`,
+            `"l2"`, or None to keep them.
         seed: Integer that fixes the noise.
-        options: Those of `AttributionOptions`.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n, height, width)`; `(height, width)` for a single image. The same seed gives the same maps,
         and every image gets the same noise, scaled to its range.
+
+    Raises:
+        ValueError: when `samples`, `noise` or `kind` is outside its range, or an argument does not fit the model.
     """
     seed = 0 if seed is None else seed
     _check(samples, noise, kind, seed)
@@ -87,7 +90,7 @@ def deviation_of(images: FloatArray, noise: float) -> FloatArray:
 def noisy(
     images: FloatArray, deviation: FloatArray, normal: FloatArray, out: FloatArray | None = None
 ) -> FloatArray:
-    """Section 3: `x + N(0, sigma^2)`, with standard normal noise given."""
+    """Section 3: `x + N(0, sigma^2)`, from images, standard deviations and given standard normal noise."""
     out = np.multiply(normal, deviation, out=out)
     out += images
     return out
@@ -106,21 +109,21 @@ def _check(samples, noise, kind, seed):
     at_least_one("smooth_grad", "samples", samples)
     if kind not in ("mean", "square", "variance"):
         raise UsageError(
-            f"smooth_grad expects kind to be 'mean', 'square' or 'variance'. Received {kind!r}. 'mean' is "
-            "the paper's."
+            f"smooth_grad expects kind to be 'mean', 'square' or 'variance'. Received {kind!r}. Write 'mean' for the "
+            "method of the paper."
         )
     if not is_number(noise) or noise < 0 or (kind == "variance" and samples < 2):
         raise UsageError(
-            f"smooth_grad expects noise >= 0, and two samples for a variance. Received noise={noise}, "
+            f"smooth_grad expects noise >= 0, and at least two samples for a variance. Received noise={noise}, "
             f"samples={samples}, kind={kind!r}. The paper uses noise=0.1 to 0.2 and 50 samples."
         )
 
 
 class Noise:
-    """Standard normal noise of one image's shape by sample number: the same in any order and any chunk.
+    """Standard normal noise of one image's shape, by sample number; the same in any order and any chunk.
 
-    Sixteen random bits choose among 65536 equally likely values of the normal distribution, which reach to 4.3: several
-    times faster than drawing exact ones, which would cost a small network a tenth of its gradient.
+    Sixteen random bits choose among 65536 equally likely values of the normal distribution, from -4.3 to 4.3. This is
+    several times faster than exact draws, which would take a tenth of the time of a small network's gradient.
     """
 
     def __init__(self, shape: tuple[int, ...], seed: int) -> None:
@@ -136,6 +139,6 @@ class Noise:
 
 @functools.cache
 def _quantiles():
-    """65536 equally likely values of variance 1."""
+    """65536 equally likely values of a standard normal distribution, scaled to variance 1."""
     values = ndtri((np.arange(2**16) + 0.5) / 2**16)
     return (values / values.std()).astype("float32")

@@ -1,1 +1,1 @@
-"""Traces, layers, inputs and targets, shared by everything in `recipes.explain`."""
+"""Traces, layers, inputs and targets, shared by all functions of `recipes.explain`."""

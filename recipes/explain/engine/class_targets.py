@@ -1,4 +1,4 @@
-"""What the user wrote for classes, as one class number per image."""
+"""Read class targets: from the user's argument to one class number per image."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from recipes.explain.engine.errors import UsageError
 
 
 def class_numbers(target: Any, count: int, method: str) -> np.ndarray:
-    """`(count,)` int32 class numbers from None (-1: the predicted class), an int, one int each or one-hot rows.
+    """Class numbers, int32 `(count,)`, from None (-1: the predicted class), an int, one int per image or one-hot rows.
 
     Raises:
-        ValueError, TypeError: for what is none of these.
+        ValueError: when the numbers are not class numbers, one-hot rows or `count` of them.
+        TypeError: when the target is of another kind.
     """
     if target is None:
         return np.full(count, -1, "int32")
@@ -37,7 +38,7 @@ def class_numbers(target: Any, count: int, method: str) -> np.ndarray:
     if numbers.shape != (count,):
         raise UsageError(
             f"{method} expects one target per image: {count}. Received an array of shape {numbers.shape}. "
-            "Give one number for all images, or one each."
+            "Give one number for all images, or one number per image."
         )
     if not np.all(numbers == np.round(numbers)):
         raise UsageError(
@@ -54,7 +55,7 @@ def class_numbers(target: Any, count: int, method: str) -> np.ndarray:
 
 
 def without_tf_keras_vis(target: Any) -> Any:
-    """Scores of tf-keras-vis hold one class per image; chunks need them apart. Other scores stay callables."""
+    """Turn a score of tf-keras-vis, which holds one class per image, into class numbers; return others unchanged."""
     if not type(target).__module__.startswith("tf_keras_vis"):
         return target
     values = getattr(target, "indices", None) or getattr(target, "target_values", None)

@@ -1,10 +1,10 @@
-"""Which operation made a tensor, and from what: in a graph as TensorFlow keeps it, of an eager pass as it goes by.
+"""Find which operation made a tensor, and from which inputs: from the graph, or from a record of an eager pass.
 
-    with dataflow.watching():            # eager passes only; a graph remembers by itself
+    with dataflow.watching():            # for eager passes only; a graph keeps its operations
         outputs = model(images)
         dataflow.made(outputs)           # Made(type="Softmax", inputs=(logits,), ...)
 
-`Flow` answers which operations lie between two tensors, and which of them everything has to pass.
+`Flow` tells which operations lie between two tensors, and which of them lie on every path between the two.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow's own way to see eager operations, which its debugger uses; there is no public one.
+# The way in which TensorFlow's debugger sees eager operations; there is no public way.
 from tensorflow.python.framework import op_callbacks
 
 _recorders = threading.local()
-# Of other operations, eager tensors of more values per example are not kept for looking back.
+# Results of other operations with more values per example than this are not recorded in eager passes.
 _LARGEST_KEPT = 65536
 _KEPT = ("Softmax", "LogSoftmax", "Cast", "Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose")
 # Products of two batches of matrices, such as attention makes with its values.
 PRODUCTS = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "XlaDotV2")
-# They read shapes only, so no value flows through them.
+# These read shapes only, so no value flows through them.
 _SHAPES = ("Shape", "ShapeN", "Rank", "Size", "ZerosLike", "OnesLike", "StopGradient")
 
 
@@ -38,9 +38,9 @@ class Made:
         type: The operation's type, such as "Softmax".
         inputs: Its input tensors.
         attribute: From an attribute's name to its value.
-        place: Which output of the operation the tensor is.
-        outputs: How many outputs the operation has.
-        output: The tensor itself, where whoever asks wants it along.
+        place: Position of the tensor among the operation's outputs.
+        outputs: Number of outputs of the operation.
+        output: The tensor itself, if the caller needs it; otherwise None.
     """
 
     type: str
@@ -52,7 +52,7 @@ class Made:
 
 
 def made(tensor: Any) -> Any:
-    """The `Made` of a tensor; None where it cannot be told (eager, and not watched)."""
+    """The `Made` of a tensor; None if it is not known (eager and not watched)."""
     if not isinstance(tensor, tf.__internal__.EagerTensor):
         operation = tensor.op
         return Made(
@@ -68,7 +68,7 @@ def made(tensor: Any) -> Any:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Any]:
-    """Remember how eager tensors are made while the block runs (this thread only)."""
+    """Record how eager tensors are made while the block runs (in this thread only)."""
     before = getattr(_recorders, "current", None)
     _recorders.current = _Recorder()
     op_callbacks.add_op_callback(_recorders.current.see)
@@ -83,8 +83,8 @@ class Flow:
     """The operations of the pass that is being traced or watched, in the order they were made.
 
     Args:
-        source: Tensor that all begins with.
-        sinks: Tensors that all ends in.
+        source: The tensor at the start.
+        sinks: The tensors at the end.
     """
 
     def __init__(self, source: Any, sinks: Any) -> None:
@@ -109,7 +109,7 @@ class Flow:
         return self._number(tensor) in self.between
 
     def must_pass(self, tensor: Any) -> Any:
-        """Whether every way from the source to the sinks leads through the operation that made the tensor."""
+        """Whether every path from the source to the sinks contains the operation that made the tensor."""
         number = self._number(tensor)
         return number in self.between and self._last.get(number, -1) <= number
 
@@ -140,11 +140,11 @@ class Flow:
         return False
 
     def slice_of(self, tensor: Any, axes_of: Callable) -> Any:
-        """Which slice of the source's second axis the tensor is made from; None where it is not exactly one.
+        """The index along the source's second axis from which the tensor is made; None if there is not exactly one.
 
         Args:
             tensor: Any tensor of the pass.
-            axes_of: For each axis of a tensor, what it is of the source (see `geometry`), or None.
+            axes_of: Function that gives for each axis of a tensor its `Axis` in the source (see `moved_axes`), or None.
         """
         waiting, seen, found = [tensor], set(), set()
         while waiting:
@@ -162,7 +162,7 @@ class Flow:
         return found.pop() if len(found) == 1 else None
 
     def _frame(self, made_from, tensor, axes_of):
-        """The number of the frame that an operation takes out of a tensor of frames; None for any other operation."""
+        """The index of the frame that an operation takes from a tensor of frames; None for any other operation."""
         if made_from.type not in ("Unpack", "GatherV2", "StridedSlice") or tensor is not made_from.inputs[0]:
             return None
         axes = axes_of(tensor) if self._number(tensor) == self._start or self.passes(tensor) else None
@@ -187,7 +187,7 @@ class Flow:
         return (reached & needed) | ({start} if start in needed else set())
 
     def _last_uses(self, ends):
-        """For each step, how late anything made before it is still used: past it, there is a way round."""
+        """For each step, the last use of anything made before it; a later use is a path around the step."""
         last, latest = {}, -1
         final = max(ends, default=-1)
         uses = {}
@@ -202,7 +202,7 @@ class Flow:
 
 
 def _slice(made_from, axis):
-    """The number that a slice takes of an axis; None for anything else."""
+    """The index that an operation takes along an axis; None for any other operation."""
     if made_from.type == "Unpack":
         return made_from.place if made_from.attribute("axis") == axis else None
     if made_from.type == "GatherV2":
@@ -215,7 +215,7 @@ def _slice(made_from, axis):
 
 
 def _step(operation, numbers):
-    """`(type, input numbers)` of a graph operation; floats, and lists of them, carry what a gradient follows."""
+    """`(type, input numbers)` of a graph operation; only float tensors, and lists of them, carry a gradient."""
     return operation.type, tuple(
         numbers[tensor.op.name]
         for tensor in operation.inputs
@@ -224,7 +224,7 @@ def _step(operation, numbers):
 
 
 class _Recorder:
-    """Sees every eager operation. Holds small inputs, and of all else only numbers."""
+    """Sees every eager operation. It keeps small inputs, and of all others only their numbers."""
 
     def __init__(self):
         self.steps = []
@@ -255,7 +255,7 @@ class _Recorder:
         return entry[1] if entry and entry[0]() is tensor else None
 
     def _ensure(self, tensor):
-        """The number of a tensor; one that comes from outside gets its own."""
+        """The number of a tensor; a tensor from outside gets a new number."""
         number = self.number(tensor)
         if number is None:
             number = len(self.steps)

@@ -1,4 +1,4 @@
-"""Which of a layer's attributes decide what it computes, and what stands in them by identity (see `model_state`)."""
+"""Find the attributes of a layer that decide what it computes, and compare their contents (see `model_state`)."""
 
 import dis
 import functools
@@ -12,12 +12,12 @@ import numpy as np
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype)
 CONTAINERS = (list, tuple, dict, set, frozenset, deque)
-# What of a layer's own bookkeeping decides how it computes.
+# Attributes of a layer's own bookkeeping that decide how it computes.
 _GRAPH = {"_dtype_policy", "_layers", "_operations", "_functional"}
 _DECIDING = _GRAPH | {"_trainable", "autocast"}
-# What a library's layer reads in training only, or was built with.
+# Attributes that a library's layer reads only in training or when it is built.
 _FIXED = ("momentum", "renorm", "synchronized", "rank", "filters", "depth_multiplier")
-# What training and building leave on a model without changing what it computes.
+# Attributes that training and building set on a model without changing what it computes.
 _TRAINING = {
     *(
         "_compile_loss",
@@ -75,7 +75,7 @@ def _bookkeeping():
 
 @functools.cache
 def _read_by(kind):
-    """The attributes that the class of a library's layer reads when it computes: in `call` and what that calls."""
+    """The attributes that the class of a library's layer reads in `call` and in the methods that `call` calls."""
     names, waiting = set(), {"call", "quantized_call"}
     while waiting:
         names |= waiting
@@ -90,7 +90,7 @@ def _read_by(kind):
 
 
 def _names_in(code):
-    """Attribute names that a function, and the functions in it, speak of."""
+    """Attribute names that occur in a function and in the functions inside it."""
     inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return set(code.co_names).union(*map(_names_in, inner))
 
@@ -111,14 +111,14 @@ def deciding_names(owner: Any, attributes: dict[str, Any]) -> list[str]:
         and (read is None or name in read or name in _GRAPH or hasattr(kind, name))
         and value is not owner
     ]
-    # A graph of layers says itself what it calls; an empty list of layers stays out, as a new layer is a new attribute.
+    # A graph already names the layers it calls. An empty list is left out, because a new layer is a new attribute.
     if "_layers" in names and ("_operations" in attributes or not attributes["_layers"]):
         names.remove("_layers")
     return names
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value can be copied, held and compared with `==`, as nothing in it can hold a model."""
+    """Whether a value can be copied, kept and compared with `==`, because nothing in it can hold a model."""
     if isinstance(value, CONTAINERS):
         return all(map(is_plain, value)) and (
             not isinstance(value, dict) or all(map(is_plain, value.values()))
@@ -129,17 +129,17 @@ def is_plain(value: Any) -> bool:
 
 
 def attribute_contents(name: str, owner: Any) -> Any:
-    """What stands in a container, or in an object with slots, that is an attribute."""
+    """The contents of an attribute that is a container or an object with slots."""
     return identities([owner.__dict__[name]])
 
 
 def attribute_objects(name: str, owner: Any) -> list[int]:
-    """The objects in a list that is an attribute, and holds objects only."""
+    """The identities of the objects in an attribute that is a list of objects only."""
     return list(map(id, owner.__dict__[name]))
 
 
 def identities(value: Any) -> Any:
-    """What stands in a container, plain values by value and objects by identity."""
+    """The contents of a container: plain values by value, objects by identity."""
     if isinstance(value, np.ndarray):
         return value.shape, digest(value)
     if isinstance(value, dict):
@@ -162,7 +162,7 @@ def _slot_identities(value):
 
 
 def class_contents(kind: type) -> list[Any]:
-    """What a class of the user holds, and what its functions are made of: editors swap their code in place."""
+    """The attributes of a class of the user, and the code of its functions, which editors may replace in place."""
     values = vars(kind).values()
     return [*map(id, values), *[made_of(one) for one in values if type(one) is types.FunctionType]]
 
@@ -174,7 +174,7 @@ def made_of(function: types.FunctionType) -> tuple[Any, Any, Any]:
 
 
 def function_contents(function: types.FunctionType) -> tuple[Any, Any]:
-    """What a function is made of and closes over."""
+    """The code and defaults of a function, and the variables it closes over."""
     return made_of(function), identities(cells(function)) if function.__closure__ else None
 
 
@@ -184,7 +184,7 @@ def global_contents(names: tuple[str, ...], function: types.FunctionType) -> lis
 
 
 def module_contents(names: tuple[str, ...], module: types.ModuleType) -> list[Any]:
-    """What a module calls by these names."""
+    """The contents of these names in a module."""
     return identities(list(map(vars(module).get, names)))
 
 
@@ -197,7 +197,7 @@ def globals_read(code: types.CodeType) -> tuple[str, ...]:
 
 
 def slots_of(value: Any) -> list[Any] | None:
-    """What an object of the user holds that has slots and no `__dict__`; None for any other."""
+    """The contents of an object of the user that has slots and no `__dict__`; None for any other object."""
     kind = type(value)
     if hasattr(value, "__dict__") or foreign(kind) or isinstance(value, (type, types.ModuleType)):
         return None
@@ -210,7 +210,7 @@ def _as_tuple(names):
 
 
 def cells(function: types.FunctionType) -> list[Any]:
-    """What a function closes over; a variable that is not set yet is left out."""
+    """The values of the variables that a function closes over; a variable that is not set yet is left out."""
     values = []
     for cell in function.__closure__:
         try:
@@ -221,7 +221,7 @@ def cells(function: types.FunctionType) -> list[Any]:
 
 
 def digest(array: np.ndarray) -> int | None:
-    """The values of an array that is small enough to be compared each time; of a larger one, a thin sample."""
+    """A hash of the values of a small array, or of a regular sample of a large one; None for an array of objects."""
     return (
         hash(np.ravel(array)[:: max(1, array.size // _LARGEST_ARRAY)].tobytes())
         if array.dtype != object
@@ -230,12 +230,12 @@ def digest(array: np.ndarray) -> int | None:
 
 
 def foreign(thing: Any) -> bool:
-    """Whether a class or function belongs to a library, whose insides do not change."""
+    """Whether a class or function belongs to a library, whose code does not change."""
     return _root(thing) in _FOREIGN
 
 
 def settled(thing: Any) -> bool:
-    """Whether the code of a class, function or module is nobody's to change: a library's, Python's, or ours."""
+    """Whether a class, function or module belongs to a library, to Python or to recipes, so that its code is fixed."""
     return _root(thing) in _SETTLED
 
 

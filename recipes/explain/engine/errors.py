@@ -1,7 +1,9 @@
-"""What `recipes.explain` raises."""
+"""The error that `recipes.explain` raises."""
 
 
 class UsageError(ValueError):
-    """A mistake in what the caller asked for, so that no fallback hides it."""
+    """A mistake in the arguments of a call; a class of its own, so that no fallback hides it."""
 
-    _keras_call_info_injected = True  # Keras then leaves the message alone when it passes through a layer
+    _keras_call_info_injected = (
+        True  # so that Keras does not change the message when it passes through a layer
+    )

@@ -1,4 +1,4 @@
-"""What every synthesis checks first: the image a model takes, the range of its values, images to start from."""
+"""The first checks of every synthesis: the image shape of the model, the range of values, and start images."""
 
 from typing import Any
 
@@ -18,14 +18,18 @@ class Canvas:
     Args:
         method: Name used in errors.
         model: A built `keras.Model` with one input `(n, height, width, channels)`, or channels first.
-        size: `(height, width)` or one number for both, where the model leaves them open.
+        size: `(height, width)` in pixels or one number for both, if the model does not fix them.
         value_range: `(low, high)` of the images.
 
     Attributes:
-        shape: `(height, width, channels)` of one image; height and width None where `size` is False and the model
-            leaves them open.
-        channels_first: Whether the model wants its images so; ours are always channels last.
-        keys: How a tensor is packed for the model, see `recipes.explain.inputs.pack`.
+        shape: `(height, width, channels)` of one image; height and width are None if `size` is False and the model does
+            not fix them.
+        channels_first: Whether the model takes images with channels first; the images here have channels last.
+        keys: How a tensor is packed for the model, see `recipes.explain.engine.inputs.pack`.
+
+    Raises:
+        UsageError: when the model, the size or the value range does not fit.
+        TypeError: when `model` is not a `keras.Model`.
     """
 
     def __init__(
@@ -40,13 +44,13 @@ class Canvas:
         if declared:
             shapes = [tuple(tensor.shape) for tensor in declared]
         else:
-            # A subclassed model takes other sizes than it was built on; only rank and channels are binding.
+            # A subclassed model takes other sizes than it was built with; only rank and channels are fixed.
             built = (getattr(model, "_build_shapes_dict", None) or {}).values()
             shapes = [(*[None] * (len(shape) - 1), shape[-1]) for shape in built if isinstance(shape, tuple)]
         if len(shapes) != 1 or len(shapes[0]) != 4:
             raise UsageError(
                 f"{method} expects a model with one input (n, height, width, channels). Model '{model.name}' takes "
-                f"{shapes or 'inputs of unknown shape'}. Wrap it in a keras.Model of its image alone."
+                f"{shapes or 'inputs of unknown shape'}. Wrap it in a keras.Model whose only input is the image."
             )
         _, *axes = shapes[0]
         height, width, channels = (*axes[1:], axes[0]) if self.channels_first else axes
@@ -69,15 +73,23 @@ class Canvas:
         self.shape = (*wanted, channels)
 
     def unit(self, images: Any, name: str = "images", *, any_size: bool = False) -> Any:
-        """Images in the value range, checked, as `(n, height, width, channels)` float32 in 0..1, and whether one came
-        without a batch axis."""
+        """Check images and scale them from the value range to 0..1.
+
+        Returns:
+            `(images, single)`: float32 `(n, height, width, channels)`, and whether one image without a batch axis was
+            given.
+        """
         images, single = self.batch(images, name, any_size=any_size)
         low, high = self.value_range
         return (images - low) / (high - low), single
 
     def batch(self, images: Any, name: str = "images", *, any_size: bool = False) -> Any:
-        """Images checked for shape and range: `(n, height, width, channels)` float32, and whether there was one
-        alone."""
+        """Check the shape and range of images.
+
+        Returns:
+            `(images, single)`: float32 `(n, height, width, channels)`, and whether one image without a batch axis was
+            given.
+        """
         images = np.asarray(images)
         single = images.ndim == 3
         shape = (None, None, self.shape[-1]) if any_size else self.shape
@@ -108,18 +120,18 @@ def _check_model(method, model):
 
 
 def check_range(method: str, value_range: Any) -> Any:
-    """`(low, high)` as floats."""
+    """Check `value_range` and return `(low, high)` as floats."""
     values = np.ravel(as_numbers(method, "value_range", () if value_range is None else value_range))
     if values.shape != (2,) or not np.isfinite(values).all() or not values[0] < values[1]:
         raise UsageError(
             f"{method} expects value_range=(low, high) with low < high. Received {value_range!r}. "
-            "Write (0, 255) or (0, 1), whichever the model takes."
+            "Write the range that the model takes, such as (0, 255) or (0, 1)."
         )
     return float(values[0]), float(values[1])
 
 
 def check_images(method: str, images: Any, value_range: Any, name: str = "images") -> None:
-    """Refuse what is no number, not finite, or outside the value range."""
+    """Raise when the images are not numbers, not finite, or outside the value range."""
     if images.dtype.kind not in "uifb":
         raise TypeError(
             f"{method} expects {name} to be numbers. Received dtype {images.dtype}. Stack images of one size with "
@@ -145,6 +157,6 @@ def _size(method, size):
     if sides.size not in (1, 2) or sides.dtype.kind not in "iu" or (sides < 1).any():
         raise UsageError(
             f"{method} expects size to be (height, width) in pixels, or one number for both. Received {size!r}. "
-            "Leave it out for the model's own."
+            "Leave it out for the model's own size."
         )
     return (int(sides[0]), int(sides[-1]))

@@ -1,5 +1,7 @@
-"""Which axis of an input holds the channels, and whether it holds tokens: decided from the input and what first
-consumes it, never from a convolution that sees it turned round."""
+"""Find which axis of an input holds the channels, and whether the input holds tokens.
+
+This is decided from the input and the first layer that uses it, never from a convolution that sees it transposed.
+"""
 
 import dataclasses
 import functools
@@ -33,11 +35,11 @@ _RESIZING = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "Extrac
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How the explained input is laid out.
+    """The layout of the explained input.
 
     Args:
-        channel_axis: The channels' axis, counted from the batch as 0; None where every value is a feature of its own.
-        tokens: The embedding that looks the input's numbers up, or None.
+        channel_axis: The axis of the channels, where the batch is axis 0; None if every value is a separate feature.
+        tokens: The embedding layer that the input's numbers are looked up in, or None.
     """
 
     channel_axis: int | None
@@ -54,11 +56,11 @@ def layout_of(model: keras.Model, inputs: Any, data_format: str | None, method: 
         method: Name used in errors.
 
     Raises:
-        ValueError: both fit, and nothing tells them apart.
+        ValueError: when both layouts fit and the model does not tell which is meant.
     """
     rank, shape = inputs.images.ndim, inputs.images.shape[1:]
     if rank > 3 and shape[-1] <= 4 < min(shape[:-1]) and data_format is None:
-        return Layout(rank - 1)  # so few values, and only there, are channels
+        return Layout(rank - 1)  # only the last axis is so short that it must be the channels
     if rank < 3 and not layers_of(model, keras.layers.Embedding):
         return Layout(None)
     record = tracing.record_of(model)
@@ -79,7 +81,7 @@ def layout_of(model: keras.Model, inputs: Any, data_format: str | None, method: 
 
 
 def _by_shape(model, shape, mixed, method):
-    """The axis of so few values that they are channels, where no convolution says more."""
+    """The axis that is so short that it must be the channels, if no convolution tells more."""
     fits = {
         axis
         for axis, rest in ((1, shape[1:]), (len(shape), shape[:-1]))
@@ -88,9 +90,9 @@ def _by_shape(model, shape, mixed, method):
     both = shape[0] <= 4 and shape[-1] <= 4 and shape[0] == shape[-1]
     if len(fits) == 2 or (both and not fits and max(shape) > 4):
         raise UsageError(
-            f"{method} expects to know which axis of the images holds the channels. Images of shape {shape} have them "
-            f"first or last, and the first layers of '{model.name}' do not tell. Pass data_format='channels_last' or "
-            "'channels_first'."
+            f"{method} expects to know which axis of the images holds the channels. Images of shape {shape} can have "
+            f"them first or last, and the first layers of '{model.name}' do not tell. Pass "
+            "data_format='channels_last' or 'channels_first'."
         )
     if fits:
         return fits.pop()
@@ -100,9 +102,9 @@ def _by_shape(model, shape, mixed, method):
 
 
 def _consumed(model, inputs):
-    """`(channel axis, embedding, axis that a Dense mixes)` from a trace that ends where the input is first convolved.
+    """`(channel axis, embedding, axis that a Dense mixes)` from a trace that ends at the first convolution.
 
-    The axis is 0 where the model itself adds the channels to pictures that have none.
+    The channel axis is 0 when the model itself adds channels to pictures without channels.
     """
     found = [None, None, None, 0, None]
     telling = [node for node in walk(model) if _tells(node.operation)]
@@ -113,7 +115,7 @@ def _consumed(model, inputs):
 
 
 def placement(model: keras.Model, inputs: Any, layout: Layout) -> Placement | None:
-    """How the maps of a model lie over the explained input, by what its first convolution sees of it.
+    """How the maps of a model are placed over the explained input, from the part that its first convolution sees.
 
     Args:
         model: A built `keras.Model`.
@@ -121,7 +123,7 @@ def placement(model: keras.Model, inputs: Any, layout: Layout) -> Placement | No
         layout: The `Layout` of the explained input.
 
     Returns:
-        None where that cannot be told: maps then lie as the input does.
+        A `Placement`, or None when it is not known; maps then cover the whole input in its order of axes.
     """
     record = tracing.record_of(model)  # as the pass that made the maps has just refreshed it
     key = ("placement", inputs.wrt, layout.channel_axis, tuple(array.shape[1:] for array in inputs.arrays))
@@ -141,7 +143,7 @@ def _placed(model, inputs, layout):
 
 
 def _first_convolved_so_far(model, inputs, count):
-    """As `_first_spatial`, in a trace that the model has already; empty where none tells of `count` axes."""
+    """`_first_spatial` of a trace that the model already has; empty if none gives `count` axes."""
     shapes = [[None, *array.shape[1:]] for array in inputs.arrays]
     for (_, _, signature), trace in tracing.record_of(model).traces.items():
         if [spec.shape.as_list() for spec in signature[: len(shapes)]] == shapes:
@@ -154,7 +156,7 @@ def _first_convolved_so_far(model, inputs, count):
 
 
 def _first_convolved(model, inputs):
-    """As `_first_spatial`, in a trace that ends at the first convolution."""
+    """`_first_spatial` of a new trace that ends at the first convolution."""
     found = []
 
     def look(node, source, tensor):
@@ -175,7 +177,7 @@ def _first_convolved(model, inputs):
 
 
 def maps_of_layers(model: keras.Model, inputs: Any) -> list[tuple[str, tuple[int, int] | None]]:
-    """`(path, (rows, columns))` of every layer in the order they answer; for layers that return no map, `(0, 0)`."""
+    """`(path, (rows, columns))` of every layer in the order of the calls; `(0, 0)` for layers that return no map."""
     record = tracing.record_of(model)  # as the pass that made the maps has just refreshed it
     key = ("maps", inputs.wrt, tuple(array.shape[1:] for array in inputs.arrays))
     if key not in record.layouts:
@@ -199,10 +201,10 @@ def maps_of_layers(model: keras.Model, inputs: Any) -> list[tuple[str, tuple[int
 
 
 def _trace_until(model, inputs, telling, look):
-    """Trace the model, `look(node, source, tensor)` before each layer that tells, until it raises `tracing.Reached`.
+    """Trace the model and call `look(node, source, tensor)` before each of these layers, until `tracing.Reached`.
 
     Returns:
-        The source, where the trace went to its end; else None.
+        The source if the trace reached its end, otherwise None.
     """
     ended = []
 
@@ -232,7 +234,7 @@ def _trace_until(model, inputs, telling, look):
 
 
 def _symbolically(inputs, look):
-    """Run `look(tensors)` in a graph that is thrown away; False where the model cannot be traced."""
+    """Run `look(tensors)` in a temporary graph; False if the model cannot be traced."""
 
     def trace(*tensors):
         look(list(tensors))
@@ -243,9 +245,9 @@ def _symbolically(inputs, look):
         for array, dtype in zip(inputs.arrays, inputs.dtypes, strict=True)
     ]
     try:
-        # The graph lives as long as what is returned of it.
+        # The graph is freed with the returned function, which is not kept.
         tf.function(trace, autograph=False, input_signature=signature).get_concrete_function()
-    except Exception:  # a model that cannot be traced: its input's shape has to say
+    except Exception:  # for a model that cannot be traced, the shape of the input decides
         return False
     return True
 
@@ -259,7 +261,7 @@ def _tells(operation):
 
 
 def _look(found, node, source, tensor):
-    """What a layer that is about to be called says of the source."""
+    """Note what a layer that is about to be called tells about the source."""
     if isinstance(node.operation, keras.layers.Embedding):
         number, found[2] = (found[3] + 1 if found[2] is node.operation else 0), node.operation
         found[3] = number
@@ -283,7 +285,7 @@ def _look(found, node, source, tensor):
 
 
 def _channels(axes, place, source):
-    """The source's axis that stands where channels do; 0 where the source has its axes elsewhere and so no channels."""
+    """The source's axis at the position of the channels; 0 if all axes of the source are at other positions."""
     if axes[place] is not None:
         return axes[place].source or None
     known = {axis.source for axis in axes if axis}
@@ -291,7 +293,7 @@ def _channels(axes, place, source):
 
 
 def _first_operation(source):
-    """The channel axis by the first convolution or pooling that TensorFlow itself makes."""
+    """The channel axis according to the first convolution or pooling among TensorFlow's operations."""
     for operation in source.graph.get_operations():
         if operation.type in (*_CONVOLVING, *_RESIZING):
             axes = moved_axes.axes_of(operation.inputs[0], source)
@@ -302,7 +304,7 @@ def _first_operation(source):
 
 
 def _first_spatial(source):
-    """The spatial axes of the first convolution that TensorFlow itself makes, and their lengths, as a list of one."""
+    """The spatial axes of the first convolution among TensorFlow's operations, and their lengths, as a list of one."""
     for operation in source.graph.get_operations():
         if operation.type in _CONVOLVING and "Conv" in operation.type:
             tensor = operation.inputs[0]

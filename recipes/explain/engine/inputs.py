@@ -1,4 +1,4 @@
-"""What a reader hands over as `images`, brought into the shape a model takes."""
+"""Check the user's `images` and bring them into the form that the model takes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,12 +22,16 @@ class Inputs:
         method: Name used in errors.
 
     Attributes:
-        arrays: One numpy array per input, batch first, in the dtype it came.
+        arrays: One numpy array per input, batch first, in the dtype that was given.
         count: Number of images.
-        single: Whether one image came without a batch axis.
-        wrt: Position of the input explained.
+        single: Whether one image without a batch axis was given.
+        wrt: Position of the explained input.
         images: `arrays[wrt]`.
         keys: How tensors are packed for the model (see `pack`); hashable.
+
+    Raises:
+        UsageError: when the model is not built or the arrays do not fit it.
+        TypeError: when `model` is not a `keras.Model` or an array does not hold numbers.
     """
 
     def __init__(self, model: keras.Model, images: Any, *, wrt: Any = None, method: str = "explain") -> None:
@@ -48,9 +52,8 @@ class Inputs:
             self.arrays.append(array)
         if len(singles) > 1 or len({len(array) for array in self.arrays}) > 1:
             raise UsageError(
-                f"{method} expects as many examples of every input. Received "
-                f"{[array.shape for array in self.arrays]} for inputs {self.names}. Give each of them the same "
-                "batch."
+                f"{method} expects the same number of examples for every input. Received "
+                f"{[array.shape for array in self.arrays]} for inputs {self.names}. Give each input the same batch."
             )
         self.single, self.count = singles.pop(), len(self.arrays[0])
         self.wrt = self._choose(wrt)
@@ -60,8 +63,8 @@ class Inputs:
         """The inputs of the given rows (a slice or an index array) as a flat list of tensors.
 
         Args:
-            rows: Which examples.
-            images: Values to take the place of the explained input in those rows, or None.
+            rows: The examples.
+            images: Values that replace the explained input in those rows, or None.
         """
         chosen = [array[rows] for array in self.arrays]
         if images is not None:
@@ -69,7 +72,7 @@ class Inputs:
         return [tf.cast(array, dtype) for array, dtype in zip(chosen, self.dtypes, strict=True)]
 
     def need_gradient(self) -> None:
-        """Refuse an explained input that cannot be differentiated."""
+        """Raise when the explained input cannot be differentiated."""
         dtype = self.dtypes[self.wrt]
         if not tf.as_dtype(dtype).is_floating:
             raise UsageError(
@@ -124,7 +127,7 @@ class Inputs:
         received = sorted(images) if isinstance(images, dict) else type(images).__name__
         raise UsageError(
             f"{self.method} expects a list of {len(self.names)} arrays or a dict, for inputs {self.names}. "
-            f"Received {received}. Give every input the model takes, in that order or by those names."
+            f"Received {received}. Give every input of the model, in that order or by those names."
         )
 
     def _shapes(self, count):
@@ -134,7 +137,7 @@ class Inputs:
         built = getattr(self.model, "_build_shapes_dict", None) or {}
         shapes = list(built.values())
         if count == 1 and len(shapes) == 1 and isinstance(shapes[0], tuple):
-            # A subclassed model takes other sizes as well: of what it was built on only rank and channels are binding.
+            # A subclassed model also takes other sizes than it was built with; only rank and channels are fixed.
             return [(*[None] * (len(shapes[0]) - 1), shapes[0][-1])]
         return [None] * count
 
@@ -164,8 +167,7 @@ class Inputs:
             if shape and shape[-1] == 1 and depth != 1:
                 hint = "Add the channel axis with images[..., None]."
             raise UsageError(
-                f"{self.method} expects input '{name}' of shape {wanted}, or one image without the first "
-                "axis. "
+                f"{self.method} expects input '{name}' of shape {wanted}, or one image without the first axis. "
                 f"Received shape {received}. {hint}"
             )
         if not len(array):
@@ -197,13 +199,13 @@ class Inputs:
 
 
 def pack(model: keras.Model, tensors: Sequence[Any], keys: Any) -> Any:
-    """Flat list of tensors -> what `model(...)` takes.
+    """Pack a flat list of tensors into the structure that `model(...)` takes.
 
     Args:
         model: A built `keras.Model`.
-        tensors: One per input.
-        keys: "declared" (the model says), a tuple of names (a dict), a number (a list), None (the tensor
-            itself).
+        tensors: One tensor per input.
+        keys: "declared" (the structure of the model's inputs), a tuple of names (a dict), a number (a list), or None
+            (the tensor itself).
     """
     if keys == "declared":
         return keras.tree.pack_sequence_as(input_structure(model), list(tensors))
@@ -213,6 +215,6 @@ def pack(model: keras.Model, tensors: Sequence[Any], keys: Any) -> Any:
 
 
 def see(images: Any, preprocess: Callable[..., Any] | None, channels_first: bool) -> Any:
-    """What the model takes, of images in the value range."""
+    """Preprocess images in the value range, and transpose them for a model with channels first."""
     seen = images if preprocess is None else preprocess(images)
     return tf.transpose(seen, [0, 3, 1, 2]) if channels_first else seen

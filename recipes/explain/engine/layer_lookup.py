@@ -34,9 +34,9 @@ class LayerCall:
     Args:
         path: `"outer/inner"`, for messages.
         reference: `weakref.ref` of the layer or functional operation.
-        index: Which call of the forward pass, counted from 0; negative from the end; None when there is one
-            only.
-        last: True when nothing after this call can be a second one, so that a forward pass may stop here.
+        index: Number of the call in the forward pass, counted from 0, or from the end if negative; None if there is
+            only one.
+        last: True if no later call of the layer can be meant, so that a forward pass may stop here.
     """
 
     path: str
@@ -57,20 +57,21 @@ def find(
     method: str = "explain",
     several: bool = False,
 ) -> Any:
-    """Resolve what a reader wrote for `layer=` into a `LayerCall`.
+    """Find the `LayerCall` for the user's argument `layer=`.
 
     Args:
         model: A built `keras.Model`.
         layer: A layer object of the model, a name (`"conv1"`; unique also inside nested models), a path
             (`"backbone/conv1"`), or an index into `model.layers`.
-        call_index: Which of several calls of a shared layer, from 0, negative from the end: in the order they
-            were written in a Functional model, in which they are made in any other.
+        call_index: Number of the call of a shared layer, from 0, or from the end if negative. Calls of a Functional
+            model are in the order in which they were written, calls of other models in the order of execution.
         method: Name used in errors.
-        several: Whether a layer of several calls may be named without one, as whoever asks can tell them apart.
+        several: Whether `call_index` may be left out for a layer with several calls, because the caller can choose.
 
     Raises:
-        ValueError: no such layer (lists candidates), a name that stands for several layers, a call that does
-            not exist.
+        ValueError: when there is no such layer (the message lists candidates), when a name stands for several layers,
+            or when there is no such call.
+        TypeError: when `layer` is of another kind.
     """
     nodes = walk(model)
     node = _match(model, layer, nodes, method)
@@ -88,7 +89,7 @@ def find(
 
 
 def several_calls(method: str, path: str, calls: int) -> Any:
-    """The error for a shared layer of which no call was chosen."""
+    """The error for a shared layer without a chosen call."""
     return UsageError(
         f"{method} expects one call of layer '{path}'. The model calls it {calls} times. "
         f"Choose one with call_index=0 ... call_index={calls - 1}."
@@ -99,13 +100,13 @@ def no_map(method: str, path: str, shape: Any, axes: Any) -> Any:
     """The error for a layer that returns no map."""
     return UsageError(
         f"{method} expects a layer whose output has {axes} spatial axes of more than one pixel. Received "
-        f"layer '{path}', which returns shape {('n', *shape[1:])}. Choose a convolution or what follows one; leave "
-        "layer out for the last."
+        f"layer '{path}', which returns shape {('n', *shape[1:])}. Choose a convolution or a layer that follows one, "
+        "or leave layer out for the last feature map."
     )
 
 
 def data_format(model: keras.Model, operation: Any = None) -> Any:
-    """`"channels_last"` or `"channels_first"`: what the layer says, else the first layer of the model that says it."""
+    """`"channels_last"` or `"channels_first"`, from the layer itself or the first layer of the model that has it."""
     for layer in (operation, *_first(model, lambda layer: hasattr(layer, "data_format"))):
         declared = getattr(layer, "data_format", None)
         if declared in ("channels_first", "channels_last"):
@@ -114,7 +115,7 @@ def data_format(model: keras.Model, operation: Any = None) -> Any:
 
 
 def _first(layer, wanted):
-    """The first layer below `layer` that is wanted, as a list of one or none; stops there."""
+    """The first layer inside `layer` for which `wanted` is true, as a list of one, or an empty list."""
     for child in layers_in(layer):
         found = [child] if wanted(child) else _first(child, wanted)
         if found:
@@ -131,22 +132,26 @@ def last_map(
     source: Any,
     method: str = "explain",
 ) -> Any:
-    """The last feature map that feeds a head: `(LayerCall, tensor)`, out of a survey of one forward pass.
+    """The last feature map that feeds a head, `(LayerCall, tensor)`, from a survey of one forward pass.
 
-    That is the last output that everything on its way from the input to the score passes, so never a branch inside a
-    residual block, and that has the spatial size of the last convolution, so that what follows it (normalization,
-    residual sum, activation) is included: `conv5_block3_out` of a ResNet50, `out_relu` of a MobileNetV2. Maps of a
-    single pixel do not count. Where the score is read from pictures, the map is below the last weights, and below all
-    heads. Where nothing is passed by everything, the last map is taken; without a Keras convolution, the last of all.
-    Of a transformer it is the tokens that enter the last attention, behind which a class token alone may count.
+    It is the last output that lies on every path from the input to the score, so never a branch inside a residual
+    block. It has the spatial size of the last convolution, so that the normalization, residual sum or activation after
+    this convolution is included: `conv5_block3_out` of a ResNet50, `out_relu` of a MobileNetV2. Maps of a single pixel
+    are not considered. If the score is computed from pictures, the map is below the last weights and below all heads.
+    If no output lies on every path, the last map is taken, and without a Keras convolution the last of all outputs. For
+    a transformer, it is the tokens that enter the last attention, because after it only the class token may count.
 
     Args:
-        survey: List of `(Node, tensor)` in the order the outputs appeared.
+        survey: List of `(Node, tensor)` in the order in which the outputs appeared.
         model: The model.
-        rank: Rank of the images, batch and channels included.
+        rank: Rank of the images, with batch and channels.
         flow: The `dataflow.Flow` from the input to the score.
-        pictures: Whether the score is read from pictures.
+        pictures: Whether the score is computed from pictures.
         source: The images' tensor.
+        method: Name used in errors.
+
+    Raises:
+        UsageError: when there is no such map, or several.
     """
     first = data_format(model) == "channels_first"
 
@@ -165,12 +170,12 @@ def last_map(
     ]
     if outputs and not maps:
         raise UsageError(
-            f"{method} expects a feature map below the output. Model '{model.name}' has none: its output is made from "
-            "its only map. Name a layer with layer=, or use saliency."
+            f"{method} expects a feature map below the output. Model '{model.name}' has none: its output is computed "
+            "from its only map. Name a layer with layer=, or use saliency."
         )
     passed = [entry for entry in maps if flow.must_pass(entry[2])]
     if attention and passed and passed[-1][0] > attention[-1] > (convolutions or passed)[-1][0]:
-        convolutions = passed[-1:]  # what windows were folded back to
+        convolutions = passed[-1:]  # the map to which windows were folded back
     tokens = _tokens(survey, flow) if rank == 4 else None
     behind = not maps or (attention and attention[-1] > (convolutions or maps)[-1][0])
     if tokens and (behind or flow.attends(maps[-1][2], tokens[1])):
@@ -179,8 +184,8 @@ def last_map(
         sequences = [node for node, tensor in survey if tensor.shape.rank == 3 and tensor.shape[-1] != 1]
         raise UsageError(
             f"{method} expects a layer whose output has spatial axes. Model '{model.name}' has none between its "
-            f"last {'attention' if attention else 'layer'} and the head. Name one with layer=, best the input of the "
-            f"last block; candidates, the last ones first: "
+            f"last {'attention' if attention else 'layer'} and the head. Name one with layer=, preferably the input of "
+            f"the last block; candidates, the last ones first: "
             f"{_names((attention and sequences) or [node for node, _ in survey], '')}."
         )
     size = spatial((convolutions or maps)[-1][2])
@@ -204,8 +209,13 @@ def last_map(
 
 
 def call_that_sees(call: Any, outputs: Any, flow: Any, rank: int | None, source: Any) -> Any:
-    """Of several calls of a layer, the output of the one on the way from the input to the score; all of them as a list,
-    where each sees one frame of a video."""
+    """The output of the call of a layer that lies between the input and the score.
+
+    If each call sees one frame of a video, all outputs are returned as a list.
+
+    Raises:
+        UsageError: when several calls lie there and are not frames.
+    """
     found = [tensor for tensor in outputs if flow.passes(tensor)]
     if len(found) == 1:
         return found[0]
@@ -216,8 +226,7 @@ def call_that_sees(call: Any, outputs: Any, flow: Any, rank: int | None, source:
 
 
 def by_frame(outputs: Any, flow: Any, rank: int | None, source: Any) -> Any:
-    """The outputs of the calls that each see one frame of a video, in the order of the frames; None where that is not
-    so."""
+    """The outputs of the calls in the order of the frames, if each call sees one frame of a video; otherwise None."""
     axes, frames = functools.partial(axes_of, source=source, seen={}), source.shape[1]
     numbers = [flow.slice_of(tensor, axes) for tensor in outputs]
     if (
@@ -240,7 +249,7 @@ def _maps(survey, rank, spatial, flow):
 
 
 def _tokens(survey, flow):
-    """`(LayerCall, tensor)` of the last sequence that everything passes and that attention looks at; None without."""
+    """`(LayerCall, tensor)` of the last sequence that lies on every path and enters attention, or None."""
     for node, tensor in reversed(survey):
         sequence = tensor.shape.rank == 3 and tensor.shape[1] != 1 and tensor.shape[-1] != 1
         if sequence and flow.must_pass(tensor) and flow.attends(tensor):
@@ -251,7 +260,7 @@ def _tokens(survey, flow):
 
 
 def _before_bottleneck(maps, survey, rank, spatial, flow):
-    """The maps below the first vector that everything passes: what is made of it again shows no place of the input."""
+    """The maps below the first vector that lies on every path; maps made from a vector do not show positions."""
     for place, (node, tensor) in enumerate(survey):
         vector = tensor.shape.rank == 2 < rank or (
             tensor.shape.rank == rank and all(size == 1 for size in spatial(tensor))
@@ -276,8 +285,7 @@ def _match(model, layer, nodes, method):
     if isinstance(layer, int):
         if not -len(model.layers) <= layer < len(model.layers):
             raise UsageError(
-                f"{method} expects layer to be an index into model.layers, which has {len(model.layers)} "
-                "entries. "
+                f"{method} expects layer to be an index into model.layers, which has {len(model.layers)} entries. "
                 f"Received layer={layer}. Give a name instead, such as {_names(nodes, '')}."
             )
         layer = model.layers[layer]
@@ -295,7 +303,7 @@ def _match(model, layer, nodes, method):
     if not found:
         raise UsageError(
             f"{method} expects the name of a layer of model '{model.name}'. Received layer='{layer}', which it does "
-            f"not have. Candidates: {_names(nodes, layer)}."
+            f"not have. Choose one of its layers, such as {_names(nodes, layer)}."
         )
     if len(found) > 1:
         raise UsageError(
@@ -307,7 +315,7 @@ def _match(model, layer, nodes, method):
 
 
 def _names(nodes, wanted, limit=20):
-    """The paths that resemble `wanted` first, then the last ones of the model, at most `limit`."""
+    """At most `limit` paths as text: first those similar to `wanted`, then the last ones of the model."""
     paths = [node.path for node in nodes]
     tails = {path.rsplit("/", 1)[-1]: path for path in paths}
     close = [tails[tail] for tail in difflib.get_close_matches(wanted.rsplit("/", 1)[-1], tails, n=5)]

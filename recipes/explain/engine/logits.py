@@ -1,10 +1,10 @@
-"""The value before the softmax or sigmoid, found by walking back from a model's output.
+"""Find the logits, the values before the softmax or sigmoid, by walking back from a model's output.
 
-The way back leads through everything that keeps each class by itself and in order: casts, reshapes, slices, adding and
-multiplying by constants, clipping, logarithms, powers, renormalization. Where probabilities are averaged, added or
-multiplied (an ensemble, frames of a video, a mixture of experts), the logarithm of the whole stands in for the logits:
-it does not saturate where its parts do. Nothing here depends on how a model was written; eager passes have to be
-watched (see `dataflow.watching`).
+The walk passes through all operations that keep each class separate and in order: casts, reshapes, slices, adding and
+multiplying by constants, clipping, logarithms, powers, renormalization. Probabilities may be averaged, added or
+multiplied (an ensemble, frames of a video, a mixture of experts). Then the logarithm of the result replaces the logits,
+because it does not saturate where its parts do. Nothing here depends on how a model was written; eager passes have to
+be watched (see `dataflow.watching`).
 """
 
 import dataclasses
@@ -33,15 +33,15 @@ from recipes.explain.engine.squashed_moves import through_joined, through_moved,
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """How an output ends.
+    """The last operations of an output.
 
     Args:
-        kind: "softmax", "sigmoid", "mean" (of probabilities), "linear" (nothing squashes) or "unknown".
-        logits: Of the output's shape: the score of each class. For "mean" the logarithm of the output, else the output
-            itself where nothing was found.
-        other: For one sigmoid, the score of the class that it does not name.
-        squashed: Whether a softmax or sigmoid was seen, also where it could not be taken away.
-        two: Whether each value stands for two classes, itself and what it is not.
+        kind: "softmax", "sigmoid", "mean" (of probabilities), "linear" (no softmax or sigmoid) or "unknown".
+        logits: The score of each class, in the output's shape. For "mean" it is the logarithm of the output; if no
+            logits were found, it is the output itself.
+        other: For one sigmoid, the score of the other class.
+        squashed: Whether a softmax or sigmoid was seen, even if it could not be undone.
+        two: Whether each value stands for two classes, a class and its opposite.
     """
 
     kind: str
@@ -71,7 +71,7 @@ def ending_of(output: Any) -> Any:
 
 
 def _value_of(tensor: Any) -> Squashed | None:
-    """The `Squashed` of a tensor; None where it is none, or cannot be told."""
+    """The `Squashed` of a tensor; None if it was not squashed or its origin is not known."""
     made = dataflow.made(tensor)
     if made is None:
         return None

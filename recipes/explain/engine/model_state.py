@@ -1,9 +1,9 @@
-"""What the traces of a model depend on, beside the values of its variables: compared by value before each use.
+"""The state on which the traces of a model depend, besides the values of its variables; compared before each use.
 
-A trace bakes in everything that Python read while it was made: numbers, functions, which variables a layer holds, which
-layers a model has. `ModelState` notes these and says whether they are still so. It looks at every layer and functional
-operation, at what hangs on them (lists, dicts, plain objects, closures, classes of the user), and holds nothing alive
-that could hold the model. Values of variables are not looked at: a trace reads them anew.
+A trace contains everything that Python read while it was made: numbers, functions, the variables of each layer, the
+layers of the model. `ModelState` records these and tells whether they are still the same. It looks at every layer and
+functional operation and at the objects they hold (lists, dicts, plain objects, closures, classes of the user). It keeps
+nothing alive that could hold the model. Values of variables are not compared, because a trace reads them each time.
 """
 
 import functools
@@ -53,7 +53,7 @@ class ModelState:
         self._note(model)
 
     def holds(self, model: keras.Model) -> Any:
-        """Whether the model still is as it was noted. Costs half a microsecond per layer if it is."""
+        """Whether the model is still as it was recorded. If it is, the check takes half a microsecond per layer."""
         if self._untouched():
             return True
         noted = self._description
@@ -61,9 +61,9 @@ class ModelState:
         return noted == self._description
 
     def settle(self, model: keras.Model) -> None:
-        """Take the model as it is now, after a trace: what the trace itself changed makes no other trace stale.
+        """Record the model as it is now, after a trace, so that changes by the trace itself do not invalidate others.
 
-        What two traces have changed, such as a counter of calls, is not looked at again.
+        Attributes that two traces have changed, such as a counter of calls, are not compared any more.
         """
         if self._untouched():
             return
@@ -76,7 +76,7 @@ class ModelState:
             self._note(model)
 
     def _untouched(self):
-        """The quick answer, by identities. An object that died answers no, so that its address may come again."""
+        """A quick check by identities. It fails when an object has died, because its address may be used again."""
         if self._died:
             return False
         try:
@@ -103,7 +103,7 @@ class ModelState:
         self._seen.clear()
 
     def _visit(self, owner, depth):
-        """Note the attributes of an object, and go on to the objects among them."""
+        """Record the attributes of an object, then visit the objects among them."""
         if id(owner) in self._seen or depth > _DEEPEST or isinstance(owner, keras.layers.InputLayer):
             return
         self._seen.add(id(owner))
@@ -119,7 +119,7 @@ class ModelState:
         self._values.append(_held(self._plain_getters[-1](attributes)))
         self._has_objects.append(bool(objects))
         if objects:
-            # Twice the first, as itemgetter of one name returns no tuple.
+            # The first name is given twice, because itemgetter of a single name does not return a tuple.
             self._object_getters.append(operator.itemgetter(objects[0], *objects))
             self._identities.extend(map(id, self._object_getters[-1](attributes)))
         for name in names:
@@ -136,7 +136,7 @@ class ModelState:
         self._visit_class(type(owner), depth + 1)
 
     def _visit_class(self, kind, depth):
-        """Note the attributes of a class of the user and of those it comes from: methods and constants."""
+        """Record the attributes of a class of the user and of its parents: methods and constants."""
         for one in kind.__mro__:
             if not foreign(one) and id(one) not in self._seen:
                 self._seen.add(id(one))
@@ -153,7 +153,7 @@ class ModelState:
         self._contents.append((reference.weak, class_contents, class_contents(kind)))
 
     def _describe(self, value, depth):
-        """A value as what compares by value: plain values themselves, objects by identity, containers by contents."""
+        """A description that can be compared by value: plain values, objects by identity, containers by contents."""
         if isinstance(value, PLAIN):
             return type(value), repr(value) if isinstance(value, float) else value
         if isinstance(value, np.ndarray):
@@ -192,7 +192,7 @@ class ModelState:
         return self._guard(value)
 
     def _function(self, function, depth):
-        """Note what a function of the user is made of, closes over, and reads of its module."""
+        """Record the code of a function of the user, the variables it closes over, and those of its module it reads."""
         if settled(function) or id(function) in self._seen or depth > _DEEPEST:
             return
         self._seen.add(id(function))
@@ -209,7 +209,7 @@ class ModelState:
         self._global_variables(function, reference, depth)
 
     def _global_variables(self, function, reference, depth):
-        """Note the global variables that a function reads, and what it reads of modules of the user."""
+        """Record the global variables that a function reads, and the names it reads from modules of the user."""
         known = function.__globals__
         _, noted = self._globals.setdefault(id(known), (reference, {}))
         for name in globals_read(function.__code__):
@@ -224,7 +224,7 @@ class ModelState:
             self._description.append((self._globals[id(known)][0], name, self._describe(value, depth + 1)))
 
     def _module(self, module, function, depth):
-        """Note what a function may read of a module of the user."""
+        """Record the names that a function may read from a module of the user."""
         if settled(module):
             return
         reference = self._guard(module)
@@ -236,14 +236,14 @@ class ModelState:
         self._contents.append((reference.weak, look, look(module)))
 
     def _guard(self, value):
-        """A `_Reference` to an object, whose death ends the quick answer."""
+        """A `_Reference` to an object; when the object dies, the quick check fails."""
         if id(value) not in self._guards:
             self._guards[id(value)] = _Reference(value, self._died.append)
         return self._guards[id(value)]
 
 
 class _Reference:
-    """An object by identity, held weakly where it can be; a dead one equals nothing."""
+    """An object by identity, held by a weak reference if possible; a dead object equals nothing."""
 
     def __init__(self, value, on_death):
         try:
@@ -259,9 +259,9 @@ class _Reference:
 
 
 def _held(value):
-    """A plain value to compare with later: itself where it cannot change, which spares comparing what is in it.
+    """A copy of a plain value for later comparison; the value itself if it cannot change.
 
-    Keras' own lists know the layer they hang on, so a copy is one of Python's.
+    Keras' own lists hold a reference to their layer, so they are copied to Python lists.
     """
     if isinstance(value, tuple):
         held = tuple(map(_held, value))

@@ -1,7 +1,7 @@
-"""Where the axes of an input go on their way into a model: turned round, mirrored, cut, padded, resized.
+"""Follow the axes of an input into a model, where they may be transposed, mirrored, cropped, padded or resized.
 
-axes_of(tensor, source)     for each axis of a tensor, which axis of the source it is, and where it begins
-placement_of(...)           how the maps of a model lie over its input
+axes_of(tensor, source)     for each axis of a tensor, the axis of the source it comes from, and its first position
+placement_of(...)           how the maps of a model are placed over its input
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ _REDUCING = ("Mean", "Sum", "Max", "Min", "Prod", "All", "Any")
 _MIXING = ("MatMul", "BatchMatMulV2", "Einsum")
 _READING = ("Shape", "ShapeN", "Size", "Rank", "ReadVariableOp", "ZerosLike", "OnesLike")
 _RESIZING = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate")
-# Paddings up to this many pixels make up for what a convolution without padding cuts off.
+# Paddings up to this many pixels only replace the padding of a convolution.
 _PADDING = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """An axis of a tensor that is one of the source: its pixel `i` lies at `start + step * i` of the source's.
+    """An axis of a tensor that comes from an axis of the source: pixel `i` is at `start + step * i` of the source.
 
     Args:
         source: Number of the source's axis.
-        start: Where its first value lies.
-        step: Distance from one value to the next; negative where it is mirrored.
+        start: Position of the first value on the source's axis, in pixels.
+        step: Distance from one value to the next, in pixels; negative if the axis is mirrored.
     """
 
     source: int
@@ -38,13 +38,13 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """How maps lie over the input: which of their axes is which of its spatial axes, and which pixels they cover.
+    """How maps are placed over the input: the order of their axes, and the pixels that they cover.
 
     Args:
         order: For each spatial axis of the input, the axis of the maps.
-        mirrored: For each, whether the maps run against it.
-        windows: For each, the pixels `(low, high)` that the maps cover; None for all of them.
-        shape: Spatial shape of the picture that the model looks at, in the order of the maps.
+        mirrored: For each axis, whether the maps run in the opposite direction.
+        windows: For each axis, the range of pixels `(low, high)` that the maps cover; None if they cover all.
+        shape: Spatial shape of the picture that the model sees, in the order of the maps' axes.
     """
 
     order: tuple[int, ...]
@@ -53,7 +53,7 @@ class Placement:
     shape: tuple[int, ...]
 
     def turned(self, values: np.ndarray) -> np.ndarray:
-        """Maps `(n, *spatial, ...)` with the axes in the order and direction of the input's."""
+        """Maps `(n, *spatial, ...)` with their axes in the order and direction of the input's axes."""
         if len(self.order) >= values.ndim:
             return values
         rest = range(1 + len(self.order), values.ndim)
@@ -65,16 +65,16 @@ class Placement:
 def placement_of(
     axes: Sequence[Axis | None], sizes: Sequence[int], spatial: Sequence[int], source: Sequence[int]
 ) -> Any:
-    """The `Placement` of maps whose spatial axes are those of a tensor.
+    """The `Placement` of maps with the same spatial axes as a tensor.
 
     Args:
-        axes: What the spatial axes of the first convolution's input are.
+        axes: The spatial axes of the first convolution's input, as `Axis` or None.
         sizes: Their lengths.
-        spatial: The input's spatial axes, by number.
+        spatial: The numbers of the input's spatial axes.
         source: The input's shape, batch first.
 
     Returns:
-        None where some axis is none of the input's.
+        A `Placement`, or None if some axis does not come from the input.
     """
     found = [axis.source if axis else None for axis in axes]
     frames = [axis for axis in spatial if axis not in found]
@@ -88,7 +88,7 @@ def placement_of(
 
 
 def _window(axis, size, length):
-    """The pixels of the source that an axis covers, from edge to edge."""
+    """The range of pixels of the source that an axis covers, from edge to edge; None if it covers all."""
     ends = axis.start, axis.start + axis.step * (size - 1)
     low = min(ends) + 0.5 - abs(axis.step) / 2
     high = max(ends) + 0.5 + abs(axis.step) / 2
@@ -98,12 +98,14 @@ def _window(axis, size, length):
 
 
 def axes_of(tensor: Any, source: Any, seen: dict[Any, Any] | None = None) -> list[Axis | None] | None:
-    """For each axis of a tensor the `Axis` of the source that it is, None for another; None for a tensor that does not
-    come from the source."""
+    """The `Axis` of each axis of a tensor, or None for an axis that does not come from the source.
+
+    The result is None for a tensor that does not come from the source.
+    """
     seen = {} if seen is None else seen
     key = tensor.ref()
     if key not in seen:
-        seen[key] = None  # a loop ends here
+        seen[key] = None  # stops an endless recursion in a loop
         seen[key] = _axes(tensor, source, seen)
     return seen[key]
 
@@ -124,7 +126,7 @@ def _axes(tensor, source, seen):
 
 
 def _moved(made, axes, place, before, after):
-    """Where axes go in an operation."""
+    """The axes after an operation, from those before it."""
     rule = _RULES.get(made.type)
     found = rule(made, axes, place, before, after) if rule else None
     if found is not None and len(found) == after.shape.rank:
@@ -231,7 +233,7 @@ def _taken(made, axes, place, before, after):  # noqa: ARG001
 
 
 def _packed(made, axes, place, before, after):  # noqa: ARG001
-    """Slices of one axis, stacked again, are that axis."""
+    """Slices of one axis that are stacked again are this axis."""
     number = made.attribute("axis") % after.shape.rank
     known = [axis for axis in axes if axis]
     missing = {*range(len(axes) + 1)} - {axis.source for axis in known}
@@ -240,7 +242,7 @@ def _packed(made, axes, place, before, after):  # noqa: ARG001
 
 
 def _reshaped(made, axes, place, before, after):  # noqa: ARG001
-    """What stays as it is at either end; axes of length 1 come and go."""
+    """A reshape: keep the unchanged axes at the end, and ignore added or removed axes of length 1."""
     old, new = before.shape.as_list(), after.shape.as_list()
     if [size for size in old[1:] if size != 1] == [size for size in new[1:] if size != 1] and None not in new[
         1:

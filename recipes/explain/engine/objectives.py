@@ -1,4 +1,4 @@
-"""What a map explains or an image is made for besides a class: units, directions, and sums of them."""
+"""Targets other than a class for maps and synthesized images: units, directions, and sums of them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from recipes.common.validation import is_number
 
 
 class Term:
-    """What can be added up: `2 * Unit("conv3", 4) - Class(7)` is a target like each of them."""
+    """Base of targets that can be added and multiplied by numbers: `2 * Unit("conv3", 4) - Class(7)` is a target."""
 
-    __array_ufunc__ = None  # numpy leaves `np.float32(2) * Unit(...)` to us
+    __array_ufunc__ = None  # so that numpy leaves `np.float32(2) * Unit(...)` to this class
 
     def __mul__(self, weight: float) -> "Sum":
         return Sum(((_checked(weight), self),))
@@ -21,7 +21,7 @@ class Term:
         return -1.0 * self
 
     def __add__(self, other: "Term | int") -> "Sum":
-        if isinstance(other, int) and other == 0:  # where sum() begins
+        if isinstance(other, int) and other == 0:  # the start value of sum()
             return 1.0 * self
         if not isinstance(other, Term):
             return NotImplemented
@@ -39,10 +39,10 @@ class Unit(Term):
 
     Args:
         layer: Layer object, name, `"outer/inner"` path, or index.
-        channel: Channel, or unit of a Dense layer; None averages over all of them.
-        position: Where in the layer's map: `(row, column)` (one number per spatial axis); None averages over
-            all.
-        call_index: Which call of a shared layer, from 0.
+        channel: Number of the channel, or of the unit of a Dense layer, from 0; None averages over all channels.
+        position: Position in the layer's map: `(row, column)`, one number per spatial axis, from 0; None averages over
+            all positions.
+        call_index: Number of the call of a shared layer, from 0.
 
     Example:
         >>> explain.saliency(model, images, explain.Unit("conv3", channel=12))
@@ -57,20 +57,20 @@ class Unit(Term):
 
 @dataclasses.dataclass(frozen=True)
 class Direction(Term):
-    """A direction among a layer's channels as the target of a map or an image: a concept vector, a mean activation.
+    """A direction in the space of a layer's channels as a target, such as a concept vector or a mean activation.
 
-    The score is the dot product of the activation with the vector, averaged over places, and with `cosine_power` times
-    a power of their cosine, which keeps other directions out. Source: Olah et al. 2018, "The Building Blocks of
-    Interpretability", https://distill.pub/2018/building-blocks; the cosine as in Carter et al. 2019, "Activation
-    Atlas", https://distill.pub/2019/activation-atlas, kept at least 0.1 so that an image that begins elsewhere has a
-    gradient.
+    The score is the dot product of the activation with the vector, averaged over positions. With `cosine_power`, it is
+    multiplied by a power of their cosine, which excludes other directions. Source: Olah et al. 2018, "The Building
+    Blocks of Interpretability", https://distill.pub/2018/building-blocks; the cosine follows Carter et al. 2019,
+    "Activation Atlas", https://distill.pub/2019/activation-atlas. It is at least 0.1, so that an image that starts in
+    another direction has a gradient.
 
     Args:
         layer: Layer object, name, `"outer/inner"` path, or index.
-        vector: `(channels,)`, any length but 0.
+        vector: `(channels,)`, finite and not all 0.
         position: As in `Unit`.
-        call_index: Which call of a shared layer, from 0.
-        cosine_power: Power of the cosine, at least 0; 0 leaves it out.
+        call_index: Number of the call of a shared layer, from 0.
+        cosine_power: Power of the cosine, >= 0; 0 leaves the cosine out.
 
     Example:
         >>> mean = explain.activations(model, striped, "conv4").mean((0, 1, 2))
@@ -86,11 +86,11 @@ class Direction(Term):
 
 @dataclasses.dataclass(frozen=True)
 class Class(Term):
-    """A class as a term of a sum: `explain.Class(281) + explain.Class(207)`. Alone, its number says the same.
+    """A class as a term of a sum: `explain.Class(281) + explain.Class(207)`. For a single class its number is enough.
 
     Args:
-        number: Which class, from 0.
-        output: Name or position of the model's output, where it has several.
+        number: Number of the class, from 0.
+        output: Name or position of the model's output, if it has several.
     """
 
     number: int
@@ -99,7 +99,7 @@ class Class(Term):
 
 @dataclasses.dataclass(frozen=True)
 class Sum(Term):
-    """A weighted sum of targets, made by `+`, `-` and `*`.
+    """A weighted sum of targets, as `+`, `-` and `*` make it.
 
     Args:
         terms: `((weight, Unit | Direction | Class), ...)`.

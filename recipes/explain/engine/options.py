@@ -1,10 +1,10 @@
-"""Options that many functions of `recipes.explain` share: their types, defaults and checks, each in one place.
+"""The options that many functions of `recipes.explain` share, with their types, defaults and checks in one place.
 
     @shares(AttributionOptions, score="probability")
     def occlusion(model, images, target=None, *, patch=16, **options: Unpack[AttributionOptions]): ...
 
 An editor completes the names of the `TypedDict`, `help()` shows them with their defaults, and the function receives all
-of them, checked.
+options after they were checked.
 """
 
 import dataclasses
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: What to explain: None (the predicted class), a class or one per image, one-hot rows, `outputs -> (n,)`, a `Unit`, a
-#: `Direction`, a sum of such, or `{output: target}`.
+#: The target to explain: None (the predicted class), a class number or one per image, one-hot rows, a function
+#: `outputs -> (n,)`, a `Unit`, a `Direction`, a sum of these, or `{output: target}`.
 Target: TypeAlias = (
     "int | ArrayLike | Callable[[Any], Any] | Mapping[str, Any] | Unit | Direction | Class | Sum | None"
 )
-#: "auto" traces a model and runs it eagerly where it cannot be traced; True and False do only the one or the other.
+#: "auto" traces a model, or runs it eagerly if it cannot be traced; True only traces, False only runs eagerly.
 Compile: TypeAlias = Literal["auto", True, False]
 #: The value before the softmax or sigmoid, or the output as it is.
 Score: TypeAlias = Literal["logits", "probability"]
-#: How channels are collapsed; None keeps them.
+#: How channels are reduced; None keeps them.
 Reduce: TypeAlias = Literal["absmax", "mean", "sum", "l2"] | None
-#: What takes the place of removed pixels: a number, the image's mean color, the blurred image, or an array.
+#: The values that replace removed pixels: a number, the image's mean color, the blurred image, or an array.
 Baseline: TypeAlias = float | Literal["mean", "blur"] | np.ndarray
 #: A layer by object, by name, by `"outer/inner"` path, or by index.
 Layer: TypeAlias = keras.layers.Layer | str | int
-#: From images in the value range to what the model takes.
+#: Function from images in the value range to the inputs of the model.
 Preprocess: TypeAlias = Callable[[Any], Any] | None
 
 
@@ -50,10 +50,10 @@ class PassOptions(TypedDict, total=False):
     """Options of every function that runs a model over many images."""
 
     batch_size: int
-    """Most evaluations at once, >= 1. It bounds the memory and changes no result."""
+    """Largest number of evaluations at once, >= 1. It limits the memory and does not change the result."""
     compile: Compile
     """"auto" traces the model once per kind of pass, keeps the trace as long as the model lives, and runs models that
-    cannot be traced eagerly; True and False do only the one or the other."""
+    cannot be traced eagerly. True only traces, False only runs eagerly."""
 
 
 class AttributionOptions(PassOptions, total=False):
@@ -62,64 +62,64 @@ class AttributionOptions(PassOptions, total=False):
     score: Score
     """"logits": the value before the softmax or sigmoid; "probability": the output as it is."""
     wrt: str | int | None
-    """Which of several inputs to explain, by name or position."""
+    """The input to explain, by name or position, if the model has several."""
     data_format: Literal["channels_last", "channels_first"] | None
-    """Where the images' channels are. None finds out from the images and from what the model first does with them, and
-    asks where both fit."""
+    """The position of the images' channels. None finds it from the images and the first layers of the model, and raises
+    if both fit."""
     verbose: Verbose
-    """"auto" shows a progress bar for long work; 0 never, 1 always."""
+    """"auto" shows a progress bar for long work, 0 never, 1 always."""
 
 
 class LayerOptions(AttributionOptions, total=False):
-    """Options of every attribution that looks at the maps of a layer: those of `AttributionOptions`, and these."""
+    """Options of every attribution that uses the maps of a layer: those of `AttributionOptions`, and these."""
 
     layer: Layer | None
-    """Whose maps are weighed: a layer object, a name, an "outer/inner" path or an index. None takes the last feature
-    map before the head, also inside a nested base model."""
+    """The layer whose maps are used: a layer object, a name, an "outer/inner" path or an index. None takes the last
+    feature map before the head, also inside a nested base model."""
     call_index: int | None
-    """Which call of a shared layer, from 0, in the order they were written (in a subclassed model, made)."""
+    """Number of the call of a shared layer, from 0, in the order of the code (of execution in a subclassed model)."""
     tokens: tuple[int, int] | None
-    """`(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid; up to two leading class
-    tokens are dropped. None takes the grid of the map that they were made of, or one of the sides of the image."""
+    """`(rows, columns)` folds a transformer layer `(n, tokens, channels)` to its grid, without leading class tokens.
+    None takes the grid of the map from which the tokens were made, or a grid in the proportions of the image."""
     resize: bool
-    """Resize to the image, linearly with aligned pixel centers; False keeps the layer's grid."""
+    """Whether to resize the maps to the image, linearly with aligned pixel centers; False keeps the layer's grid."""
     return_layer: bool
-    """Also return the name of the layer whose maps were weighed: `(maps, name)`."""
+    """Whether to return the name of the layer too: `(maps, name)`."""
 
 
 class InspectionOptions(PassOptions, total=False):
-    """Options of functions that show a model images, with `batch_size` and `compile`."""
+    """Options of functions that run a model on images, with `batch_size` and `compile`."""
 
     preprocess: Preprocess
-    """Callable from images in `value_range` to what the model takes, such as
-    `keras.applications.vgg16.preprocess_input`. None where the model takes them as they are."""
+    """Function from images in `value_range` to the inputs of the model, such as
+    `keras.applications.vgg16.preprocess_input`. None if the model takes the images unchanged."""
 
 
 class AttackOptions(InspectionOptions, total=False):
     """Options of every attack within a given distance: those of `InspectionOptions`, and these."""
 
     norm: Literal["inf", "l2"]
-    """"inf": the largest change of a value; "l2": the Euclidean length of all changes of an image."""
+    """"inf" limits the largest change of a value, "l2" the Euclidean length of all changes of an image."""
     targeted: bool
-    """Lower the loss of the given classes instead of raising it."""
+    """True decreases the loss of the given classes, False increases it."""
 
 
 class SynthesisOptions(TypedDict, total=False):
     """Options of every synthesized image."""
 
     steps: int
-    """Steps of ascent, >= 1."""
+    """Number of ascent steps, >= 1."""
     learning_rate: float | None
     """Step size, in units of the parameters; None takes the optimizer's own."""
     value_range: tuple[float, float]
-    """`(low, high)` of the images the model (or `preprocess`) takes."""
+    """`(low, high)` of the images that the model (or `preprocess`) takes."""
     preprocess: Preprocess
-    """Callable from images in `value_range` to what the model takes, such as
-    `keras.applications.vgg16.preprocess_input`. None where the model takes them as they are."""
+    """Function from images in `value_range` to the inputs of the model, such as
+    `keras.applications.vgg16.preprocess_input`. None if the model takes the images unchanged."""
     seed: int
-    """Fixes the start and the random views: the same seed gives the same image."""
+    """Integer that fixes the start and the random views; the same seed gives the same image."""
     return_scores: bool
-    """Also return the objective before every step, float32 `(steps, n)`."""
+    """Whether to return the objective before every step too, float32 `(steps, n)`."""
     compile: Compile
     """As in `AttributionOptions`."""
     verbose: Verbose
@@ -127,10 +127,10 @@ class SynthesisOptions(TypedDict, total=False):
 
 
 class OptimizedOptions(SynthesisOptions, total=False):
-    """Options of every synthesized image that begins at noise: those of `SynthesisOptions`, and these."""
+    """Options of every synthesized image that starts from noise: those of `SynthesisOptions`, and these."""
 
     parameterization: Literal["fourier", "pixels"]
-    """"fourier": Fourier coefficients of decorrelated colors (Olah et al. 2017); "pixels": the values themselves."""
+    """"fourier" optimizes Fourier coefficients of decorrelated colors (Olah et al. 2017), "pixels" the pixel values."""
     optimizer: Literal["adam", "normalized", "gradient", "l-bfgs"] | None
     """"normalized" divides the gradient by its root mean square; "l-bfgs" is scipy's."""
 
@@ -139,61 +139,62 @@ class ClassImageOptions(OptimizedOptions, total=False):
     """Options of `class_image`, `unit_image` and `facets`: those of `OptimizedOptions`, and these."""
 
     size: int | tuple[int, int] | None
-    """`(height, width)` or one number, where the model leaves them open; 224 by default."""
+    """`(height, width)` in pixels or one number for both, if the model does not fix them; 224 by default."""
     l2: float | None
-    """Weight of the squared distance from gray, |I|^2 with the range as -1..1. None is 1e-4 for pixels, 0 for Fourier;
-    with `generator` it is on the latent vector, 0.005 as in Nguyen et al. 2016."""
+    """Weight of the squared distance from gray, |I|^2 with the range scaled to -1..1, >= 0. None means 1e-4 for pixels,
+    0 for Fourier; with `generator` it applies to the latent vector, 0.005 as in Nguyen et al. 2016."""
     l1: float
-    """Weight of the mean distance from gray, with the range as -1..1, at least 0."""
+    """Weight of the mean absolute distance from gray, with the range scaled to -1..1, >= 0."""
     total_variation: float | None
-    """Weight of the mean squared difference between neighbors, with the range as -1..1, at least 0. None is 0."""
+    """Weight of the mean squared difference between neighbors, with the range scaled to -1..1, >= 0. None means 0."""
     diversity: float
-    """Weight of the likeness of several images of one target, at least 0: the mean cosine of their Gram matrices
-    (Olah et al. 2017, section "Diversity"). Ask for several with `[130] * 4`."""
+    """Weight of the similarity between several images of one target, >= 0, which is reduced: the mean cosine of their
+    Gram matrices (Olah et al. 2017, section "Diversity"). Ask for several images with `[130] * 4`."""
     diversity_layer: Layer | None
-    """Whose Gram matrices are compared. None is the layer of a `Unit` target, else the last feature map."""
+    """The layer whose Gram matrices are compared. None is the layer of a `Unit` target, else the last feature map."""
     frequency_power: float | None
-    """Power of the frequency by which Fourier coefficients are divided, at least 0: 1 treats all alike (Olah et al.
-    2017), more favors large shapes. None is 1.15, 1 for small images."""
+    """Power of the frequency by which Fourier coefficients are divided, >= 0. 1 treats all frequencies alike (Olah et
+    al. 2017), more favors large shapes. None means 1.15, or 1 for small images."""
     coarse: float | None
-    """Waves across the longer side that the image begins with; finer ones join until 60 % of the steps, so that large
-    shapes come first. 0: all from the beginning. None is 6, 0 for small images and pixels. Not with "l-bfgs"."""
+    """Number of waves across the longer side at the start. Finer waves are added until 60 % of the steps, so that large
+    shapes come first. 0 uses all from the start. None means 6, or 0 for small images and pixels. Not with "l-bfgs"."""
     anneal: bool | None
-    """Let the learning rate fall to 0 along half a cosine, which softens contrast. None does not."""
+    """Whether to decrease the learning rate to 0 along half a cosine, which softens contrast. None means False."""
     decay: float
-    """Fraction of the distance from gray taken away each step, in [0, 1). Pixels only, as the next four."""
+    """Fraction of the distance from gray removed at each step, in [0, 1). For pixels only, like the next four."""
     blur: float
-    """Sigma in pixels of a Gaussian blur, 0 for none."""
+    """Standard deviation in pixels of a Gaussian blur, >= 0; 0 does not blur."""
     blur_every: int
-    """Steps between two blurs."""
+    """Number of steps between two blurs."""
     clip_pixels: float
-    """Fraction of pixels, those nearest to gray, set to gray each step."""
+    """Fraction of pixels, those nearest to gray, that are set to gray at each step."""
     clip_gradients: float
-    """Fraction of pixels, those that add least to the score, set to gray each step."""
+    """Fraction of pixels, those that contribute least to the score, that are set to gray at each step."""
     jitter: int | None
-    """Largest random shift in pixels, each way. None is 3/56 of the image, a 16th of small ones; 0 for pixels."""
+    """Largest random shift in pixels in each direction. None means 3/56 of the image, 1/16 for small images, 0 for
+    pixels."""
     scale: float | None
-    """Largest random change of size, 0.1 meaning 0.9 ... 1.1. None is 0.3, 0.1 for small images, 0 for pixels."""
+    """Largest random change of size; 0.1 means 0.9 ... 1.1. None means 0.3, 0.1 for small images, 0 for pixels."""
     rotate: float | None
-    """Largest random turn in degrees, each way. None is 10, 0 for small images and pixels."""
+    """Largest random rotation in degrees in each direction. None means 10, or 0 for small images and pixels."""
     pad: int | None
-    """Pixels of gray that the image is seen with around it, at least 0; with 0 its borders wrap around. None is 3/28
-    of the image, 0 for small images and pixels."""
+    """Width in pixels of the gray border that the model sees around the image, >= 0; with 0 the borders wrap around.
+    None means 3/28 of the image, or 0 for small images and pixels."""
     second_jitter: int | None
-    """Largest random shift in pixels after scaling and turning. None is 1/112 of the image, 0 for small images
+    """Largest random shift in pixels after scaling and rotation. None means 1/112 of the image, or 0 for small images
     and pixels."""
     start: Any
-    """Image or images in `value_range` to begin with; None is gray with a little noise."""
+    """Image or images in `value_range` to start from; None is gray with a little noise."""
     generator: keras.Model | None
-    """A generator, latent vector -> images in `value_range`; the image is then sought among those it makes. Source:
-    Nguyen et al. 2016, https://arxiv.org/abs/1605.09304."""
+    """A generator from a latent vector to images in `value_range`; its latent vector is then optimized. Source: Nguyen
+    et al. 2016, https://arxiv.org/abs/1605.09304."""
     score: Score
     """"logits", or "probability", which saturates."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """What an option is when it is left out, unless `shares` says otherwise; in the order that `help()` shows."""
+    """The defaults of all options, unless `shares` gives another; in the order that `help()` shows."""
 
     layer: Layer | None = None
     call_index: int | None = None
@@ -245,6 +246,9 @@ def shares(kind: type, **own: Any) -> Callable[[Function], Function]:
     Args:
         kind: The `TypedDict` that the function's `**options` unpack.
         own: Defaults of this function that differ from `Defaults`.
+
+    Returns:
+        A decorator.
     """
 
     def decorate(function: Function) -> Function:
@@ -269,11 +273,11 @@ def defaults_of(kind: type) -> dict[str, Any]:
 
 
 def check(method: str, name: str, value: Any) -> None:
-    """Refuse what an option cannot be, whichever function it is given to.
+    """Check the value of an option, which is the same for all functions.
 
     Raises:
-        ValueError: naming the function, the option and what to write instead. Options that only a model can judge
-            (`wrt`, `layer`) are checked where the model is known.
+        ValueError: when the value is not allowed; the message names the function, the option and what to write instead.
+            Options that depend on the model (`wrt`, `layer`) are checked where the model is known.
     """
     if name not in _CHECKS:
         return
@@ -283,22 +287,22 @@ def check(method: str, name: str, value: Any) -> None:
 
 
 def check_flag(method: str, name: str, value: Any, advice: str = "Leave it out for the default.") -> None:
-    """Refuse what is neither True nor False.
+    """Check that an argument is True or False.
 
     Raises:
-        ValueError: naming the function and the argument.
+        ValueError: when it is neither; the message names the function and the argument.
     """
     if not _is_flag(value):
         raise UsageError(f"{method} expects {name} to be True or False. Received {name}={value!r}. {advice}")
 
 
 def _complete(method, given, defaults, known):
-    """All options, checked: those given, else their defaults; and the function's own arguments as they are."""
+    """All options after a check, given ones or defaults, and the function's own arguments unchanged."""
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise TypeError(
-                f"{method} expects its own options. Received an unexpected keyword argument {name!r}. "
+                f"{method} expects only its own options. Received an unexpected keyword argument {name!r}. "
                 + (f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(known))}.")
             )
         if name in defaults:
@@ -333,17 +337,17 @@ def _is_flag(value):
     return isinstance(value, (bool, np.bool_)) or (is_whole(value) and value in (0, 1))
 
 
-# The option: whether a value fits, what is expected, what to do instead.
+# For each option: a function that tells whether a value fits, the expected values, and what to do instead.
 _CHECKS = {
     "batch_size": (
         lambda value: is_whole(value) and value >= 1,
         "a whole number of evaluations, at least 1",
-        f"It bounds the memory; {Defaults.batch_size} suits most machines.",
+        f"It limits the memory; {Defaults.batch_size} suits most machines.",
     ),
     "compile": (
         lambda value: _is_flag(value) or is_one_of(value, ("auto",)),
         "'auto', True or False",
-        "Leave it out to decide by itself.",
+        "Leave it out for 'auto'.",
     ),
     "score": (
         lambda value: is_one_of(value, ("logits", "probability")),
@@ -358,7 +362,7 @@ _CHECKS = {
     "data_format": (
         lambda value: value is None or is_one_of(value, ("channels_last", "channels_first")),
         "None, 'channels_last' or 'channels_first'",
-        "None finds out.",
+        "Leave it out to find the layout from the images and the model.",
     ),
     "return_layer": (_is_flag, "True or False", "True returns (maps, name)."),
     "resize": (_is_flag, "True or False", "False keeps the layer's own grid."),

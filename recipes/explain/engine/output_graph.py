@@ -1,4 +1,4 @@
-"""How a tensor of a model's output was made: constants, sums over classes, whether anything squashes."""
+"""Find how an output of a model was computed: constants, sums over classes, and whether a softmax is used."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from recipes.explain.engine import dataflow
 
-# These pass a value on, as far as an explanation goes.
+# These pass a value on unchanged, as far as an explanation is concerned.
 SAME = ("Cast", "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "EnsureShape", "Snapshot")
-# These apply weights, so that whatever comes before them is no squashed output any more.
+# These apply weights, so that a softmax or sigmoid before them does not squash the output.
 _WEIGHTED = (
     *("BiasAdd", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "Conv2D", "Conv3D"),
     *("DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2", "XlaDotV2"),
@@ -45,7 +45,7 @@ _LINEAR = (
     ),
 )
 _CHOOSING = ("Maximum", "Minimum", "SelectV2", "Max", "Min")
-# What these make of the same is the same.
+# These give equal results for equal inputs.
 _PLACE_BY_PLACE = (
     *SAME,
     "Exp",
@@ -65,7 +65,7 @@ _SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
 def constant_of(tensor: Any) -> Any:
-    """The value of a tensor that is the same for every image; None otherwise."""
+    """The value of a tensor if it is the same for every image; otherwise None."""
     if isinstance(tensor, tf.__internal__.EagerTensor):
         made = dataflow.made(tensor)
         derived = made is not None and made.type in (
@@ -78,14 +78,14 @@ def constant_of(tensor: Any) -> Any:
 
 
 def same_tensor(one: Any, other: Any) -> bool:
-    """Whether two names stand for one tensor."""
+    """Whether two Python objects are the same tensor."""
     if isinstance(one, tf.__internal__.EagerTensor):
         return one is other
     return one.op.name == other.op.name and one.value_index == other.value_index
 
 
 def strip(tensor: Any) -> dataflow.Made | None:
-    """How a tensor was made, behind what passes values on or only reshapes them."""
+    """How a tensor was made, skipping operations that pass values on or only reshape them."""
     made = dataflow.made(tensor)
     while made is not None and made.type in (*SAME, "Reshape", "Squeeze", "ExpandDims", "BroadcastTo"):
         made = dataflow.made(made.inputs[0])
@@ -93,7 +93,7 @@ def strip(tensor: Any) -> dataflow.Made | None:
 
 
 def is_sum_of(lower: Any, upper: Any) -> bool:
-    """Whether `lower` is the sum of `upper`, possibly kept away from zero."""
+    """Whether `lower` is the sum of `upper`, possibly with a lower bound or an added constant against zero."""
     made = strip(lower)
     while made is not None and made.type in ("AddV2", "Maximum"):
         parts = [part for part in made.inputs if constant_of(part) is None]
@@ -102,7 +102,7 @@ def is_sum_of(lower: Any, upper: Any) -> bool:
 
 
 def _equal(one, other, depth=0):
-    """Whether two tensors are one, or made alike of the same: such as a square that is written twice."""
+    """Whether two tensors are the same, or computed in the same way from the same, such as a square written twice."""
     if same_tensor(one, other):
         return True
     values = constant_of(one), constant_of(other)
@@ -122,7 +122,7 @@ def _equal(one, other, depth=0):
 
 
 def without_shared(tensor: Any) -> Any:
-    """The logits without what is taken off all classes alike, such as the largest before a softmax written by hand."""
+    """The logits without a number subtracted from all classes, such as the maximum in a softmax written by hand."""
     made = dataflow.made(tensor)
     while made is not None and made.type in (*SAME, "Sub"):
         if made.type == "Sub" and not _is_shared(*made.inputs):
@@ -133,12 +133,12 @@ def without_shared(tensor: Any) -> Any:
 
 
 def _is_shared(values, taken):
-    """Whether one number for all classes is taken off."""
+    """Whether the subtracted tensor has one number for all classes."""
     return taken.shape.rank == values.shape.rank and taken.shape[-1] == 1 != values.shape[-1]
 
 
 def is_log_sum_exp(tensor: Any) -> bool:
-    """Whether a tensor is the logarithm of a sum of exponentials, with or without a maximum taken out."""
+    """Whether a tensor is the logarithm of a sum of exponentials, with or without a subtracted maximum."""
     made = strip(tensor)
     if made is not None and made.type in ("Add", "AddV2"):  # log(sum(exp(x - max))) + max
         return any(is_log_sum_exp(part) for part in made.inputs)
@@ -152,14 +152,17 @@ def is_log_sum_exp(tensor: Any) -> bool:
 
 
 def is_linear(tensor: Any, depth: int = 0) -> bool | None:
-    """True where weights or sums end the network and nothing squashed is among what they join; None where it is."""
+    """True if the network ends in weights or sums of values that are not squashed, None if squashed values are joined.
+
+    False means that it is not known.
+    """
     made = dataflow.made(tensor)
     if made is None or depth > 30:
         return False
     if made.type in _SQUASHING:
         return None
     if made.type in _WEIGHTED:
-        # Weights that mix classes, such as which labels are mistaken for which, leave probabilities.
+        # Weights that mix classes, such as a matrix of label noise, give probabilities again.
         mixed = [strip(part) for part in made.inputs[:2]]
         probabilities = made.type != "BiasAdd" and mixed[0] is not None and mixed[0].type == "Softmax"
         return None if probabilities and is_fixed(made.inputs[1]) else True
@@ -171,7 +174,10 @@ def is_linear(tensor: Any, depth: int = 0) -> bool | None:
         return False
     parts = [part for part in made.inputs if part.dtype.is_floating and constant_of(part) is None]
     found = [is_linear(part, depth + 1) for part in parts]
-    if made.type in ("Mul", "RealDiv"):  # a gate is no squashed output; a temperature scales a linear one
+    if made.type in (
+        "Mul",
+        "RealDiv",
+    ):  # a gate is not a squashed output; a temperature scales a linear output
         if any(one is True for one in found):
             return all(one is True or _is_variable(part) for one, part in zip(found, parts, strict=True))
         squashed = [one is None or is_fixed(part) for one, part in zip(found, parts, strict=True)]
@@ -189,10 +195,10 @@ def _is_variable(tensor):
 
 
 def is_fixed(tensor: Any, depth: int = 0) -> bool:
-    """Whether a tensor is made of variables and constants alone, so that it is the same for every image."""
+    """Whether a tensor is computed from variables and constants only, so that it is the same for every image."""
     made = dataflow.made(tensor)
     if isinstance(tensor, tf.__internal__.EagerTensor):
-        if made is None:  # from outside: the images have a batch
+        if made is None:  # from outside the pass; the images have a batch axis
             return tensor.shape.rank < 2
     elif constant_of(tensor) is not None:
         return True

@@ -1,8 +1,8 @@
-"""The few passes over a model that all attributions are made of; each is traced once (see `tracing.evaluate`).
+"""The few passes over a model that all attributions use; each is traced once (see `tracing.evaluate`).
 
-A kernel takes the model's inputs and then the target's arguments as one flat run of tensors, batch first;
-`keys` says how the inputs are packed and `inputs` how many they are. Methods of one family share a kernel, so
-a second method on the same model starts without a new trace.
+A kernel takes the model's inputs and then the target's arguments as flat tensors, batch first. `keys` tells how the
+inputs are packed, and `inputs` is their number. Methods of one family share a kernel, so a second method on the same
+model needs no new trace.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ from recipes.explain.engine.inputs import pack
 
 
 def score(model: keras.Model, *tensors: Any, spec: Any, keys: Any, inputs: Any) -> Any:
-    """`(scores (n,), index)`: forward only; the index has the predicted class where -1 was."""
+    """Kernel of `(scores (n,), index)`, forward only; in the index, the predicted class replaces -1."""
     return targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
 
 
 def outputs(model: keras.Model, *tensors: Any, spec: Any, keys: Any, inputs: Any) -> Any:
-    """The outputs a function target sees, as a flat list."""
+    """Kernel of the outputs that a function target gets, as a flat list."""
     result = tracing.forward(model, pack(model, tensors[:inputs], keys))
     return targets.flat_outputs(model, result, spec)
 
 
 def input_gradient(model: keras.Model, *tensors: Any, spec: Any, keys: Any, inputs: Any, wrt: Any) -> Any:
-    """`(gradient, scores, index)`: of each image's score by its own input `wrt`."""
+    """Kernel of `(gradient, scores, index)`: the gradient of each image's score with respect to its input `wrt`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(tensors[wrt])
         scores, index = targets.scores(model, pack(model, tensors[:inputs], keys), spec, tensors[inputs:])
@@ -46,12 +46,12 @@ def at_layer(
     rank: int | None,
     differentiate: Any,
 ) -> Any:
-    """`(activation, gradient, scores, index)` at a layer; without `differentiate`, no gradient.
+    """Kernel of `(activation, gradient, scores, index)` at a layer; without `differentiate`, no gradient.
 
-    Only what lies between the layer and the score is differentiated, which costs next to nothing beside the
-    forward pass. Without a layer (`call=None`) the last feature map that everything passes is taken (see
-    `layer_lookup.last_map`); `rank` is that of the images. Where a layer is called several times and nothing says
-    which call is meant, it is the one that sees the input `wrt`.
+    Only the part between the layer and the score is differentiated, which costs little compared with the forward pass.
+    Without a layer (`call=None`), the last feature map is taken (see `layer_lookup.last_map`); `rank` is that of the
+    images. If a layer is called several times and no call was chosen, the call between the input `wrt` and the score is
+    taken.
     """
     packed, source = pack(model, tensors[:inputs], keys), tensors[wrt]
     seen = []
@@ -72,7 +72,7 @@ def at_layer(
                 activation = layer_lookup.call_that_sees(call, outputs, flow, rank, source)
             else:
                 (activation,) = recorder.activations()
-    # Several, where every frame of a video is a call of its own.
+    # There are several if each frame of a video is a separate call.
     parts = activation if isinstance(activation, list) else [activation]
     if parts[0].shape.rank < 3:
         raise layer_lookup.no_map("explain", call.path, parts[0].shape, rank - 2)
@@ -88,8 +88,11 @@ def at_layer(
 
 
 def _flow(source, scores, spec, outputs):
-    """`(Flow, whether the score is read from pictures)`: all outputs count where one of them is a picture or a list of
-    boxes, so that heads are explained at the map they share."""
+    """`(Flow, whether the score is computed from pictures)`.
+
+    If one output is a picture or a list of boxes, the flow goes to all outputs, so that all heads are explained at the
+    map they share.
+    """
     chosen = list(outputs) if spec.kind == "function" else []
     pictures = any(tensor.shape.rank is not None and tensor.shape.rank > 2 for tensor in chosen)
     return Flow(source, [scores, *chosen] if pictures else [scores]), pictures
@@ -99,6 +102,7 @@ def _present(gradient, place):
     if gradient is None:
         raise UsageError(
             f"explain expects a score that depends on {place} in a differentiable way. The gradient does not reach "
-            "it. Choose a layer on the way to the score, and look for rounding, argmax or stop_gradient on that way."
+            "it. Choose a layer between the input and the score, and look for rounding, argmax or stop_gradient "
+            "between them."
         )
     return gradient

@@ -1,4 +1,4 @@
-"""A tensor that a softmax or sigmoid squashed, with the logits it came from."""
+"""A tensor that is the result of a softmax or sigmoid, with its logits."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from recipes.explain.engine import dataflow
 
 @dataclasses.dataclass(frozen=True)
 class Squashed:
-    """A tensor that was squashed on its way.
+    """A tensor that was computed by a softmax or sigmoid, possibly with operations after it.
 
     Args:
         kind: "softmax", "sigmoid", "exp" (not yet divided by its sum) or "log" (a logarithm of probabilities).
-        logits: Per class, up to what all classes share; None where several were joined.
-        log: Makes the logarithm of the tensor; None where it has none.
-        other: Makes the logarithm of one minus the tensor, joined as the tensor was; for sigmoids.
-        base: For "log", the kind that it is the logarithm of.
+        logits: The logit of each class, up to a constant that all classes share; None if several tensors were joined.
+        log: Function that computes the logarithm of the tensor; None if it is not known.
+        other: Function that computes the logarithm of one minus the tensor, for sigmoids; None if it is not known.
+        base: For "log", the kind of which it is the logarithm.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Squashed:
     base: str = "softmax"
 
 
-#: function `tensor -> Squashed`, or None where it was not squashed or cannot be told; each rule goes on with it.
+#: Function `tensor -> Squashed`, or None if it was not squashed or is not known; each rule calls it for its inputs.
 ValueOf: TypeAlias = "Callable[[Any], Squashed | None]"
 
 

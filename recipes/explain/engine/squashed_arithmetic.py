@@ -1,4 +1,4 @@
-"""Back through arithmetic on squashed values: mixtures, temperatures, powers, logarithms, softmaxes written by hand."""
+"""Rules for arithmetic on squashed values: mixtures, temperatures, powers, logarithms, softmaxes written by hand."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ _TINY = 1e-30
 
 
 def through_sum(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """A sum of two or more: a constant moves every class alike, probabilities make a mixture."""
+    """A sum: adding a constant shifts all classes alike, adding probabilities gives a mixture."""
     parts = list(made.inputs)
     constants = [constant_of(part) for part in parts]
     values = [value_of(part) for part, constant in zip(parts, constants, strict=True) if constant is None]
@@ -59,7 +59,7 @@ def _alike(tensors):
 
 
 def _shifted(value, constant):
-    """A value plus a constant, which moves all images alike."""
+    """A value plus a constant, which shifts all images alike."""
     if value.kind == "exp":
         return None
     if np.all(np.asarray(constant) == 0):
@@ -67,14 +67,14 @@ def _shifted(value, constant):
     log = value.log
     lifted = None
     if log is not None and np.all(np.asarray(constant) > 0):
-        lifted = lambda: tf.reduce_logsumexp(  # noqa: E731 - made only where it is asked for
+        lifted = lambda: tf.reduce_logsumexp(  # noqa: E731 - computed only when it is needed
             tf.stack(_alike([log(), tf.math.log(tf.cast(constant, "float32"))])), 0
         )
     return dataclasses.replace(value, log=lifted, other=None)
 
 
 def through_difference(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """One minus a sigmoid, a constant taken away, or a logarithm of a softmax written by hand."""
+    """One minus a sigmoid, a subtracted constant, or a logarithm of a softmax written by hand."""
     left, right = made.inputs
     constants = constant_of(left), constant_of(right)
     if constants[1] is not None:
@@ -110,7 +110,7 @@ def through_product(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
 
 
 def _is_mask(tensor):
-    """Whether a tensor says which classes count."""
+    """Whether a tensor is a mask of the classes."""
     made = strip(tensor)
     casts = dataflow.made(tensor)
     return made is not None and (
@@ -134,7 +134,7 @@ def _scaled(value, constant):
 
 
 def through_quotient(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """A divisor, a sum over classes (renormalization), or a sigmoid written by hand."""
+    """A constant divisor, a sum over classes (renormalization), or a sigmoid written by hand."""
     upper, lower = made.inputs
     constants = constant_of(upper), constant_of(lower)
     if constants[1] is not None:
@@ -173,7 +173,7 @@ def _hand_made_sigmoid(lower):
 
 
 def through_exp(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """Back from logarithms, or the first half of a softmax written by hand."""
+    """The exponential of logarithms, or the first half of a softmax written by hand."""
     value = value_of(made.inputs[0])
     if value is not None and value.kind == "log" and value.logits is not None:
         logits = value.logits
@@ -194,7 +194,7 @@ def through_logarithm(made: dataflow.Made, value_of: ValueOf) -> Squashed | None
 
 
 def through_power(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """p ** a, and its special cases: the logits times a."""
+    """The power p ** a and its special cases: the logits are multiplied by a."""
     exponent = {"Sqrt": 0.5, "Square": 2.0}.get(made.type)
     if made.type == "Pow":
         exponent = constant_of(made.inputs[1])
@@ -212,7 +212,7 @@ def through_power(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
 
 
 def through_clipped(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """A value kept away from 0 and 1."""
+    """A value clipped away from 0 and 1."""
     for part, bounds in ((made.inputs[0], made.inputs[1:]), (made.inputs[1], made.inputs[:1])):
         if all(constant_of(bound) is not None for bound in bounds):
             return value_of(part)
@@ -220,7 +220,7 @@ def through_clipped(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
 
 
 def through_chosen(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """A value wherever it is finite, or wherever a class counts; a constant elsewhere."""
+    """A selection between a value and a constant, such as for values that are not finite or classes that are masked."""
     for part, other in (made.inputs[1:], made.inputs[:0:-1]):
         if constant_of(other) is not None or is_fixed(other):
             return value_of(part)
@@ -258,7 +258,7 @@ def through_reduced(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
 
 
 def through_weighed(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """Probabilities joined by a matrix product with weights that are known, or probabilities themselves."""
+    """Probabilities joined by a matrix product with constant weights, or with weights that are probabilities."""
     values = [value_of(part) for part in made.inputs]
     known = [
         value is not None or constant_of(part) is not None

@@ -1,4 +1,4 @@
-"""Back through what moves squashed values about: reshapes, slices, pieces, several beside each other."""
+"""Rules for operations that move squashed values: reshapes, slices, splits, concatenations."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ from recipes.explain.engine.squashed import Squashed, ValueOf, sigmoid_of
 
 
 def through_moved(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """What moves values about, done again to the logits."""
+    """An operation that moves values, repeated on the logits."""
     value = value_of(made.inputs[0])
     if value is None:
         return None
     again = _again(made)
     logits, log, other = value.logits, value.log, value.other
     if value.kind == "softmax" and logits is not None and _cuts_classes(made):
-        # One probability of several: its log-odds, as of a sigmoid.
+        # One of several probabilities is treated as a sigmoid of its log-odds.
         odds = again(log()) - again(_log_of_rest(logits))
         return sigmoid_of(odds)
     return dataclasses.replace(
@@ -44,18 +44,18 @@ def _cuts_classes(made):
 
 
 def _log_of_rest(logits):
-    """The logarithm of one minus each probability of a softmax, exact also where that is close to nothing."""
+    """The logarithm of one minus each probability of a softmax, exact even when this difference is almost 0."""
     log = tf.nn.log_softmax(logits)
     largest = tf.one_hot(tf.argmax(logits, -1), tf.shape(logits)[-1], True, False, dtype="bool")
     without = tf.where(largest, tf.fill(tf.shape(logits), -np.inf), logits)
     rest = tf.reduce_logsumexp(without, -1, keepdims=True) - tf.reduce_logsumexp(logits, -1, keepdims=True)
-    # Where it is not the largest, a probability is at most a half.
+    # A probability that is not the largest is at most one half.
     safe = tf.where(largest, tf.fill(tf.shape(log), -1.0), log)
     return tf.where(largest, rest, tf.math.log(-tf.math.expm1(safe)))
 
 
 def _again(made):
-    """The same operation as a function of another tensor in place of its first."""
+    """The same operation as a function of its first input."""
     rest = made.inputs[1:]
     attribute = made.attribute
 
@@ -98,7 +98,7 @@ def through_split(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
 
 
 def through_joined(made: dataflow.Made, value_of: ValueOf) -> Squashed | None:
-    """Several outputs beside each other or stacked."""
+    """Several outputs that are concatenated or stacked."""
     parts = made.inputs if made.type == "Pack" else made.inputs[:-1]
     values = [value_of(part) for part in parts]
     if any(value is None for value in values):

@@ -1,4 +1,4 @@
-"""Targets of networks that do not classify: a region, a box, a likeness, an interval, a token."""
+"""Targets for networks that do not classify: a region, a box, a similarity, an interval, a token."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +12,21 @@ from recipes.explain.engine.errors import UsageError
 
 
 def mask_score(mask: ArrayLike, class_number: int = 0) -> Callable[[Any], Any]:
-    """A target: the mean score of a class over a region of a segmentation, `(n, height, width, classes)`.
+    """Make a target: the mean score of a class over a region of a segmentation `(n, height, width, classes)`.
 
     Source: Vinogradova et al. 2020, "Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation
-    Mapping", equation 2, https://arxiv.org/abs/2002.11434 (there the sum).
+    Mapping", equation 2, https://arxiv.org/abs/2002.11434, which takes the sum.
 
     Args:
-        mask: `(height, width)`, true where the score counts, or weights of at least 0. The same for all images.
-        class_number: Which class, from 0.
+        mask: `(height, width)`, true inside the region, or weights >= 0; the same for all images.
+        class_number: Number of the class, from 0.
 
     Returns:
         A function of the output that gives one number per image, for `target=`.
 
     Raises:
-        ValueError: an empty mask, or one that is no `(height, width)`; when called, an output of other sides.
+        ValueError: when the mask is empty or not `(height, width)`; when the target is called, also when the output has
+            another height, width or too few classes.
 
     Example:
         >>> explain.grad_cam(unet, images, explain.mask_score(prediction[0] == 2, 2))
@@ -35,7 +36,7 @@ def mask_score(mask: ArrayLike, class_number: int = 0) -> Callable[[Any], Any]:
         raise UsageError(
             "mask_score expects a mask (height, width) that is true somewhere. Received one of shape "
             f"{weights.shape} that {'is empty' if weights.ndim == 2 else 'has other axes'}. Explain image by image "
-            "where each has a mask of its own."
+            "if each image has its own mask."
         )
     _check_number("mask_score", "class_number", class_number)
 
@@ -45,7 +46,7 @@ def mask_score(mask: ArrayLike, class_number: int = 0) -> Callable[[Any], Any]:
             raise UsageError(
                 f"mask_score expects an output (n, {weights.shape[0]}, {weights.shape[1]}, classes) with more than "
                 f"{class_number} classes. Received {tuple(output.shape)}. Resize the mask to the output, and name the "
-                "output with target={output: mask_score(...)} where there are several."
+                "output with target={output: mask_score(...)} if there are several."
             )
         values = tf.cast(output[..., class_number], "float32")
         return tf.reduce_sum(values * weights, (1, 2)) / weights.sum()
@@ -56,23 +57,24 @@ def mask_score(mask: ArrayLike, class_number: int = 0) -> Callable[[Any], Any]:
 def box_score(
     box: int | ArrayLike, class_number: int, *, scores: int = 0, boxes: int | None = None
 ) -> Callable[[Any], Any]:
-    """A target: the score of a class for one box of a detector.
+    """Make a target: the score of a class for one box of a detector.
 
-    Source: Petsiuk et al. 2021, "D-RISE", section 3.1, https://arxiv.org/abs/2006.03204: a detection is explained by
-    the box that overlaps it most; here the class's own score of that box, which has a gradient.
+    Source: Petsiuk et al. 2021, "D-RISE", section 3.1, https://arxiv.org/abs/2006.03204, where a detection is explained
+    by the predicted box that overlaps it most. Here the score is that of the class for this box, which has a gradient.
 
     Args:
-        box: The number of a box (an anchor), from 0, or a box of four numbers in the form of the predicted ones (two
-            opposite corners): of each image the predicted box that overlaps it most is taken.
-        class_number: Which class, from 0.
-        scores: Which of the model's outputs, in flat order, holds `(n, boxes, classes)`.
-        boxes: Which holds `(n, boxes, 4)`; needed where `box` is four numbers.
+        box: The number of a box (an anchor), from 0, or four numbers, two opposite corners in the form of the predicted
+            boxes. For four numbers, the predicted box that overlaps this box most is taken in each image.
+        class_number: Number of the class, from 0.
+        scores: Position of the output `(n, boxes, classes)` in the flat list of the model's outputs.
+        boxes: Position of the output `(n, boxes, 4)`; needed if `box` is four numbers.
 
     Returns:
         A function of the outputs that gives one number per image, for `target=`.
 
     Raises:
-        ValueError: a box that is neither; corners without `boxes`; when called, outputs of other shapes.
+        ValueError: when `box` is neither, or is four numbers without `boxes`; when the target is called, also when the
+            outputs have other shapes or no predicted box overlaps `box`.
 
     Example:
         >>> explain.grad_cam(detector, images, explain.box_score((20, 30, 90, 110), 3, scores=1, boxes=0))
@@ -81,7 +83,7 @@ def box_score(
     if corners is not None and (corners.shape != (4,) or boxes is None or not np.isfinite(corners).all()):
         raise UsageError(
             "box_score expects the number of a box, or four finite numbers together with boxes=. Received "
-            f"box={box!r}, boxes={boxes!r}. Say with boxes= which output holds the predicted boxes."
+            f"box={box!r}, boxes={boxes!r}. Give boxes= the position of the output with the predicted boxes."
         )
     _check_number("box_score", "class_number", class_number)
     for name, number in {"scores": scores, "boxes": boxes or 0, "box": box if corners is None else 0}.items():
@@ -95,8 +97,8 @@ def box_score(
             raise UsageError(
                 f"box_score expects output scores= of shape (n, boxes, classes) with at least {least} boxes and "
                 f"{class_number + 1} classes, and output boxes= of shape (n, boxes, 4). Received outputs of shapes "
-                f"{[tuple(one.shape) for one in flat]} and scores={scores}, boxes={boxes}. Count the outputs from 0, "
-                "in the order of a dict's sorted names."
+                f"{[tuple(one.shape) for one in flat]} and scores={scores}, boxes={boxes}. Count the outputs from 0; "
+                "the outputs of a dict are in the order of their sorted names."
             )
         values = tf.cast(flat[scores][..., class_number], "float32")
         if corners is None:
@@ -109,26 +111,27 @@ def box_score(
 
 
 def _fits(output, rows, columns):
-    """Whether an output is `(n, boxes, classes)` with as many of both."""
+    """Whether an output is `(n, boxes, classes)` with at least this many boxes and classes."""
     return output.shape.rank == 3 and all(
         have is None or have >= least for have, least in zip(output.shape[1:], (rows, columns), strict=True)
     )
 
 
 def _check_overlap(shared, corners, boxes):
-    """Refuse a box that no predicted one overlaps: any would be as good."""
+    """Raise when no predicted box overlaps the box, because then no predicted box can be chosen."""
     missed = np.flatnonzero(shared.numpy().max(1) == 0) if tf.executing_eagerly() else ()
     if len(missed):
         low, high = float(tf.reduce_min(boxes)), float(tf.reduce_max(boxes))
         raise UsageError(
             f"box_score expects a box that a predicted one overlaps. Received {corners.tolist()}, which none does in "
             f"{len(missed)} of {len(shared)} images, the first at index {missed[0]}; the predicted corners lie in "
-            f"{low:.4g} ... {high:.4g}. Give it in their units and their order, or the number of a box."
+            f"{low:.4g} ... {high:.4g}. Give the box in the units and the order of the predicted boxes, or the number "
+            "of a box."
         )
 
 
 def overlap(boxes: Any, box: ArrayLike) -> Any:
-    """Intersection over union of boxes `(n, boxes, 4)` with one box, two opposite corners each: `(n, boxes)`."""
+    """Intersection over union, `(n, boxes)`, of boxes `(n, boxes, 4)` with one box; two opposite corners each."""
     low, high = tf.minimum(boxes[..., :2], boxes[..., 2:]), tf.maximum(boxes[..., :2], boxes[..., 2:])
     box = np.asarray(box, "float32")
     mine = np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])
@@ -139,18 +142,19 @@ def overlap(boxes: Any, box: ArrayLike) -> Any:
 
 
 def similarity_to(embedding: ArrayLike) -> Callable[[Any], Any]:
-    """A target: the cosine between an image's embedding and a given one, for networks that embed.
+    """Make a target: the cosine between an image's embedding and a given embedding, for embedding networks.
 
     Source: Stylianou et al. 2019, "Visualizing Deep Similarity Networks", section 3, https://arxiv.org/abs/1901.00536.
 
     Args:
-        embedding: `(size,)`, what the model returns for the image to compare with.
+        embedding: `(size,)`, the model's output for the image to compare with.
 
     Returns:
         A function of the output `(n, size)` that gives one number per image in -1..1, for `target=`.
 
     Raises:
-        ValueError: an embedding that is no vector or has no length; when called, an output of another size.
+        ValueError: when the embedding is not a vector or is zero; when the target is called, also when the output has
+            another size.
 
     Example:
         >>> explain.grad_cam(embedder, images, explain.similarity_to(embedder(other[None])[0]))
@@ -177,21 +181,22 @@ def similarity_to(embedding: ArrayLike) -> Callable[[Any], Any]:
 
 
 def interval_score(low: float = -np.inf, high: float = np.inf) -> Callable[[Any], Any]:
-    """A target: how far a predicted value lies within an interval, for regression.
+    """Make a target: how far a predicted value lies within an interval, for regression.
 
-    The distance to the nearer end, positive inside and negative outside: `min(value - low, high - value)`. What raises
-    it speaks for the interval, on either side of which the value may be. Source: Letzgus et al. 2022, "Toward
-    Explainable AI for Regression Models", section III, https://arxiv.org/abs/2112.11407, which asks of a regression why
-    its value lies above or below a reference.
+    It is the distance to the nearer end, positive inside and negative outside: `min(value - low, high - value)`. Pixels
+    that increase it are evidence for the interval. Source: Letzgus et al. 2022, "Toward Explainable AI for Regression
+    Models", section III, https://arxiv.org/abs/2112.11407, which explains why the value of a regression lies above or
+    below a reference.
 
     Args:
-        low, high: Ends of the interval in units of the output; one of them may be left out.
+        low, high: Ends of the interval in units of the output, low < high; one of them may be left out.
 
     Returns:
         A function of the output `(n,)` or `(n, 1)` that gives one number per image, for `target=`.
 
     Raises:
-        ValueError: ends that are no interval; when called, an output of several values.
+        ValueError: when the ends are not an interval; when the target is called, also when the output has several
+            values per image.
 
     Example:
         >>> explain.saliency(age_model, photos, explain.interval_score(30, 40))
@@ -200,8 +205,8 @@ def interval_score(low: float = -np.inf, high: float = np.inf) -> Callable[[Any]
     ends = [float(as_numbers("interval_score", name, end)) for name, end in (("low", low), ("high", high))]
     if not ends[0] < ends[1] or not np.isfinite(ends).any():
         raise UsageError(
-            f"interval_score expects low < high, and one of them at least. Received low={low!r}, high={high!r}. Write "
-            "for example interval_score(30, 40)."
+            f"interval_score expects low < high, and at least one of them finite. Received low={low!r}, high={high!r}. "
+            "Write for example interval_score(30, 40)."
         )
 
     def score(output: Any) -> Any:
@@ -209,8 +214,8 @@ def interval_score(low: float = -np.inf, high: float = np.inf) -> Callable[[Any]
         if output.shape.rank not in (1, 2) or (output.shape.rank == 2 and output.shape[1] != 1):
             raise UsageError(
                 f"interval_score expects an output of one value per image, (n,) or (n, 1). Received "
-                f"{tuple(output.shape)}. Name the output with target={{output: interval_score(...)}} where there are "
-                "several, or write lambda values: ... of the one you mean."
+                f"{tuple(output.shape)}. If there are several outputs, name one with "
+                "target={output: interval_score(...)}, or write a lambda that picks one value."
             )
         value = tf.reshape(output, [-1])
         inside = [value - ends[0]] * bool(np.isfinite(ends[0])) + [ends[1] - value] * bool(
@@ -222,20 +227,22 @@ def interval_score(low: float = -np.inf, high: float = np.inf) -> Callable[[Any]
 
 
 def token_score(token: int, position: int = -1) -> Callable[[Any], Any]:
-    """A target: the score of a token at a position, for networks that write or tag text, `(n, steps, vocabulary)`.
+    """Make a target: the score of a token at a position, for networks that write or tag text, `(n, steps, vocabulary)`.
 
-    Source: Vafa et al. 2021, "Rationales for Sequential Predictions", section 2, https://arxiv.org/abs/2109.06387: what
-    in the context speaks for the next word. The value is that before the softmax, as for classes.
+    Source: Vafa et al. 2021, "Rationales for Sequential Predictions", section 2, https://arxiv.org/abs/2109.06387,
+    which finds the evidence for the next word in the context. The score is the value before the softmax, as for
+    classes.
 
     Args:
         token: Id of the token, from 0.
-        position: Step of the output, from 0, or from the end if negative: -1 is the next token.
+        position: Step of the output, counted from 0, or from the end if negative; -1 is the next token.
 
     Returns:
         A function of the output that gives one number per text, for `target=`.
 
     Raises:
-        ValueError: no id; when called, an output of another shape or too short.
+        ValueError: when `token` or `position` is not a whole number; when the target is called, also when the output
+            has another shape or is too short.
 
     Example:
         >>> explain.layer_integrated_gradients(writer, ids, explain.token_score(42), layer="embedding").sum(-1)
@@ -243,7 +250,7 @@ def token_score(token: int, position: int = -1) -> Callable[[Any], Any]:
     _check_number("token_score", "token", token)
     if not is_whole(position):
         raise UsageError(
-            f"token_score expects position to be a whole number. Received {position!r}. -1 is the last."
+            f"token_score expects position to be a whole number. Received {position!r}. Write -1 for the last position."
         )
 
     def score(output: Any) -> Any:

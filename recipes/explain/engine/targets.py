@@ -1,7 +1,7 @@
-"""What a map explains: a class, one output of several, a neuron, or any function of the outputs.
+"""The targets of maps: a class, one of several outputs, a neuron, or any function of the outputs.
 
 Every target becomes one differentiable score per image. Class scores are taken before the softmax or sigmoid,
-where gradients do not vanish (a saturated softmax passes back 1e-7 of what its logit does).
+where gradients do not vanish (the gradient through a saturated softmax is 1e-7 of the gradient at its logit).
 """
 
 import dataclasses
@@ -24,21 +24,21 @@ from recipes.explain.engine.unit_targets import parse_unit, pick, unit_score
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """The part of a target a trace depends on. Numbers that may change from call to call travel as tensors.
+    """The part of a target on which a trace depends. Numbers that may change from call to call are passed as tensors.
 
     Args:
         kind: `"class"`, `"unit"`, `"sum"`, or `"function"`.
-        output: Name or position of the model's output, None when it has one.
+        output: Name or position of the model's output; None if it has only one.
         score: `"logits"` or `"probability"`.
         call: The unit's `LayerCall`.
-        channels_first: Layout of the unit's layer.
+        channels_first: Whether the unit's layer has channels first.
         channel: Whether one channel was chosen.
         position: Whether one position was chosen.
-        vector: A direction among the unit's channels, or None.
-        power: Of the cosine with it.
-        terms: Of a sum: `(weight, Spec, columns of the index)` each.
-        combine: Of a class: `combine(values (n, classes), class (n,)) -> scores (n,)` in place of the class's own
-            value; hashable, as it is part of a trace.
+        vector: A direction in the space of the unit's channels, or None.
+        power: Power of the cosine with this direction.
+        terms: For a sum, `(weight, Spec, columns of the index)` of each term.
+        combine: For a class, a function `combine(values (n, classes), class (n,)) -> scores (n,)` that replaces the
+            class's own value; hashable, because it is part of the key of a trace.
     """
 
     kind: str
@@ -59,10 +59,10 @@ class Target:
     """A parsed target.
 
     Args:
-        spec: What traces depend on.
-        index: `(n, k)` int32, one row per image: the class (-1: the predicted one), or a unit's channel and
-            position; of a sum, the rows of its terms side by side.
-        function: The reader's callable, or None.
+        spec: The `Spec`, on which traces depend.
+        index: int32 `(n, k)`, one row per image: the class (-1 is the predicted class), or a unit's channel and
+            position; for a sum, the rows of its terms side by side.
+        function: The user's callable, or None.
     """
 
     spec: Spec
@@ -72,7 +72,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """How an output ends (see `logits.Ending`), its number of values, and whether one stands for two classes."""
+    """The kind of an output (see `logits.Ending`), its number of values, and whether one value means two classes."""
 
     kind: str
     width: int | None
@@ -82,11 +82,11 @@ class Head:
 def parse(
     target: Any, model: keras.Model, count: int, *, score: str = "logits", method: str = "explain"
 ) -> Any:
-    """Turn what a reader wrote for `target=` into a `Target` for `count` images.
+    """Turn the user's argument `target=` into a `Target` for `count` images.
 
     Raises:
-        ValueError: a wrong length, rows that are not one-hot, an unknown score.
-        TypeError: a kind of target that is not known.
+        ValueError: when the length is wrong, rows are not one-hot, or the score is unknown.
+        TypeError: when the target is of an unknown kind.
     """
     if not is_one_of(score, ("logits", "probability")):
         raise UsageError(
@@ -112,19 +112,18 @@ def parse(
 
 
 def scores(model: keras.Model, inputs: Any, spec: Any, arguments: Sequence[Any], seen: Any = None) -> Any:
-    """The score of each image, differentiable: to be called under a tape, inside a trace or eagerly.
+    """The differentiable score of each image; call it under a tape, inside a trace or eagerly.
 
-    Layers above a unit are not computed. Layers below the score are reached by running this inside
-    `tracing.recording` or `tracing.tapped`.
+    Layers above a unit are not computed. To reach layers below the score, run this inside `tracing.recording` or
+    `tracing.tapped`.
 
     Args:
         model: A built `keras.Model`.
-        inputs: The structure of tensors the model takes, batch first.
+        inputs: The structure of tensors that the model takes, batch first.
         spec: A `Spec`.
-        arguments: List of tensors, one row per image: `[index]` for a class or unit; one cotangent per output
-            for a function, whose score is then the sum of outputs times cotangents (same gradient as the
-            function's).
-        seen: A list that takes in the model's outputs, flat.
+        arguments: List of tensors, one row per image: `[index]` for a class or unit. For a function, one cotangent per
+            output; the score is then the sum of outputs times cotangents, which has the gradient of the function.
+        seen: A list to which the model's outputs are added, flat; or None.
 
     Returns:
         `(scores, resolved)`: `(n,)` float32, and the index with predicted classes filled in.
@@ -149,7 +148,7 @@ def scores(model: keras.Model, inputs: Any, spec: Any, arguments: Sequence[Any],
 
 
 def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
-    """`(score (n,), class (n,))` for class numbers: -1 is the predicted class, `follow(row)` that of another row."""
+    """`(score (n,), class (n,))` for class numbers; -1 is the predicted class, `follow(row)` the one of another row."""
     output = _select(model, outputs, spec.output)
     if output.shape.rank not in (1, 2):
         raise UsageError(
@@ -160,7 +159,7 @@ def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
         )
     values, other, head = _values(model, output, spec)
     if head.binary:
-        # One sigmoid stands for two classes, of which the other has the logit with its sign turned.
+        # One sigmoid means two classes; the logit of the other class has the opposite sign.
         index = _resolve(index, tf.cast(values[:, 0] > other[:, 0], "int32"))
         values = tf.concat([other, values], 1)
     else:
@@ -170,24 +169,24 @@ def class_score(model: keras.Model, outputs: Any, spec: Any, index: Any) -> Any:
 
 
 def follow(rows: Any) -> Any:
-    """What stands in the index for "the class predicted for that row of the batch": `(n, 1)` int32 from row numbers."""
+    """The code for "the class predicted for that row of the batch" in an index: int32 `(n, 1)` from row numbers."""
     return (-2 - np.asarray(rows, "int32"))[:, None]
 
 
 def _resolve(index, predicted):
-    """Class numbers, with the codes -1 (its own) and `follow` (another row's) replaced by predicted classes."""
+    """Class numbers, with the codes -1 (own row) and `follow` (another row) replaced by predicted classes."""
     row = tf.where(index < -1, -2 - index, tf.range(tf.shape(index)[0]))
     return tf.where(index < 0, tf.gather(predicted, row), index)
 
 
 def flat_outputs(model: keras.Model, outputs: Any, spec: Any) -> Any:
-    """The outputs a function target sees, as a flat list: one if `spec.output` says so, logits where they are found."""
+    """The outputs that a function target gets, as a flat list: one if `spec.output` is given; logits if found."""
     flat = keras.tree.flatten(outputs) if spec.output is None else [_select(model, outputs, spec.output)]
     if spec.score == "probability":
         return [tf.cast(value, "float32") for value in flat]
     endings = [ending_of(value) for value in flat]
     for number, ending in enumerate(endings):
-        # A function says what it wants of an output; only where something squashed stays, it sees less than it thinks.
+        # A function chooses its own score, so a warning is only needed if a softmax or sigmoid could not be undone.
         if ending.squashed:
             _say_what_is_explained(
                 model, ending, number if spec.output is None and len(flat) > 1 else spec.output
@@ -196,7 +195,7 @@ def flat_outputs(model: keras.Model, outputs: Any, spec: Any) -> Any:
 
 
 def check(model: keras.Model, target: Any, method: str = "explain") -> None:
-    """Refuse numbers the model does not have. The model must have run once: its `Record` then knows the sizes."""
+    """Raise for class or unit numbers that the model does not have. It must have run once, so that sizes are known."""
     record = tracing.record_of(model)
     if target.spec.kind == "sum":
         for _, spec, columns in _columns(target.spec):
@@ -207,8 +206,7 @@ def check(model: keras.Model, target: Any, method: str = "explain") -> None:
         for name, number, size in zip(("channel", *(["position"] * 9)), target.index[0], sizes, strict=False):
             if size is not None and not -1 <= number < size:
                 raise UsageError(
-                    f"{method} expects a Unit {name} in 0 ... {size - 1} for layer "
-                    f"'{target.spec.call.path}'. "
+                    f"{method} expects a Unit {name} in 0 ... {size - 1} for layer '{target.spec.call.path}'. "
                     f"Received {number}. Count from 0."
                 )
     head = record.heads.get(target.spec.output)
@@ -217,20 +215,20 @@ def check(model: keras.Model, target: Any, method: str = "explain") -> None:
     binary, classes = head.binary, 2 if head.binary else head.width
     if target.index.max(initial=-1) >= classes:
         raise UsageError(
-            f"{method} expects a class in 0 ... {classes - 1}, as the model's output has "
+            f"{method} expects a class in 0 ... {classes - 1}, because the model's output has "
             f"{'one sigmoid for two classes' if binary else f'{head.width} values'}. Received target "
             f"{target.index.max()}. Count classes from 0, or leave target out for the predicted class."
         )
 
 
 def logits_of(output: Any) -> Any:
-    """The value before the softmax or sigmoid that made `output`, and how the output ends (see `logits.ending_of`)."""
+    """The values before the softmax or sigmoid of `output`, and the kind of the output (see `logits.ending_of`)."""
     ending = ending_of(output)
     return ending.logits, ending.kind
 
 
 def cotangents(target: Any, outputs: Any) -> Any:
-    """The reader's function of the outputs and its gradient: `(scores (n,), [one array per output])`."""
+    """The user's function of the outputs and its gradient: `(scores (n,), [one tensor per output])`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(outputs)
         value = call_function(target, outputs)
@@ -239,23 +237,22 @@ def cotangents(target: Any, outputs: Any) -> Any:
 
 
 def call_function(target: Any, outputs: Any) -> Any:
-    """The reader's function of the flat list of outputs, checked to give one number per image."""
+    """The result of the user's function of the outputs, float32 `(n,)`; raises if it is not one number per image."""
     value = target.function(outputs[0] if len(outputs) == 1 else outputs)
     if isinstance(value, (list, tuple)):
         value = tf.stack([tf.reduce_mean(tf.cast(one, "float32")) for one in value])
     value = tf.cast(tf.convert_to_tensor(value), "float32")
     if value.shape != (outputs[0].shape[0],):
         raise UsageError(
-            "explain expects a target function to return one score per image, shape "
-            f"({outputs[0].shape[0]},). "
-            f"It returned shape {tuple(value.shape)}. Average or choose over the other axes, such as "
+            f"explain expects a target function to return one score per image, shape ({outputs[0].shape[0]},). "
+            f"It returned shape {tuple(value.shape)}. Average over the other axes or choose from them, such as in "
             "lambda outputs: outputs[:, 3]."
         )
     return value
 
 
 def _values(model, output, spec):
-    """`(values (n, classes), other, Head)`: the classes' scores, and for a single sigmoid that of class 0."""
+    """`(values (n, classes), other, Head)`: the scores of the classes, and for a single sigmoid that of class 0."""
     ending = ending_of(output)
     column = output[:, None] if output.shape.rank == 1 else output
     head = Head(ending.kind, column.shape[-1], ending.two and column.shape[-1] == 1)
@@ -271,7 +268,7 @@ def _values(model, output, spec):
 
 
 def _say_what_is_explained(model, ending, name):
-    """Warn once where the score is not the value before a softmax."""
+    """Warn once if the score is not the value before a softmax."""
     which = f"model '{model.name}'" + ("" if name is None else f", output {name!r},")
     if ending.kind == "unknown":
         tracing.warn_once(
@@ -279,14 +276,14 @@ def _say_what_is_explained(model, ending, name):
             ("logits", name),
             f"explain looked for the value before the softmax of {which} and did not find it, so the score is the "
             "model's output as it is; if that is a probability, gradients may vanish. End the model in "
-            "a Dense or Softmax layer, or pass score='probability' to say that you know.",
+            "a Dense or Softmax layer, or pass score='probability' to turn this warning off.",
         )
     elif ending.kind == "mean":
         tracing.warn_once(
             model,
             ("mean", name),
             f"explain looked for the value before the softmax of {which} and found several, whose probabilities are "
-            "averaged, added or multiplied. The score is the logarithm of the whole. Pass score='probability' for "
+            "averaged, added or multiplied. The score is the logarithm of the result. Pass score='probability' for "
             "the probability itself.",
         )
 
@@ -308,8 +305,7 @@ def _select(model, outputs, key):
     names = list(outputs) if isinstance(outputs, dict) else getattr(model, "output_names", None)
     names = list(names or range(len(flat)))
     raise UsageError(
-        f"explain expects a target that names one of the model's {len(flat)} outputs. Received output "
-        f"{key!r}. "
+        f"explain expects a target that names one of the model's {len(flat)} outputs. Received output {key!r}. "
         f"Write target={{{names[0]!r}: class}}; the outputs are {names}."
     )
 
@@ -346,7 +342,7 @@ def _columns(spec):
 
 
 def _sum_of_scores(model, inputs, spec, index, seen):
-    """The weighted sum of the terms' scores; nothing above the last unit is computed unless a class asks for it."""
+    """The weighted sum of the terms' scores; layers above the last unit are computed only if a term is a class."""
     calls = list(dict.fromkeys(term.call for _, term, _ in spec.terms if term.call is not None))
     classes = any(term.kind == "class" for _, term, _ in spec.terms)
     outputs, activations = tracing.capture(model, inputs, calls, stop=not classes)

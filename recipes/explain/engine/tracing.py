@@ -1,11 +1,11 @@
-"""Run a model with its layers tapped, and keep what was traced for as long as the model lives.
+"""Run a model and read or replace the outputs of its layers; keep traces as long as the model lives.
 
-A layer is reached by standing in for its `call` while the model runs (or is traced), so nested, subclassed
-and shared layers are all reached alike, where building a sub-model fails. The stand-ins are gone when the
-call returns.
+A layer is reached by replacing its `call` while the model runs (or is traced). So nested, subclassed and shared layers
+are all reached in the same way, also where a sub-model cannot be built. The replacements are removed when the call
+returns.
 
     capture(model, inputs, calls)       the activations of given layers, stopping at the last of them
-    tapped, recording, intercepted      the same as `with` blocks, which nest; under them run the model as you like
+    tapped, recording, intercepted      the same as `with` blocks, which nest; run the model inside them in any way
     evaluate(model, function, tensors)  `function(model, *tensors)` compiled once with a dynamic batch
 """
 
@@ -30,7 +30,7 @@ _records = weakref.WeakKeyDictionary()
 
 
 class Record:
-    """What is remembered of one model: traces, heads found, warnings given."""
+    """The results that are kept for one model: traces, heads, warnings given."""
 
     def __init__(self) -> None:
         self.traces = {}
@@ -43,7 +43,7 @@ class Record:
         self.state = None
 
     def refresh(self, model: keras.Model) -> None:
-        """Forget what was found out about the model, unless it still is as it was then."""
+        """Discard what was found about the model if the model has changed since then."""
         if self.state is None or not self.state.holds(model):
             self.state = self.state or ModelState(model)
             self.eager = False
@@ -52,11 +52,11 @@ class Record:
 
 
 class Reached(BaseException):
-    """Every layer asked for has answered. Not an Exception: Keras wraps those and models may catch them."""
+    """All requested layers were called. Not an Exception, because Keras wraps those and models may catch them."""
 
 
 def record_of(model: keras.Model) -> Any:
-    """The `Record` of a model, collected together with it."""
+    """The `Record` of a model; it is freed together with the model."""
     return _records.setdefault(model, Record())
 
 
@@ -69,26 +69,26 @@ def evaluate(
     shapes: Sequence[Any] | None = None,
     **static: Any,
 ) -> Any:
-    """`function(model, *tensors, **static)`, traced once per model, function, static arguments and shapes.
+    """Run `function(model, *tensors, **static)`, traced once per model, function, static arguments and shapes.
 
-    The first axis of every tensor is the batch and stays dynamic in the trace, so a new batch size costs no
-    new trace. The cache holds the model weakly; `static` values must be hashable and must not hold a model or
-    a layer (`layer_lookup.LayerCall` holds its layer weakly).
+    The first axis of every tensor is the batch and stays dynamic in the trace, so a new batch size needs no
+    new trace. The cache has a weak reference to the model. `static` values must be hashable and must not hold a model
+    or a layer (`layer_lookup.LayerCall` has a weak reference to its layer).
 
     Args:
         model: A built `keras.Model`.
-        function: A plain function. It sees a `keras.Model` and tensors; it calls `forward` or `capture`.
+        function: A plain function of a `keras.Model` and tensors, which calls `forward` or `capture`.
         tensors: List of tensors or arrays of rank >= 1, batch first.
-        shapes: The shape each tensor has in the trace, None where an axis may vary from call to call; None
-            for tensors of which only the batch varies.
-        compile: `"auto"` traces, and runs eagerly (said once) a model that cannot be traced; True raises for
-            such a model; False always runs eagerly.
+        shapes: The shape of each tensor in the trace, with None for an axis that may vary from call to call. None
+            means that only the batch varies.
+        compile: `"auto"` traces, and runs a model that cannot be traced eagerly, with one warning. True raises for
+            such a model. False always runs eagerly.
 
     Returns:
-        What `function` returns, as eager tensors.
+        The result of `function`, as eager tensors.
 
     Raises:
-        UsageError: where TensorFlow cannot differentiate channels-first convolutions on this processor, or cannot run
+        UsageError: when TensorFlow cannot differentiate channels-first convolutions on this processor, or cannot run
             flash attention.
     """
     try:
@@ -98,8 +98,8 @@ def evaluate(
             raise
         raise UsageError(
             f"explain expects attention that TensorFlow can run. '{model.name}' has flash attention, which only Keras' "
-            "JAX and PyTorch backends have. Leave out flash_attention=True where its layers are made (a saved model, "
-            "loaded again, has none); the weights stay as they are."
+            "JAX and PyTorch backends have. Leave out flash_attention=True where its layers are made (a model that "
+            "was saved and loaded has none); the weights stay the same."
         ) from error
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
         if "only supports NHWC" not in str(error):
@@ -116,8 +116,7 @@ def _evaluate(model, function, tensors, compile, shapes, static):
     record.refresh(model)
     if compile not in (True, False, "auto"):
         raise UsageError(
-            f"explain expects compile to be 'auto', True or False. Received {compile!r}. Leave it out to "
-            "decide by itself."
+            f"explain expects compile to be 'auto', True or False. Received {compile!r}. Leave it out for 'auto'."
         )
     tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
     if compile is False or (compile == "auto" and (record.eager or getattr(model, "run_eagerly", False))):
@@ -147,15 +146,14 @@ def _evaluate(model, function, tensors, compile, shapes, static):
                 "eager",
                 f"explain expects a model that can be traced into a graph. '{model.name}' cannot be "
                 f"({type(error).__name__}: {str(error).strip().splitlines()[0]}), so it runs eagerly, which "
-                "is slower. "
-                "Write its call with keras.ops, or pass compile=False to say that you know.",
+                "is slower. Write its call with keras.ops, or pass compile=False to turn this warning off.",
             )
             return result
     return record.traces[key](*tensors)
 
 
 def forget(model: keras.Model, value: Any) -> None:
-    """Drop the traces that have `value` among their static arguments, where it may not come again."""
+    """Delete the traces that have `value` among their static arguments, if it will not be used again."""
     traces = record_of(model).traces
     for key in [key for key in traces if any(static == value for _, static in key[1])]:
         del traces[key]
@@ -174,8 +172,8 @@ def capture(model: keras.Model, inputs: Any, calls: Sequence[Any], *, stop: bool
         model: A built `keras.Model`.
         inputs: The structure of tensors the model takes.
         calls: List of `layer_lookup.LayerCall`.
-        stop: True stops as soon as every call has answered, so nothing above is computed; the outputs are
-            then None. Where only the whole pass can tell that a call was the last, it runs on.
+        stop: True stops as soon as all calls were made, so nothing above is computed; the outputs are
+            then None. If only the whole pass can tell that a call was the last, the pass continues.
 
     Returns:
         `(outputs, activations)`: the model's outputs (None when stopped), one tensor per call.
@@ -196,11 +194,11 @@ def recording(
 
     Args:
         calls: List of `layer_lookup.LayerCall`.
-        on_output: `on_output(tensor)` sees each candidate as it appears, such as `tape.watch`.
-        stop: As in `capture`, whose business the exception is that then ends the pass.
+        on_output: Function that is called with each candidate tensor, such as `tape.watch`.
+        stop: As in `capture`; the caller then has to catch `Reached`.
 
     Yields:
-        A recorder, whose `activations()` gives one tensor per call once the block is over.
+        A recorder, whose `activations()` gives one tensor per call after the block.
     """
     recorder = _Recorder(calls, on_output, stop)
     with tapped({call.operation: recorder.tap(call.path) for call in calls}):
@@ -209,8 +207,10 @@ def recording(
 
 @contextlib.contextmanager
 def tapped(taps: Mapping[Any, Callable[..., Any]] | None) -> Iterator[Any]:
-    """While the block runs, `taps[operation](output)` sees each output of the operation; what it returns, unless None,
-    takes the output's place."""
+    """While the block runs, call `taps[operation](output)` for each output of the operation.
+
+    The result of the tap replaces the output, unless it is None.
+    """
 
     def wrapper(tap):
         def wrap(call):
@@ -229,7 +229,7 @@ def tapped(taps: Mapping[Any, Callable[..., Any]] | None) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def surveying(model: keras.Model, *, on_output: Callable[..., Any] | None = None) -> Iterator[Any]:
-    """List `(Node, tensor)` for every layer that returns one float tensor while the block runs the model."""
+    """Yield a list that collects `(Node, tensor)` of every layer that returns one float tensor in the block."""
     survey = []
 
     def tap_of(node):
@@ -250,7 +250,7 @@ def surveying(model: keras.Model, *, on_output: Callable[..., Any] | None = None
 
 
 def single(output: Any, path: str) -> Any:
-    """The one tensor of a layer's output, checked to belong to the graph being built."""
+    """The only tensor of a layer's output; raises if there are several or it belongs to another graph."""
     flat = _tensors(output)
     if len(flat) != 1:
         raise UsageError(
@@ -266,19 +266,19 @@ def single(output: Any, path: str) -> Any:
 
 
 def _tensors(output):
-    """What a layer returned, flat; without the None that stands for attention scores nobody asked for."""
+    """The tensors that a layer returned, flat, without a None for attention scores that were not requested."""
     return [one for one in keras.tree.flatten(output) if one is not None]
 
 
 def _in_place_of(output, replacement):
-    """A tensor takes the place of the only one among what a layer returned."""
+    """Replace the only tensor in the output of a layer."""
     if tf.is_tensor(output) or not tf.is_tensor(replacement):
         return replacement
     return keras.tree.map_structure(lambda one: None if one is None else replacement, output)
 
 
 def intercepted(wrappers: Mapping[Any, Callable[..., Any]]) -> Any:
-    """Let `wrappers[operation](call)` stand in for each operation's `call`, in this thread, until the block ends."""
+    """Replace each operation's `call` by `wrappers[operation](call)`, in this thread, until the block ends."""
     return wrapped(
         [
             (operation, name, wrap)
@@ -290,7 +290,7 @@ def intercepted(wrappers: Mapping[Any, Callable[..., Any]]) -> Any:
 
 
 def warn_once(model: keras.Model, key: Any, message: str) -> None:
-    """Warn the first time `key` comes up for this model."""
+    """Warn the first time that `key` occurs for this model."""
     warned = record_of(model).warned
     if key not in warned:
         warned.add(key)
@@ -298,27 +298,27 @@ def warn_once(model: keras.Model, key: Any, message: str) -> None:
 
 
 def default_layer(model: keras.Model, spec: Any) -> Any:
-    """The last feature map below a target, once a pass has found it, else None."""
+    """The last feature map below a target if a pass has found it, otherwise None."""
     return record_of(model).defaults.get(spec)
 
 
 def remember_default(model: keras.Model, spec: Any, call: Any) -> None:
-    """Keep what `default_layer` returns."""
+    """Store the feature map that `default_layer` returns."""
     record_of(model).defaults[spec] = call
 
 
 def chunks(count: int, size: int) -> Any:
-    """`(start, stop)` pairs that cut `count` evaluations into pieces of at most `size`."""
+    """`(start, stop)` pairs that divide `count` evaluations into pieces of at most `size`."""
     if not is_whole(size) or size < 1:
         raise ValueError(
-            f"recipes.explain expects batch_size to be a whole number, at least 1. Received {size!r}. It bounds the "
+            f"recipes.explain expects batch_size to be a whole number, at least 1. Received {size!r}. It limits the "
             "memory; 64 suits most machines."
         )
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def array(tensor: Any) -> Any:
-    """A numpy float32 view of an eager tensor, without a copy where there need be none."""
+    """A numpy float32 view of an eager tensor, without a copy if possible."""
     return np.asarray(tensor, dtype="float32")
 
 
@@ -328,7 +328,7 @@ def _trace(model, function, signature, static):
     def traced(*arguments):
         return function(reference(), *arguments, **static)
 
-    # Without AutoGraph, as Keras' own predict.
+    # Without AutoGraph, like Keras' own predict.
     return tf.function(traced, autograph=False, input_signature=signature).get_concrete_function()
 
 
@@ -356,7 +356,7 @@ class _Recorder:
 def _choose(call, outputs):
     if not outputs:
         raise UsageError(
-            f"explain expects layer '{call.path}' to be called by the model's forward pass. It never was. "
+            f"explain expects layer '{call.path}' to be called by the model's forward pass. It was never called. "
             "Choose a layer that inference uses."
         )
     if call.index is None and len(outputs) > 1:

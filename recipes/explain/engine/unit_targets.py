@@ -1,4 +1,4 @@
-"""Units and directions as targets: how they are read, and their score from a layer's activations."""
+"""Units and directions as targets: how they are parsed, and their score from a layer's activations."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from recipes.explain.engine.objectives import Direction, Unit
 
 
 def parse_unit(unit: Unit | Direction, model: keras.Model, method: str) -> tuple[dict[str, Any], list[int]]:
-    """`(fields of a Spec, numbers)`: what a trace depends on, and the channel (-1: none) and the position.
+    """`(fields of a Spec, numbers)`: the part on which a trace depends, and the channel (-1: none) and position.
 
     Raises:
-        ValueError: no such layer, numbers below 0, a direction without length.
+        ValueError: when there is no such layer, numbers are below 0, or the vector of a direction is zero.
     """
     call = layer_lookup.find(model, unit.layer, call_index=unit.call_index, method=method)
     given = () if unit.position is None else unit.position
@@ -26,7 +26,7 @@ def parse_unit(unit: Unit | Direction, model: keras.Model, method: str) -> tuple
     if position is None or not all(is_whole(number) and 0 <= number < 2**31 for number in chosen):
         raise UsageError(
             f"{method} expects the channel and the position of a Unit to be whole numbers from 0. Received "
-            f"channel={channel!r}, position={unit.position!r}. Leave out what shall be averaged over."
+            f"channel={channel!r}, position={unit.position!r}. Leave out channel or position to average over it."
         )
     numbers = [-1 if channel is None else int(channel), *map(int, position)]
     channels_first = layer_lookup.data_format(model, call.operation) == "channels_first"
@@ -52,12 +52,12 @@ def _direction(target, method):
 
 
 def unit_score(model: keras.Model, activation: tf.Tensor, numbers: tf.Tensor, spec: Any) -> tf.Tensor:
-    """Mean over what was not chosen, of `(n, *spatial, channels)`."""
+    """The score `(n,)` of a unit from activations `(n, *spatial, channels)`: the mean over what was not chosen."""
     activation = tf.cast(activation, "float32")
     if spec.channels_first and activation.shape.rank > 2:
         activation = tf.transpose(activation, [0, *range(2, activation.shape.rank), 1])
     spatial = activation.shape[1:-1]
-    # `check` refuses numbers out of range by these sizes; until then they are clipped.
+    # `check` raises for numbers out of range by these sizes; until then the numbers are clipped.
     tracing.record_of(model).units[spec.call] = (activation.shape[-1], *spatial)
     if spec.position:
         if numbers.shape[-1] - 1 != spatial.rank:
@@ -75,7 +75,7 @@ def unit_score(model: keras.Model, activation: tf.Tensor, numbers: tf.Tensor, sp
 
 
 def _along(activation, spec):
-    """How far activations `(n, ..., channels)` go in a direction, averaged over places (see `Direction`)."""
+    """The score of activations `(n, ..., channels)` along a direction, averaged over positions (see `Direction`)."""
     if activation.shape[-1] != len(spec.vector):
         raise UsageError(
             f"explain expects a Direction of {activation.shape[-1]} numbers, as many as layer '{spec.call.path}' has "

@@ -36,7 +36,7 @@ def features(
             representation that the classifier sees.
         call_index: Which call of a shared layer, from 0.
         pool: How a map becomes a vector: "average" or "max" over places, or None to keep every value.
-        options: Those of `InspectionOptions`: `preprocess`, and how the model is run.
+        options: The options of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         float32 `(n, length)`.

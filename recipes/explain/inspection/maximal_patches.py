@@ -54,14 +54,14 @@ def maximal_patches(
     keeps only the k best; layers above the channel are not computed.
 
     Args:
-        model: A built `keras.Model` with one image input, channels last. Never changed.
+        model: A built `keras.Model` with one image input, channels last. It is never changed.
         images: `(n, height, width, channels)`, or a `tf.data.Dataset` of batches of images or of `(images, ...)`.
         layer: Layer object, name, path or index, whose output is a map.
         channel: Channel, or a list of them (found in the same pass).
         k: Patches a channel.
         call_index: Which call of a shared layer, from 0.
         value_range: `(low, high)` of the images; its middle fills what lies beyond the border.
-        options: Those of `PassOptions`: how the model is run.
+        options: The options of `PassOptions`: how the model is run.
 
     Returns:
         A `Patches`.

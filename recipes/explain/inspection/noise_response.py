@@ -55,13 +55,13 @@ def noise_response(
 
     Args:
         model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
-            Never changed.
+            It is never changed.
         kind: "uniform" over the value range, "normal" (middle of the range, a sixth of it as standard
             deviation, clipped), or "constant" (one color an image).
         count: Noise images.
         size, value_range: As in `class_image`.
         seed: Integer that fixes the noise.
-        options: Those of `InspectionOptions`: `preprocess`, and how the model is run.
+        options: The options of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         A `NoiseResponse`.

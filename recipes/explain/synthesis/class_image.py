@@ -25,10 +25,11 @@ def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImage
     the two clippings are those of Yosinski et al. 2015, section 3, https://arxiv.org/abs/1506.06579.
 
     Args:
-        model: A built `keras.Model` with one image input. Never changed.
+        model: A built `keras.Model` with one image input. It is never changed.
         target: A class, a list of classes (one image each), a list of units or directions of one layer, or any other
             target of `recipes.explain` that is not None, such as `Unit("conv3", 4) + 0.5 * Unit("conv4", 7)`.
-        options: Those of `ClassImageOptions`. The optimizer is "adam" for Fourier coefficients and "normalized" for
+        options: The options of `ClassImageOptions`. The optimizer is "adam" for Fourier coefficients and "normalized"
+        for
             pixels unless another is given; the learning rate 0.05 for Fourier coefficients and with a generator, 0.02
             for pixels.
 

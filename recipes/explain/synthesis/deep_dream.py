@@ -58,7 +58,8 @@ def deep_dream(
         jitter: Largest random shift in pixels where the network sees the whole image at once.
         tile: `(height, width)` of the windows, or one number, for networks that take any size. Default: the whole image
             up to 512 pixels. Where the network fixes the size, it is that.
-        options: Those of `SynthesisOptions`. `steps` are those of an octave; `learning_rate` is the root mean square
+        options: The options of `SynthesisOptions`. `steps` are those of an octave; `learning_rate` is the root mean
+        square
             change of a step, with the value range as -1..1; the objective is the layer's mean square, `return_scores`
             gives it as `(octaves * steps, n)`.
 

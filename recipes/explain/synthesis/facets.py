@@ -33,7 +33,7 @@ def facets(
     a center. Unlike the paper there is no t-SNE between PCA and k-means, and `class_image` does the ascent.
 
     Args:
-        model: A built `keras.Model` with one image input. Never changed.
+        model: A built `keras.Model` with one image input. It is never changed.
         target: The class.
         images: Real images of that class, `(n, height, width, channels)` as the model takes, in `value_range`; at least
             `count`.
@@ -41,7 +41,7 @@ def facets(
         layer: Layer whose activations are clustered; default the one before the classifier.
         nearest: Images averaged for a start.
         dimensions: Principal components kept.
-        options: Those of `ClassImageOptions` but `start`, with the same defaults as in `class_image`.
+        options: The options of `ClassImageOptions` but `start`, with the same defaults as in `class_image`.
 
     Returns:
         float32 `(count, height, width, channels)` in `value_range`, the largest cluster first. With

@@ -28,7 +28,7 @@ class FastStyle:
     checkerboard), and the losses are relative, as in `transfer_style`.
 
     Args:
-        model: The network whose features judge, as in `transfer_style`. Never changed.
+        model: The network whose features judge, as in `transfer_style`. It is never changed.
         style: `(height, width, channels)`, any size, in `value_range`.
         content_weight, style_weight, total_variation: As in `transfer_style`.
         style_size: As in `transfer_style`; by default the style's own, where the network takes any size.

@@ -46,7 +46,7 @@ def invert_features(
         call_index: Which call of a shared layer, from 0.
         total_variation: Weight of the mean squared difference between neighbors.
         alpha_norm: Weight of the mean sixth power of the pixels.
-        options: Those of `OptimizedOptions`. The objective is minus the loss.
+        options: The options of `OptimizedOptions`. The objective is minus the loss.
 
     Returns:
         float32, of the shape and range of `images`.

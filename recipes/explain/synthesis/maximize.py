@@ -129,7 +129,7 @@ def raise_score(method: str, model: keras.Model, target: Any, count: int | None,
         method: The public function's name, for messages.
         target: What `targets.parse` takes, or a `targets.Target` with one row per image.
         count: Number of images, None for as many as `start` has.
-        options: Those of `ClassImageOptions`, all of them.
+        options: The options of `ClassImageOptions`, all of them.
 
     Returns:
         Images, float32 `(n, height, width, channels)`; with `return_scores` also the objective of every step.

@@ -50,7 +50,7 @@ def texture(
         layer_weights: One number per layer; equal by default.
         count: Number of textures, from different noise.
         size: `(height, width)` or one number, for networks that take any size; default the image's own.
-        options: Those of `OptimizedOptions`. The objective is minus the weighted mean of the relative errors.
+        options: The options of `OptimizedOptions`. The objective is minus the weighted mean of the relative errors.
 
     Returns:
         float32 `(count, height, width, channels)` in `value_range`, without the first axis for one.

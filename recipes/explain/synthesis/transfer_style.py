@@ -73,7 +73,7 @@ def transfer_style(
         keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al.
             2016, "Preserving Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
         start: "content" or "noise".
-        options: Those of `OptimizedOptions`. The objective is minus the loss.
+        options: The options of `OptimizedOptions`. The objective is minus the loss.
 
     Returns:
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for one content image.

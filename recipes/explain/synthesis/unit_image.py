@@ -34,13 +34,13 @@ def unit_image(
     https://distill.pub/2017/feature-visualization. Layers above the unit are not computed.
 
     Args:
-        model: A built `keras.Model` with one image input. Never changed.
+        model: A built `keras.Model` with one image input. It is never changed.
         layer: Layer object, name, `"outer/inner"` path or index. A layer before its activation can be raised from
             below zero; after a ReLU that is silent at the start there is no gradient.
         channel: Channel (or unit of a Dense layer), a list of channels (one image each), or None for the mean of all.
         position: `(row, column)` of one neuron; None for the mean over all places.
         call_index: Which call of a shared layer, from 0.
-        options: Those of `ClassImageOptions`, with the same defaults as in `class_image`.
+        options: The options of `ClassImageOptions`, with the same defaults as in `class_image`.
 
     Returns:
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for a single channel. With

@@ -152,7 +152,7 @@ def compare(
     """Score several methods on the same images and target, beside a random map and an edge detector.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`. None is the predicted class, kept
+        model, images, target: As in every method; see `recipes.explain`. None is the predicted class, kept
             throughout.
         methods: Names of methods, functions like them, or `{name: function}`. One that cannot explain the
             model (guided backpropagation without rectifiers) is left out of the table, which says why, as is one

@@ -49,14 +49,15 @@ def deletion(
     1/224 of the pixels of a 224 x 224 image per step and fills with zeros.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`. A target of None is the class predicted
+        model, images, target: As in every method; see `recipes.explain`. A target of None is the class predicted
             for the whole image.
         maps: `(n, height, width)`, any real values; only their order counts. Equal values go in a fixed
             random order.
         steps: Equal steps in which all pixels go, >= 1.
         baseline: What is left in their place: a number (0, black), `"mean"`, `"blur"`, or an array, as in
             `occlusion`; `"impute"` is what the pixels left say of them, with a little noise, as in `road`.
-        options: Those of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`. A model that
+        options: The options of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`. A model
+        that
             returns logits has no probabilities, and is measured by what it returns, images with large logits most:
             give `keras.Sequential([model, keras.layers.Softmax()])` for the paper's areas in 0..1.
 

@@ -65,10 +65,10 @@ def completeness(
     https://arxiv.org/abs/1703.01365.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
+        model, images, target: As in every method; see `recipes.explain`.
         maps: `(n, height, width)`, signed, in units of the score.
         baseline: As in `integrated_gradients`.
-        options: Those of `AttributionOptions`.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n,)`: |sum of the map - change| / |change|; a number for a single image.
@@ -107,7 +107,7 @@ def infidelity(
     section 2.3, https://arxiv.org/abs/1901.09392.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`.
+        model, images, target: As in every method; see `recipes.explain`.
         maps: `(n, height, width)`: what each pixel adds to the score, as of `integrated_gradients` or `occlusion`.
         samples: Squares per image, >= 1; all images have the same.
         side: Side of a square as a share of each side of the image, in (0, 1).
@@ -115,7 +115,7 @@ def infidelity(
         scaled: Multiply each map by the one number that fits best, so that maps in other units compare (their optimal
             scaling).
         seed: Integer that fixes the squares.
-        options: Those of `AttributionOptions`.
+        options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n,)`, in squared units of the score; a number for a single image.
@@ -188,7 +188,7 @@ def max_sensitivity(
     Source: Yeh et al. 2019, definition 2.4, https://arxiv.org/abs/1901.09392; found by drawing, as there.
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`; one input.
+        model, images, target: As in every method; see `recipes.explain`; one input.
         method: An attribution such as `explain.saliency`.
         radius: Half the side of the cube, as a fraction of the image's own range, > 0.
         samples: Draws per image, >= 1.
@@ -238,7 +238,7 @@ def randomized_logits(
     Source: Sixt et al. 2020, "When Explanations Lie", section 4, https://arxiv.org/abs/1912.09818.
 
     Args:
-        model, images: As in every method, see `recipes.explain`.
+        model, images: As in every method; see `recipes.explain`.
         method: An attribution such as `explain.saliency`.
         target: None (the predicted class), a class or one per image.
         seed: Integer that fixes the other classes.

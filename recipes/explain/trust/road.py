@@ -52,12 +52,12 @@ def road(
     images).
 
     Args:
-        model, images, target: As in every method, see `recipes.explain`. Images have height, width and channels.
+        model, images, target: As in every method; see `recipes.explain`. Images have height, width and channels.
         maps: `(n, height, width)`, any real values; only their order counts.
         fractions: Shares of the pixels to remove, each in (0, 1).
         noise: Standard deviation of what is added to imputed pixels, as a fraction of the image's range, >= 0.
         seed: Integer that fixes the noise.
-        options: Those of `AttributionOptions`. The score is `"probability"` or `"logits"`.
+        options: The options of `AttributionOptions`. The score is `"probability"` or `"logits"`.
 
     Returns:
         A `Road`.
