@@ -1,1 +1,1 @@
-"""Filters, features, receptive fields and the loss landscape."""
+"""Look inside a network: filters, features, receptive fields and the loss landscape."""

@@ -1,4 +1,4 @@
-"""Maps of a data set: neighbors, and places in the plane, by what a network makes of the images."""
+"""Nearest neighbors and low-dimensional embeddings of a data set, from the features of a network."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,22 +20,23 @@ def nearest_neighbors(
     *,
     metric: str | Callable[[np.ndarray, np.ndarray], float] = "euclidean",
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    """The k nearest vectors to each query, exactly.
+    """Find the k nearest vectors to each query, exactly.
 
-    Source: Krizhevsky et al. 2012, section 6.1: images whose last hidden layers are close look alike to the network.
+    Source: Krizhevsky et al. 2012, section 6.1: images with similar activations of the last hidden layer look similar
+    to the network.
 
     Args:
         queries: `(m, length)`, such as `features(model, queries)`; or one vector.
         features: `(n, length)`, n >= k.
-        k: Neighbors; a query that is itself among the features is its own first.
-        metric: "euclidean", "cosine", or any other that scikit-learn's brute force knows.
+        k: Number of neighbors, >= 1. A query that is itself among the features is its own first neighbor.
+        metric: "euclidean", "cosine", a function of two vectors, or any other metric of scikit-learn's brute force.
 
     Returns:
         `(indices, distances)`: int and float32 `(m, k)`, the nearest first; `(k,)` for one query.
 
     Raises:
-        ImportError: without scikit-learn, which the extra `inspect` brings.
-        ValueError: fewer features than k, lengths that differ.
+        ImportError: when scikit-learn, which the extra `inspect` installs, is missing.
+        ValueError: when there are fewer features than k, the lengths differ, or the metric is unknown.
     """
     queries = as_numbers("nearest_neighbors", "queries", queries, None)
     features = _vectors("nearest_neighbors", features)
@@ -55,8 +56,8 @@ def nearest_neighbors(
     known = neighbors.VALID_METRICS["brute"]
     if not callable(metric) and not (isinstance(metric, str) and metric in known):
         raise UsageError(
-            f"nearest_neighbors expects metric to be one of {', '.join(sorted(known))}. Received {metric!r}. 'cosine' "
-            "looks at the direction of the features alone."
+            f"nearest_neighbors expects metric to be one of {', '.join(sorted(known))}. Received {metric!r}. Write "
+            "'cosine' to compare only the directions of the features."
         )
     search = neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric)
     distances, indices = search.fit(features).kneighbors(queries)
@@ -72,24 +73,24 @@ def embed(
     perplexity: float = 30.0,
     seed: int = 0,
 ) -> FloatArray:
-    """Places in the plane for vectors, so that like ones lie together.
+    """Embed vectors in the plane by PCA or t-SNE, so that similar vectors lie close together.
 
     Source: t-SNE, van der Maaten & Hinton 2008, https://www.jmlr.org/papers/v9/vandermaaten08a.html, started from the
-    principal components; "pca" keeps the directions of largest variance and is exact.
+    principal components. "pca" keeps the directions of largest variance and is exact.
 
     Args:
         features: `(n, length)`, such as `features(model, images)`; or images, which are flattened.
         kind: "pca" or "tsne".
-        dimensions: Number of dimensions of the places; 2 or 3 for t-SNE.
-        perplexity: About how many neighbors count, t-SNE only; lowered to (n - 1) / 3 for few vectors.
+        dimensions: Number of dimensions of the embedding; 2 or 3 for t-SNE.
+        perplexity: Approximate number of neighbors that are considered, > 0, for t-SNE only; at most (n - 1) / 3.
         seed: Integer that fixes t-SNE.
 
     Returns:
         float32 `(n, dimensions)`. Principal components have the sign that makes their largest weight positive.
 
     Raises:
-        ImportError: "tsne" without scikit-learn, which the extra `inspect` brings.
-        ValueError: an unknown kind, fewer vectors than dimensions, values that are not finite.
+        ImportError: when scikit-learn, which the extra `inspect` installs, is missing for "tsne".
+        ValueError: when the kind is unknown, when there are fewer vectors than dimensions, or values are not finite.
     """
     check_seed("embed", seed)
     vectors = as_numbers("embed", "features", features, None)
@@ -115,14 +116,14 @@ def embed(
 
 
 def threadpool(count: int) -> AbstractContextManager[Any]:
-    """One thread for few vectors: t-SNE's short steps wait longer for the others than they work."""
+    """A context with one thread for few vectors: in t-SNE's short steps, threads wait longer than they work."""
     from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an optional library
 
     return threadpool_limits(1 if count < 2000 else None)
 
 
 def principal_components(vectors: np.ndarray, dimensions: int) -> FloatArray:
-    """Coordinates along the directions of largest variance, `(n, dimensions)`."""
+    """Coordinates along the directions of largest variance, float32 `(n, dimensions)`."""
     centered = vectors.astype("float64") - vectors.mean(0, dtype="float64")
     _, _, directions = np.linalg.svd(centered, full_matrices=False)
     directions = directions[:dimensions]
@@ -136,6 +137,6 @@ def _vectors(method, features):
     if features.ndim != 2 or features.dtype.kind not in "uifb" or not np.isfinite(features).all():
         raise UsageError(
             f"{method} expects finite features of shape (n, length). Received shape {features.shape} of dtype "
-            f"{features.dtype}. Make them with explain.features(model, images)."
+            f"{features.dtype}. Compute them with explain.features(model, images)."
         )
     return features

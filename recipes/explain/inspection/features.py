@@ -1,4 +1,4 @@
-"""Codes of images: what a layer makes of them, one vector each."""
+"""Features of images: the activations of a layer, one vector per image."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -29,25 +29,26 @@ def features(
     """One vector per image: the activations of a layer.
 
     Args:
-        model: A built `keras.Model`. Never changed; layers above `layer` are not computed.
-        images: What the model (or `preprocess`) takes, `(n, height, width, channels)`, or a `tf.data.Dataset`
-            of batches of images or of `(images, ...)`, read once.
-        layer: Layer object, name, path or index. Default: what the last Dense layer (or 1x1 convolution) is fed, the
-            representation that the classifier sees.
-        call_index: Which call of a shared layer, from 0.
-        pool: How a map becomes a vector: "average" or "max" over places, or None to keep every value.
+        model: A built `keras.Model`. It is never changed; layers above `layer` are not computed.
+        images: Images that the model (or `preprocess`) takes, `(n, height, width, channels)`, or a `tf.data.Dataset`
+            of batches of images or of `(images, ...)`, which is read once.
+        layer: Layer object, name, path or index. None takes the input of the last Dense layer (or of the last
+            convolution if there is none), the representation that the classifier gets.
+        call_index: Number of the call of a shared layer, from 0.
+        pool: How a map becomes a vector: "average" or "max" over positions, or None to keep every value.
         options: The options of `InspectionOptions`: `preprocess`, and how the model is run.
 
     Returns:
         float32 `(n, length)`.
 
     Raises:
-        ValueError: an unknown layer or pool, no classifier to stand before, images that do not fit.
+        ValueError: when the layer or `pool` is unknown, when `layer` is None and the model has no classifier, or when
+            the images do not fit.
     """
     pools = {"average": lambda v, axes: v.mean(axes), "max": lambda v, axes: v.max(axes), None: None}
     if not (pool is None or isinstance(pool, str)) or pool not in pools:
         raise UsageError(
-            f"features expects pool to be 'average', 'max' or None. Received {pool!r}. None keeps every value."
+            f"features expects pool to be 'average', 'max' or None. Received {pool!r}. Write None to keep every value."
         )
     call = (
         None if layer is None else layer_lookup.find(model, layer, call_index=call_index, method="features")
@@ -72,7 +73,7 @@ def activations(
     call_index: int | None = None,
     **options: Unpack[InspectionOptions],
 ) -> FloatArray | Any:
-    """What layers return for images.
+    """The activations of one or several layers for images.
 
     Args:
         model, images, call_index, options: As in `features`.
@@ -82,7 +83,7 @@ def activations(
         float32 `(n, ...)` in the layer's own layout; a dict `{path: array}` for a list of layers.
 
     Raises:
-        ValueError: an unknown layer (candidates are listed), images that do not fit.
+        ValueError: when a layer is unknown (the message lists candidates) or the images do not fit.
     """
     chosen = layer if isinstance(layer, (list, tuple)) else [layer]
     calls = [layer_lookup.find(model, one, call_index=call_index, method="activations") for one in chosen]
@@ -99,7 +100,7 @@ def activations(
 def batches_of(
     method: str, model: keras.Model, images: "Images | tf.data.Dataset", batch_size: int
 ) -> Iterator[FloatArray]:
-    """Batches of checked float32 arrays, from an array or from a dataset that is read once."""
+    """Batches of checked float32 arrays `(batch, ...)`, from an array or from a dataset that is read once."""
     if isinstance(images, tf.data.Dataset):
         batches = (np.asarray(entry[0] if isinstance(entry, tuple) else entry) for entry in images)
         kind = images.element_spec[0] if isinstance(images.element_spec, tuple) else images.element_spec
@@ -122,7 +123,7 @@ def layer_values(
     preprocess: Preprocess = None,
     compile: Compile = "auto",
 ) -> FloatArray:
-    """What one layer (None: what feeds the classifier) returns for a batch, float32."""
+    """The output of one layer for a batch, float32; for None the input of the classifier."""
     if call is None:
         call = classifier_input(model)
     return tracing.array(
@@ -140,7 +141,7 @@ def layer_values(
 
 
 def classifier_input(model: keras.Model) -> tuple[layer_lookup.LayerCall, bool]:
-    """`(LayerCall, True)` of the last Dense layer, or convolution where there is none: what feeds it is wanted."""
+    """`(LayerCall, True)` of the last Dense layer, or of the last convolution if there is none; its input is wanted."""
     kinds = [
         [node for node in walk(model) if isinstance(node.operation, kind) and node.calls in (1, None)]
         for kind in (keras.layers.Dense, keras.layers.Conv2D)
@@ -148,8 +149,8 @@ def classifier_input(model: keras.Model) -> tuple[layer_lookup.LayerCall, bool]:
     nodes = kinds[0] or kinds[1]
     if not nodes:
         raise UsageError(
-            f"features expects a model that ends in a Dense layer. Model '{model.name}' has none. Name the layer whose "
-            "activations are wanted with layer=."
+            f"features expects a model that ends in a Dense layer. Model '{model.name}' has none. Give layer= the name "
+            "of the layer whose activations you want."
         )
     return layer_lookup.find(model, nodes[-1].operation, method="features"), True
 

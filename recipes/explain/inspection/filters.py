@@ -17,25 +17,27 @@ def filters(
 ) -> FloatArray:
     """Show a layer's filters as images, gray where a weight is 0.
 
-    Source: Krizhevsky et al. 2012, figure 3. All filters share one scale, so that a faint one looks faint;
-    scaled each by itself, noise looks like structure.
+    Source: Krizhevsky et al. 2012, figure 3. By default all filters share one scale, so that a weak filter looks weak.
+    If each filter is scaled separately, noise looks like structure.
 
     Args:
         model: A built `keras.Model`.
         layer: A convolution, or a Dense layer on a flattened image (whose templates are then shown), by
-            object, name, path or index. Default the first of either.
-        normalize: "together" (the largest weight of all gets black or white) or "each" (the largest of each filter).
+            object, name, path or index. None takes the first of either kind.
+        normalize: "together" (the largest weight of all filters becomes black or white) or "each" (the largest weight
+            of each filter does).
 
     Returns:
-        float32 in 0..1: `(filters, height, width, channels)` where a filter has 1, 3 or 4 channels, else one
-        gray image a filter and channel, `(filters, channels, height, width, 1)`.
+        float32 in 0..1: `(filters, height, width, channels)` if a filter has 1, 3 or 4 channels; otherwise one
+        gray image per filter and channel, `(filters, channels, height, width, 1)`.
 
     Raises:
-        ValueError: an unknown layer, or one without filters.
+        ValueError: when the layer is unknown or has no filters, or `normalize` is another word.
     """
     if normalize not in ("together", "each"):
         raise UsageError(
-            f"filters expects normalize to be 'together' or 'each'. Received {normalize!r}. 'together' compares fairly."
+            f"filters expects normalize to be 'together' or 'each'. Received {normalize!r}. Write 'together' to "
+            "compare filters on one scale."
         )
     found = (
         layer_lookup.find(model, layer, call_index=0, method="filters").operation

@@ -21,9 +21,9 @@ class Landscape:
     """The loss on a line or a grid around the trained weights.
 
     Args:
-        offsets: float32 `(points,)`: how far along each direction; 1 moves every filter by its own length.
+        offsets: float32 `(points,)`: distance along each direction; 1 moves every filter by its own length.
         loss: float32 `(points,)`, or `(points, points)` with the first direction down and the second across.
-        accuracy: The same for the accuracy, or None where labels are not classes.
+        accuracy: The accuracy in the same shape, in [0, 1], or None if labels are not classes.
     """
 
     offsets: FloatArray
@@ -45,30 +45,31 @@ def loss_landscape(
     compile: Compile = "auto",
     verbose: Verbose = "auto",
 ) -> Landscape:
-    """Measure the compiled loss along one or two random directions, each filter of which is as long as the model's.
+    """Measure the compiled loss along one or two random, filter-normalized directions around the trained weights.
 
+    Each filter of a direction has the length of the model's filter.
     Source: Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 4, https://arxiv.org/abs/1712.09913.
-    Biases and the parameters of normalizations do not move, as in the paper's plots. The weights are replaced in the
-    computation only, so the model is the same at every moment.
+    Biases and the parameters of normalizations are not moved, as in the paper's plots. The weights are replaced only
+    inside the computation, so the model itself is never changed.
 
     Args:
         model: A compiled and built `keras.Model` with one input and one output.
         x: Inputs `(n, ...)`, or a `tf.data.Dataset` of batches `(x, y)`.
         y: Labels `(n, ...)`, as the compiled loss takes them.
         dimensions: 1 or 2.
-        points: Points along each direction, odd, so that the trained weights are among them.
-        span: Offsets reach from -span to span.
-        batch_norm: "fixed" keeps the moving statistics (the paper's); "batch" normalizes by those of each batch, which
-            moved weights make different.
+        points: Number of points along each direction, odd and >= 3, so that the trained weights are among them.
+        span: Offsets go from -span to span, > 0.
+        batch_norm: "fixed" keeps the moving statistics, as in the paper. "batch" normalizes by the statistics of each
+            batch, because moved weights change the statistics.
         seed: Integer that fixes the directions.
-        batch_size: Examples at once, for arrays.
+        batch_size: Number of examples at once, for arrays.
         compile, verbose: As in `AttributionOptions`.
 
     Returns:
-        A `Landscape`; the loss in its middle is that of `model.evaluate`.
+        A `Landscape`; the loss at its center is that of `model.evaluate`.
 
     Raises:
-        ValueError: a model that is not compiled, an even number of points.
+        ValueError: when the model is not built and compiled, or an argument is outside its range.
     """
     for name, value in (("compile", compile), ("verbose", verbose)):
         check("loss_landscape", name, value)
@@ -114,7 +115,10 @@ def offsets_of(points: int, span: float) -> FloatArray:
 
 
 def filter_normalized_direction(model: keras.Model, seed: Sequence[int]) -> list[FloatArray]:
-    """A random direction in the space of the trainable weights: one float32 array per variable; zero for vectors."""
+    """A random direction in the space of the trainable weights: one float32 array per variable, zero for vectors.
+
+    Each filter of the direction has the length of the model's filter.
+    """
     generator, direction = np.random.default_rng(seed), []
     depthwise = set()
     for node in walk(model):
@@ -133,11 +137,11 @@ def filter_normalized_direction(model: keras.Model, seed: Sequence[int]) -> list
 
 
 def filter_normalized(direction: FloatArray, weights: FloatArray, kept: int = 1) -> FloatArray:
-    """Section 4: `d_ij |theta_ij| / |d_ij|`, each filter as long as the model's.
+    """Filter normalization, Li et al. 2018, section 4: `d_ij |theta_ij| / |d_ij|`.
 
     Args:
-        direction, weights: A kernel's random direction and its weights, `(..., outputs)`.
-        kept: How many of the last axes tell filters apart: 1, or 2 for a depthwise kernel.
+        direction, weights: A kernel's random direction and its weights, each `(..., outputs)`.
+        kept: Number of last axes that number the filters: 1, or 2 for a depthwise kernel.
     """
     axes = tuple(range(weights.ndim - kept))
     lengths = [np.sqrt(np.square(one).sum(axes, keepdims=True)) for one in (weights, direction)]
@@ -145,7 +149,7 @@ def filter_normalized(direction: FloatArray, weights: FloatArray, kept: int = 1)
 
 
 def _loss_at(model, offset, inputs, labels, *directions, moving, batch_norm):
-    """`(loss, number of right predictions, or -1)` of one batch with moved weights."""
+    """`(loss, number of correct predictions, or -1)` of one batch with moved weights."""
     variables = [model.trainable_variables[place] for place in moving]
     moved = []
     for place, variable in enumerate(variables):
@@ -177,7 +181,7 @@ def _hits(outputs, labels):
 
 @contextlib.contextmanager
 def _normalizing_by_batch(model, batch_norm):
-    """Let batch normalizations use the statistics of the batch, if asked for, while the block runs."""
+    """Let batch normalizations use the statistics of the batch within the block, if `batch_norm` is "batch"."""
 
     def wrap(call):
         def stand_in(*args, **kwargs):
@@ -203,12 +207,12 @@ def _check(model, dimensions, points, span, batch_norm):
     if dimensions not in (1, 2) or points < 3 or points % 2 == 0 or not 0 < span < np.inf:
         raise UsageError(
             f"loss_landscape expects dimensions 1 or 2, an odd number of points >= 3, and span > 0. Received "
-            f"{dimensions}, {points}, {span}. The middle point is the model itself."
+            f"{dimensions}, {points}, {span}. Write for example dimensions=1, points=21, span=1."
         )
     if batch_norm not in ("fixed", "batch"):
         raise UsageError(
             f"loss_landscape expects batch_norm to be 'fixed' or 'batch'. Received {batch_norm!r}. "
-            "Leave it out for the paper's."
+            "Leave it out for 'fixed', as in the paper."
         )
 
 
@@ -220,7 +224,7 @@ def _batches(x, y, batch_size):
     if y is None or len(x) != len(y) or not len(x):
         raise UsageError(
             "loss_landscape expects as many labels as inputs, or a tf.data.Dataset of batches (x, y). Received "
-            f"{len(x)} inputs and {None if y is None else len(y)} labels. Give both."
+            f"{len(x)} inputs and {None if y is None else len(y)} labels. Give one label per input."
         )
     x, y = np.asarray(x), np.asarray(y)
     for start, stop in tracing.chunks(len(x), batch_size):

@@ -1,4 +1,4 @@
-"""The patches of real images that a channel answers to most."""
+"""The patches of real images that activate a channel most."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from recipes.explain.inspection.receptive_field import receptive_field
 
 @dataclasses.dataclass(frozen=True)
 class Patches:
-    """What `maximal_patches` found, the strongest first; without the first axis for a single channel.
+    """The result of `maximal_patches`, the strongest first; without the first axis for a single channel.
 
     Args:
-        patches: float32 `(channels, k, height, width, image channels)`: the receptive fields, gray beyond the border.
-        scores: float32 `(channels, k)`: the activations there.
-        indices: `(channels, k)`: the image each comes from, counted through the data.
-        boxes: int `(channels, k, 4)`: `(top, left, bottom, right)` in that image, unclipped.
+        patches: float32 `(channels, k, height, width, image channels)`: the receptive fields, gray outside the image.
+        scores: float32 `(channels, k)`: the activations of the patches.
+        indices: int `(channels, k)`: the number of the image of each patch, counted through the data.
+        boxes: int `(channels, k, 4)`: `(top, left, bottom, right)` of each patch in its image, in pixels, not clipped.
     """
 
     patches: FloatArray
@@ -47,27 +47,27 @@ def maximal_patches(
     value_range: ValueRange = (0, 255),
     **options: Unpack[PassOptions],
 ) -> Patches:
-    """Find the k images with the strongest answer of a channel, and cut out what the strongest neuron sees of each.
+    """Find the k images that activate a channel most, and cut out the receptive field of the strongest neuron in each.
 
-    Source: Girshick et al. 2013, "Rich feature hierarchies", section 3.1, https://arxiv.org/abs/1311.2524; one patch an
-    image as in Zeiler & Fergus 2013, figure 2, https://arxiv.org/abs/1311.2901. One pass over the data, which
-    keeps only the k best; layers above the channel are not computed.
+    Source: Girshick et al. 2013, "Rich feature hierarchies", section 3.1, https://arxiv.org/abs/1311.2524; one patch
+    per image as in Zeiler & Fergus 2013, figure 2, https://arxiv.org/abs/1311.2901. It makes one pass over the data and
+    keeps only the k best images; layers above the channel are not computed.
 
     Args:
         model: A built `keras.Model` with one image input, channels last. It is never changed.
         images: `(n, height, width, channels)`, or a `tf.data.Dataset` of batches of images or of `(images, ...)`.
-        layer: Layer object, name, path or index, whose output is a map.
-        channel: Channel, or a list of them (found in the same pass).
-        k: Patches a channel.
-        call_index: Which call of a shared layer, from 0.
-        value_range: `(low, high)` of the images; its middle fills what lies beyond the border.
+        layer: A layer whose output is a map: object, name, path or index.
+        channel: Number of the channel, from 0, or a list of them (found in the same pass).
+        k: Number of patches per channel, >= 1.
+        call_index: Number of the call of a shared layer, from 0.
+        value_range: `(low, high)` of the images; its middle fills patches outside the image.
         options: The options of `PassOptions`: how the model is run.
 
     Returns:
         A `Patches`.
 
     Raises:
-        ValueError: fewer images than k, an unknown layer or channel, a layer without a map.
+        ValueError: when there are fewer images than k, the layer or channel is unknown, or the layer has no map.
     """
     call = layer_lookup.find(model, layer, call_index=call_index, method="maximal_patches")
     channels = np.atleast_1d(np.asarray(channel))
@@ -113,7 +113,7 @@ def _peaks(model, images, channels, *, keys, call):
     _, (values,) = tracing.capture(model, pack(model, [images], keys), [call], stop=True)
     values = tf.cast(values, "float32")
     depth = tf.shape(values)[-1]
-    # A channel out of range is refused by the caller, who learns the depth here.
+    # The caller raises for a channel out of range, because the depth is only known here.
     flat = tf.reshape(values, [tf.shape(values)[0], -1, values.shape[-1]])
     flat = tf.gather(flat, tf.minimum(channels, depth - 1), axis=2)
     return tf.reduce_max(flat, 1), tf.argmax(flat, 1, output_type="int32"), depth

@@ -1,4 +1,4 @@
-"""What a network says to pure noise, where the right answer would be: nothing."""
+"""The response of a network to pure noise, for which no class would be a right answer."""
 
 import dataclasses
 from typing import Literal
@@ -18,15 +18,15 @@ from recipes.explain.engine.options import InspectionOptions, shares
 
 @dataclasses.dataclass(frozen=True)
 class NoiseResponse:
-    """Answers to noise.
+    """The predictions of a network for noise images.
 
     Args:
-        images: float32 `(n, height, width, channels)`, the noise.
-        probabilities: float32 `(n, classes)`, softmax of the logits.
-        classes: int `(n,)`, the predicted ones.
-        share: float32 `(classes,)`: how often each class was predicted.
-        confidence: Mean probability of the predicted class; 1 / classes would be honest.
-        entropy: Mean entropy of the probabilities in nats; log(classes) would be honest.
+        images: float32 `(n, height, width, channels)`, the noise images.
+        probabilities: float32 `(n, classes)`, the softmax of the logits.
+        classes: int `(n,)`, the predicted classes.
+        share: float32 `(classes,)`: the fraction of images for which each class was predicted.
+        confidence: Mean probability of the predicted class; a network without a preference would have 1 / classes.
+        entropy: Mean entropy of the probabilities in nats; a network without a preference would have log(classes).
     """
 
     images: FloatArray
@@ -48,17 +48,17 @@ def noise_response(
     seed: int = 0,
     **options: Unpack[InspectionOptions],
 ) -> NoiseResponse:
-    """Show a network noise, and report which classes it sees in it and how sure it is.
+    """Run a network on noise images, and report which classes it predicts and with what confidence.
 
-    After Hendrycks & Gimpel 2016, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples", section 3,
-    https://arxiv.org/abs/1610.02136, whose networks give Gaussian noise a mean confidence of over 90 %.
+    Source: Hendrycks & Gimpel 2016, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples", section
+    3, https://arxiv.org/abs/1610.02136, whose networks have a mean confidence of over 90 % on Gaussian noise.
 
     Args:
         model: A built `keras.Model` with one image input and classes as output (one sigmoid counts as two).
             It is never changed.
-        kind: "uniform" over the value range, "normal" (middle of the range, a sixth of it as standard
-            deviation, clipped), or "constant" (one color an image).
-        count: Noise images.
+        kind: "uniform" over the value range, "normal" (with the middle of the range as mean and a sixth of it as
+            standard deviation, clipped), or "constant" (one color per image).
+        count: Number of noise images, >= 1.
         size, value_range: As in `class_image`.
         seed: Integer that fixes the noise.
         options: The options of `InspectionOptions`: `preprocess`, and how the model is run.
@@ -67,7 +67,7 @@ def noise_response(
         A `NoiseResponse`.
 
     Raises:
-        ValueError: an unknown kind, a model whose output is not `(n, classes)`.
+        ValueError: when `kind` or `count` is not one of the above, or the model's output is not `(n, classes)`.
     """
     if kind not in ("uniform", "normal", "constant") or count < 1:
         raise UsageError(
@@ -120,13 +120,13 @@ def noise_images(kind: str, shape: tuple[int, ...], value_range: ValueRange, see
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of each row, float64."""
+    """The softmax of each row of logits `(n, classes)`, float64."""
     powers = np.exp(logits.astype("float64") - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """`-sum p log p` of each row, in nats; 0 log 0 is 0."""
+    """`-sum p log p` of each row of probabilities `(n, classes)`, in nats; 0 log 0 is 0."""
     logarithms = np.log(np.maximum(probabilities, 1e-300))
     return -np.where(probabilities > 0, probabilities * logarithms, 0).sum(1)
 

@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels a neuron can see, worked out from the operations between it and the image."""
+"""Receptive fields: the pixels that a neuron can see, computed from the operations between it and the image."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from recipes.explain.engine.image_spec import Canvas
 from recipes.explain.engine.inputs import pack
 from recipes.explain.engine.options import Layer
 
-# Operations that work on every place by itself.
+# Operations that work on every position separately.
 _PLACEWISE = frozenset(
     "Abs Add AddN AddV2 BiasAdd Cast Clip ClipByValue ConcatV2 Div DivNoNan Elu Erf Erfc Exp FusedBatchNormV3 Gelu "
     "Greater GreaterEqual Identity LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum "
@@ -28,15 +28,15 @@ _REDUCTIONS = ("Mean", "Sum", "Max", "Min", "Prod", "ArgMax")
 
 @dataclasses.dataclass(frozen=True)
 class ReceptiveField:
-    """What the neurons of a map see.
+    """The receptive fields of the neurons of a map.
 
     Args:
-        size: `(height, width)` in pixels, also where the image is smaller.
-        stride: Pixels between the fields of two neighbors, `(down, across)`.
-        offset: `(top, left)` of the field of neuron `(0, 0)`; negative where it reaches over the border.
-        image: `(height, width)` of the image.
+        size: `(height, width)` of a field in pixels, which may be larger than the image.
+        stride: Pixels between the fields of two neighboring neurons, `(down, across)`.
+        offset: `(top, left)` of the field of neuron `(0, 0)` in pixels; negative if it begins outside the image.
+        image: `(height, width)` of the image in pixels.
         map: `(height, width)` of the layer's map.
-        seen: For the rows and for the columns of the map, `(first, last)` arrays of the pixels that each sees.
+        seen: For the rows and for the columns of the map, arrays `(first, last)` of the pixels that each of them sees.
     """
 
     size: tuple[int, int]
@@ -47,7 +47,10 @@ class ReceptiveField:
     seen: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = dataclasses.field(repr=False)
 
     def box(self, position: tuple[int, int]) -> tuple[int, int, int, int]:
-        """`(top, left, bottom, right)` of the field of neuron `(row, column)`, the last two exclusive, unclipped."""
+        """`(top, left, bottom, right)` of the field of neuron `(row, column)`, in pixels.
+
+        Bottom and right are exclusive; the box is not clipped to the image.
+        """
         start = [
             first + step * place
             for first, step, place in zip(self.offset, self.stride, position, strict=True)
@@ -55,8 +58,11 @@ class ReceptiveField:
         return (*start, *(begin + length for begin, length in zip(start, self.size, strict=True)))
 
     def visible(self, position: tuple[int, int]) -> tuple[int, int, int, int]:
-        """The part of the box that neuron `(row, column)` really sees, which near a border may be less than what lies
-        within the image: padding between two layers hides pixels."""
+        """`(top, left, bottom, right)` of the pixels that neuron `(row, column)` really sees.
+
+        Near a border they may be fewer than the part of the box inside the image, because padding between two layers
+        hides pixels.
+        """
         (top, bottom), (left, right) = (
             (int(first[place]), int(last[place]) + 1)
             for (first, last), place in zip(self.seen, position, strict=True)
@@ -71,25 +77,25 @@ def receptive_field(
     call_index: int | None = None,
     size: int | tuple[int, int] | None = None,
 ) -> ReceptiveField:
-    """Work out the receptive field of a layer's neurons from the geometry of what lies below.
+    """Compute the receptive field of a layer's neurons from the geometry of the layers below.
 
-    The model is traced and its operations are followed from the layer down to the image, so that nested, subclassed
-    and branched models are all alike; where branches meet, the field is the union. Kernel, stride, dilation and
-    padding compose as in Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", equations
-    2 and 3, https://distill.pub/2019/computing-receptive-fields. A layer that has seen a global average sees the
-    whole image.
+    The model is traced, and its operations are followed from the layer down to the image. So nested, subclassed and
+    branched models are treated in the same way; where branches meet, the field is their union. Kernel, stride,
+    dilation and padding are composed as in Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural
+    Networks", equations 2 and 3, https://distill.pub/2019/computing-receptive-fields. A layer after a global average
+    sees the whole image.
 
     Args:
         model: A built `keras.Model` with one image input, channels last.
-        layer: Layer object, name, path or index, whose output is a map.
-        call_index: Which call of a shared layer, from 0.
-        size: `(height, width)` of the image, where the model leaves it open.
+        layer: A layer whose output is a map: object, name, path or index.
+        call_index: Number of the call of a shared layer, from 0.
+        size: `(height, width)` of the image in pixels, if the model does not fix it.
 
     Returns:
         A `ReceptiveField`.
 
     Raises:
-        ValueError: a layer without a map, or an operation whose geometry is not known.
+        ValueError: when the layer has no map, or an operation below it has an unknown geometry.
     """
     canvas = Canvas("receptive_field", model, size=size)
     call = layer_lookup.find(model, layer, call_index=call_index, method="receptive_field")
@@ -110,8 +116,7 @@ def receptive_field(
     if fields is None or shape.rank not in (2, 4):
         raise UsageError(
             f"receptive_field expects a layer that returns a map of the image. Layer '{call.path}' returns "
-            f"shape {shape}. "
-            "Choose a convolution or what follows one."
+            f"shape {shape}. Choose a convolution or a layer that follows one."
         )
     map_size = tuple(shape[1:3]) if shape.rank == 4 else (1, 1)
     if fields == "all":
@@ -131,11 +136,11 @@ def receptive_field(
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """What the places of one axis of a tensor see: place i `stride * i + low ... + high`, or exactly `first[i]
-    ... last[i]`.
+    """The pixels that the positions of one axis of a tensor see.
 
-    Inside a dilated convolution, which TensorFlow does on interleaved batches, the places are those before interleaving
-    and `block` is the dilation. A place that sees nothing has `first > last`.
+    Position i sees `stride * i + low ... stride * i + high`, or exactly `first[i] ... last[i]`. TensorFlow computes a
+    dilated convolution on interleaved batches; inside it, the positions are those before interleaving, and `block` is
+    the dilation. A position that sees nothing has `first > last`.
     """
 
     stride: int
@@ -146,7 +151,7 @@ class _Axis:
     block: int = 1
 
     def window(self, kernel, stride, dilation, before, count=None):
-        """Seen through a kernel whose place i begins at `stride * i - before`; `count` places, or as many as fit."""
+        """The axis after a kernel whose position i begins at `stride * i - before`; `count` positions, or all."""
         size, extent = len(self.first), dilation * (kernel - 1)
         count = (size - extent - 1) // stride + 1 if count is None else count
         first, last = np.full(count, _NOTHING), np.full(count, -1)
@@ -166,8 +171,10 @@ class _Axis:
 
 
 def _follow(image, output):
-    """Fields of a tensor: an `_Axis` for its rows and one for its columns; "all"; None where it does not depend on the
-    image."""
+    """The fields of a tensor: an `_Axis` for its rows and one for its columns.
+
+    The result is "all" if the tensor sees the whole image, and None if it does not depend on the image.
+    """
     pixels = tuple(_Axis(1, 0, 0, np.arange(size), np.arange(size)) for size in image.shape[1:3])
     known = {image.ref(): pixels}
     stack = [output]
@@ -186,7 +193,7 @@ def _follow(image, output):
 
 
 def _field(tensor, inputs):
-    """Fields of an operation's output, from those of its inputs."""
+    """The fields of an operation's output, from those of its inputs."""
     depending = [(given, field) for given, field in inputs if field is not None]
     if not depending:
         return None
@@ -229,7 +236,7 @@ def _field(tensor, inputs):
     if given.shape.rank != 4 or tuple(given.shape[1:3]) == (1, 1):
         return "all"
     raise UsageError(
-        "receptive_field expects convolutions, pooling, padding, slices and what works on every place by itself. "
+        "receptive_field expects convolutions, pooling, padding, slices and operations on each position by itself. "
         f"Between the image and the layer there is an operation of type '{operation.type}' ({operation.name}). "
         "Measure the field instead: explain.saliency(model, images, explain.Unit(layer, position=(row, column))) > "
         "0."
@@ -237,7 +244,7 @@ def _field(tensor, inputs):
 
 
 def _window(operation, tensor, given, field):
-    """Convolution and pooling: place i sees `stride * i - before ... + dilation * (kernel - 1)` of its input."""
+    """Convolution and pooling: position i sees `stride * i - before ... + dilation * (kernel - 1)` of its input."""
     strides = operation.get_attr("strides")[1:3]
     if operation.type in _POOLS:
         kernel, dilations = operation.get_attr("ksize")[1:3], (1, 1)
@@ -262,7 +269,7 @@ def _window(operation, tensor, given, field):
 
 
 def _interleaved(operation, field):
-    """Entering and leaving a dilated convolution: padding and cropping, while the dilation is remembered."""
+    """The start and the end of a dilated convolution: padding and cropping, with the dilation kept between them."""
     blocks, amounts = (tf.get_static_value(operation.inputs[place]) for place in (1, 2))
     entering = operation.type == "SpaceToBatchND"
     result = []
@@ -296,7 +303,7 @@ def _sliced(operation, tensor, field):
 
 
 def _union(fields):
-    """Seen through any of several branches; of different strides only by a resize, which is not followed."""
+    """The union of several branches; "all" if their strides differ, which only a resize can cause."""
     result = []
     for axes in zip(*fields, strict=True):
         first = np.min([axis.first for axis in axes], axis=0)

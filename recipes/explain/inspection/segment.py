@@ -1,4 +1,4 @@
-"""Segmentation without a segmentation network: GrabCut, told by saliency where the object is."""
+"""Segmentation without a segmentation network: GrabCut, started from a saliency map."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,19 +19,19 @@ def segment(
     value_range: ValueRange = (0, 255),
     seed: int = 0,
 ) -> NDArray[np.bool_]:
-    """Cut out the object that a saliency map points at.
+    """Segment the object that a saliency map shows.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.2,
-    https://arxiv.org/abs/1312.6034: the
-    most salient pixels seed a model of the object's colors, the least salient one of the background's, and
-    GrabCut (Rother et al. 2004, https://doi.org/10.1145/1015706.1015720) finds the border between them.
+    https://arxiv.org/abs/1312.6034. The most salient pixels start a model of the object's colors, and the least salient
+    pixels one of the background's. GrabCut (Rother et al. 2004, https://doi.org/10.1145/1015706.1015720) finds the
+    border between them.
 
     Args:
         images: RGB or gray `(n, height, width, channels)`, or one image, in `value_range`.
         maps: `(n, height, width)`, such as `saliency(model, images)`, or one map.
-        foreground: Quantile of the map above which pixels are the object; 0.95 in the paper.
-        background: Quantile below which they are background; 0.3 in the paper.
-        iterations: Iterations of GrabCut.
+        foreground: Quantile of the map above which pixels belong to the object, below 1; 0.95 in the paper.
+        background: Quantile of the map below which pixels are background, >= 0; 0.3 in the paper.
+        iterations: Number of iterations of GrabCut, >= 1.
         value_range: `(low, high)` of the images.
         seed: Integer that fixes OpenCV's color clusters.
 
@@ -39,8 +39,8 @@ def segment(
         bool, of the shape of `maps`: True on the object.
 
     Raises:
-        ImportError: without OpenCV, which the extra `segment` brings.
-        ValueError: quantiles out of order, shapes that differ.
+        ImportError: when OpenCV, which the extra `segment` installs, is missing.
+        ValueError: when the quantiles are out of order, the shapes differ, or a map is almost constant.
     """
     cv2 = optional("segment", "cv2", "OpenCV", "segment")
     low, high = check_range("segment", value_range)
@@ -60,7 +60,7 @@ def segment(
     if not 0 <= background < foreground < 1 or iterations < 1:
         raise UsageError(
             f"segment expects 0 <= background < foreground < 1 and iterations >= 1. Received {background}, "
-            f"{foreground}, {iterations}. The paper's are 0.3 and 0.95."
+            f"{foreground}, {iterations}. The paper uses background=0.3 and foreground=0.95."
         )
     check_images("segment", images, (low, high))
     pixels = np.rint((images.astype("float32") - low) * (255 / (high - low))).astype("uint8")

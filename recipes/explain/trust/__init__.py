@@ -1,1 +1,1 @@
-"""How far to trust an attribution."""
+"""Tests of how far an attribution can be trusted."""

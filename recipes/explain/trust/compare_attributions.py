@@ -1,4 +1,4 @@
-"""Compare methods on the user's own model and images, so that one is chosen by evidence."""
+"""Compare attribution methods on the user's own model and images, so that one can be chosen by evidence."""
 
 import dataclasses
 import functools
@@ -63,11 +63,11 @@ _METHODS = {
         *(attention_rollout, attention_relevance, expected_gradients, lrp),
     )
 }
-# Its map, not the values of the layer.
+# The method with its map as result, not with the values of the layer.
 _METHODS["layer_integrated_gradients"] = functools.wraps(layer_integrated_gradients)(
     functools.partial(layer_integrated_gradients, as_map=True)
 )
-# What a larger figure means.
+# The meaning of a larger figure.
 _METRICS = {
     "deletion": "lower is better",
     "insertion": "higher is better",
@@ -99,7 +99,7 @@ Metric: TypeAlias = Literal[
 
 
 class Table(dict[str, dict[str, float]]):
-    """`{method: {"deletion": ..., "seconds": ...}}`; printed, it is a table. `refused` says why a method has no row."""
+    """`{method: {"deletion": ..., "seconds": ...}}`, printed as a table. `refused` tells why a method has no row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Table(dict[str, dict[str, float]]):
 
 
 class Comparison(NamedTuple):
-    """What `compare` returns: a `Table` and a matplotlib `Figure`."""
+    """The result of `compare`: a `Table` and a matplotlib `Figure`."""
 
     table: Table
     figure: "Figure"
@@ -149,33 +149,34 @@ def compare(
     seed: int = 0,
     verbose: Verbose = 1,
 ) -> Comparison:
-    """Score several methods on the same images and target, beside a random map and an edge detector.
+    """Measure several attribution methods on the same images and target, beside a random map and an edge detector.
 
     Args:
-        model, images, target: As in every method; see `recipes.explain`. None is the predicted class, kept
-            throughout.
-        methods: Names of methods, functions like them, or `{name: function}`. One that cannot explain the
-            model (guided backpropagation without rectifiers) is left out of the table, which says why, as is one
-            whose maps are constant; a single constant map does not count in the means.
-        metrics: Of `"deletion"` and `"insertion"` (mean area of the curves), `"sanity"` (mean rank
-            correlation left by re-initialization of the output layer, the upper half, and every layer with
-            weights is re-initialized), `"stability"` (mean smallest rank correlation under small noise),
-            `"pointing"`, `"road"`, `"infidelity"`, `"max_sensitivity"`, `"completeness"`, `"sparseness"`,
-            `"randomized_logits"`: see the functions of these names.
+        model, images, target: As in every method; see `recipes.explain`. None is the predicted class, which is kept
+            in all measurements.
+        methods: Names of methods, functions with the same arguments, or `{name: function}`. A method that cannot
+            explain the model (guided backpropagation without rectifiers) or whose maps are all constant has no row in
+            the table, which tells why. A single constant map is not counted in the means.
+        metrics: Names of measures. `"deletion"` and `"insertion"` are mean areas of the curves. `"sanity"` is the mean
+            rank correlation with the maps after the output layer, the upper half, and all layers with weights were
+            re-initialized. `"stability"` is the mean of the smallest rank correlation under small noise. For
+            `"pointing"`, `"road"`, `"infidelity"`, `"max_sensitivity"`, `"completeness"`, `"sparseness"` and
+            `"randomized_logits"` see the functions of these names.
         options: `{name: {option: value}}` for the methods, such as `{"occlusion": {"patch": 8}}`.
         boxes: For `"pointing"`, as in `pointing_game`.
-        baseline: What deletion leaves and insertion starts from, as in `deletion`.
-        steps: Steps of deletion and insertion.
-        shown: Images in the figure, at most.
+        baseline: The values of deleted pixels and the start of insertion, as in `deletion`.
+        steps: Number of steps of deletion and insertion.
+        shown: Largest number of images in the figure.
         seed: Integer that fixes the random map, the re-initialized weights, and the noise.
-        verbose: 1 shows a progress bar over the methods, 0 is silent.
+        verbose: 1 shows a progress bar over the methods, 0 shows nothing.
 
     Returns:
-        `(table, figure)`: a dict of dicts that prints as a table, means over the images and the method's warm
-        seconds; a row of maps for each image with the deletion and insertion areas below them.
+        `(table, figure)`. The table is a dict of dicts that prints as a table: means over the images, and the seconds
+        that the method takes after its first call. The figure has one row of maps per image, with the deletion and
+        insertion areas below them.
 
     Raises:
-        ValueError: Unknown methods or metrics; boxes without need or missing.
+        ValueError: when a method or metric is unknown, or `boxes` is missing for "pointing" or given without it.
     """
     from recipes.plot.attributions import attributions  # noqa: PLC0415 - brings matplotlib
 
@@ -183,7 +184,7 @@ def compare(
     unknown = set(metrics) - set(_METRICS)
     if unknown or ("pointing" in metrics) != (boxes is not None):
         raise UsageError(
-            f"compare expects metrics among {list(_METRICS)}, and boxes exactly when 'pointing' is one. "
+            f"compare expects metrics among {list(_METRICS)}, and boxes if and only if 'pointing' is one of them. "
             f"Received metrics={tuple(metrics)}, boxes={'given' if boxes is not None else None}. "
             "See pointing_game for the form of boxes."
         )
@@ -198,7 +199,7 @@ def compare(
             bar.update(len(table) + len(table.refused))
         chosen = (options or {}).get(name, {})
         try:
-            method(model, images, target, **chosen)  # traces, so that the seconds are warm ones
+            method(model, images, target, **chosen)  # traces the model, so that tracing is not measured
         except UsageError as refusal:
             table.refused[name] = str(refusal)
             continue
@@ -208,7 +209,7 @@ def compare(
         batch = as_batch("compare", values, task)
         flat = np.ptp(batch.reshape(len(batch), -1), axis=1) == 0
         if flat.all():
-            table.refused[name] = "Its maps are the same everywhere, so that they say nothing."
+            table.refused[name] = "Its maps are constant, so they contain no information."
             continue
         measured = {
             metric: np.where(flat, np.nan, judge.measure(metric, method, chosen, values))
@@ -228,7 +229,7 @@ def compare(
 
 @dataclasses.dataclass
 class _Judge:
-    """What every method is measured on."""
+    """The model, images and settings on which every method is measured."""
 
     model: keras.Model
     images: Inputs
@@ -242,7 +243,7 @@ class _Judge:
     def measure(
         self, metric: str, method: Callable, chosen: Mapping[str, Any], values: ArrayLike
     ) -> FloatArray:
-        """One figure for each image, `(n,)`."""
+        """One figure per image, `(n,)`."""
         model, images, target = self.model, self.images, self.target
         if metric in ("deletion", "insertion"):
             curve = deletion if metric == "deletion" else insertion
@@ -276,7 +277,7 @@ def _finite_mean(figures):
 
 
 def _captions(measured, count):
-    """The areas under the curves, as a text for each image."""
+    """The areas under the curves, as one text per image."""
     shown = [metric for metric in ("deletion", "insertion") if metric in measured]
     return [
         "\n".join(f"{metric} {measured[metric][number]:.2f}" for metric in shown) for number in range(count)
@@ -284,7 +285,7 @@ def _captions(measured, count):
 
 
 def _layer_of(method, chosen, task):
-    """Path of the layer that a method took its maps at, or None where it takes no layer."""
+    """Path of the layer whose maps a method used, or None if the method uses no layer."""
     if "layer" not in inspect.signature(method).parameters:
         return None
     if chosen.get("layer") is not None:
@@ -294,7 +295,7 @@ def _layer_of(method, chosen, task):
 
 
 def _pictures(task, shown):
-    """The first images, channels last, in a number of channels that can be shown."""
+    """The first images, channels last, with a number of channels that can be drawn."""
     pictures = task.inputs.images[:shown]
     axis = task.channel_axis
     pictures = pictures[..., None] if axis is None else np.moveaxis(pictures, axis, -1)
@@ -317,10 +318,10 @@ def _named(methods):
 
 
 def edges(task: Task) -> Callable[..., FloatArray]:
-    """A method that looks at no network: how fast an image changes from pixel to pixel.
+    """A method that does not use the network: an edge detector, the length of the image's gradient at each pixel.
 
     Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 5, https://arxiv.org/abs/1810.03292: a map
-    that resembles it need not say anything of the model.
+    that looks like an edge map may tell nothing about the model.
     """
 
     def detect(_: keras.Model, images: Inputs, *__: Any, **___: Any) -> FloatArray:
@@ -337,7 +338,7 @@ def edges(task: Task) -> Callable[..., FloatArray]:
 
 
 def _random(task, seed):
-    """A map of noise, another one each time: what chance scores."""
+    """A method that returns a new map of noise at each call, to measure what chance gives."""
     generator = np.random.default_rng(seed)
     shape = task.spatial if task.inputs.single else (task.count, *task.spatial)
     return lambda *_: generator.random(shape, dtype="float32")

@@ -1,4 +1,4 @@
-"""Deletion and insertion: does the score follow the pixels that a map calls important?"""
+"""Deletion and insertion: does the score depend on the pixels that a map shows as important?"""
 
 import dataclasses
 from typing import Any, Literal
@@ -19,11 +19,11 @@ from recipes.explain.engine.options import AttributionOptions, Baseline, Target,
 
 @dataclasses.dataclass
 class Curve:
-    """Scores while pixels go or come.
+    """Scores while pixels are deleted or inserted.
 
     Args:
-        fraction: `(steps + 1,)` float32, the share of pixels changed, 0 to 1.
-        scores: `(n, steps + 1)` float32, the score at each; `(steps + 1,)` for a single image.
+        fraction: `(steps + 1,)` float32, the share of changed pixels, from 0 to 1.
+        scores: `(n, steps + 1)` float32, the score at each share; `(steps + 1,)` for a single image.
         area: `(n,)` float32, the area under each curve, in units of the score; a number for a single image.
     """
 
@@ -43,19 +43,19 @@ def deletion(
     baseline: Baseline | Literal["impute"] = 0.0,
     **options: Unpack[AttributionOptions],
 ) -> Curve:
-    """Score while the most important pixels are removed first: a good map makes it fall fast, so a small area is good.
+    """Score while the most important pixels are deleted first; for a good map it falls fast and the area is small.
 
     Source: Petsiuk et al. 2018, "RISE", section 4.1, https://arxiv.org/abs/1806.07421. The paper removes
-    1/224 of the pixels of a 224 x 224 image per step and fills with zeros.
+    1/224 of the pixels of a 224 x 224 image per step and replaces them by zeros.
 
     Args:
         model, images, target: As in every method; see `recipes.explain`. A target of None is the class predicted
             for the whole image.
-        maps: `(n, height, width)`, any real values; only their order counts. Equal values go in a fixed
+        maps: `(n, height, width)`, any real values; only their order matters. Equal values are taken in a fixed
             random order.
-        steps: Equal steps in which all pixels go, >= 1.
-        baseline: What is left in their place: a number (0, black), `"mean"`, `"blur"`, or an array, as in
-            `occlusion`; `"impute"` is what the pixels left say of them, with a little noise, as in `road`.
+        steps: Number of equal steps in which all pixels are deleted, >= 1.
+        baseline: The values that replace deleted pixels: a number (0, black), `"mean"`, `"blur"`, or an array, as in
+            `occlusion`. `"impute"` computes them from the remaining pixels, with a little noise, as in `road`.
         options: The options of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`. A model
         that
             returns logits has no probabilities, and is measured by what it returns, images with large logits most:
@@ -65,7 +65,7 @@ def deletion(
         A `Curve`.
 
     Raises:
-        ValueError: Maps that do not fit the images, and what does not fit the model.
+        ValueError: when the maps do not fit the images, or another argument does not fit the model.
     """
     at_least_one("deletion", "steps", steps)
     return _Measurement("deletion", model, images, maps, target, steps, baseline, options).curve()
@@ -82,35 +82,36 @@ def insertion(
     baseline: Baseline | Literal["impute"] = "blur",
     **options: Unpack[AttributionOptions],
 ) -> Curve:
-    """Score while the most important pixels are put back first: a good map makes it rise fast, so a large area is good.
+    """Score while the most important pixels are inserted first; for a good map it rises fast and the area is large.
 
-    Source: As `deletion`. The paper starts from the blurred image, as a bare canvas makes edges of its own.
+    Source: As `deletion`. The paper starts from the blurred image, because inserting pixels into a constant image makes
+    new edges.
 
-    Args, Returns, Raises: As `deletion`; `baseline` is what the image starts as.
+    Args, Returns, Raises: As in `deletion`; `baseline` is the image at the start.
     """
     at_least_one("insertion", "steps", steps)
     return _Measurement("insertion", model, images, maps, target, steps, baseline, options).curve()
 
 
 def replaced(before: FloatArray, after: FloatArray, ranks: np.ndarray, changed: int) -> FloatArray:
-    """`before`, with `after` where a pixel is among the `changed` most important ones (ranks from 0)."""
+    """`before`, with `after` in the `changed` most important pixels (those with ranks below `changed`)."""
     return np.where(ranks < changed, after, before)
 
 
 def pixels_changed(pixels: int, steps: int) -> np.ndarray:
-    """How many pixels are changed at each step: int `(steps + 1,)`, from none to all."""
+    """The number of changed pixels at each step: int `(steps + 1,)`, from none to all."""
     return np.rint(np.linspace(0, pixels, steps + 1)).astype(int)
 
 
 def area_under(scores: FloatArray, fraction: FloatArray) -> FloatArray:
-    """Section 4.1: the area under each curve, by the trapezoidal rule: `(n, steps + 1)` to `(n,)`."""
+    """Section 4.1: the area under each curve `(n, steps + 1)` by the trapezoidal rule, `(n,)`."""
     return np.trapezoid(scores, fraction, axis=1)
 
 
 def ranks_of(maps: FloatArray) -> np.ndarray:
-    """The place of each pixel in the order of falling importance, from 0: int `(n, *spatial)`.
+    """The rank of each pixel in the order of decreasing importance, from 0: int `(n, *spatial)`.
 
-    Equal values go in a fixed random order, so that none of them is favored for where it lies.
+    Equal values are ranked in a fixed random order, so that their position in the image does not matter.
     """
     flat = maps.reshape(len(maps), -1)
     shuffled = np.random.default_rng(0).permutation(flat.shape[1])
@@ -122,7 +123,7 @@ def ranks_of(maps: FloatArray) -> np.ndarray:
 
 @dataclasses.dataclass
 class _Measurement:
-    """What a curve is measured of."""
+    """The arguments of `deletion` or `insertion`, and the measurement of the curve."""
 
     method: str
     model: keras.Model
@@ -173,12 +174,13 @@ class _Measurement:
 
 
 def checked_maps(method: str, maps: ArrayLike, task: Task) -> FloatArray:
-    """Maps as float32 `(n, *spatial)`, one for each image."""
+    """Check the user's maps and return them as float32 `(n, *spatial)`, one per image."""
     maps = as_numbers(method, "maps", maps, "float32")
     maps = maps[None] if task.inputs.single else maps
     if maps.shape != (task.count, *task.spatial) or not np.isfinite(maps).all():
         raise UsageError(
             f"{method} expects finite maps of shape {(task.count, *task.spatial)}, one for each image. Received shape "
-            f"{maps.shape}{'' if np.isfinite(maps).all() else ' with NaN or infinity'}. Let the method resize its maps."
+            f"{maps.shape}{'' if np.isfinite(maps).all() else ' with NaN or infinity'}. Give maps that the method "
+            "has resized to the image, with resize=True."
         )
     return maps

@@ -1,4 +1,4 @@
-"""Figures of single maps: how complete, how sparse, how faithful to small changes, how far a map moves."""
+"""Measures of single maps: completeness, sparseness, infidelity, sensitivity, and dependence on the class."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from recipes.explain.trust.sanity_check import as_batch, predicting, rank_correl
 
 
 def sparseness(maps: ArrayLike) -> FloatArray:
-    """Gini index of the absolute values of each map: 0 where all are alike, near 1 where one holds everything.
+    """Gini index of the absolute values of each map: 0 if all are equal, near 1 if one pixel has everything.
 
     Source: Chalasani et al. 2020, "Concise Explanations of Neural Networks using Adversarial Training", section 2.3,
     https://arxiv.org/abs/1810.06583.
@@ -32,7 +32,7 @@ def sparseness(maps: ArrayLike) -> FloatArray:
         float32 `(n,)` in 0..1; 0 for a map of zeros.
 
     Raises:
-        ValueError: no batch of maps, or values that are not finite.
+        ValueError: when `maps` is not a batch of maps or has values that are not finite.
     """
     maps = np.asarray(maps, "float64")
     if maps.ndim < 2 or not np.isfinite(maps).all():
@@ -56,10 +56,10 @@ def completeness(
     baseline: Baseline = 0.0,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """By which share of the change in score from a baseline the sum of each map misses it: 0 where it is complete.
+    """The relative error between the sum of each map and the change in score from a baseline; 0 for a complete map.
 
-    It asks for maps in units of the score, as of `integrated_gradients`, `lrp` or `occlusion`; of others, such as
-    `grad_cam` or an edge detector, it says nothing.
+    It is meant for maps in units of the score, such as those of `integrated_gradients`, `lrp` or `occlusion`. For other
+    maps, such as those of `grad_cam` or an edge detector, it has no meaning.
 
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", proposition 1,
     https://arxiv.org/abs/1703.01365.
@@ -72,6 +72,9 @@ def completeness(
 
     Returns:
         float32 `(n,)`: |sum of the map - change| / |change|; a number for a single image.
+
+    Raises:
+        ValueError: when the maps do not fit the images, or another argument does not fit the model.
     """
     task = Task("completeness", model, images, target, **options)
     maps = checked_maps("completeness", maps, task)
@@ -101,29 +104,35 @@ def infidelity(
     seed: int = 0,
     **options: Unpack[AttributionOptions],
 ) -> FloatArray:
-    """Mean squared error of what a map foretells where random squares are removed. 0 is best.
+    """Infidelity: mean squared error of the score changes that a map predicts for removed squares; 0 is best.
 
     Source: Yeh et al. 2019, "On the (In)fidelity and Sensitivity of Explanations", definition 2.1 with the squares of
     section 2.3, https://arxiv.org/abs/1901.09392.
 
     Args:
         model, images, target: As in every method; see `recipes.explain`.
-        maps: `(n, height, width)`: what each pixel adds to the score, as of `integrated_gradients` or `occlusion`.
-        samples: Squares per image, >= 1; all images have the same.
+        maps: `(n, height, width)`: the contribution of each pixel to the score, as from `integrated_gradients` or
+            `occlusion`.
+        samples: Number of squares per image, >= 1, the same for all images.
         side: Side of a square as a share of each side of the image, in (0, 1).
-        baseline: What a square shows, as in `occlusion`.
-        scaled: Multiply each map by the one number that fits best, so that maps in other units compare (their optimal
-            scaling).
+        baseline: The content of removed squares, as in `occlusion`.
+        scaled: Whether to multiply each map by the number that fits best (the paper's optimal scaling), so that maps in
+            other units can be compared.
         seed: Integer that fixes the squares.
         options: The options of `AttributionOptions`.
 
     Returns:
         float32 `(n,)`, in squared units of the score; a number for a single image.
+
+    Raises:
+        ValueError: when `samples` or `side` is outside its range, or the maps do not fit the images.
     """
     at_least_one("infidelity", "samples", samples)
     check_seed("infidelity", seed)
     if not 0 < side < 1:
-        raise UsageError(f"infidelity expects side in (0, 1). Received side={side}. A quarter is usual.")
+        raise UsageError(
+            f"infidelity expects side in (0, 1). Received side={side}. Write for example side=0.25."
+        )
     task = Task("infidelity", model, images, target, **options)
     maps, generator = checked_maps("infidelity", maps, task), np.random.default_rng(seed)
     lengths = [max(1, round(side * size)) for size in task.spatial]
@@ -165,7 +174,7 @@ def infidelity(
 
 
 def errors(told: FloatArray, happened: FloatArray, scaled: bool) -> FloatArray:
-    """Definition 2.1: the mean squared difference `(n,)` of what maps foretell and what happens, `(n, samples)`."""
+    """Definition 2.1: the mean squared difference `(n,)` of predicted and measured changes, each `(n, samples)`."""
     if scaled:
         squares = (told**2).sum(1, keepdims=True)
         told = told * (told * happened).sum(1, keepdims=True) / np.where(squares == 0, 1, squares)
@@ -183,24 +192,30 @@ def max_sensitivity(
     seed: int = 0,
     **options: Any,
 ) -> FloatArray:
-    """Largest change of a map within a small cube around the image, over the length of the map. 0 is steadiest.
+    """Largest change of a map in a small cube around the image, relative to the length of the map; 0 is best.
 
-    Source: Yeh et al. 2019, definition 2.4, https://arxiv.org/abs/1901.09392; found by drawing, as there.
+    Source: Yeh et al. 2019, definition 2.4, https://arxiv.org/abs/1901.09392; the maximum is found over random draws,
+    as there.
 
     Args:
         model, images, target: As in every method; see `recipes.explain`; one input.
         method: An attribution such as `explain.saliency`.
         radius: Half the side of the cube, as a fraction of the image's own range, > 0.
-        samples: Draws per image, >= 1.
-        seed: Integer that fixes them; every image has the same.
+        samples: Number of random draws per image, >= 1.
+        seed: Integer that fixes the draws, which are the same for every image.
         options: Passed to `method`.
 
     Returns:
         float32 `(n,)`, >= 0.
+
+    Raises:
+        ValueError: when `samples` or `radius` is outside its range.
     """
     at_least_one("max_sensitivity", "samples", samples)
     if not radius > 0:
-        raise UsageError(f"max_sensitivity expects radius > 0. Received {radius}. 0.02 is usual.")
+        raise UsageError(
+            f"max_sensitivity expects radius > 0. Received {radius}. Write for example radius=0.02."
+        )
     check_seed("max_sensitivity", seed)
     task = predicting("max_sensitivity", model, images, target, options)
     clean, target = (
@@ -233,7 +248,7 @@ def randomized_logits(
     seed: int = 0,
     **options: Any,
 ) -> FloatArray:
-    """Rank correlation of each map with that of another class, drawn at random: near 1, it does not tell classes apart.
+    """Rank correlation of each map with the map of a random other class; near 1, maps do not depend on the class.
 
     Source: Sixt et al. 2020, "When Explanations Lie", section 4, https://arxiv.org/abs/1912.09818.
 
@@ -245,18 +260,18 @@ def randomized_logits(
         options: Passed to `method`.
 
     Returns:
-        float32 `(n,)` in -1..1, of absolute values.
+        float32 `(n,)` in -1..1, the correlation of absolute values.
 
     Raises:
-        ValueError: a model of a single class.
+        ValueError: when the target is not a class, or the model has a single class.
     """
     check_seed("randomized_logits", seed)
     task = predicting("randomized_logits", model, images, target, options)
     classes = task.classes()
     if task.target.spec.kind != "class" or not classes or classes < 2:
         raise UsageError(
-            "randomized_logits expects a class as target and a model with several classes. Received another. Use "
-            "sanity_check, which asks nothing of the target."
+            "randomized_logits expects a class as target and a model with several classes. Received another target or "
+            "model. Use sanity_check, which works with any target."
         )
     mine = task.target.index[:, 0]
     others = (mine + np.random.default_rng(seed).integers(1, classes, len(mine))) % classes

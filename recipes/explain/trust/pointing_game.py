@@ -1,4 +1,4 @@
-"""The pointing game: does a map's highest point lie on the object?"""
+"""The pointing game: does the maximum of a map lie on the object?"""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,24 @@ from recipes.explain.engine.errors import UsageError
 
 
 def pointing_game(maps: ArrayLike, boxes: Sequence[ArrayLike], *, tolerance: float = 0) -> NDArray[np.bool_]:
-    """Whether each map's maximum falls on its object.
+    """Whether the maximum of each map lies on its object.
 
     Source: Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.2,
-    https://arxiv.org/abs/1608.00507. There, a hit may be 15 pixels beside the object; a random map hits as
-    often as the object covers the image.
+    https://arxiv.org/abs/1608.00507. There, a maximum up to 15 pixels from the object is a hit. The chance that a
+    random map hits is the share of the image that the object covers.
 
     Args:
         maps: `(n, height, width)`, any real values.
         boxes: For each image one box `(top, left, bottom, right)` in pixels, the last row and column not
             included, a list of such boxes, or a mask `(height, width)`, true on the object.
-        tolerance: Pixels beside the object that still count, >= 0.
+        tolerance: Distance from the object in pixels that is still a hit, >= 0.
 
     Returns:
-        `(n,)` bool. Its mean is the accuracy. Of several equal maxima the first counts.
+        `(n,)` bool. Its mean is the accuracy. Of several equal maxima, the first is used.
 
     Raises:
-        ValueError: Another number of boxes than maps, a box outside the image or empty, a negative tolerance.
+        ValueError: when there are not as many boxes as maps, a box is empty or outside the image, or `tolerance` is
+            negative.
     """
     maps = np.asarray(maps)
     if maps.ndim != 3 or len(boxes) != len(maps) or not np.isfinite(maps).all():

@@ -19,14 +19,14 @@ from recipes.explain.trust.pointing_game import pointing_game
 
 @dataclasses.dataclass(frozen=True)
 class Pointing:
-    """How often maps point at the object.
+    """The result of `pointing_over`: how often maps point at the object.
 
     Args:
-        accuracy: Mean over the classes of the share of maps that hit, 0..1.
-        chance: The same of a map whose highest point lies anywhere: mean share of the image that counts as a hit.
-        of_class: `{class number of the masks: (hits, maps)}`; one entry, None, where objects have no classes.
+        accuracy: Mean over the classes of the share of maps that hit, in 0..1.
+        chance: The accuracy of maps with a random maximum: the mean share of the image that is a hit.
+        of_class: `{class number in the masks: (hits, maps)}`; a single entry with the key None if `classes` is None.
         hits: bool `(maps,)`, in the order of the data, and of the classes within an image.
-        without_object: Images whose mask is empty, which are left out.
+        without_object: Number of images with an empty mask, which are left out.
     """
 
     accuracy: float
@@ -53,26 +53,26 @@ def pointing_over(
     """Play the pointing game on every image of a folder with masks, or of a data set.
 
     Source: Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.2,
-    https://arxiv.org/abs/1608.00507: for each class in an image its map has to point at an object of the class; the
-    accuracy is averaged over the classes. The paper counts hits up to 15 pixels beside the object.
+    https://arxiv.org/abs/1608.00507. For each class in an image, the maximum of its map has to lie on an object of the
+    class; the accuracy is averaged over the classes. In the paper, up to 15 pixels from the object are a hit.
 
     Args:
-        model: A built `keras.Model` that takes the images as they are in the data.
+        model: A built `keras.Model` that takes the images of the data unchanged.
         data: The path of a folder with `images/` and `masks/`, whose files have the same names (see `data.load`; images
-            are then fitted to what the model takes), or a `tf.data.Dataset` of `(image, mask)`, batched or not: images
-            `(height, width, channels)`, masks `(height, width)` whose numbers are classes, 0 where nothing is.
+            are then resized to the model's input), or a `tf.data.Dataset` of `(image, mask)`, batched or not: images
+            `(height, width, channels)`, masks `(height, width)` of class numbers, 0 for the background.
         method: An attribution such as `explain.grad_cam`.
-        classes: `{class of the masks: class of the model}`. None: every pixel that is not 0 is the object, and the map
-            is that of the predicted class.
-        tolerance: Pixels beside the object that still count, >= 0.
-        batch_size: Images explained at once, >= 1.
+        classes: `{class in the masks: class of the model}`. None treats every pixel that is not 0 as the object, and
+            takes the map of the predicted class.
+        tolerance: Distance from the object in pixels that is still a hit, >= 0.
+        batch_size: Number of images explained at once, >= 1.
         options: Passed to `method`.
 
     Returns:
         A `Pointing`.
 
     Raises:
-        ValueError: data without images or masks, or without any object.
+        ValueError: when the data have no images or masks, or no mask has an object.
 
     Example:
         >>> print(explain.pointing_over(model, "voc", explain.layer_cam, classes={8: 281, 12: 207}, tolerance=15))
@@ -96,7 +96,7 @@ def pointing_over(
     if not ordered:
         raise UsageError(
             f"pointing_over expects masks with an object. Received {empty} images whose masks are 0 everywhere, or "
-            f"have none of classes={classes}. Give the masks' own class numbers, which begin at 1."
+            f"have none of classes={classes}. Give the class numbers of the masks, which begin at 1."
         )
     return Pointing(
         float(np.mean([np.mean(one) for one in hits.values()])),
@@ -108,12 +108,12 @@ def pointing_over(
 
 
 def share_that_hits(mask: NDArray[np.bool_], tolerance: float) -> float:
-    """Share of the image where a highest point counts as a hit: on the mask or up to `tolerance` pixels beside it."""
+    """Share of the image in which a maximum is a hit: on the mask or up to `tolerance` pixels from it."""
     return float(np.mean(distance_transform_edt(~mask) <= tolerance))
 
 
 def _questions(masks, classes):
-    """`(rows, objects, numbers)`: for each image and each class in it, its row, the mask of the class, its number."""
+    """`(rows, objects, numbers)`: for each class in each image, the row of the image, the class's mask and number."""
     rows, objects, asked = [], [], []
     for row, mask in enumerate(masks):
         for number in [None] if classes is None else classes:

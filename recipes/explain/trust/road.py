@@ -1,4 +1,4 @@
-"""ROAD: does the score follow the pixels of a map, where what is removed leaves no edge behind?"""
+"""ROAD: deletion with imputed pixels, which leave no visible edges."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ class Road:
     """Scores of imputed images, each `(n,)` or `(n, shares)` float32.
 
     Args:
-        combined: Mean over the shares of (least relevant removed minus most relevant removed) / 2; higher is better.
-        most_relevant_first: The score where the most important pixels were imputed.
-        least_relevant_first: Where the least important ones were.
+        combined: Mean over the shares of (score without the least relevant pixels minus score without the most relevant
+            pixels) / 2; higher is better.
+        most_relevant_first: The score after the most important pixels were imputed.
+        least_relevant_first: The score after the least important pixels were imputed.
     """
 
     combined: FloatArray
@@ -44,18 +45,18 @@ def road(
     seed: int = 0,
     **options: Unpack[AttributionOptions],
 ) -> Road:
-    """Score where pixels are replaced by what their neighbors say, with a little noise.
+    """ROAD: score while pixels are replaced by values computed from their neighbors, with a little noise.
 
-    Black, or a blur, tells a network by its shape what was removed; a pixel that is the weighted mean of its neighbors,
-    removed ones too (one linear system), does not. Source: Rong et al. 2022, "A Consistent and Efficient Evaluation
-    Strategy for Attribution Methods", section 4, https://arxiv.org/abs/2202.00449 (noise 0.01 there, on normalized
-    images).
+    A black or blurred region shows the network by its shape which pixels were removed. A pixel that is the weighted
+    mean of its neighbors, including removed ones (one linear system), does not. Source: Rong et al. 2022, "A Consistent
+    and Efficient Evaluation Strategy for Attribution Methods", section 4, https://arxiv.org/abs/2202.00449 (noise 0.01
+    there, on normalized images).
 
     Args:
         model, images, target: As in every method; see `recipes.explain`. Images have height, width and channels.
-        maps: `(n, height, width)`, any real values; only their order counts.
+        maps: `(n, height, width)`, any real values; only their order matters.
         fractions: Shares of the pixels to remove, each in (0, 1).
-        noise: Standard deviation of what is added to imputed pixels, as a fraction of the image's range, >= 0.
+        noise: Standard deviation of the noise added to imputed pixels, as a fraction of the image's range, >= 0.
         seed: Integer that fixes the noise.
         options: The options of `AttributionOptions`. The score is `"probability"` or `"logits"`.
 
@@ -63,12 +64,13 @@ def road(
         A `Road`.
 
     Raises:
-        ValueError: fractions outside of (0, 1); images without two spatial axes; maps that do not fit.
+        ValueError: when fractions are outside (0, 1), the images do not have two spatial axes and channels, or the maps
+            do not fit the images.
     """
     if not len(fractions) or not all(0 < one < 1 for one in fractions) or not noise >= 0:
         raise UsageError(
             f"road expects fractions in (0, 1) and noise >= 0. Received fractions={fractions}, noise={noise}. Leave "
-            "them out for the paper's."
+            "them out for the defaults."
         )
     check_seed("road", seed)
     task = Task("road", model, images, target, **options)

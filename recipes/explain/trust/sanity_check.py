@@ -1,4 +1,4 @@
-"""Sanity check: does a map change when the network forgets what it learned?"""
+"""Sanity check: does a map change when the weights of the network are randomized?"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,13 @@ from recipes.explain.engine.options import AttributionOptions, Layer, Target, de
 
 @dataclasses.dataclass
 class SanityCheck:
-    """How alike maps stay while layers are re-initialized; each array is `(layers, n)`, float32.
+    """The similarity of maps before and after layers are re-initialized; each array is float32 `(layers, n)`.
 
     Args:
-        layers: Paths of the layers, from the output down, in the order they were re-initialized.
+        layers: Paths of the layers, from the output down, in the order in which they were re-initialized.
         rank_correlation: Spearman correlation of the raw maps, -1 to 1.
-        absolute_rank_correlation: Spearman correlation of their absolute values.
-        ssim: Structural similarity of the absolute maps, each stretched to 0..1; 1 for the same picture.
+        absolute_rank_correlation: Spearman correlation of their absolute values, -1 to 1.
+        ssim: Structural similarity of the absolute maps, each stretched to 0..1; 1 for identical pictures.
     """
 
     layers: list[str]
@@ -37,7 +37,7 @@ class SanityCheck:
 
     @property
     def similarity(self) -> float:
-        """Mean rank correlation of the absolute maps: near 0 for a map that shows what was learned."""
+        """Mean rank correlation of the absolute maps; near 0 if the maps depend on the learned weights."""
         return float(self.absolute_rank_correlation.mean())
 
     def __str__(self) -> str:
@@ -65,23 +65,23 @@ def sanity_check(
     seed: int = 0,
     **options: Any,
 ) -> SanityCheck:
-    """Compare the maps of the model with those of the same model, its layers re-initialized one after the other.
+    """Compare the maps of a model with its maps after its layers were re-initialized one after the other.
 
-    A map that hardly changes does not show what the network learned. Every layer is drawn anew from its own
-    initializers. The weights are put back afterwards, also after an exception; nothing is traced again.
+    A map that hardly changes does not show what the network learned. The weights of each layer are drawn again from its
+    own initializers. They are restored afterwards, also after an exception; the model is not traced again.
 
     Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 3,
-    https://arxiv.org/abs/1810.03292. There, Grad-CAM and the gradient pass, guided backpropagation does not.
+    https://arxiv.org/abs/1810.03292. There, Grad-CAM and the gradient pass the test, guided backpropagation does not.
 
     Args:
         model: A built `keras.Model`.
         images: As for `method`.
         method: An attribution such as `explain.grad_cam`: `(model, images, target, **options) -> maps`.
-        target: As for `method`. None is the class the trained model predicts for each image, kept throughout.
-        kind: `"cascading"` re-initializes from the output down and leaves each layer so; `"independent"` one
-            layer at a time.
-        at: Layers (objects, names, paths or indices) to compare at; None takes every layer with weights. The cascade
-            re-initializes all the layers between them as well.
+        target: As for `method`. None is the class that the trained model predicts for each image, in all comparisons.
+        kind: `"cascading"` re-initializes from the output down and keeps the new weights of each layer;
+            `"independent"` re-initializes one layer at a time.
+        at: Layers (objects, names, paths or indices) after which maps are compared; None takes every layer with
+            weights. The cascade also re-initializes all layers between them.
         seed: Integer that fixes the new weights.
         options: Passed to `method`.
 
@@ -89,12 +89,12 @@ def sanity_check(
         A `SanityCheck`; `print` shows it as a table.
 
     Raises:
-        ValueError: No layer with weights, an unknown kind, images that are no pictures.
+        ValueError: when there is no layer with weights, `kind` is unknown, or the method does not return maps.
     """
     if kind not in ("cascading", "independent"):
         raise UsageError(
-            f"sanity_check expects kind to be 'cascading' or 'independent'. Received {kind!r}. 'cascading' "
-            "is the paper's main test."
+            f"sanity_check expects kind to be 'cascading' or 'independent'. Received {kind!r}. Write 'cascading' for "
+            "the paper's main test."
         )
     nodes = layers_with_weights(model)[::-1]
     stops = (
@@ -137,12 +137,12 @@ def sanity_check(
 
 
 def layers_with_weights(model: keras.Model) -> list[Node]:
-    """The nodes that hold float weights of their own, from the input up."""
+    """The nodes with float weights of their own, from the input up."""
     return [node for node in walk(model) if own_weights(node.operation)]
 
 
 def own_weights(layer: Any) -> list[keras.Variable]:
-    """The float weights of a layer that no layer inside it holds."""
+    """The float weights of a layer that do not belong to a layer inside it."""
     inner = {id(weight) for node in walk(layer) for weight in getattr(node.operation, "weights", ())}
     return [
         weight
@@ -152,10 +152,10 @@ def own_weights(layer: Any) -> list[keras.Variable]:
 
 
 def reinitialize(layer: Any, seed: Sequence[int]) -> None:
-    """Draw a layer's own weights anew from its initializers.
+    """Draw a layer's own weights again from its initializers.
 
-    A weight whose initializer the layer does not keep gets its own values in another order, which keeps their
-    distribution and forgets what they meant.
+    If the layer does not keep the initializer of a weight, the values of the weight are permuted, which keeps their
+    distribution but destroys what was learned.
     """
     generator = np.random.default_rng(seed)
     for weight in own_weights(layer):
@@ -175,7 +175,7 @@ def reinitialize(layer: Any, seed: Sequence[int]) -> None:
 
 
 def rank_correlation(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Spearman correlation of each pair of maps, `(n,)`; 0 where a map is constant."""
+    """Spearman correlation of each pair of maps, float32 `(n,)`; 0 if a map is constant."""
     ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (one, other)]
     ranks = [rank - rank.mean(1, keepdims=True) for rank in ranks]
     norms = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
@@ -185,7 +185,7 @@ def rank_correlation(one: FloatArray, other: FloatArray) -> FloatArray:
 def predicting(
     method: str, model: keras.Model, images: Inputs, target: Target, options: Mapping[str, Any]
 ) -> Task:
-    """A `Task` on the images with their predicted classes filled in, for methods that run other methods."""
+    """A `Task` on the images with the predicted classes as targets, for functions that run other methods."""
     shared = {name: options[name] for name in ("wrt", "compile") if name in options}
     task = Task(method, model, images, target, **{**defaults_of(AttributionOptions), **shared})
     for group in task.chunks() if target is None else ():
@@ -194,20 +194,19 @@ def predicting(
 
 
 def as_batch(name: str, maps: ArrayLike, task: Task) -> FloatArray:
-    """What a method returned, as `(n, *spatial)` float32."""
+    """The maps that a method returned, as float32 `(n, *spatial)`."""
     maps = np.asarray(maps, "float32")
     maps = maps[None] if task.inputs.single else maps
     if maps.shape[:1] != (task.count,) or maps.ndim != 1 + len(task.spatial):
         raise UsageError(
-            f"{name} expects a method that returns maps of shape (n, height, width). It returned shape "
-            f"{maps.shape}. "
-            "Pass one such as explain.grad_cam, and reduce channels, with reduce='absmax'."
+            f"{name} expects a method that returns maps of shape (n, height, width). It returned shape {maps.shape}. "
+            "Pass a method such as explain.grad_cam, and reduce channels with reduce='absmax'."
         )
     return maps
 
 
 def _reseeded(initializer, seed):
-    """The same initializer with another seed; one without a seed (zeros, ones) as it is."""
+    """The same initializer with another seed; an initializer without a seed (zeros, ones) is returned unchanged."""
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     return type(initializer).from_config({**config, "seed": seed}) if "seed" in config else initializer
 
@@ -219,7 +218,7 @@ def _restore(saved):
 
 def _ssim(one, other):
     """Structural similarity `(n,)` of maps stretched to 0..1."""
-    # Tables and signals are rows; the frames of a video stand below each other.
+    # Tables and signals are treated as rows; the frames of a video are placed below each other.
     one, other = (maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (one, other))
     size = min(11, *one.shape[1:])
     pictures = [tf.constant(unit_range(maps)[..., None], "float32") for maps in (one, other)]

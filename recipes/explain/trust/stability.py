@@ -1,4 +1,4 @@
-"""Stability: how far a map moves when the image moves a little and the prediction does not."""
+"""Stability: how much a map changes when the image changes a little and the prediction does not."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from recipes.explain.trust.sanity_check import as_batch, predicting, rank_correl
 
 @dataclasses.dataclass
 class Stability:
-    """The worst over the perturbations that kept the prediction, each `(n,)` float32; NaN where none did.
+    """The worst values over the perturbations that kept the prediction, each float32 `(n,)`; NaN if none did.
 
     Args:
-        lipschitz: Largest change of the map over change of the image, both in Euclidean norm.
-        rank_correlation: Smallest Spearman correlation with the clean map.
-        top_intersection: Smallest share of the most important pixels that stayed among them.
+        lipschitz: Largest ratio of the change of the map to the change of the image, both in Euclidean norm.
+        rank_correlation: Smallest Spearman correlation with the map of the clean image.
+        top_intersection: Smallest share of the most important pixels that are still among the most important.
         kept: Share of the perturbations that kept the prediction.
     """
 
@@ -45,14 +45,14 @@ def stability(
     seed: int = 0,
     **options: Any,
 ) -> Stability:
-    """Compare the maps of images with those of slightly changed copies that are predicted the same.
+    """Compare the maps of images with those of slightly changed copies that have the same prediction.
 
     Sources: the ratio is that of Alvarez-Melis & Jaakkola 2018, "On the Robustness of Interpretability
     Methods", equation 2, https://arxiv.org/abs/1806.08049. The perturbations by signs, the attack and the two
     other figures are those of Ghorbani et al. 2019, "Interpretation of Neural Networks is Fragile", sections
-    2 and 3, https://arxiv.org/abs/1710.10547 (8/255; top 1000 of 224 x 224 pixels). Their attack descends a
-    second derivative, which only some maps have; ours searches: it turns random quarters of the signs around
-    and keeps what lowers the rank correlation, so it works on every method and finds weaker attacks.
+    2 and 3, https://arxiv.org/abs/1710.10547 (8/255; top 1000 of 224 x 224 pixels). Their attack follows a second
+    derivative, which only some maps have. Here a random search flips a quarter of the signs at each step and keeps
+    changes that reduce the rank correlation. It works for every method, but finds weaker attacks.
 
     Args:
         model: A built `keras.Model` with one input.
@@ -61,18 +61,18 @@ def stability(
         target: As for `method`. None is the class predicted for the clean image.
         kind: `"noise"` (Gaussian), `"sign"` (every value up or down by `radius`), or `"attack"` (a search
             within `radius`).
-        radius: Deviation of the noise, or largest change of a value, as a fraction of the image's own range.
-            Changed values stay inside that range.
-        samples: Perturbations, or steps of the attack, per image, >= 1.
-        top: Share of the pixels that count as the most important, in (0, 1); at least one pixel.
-        seed: Integer that fixes the noise; every image gets the same, scaled to its range.
+        radius: Standard deviation of the noise, or largest change of a value, as a fraction of the image's own range,
+            > 0. Changed values stay inside that range.
+        samples: Number of perturbations, or of steps of the attack, per image, >= 1.
+        top: Share of the pixels that are the most important ones, in (0, 1); at least one pixel.
+        seed: Integer that fixes the noise, which is the same for every image, scaled to the image's range.
         options: Passed to `method`.
 
     Returns:
-        A `Stability`, with one entry for each image.
+        A `Stability`, with one entry per image.
 
     Raises:
-        ValueError: An unknown kind, nothing to perturb by, a model with several inputs.
+        ValueError: when `kind`, `radius`, `samples` or `top` is not one of the above, or the model has several inputs.
     """
     at_least_one("stability", "samples", samples)
     if kind not in ("noise", "sign", "attack") or not radius > 0 or not 0 < top < 1:
@@ -84,7 +84,7 @@ def stability(
     if len(task.inputs.arrays) > 1:
         raise UsageError(
             f"stability expects a model with one input. '{model.name}' has {len(task.inputs.arrays)}. "
-            "Wrap it in a model that fixes the others."
+            "Wrap it in a model that keeps the other inputs fixed."
         )
     clean = task.inputs.images.astype("float32")
     axes = tuple(range(1, clean.ndim))
@@ -104,7 +104,7 @@ def stability(
     for step in range(samples):
         draw = generator.standard_normal(clean.shape[1:], dtype="float32")
         if kind == "attack" and step:
-            candidate = np.where(np.abs(draw) > 1.15, -change, change)  # turns a quarter of the values around
+            candidate = np.where(np.abs(draw) > 1.15, -change, change)  # flips a quarter of the signs
         else:
             candidate = reach * (draw if kind == "noise" else np.sign(draw))
         perturbed = np.clip(clean + candidate, low, high)
@@ -120,7 +120,7 @@ def stability(
 
 
 def _update(worst, kept, clean, perturbed, before, after, top):
-    """Take in one perturbation of every image that kept its prediction."""
+    """Update the worst values with one perturbation, for images that kept their prediction."""
     moved = np.linalg.norm((perturbed - clean).reshape(len(clean), -1), axis=1)
     ratio = np.linalg.norm((after - before).reshape(len(clean), -1), axis=1) / np.maximum(moved, 1e-12)
     correlation, shared = rank_correlation(before, after), _shared_top(before, after, top)
@@ -139,6 +139,6 @@ def _shared_top(one, other, share):
 
 
 def _predictions(model, images, task):
-    """Predicted classes; a regression keeps its only one."""
+    """Predicted classes `(n,)`; a regression always has class 0."""
     fresh = predicting("stability", model, images, None, {"compile": task.compile})
     return fresh.target.index[:, 0].copy()
