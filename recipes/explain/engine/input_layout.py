@@ -90,7 +90,7 @@ def _by_shape(model, shape, mixed, method):
     both = shape[0] <= 4 and shape[-1] <= 4 and shape[0] == shape[-1]
     if len(fits) == 2 or (both and not fits and max(shape) > 4):
         raise UsageError(
-            f"{method} expects to know which axis of the images holds the channels. Images of shape {shape} can have "
+            f"{method} expects to know which axis of the images holds the channels. Images of shape {shape} have "
             f"them first or last, and the first layers of '{model.name}' do not tell. Pass "
             "data_format='channels_last' or 'channels_first'."
         )

@@ -303,7 +303,7 @@ def _match(model, layer, nodes, method):
     if not found:
         raise UsageError(
             f"{method} expects the name of a layer of model '{model.name}'. Received layer='{layer}', which it does "
-            f"not have. Choose one of its layers, such as {_names(nodes, layer)}."
+            f"not have. Candidates: {_names(nodes, layer)}."
         )
     if len(found) > 1:
         raise UsageError(

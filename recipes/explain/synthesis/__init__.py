@@ -1,1 +1,1 @@
-"""Images made by a network."""
+"""Synthesis: images that are optimized with a network."""

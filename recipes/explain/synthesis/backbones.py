@@ -1,4 +1,4 @@
-"""Which layers to take of the backbones that style transfer is usually done with."""
+"""The layers of style and content for the backbones that are usual in style transfer."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from recipes.explain.engine import layer_lookup
 from recipes.explain.engine.errors import UsageError
 from recipes.explain.engine.options import Layer
 
-# By a layer that only this family has: the layers of style, from fine to coarse, and the layer of content.
+# Key: a layer that only this family has. Value: the layers of style, from fine to coarse, and the layer of content.
 _FAMILIES = {
     "block5_conv4": ([f"block{n}_conv1" for n in range(1, 6)], "block4_conv2"),  # VGG19, Gatys et al. 2016
     "block5_conv3": ([f"block{n}_conv1" for n in range(1, 6)], "block4_conv2"),  # VGG16
@@ -37,7 +37,7 @@ _FAMILIES = {
 def style_layers(
     model: keras.Model, chosen: Sequence[Layer] | Layer | None, method: str
 ) -> tuple[layer_lookup.LayerCall, ...]:
-    """The `LayerCall`s of style: those chosen, or the family's."""
+    """The `LayerCall`s of style: the chosen layers, or those of the model's family."""
     if chosen is None:
         chosen = _family(model, "style_layers" if method != "texture" else "layers", method)[0]
     chosen = chosen if isinstance(chosen, (list, tuple)) else [chosen]
@@ -45,7 +45,7 @@ def style_layers(
 
 
 def content_layer(model: keras.Model, chosen: Layer | None, method: str) -> layer_lookup.LayerCall:
-    """The `LayerCall` of content: the one chosen, or the family's."""
+    """The `LayerCall` of content: the chosen layer, or that of the model's family."""
     if chosen is None:
         chosen = _family(model, "content_layer", method)[1]
     return layer_lookup.find(model, chosen, method=method)
@@ -59,6 +59,6 @@ def _family(model, argument, method):
             return [paths[name] for name in style], paths[content]
     maps = [node.path for node in nodes if "Conv" in type(node.operation).__name__]
     raise UsageError(
-        f"{method} knows which layers to take of VGG, ResNet and EfficientNet-Lite0. Received model '{model.name}'. "
+        f"{method} knows the layers to use for VGG, ResNet and EfficientNet-Lite0. Received model '{model.name}'. "
         f"Give {argument}=, such as one or several of {', '.join(map(repr, maps[:: max(1, len(maps) // 5)]))}."
     )

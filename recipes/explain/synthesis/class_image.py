@@ -1,4 +1,4 @@
-"""The image a network would like to see for a class."""
+"""Activation maximization for a class: an image that maximizes the score of the class."""
 
 from typing import Any
 
@@ -13,16 +13,17 @@ from recipes.explain.synthesis.maximize import raise_score
 
 @shares(ClassImageOptions, steps=512, learning_rate=None, optimizer=None)
 def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImageOptions]) -> FloatArray | Any:
-    """Make an image that raises a class score as far as it goes.
+    """Make an image that maximizes the score of a class.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 2, https://arxiv.org/abs/1312.6034:
-    `argmax_I score(I) - l2 * |I|^2`, the score taken before the softmax. By default the image is not a grid of pixels
-    but the Fourier coefficients of decorrelated colors, seen padded, jittered, scaled, turned and jittered again at
-    every step, after Olah et al. 2017, "Feature Visualization", https://distill.pub/2017/feature-visualization, in 512
-    steps of 0.05 as its code takes. Unlike there, low frequencies come first and weigh more, and sizes vary more: of
-    EfficientNet-Lite0's images more were recognized so. The paper's way is
-    `class_image(model, target, parameterization="pixels", optimizer="gradient", learning_rate=...)`. Decay, blur and
-    the two clippings are those of Yosinski et al. 2015, section 3, https://arxiv.org/abs/1506.06579.
+    `argmax_I score(I) - l2 * |I|^2`, where the score is taken before the softmax. By default, the optimized variables
+    are not pixels but the Fourier coefficients of decorrelated colors, after Olah et al. 2017, "Feature Visualization",
+    https://distill.pub/2017/feature-visualization. At every step the image is padded, jittered, scaled, rotated and
+    jittered again. There are 512 steps of 0.05, as in the code of that article. Unlike there, low frequencies come
+    first and have larger weights, and sizes vary more, because then more images of EfficientNet-Lite0 were recognized.
+    The method of the paper is `class_image(model, target, parameterization="pixels", optimizer="gradient",
+    learning_rate=...)`. Decay, blur and the two clippings are those of Yosinski et al. 2015, section 3,
+    https://arxiv.org/abs/1506.06579.
 
     Args:
         model: A built `keras.Model` with one image input. It is never changed.
@@ -37,14 +38,16 @@ def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImage
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for a single class.
 
     Raises:
-        ValueError: what does not fit the model, with what to type instead.
-        UserWarning: when a score stops being finite; the last finite image is returned.
+        ValueError: when an argument does not fit the model; the message tells what to type instead.
+
+    Warns:
+        UserWarning: when a score is no longer finite; the last finite image is returned.
     """
     numbers = next(iter(target.values())) if isinstance(target, dict) else target
     if numbers is None:
         raise ValueError(
-            "class_image expects a class to make an image of. Received target=None. Give its number, or a list "
-            "of numbers."
+            "class_image expects a class to make an image of. Received target=None. Give the number of a class, or a "
+            "list of numbers."
         )
     start = options["start"]
     single = np.ndim(numbers) == 0 and (start is None or np.ndim(start) == 3)
@@ -53,7 +56,7 @@ def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImage
 
 
 def unwrap(result: Any, single: bool) -> Any:
-    """Drop the batch axis of the images when there was one target."""
+    """Remove the batch axis of the images if there was a single target."""
     if not single:
         return result
     return (result[0][0], result[1]) if isinstance(result, tuple) else result[0]

@@ -1,4 +1,4 @@
-"""DeepDream: show a network an image, and make more of whatever it sees."""
+"""DeepDream: change an image so that the patterns a network sees in it become stronger."""
 
 import dataclasses
 import math
@@ -37,27 +37,27 @@ def deep_dream(
     tile: int | tuple[int, int] | None = None,
     **options: Unpack[SynthesisOptions],
 ) -> FloatArray | Any:
-    """Raise the activation a layer already has, from coarse octaves to fine ones.
+    """DeepDream: increase the activations that a layer already has, from coarse octaves to fine ones.
 
     Source: Mordvintsev et al. 2015, "Inceptionism",
     https://research.google/blog/inceptionism-going-deeper-into-neural-networks. The gradient at the layer is set to
-    the layer's activation, which raises half its squared length; each step is normalized. The image is dreamed at
-    each octave's size, and what was added is carried over to the next one.
+    the layer's activation, which increases half its squared length; each step is normalized. The image is optimized at
+    the size of each octave, and the added detail is carried over to the next octave.
 
-    The network sees windows of the image at a shift drawn anew for each step, borders wrapping around, so that no seam
-    stays in one place and images of any size fit a network of fixed size.
+    The network sees windows of the image at a random shift, drawn again for each step, and borders wrap around. So no
+    seam stays in one place, and images of any size fit a network of fixed size.
 
     Args:
-        model: A built `keras.Model` with one image input. Never changed; layers above `layer` are not computed.
+        model: A built `keras.Model` with one image input. It is never changed; layers above `layer` are not computed.
         images: `(n, height, width, channels)` of any size, or one image; in `value_range`.
-        layer: Layer object, name, path or index, or a list of them, whose mean squares are added. Early ones give
-            strokes, late ones objects.
-        call_index: Which call of a shared layer, from 0.
-        octaves: Number of sizes, the last one being the image's own.
+        layer: Layer object, name, path or index, or a list of them, whose mean squares are added. Early layers give
+            strokes, late layers give objects.
+        call_index: Number of the call of a shared layer, from 0.
+        octaves: Number of sizes, >= 1; the last one is the image's own size.
         octave_scale: Factor between two sizes, > 1.
-        jitter: Largest random shift in pixels where the network sees the whole image at once.
-        tile: `(height, width)` of the windows, or one number, for networks that take any size. Default: the whole image
-            up to 512 pixels. Where the network fixes the size, it is that.
+        jitter: Largest random shift in pixels, >= 0, if the network sees the whole image at once.
+        tile: `(height, width)` of the windows in pixels, or one number, for networks that take any size. None means the
+            whole image up to 512 pixels. If the network has a fixed size, the windows have that size.
         options: The options of `SynthesisOptions`. `steps` are those of an octave; `learning_rate` is the root mean
         square
             change of a step, with the value range as -1..1; the objective is the layer's mean square, `return_scores`
@@ -67,14 +67,16 @@ def deep_dream(
         float32, of the shape and range of `images`.
 
     Raises:
-        ValueError: an unknown layer, images outside `value_range`, octaves that shrink the image to nothing.
+        ValueError: when the layer is unknown, images are outside `value_range`, an octave is below 4 pixels, or another
+            argument is outside its range.
     """
     canvas = Canvas("deep_dream", model, size=False, value_range=options["value_range"])
     base, single = canvas.unit(images, any_size=True)
     check_steps("deep_dream", options["steps"], options["learning_rate"])
     if not is_whole(jitter) or jitter < 0:
         raise UsageError(
-            f"deep_dream expects jitter to be a whole number of pixels, 0 or more. Received {jitter!r}. 0 turns it off."
+            f"deep_dream expects jitter to be a whole number of pixels, 0 or more. Received {jitter!r}. "
+            "Write 0 to turn it off."
         )
     sizes = octave_sizes(base.shape[1:3], octaves, octave_scale)
     problem = Problem(
@@ -111,7 +113,7 @@ def _calls(model, layer, call_index):
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-    """Mean square of the layers' activations, over all windows of each image."""
+    """The objective: the mean square of the layers' activations over all windows of each image, `(n,)`."""
 
     calls: tuple
     keys: object
@@ -127,18 +129,18 @@ class Activity:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """What the network sees of an image of any size: windows that cover it, at a random shift, borders wrapping around.
+    """The views of an image of any size: windows that cover it, at a random shift, with borders that wrap around.
 
     Args:
-        size: `(height, width)` of a window; None sees the whole image.
-        jitter: Largest shift in pixels without windows.
+        size: `(height, width)` of a window in pixels; None takes the whole image.
+        jitter: Largest shift in pixels if there are no windows.
     """
 
     size: tuple | None
     jitter: int
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """`(n, height, width, channels)` -> `(n * windows, *size, channels)`, those of one image side by side."""
+        """Divide `(n, height, width, channels)` into `(n * windows, *size, channels)`, image by image."""
         draws = tf.random.stateless_uniform([2], seed, -1, 1)
         if self.size is None:
             return tf.roll(images, tf.cast(tf.round(draws * self.jitter), "int32"), [1, 2])
@@ -156,13 +158,13 @@ class Windows:
 
 
 def octave_sizes(shape: Sequence[int], octaves: int, octave_scale: float) -> list[tuple[int, int]]:
-    """The image's size divided by powers of the scale, rounded, the smallest first and its own last."""
+    """The sizes of the octaves in pixels: the image's size divided by powers of the scale, the smallest first."""
     if not is_number(octave_scale) or octave_scale <= 1 or not is_whole(octaves) or octaves < 1:
         raise UsageError(
             f"deep_dream expects octaves >= 1 and octave_scale > 1. Received octaves={octaves}, octave_scale="
-            f"{octave_scale}. For the image's own size alone write octaves=1."
+            f"{octave_scale}. Write octaves=1 for the image's own size only."
         )
-    # In logarithms, for many octaves of a large scale are a number beyond every float.
+    # In logarithms, because many octaves of a large scale overflow a float.
     if math.log(min(shape)) - (int(octaves) - 1) * math.log(octave_scale) < math.log(3.5):
         raise UsageError(
             f"deep_dream expects octaves of at least 4 pixels. Received octaves={octaves}, octave_scale={octave_scale} "

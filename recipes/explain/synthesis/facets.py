@@ -1,4 +1,4 @@
-"""The several faces of a class: one picture for each kind of image that a unit answers to."""
+"""Multifaceted visualization: one picture for each kind of image of a class."""
 
 from typing import Any
 
@@ -26,30 +26,31 @@ def facets(
     dimensions: int = 50,
     **options: Unpack[ClassImageOptions],
 ) -> FloatArray | Any:
-    """Cluster real images of a class, and raise the class score from the mean image of each cluster.
+    """Cluster real images of a class, and maximize the class score from the mean image of each cluster.
 
-    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2, https://arxiv.org/abs/1602.03616:
-    features of the images, reduced by PCA, are clustered by k-means; each start is the mean of the `nearest` images to
-    a center. Unlike the paper there is no t-SNE between PCA and k-means, and `class_image` does the ascent.
+    Source: Nguyen et al. 2016, "Multifaceted Feature Visualization", section 2, https://arxiv.org/abs/1602.03616.
+    Features of the images are reduced by PCA and clustered by k-means. Each start is the mean of the `nearest` images
+    to a cluster center. Unlike in the paper, there is no t-SNE between PCA and k-means, and `class_image` does the
+    ascent.
 
     Args:
         model: A built `keras.Model` with one image input. It is never changed.
-        target: The class.
-        images: Real images of that class, `(n, height, width, channels)` as the model takes, in `value_range`; at least
-            `count`.
-        count: Number of facets.
-        layer: Layer whose activations are clustered; default the one before the classifier.
-        nearest: Images averaged for a start.
-        dimensions: Principal components kept.
-        options: The options of `ClassImageOptions` but `start`, with the same defaults as in `class_image`.
+        target: Number of the class.
+        images: Real images of that class, `(n, height, width, channels)` as the model takes them, in `value_range`; at
+            least `count` images.
+        count: Number of facets, >= 1.
+        layer: Layer whose activations are clustered; None takes the input of the classifier.
+        nearest: Number of images that are averaged for a start.
+        dimensions: Number of principal components that are kept.
+        options: The options of `ClassImageOptions` except `start`, with the same defaults as in `class_image`.
 
     Returns:
         float32 `(count, height, width, channels)` in `value_range`, the largest cluster first. With
-        `return_scores` also the scores.
+        `return_scores`, the scores `(steps, count)` too.
 
     Raises:
-        ImportError: without scikit-learn, which the extra `inspect` brings.
-        ValueError: fewer images than facets, and what `class_image` raises.
+        ImportError: when scikit-learn, which the extra `inspect` installs, is missing.
+        ValueError: when there are fewer images than facets, when `start` is given, and as in `class_image`.
     """
     images = np.asarray(images)
     if images.ndim != 4 or len(images) < count or count < 1:
@@ -59,7 +60,8 @@ def facets(
         )
     if options["start"] is not None:
         raise UsageError(
-            "facets expects to begin at the mean images of clusters. Received start=. Leave it out, or use class_image."
+            "facets expects no start=, because it starts from the mean images of clusters. Received start=. Leave it "
+            "out, or use class_image."
         )
     values = features(model, images, layer, preprocess=options["preprocess"])
     starts = cluster_means(

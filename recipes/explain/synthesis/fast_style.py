@@ -1,4 +1,4 @@
-"""Fast style transfer: a network that paints any image in one style, in one forward pass."""
+"""Fast style transfer: a network that transfers one style to any image in one forward pass."""
 
 from collections.abc import Sequence
 
@@ -24,22 +24,23 @@ class FastStyle:
 
     Source: Johnson et al. 2016, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", section 3,
     https://arxiv.org/abs/1603.08155, with instance normalization (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022).
-    Unlike the paper the image is enlarged by repeating pixels before a convolution (a transposed convolution leaves a
-    checkerboard), and the losses are relative, as in `transfer_style`.
+    Two things differ from the paper. The image is enlarged by repeating pixels before a convolution, because transposed
+    convolutions produce checkerboard artifacts. The losses are relative, as in `transfer_style`.
 
     Args:
-        model: The network whose features judge, as in `transfer_style`. It is never changed.
+        model: The network whose features define the losses, as in `transfer_style`. It is never changed.
         style: `(height, width, channels)`, any size, in `value_range`.
         content_weight, style_weight, total_variation: As in `transfer_style`.
-        style_size: As in `transfer_style`; by default the style's own, where the network takes any size.
+        style_size: As in `transfer_style`; by default the style's own size, if the network takes any size.
         content_layer, style_layers, layer_weights, value_range, preprocess: As in `transfer_style`.
         filters: Filters of the first convolution; 32 in the paper.
-        blocks: Residual blocks; 5 in the paper.
-        seed: Integer that fixes the first weights.
+        blocks: Number of residual blocks; 5 in the paper.
+        seed: Integer that fixes the initial weights.
 
     Attributes:
-        network: The plain `keras.Model` that is trained: images of any size, divisible by 4, to images, both in
-            `value_range`. `fast.network.save("style.keras")`; a loaded one needs only `import recipes.layers`.
+        network: The plain `keras.Model` that is trained, from images to images in `value_range`, with any sides that
+            are divisible by 4. Save it with `fast.network.save("style.keras")`; to load it, only `import
+            recipes.layers` is needed.
 
     Example:
         >>> fast = explain.FastStyle(backbone, style)
@@ -95,15 +96,18 @@ class FastStyle:
         """Train the network on content images.
 
         Args:
-            images: `(n, height, width, channels)` in `value_range`, of a size divisible by 4 (and the judging network's
-                size, where that is fixed), or a `tf.data.Dataset` of batches of them.
-            epochs: Passes over the images.
+            images: `(n, height, width, channels)` in `value_range`, with sides divisible by 4 (and of the size of
+                `model`, if that is fixed), or a `tf.data.Dataset` of batches of such images.
+            epochs: Number of passes over the images.
             batch_size: Images per step, for arrays.
-            learning_rate: Adam's; 1e-3 in the paper.
+            learning_rate: Learning rate of Adam; 1e-3 in the paper.
             verbose, callbacks: As in `keras.Model.fit`.
 
         Returns:
-            The `keras.callbacks.History`, with `loss`, `content`, `style`.
+            The `keras.callbacks.History` with `loss`, `content` and `style` per epoch.
+
+        Raises:
+            ValueError: when the images have another shape or lie outside `value_range`.
         """
         if not isinstance(images, tf.data.Dataset):
             fitted = Canvas(
@@ -116,11 +120,15 @@ class FastStyle:
         return trainer.fit(images, epochs=epochs, shuffle=False, verbose=verbose, callbacks=list(callbacks))
 
     def __call__(self, images: Images) -> FloatArray:
-        """Paint images: `(n, height, width, channels)` in `value_range`, sides divisible by 4; float32."""
+        """Transfer the style to images `(n, height, width, channels)` in `value_range`, with sides divisible by 4.
+
+        Returns:
+            float32 of the same shape, in `value_range`.
+        """
         return np.asarray(self.network(tf.cast(images, "float32"), training=False))
 
     def _losses(self, images, painted):
-        """`(total, content, style)`, each the mean of the batch."""
+        """`(total, content, style)`, each the mean over the batch, a scalar."""
         calls = [*self.calls] if self.content_call in self.calls else [*self.calls, self.content_call]
         _, maps = tracing.capture(self.model, self._seen(painted), calls, stop=True)
         _, (wanted,) = tracing.capture(self.model, self._seen(images), [self.content_call], stop=True)
@@ -143,7 +151,10 @@ class FastStyle:
 def transformation_network(
     channels: int, *, value_range: ValueRange = (0, 255), filters: int = 32, blocks: int = 5, seed: int = 0
 ) -> keras.Model:
-    """Johnson et al. 2016, supplementary table 1: images, sides divisible by 4, to images, both in `value_range`."""
+    """Build the network of Johnson et al. 2016, supplementary table 1, from images to images in `value_range`.
+
+    The sides of the images must be divisible by 4.
+    """
     low, high = value_range
     middle, half = (low + high) / 2, (high - low) / 2
     seeds = iter(np.random.SeedSequence(seed).generate_state(7 + 2 * blocks))
@@ -176,7 +187,7 @@ def transformation_network(
 
 
 class _Trainer(keras.Model):
-    """Trains the network by the losses of another one, which stays out of it."""
+    """Trains the network by the losses of another network, which is not part of this model."""
 
     def __init__(self, network, losses):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Feature inversion: what image would have given the same activations?"""
+"""Feature inversion: find an image that gives the same activations."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,28 +31,28 @@ def invert_features(
     alpha_norm: float = 1e-3,
     **options: Unpack[OptimizedOptions],
 ) -> FloatArray | Any:
-    """Make an image, from noise, whose activations at a layer are those of the given one.
+    """Make an image from noise that has the same activations at a layer as the given image.
 
     Source: Mahendran & Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them", equation 1 with
     the normalized Euclidean loss of section 2.1 and the priors of section 2.2: the alpha norm (alpha 6) and total
-    variation (beta 2), https://arxiv.org/abs/1412.0035. Unlike the paper both priors are means over the image, with
-    gray at 0 and the value range -1..1, so that their weights do not depend on its size; and the image is optimized
-    by Adam as Fourier coefficients (Olah et al. 2017). The paper's pixels: `parameterization="pixels"`.
+    variation (beta 2), https://arxiv.org/abs/1412.0035. Unlike in the paper, both priors are means over the image, with
+    gray at 0 and the value range -1..1, so that their weights do not depend on its size. The image is optimized by Adam
+    as Fourier coefficients (Olah et al. 2017); `parameterization="pixels"` optimizes pixels, as in the paper.
 
     Args:
-        model: A built `keras.Model` with one image input. Never changed; layers above `layer` are not computed.
-        images: `(n, height, width, channels)` as the model takes, or one image; in `value_range`.
+        model: A built `keras.Model` with one image input. It is never changed; layers above `layer` are not computed.
+        images: `(n, height, width, channels)` as the model takes them, or one image; in `value_range`.
         layer: Layer object, name, path or index.
-        call_index: Which call of a shared layer, from 0.
-        total_variation: Weight of the mean squared difference between neighbors.
-        alpha_norm: Weight of the mean sixth power of the pixels.
+        call_index: Number of the call of a shared layer, from 0.
+        total_variation: Weight of the mean squared difference between neighbors, >= 0.
+        alpha_norm: Weight of the mean sixth power of the pixels, >= 0.
         options: The options of `OptimizedOptions`. The objective is minus the loss.
 
     Returns:
-        float32, of the shape and range of `images`.
+        float32, of the shape and range of `images`. With `return_scores`, `(images, scores)`.
 
     Raises:
-        ValueError: an unknown layer, activations that are all zero, images that do not fit the model.
+        ValueError: when the layer is unknown, its activations are all zero, or the images do not fit the model.
     """
     method, value_range = "invert_features", options["value_range"]
     canvas = Canvas(method, model, size=np.shape(images)[-3:-1] or None, value_range=value_range)
@@ -61,7 +61,7 @@ def invert_features(
     wanted = features_of(canvas, model, images, [call], options["preprocess"], options["compile"])[0]
     if not np.any(wanted, axis=tuple(range(1, wanted.ndim))).all():
         raise UsageError(
-            f"invert_features expects activations to recover. Layer '{call.path}' answers 0 everywhere to an image. "
+            f"invert_features expects activations to recover. Layer '{call.path}' is 0 everywhere for an image. "
             "Choose an earlier layer."
         )
     problem = Problem(
@@ -82,7 +82,7 @@ def invert_features(
 
 @dataclasses.dataclass(frozen=True)
 class Inversion:
-    """Minus the relative squared distance of the activations, and minus the priors."""
+    """The objective: minus the relative squared distance of the activations, and minus the weighted priors."""
 
     call: layer_lookup.LayerCall
     keys: object
@@ -105,17 +105,17 @@ def relative_distance(found: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def alpha_norm_of(images: tf.Tensor) -> tf.Tensor:
-    """Section 2.2: the mean sixth power of each image, gray being 0: `(n,)`."""
+    """Section 2.2: the mean sixth power of the values of each image, with gray at 0: `(n,)`."""
     square = tf.square(images)
-    # images**6 costs a logarithm and an exponential a pixel
+    # images**6 would cost a logarithm and an exponential per pixel
     return tf.reduce_mean(square * square * square, [1, 2, 3])
 
 
 @tf.custom_gradient
 def total_variation_of(images: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference between neighbors of each image, down plus across: `(n,)`.
+    """Mean squared difference between neighbors of each image, vertical plus horizontal: `(n,)`.
 
-    Its gradient is written out, because that of slices costs four times as much.
+    Its gradient is written by hand, because the gradient of slices takes four times as long.
     """
     count, height, width, channels = tf.unstack(tf.shape(images))
     rows = tf.reshape(images, [count, height, width * channels])
@@ -124,7 +124,7 @@ def total_variation_of(images: tf.Tensor) -> tf.Tensor:
     across_share = 1 / tf.cast(height * (width - 1) * channels, images.dtype)
 
     def gradient(upstream):
-        # A pixel is in two differences each way, but at the border.
+        # Except at the border, a pixel is in two differences in each direction.
         below, beside = (
             tf.pad(down, [[0, 0], [1, 1], [0, 0]]),
             tf.pad(across, [[0, 0], [0, 0], [channels] * 2]),
@@ -145,7 +145,10 @@ def features_of(
     preprocess: Preprocess = None,
     compile: Compile = "auto",
 ) -> list[FloatArray]:
-    """What layers return for images in the value range: a list of float32 arrays; nothing above is computed."""
+    """The activations of layers for images in the value range: a list of float32 arrays, one per call.
+
+    Layers above the last one are not computed.
+    """
     return [
         tracing.array(values)
         for values in tracing.evaluate(

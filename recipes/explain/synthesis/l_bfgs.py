@@ -1,4 +1,4 @@
-"""L-BFGS of scipy, driving a compiled value and gradient."""
+"""SciPy's L-BFGS on a compiled value and gradient."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,16 +24,17 @@ def minimize(
     compile: Compile,
     report: Callable[[int], None],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Raise the problem's objective by L-BFGS, one image after the other, with the same random view throughout.
+    """Maximize the problem's objective by L-BFGS, one image after the other, with the same random view in all steps.
 
-    Source: Liu & Nocedal 1989; scipy's L-BFGS-B with 20 corrections, bounded where the parameterization is.
+    Source: Liu & Nocedal 1989; SciPy's L-BFGS-B with 20 corrections, with bounds if the parameterization has them.
 
     Args:
-        model, problem, start, rows, shared, steps, seed, compile: As in ``optimize``.
-        report: Called with the number of steps done, those of all images averaged.
+        model, problem, start, rows, shared, steps, seed, compile: As in `optimize`.
+        report: Function that is called with the number of steps done, averaged over the images.
 
     Returns:
-        `(parameters, scores (steps, n), alive (n,))`; once converged the last score repeats.
+        `(parameters, scores, alive)`: float32 `(n, ...)`, float32 `(steps, n)`, and bool `(n,)`. After convergence the
+        last score is repeated.
     """
     found = []
     for row in range(len(start)):
@@ -76,7 +77,7 @@ def _minimize_one(evaluate, start, steps, bounded, report):
             scores.append(-value)
         return value, gradient
 
-    def accepted(intermediate_result):  # scipy goes by the argument's name
+    def accepted(intermediate_result):  # scipy requires this argument name
         nonlocal last
         last = intermediate_result.x
         scores.append(-float(intermediate_result.fun))

@@ -1,4 +1,4 @@
-"""What class_image, unit_image and facets share: a score of the network, raised."""
+"""The common part of class_image, unit_image and facets: the maximization of a score of the network."""
 
 import dataclasses
 import warnings
@@ -24,7 +24,7 @@ from recipes.explain.synthesis.parameterization import Fourier, Latent, Pixels
 from recipes.explain.synthesis.random_views import Views
 from recipes.explain.synthesis.texture import gram_matrix
 
-# What None stands for; shifts and padding as shares of the shorter side.
+# The defaults that None stands for; shifts and padding are shares of the shorter side.
 _SHIFTS = ("jitter", "pad", "second_jitter")
 _STILL = {
     **dict.fromkeys(_SHIFTS, 0),
@@ -37,7 +37,7 @@ _STILL = {
 }
 _FOURIER = {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.0}
 DEFAULTS = {
-    # In which most classes were recognized, of a dozen settings on EfficientNet-Lite0 at 224 pixels.
+    # Of a dozen settings on EfficientNet-Lite0 at 224 pixels, most classes were recognized with these.
     "fourier": {
         **_FOURIER,
         "jitter": 3 / 56,
@@ -50,26 +50,28 @@ DEFAULTS = {
         "anneal": False,
         "frequency_power": 1.15,
     },
-    # Between the pixels of a small image turns and padding are mostly a blur.
+    # On a small image, rotations and padding act mostly like a blur.
     "small": {**_STILL, **_FOURIER, "jitter": 1 / 16, "scale": 0.1},
     "pixels": {"optimizer": "normalized", "learning_rate": 0.02, "l2": 1e-4, **_STILL},
     "generator": {"optimizer": "adam", "learning_rate": 0.05, "l2": 0.005, **_STILL},
 }
-SMALL = 64  # pixels a side
+SMALL = 64  # shorter side in pixels below which an image is small
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The score of a target, minus penalties: `l2` times the squared distance from gray (or from the latent zero), `l1`
-    times the mean distance, total variation, and the likeness of images of one target.
+    """The objective: the score of a target minus penalties, `(n,)`.
+
+    The penalties are `l2` times the squared distance from gray (or from the latent zero), `l1` times the mean distance
+    from gray, the total variation, and the similarity between images of one target.
 
     Args:
-        spec: `targets.Spec`.
+        spec: The `targets.Spec` of the target.
         keys: How the image is packed for the model.
-        latent: Whether the penalty is on the parameters.
-        function: The reader's callable, or None.
-        compared: `LayerCall` whose Gram matrices tell images of one target apart, or None.
-        channels_first: Layout of that layer.
+        latent: Whether the `l2` penalty applies to the parameters.
+        function: The user's callable, or None.
+        compared: `LayerCall` whose Gram matrices are compared between images of one target, or None.
+        channels_first: Whether that layer has channels first.
     """
 
     spec: targets.Spec
@@ -88,7 +90,7 @@ class Score:
         return score - l1 * distance - variation * total_variation_of(2 * candidate.images - 1)
 
     def _score(self, model, candidate):
-        """The target's score, and how alike images of one target are, both `(n,)`."""
+        """The target's score, and the similarity between images of one target, each `(n,)`."""
         inputs, maps = pack(model, [candidate.seen], self.keys), []
         taps = {} if self.compared is None else {self.compared.operation: maps.append}
         with tracing.tapped(taps):
@@ -104,16 +106,16 @@ class Score:
 
 
 def likeness(grams: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Mean cosine of each image's Gram matrix with those of the other images of its target.
+    """Mean cosine between each image's Gram matrix and those of the other images of its target.
 
     Source: Olah et al. 2017, "Feature Visualization", section "Diversity" and its footnote.
 
     Args:
         grams: `(n, channels, channels)`.
-        rows: int `(n, k)`: images whose rows are equal have one target.
+        rows: int `(n, k)`: images with equal rows have the same target.
 
     Returns:
-        float32 `(n,)` in 0..1; 0 where there is no other image of the target.
+        float32 `(n,)` in 0..1; 0 if there is no other image of the target.
     """
     flat = tf.math.l2_normalize(tf.reshape(grams, [tf.shape(grams)[0], -1]), 1)
     same = tf.cast(tf.reduce_all(rows[:, None] == rows[None], -1), "float32")
@@ -123,16 +125,17 @@ def likeness(grams: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 
 def raise_score(method: str, model: keras.Model, target: Any, count: int | None, **options: Any) -> Any:
-    """Raise one score per image.
+    """Maximize one score per image.
 
     Args:
         method: The public function's name, for messages.
-        target: What `targets.parse` takes, or a `targets.Target` with one row per image.
-        count: Number of images, None for as many as `start` has.
-        options: The options of `ClassImageOptions`, all of them.
+        target: A target as `targets.parse` takes it, or a `targets.Target` with one row per image.
+        count: Number of images; None for as many as `start` has.
+        options: All options of `ClassImageOptions`.
 
     Returns:
-        Images, float32 `(n, height, width, channels)`; with `return_scores` also the objective of every step.
+        Images, float32 `(n, height, width, channels)`; with `return_scores`, `(images, scores)`, where scores are the
+        objective before every step, `(steps, n)`.
     """
     canvas = Canvas(method, model, size=options["size"], value_range=options["value_range"])
     start, count = _starts(method, canvas, options["start"], count)
@@ -168,31 +171,32 @@ def raise_score(method: str, model: keras.Model, target: Any, count: int | None,
 
 
 def _starts(method, canvas, start, count):
-    """Where the images begin, one each (None: not given), and how many they are."""
+    """The start images, one per image (None if not given), and the number of images."""
     if start is None:
         return None, count or 1
     start, _ = canvas.unit(start, "start")
     if count not in (None, 1, len(start)) and len(start) > 1:
         raise UsageError(
-            f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for "
-            "all, or one each."
+            f"{method} expects one start per target: {count}. Received {len(start)}. Give one start for all, or one "
+            "start per target."
         )
     count = max(count or 1, len(start))
     return np.broadcast_to(start, (count, *start.shape[1:])), count
 
 
 def _parse_terms(method, model, terms, score):
-    """One row for each of several units, directions or sums that differ in their numbers alone."""
+    """A `Target` with one row for each of several units, directions or sums that differ only in their numbers."""
     parsed = [targets.parse(one, model, 1, score=score, method=method) for one in terms]
     if any(one.spec != parsed[0].spec for one in parsed):
         raise UsageError(
-            f"{method} expects a list of targets of one layer and kind. Received {terms!r}. Call it once for each."
+            f"{method} expects a list of targets of one layer and kind. Received {terms!r}. Call {method} once for "
+            "each kind."
         )
     return targets.Target(parsed[0].spec, np.concatenate([one.index for one in parsed]))
 
 
 def _problem(method, kind, canvas, target, options):
-    """What is raised, of which image, seen how."""
+    """The `Problem` to optimize: the objective, the parameterization of the image, and its views."""
     generator = options["generator"]
     regularizers = {name: options[name] for name in ("blur", "clip_pixels", "clip_gradients")}
     _check_regularizers(method, kind, **regularizers, decay=options["decay"])
@@ -225,7 +229,7 @@ def _problem(method, kind, canvas, target, options):
 
 
 def _compared(method, canvas, target, options):
-    """The layer whose Gram matrices tell images of one target apart."""
+    """The layer whose Gram matrices are compared between images of one target."""
     if len(target.index) < 2 or target.function is not None:
         raise UsageError(
             f"{method} expects several images of one class or Unit for diversity=. Received "
@@ -246,14 +250,14 @@ def _compared(method, canvas, target, options):
 
 
 def _warn_of_silence(method, target, scores):
-    """A unit that stayed at exactly 0 (without a penalty) has no gradient to follow."""
+    """Warn about units that stayed at exactly 0 (without a penalty), because they have no gradient to follow."""
     finite = scores[np.isfinite(scores).all(1)]
     silent = np.flatnonzero(~finite.any(0)) if target.spec.kind == "unit" and len(finite) else []
     if len(silent):
         warnings.warn(
-            f"{method} expects units that answer to a nearly gray start. Those of image "
+            f"{method} expects units that answer to a nearly gray start. The units of image "
             f"{', '.join(map(str, silent[:8]))} stayed at 0, where there is no gradient to follow. Choose the layer "
-            "before the activation, or begin at real images with start=.",
+            "before the activation, or start from real images with start=.",
             stacklevel=5,
         )
 
@@ -274,8 +278,8 @@ def _kind(method, parameterization, generator, start):
         )
     if start is not None:
         raise UsageError(
-            f"{method} expects either start= or generator=. Received both. A generator's images begin at random latent "
-            "vectors, which seed= chooses."
+            f"{method} expects either start= or generator=. Received both. Leave out start=: a generator's images "
+            "start from random latent vectors, which seed= fixes."
         )
     return "generator"
 
@@ -285,7 +289,7 @@ def _check_regularizers(method, kind, **values):
         if not 0 <= value < (np.inf if name == "blur" else 1):
             raise UsageError(
                 f"{method} expects {name} to be {'a sigma in pixels, at least 0' if name == 'blur' else 'in [0, 1)'}. "
-                f"Received {value!r}. 0 turns it off."
+                f"Received {value!r}. Write 0 to turn it off."
             )
         if value and kind != "pixels":
             raise UsageError(

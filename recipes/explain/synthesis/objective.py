@@ -1,4 +1,4 @@
-"""One evaluation of a synthesis: from parameters to the image, what the network sees of it, its score and gradient."""
+"""One evaluation of a synthesis: from parameters to the image, its view, its score and its gradient."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from recipes.explain.engine.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """What an objective judges.
+    """The arguments of an objective.
 
     Args:
-        seen: What the model sees: images under a random view, preprocessed, in the model's own layout.
-        images: The unit images `(n, height, width, channels)`, 0..1.
-        parameters: `(n, ...)`, what the images were decoded from.
-        rows: Constant tensors with a row for each image.
+        seen: The images as the model sees them: under a random view, preprocessed, in the model's own layout.
+        images: The unit images `(n, height, width, channels)`, in 0..1.
+        parameters: `(n, ...)`, from which the images were decoded.
+        rows: Constant tensors with one row per image.
         shared: Constant tensors that all images share.
     """
 
@@ -37,7 +37,7 @@ def value_and_gradient(
     shared: Sequence[tf.Tensor],
     seeds: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`(scores (n,), gradient of each image's score by its own parameters)`, in a trace or eagerly."""
+    """`(scores (n,), gradient)`: each image's score and its gradient with respect to the image's own parameters."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(parameters)
         images = problem.parameterization.decode(parameters)
@@ -48,14 +48,13 @@ def value_and_gradient(
     if gradient is None:
         raise UsageError(
             "explain expects a score that depends on the image in a differentiable way. The gradient does "
-            "not reach it. "
-            "Look for rounding, argmax or stop_gradient between the image and the score."
+            "not reach it. Look for rounding, argmax or stop_gradient between the image and the score."
         )
     return value, gradient
 
 
 def view_of(problem: Any, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """What the model sees of unit images at a step."""
+    """The model's view of unit images at a step: transformed, scaled to the value range and preprocessed."""
     low, high = problem.value_range
     seen = low + (high - low) * problem.views(images, seed)
     if problem.preprocess is not None:

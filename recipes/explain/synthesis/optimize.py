@@ -1,7 +1,7 @@
-"""The one loop behind every synthesized image: steps of ascent on any objective, compiled in chunks.
+"""The loop behind every synthesized image: gradient ascent on any objective, compiled in chunks of steps.
 
-`optimize` runs chunks of steps inside a `tf.while_loop`, so a step costs what its forward pass and gradient cost and
-Python only reports progress. L-BFGS is driven from outside, on the same compiled value and gradient.
+`optimize` runs chunks of steps inside a `tf.while_loop`, so a step takes only the time of its forward pass and
+gradient, and Python only reports progress. L-BFGS runs outside TensorFlow, on the same compiled value and gradient.
 """
 
 import dataclasses
@@ -31,21 +31,22 @@ CHUNK = 16
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is optimized. Hashable: one trace is kept per model and problem, numbers travel as tensors.
+    """The problem that is optimized. It is hashable: one trace is kept per model and problem; numbers are tensors.
 
     Args:
-        objective: Hashable callable `(model, candidate) -> (n,)` to be raised (see `objective.Candidate`).
-        parameterization: From `recipes.explain.parameterization`.
+        objective: Hashable callable `(model, candidate) -> (n,)` to be maximized (see `objective.Candidate`).
+        parameterization: An object of `recipes.explain.synthesis.parameterization`.
         value_range: `(low, high)` of the images.
-        preprocess: Callable from images in `value_range` to what the model takes, or None.
-        views: Random transformations of what the model sees.
+        preprocess: Function from images in `value_range` to the inputs of the model, or None.
+        views: Random transformations of the images that the model sees.
         channels_first: Whether the model takes `(n, channels, height, width)`.
-        optimizer: "adam", "gradient" (rate times gradient), "normalized" (rate times gradient over its root
+        optimizer: "adam", "gradient" (rate times gradient), "normalized" (rate times gradient divided by its root
             mean square) or "l-bfgs".
-        blur: Sigma in pixels of the blur of the parameters, 0 for none; pixels only, as the two below.
-        clip_pixels: Fraction of the smallest pixels set to gray after each step.
-        clip_gradients: Fraction of the pixels that add least to the score set to gray.
-        coarse: Waves across the image that move at first, of Fourier coefficients (see `Fourier.open`); 0: all do.
+        blur: Standard deviation in pixels of the blur of the parameters, 0 for none; for pixels only, like the next
+        two. clip_pixels: Fraction of the pixels, those nearest to gray, that are set to gray after each step.
+        clip_gradients: Fraction of the pixels, those that contribute least to the score, that are set to gray. coarse:
+        For Fourier coefficients, the number of waves across the image that are optimized at first (see
+            `Fourier.open`); 0 optimizes all from the start.
     """
 
     objective: object
@@ -63,12 +64,12 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came out of a loop.
+    """The result of `optimize`.
 
     Args:
         images: float32 `(n, height, width, channels)` in the value range.
         scores: float32 `(steps, n)`, the objective before each step; NaN after an image was stopped.
-        parameters: `(n, ...)`, as the parameterization has them.
+        parameters: `(n, ...)`, the parameters of the parameterization.
     """
 
     images: FloatArray
@@ -95,27 +96,32 @@ def optimize(
     spent: int = 0,
     anneal: bool = False,
 ) -> Result:
-    """Raise the problem's objective for some steps; every image of the batch is optimized for itself.
+    """Maximize the problem's objective for some steps; every image of the batch is optimized separately.
 
     Args:
         method: The public function's name, for messages.
-        model: A built `keras.Model`, left as it is.
+        model: A built `keras.Model`, which is not changed.
         problem: A `Problem`.
-        start: `(n, ...)` parameters.
-        rows, shared: Tensors handed to the objective; the first axis of each may change from call to call.
+        start: Parameters to start from, `(n, ...)`.
+        rows, shared: Tensors passed to the objective; the first axis of each may change from call to call.
         steps: Number of steps, >= 1.
-        learning_rate: Step size in the parameters' units.
-        decay: Fraction of the parameters taken away each step.
-        blur_every: Steps between two blurs.
+        learning_rate: Step size in the units of the parameters, > 0.
+        decay: Fraction of the parameters removed at each step, in [0, 1).
+        blur_every: Number of steps between two blurs.
         seed: Integer that fixes the random views.
         compile, verbose: As in `recipes.explain`.
-        after_first: Called once after the first chunk: the moment when targets can be checked.
-        anneal: Whether the learning rate falls to 0 along half a cosine; not with "l-bfgs".
-        spent: Steps taken by earlier calls of one run, which go on drawing other views.
+        after_first: Function that is called once after the first chunk, when targets can be checked; or None.
+        anneal: Whether the learning rate decreases to 0 along half a cosine; not with "l-bfgs".
+        spent: Number of steps of earlier calls in the same run, so that new views are drawn.
 
     Returns:
-        A `Result`. An image whose score or gradient is no longer finite keeps its last finite state, with a
-        warning.
+        A `Result`. An image whose score or gradient is no longer finite keeps its last finite state.
+
+    Warns:
+        UserWarning: when a score or gradient is no longer finite.
+
+    Raises:
+        UsageError: when `steps`, `learning_rate` or the optimizer is not valid.
     """
     check_steps(method, steps, learning_rate)
     if problem.optimizer not in OPTIMIZERS:
@@ -147,11 +153,11 @@ def optimize(
             bar.reach(done)
         parameters, scores, alive = run.result()
     if getattr(problem.objective, "function", None) is not None:
-        tracing.forget(model, problem)  # a reader's function may be a new one at every call
+        tracing.forget(model, problem)  # the user's function may be a new object in every call
     if not alive.all():
         stopped = np.flatnonzero(~alive)
         warnings.warn(
-            f"{method} expects scores and gradients to stay finite. Those of image "
+            f"{method} expects scores and gradients to stay finite. The scores or gradients of image "
             f"{', '.join(map(str, stopped[:8]))} did not, after {int(np.isfinite(scores[:, stopped[0]]).sum())} of "
             f"{steps} steps; its last finite state is returned. Lower learning_rate, or look for NaN in the weights.",
             stacklevel=4,
@@ -160,13 +166,14 @@ def optimize(
 
 
 def images_of(problem: Problem, parameters: Any) -> FloatArray:
-    """Parameters as images in the value range, float32 numpy."""
+    """Decode parameters to images in the value range, float32 numpy `(n, height, width, channels)`."""
     low, high = problem.value_range
     images = np.clip(np.asarray(problem.parameterization.decode(tf.convert_to_tensor(parameters))), 0, 1)
     return (low + (high - low) * images).astype("float32")
 
 
 def check_steps(method: str, steps: int, learning_rate: float) -> None:
+    """Raise `UsageError` unless `steps` is a whole number in 1 to 10**6 and `learning_rate` a number above 0."""
     if not is_whole(steps) or not 1 <= steps <= 10**6:
         raise UsageError(
             f"{method} expects steps to be a whole number, at least 1 and at most a million. Received {steps!r}. "
@@ -179,7 +186,7 @@ def check_steps(method: str, steps: int, learning_rate: float) -> None:
 
 
 class _Bar:
-    """A progress bar, when asked for or when there is more than five seconds to go after the first two chunks."""
+    """A progress bar, shown on request, or if more than five seconds are left after the first two chunks."""
 
     def __init__(self, steps, verbose):
         self.steps, self.verbose, self.shown, self.begun = steps, verbose, None, None
@@ -246,7 +253,7 @@ def ascend(
     problem: Problem,
     rows: int,
 ) -> tuple[tf.Tensor, ...]:
-    """A chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
+    """Kernel of a chunk of steps: `(parameters, first moment, second moment, alive, scores (steps, n))`."""
     begin, end, seed, spent = tf.unstack(counters)
     *settings, steps = tf.unstack(settings)
 
@@ -273,7 +280,7 @@ def ascend(
             scores,
         )
 
-    # Images are independent, so their number may be dynamic; TensorArray elements then need it said.
+    # Images are independent, so their number may be dynamic; TensorArray then needs the shape of its elements.
     scores = tf.TensorArray("float32", size=end - begin, element_shape=[None])
     _, parameters, first, second, alive, scores = tf.while_loop(
         lambda step, *_: step < end,
@@ -285,7 +292,7 @@ def ascend(
 
 
 def _move(problem, step, parameters, gradient, first, second, settings):
-    """One step of the optimizer and of the regularizers that are no penalties."""
+    """One step of the optimizer, followed by the regularizers that are not penalties."""
     rate, decay, blur_every, falls_over = settings
     rate *= (1 + tf.cos(math.pi * tf.cast(step, "float32") / falls_over)) / 2
     axes = tuple(range(1, parameters.shape.rank))
@@ -316,7 +323,7 @@ def _move(problem, step, parameters, gradient, first, second, settings):
 
 
 def _above(values, fraction):
-    """1 for the pixels of each image that are not among its smallest `fraction`, else 0."""
+    """0 for the smallest `fraction` of the pixels of each image, 1 for all others."""
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
     place = tf.cast(fraction * tf.cast(tf.shape(flat)[1], "float32"), "int32")
     threshold = tf.gather(tf.sort(flat, axis=1), tf.minimum(place, tf.shape(flat)[1] - 1), axis=1)

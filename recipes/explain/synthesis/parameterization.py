@@ -1,7 +1,7 @@
-"""What is really optimized when an image is: its pixels, its Fourier coefficients, or a generator's latent vector.
+"""Parameterizations of an optimized image: its pixels, its Fourier coefficients, or the latent vector of a generator.
 
-A parameterization decodes `(n, ...)` parameters to unit images, `(n, height, width, channels)` in 0..1; the loop
-stretches those to the value range. All are hashable, so that a trace can be kept for each.
+A parameterization decodes parameters `(n, ...)` to unit images `(n, height, width, channels)` in 0..1; the loop
+scales these to the value range. All are hashable, so that a trace can be kept for each.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ _COLORS = np.array(
 ) * np.sqrt([0.2175, 0.0188, 0.0045])
 COLOR_MATRIX = (-_COLORS / np.linalg.norm(_COLORS, axis=0).max()).astype("float32")
 
-# Share of the steps from which on all frequencies move.
+# From this share of the steps on, all frequencies are optimized.
 OPEN = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """One parameter a pixel, -1..1, clipped to that after every step.
+    """One parameter per value of a pixel, in -1..1, clipped to this range after every step.
 
     Args:
         shape: `(height, width, channels)`; None for sides that may differ from call to call.
@@ -39,11 +39,11 @@ class Pixels:
 
     @property
     def trace_shape(self) -> tuple[int | None, ...] | None:
-        """Of the parameters of one image in a trace; None where it is always the same."""
+        """Shape of the parameters of one image in a trace; None if it is always the same."""
         return self.shape if None in self.shape else None
 
     def start(self, seeds: Sequence[Sequence[int]], scale: float = 0.01) -> FloatArray:
-        """Gray and a little noise: one seed, a list of integers, an image."""
+        """Parameters of gray images with a little noise, one image per seed; a seed is a list of integers."""
         return np.stack([_normal(seed, self.shape, scale) for seed in seeds])
 
     def encode(self, images: ArrayLike) -> FloatArray:
@@ -60,11 +60,12 @@ class Fourier:
 
     Source: Olah et al. 2017, "Feature Visualization", section "Preconditioning and Parameterization",
     https://distill.pub/2017/feature-visualization. Steepest ascent in these coordinates treats all frequencies alike,
-    where in pixels the high ones win. Colors other than RGB stay correlated.
+    whereas in pixels high frequencies dominate. Colors are decorrelated only for RGB images.
 
     Args:
         shape: `(height, width, channels)`.
-        power: Of the frequency, by which its coefficient is divided: 1 is Olah's; more favors large shapes.
+        power: Power of the frequency by which each coefficient is divided, >= 0: 1 as in Olah et al.; more favors large
+            shapes.
     """
 
     shape: tuple[int, int, int]
@@ -73,13 +74,13 @@ class Fourier:
     trace_shape = None
 
     def start(self, seeds: Sequence[Sequence[int]], scale: float = 0.01) -> FloatArray:
-        """Nearly gray: one seed, a list of integers, an image."""
+        """Parameters of nearly gray images, one image per seed; a seed is a list of integers."""
         height, width, channels = self.shape
         shape = (channels, height, width // 2 + 1, 2)
         return np.stack([_normal(seed, shape, scale) for seed in seeds])
 
     def encode(self, images: ArrayLike) -> FloatArray:
-        """Parameters that decode to the unit images, but for black and white, which become nearly so."""
+        """Parameters that decode to the unit images; pure black and white become almost black and white."""
         images = np.clip(np.asarray(images, "float32"), 0.01, 0.99)
         logits = np.log(images / (1 - images))
         if self.shape[-1] == 3:
@@ -95,12 +96,12 @@ class Fourier:
         return tf.sigmoid(tf.ensure_shape(planes, [None, height, width, channels]))
 
     def open(self, coarse: float, progress: tf.Tensor) -> tf.Tensor:
-        """Which coefficients move: those of `coarse` waves across the longer side at first, all from `OPEN` on.
+        """The mask of coefficients that are optimized: up to `coarse` waves at first, all from `OPEN` on.
 
-        Large shapes come first, and details then find their place in them.
+        So large shapes come first, and details are added to them.
 
         Args:
-            coarse: Waves across the longer side, > 0.
+            coarse: Number of waves across the longer side at the start, > 0.
             progress: Share of the steps that are done, a scalar in 0..1.
 
         Returns:
@@ -117,8 +118,8 @@ class Fourier:
     def _scale(self):
         height, width, _ = self.shape
         frequency = self._frequency()
-        # A coefficient of frequency 0 counts as the lowest other one; the quarter keeps first steps in the
-        # sigmoid's straight part. Whatever the power, waves a quarter of the image long weigh the same.
+        # Frequency 0 is treated like the lowest other frequency. The factor 1/4 keeps the first steps in the linear
+        # part of the sigmoid. Waves as long as a quarter of the image have the same weight for every power.
         lowest = 1 / max(height, width)
         frequency = np.maximum(frequency, lowest)
         weight = np.sqrt(height * width) / frequency / 4 * (frequency / (4 * lowest)) ** (1 - self.power)
@@ -127,13 +128,13 @@ class Fourier:
 
 @dataclasses.dataclass(frozen=True)
 class Latent:
-    """The input of a generator network, whose images are all that can come out.
+    """The latent vector of a generator network, so that only images of the generator can result.
 
     Source: Nguyen et al. 2016, "Synthesizing the preferred inputs for neurons in neural networks via deep
     generator networks", section 2, https://arxiv.org/abs/1605.09304.
 
     Args:
-        shape: `(height, width, channels)` of the images wanted; the generator's are resized to it.
+        shape: `(height, width, channels)` of the result, to which the generator's images are resized.
         generator: `weakref.ref` of a `keras.Model` from `(n, ...)` to images in `value_range`.
         value_range: `(low, high)` of the generator's images.
     """
@@ -145,7 +146,7 @@ class Latent:
     trace_shape = None
 
     def start(self, seeds: Sequence[Sequence[int]], scale: float = 1.0) -> FloatArray:
-        """A standard normal draw: one seed, a list of integers, an image."""
+        """Standard normal latent vectors, one per seed; a seed is a list of integers."""
         shape = tuple(self.generator().inputs[0].shape[1:])
         return np.stack([_normal(seed, shape, scale) for seed in seeds])
 
@@ -158,12 +159,12 @@ class Latent:
 
 
 def _inverse_fourier(parameters, scale, size):
-    """`(n, channels, height, width // 2 + 1, 2)`, real and imaginary parts to be scaled -> real planes.
+    """Scale real and imaginary parts `(n, channels, height, width // 2 + 1, 2)` and transform them to real planes.
 
-    A gradient written out saves taking the parts apart and together, half the time.
+    The gradient is written by hand, which saves splitting and joining the parts and so half the time.
     """
     height, width = size
-    # All frequencies across but 0 and the highest stand for two, themselves and their conjugates.
+    # All horizontal frequencies but 0 and the highest represent two, themselves and their conjugates.
     twice = np.full(width // 2 + 1, 2.0, "float32")
     twice[0] = 1.0
     if width % 2 == 0:
@@ -183,7 +184,7 @@ def _inverse_fourier(parameters, scale, size):
 
 
 def parameterization_of(method: str, kind: str, shape: tuple[int, int, int]) -> Pixels | Fourier:
-    """The parameterization a reader named, for images of a shape."""
+    """The parameterization that the user named, for images of this shape."""
     kinds = {"fourier": Fourier, "pixels": Pixels}
     if kind not in kinds:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Texture synthesis: an image with another one's statistics, and nothing of its arrangement."""
+"""Texture synthesis: an image with the statistics of another image, but not its spatial arrangement."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,29 +34,30 @@ def texture(
     size: int | tuple[int, int] | None = None,
     **options: Unpack[OptimizedOptions],
 ) -> FloatArray | Any:
-    """Make images, from noise, whose feature maps have the same Gram matrices as the given texture's.
+    """Make images from noise whose feature maps have the same Gram matrices as those of a given texture.
 
     Source: Gatys et al. 2015, "Texture Synthesis Using Convolutional Neural Networks", equations 2 to 4,
-    https://arxiv.org/abs/1505.07376. Unlike the paper each layer's error is relative to the squared length of its
-    target, `|G - A|^2 / |A|^2`, so that the same weights suit any network; and Adam on Fourier coefficients replaces
-    L-BFGS on pixels, which `optimizer="l-bfgs", parameterization="pixels"` brings back.
+    https://arxiv.org/abs/1505.07376. Unlike in the paper, each layer's error is divided by the squared length of its
+    target, `|G - A|^2 / |A|^2`, so that the same weights suit any network. Adam on Fourier coefficients replaces L-BFGS
+    on pixels; the paper's method is `optimizer="l-bfgs", parameterization="pixels"`.
 
     Args:
         model: A built `keras.Model` with one image input: VGG, ResNet, EfficientNet-Lite0, or any other with `layers`.
-            Never changed; layers above the last one used are not computed.
+            It is never changed; layers above the last one used are not computed.
         image: `(height, width, channels)` in `value_range`.
-        layers: Layers (objects, names, paths, indices) whose Gram matrices count. Default: the family's, from fine to
-            coarse.
-        layer_weights: One number per layer; equal by default.
-        count: Number of textures, from different noise.
-        size: `(height, width)` or one number, for networks that take any size; default the image's own.
+        layers: Layers (objects, names, paths, indices) whose Gram matrices are compared. None takes those of the
+            model's family, from fine to coarse.
+        layer_weights: One number >= 0 per layer; None gives equal weights.
+        count: Number of textures, from different noise, >= 1.
+        size: `(height, width)` in pixels or one number, for networks that take any size; None takes the image's own.
         options: The options of `OptimizedOptions`. The objective is minus the weighted mean of the relative errors.
 
     Returns:
-        float32 `(count, height, width, channels)` in `value_range`, without the first axis for one.
+        float32 `(count, height, width, channels)` in `value_range`, without the first axis for one. With
+        `return_scores`, `(images, scores)`.
 
     Raises:
-        ValueError: an unknown layer or one without a map, images that do not fit.
+        ValueError: when a layer is unknown or has no map, or the image or the weights do not fit.
     """
     method, value_range = "texture", options["value_range"]
     calls = style_layers(model, layers, method)
@@ -84,7 +85,10 @@ def texture(
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """Minus the weighted relative Gram errors; `shared` holds the weights, then one target Gram matrix a layer."""
+    """The objective: minus the weighted relative errors of the Gram matrices.
+
+    `candidate.shared` holds the weights, then one target Gram matrix per layer.
+    """
 
     calls: tuple
     keys: object
@@ -107,9 +111,10 @@ def style_loss(
 
 
 def gram_matrix(maps: tf.Tensor, channels_first: bool = False) -> tf.Tensor:
-    """Products of every two channels, averaged over places: `(n, ..., channels)` -> `(n, channels, channels)`.
+    """The products of every two channels averaged over positions, `(n, channels, channels)`, of `(n, ..., channels)`.
 
-    Gatys et al. 2015, equation 2, divided by the number of places so that images of different sizes compare.
+    Source: Gatys et al. 2015, equation 2, divided by the number of positions, so that images of different sizes can be
+    compared.
     """
     maps = tf.cast(maps, "float32")
     if channels_first:
@@ -120,7 +125,7 @@ def gram_matrix(maps: tf.Tensor, channels_first: bool = False) -> tf.Tensor:
 
 @tf.custom_gradient
 def _products(flat):
-    # One matrix product back, where the product of two different matrices would need two.
+    # The gradient needs only one matrix product; the product of two different matrices would need two.
     def gradient(upstream):
         return tf.matmul(flat, upstream + tf.transpose(upstream, [0, 2, 1]))
 
@@ -137,8 +142,10 @@ def style_targets(
     preprocess: Preprocess,
     compile: Compile,
 ) -> list[FloatArray]:
-    """The Gram matrix of each layer, averaged over style images by their weights (the minimum of the weighted sum of
-    squared errors is the same as that of the error to the weighted mean)."""
+    """The Gram matrix of each layer, averaged over style images by their weights.
+
+    The weighted sum of squared errors has the same minimum as the error to the weighted mean.
+    """
     grams = None
     for image, weight in zip(images, weights, strict=True):
         maps = features_of(canvas, model, image, calls, preprocess, compile)
@@ -146,7 +153,7 @@ def style_targets(
             if values.ndim < 3:
                 raise UsageError(
                     f"{method} expects layers that return maps (n, height, width, channels). Layer '{call.path}' "
-                    f"returns shape {('n', *values.shape[1:])}. Choose a convolution or what follows one."
+                    f"returns shape {('n', *values.shape[1:])}. Choose a convolution or a layer that follows one."
                 )
         found = [weight * gram_matrix(values, canvas.channels_first)[0].numpy() for values in maps]
         grams = found if grams is None else [old + new for old, new in zip(grams, found, strict=True)]
@@ -156,7 +163,7 @@ def style_targets(
 def check_weights(
     method: str, weights: Sequence[float] | None, count: int, name: str = "layer_weights"
 ) -> FloatArray:
-    """Weights that sum to 1, float32 `(count,)`."""
+    """Check weights and scale them to a sum of 1, float32 `(count,)`; None gives equal weights."""
     values = np.ones(count) if weights is None else np.asarray(weights, "float64").ravel()
     if len(values) != count or not (values >= 0).all() or not values.sum() > 0:
         raise UsageError(

@@ -26,8 +26,6 @@ from recipes.explain.synthesis.optimize import Problem, optimize
 from recipes.explain.synthesis.parameterization import parameterization_of
 from recipes.explain.synthesis.texture import check_weights, style_loss, style_targets
 
-# Rows: Y, I and Q of the NTSC's color space, the luminance first.
-
 
 @shares(OptimizedOptions)
 def transfer_style(
@@ -49,28 +47,28 @@ def transfer_style(
 ) -> FloatArray | Any:
     """Make an image with the feature maps of `content` at one layer and the Gram matrices of `style` at several.
 
-    Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike
-    the paper both losses are relative to the squared length of their targets, so that the weights mean the same on
-    any network and layer; and by default Adam on Fourier coefficients, from the content image, replaces L-BFGS on
+    Source: Gatys et al. 2016, "Image Style Transfer Using Convolutional Neural Networks", equations 1 to 7. Unlike in
+    the paper, both losses are divided by the squared length of their targets, so that the weights mean the same for any
+    network and layer. By default, Adam on Fourier coefficients, started from the content image, replaces L-BFGS on
     pixels (`optimizer="l-bfgs", parameterization="pixels", start="noise"`). Networks other than VGG need this
     (Mordvintsev et al. 2018, "Differentiable Image Parameterizations",
     https://distill.pub/2018/differentiable-parameterizations).
 
     Args:
         model: A built `keras.Model` with one image input: VGG, ResNet, EfficientNet-Lite0, or any other with
-            `content_layer` and `style_layers`. Never changed; layers above the last one used are not computed. One that
-            takes any size (`keras.Input((None, None, 3))`) keeps the content's size.
-        content: `(n, height, width, channels)` or one image, in `value_range`. Where the network fixes the size, it is
-            resized to that, with a warning.
-        style: `(height, width, channels)`, any size, or a list of such.
+            `content_layer` and `style_layers`. It is never changed; layers above the last one used are not computed. A
+            network that takes any size (`keras.Input((None, None, 3))`) keeps the content's size.
+        content: `(n, height, width, channels)` or one image, in `value_range`. If the network has a fixed size, the
+            images are resized to it, with a warning.
+        style: `(height, width, channels)`, any size, or a list of such images.
         content_weight, style_weight: Weights of the two losses.
-        total_variation: Weight of the mean squared difference between neighbors, the range being -1..1.
-        style_weights: One number a style image; equal by default.
-        style_size: Length in pixels of the style's shorter side as the network sees it: larger means coarser strokes.
-            Default the content's shorter side. Where the network fixes the size, only that can be had.
-        content_layer, style_layers: Layers by object, name, path or index; by default the family's.
-        layer_weights: One number a style layer; equal by default.
-        keep_color: Take from the result only its luminance, and the colors from the content (Gatys et al.
+        total_variation: Weight of the mean squared difference between neighbors, with the range scaled to -1..1.
+        style_weights: One number >= 0 per style image; None gives equal weights.
+        style_size: Length in pixels of the style's shorter side as the network sees it; larger means coarser strokes.
+            None takes the content's shorter side. A network of fixed size allows only that size.
+        content_layer, style_layers: Layers by object, name, path or index; None takes those of the model's family.
+        layer_weights: One number >= 0 per style layer; None gives equal weights.
+        keep_color: Whether to take only the luminance from the result, and the colors from the content (Gatys et al.
             2016, "Preserving Color in Neural Artistic Style Transfer", section 4, https://arxiv.org/abs/1606.05897).
         start: "content" or "noise".
         options: The options of `OptimizedOptions`. The objective is minus the loss.
@@ -79,14 +77,17 @@ def transfer_style(
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for one content image.
 
     Raises:
-        ValueError: unknown layers, weights that do not fit, images outside `value_range`.
+        ValueError: when a layer is unknown, weights do not fit, or images are outside `value_range`.
+
+    Warns:
         UserWarning: when an image is resized to the network's size.
     """
     method, preprocess, compile = "transfer_style", options["preprocess"], options["compile"]
     check_flag(method, "keep_color", keep_color)
     if start not in ("content", "noise"):
         raise UsageError(
-            f"{method} expects start to be 'content' or 'noise'. Received {start!r}. 'content' converges sooner."
+            f"{method} expects start to be 'content' or 'noise'. Received {start!r}. Write 'content', which converges "
+            "faster."
         )
     open_canvas = Canvas(method, model, size=False, value_range=options["value_range"])
     size = open_canvas.shape[:2] if None not in open_canvas.shape[:2] else np.shape(content)[-3:-1]
@@ -125,7 +126,7 @@ def transfer_style(
 
 
 def _styles(canvas, style, style_size, *, takes_any_size):
-    """The style images, of the size the network sees them at."""
+    """The style images, in the size at which the network sees them."""
     styles = list(style) if isinstance(style, (list, tuple)) or np.ndim(style) == 4 else [style]
     side = min(canvas.shape[:2])
     if takes_any_size:
@@ -139,7 +140,7 @@ def _styles(canvas, style, style_size, *, takes_any_size):
 
 
 def _begin(problem, content, seed):
-    """Parameters of the content images, or of noise when there is a seed."""
+    """Parameters of the content images, or of noise if a seed is given."""
     if seed is not None:
         return problem.parameterization.start([[seed, row] for row in range(len(content))])
     low, high = problem.value_range
@@ -148,7 +149,7 @@ def _begin(problem, content, seed):
 
 @dataclasses.dataclass(frozen=True)
 class ContentAndStyle:
-    """Minus the content, style and smoothness losses."""
+    """The objective: minus the weighted content, style and total variation losses."""
 
     content: object
     style: tuple
@@ -170,19 +171,19 @@ class ContentAndStyle:
 
 
 def with_luminance(colors: ArrayLike, luminance: ArrayLike) -> np.ndarray:
-    """The colors of one RGB image with the luminance of another: `(..., 3)` each."""
+    """The colors of one RGB image with the luminance of another, `(..., 3)`, computed in YIQ."""
     yiq = np.asarray(colors) @ YIQ.T
     yiq[..., 0] = np.asarray(luminance) @ YIQ[0]
     return yiq @ np.linalg.inv(YIQ).T
 
 
 def fitted(canvas: Canvas, images: Images, size: tuple[int, int], name: str) -> tuple[FloatArray, bool]:
-    """Images of the network's size, resized with a warning where they are not."""
+    """Check images and resize them to the network's size, with a warning, if they have another size."""
     images = np.asarray(images)
     if images.ndim in (3, 4) and images.shape[-3:-1] != size:
         warnings.warn(
             f"{canvas.method} expects {name} images of {size[0]} x {size[1]} pixels. Received {images.shape[-3]} x "
-            f"{images.shape[-2]}, which are resized to that. For the size they have, build the network with "
+            f"{images.shape[-2]}, which are resized to that. To keep their size, build the network with "
             f"keras.Input((None, None, {canvas.shape[-1]})).",
             stacklevel=4,
         )
@@ -191,7 +192,7 @@ def fitted(canvas: Canvas, images: Images, size: tuple[int, int], name: str) -> 
 
 
 def scaled(canvas: Canvas, image: Images, side: int) -> FloatArray:
-    """A style image `(1, height, width, channels)` whose shorter side has the given length."""
+    """A style image `(1, height, width, channels)`, resized so that its shorter side has `side` pixels."""
     image = np.asarray(image)
     factor = side / min(image.shape[:2])
     size = tuple(max(1, round(length * factor)) for length in image.shape[:2])

@@ -1,4 +1,4 @@
-"""The image a neuron, a channel or a layer answers to most."""
+"""Activation maximization for units: an image that maximizes a neuron, a channel or a layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def unit_image(
     call_index: int | None = None,
     **options: Unpack[ClassImageOptions],
 ) -> FloatArray | Any:
-    """Make an image that raises a unit's activation as far as it goes: the gradient-ascent picture of a filter.
+    """Make an image that maximizes a unit's activation by gradient ascent, such as the picture of a filter.
 
     Source: Erhan et al. 2009, "Visualizing higher-layer features of a deep network", section 4; objectives and
     parameterization of Olah et al. 2017, "Feature Visualization",
@@ -35,11 +35,12 @@ def unit_image(
 
     Args:
         model: A built `keras.Model` with one image input. It is never changed.
-        layer: Layer object, name, `"outer/inner"` path or index. A layer before its activation can be raised from
-            below zero; after a ReLU that is silent at the start there is no gradient.
-        channel: Channel (or unit of a Dense layer), a list of channels (one image each), or None for the mean of all.
-        position: `(row, column)` of one neuron; None for the mean over all places.
-        call_index: Which call of a shared layer, from 0.
+        layer: Layer object, name, `"outer/inner"` path or index. The values before an activation can be increased from
+            below zero; a ReLU that is 0 at the start has no gradient.
+        channel: Number of a channel (or unit of a Dense layer), from 0, a list of channels (one image each), or None
+            for the mean of all channels.
+        position: `(row, column)` of one neuron; None for the mean over all positions.
+        call_index: Number of the call of a shared layer, from 0.
         options: The options of `ClassImageOptions`, with the same defaults as in `class_image`.
 
     Returns:
@@ -47,8 +48,10 @@ def unit_image(
         `return_scores` also the objective before every step, `(steps, n)`.
 
     Raises:
-        ValueError: an unknown layer, a channel or position it does not have, and what `class_image` raises.
-        UserWarning: when a unit stays at 0 (looked for where `l2` is 0), or a score stops being finite.
+        ValueError: when the layer is unknown or does not have the channel or position, and as in `class_image`.
+
+    Warns:
+        UserWarning: when a unit stays at 0 (checked if `l2` is 0), or a score is no longer finite.
     """
     channels = [None] if channel is None else list(np.atleast_1d(channel))
     if not channels or any(

@@ -184,7 +184,7 @@ def compare(
     unknown = set(metrics) - set(_METRICS)
     if unknown or ("pointing" in metrics) != (boxes is not None):
         raise UsageError(
-            f"compare expects metrics among {list(_METRICS)}, and boxes if and only if 'pointing' is one of them. "
+            f"compare expects metrics among {list(_METRICS)}, and boxes exactly when 'pointing' is one of them. "
             f"Received metrics={tuple(metrics)}, boxes={'given' if boxes is not None else None}. "
             "See pointing_game for the form of boxes."
         )
@@ -209,7 +209,7 @@ def compare(
         batch = as_batch("compare", values, task)
         flat = np.ptp(batch.reshape(len(batch), -1), axis=1) == 0
         if flat.all():
-            table.refused[name] = "Its maps are constant, so they contain no information."
+            table.refused[name] = "Its maps are the same everywhere, so they contain no information."
             continue
         measured = {
             metric: np.where(flat, np.nan, judge.measure(metric, method, chosen, values))
