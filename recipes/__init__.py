@@ -1,7 +1,7 @@
 """The bag of tricks for Keras 3 on TensorFlow.
 
 Train a network with every trick the lectures teach, see why it is not learning, see what it learned.
-Each package below is imported on first use, so `import recipes` costs next to nothing:
+Each package below is imported on first use, so `import recipes` takes almost no time:
 
     recipes.train(model, data)      recipes.data        recipes.preprocess   recipes.augment
     recipes.layers                  recipes.initialize  recipes.models       recipes.schedules
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes._version import __version__ as __version__
 
-if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
+if TYPE_CHECKING:  # tells an editor the names that `__getattr__` below imports at run time
     from recipes import augment as augment
     from recipes import averaging as averaging
     from recipes import callbacks as callbacks
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # an editor sees what the functions below bring at run time
     from recipes.training.runs_compared import compare as compare
     from recipes.training.train import train as train
 
-# In a checkout the callbacks stand beside this folder, not in it; an installed package has them inside.
+# In a checkout, the folder `callbacks` lies beside this one; in an installed package, it lies inside.
 if not (Path(__file__).parent / "callbacks").is_dir():
     from recipes.common.checkout import ENTRY
 

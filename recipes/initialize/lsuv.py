@@ -101,7 +101,9 @@ def lsuv(
     ]
     if skipped:
         warnings.warn(
-            f"lsuv could not bring every layer to unit variance: {', '.join(skipped)}.", stacklevel=2
+            f"lsuv could not bring every layer to unit variance: {', '.join(skipped)}. Initialize these layers in "
+            "another way, or train with them as they are.",
+            stacklevel=2,
         )
     return scaler.scalings
 

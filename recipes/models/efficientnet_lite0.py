@@ -97,7 +97,7 @@ def efficientnet_lite0(
 
 
 def imagenet_class_names() -> list[str]:
-    """Return the names of ImageNet's 1000 classes, in the order of the outputs.
+    """Return the names of ImageNet's 1000 classes, a list of strings in the order of the outputs.
 
     Each name is the first noun of the class's WordNet entry. The two cranes and the two swimsuits get different names.
     """

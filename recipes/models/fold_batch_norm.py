@@ -57,7 +57,11 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     pairs, left = graph.pairs()
     if left:
         reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left)
-        warnings.warn(f"fold_batch_norm left in {model.name!r}: {reasons}.", stacklevel=2)
+        warnings.warn(
+            f"fold_batch_norm left in {model.name!r}: {reasons}. The returned model predicts the same and keeps these "
+            "normalizations as layers.",
+            stacklevel=2,
+        )
     return _Copy(pairs).model(model)
 
 

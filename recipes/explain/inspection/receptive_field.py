@@ -238,8 +238,7 @@ def _field(tensor, inputs):
     raise UsageError(
         "receptive_field expects convolutions, pooling, padding, slices and operations on each position by itself. "
         f"Between the image and the layer there is an operation of type '{operation.type}' ({operation.name}). "
-        "Measure the field instead: explain.saliency(model, images, explain.Unit(layer, position=(row, column))) > "
-        "0."
+        "Measure the field instead: explain.saliency(model, images, explain.Unit(layer, position=(row, column))) > 0."
     )
 
 

@@ -42,6 +42,9 @@ class FastStyle:
             are divisible by 4. Save it with `fast.network.save("style.keras")`; to load it, only `import
             recipes.layers` is needed.
 
+    Raises:
+        ValueError: when the style, the layers or the weights do not fit the model or `value_range`.
+
     Example:
         >>> fast = explain.FastStyle(backbone, style)
         >>> fast.fit(photos, epochs=2)
