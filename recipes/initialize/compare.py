@@ -1,4 +1,4 @@
-"""What several initializers do to the activations of a deep network, layer by layer."""
+"""Compare the activations of a deep network, layer by layer, for several initializers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

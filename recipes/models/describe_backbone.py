@@ -1,4 +1,4 @@
-"""What a pretrained network expects and where its upper half begins, found in the network itself."""
+"""Find the input that a pretrained network expects and the first layer of its upper half, from the network itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

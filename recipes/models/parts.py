@@ -1,4 +1,4 @@
-"""What all builders share: normalization, activation, initialization, weight decay and dropout, as one object."""
+"""The parts that all builders share: normalization, activation, initialization, weight decay and dropout."""
 
 import math
 import random

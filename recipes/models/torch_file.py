@@ -97,7 +97,7 @@ class TensorUnpickler(pickle.Unpickler):
 
 
 class TensorView:
-    """Where a tensor lies in its storage."""
+    """The position of a tensor in its storage: offset, shape and strides, in numbers."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""Where a network looks: one method a file."""
+"""Attribution: maps of the pixels that decide a score, one method per file."""
