@@ -24,11 +24,12 @@ def unet(
 ) -> keras.Model:
     """Build a U-Net, which halves the image stage by stage, doubles it again, and predicts a class for each pixel.
 
-    Source: Ronneberger et al. 2015, "U-Net", section 2, https://arxiv.org/abs/1505.04597: two 3x3 convolutions per
-    stage, and skip connections from each stage of the downward path to the stage of the same size of the upward path.
-    Three things differ. Convolutions are padded, so that the output map is as large as the image. Normalization is
-    added. Nearest-neighbor upsampling replaces transposed convolutions, which produce checkerboard artifacts (Odena et
-    al. 2016, https://distill.pub/2016/deconv-checkerboard).
+    Source: Ronneberger et al. 2015, "U-Net", section 2, https://arxiv.org/abs/1505.04597.
+
+    A stage has two 3x3 convolutions, and a skip connection leads from each stage of the downward path to the stage of
+    the same size of the upward path. Three things differ from the paper. Convolutions are padded, so that the output
+    map is as large as the image. Normalization is added. Nearest-neighbor upsampling replaces transposed convolutions,
+    which produce checkerboard artifacts (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
 
     Layers are called `down1_conv1`, `down1_norm1`, `down1_relu1`, ..., `up1_conv2`, `up1_norm2`, `top_relu`, and
     `predictions`.
