@@ -3,24 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from recipes.plot.canvas import new_figure
+from recipes.plot.canvas import new_figure, shortened
 from recipes.plot.monitored import need_probes
 
 if TYPE_CHECKING:
     from recipes.probe.record import Record
 
 _MOST_LAYERS = 12
+_LOWEST = (
+    1e-3  # share of outputs above zero that has the first color; less than that, but not zero, has it too
+)
+_MOST_TICKS = 4
+# Begins well above black, which is for units that are never above zero.
+_COLORS = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 1, 256))).with_extremes(
+    under="black"
+)
 
 
 def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | None = None) -> Figure:
     """Draw one panel per rectified layer: steps across, units down, bright where a unit fires on many samples.
 
-    Units are sorted by their rate over the last quarter of the probes, so that silent ones are at the bottom;
-    confirmed dead units are marked red at the right edge. Of more than 12 layers those with most silent units are
-    shown.
+    The scale is logarithmic, from 0.1 % to all of the outputs above zero: a unit that fires on 2 % of the samples is
+    alive, and looks so. Black is zero alone. Units are sorted by their rate over the last quarter of the probes, so
+    that silent ones are at the bottom; confirmed dead units are marked red at the right edge. Of more than 12 layers
+    those with most silent units are shown.
 
     Args:
         record: A `recipes.probe.Record` with activations measured.
@@ -42,28 +53,35 @@ def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | No
         )
     silent = [np.mean(record.activity(axis["name"][i])[1][-1] == 0) for i in chosen]
     chosen = np.sort(chosen[np.argsort(silent, kind="stable")[::-1][:_MOST_LAYERS]])
-    columns = min(len(chosen), 4)
+    columns = min(len(chosen), 3)
     rows = -(-len(chosen) // columns)
-    figure = new_figure(2.8 * columns + 0.8, 2.6 * rows + 0.8)
+    figure = new_figure(2.6 * columns + 1.2, 2.3 * rows + 0.8)
     panels = figure.subplots(rows, columns, squeeze=False)
     image = None
     for axes, index in zip(panels.flat, chosen, strict=False):
         layer = str(axis["layer"][index])
-        _, rates = record.activity(axis["name"][index])
+        steps, rates = record.activity(axis["name"][index])
         order = np.argsort(-rates[-len(rates) // 4 :].mean(axis=0), kind="stable")
-        image = axes.imshow(
-            rates[:, order].T, aspect="auto", interpolation="nearest", cmap="magma", vmin=0, vmax=1
-        )
+        shown = np.where(rates > 0, np.maximum(rates, 1.001 * _LOWEST), _LOWEST / 10)[:, order].T
+        scale = LogNorm(_LOWEST, 1)
+        image = axes.imshow(shown, aspect="auto", interpolation="nearest", cmap=_COLORS, norm=scale)
         dead = np.flatnonzero(np.isin(order, (dead_units or {}).get(layer, [])))
         if dead.size:
             marks = np.full(dead.size, len(rates) - 0.5)
             axes.plot(marks, dead, "s", color="red", ms=4, clip_on=False, in_layout=False)
-        count = f": {dead.size} of {order.size} dead" if dead_units is not None else ""
-        axes.set_title(axis["name"][index] + count, fontsize="small")
-        axes.set(xticks=[], yticks=[])
+        count = f": {dead.size} of {order.size} dead"
+        if dead_units is None:
+            count = f"\n{int(np.sum(rates[-1] == 0))} of {order.size} silent in the last look"
+        axes.set_title(shortened(str(axis["name"][index])) + count, fontsize="medium")
+        places = np.unique(np.linspace(0, len(steps) - 1, _MOST_TICKS).round().astype(int))
+        axes.set_xticks(places, [str(step) for step in steps[places]])
+        axes.set_yticks([])
     for axes in panels.flat[len(chosen) :]:
         axes.set_axis_off()
-    figure.supxlabel("probes, first to last", fontsize="small")
-    figure.supylabel("units, most active on top", fontsize="small")
-    figure.colorbar(image, ax=panels[:, -1], label="share of outputs above zero", shrink=0.8)
+    figure.supxlabel("training step")
+    figure.supylabel("units, most active on top")
+    bar = figure.colorbar(image, ax=panels[:, -1], extend="min", shrink=0.8)
+    bar.set_ticks([_LOWEST, 0.01, 0.1, 1], labels=["0.1%", "1%", "10%", "100%"])
+    bar.minorticks_off()
+    bar.set_label("share of outputs above zero; black: none")
     return figure

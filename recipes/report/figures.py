@@ -32,8 +32,10 @@ _READ = {
     "layer that stays far above it is changed too fast, one far below hardly learns.",
     "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
     "layers are vanishing gradients; lines that rise there are exploding ones.",
-    "units": "Each row is a unit, each column a look. A unit that stays black is dead: it is zero for every example, "
-    "gets no gradient, and will not come back.",
+    "units": "Each row is a unit, each column a look at a few examples; the scale is logarithmic. Only black is zero: "
+    "any other color, also a dark one, is a unit at work. Units near the output answer to few examples, and up to a "
+    "third of them may be zero in all of a look. Units that were at work and stay black from some look on have died: "
+    "such a unit is zero for every example, gets no gradient, and will not come back.",
     "activations": "The outputs of the layers. Standard deviations of about one in every layer are healthy; those that "
     "shrink or grow from layer to layer, or over time, are not.",
     "finite": "The first layer, from the top, with NaN or infinity is where to look.",
@@ -95,7 +97,7 @@ def _add_record(made, record):
         _add(made, "gradients", "Gradients by depth", plot.gradient_flow(record), text)
     if "mean" in measured and _has_silent_units(record):
         text = "How often each rectified unit is active."
-        _add(made, "units", "Dead units", plot.unit_activity(record), text, as_pixels=True)
+        _add(made, "units", "Silent and active units", plot.unit_activity(record), text, as_pixels=True)
     if "mean" in measured:
         text = "Mean, spread, share of zeros and of saturated outputs of each activation."
         _add(made, "activations", "Activations", plot.activation_statistics(record), text)

@@ -3,6 +3,7 @@
 import importlib
 import random
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recipes import diagnose
-from recipes.diagnose.checks.activation_statistics import measure
+from recipes.diagnose.checks.activation_statistics import measure, observe
 from recipes.diagnose.checks.overfit_small_sample import _judge as overfit_findings
 from recipes.diagnose.checks.sample import fresh_copy, read_sample
 
@@ -108,8 +109,8 @@ def test_preflight_leaves_every_bit_as_it_was_and_the_next_epochs_in_their_order
     assert [check.name for check in done.checks] == [
         "data_check",
         "model_check",
-        "activation_statistics",
         "initial_loss",
+        "activation_statistics",
         "overfit_small_sample",
         "learning_rate_range_test",
     ]
@@ -381,7 +382,7 @@ def test_preflight_prints_each_row_as_soon_as_it_is_known(capsys, monkeypatch):
         "check",
         "data_check",
         "model_check",
-        "activation_statistics",
+        "initial_loss",  # begun, and printed before it is done
     ]
     assert before + capsys.readouterr().out == f"{done}\n"
 
@@ -412,3 +413,39 @@ def test_preflight_names_the_layer_whose_own_gradient_is_wrong():
     assert done["gradient_check"].verdict == "error"
     (finding,) = done["gradient_check"].findings
     assert finding.code == "gradient_check" and finding.layer == "half"
+
+
+def test_the_first_loss_is_told_without_any_time_left():
+    done = diagnose.preflight(dense_model(), blobs(), seconds=1e-6, training=False, verbose=0)
+    assert [check.name for check in done.checks][:4] == [
+        "data_check",
+        "model_check",
+        "initial_loss",
+        "activation_statistics",
+    ]
+    assert not done.skipped
+
+
+def test_a_look_at_layers_that_takes_too_long_is_made_on_fewer_examples(monkeypatch):
+    module = importlib.import_module("recipes.diagnose.checks.preflight")
+    now, sizes, cost = [0.0], [], [0.05]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow_loss(model, sample):
+        now[0] += cost[0] * sum(len(inputs) for inputs, *_ in sample.batches)
+        return diagnose.initial_loss(model, sample)
+
+    def observed(model, batch):
+        sizes.append(len(batch[0]))
+        return observe(model, batch)
+
+    monkeypatch.setattr(module, "initial_loss", slow_loss)
+    monkeypatch.setattr(module, "observe", observed)
+    data = blobs(count=64)
+    skipped = []
+    for seconds, cost[0] in ((60, 0.05), (10.1, 0.05), (0.3, 0.5)):
+        found = diagnose.preflight(dense_model(), data, seconds=seconds, training=False, verbose=0)
+        skipped.append(found.skipped)
+    assert skipped == [[], [], ["activation_statistics"]]
+    # Eight times 0.05 s an example: all, then what 6.9 s are enough for, then none.
+    assert sizes == [64, 17]

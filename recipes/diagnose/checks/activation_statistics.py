@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FEWEST_EXAMPLES, _MOST_NUMBERS = 16, 1 << 22  # of the batch that is sent through the layers
+_MOST_OF_A_LAYER = 1 << 21  # numbers that the statistics of a layer are taken of
 # They hold numbers about the data, and scale it.
 _STATISTICS = (
     keras.layers.Normalization,
@@ -165,20 +166,23 @@ def observe(model: keras.Model, batch: tuple) -> Observation:
     return Observation(layers, gradients, outputs, silent, seen.compiling, seen.loss, broken, strangers)
 
 
-def few_examples(model: keras.Model, batch: tuple) -> tuple:
-    """The first examples of a batch: as many as give some four million numbers in all layers, 16 at least.
+def few_examples(model: keras.Model, batch: tuple, *, numbers: int = _MOST_NUMBERS) -> tuple:
+    """The first examples of a batch: as many as give so many numbers in all layers, 16 at least.
 
     Args:
         model: Its layers' outputs are counted where they are known; else the batch is returned whole.
         batch: `(inputs, labels, weights)` of arrays, each None or a structure of arrays of one length.
+        numbers: Some four million by default.
     """
-    numbers = sum(_numbers_an_example(layer) for layer in layers_of(model))
-    rows = max(_FEWEST_EXAMPLES, _MOST_NUMBERS // max(numbers, 1))
+    of_each = sum(_numbers_an_example(layer) for layer in layers_of(model))
+    return first_rows(batch, max(_FEWEST_EXAMPLES, numbers // max(of_each, 1)))
 
-    def first(part):
-        return None if part is None else keras.tree.map_structure(lambda array: array[:rows], part)
 
-    return tuple(first(part) for part in batch)
+def first_rows(batch: tuple, rows: int) -> tuple:
+    """The first rows of a batch `(inputs, labels, weights)`, as in `few_examples`."""
+    return tuple(
+        None if part is None else keras.tree.map_structure(lambda array: array[:rows], part) for part in batch
+    )
 
 
 def _numbers_an_example(layer):
@@ -193,8 +197,8 @@ def _statistics(entry, gradient):
     watched, given, output = entry
     y = _array(output)
     finite = bool(np.isfinite(y).all())
-    y = y.reshape(len(y), -1) if y.ndim > 1 else y[:, None]
-    x = None if given is None else _array(given)
+    y = _some(y)
+    x = None if given is None else _some(_array(given))
     with np.errstate(all="ignore"):
         flat = _FLAT.get(watched.kind)
         return LayerStatistics(
@@ -208,13 +212,28 @@ def _statistics(entry, gradient):
             zero_fraction=float((y == 0).mean()),
             saturated_fraction=float(flat(y).mean()) if flat else float("nan"),
             dead_fraction=_dead(watched, output) if watched.kind == "relu" else float("nan"),
-            gradient_rms=_norm(gradient) / max(np.sqrt(y.size), 1) if gradient is not None else float("nan"),
+            gradient_rms=_root_mean_square(gradient) if gradient is not None else float("nan"),
             input_rms=float(np.sqrt(np.mean(np.square(x)))) if x is not None else float("nan"),
             input_std=float(x.std()) if x is not None else float("nan"),
             finite=finite,
             has_kernel=getattr(watched.operation, "kernel", None) is not None,
             weights=weights_of(watched.operation),
         )
+
+
+def _some(values):
+    """Values `(examples, numbers)` of an output; evenly spread ones of all channels where there are many."""
+    channels = values.shape[-1] if values.ndim > 1 else 1
+    flat = values.reshape(len(values), -1) if values.ndim > 1 else values[:, None]
+    step = max(1, -(-flat.size // _MOST_OF_A_LAYER))
+    while math.gcd(step, channels) > 1:
+        step += 1
+    return flat if step == 1 else np.ascontiguousarray(flat[:, ::step])
+
+
+def _root_mean_square(gradient):
+    some = _some(_array(gradient))
+    return _norm(some) / max(np.sqrt(some.size), 1)
 
 
 def weights_of(operation: Any) -> str:

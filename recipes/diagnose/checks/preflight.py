@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
-import textwrap
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,58 +12,36 @@ import keras
 from recipes.diagnose.checks.activation_statistics import (
     ActivationStatistics,
     few_examples,
+    first_rows,
     observe,
     statistics_of,
 )
 from recipes.diagnose.checks.data_check import data_check
 from recipes.diagnose.checks.initial_loss import initial_loss
 from recipes.diagnose.checks.learning_rate_range_test import learning_rate_range_test
+from recipes.diagnose.checks.model_check import check_of_model
 from recipes.diagnose.checks.model_copy import Trial, dropping_layers, why_not_tried
 from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.overcome import overcome
 from recipes.diagnose.checks.overfit_small_sample import overfit_small_sample
 from recipes.diagnose.checks.own_gradients import check_own_gradients, own_layers
+from recipes.diagnose.checks.printed_table import HEAD, PrintedTable, row_of
 from recipes.diagnose.checks.sample import MOST_BYTES, built, read_sample
 from recipes.diagnose.checks.seen_layers import short
-from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.checks.verdict import Check, Skipped
 from recipes.diagnose.checks.why_stuck import why_stuck
 from recipes.diagnose.finding import SEVERITIES, Finding, arrange
 from recipes.diagnose.rules.input_facts import filled_within, meant
-from recipes.diagnose.rules.model_rules import judge_batch, judge_model
+from recipes.diagnose.rules.model_rules import judge_batch
 from recipes.diagnose.rules.run_facts import describe_model, describe_observation
 
 _TRAINING = ("overfit_small_sample", "learning_rate_range_test", "gradient_check")
 _ROUND_SECONDS = (30, 60, 120, 300, 600, 1800, 3600)
 _FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
-
-
-_HEAD = f"{'check':<26}{'verdict':<9}result"
-
-
-def _row(check: Check) -> str:
-    remedy = check.remedy and textwrap.wrap(
-        check.remedy, 100, initial_indent=" " * 35 + "-> ", subsequent_indent=" " * 38
-    )
-    return "\n".join([f"{check.name:<26}{check.verdict:<9}{check.result}", *(remedy or ())])
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A check that there was no time for.
-
-    Attributes:
-        name: Of the check, a function of `recipes.diagnose`.
-        needs: Seconds of work that it needs, estimated; None where there was nothing to estimate it by.
-        left: Seconds that were left for it.
-    """
-
-    name: str
-    needs: float | None
-    left: float
-
-    def __str__(self) -> str:
-        needs = "time" if self.needs is None else f"about {self.needs:.1f} s"
-        return f"needs {needs}, {max(self.left, 0):.1f} s were left; recipes.diagnose.{self.name}(model, train) runs it"
+_MOST_NUMBERS = 1 << 26  # that all layers give out for the examples looked at, where steps are made too
+_FEWEST_EXAMPLES = 8  # to look at all layers with
+_BACK_AND_FORTH = 8  # times as long as the first loss takes, for an example
+_ALWAYS = 1.0  # seconds; what takes less is not worth leaving out
 
 
 @dataclass(frozen=True)
@@ -73,8 +49,8 @@ class Preflight:
     """Outcome of `preflight`.
 
     Attributes:
-        checks: list of `Check`, in the order they ran: `data_check`, `model_check`, `activation_statistics`,
-            `initial_loss`, `overfit_small_sample`, `learning_rate_range_test`, `gradient_check`.
+        checks: list of `Check`, in the order they ran: `data_check`, `model_check`, `initial_loss`,
+            `activation_statistics`, `overfit_small_sample`, `learning_rate_range_test`, `gradient_check`.
         findings: list of `Finding` of all of them, causes before symptoms.
         facts: What `recipes.diagnose.diagnose(facts=...)` takes, to judge the run later.
         skipped: Names of checks there was no time for.
@@ -98,7 +74,7 @@ class Preflight:
         return next(check for check in self.checks if check.name == name)
 
     def __str__(self) -> str:
-        return "\n".join([_HEAD, *(_row(check) for check in self.checks), self.summary()])
+        return "\n".join([HEAD, *(row_of(check) for check in self.checks), self.summary()])
 
     @property
     def severity(self) -> str:
@@ -135,7 +111,7 @@ class Preflight:
             they = "it looks" if len(self.skipped) == 1 else "they look"
             lines.append(
                 f"NOT CHECKED, because the time was over: {names}. Nothing is known of what {they} for; "
-                f"seconds={self.enough_seconds} should do."
+                f"recipes.diagnose.preflight(model, train, seconds={self.enough_seconds}) runs all."
             )
         return "\n".join(lines)
 
@@ -151,9 +127,11 @@ def preflight(
 ) -> Preflight:
     """Run all checks before training and print one table: check, verdict, result, remedy; each row when it is known.
 
-    Order: the data, the model with its loss, one batch through all layers and back, the first loss, overfitting a
-    few batches, the range test of learning rates, and, for a model with layers of the user's own, the gradient
-    check. A check begins only while there is time. The time counts work, and not the compilation of training steps,
+    Order, by what a check tells for its time: the data, the model with its loss, the first loss, one batch through all
+    layers and back, overfitting a few batches, the range test of learning rates, and, for a model with layers of the
+    user's own, the gradient check. The first three always run, on few examples where the network is large; the look at
+    all layers takes as many of these as there is time for, 8 at least. A check begins only while there is time, and its
+    name is printed when it does. The time counts work, and not the compilation of training steps,
     which a larger network spends most of its first minute on. What there was no time for is said, with the seconds it
     needs.
 
@@ -177,9 +155,15 @@ def preflight(
         TypeError: for data that is neither a data set nor arrays.
     """
     start = time.monotonic()
-    say = functools.partial(print, flush=True) if verbose else lambda line: None
     task_of(model)
-    say(_HEAD)
+    table = PrintedTable(verbose)
+    with table:
+        return _run_checks(model, train, validation, seconds, training, start, table)
+
+
+def _run_checks(model, train, validation, seconds, training, start, table):
+    table.say(HEAD)
+    table.begin("data_check")
     reading = min(2.0, seconds / 5)
     options = {"batch_size": 64, "batches": 64, "seconds": reading, "most_bytes": MOST_BYTES}
     sample = read_sample(train, model, **options)
@@ -187,22 +171,24 @@ def preflight(
     if validation is not None:
         held_out = read_sample(validation, model, name="validation", **options)
     built(model, sample)
-    plan = _Plan(model, sample, seconds, start, say, training)
+    plan = _Plan(model, sample, seconds, start, table, training)
     plan.add(data_check(model, sample, held_out))
     facts = {**describe_model(model), "data": plan.checks[0].facts}
-    plan.add(_model_check(facts))
+    plan.add(check_of_model(facts))
     codes = {f.code for f in plan.checks[0].findings if f.severity == "error"}
     # Labels that a loss cannot take make its value meaningless, and sometimes its computation an error.
     unusable = {"nan_input", "labels_out_of_range", "label_count"} & codes
     runs = model.built and facts["data"]["train"]["label_counts_match"]
+    told = runs and not unusable and plan.first_loss()
     if runs:
         _look(plan, facts, unusable, held_out)
     if runs and not unusable:
-        plan.first_loss()
+        if not told:
+            plan.first_loss(strict=True)
         if training:
             plan.train(facts)
     elif not runs and not unusable:
-        say(f"{'':<26}{'':<9}the model is never called as a whole, so no batch was sent through it")
+        table.say(f"{'':<26}{'':<9}the model is never called as a whole, so no batch was sent through it")
     findings = arrange(overcome(plan.checks))
     done = Preflight(
         plan.checks,
@@ -214,19 +200,21 @@ def preflight(
         tuple(plan.left_out),
         () if training else _TRAINING,
     )
-    say(done.summary())
+    table.say(done.summary())
     return done
 
 
 class _Plan:
     """The checks so far, and the time that is left for the others."""
 
-    def __init__(self, model, sample, seconds, start, say, training):
-        self.model, self.sample, self.say = model, sample, say
+    def __init__(self, model, sample, seconds, start, table, training):
+        self.model, self.sample, self.table = model, sample, table
         # Without the checks that train, nothing shall take longer than the first training step.
-        few = None if training else few_examples(model, sample.batches[0])
-        self.looked_at = sample if few is None else dataclasses.replace(sample, batches=[few])
-        self.seconds, self.start = seconds, start
+        numbers = {"numbers": _MOST_NUMBERS} if training else {}
+        few = few_examples(model, sample.batches[0], **numbers)
+        all_of_them = training and _rows(few) == _rows(sample.batches[0])
+        self.looked_at = sample if all_of_them else dataclasses.replace(sample, batches=[few])
+        self.seconds, self.start, self.training = seconds, start, training
         self.checks, self.left_out = [], []
         self.compiling = 0.0
         self._begun = start
@@ -235,7 +223,7 @@ class _Plan:
         check = dataclasses.replace(check, seconds=time.monotonic() - self._begun)
         self._begun = time.monotonic()
         self.checks.append(check)
-        self.say(_row(check))
+        self.table.say(row_of(check))
 
     def left(self):
         return self.seconds - (time.monotonic() - self.start - self.compiling)
@@ -243,12 +231,44 @@ class _Plan:
     def skip(self, name, needs):
         self.left_out.append(Skipped(name, needs, self.left()))
 
-    def first_loss(self):
-        """The loss before the first step."""
-        if self.left() <= 0:
-            self.skip("initial_loss", self.checks[-1].seconds)
-        else:
+    def first_loss(self, *, strict=False):
+        """The loss before the first step, whether or not there is time; True where it could be computed.
+
+        A model that cannot be run is told of by the look at its layers, and raises here when `strict`.
+        """
+        self.table.begin("initial_loss")
+        try:
             self.add(initial_loss(self.model, self.looked_at))
+        except Exception:
+            if strict:
+                raise
+            return False
+        return True
+
+    def batch_for_layers(self):
+        """The batch to send through all layers, of as many examples as there is time for; None without the time.
+
+        What an example takes is known from the first loss, where there is one. Overdrawing the time by three times as
+        much is better than not to look.
+        """
+        batch, last = self.looked_at.batches[0], self.checks[-1]
+        if last.name != "initial_loss" or not math.isfinite(last.loss):
+            return batch
+        looked_at = min(4 * 128, sum(map(_rows, self.looked_at.batches)))  # by initial_loss
+        each = _BACK_AND_FORTH * last.seconds / looked_at
+        # The checks that train tell more than the last examples here.
+        left = max(self.left() / (2 if self.training else 1), _ALWAYS)
+        if each * _rows(batch) <= left:
+            return batch
+        # The first call also set up the layers' operations.
+        few, begun = first_rows(batch, _FEWEST_EXAMPLES), time.monotonic()
+        initial_loss(self.model, dataclasses.replace(self.looked_at, batches=[few]))
+        each = _BACK_AND_FORTH * (time.monotonic() - begun) / _rows(few)
+        rows = max(_FEWEST_EXAMPLES, int(left / each))
+        if each * rows > left + 3 * max(self.seconds, _ALWAYS):
+            self.skip("activation_statistics", each * rows)
+            return None
+        return first_rows(batch, rows)
 
     def train(self, facts):
         """The checks that make training steps."""
@@ -266,6 +286,7 @@ class _Plan:
                 Check(name="gradient_check", result="not run: it needs Keras on TensorFlow", findings=[])
             )
         elif own and self.left() > 0:
+            self.table.begin("gradient_check")
             self.add(check_own_gradients(model, sample, own))
         elif own:
             self.skip("gradient_check", None)
@@ -276,6 +297,7 @@ class _Plan:
             self.skip("overfit_small_sample", None)
             return
         half = max(0.5, 0.5 * self.left())
+        self.table.begin("overfit_small_sample")
         with self._trial(shared, regularized=False) as trial:
             check = overfit_small_sample(self.model, self.sample, batch_size=32, seconds=half, trial=trial)
             self._compiled(trial)
@@ -300,6 +322,7 @@ class _Plan:
             self.skip("learning_rate_range_test", None if step is None else step * _FEWEST_STEPS)
             return
         steps = int(min(80, affordable))
+        self.table.begin("learning_rate_range_test")
         with self._trial(shared, regularized=True) as trial:
             check = learning_rate_range_test(self.model, self.sample, batch_size=32, steps=steps, trial=trial)
             if trial is not shared:
@@ -319,8 +342,12 @@ class _Plan:
 
 def _look(plan, facts, unusable, held_out):
     """One batch through the layers, and what the loss of knowing nothing is."""
+    batch = plan.batch_for_layers()
+    if batch is None:
+        return
+    plan.table.begin("activation_statistics")
     try:
-        seen = observe(plan.model, plan.looked_at.batches[0])
+        seen = observe(plan.model, batch)
         plan.compiling += seen.compiling
     except (
         Exception
@@ -334,7 +361,7 @@ def _look(plan, facts, unusable, held_out):
             )
         )
         return
-    if "nan_input" in unusable and filled_within(plan.looked_at.batches[0][0], seen.layers):
+    if "nan_input" in unusable and filled_within(batch[0], seen.layers):
         first = plan.checks[0]
         plan.checks[0] = dataclasses.replace(first, findings=meant(first.findings))
         unusable -= {
@@ -351,19 +378,10 @@ def _look(plan, facts, unusable, held_out):
         plan.add(Check(name=name, result="what that batch shows of the model", findings=more))
 
 
+def _rows(batch):
+    return len(keras.tree.flatten(batch[0])[0])
+
+
 def _unregularized(model, facts):
     """Whether both checks that train would compile the same step, and so can share it."""
     return not dropping_layers(model) and not any(layer["penalty"] for layer in facts["layers"])
-
-
-def _model_check(facts):
-    findings = judge_model(facts)
-    task, layers = facts["task"], [layer for layer in facts["layers"] if layer["kernel"]]
-    own = "a loss of its own" if task["own_step"] else "no loss"
-    loss = task["loss"] or ("several losses" if "heads" in facts else own)
-    optimizer = facts["optimizer"]
-    steps = f"{optimizer['name']} at {optimizer['rate']:.3g}" if optimizer else "several optimizers or rates"
-    result = (
-        f"{len(layers)} layers with kernels, output {task['activation'] or 'of its own'}, {loss}, {steps}"
-    )
-    return Check(name="model_check", result=result, findings=findings)

@@ -34,3 +34,22 @@ class Check:
 
     def __str__(self) -> str:
         return "\n".join([f"{self.name}: {self.result}", *(f"  {finding}" for finding in self.findings)])
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A check that there was no time for.
+
+    Attributes:
+        name: Of the check, a function of `recipes.diagnose`.
+        needs: Seconds of work that it needs, estimated; None where there was nothing to estimate it by.
+        left: Seconds that were left for it.
+    """
+
+    name: str
+    needs: float | None
+    left: float
+
+    def __str__(self) -> str:
+        needs = "time" if self.needs is None else f"about {self.needs:.1f} s"
+        return f"needs {needs}, {max(self.left, 0):.1f} s were left; recipes.diagnose.{self.name}(model, train) runs it"

@@ -9,14 +9,25 @@ _TRIES = 2
 _PENALTIES = (0.03, 0.3, 3.0)  # times the number of images
 _BINS = 6
 _FEW = 3  # features that a naive classifier takes
-_CELLS = (
-    *(f"upper {where}" for where in ("left corner", "edge, left", "edge", "edge, right", "right corner")),
-    *(f"lower {where}" for where in ("left corner", "edge, left", "edge", "edge, right", "right corner")),
-    *(f"left edge{where}" for where in (", above", "", ", below")),
-    *(f"right edge{where}" for where in (", above", "", ", below")),
+_CELLS = tuple(
+    words.format(edge)
+    for edge in ("upper", "lower")
+    for words in (
+        "{} left corner",
+        "left part of the {} edge",
+        "{} edge",
+        "right part of the {} edge",
+        "{} right corner",
+    )
+) + tuple(
+    words.format(edge)
+    for edge in ("left", "right")
+    for words in ("upper part of the {} edge", "{} edge", "lower part of the {} edge")
 )
 _OF_A_CELL = 6  # features
 _PIECES = 8  # of each outermost line
+_MORE = 0.25  # that the border has to tell more of a class than the middle does, in Youden's J
+_ERRORS = 3.0  # standard errors of that difference
 
 
 def border_features(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -34,11 +45,47 @@ def border_features(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     gray = images.mean(-1)
     height, width = gray.shape[1:]
-    parts = [_of_cell(images, gray, rows, columns) for rows, columns in _cells(height, width)]
-    for line in (gray[:, 0], gray[:, -1], gray[:, :, 0], gray[:, :, -1]):
+    lines = (gray[:, 0], gray[:, -1], gray[:, :, 0], gray[:, :, -1])
+    return _features(images, gray, _cells(height, width), lines)
+
+
+def middle_features(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same numbers of sixteen cells in the middle of the images, half of the sides wide, and of lines around it.
+
+    Args:
+        images: `(n, height, width, channels)`.
+
+    Returns:
+        float32 `(n, features)`, as many as `border_features` gives.
+    """
+    gray = images.mean(-1)
+    rows, columns = (_quarters(side) for side in gray.shape[1:])
+    top, bottom, left, right = rows[0].start, rows[-1].stop - 1, columns[0].start, columns[-1].stop - 1
+    inside = slice(top, bottom + 1), slice(left, right + 1)
+    lines = (
+        gray[:, top, inside[1]],
+        gray[:, bottom, inside[1]],
+        gray[:, inside[0], left],
+        gray[:, inside[0], right],
+    )
+    return _features(images, gray, [(row, column) for row in rows for column in columns], lines)
+
+
+def _features(images, gray, cells, lines):
+    parts = [_of_cell(images, gray, rows, columns) for rows, columns in cells]
+    for line in lines:
         pieces = np.array_split(line, _PIECES, 1)
         parts.append(np.stack([piece.mean(1) if piece.size else np.zeros(len(piece)) for piece in pieces], 1))
     return np.nan_to_num(np.concatenate(parts, 1)).astype(np.float32)
+
+
+def _quarters(side):
+    """Four slices of the middle half of a side, of at least a pixel each."""
+    edges = np.rint(np.linspace(side / 4, 3 * side / 4, 5)).astype(int)
+    return [
+        slice(max(0, min(first, side - 1)), max(first + 1, last))
+        for first, last in zip(edges, edges[1:], strict=False)
+    ]
 
 
 def _cells(height, width):
@@ -104,24 +151,42 @@ class BorderProbe:
             return None, None, False
         features, number = known
         rows = np.eye(number.max() + 1)[number]
-        right = np.zeros((2, len(rows[0])))  # by classifier and class
-        for _ in range(_TRIES):
+        return _judge(self._answers(features, rows), number, rows)
+
+    def judge_border(self) -> tuple[float | None, float | None, bool]:
+        """As `judge`, of rows of `border_features` and then `middle_features`; far above chance is not enough here.
+
+        Of ordinary photos the border tells the class too, by the grass or the sky around the object, and the middle
+        tells more. So the border has to tell more of some class than the middle does: by 0.25 of Youden's J, or so much
+        that it is wrong half as often, and by three standard errors of the difference on the same images. They are
+        compared as they are, and by what each cell has more than most of its image, as a stamp has.
+        """
+        known = self._known()
+        if known is None:
+            return None, None, False
+        features, number = known
+        rows = np.eye(number.max() + 1)[number]
+        border, middle = np.split(features, 2, 1)
+        answers = self._answers(border, rows)
+        accuracy, chance, beats = _judge(answers, number, rows)
+        if not beats:
+            return accuracy, chance, False
+        beats = _tells_more(answers, self._answers(middle, rows), rows > 0)
+        if not beats:
+            border, middle = _against_median(border), _against_median(middle)
+            beats = _tells_more(self._answers(border, rows), self._answers(middle, rows), rows > 0)
+        return accuracy, chance, beats
+
+    def _answers(self, features, rows):
+        """Answers of two classifiers to images they have not seen, `(classifiers, tries, n)`."""
+        answers = np.zeros((2, _TRIES, len(rows)), int)
+        for attempt in range(_TRIES):
             for test in np.array_split(self.rng.permutation(len(rows)), _FOLDS):
                 train = np.setdiff1d(np.arange(len(rows)), test)
-                answers = [
-                    classifier(features[train], rows[train], features[test]).argmax(1)
-                    for classifier in (_ridge, _naive)
-                ]
-                right += [rows[test][one == number[test]].sum(0) for one in answers]
-        right /= _TRIES
-        counts, even = rows.sum(0), 1 / len(rows[0])
-        accuracy, chance = float(right.sum(1).max() / len(rows)), float(rows.mean(0).max())
-        error = np.sqrt(chance * (1 - chance) / len(rows))
-        recall = float((right / counts).mean(1).max())
-        error_of_recall = even * np.sqrt(np.sum(even * (1 - even) / counts))
-        beats = accuracy > chance + max(5 * error, 0.25 * (1 - chance))
-        beats |= recall > even + max(5 * error_of_recall, 0.25 * (1 - even))
-        return accuracy, chance, bool(beats)
+                for number, classifier in enumerate((_ridge, _naive)):
+                    found = classifier(features[train], rows[train], features[test])
+                    answers[number, attempt, test] = found.argmax(1)
+        return answers
 
     def place(self) -> str | None:
         """In words, the part of the border that tells most by itself; None of what is not from `border_features`."""
@@ -138,6 +203,46 @@ class BorderProbe:
         if len(labels) < 40 or len(np.unique(labels)) < 2 or len({len(row) for row in self.features}) > 1:
             return None
         return np.stack(self.features), np.unique(labels, return_inverse=True)[1]
+
+
+def _judge(answers, number, rows):
+    """`(accuracy, chance, beats)`, see `BorderProbe.judge`."""
+    right = (answers == number).mean(1) @ rows  # by classifier and class
+    counts, even = rows.sum(0), 1 / len(rows[0])
+    accuracy, chance = float(right.sum(1).max() / len(rows)), float(rows.mean(0).max())
+    error = np.sqrt(chance * (1 - chance) / len(rows))
+    recall = float((right / counts).mean(1).max())
+    error_of_recall = even * np.sqrt(np.sum(even * (1 - even) / counts))
+    beats = accuracy > chance + max(5 * error, 0.25 * (1 - chance))
+    beats |= recall > even + max(5 * error_of_recall, 0.25 * (1 - even))
+    return accuracy, chance, bool(beats)
+
+
+def _against_median(features):
+    """What the cells have more than the median cell of the same image."""
+    cells = features[:, : _OF_A_CELL * len(_CELLS)].reshape(len(features), -1, _OF_A_CELL)
+    return (cells - np.median(cells, 1, keepdims=True)).reshape(len(features), -1)
+
+
+def _tells_more(border, middle, belongs):
+    """Whether the border tells more of some class than the middle does; `belongs` is `(n, classes)`."""
+    for number, own in enumerate(belongs.T):
+        (most, of_border), (less, of_middle) = (
+            _told_of(number, own, answers) for answers in (border, middle)
+        )
+        weights = np.where(own, 1 / own.sum(), 1 / (~own).sum())
+        error = np.sqrt(np.sum((weights * (of_border - of_middle)) ** 2))
+        enough = most - less > _MORE or 1 - most < 0.5 * (1 - less)
+        if enough and most - less > _ERRORS * error:
+            return True
+    return False
+
+
+def _told_of(number, own, answers):
+    """Youden's J of one class against the others, by the better classifier; how often each image was told right."""
+    right = ((answers == number) == own).mean(1)  # of each classifier, by image
+    told = [one[own].mean() + one[~own].mean() - 1 for one in right]
+    return max(told), right[int(np.argmax(told))]
 
 
 def _ridge(train, wanted, test):

@@ -1,0 +1,18 @@
+"""The row on the model before it is run."""
+
+from recipes.diagnose.checks.verdict import Check
+from recipes.diagnose.rules.model_rules import judge_model
+
+
+def check_of_model(facts: dict) -> Check:
+    """Judge the facts that `describe_model` tells of a model, its loss and its optimizer."""
+    findings = judge_model(facts)
+    task, layers = facts["task"], [layer for layer in facts["layers"] if layer["kernel"]]
+    own = "a loss of its own" if task["own_step"] else "no loss"
+    loss = task["loss"] or ("several losses" if "heads" in facts else own)
+    optimizer = facts["optimizer"]
+    steps = f"{optimizer['name']} at {optimizer['rate']:.3g}" if optimizer else "several optimizers or rates"
+    result = (
+        f"{len(layers)} layers with kernels, output {task['activation'] or 'of its own'}, {loss}, {steps}"
+    )
+    return Check(name="model_check", result=result, findings=findings)
