@@ -233,7 +233,7 @@ class DeadReluDetector(Monitor):
     def _note_idle(self):
         name = self.model.name
         text = (
-            f"DeadReluDetector expects a model with ReLU layers. Received {name!r}, which has none in sight."
+            f"DeadReluDetector expects a model with ReLU layers. Received {name!r}, in which none was found."
         )
         if len(self.record) and text not in self.record.notes:
             self.record.notes.append(text)

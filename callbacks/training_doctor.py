@@ -79,7 +79,7 @@ class TrainingDoctor(Monitor):
         if not is_one_of(act, ("report", "stop", "try")):
             raise ValueError(
                 f'TrainingDoctor expects act="report", "stop" or "try". Received act={act!r}. '
-                'Use "stop" to end the training at the first error, "try" to have the remedies tried out.'
+                'Use "stop" to end the training at the first error, "try" to try the remedies as well.'
             )
         if act == "try" and train is None:
             raise ValueError(

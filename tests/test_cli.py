@@ -230,7 +230,7 @@ def test_exit_status_of_check_tells_errors_from_skipped_checks(monkeypatch, caps
     assert main(words) == 0
     outcome([finding], [skipped])
     assert main(words) == 1
-    assert "--try has these remedies tried" in capsys.readouterr().out
+    assert "--try tries these remedies" in capsys.readouterr().out
     outcome([], [skipped])
     assert main(words) == 3
     assert main([*words, "--allow-skipped"]) == 0

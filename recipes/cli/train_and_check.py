@@ -201,7 +201,7 @@ def check(options: Namespace) -> int:
             except ValueError as error:
                 print(f"no remedy was tried: {in_shell_words(error)}")
         elif done.severity == "error":
-            print("--try has these remedies tried on copies of the model.")
+            print("--try tries these remedies on copies of the model.")
         pictures = pictures_checked(train, validation, info, model, compiled, options.seconds)
     if options.json:
         rows = [{"name": one.name, "verdict": one.verdict, "result": one.result} for one in done.checks]

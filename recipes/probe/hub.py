@@ -310,11 +310,11 @@ class Hub:
 
     def _decline(self, model):
         self._failed = True
-        text = f"Nothing was probed: {model.name!r} has no trainable variables in sight."
-        self.note(text)
+        self.note(f"Nothing was probed: no trainable variables were found in {model.name!r}.")
         warnings.warn(
-            f"The monitors expect a model that holds the layers it trains. {text} Assign the layers or models that "
-            "train_step uses as attributes of the model.",
+            f"The monitors expect a model that holds the layers it trains. Received {model.name!r}, in which no "
+            "trainable variables were found, so nothing is probed. Assign the layers or models that train_step uses as "
+            "attributes of the model.",
             stacklevel=2,
         )
 

@@ -86,7 +86,7 @@ def before_training(model: keras.Model, data: TrainingData, settings: Settings) 
         return BeforeTraining(done, _tried(model, train, done.findings, verbose))
     if verbose:
         print(
-            'preflight="try" has these remedies tried on copies of the model first, for at most '
+            'preflight="try" first tries these remedies on copies of the model, for at most '
             f"{_TRIAL_SECONDS:.0f} s.",
             flush=True,
         )

@@ -118,7 +118,7 @@ def test_a_model_without_variables_in_sight_is_said_to_be_unseen():
 
     model, guard = Outside(), callbacks.NonFiniteGuard(every_steps=1, strict=True)
     model.compile("sgd")
-    with pytest.warns(UserWarning, match="no trainable variables in sight"):
+    with pytest.warns(UserWarning, match="no trainable variables were found"):
         history = fit(model, X, guard)
     assert np.isnan(history["monitor/non_finite"]).all()
 

@@ -143,7 +143,7 @@ def test_a_broken_layer_is_not_dead_and_a_model_without_relu_is_a_stated_no_op()
     smooth = keras.Sequential(
         [keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2, activation="softmax")]
     )
-    with pytest.warns(UserWarning, match="has none in sight. It does nothing") as said:
+    with pytest.warns(UserWarning, match="in which none was found. It does nothing") as said:
         history = train(smooth, callbacks.DeadReluDetector(every_steps=1), epochs=2).history
     assert len(said) == 1 and np.isnan(history["monitor/dead_relu_fraction"]).all()
 

@@ -169,4 +169,4 @@ def test_default_monitors_make_one_of_each_and_leave_out_what_is_there():
     history = fit(stack("tanh", "glorot_normal", depth=2), own, *monitors, epochs=4)
     assert own.record is monitors[0].record and own.record.step.tolist() == [0, 3, 6, 7, 9, 12, 14, 15]
     assert all(len(values) == 4 for values in history.values())
-    assert any("no ReLU" in note or "none in sight" in note for note in own.record.notes)
+    assert any("no ReLU" in note or "none was found" in note for note in own.record.notes)
