@@ -388,7 +388,7 @@ _WANTED = {
     "preflight": (
         lambda value: isinstance(value, (bool, np.bool_)) or _is(value, "data", "try"),
         " to be 'data', 'try', True or False",
-        "Leave it out for the checks of data, model and first loss; 'try' has the remedies of an error tried.",
+        "Leave it out for the checks of data, model and first loss; 'try' also tries the remedies of an error.",
     ),
     "steps_per_epoch": (
         lambda value: value is None or _counts(value),
