@@ -32,16 +32,16 @@ _READ = {
     "layer that stays far above it is changed too fast, one far below hardly learns.",
     "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
     "layers are vanishing gradients; lines that rise there are exploding ones.",
-    "units": "Each row is a unit, each column a look at a few examples; the scale is logarithmic. Only black is zero: "
+    "units": "Each row is a unit, each column a probe of a few examples; the scale is logarithmic. Only black is zero: "
     "any other color, also a dark one, is a unit at work. Units near the output answer to few examples, and up to a "
-    "third of them may be zero in all of a look. Units that were at work and stay black from some look on have died: "
+    "third of them may be zero in a whole probe. Units that were at work and stay black from some probe on have died: "
     "such a unit is zero for every example, gets no gradient, and will not come back.",
     "activations": "The outputs of the layers. Standard deviations of about one in every layer are healthy; those that "
     "shrink or grow from layer to layer, or over time, are not.",
     "finite": "The first layer, from the top, with NaN or infinity is where to look.",
     "reliability": "Points on the diagonal: of the answers given with 80 % confidence, 80 % are right. Points below it "
-    "mean too much confidence; evaluate.calibrate corrects that without changing an answer. Beside it: the accuracy on "
-    "the most confident share of the examples.",
+    "mean too much confidence; evaluate.calibrate corrects that without changing an answer. The second panel: the "
+    "accuracy on the most confident share of the examples.",
 }
 _READ_OF_MUON = (
     " MuonSGD, which recipes.train takes by default, makes steps whose length depends on the rate alone: 0.01 is usual "
