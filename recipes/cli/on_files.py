@@ -55,7 +55,7 @@ def explain(options: Namespace) -> None:
         predicted = np.asarray(model.predict_on_batch(images))
         for file, image, map_, scores in zip(files, images, maps, predicted, strict=True):
             title, facts = _words(scores, names, target)
-            # What is in a picture, so that it is written again for the same alone.
+            # Stored in the picture, so that only a picture of the same model, image and class is replaced.
             source = json.dumps([os.path.abspath(path), os.path.abspath(file), target])
             written = _unused(options.out, Path(file).stem, options.method, source)
             shown = f"{os.path.join(*Path(file).parts[-2:])}: {title}"

@@ -22,7 +22,7 @@ def choose_classes(listing: "Listing", class_names: Any) -> "Listing":
     if unknown and there <= set(names):
         # A part of a data set in which some classes are missing, numbered like the whole.
         listing.notes.append(
-            f"No image of {in_words(unknown)} is in {listing.root!r}, which class_names= names."
+            f"class_names= names {in_words(unknown)}, of which no image is in {listing.root!r}."
         )
         if listing.labels.ndim == 2:
             nothing = np.zeros((len(listing.labels), len(unknown)), np.float32)

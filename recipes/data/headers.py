@@ -88,7 +88,7 @@ class NotAnImageError(ValueError):
 
 
 class MissingReaderError(NotAnImageError, ImportError):
-    """A file that an extra would read, which is not installed."""
+    """A file that needs an extra which is not installed."""
 
 
 def ending(file: Path) -> str:
@@ -270,7 +270,9 @@ def _opened(file):
         try:
             heif = optional("data.read_image of HEIC files", "pillow_heif", "pillow-heif", "heif")
         except ImportError as error:
-            raise MissingReaderError("A HEIC file, for which: pip install 'keras-recipes[heif]'.") from error
+            raise MissingReaderError(
+                "A HEIC file needs pillow-heif: pip install 'keras-recipes[heif]'."
+            ) from error
         heif.register_heif_opener()
     try:
         return Image.open(file)

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from recipes.probe.record import Record
 
 _MOST_LAYERS = 12
-_LOWEST = (
-    1e-3  # share of outputs above zero that has the first color; less than that, but not zero, has it too
-)
+# Share of outputs above zero that has the first color; smaller shares have it too, but not zero.
+_LOWEST = 1e-3
 _MOST_TICKS = 4
 # Begins well above black, which is for units that are never above zero.
 _COLORS = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 1, 256))).with_extremes(
@@ -28,10 +27,10 @@ _COLORS = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 1, 256
 def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | None = None) -> Figure:
     """Draw one panel per rectified layer: steps across, units down, bright where a unit fires on many samples.
 
-    The scale is logarithmic, from 0.1 % to all of the outputs above zero: a unit that fires on 2 % of the samples is
-    alive, and looks so. Black is zero alone. Units are sorted by their rate over the last quarter of the probes, so
-    that silent ones are at the bottom; confirmed dead units are marked red at the right edge. Of more than 12 layers
-    those with most silent units are shown.
+    The scale is logarithmic, from 0.1 % to 100 % of the outputs above zero, so that a unit that fires on 2 % of the
+    samples can be seen to be alive. Only black is zero. Units are sorted by their rate over the last quarter of the
+    probes, so that silent ones are at the bottom; confirmed dead units are marked red at the right edge. Of more than
+    12 layers those with most silent units are shown.
 
     Args:
         record: A `recipes.probe.Record` with activations measured.
@@ -71,7 +70,7 @@ def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | No
             axes.plot(marks, dead, "s", color="red", ms=4, clip_on=False, in_layout=False)
         count = f": {dead.size} of {order.size} dead"
         if dead_units is None:
-            count = f"\n{int(np.sum(rates[-1] == 0))} of {order.size} silent in the last look"
+            count = f"\n{int(np.sum(rates[-1] == 0))} of {order.size} silent in the last probe"
         axes.set_title(shortened(str(axis["name"][index])) + count, fontsize="medium")
         places = np.unique(np.linspace(0, len(steps) - 1, _MOST_TICKS).round().astype(int))
         axes.set_xticks(places, [str(step) for step in steps[places]])

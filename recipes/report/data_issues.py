@@ -43,7 +43,8 @@ def data_issues(
         guesses: Whether the network does no better than guessing, so that its doubts about labels mean nothing.
 
     Returns:
-        A dict with "labels", "copies" and "faults", each None where there is nothing to say.
+        A dict with "labels", "copies" and "faults", each None where there is nothing to say; "leaks", as `verdict`
+        takes it; and "limit", the largest number of images of each part that were looked at.
     """
     train, validation = pairs_of(train), pairs_of(validation)
     doubtful = None

@@ -24,7 +24,7 @@ def verdict(
     """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found.
 
     The model's answers on held-out data, `seen`, are compared with always answering the most frequent class there.
-    `leaks` is how many of how many validation examples are in the training data too.
+    `leaks` is `(copies, examples)`: how many validation examples are in the training data too, and how many there are.
     """
     counts = {
         severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
