@@ -1,4 +1,4 @@
-"""How training grows with workers, on one machine: images a CPU second, what exchanging gradients costs, memory.
+"""How training scales with workers, on one machine: images per CPU second, the cost of exchanging gradients, memory.
 
     python benchmarks/scaling.py --out scaling.jsonl            one to three workers, ResNet-20 and MobileNetV2
     python benchmarks/scaling.py --out scaling.jsonl --minutes 12    end after so long; the next call goes on
@@ -139,7 +139,8 @@ def free_ports(count):
 
 def show(rows):
     print(
-        "| model | workers | images a CPU second | of one worker | exchange, share of CPU | of time | MB a worker |"
+        "| model | workers | images per CPU second | relative to one worker | exchange, share of CPU time | "
+        "exchange, share of clock time | MB per worker |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     alone = {}
