@@ -11,12 +11,16 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from scipy import stats
 
 import recipes
-from recipes import plot
+from recipes import diagnose, plot
 from recipes.cli import _batch_size, main, on_files, train_and_check
+from recipes.cli.bad_input import InShellWords
+from recipes.cli.pictures import pictures_checked
+from recipes.diagnose.checks.verdict import Skipped
 
 
 def status(words):
@@ -258,3 +262,39 @@ def test_explain_reads_a_network_with_our_layers_in_a_process_of_its_own(tmp_pat
     first, *others = done.stderr.splitlines()
     assert first == f"recipes explain: loading {tmp_path / 'model.keras'} ..."
     assert not any("absl" in line or line.startswith("I0000") for line in others)
+
+
+def test_what_checks_print_for_python_is_a_command_in_the_shell(capsys):
+    options = Namespace(
+        data="my photos", image_size=224, fit="pad", labels=None, model="auto", skip_bad=False
+    )
+    stream = InShellWords(
+        sys.stdout, lambda *more: train_and_check.shlex.join(train_and_check._check_command(options, *more))
+    )
+    left_out = (Skipped("initial_loss", 2.0, 0.1),)
+    done = diagnose.Preflight([], [], {}, ["initial_loss"], 1.0, 0.0, left_out, ("gradient_check",))
+    print(done.summary(), file=stream)
+    out = capsys.readouterr().out
+    assert "recipes check 'my photos' --seconds 30 --image-size 224 --fit pad runs all" in out
+    assert "they train: gradient_check; recipes check 'my photos' --image-size 224 --fit pad runs them" in out
+    assert "recipes." not in out and "seconds=" not in out
+
+
+def test_each_line_of_check_on_pictures_begins_with_how_serious_it_is(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (24, 16, 16, 3)).astype("float32")
+    pixels[1], pixels[5] = pixels[0], 3.0
+    files = {"train": [f"{number}.jpg" for number in range(24)], "validation": ["a.jpg", "b.jpg"]}
+    train = tf.data.Dataset.from_tensor_slices((pixels, np.arange(24) % 2))
+    held_out = tf.data.Dataset.from_tensor_slices((pixels[2:4, ::-1, ::-1], np.array([0, 1])))
+    info = SimpleNamespace(files=files, task="classification", class_names=["x", "y"])
+    found = pictures_checked(train, held_out, info, None, {}, 1.0)
+    out = capsys.readouterr().out.splitlines()
+    assert found["verdicts"] == {"near_duplicates": "warning", "image_issues": "info", "label_issues": "info"}
+    assert out[0].split()[:2] == ["near_duplicates", "warning"] and "1 pair of" in out[0]
+    assert out[1] == "  warning: 0.jpg = 1.jpg (two labels)"
+    assert out[2].split()[:5] == ["image_issues", "info", "24", "training", "images:"]
+    assert all(line.startswith("  info: ") for line in out[3:-1])
+    assert out[-1].startswith(
+        "label_issues              info     not looked at; 24 images of 2 classes are too few"
+    )

@@ -1,6 +1,8 @@
 """The error of the shell, and errors of the library in the shell's words."""
 
 import re
+from collections.abc import Callable
+from typing import Any, TextIO
 
 
 class BadInputError(Exception):
@@ -53,3 +55,39 @@ def in_shell_words(error: BaseException | str) -> str:
     for pattern, words in _WORDS:
         text = re.sub(pattern, words, text)
     return text
+
+
+# What the checks print for Python. Only whole phrases: a bar of Keras, printed between them, says "learning_rate: 0.1".
+_RUNS_ALL = re.compile(r"recipes\.diagnose\.preflight\(model, train, seconds=(\d+)\)")
+_RUNS_ONE = re.compile(r"; recipes\.diagnose\.\w+\(model, train\) runs it")
+_TRAINS = "recipes.train(preflight=True) and recipes.diagnose.preflight run them, in a shell recipes check"
+_TRIES = re.compile(
+    r"preflight=\"try\" has these remedies tried on copies of the model first, for at most \d+ s\."
+)
+
+
+class InShellWords:
+    """A stream that writes what the checks print with the command of the shell in place of calls in Python.
+
+    Args:
+        stream: Where it is written.
+        command: Gives the `recipes check` of the same data, with these further options.
+    """
+
+    def __init__(self, stream: TextIO, command: Callable[..., str]) -> None:
+        self._stream, self._command = stream, command
+
+    def write(self, text: str) -> int:
+        """Write a text, as `sys.stdout.write`."""
+        command, told = self._command, text
+        if "recipes." in text or "preflight=" in text:
+            told = _RUNS_ALL.sub(lambda match: command("--seconds", match[1]), _RUNS_ONE.sub("", text))
+            told = told.replace(_TRAINS, f"{command()} runs them")
+            told = _TRIES.sub(
+                lambda _: f"{command('--try')} has these remedies tried on copies of the model.", told
+            )
+        self._stream.write(told)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

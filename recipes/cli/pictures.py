@@ -5,6 +5,15 @@ from typing import Any
 
 _MOST_LOOKED_AT = 2000  # images of each part
 _WORST = 10
+# Kinds and remarks of `image_issues` that a network learns wrongly from; the others are only to be looked at.
+_SERIOUS = {
+    "corrupt_lower_half",
+    "not_finite",
+    "value_range",
+    "channel_order",
+    "spurious_border",
+    "spurious_metadata",
+}
 
 
 def pictures_checked(
@@ -20,16 +29,22 @@ def pictures_checked(
         compiled: How the model will be compiled; empty for one without pretrained weights.
         seconds: Largest number of seconds to spend on labels.
     """
-    from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+    from recipes.diagnose.checks.printed_table import PrintedTable  # noqa: PLC0415 - the command starts without it
 
     if not info.files:  # of a data set by name, whose images are not files to correct
         return {}
     some = train.take(_MOST_LOOKED_AT)
     held_out = None if validation is None else validation.take(_MOST_LOOKED_AT)
-    twice, issues = (
-        diagnose.near_duplicates(some, held_out),
-        diagnose.image_issues(some, files=info.files.get("train")),
-    )
+    table = PrintedTable(True)
+    with table:
+        return _checked(table, some, held_out, info, model, compiled, seconds)
+
+
+def _checked(table, some, held_out, info, model, compiled, seconds):
+    from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+
+    table.begin("near_duplicates")
+    twice = diagnose.near_duplicates(some, held_out)
     name = lambda part, number: info.files[part][number] if part in info.files else f"{part}[{number}]"  # noqa: E731
     pairs = [
         {
@@ -40,22 +55,54 @@ def pictures_checked(
         }
         for pair in twice.pairs
     ]
-    faults = [{"file": name("train", one.number), "kind": one.kind} for one in issues.issues]
-    print(twice.table(0).partition("\n")[0])
+    serious = any(pair["leak"] or pair["two_labels"] for pair in pairs)
+    verdicts = {"near_duplicates": "warning" if serious else "info" if pairs else "ok"}
+    _say(table, verdicts, "near_duplicates", twice.table(0).partition("\n")[0])
     for pair in pairs[:_WORST]:
         why = ["leak"] * pair["leak"] + ["two labels"] * pair["two_labels"]
-        print(f"  {pair['first']} = {pair['second']}" + (f" ({', '.join(why)})" if why else ""))
-    print(issues.table(0).partition("\n")[0])
+        table.say(
+            f"  {'warning' if why else 'info'}: {pair['first']} = {pair['second']}"
+            + (f" ({', '.join(why)})" if why else "")
+        )
+    table.begin("image_issues")
+    issues = diagnose.image_issues(some, files=info.files.get("train"))
+    faults = [{"file": name("train", one.number), "kind": one.kind} for one in issues.issues]
+    kinds = {one["kind"] for one in faults} | set(issues.remarks)
+    verdicts["image_issues"] = "warning" if kinds & _SERIOUS else "info" if kinds else "ok"
+    _say(
+        table,
+        verdicts,
+        "image_issues",
+        issues.table(0).partition("\n")[0].replace("images", "training images", 1),
+    )
     for fault in faults[:_WORST]:
-        print(f"  {fault['file']}: {fault['kind'].replace('_', ' ')}")
+        table.say(f"  {_word(fault['kind'])}: {fault['file']}: {fault['kind'].replace('_', ' ')}")
     for kind, words in issues.remarks.items():
-        print(f"  {kind.replace('_', ' ')}: {words}")
-    labels = _labels(some, twice, info, model, compiled, seconds)
-    return {"duplicates": pairs, "issues": faults, "remarks": issues.remarks, "labels": labels}
+        table.say(f"  {_word(kind)}: {kind.replace('_', ' ')}: {words}")
+    table.begin("label_issues")
+    verdicts["label_issues"], said, labels = _labels(some, twice, info, model, compiled, seconds)
+    _say(table, verdicts, "label_issues", said)
+    for row in [row for row in labels if row["kind"] == "mislabelled"][:_WORST]:
+        table.say(f"  warning: {row['file']}: given {row['given']}, looks like {row['suggested']}")
+    return {
+        "duplicates": pairs,
+        "issues": faults,
+        "remarks": issues.remarks,
+        "labels": labels,
+        "verdicts": verdicts,
+    }
+
+
+def _word(kind):
+    return "warning" if kind in _SERIOUS else "info"
+
+
+def _say(table, verdicts, name, result):
+    table.say(f"{name:<26}{verdicts[name]:<9}{result}")
 
 
 def _labels(some, twice, info, model, compiled, seconds):
-    """Print the labels that a small network, trained on parts of these images in turn, contradicts."""
+    """`(verdict, result, rows)`: the labels that a small network, trained on parts of these images, contradicts."""
     import numpy as np  # noqa: PLC0415 - the command starts without it
 
     from recipes.diagnose.margins.label_issues import judge_labels  # noqa: PLC0415 - the command starts without it
@@ -63,23 +110,25 @@ def _labels(some, twice, info, model, compiled, seconds):
 
     labels = twice.labels["train"]
     if info.task != "classification" or None in labels:
-        return []
+        return "info", "not looked at; they are no single classes", []
     features = _features(some, model, seconds / 2) if compiled else _halved(twice.pictures["train"])
+    of_all = "" if len(features) == len(labels) else f" of {len(labels)}"
+    if of_all:
+        of_all += " (there was time for no more)"
     labels, count = np.array(labels[: len(features)], np.int64), len(features)
     classes = len(info.class_names)
     if count < 20 * classes:
-        print(f"labels: not looked at; {count} images of {classes} classes are too few")
-        return []
+        return "info", f"not looked at; {count}{of_all} images of {classes} classes are too few", []
     history = quick_history(features, labels, classes, seconds=seconds / 2)
     found = judge_labels(history, info.class_names)
     right = float(np.mean(history.margins > 0))
     if not found.learned:
-        print(
-            f"labels: nothing can be said; {right:.0%} agree with a small network, which is little more than by chance "
-            f"(kappa {found.agreement:.2f}). Train, then recipes.diagnose.label_issues(run) says more"
+        return (
+            "info",
+            f"nothing can be said of {count}{of_all} images; {right:.0%} agree with a small network, which is little "
+            f"more than by chance (kappa {found.agreement:.2f}). The report of recipes train says more",
+            [],
         )
-        return []
-    print(f"labels: {found.table(0).partition(chr(10))[0]}; {right:.0%} agree with a small network")
     files = info.files.get("train")
     rows = [
         {
@@ -91,9 +140,10 @@ def _labels(some, twice, info, model, compiled, seconds):
         }
         for one in found.issues
     ]
-    for row in [row for row in rows if row["kind"] == "mislabelled"][:_WORST]:
-        print(f"  {row['file']}: given {row['given']}, looks like {row['suggested']}")
-    return rows
+    kinds = {row["kind"] for row in rows}
+    said = found.table(0).partition("\n")[0].replace(f"{count} examples", f"{count}{of_all} examples", 1)
+    verdict = "warning" if "mislabelled" in kinds else "info" if kinds else "ok"
+    return verdict, f"{said}; {right:.0%} agree with a small network", rows
 
 
 def _halved(pictures):

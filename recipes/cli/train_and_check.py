@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from recipes.cli.bad_input import BadInputError, in_shell_lines, in_shell_words
+from recipes.cli.bad_input import BadInputError, InShellWords, in_shell_lines, in_shell_words
 from recipes.cli.pictures import pictures_checked
 from recipes.cli.starting import load_keras
 
@@ -39,7 +39,8 @@ def train(options: Namespace) -> None:
             "alone. Add --resume"
         )
     load_keras("recipes train: loading Keras")
-    with contextlib.redirect_stdout(sys.stderr):  # progress is not a result
+    progress = InShellWords(sys.stderr, lambda *more: shlex.join(_check_command(options, *more)))
+    with contextlib.redirect_stdout(progress):  # which is not a result
         train, validation, info, model, compiled = _open(options)
         if options.learning_rate is not None:
             compiled["learning_rate"] = options.learning_rate
@@ -147,8 +148,13 @@ def _again(options):
 
 
 def _check_command(options, *more):
-    size = ["--image-size", str(options.image_size)] if options.image_size else []
-    return ["recipes", "check", options.data, *more, *size]
+    """`recipes check` of the same data, read in the same way."""
+    how = ["--image-size", str(options.image_size)] if options.image_size else []
+    for name, usual in (("fit", "crop"), ("labels", None), ("model", "auto")):
+        if (given := getattr(options, name, usual)) != usual:
+            how += [f"--{name}", str(given)]
+    how += ["--skip-bad"] * bool(getattr(options, "skip_bad", False))
+    return ["recipes", "check", options.data, *more, *how]
 
 
 def _next_command(options, run):
@@ -191,8 +197,10 @@ def check(options: Namespace) -> int:
     reading["maps"] = map_size(model, settings)
     source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
     compile_model(model, source, source.label_spec, settings)
-    shown = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
-    with shown:
+    to = InShellWords(
+        sys.stderr if options.json else sys.stdout, lambda *more: shlex.join(_check_command(options, *more))
+    )
+    with contextlib.redirect_stdout(to):
         done = diagnose.preflight(model, train, validation, seconds=options.seconds)
         serious = [finding for finding in done.findings if finding.severity != "info"]
         if options.try_remedies and serious:
@@ -203,13 +211,14 @@ def check(options: Namespace) -> int:
         elif done.severity == "error":
             print("--try tries these remedies on copies of the model.")
         pictures = pictures_checked(train, validation, info, model, compiled, options.seconds)
+        severity = _print_verdict(done, pictures)
     if options.json:
         rows = [{"name": one.name, "verdict": one.verdict, "result": one.result} for one in done.checks]
         findings = [finding.to_dict() for finding in done.findings]
         print(
             json.dumps(
                 {
-                    "severity": done.severity,
+                    "severity": severity,
                     "checks": rows,
                     "findings": findings,
                     "skipped": done.skipped,
@@ -220,6 +229,19 @@ def check(options: Namespace) -> int:
     if done.severity == "error":
         return 1
     return 3 if done.skipped and not options.allow_skipped else 0
+
+
+def _print_verdict(done, pictures):
+    """Print in a line what all checks come to, those of the images too; the worst severity."""
+    verdicts = {check.name: check.verdict for check in done.checks} | pictures.get("verdicts", {})
+    told = [
+        f"{severity} by {', '.join(names)}"
+        for severity in ("error", "warning", "info")
+        if (names := [name for name, verdict in verdicts.items() if verdict == severity])
+    ]
+    left_out = f"; NOT CHECKED: {', '.join(done.skipped)}" if done.skipped else ""
+    print(f"verdict: {'; '.join(told) or 'ok'}{left_out}")
+    return min([done.severity, *verdicts.values()], key=("error", "warning", "info", "ok").index)
 
 
 def _read(options: Namespace) -> tuple[Any, ...]:
@@ -286,6 +308,9 @@ def _open(options: Namespace) -> tuple[Any, ...]:
         raise BadInputError(
             f"efficientnet_lite0 expects color images. Received {options.data} with one channel. Use --model resnet."
         )
+    if not getattr(options, "quiet", False):
+        words = f"{info.counts['train']} images to train on; building the pretrained network ..."
+        print(words, file=sys.stderr, flush=True)
     try:
         backbone = models.efficientnet_lite0(include_top=False, input_shape=shape)
     except ImportError as error:

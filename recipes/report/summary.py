@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -116,6 +118,25 @@ def what_to_do(run: Any, seen: Predictions | None = None, leaks: tuple[int, int]
     if run.findings:
         return run.findings[0].remedy
     return "Evaluate it on examples that were neither trained nor validated on, with run.evaluate(test)."
+
+
+def check_command(settings: Mapping[str, Any] | None, seconds: int) -> str | None:
+    """What runs all checks of a run's data in a shell, read as it was; None where the data has no name or folder.
+
+    Args:
+        settings: Of the run.
+        seconds: For all checks together.
+    """
+    settings = settings or {}
+    if not settings.get("data"):
+        return None
+    words = ["recipes", "check", str(settings["data"]), "--seconds", str(seconds)]
+    sides = set((settings.get("image_shape") or ())[:2])
+    if len(sides) == 1 and (settings.get("train_data") or {}).get("kind") == "files":
+        words += ["--image-size", str(*sides)]
+    if settings.get("fit", "crop") != "crop":
+        words += ["--fit", settings["fit"]]
+    return shlex.join(words)
 
 
 def before_training(run: Any) -> dict[str, Any]:

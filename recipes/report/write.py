@@ -18,7 +18,15 @@ from recipes.report.data_issues import data_issues
 from recipes.report.example_images import predictions
 from recipes.report.figures import SHOWN_BY, figures_of
 from recipes.report.mask_examples import mask_predictions, painted
-from recipes.report.summary import before_training, how_good, no_better_than, numbers, verdict, what_to_do
+from recipes.report.summary import (
+    before_training,
+    check_command,
+    how_good,
+    no_better_than,
+    numbers,
+    verdict,
+    what_to_do,
+)
 from recipes.report.tables import class_name, confusion_of, layers_of, settings_of
 from recipes.report.time_spent import time_spent
 
@@ -94,6 +102,7 @@ def write_report(
         "with_findings": {entry["figure"] for entry in findings},
         "skipped": list(before_training(run).get("skipped", ())),
         "enough_seconds": before_training(run).get("enough_seconds") or 60,
+        "check_command": check_command(run.settings, before_training(run).get("enough_seconds") or 60),
         "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
         "first_figures": ("curves", "reliability"),  # what goes on in the layers comes last

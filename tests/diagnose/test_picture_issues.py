@@ -159,6 +159,18 @@ def test_a_mark_on_most_images_of_a_class_is_said_with_its_place(photos, where):
     assert "spurious_border" not in diagnose.image_issues((whole, labels)).remarks
 
 
+def test_a_brightness_that_tells_the_class_in_the_middle_too_is_no_spurious_border(photos):
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 118)
+    shift = 90.0 * (labels[:, None] - 0.5) + rng.normal(0, 15, (118, 1))
+    whole = np.concatenate([photos, photos[:, :, ::-1]]) + shift[:, None, None]
+    whole = np.clip(whole, 0, 255).astype("uint8")
+    found = diagnose.image_issues((whole, labels))
+    assert found.border_accuracy > 0.8 and "spurious_border" not in found.remarks
+    whole[labels == 1, :14, :14] = 255
+    assert "The upper left corner" in diagnose.image_issues((whole, labels)).remarks["spurious_border"]
+
+
 @pytest.mark.parametrize(
     "change, kind",
     [
@@ -247,17 +259,18 @@ def test_a_look_at_a_folder_names_the_files_with_doubtful_labels(digits, tmp_pat
     )
 
 
-def test_labels_that_a_network_can_only_guess_are_not_judged(capsys):
+def test_labels_that_a_network_can_only_guess_are_not_judged():
     random, count = np.random.default_rng(0), 80
     labels = (np.arange(count) % 2).tolist()
     looked = SimpleNamespace(labels={"train": labels}, pictures={"train": random.random((count, 16, 16))})
     names = {"train": [f"{number}.png" for number in range(count)]}
     info = SimpleNamespace(task="classification", class_names=("cat", "dog"), files=names)
-    assert _labels(None, looked, info, None, {}, 4.0) == []
-    assert "labels: nothing can be said" in capsys.readouterr().out
+    verdict, said, rows = _labels(None, looked, info, None, {}, 4.0)
+    assert (verdict, rows) == ("info", []) and said.startswith("nothing can be said of 80 images")
     looked.pictures["train"][::2] /= 2
-    assert {row["kind"] for row in _labels(None, looked, info, None, {}, 4.0)} <= {"ambiguous"}
-    assert "0 probably mislabelled" in capsys.readouterr().out
+    verdict, said, rows = _labels(None, looked, info, None, {}, 4.0)
+    assert {row["kind"] for row in rows} <= {"ambiguous"}
+    assert "0 probably mislabelled" in said and verdict == ("info" if rows else "ok")
 
 
 def test_an_order_that_is_new_at_every_reading_is_said(photos):

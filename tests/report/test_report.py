@@ -19,7 +19,7 @@ from recipes.report import write_report
 from recipes.report.data_issues import data_issues
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.figures import figures_of
-from recipes.report.summary import how_good, no_better_than, verdict, what_to_do
+from recipes.report.summary import check_command, how_good, no_better_than, verdict, what_to_do
 from recipes.report.tables import confusion_of
 
 HOSTILE = '<script>alert("x")</script>'
@@ -178,12 +178,17 @@ def test_what_was_not_checked_is_not_called_fine_and_trials_are_shown(tmp_path):
     tried = [{"remedy": "<b>slower</b>", "type": "rate = 0.1", "outcome": "helps", "gain": "loss +60% +- 2%"}]
     run = SimpleNamespace(model=None, history={"loss": [1.0, 0.5]}, findings=[], record=None)
     run.settings = {"before_training": {"skipped": ["initial_loss"], "enough_seconds": 120, "tried": tried}}
+    run.settings |= {"data": "my photos", "image_shape": [224, 224, 3], "train_data": {"kind": "files"}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
     verdict = re.search('<div class="verdict (\\w+)".*?>(.*?)</div>', text, re.DOTALL)
     assert verdict.group(
         1
     ) == "warning" and "Not checked, because the time was over: initial_loss." in verdict.group(2)
-    assert "recipes check DATA --seconds 120" in text
+    assert "recipes check &#39;my photos&#39; --seconds 120 --image-size 224</code> in a shell" in text
+    assert (
+        check_command({}, 120) is None
+        and check_command({"data": "digits"}, 60) == "recipes check digits --seconds 60"
+    )
     assert "&lt;b&gt;slower&lt;/b&gt;" in text and "loss +60% +- 2%" in text
     run.settings = {"before_training": {"skipped": [], "tried": []}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")

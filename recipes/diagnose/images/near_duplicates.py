@@ -100,9 +100,10 @@ class Duplicates:
     def table(self, count: int = 10) -> str:
         """What was found in a line, and the first pairs, a line each."""
         total = sum(self.counts.values())
+        pairs = f"{len(self.pairs)} pair{'' if len(self.pairs) == 1 else 's'}"
         lines = [
-            f"{total} images: {len(self.pairs)} pairs of near-duplicates, {len(self.leaks)} across training and "
-            f"validation, {len(self.conflicts)} with two labels"
+            f"{total} images: {pairs} of near-duplicates, {len(self.leaks)} across training and validation, "
+            f"{len(self.conflicts)} with two labels"
         ]
         for pair in self.pairs[:count]:
             labels = f", labels {pair.first_label} and {pair.second_label}" if pair.conflict else ""
