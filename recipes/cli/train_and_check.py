@@ -62,6 +62,8 @@ def train(options: Namespace) -> None:
             **compiled,
         )
         title = f"{model.name} on {options.data}"
+        if not options.quiet:
+            print("recipes train: writing the report ...", flush=True)
         path = run.report(
             options.out / "report.html",
             train=train,
