@@ -210,7 +210,7 @@ def _suggest(rates, smoothed):
     lowest = int(np.argmin(smoothed))
     start = float(np.median(smoothed[: len(rates) // 4]))
     noise = float(np.std(smoothed[: len(rates) // 4]))
-    if start - smoothed[lowest] < max(0.02 * abs(start), 5 * noise):
+    if not lowest or start - smoothed[lowest] < max(0.02 * abs(start), 5 * noise):
         return None, None
     slope = np.gradient(smoothed[: lowest + 1], np.log10(rates[: lowest + 1]))
     return float(rates[int(np.argmin(slope))]), float(rates[lowest] / 10)

@@ -133,7 +133,12 @@ def _column_apart(rows, labels):
     within = sum(len(part) * part.var(axis=0) for part in parts) / len(rows)
     told = 1 - np.divide(within, spread**2, out=np.ones_like(spread), where=spread > 0)
     best = int(np.argmax(told))
-    if told[best] < _NEARLY_ALL or np.delete(told, best).max() > 0.5:
+    if np.delete(told, best).max() > 0.5:
+        return None
+    # Empty, or one other value, in the whole of a class, and never in another.
+    still = [part[:, best] for part in parts if np.ptp(part[:, best]) == 0]
+    filled = len(still) == len(parts) - 1
+    if told[best] < (0.5 if filled else _NEARLY_ALL):
         return None
     ends = sorted((part[:, best].min(), part[:, best].max()) for part in parts)
     apart = all(high < low for (_, high), (low, _) in zip(ends, ends[1:], strict=False))

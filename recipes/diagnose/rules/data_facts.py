@@ -24,6 +24,7 @@ from recipes.diagnose.rules.label_association import (
     neighbor_agreement,
     of_all_inputs,
     order_of,
+    words_agreement,
 )
 from recipes.diagnose.rules.label_forms import by_position, class_numbers, flattened
 
@@ -77,7 +78,9 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
         if len(facts["class_counts"]) > 1:
             some = first_rows(of_all_inputs(sample, numbers), SOME)
             facts["column_association"] = column_association(some, numbered[: len(some)])
-            facts |= neighbor_agreement(some, numbered[: len(some)])
+            words = _words_agreement(sample, numbered[: len(some)])
+            found = neighbor_agreement(some, numbered[: len(some)])
+            facts |= max(found, words, key=lambda one: one.get("neighbor_agreement", 0.0))
     elif facts.get("label_positions") and numbers is not None and facts["label_counts_match"]:
         facts |= association_by_place(labels, facts["label_positions"], task, of_all_inputs(sample, numbers))
     elif numbers is not None and facts["label_counts_match"] and not (heads and len(heads) > 1):
@@ -224,6 +227,15 @@ def _target_facts(rows: np.ndarray) -> dict[str, float]:
         facts["target_std_min"] = float(np.atleast_1d(std)[varying].min())
         facts["target_std_max"] = float(np.atleast_1d(std).max())
     return facts
+
+
+def _words_agreement(sample, numbered):
+    """Of texts as token ids, of one input; {} for anything else."""
+    kept = [keras.tree.flatten(batch[0]) for batch in sample.batches]
+    if any(len(one) != 1 or one[0].ndim != 2 or one[0].dtype.kind not in "iu" for one in kept):
+        return {}
+    ids = np.concatenate([one[0] for one in kept])[: len(numbered)]
+    return words_agreement(ids, numbered) if len(ids) == len(numbered) and ids.shape[1] >= 5 else {}
 
 
 def _class_facts(labels, task):

@@ -10,6 +10,7 @@ from recipes.diagnose.finding import SOFT, Finding, arrange
 from recipes.diagnose.rules.curve_rules import Curves, HeldOut, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.input_facts import meant
+from recipes.diagnose.rules.lost_signal import lost_signal
 from recipes.diagnose.rules.model_rules import expected_loss, judge_model
 from recipes.diagnose.rules.own_loss_rules import stretched
 from recipes.diagnose.rules.read_curves import curve_findings
@@ -126,7 +127,7 @@ def judge(
         findings += far_from_usual((facts or {}).get("optimizer", {}), curves, record)
     findings += shuffled_beside(facts)
     if not any(_explains_failure(finding, facts) for finding in findings):
-        findings += shuffled_labels(facts, curves)
+        findings += lost_signal(facts, curves) or shuffled_labels(facts, curves)
     findings += judge_recall(facts or {})
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]

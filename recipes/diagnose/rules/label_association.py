@@ -12,6 +12,7 @@ from recipes.diagnose.rules.input_facts import SOME, as_rows, first_rows
 from recipes.diagnose.rules.label_forms import by_position, class_numbers, flattened
 
 _MOST_TARGETS = 32  # numbers that an example has as its target
+_MOST_WORDS = 5000  # different token ids
 
 
 def association(labels: np.ndarray, numbers: list[np.ndarray]) -> dict[str, float]:
@@ -142,7 +143,11 @@ def neighbor_agreement(numbers: np.ndarray, labels: np.ndarray) -> dict[str, Any
         numbers, labels = numbers[good], labels[good]
     if len(numbers) < 20:
         return {}
-    agreement = np.mean(labels[_nearest(numbers)] == labels)
+    return _agreement(_nearest(numbers), labels)
+
+
+def _agreement(nearest, labels):
+    agreement = np.mean(labels[nearest] == labels)
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     chance = float(np.sum(np.square(shares)))
     error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(labels))
@@ -152,6 +157,29 @@ def neighbor_agreement(numbers: np.ndarray, labels: np.ndarray) -> dict[str, Any
         "neighbor_error": float(error),
         "neighbor_examples": len(labels),
     }
+
+
+def words_agreement(ids: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """As `neighbor_agreement` for token ids, by the words that two texts share, wherever they stand.
+
+    Texts are compared by the cosine of their counts, weighted by tf-idf (Salton & Buckley 1988,
+    https://doi.org/10.1016/0306-4573(88)90021-0), so that padding, which every text has, counts for nothing.
+
+    Args:
+        ids: Whole numbers, `(n, tokens)`.
+        labels: Class numbers, `(n,)`.
+    """
+    words, places = np.unique(ids, return_inverse=True)
+    if len(words) > _MOST_WORDS or len(ids) < 20:
+        return {}
+    counts = np.zeros((len(ids), len(words)), "float32")
+    np.add.at(counts, (np.arange(len(ids))[:, None], places.reshape(len(ids), -1)), 1)
+    weighted = np.log1p(counts) * np.log(len(ids) / (counts > 0).sum(axis=0))
+    size = np.sqrt(np.einsum("ij,ij->i", weighted, weighted))
+    weighted /= np.where(size > 0, size, 1)[:, None]
+    alike = weighted @ weighted.T
+    np.fill_diagonal(alike, -np.inf)
+    return _agreement(alike.argmax(axis=1), labels)
 
 
 def order_of(labels: np.ndarray) -> dict[str, float]:

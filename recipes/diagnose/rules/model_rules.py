@@ -86,6 +86,20 @@ def _initialization(facts):
                 "Use embeddings_initializer='uniform', which is the default.",
             )
         )
+    zeros = [layer for layer in facts["layers"] if layer.get("zero_matrices") and layer["trainable"]]
+    heads = {layer["name"]: layer["kernel"]["zero"] for layer in kernels}
+    # One matrix of zeros before a head that is not learns at once; two behind each other never do.
+    if silent and sum(layer["zero_matrices"] for layer in zeros) > 1 and not heads.get(last, False):
+        findings.append(
+            _found(
+                "zero_initialization",
+                "error",
+                zeros[0]["name"],
+                f"The weights of {zeros[0]['name']} are all zeros, and the model gives every example the same output: "
+                "where matrices of zeros lie behind one another, none of them gets a gradient.",
+                "Use add_weight(shape, initializer='glorot_uniform'); zeros are for biases.",
+            )
+        )
     for layer in kernels:
         kernel, hidden = layer["kernel"], layer["name"] != last
         if kernel["zero"] and hidden and silent:

@@ -128,6 +128,16 @@ class _Head:
                 f"{self.who} ends in a {self.activation}, and {self.loss} takes another because of from_logits=True.",
                 "Remove from_logits=True, or the activation of the last layer.",
             )
+        sums = self.given.get("sum_min"), self.given.get("sum_max")
+        shares = sums[0] is not None and max(abs(sums[0] - 1), abs(sums[1] - 1)) < 1e-3
+        if self.kind == "categorical" and self.task["from_logits"] and shares and self.given["min"] >= 0:
+            return self.found(
+                "softmax_twice",
+                "warning",
+                f"The {self.outputs} numbers of each answer ({self.who}) are at least 0 and sum to 1 on the first "
+                f"batch, as probabilities do, and {self.loss} takes a softmax of them because of from_logits=True.",
+                "Remove from_logits=True from the loss.",
+            )
         return []
 
     def _probabilities(self):

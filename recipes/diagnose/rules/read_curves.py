@@ -179,7 +179,14 @@ def _bouncing(curves):
     travel, net = np.abs(steps).sum(), abs(loss[-1] - loss[1])
     turns = np.mean(np.sign(steps[1:]) != np.sign(steps[:-1])) if len(steps) > 1 else 0
     size = np.median(np.abs(steps)) / max(np.median(loss), 1e-12)
-    if turns >= 0.5 and size > 0.1 and net < 0.3 * travel and not loss[-1] < 0.2 * curves.first:
+    third = max(2, (len(loss) - 1) // 3)
+    came_down = np.median(loss[-third:]) < 0.75 * np.median(loss[1 : 1 + third])
+    if (
+        turns >= 0.5
+        and size > 0.1
+        and net < 0.3 * travel
+        and not (came_down or loss[-1] < 0.2 * curves.first)
+    ):
         return _found(
             "bouncing",
             "warning",

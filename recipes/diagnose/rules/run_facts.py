@@ -317,6 +317,9 @@ def _describe_layer(name, layer):
         # The root mean square of its singular values: by how much a step multiplies what is remembered.
         facts["loop_gain"] = float(np.linalg.norm(values) / math.sqrt(min(values.shape)))
     kernel = getattr(layer, "kernel", None)
+    if kernel is None and table is None:
+        own = [v for v in variables if len(v.shape) == 2]
+        facts["zero_matrices"] = sum(not keras.ops.convert_to_numpy(keras.ops.any(v != 0)) for v in own)
     if kernel is None or len(kernel.shape) < 2:
         return facts
     values = np.asarray(keras.ops.convert_to_numpy(kernel), "float32")

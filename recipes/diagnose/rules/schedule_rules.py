@@ -35,23 +35,40 @@ def judge_schedule(record: Any, curves: Curves) -> list[Finding]:
         return []
     gone = used[-1] + 1
     total = curves.steps / curves.epochs * max(curves.planned or 0, curves.epochs)
-    after = curves.loss[int(epochs[gone]) :]
+    step = _step_when_gone(rates, steps, gone)
+    epoch = int(epochs[gone]) if step == steps[gone] else int(step * curves.epochs / curves.steps)
+    after = curves.loss[epoch:]
     still = abs(slope(after)) * len(after) < 0.05 * abs(float(np.median(after)))
-    if steps[gone] > _EARLY * total or len(after) < _FEWEST_EPOCHS or not still:
+    if step > _EARLY * total or len(after) < _FEWEST_EPOCHS or not still:
         return []
     return [
         Finding(
             "decayed_too_early",
             "info" if curves.strong else "warning",
             None,
-            int(epochs[gone]) + 1,
-            f"By step {int(steps[gone])} of {total:.0f} the learning rate is {rates[gone]:.2g}, "
-            f"{share(float(rates[gone] / rates.max()))} of the {rates.max():.2g} it had, and it does not come back. "
+            epoch + 1,
+            f"By step {step} of {total:.0f} the learning rate was less than {share(GONE)} of the {rates.max():.2g} it "
+            f"had; at step {int(steps[-1])} it is {rates[-1]:.2g}. "
             f"The training loss stands at {after[-1]:.4g} since: the rest of the run changes nothing.",
             "Count the schedule in steps, decay_steps=epochs * steps_per_epoch, or use "
             "recipes.callbacks.WarmupDecay(decay='cosine'), which ends with the run.",
         )
     ]
+
+
+def _step_when_gone(rates, steps, gone):
+    """The step by which the rate was gone: of the look that shows it, or before, where it falls by equal factors.
+
+    Looks may lie far apart. Where a rate fell by the same factor a step between the three looks around, it did so in
+    between as well.
+    """
+    if gone < 2 or rates[gone] <= 0:
+        return int(steps[gone])
+    logs, at = np.log(rates[gone - 2 : gone + 1]), steps[gone - 2 : gone + 1].astype("float64")
+    before, since = -np.diff(logs) / np.diff(at)
+    if before <= 0 or not 0.8 < since / before < 1.25:
+        return int(steps[gone])
+    return int(np.ceil(at[1] + (logs[1] - np.log(GONE * rates.max())) / since))
 
 
 def spent_while_falling(record: Any, curves: Curves) -> list[Finding]:
