@@ -84,7 +84,7 @@ def compare(
         >>> plot.activation_histograms(initialize.compare(build, initialize.COMMON_SCHEMES, images))
     """
     check_batch("compare", batch)
-    if not isinstance(initializers, dict):
+    if not isinstance(initializers, Mapping):
         initializers = {str(initializer): initializer for initializer in initializers}
     return {
         title: _histograms(build, initializer, batch, bins) for title, initializer in initializers.items()

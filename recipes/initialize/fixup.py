@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from recipes.common.validation import is_whole
+
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Fixup(keras.initializers.Initializer):
@@ -34,9 +36,10 @@ class Fixup(keras.initializers.Initializer):
         layers: int = 2,
         initializer: str | keras.initializers.Initializer | dict[str, Any] | None = "he_normal",
     ) -> None:
-        if branches < 1 or layers < 2:
+        if not (is_whole(branches) and is_whole(layers) and branches >= 1 and layers >= 2):
             raise ValueError(
-                f"Fixup expects branches >= 1 and layers >= 2. Received branches={branches}, layers={layers}. "
+                f"Fixup expects whole numbers, branches >= 1 and layers >= 2. Received branches={branches!r}, "
+                f"layers={layers!r}. "
                 "branches is the number of residual additions in the network, layers the number of convolutions "
                 "in one branch."
             )

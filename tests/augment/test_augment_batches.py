@@ -155,6 +155,7 @@ REFUSED = [
     (lambda: augment.OneOf([FLIP], weights=(1, 2)), "one weight >= 0"),
     (lambda: augment.SomeOf([FLIP], count=2), "augment.SomeOf expects count"),
     (lambda: augment.Rotate(-10), "augment.Rotate expects degrees"),
+    (lambda: augment.Rotate((0, np.inf)), r"two finite numbers. Received \(0, inf\). For example: degrees="),
     (lambda: augment.Rotate((10, -10)), r"low <= high. Received \(10, -10\). Write degrees=\(-10, 10\)"),
     (lambda: augment.Brightness(1.5), "augment.Brightness expects factor to stay within 0"),
     (lambda: augment.Hue(0.7), "augment.Hue expects turns to stay within -0.5 and 0.5"),

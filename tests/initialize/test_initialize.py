@@ -284,3 +284,9 @@ def test_compare_refuses_models_without_hidden_activations(pixels):
         initialize.compare(lambda initializer: models.mlp((8, 8, 1), 3, hidden=()), ["zeros"], pixels)
     with pytest.raises(ValueError, match="at least two examples"):
         initialize.compare(lambda initializer: None, ["zeros"], pixels[:1])
+
+
+@pytest.mark.parametrize("numbers", [("3", 2), (3.5, 2), (3, 1), (True, 2)])
+def test_fixup_asks_for_whole_numbers(numbers):
+    with pytest.raises(ValueError, match="whole numbers, branches >= 1 and layers >= 2. Received branches="):
+        initialize.Fixup(*numbers)

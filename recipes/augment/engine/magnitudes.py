@@ -102,13 +102,18 @@ def read_pair(owner: str, argument: str, value: Any) -> tuple[float, float]:
     """
     try:
         low, high = value
-        good = low <= high and math.isfinite(low) and math.isfinite(high)
+        finite = math.isfinite(low) and math.isfinite(high)
     except (TypeError, ValueError):
         raise ValueError(
             f"augment.{owner} expects {argument} to be a number or a pair (low, high). Received {value!r}. "
             f"For example: {argument}=(0.1, 0.5)."
         ) from None
-    if not good:
+    if not finite:
+        raise ValueError(
+            f"augment.{owner} expects {argument} to be two finite numbers. Received {value!r}. "
+            f"For example: {argument}=(0.1, 0.5)."
+        )
+    if low > high:
         raise ValueError(
             f"augment.{owner} expects {argument} to be a pair with low <= high. Received {value!r}. "
             f"Write {argument}=({high}, {low})."

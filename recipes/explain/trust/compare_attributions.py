@@ -303,7 +303,7 @@ def _pictures(task, shown):
 
 
 def _named(methods):
-    if isinstance(methods, dict):
+    if isinstance(methods, Mapping):
         return methods
     unknown = [method for method in methods if not callable(method) and method not in _METHODS]
     if unknown or not len(methods):
