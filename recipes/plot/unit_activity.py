@@ -70,7 +70,7 @@ def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | No
             axes.plot(marks, dead, "s", color="red", ms=4, clip_on=False, in_layout=False)
         count = f": {dead.size} of {order.size} dead"
         if dead_units is None:
-            count = f"\n{int(np.sum(rates[-1] == 0))} of {order.size} silent in the last probe"
+            count = f"\n{int(np.sum(rates[-1] == 0))} of {order.size} silent"
         axes.set_title(shortened(str(axis["name"][index])) + count, fontsize="medium")
         places = np.unique(np.linspace(0, len(steps) - 1, _MOST_TICKS).round().astype(int))
         axes.set_xticks(places, [str(step) for step in steps[places]])

@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from recipes.diagnose.checks.learning_rate_range_test import _result
 from recipes.diagnose.rules.curve_rules import Curves
+from recipes.diagnose.rules.diagnose import _averages
 from recipes.diagnose.rules.label_association import words_agreement
 from recipes.diagnose.rules.lost_signal import lost_signal
 from recipes.diagnose.rules.model_rules import judge_model
@@ -133,6 +134,18 @@ def test_a_rate_is_gone_between_two_looks_where_it_falls_by_equal_factors(half, 
     assert [f.code for f in found] == (["decayed_too_early"] if told else [])
     if told:  # 0.001 = 0.5 ** (n / 3): n = 29.9, counted from step 1
         assert f"By step {int(np.ceil(1 + 3 * np.log2(1000)))} of 294" in found[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("settled", "validation", "told"), [(False, 0.9, "warning"), (False, 0.02, "info"), (True, 0.9, None)]
+)
+def test_averages_of_a_pretrained_network_were_settled_before(settled, validation, told):
+    layer = {"name": "norm", "momentum": 0.99, "settled": settled}
+    record = type("Probed", (), {"step": np.arange(45), "__len__": lambda self: 45})()
+    loss = np.geomspace(0.6, 0.004, 5)
+    curves = Curves({"loss": loss, "val_loss": np.append(loss[:4], validation)}, 0.693)
+    found = _averages(curves, record, {"layers": [layer], "steps": 45})
+    assert [finding.severity for finding in found] == ([told] if told else [])
 
 
 def test_a_loss_that_no_rate_changes_is_no_failure_of_the_range_test():

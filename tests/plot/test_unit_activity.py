@@ -29,6 +29,6 @@ def test_only_units_that_are_exactly_zero_are_black():
     axes, bar = plot.unit_activity(record_of([shares] * 3)).axes
     told = brightness(axes.images[0])[:, -1]
     assert told[-1] == 0 and told[:-1].min() > 0.4
-    assert len(set(told[:4].round(3))) > 1 and axes.get_title().endswith("1 of 7 silent in the last probe")
+    assert len(set(told[:4].round(3))) > 1 and axes.get_title().endswith("1 of 7 silent")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "10", "20"]
     assert "black: none" in bar.get_ylabel()

@@ -325,7 +325,9 @@ def _more_to_tell(finding, facts, curves):
 
 def _averages(curves, record, facts):
     """Averages of batch normalization that could not settle in so few steps, seen in the validation loss."""
-    momenta = [layer for layer in (facts or {}).get("layers", ()) if layer["momentum"] is not None]
+    layers = (facts or {}).get("layers", ())
+    # Averages of a pretrained network were settled before.
+    momenta = [layer for layer in layers if layer["momentum"] is not None and not layer.get("settled")]
     if not momenta or curves.validation is None or record is None or not len(record):
         return []
     known = (facts or {}).get("steps")
@@ -343,7 +345,7 @@ def _averages(curves, record, facts):
     return [
         Finding(
             "batch_norm_statistics",
-            "warning",
+            "info" if 0 < curves.validation[-1] < 0.1 * curves.first else "warning",
             worst["name"],
             curves.epochs,
             f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages of "

@@ -48,7 +48,7 @@ def never_given(view: Any) -> list[Finding]:
     """
     if view.learned or view.count < _FEWEST_PROBES or not view.kernels.size:
         return []
-    fresh = {one["name"] for one in view.facts.get("layers", ()) if one["kernel"] and one["kernel"]["fresh"]}
+    fresh = {one["name"] for one in view.facts.get("layers", ()) if (one.get("kernel") or {}).get("fresh")}
     unknown = np.isnan(view.gradient).all(axis=0)
     still = (view.weight == view.weight[:1]).all(axis=0)
     left = [c for c in view.kernels if unknown[c] and still[c] and view.layer(c) in fresh]
