@@ -14,7 +14,7 @@ from recipes.diagnose.rules.label_association import words_agreement
 from recipes.diagnose.rules.lost_signal import lost_signal
 from recipes.diagnose.rules.model_rules import judge_model
 from recipes.diagnose.rules.read_curves import read_curves
-from recipes.diagnose.rules.run_facts import describe
+from recipes.diagnose.rules.run_facts import describe, describe_model
 from recipes.diagnose.rules.schedule_rules import judge_schedule
 from recipes.diagnose.rules.shuffled_labels import _apart
 
@@ -134,6 +134,20 @@ def test_a_rate_is_gone_between_two_looks_where_it_falls_by_equal_factors(half, 
     assert [f.code for f in found] == (["decayed_too_early"] if told else [])
     if told:  # 0.001 = 0.5 ** (n / 3): n = 29.9, counted from step 1
         assert f"By step {int(np.ceil(1 + 3 * np.log2(1000)))} of 294" in found[0].evidence
+
+
+@pytest.mark.parametrize(("decay_steps", "told"), [(3, True), (280, False)])
+def test_what_a_schedule_says_of_steps_goes_before_what_was_looked_at(decay_steps, told):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.005, decay_steps, 0.5)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(schedule), "mse")
+    facts = describe_model(model)
+    planned = np.array(facts["optimizer"]["planned_rates"])
+    np.testing.assert_allclose(
+        planned[:, 1], 0.005 * 0.5 ** (planned[:, 0] / decay_steps), rtol=1e-5, atol=1e-30
+    )
+    found = judge_schedule(None, Curves({"loss": np.full(14, 1.39)}, 1.39, steps=294, planned=14), facts)
+    assert [f.code for f in found] == ["decayed_too_early"] * told
 
 
 @pytest.mark.parametrize(

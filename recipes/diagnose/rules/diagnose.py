@@ -116,7 +116,7 @@ def judge(
         held_up = any(f.code == "plateau_then_drop" and f.severity == "warning" for f in findings)
         findings = [_by_heart(_came_true(finding, curves, held_up), facts) for finding in findings]
         findings += _averages(curves, record, facts)
-        findings += judge_schedule(record, curves)
+        findings += judge_schedule(record, curves, facts)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
     above = start if start is not None and start > 0 else None  # of which a loss can be so many times

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from recipes.common.optimizers import groups, innermost, is_scheduled, switched
+from recipes.common.optimizers import groups, innermost, is_scheduled, schedule_of, switched
 from recipes.common.traversal import named_operations
 from recipes.diagnose.checks.activation_statistics import Observation, few_examples, observe
 from recipes.diagnose.checks.model_copy import optimizers_of, untouched, usual_rate
@@ -20,6 +20,7 @@ from recipes.diagnose.rules.data_facts import describe_data, overlap
 from recipes.diagnose.rules.input_facts import filled_within
 
 _MOST_NUMBERS = 4_000_000
+_LAST_STEP, _SCHEDULE_STEPS = 1e6, 25  # of a schedule: twelve looks a thousandfold
 
 
 def describe(model: keras.Model, train: Any = None, validation: Any = None, *, seconds: float = 2.0) -> dict:
@@ -253,10 +254,23 @@ def describe_optimizer(model: keras.Model) -> dict:
         "name": type(inner).__name__,
         "rate": rate,
         "scheduled": is_scheduled(optimizer),
+        "planned_rates": _planned_rates(optimizer),
         "momentum": _as_float(getattr(inner, "momentum", None)),
         "weight_decay": float(inner.weight_decay or 0),
         **{name: getattr(inner, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")},
     }
+
+
+def _planned_rates(optimizer):
+    """`[step, rate]` of a schedule of Keras or of this library, which may be asked without a change; else nothing."""
+    schedule = schedule_of(optimizer)
+    if not type(schedule).__module__.startswith(("keras.", "recipes.")) or not callable(schedule):
+        return []
+    steps = np.unique(np.geomspace(1, _LAST_STEP, _SCHEDULE_STEPS).astype(int)).tolist()
+    try:
+        return [[step, float(keras.ops.convert_to_numpy(schedule(step)))] for step in steps]
+    except Exception:  # of a subclass that asks for more than a step
+        return []
 
 
 def _as_float(value):

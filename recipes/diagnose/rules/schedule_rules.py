@@ -15,7 +15,7 @@ _FAR = 100  # times what is usual
 _FEWEST_EPOCHS = 3  # with the rate gone, to see that nothing comes any more
 
 
-def judge_schedule(record: Any, curves: Curves) -> list[Finding]:
+def judge_schedule(record: Any, curves: Curves, facts: dict | None = None) -> list[Finding]:
     """A schedule that has spent itself: often one of epochs that is counted in steps.
 
     The history tells rates only where a callback sets them, and one an epoch; the probes read what each step used.
@@ -23,11 +23,11 @@ def judge_schedule(record: Any, curves: Curves) -> list[Finding]:
     Args:
         record: A `recipes.probe.Record`, or None.
         curves: Of the same run, with the steps so far and the epochs planned.
+        facts: dict whose "optimizer" may have "planned_rates", which go before the probes.
     """
-    if record is None or not len(record) or not curves.steps or not curves.epochs:
+    if not curves.steps or not curves.epochs:
         return []
-    known = np.isfinite(record.learning_rate)
-    rates, steps, epochs = record.learning_rate[known], record.step[known], record.epoch[known]
+    rates, steps, epochs = _rates_by_step(record, curves, facts)
     if len(rates) < 5 or rates.max() <= 0 or not np.isfinite(curves.loss).all():
         return []
     used = np.flatnonzero(rates >= GONE * rates.max())
@@ -54,6 +54,19 @@ def judge_schedule(record: Any, curves: Curves) -> list[Finding]:
             "recipes.callbacks.WarmupDecay(decay='cosine'), which ends with the run.",
         )
     ]
+
+
+def _rates_by_step(record, curves, facts):
+    """`(rates, steps, epochs)`: what the schedule says for the steps so far, or what the probes read."""
+    planned = np.array(((facts or {}).get("optimizer") or {}).get("planned_rates") or np.zeros((0, 2)))
+    planned = planned[planned[:, 0] <= curves.steps]
+    if len(planned):
+        steps = planned[:, 0].astype(int)
+        return planned[:, 1], steps, np.minimum(steps * curves.epochs // curves.steps, curves.epochs - 1)
+    if record is None or not len(record):
+        return np.zeros((3, 0))
+    known = np.isfinite(record.learning_rate)
+    return record.learning_rate[known], record.step[known], record.epoch[known]
 
 
 def _step_when_gone(rates, steps, gone):
