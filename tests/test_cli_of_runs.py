@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +59,18 @@ def test_a_run_is_evaluated_on_a_folder_as_the_command_does(trained, capsys):
     assert json.loads(run.evaluate(photos).to_json()) == told
     train, _, _ = recipes.data.load(photos, image_size=12, validation=0, verbose=0)
     assert run.evaluate(train.batch(40)).accuracy == run.evaluate(str(photos)).accuracy
+
+
+def test_a_folder_of_some_of_the_classes_is_evaluated(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    shutil.copytree(photos / "dark", tmp_path / "some" / "dark")
+    assert main(["evaluate", str(folder), str(tmp_path / "some")]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^bright +- +- +- +- +0$", table, re.MULTILINE) and "95 % interval" in table
+    shutil.copytree(photos / "dark", tmp_path / "others" / "night")
+    shutil.copytree(photos / "dark", tmp_path / "others" / "day")
+    assert main(["evaluate", str(folder), str(tmp_path / "others")]) == 2
+    assert "named like the run's classes: 'bright', 'dark'" in capsys.readouterr().err
 
 
 def test_labels_of_a_folder_may_stand_in_a_table(trained, tmp_path):

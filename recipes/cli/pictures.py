@@ -123,9 +123,10 @@ def _labels(some, twice, info, model, compiled, seconds):
     found = judge_labels(history, info.class_names)
     right = float(np.mean(history.margins > 0))
     if not found.learned:
+        little = "little" if found.agreement > 0 else "no"
         return (
             "info",
-            f"nothing can be said of {count}{of_all} images; {right:.0%} agree with a small network, which is little "
+            f"nothing can be said of {count}{of_all} images; {right:.0%} agree with a small network, which is {little} "
             f"more than by chance (kappa {found.agreement:.2f}). The report of recipes train says more",
             [],
         )

@@ -109,6 +109,8 @@ def _print_run(options, run, path, info):
         return
     for finding in run.findings:
         print(in_shell_lines(finding.wrapped()))
+    if not run.findings:
+        print("no findings: nothing wrong was seen in this run by what was looked at")
     before = (run.settings or {}).get("before_training") or {}
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))

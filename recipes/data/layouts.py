@@ -46,7 +46,10 @@ def list_images(path: str, *, labels: Any = None, class_names: Any = None, skip:
             f"Say where the classes are given, labels={_table_in(path)!r} or a function of the path, or put the images "
             "of each class into a sub-folder."
         )
-    _check_classes(path, folders)
+    if class_names is None or not set(folders) & set(
+        checked_names(class_names)
+    ):  # else a part of the classes
+        _check_classes(path, folders)
     files, numbers = _images_of_classes(path, folders, allow_empty=class_names is not None)
     beside = [
         name for name in visible(path) if headers.ending(name) in headers.ENDINGS and name not in folders

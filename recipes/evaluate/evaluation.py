@@ -108,7 +108,7 @@ class Evaluation:
         """The scores as text: one line for all examples, one line per class, and the most confused pairs."""
         low, high = self.interval
         lines = [
-            f"{self.count} examples: accuracy {self.accuracy:.2%} (95 % {low:.2%} to {high:.2%}), "
+            f"{self.count} examples: accuracy {self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
             f"balanced {self.balanced_accuracy:.2%}, calibration error {self.ece:.2%}",
             "",
         ]

@@ -53,6 +53,11 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
     try:
         examples, _, info = data.load(folder, part="test", **how)
     except ValueError as error:
+        if "expects class_names among" in str(error):
+            raise ValueError(
+                f"Reading {str(folder)!r} expects sub-folders named like the run's classes: "
+                f"{', '.join(map(repr, run.class_names))}. Received others. Rename them."
+            ) from error
         if "part='test'" not in str(error):
             raise
         examples, _, info = data.load(folder, **how)

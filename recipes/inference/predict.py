@@ -237,7 +237,7 @@ def predict(
         raise ValueError(
             "recipes.inference.predict expects at least one image. Received none"
             + (
-                f" that decodes: {skipped[0]}. Give other files."
+                f" that decodes: {skipped[0].rstrip('.')}. Give other files."
                 if skipped
                 else ". Check the path or the pattern."
             )

@@ -71,6 +71,8 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
         prints = _fingerprints(train, validation, folder)
         asked = describe(settings, trained, data, prints)  # before compiling and unfreezing change it
         changes = folder.compare(asked) if folder is not None else []
+        if changes and settings.verbose:
+            print(f"recipes.train: goes on with other arguments than before: {'; '.join(changes)}.")
         if folder is not None and folder.finished and not _goes_on_longer(folder, settings):
             return _finished_run(folder, model, settings)
 

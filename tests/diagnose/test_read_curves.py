@@ -55,6 +55,11 @@ def test_a_rate_too_high_bounces_and_one_too_low_falls_along_a_line():
         assert "rate_too_low" in codes({"loss": noisy(line, seed, 0.0005)}, initial=LOG10)
 
 
+def test_a_loss_that_has_nearly_ended_its_fall_is_not_still_falling():
+    assert "still_falling" not in codes({"loss": [0.56, 0.11, 0.0734, 0.0181, 0.0037]}, initial=0.693)
+    assert "still_falling" in codes({"loss": [0.68, 0.6, 0.52, 0.44, 0.36]}, initial=0.693)
+
+
 def test_a_plateau_before_the_drop_is_told_from_a_curve_that_just_bends():
     late = [2.3] * 5 + list(2.3 * np.exp(-np.arange(1, 8) / 2))
     assert codes({"loss": late})["plateau_then_drop"].epoch == 6

@@ -81,5 +81,5 @@ def test_mcnemar_is_the_binomial_test_of_the_examples_apart():
     np.testing.assert_allclose(compared.interval, np.quantile(differences, [0.025, 0.975]), atol=4e-3)
     assert compared.difference == pytest.approx(second.mean() - first.mean())
     assert evaluate.mcnemar([True, False], [True, False]).p_value == 1
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="the same length"):
         evaluate.mcnemar([True], [True, False])

@@ -220,7 +220,7 @@ def _falling(curves):
                 "Try a learning rate 10 times higher; recipes.diagnose.learning_rate_range_test(model, "
                 "data).plot() shows how much the model bears.",
             )
-    fall = -slope(last)
+    fall = min(-slope(last), float(loss[-2] - loss[-1]))  # one that bends is about to end
     # In share of what the run has gained so far: of a loss near 0, or below, a share says nothing.
     if gained > 0 and fall > 0.03 * gained:
         return _found(
