@@ -4,7 +4,7 @@
     python benchmarks/strangers.py --only cnn vae      these families
     python benchmarks/strangers.py --part seen         the families one may look at while mending; or
                                                        `unseen`, or `unseen_2`, written when that had been looked at,
-                                                       or `unseen_3` to `unseen_6`, by somebody who knew
+                                                       or `unseen_3` to `unseen_7`, by somebody who knew
                                                        neither rules nor sets
     python benchmarks/strangers.py --check             no doctor: is every program what it declares to be?
     python benchmarks/strangers.py --quick             two programs
@@ -237,6 +237,7 @@ def listed():
         UNSEEN_4,
         UNSEEN_5,
         UNSEEN_6,
+        UNSEEN_7,
         WITHDRAWN,
     )  # heavy
 
@@ -245,6 +246,7 @@ def listed():
     parts |= dict.fromkeys(UNSEEN, "unseen") | dict.fromkeys(UNSEEN_2, "unseen_2")
     parts |= dict.fromkeys(UNSEEN_3, "unseen_3") | dict.fromkeys(UNSEEN_4, "unseen_4")
     parts |= dict.fromkeys(UNSEEN_5, "unseen_5") | dict.fromkeys(UNSEEN_6, "unseen_6")
+    parts |= dict.fromkeys(UNSEEN_7, "unseen_7")
     return [(program.name, program.family) for program in kept], parts
 
 
@@ -328,7 +330,17 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="FAMILY", help="families, or programs as family/name")
     parser.add_argument(
         "--part",
-        choices=("all", "seen", "unseen", "unseen_2", "unseen_3", "unseen_4", "unseen_5", "unseen_6"),
+        choices=(
+            "all",
+            "seen",
+            "unseen",
+            "unseen_2",
+            "unseen_3",
+            "unseen_4",
+            "unseen_5",
+            "unseen_6",
+            "unseen_7",
+        ),
         default="all",
     )
     parser.add_argument("--quick", action="store_true", help="two programs")
@@ -414,6 +426,9 @@ def report(records, parts, *, check=False):
         ],
         "families unseen, fifth set": [record for record in records if parts[record["family"]] == "unseen_5"],
         "families unseen, sixth set": [record for record in records if parts[record["family"]] == "unseen_6"],
+        "families unseen, seventh set": [
+            record for record in records if parts[record["family"]] == "unseen_7"
+        ],
         "all": records,
     }
     table({name: summary(group) for name, group in groups.items() if group})
