@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from recipes.diagnose.checks.learning_rate_range_test import _result
 from recipes.diagnose.rules.curve_rules import Curves
-from recipes.diagnose.rules.diagnose import _averages
+from recipes.diagnose.rules.diagnose import _averages, judge
 from recipes.diagnose.rules.label_association import words_agreement
 from recipes.diagnose.rules.lost_signal import lost_signal
 from recipes.diagnose.rules.model_rules import judge_model
@@ -165,3 +165,14 @@ def test_averages_of_a_pretrained_network_were_settled_before(settled, validatio
 def test_a_loss_that_no_rate_changes_is_no_failure_of_the_range_test():
     found = _result(np.geomspace(1e-6, 1, 40), np.zeros(40), 0.7, 0.01)
     assert found.steepest is None and found.findings == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "severity"), [([1.12, 1.1, 0.9, 0.25], "info"), ([1.12, 1.1, 1.1, 1.09], "warning")]
+)
+def test_raw_inputs_of_a_run_that_learned_late_are_harmless(loss, severity):
+    x = RNG.integers(0, 256, (90, 8)).astype("float32")
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4, "relu"), layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    found = judge({"loss": loss}, None, describe(model, (x, np.arange(90) % 3)))
+    assert [f.severity for f in found if f.code == "unscaled_inputs"] == [severity]

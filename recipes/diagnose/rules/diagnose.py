@@ -131,6 +131,9 @@ def judge(
     findings += judge_recall(facts or {})
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]
+    elif curves is not None and curves.strong and curves.validated_well is not False:
+        # Whatever the last epochs still bring, the scale of the inputs did not stand in the way.
+        findings = [_overcome(f, curves) if f.code == "unscaled_inputs" else f for f in findings]
     if curves is not None:  # however much was learned by then
         findings += spent_while_falling(record, curves)
         findings += stopped_early(curves, (facts or {}).get("meant_to_be"))
