@@ -20,6 +20,8 @@ from benchmarks.stranger_programs import (
     UNSEEN_3,
     UNSEEN_4,
     UNSEEN_5,
+    UNSEEN_6,
+    UNSEEN_7,
     unseen_families,
 )
 from recipes.diagnose.finding import CODES
@@ -130,7 +132,8 @@ def test_intervals_of_the_battery_are_wilsons():
 
 
 def test_a_third_of_the_strangers_families_stays_unseen_as_it_was_drawn():
-    assert [*UNSEEN] == unseen_families(later=(*UNSEEN_2, *UNSEEN_3, *UNSEEN_4, *UNSEEN_5))
+    later = (*UNSEEN_2, *UNSEEN_3, *UNSEEN_4, *UNSEEN_5, *UNSEEN_6, *UNSEEN_7)
+    assert [*UNSEEN] == unseen_families(later=later)
 
 
 def test_the_second_unseen_set_is_large_enough_and_apart():
@@ -163,11 +166,19 @@ def test_the_fifth_unseen_set_is_apart_and_named_by_codes_that_exist():
     assert {code for program in fifth for code in program.codes} <= set(CODES)
 
 
+@pytest.mark.parametrize(("families", "least"), [(UNSEEN_6, 28), (UNSEEN_7, 12)])
+def test_the_last_unseen_sets_are_apart_and_named_by_codes_that_exist(families, least):
+    programs = [program for program in PROGRAMS.values() if program.family in families]
+    assert {*families}.isdisjoint({*UNSEEN, *UNSEEN_2, *UNSEEN_3, *UNSEEN_4, *UNSEEN_5})
+    assert min(sum(program.healthy for program in programs), sum(not p.healthy for p in programs)) >= least
+    assert {code for program in programs for code in program.codes} <= set(CODES)
+
+
 def test_the_battery_has_eighty_healthy_programs_of_25_families():
     healthy = [program for program in PROGRAMS.values() if program.healthy]
     assert len(healthy) >= 80
     assert len({program.family for program in healthy}) >= 25
-    later = {*UNSEEN_3, *UNSEEN_4, *UNSEEN_5}
+    later = {*UNSEEN_3, *UNSEEN_4, *UNSEEN_5, *UNSEEN_6, *UNSEEN_7}
     own = {program.cause for program in PROGRAMS.values() if program.family not in later}
     assert own - {"healthy"} == set(CAUSES)
 

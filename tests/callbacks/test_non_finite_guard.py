@@ -144,7 +144,8 @@ def test_restore_goes_back_to_finite_weights_with_a_lower_rate_and_goes_on():
     model = build()
     guard = callbacks.NonFiniteGuard(every_steps=1, restore=True, factor=0.5, copy_every=2)
     with pytest.warns(
-        UserWarning, match="last good weights with 0.5 times the learning rate \\(restore 1 of 3\\)"
+        UserWarning,
+        match="last good weights, and training goes on with 0.5 times the learning rate \\(restore 1 of 3\\)",
     ):
         history = fit(model, guard, Once()).history
     assert guard.restores == 1 and len(history["loss"]) == 2 and np.isfinite(history["loss"]).all()

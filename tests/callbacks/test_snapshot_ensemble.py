@@ -153,7 +153,7 @@ def test_nothing_of_another_run_or_model_is_overwritten_or_mixed(model, tmp_path
     run(model, SnapshotEnsemble(4, folder=tmp_path, overwrite=True), epochs=2)
     assert len(load_snapshots(tmp_path, model, last=3)) == 3
     assert (tmp_path / "mine.txt").read_text() == "notes"
-    with pytest.raises(ValueError, match="between 1 and the 4"):
+    with pytest.raises(ValueError, match="between 1 and 4, the number of snapshots"):
         load_snapshots(tmp_path, model, last=5)
 
 

@@ -221,6 +221,7 @@ def test_kernels_as_drawn_that_no_optimizer_is_given_are_told(moves, told):
     )
     view.step, view.epoch, view.layer = np.arange(4), np.zeros(4), lambda column: names[column]
     view.facts = {"layers": [{"name": name, "kernel": {"fresh": True}} for name in names]}
+    view.facts["task"] = {"own_step": True}
     assert [(f.code, f.layer) for f in never_given(view)] == [("frozen", "first")] * told
 
 

@@ -82,7 +82,7 @@ def test_other_files_and_unknown_names_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(ValueError, match="written by Record.save"):
         Record.load(tmp_path / "other.npz")
-    with pytest.raises(ValueError, match="It has: a, b"):
+    with pytest.raises(ValueError, match="Give one of these: a, b"):
         filled(1).activity("c")
     with pytest.raises(AttributeError, match="has the columns"):
         _ = filled(1).gradients

@@ -29,9 +29,9 @@ def send_through(
     inputs, labels, weights = batch
     with wrapped(seen.hooks()), tf.GradientTape() as tape:
         outputs = model(inputs, training=True)
-        own = {
-            variable.value.ref() for variable in model.variables if isinstance(variable.value, tf.Variable)
-        }
+        held = [variable.value for variable in model.variables if isinstance(variable.value, tf.Variable)]
+        # Under a strategy a variable has a copy for each replica.
+        own = {part.ref() for value in held for part in (value, *getattr(value, "values", ()))}
         seen.strangers = [v for v in tape.watched_variables() if v.ref() not in own]
         loss, silent = loss_or_why(model, inputs, labels, outputs, weights, silent)
     seen.loss = None if loss is None else float(loss)

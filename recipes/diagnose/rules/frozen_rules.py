@@ -41,12 +41,15 @@ def judge_untracked(facts: dict) -> list[Finding]:
 
 
 def never_given(view: Any) -> list[Finding]:
-    """Kernels as they were drawn whose gradient no optimizer is given, in a run that did not learn.
+    """Kernels as they were drawn whose gradient an own training step gives no optimizer, in a run that did not learn.
+
+    Keras' own step gives all of them: where no gradient is known there, something cuts it off.
 
     Args:
         view: A `recipes.diagnose.rules.record_view.RecordView`.
     """
-    if view.learned or view.count < _FEWEST_PROBES or not view.kernels.size:
+    own = (view.facts.get("task") or {}).get("own_step")
+    if not own or view.learned or view.count < _FEWEST_PROBES or not view.kernels.size:
         return []
     fresh = {one["name"] for one in view.facts.get("layers", ()) if (one.get("kernel") or {}).get("fresh")}
     unknown = np.isnan(view.gradient).all(axis=0)
