@@ -30,9 +30,8 @@ def class_image(model: keras.Model, target: Target, **options: Unpack[ClassImage
         target: A class, a list of classes (one image each), a list of units or directions of one layer, or any other
             target of `recipes.explain` that is not None, such as `Unit("conv3", 4) + 0.5 * Unit("conv4", 7)`.
         options: The options of `ClassImageOptions`. The optimizer is "adam" for Fourier coefficients and "normalized"
-        for
-            pixels unless another is given; the learning rate 0.05 for Fourier coefficients and with a generator, 0.02
-            for pixels.
+            for pixels unless another is given; the learning rate is 0.05 for Fourier coefficients and with a generator,
+            0.02 for pixels.
 
     Returns:
         float32 `(n, height, width, channels)` in `value_range`; `(height, width, channels)` for a single class.

@@ -59,9 +59,8 @@ def deep_dream(
         tile: `(height, width)` of the windows in pixels, or one number, for networks that take any size. None means the
             whole image up to 512 pixels. If the network has a fixed size, the windows have that size.
         options: The options of `SynthesisOptions`. `steps` are those of an octave; `learning_rate` is the root mean
-        square
-            change of a step, with the value range as -1..1; the objective is the layer's mean square, `return_scores`
-            gives it as `(octaves * steps, n)`.
+            square change of a step, with the value range as -1..1; the objective is the layer's mean square,
+            `return_scores` gives it as `(octaves * steps, n)`.
 
     Returns:
         float32, of the shape and range of `images`.

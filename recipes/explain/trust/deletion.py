@@ -57,8 +57,7 @@ def deletion(
         baseline: The values that replace deleted pixels: a number (0, black), `"mean"`, `"blur"`, or an array, as in
             `occlusion`. `"impute"` computes them from the remaining pixels, with a little noise, as in `road`.
         options: The options of `AttributionOptions`. The score is `"probability"` (the paper's) or `"logits"`. A model
-        that
-            returns logits has no probabilities, and is measured by what it returns, images with large logits most:
+            that returns logits has no probabilities, and is measured by what it returns, images with large logits most:
             give `keras.Sequential([model, keras.layers.Softmax()])` for the paper's areas in 0..1.
 
     Returns:
