@@ -1,1 +1,1 @@
-"""Rules over what was seen in training."""
+"""Rules that judge a training run by its curves, its record, its model and its data."""

@@ -1,4 +1,4 @@
-"""Whether what a model has to answer stands among its inputs."""
+"""Whether the inputs of a model contain its labels (target leakage)."""
 
 import keras
 import numpy as np
@@ -7,22 +7,29 @@ from recipes.diagnose.checks.sample import Sample
 
 _FEWEST = 50  # examples; fewer may agree by chance
 _MOST = 1000
-_EXACT = 1e-6  # of the largest target
-_FEWEST_COLUMNS = 5  # of a table, for one that tells all to be odd
-_NEARLY_ALL = 0.95  # of the variance of a column, between classes
+_EXACT = 1e-6  # tolerance, as a share of the largest absolute target
+_FEWEST_COLUMNS = 5  # columns of a table; with fewer, one column that determines the label is no surprise
+_NEARLY_ALL = 0.95  # share of a column's variance that lies between the classes
 
 
 def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
-    """Where the answer stands among the inputs of every example that is looked at, in words, or None.
+    """Describe where the inputs of all examples that are looked at contain the answer.
 
-    That is a whole input that equals the labels, of a model with several inputs, or of one whose weights leave out
-    labels: a network that only has to copy is given its task so. And one column, of measured numbers, that has one
-    value for each class, or is the single target; of sequences only in their last step, as a task
-    to remember has its answer at the first. Of a table also the one column whose values lie apart for all classes.
+    Three cases count:
+
+    1. A whole input equals the labels, and the model has several inputs, or sample weights of 0 leave out some labels.
+    The network then only has to copy.
+    2. One column of measured numbers is the single target, or has one constant value for each class. For sequences,
+    only the last time step is looked at, since a memory task has its answer in the first one.
+    3. In a table, the ranges of values of one column do not overlap between classes, and no other column comes close.
 
     Args:
-        sample: What was read; inputs and labels are arrays of one batch axis each.
-        classes: Whether labels are classes.
+        sample: The batches that were read. Inputs and labels are arrays with one batch axis each.
+        classes: Whether the labels are classes.
+
+    Returns:
+        Half a sentence, such as "column 3 (counted from 0) tells the answer by itself"; None where the inputs do not
+        contain the answer.
     """
     inputs = _joined([batch[0] for batch in sample.batches])
     labels = _joined([batch[1] for batch in sample.batches])
@@ -39,11 +46,11 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
         return None
     for number, part in enumerate(inputs):
         told = len(inputs) > 1 or _some_weigh_nothing(sample)
-        given = part.dtype.kind != "f" and part[0].size == 1  # on purpose, as to a loss that needs the class
+        given = part.dtype.kind != "f" and part[0].size == 1  # the input is the class on purpose
         if told and not given and _same(part, labels):
             return f"input {number + 1} of {len(inputs)} is the labels, number for number"
     if any(part.dtype.kind != "f" for part in inputs):
-        return None  # numbers of words or things
+        return None  # token ids or other category numbers
     one_each = _one_each(labels, classes)
     if one_each is None:
         return None
@@ -52,7 +59,7 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
         rows = rows.reshape(len(rows), -1).astype("float64")
         series = part.ndim == 3 and part.shape[1] > _FEWEST_COLUMNS and not classes
         if not np.isfinite(rows).all() or (rows.shape[1] + len(inputs) < 3 and not series):
-            continue  # a single number that tells the answer is the task
+            continue  # if the only number tells the answer, that is the task
         column = _class_column(rows, one_each) if classes else _same_column(rows, one_each)
         told = "tells the answer by itself"
         if column is None and classes and part.ndim == 2:
@@ -65,7 +72,7 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
 
 
 def _joined(batches):
-    """The leaves of all batches joined to some examples, or None where they are not arrays of numbers."""
+    """Each leaf of the batches, concatenated up to 1,000 examples; None unless all are numeric and of one shape."""
     leaves = [keras.tree.flatten(batch) for batch in batches]
     good = all(
         isinstance(part, np.ndarray) and part.ndim and part.dtype.kind in "biuf"
@@ -78,7 +85,7 @@ def _joined(batches):
     joined = []
     for parts in zip(*leaves, strict=True):
         some = []
-        for part in parts:  # no more is copied than is looked at
+        for part in parts:  # copies only the examples that are looked at
             some.append(part[: _MOST - sum(map(len, some))])
         joined.append(np.concatenate(some))
     return joined
@@ -98,7 +105,7 @@ def _same(part, labels):
 
 
 def _one_each(labels, classes):
-    """One number per example, or None where there are several."""
+    """One label per example, one-hot rows as class numbers; None where an example has several labels."""
     rows = labels.reshape(len(labels), -1)
     if rows.shape[1] > 1 and classes and ((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all():
         return rows.argmax(axis=1)
@@ -106,7 +113,7 @@ def _one_each(labels, classes):
 
 
 def _class_column(rows, labels):
-    """The column with one value for each class, and another for each."""
+    """The first column that is constant within each class and differs between classes; None if there is none."""
     kinds = np.unique(labels)
     if not 2 <= len(kinds) <= len(labels) // 4:
         return None
@@ -121,9 +128,10 @@ def _class_column(rows, labels):
 
 
 def _column_apart(rows, labels):
-    """The one column of a table in which classes stand apart with a gap, where all others tell far less.
+    """The one column of a table whose ranges of values do not overlap between classes; None if there is none.
 
-    So looks what was filled in because of the answer: a date of closing, the number of a refund.
+    Every other column must have at most half of its variance between classes. A column that was filled in because of
+    the answer looks like this: a closing date, or the number of a refund.
     """
     kinds, counts = np.unique(labels, return_counts=True)
     if rows.shape[1] < _FEWEST_COLUMNS or not 2 <= len(kinds) <= 20 or counts.min() < 5:
@@ -135,7 +143,7 @@ def _column_apart(rows, labels):
     best = int(np.argmax(told))
     if np.delete(told, best).max() > 0.5:
         return None
-    # Empty, or one other value, in the whole of a class, and never in another.
+    # The column is constant, for example empty, in all classes but one.
     still = [part[:, best] for part in parts if np.ptp(part[:, best]) == 0]
     filled = len(still) == len(parts) - 1
     if told[best] < (0.5 if filled else _NEARLY_ALL):
@@ -146,9 +154,12 @@ def _column_apart(rows, labels):
 
 
 def _same_column(rows, targets):
-    """The column that is the target. One that lies on a line with it may well be what there is to learn."""
+    """The first column that equals the targets; None if there is none.
+
+    A column that is only a linear function of the targets may well be what there is to learn.
+    """
     if len(np.unique(targets)) < _FEWEST // 5:
-        return None  # so few values agree for other reasons
+        return None  # with so few distinct values, columns may agree for other reasons
     same = np.abs(rows - targets[:, None].astype("float64")) <= _EXACT * max(np.abs(targets).max(), 1e-12)
     found = same.all(axis=0)
     return int(np.argmax(found)) if found.any() else None

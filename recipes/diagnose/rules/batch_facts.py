@@ -1,4 +1,4 @@
-"""Facts that one batch on its way through a model shows beside its layers: loss, gradients, bounds, others' weights."""
+"""Facts that one batch shows besides layer statistics: loss, gradients, output bounds and untracked weights."""
 
 import contextlib
 from typing import Any
@@ -13,24 +13,23 @@ from recipes.diagnose.rules.words import far_outside
 
 
 def batch_facts(model: keras.Model, batch: tuple, seen: Observation, data: dict) -> dict[str, Any]:
-    """What the rules about the loss, about bounds of outputs and about weights that nobody trains ask for.
+    """Collect the facts for the rules about the loss, about bounds of outputs and about untracked weights.
 
     Args:
-        model: Built. Left as it was.
-        batch: `(inputs, labels, weights)` that was sent through it.
-        seen: What it showed.
+        model: A built `keras.Model`. It is left unchanged.
+        batch: `(inputs, labels, weights)` that was sent through the model.
+        seen: What was observed on this batch.
         data: Facts of the training data.
 
     Returns:
-        dict with "outputs", one dict an output with its range, and where the targets lie far from it the bounds that
-        no weights overcome as "reach"; "first_loss"; "untracked", shapes of weights as drawn that the model does not
-        hold.
+        dict with "outputs", "first_loss" and "untracked". "outputs" holds one dict per output with its range. Where the
+        targets lie far outside this range, it also holds "reach": the bounds that no weights can exceed. "first_loss"
+        holds the loss, the gradients that are not finite, and which parts are finite. "untracked" lists the shapes of
+        weights that take part in the computation, still look initialized, and are not tracked by the model.
     """
     outputs = [_output_facts(output) for output in keras.tree.flatten(seen.outputs)]
     if _far_from_targets(outputs, data):
-        with contextlib.suppress(
-            Exception
-        ):  # a model that takes no such weights has no bounds that are known
+        with contextlib.suppress(Exception):  # where this fails, the bounds stay unknown
             for one, reach in zip(outputs, output_reach(model, batch[0]), strict=False):
                 one["reach"] = reach
     parts = {"inputs": batch[0], "labels": batch[1], "outputs": seen.outputs}
@@ -52,7 +51,7 @@ def _output_facts(output: np.ndarray) -> dict:
 
 
 def _far_from_targets(outputs, data):
-    """Whether the middle of some targets lies far from all that the outputs are now, so that bounds matter."""
+    """Whether the quartiles of some targets lie far outside the current range of outputs, so that bounds matter."""
     labels = data.get("heads") or [data]
     return any(
         far_outside(label["target_quartiles"], output["min"], output["max"])
@@ -67,7 +66,7 @@ def _finite(part):
 
 
 def _as_drawn(strangers):
-    """Shapes of matrices that look as an initializer leaves them: beside biases, if any, that are all zeros."""
+    """Shapes of the matrices that still look initialized; none if any bias is neither all zeros nor all ones."""
     biases = [one for one in strangers if one.ndim == 1]
     kernels = [one for one in strangers if one.ndim > 1]
     if any(bias.any() and not (bias == 1).all() for bias in biases):
@@ -76,7 +75,7 @@ def _as_drawn(strangers):
 
 
 def _initialized(kernel):
-    """Whether the spread is that of a usual initializer: its variance is 1 or 2 divided by a number of inputs."""
+    """Whether the kernel's variance is that of a common initializer: Glorot, LeCun or He."""
     fan_out, fan_in = kernel.shape[-1], kernel.size // kernel.shape[-1]
     usual = [2 / (fan_in + fan_out), 1 / fan_in, 2 / fan_in]
     error = 4 / np.sqrt(kernel.size)

@@ -1,4 +1,4 @@
-"""What the probes saw of the batches: how large they are, in what order classes come, how much their losses differ."""
+"""Rules about batches as the probes saw them: size, class order, batch normalization, unreached kernels and noise."""
 
 from typing import Any
 
@@ -11,12 +11,31 @@ from recipes.diagnose.rules.words import counted, part_of
 def found(
     code: str, severity: str, layer: str | None, epoch: int | None, evidence: str, remedy: str
 ) -> Finding:
-    """A `Finding`, whose epochs are counted from 1, about an epoch that is counted from 0 here; None for no epoch."""
+    """Make a `Finding` that counts epochs from 1.
+
+    Args:
+        code: A code from `recipes.diagnose.finding`.
+        severity: "error", "warning" or "info".
+        layer: Name of the layer, or None.
+        epoch: Epoch, counted from 0, or None.
+        evidence: What was seen, with numbers.
+        remedy: What to type.
+
+    Returns:
+        The `Finding`, with the epoch counted from 1.
+    """
     return Finding(code, severity, layer, None if epoch is None else int(epoch) + 1, evidence, remedy)
 
 
 def too_few(view: Any) -> list[Finding]:
-    """Batches of one to three under a batch normalization of vectors, which leaves no difference between examples."""
+    """Batches of one to three examples before batch normalization of vectors, which removes their differences.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
+    """
     norms = [layer for layer in view.facts.get("layers", ()) if layer.get("normalizes_vectors")]
     sizes = view.record.examples
     sizes = sizes[np.isfinite(sizes)]
@@ -26,7 +45,7 @@ def too_few(view: Any) -> list[Finding]:
     left = (
         "0 is left of every input"
         if size == 1
-        else "little is left of an example but whether it is above them"
+        else "little is left of an example but whether it is above that mean"
     )
     return [
         found(
@@ -42,7 +61,14 @@ def too_few(view: Any) -> list[Finding]:
 
 
 def sorted_batches(view: Any) -> list[Finding]:
-    """Whole batches of one class, in data that has several: it comes sorted."""
+    """Batches of a single class, in data with several classes: the data comes sorted.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
+    """
     counts = list(view.facts.get("data", {}).get("train", {}).get("class_counts", {}).values())
     looked = np.isfinite(view.record.one_label) & (view.record.examples >= 8)
     if looked.sum() < 3 or len(counts) < 2:
@@ -51,7 +77,7 @@ def sorted_batches(view: Any) -> list[Finding]:
     chance = sum((count / sum(counts)) ** size for count in counts)
     alone = float(np.mean(view.record.one_label[looked] == 1))
     data = view.facts["data"]["train"]
-    # Of shuffled data not one batch is of one class, where the classes are several and batches hold many examples.
+    # In shuffled data with several classes, hardly any large batch holds a single class.
     sorted_too = data.get("same_next", 0.0) > 0.5 * (1 + data.get("same_by_chance", 1.0))
     few = alone > 0 and chance * looked.sum() < 1e-3 and sorted_too
     if chance > 0.05 or not (alone >= 0.5 or few):
@@ -72,7 +98,14 @@ def sorted_batches(view: Any) -> list[Finding]:
 
 
 def idle_averages(view: Any) -> list[Finding]:
-    """Batch normalization that never updates its averages."""
+    """Batch normalization layers whose moving averages are never updated.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
+    """
     idle = view.facts.get("idle_averages", ())
     if not idle or view.step[-1] < 10:
         return []
@@ -90,7 +123,14 @@ def idle_averages(view: Any) -> list[Finding]:
 
 
 def unreached(view: Any) -> list[Finding]:
-    """Kernels that no step changes, where others are changed."""
+    """Kernels that no step changes, while steps change others.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
+    """
     if view.count < 3 or len(view.kernels) < 2:
         return []
     ratio = view.ratio[:, view.kernels]
@@ -114,14 +154,21 @@ def unreached(view: Any) -> list[Finding]:
 
 
 def noisy_batches(view: Any) -> list[Finding]:
-    """Batches so small that the loss of one says little."""
+    """Batches so small that the loss of one says little about the model.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
+    """
     data = view.facts.get("data", {}).get("train", {})
     if view.count < 5 or (data.get("batch") or 64) > 4:
         return []
     tail = view.loss[view.count // 2 :]
     if not np.isfinite(tail).all():
         return []
-    if tail.min() <= 0:  # of a loss that crosses 0 its mean is no measure
+    if tail.min() <= 0:  # the mean of a loss that crosses 0 is no measure of its size
         return []
     noise = float(np.std(tail) / np.mean(tail))
     if noise < 0.4:
@@ -139,5 +186,5 @@ def noisy_batches(view: Any) -> list[Finding]:
     ]
 
 
-#: Each takes what `record_rules` looks at, and gives a list of findings.
+#: Each rule takes a `RecordView` and returns a list of `Finding`.
 RULES = (too_few, sorted_batches, idle_averages, unreached, noisy_batches)

@@ -1,4 +1,4 @@
-"""How many examples of each class a trained model finds: what a loss over all of them hides of a rare one."""
+"""Recall of a trained model: how many examples of each class, or how many positive labels, it finds."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from recipes.diagnose.checks.sample import MOST_BYTES, read_sample
 
 
 def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
-    """Examples, and right answers among them, of each class.
+    """Count the examples of each class, and how many of them the model classifies correctly.
 
     Args:
-        model: A compiled, built classifier with one output; another gives an empty dictionary.
-        *parts: Data sets or arrays `(x, y)`, of which some hundred examples each are looked at; None is left out.
+        model: A compiled, built classifier with one output; any other model gives an empty dictionary.
+        *parts: Data sets or arrays `(x, y)`, of which up to 16 batches each are looked at; None is skipped.
 
     Returns:
         dict from the class number, as a string, to `{"examples": n, "right": n}`.
@@ -44,15 +44,16 @@ def class_recall(model: keras.Model, *parts: Any) -> dict[str, dict[str, int]]:
 
 
 def positives(model: keras.Model, *parts: Any) -> dict[str, float]:
-    """What a trained model with a sigmoid for each of several answers gives where the answer is yes, and where no.
+    """Compare the probabilities of a multi-label model where the label is 1 with those where it is 0.
 
     Args:
-        model: A compiled, built model with one output; another gives an empty dictionary.
-        *parts: Data sets or arrays `(x, y)`, of which some hundred examples each are looked at; None is left out.
+        model: A compiled, built model with one output of several sigmoids; any other model gives an empty dictionary.
+        *parts: Data sets or arrays `(x, y)`, of which up to 16 batches each are looked at; None is skipped.
 
     Returns:
-        dict with "asked", the number of ones among the labels; "found", of them; "share" of ones; "yes" and "no", the
-        mean probability where the label is 1 and 0.
+        dict with "asked", the number of labels that are 1; "found", how many of them get a probability above 0.5;
+        "share", the share of labels that are 1, in [0, 1]; "yes" and "no", the mean probability where the label is 1
+        and where it is 0. Empty where all labels are equal or a probability is not finite.
     """
     task, given, wanted = task_of(model), [], []
     if task.kind != "binary" or (task.outputs or 1) < 2:

@@ -1,4 +1,4 @@
-"""Gradients that the optimizer cuts to next to nothing."""
+"""Gradient clipping that leaves next to nothing of the gradients."""
 
 from typing import Any
 
@@ -11,7 +11,14 @@ from recipes.diagnose.rules.words import share, typed
 
 
 def clipping(view: Any) -> list[Finding]:
-    """Steps that are next to nothing because gradients are cut, in a run that has not learned."""
+    """Steps that gradient clipping makes far too short, in a run that has not learned.
+
+    Args:
+        view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
+    """
     for name in ("clipnorm", "global_clipnorm"):
         limit = view.optimizer.get(name)
         if not limit or not view.kernels.size:
@@ -19,7 +26,7 @@ def clipping(view: Any) -> list[Finding]:
         gradient = median(view.gradient)
         whole = float(np.sqrt(np.nansum(np.square(gradient))))
         size = whole if name == "global_clipnorm" else float(np.nanmax(np.append(gradient, 0.0)))
-        # Where the limit is a usual one, it is the gradients that are not, and others say so.
+        # With a usual limit, it is the gradients that are unusual; other rules report those.
         if size > 100 * limit and (limit < 0.1 or size < 100) and not view.learned:
             return [
                 found(

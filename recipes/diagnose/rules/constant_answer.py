@@ -1,4 +1,4 @@
-"""The best answer that ignores the inputs, found by trying, under a loss that is the user's own."""
+"""Search for the best constant answer under a custom loss."""
 
 import contextlib
 import functools
@@ -16,10 +16,10 @@ from recipes.diagnose.checks.output_task import Head, labels_of, passes_on
 from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.output_rules import WITH_KERNEL
 
-_MOST_OUTPUTS = 64  # numbers that are searched for
+_MOST_OUTPUTS = 64  # units of the last layer: the search finds one number for each
 _MOST_NUMBERS = 1 << 16
 _STEPS = 60
-# What may come out of a last layer with these activations: only answers that it can give are looked at.
+# The search covers last layers with these activations, so that it tries only answers that the layer can give.
 _ACTIVATIONS = ("linear", "softmax", "sigmoid", "tanh", "softplus", "exponential", "relu")
 
 
@@ -28,21 +28,23 @@ def searched_constant(
 ) -> dict[str, float]:
     """Mean loss of the best constant answer under any loss that judges each example by itself.
 
-    The answer is one number for each unit of the last layer, passed through its activation. It starts from the mean of
-    the labels or from 0, whichever costs less, and takes 60 steps down the user's loss, each number with a step
-    length of its own that grows while the slope keeps its sign and halves where it turns (Riedmiller and Braun 1993,
-    "A direct adaptive method for faster backpropagation learning", section III, https://doi.org/10.1109/ICNN.1993.298623).
+    The answer is one number for each unit of the last layer, passed through its activation. It starts from 0 or from
+    the mean of the labels, whichever has the lower loss, and takes 60 steps of gradient descent on the model's loss.
+    Each number has its own step length, which grows while the sign of its gradient stays the same, and halves when the
+    sign changes. This is Rprop: Riedmiller and Braun 1993, "A direct adaptive method for faster backpropagation
+    learning", section III, https://doi.org/10.1109/ICNN.1993.298623.
 
     Args:
-        model: A compiled `keras.Model` with one output. Left as it was.
-        sample: What was read of the training data, some of which is used.
+        model: A compiled `keras.Model` with one output. It is left unchanged.
+        sample: Batches of the training data; up to 512 examples of them are used.
         head: The output, with its loss and the layers that end it.
-        output: What the model gave for a batch, `(batch, ..., units)`.
-        held_out: What was read of the validation data, for the loss of the same answer there.
+        output: The model's output for one batch, `(batch, ..., units)`.
+        held_out: Batches of the validation data, for the loss of the same answer there; or None.
 
     Returns:
-        dict with "baseline" and, with `held_out`, "baseline_validation", penalties not counted. Empty where answers
-        of the last layer are not known, the search does not settle, or the loss of an example depends on its batch.
+        dict with "baseline" and, with `held_out`, "baseline_validation", both without penalties. Empty where the range
+        of the last layer is not known, where the search does not settle, or where the loss of an example depends on its
+        batch.
     """
     last = next((entry for entry in head.chain if not passes_on(entry)), None)
     if last is None or last["layer_class"] not in WITH_KERNEL or last["activation"] not in _ACTIVATIONS:
@@ -80,13 +82,13 @@ def searched_constant(
             return {}
         known = {"baseline": loss - penalty}
         if held_out is not None and held_out.labeled:
-            with contextlib.suppress(Exception):  # labels of another form than those of training
+            with contextlib.suppress(Exception):  # validation labels may have another form
                 known["baseline_validation"] = float(cost(_first(held_out, rows), answer)) - penalty
     return known
 
 
 def _first(sample: Sample, rows: int) -> tuple[Any, np.ndarray]:
-    """Inputs and labels of the first examples, as arrays."""
+    """Inputs and labels of the first `rows` examples, as arrays."""
     taken, count = [], 0
     for batch in sample.batches:
         taken.append((batch[0], keras.tree.flatten(batch[1])[0]))
@@ -98,7 +100,7 @@ def _first(sample: Sample, rows: int) -> tuple[Any, np.ndarray]:
 
 
 def _starts(labels: np.ndarray, units: int, activation: str) -> list[np.ndarray]:
-    """Answers to begin with: 0, and where the last layer is linear the mean of the labels, for all units or for one."""
+    """Starting points: 0 and, where the last layer is linear, the mean of the labels in all units or in one."""
     starts = [np.zeros(units)]
     flat = labels.reshape(-1, labels.shape[-1]) if labels.ndim > 1 else labels.reshape(-1, 1)
     if activation != "linear" or flat.shape[1] not in (1, units):
@@ -111,7 +113,7 @@ def _starts(labels: np.ndarray, units: int, activation: str) -> list[np.ndarray]
 
 
 def _size(labels: np.ndarray, activation: str) -> float:
-    """How far the first step goes: a tenth of the labels' spread, or of 1 before an activation that bends."""
+    """Length of the first step: a tenth of the labels' standard deviation, or 0.1 if the activation is not linear."""
     spread = float(np.std(labels)) if activation == "linear" else 1.0
     return 0.1 * spread if spread > 0 else 0.1
 
@@ -119,7 +121,7 @@ def _size(labels: np.ndarray, activation: str) -> float:
 def _search(
     cost: Callable[[Any], Any], starts: list[np.ndarray], size: float
 ) -> tuple[np.ndarray, float] | None:
-    """The answer that costs least and its loss, from the cheapest start; None where the loss goes on falling."""
+    """The answer with the lowest loss, and that loss, from the best start; None where the search does not settle."""
     tried = [(float(cost(start)), number) for number, start in enumerate(starts)]
     tried = [one for one in tried if math.isfinite(one[0])]
     if not tried:
@@ -132,7 +134,7 @@ def _search(
             return None
         costs.append(loss)
         answers.append(answer)
-        # Numbers of one answer may be of quite different sizes, as a mean and the logarithm of a spread are.
+        # The numbers of one answer may differ in scale, as a mean and the logarithm of a standard deviation do.
         turned = np.sign(gradient) * before
         length *= np.where(turned > 0, 1.5, np.where(turned < 0, 0.5, 1.0))
         before = np.where(turned < 0, 0.0, np.sign(gradient))

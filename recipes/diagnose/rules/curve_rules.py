@@ -1,4 +1,4 @@
-"""The curves of a run, and what they say of how well it learned."""
+"""The curves of a run, and what they say about how well it learned."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,11 @@ ERRORS = (
 
 
 def is_score(name: str) -> bool:
-    """Whether a metric is one that is the better the larger, between 0 and 1: "val_auc_1", "val_F1_score"."""
+    """Whether a metric is a score, for which larger is better, such as "val_auc_1" or "val_F1_score".
+
+    Args:
+        name: Name of the metric in the logs.
+    """
     plain = name.removeprefix("val_")
     return plain in ACCURACIES or any(
         word in name.lower() for word in ("auc", "f1", "iou", "top_k", "r2_score")
@@ -36,7 +40,7 @@ def is_score(name: str) -> bool:
 
 
 def slope(values: np.ndarray | list[float]) -> float:
-    """Median of the slopes between all pairs of points (Theil-Sen), per epoch; 0 for fewer than two.
+    """Median of the slopes between all pairs of points (Theil-Sen), per epoch; 0 for fewer than two points.
 
     Args:
         values: `(epochs,)`.
@@ -49,11 +53,17 @@ def slope(values: np.ndarray | list[float]) -> float:
 
 
 def values_of(history: object) -> dict[str, np.ndarray]:
-    """The curves of a history as arrays of one length.
+    """The curves of a history as float arrays of one length.
+
+    Args:
+        history: dict of lists, one value per epoch, with "loss"; or the `History` that `fit` returns.
+
+    Returns:
+        dict from each name to an array `(epochs,)`. Values beyond the range of float32 become infinity.
 
     Raises:
         ValueError: when there is no "loss", or the lists differ in length.
-        TypeError: for values that are no numbers.
+        TypeError: for values that are not numbers.
     """
     history = getattr(history, "history", history)
     known = isinstance(history, dict) and "loss" in history
@@ -72,7 +82,7 @@ def values_of(history: object) -> dict[str, np.ndarray]:
         raise ValueError(
             f"read_curves expects lists of one length. Received shapes {lengths}. Give one value per epoch."
         )
-    # Beyond what float32 holds, as training has it, is infinity.
+    # Training computes in float32, so that values beyond its range count as infinity.
     largest = np.finfo("float32").max
     return {
         name: np.where(np.abs(values) > largest, np.copysign(np.inf, values), values)
@@ -81,7 +91,14 @@ def values_of(history: object) -> dict[str, np.ndarray]:
 
 
 def curves_in(history: object) -> dict | None:
-    """The curves with the loss under the name "loss", or None where none of them is known to be the loss."""
+    """As `values_of`, with the loss under the name "loss" whatever its name in the history.
+
+    Args:
+        history: dict of lists, one value per epoch, or the `History` that `fit` returns.
+
+    Returns:
+        dict from each name to an array `(epochs,)`; None where no curve is known to be the loss.
+    """
     history = getattr(history, "history", history)
     name = loss_name(history) if isinstance(history, Mapping) else "loss"
     if name is None:
@@ -95,13 +112,13 @@ def curves_in(history: object) -> dict | None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is known of the validation data; None what is not.
+    """Facts about the validation data; each is None where it is not known.
 
     Attributes:
-        examples: How many were seen.
-        rarest: How many of them are of the rarest class.
-        initial: Loss on them of the answer that knows nothing, penalties included.
-        accuracy: Of the trained model on them, where it was looked up because the logs tell none.
+        examples: How many examples were read.
+        rarest: How many of them belong to the rarest class.
+        initial: Loss of the best constant answer on them, penalties included.
+        accuracy: Accuracy of the trained model on them, measured where the logs hold none.
     """
 
     examples: int | None = None
@@ -111,21 +128,21 @@ class HeldOut:
 
 
 class Curves:
-    """Loss, accuracy and rate of a run, one value per epoch.
+    """Loss, accuracy and learning rate of a run, one value per epoch.
 
     Args:
-        values: As `values_of` gives them.
-        initial: Loss of knowing nothing, penalties included, or None where it is not known.
-        chance: Accuracy of always answering the most frequent class, or None.
-        began: Loss of the first steps, where it was seen, or None.
-        floor: Loss of knowing nothing, penalties left out, or None.
+        values: The curves, as `values_of` returns them.
+        initial: Loss of the best constant answer, penalties included, or None where it is not known.
+        chance: Accuracy of always answering the most frequent class, in [0, 1], or None.
+        began: Loss of the first step, as the probes saw it, or None.
+        floor: Loss of the best constant answer without penalties, or None.
         steps: Training steps so far, or None.
-        planned: Epochs that the run is to have, or None.
+        planned: Number of epochs that the run is planned to have, or None.
         below_zero: Whether the loss can fall below 0; None where that is not known.
-        minimized: Whether "loss" is known to be what the steps bring down: not under a training step of the user's own.
-        examples: Training examples, or None where not known.
-        kinds: Number of different whole labels under a loss of the user's own, or None.
-        held_out: What is known of the validation data.
+        minimized: Whether the steps are known to minimize "loss"; False under a custom training step.
+        examples: Number of training examples, or None where not known.
+        kinds: Number of distinct labels, if they are whole numbers, or None.
+        held_out: Facts about the validation data.
     """
 
     def __init__(
@@ -167,22 +184,22 @@ class Curves:
         self.epochs = len(self.loss)
         self.first = max(starts + [self.initial] * (self.initial is not None), default=float("nan"))
         if self.initial is None and began is not None and began > 0:
-            # Without a floor a first epoch of wild steps would make all that follows look learned.
+            # Without a baseline, a first epoch with a huge loss would make everything after it look learned.
             self.first = float(began)
 
     @property
     def tail(self) -> slice:
-        """The last epochs, from which it is said where the run has got to."""
+        """The last epochs, three at most, which show where the run has got to."""
         return slice(self.epochs - min(3, self.epochs), None)
 
     @property
     def over(self) -> bool:
-        """Whether the run has had what it was to have."""
+        """Whether all planned epochs are done; False where their number is not known."""
         return self.planned is not None and self.epochs >= self.planned
 
     @cached_property
     def fair_chance(self) -> bool:
-        """Whether so many steps were made that a run that learns would show it."""
+        """Whether the run made so many steps that it would show progress if it could learn."""
         if self.epochs >= 5:
             return self.steps is None or self.steps >= 60
         if self.steps is None:
@@ -191,7 +208,10 @@ class Curves:
 
     @cached_property
     def falling(self) -> bool:
-        """Whether the loss comes down in most epochs, by a thousandth of where it began or a hundredth of itself."""
+        """Whether the loss falls in most of the recent epochs, and by a noticeable amount.
+
+        Per epoch, that is a thousandth of the first loss or a hundredth of the recent loss, whichever is less.
+        """
         if self.epochs < 2 or not np.isfinite(self.loss).all():
             return False
         last = self.loss[-max(3, self.epochs // 2) :]
@@ -203,26 +223,29 @@ class Curves:
 
     @property
     def unit(self) -> float | None:
-        """What a gain over knowing nothing is measured by, or None where that is not known.
+        """The scale for gains over the best constant answer; None where its loss is 0 or not known.
 
-        The loss of knowing nothing itself; of one at or below 0, as of a likelihood, its size, and 1 at most.
+        The scale is the loss of that answer. Where this is negative, as with likelihoods, it is the absolute value, 1
+        at most.
         """
         if self.initial is None or self.initial == 0:
             return None
         return self.initial if self.initial > 0 else min(1.0, -self.initial)
 
     def _below_nothing(self, loss: float, share: float, *, validation: bool = False) -> bool:
-        """Whether a loss lies under that of knowing nothing by a share of the unit, which has to be known.
+        """Whether a loss is below that of the best constant answer by more than `share` of the unit.
 
-        Of validation, under what knowing nothing costs there, which in few examples may be something else.
+        The unit must be known. With `validation`, the loss is compared with that of the answer on validation data,
+        which may differ for few examples.
         """
         there = self.held_out.initial if validation else None
         return bool((self.initial if there is None else there) - loss > share * self.unit)
 
     def _came_down(self, loss: float, share: float, below: float) -> bool:
-        """Whether a loss of the user's own, of which it is not known how low it can get, came down far enough.
+        """Whether a custom loss, whose minimum is not known, came down far enough.
 
-        That is to a share of where it began, and under knowing nothing by `below` of the unit.
+        The loss must be below `share` of where it began, and below that of the best constant answer by `below` of the
+        unit.
         """
         known = self.below_zero is True and self.first > 0
         down = known and self.unit is not None and loss < share * self.first
@@ -230,13 +253,13 @@ class Curves:
 
     @cached_property
     def learned(self) -> bool:
-        """Whether the last epochs are clearly better than knowing nothing."""
+        """Whether the last epochs are clearly better than the best constant answer."""
         if not np.isfinite(self.loss[self.tail]).any():
             return False
         if self.above_chance(0.3):
             return True
         if not self.loss.any():
-            return False  # a loss of exactly 0 from the start on: nothing is asked
+            return False  # a loss that is 0 from the start asks for nothing
         lowest = float(np.nanmin(self.loss[self.tail]))
         if self.unit is not None:
             return self._below_nothing(lowest, 0.3) or self._came_down(lowest, 0.7, 0.15)
@@ -245,14 +268,14 @@ class Curves:
         return False
 
     def above_chance(self, share: float) -> bool:
-        """Whether accuracy has come so far, a `share` in [0, 1], on the way from chance to 1; False where not known."""
+        """Whether accuracy is further than `share`, in [0, 1], on the way from chance to 1; False where not known."""
         if self.accuracy is None or self.chance is None or self.chance >= 0.95:
             return False
         return bool(self.accuracy[self.tail].max() > self.chance + share * (1 - self.chance))
 
     @cached_property
     def better_than_nothing(self) -> bool:
-        """Whether something was learned, however little the data may have to tell: also in validation."""
+        """Whether the run learned anything, in validation too, even if the data allows only little."""
         if self.learned:
             return True
         if not np.isfinite(self.loss).all():
@@ -264,7 +287,7 @@ class Curves:
             of_it = self.validation is not None
             reached = held_out[self.tail][np.isfinite(held_out[self.tail])]
             below = self._below_nothing(float(reached.min(initial=np.inf)), share, validation=of_it)
-            # A lucky start is below as well: it also has to have come down.
+            # A lucky start may be below as well, so the loss must also have come down.
             if below and self.came_from - lowest > 0.02 * self.unit:
                 return True
         accuracy = self.validation_accuracy if self.validation_accuracy is not None else self.accuracy
@@ -275,7 +298,7 @@ class Curves:
         if self.initial is None and self.first > 0:
             return bool(lowest < 0.95 * self.first)
         if self.unit is None:
-            # A loss that may lie below zero has no floor to be compared with: a clear fall is all there is to see.
+            # A loss that may be negative has no baseline to compare with; a clear fall must do.
             noise = float(np.median(np.abs(np.diff(self.loss)))) if self.epochs > 2 else 0.0
             fall = self.first - lowest
             return bool(self.epochs >= 3 and fall > max(3 * noise, 0.02 * abs(self.first)))
@@ -283,11 +306,11 @@ class Curves:
 
     @property
     def score(self) -> np.ndarray | None:
-        """Accuracy in validation, or another score that is the better the larger, one value per epoch."""
+        """Validation accuracy, or another validation score for which larger is better; one value per epoch."""
         return self.validation_score if self.validation_accuracy is None else self.validation_accuracy
 
     def score_error(self, value: float) -> float:
-        """Standard error of a score in [0, 1], by the examples it is taken over; 0 where they are not known."""
+        """Standard error of a score in [0, 1], from the number of examples behind it; 0 where that is not known."""
         known = self.held_out
         count = known.examples if self.validation_accuracy is not None else known.rarest
         value = min(max(value, 0.05), 0.95)
@@ -295,7 +318,7 @@ class Curves:
 
     @cached_property
     def validated_well(self) -> bool | None:
-        """Whether validation stands more than half of the way from chance to 1; None where no accuracy is known."""
+        """Whether validation accuracy is past half of the way from chance to 1; None where no accuracy is known."""
         if self.chance is None or self.chance >= 0.95:
             return None
         reached = self.held_out.accuracy
@@ -305,7 +328,7 @@ class Curves:
 
     @cached_property
     def strong(self) -> bool:
-        """Whether most of what there is to learn was learned: most of the way from chance to 1, half of the loss."""
+        """Whether the run learned most of what there is: 60 % of the way from chance to 1, or half of the loss."""
         if not np.isfinite(self.loss[self.tail]).all() or not self.loss.any():
             return False
         if self.accuracy is not None and self.chance is not None and self.chance < 0.95:
@@ -322,12 +345,12 @@ class Curves:
 
     @cached_property
     def settled(self) -> bool:
-        """Whether the last epochs changed little, in training and in validation."""
+        """Whether training loss and validation loss changed little in the last epochs."""
         if not np.isfinite(self.loss).all():
             return False
         lowest = float(self.loss.min())
         gained = max(self.first - lowest, 1e-12)
-        if self.epochs < 4:  # too few to tell by their slope: settled is what has little left to lose
+        if self.epochs < 4:  # too few epochs for a slope: settled means that little loss is left
             return lowest < 0.3 * self.first if self.first > 0 else False
         last = self.loss[-max(3, self.epochs // 3) :]
         low = lowest >= 0 and float(np.median(last)) < 0.05 * self.first
@@ -336,7 +359,7 @@ class Curves:
 
     @property
     def got_there(self) -> bool:
-        """Whether a run, however late it began to learn, has learned most of what there is, in validation too."""
+        """Whether the run learned most of what there is, in validation too, however late it began to learn."""
         known = self.initial is not None or self.chance is not None
         return bool(known and self.strong and self.held)
 
@@ -350,7 +373,7 @@ class Curves:
 
     @cached_property
     def held(self) -> bool:
-        """Whether validation, where there is one, is better than knowing nothing as well."""
+        """Whether validation, where there is any, is better than the best constant answer as well."""
         if self.validation is None:
             return True
         last = self.validation[self.tail]
@@ -360,19 +383,19 @@ class Curves:
         if accuracy is not None and self.chance is not None and self.chance < 0.95:
             if not accuracy[self.tail].max() > self.chance + 0.15 * (1 - self.chance):
                 return False
-            # Sure of wrong answers: accuracy hides it, the loss does not.
+            # A model may be sure of its wrong answers: the loss shows that, accuracy does not.
             return self.initial is None or self.initial <= 0 or bool(np.median(last) < 1.5 * self.initial)
         if self.unit is not None:
             return self._below_nothing(float(last.min()), 0.05, validation=True)
         if self.epochs >= 5 and last.min() > self.validation[0]:
             return False  # worse than after the first epoch
-        # Without a floor: validation does not lie far from training, measured by what training has gained.
+        # Without a baseline: the gap between validation and training must be smaller than the gain in training.
         gained = self.first - float(self.loss[self.tail].min())
         return bool(last.min() - self.loss[self.tail].min() < max(gained, 0.3 * abs(self.loss[-1])))
 
     @cached_property
     def memorized(self) -> bool:
-        """Whether nothing that training gained was ever seen in validation."""
+        """Whether validation never showed anything of what training gained."""
         validation = self.validation
         if validation is None or self.held or not np.isfinite(validation).any():
             return False
@@ -383,5 +406,5 @@ class Curves:
 
     @cached_property
     def well(self) -> bool:
-        """Whether the run learned well: clearly better than knowing nothing, in validation too, and settled."""
+        """Whether the run learned well: most of what there is, in validation too, and with settled losses."""
         return self.strong and self.held and self.settled

@@ -1,4 +1,4 @@
-"""The facts about a data set that the rules judge, as plain values."""
+"""Facts about a data set, as plain values for the rules."""
 
 import math
 from typing import Any
@@ -28,21 +28,21 @@ from recipes.diagnose.rules.label_association import (
 )
 from recipes.diagnose.rules.label_forms import by_position, class_numbers, flattened
 
-_MOST_CLASSES = 100  # at each place of an example
-_MOST_RANKED = 4096  # examples whose targets are put in order
-_MOST_VALUES = 12  # different label values that are worth listing
+_MOST_CLASSES = 100  # classes that are counted at each position of an example
+_MOST_RANKED = 4096  # targets from which the quartiles are computed
+_MOST_VALUES = 12  # distinct label values; where there are more, they are not listed
 
 
 def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -> dict:
-    """Facts about one `Sample`.
+    """Collect the facts about one `Sample`.
 
     Args:
-        sample: What was read.
+        sample: The batches that were read.
         task: What the model's output and loss mean.
-        heads: Every output with its loss, of a model with several; their label facts are then under "heads".
+        heads: All outputs with their losses. If there are several, the facts about their labels are under "heads".
 
     Returns:
-        dict of plain values. What cannot be known of a data set is missing from it.
+        dict of plain values. Facts that cannot be known of a data set are missing from it.
     """
     kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
     hashes = sample.hashes_read
@@ -96,7 +96,14 @@ def describe_data(sample: Sample, task: Task, heads: list[Head] | None = None) -
 
 
 def describe_inputs(sample: Sample) -> dict:
-    """Facts about the inputs alone: shape and dtype of an example, and of numbers their range, mean and spread."""
+    """Facts about the inputs alone: shape and dtype of an example and, for numbers, range, mean and spread.
+
+    Args:
+        sample: The batches that were read.
+
+    Returns:
+        dict of plain values.
+    """
     kept = [keras.tree.flatten(batch[0])[0] for batch in sample.batches]
     facts = {"input_shape": list(kept[0].shape[1:]), "input_dtype": str(kept[0].dtype)}
     known = np.issubdtype(kept[0].dtype, np.number) or kept[0].dtype == bool
@@ -117,12 +124,15 @@ def _head_facts(sample, head, number):
 
 
 def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> dict:
-    """Facts about the labels of one output: shape, dtype, classes and their counts, or the range of quantities.
+    """Facts about the labels of one output: shape, dtype, and class counts or the range of quantities.
 
     Args:
         labels: `(n,)` or `(n, ...)`.
         task: What the output is for.
         counts_match: Whether there are as many labels as inputs.
+
+    Returns:
+        dict of plain values. Facts that cannot be known are missing from it.
     """
     facts = {"labels_shape": list(labels.shape[1:]), "labels_dtype": str(labels.dtype)}
     positions = by_position(labels, task)
@@ -140,11 +150,11 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
     values = np.unique(rows[: 1 << 20])
     facts["label_values"] = values.astype("float64").tolist() if len(values) <= _MOST_VALUES else None
     facts["label_kinds"] = len(values)
-    # A map of class numbers, one for each place, has no axis of classes.
+    # A map of class numbers, one per position, has no class axis.
     if labels.ndim > 1 and labels.shape[-1] > 1 and not (positions is not None and positions.ndim == 1):
         facts["rows"] = _row_facts(labels.reshape(-1, labels.shape[-1]))
     if positions is not None and counts_match:
-        # Of what neighbors in the order of the data share nothing is said: those in a picture are alike.
+        # Facts about consecutive labels are left out: neighboring positions of one picture are alike.
         known = _class_facts(rows, task)
         facts |= {name: known[name] for name in ("label_min", "label_max", "class_counts") if name in known}
         facts["label_positions"] = places
@@ -161,11 +171,11 @@ def label_facts(labels: np.ndarray, task: Task, counts_match: bool = True) -> di
 
 
 def guessed_classes(task: Task, facts: dict) -> bool:
-    """Whether labels under a loss of the user's own are class numbers, as a softmax of so many units tells.
+    """Whether the labels under a custom loss look like class numbers for a softmax output.
 
     Args:
         task: What the output is for.
-        facts: About its labels.
+        facts: Facts about its labels.
     """
     one = math.prod(facts.get("labels_shape") or [1]) == 1 and len(task.output_shape or ()) == 1
     if task.kind != "unknown" or task.activation != "softmax" or not one or not facts.get("label_whole"):
@@ -175,7 +185,7 @@ def guessed_classes(task: Task, facts: dict) -> bool:
 
 
 def _chance_by_place(rows: np.ndarray, examples: int, task: Task) -> float | None:
-    """How often the most frequent class of each place is right, or None where there is too little to count by."""
+    """Accuracy of answering the most frequent class of each position; None where examples are too few."""
     numbered = class_numbers(rows, task)
     if numbered is None or examples < 20 * max(1, int(numbered.max(initial=0)) + 1):
         return None
@@ -185,18 +195,22 @@ def _chance_by_place(rows: np.ndarray, examples: int, task: Task) -> float | Non
 
 
 def overlap(train: Sample, validation: Sample) -> dict:
-    """How many of the validation examples are, byte for byte, among the training examples.
+    """Count the validation examples that occur, byte for byte, among the training examples.
+
+    Args:
+        train: Batches of the training data.
+        validation: Batches of the validation data.
 
     Returns:
-        `{"examples", "same", "whole"}`: examples of validation that were read, those found again, and whether all the
-        training data was read.
+        `{"examples", "same", "whole"}`: the number of validation examples that were read, how many of them occur in
+        training, and whether all the training data was read.
     """
     seen, hashes = set(train.hashes_read.tolist()), validation.hashes_read.tolist()
     return {"examples": len(hashes), "same": sum(value in seen for value in hashes), "whole": train.whole}
 
 
 def _row_facts(rows: np.ndarray) -> dict[str, Any]:
-    """Whether rows of labels are one-hot, soft, several classes at once, or none."""
+    """Facts that show whether rows of labels are one-hot, soft, multi-label or none of these."""
     rows = rows[: 1 << 18].astype("float64")
     sums, ones = rows.sum(axis=1), np.isclose(rows, 1).sum(axis=1)
     binary = np.isclose(rows, 1) | np.isclose(rows, 0)
@@ -230,7 +244,7 @@ def _target_facts(rows: np.ndarray) -> dict[str, float]:
 
 
 def _words_agreement(sample, numbered):
-    """Of texts as token ids, of one input; {} for anything else."""
+    """As `words_agreement`, where the only input holds token ids; {} for anything else."""
     kept = [keras.tree.flatten(batch[0]) for batch in sample.batches]
     if any(len(one) != 1 or one[0].ndim != 2 or one[0].dtype.kind not in "iu" for one in kept):
         return {}
@@ -248,7 +262,7 @@ def _class_facts(labels, task):
         "label_min": int(values.min()),
         "label_max": int(values.max()),
         "class_counts": {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)},
-        # Of neighbors in the order of the data: how often both have one label, and how often by chance.
+        # How often two consecutive examples share a label, and how often they would by chance.
         "same_next": float(np.mean(numbered[1:] == numbered[:-1])) if len(numbered) > 1 else 0.0,
         "same_by_chance": float(np.sum(np.square(shares))),
     }

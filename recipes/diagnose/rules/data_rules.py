@@ -1,4 +1,4 @@
-"""What can be said of the data before a single step."""
+"""Rules about the data, before the first step."""
 
 import math
 
@@ -8,19 +8,19 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.label_rules import judge_labels, judge_targets, unseen_classes
 from recipes.diagnose.rules.remedies import look
 
-_FEWEST_NUMBERS = 8  # of an example, for its mean to be a level
+_FEWEST_NUMBERS = 8  # numbers in an example; with fewer, its mean says little
 _SORTED = 0.98  # correlation of one target with the next
-_UNITS = 30  # times: degrees for radians, centimetres for metres, raw numbers for standardized ones
+_UNITS = 30  # ratio of spreads that means another unit: degrees for radians, centimeters for meters
 
 
 def judge_data(facts: dict) -> list[Finding]:
-    """Findings in what `describe` collected about training and validation data.
+    """Findings in the facts that `describe` collected about training and validation data.
 
     Args:
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`; without "data" nothing is found.
 
     Returns:
-        A list of `Finding`, not arranged.
+        A list of `Finding`, not yet arranged.
     """
     if "data" not in facts:
         return []
@@ -44,7 +44,7 @@ def judge_data(facts: dict) -> list[Finding]:
         findings += _leak(facts["data"]["overlap"], train)
         findings += _mismatch(train, validation)
         unseen = unseen_classes(train, validation)
-        if unseen:  # says more than that all labels of validation are one
+        if unseen:  # it says more than that all validation labels are the same
             findings = [
                 f for f in findings if f.code != "labels_constant" or "of validation" not in f.evidence
             ]
@@ -126,7 +126,7 @@ def _values(name, data):
 
 
 def _drop(data):
-    """How to leave out examples with numbers that are not finite."""
+    """The remedy that leaves out examples with NaN or infinity."""
     if data["ordered"]:
         return "Drop them: dataset.filter(lambda x, y: tf.reduce_all(tf.math.is_finite(x)))"
     return "Drop them: keep = numpy.isfinite(x.reshape(len(x), -1)).all(axis=1); x, y = x[keep], y[keep]"
@@ -137,7 +137,7 @@ def _order(data):
         return [
             _found(
                 "missing_shuffle",
-                "info",  # so are pieces of a series, which may be learned in order; only a run can show
+                "info",  # so are windows of a time series, which may be learned in order
                 f"The target of each training example is nearly that of the one before (correlation "
                 f"{data['target_next']:.3f}): the data comes sorted by its target, and each step unlearns the others.",
                 "Shuffle before batching: dataset.shuffle(number_of_examples).batch(...).",
@@ -181,10 +181,10 @@ def _leak(overlap, train):
     few_kinds = train.get("different_examples", overlap["examples"]) < 0.5 * train["examples"]
     if overlap["same"] < 3 or share < 0.005 or few_kinds:
         return []
-    # Where training examples repeat one another as often, it is not the split: there are few different inputs.
+    # If training examples repeat one another as often, the cause is few distinct inputs, not the split.
     repeats = 1 - train.get("different_examples", train["examples"]) / train["examples"]
     usual = 2 * repeats + 3 * math.sqrt(max(repeats * (1 - repeats), 0) / overlap["examples"])
-    # Numbers of words, people or things come together again and again; measured numbers and pictures do not.
+    # Token ids and other category numbers often repeat; measured numbers and pictures do not.
     numbers = "int" in train.get("input_dtype", "") and len(train.get("input_shape", ())) <= 1
     by_itself = (share < 0.1 or numbers) and repeats > 0 and share <= usual
     return [
@@ -211,7 +211,7 @@ def _mismatch(train, validation):
     return [
         _found(
             "train_validation_mismatch",
-            "info" if wanders else "warning",  # the time after may well lie higher
+            "info" if wanders else "warning",  # later values of a time series may well be higher
             f"Training inputs have mean {train['mean']:.3g} and standard deviation {train['std']:.3g}, validation "
             f"inputs {validation['mean']:.3g} and {validation['std']:.3g}: what is learned on one scale is asked for "
             "on another.",
@@ -222,7 +222,7 @@ def _mismatch(train, validation):
 
 
 def _other_input(train, validation):
-    """One input of several that validation has on another scale."""
+    """One of several inputs that has another scale in validation than in training."""
     parts = [{one["name"]: one for one in data.get("inputs", ())} for data in (train, validation)]
     for name, here in parts[0].items():
         there = parts[1].get(name)
@@ -245,7 +245,7 @@ def _other_input(train, validation):
 
 
 def _other_unit(train, validation):
-    """A column of a table that validation has in another unit, or from another zero, which the mean of all hides."""
+    """A column of a table that has another unit or offset in validation, which the mean of all columns hides."""
     if not all("column_median" in data for data in (train, validation)):
         return []
     middles, spreads = (
@@ -255,7 +255,7 @@ def _other_unit(train, validation):
     if len(middles[0]) != len(middles[1]):
         return []
     least, most = np.minimum(*spreads), np.maximum(*spreads)
-    # Of a column that is one number most of the time its quartiles say nothing.
+    # The quartiles say nothing about a column that is one number most of the time.
     off = (least > 0) & ((most > _UNITS * least) | (np.abs(middles[0] - middles[1]) > 20 * most))
     if not off.any():
         return []

@@ -1,4 +1,4 @@
-"""Join what the curves, the probes, the model and the data tell into ranked findings."""
+"""Combine what the curves, the probes, the model and the data show into ranked findings."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ from recipes.diagnose.rules.schedule_rules import (
 )
 from recipes.diagnose.rules.shuffled_labels import shuffled_beside, shuffled_labels
 
-# What labels that are shuffled look like in the curves.
+# What shuffled labels look like in the curves.
 _SYMPTOMS = {
     "overfitting",
     "not_learning",
@@ -34,7 +34,7 @@ _SYMPTOMS = {
     "plateau_then_drop",
 }
 _FEW = 100  # training examples
-# A loss that is a logarithm of probabilities, which is never below 0.
+# Kinds of losses that are never below 0.
 _NEVER_BELOW_ZERO = ("categorical", "binary", "margins")
 
 
@@ -50,24 +50,24 @@ def diagnose(
 ) -> list[Finding]:
     """Say what is wrong with a run, causes before symptoms, each with evidence and remedy.
 
-    Every source adds rules: curves (see `read_curves`), the record of the monitors (what happened inside the
-    steps), the model with its loss, and the data. Rules about slow, silent or saturated layers keep quiet in a run that
-    does learn.
+    Every source adds rules: the curves (see `read_curves`), the record of a monitor (what happened inside the steps),
+    the model with its loss, and the data. Rules about slow, silent or saturated layers are relaxed or skipped in a run
+    that learns.
 
     Args:
         history: dict of lists, one value per epoch, as `run.history`, or the `History` that `fit` returned; None
             without training.
-        record: `run.record`, a `recipes.probe.Record`, as any monitor in `recipes.callbacks` has it; or None.
+        record: The `recipes.probe.Record` of any monitor in `recipes.callbacks`, such as `run.record`; or None.
         model: The compiled `keras.Model`, or None.
-        train: Training data, looked at for `seconds`: a `tf.data.Dataset` or arrays.
-        validation: Validation data.
-        facts: What `recipes.diagnose.rules.run_facts.describe` found before training, in place of `train` and
-            `validation`; then initial weights are judged as well.
-        seconds: Time for reading each data set.
+        train: Training data, a `tf.data.Dataset` or arrays, read for up to `seconds`; or None.
+        validation: Validation data in the same form, or None.
+        facts: What `recipes.diagnose.rules.run_facts.describe` collected before training, in place of `train` and
+            `validation`. With it, the initial weights are judged as well.
+        seconds: Time limit for reading each data set, in seconds.
 
     Returns:
-        A list of `Finding`, errors first; what a finding explains is in its `consequences`. Empty when nothing
-        is wrong.
+        A list of `Finding`, errors first. The `consequences` of a finding are those that it explains. Empty when
+        nothing is wrong.
 
     Raises:
         ValueError: when nothing to judge was given, or the model is not compiled.
@@ -77,7 +77,7 @@ def diagnose(
             "diagnose expects a history, a record or a model. Received none of them. "
             "Give diagnose(run.history, run.record, run.model)."
         )
-    # They look into layers through the probe, which runs on TensorFlow alone; curves are read on any backend.
+    # These look into layers through the probe, which needs TensorFlow; curves can be read on any backend.
     if model is not None:
         from recipes.diagnose.rules.run_facts import describe, idle_averages  # noqa: PLC0415 - needs TensorFlow, which other backends do without
     if facts is None:
@@ -93,14 +93,14 @@ def judge(
     """As `diagnose`, from facts alone and not arranged.
 
     Args:
-        history: dict of lists, or None. Where none of its curves is known to be the loss, no rule looks at curves.
+        history: dict of lists, or None. If none of its curves is known to be the loss, no rule looks at curves.
         record: What the probes saw, or None.
-        facts: What is known of model and data, or an empty dict.
+        facts: What is known about model and data, or an empty dict.
         steps: Training steps so far, or None.
-        planned: Epochs that the run is to have, or None.
+        planned: Number of epochs that the run is planned to have, or None.
 
     Returns:
-        A list of `Finding`. Of a run that learned well none that it has overcome is above "info".
+        A list of `Finding`. After a run that learned well, findings that turned out harmless have severity "info".
     """
     findings = [*judge_model(facts), *judge_data(facts)] if facts else []
     if facts.get("nan_filled"):
@@ -119,7 +119,7 @@ def judge(
         findings += judge_schedule(record, curves, facts)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
-    above = start if start is not None and start > 0 else None  # of which a loss can be so many times
+    above = start if start is not None and start > 0 else None  # only a positive loss has multiples
     gaining = curves is not None and curves.held and curves.better_than_nothing
     known = {"learned": learned, "initial": above, "first": first, "now": now, "gaining": gaining}
     findings += judge_record(record, facts, **known)
@@ -132,9 +132,9 @@ def judge(
     if curves is not None and curves.well:
         findings = [_overcome(finding, curves) for finding in findings]
     elif curves is not None and curves.strong and curves.validated_well is not False:
-        # Whatever the last epochs still bring, the scale of the inputs did not stand in the way.
+        # Even if the run has not settled, the scale of the inputs did not stand in its way.
         findings = [_overcome(f, curves) if f.code == "unscaled_inputs" else f for f in findings]
-    if curves is not None:  # however much was learned by then
+    if curves is not None:  # these apply however much was learned
         findings += spent_while_falling(record, curves)
         findings += stopped_early(curves, (facts or {}).get("meant_to_be"))
         findings += stretched(facts, curves)
@@ -143,9 +143,9 @@ def judge(
 
 
 def _explains_failure(finding, facts):
-    """Whether a finding says by itself why nothing was learned, so that labels need not be suspected.
+    """Whether a finding already explains why nothing was learned, so that the labels need not be suspected.
 
-    Of quantities, which a network may fail to learn for many reasons, any cause that is a warning does.
+    A regression may fail to learn for many reasons, so there any cause of severity "warning" is enough.
     """
     if finding.severity == "error":
         return True
@@ -154,9 +154,9 @@ def _explains_failure(finding, facts):
 
 
 def _overcome(finding, curves):
-    """A finding as it stands in a run that learned well: true, and harmless.
+    """The finding, lowered to "info" where a run that learned well shows it to be harmless.
 
-    Where knowing nothing has no known cost, learning well is an impression, and takes no error back.
+    Without a known baseline it is uncertain that the run learned well, so errors stay errors.
     """
     sure = curves.initial is not None or curves.chance is not None
     drawn = finding.code == "frozen" and finding.severity == "warning"  # random features can be enough
@@ -187,7 +187,7 @@ def _curves(values, record, facts, nothing, steps, planned):
 
 
 def _held_out(facts, nothing):
-    """What is known of the validation data, for how much a change of its scores means."""
+    """Facts about the validation data, which show how much a change of its scores means."""
     counts = list((facts or {}).get("data", {}).get("validation", {}).get("class_counts", {}).values())
     initial = (facts or {}).get("baseline_validation")
     return HeldOut(
@@ -199,7 +199,7 @@ def _held_out(facts, nothing):
 
 
 def _by_accuracy(history, facts):
-    """Whether a run without a loss to look at has learned, by its accuracy."""
+    """Whether a run whose loss is not known has learned, judged by its accuracy."""
     history = getattr(history, "history", history) or {}
     chance = _chance(facts)
     values = next((history[name] for name in ("accuracy", "acc") if name in history), None)
@@ -207,7 +207,7 @@ def _by_accuracy(history, facts):
 
 
 def _initial(facts):
-    """Loss of knowing nothing, and what penalties add to it at the start."""
+    """Loss of the best constant answer, and what penalties add to it at the start."""
     if not facts:
         return None, 0.0
     penalty = sum(layer["penalty"] for layer in facts["layers"])
@@ -215,7 +215,10 @@ def _initial(facts):
 
 
 def _came_true(finding, curves, held_up):
-    """Targets far from 0 and 1 are a warning in a run that did not get to their mean, or stood still on the way."""
+    """Raise some findings from "info" to "warning" in a run that diverged, learned nothing or stood still.
+
+    These are findings about targets of an unsuitable scale or range, and about sorted targets.
+    """
     arriving = curves.falling and not curves.over
     lost = (
         held_up
@@ -232,7 +235,7 @@ def _came_true(finding, curves, held_up):
 
 
 def _by_heart(finding, facts):
-    """Where training has few examples, and inputs are alike, it is for want of them that nothing carries over."""
+    """Change a train-validation mismatch to overfitting where training examples are few and inputs are alike."""
     data = (facts or {}).get("data", {})
     train, validation = data.get("train", {}), data.get("validation", {})
     few = train.get("whole") and train["examples"] < _FEW
@@ -249,7 +252,7 @@ def _by_heart(finding, facts):
 
 
 def _far_off(curves, facts):
-    """A regression that has spent its run on finding the mean of its targets."""
+    """A regression that has not reached the mean of its targets by the end of its run."""
     data = (facts or {}).get("data", {}).get("train", {})
     task = (facts or {}).get("task", {})
     if task.get("kind") not in ("values", "unknown") or curves.initial is None or "target_mean" not in data:
@@ -276,7 +279,7 @@ def _far_off(curves, facts):
 
 
 def _long_way(curves, facts):
-    """A regression that needed a third of its run and more to reach the mean of its targets, and got beyond it."""
+    """A regression that needed a third of its run or more to reach the mean of its targets."""
     data, task = (facts or {}).get("data", {}).get("train", {}), (facts or {}).get("task", {})
     if task.get("kind") != "values" or curves.initial is None or "target_mean" not in data or not curves.over:
         return []
@@ -310,7 +313,7 @@ def _chance(facts):
 
 
 def _more_to_tell(finding, facts, curves):
-    """Underfitting is a warning where similar examples tell the label better than the model does."""
+    """Raise underfitting to a warning where the most similar example predicts labels better than the model does."""
     data = (facts or {}).get("data", {}).get("train", {})
     accuracy = curves.accuracy if curves.validation_accuracy is None else curves.validation_accuracy
     known = "neighbor_agreement" in data and "label_positions" not in data
@@ -327,9 +330,9 @@ def _more_to_tell(finding, facts, curves):
 
 
 def _averages(curves, record, facts):
-    """Averages of batch normalization that could not settle in so few steps, seen in the validation loss."""
+    """Moving averages of batch normalization that had too few steps to settle, seen in the validation loss."""
     layers = (facts or {}).get("layers", ())
-    # Averages of a pretrained network were settled before.
+    # The averages of a pretrained network settled before this run.
     momenta = [layer for layer in layers if layer["momentum"] is not None and not layer.get("settled")]
     if not momenta or curves.validation is None or record is None or not len(record):
         return []
@@ -360,7 +363,7 @@ def _averages(curves, record, facts):
 
 
 def _once(findings):
-    """One finding a code and layer: the one with the worst severity, the first of equals."""
+    """One finding per code and layer: the most severe one, or the first of equally severe ones."""
     kept = {}
     for finding in findings:
         key = (finding.code, finding.layer)

@@ -1,4 +1,4 @@
-"""Judges a run again and again as it goes on, and decides what is worth saying when."""
+"""Judges a run repeatedly while it trains, and decides which findings to report, and when."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,20 +11,20 @@ from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.model_rules import expected_loss
 
 _AT_THE_END = ("labels_shuffled", "unscaled_inputs")
-_OF_WEIGHTS = ("layers", "statistics", "outputs")  # facts that a look at trained weights would find otherwise
-_OUT_OF_MEASURE = 1000  # times the loss of knowing nothing
-_LONG_ENOUGH = 50  # epochs after which no run is waited for any longer
+_OF_WEIGHTS = ("layers", "statistics", "outputs")  # facts that change as the weights are trained
+_OUT_OF_MEASURE = 1000  # times the loss of the best constant answer
+_LONG_ENOUGH = 50  # epochs, after which warnings wait no longer
 
 
 class Casebook:
-    """Keeps what was found in one run, says each thing once, and takes back what no longer holds.
+    """Keeps the findings of one run, reports each of them once, and withdraws those that no longer hold.
 
-    What data, model and loss make certain is said at once, and so is a loss that is NaN. What a run may still
-    overcome - scales, rates, silent layers - is said when two judgements one after the other agree and half of the run
-    is over, or by the last one: a slow second epoch is no fault yet. Errors do not wait for that half.
+    Certain faults of the data, the model and the loss are reported at once, and so is a loss that is NaN. Faults that
+    the run may still overcome (scales, learning rates, silent layers) wait until two consecutive judgments agree and
+    half of the run is over, or until the last judgment. Errors do not wait for that half.
 
     Args:
-        facts: What `recipes.diagnose.rules.run_facts.describe` found before training.
+        facts: What `recipes.diagnose.rules.run_facts.describe` collected before training.
     """
 
     def __init__(self, facts: dict) -> None:
@@ -52,11 +52,13 @@ class Casebook:
             history: dict of lists, one value per epoch so far, or None before training.
             record: What the probes saw so far, or None.
             last: Whether the run is over.
-            planned: Epochs that the run is to have, or None.
-            **more_facts: Facts to add for this judgement, where there were any before training.
+            planned: Number of epochs that the run is planned to have, or None.
+            **more_facts: Facts to add for this judgment, such as `steps`. If there were no facts before training, only
+                `steps` is used.
 
         Returns:
-            The list of `Finding` to say now, causes before symptoms; of severity "info" only those that are withdrawn.
+            The list of `Finding` to report now, causes before symptoms. Those of severity "info" are withdrawn
+            findings.
         """
         facts = {**self.facts, **more_facts} if self.facts else {}
         steps = more_facts.get("steps")
@@ -67,7 +69,7 @@ class Casebook:
             facts = {**facts, "meant_to_be": planned}
         found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
         self.findings = arrange(found)
-        # Counted among those who explain, too: a symptom is as serious as it was found.
+        # All findings before they are arranged, so that each symptom counts with its own severity.
         now = {(f.code, f.layer) for f in found if f.severity != "info"}
         new = [
             finding
@@ -90,7 +92,7 @@ class Casebook:
         return [*new, *taken_back]
 
     def state(self) -> dict[str, Any]:
-        """What judges the rest of a run as this book would, in values that JSON can hold."""
+        """What another casebook needs to judge the rest of the run as this one would, in values that JSON can hold."""
         return {
             "facts": {name: self.facts[name] for name in _OF_WEIGHTS if name in self.facts},
             "said": [finding.to_dict() for finding in self.said],
@@ -101,7 +103,11 @@ class Casebook:
         }
 
     def take_up(self, state: dict[str, Any]) -> None:
-        """Go on as the book that told this `state`: with weights as they were before the run, and what was said."""
+        """Continue where another casebook stopped: with its facts about the initial weights and its findings.
+
+        Args:
+            state: What `state` of the other casebook returned.
+        """
         self.facts = {**self.facts, **state["facts"]} if self.facts else {}
         self.said = [Finding.from_dict(values) for values in state["said"]]
         self._withdrawn = [Finding.from_dict(values) for values in state["withdrawn"]]
@@ -119,21 +125,21 @@ class Casebook:
         return broken and (finding.severity == "error" or finding.code == "unscaled_inputs")
 
     def _is_time(self, finding, epochs, planned):
-        """Whether so much of the run is over that a warning about what it may yet overcome is due."""
-        # Averages fill with every step, as scales are overcome with every step.
+        """Whether enough of the run is over to warn about something that it may still overcome."""
+        # Moving averages settle with every step, just as scales are overcome with every step.
         passing = finding.code in SOFT or finding.code == "batch_norm_statistics"
         if not passing or finding.severity == "error" or planned is None:
             return True
         if finding.code == "unscaled_inputs" and self._lost(epochs):
-            return True  # large inputs, and a loss that they may well have thrown up
+            return True  # large inputs, and a loss that they probably blew up
         if finding.code in _AT_THE_END:
-            return False  # what was not learned yet may be; only the end tells
+            return False  # what is not learned yet may still be; only the end tells
         if finding.code == "overfitting" and self._no_score:
-            return False  # a validation loss may come down again; only the end tells
+            return False  # the validation loss may come down again; only the end tells
         return epochs >= min(_LONG_ENOUGH, planned / 2)
 
     def _lost(self, epochs):
-        """Whether the loss is far above knowing nothing and does not come down; after one epoch, out of all measure."""
+        """Whether the loss is far above the best constant answer and does not fall; after one epoch, extremely far."""
         loss, nothing = self._loss, expected_loss(self.facts)
         if nothing is None or nothing <= 0 or not len(loss):
             return False
@@ -143,7 +149,7 @@ class Casebook:
         return bool(loss[-1] > 3 * nothing and loss[-1] > 0.9 * loss[:-1].min())
 
     def _take_back(self, now, epochs, last):
-        """Withdraw what was said and was not found in two judgements one after the other, or in the last."""
+        """Withdraw reported findings that two consecutive judgments, or the last one, did not find again."""
         gone = {_key(f) for f in self.said if not f.withdrawn and not now & _keys(f)}
         certain = gone if last else gone & self._missing
         self._missing = gone

@@ -1,11 +1,11 @@
-"""A first loss, or its gradient, that is no number, while all that goes into it is."""
+"""A first loss, or its gradient, that is NaN or infinite although inputs, labels and outputs are finite."""
 
 import math
 
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import kind_of_targets
 
-# What gives the loss its infinity, by the name of a loss of Keras', and what to type instead.
+# Why a Keras loss can be NaN or infinite, by the name of the loss.
 _OF_KERAS = {
     "mean_absolute_percentage_error": "it divides by the targets",
     "mean_squared_logarithmic_error": "it takes the logarithm of 1 plus targets and outputs",
@@ -15,15 +15,19 @@ _OF_KERAS = {
 
 
 def judge_first_loss(facts: dict) -> list[Finding]:
-    """Where the NaN or the infinity of a loss comes from that one batch has before any step.
+    """Findings about a NaN or an infinity that the loss produces on one batch before any step.
 
     Args:
-        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`; "first_loss" is looked at.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`; only "first_loss" decides whether there is a
+            finding.
+
+    Returns:
+        A list of `Finding`, empty where nothing is wrong.
     """
     first = facts.get("first_loss")
     sound = first and all(first[f"{name}_finite"] for name in ("inputs", "labels", "outputs"))
     if not sound or first["value"] is None:
-        return []  # what is broken before the loss is named where it is
+        return []  # other rules report what is broken before the loss
     if not math.isfinite(first["value"]):
         return [_infinite(first, facts)]
     if first["gradients"] and not first["half"]:

@@ -1,4 +1,4 @@
-"""Weights that do not learn: frozen, frozen after the optimizer was made, or none of the model's at all."""
+"""Weights that do not learn: frozen, frozen after the optimizer was made, or not tracked by the model."""
 
 from typing import Any
 
@@ -8,20 +8,30 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.words import counted
 
 _FEWEST_PROBES = 3
-_FEWEST_MOVING = 3  # batch normalizations; one or two may be of a new head
+_FEWEST_MOVING = 3  # batch normalization layers; one or two may belong to a new head
 
 
 def judge_frozen(facts: dict) -> list[Finding]:
-    """Weights that no step changes, or that change where they are meant to stay.
+    """Findings about weights that no step changes, or that change although they are meant to stay.
 
     Args:
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`. A rule whose facts are missing is silent.
+
+    Returns:
+        A list of `Finding`, empty where nothing is wrong.
     """
     return [*_switched(facts), *_frozen(facts), *judge_untracked(facts), *_moving_statistics(facts)]
 
 
 def judge_untracked(facts: dict) -> list[Finding]:
-    """Weights that take part in what the model computes and are not among those that it holds."""
+    """Findings about weights that take part in the computation but that the model does not track.
+
+    Args:
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`.
+
+    Returns:
+        A list of `Finding`, empty where nothing is wrong.
+    """
     shapes = facts.get("untracked")
     if not shapes:
         return []
@@ -41,12 +51,16 @@ def judge_untracked(facts: dict) -> list[Finding]:
 
 
 def never_given(view: Any) -> list[Finding]:
-    """Kernels as they were drawn whose gradient an own training step gives no optimizer, in a run that did not learn.
+    """Kernels whose gradient a custom training step never gives to an optimizer, in a run that did not learn.
 
-    Keras' own step gives all of them: where no gradient is known there, something cuts it off.
+    Only kernels with their initial values are looked at. Keras' own step gives all gradients to the optimizer: where
+    one is missing there, something else cuts it off.
 
     Args:
         view: A `recipes.diagnose.rules.record_view.RecordView`.
+
+    Returns:
+        A list of `Finding`, empty where the rule does not apply.
     """
     own = (view.facts.get("task") or {}).get("own_step")
     if not own or view.learned or view.count < _FEWEST_PROBES or not view.kernels.size:
@@ -56,7 +70,7 @@ def never_given(view: Any) -> list[Finding]:
     still = (view.weight == view.weight[:1]).all(axis=0)
     left = [c for c in view.kernels if unknown[c] and still[c] and view.layer(c) in fresh]
     if not left or len(left) == len(view.kernels):
-        return []  # of a step that tells no gradients at all nothing is known
+        return []  # a step that shows no gradients at all cannot be judged
     return [
         _found(
             "frozen",
@@ -104,7 +118,7 @@ def _frozen(facts):
 
 
 def _switched(facts):
-    """`trainable` set after a training, which the train function of that training does not see."""
+    """`trainable` changed after the training step was made, which does not see the change."""
     joined, left = (facts.get("switched", {}).get(name, ()) for name in ("joined", "left"))
     again = "Compile again after setting layer.trainable, or let callbacks.Unfreeze do it within one fit."
     if joined:
@@ -123,7 +137,7 @@ def _switched(facts):
 
 
 def _moving_statistics(facts):
-    """Batch normalizations of a frozen, pretrained backbone whose statistics follow the user's batches."""
+    """Batch normalization in a frozen, pretrained backbone whose statistics still follow the user's batches."""
     kernel, moving = None, []
     for layer in facts["layers"]:
         kernel = layer if layer["kernel"] else kernel

@@ -1,4 +1,4 @@
-"""What lies between the training and the validation loss: another preprocessing, or memory."""
+"""Rules about the gap between training and validation loss: different preprocessing, or overfitting."""
 
 import numpy as np
 
@@ -7,7 +7,14 @@ from recipes.diagnose.rules.curve_rules import Curves, slope
 
 
 def judge_gap(curves: Curves) -> list[Finding]:
-    """A validation loss that does not follow, or comes up again while the training loss falls."""
+    """A validation loss that does not follow the training loss, or that rises again while the training loss falls.
+
+    Args:
+        curves: The curves of the run.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
+    """
     loss, validation = curves.loss, curves.validation
     if validation is None or curves.epochs < 3:
         return []
@@ -38,7 +45,7 @@ def judge_gap(curves: Curves) -> list[Finding]:
             "good averages (momentum=0.9 for short runs).",
         )
     last = float(np.median(validation[curves.tail]))
-    # Measured by what validation had gained at its best, which works for losses below zero too.
+    # Relative to the gain of validation at its best, which works for losses below zero too.
     gained = max(
         float(max(validation[0], curves.first if positive else validation[0])) - validation[best], 1e-12
     )
@@ -65,10 +72,10 @@ def judge_gap(curves: Curves) -> list[Finding]:
 
 
 def _how_serious(curves, best, rise):
-    """Overfitting is a warning where validation gets worse in what counts; "info" where it only gets surer."""
+    """The severity of overfitting: "warning" where a score gets worse, "info" where the model only gets surer."""
     score, validation = curves.score, curves.validation
     last = float(np.median(validation[curves.tail]))
-    # A validation loss that jumps as far from epoch to epoch shows no trend.
+    # A validation loss that jumps by as much from epoch to epoch shows no trend.
     noise = float(np.median(np.abs(np.diff(validation, 2)))) / 2
     if last - float(validation[best]) < 4 * noise:
         return "info"
@@ -77,14 +84,14 @@ def _how_serious(curves, best, rise):
         now = float(score[-3:].mean())
         if now > smooth[: max(best, 1)].max() + 0.005:
             return "info"
-        # The best of several epochs is luck as well, and while the run goes on it may come back.
+        # The best of several epochs is partly luck, and the score may recover while the run goes on.
         errors = 2 if curves.planned is None or curves.over else 3
         fallen = smooth.max() - now > max(0.02, errors * curves.score_error(now))
         poor = curves.validated_well is False and _by_heart(curves)
         return "warning" if rise > 1.25 and (fallen or poor or not curves.held) else "info"
     if curves.validated_well:
         return "info"
-    # By the loss alone: a tenth of what validation had gained is lost again, also in the best of the last epochs.
+    # Judged by the loss alone: even the best of the last epochs lost a tenth of what validation had gained.
     last = float(validation[best + 1 :][-max(5, curves.epochs // 4) :].min())
     known = [value for value in (curves.held_out.initial, curves.initial, curves.first) if value is not None]
     start = max([float(validation[0]), *known[:1]])
@@ -93,7 +100,7 @@ def _how_serious(curves, best, rise):
 
 
 def _by_heart(curves):
-    """Whether training is nearly perfect, and validation far behind."""
+    """Whether training accuracy is nearly perfect, and validation accuracy far behind."""
     if curves.accuracy is None or curves.validation_accuracy is None:
         return False
     trained, held_out = curves.accuracy[curves.tail].mean(), curves.validation_accuracy[curves.tail].mean()

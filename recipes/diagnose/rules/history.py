@@ -5,10 +5,16 @@ from typing import Any
 
 
 def loss_name(names: Iterable[str]) -> str | None:
-    """ "loss", or the one name that could stand for it; None where there is none, or more than one.
+    """The name of the curve that is the loss; None where no name, or more than one, could be it.
 
-    A training step of the user's own may tell "total_loss" alone, or a "d_loss" beside a "g_loss", of which neither
-    is what is brought down.
+    A custom training step may log "total_loss" alone. It may also log a "d_loss" beside a "g_loss", neither of which is
+    what the training as a whole minimizes.
+
+    Args:
+        names: The names in the logs; those of validation and of monitors are skipped.
+
+    Returns:
+        One of `names`, or None.
     """
     names = [name for name in names if not name.startswith(("val_", "monitor/"))]
     if "loss" in names:
@@ -20,7 +26,15 @@ def loss_name(names: Iterable[str]) -> str | None:
 
 
 def told_loss(logs: Any) -> tuple[Any, Any]:
-    """`(loss, None)` of what a training step returns; `(None, what it is)` where that is no single loss."""
+    """The loss in what a training step returned.
+
+    Args:
+        logs: dict of logs, or anything else that the step returned.
+
+    Returns:
+        `(loss, None)`, or `(None, description)` where there is no single loss. The description is the sorted names of
+        the logs, or the name of the type that was returned.
+    """
     if not isinstance(logs, dict):
         return None, type(logs).__name__
     name = loss_name(logs)

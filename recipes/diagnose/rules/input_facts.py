@@ -1,4 +1,4 @@
-"""What input numbers are like: their range, and the columns of a table one by one."""
+"""Facts about numeric inputs: their range, and the columns of a table one by one."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ _MOST_COLUMNS, _FEWEST_ROWS = 200, 50  # of a table whose columns are looked at 
 
 
 def filled_within(batch_inputs: Any, layers: Iterable[Any]) -> bool:
-    """Whether a batch holds NaN or infinity, and no layer with a kernel was given any of it: the model puts it right.
+    """Whether a batch holds NaN or infinity that the model replaces before any layer with a kernel.
 
     Args:
         batch_inputs: Arrays, or a structure of them.
@@ -31,7 +31,14 @@ def filled_within(batch_inputs: Any, layers: Iterable[Any]) -> bool:
 
 
 def meant(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings about a model that puts empty cells right by itself: NaN in its inputs is no fault."""
+    """Lower findings about NaN in the inputs to "info", for a model that replaces missing values itself.
+
+    Args:
+        findings: The findings of such a model.
+
+    Returns:
+        The findings, with those about inputs replaced.
+    """
     told = "; the model replaces them before its first weights, so they do no harm."
     return [
         dataclasses.replace(
@@ -44,7 +51,16 @@ def meant(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
-    """Facts about input numbers, batch by batch: all of them as float32 may be four times as large as they are."""
+    """Facts about input numbers, computed batch by batch to save memory.
+
+    All of them as float32 may need four times the memory of the inputs.
+
+    Args:
+        batches: Inputs of each batch, numbers of any dtype, `(batch, ...)`.
+
+    Returns:
+        dict of plain values: range, mean, standard deviation, and counts of examples that are constant or not finite.
+    """
     total = squares = 0.0
     not_finite = constant = 0
     low, high = np.inf, -np.inf
@@ -68,7 +84,7 @@ def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
         "not_finite_examples": not_finite,
         "mean": float(mean),
         "std": float(np.sqrt(variance)),
-        # How much of what differs is the level of an example, as of pieces of a series that wanders.
+        # Share of the variance between the means of examples; large for windows of a drifting time series.
         "level_share": float(np.concatenate(levels).var() / variance) if variance > 0 else 0.0,
         "min": low,
         "max": high,
@@ -78,7 +94,14 @@ def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
 
 
 def column_facts(batches: list[np.ndarray]) -> dict[str, list[float]]:
-    """Median of each column of a table, and how far apart its quartiles lie, of some hundred rows."""
+    """Median and interquartile range of each column of a table, from up to 1,000 rows.
+
+    Args:
+        batches: Inputs of each batch.
+
+    Returns:
+        `{"column_median", "column_spread"}`, one number per column each; empty for inputs other than a table of floats.
+    """
     if batches[0].ndim != 2 or batches[0].dtype.kind != "f" or not 2 <= batches[0].shape[1] <= _MOST_COLUMNS:
         return {}
     rows = first_rows(batches, SOME)
@@ -89,10 +112,13 @@ def column_facts(batches: list[np.ndarray]) -> dict[str, list[float]]:
 
 
 def several_inputs(batches: list[Any]) -> dict[str, list[dict]]:
-    """Of a model with several inputs the size of each, by its name or number; nothing where there is one.
+    """Range, mean and standard deviation of each input, for a model with several inputs.
 
     Args:
         batches: Inputs of each batch, a structure of arrays.
+
+    Returns:
+        `{"inputs"}`, a list with one dict per numeric input, with its name or number; empty for a single input.
     """
     if len(keras.tree.flatten(batches[0])) < 2:
         return {}
@@ -120,11 +146,11 @@ def _path(path):
 
 
 def raw_inputs(data: dict, size: float) -> dict | None:
-    """The input of which numbers of this root mean square may be: the largest one, where it is as large; else None.
+    """The largest input, if it is large enough to be where numbers of this root mean square come from; else None.
 
     Args:
         data: Facts of the training data.
-        size: Root mean square of what a layer is given.
+        size: Root mean square of what a layer receives.
     """
     known = data.get("inputs") or ([{"name": "", **data}] if "std" in data else [])
     largest = max(known, key=lambda one: math.hypot(one["mean"], one["std"]), default=None)
@@ -134,7 +160,11 @@ def raw_inputs(data: dict, size: float) -> dict | None:
 
 
 def loud_column(data: dict) -> str:
-    """Half a sentence on the one column of a table that is far larger than the others, or ""."""
+    """A sentence about the one column of a table that is far larger than the others, or "" where there is none.
+
+    Args:
+        data: Facts of the training data.
+    """
     if "column_median" not in data:
         return ""
     sizes = np.abs(data["column_median"]) + np.asarray(data["column_spread"])
@@ -149,7 +179,15 @@ def loud_column(data: dict) -> str:
 
 
 def first_rows(batches: list[np.ndarray], count: int) -> np.ndarray:
-    """The first examples of all batches as float32 rows, a copy: so many, or what is no larger than a sample may be."""
+    """The first examples of all batches as float32 rows, as a copy.
+
+    Args:
+        batches: Inputs of each batch, `(batch, ...)`.
+        count: Number of examples, at most; fewer where they would need more than `MOST_BYTES`.
+
+    Returns:
+        float32 `(examples, numbers)`.
+    """
     count, some = min(count, max(20, MOST_BYTES // (4 * max(1, batches[0][0].size)))), []
     for inputs in batches:
         some.append(as_rows(inputs[: count - sum(map(len, some))]))
@@ -157,5 +195,5 @@ def first_rows(batches: list[np.ndarray], count: int) -> np.ndarray:
 
 
 def as_rows(inputs: np.ndarray) -> np.ndarray:
-    """Numbers of any shape as float32 `(examples, numbers)`, without a copy where they are that."""
+    """Numbers of any shape as float32 `(examples, numbers)`, without a copy where they have that form already."""
     return inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype("float32", copy=False)

@@ -1,4 +1,4 @@
-"""Whether labels belong to their inputs, as neighbors and single columns tell."""
+"""Whether labels belong to their inputs, judged by nearest neighbors and by single columns."""
 
 import math
 from typing import Any
@@ -11,19 +11,21 @@ from recipes.diagnose.checks.sample import Sample
 from recipes.diagnose.rules.input_facts import SOME, as_rows, first_rows
 from recipes.diagnose.rules.label_forms import by_position, class_numbers, flattened
 
-_MOST_TARGETS = 32  # numbers that an example has as its target
-_MOST_WORDS = 5000  # different token ids
+_MOST_TARGETS = 32  # numbers in the target of one example
+_MOST_WORDS = 5000  # distinct token ids
 
 
 def association(labels: np.ndarray, numbers: list[np.ndarray]) -> dict[str, float]:
-    """As `neighbor_agreement` and `column_association` for numbers under any loss: by correlation of their ranks.
+    """As `neighbor_agreement` and `column_association`, for numeric targets: by the correlation of ranks.
 
     Args:
         labels: `(n, ...)`, numbers.
         numbers: Inputs of each batch.
 
     Returns:
-        dict with "target_association", "target_agreement" and "target_error"; empty where too little is known.
+        dict with "target_association" (as `column_association`), "target_agreement" (correlation of a target's rank
+        with that of the nearest example) and "target_error" (standard error of a correlation). Empty where too little
+        is known.
     """
     flat = flattened(labels)
     columns = flat[:, None] if flat.ndim == 1 else flat
@@ -36,9 +38,8 @@ def association(labels: np.ndarray, numbers: list[np.ndarray]) -> dict[str, floa
     targets = targets[:, targets.std(axis=0) > 0]
     if len(some) < 100 or not targets.shape[1]:
         return {}
-    ranks = np.argsort(np.argsort(targets, axis=0, kind="stable"), axis=0).astype(
-        "float64"
-    )  # for a long tail
+    # With ranks, the long tail of a distribution does not dominate.
+    ranks = np.argsort(np.argsort(targets, axis=0, kind="stable"), axis=0).astype("float64")
     strength = _strongest(some, list(ranks.T))
     nearest = _nearest(some)
     near = [np.corrcoef(column, column[nearest])[0, 1] for column in ranks.T if column[nearest].std() > 0]
@@ -52,13 +53,16 @@ def association(labels: np.ndarray, numbers: list[np.ndarray]) -> dict[str, floa
 def association_by_place(
     labels: np.ndarray, places: int, task: Task, numbers: list[np.ndarray]
 ) -> dict[str, Any]:
-    """As `neighbor_agreement` and `column_association` for examples with a class at each of their places.
+    """As `neighbor_agreement` and `column_association`, for examples with a class at each of their positions.
 
     Args:
         labels: `(n, ...)`.
-        places: Of one example.
+        places: Number of positions of one example.
         task: What the output is for.
         numbers: Inputs of each batch.
+
+    Returns:
+        dict with "column_association" and the facts of `neighbor_agreement`; empty where too little is known.
     """
     some = first_rows(numbers, SOME)
     flat = class_numbers(by_position(labels[: len(some)], task), task)
@@ -85,7 +89,15 @@ def association_by_place(
 
 
 def of_all_inputs(sample: Sample, numbers: list[np.ndarray]) -> list[np.ndarray]:
-    """The inputs of each batch, of a model with several side by side; those of the first where others are text."""
+    """The inputs of each batch as rows, with several inputs side by side.
+
+    Args:
+        sample: The batches that were read.
+        numbers: The first input of each batch, returned as it is where others are not numbers or there are none.
+
+    Returns:
+        A list with one array per batch.
+    """
     leaves = [keras.tree.flatten(batch[0]) for batch in sample.batches]
     if len(leaves[0]) == 1 or any(part.dtype.kind not in "biuf" for part in leaves[0]):
         return numbers
@@ -93,11 +105,15 @@ def of_all_inputs(sample: Sample, numbers: list[np.ndarray]) -> list[np.ndarray]
 
 
 def column_association(numbers: np.ndarray, labels: np.ndarray) -> float:
-    """The most that one input column tells a class apart, in standard errors above the best of all by chance.
+    """The largest correlation of a column with a class, in standard errors above the largest one expected by chance.
 
-    Above 0 labels belong to inputs, also where so much is noise that the nearest example tells nothing. By chance the
-    correlation of a column with "is of this class" has a standard deviation of 1 / sqrt(n), and the largest of m such
-    numbers is about sqrt(2 ln m).
+    Above 0, labels belong to their inputs, even where noise hides that from nearest neighbors. By chance, the
+    correlation of a column with "is of this class" has a standard deviation of 1 / sqrt(n). The largest of m such
+    correlations is about sqrt(2 ln m) times that.
+
+    Args:
+        numbers: `(n, columns)`, float32.
+        labels: Class numbers, `(n,)`.
     """
     good = np.isfinite(numbers).all(axis=1)
     numbers, labels = (numbers, labels) if good.all() else (numbers[good], labels[good])
@@ -108,7 +124,7 @@ def column_association(numbers: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _strongest(numbers, wanted):
-    """The largest correlation of a column with one of `wanted`, in standard errors above the best of all by chance."""
+    """The largest correlation of a column with one of `wanted`, in standard errors above that expected by chance."""
     centered = numbers - numbers.mean(axis=0)
     size = np.sqrt(np.einsum("ij,ij->j", centered, centered))
     varying = size > 1e-6 * max(size.max(), 1e-30)
@@ -123,7 +139,7 @@ def _strongest(numbers, wanted):
 
 
 def _nearest(numbers):
-    """The number of the nearest other row, all columns of one spread. Leaves `numbers` changed: they may be large."""
+    """The index of the nearest other row, after standardizing columns. Changes `numbers` in place, to save memory."""
     numbers -= numbers.mean(axis=0)
     scale = np.sqrt(np.einsum("ij,ij->j", numbers, numbers) / len(numbers))
     numbers /= np.where(scale > 1e-6 * max(scale.max(), 1e-30), scale, 1)
@@ -134,9 +150,15 @@ def _nearest(numbers):
 
 
 def neighbor_agreement(numbers: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """How often the nearest other example has the same label, against how often a random one has.
+    """How often the nearest other example has the same label, and how often a random one would.
 
-    Works in `numbers`, float32 rows, and leaves them changed: they may be large.
+    Args:
+        numbers: `(n, columns)`, float32. Standardized in place, to save memory.
+        labels: Class numbers, `(n,)`.
+
+    Returns:
+        dict with "neighbor_agreement" and "neighbor_chance", both in [0, 1], "neighbor_error" (standard error of the
+        chance) and "neighbor_examples"; empty for fewer than 20 examples.
     """
     good = np.isfinite(numbers).all(axis=1)
     if not good.all():
@@ -160,14 +182,17 @@ def _agreement(nearest, labels):
 
 
 def words_agreement(ids: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """As `neighbor_agreement` for token ids, by the words that two texts share, wherever they stand.
+    """As `neighbor_agreement`, for token ids: the nearest text is the one that shares most words, in any order.
 
-    Texts are compared by the cosine of their counts, weighted by tf-idf (Salton & Buckley 1988,
-    https://doi.org/10.1016/0306-4573(88)90021-0), so that padding, which every text has, counts for nothing.
+    Texts are compared by the cosine of their token counts, weighted by tf-idf (Salton & Buckley 1988,
+    https://doi.org/10.1016/0306-4573(88)90021-0). So padding, which every text has, counts for nothing.
 
     Args:
         ids: Whole numbers, `(n, tokens)`.
         labels: Class numbers, `(n,)`.
+
+    Returns:
+        As `neighbor_agreement`; empty where there are more than 5,000 distinct ids.
     """
     words, places = np.unique(ids, return_inverse=True)
     if len(words) > _MOST_WORDS or len(ids) < 20:
@@ -183,10 +208,13 @@ def words_agreement(ids: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def order_of(labels: np.ndarray) -> dict[str, float]:
-    """`{"target_next"}`: correlation of a single target with that of the next example, in the order in which they come.
+    """Correlation of each target with that of the next example, in the order of the data.
 
     Args:
-        labels: `(n, ...)`; where an example has several numbers nothing is said.
+        labels: `(n, ...)`, one number per example.
+
+    Returns:
+        `{"target_next"}`; empty where an example has several numbers, or examples are fewer than 100.
     """
     flat = labels.reshape(len(labels), -1)[:, 0].astype("float64")
     if flat.shape[0] != labels.size or len(flat) < 100 or not np.isfinite(flat).all() or not flat.std() > 0:
@@ -195,13 +223,16 @@ def order_of(labels: np.ndarray) -> dict[str, float]:
 
 
 def belongs(sample: Sample, head: Head, number: int, numbers: list[np.ndarray]) -> dict[str, Any]:
-    """How far the labels of one of several outputs go with the inputs: `association`, or as of classes.
+    """How strongly the labels of one of several outputs depend on the inputs.
 
     Args:
-        sample: What was read.
+        sample: The batches that were read.
         head: The output.
-        number: Its place among the outputs.
+        number: Position of the output among all outputs, from 0.
         numbers: Inputs of each batch.
+
+    Returns:
+        For classes the facts of `column_association` and `neighbor_agreement`, for numbers those of `association`.
     """
     labels = np.concatenate([labels_of(head, batch[1], number) for batch in sample.batches])
     inputs = of_all_inputs(sample, numbers)

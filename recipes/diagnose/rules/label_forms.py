@@ -1,4 +1,4 @@
-"""The forms that labels come in: rows, class numbers, one for each place of an example."""
+"""The forms of labels: rows, class numbers, and one label for each position of an example."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from recipes.diagnose.checks.output_task import Task
 
 
 def by_position(labels: np.ndarray, task: Task) -> np.ndarray | None:
-    """Labels of every pixel or word, one a row, where the model answers for each; else None.
+    """Labels of every pixel or word, one per row, where the model answers for each of them; else None.
 
     Args:
         labels: `(n, ...)`.
-        task: Of the output, `(..., classes)`.
+        task: Task of the output, whose shape is `(..., classes)`.
     """
     out = task.output_shape
     if not task.classification or out is None or len(out) < 2 or labels.ndim < len(out):
@@ -22,12 +22,12 @@ def by_position(labels: np.ndarray, task: Task) -> np.ndarray | None:
 
 
 def flattened(labels: np.ndarray) -> np.ndarray:
-    """Labels `(n, ...)` as rows `(n, numbers)`; one number an example stays `(n,)`."""
+    """Labels `(n, ...)` as rows `(n, numbers)`; labels `(n,)` stay as they are."""
     return labels.reshape(len(labels), -1) if labels.ndim > 1 else labels
 
 
 def class_numbers(labels: np.ndarray, task: Task) -> np.ndarray | None:
-    """One class number per example, int64 `(n,)`, or None where labels are none.
+    """One class number per example, int64 `(n,)`, or None where the labels are not classes.
 
     Args:
         labels: `(n,)` or `(n, numbers)`.

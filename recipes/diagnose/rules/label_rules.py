@@ -1,4 +1,4 @@
-"""What labels and targets tell: their shape and range, and missing classes."""
+"""Rules about labels and targets: their shape, their range, and missing classes."""
 
 import math
 
@@ -10,20 +10,23 @@ _PROBABILITY_LOSSES = ("kl_divergence",)
 
 
 def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]:
-    """Whether labels fit the inputs, the outputs and the loss, and how often each class comes.
+    """Whether labels fit the inputs, the outputs and the loss, and how frequent each class is.
 
     Args:
         name: "train" or "validation".
-        shown: The name in words, with the output that labels are for.
-        data: What `recipes.diagnose.rules.data_facts` found.
+        shown: The same name as findings show it, with the output that the labels are for.
+        data: Facts from `recipes.diagnose.rules.data_facts`.
         task: What the model's output and loss ask for.
+
+    Returns:
+        A list of `Finding`, empty where nothing is wrong.
     """
     if not data["label_counts_match"]:
         return [
             _found(
                 "label_count",
                 "error",
-                f"A batch of {shown} has another number of labels than of inputs.",
+                f"A batch of {shown} has a different number of labels than inputs.",
                 "Check what makes the batches, as augmentation does: it must return one label for each example.",
             )
         ]
@@ -39,7 +42,7 @@ def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]
 
 
 def _from_one(shown, data, task):
-    """Class numbers 1 to K for K units, under a training step of the user's own."""
+    """Class numbers 1 to K for K units, under a custom training step."""
     units = task.get("widths") or []
     whole = data.get("label_whole") and "int" in data.get("labels_dtype", "") and data.get("label_low") == 1
     if not task.get("own_step") or not whole or len(set(units)) != 1:
@@ -59,7 +62,7 @@ def _from_one(shown, data, task):
 
 
 def _label_shape(shown, data, task):
-    """Labels of another form than the outputs, which some losses stretch to fit without a word."""
+    """Labels of another shape than the outputs, which some losses broadcast without an error."""
     shape, outputs = data["labels_shape"], task["outputs"]
     width = shape[-1] if shape else 1
     sparse = str(task["loss"]).startswith("sparse")
@@ -101,7 +104,7 @@ def _label_shape(shown, data, task):
         _found(
             "label_count",
             "error",
-            f"Targets of {shown} have the shape {tuple(shape)} an example, and the model gives {tuple(out)}: "
+            f"Targets of {shown} have the shape {tuple(shape)} per example, and the model gives {tuple(out)}: "
             f"{task['loss']} stretches one to fit the other, and compares every output with every target.",
             f"Give both one shape: a last layer of {counted(width, 'unit')}"
             + (f", or{extra}." if extra else ".")
@@ -122,7 +125,7 @@ def _label_range(shown, data, task):
                 _found(
                     "labels_out_of_range",
                     "error",
-                    f"{reach} and are no whole numbers; {loss} cuts them down to class numbers, so {low:.3g} becomes "
+                    f"{reach} and are not whole numbers; {loss} cuts them down to class numbers, so {low:.3g} becomes "
                     f"class {int(low)} and {high:.3g} class {int(high)}.",
                     _whole(data, outputs),
                 )
@@ -204,13 +207,13 @@ def _row_range(reach, shown, data, loss):
                 "Give one-hot rows: keras.utils.to_categorical(class_numbers, classes).",
             )
         ]
-    # Rows with several ones are told where the activation is known as well.
+    # Rows with several ones are reported by `output_rules`, which knows the activation.
     if rows["share_of_one"] < 0.98 and (rows["most_ones"] <= 1 or not rows["binary"]):
         return [
             _found(
                 "label_count",
                 "error",
-                f"{1 - rows['share_of_one']:.0%} of the rows of labels of {shown} sum to something else than 1 "
+                f"{1 - rows['share_of_one']:.0%} of the rows of labels of {shown} sum to something other than 1 "
                 f"({rows['sum_min']:.3g} to {rows['sum_max']:.3g}), and {loss} expects one answer shared out.",
                 "Give every example a class, or divide each row by its sum; for none or several classes per example "
                 "use activation='sigmoid' with loss='binary_crossentropy'.",
@@ -220,7 +223,7 @@ def _row_range(reach, shown, data, loss):
 
 
 def _whole(data, outputs):
-    """A remedy for fractions under a loss that takes class numbers."""
+    """The remedy for fractional labels under a loss that takes class numbers."""
     kinds = data["label_kinds"]
     if outputs and kinds <= outputs and data["label_low"] >= 0 and data["label_high"] <= 1.001:
         return (
@@ -233,7 +236,7 @@ def _whole(data, outputs):
 
 
 def _old_range(shown, data, task):
-    """As `_label_range`, from class numbers alone."""
+    """As `_label_range`, from facts that hold only class numbers."""
     outputs = task["outputs"]
     if "label_min" not in data or task["kind"] != "categorical" or not outputs:
         return []
@@ -290,14 +293,23 @@ def _label_counts(name, shown, data, task):
 
 
 def _counted(data):
-    """What has a class: the examples, or where the model answers for each place in them, those places."""
+    """What the classes are counted over: examples, or positions where the model answers for each of them."""
     if "label_positions" in data:
         return f"{sum(data['class_counts'].values())} places in {data['examples']} examples"
     return f"{data['examples']} examples"
 
 
 def unseen_classes(train: dict, validation: dict, which: str = "") -> list[Finding]:
-    """Classes of the validation data that training never sees; `which` names the output, if there are several."""
+    """Classes of the validation data that never occur in the training data.
+
+    Args:
+        train: Facts of the training data.
+        validation: Facts of the validation data.
+        which: Words that name the output, if there are several.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
+    """
     if "class_counts" not in train or "class_counts" not in validation:
         return []
     total = sum(validation["class_counts"].values())
@@ -305,7 +317,7 @@ def unseen_classes(train: dict, validation: dict, which: str = "") -> list[Findi
         name: count
         for name, count in validation["class_counts"].items()
         if name not in train["class_counts"]
-        # Of data that was read in part a rare class may just not have come up.
+        # If only a part was read, a rare class may be missing from it by chance.
         and (train["whole"] or (not train["ordered"] and count / total * train["examples"] > 20))
     }
     share = sum(unseen.values()) / total
@@ -329,11 +341,14 @@ def _rarest(data):
 
 
 def judge_targets(data: dict, task: dict) -> list[Finding]:
-    """Whether the numbers that a regression has to give are of a size that a network starts near.
+    """Whether the targets of a regression have a scale that a new network starts near.
 
     Args:
         data: Facts of the training data, with `target_std` and the range of the targets.
         task: Facts of the output.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     own = task["kind"] == "unknown" and task["loss"] and kind_of_targets(data) == "quantities"
     if not (task["kind"] == "values" or own) or data.get("target_std", 0) <= 0:
@@ -347,7 +362,7 @@ def judge_targets(data: dict, task: dict) -> list[Finding]:
         return [
             _found(
                 "unscaled_targets",
-                "info",  # a run that gets there has overcome it, and only a run can show
+                "info",  # only a run can show whether it overcomes this
                 f"{numbers}; a network starts with answers around 0 of size 1, and has all that way to go first.",
                 remedy,
             )

@@ -1,4 +1,4 @@
-"""What one batch on its way through the layers tells before training."""
+"""What the statistics of the layers, on one batch, show before training."""
 
 import math
 from dataclasses import dataclass
@@ -11,13 +11,26 @@ _RECURRENT = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional")
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """One layer's output on one batch. `kind` is its activation, "" for a linear output.
+    """Statistics of one layer's output on one batch.
 
-    `std` is over all numbers, `sample_std` the root mean square of what differs between examples: 0 when every
-    example gives the same. `zero_fraction`, `saturated_fraction` (NaN for kinds that do not saturate) and
-    `dead_fraction` (units that are zero for every example and position, for rectifiers, else NaN) are in [0, 1].
-    `gradient_rms` is the root mean square of d loss / d output, `input_rms` and `input_std` are of what the
-    layer was given. `finite` is False when some number of the output is NaN or infinite.
+    Attributes:
+        name: Name of the layer.
+        layer_class: Name of its class.
+        kind: Its activation, "" for a linear output.
+        mean: Mean over all numbers.
+        std: Standard deviation over all numbers.
+        sample_std: Root mean square of what differs between examples; 0 when every example gives the same output.
+        zero_fraction: Share of outputs that are zero, in [0, 1].
+        saturated_fraction: Share of outputs in the flat parts of the activation, in [0, 1]; NaN for kinds that do not
+            saturate.
+        dead_fraction: Share of units that are zero for every example and position, in [0, 1]; NaN except for
+            rectifiers.
+        gradient_rms: Root mean square of d loss / d output.
+        input_rms: Root mean square of the layer's input.
+        input_std: Standard deviation of the layer's input.
+        finite: False when some number of the output is NaN or infinite.
+        has_kernel: Whether the layer has a kernel.
+        weights: "kernel" where the layer multiplies its input, "table" where it looks up rows, "" for neither.
     """
 
     name: str
@@ -38,7 +51,14 @@ class LayerStatistics:
 
 
 def judge(layers: list[LayerStatistics]) -> list[Finding]:
-    """Findings in a list of `LayerStatistics`, in forward order, as of before training (epoch 0)."""
+    """Findings in the statistics of layers before training, as of epoch 0.
+
+    Args:
+        layers: The `LayerStatistics` in forward order.
+
+    Returns:
+        A list of `Finding`, not arranged.
+    """
     findings = []
 
     def add(code, severity, layer, evidence, remedy):
@@ -78,13 +98,14 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
                 "Start its kernel with glorot_uniform, and scale the inputs to about -1..1.",
             )
     if first is None or first.weights == "table" or not first.input_std > 0:
-        first = None  # what an embedding is given has no scale: its rows have
+        first = None  # the ids that an embedding takes have no scale; its rows have
     size = _scale_of_input(layers, first)
     if not size > 0:
         return findings
     layers = _without_raw_inputs(layers, size)
     hidden = [layer for layer in layers[:-1] if layer.kind and layer.kind not in ("softmax", "sigmoid")]
-    # A recurrence, or a layer without activation, multiplies as well: there what comes out has to be large in itself.
+    # Recurrent layers and layers without activation may enlarge their input: their output must be large in itself as
+    # well.
     linear = [layer for layer in layers[:-1] if not layer.kind and layer.weights == "kernel"]
     large = next(
         (
@@ -125,7 +146,14 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
 
 
 def large_inputs(layers: list[LayerStatistics]) -> LayerStatistics | None:
-    """The first layer that multiplies large numbers which no layer with weights before it has made."""
+    """The first layer with a kernel that gets large numbers which no earlier layer with weights produced.
+
+    Args:
+        layers: The `LayerStatistics` in forward order.
+
+    Returns:
+        That layer, or None.
+    """
     made = 0.0
     for layer in layers:
         if layer.weights == "kernel" and 10 < layer.input_rms < math.inf and made < 0.3 * layer.input_rms:
@@ -136,7 +164,10 @@ def large_inputs(layers: list[LayerStatistics]) -> LayerStatistics | None:
 
 
 def _without_raw_inputs(layers, size):
-    """Layers up to the one that is given raw inputs beside what others made of theirs: its weights are not large."""
+    """The layers before the first one that gets raw inputs beside computed features, and the last layer.
+
+    The outputs of that one are large because of its inputs, not because of its weights.
+    """
     raw = large_inputs(layers)
     if raw is None or raw.input_rms < 10 * size:
         return layers
@@ -144,12 +175,16 @@ def _without_raw_inputs(layers, size):
 
 
 def first_with_weights(layers: list[LayerStatistics]) -> LayerStatistics | None:
-    """The first layer that multiplies, or looks up, what it is given: dense, convolution, recurrent, embedding."""
+    """The first layer that multiplies or looks up its input: dense, convolution, recurrent, embedding; or None.
+
+    Args:
+        layers: The `LayerStatistics` in forward order.
+    """
     return next((layer for layer in layers if layer.weights or layer.has_kernel), None)
 
 
 def _scale_of_input(layers, first):
-    """Size of what the first kernel gets: of the inputs themselves, or of the rows that an embedding gives."""
+    """Scale of what the first kernel gets: of the inputs themselves, or of the rows of an embedding."""
     if first is not None:
         return first.input_rms
     table = next((layer for layer in layers if layer.weights == "table"), None)

@@ -1,23 +1,26 @@
-"""What tells examples apart and is lost on the way, in a run that learns nothing."""
+"""A layer that removes the differences between examples, in a run that learns nothing."""
 
 from typing import Any
 
 from recipes.diagnose.finding import Finding
 
-_ALIKE = 1e-5  # of the size of a layer's outputs: single precision tells no more apart
-_FEWEST_STEPS = 30  # before it is said that nothing was learned
+_ALIKE = 1e-5  # of the size of a layer's outputs; smaller differences are rounding errors of float32
+_FEWEST_STEPS = 30  # steps; fewer do not show that nothing was learned
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "LSTMCell", "GRUCell", "SimpleRNNCell")
 
 
 def lost_signal(facts: dict, curves: Any) -> list[Finding]:
-    """The first layer whose outputs were the same for all examples before training, where all behind it were too.
+    """The first layer from which on all outputs were the same for every example before training.
 
-    A model may begin so and learn all the same, as with a gate that begins at zero; so it is said of a run that
-    learned nothing alone.
+    A model may begin like this and still learn, for example with a gate that starts at zero. So only a run that learned
+    nothing is judged.
 
     Args:
-        facts: dict with "statistics" of the layers in their order, from `recipes.diagnose.rules.run_facts.describe`.
+        facts: dict with "statistics" of the layers in forward order, from `recipes.diagnose.rules.run_facts.describe`.
         curves: `recipes.diagnose.rules.curve_rules.Curves` of the run, or None.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     seen = (facts or {}).get("statistics") or ()
     if curves is None or curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
@@ -29,7 +32,7 @@ def lost_signal(facts: dict, curves: Any) -> list[Finding]:
         return []
     before, layer = seen[apart[-1]], seen[apart[-1] + 1]
     if not max(abs(layer["mean"]), layer["std"]):
-        return []  # all zeros, which other rules name
+        return []  # other rules report outputs that are all zeros
     remedy = (
         "Look at what this layer is given: a mask the wrong way round, a sum over the wrong axis, padding."
     )

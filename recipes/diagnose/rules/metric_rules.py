@@ -1,4 +1,4 @@
-"""What loss and metric say together: a loss that falls while the answers get worse."""
+"""What the loss and a metric show together: a loss that falls while the predictions get worse."""
 
 import numpy as np
 
@@ -12,9 +12,16 @@ _REMEDY = (
 
 
 def against_metric(curves: Curves) -> list[Finding]:
-    """A loss that falls, while accuracy lies below guessing or the mean error grows; or that falls ever faster."""
+    """A loss that falls while accuracy is below guessing or an error grows, or a loss that falls ever faster.
+
+    Args:
+        curves: The curves of the run.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
+    """
     if curves.below_zero is False:
-        return []  # a loss of Keras' own has its sign right; sorted data brings accuracy below guessing as well
+        return []  # Keras' losses have the right sign; sorted data, too, brings accuracy below guessing
     if curves.epochs < 3 or not curves.falling or curves.above_chance(0.1):
         return []
     return _below_guessing(curves) or _error_grows(curves) or without_floor(curves)
@@ -24,11 +31,11 @@ def _below_guessing(curves):
     accuracy = curves.accuracy
     if accuracy is None or not curves.fair_chance or (curves.chance is None and curves.kinds is None):
         return []
-    # With class weights the most frequent class may be given up; half of the rarer one's share never.
+    # Class weights may push accuracy below the share of the most frequent class, but not below half of the rarer one's.
     known = curves.chance is not None
     bound = min(curves.chance, 1 - curves.chance) / 2 if known else 0.25 / curves.kinds
     reached = float(accuracy[curves.tail].max())
-    fell = accuracy[0] > 0 and accuracy[0] >= 2 * reached  # what is 0 all along does not fit the outputs
+    fell = accuracy[0] > 0 and accuracy[0] >= 2 * reached  # always 0: it does not fit the outputs
     if not (reached < bound and fell):
         return []
     guess = (
@@ -57,7 +64,14 @@ def _error_grows(curves):
 
 
 def without_floor(curves: Curves) -> list[Finding]:
-    """A loss below zero of which each third of the run falls by more than the one before."""
+    """A negative loss that falls further in each third of the run than in the third before.
+
+    Args:
+        curves: The curves of the run.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
+    """
     loss, third = curves.loss, curves.epochs // 3
     if third < 2 or loss[-1] >= 0 or curves.below_zero is False:
         return []

@@ -1,4 +1,4 @@
-"""What can be said of a model and its loss before a single step."""
+"""Rules about a model and its loss, before the first step."""
 
 import math
 
@@ -12,7 +12,7 @@ from recipes.diagnose.rules.output_rules import judge_outputs
 from recipes.diagnose.rules.remedies import scaling, usual_decay, usual_rate
 from recipes.diagnose.rules.words import times
 
-_LARGEST_GAIN = 3.0  # of a recurrence; 1 is usual, and up to 1.5 as random initializers give
+_LARGEST_GAIN = 3.0  # of a recurrent kernel; 1 is usual, and random initializers give up to 1.5
 
 
 def judge_model(facts: dict) -> list[Finding]:
@@ -41,10 +41,13 @@ def judge_model(facts: dict) -> list[Finding]:
 
 
 def judge_batch(facts: dict) -> list[Finding]:
-    """Those findings of `judge_model` that one batch adds: what it shows of outputs, initial weights and input scale.
+    """The findings of `judge_model` that depend on one batch: its outputs, initial weights and scale of inputs.
 
     Args:
-        facts: With the "statistics" and "outputs" of that batch.
+        facts: dict with the "statistics" and "outputs" of that batch.
+
+    Returns:
+        A list of `Finding`, not arranged.
     """
     if "statistics" not in facts:
         return judge_outputs(facts)
@@ -88,7 +91,7 @@ def _initialization(facts):
         )
     zeros = [layer for layer in facts["layers"] if layer.get("zero_matrices") and layer["trainable"]]
     heads = {layer["name"]: layer["kernel"]["zero"] for layer in kernels}
-    # One matrix of zeros before a head that is not learns at once; two behind each other never do.
+    # One zero matrix before a nonzero head starts to learn at once; two zero matrices in a row never do.
     if silent and sum(layer["zero_matrices"] for layer in zeros) > 1 and not heads.get(last, False):
         findings.append(
             _found(
@@ -155,7 +158,7 @@ def _initialization(facts):
 
 
 def _loops(facts):
-    """Recurrent matrices that multiply what is remembered at every step."""
+    """Recurrent kernels that enlarge the state at every step."""
     loops = [layer for layer in facts["layers"] if layer.get("loop_gain", 0.0) > _LARGEST_GAIN]
     return [
         _found(
@@ -173,7 +176,7 @@ def _loops(facts):
 
 
 def _all_zero(kernels):
-    """A part of the model in which every kernel is zero, where no batch could show that nothing passes it."""
+    """Parts of the model in which every kernel is zero, for when no batch was sent through the model."""
     parts = {}
     for layer in kernels:
         parts.setdefault(layer["name"].rpartition("/")[0], []).append(layer)
@@ -192,7 +195,7 @@ def _all_zero(kernels):
 
 
 def _normalized(name, facts):
-    """Whether a normalization follows this layer, which makes its scale matter little."""
+    """Whether a normalization layer follows this layer, so that its scale hardly matters."""
     names = [layer["name"] for layer in facts.get("statistics", ())]
     if name not in names:
         return False
@@ -201,7 +204,7 @@ def _normalized(name, facts):
 
 
 def _softmax_over_one(facts):
-    """Of layers before the last one, which `judge_outputs` looks at."""
+    """A softmax over one number, in a layer before the last one; `judge_outputs` looks at the last one."""
     layers = [layer for layer in facts["layers"] if layer.get("softmax_over_one")]
     if not layers or facts["task"].get("outputs") == 1:
         return []
@@ -241,7 +244,7 @@ def _regularization(facts):
 
 
 def _penalty(facts, penalty, expected):
-    """A penalty that drowns the loss: its strength times the weights squared, of which one is unusual."""
+    """A penalty far above the loss, which is due to its strength, to large weights or to small targets."""
     worst = max(facts["layers"], key=lambda layer: layer["penalty"])
     strength = worst.get("penalty_rate") or 1.0
     kernel = worst["kernel"]
@@ -281,7 +284,7 @@ def _penalty(facts, penalty, expected):
 
 
 def _optimizer(facts):
-    """Products of two settings that are out of range: the one that is unusual is to blame."""
+    """Two settings of the optimizer whose product is out of range; the more unusual one is blamed."""
     optimizer = facts["optimizer"]
     if not optimizer:
         return []
@@ -333,7 +336,7 @@ def _input_scale(facts):
     data = facts.get("data", {}).get("train", {})
     first, raw = first_with_weights(layers), large_inputs(layers)
     beside = raw is not None and raw is not first and raw_inputs(data, raw.input_rms) is not None
-    # What an embedding gets are numbers of rows; a layer with loaded weights knows its own scale.
+    # An embedding gets row numbers, which have no scale; a pretrained layer expects a scale of its own.
     if not beside and (first is None or first.weights == "table" or _pretrained(first.name, facts)):
         return []
     first = raw if beside else first
@@ -343,7 +346,9 @@ def _input_scale(facts):
     if size <= 10 and std >= 0.02:
         return []
     numbers = (
-        f"The data is {data['min']:.3g} to {data['max']:.3g}" if "min" in data else "The data is of any range"
+        f"The data is {data['min']:.3g} to {data['max']:.3g}"
+        if "min" in data
+        else "The range of the data is not known"
     )
     remedy, source = scaling(data), raw_inputs(data, size) if data.get("inputs") and size > 10 else None
     if source is not None:
@@ -372,13 +377,17 @@ def _input_scale(facts):
 
 
 def _pretrained(name, facts):
-    """Whether a layer holds weights that are neither trained now nor as they were initialized."""
+    """Whether a layer is frozen and its kernel is no longer as initialized."""
     layer = next((layer for layer in facts["layers"] if layer["name"] == name), None)
     return bool(layer and not layer["trainable"] and layer["kernel"] and not layer["kernel"]["fresh"])
 
 
 def expected_loss(facts: dict) -> float | None:
-    """Loss of knowing nothing: as it was worked out, else from the task and the data; None where not known."""
+    """Loss of the best constant answer: as computed, else estimated from task and data; None where not known.
+
+    Args:
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.
+    """
     if not facts:
         return None
     never_below = facts["task"]["kind"] in ("categorical", "binary")

@@ -1,4 +1,4 @@
-"""Whether the last activation gives what the loss expects."""
+"""Whether the last activation can give what the loss expects."""
 
 import math
 
@@ -20,7 +20,7 @@ WITH_KERNEL = {
     "BatchNormalization",
     "LayerNormalization",
 }
-# What activations can give, from and to.
+# The smallest and the largest output of each activation.
 RANGES = {
     "softmax": (0, 1),
     "sigmoid": (0, 1),
@@ -49,10 +49,13 @@ _PROBABILITY_LOSSES = ("kl_divergence",)
 
 
 def judge_outputs(facts: dict) -> list[Finding]:
-    """Findings in the last activation of every output, against its loss and its labels.
+    """Findings in the last activation of every output, compared with its loss and its labels.
 
     Args:
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`.
+
+    Returns:
+        A list of `Finding`, at most one per output.
     """
     data = facts.get("data", {}).get("train", {})
     if "heads" not in facts:
@@ -69,7 +72,7 @@ def judge_outputs(facts: dict) -> list[Finding]:
 
 
 class _Head:
-    """One output: what it should be, what ends it, what its labels are, what it gave on one batch."""
+    """One output: its task, the layers that end it, facts about its labels, and facts about its values on one batch."""
 
     def __init__(self, task, chain, labels, given):
         self.task, self.labels, self.given = task, labels, given
@@ -141,7 +144,7 @@ class _Head:
         return []
 
     def _probabilities(self):
-        """Outputs that are no probabilities, under a loss that takes their logarithm."""
+        """Outputs that are not probabilities, under a loss that takes their logarithm."""
         if not self.probabilities:
             return []
         activation = self.activation
@@ -156,7 +159,7 @@ class _Head:
                 self.fits,
             )
         if activation == "linear" and self.last and self.last["layer_class"] in WITH_KERNEL:
-            return self._no_probabilities("gives logits (no activation), which are any number")
+            return self._no_probabilities("gives logits (no activation), which can be any number")
         if activation in RANGES and activation not in (*_PROBABILITIES, "linear"):
             least, most = RANGES[activation]
             return self._no_probabilities(f"ends in {activation}, which gives {least:g} to {most:g}")
@@ -208,7 +211,7 @@ class _Head:
         )
 
     def _logits(self):
-        """Outputs that are bounded, under a loss that takes them for logits."""
+        """Bounded outputs, under a loss that takes them for logits."""
         if not (self.cross_entropy and self.task["from_logits"]):
             return []
         if self.activation in ("relu", "relu6", "re_lu"):
@@ -232,13 +235,13 @@ class _Head:
         )
 
     def _classes(self):
-        """A softmax where several classes are right at once, a sigmoid where only one is."""
+        """A softmax where several classes are right at once, or sigmoids where only one class is right."""
         sparse = str(self.loss).startswith("sparse")
         rows = None if sparse else self.labels.get("rows")
         several = (
             rows is not None and rows["binary"] and rows["most_ones"] > 1 and rows["share_of_one"] < 0.98
         )
-        # KL divergence, and a distribution of several answers, are no fault: rows that sum to 1 are left alone.
+        # Rows that sum to 1 are no fault: KL divergence, for one, takes distributions over several classes.
         if several and self.activation == "softmax" and self.cross_entropy:
             return self.found(
                 "label_count",
@@ -253,7 +256,7 @@ class _Head:
                 "label_count",
                 "error",
                 f"Rows of labels hold up to {rows['most_ones']} ones, {1 - rows['share_of_one']:.0%} of the rows do "
-                f"not sum to 1, and {self.loss} expects one class an example.",
+                f"not sum to 1, and {self.loss} expects one class per example.",
                 f"Use loss='binary_crossentropy' (with activation='sigmoid'): one answer for each of the "
                 f"{self.outputs} classes.",
             )
@@ -313,13 +316,13 @@ class _Head:
         )
 
     def _bounds(self):
-        """Targets far outside what the outputs can be made to give by any weights."""
+        """Targets far outside the range that the outputs can reach with any weights."""
         reach, labels = self.given.get("reach") or {}, self.labels
         own = self.kind == "unknown" and self.loss and kind_of_targets(labels) == "quantities"
         if not reach or "target_quartiles" not in labels or not (self.kind == "values" or own):
             return []
         if math.prod(self.given["shape"]) != math.prod(labels["labels_shape"]):
-            return []  # they are compared after something else is done to them
+            return []  # something else is done to the outputs before they are compared
         low, high = reach.get("low", -math.inf), reach.get("high", math.inf)
         if not far_outside(labels["target_quartiles"], low, high):
             return []
@@ -329,7 +332,7 @@ class _Head:
         wide += f", offset={labels['target_min']:.4g})" if low > -1e-3 else f" / 2, offset={_middle(labels)})"
         return self.found(
             "unreachable_targets",
-            "error" if self.kind == "values" else "info",  # what an own loss does to them only a run can show
+            "error" if self.kind == "values" else "info",  # only a run can show the effect of a custom loss
             f"Half of the targets lie between {first:.4g} and {third:.4g}, all between {labels['target_min']:.4g} and "
             f"{labels['target_max']:.4g}, and the outputs of {self.who} reach {to}, however large weights "
             "are made: what lies outside is never met.",

@@ -1,4 +1,4 @@
-"""What shows of a loss that only the user's own training step knows."""
+"""What the curves show about a loss that is computed in a custom training step."""
 
 import numpy as np
 
@@ -6,19 +6,22 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.curve_rules import Curves, slope
 from recipes.diagnose.rules.remedies import kind_of_targets
 
-_NEAR = 0.06  # of the variance of the targets
+_NEAR = 0.06  # share of the variance of the targets
 _FEWEST_STEPS = 100
 
 
 def stretched(facts: dict, curves: Curves) -> list[Finding]:
-    """Targets `(n,)` under outputs `(n, 1)`, in a run whose loss stands at the variance of the targets.
+    """Targets `(n,)` beside outputs `(n, 1)`, in a run whose loss stays at the variance of the targets.
 
-    One minus the other is then a table of n times n numbers, of which only the mean can be met. Keras' own losses bring
-    both to one shape; a difference that is written out does not.
+    The difference of the two is broadcast to n x n numbers, for which the best answer is the mean of the targets.
+    Keras' own losses bring both to one shape; a difference that is written out does not.
 
     Args:
-        facts: As from `recipes.diagnose.rules.run_facts.describe`.
-        curves: Of the run.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`.
+        curves: The curves of the run.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     data, task = (facts or {}).get("data", {}).get("train", {}), (facts or {}).get("task", {})
     outputs = (facts or {}).get("outputs") or []

@@ -1,4 +1,4 @@
-"""Read the curves of a training run as the lectures teach it."""
+"""Find what is wrong with a training run in its curves."""
 
 import math
 
@@ -16,31 +16,38 @@ def read_curves(
 ) -> list[Finding]:
     """Say what the curves of loss, accuracy and learning rate show.
 
-    Every rule looks at trends over several epochs (Theil-Sen slopes, medians), never at one point and never at a
-    level alone; a run of fewer epochs than a rule needs is not judged by it: 3 for not learning, 5 or 6 for the
-    others. What to look for follows the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section
-    "Babysitting the learning process", https://cs231n.github.io/neural-networks-3/#baby.
+    Apart from NaN and impossible values, rules look at trends over several epochs (Theil-Sen slopes, medians), not at
+    one point. Most rules need 3, 5 or 6 epochs, and a shorter run is not judged by them. What to look for follows the
+    lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Babysitting the learning process",
+    https://cs231n.github.io/neural-networks-3/#baby.
 
     Args:
-        history: dict of lists, one value per epoch, with "loss" and, if there are, "val_loss", an accuracy and
-            "learning_rate"; or the `History` that `fit` returns. The loss may lie below zero.
-        initial: Loss of knowing nothing (log C for C classes), where it is known.
+        history: dict of lists, one value per epoch, or the `History` that `fit` returns. It must hold "loss", which may
+            be negative; "val_loss", an accuracy and "learning_rate" are used if they are there.
+        initial: Loss of the best constant answer (log C for C equally frequent classes), where it is known.
         chance: Accuracy of always answering the most frequent class, in [0, 1], where it is known.
 
     Returns:
-        A list of `Finding`, roots first. Codes: diverged, labels_out_of_range, loss_turned, bouncing, not_learning,
+        A list of `Finding`, causes first. Codes: diverged, labels_out_of_range, loss_turned, bouncing, not_learning,
         rate_too_low, still_falling, plateau_then_drop, underfitting, overfitting, train_validation_mismatch,
         decayed_too_early, noisy.
 
     Raises:
         ValueError: when there is no "loss", or the lists differ in length.
-        TypeError: for values that are no numbers.
+        TypeError: for values that are not numbers.
     """
     return arrange(curve_findings(Curves(values_of(history), initial, chance)))
 
 
 def curve_findings(curves: Curves) -> list[Finding]:
-    """As `read_curves`, not arranged."""
+    """As `read_curves`, but not arranged.
+
+    Args:
+        curves: The curves of the run.
+
+    Returns:
+        A list of `Finding`.
+    """
     broken = [*_diverged(curves), *_impossible(curves)]
     if broken:
         return broken
@@ -76,7 +83,7 @@ def _diverged(curves):
     start = curves.initial if curves.initial is not None else float(loss[0])
     if lowest > 0:
         far = tail > 3 * max(lowest, start)
-    else:  # a loss may lie below zero: measured by how far it had come, and how large it was
+    else:  # a loss that may be negative: measured by how far it fell, and by its size
         far = tail - lowest > 3 * max(abs(lowest), abs(start), float(loss[0]) - lowest)
     if far and slope(loss) > 0 and loss[-1] > np.median(loss):
         return _found(
@@ -102,7 +109,7 @@ def _diverged(curves):
 
 
 def _impossible(curves):
-    """A cross-entropy below zero: labels outside 0..1."""
+    """A cross-entropy below zero, as labels outside 0..1 cause it."""
     if not curves.loss.min() < -1e-3 or curves.below_zero is True:
         return []
     poor = curves.accuracy is not None and curves.accuracy[curves.tail].max() < 0.9
@@ -145,7 +152,7 @@ def _not_learning(curves):
     if start is None or unit is None or start - loss[-1] > 0.05 * unit:
         return []
     if curves.falling and float(loss[-1]) < 0.9 * curves.first:
-        return []  # it comes down from far above: slow, and not lost
+        return []  # it falls from far above: slow, but not lost
     return _found(
         "not_learning",
         "warning",
@@ -158,7 +165,7 @@ def _not_learning(curves):
 
 
 def _too_few(curves):
-    """A run that is over before anything could be seen."""
+    """A run that ended after too few steps to show anything."""
     if not curves.over or curves.initial is None or not curves.steps:
         return []
     return _found(
@@ -208,7 +215,7 @@ def _falling(curves):
         total = (loss[0] - loss[-1]) / abs(loss[0])
         straight = np.corrcoef(np.arange(curves.epochs), loss)[0, 1] < -0.98 if np.ptp(loss) > 0 else False
         early, late = -slope(loss[: curves.epochs // 2 + 1]), -slope(loss[curves.epochs // 2 :])
-        # What training alone gets better at is memorized, however straight the line.
+        # Where only training improves, the model memorizes, however straight the line.
         followed = curves.validation is None or slope(curves.validation) < 0
         if straight and followed and 0.002 < total < 0.12 and late > 0.6 * early > 0 and not curves.learned:
             return _found(
@@ -220,15 +227,15 @@ def _falling(curves):
                 "Try a learning rate 10 times higher; recipes.diagnose.learning_rate_range_test(model, "
                 "data).plot() shows how much the model bears.",
             )
-    fall = min(-slope(last), float(loss[-2] - loss[-1]))  # one that bends is about to end
-    # In share of what the run has gained so far: of a loss near 0, or below, a share says nothing.
+    fall = min(-slope(last), float(loss[-2] - loss[-1]))  # a curve that flattens is about to stop falling
+    # A share of the gain so far: a share of the loss itself means nothing near 0 or below.
     if gained > 0 and fall > 0.03 * gained:
         return _found(
             "still_falling",
             "info",
             None,
             f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} per epoch, "
-            f"{part_of(fall / gained, 'all that it has come down')}.",
+            f"{part_of(fall / gained, 'its whole fall so far')}.",
             f"Train longer: epochs={2 * curves.epochs}, for example.",
         )
     return []
@@ -263,7 +270,7 @@ def _underfitting(curves):
     if still and close and 0.4 < share < 0.9:
         return _found(
             "underfitting",
-            "info",  # the data may have no more to tell, which curves cannot know
+            "info",  # the data may hold no more information, which curves cannot show
             None,
             f"Training and validation loss have both settled at {np.median(loss[-last:]):.4g}, {share:.0%} "
             "of what always giving the same best answer costs.",

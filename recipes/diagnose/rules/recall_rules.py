@@ -1,29 +1,29 @@
-"""Rare classes that a trained model forgets."""
+"""Rare classes that a trained model hardly ever finds."""
 
 import math
 
 from recipes.diagnose.finding import Finding
 
-_RARE = 10  # times as many examples of the most frequent class
-_FEWEST_ONES = 50  # labels that are 1, for several sigmoids
-_FEWEST = 5  # examples of a class, for its share to say anything
+_RARE = 10  # a class is rare if the most frequent one has more than 10 times as many examples
+_FEWEST_ONES = 50  # labels that are 1, of a multi-label model
+_FEWEST = 5  # examples of a class; with fewer, its recall says little
 
 
 def is_imbalanced(facts: dict) -> bool:
-    """Whether one class of the training data has so many examples that another may be forgotten.
+    """Whether the most frequent class of the training data has over ten times as many examples as the rarest.
 
     Args:
-        facts: Of `run_facts.describe`, or None; False where they do not count the classes.
+        facts: dict, as from `run_facts.describe`, or None; False where it does not count the classes.
     """
     counts = list((facts or {}).get("data", {}).get("train", {}).get("class_counts", {}).values())
     return len(counts) > 1 and max(counts) > _RARE * min(counts)
 
 
 def has_rare_ones(facts: dict) -> bool:
-    """Whether nearly all labels of a model with several sigmoids are 0.
+    """Whether over 90 % of the labels of a multi-label model are 0.
 
     Args:
-        facts: Of `run_facts.describe`, or None.
+        facts: dict, as from `run_facts.describe`, or None.
     """
     data, task = (facts or {}).get("data", {}).get("train", {}), (facts or {}).get("task", {})
     several = task.get("kind") == "binary" and (task.get("outputs") or 1) > 1
@@ -31,12 +31,12 @@ def has_rare_ones(facts: dict) -> bool:
 
 
 def _never_yes(facts):
-    """Several sigmoids that answer no to everything, as nearly all of their labels are."""
+    """A multi-label model that finds next to none of the labels that are 1."""
     seen = facts.get("positives") or {}
     if seen.get("asked", 0) < _FEWEST_ONES or seen["found"] > 0.02 * seen["asked"]:
         return []
     if seen["yes"] > 1.3 * seen["no"]:
-        return []  # it knows where the ones are, and half is not their threshold
+        return []  # the model knows where the ones are; 0.5 is the wrong threshold
     weight = (1 - seen["share"]) / seen["share"]
     return [
         Finding(
@@ -55,10 +55,14 @@ def _never_yes(facts):
 
 
 def judge_recall(facts: dict) -> list[Finding]:
-    """A rare class that the trained model finds far less often than the most frequent one.
+    """A rare class, or rare labels, that the trained model finds far less often than the frequent ones.
 
     Args:
-        facts: As `recipes.diagnose.rules.run_facts.describe` gives them, with "recall" from `class_recall`.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, with "recall" from `class_recall` or
+            "positives" from `positives`.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     if facts.get("positives"):
         return _never_yes(facts)
@@ -74,7 +78,7 @@ def judge_recall(facts: dict) -> list[Finding]:
     if worst is None or shares[most] < 0.5 or shares[worst] > 0.75 * shares[most]:
         return []
     one = known[worst]
-    # Two standard errors below, so that it is not the luck of a few examples.
+    # The gap must be over two standard errors, so that it is not the luck of a few examples.
     error = math.sqrt(max(shares[worst] * (1 - shares[worst]), 0.05) / one["examples"])
     if shares[worst] + 2 * error > shares[most]:
         return []

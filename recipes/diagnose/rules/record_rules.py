@@ -1,4 +1,4 @@
-"""What the probes saw inside the training steps, judged."""
+"""Rules about what the probes saw inside the training steps."""
 
 import functools
 from typing import Any
@@ -30,14 +30,14 @@ def judge_record(
     """Findings in a `recipes.probe.Record`.
 
     Args:
-        record: What the probes saw, of one probe or more.
+        record: The record of one probe or more, or None.
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.
-        learned: Whether the curves show that the run does learn; rules about slow or silent layers
-            then keep quiet.
-        initial: Loss of knowing nothing, penalties included, or None.
+        learned: Whether the curves show that the run learns; rules about slow or silent layers are then relaxed or
+            skipped.
+        initial: Loss of the best constant answer, penalties included, or None.
         first: Loss that the run began with, by its curves, or None.
         now: Loss of the last epoch, or None.
-        gaining: Whether the run beats knowing nothing in validation too, by however little.
+        gaining: Whether the run beats the best constant answer in validation too, by however little.
 
     Returns:
         A list of `Finding`, not arranged.
@@ -54,14 +54,14 @@ def judge_record(
 
 
 def _moved(middle, peak):
-    """How far a step moves kernels, in words; where most do not move at all, how far it moves one at most."""
+    """How far a step moves kernels, in words; only the largest change where most kernels hardly move."""
     if middle < 1e-4:
         return f"A step changes a kernel by up to {part_of(peak, 'its size')}"
     return f"A step changes kernels by {part_of(middle, 'their size')}, at most by {share(peak)}"
 
 
 def _shrunk(view):
-    """Weights under a penalty that have gone to almost nothing, in a run that learned nothing."""
+    """Weights that a penalty shrank to almost nothing, in a run that learned nothing."""
     strengths = {layer["name"]: layer.get("penalty_rate", 0.0) for layer in view.facts.get("layers", ())}
     if view.learned or view.count < 3:
         return []
@@ -84,7 +84,7 @@ def _shrunk(view):
 
 
 def _usual(rates):
-    """The median learning rate, NaN where several optimizers made the steps."""
+    """The median learning rate; NaN where none was read, as with several optimizers."""
     return float(np.median(rates[np.isfinite(rates)])) if np.isfinite(rates).any() else float("nan")
 
 
@@ -94,7 +94,7 @@ def _not_finite(view):
     weights = ~record.weight_finite.all(axis=1) if record.weight_finite.size else np.zeros(view.count, bool)
     outputs = ~record.output_finite.all(axis=1) if record.output_finite.size else np.zeros(view.count, bool)
     updates = ~record.update_finite.all(axis=1) if record.update_finite.size else np.zeros(view.count, bool)
-    # A model may put empty cells right by itself; what it computes from them is then finite.
+    # A model may fill in missing values itself; what it computes from them is then finite.
     inputs &= bool((weights | outputs | updates | ~np.isfinite(record.loss)).any())
     broken = inputs | weights | outputs | updates
     if view.tells_loss or broken.any():
@@ -179,7 +179,7 @@ def _dead(view, gaining):
         steps, rates = view.record.activity(str(name))
         if not len(rates):
             continue
-        # Zero in one probe is little where a batch holds few examples: so it is asked of several.
+        # With few examples per batch, zeros in one probe mean little, so several probes must agree.
         batch = view.facts.get("data", {}).get("train", {}).get("batch") or 32
         several = 1 if batch >= 16 else min(8, -(-16 // batch))
         if len(rates) < several:
@@ -244,14 +244,14 @@ def _saturated(view):
 
 
 def _signal(view):
-    """Gradients that vanish or explode on their way back."""
-    hidden = view.kernels[:-1]  # a classifier that starts small lets little through, to all layers alike
+    """Gradients that vanish or explode on their way back to the first layers."""
+    hidden = view.kernels[:-1]  # a last kernel that starts small shrinks the gradients of all layers alike
     if hidden.size < 3 or not np.isfinite(view.gradient[:, hidden]).any():
         return []
     size = np.sqrt(np.maximum(view.record.axes["variables"]["size"][hidden], 1))
     gradient = median(view.gradient[view.early][:, hidden]) / size
     weight = median(view.weight[view.early][:, hidden]) / size
-    # Of a kernel that begins at zero, as the last of a residual branch may, its size is no measure.
+    # The size of a kernel that starts at zero, as the last one of a residual branch may, is no measure.
     relative = np.divide(gradient, weight, out=np.full_like(gradient, np.nan), where=weight > 1e-6)
     good = np.isfinite(relative)
     if good.sum() < 3:
@@ -293,9 +293,9 @@ def _signal(view):
 def _rate(view):
     if not view.kernels.size:
         return []
-    # A kernel that begins at zero changes by many times its size in its first steps, and rightly so.
+    # A kernel that starts at zero changes by many times its size in its first steps, and rightly so.
     ratio = np.where(view.weight > 1e-6, view.ratio, np.nan)[:, view.kernels]
-    # A schedule that has come to its end moves nothing, which is no fault of the gradients.
+    # After the end of a schedule nothing moves, which is no fault of the gradients.
     rates = view.record.learning_rate
     if np.isfinite(rates).any() and np.nanmax(rates) > 0:
         ratio[rates < GONE * np.nanmax(rates)] = np.nan
@@ -311,14 +311,14 @@ def _rate(view):
     peak = float(np.max(row_medians(ratio[later]), initial=0.0))
     began = view.began
     climbed = late / began if began and view.count >= 3 and np.isfinite(late) else 0.0
-    # Under what knowing nothing costs, and lower than it was: whatever the first steps did, it came round.
+    # The loss is below that of the best constant answer: whatever the first steps did, the run recovered.
     if view.now is not None and view.initial and view.now < 0.85 * view.initial:
         began = max(began or 0.0, view.now)
         if view.now < 0.85 * began and peak < 1:
             return []
     worse = climbed > 1.5 and not view.learned
     spikes = view.climbing > 10 and finite[np.argmax(finite) :].min() < 0.5 * finite.max()
-    # Still far up at the end: less may be the first steps of a run that comes round.
+    # Still high at the end: a lower loss may belong to a run that recovers from its first steps.
     stays = view.tells_loss and len(finite) >= 6 and late > 0.5 * float(finite.max())
     if (
         (worse and middle > 3e-3)
@@ -336,7 +336,7 @@ def _rate(view):
                 lower_rate(rate, view.optimizer),
             )
         ]
-    reached = late if view.now is None else view.now  # of a few batches the median is noise
+    reached = late if view.now is None else view.now  # the median over a few batches is noisy
     if middle < 1e-12 and not view.learned:
         return [
             found(

@@ -1,4 +1,4 @@
-"""The columns of a probe's record, cut to what the rules ask for."""
+"""The columns of a probe's record that the rules use."""
 
 from typing import Any
 
@@ -6,7 +6,16 @@ import numpy as np
 
 
 class RecordView:
-    """The record's columns, cut to what the rules ask for."""
+    """The columns of a record that the rules use, with what is known about the run.
+
+    Args:
+        record: A `recipes.probe.Record` of one probe or more.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.
+        learned: Whether the curves show that the run learns.
+        initial: Loss of the best constant answer, penalties included, or None.
+        first: Loss that the run began with, by its curves, or None.
+        now: Loss of the last epoch, or None.
+    """
 
     def __init__(
         self,
@@ -28,17 +37,18 @@ class RecordView:
         roles = np.asarray(variables.get("role", np.array([], "str")))
         self.kernels = np.flatnonzero(roles == "kernel")
         self.weight, self.gradient = record.weight_norm, record.gradient_norm
-        # Of a layer with a factor on its rate: what it would be at the common rate, which is what can be judged.
+        # A layer may have a factor on its learning rate. It is divided out, so that the ratio can be judged at the
+        # common rate.
         self.factors = np.asarray(variables.get("factor", np.ones(len(self.names))), "float64")
         self.ratio = record.update_ratio / np.where(self.factors > 0, self.factors, np.nan)
         self.activations = record.axes["activations"]
         self.optimizer = facts.get("optimizer", {})
-        # A training step of the user's own may tell no loss, which is not the same as one that is NaN.
+        # A custom training step may report no loss, which is not the same as a loss that is NaN.
         self.tells_loss = bool(np.isfinite(self.loss).any())
 
     @property
     def rates_told(self) -> str:
-        """The factors per layer, in words to put behind a learning rate; empty where there are none."""
+        """The learning-rate factors per layer, as words to put behind a rate; empty where all factors are 1."""
         found = sorted({float(one) for one in self.factors[self.kernels]})
         if found in ([], [1.0]):
             return ""
@@ -52,33 +62,37 @@ class RecordView:
         return str(self.names[column])
 
     def kernel_ratio(self, rows: slice) -> np.ndarray:
-        """Median |dW| / |W| of every kernel over some probes, `(kernels,)`, >= 0; NaN where it was not measured."""
+        """Median |dW| / |W| of each kernel over some probes, `(kernels,)`, >= 0; NaN where it was not measured.
+
+        Args:
+            rows: The probes.
+        """
         return median(self.ratio[rows][:, self.kernels])
 
     @property
     def began(self) -> float | None:
-        """The loss from which climbing is measured: of knowing nothing, or of the first steps if that is more.
+        """The loss from which a rise is measured: of the best constant answer, or of the first steps if that is higher.
 
-        None where no loss is known, or it lies at 0 or below, where "times as large" means nothing.
+        None where no loss is known, or where it is 0 or negative, so that a ratio to it means nothing.
         """
         loss = self.loss[np.isfinite(self.loss)]
         if not len(loss) or loss.min() < 0:
             return None
         if self.initial is None and self.step[0] == 0 and self.loss[0] > 1e-7:
-            return float(self.loss[0])  # before any step that may have thrown it up
+            return float(self.loss[0])  # before any step could have raised it
         known = [float(np.median(loss[: max(3, len(loss) // 5)])), self.first, self.initial]
         start = max((value for value in known if value is not None and np.isfinite(value)), default=0.0)
         return start if start > 1e-7 else None
 
     @property
     def climbing(self) -> float:
-        """How far the loss got above where it began, as a factor."""
+        """The highest loss as a multiple of `began`; 1 where that is not known."""
         loss = self.loss[np.isfinite(self.loss)]
         return float(np.max(loss)) / self.began if self.began else 1.0
 
 
 def median(values: Any) -> np.ndarray:
-    """Median of every column of `(rows, columns)`, float64 `(columns,)`; NaN where a column holds NaN alone."""
+    """Median of each column of `(rows, columns)`, float64 `(columns,)`; NaN for a column that holds only NaN."""
     values = np.asarray(values, "float64")
     known = ~np.isnan(values).all(axis=0)
     result = np.full(values.shape[1], np.nan)
@@ -88,6 +102,6 @@ def median(values: Any) -> np.ndarray:
 
 
 def row_medians(values: Any) -> np.ndarray:
-    """Median of every row of `(probes, kernels)`, float64 `(at most probes,)`, without rows of NaN alone."""
+    """Median of each row of `(probes, kernels)`, float64 `(at most probes,)`, without rows that hold only NaN."""
     values = np.asarray(values, "float64")
     return np.array([np.nanmedian(row) for row in values if not np.isnan(row).all()])

@@ -1,4 +1,4 @@
-"""What to type: remedies that fit the task, the number of units, the labels and the inputs."""
+"""Remedies to type, which fit the task, the number of units, the labels and the inputs."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from recipes.diagnose.rules.words import typed
 
 TargetKind = Literal["binary", "classes", "several", "one_hot", "quantities", "unknown"]
 _MOST_CLASSES = 1000
-# Rates and decays that are usual with an optimizer.
+# Usual learning rates and weight decays, by the class of the optimizer.
 _USUAL_RATE = {
     "SGD": 0.1,
     "MuonSGD": 0.2,
@@ -23,21 +23,21 @@ _USUAL_DECAY = {"SGD": 5e-4, "MuonSGD": 5e-4, "Lion": 0.1}
 
 
 def usual_rate(optimizer: str | None) -> float | None:
-    """A learning rate that is usual with an optimizer, by the name of its class; None of one of the user's own."""
+    """The usual learning rate of an optimizer, by the name of its class; None for an unknown class."""
     return _USUAL_RATE.get(optimizer)
 
 
 def usual_decay(optimizer: str | None) -> float:
-    """A weight decay that is usual with an optimizer, by the name of its class."""
+    """The usual weight decay of an optimizer, by the name of its class."""
     return _USUAL_DECAY.get(optimizer, 1e-2)
 
 
 def lower_rate(rate: float, optimizer: dict) -> str:
-    """How far to lower a rate that is too high, as a sentence: to what is usual, or to a tenth of a usual one.
+    """A sentence that says how far to lower a learning rate that is too high: to the usual one, or to a tenth.
 
     Args:
-        rate: The rate, >= 0.
-        optimizer: Of `run_facts.describe_optimizer`; a large momentum is lowered first.
+        rate: The learning rate, >= 0.
+        optimizer: Facts from `run_facts.describe_optimizer`. A large momentum is lowered first.
     """
     name, momentum = optimizer.get("name"), optimizer.get("momentum") or 0.0
     if momentum > 0.97:
@@ -52,12 +52,14 @@ def lower_rate(rate: float, optimizer: dict) -> str:
 
 
 def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
-    """How far to raise a rate at which steps change weights too little: to what is usual, or to 0.1 % a step.
+    """A sentence that says how far to raise a learning rate at which steps change weights too little.
+
+    It names the usual rate, or the rate at which a step changes weights by 0.1 %.
 
     Args:
-        rate: The learning rate as it is.
-        ratio: |dW| / |W| of a step as it is, above 0.
-        optimizer: The facts about it; its "name", if known.
+        rate: The current learning rate.
+        ratio: |dW| / |W| of a step at that rate, above 0.
+        optimizer: Facts about the optimizer; only "name" is used, if known.
     """
     name = optimizer.get("name")
     usual = usual_rate(name)
@@ -70,14 +72,14 @@ def higher_rate(rate: float, ratio: float, optimizer: dict) -> str:
 
 
 def kind_of_targets(data: dict) -> TargetKind:
-    """What the labels of a data set are, judged by themselves and not by the loss.
+    """What the labels of a data set are, judged from the labels alone and not from the loss.
 
     Args:
-        data: The facts about its labels, as `recipes.diagnose.rules.data_facts.label_facts` gives them.
+        data: Facts about the labels, as `recipes.diagnose.rules.data_facts.label_facts` returns them.
 
     Returns:
-        "binary" for two values, "classes" for whole numbers of a few kinds, "one_hot" and "several" for rows with one
-        and with several classes, "quantities", or "unknown".
+        "binary" for two whole numbers, "classes" for whole numbers with few distinct values, "one_hot" and "several"
+        for rows with one and with several classes, "quantities", or "unknown".
     """
     rows = data.get("rows")
     if rows is not None:
@@ -96,11 +98,11 @@ def kind_of_targets(data: dict) -> TargetKind:
 
 
 def last_layer(data: dict, outputs: int | None = None) -> str:
-    """The last layer and the loss that fit these labels, as a sentence of what to type.
+    """A sentence that names the last layer and the loss that fit these labels.
 
     Args:
         data: Facts of the training data, with those of its labels.
-        outputs: Width of the last layer as it is, or None.
+        outputs: Current width of the last layer, or None.
     """
     kind = kind_of_targets(data)
     if kind == "quantities":
@@ -135,7 +137,11 @@ def last_layer(data: dict, outputs: int | None = None) -> str:
 
 
 def relabel(values: list[float] | None) -> str:
-    """How to turn labels into 0 and 1, or into class numbers from 0, by their values in rising order, or None."""
+    """A sentence that says how to turn labels into 0 and 1.
+
+    Args:
+        values: The distinct labels in rising order, or None where they are too many.
+    """
     if values == [-1.0, 1.0]:
         return "Train on (y + 1) / 2, which turns -1 and 1 into 0 and 1."
     if values and len(values) == 2 and values[1] - values[0] == 1:
@@ -147,7 +153,12 @@ def relabel(values: list[float] | None) -> str:
 
 
 def look(data: dict, *, labels: bool = False) -> str:
-    """What to type to look at some examples, by what they are."""
+    """The code that shows some examples, by the shape of an example.
+
+    Args:
+        data: Facts about the data.
+        labels: Whether to show the labels as well.
+    """
     shape = data.get("input_shape", ())
     if len(shape) == 3 and shape[-1] in (1, 3, 4):
         return "recipes.plot.grid(images, titles=labels)" if labels else "recipes.plot.grid(images)"
@@ -155,7 +166,11 @@ def look(data: dict, *, labels: bool = False) -> str:
 
 
 def scaling(data: dict) -> str:
-    """How to scale inputs inside the model, by what they are."""
+    """A sentence that says how to scale inputs inside the model, by their shape and range.
+
+    Args:
+        data: Facts about the data.
+    """
     shape = data.get("input_shape", ())
     low, high = data.get("min", -1.0), data.get("max", 1.0)
     if len(shape) == 3 and low >= 0 and 1 < high <= 255 and shape[-1] in (1, 3, 4):

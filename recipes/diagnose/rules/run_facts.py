@@ -1,4 +1,4 @@
-"""The facts about a model and its data that the rules judge, as plain values."""
+"""Facts about a model and its data, as plain values for the rules."""
 
 import contextlib
 import math
@@ -20,26 +20,27 @@ from recipes.diagnose.rules.data_facts import describe_data, overlap
 from recipes.diagnose.rules.input_facts import filled_within
 
 _MOST_NUMBERS = 4_000_000
-_LAST_STEP, _SCHEDULE_STEPS = 1e6, 25  # of a schedule: twelve looks a thousandfold
+_LAST_STEP, _SCHEDULE_STEPS = 1e6, 25  # of a schedule: 12 points for each factor of 1,000
 
 
 def describe(model: keras.Model, train: Any = None, validation: Any = None, *, seconds: float = 2.0) -> dict:
     """Collect what the rules need to know, in values that JSON can hold.
 
-    A part that cannot be known - the loss is the user's own, the labels are not what it takes - is left out, and
-    "unknown" says why; the others stay.
+    Where a part cannot be known, because of a custom loss or of labels that do not fit it, this part is left out, and
+    "unknown" says why. The other parts stay.
 
     Args:
-        model: A compiled, built `keras.Model`. Left as it was.
-        train: Training data, a `tf.data.Dataset`, arrays or a `recipes.diagnose.sample.Sample`; None leaves it out.
-        validation: The same for validation data.
-        seconds: Time for reading each of them.
+        model: A compiled, built `keras.Model`. It is left unchanged.
+        train: Training data: a `tf.data.Dataset`, arrays or a `recipes.diagnose.checks.sample.Sample`. Without it, only
+            the model is described.
+        validation: Validation data in the same form, or None.
+        seconds: Time limit for reading each data set, in seconds.
 
     Returns:
         dict with "task", "heads" (of a model with several outputs), "optimizer", "layers", "output_layers" and
-        "unknown"; with `train` also "data", "statistics" (of one batch, as `activation_statistics` measures them),
-        "outputs" (what the model gave out for it) and "baseline" (the loss of knowing nothing); with `validation`
-        "baseline_validation" (what the same answer costs there).
+        "unknown". With `train`, also "data", "statistics" (of one batch, as `activation_statistics` measures them),
+        "outputs" (facts about the model's outputs for that batch) and "baseline" (the loss of the best constant
+        answer). With `validation`, also "baseline_validation" (the loss of the same answer there).
     """
     facts = describe_model(model)
     if train is None:
@@ -55,16 +56,19 @@ def describe(model: keras.Model, train: Any = None, validation: Any = None, *, s
             facts |= describe_observation(
                 model, sample, observe(model, few_examples(model, sample.batches[0])), facts, held_out
             )
-        except Exception as error:  # the rules that need no batch shall not be lost with it
+        except Exception as error:  # the rules that need no batch must still run
             facts["unknown"]["batch"] = f"the model cannot be run on a batch: {short(error)}"
     return facts
 
 
 def describe_model(model: keras.Model) -> dict:
-    """What `describe` says of the model alone: task, loss, outputs, layers, optimizer.
+    """What `describe` collects about the model alone: task, loss, outputs, layers and optimizer.
 
     Args:
-        model: Built.
+        model: A built `keras.Model`.
+
+    Returns:
+        dict of plain values.
     """
     task, heads = task_of(model), heads_of(model)
     facts = {
@@ -92,7 +96,16 @@ def describe_model(model: keras.Model) -> dict:
 
 
 def describe_samples(model: keras.Model, train: Sample, validation: Sample | None) -> dict:
-    """What `describe` says of the data: `{"train"}`, and with validation data also `{"validation", "overlap"}`."""
+    """What `describe` collects about the data.
+
+    Args:
+        model: A built `keras.Model`.
+        train: Batches of the training data.
+        validation: Batches of the validation data, or None.
+
+    Returns:
+        `{"train"}`, and with validation data also "validation" and "overlap".
+    """
     task, heads = task_of(model), heads_of(model)
     data = {"train": describe_data(train, task, heads)}
     if validation is not None:
@@ -103,7 +116,18 @@ def describe_samples(model: keras.Model, train: Sample, validation: Sample | Non
 def describe_observation(
     model: keras.Model, sample: Sample, seen: Observation, facts: dict, held_out: Sample | None = None
 ) -> dict:
-    """What one batch on its way through the model shows, and what knowing nothing would cost."""
+    """What one batch on its way through the model shows, and the loss of the best constant answer.
+
+    Args:
+        model: A compiled, built `keras.Model`.
+        sample: Batches of the training data; the first one was sent through the model.
+        seen: What was observed on that batch.
+        facts: The facts so far; its "unknown" is extended where the baseline cannot be computed.
+        held_out: Batches of the validation data, or None.
+
+    Returns:
+        dict to add to the facts.
+    """
     found = {"statistics": [vars(layer) for layer in seen.layers]}
     found |= batch_facts(model, sample.batches[0], seen, facts.get("data", {}).get("train", {}))
     found["nan_filled"] = filled_within(
@@ -121,11 +145,17 @@ def describe_observation(
 def loss_of_knowing_nothing(
     model: keras.Model, sample: Sample, seen: Observation, held_out: Sample | None = None
 ) -> dict[str, float]:
-    """Loss of the best answer that is the same for every example, in training and for validation.
+    """Loss of the best constant answer, one that is the same for every example, in training and in validation.
 
-    That is the share of each class, the mean of each target, its median: whichever of them costs least under the
-    model's own loss, label smoothing, weights and all. Penalties are not in it. Under a loss of the user's own the
-    answer is searched for, see `searched_constant`.
+    Candidates are the share of each class, or the mean and the median of each target. The one with the lowest loss
+    counts. It is computed by the model's own loss, with label smoothing and sample weights, but without penalties. For
+    a custom loss the answer is searched for, see `searched_constant`.
+
+    Args:
+        model: A compiled, built `keras.Model`.
+        sample: Batches of the training data.
+        seen: What was observed on one batch.
+        held_out: Batches of the validation data, or None.
 
     Returns:
         dict with "baseline" and, with `held_out`, "baseline_validation"; what is not known is left out.
@@ -161,7 +191,7 @@ def loss_of_knowing_nothing(
     best = min(costs, key=costs.get)
     found = {"baseline": costs[best]}
     if held_out is not None and held_out.labeled:
-        with contextlib.suppress(Exception):  # labels that the loss cannot take: told where labels are judged
+        with contextlib.suppress(Exception):  # other rules report labels that do not fit the loss
             inputs, labels, weights, rows = _as_one_batch(held_out, outputs)
             there = _plain_loss(model, inputs, labels, answers(best, rows), weights)
             found |= {"baseline_validation": there} if math.isfinite(there) else {}
@@ -169,7 +199,7 @@ def loss_of_knowing_nothing(
 
 
 def _as_one_batch(sample, outputs):
-    """Inputs of one batch, all labels and weights as far as their answers are no more than a few million numbers."""
+    """`(inputs, labels, weights, rows)`: inputs of the first batch; labels and weights of as many as memory allows."""
     size = max(1, sum(math.prod(output.shape[1:]) for output in outputs))
     rows, batches = 0, []
     for batch in sample.batches:
@@ -194,7 +224,7 @@ def _plain_loss(model, inputs, labels, answers, weights):
 
 
 def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.ndarray]:
-    """Answers that are the same for every example, one of which costs least."""
+    """Candidates for the best constant answer."""
     width = output.shape[-1] if output.ndim > 1 else 1
     if task.kind == "categorical":
         if task.ignore_class is not None:
@@ -222,7 +252,7 @@ def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.nd
 
 
 def _shares_by_place(labels, output):
-    """Shares of the classes at each place of a sequence, `(length, classes)`, where there is enough to count by."""
+    """Shares of the classes at each position of a sequence, `(length, classes)`; None where examples are too few."""
     width = output.shape[-1]
     if (
         output.ndim != 3
@@ -236,19 +266,33 @@ def _shares_by_place(labels, output):
 
 
 def describe_layers(model: keras.Model) -> list[dict]:
-    """Facts about every layer with weights or a rate of its own, in forward order as far as it is known."""
+    """Facts about every layer with weights or a rate of its own, in forward order as far as that is known.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        A list with one dict of plain values per layer.
+    """
     return [_describe_layer(name, layer) for name, layer in named_operations(model) if _counts(layer)]
 
 
 def describe_optimizer(model: keras.Model) -> dict:
-    """Name, rate, momentum, clipping and decay of the optimizer; nothing of several, which have several rates."""
+    """Name, learning rate, momentum, clipping and weight decay of the optimizer.
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        dict of plain values; empty where there are several optimizers or several learning rates.
+    """
     if len(optimizers_of(model)) != 1 or len(groups(model.optimizer)) > 1:
         return {}
     optimizer = optimizers_of(model)[0]
     inner = innermost(optimizer)
     try:
         rate = usual_rate(optimizer)
-    except (AttributeError, ValueError, TypeError):  # one rate a group, or a rate of the user's own
+    except (AttributeError, ValueError, TypeError):  # one rate per group, or a custom rate
         return {}
     return {
         "name": type(inner).__name__,
@@ -262,14 +306,14 @@ def describe_optimizer(model: keras.Model) -> dict:
 
 
 def _planned_rates(optimizer):
-    """`[step, rate]` of a schedule of Keras or of this library, which may be asked without a change; else nothing."""
+    """Pairs `[step, rate]` of a schedule of Keras or of this library, which can be called without side effects."""
     schedule = schedule_of(optimizer)
     if not type(schedule).__module__.startswith(("keras.", "recipes.")) or not callable(schedule):
         return []
     steps = np.unique(np.geomspace(1, _LAST_STEP, _SCHEDULE_STEPS).astype(int)).tolist()
     try:
         return [[step, float(keras.ops.convert_to_numpy(schedule(step)))] for step in steps]
-    except Exception:  # of a subclass that asks for more than a step
+    except Exception:  # a subclass may need more than the step
         return []
 
 
@@ -278,7 +322,11 @@ def _as_float(value):
 
 
 def idle_averages(model: keras.Model) -> list[str]:
-    """Names of normalization layers whose averages are still exactly their starting values, mean 0 and variance 1."""
+    """Names of normalization layers whose moving averages still have their initial values, mean 0 and variance 1.
+
+    Args:
+        model: A built `keras.Model`.
+    """
     names = []
     for name, layer in named_operations(model):
         if hasattr(layer, "moving_mean") and hasattr(layer, "moving_variance"):
@@ -317,7 +365,7 @@ def _describe_layer(name, layer):
     if hasattr(layer, "moving_mean") and hasattr(layer, "momentum"):
         facts["momentum"] = float(layer.momentum)
         facts["settled"] = bool(np.any(keras.ops.convert_to_numpy(layer.moving_mean)))
-        # (batch, features): one number a feature and example, so that the batch alone gives mean and spread.
+        # Inputs are `(batch, features)`, so that mean and variance come from the batch axis alone.
         facts["normalizes_vectors"] = (
             facts["trainable"] and getattr(getattr(layer, "input_spec", None), "ndim", None) == 2
         )
@@ -328,7 +376,7 @@ def _describe_layer(name, layer):
     loop = getattr(layer, "recurrent_kernel", None)
     if loop is not None and len(loop.shape) == 2:
         values = np.asarray(keras.ops.convert_to_numpy(loop), "float32")
-        # The root mean square of its singular values: by how much a step multiplies what is remembered.
+        # The root mean square of the singular values: the factor by which a step multiplies the state.
         facts["loop_gain"] = float(np.linalg.norm(values) / math.sqrt(min(values.shape)))
     kernel = getattr(layer, "kernel", None)
     if kernel is None and table is None:
@@ -367,9 +415,9 @@ def _over_one(layer):
 
 
 def _fresh(layer, values):
-    """Whether the kernel is still what its own initializer gave it, bit for bit.
+    """Whether the kernel still has exactly the values that its own initializer gave it.
 
-    Keras' initializers draw their seed when they are made, so the same one gives the same numbers again.
+    Keras' initializers draw their seed when they are created, so calling the same one again gives the same numbers.
     """
     initializer = getattr(layer, "kernel_initializer", None)
     if initializer is None or getattr(layer, "_kernel", layer.kernel) is not layer.kernel:

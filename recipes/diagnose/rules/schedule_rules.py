@@ -1,4 +1,4 @@
-"""A learning rate that is gone while most of the run is still to come, as the probes read it."""
+"""A learning rate that is almost 0 while most of the run is still to come."""
 
 from typing import Any
 
@@ -9,21 +9,25 @@ from recipes.diagnose.rules.curve_rules import Curves, slope
 from recipes.diagnose.rules.remedies import lower_rate, usual_rate
 from recipes.diagnose.rules.words import share, times
 
-GONE = 1e-3  # of the largest rate: steps that much shorter change nothing that one would see
+GONE = 1e-3  # of the largest rate; steps that much shorter change nothing visible
 _EARLY = 0.3  # of all steps
-_FAR = 100  # times what is usual
-_FEWEST_EPOCHS = 3  # with the rate gone, to see that nothing comes any more
+_FAR = 100  # times the usual rate
+_FEWEST_EPOCHS = 3  # epochs without progress after the rate is gone
 
 
 def judge_schedule(record: Any, curves: Curves, facts: dict | None = None) -> list[Finding]:
-    """A schedule that has spent itself: often one of epochs that is counted in steps.
+    """A schedule that ends too early, often because its length is in epochs but it counts steps.
 
-    The history tells rates only where a callback sets them, and one an epoch; the probes read what each step used.
+    The history holds learning rates only where a callback sets them, one per epoch. The rate of each step comes from
+    the planned schedule, or else from the probes.
 
     Args:
         record: A `recipes.probe.Record`, or None.
-        curves: Of the same run, with the steps so far and the epochs planned.
-        facts: dict whose "optimizer" may have "planned_rates", which go before the probes.
+        curves: The curves of the same run, with the steps so far and the number of planned epochs.
+        facts: dict whose "optimizer" may hold "planned_rates", which are used in place of the record.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     if not curves.steps or not curves.epochs:
         return []
@@ -57,7 +61,7 @@ def judge_schedule(record: Any, curves: Curves, facts: dict | None = None) -> li
 
 
 def _rates_by_step(record, curves, facts):
-    """`(rates, steps, epochs)`: what the schedule says for the steps so far, or what the probes read."""
+    """The learning rates so far as `(rates, steps, epochs)`, from the planned schedule or else from the probes."""
     planned = np.array(((facts or {}).get("optimizer") or {}).get("planned_rates") or np.zeros((0, 2)))
     planned = planned[planned[:, 0] <= curves.steps]
     if len(planned):
@@ -70,10 +74,10 @@ def _rates_by_step(record, curves, facts):
 
 
 def _step_when_gone(rates, steps, gone):
-    """The step by which the rate was gone: of the look that shows it, or before, where it falls by equal factors.
+    """The step at which the rate was gone: that of the probe which shows it, or an earlier one by interpolation.
 
-    Looks may lie far apart. Where a rate fell by the same factor a step between the three looks around, it did so in
-    between as well.
+    Probes may be far apart. If the rate fell by the same factor per step in the two intervals up to that probe, it is
+    assumed to have fallen so within the last interval as well.
     """
     if gone < 2 or rates[gone] <= 0:
         return int(steps[gone])
@@ -85,11 +89,14 @@ def _step_when_gone(rates, steps, gone):
 
 
 def spent_while_falling(record: Any, curves: Curves) -> list[Finding]:
-    """A rate that was gone in the first half of the run while the loss was still falling, however far it had come.
+    """A rate that was gone in the first half of the run while the loss was still falling, however far it had fallen.
 
     Args:
-        record: What the probes read of the rate, or None; the history goes before it.
-        curves: Of the run.
+        record: What the probes read of the rate, or None; used only where the history holds no rates.
+        curves: The curves of the run.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     rates, came = _rates_by_epoch(record, curves), np.append(curves.first, curves.loss)
     if rates is None or curves.epochs < 5 or not np.isfinite(came).all() or came.min() <= 0:
@@ -138,7 +145,7 @@ def spent_while_falling(record: Any, curves: Curves) -> list[Finding]:
 
 
 def _rates_by_epoch(record, curves):
-    """The largest rate of each epoch, NaN where none is known; None where there is none at all."""
+    """The largest rate of each epoch, NaN where it is not known; None where no rate is known at all."""
     if curves.rate is not None and np.isfinite(curves.rate).all() and curves.rate.max() > 0:
         return np.asarray(curves.rate, "float64")
     if record is None or not len(record):
@@ -151,7 +158,7 @@ def _rates_by_epoch(record, curves):
 
 
 def _after_each_fall(curves):
-    """Whether each cut of the rate came after an epoch with the lowest validation loss so far, as it never should."""
+    """Whether each cut of the rate followed an epoch with the lowest validation loss so far, as it never should."""
     if curves.rate is None or curves.validation is None:
         return False
     cuts = np.flatnonzero(curves.rate[1:] < 0.7 * curves.rate[:-1]) + 1
@@ -160,11 +167,14 @@ def _after_each_fall(curves):
 
 
 def stopped_early(curves: Curves, planned: int | None) -> list[Finding]:
-    """A run that was ended while validation got better in every epoch, as by an early stopping of the wrong mode.
+    """A run that ended while validation improved in every epoch, as by early stopping with the wrong `mode`.
 
     Args:
-        curves: Of the run, which is over.
-        planned: Epochs that it was to have, or None.
+        curves: The curves of the run, which is over.
+        planned: Number of epochs that the run was planned to have, or None.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     validation = curves.validation
     if planned is None or not 3 <= curves.epochs < planned or validation is None or curves.strong:
@@ -190,12 +200,15 @@ def stopped_early(curves: Curves, planned: int | None) -> list[Finding]:
 
 
 def far_from_usual(optimizer: dict, curves: Curves, record: Any) -> list[Finding]:
-    """A rate a hundred times what is usual with an optimizer, in a run that did not learn most of what there is.
+    """A rate at least 100 times the usual one of the optimizer, in a run that did not learn most of what there is.
 
     Args:
-        optimizer: The facts about it.
-        curves: Of the run.
+        optimizer: Facts about the optimizer.
+        curves: The curves of the run.
         record: What the probes saw, for the loss of the first steps; or None.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     usual, rate = usual_rate(optimizer.get("name")), optimizer.get("rate") or 0.0
     if usual is None or rate < _FAR * usual or curves.strong or curves.epochs < 2 or curves.initial is None:

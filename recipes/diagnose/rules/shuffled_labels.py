@@ -1,4 +1,4 @@
-"""Labels that were shuffled apart from their inputs, in a run that learns nothing."""
+"""Labels that do not belong to their inputs, in a run that learns nothing."""
 
 from typing import Any
 
@@ -8,16 +8,19 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import look
 
 _FEWEST, _SURE = 100, 8.0  # examples; standard errors above chance
-_THROWN = 3.0  # times what knowing nothing costs
-_FEWEST_STEPS = 30  # before it is said that nothing was learned
+_THROWN = 3.0  # times the loss of the best constant answer
+_FEWEST_STEPS = 30  # steps; fewer do not show that nothing was learned
 
 
 def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
-    """Labels that similar inputs do not share, in a run that learned nothing that lasts.
+    """Labels that similar inputs do not share, in a run that learned nothing that carries over to validation.
 
     Args:
-        facts: As for `judge_labels`.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or None.
         curves: `recipes.diagnose.rules.curve_rules.Curves` of the run, or None.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     data = (facts or {}).get("data", {}).get("train", {})
     apart = _apart(data) or _by_heart_alone(facts or {}, data)
@@ -28,7 +31,7 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
     if curves.better_than_nothing and not curves.memorized:
         return []
     if curves.initial is not None and curves.loss[-1] > _THROWN * curves.initial > 0:
-        return []  # steps threw it there, so it says nothing of labels
+        return []  # steps that are too long threw the loss up, which says nothing about labels
     return [
         Finding(
             "labels_shuffled",
@@ -43,10 +46,13 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
 
 
 def shuffled_beside(facts: dict) -> list[Finding]:
-    """Labels of training that similar inputs do not share, beside validation data in which they do.
+    """Training labels that similar inputs do not share, although in validation similar inputs share theirs.
 
     Args:
-        facts: As for `judge_data`.
+        facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or None.
+
+    Returns:
+        A list with one `Finding`, or an empty list.
     """
     data = (facts or {}).get("data", {})
     train, validation = data.get("train", {}), data.get("validation", {})
@@ -79,7 +85,7 @@ def shuffled_beside(facts: dict) -> list[Finding]:
             "error",
             None,
             0,
-            f"{what} of the most similar other example {'in' if chance else 'by'} {told} in training, "
+            f"Labels {what} of the most similar other example {'in' if chance else 'by'} {told} in training, "
             "which is chance: in training they do not belong to their inputs.",
             f"Look at examples with their labels, {look(train, labels=True)}: inputs and labels may have been shuffled "
             "apart, as by a shuffle of x alone, or two lists of files in different orders.",
@@ -88,7 +94,7 @@ def shuffled_beside(facts: dict) -> list[Finding]:
 
 
 def _alike(train, validation):
-    """Whether labels of both are spread alike: where most of one are not known, or made otherwise, they are not."""
+    """Whether both sets of labels have similar distributions; they do not if most of one are unknown, for example."""
     if "class_counts" in train and "class_counts" in validation:
         shares = []
         for data in (train, validation):
@@ -108,7 +114,7 @@ def _shape(data):
 
 
 def _by_heart_alone(facts, data):
-    """As `_apart`, where examples cannot be compared: a few of them can be memorized."""
+    """As `_apart`, for examples that cannot be compared, where the model memorized a few batches before training."""
     compared = "target_agreement" in data or "neighbor_agreement" in data
     if compared or facts.get("few_batches") != "learned":
         return None
@@ -116,9 +122,9 @@ def _by_heart_alone(facts, data):
 
 
 def _apart(data):
-    """What shows that labels have nothing to do with their inputs, as half a sentence, or None."""
+    """Half a sentence that says why labels seem to have nothing to do with their inputs, or None."""
     heads = [one for one in data.get("heads") or () if one]
-    if heads:  # of every output, as one may be all noise
+    if heads:  # every output must agree, as one may be all noise
         told = [_apart(one) for one in heads]
         return f"{told[0]}, and so it is with each of the {len(heads)} outputs" if all(told) else None
     if "target_agreement" in data:
@@ -130,7 +136,7 @@ def _apart(data):
         return None
     agreement, chance, error = (data[f"neighbor_{name}"] for name in ("agreement", "chance", "error"))
     few = data.get("neighbor_examples", data["examples"]) < 100
-    # One column that tells classes apart: the data is noisy, and its labels belong where they are.
+    # Where one column separates the classes, the data is only noisy, and the labels belong to their inputs.
     if agreement > chance + 4 * error or few or data.get("column_association", 0.0) > 1.5:
         return None
     return f"The most similar other example has the same label in {agreement:.0%} of cases, as by chance ({chance:.0%})"

@@ -1,4 +1,4 @@
-"""Numbers as a reader says them."""
+"""Numbers in words, as findings print them."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def times(value: float) -> str:
 
 
 def share(ratio: float) -> str:
-    """A share of a size: percent, times where it is more than all, one part in so many where it is next to none."""
+    """A ratio in words: percent, "2.5 times" from 1 on, or "one part in 2 million" where it is next to nothing."""
     if ratio >= 1:
         return f"{times(ratio)} times"
     if 0 < ratio < 1e-6:
@@ -29,27 +29,27 @@ def share(ratio: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something: "1 unit", "3 units"."""
+    """A count with its noun: "1 unit", "3 units"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def typed(value: float) -> str:
-    """A number of one digit, as one types it: "10", "0.003", "2e-05"."""
+    """A number with one significant digit, as one types it: "10", "0.003", "2e-05"."""
     return f"{float(f'{value:.1g}'):g}"
 
 
 def part_of(ratio: float, what: str) -> str:
-    """A share of something: "30 % of its size", or "2.5 times its size" where it is more than all of it."""
+    """A share of something: "30 % of its size", or "2.5 times its size" where it is larger than that."""
     return f"{share(ratio)} {what}" if ratio >= 1 else f"{share(ratio)} of {what}"
 
 
 def far_outside(quartiles: Sequence[float], low: float, high: float) -> bool:
-    """Whether the middle of some numbers, or both their outer quarters, lie out of a range by half of its width.
+    """Whether numbers lie far outside a range: their median, or both outer quarters, by half of its width.
 
     Args:
-        quartiles: The 25th, 50th and 75th percentile.
-        low: Of the range, or -inf.
-        high: Of the range, or inf.
+        quartiles: The 25th, 50th and 75th percentile of the numbers.
+        low: Lower end of the range, or -inf.
+        high: Upper end of the range, or inf.
     """
     first, middle, third = quartiles
     spare = 0.5 * (high - low) if math.isfinite(high - low) else 0.0
