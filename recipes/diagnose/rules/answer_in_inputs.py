@@ -13,14 +13,14 @@ _NEARLY_ALL = 0.95  # share of a column's variance that lies between the classes
 
 
 def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
-    """Describe where the inputs of all examples that are looked at contain the answer.
+    """Describe where the inputs of all examples that are looked at contain the label.
 
     Three cases count:
 
     1. A whole input equals the labels, and the model has several inputs, or sample weights of 0 leave out some labels.
-    The network then only has to copy.
-    2. One column of measured numbers is the single target, or has one constant value for each class. For sequences,
-    only the last time step is looked at, since a memory task has its answer in the first one.
+       The network then only has to copy.
+    2. One column of measured numbers equals the single target, or has one value for each class. For sequences, only the
+       last time step is looked at, since a memory task has its answer in the first one.
     3. In a table, the ranges of values of one column do not overlap between classes, and no other column comes close.
 
     Args:
@@ -29,7 +29,7 @@ def answer_in_inputs(sample: Sample, classes: bool) -> str | None:
 
     Returns:
         Half a sentence, such as "column 3 (counted from 0) tells the answer by itself"; None where the inputs do not
-        contain the answer.
+        contain the label.
     """
     inputs = _joined([batch[0] for batch in sample.batches])
     labels = _joined([batch[1] for batch in sample.batches])
@@ -113,7 +113,7 @@ def _one_each(labels, classes):
 
 
 def _class_column(rows, labels):
-    """The first column that is constant within each class and differs between classes; None if there is none."""
+    """The first column that is constant within each class and differs between all classes; None if there is none."""
     kinds = np.unique(labels)
     if not 2 <= len(kinds) <= len(labels) // 4:
         return None

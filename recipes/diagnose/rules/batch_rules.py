@@ -19,7 +19,7 @@ def found(
         layer: Name of the layer, or None.
         epoch: Epoch, counted from 0, or None.
         evidence: What was seen, with numbers.
-        remedy: What to type.
+        remedy: What to do about it.
 
     Returns:
         The `Finding`, with the epoch counted from 1.

@@ -1,4 +1,4 @@
-"""Search for the best constant answer under a custom loss."""
+"""Search for the best constant prediction under a custom loss."""
 
 import contextlib
 import functools
@@ -26,20 +26,20 @@ _ACTIVATIONS = ("linear", "softmax", "sigmoid", "tanh", "softplus", "exponential
 def searched_constant(
     model: keras.Model, sample: Sample, head: Head, output: np.ndarray, held_out: Sample | None = None
 ) -> dict[str, float]:
-    """Mean loss of the best constant answer under any loss that judges each example by itself.
+    """Mean loss of the best constant prediction under any loss that judges each example by itself.
 
-    The answer is one number for each unit of the last layer, passed through its activation. It starts from 0 or from
-    the mean of the labels, whichever has the lower loss, and takes 60 steps of gradient descent on the model's loss.
-    Each number has its own step length, which grows while the sign of its gradient stays the same, and halves when the
-    sign changes. This is Rprop: Riedmiller and Braun 1993, "A direct adaptive method for faster backpropagation
-    learning", section III, https://doi.org/10.1109/ICNN.1993.298623.
+    The prediction is one number for each unit of the last layer, passed through its activation. The search starts from
+    0 or from the mean of the labels, whichever has the lower loss, and takes 60 steps that follow the sign of the
+    gradient. Each number has its own step length, which grows by a factor of 1.5 while that sign stays the same, and
+    halves when it changes. Source: Riedmiller and Braun 1993, "A direct adaptive method for faster backpropagation
+    learning" (Rprop), section III, https://doi.org/10.1109/ICNN.1993.298623. The factors in the paper are 1.2 and 0.5.
 
     Args:
         model: A compiled `keras.Model` with one output. It is left unchanged.
         sample: Batches of the training data; up to 512 examples of them are used.
         head: The output, with its loss and the layers that end it.
         output: The model's output for one batch, `(batch, ..., units)`.
-        held_out: Batches of the validation data, for the loss of the same answer there; or None.
+        held_out: Batches of the validation data, for the loss of the same prediction there; or None.
 
     Returns:
         dict with "baseline" and, with `held_out`, "baseline_validation", both without penalties. Empty where the range
@@ -121,7 +121,7 @@ def _size(labels: np.ndarray, activation: str) -> float:
 def _search(
     cost: Callable[[Any], Any], starts: list[np.ndarray], size: float
 ) -> tuple[np.ndarray, float] | None:
-    """The answer with the lowest loss, and that loss, from the best start; None where the search does not settle."""
+    """The prediction with the lowest loss, and that loss, from the best start; None if the search does not settle."""
     tried = [(float(cost(start)), number) for number, start in enumerate(starts)]
     tried = [one for one in tried if math.isfinite(one[0])]
     if not tried:
@@ -134,7 +134,7 @@ def _search(
             return None
         costs.append(loss)
         answers.append(answer)
-        # The numbers of one answer may differ in scale, as a mean and the logarithm of a standard deviation do.
+        # The numbers of one prediction may differ in scale, as a mean and the logarithm of a standard deviation do.
         turned = np.sign(gradient) * before
         length *= np.where(turned > 0, 1.5, np.where(turned < 0, 0.5, 1.0))
         before = np.where(turned < 0, 0.0, np.sign(gradient))

@@ -117,7 +117,7 @@ class HeldOut:
     Attributes:
         examples: How many examples were read.
         rarest: How many of them belong to the rarest class.
-        initial: Loss of the best constant answer on them, penalties included.
+        initial: Loss of the best constant prediction on them, penalties included.
         accuracy: Accuracy of the trained model on them, measured where the logs hold none.
     """
 
@@ -132,14 +132,14 @@ class Curves:
 
     Args:
         values: The curves, as `values_of` returns them.
-        initial: Loss of the best constant answer, penalties included, or None where it is not known.
+        initial: Loss of the best constant prediction, penalties included, or None where it is not known.
         chance: Accuracy of always answering the most frequent class, in [0, 1], or None.
         began: Loss of the first step, as the probes saw it, or None.
-        floor: Loss of the best constant answer without penalties, or None.
+        floor: Loss of the best constant prediction without penalties, or None.
         steps: Training steps so far, or None.
         planned: Number of epochs that the run is planned to have, or None.
         below_zero: Whether the loss can fall below 0; None where that is not known.
-        minimized: Whether the steps are known to minimize "loss"; False under a custom training step.
+        minimized: Whether the steps are known to minimize "loss"; a custom training step may minimize something else.
         examples: Number of training examples, or None where not known.
         kinds: Number of distinct labels, if they are whole numbers, or None.
         held_out: Facts about the validation data.
@@ -223,19 +223,19 @@ class Curves:
 
     @property
     def unit(self) -> float | None:
-        """The scale for gains over the best constant answer; None where its loss is 0 or not known.
+        """The scale for gains over the best constant prediction; None where its loss is 0 or not known.
 
-        The scale is the loss of that answer. Where this is negative, as with likelihoods, it is the absolute value, 1
-        at most.
+        The scale is the loss of that prediction. Where this is negative, as with likelihoods, it is the absolute value,
+        1 at most.
         """
         if self.initial is None or self.initial == 0:
             return None
         return self.initial if self.initial > 0 else min(1.0, -self.initial)
 
     def _below_nothing(self, loss: float, share: float, *, validation: bool = False) -> bool:
-        """Whether a loss is below that of the best constant answer by more than `share` of the unit.
+        """Whether a loss is below that of the best constant prediction by more than `share` of the unit.
 
-        The unit must be known. With `validation`, the loss is compared with that of the answer on validation data,
+        The unit must be known. With `validation`, the loss is compared with that of the prediction on validation data,
         which may differ for few examples.
         """
         there = self.held_out.initial if validation else None
@@ -244,7 +244,7 @@ class Curves:
     def _came_down(self, loss: float, share: float, below: float) -> bool:
         """Whether a custom loss, whose minimum is not known, came down far enough.
 
-        The loss must be below `share` of where it began, and below that of the best constant answer by `below` of the
+        It must be below `share` of where it began, and below the loss of the best constant prediction by `below` of the
         unit.
         """
         known = self.below_zero is True and self.first > 0
@@ -253,7 +253,7 @@ class Curves:
 
     @cached_property
     def learned(self) -> bool:
-        """Whether the last epochs are clearly better than the best constant answer."""
+        """Whether the last epochs are clearly better than the best constant prediction."""
         if not np.isfinite(self.loss[self.tail]).any():
             return False
         if self.above_chance(0.3):
@@ -373,7 +373,7 @@ class Curves:
 
     @cached_property
     def held(self) -> bool:
-        """Whether validation, where there is any, is better than the best constant answer as well."""
+        """Whether validation, where there is any, is better than the best constant prediction as well."""
         if self.validation is None:
             return True
         last = self.validation[self.tail]

@@ -207,7 +207,7 @@ def _by_accuracy(history, facts):
 
 
 def _initial(facts):
-    """Loss of the best constant answer, and what penalties add to it at the start."""
+    """Loss of the best constant prediction, and what penalties add to it at the start."""
     if not facts:
         return None, 0.0
     penalty = sum(layer["penalty"] for layer in facts["layers"])

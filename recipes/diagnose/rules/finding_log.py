@@ -12,16 +12,16 @@ from recipes.diagnose.rules.model_rules import expected_loss
 
 _AT_THE_END = ("labels_shuffled", "unscaled_inputs")
 _OF_WEIGHTS = ("layers", "statistics", "outputs")  # facts that change as the weights are trained
-_OUT_OF_MEASURE = 1000  # times the loss of the best constant answer
+_OUT_OF_MEASURE = 1000  # times the loss of the best constant prediction
 _LONG_ENOUGH = 50  # epochs, after which warnings wait no longer
 
 
 class Casebook:
     """Keeps the findings of one run, reports each of them once, and withdraws those that no longer hold.
 
-    Certain faults of the data, the model and the loss are reported at once, and so is a loss that is NaN. Faults that
-    the run may still overcome (scales, learning rates, silent layers) wait until two consecutive judgments agree and
-    half of the run is over, or until the last judgment. Errors do not wait for that half.
+    What the data, the model and the loss show with certainty is reported at once, and so is a loss that is NaN. Faults
+    that the run may still overcome (scales, learning rates, silent layers) wait until two consecutive judgments agree
+    and half of the run is over, or until the last judgment. Errors do not wait for that half.
 
     Args:
         facts: What `recipes.diagnose.rules.run_facts.describe` collected before training.
@@ -139,7 +139,10 @@ class Casebook:
         return epochs >= min(_LONG_ENOUGH, planned / 2)
 
     def _lost(self, epochs):
-        """Whether the loss is far above the best constant answer and does not fall; after one epoch, extremely far."""
+        """Whether the loss is far above the best constant prediction and does not fall.
+
+        After a single epoch, it must be a thousand times as high.
+        """
         loss, nothing = self._loss, expected_loss(self.facts)
         if nothing is None or nothing <= 0 or not len(loss):
             return False

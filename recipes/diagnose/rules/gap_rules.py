@@ -72,7 +72,7 @@ def judge_gap(curves: Curves) -> list[Finding]:
 
 
 def _how_serious(curves, best, rise):
-    """The severity of overfitting: "warning" where a score gets worse, "info" where the model only gets surer."""
+    """The severity of overfitting: "warning" where validation really gets worse, "info" where it may not."""
     score, validation = curves.score, curves.validation
     last = float(np.median(validation[curves.tail]))
     # A validation loss that jumps by as much from epoch to epoch shows no trend.

@@ -1,4 +1,4 @@
-"""Which curve of a history is the loss."""
+"""The name of the loss in the history or the logs of a run."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -53,7 +53,7 @@ def meant(findings: Iterable[Finding]) -> list[Finding]:
 def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
     """Facts about input numbers, computed batch by batch to save memory.
 
-    All of them as float32 may need four times the memory of the inputs.
+    A float32 copy of all inputs may need four times their memory.
 
     Args:
         batches: Inputs of each batch, numbers of any dtype, `(batch, ...)`.
@@ -84,7 +84,7 @@ def number_facts(batches: list[np.ndarray]) -> dict[str, float | bool]:
         "not_finite_examples": not_finite,
         "mean": float(mean),
         "std": float(np.sqrt(variance)),
-        # Share of the variance between the means of examples; large for windows of a drifting time series.
+        # Share of the variance that lies between the means of examples; large for windows of a drifting time series.
         "level_share": float(np.concatenate(levels).var() / variance) if variance > 0 else 0.0,
         "min": low,
         "max": high,
@@ -146,11 +146,14 @@ def _path(path):
 
 
 def raw_inputs(data: dict, size: float) -> dict | None:
-    """The largest input, if it is large enough to be where numbers of this root mean square come from; else None.
+    """The largest input, if numbers of this root mean square can come from it.
 
     Args:
         data: Facts of the training data.
         size: Root mean square of what a layer receives.
+
+    Returns:
+        The facts about that input, or None.
     """
     known = data.get("inputs") or ([{"name": "", **data}] if "std" in data else [])
     largest = max(known, key=lambda one: math.hypot(one["mean"], one["std"]), default=None)

@@ -158,7 +158,7 @@ def neighbor_agreement(numbers: np.ndarray, labels: np.ndarray) -> dict[str, Any
 
     Returns:
         dict with "neighbor_agreement" and "neighbor_chance", both in [0, 1], "neighbor_error" (standard error of the
-        chance) and "neighbor_examples"; empty for fewer than 20 examples.
+        agreement by chance) and "neighbor_examples"; empty for fewer than 20 examples.
     """
     good = np.isfinite(numbers).all(axis=1)
     if not good.all():
@@ -214,7 +214,7 @@ def order_of(labels: np.ndarray) -> dict[str, float]:
         labels: `(n, ...)`, one number per example.
 
     Returns:
-        `{"target_next"}`; empty where an example has several numbers, or examples are fewer than 100.
+        `{"target_next"}`; empty where an example has several numbers, or where there are fewer than 100 examples.
     """
     flat = labels.reshape(len(labels), -1)[:, 0].astype("float64")
     if flat.shape[0] != labels.size or len(flat) < 100 or not np.isfinite(flat).all() or not flat.std() > 0:

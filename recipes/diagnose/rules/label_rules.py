@@ -14,7 +14,8 @@ def judge_labels(name: str, shown: str, data: dict, task: dict) -> list[Finding]
 
     Args:
         name: "train" or "validation".
-        shown: The same name as findings show it, with the output that the labels are for.
+        shown: The name that findings show: `name`, followed by the output that the labels are for, if there are
+            several.
         data: Facts from `recipes.diagnose.rules.data_facts`.
         task: What the model's output and loss ask for.
 

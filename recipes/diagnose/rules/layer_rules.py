@@ -104,8 +104,8 @@ def judge(layers: list[LayerStatistics]) -> list[Finding]:
         return findings
     layers = _without_raw_inputs(layers, size)
     hidden = [layer for layer in layers[:-1] if layer.kind and layer.kind not in ("softmax", "sigmoid")]
-    # Recurrent layers and layers without activation may enlarge their input: their output must be large in itself as
-    # well.
+    # Recurrent layers and layers without activation may enlarge their input: what they give must be large in itself,
+    # too.
     linear = [layer for layer in layers[:-1] if not layer.kind and layer.weights == "kernel"]
     large = next(
         (

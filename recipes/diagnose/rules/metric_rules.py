@@ -21,7 +21,7 @@ def against_metric(curves: Curves) -> list[Finding]:
         A list with one `Finding`, or an empty list.
     """
     if curves.below_zero is False:
-        return []  # Keras' losses have the right sign; sorted data, too, brings accuracy below guessing
+        return []  # a Keras loss has the right sign: here, sorted data may have spoiled accuracy
     if curves.epochs < 3 or not curves.falling or curves.above_chance(0.1):
         return []
     return _below_guessing(curves) or _error_grows(curves) or without_floor(curves)

@@ -383,7 +383,7 @@ def _pretrained(name, facts):
 
 
 def expected_loss(facts: dict) -> float | None:
-    """Loss of the best constant answer: as computed, else estimated from task and data; None where not known.
+    """Loss of the best constant prediction: as computed, else estimated from task and data; None where not known.
 
     Args:
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.

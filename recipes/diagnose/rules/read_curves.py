@@ -24,7 +24,7 @@ def read_curves(
     Args:
         history: dict of lists, one value per epoch, or the `History` that `fit` returns. It must hold "loss", which may
             be negative; "val_loss", an accuracy and "learning_rate" are used if they are there.
-        initial: Loss of the best constant answer (log C for C equally frequent classes), where it is known.
+        initial: Loss of the best constant prediction (log C for C equally frequent classes), where it is known.
         chance: Accuracy of always answering the most frequent class, in [0, 1], where it is known.
 
     Returns:
@@ -109,7 +109,7 @@ def _diverged(curves):
 
 
 def _impossible(curves):
-    """A cross-entropy below zero, as labels outside 0..1 cause it."""
+    """A cross-entropy below zero, which labels outside 0..1 cause."""
     if not curves.loss.min() < -1e-3 or curves.below_zero is True:
         return []
     poor = curves.accuracy is not None and curves.accuracy[curves.tail].max() < 0.9
@@ -198,8 +198,8 @@ def _bouncing(curves):
             "bouncing",
             "warning",
             None,
-            f"The training loss goes up and down by {part_of(size, 'its size')} from epoch to epoch, and is after "
-            f"{curves.epochs} epochs about where it was in the second: steps are too long to settle.",
+            f"The training loss goes up and down by {part_of(size, 'its size')} from epoch to epoch, and after "
+            f"{curves.epochs} epochs it is about where it was in the second: steps are too long to settle.",
             "Lower the learning rate three- to tenfold, or use larger batches.",
         )
     return []

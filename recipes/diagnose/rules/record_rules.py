@@ -34,10 +34,10 @@ def judge_record(
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.
         learned: Whether the curves show that the run learns; rules about slow or silent layers are then relaxed or
             skipped.
-        initial: Loss of the best constant answer, penalties included, or None.
+        initial: Loss of the best constant prediction, penalties included, or None.
         first: Loss that the run began with, by its curves, or None.
         now: Loss of the last epoch, or None.
-        gaining: Whether the run beats the best constant answer in validation too, by however little.
+        gaining: Whether the run beats the best constant prediction in validation too, by however little.
 
     Returns:
         A list of `Finding`, not arranged.
@@ -148,7 +148,7 @@ def _not_finite(view):
         )
         remedy = "Add recipes.callbacks.NonFiniteGuard(), which looks at every step and names the layer."
     elif not np.isfinite(record.loss[row]):
-        evidence = f"At step {step} the loss is {record.loss[row]}, and all layers' outputs are finite: it is the loss."
+        evidence = f"At step {step} the loss is {record.loss[row]}, but all outputs are finite: the loss is the cause."
         remedy = "Look at the loss: log of 0 or an overflow; use from_logits=True with logits."
     else:
         layer = view.layer(int(np.argmax(~record.update_finite[row])))
@@ -311,7 +311,7 @@ def _rate(view):
     peak = float(np.max(row_medians(ratio[later]), initial=0.0))
     began = view.began
     climbed = late / began if began and view.count >= 3 and np.isfinite(late) else 0.0
-    # The loss is below that of the best constant answer: whatever the first steps did, the run recovered.
+    # The loss is below that of the best constant prediction: whatever the first steps did, the run recovered.
     if view.now is not None and view.initial and view.now < 0.85 * view.initial:
         began = max(began or 0.0, view.now)
         if view.now < 0.85 * began and peak < 1:

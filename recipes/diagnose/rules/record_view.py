@@ -12,7 +12,7 @@ class RecordView:
         record: A `recipes.probe.Record` of one probe or more.
         facts: dict, as from `recipes.diagnose.rules.run_facts.describe`, or an empty one.
         learned: Whether the curves show that the run learns.
-        initial: Loss of the best constant answer, penalties included, or None.
+        initial: Loss of the best constant prediction, penalties included, or None.
         first: Loss that the run began with, by its curves, or None.
         now: Loss of the last epoch, or None.
     """
@@ -37,8 +37,7 @@ class RecordView:
         roles = np.asarray(variables.get("role", np.array([], "str")))
         self.kernels = np.flatnonzero(roles == "kernel")
         self.weight, self.gradient = record.weight_norm, record.gradient_norm
-        # A layer may have a factor on its learning rate. It is divided out, so that the ratio can be judged at the
-        # common rate.
+        # A layer may have a factor on its learning rate; the ratio is judged without it, at the common rate.
         self.factors = np.asarray(variables.get("factor", np.ones(len(self.names))), "float64")
         self.ratio = record.update_ratio / np.where(self.factors > 0, self.factors, np.nan)
         self.activations = record.axes["activations"]
@@ -71,9 +70,10 @@ class RecordView:
 
     @property
     def began(self) -> float | None:
-        """The loss from which a rise is measured: of the best constant answer, or of the first steps if that is higher.
+        """The loss from which a rise is measured.
 
-        None where no loss is known, or where it is 0 or negative, so that a ratio to it means nothing.
+        It is that of the best constant prediction, or that of the first steps if that is higher. None where no loss is
+        known, or where it is 0 or negative, so that a ratio to it means nothing.
         """
         loss = self.loss[np.isfinite(self.loss)]
         if not len(loss) or loss.min() < 0:

@@ -40,7 +40,7 @@ def describe(model: keras.Model, train: Any = None, validation: Any = None, *, s
         dict with "task", "heads" (of a model with several outputs), "optimizer", "layers", "output_layers" and
         "unknown". With `train`, also "data", "statistics" (of one batch, as `activation_statistics` measures them),
         "outputs" (facts about the model's outputs for that batch) and "baseline" (the loss of the best constant
-        answer). With `validation`, also "baseline_validation" (the loss of the same answer there).
+        prediction). With `validation`, also "baseline_validation" (the loss of the same prediction there).
     """
     facts = describe_model(model)
     if train is None:
@@ -116,7 +116,7 @@ def describe_samples(model: keras.Model, train: Sample, validation: Sample | Non
 def describe_observation(
     model: keras.Model, sample: Sample, seen: Observation, facts: dict, held_out: Sample | None = None
 ) -> dict:
-    """What one batch on its way through the model shows, and the loss of the best constant answer.
+    """What one batch on its way through the model shows, and the loss of the best constant prediction.
 
     Args:
         model: A compiled, built `keras.Model`.
@@ -145,11 +145,11 @@ def describe_observation(
 def loss_of_knowing_nothing(
     model: keras.Model, sample: Sample, seen: Observation, held_out: Sample | None = None
 ) -> dict[str, float]:
-    """Loss of the best constant answer, one that is the same for every example, in training and in validation.
+    """Loss of the best constant prediction, in training and in validation.
 
-    Candidates are the share of each class, or the mean and the median of each target. The one with the lowest loss
-    counts. It is computed by the model's own loss, with label smoothing and sample weights, but without penalties. For
-    a custom loss the answer is searched for, see `searched_constant`.
+    A constant prediction is the same for every example: the share of each class, or the mean or the median of each
+    target. The one with the lowest loss counts. It is computed by the model's own loss, with label smoothing and sample
+    weights, but without penalties. For a custom loss, `searched_constant` searches for the prediction.
 
     Args:
         model: A compiled, built `keras.Model`.
@@ -224,7 +224,7 @@ def _plain_loss(model, inputs, labels, answers, weights):
 
 
 def _constants(task: Task, labels: np.ndarray, output: np.ndarray) -> list[np.ndarray]:
-    """Candidates for the best constant answer."""
+    """Candidates for the best constant prediction."""
     width = output.shape[-1] if output.ndim > 1 else 1
     if task.kind == "categorical":
         if task.ignore_class is not None:
@@ -266,7 +266,7 @@ def _shares_by_place(labels, output):
 
 
 def describe_layers(model: keras.Model) -> list[dict]:
-    """Facts about every layer with weights or a rate of its own, in forward order as far as that is known.
+    """Facts about every layer that has weights or a rate such as that of dropout, in forward order if it is known.
 
     Args:
         model: A built `keras.Model`.
@@ -284,7 +284,8 @@ def describe_optimizer(model: keras.Model) -> dict:
         model: A `keras.Model`.
 
     Returns:
-        dict of plain values; empty where there are several optimizers or several learning rates.
+        dict of plain values; empty where there are several optimizers, or where the learning rate is not a single
+        number.
     """
     if len(optimizers_of(model)) != 1 or len(groups(model.optimizer)) > 1:
         return {}
@@ -306,7 +307,10 @@ def describe_optimizer(model: keras.Model) -> dict:
 
 
 def _planned_rates(optimizer):
-    """Pairs `[step, rate]` of a schedule of Keras or of this library, which can be called without side effects."""
+    """Pairs `[step, rate]` of a schedule of Keras or of this library; else an empty list.
+
+    These schedules can be called without side effects.
+    """
     schedule = schedule_of(optimizer)
     if not type(schedule).__module__.startswith(("keras.", "recipes.")) or not callable(schedule):
         return []

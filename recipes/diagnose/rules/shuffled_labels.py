@@ -8,7 +8,7 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import look
 
 _FEWEST, _SURE = 100, 8.0  # examples; standard errors above chance
-_THROWN = 3.0  # times the loss of the best constant answer
+_THROWN = 3.0  # times the loss of the best constant prediction
 _FEWEST_STEPS = 30  # steps; fewer do not show that nothing was learned
 
 
@@ -94,7 +94,7 @@ def shuffled_beside(facts: dict) -> list[Finding]:
 
 
 def _alike(train, validation):
-    """Whether both sets of labels have similar distributions; they do not if most of one are unknown, for example."""
+    """Whether both sets of labels have similar distributions, as they do not where most of one set are unknown."""
     if "class_counts" in train and "class_counts" in validation:
         shares = []
         for data in (train, validation):
