@@ -1,4 +1,4 @@
-"""Checks before training, rules over what was seen in training, findings with evidence and remedy."""
+"""Checks before training, rules that judge a training run, and findings with evidence and remedy."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from recipes.diagnose.speed.throughput import Throughput as Throughput
     from recipes.diagnose.speed.throughput import throughput as throughput
 
-# Where each name lives. They are imported on first use: curves and data can be judged on any Keras backend, and what
-# looks into layers needs TensorFlow.
+# The module of each name. Names are imported on first use: curves and data can be judged on any Keras backend, but
+# checks of layers need TensorFlow.
 _HOMES = {
     "ImageIssues": "images.image_issues",
     "LabelIssues": "margins.label_issues",

@@ -1,4 +1,4 @@
-"""What was found, in words a reader can check, and which finding explains which."""
+"""Findings: problems with their evidence and remedy, and which finding explains which."""
 
 import html
 import textwrap
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 SEVERITIES = ("error", "warning", "info")
 _GONE_WITH_IT = " (gone once this is mended)"
 
-# In order of cause: data, model and loss, beginning, optimizer, what happens inside, what the curves show.
+# Causes before symptoms: data, model and loss, initialization, optimizer, layers during training, curves.
 CODES = (
     "nan_input",
     "labels_out_of_range",
@@ -82,7 +82,7 @@ _GAP = {"train_validation_mismatch", "overfitting", "regularization_absent"}
 _SYMPTOMS = _CURVES | _INSIDE | _RATE | {"decayed_too_early", "batch_too_small"}
 _SCALE = {"initial_scale_too_large", "initial_scale_too_small", "dead_at_start", "nan_source"}
 
-# What each root can bring about. A finding in the set is listed under the root, not beside it.
+# Code of a cause -> codes that it can explain. A finding of such a code is listed under the cause, not beside it.
 EXPLAINS = {
     "nan_input": _SYMPTOMS | _SCALE | _GAP | {"labels_shuffled", "unscaled_inputs", "batch_norm_statistics"},
     "labels_out_of_range": _SYMPTOMS
@@ -128,8 +128,8 @@ EXPLAINS = {
     "regularization_absent": {"overfitting"},
     "diverged": _CURVES | {"update_ratio_high"},
 }
-#: What a run can overcome, and is then "info": in one that learned well they are true, and harmless. The others say
-#: that it cannot reach its goal, or that its numbers are not to be believed, however its curves look.
+#: Codes that become "info" in a run that learned well: they are true, but harmless there. The other codes say that a
+#: run cannot reach its goal, or that its numbers are wrong, however good its curves look.
 SOFT = frozenset(
     {
         "unscaled_inputs",
@@ -166,20 +166,23 @@ SOFT = frozenset(
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or worth knowing.
+    """One problem of a model, its data or its training, or one fact worth knowing.
 
     Attributes:
         code: One of `recipes.diagnose.finding.CODES`, such as "dead_relu".
-        severity: "error" (this run cannot reach its goal as it is), "warning" (it does worse than it need, and the
-            remedy is known to help) or "info" (true, and harmless so far).
-        layer: Name of the layer, or None where it is not about one.
-        epoch: Epoch it was first seen in, counted from 1 as `fit` prints them; 0 is before training; None for
+        severity: "error" (the run cannot reach its goal as it is), "warning" (it does worse than it could, and the
+            remedy is known to help) or "info" (true, but harmless so far).
+        layer: Name of the layer, or None where the finding is not about a layer.
+        epoch: Epoch in which it was first seen, counted from 1 as `fit` prints them; 0 for before training; None for
             the run as a whole.
-        evidence: One sentence with the numbers that speak for it.
+        evidence: One sentence with the numbers that show the problem.
         remedy: What to type or try.
         consequences: Findings that this one explains.
-        withdrawn: Whether it was said during the run, and no longer held later. It is then "info".
-        said_after: Epoch after which a withdrawn finding had been said, 0 for before training; else None.
+        withdrawn: Whether the finding was reported during the run but no longer holds. It is then "info".
+        said_after: Epoch after which a withdrawn finding was reported, 0 for before training; None for other findings.
+
+    Raises:
+        ValueError: for an unknown code or severity.
     """
 
     code: str
@@ -218,7 +221,7 @@ class Finding:
         return "\n".join(lines)
 
     def wrapped(self, width: int = 110) -> str:
-        """The finding as `str` gives it, in lines of at most `width` letters, for a terminal."""
+        """The text of the finding, wrapped to lines of at most `width` characters, for a terminal."""
         lines = str(self).splitlines()
         return "\n".join("\n".join(textwrap.wrap(line, width, subsequent_indent="  ")) for line in lines)
 
@@ -233,37 +236,38 @@ class Finding:
 
     @property
     def title(self) -> str:
-        """The code in words: "dead relu"."""
+        """The code in words, such as "dead relu"."""
         return self.code.replace("_", " ")
 
     def to_dict(self) -> dict:
-        """Plain values for JSON; `from_dict` reads them."""
+        """The finding as a dict of plain values for JSON, which `from_dict` reads."""
         return {**vars(self), "consequences": [finding.to_dict() for finding in self.consequences]}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Finding":
-        """The finding that `to_dict` wrote."""
+        """The finding from a dict that `to_dict` made."""
         return cls(**{**values, "consequences": tuple(cls.from_dict(v) for v in values["consequences"])})
 
 
 class Findings(list[Finding]):
-    """A list of findings, which a notebook shows one below the other."""
+    """A list of findings that a notebook shows one below the other."""
 
     def _repr_html_(self) -> str:
         return "".join(finding._repr_html_() for finding in self) or "<p>no findings</p>"
 
 
 def arrange(findings: Iterable[Finding]) -> list[Finding]:
-    """Put causes before symptoms: roots by severity and order of cause, what they explain under them.
+    """Sort findings by severity and cause, and list each symptom under the finding that explains it.
 
-    An "info" explains nothing but other "info"; a cause is as serious as the worst of what it explains. Of several
-    findings of one code, layers in the order given, all but the first go under the first.
+    An "info" explains only other "info". A cause gets the highest severity of what it explains. Of several findings
+    with one code, as for several layers, the others are listed under the first.
 
     Args:
         findings: Any iterable of `Finding`, without consequences of their own.
 
     Returns:
-        A list of `Finding`.
+        The findings that no other one explains, by severity and then by the order of `CODES`; the others are their
+        `consequences`.
     """
     findings = sorted(findings, key=lambda f: (CODES.index(f.code), SEVERITIES.index(f.severity)))
     roots, under = [], {}

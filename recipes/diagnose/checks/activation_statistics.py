@@ -1,4 +1,4 @@
-"""Look once at every layer, forwards and backwards, before training."""
+"""Statistics of every layer's outputs and gradients on one batch, before training."""
 
 import math
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from recipes.probe.layout import watched_layers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FEWEST_EXAMPLES, _MOST_NUMBERS = 16, 1 << 22  # of the batch that is sent through the layers
-_MOST_OF_A_LAYER = 1 << 21  # numbers that the statistics of a layer are taken of
-# They hold numbers about the data, and scale it.
+_FEWEST_EXAMPLES, _MOST_NUMBERS = 16, 1 << 22  # limits of the batch that is sent through the layers
+_MOST_OF_A_LAYER = 1 << 21  # numbers from which the statistics of a layer are computed
+# Layers whose weights are statistics or scales of the data, no kernels.
 _STATISTICS = (
     keras.layers.Normalization,
     keras.layers.BatchNormalization,
@@ -38,9 +38,9 @@ class ActivationStatistics(Check):
     """Outcome of `activation_statistics`.
 
     Attributes:
-        layers: list of `LayerStatistics` in forward order.
-        gradients: dict from the name of a trainable variable ("layer/kernel") to the norm of its gradient, NaN where
-            the loss does not depend on it.
+        layers: Statistics of each layer, in forward order.
+        gradients: Name of a trainable variable ("layer/kernel") -> Euclidean norm of its gradient, NaN where the loss
+            does not depend on the variable.
     """
 
     layers: list[LayerStatistics]
@@ -56,19 +56,23 @@ class ActivationStatistics(Check):
 def activation_statistics(model: keras.Model, data: Any, *, batch_size: int = 64) -> ActivationStatistics:
     """Measure each layer's output, and the gradient that reaches it, on one batch.
 
-    Mean, spread, zeros, saturation and dead units by depth show a bad initial scale before it costs an epoch: Glorot
-    & Bengio 2010, section 4.2 and figures 6 and 7, https://proceedings.mlr.press/v9/glorot10a.html.
-    Runs once, eagerly, in training mode; nothing is traced.
+    Mean, standard deviation, zeros, saturation and dead units by depth show a bad initial scale before it costs an
+    epoch of training. See Glorot & Bengio 2010, section 4.2 and figures 6 and 7,
+    https://proceedings.mlr.press/v9/glorot10a.html. The model runs once, eagerly, in training mode; nothing is traced.
 
     Args:
-        model: A compiled `keras.Model`. Left as it was, bit for bit.
+        model: A compiled `keras.Model`. It is not changed: its variables are restored bit for bit.
         data: `tf.data.Dataset` or arrays, as in `initial_loss`; one batch is used.
-        batch_size: Examples of that batch.
+        batch_size: Number of examples in that batch.
 
     Returns:
-        An `ActivationStatistics`. Findings: "nan_source", "dead_at_start", "saturated", "initial_scale_too_large"
-        (outputs over 100 times their input), "initial_scale_too_small" (differences between examples under
-        a thousandth of the input's).
+        An `ActivationStatistics`. Its findings can be "nan_source", "dead_at_start", "saturated",
+        "initial_scale_too_large" (outputs over 100 times their input) and "initial_scale_too_small" (differences
+        between examples under a thousandth of those of the input).
+
+    Raises:
+        ValueError: when the model is not compiled or the data is empty.
+        RuntimeError: on a Keras backend other than TensorFlow and JAX.
     """
     task_of(model)
     sample = read_sample(data, model, batch_size=batch_size, batches=1)
@@ -77,7 +81,7 @@ def activation_statistics(model: keras.Model, data: Any, *, batch_size: int = 64
 
 
 def statistics_of(seen: "Observation") -> ActivationStatistics:
-    """The check that one `Observation` makes."""
+    """Judge one `Observation`, and return its statistics with findings."""
     layers = seen.layers
     hidden = [layer for layer in layers if layer.kind and layer.kind != "softmax"]
     spread = [layer.std for layer in hidden] or [layer.std for layer in layers]
@@ -96,17 +100,17 @@ def statistics_of(seen: "Observation") -> ActivationStatistics:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one batch showed on its way through the model and back.
+    """What was measured in one forward and backward pass of a batch.
 
     Attributes:
-        layers: list of `LayerStatistics` in forward order.
-        gradients: dict from the name of a trainable variable to the norm of its gradient.
-        outputs: What the model gave out, a structure of numpy arrays.
-        silent: Why there are no gradients, as half a sentence; "" where there are.
-        compiling: Seconds that went into compiling.
-        loss: Of the batch, or None.
+        layers: Statistics of each layer, in forward order.
+        gradients: Name of a trainable variable -> Euclidean norm of its gradient, NaN where there is none.
+        outputs: Outputs of the model, a structure of numpy arrays.
+        silent: Why there are no gradients, as half a sentence; "" where there are gradients.
+        compiling: Seconds spent on compiling.
+        loss: Loss of the batch, or None where it could not be computed.
         broken: Names of the variables whose gradient holds NaN or infinity.
-        strangers: Variables that took part and are none of the model's, as arrays.
+        strangers: Values of variables that were used but do not belong to the model, as arrays.
     """
 
     layers: list[LayerStatistics]
@@ -123,22 +127,21 @@ def measure(model: keras.Model, batch: tuple) -> tuple[list[LayerStatistics], di
     """`(layers, gradients)` of one batch, as in `ActivationStatistics`.
 
     Args:
-        model: Built.
-        batch: `(inputs, labels, weights)`, the weights perhaps None.
+        model: A built `keras.Model`; it is not changed.
+        batch: `(inputs, labels, weights)`, where weights may be None.
     """
     seen = observe(model, batch)
     return seen.layers, seen.gradients
 
 
 def observe(model: keras.Model, batch: tuple) -> Observation:
-    """Send one batch through the model and back.
+    """Run one forward and backward pass of a batch, and measure every layer.
 
-    A loss that cannot be computed - none was compiled, the labels are not what it takes - leaves gradients out
-    and nothing else.
+    Where the loss cannot be computed (the model has none, or the labels do not fit it), only the gradients are missing.
 
     Args:
-        model: Built; it is left as it was.
-        batch: `(inputs, labels, weights)`, the weights perhaps None.
+        model: A built `keras.Model`; it is not changed.
+        batch: `(inputs, labels, weights)`, where weights may be None.
     """
     inputs, labels, weights = batch
     require_probe("A look at all layers before training")
@@ -167,19 +170,19 @@ def observe(model: keras.Model, batch: tuple) -> Observation:
 
 
 def few_examples(model: keras.Model, batch: tuple, *, numbers: int = _MOST_NUMBERS) -> tuple:
-    """The first examples of a batch: as many as give so many numbers in all layers, 16 at least.
+    """The first examples of a batch: so many that all layers together give about `numbers` values, but 16 at least.
 
     Args:
-        model: Its layers' outputs are counted where they are known; else the batch is returned whole.
+        model: The model, whose layers' output shapes are counted where they are known.
         batch: `(inputs, labels, weights)` of arrays, each None or a structure of arrays of one length.
-        numbers: Some four million by default.
+        numbers: Largest number of output values of all layers together, about four million by default.
     """
     of_each = sum(_numbers_an_example(layer) for layer in layers_of(model))
     return first_rows(batch, max(_FEWEST_EXAMPLES, numbers // max(of_each, 1)))
 
 
 def first_rows(batch: tuple, rows: int) -> tuple:
-    """The first rows of a batch `(inputs, labels, weights)`, as in `few_examples`."""
+    """The first `rows` examples of a batch `(inputs, labels, weights)`, each None or a structure of arrays."""
     return tuple(
         None if part is None else keras.tree.map_structure(lambda array: array[:rows], part) for part in batch
     )
@@ -207,7 +210,7 @@ def _statistics(entry, gradient):
             kind=watched.kind,
             mean=float(y.mean()),
             std=float(y.std()),
-            # Exactly 0 where all examples give the same, which rounding in the variance would hide.
+            # Exactly 0 where all examples give the same output; rounding in the variance would hide that.
             sample_std=0.0 if (y == y[:1]).all() else float(np.sqrt(y.var(axis=0).mean())),
             zero_fraction=float((y == 0).mean()),
             saturated_fraction=float(flat(y).mean()) if flat else float("nan"),
@@ -222,7 +225,7 @@ def _statistics(entry, gradient):
 
 
 def _some(values):
-    """Values `(examples, numbers)` of an output; evenly spread ones of all channels where there are many."""
+    """Values `(examples, numbers)` of an output; of a large one, an evenly spaced selection over all channels."""
     channels = values.shape[-1] if values.ndim > 1 else 1
     flat = values.reshape(len(values), -1) if values.ndim > 1 else values[:, None]
     step = max(1, -(-flat.size // _MOST_OF_A_LAYER))
@@ -237,7 +240,7 @@ def _root_mean_square(gradient):
 
 
 def weights_of(operation: Any) -> str:
-    """Say what the weights of a layer do: "kernel" multiplies the input, "table" holds rows, "" for none."""
+    """The kind of weights of a layer: "kernel" (multiplies the input), "table" (as of an embedding) or "" (none)."""
     if isinstance(operation, keras.layers.Embedding) or getattr(operation, "embeddings", None) is not None:
         return "table"
     if isinstance(operation, _STATISTICS):

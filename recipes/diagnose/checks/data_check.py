@@ -1,4 +1,4 @@
-"""Look at the data before the model does."""
+"""Check labels and inputs of the data before training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,8 @@ class DataCheck(Check):
     """Outcome of `data_check`.
 
     Attributes:
-        facts: dict with "train" and, if given, "validation" and "overlap": counts, ranges, moments of what was read.
+        facts: "train" and, if validation data is given, "validation" and "overlap" -> dict of counts, ranges and
+            moments of the data that was read.
     """
 
     facts: dict
@@ -31,23 +32,31 @@ def data_check(
     examples: int = 4096,
     seconds: float = 2.0,
 ) -> DataCheck:
-    """Check labels, inputs, their order, and what both data sets share.
+    """Check labels, inputs, the order of the examples, and the overlap of training and validation data.
 
-    Looks for: labels that the loss does not expect (out of the model's classes, outside 0..1, no whole numbers,
-    several classes a row), classes that only validation has, labels all alike, or in another number than the inputs
-    (an augmentation that mixes class numbers); unbalanced classes; NaN; images that are one color, or all the same;
-    data sorted by class; examples that are byte for byte in both data sets; inputs scaled differently in the two;
-    targets far from 0 and 1, or out of the reach of the last activation.
+    It looks for:
+
+    - labels that the loss does not expect: outside of the model's classes or of [0, 1], not whole, several per row;
+    - labels that are all equal, or more or fewer than the inputs (as after an augmentation that mixes class numbers);
+    - classes that only validation has, and unbalanced classes;
+    - NaN, images of a single color, and images that are all the same;
+    - data sorted by class;
+    - identical examples in both data sets, and inputs that are scaled differently in them;
+    - targets far from 0 and 1, or out of the range of the last activation.
 
     Args:
-        model: A compiled `keras.Model`: its loss and outputs say what labels should be. Not run.
-        train: `tf.data.Dataset` or arrays, as in `initial_loss`. Neither is moved on.
-        validation: The same for validation data, or None.
-        examples: Most examples to read of each. Their pixels are looked at in the first 64 MB of them.
-        seconds: Time for each.
+        model: A compiled `keras.Model`. Its loss and outputs tell which labels are right; it is not run.
+        train: `tf.data.Dataset` or arrays, as in `initial_loss`. Reading does not change its order.
+        validation: Validation data of the same kinds, or None.
+        examples: Largest number of examples to read from each data set, >= 1. Of their inputs, the first 64 MB are
+            checked.
+        seconds: Reading time per data set, in seconds.
 
     Returns:
         A `DataCheck`.
+
+    Raises:
+        ValueError: when the model is not compiled or the data is empty.
     """
     task, heads = task_of(model), heads_of(model)
     batches = -(-examples // 64)
@@ -73,7 +82,7 @@ def data_check(
 
 
 def _unchecked(task, heads, data):
-    """What is said of labels that were not compared with the loss: not known is not the same as right."""
+    """Words on labels that could not be compared with the loss, so that no one takes them for checked."""
     if "labels_shape" not in data:
         return ", no labels"
     unknown = [head for head in heads if head.task.kind == "unknown"] if len(heads) > 1 else []

@@ -1,4 +1,4 @@
-"""Derivatives by differences of a function's values, and how far to trust them."""
+"""Derivatives by finite differences, and how far to trust them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# Relative errors: from here on a kink that was not recognized, or a small mistake; from there on a mistake.
+# Relative errors: above the first a gradient is suspicious (a small mistake, or an unrecognized kink), above the second
+# it is wrong.
 VERDICT_BOUNDS = {"float64": (1e-4, 1e-2), "float32": (1e-2, 0.2)}
 
 
 def verdict_bounds(dtype: str) -> tuple[float, float]:
-    """The relative errors, > 0, above which a gradient is suspicious, and wrong.
+    """The relative errors `(suspicious, wrong)`, > 0, above which a gradient is called so.
 
     Args:
-        dtype: "float64" or "float32", in which differences are taken.
+        dtype: "float64" or "float32", the dtype of the finite differences.
 
     Raises:
         KeyError: for another dtype.
@@ -24,20 +25,20 @@ def verdict_bounds(dtype: str) -> tuple[float, float]:
 
 
 def dense(gradient: Any, shape: Any) -> np.ndarray:
-    """A gradient as the tape gives it - perhaps nothing, or sparse - as a float64 array."""
+    """A gradient of a `tf.GradientTape` as a float64 array of this shape; it may be None (zeros) or sparse."""
     return np.zeros(shape) if gradient is None else np.asarray(tf.convert_to_tensor(gradient), "float64")
 
 
 def directions(gradient: np.ndarray, samples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """One random direction over all entries, the entry of the steepest gradient, and random entries.
+    """One random direction over all entries, the entry with the largest gradient, and random entries.
 
     Args:
-        gradient: Of any shape, float64.
-        samples: Single entries, >= 0.
-        random: Draws directions and entries.
+        gradient: Gradient of any shape, float64.
+        samples: Number of directions along a single entry, >= 0.
+        random: Generator that draws the direction and the entries.
 
     Yields:
-        `1 + samples` arrays of length 1 in the gradient's shape.
+        `1 + samples` arrays in the gradient's shape, each of Euclidean norm 1.
     """
     direction = random.normal(size=gradient.shape)
     yield direction / np.sqrt((direction**2).sum())
@@ -50,9 +51,16 @@ def directions(gradient: np.ndarray, samples: int, random: np.random.Generator) 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A derivative by backpropagation and by differences.
+    """A derivative by backpropagation compared with one by central differences.
 
-    At a kink, and where smaller steps still give other differences, the two are not comparable, and `error` is 0.
+    At a kink, or where the differences still change with smaller steps, the two are not comparable; then `error` is 0
+    and `kink` is True.
+
+    Attributes:
+        error: Relative error, >= 0, less what rounding explains.
+        analytic: The derivative by backpropagation.
+        numeric: The derivative by central differences.
+        kink: Whether the two are not comparable.
     """
 
     error: float
@@ -62,10 +70,15 @@ class Comparison:
 
 
 class Differences:
-    """Compares a derivative with differences, with steps and allowances that fit the number type."""
+    """Compares derivatives with central differences, with steps and tolerances that fit the dtype.
+
+    Args:
+        dtype: "float64" or "float32".
+        size: Absolute value of the function, from which the rounding error of a difference is estimated.
+    """
 
     def __init__(self, dtype: str, size: Any) -> None:
-        # The first step serves almost always; smaller ones escape kinks, larger ones rounding.
+        # The first step is almost always good enough; smaller ones avoid kinks, larger ones rounding errors.
         self.steps = (1e-5, 1e-6, 1e-4, 1e-7, 1e-3) if dtype == "float64" else (1e-2, 3e-3, 3e-2, 1e-1)
         self.rounding = 8 * np.finfo(dtype).eps * max(size, 1e-3)
         self.fine = 1e-7 if dtype == "float64" else 1e-3
@@ -88,9 +101,10 @@ class Differences:
         return best
 
     def _converged(self, numerics, analytic):
-        """Whether the two smallest steps that rounding leaves meaning to agree far better than with `analytic`.
+        """Whether differences of the two smallest usable steps are much nearer to each other than to `analytic`.
 
-        Under a strong bend, as of a square root near 0, differences move with the step: they show no fault then.
+        A step is usable where rounding is small. With a large second derivative, as of a square root near 0,
+        differences change with the step, and a deviation from `analytic` shows no mistake.
         """
         gap = min(abs(analytic - numeric) for numeric in numerics.values())
         small = [step for step in sorted(numerics) if self.rounding / step < 0.1 * gap][:2]
@@ -99,7 +113,7 @@ class Differences:
         return abs(numerics[small[0]] - numerics[small[1]]) < 0.25 * gap
 
     def _stands_at_a_kink(self, value):
-        """Whether the derivatives from left and right differ, and do so no less with a smaller step."""
+        """Whether the one-sided derivatives differ, and do so for a smaller step as well."""
         here = value(0.0)
         larger, smaller = (
             abs(value(step) - 2 * here + value(-step)) / step for step in (self.steps[0], self.steps[1])

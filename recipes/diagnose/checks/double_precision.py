@@ -1,4 +1,4 @@
-"""A copy of a model that computes in float64, for checks that need its digits."""
+"""A copy of a model that computes in float64, for checks that need its precision."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ FLOATS = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
 
 @contextlib.contextmanager
 def double_precision() -> Iterator[None]:
-    """Within the block Keras makes layers, losses and variables of float64; afterwards as it did before."""
+    """Inside the block, Keras makes layers, losses and variables in float64; afterwards the settings are restored."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     try:
         keras.config.set_floatx("float64")
@@ -27,23 +27,23 @@ def double_precision() -> Iterator[None]:
 
 
 def clone_to_float64(model: keras.Model, inputs: Any) -> keras.Model:
-    """Copy a model with its weights, computing in float64. Call it within `double_precision`.
+    """Copy a model and its weights, so that the copy computes in float64. Call it inside `double_precision`.
 
     Args:
         model: A built `keras.Model` of any kind; it is not changed.
-        inputs: A batch of its inputs, on which the copy is built and compared.
+        inputs: A batch of its inputs. The copy is built on it, and its outputs are compared with those of the model.
 
     Returns:
         The copy, not compiled.
 
     Raises:
-        Exception: of any kind, when the model cannot be made again from its configuration - a subclassed model
-            without `get_config` - or when what is made computes something else.
+        Exception: of any kind, when the model cannot be made from its configuration (a subclassed model without
+            `get_config`), or when the copy gives other outputs.
     """
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
-    # The reader's own model in the reader's own process: what its Lambda layers hold has run already.
+    # Safe mode is not needed: the code in the Lambda layers of the user's own model has already run in this process.
     clone = keras.saving.deserialize_keras_object(_in_float64(config), classes, safe_mode=False)
     outputs = keras.tree.flatten(clone(inputs, training=False))
     clone.set_weights(model.get_weights())
@@ -58,7 +58,7 @@ def clone_to_float64(model: keras.Model, inputs: Any) -> keras.Model:
 
 
 def losses_to_float64(losses: Any) -> Any:
-    """A compiled model's `loss` argument, with loss objects that compute in float64."""
+    """The `loss` argument of a compiled model, with its loss objects replaced by ones that compute in float64."""
 
     def convert(loss):
         if isinstance(loss, keras.losses.Loss):
@@ -69,7 +69,7 @@ def losses_to_float64(losses: Any) -> Any:
 
 
 def _in_float64(config):
-    """The configuration with every float type in it, at any depth, replaced."""
+    """The configuration with every float dtype in it, at any depth, replaced by float64."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return {**config, "config": {**config["config"], "name": _wide(config["config"].get("name"))}}

@@ -1,4 +1,4 @@
-"""Are the gradients right? Backpropagation against differences of the loss, for every variable."""
+"""gradient_check: compare backpropagation with finite differences of the loss, for every trainable variable."""
 
 import math
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from recipes.initialize.forward import check_built, layer_path
 
 @dataclass(frozen=True)
 class VariableCheck:
-    """The worst of the derivatives checked for one variable.
+    """The derivative with the largest error among those checked for one variable.
 
     Attributes:
-        variable: Its path, such as `conv1/kernel`.
-        layer: The layer's path.
-        error: `|analytic - numeric| / max(|analytic|, |numeric|)`, less what rounding explains.
+        variable: Path of the variable, such as `conv1/kernel`.
+        layer: Path of its layer.
+        error: `|analytic - numeric| / max(|analytic|, |numeric|)`, less what rounding explains; >= 0.
         analytic: The derivative by backpropagation.
-        numeric: The same by central differences.
-        kinks: Derivatives left out because left and right differ there, as for a ReLU at 0.
+        numeric: The derivative by central differences.
+        kinks: Number of derivatives left out because the one-sided derivatives differ, as for a ReLU at 0.
     """
 
     variable: str
@@ -43,11 +43,11 @@ class GradientReport:
     """What `gradient_check` found; `print` it for a table.
 
     Attributes:
-        checks: One `VariableCheck` a trainable variable, in the model's order.
-        wrong_layers: Paths of the layers whose own gradient is wrong, whether to their inputs or their weights.
-        dtype: "float64", or "float32" when the model could not be copied to float64; errors are then only as
-            small as float32 can tell, and the bounds a hundred times wider.
-        examples: Examples the loss was taken over.
+        checks: One `VariableCheck` per trainable variable, in the model's order.
+        wrong_layers: Paths of the layers whose own gradient is wrong, with respect to their inputs or their weights.
+        dtype: "float64", or "float32" when the model could not be copied to float64. In float32, small errors cannot
+            be seen, and the bounds are wider (see `verdict`).
+        examples: Number of examples over which the loss was computed.
     """
 
     checks: tuple
@@ -57,14 +57,15 @@ class GradientReport:
 
     @property
     def worst(self) -> float:
-        """The largest error."""
+        """The largest relative error of all variables."""
         return max(check.error for check in self.checks)
 
     @property
     def verdict(self) -> str:
-        """Fine, suspicious (above 1e-4: a small mistake, or a kink that was not recognized) or wrong (above 1e-2).
+        """The verdict on the worst error: "fine", "suspicious" (above 1e-4) or "wrong" (above 1e-2).
 
-        In float32 the bounds are 1e-2 and 0.2.
+        A suspicious gradient has a small mistake, or a kink that was not recognized. In float32 the bounds are 1e-2 and
+        0.2.
         """
         suspicious, wrong = verdict_bounds(self.dtype)
         return "wrong" if self.worst > wrong else "suspicious" if self.worst > suspicious else "fine"
@@ -97,32 +98,38 @@ def gradient_check(
 ) -> GradientReport:
     """Compare the gradients that training would use with central differences of the loss.
 
-    For every trainable variable the derivative along one random direction, which mixes all its entries, and those of
-    `samples` single entries (the one with the largest gradient, and random ones) are compared. The model is copied
-    to float64, where differences have digits to spare; dropout and other random layers draw the same numbers each
-    time, and batch normalization uses the batch, as in training. The copy's weights are first moved by about 0.001
-    at random: a bias of 0 under a black image would leave many a ReLU at its kink. Where a difference still
-    disagrees, smaller and larger steps decide whether a kink or rounding was the reason. When a gradient is wrong,
-    every layer is checked by itself, on the inputs it has in the model, and those at fault are named.
+    For every trainable variable, derivatives along one random direction and along `samples` single entries are
+    compared: the entry with the largest gradient, and random ones. The model is copied to float64, where differences
+    are precise enough. Dropout and other random layers draw the same numbers each time, and batch normalization uses
+    the statistics of the batch, as in training. The weights of the copy are first moved at random by about 0.001: with
+    a bias of 0, a black image would put many ReLUs exactly at their kink.
+
+    Where the two derivatives disagree, smaller and larger steps tell whether a kink or rounding is the reason. When a
+    gradient is wrong, every layer is checked by itself, on the inputs that it has in the model, and the layers with a
+    wrong gradient are named.
 
     Source: Bengio 2012, section 4.2, https://arxiv.org/abs/1206.5533, and Karpathy, CS231n notes, "Gradient checks",
-    https://cs231n.github.io/neural-networks-3/#gradcheck, whose bounds these are: 1e-7 is fine, 1e-2 is wrong.
+    https://cs231n.github.io/neural-networks-3/#gradcheck. The bounds of `GradientReport.verdict` are from the notes:
+    above 1e-2 a gradient is wrong, below 1e-4 it is fine for losses with kinks.
 
     Args:
-        model: A built `keras.Model`, compiled or not. It is left as it was.
-        batch: `(inputs, labels)` or `(inputs, labels, sample_weight)` as `fit` takes them, in batches.
-        loss: A Keras loss or its name; None for the one the model was compiled with. Penalties of the layers count.
-        samples: Single entries checked a variable, >= 0. The loss is computed about `2 * (samples + 1)` times for
-            each variable.
-        examples: Only the first so many of the batch are used: few examples meet few kinks.
-        seed: Of the directions and entries.
+        model: A built `keras.Model`, compiled or not. It is not changed.
+        batch: One batch `(inputs, labels)` or `(inputs, labels, sample_weight)`, as `fit` takes them.
+        loss: A Keras loss or its name; None for the one that the model was compiled with. Regularization penalties of
+            the layers are added.
+        samples: Single entries checked per variable, 0 to a million. The loss is computed about `2 * (samples + 1)`
+            times for each variable.
+        examples: Number of examples of the batch that are used, >= 1, from its start: with few examples, few kinks
+            are met.
+        seed: Integer that fixes the random directions and entries.
 
     Returns:
         A `GradientReport`.
 
     Raises:
-        ValueError: when there is no loss, nothing to train, a batch without labels, a loss that is not finite, or a
-            model that computes another loss every time (random numbers that no `keras.random.SeedGenerator` draws).
+        ValueError: for `samples` or `examples` out of range, a batch without labels, or a loss that is not finite. Also
+            for a model that is not built, has no loss or nothing to train, or computes another loss every time (with
+            random numbers that no `keras.random.SeedGenerator` draws).
 
     Example:
         >>> print(gradient_check(model, (images[:8], labels[:8])))
@@ -194,7 +201,7 @@ def _is_real(array):
 
 
 def _wide(arrays):
-    """Floats as float64; whole numbers, and nothing, as they are."""
+    """Arrays of floats as float64; arrays of integers, and None, unchanged."""
     if arrays is None:
         return None
     return keras.tree.map_structure(
@@ -205,7 +212,7 @@ def _wide(arrays):
 def _compiled_clone(model, inputs, loss):
     try:
         clone = clone_to_float64(model, inputs)
-    # A model that cannot be made again can fail in any way; it is then checked as it is, and the report says so.
+    # A model that cannot be copied may raise anything; it is then checked in float32, and the report says so.
     except Exception:
         return None
     clone.compile(
@@ -231,11 +238,11 @@ def _loss_by_hand(model, loss):
 
 
 def _check(model, given, compute_loss, batch, samples, random):
-    """Check `model`, which is the `given` one or its copy; names are those of the given one."""
+    """Check `model`, which is `given` or a copy of it; the paths in the result are those of `given`."""
     dtype = "float32" if model is given else "float64"
     inputs, labels, weights = batch
     trained = {id(variable) for variable in model.trainable_variables}
-    # Seeds, moving statistics and the like: put back before each pass, so that all passes are the same.
+    # Seeds, moving averages and the like are restored before each pass, so that all passes are the same.
     states = [(v, keras.ops.convert_to_numpy(v)) for v in model.variables if id(v) not in trained]
 
     def loss_of():

@@ -1,4 +1,4 @@
-"""Compare a model's first loss with the loss of not knowing anything yet."""
+"""initial_loss: compare a model's loss before training with the loss of uninformed outputs."""
 
 import math
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class InitialLoss(Check):
     """Outcome of `initial_loss`.
 
     Attributes:
-        loss: Mean loss of the data, without penalties.
-        expected: The loss of a model that does not prefer anything, or None where that is not known.
-        penalty: What regularization adds to the loss, at the weights as they are.
+        loss: Mean loss over the data, without regularization penalties; NaN where it could not be computed.
+        expected: Loss of outputs that hold no information, or None where that is not known.
+        penalty: What the regularization penalties add to the loss, with the present weights.
     """
 
     loss: float
@@ -38,25 +38,28 @@ class InitialLoss(Check):
 def initial_loss(
     model: keras.Model, data: Any, *, batch_size: int = 128, seconds: float = 1.0
 ) -> InitialLoss:
-    """Compare the loss before training with what chance gives.
+    """Compare the loss before training with that of a model that guesses.
 
-    The expected loss is the model's own loss function, label smoothing, weights and all, at outputs that know
-    nothing: equal probabilities for a softmax, 1/2 for a sigmoid, 0 for logits and margins, the mean of the
-    targets for a regression. That is log C for C classes, ln 2 for yes or no, C - 1 for the multi-class hinge
-    summed over classes, and the variance of the targets for the squared error. Penalties are shown apart.
+    The expected loss is the model's own loss function (with label smoothing and weights) at outputs that hold no
+    information. These are equal probabilities for a softmax, 1/2 for a sigmoid, 0 for logits and margins, and the mean
+    of the targets for a regression. So the expected loss is ln C for C classes, ln 2 for a binary classification, and
+    the variance of the targets for the squared error. For the multi-class hinge loss summed over classes it is C - 1.
+    Regularization penalties are shown apart.
+
     Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Before learning: sanity
     checks Tips/Tricks", https://cs231n.github.io/neural-networks-3/#sanitycheck
 
     Args:
-        model: A compiled `keras.Model`. Left as it was, bit for bit.
+        model: A compiled `keras.Model`. It is not changed: its variables are restored bit for bit.
         data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, or arrays `(x, y)`.
-        batch_size: Examples a batch.
-        seconds: Time for reading data; at least one batch is used.
+        batch_size: Examples per batch, where the data is not batched.
+        seconds: Time for reading data, in seconds; four batches at most and one at least are used.
 
     Returns:
-        An `InitialLoss`. A finding says when the loss of a classification is 1.5 times the expected ("info") or
-        five times ("warning"), that of a regression 1.5 times ("info"), or that of a classification under half of it
-        ("info": trained before, or the labels leak); "error" is a loss that is NaN or infinite.
+        An `InitialLoss`. In a classification, its finding is a "warning" where the loss is more than five times the
+        expected one, and "info" where it is more than 1.5 times or less than half. A loss below half means that the
+        model was trained before, or that the inputs contain the labels. In a regression, the finding is "info" above
+        1.5 times. A loss that is NaN or infinite is an "error".
 
     Raises:
         ValueError: when the model is not compiled or the data is empty.
@@ -68,14 +71,14 @@ def initial_loss(
         return _not_known("the training step is your own, and computes its loss itself")
     losses, neutral, sizes, penalty = [], [], [], 0.0
     center = np.mean(sample.labels, axis=0) if task.kind == "values" else None
-    # In training mode, because fresh batch normalization knows no averages yet; without dropout.
+    # In training mode, as the moving averages of a new batch normalization are not yet known; without dropout.
     with untouched(model), replaced([(layer, "rate", 0.0) for layer in dropping_layers(model)]):
         for inputs, labels, weights in sample.batches:
             inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
             outputs = model(inputs, training=True)
             try:
                 total = float(model.compute_loss(x=inputs, y=labels, y_pred=outputs, sample_weight=weights))
-            except Exception as error:  # whatever a loss makes of labels that it does not expect
+            except Exception as error:  # with labels that a loss does not expect, it may raise anything
                 return _not_known(f"the loss cannot be computed ({short(error)})")
             penalty = float(sum(float(loss) for loss in model.losses))
             losses.append(total - penalty)
@@ -97,7 +100,7 @@ def initial_loss(
 
 
 def _not_known(why):
-    """A check that says why it says nothing."""
+    """A result without a loss, with the reason why it is not known."""
     return InitialLoss(
         name="initial_loss",
         result=f"not known: {why}",
@@ -109,7 +112,7 @@ def _not_known(why):
 
 
 def _neutral(task, outputs, center):
-    """Outputs that prefer nothing, or None where it is not known what they would be."""
+    """Outputs that hold no information, or None where they are not known."""
     if task.kind == "unknown" or not ops.is_tensor(outputs):
         return None
     if task.kind == "values":
@@ -138,7 +141,7 @@ def _result(loss, expected, penalty, task):
 
 
 def _scaling(model, sample):
-    """What to type to scale the inputs, or "" where they have a usual scale, or are looked up in a table."""
+    """What to type to scale the inputs; "" where they have a usual scale, or are indices of an embedding."""
     facts = describe_inputs(sample)
     size = math.hypot(facts.get("mean", 0.0), facts.get("std", 0.0))
     looked_up = any(hasattr(layer, "embeddings") for layer in layers_of(model))
@@ -161,7 +164,7 @@ def _judge(loss, expected, task, sample, *, scale):
     ratio = loss / expected
     if ratio > 1.5 and task.kind == "values":
         targets = sample.labels.astype("float64")
-        # Far from the mean at the start is a longer way, which most runs go: a rule about the targets says more.
+        # Only "info": most runs find the mean in the end, and a rule about the scale of the targets says more.
         return found(
             "initial_loss",
             "info",
@@ -170,7 +173,7 @@ def _judge(loss, expected, task, sample, *, scale):
             "Standardize the targets: train on (y - mean) / std.",
         )
     if ratio > 1.5:
-        severity = "warning" if ratio > 5 else "info"  # a run may overcome it
+        severity = "warning" if ratio > 5 else "info"  # training may repair a smaller one
         small = "kernel_initializer=keras.initializers.RandomNormal(stddev=0.01)"
         return found(
             "initial_loss",

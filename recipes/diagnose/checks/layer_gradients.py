@@ -1,4 +1,4 @@
-"""Which layers have a wrong gradient of their own."""
+"""Find the layers whose own gradient is wrong."""
 
 from typing import Any
 
@@ -14,16 +14,17 @@ from recipes.initialize.forward import called_through
 def wrong_layers(
     model: keras.Model, inputs: Any, random: np.random.Generator, dtype: str
 ) -> list[keras.layers.Layer]:
-    """Check every layer by itself on the inputs it has in the model.
+    """Compare the gradients of every layer with finite differences, on the inputs that the layer has in the model.
 
     Args:
-        model: A model whose weights may be moved and put back.
+        model: A built model; its weights are changed while it is checked, and restored.
         inputs: A batch of its inputs.
-        random: A `numpy.random.Generator`, for the directions.
-        dtype: "float64" or "float32", that of the model.
+        random: Generator of the random directions.
+        dtype: "float64" or "float32", the dtype of the model.
 
     Returns:
-        The layers whose gradient, to their inputs or their weights, is not that of their outputs.
+        The layers whose gradient with respect to their inputs or their weights is wrong. A layer that contains one of
+        them is left out.
     """
     calls = {}
 
@@ -38,7 +39,7 @@ def wrong_layers(
     with called_through([(layer, recorder(layer)) for layer in layers]):
         model(inputs, training=True)
     wrong = [layer for layer, args, kwargs in calls.values() if _is_wrong(layer, args, kwargs, random, dtype)]
-    # A layer made of layers is at fault only if none of its parts is.
+    # A layer that contains others is reported only if none of these is wrong.
     parts = {id(layer): {id(part) for part in layers_of(layer)} for layer in wrong}
     at_fault = {id(layer) for layer in wrong}
     return [layer for layer in wrong if not parts[id(layer)] & at_fault]
@@ -57,7 +58,7 @@ def _is_wrong(layer, args, kwargs, random, dtype):
         args_, kwargs_ = keras.tree.map_structure(lambda leaf: moved.get(id(leaf), leaf), (args, kwargs))
         return [output for output in keras.tree.flatten(layer(*args_, **kwargs_)) if _is_float(output)]
 
-    # A random weighting of all outputs stands in for the loss.
+    # A random weighted sum of all outputs takes the place of the loss.
     mix = [tf.constant(random.normal(size=output.shape), output.dtype) for output in outputs_of(starts)]
 
     def value_of(values):

@@ -1,4 +1,4 @@
-"""Try every learning rate once, from far too low to far too high."""
+"""learning_rate_range_test: train a few steps with rising learning rates, from far too low to far too high."""
 
 import time
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class RangeTest(Check):
 
     Attributes:
         rates: float32 `(steps,)`, the learning rate of each step.
-        losses: float32 `(steps,)`, loss of each step's own batch, its difficulty taken out.
-        smoothed: float32 `(steps,)`, the same, smoothed.
-        steepest: Rate at which the smoothed loss falls fastest per decade, or None when it never falls.
+        losses: float32 `(steps,)`, loss of the batch of each step, corrected for the difficulty of the batch.
+        smoothed: float32 `(steps,)`, `losses` smoothed by an exponential moving average.
+        steepest: Rate at which the smoothed loss falls fastest per decade, or None where it falls at no rate.
         below_minimum: A tenth of the rate with the smallest smoothed loss, or None.
         suggestion: The smaller of the two, a rate to start from, or None.
     """
@@ -39,7 +39,7 @@ class RangeTest(Check):
 
     @property
     def suggestion(self) -> float | None:
-        """The lower of both suggestions, > 0; None where no rate let the loss fall."""
+        """The lower of `steepest` and `below_minimum`, > 0; None where the loss fell at no rate."""
         return None if self.steepest is None else min(self.steepest, self.below_minimum)
 
     def plot(self) -> "Figure":
@@ -62,32 +62,37 @@ def learning_rate_range_test(
     seconds: float = 60.0,
     trial: Trial | None = None,
 ) -> RangeTest:
-    """Raise the rate at every step, and see where the loss falls fastest and where it goes up.
+    """Raise the learning rate at every step, and find where the loss falls fastest and where it rises.
 
     Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3,
-    https://arxiv.org/abs/1506.01186. Unlike the paper the rate grows by a constant factor, so that seven decades
-    fit in 100 steps. A few batches are gone through again and again: each one's own difficulty, known from the first
-    round at rates too low to matter, is taken out. The loss is that of each step's own batch, not a running mean,
-    and smoothed by an exponential mean. Stops once it has gone far up.
+    https://arxiv.org/abs/1506.01186. Unlike in the paper, the rate grows by a constant factor, so that seven decades
+    fit into 100 steps.
+
+    The same few batches are used again and again. The first round has rates too low to change the model, and shows how
+    difficult each batch is; later losses are corrected for this. Each loss is that of the batch of its step, not a
+    running mean; the losses are then smoothed by an exponential moving average. The test stops once the loss has risen
+    far.
 
     Args:
-        model: A compiled `keras.Model`. Weights and optimizer are left as they were, bit for bit.
+        model: A compiled `keras.Model`. Weights and optimizer are not changed: they are restored bit for bit.
         data: `tf.data.Dataset` or arrays, as in `initial_loss`.
-        lowest: First learning rate.
-        highest: Last learning rate.
-        steps: Training steps.
-        batches: Different batches among them.
-        batch_size: Examples a batch; a batched data set's batches are cut to it.
-        smoothing: Weight of the past in the exponential mean, in [0, 1).
-        seconds: Time to stop after; the findings then speak of the rates that were tried.
-        trial: A `recipes.diagnose.trial.Trial` in use, to share its trace; None makes one.
+        lowest: Learning rate of the first step, > 0.
+        highest: Learning rate of the last step, above `lowest`.
+        steps: Number of training steps, 10 to a million.
+        batches: Number of different batches that are used in turn.
+        batch_size: Examples per batch; the batches of a batched data set are cut or joined to this size.
+        smoothing: Weight of the past in the exponential moving average, in [0, 1).
+        seconds: The test stops after this time, in seconds; findings are then about the rates that were tried.
+        trial: A `recipes.diagnose.checks.model_copy.Trial` in use, whose compiled step is shared; None makes a new one.
 
     Returns:
-        A `RangeTest`; `.plot()` draws it. A finding when the optimizer's own rate is 10 times over the minimum
-        or 1000 times below the suggestion.
+        A `RangeTest`; `.plot()` draws it. It has a "rate_too_high" finding when the optimizer's own rate is more than
+        ten times the rate with the smallest loss and the loss rises there. It has a "rate_too_low" finding when the own
+        rate is less than a thousandth of the suggestion.
 
     Raises:
-        ValueError: when the range or the number of steps makes no sense.
+        ValueError: when the model is not compiled, the data is empty, or rates, `steps` or `smoothing` are out of
+            range.
     """
     known = all(is_number(value) for value in (lowest, highest, smoothing, seconds)) and is_whole(steps)
     if not known or not 0 < lowest < highest or not 10 <= steps <= 10**6 or not 0 <= smoothing < 1:
@@ -115,7 +120,7 @@ def learning_rate_range_test(
 
 
 def _not_tried(why):
-    """A check that says why it says nothing."""
+    """A result without losses, with the reason why there are none."""
     nothing = np.zeros(0, "float32")
     return RangeTest(
         name="learning_rate_range_test",
@@ -143,7 +148,7 @@ def _climb(trial, sample, rates, seconds):
 
 
 def _alike(losses, count):
-    """The losses with each batch's own difficulty, as of the first round, taken out."""
+    """The losses minus the difficulty of their batch, which is its deviation from the mean loss of the first round."""
     losses = np.asarray(losses)
     if len(losses) <= count:
         return losses
@@ -152,17 +157,17 @@ def _alike(losses, count):
 
 
 def _far_up(losses, first):
-    """Whether the loss has gone up by three times its size, or the batches' spread where that is more."""
+    """Whether the loss has risen by three times its first value, or by three standard deviations of the first round."""
     size = max(abs(np.mean(first)), np.std(first), 1e-6)
     return np.mean(losses[-3:]) - np.mean(first) > 3 * size
 
 
 def smooth(values: np.ndarray | list[float], weight: float) -> np.ndarray:
-    """Exponential mean with the bias of the beginning taken out (Kingma & Ba 2015, section 3).
+    """Exponential moving average with bias correction (Kingma & Ba 2015, section 3).
 
     Args:
-        values: `(n,)`.
-        weight: Of what came before, in [0, 1).
+        values: Numbers `(n,)`.
+        weight: Weight of the earlier values, in [0, 1).
 
     Returns:
         float64 `(n,)`.
@@ -217,13 +222,13 @@ def _suggest(rates, smoothed):
 
 
 def _overshoots(rates, smoothed, own):
-    """Whether the loss at about the rate `own`, or already before it, stands above where it began."""
+    """Whether the loss is higher than at the start, at about the rate `own` or already at a lower rate."""
     good = np.isfinite(smoothed)
     start = np.median(smoothed[: max(1, len(rates) // 4)])
     near = good & (rates > own / 3) & (rates < 3 * own)
     if near.any():
         return bool(np.median(smoothed[near]) > start)
-    gone = not good.all() or smoothed[-1] > start  # it had to stop before it got there
+    gone = not good.all() or smoothed[-1] > start  # the test stopped at a lower rate, as the loss had risen
     return bool(rates[-1] < own and gone)
 
 

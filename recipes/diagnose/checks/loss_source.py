@@ -1,4 +1,4 @@
-"""What a loss of the user's own computes, as far as the names in its code tell."""
+"""Find operations that may give NaN or infinity in the code of a custom loss, by their names."""
 
 import dis
 import inspect
@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-# Functions that are not finite everywhere, and for which numbers.
+# Functions that are not finite everywhere -> where they are not.
 _DANGEROUS = {
     "log": "a logarithm, infinite at 0 and NaN below",
     "log2": "a logarithm, infinite at 0 and NaN below",
@@ -26,14 +26,16 @@ _DANGEROUS = {
     "pow": "a power, whose slope at 0 may be infinite",
     "power": "a power, whose slope at 0 may be infinite",
 }
-_DEPTH = 3  # of functions that a loss calls
+_DEPTH = 3  # levels of function calls that are read, the loss included
 
 
 def loss_reads(model: keras.Model) -> list[str]:
-    """What the loss of a model computes that is not finite everywhere, in words; empty for a loss of Keras' own.
+    """Descriptions of the operations in a model's loss that are not finite everywhere; empty for a loss of Keras.
+
+    Only the names in the code are read; nothing is run.
 
     Args:
-        model: Compiled.
+        model: A compiled `keras.Model`.
     """
     found: dict[str, None] = {}
     for loss in keras.tree.flatten(model.loss) if model.loss is not None else ():

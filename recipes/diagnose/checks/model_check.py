@@ -1,11 +1,15 @@
-"""The row on the model before it is run."""
+"""The row of `preflight` on the model, its loss and its optimizer, before the model is run."""
 
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.rules.model_rules import judge_model
 
 
 def check_of_model(facts: dict) -> Check:
-    """Judge the facts that `describe_model` tells of a model, its loss and its optimizer."""
+    """Judge a model, its loss and its optimizer.
+
+    Args:
+        facts: What `recipes.diagnose.rules.run_facts.describe_model` returns.
+    """
     findings = judge_model(facts)
     task, layers = facts["task"], [layer for layer in facts["layers"] if layer["kernel"]]
     own = "a loss of its own" if task["own_step"] else "no loss"

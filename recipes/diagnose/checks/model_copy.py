@@ -1,4 +1,4 @@
-"""Training steps on trial: with an optimizer of their own, and everything put back afterwards."""
+"""Trial training steps with a copy of the optimizer, after which the model is restored."""
 
 import contextlib
 import random
@@ -20,17 +20,17 @@ from recipes.diagnose.checks.trial_step import trial_step
 
 @contextlib.contextmanager
 def untouched(model: keras.Model) -> Iterator[keras.Model]:
-    """Put weights, metrics, seed generators and the global generators back after a `with` block.
+    """Restore weights, metrics, seed generators and the global random generators after a `with` block.
 
-    Restores every variable of the model and its metrics bit for bit, also after an exception or Ctrl-C. The
-    optimizer's variables are put back too, should the block have changed them.
+    Every variable of the model, its metrics and its optimizers is restored bit for bit, also after an exception or
+    Ctrl-C.
 
     Args:
         model: A built `keras.Model`.
     """
     before = _values(model)
-    generators = random.getstate(), np.random.get_state()  # noqa: NPY002 - the reader's own
-    # Keras' own global generator, made when something first draws from it; there is no public way to it.
+    generators = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own
+    # Keras' global seed generator, which exists from the first draw on; there is no public access to it.
     shared = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
     shared_state = None if shared is None else keras.ops.copy(shared.state.value)
     try:
@@ -42,7 +42,7 @@ def untouched(model: keras.Model) -> Iterator[keras.Model]:
         for variable in _variables(model):
             if (
                 id(variable) not in metrics
-            ):  # made inside the block: a metric that was built by its first batch
+            ):  # created inside the block, as by a metric that builds itself on its first batch
                 variable.assign(keras.ops.zeros_like(variable.value))
         if shared_state is not None:
             shared.state.assign(shared_state)
@@ -51,17 +51,22 @@ def untouched(model: keras.Model) -> Iterator[keras.Model]:
 
 
 class Trial:
-    """Runs the model's training step on batches of choice, and forgets all about it at the end.
+    """Runs the model's training step on given batches, and restores the model at the end.
 
-    Use as `with Trial(model) as trial:`. Steps write the model's own weights; leaving the block restores them,
-    `rewind` does so in between. The reader's optimizer is never used: the trial has a copy of it, without
-    weight decay when `regularized` is False.
+    Use it as `with Trial(model) as trial:`. Steps change the model's own weights; leaving the block restores them, and
+    so does `rewind` inside the block. The model's optimizer is never used: the trial has a copy of it.
 
     Args:
-        model: A compiled, built `keras.Model`. A `train_step` of its own is honoured.
+        model: A compiled, built `keras.Model`. If it has its own `train_step`, that is used.
         regularized: False leaves out penalties, weight decay and dropout.
-        learning_rate: Rate of the copy; None takes the reader's, for a schedule its largest. Of an optimizer with
-            several rates, one a group of weights, the largest: the others keep their ratio to it.
+        learning_rate: Learning rate of the copy, > 0. None takes that of the model's optimizer, or the largest of its
+            schedule. If groups of weights have different rates, this is the largest, and the others keep their ratio to
+            it.
+
+    Attributes:
+        optimizer: The copy of the optimizer, inside the block.
+        learning_rate: The learning rate of steps for which none is given.
+        told: What a custom training step returned in place of a single loss, in words; None where it returned a loss.
     """
 
     def __init__(
@@ -102,18 +107,22 @@ class Trial:
 
     @property
     def compile_seconds(self) -> float:
-        """How much longer the first step took than the shortest of the others: tracing and compiling."""
+        """Seconds of tracing and compiling: the time of the first step minus that of the shortest other one."""
         return self._calls[0] - min(self._calls[1:]) if len(self._calls) > 1 else 0.0
 
     def step(self, batch: tuple, learning_rate: float | None = None) -> tuple[float, Any]:
-        """One training step.
+        """Make one training step.
 
         Args:
-            batch: `(inputs, labels, weights)`, weights or None.
-            learning_rate: Of this step; None takes the trial's.
+            batch: `(inputs, labels, weights)`, where weights may be None.
+            learning_rate: Learning rate of this step, >= 0; None takes that of the trial.
 
         Returns:
-            `(loss, outputs)`: float, of this batch alone; the outputs as numpy, or None for a custom step.
+            `(loss, outputs)`: the loss of this batch alone, a float, and the outputs as numpy arrays, or None for a
+            custom training step.
+
+        Raises:
+            NoLossError: when a custom training step returns no single loss.
         """
         rate = self.learning_rate if learning_rate is None else learning_rate
         for optimizer, share in self._rates:
@@ -122,7 +131,7 @@ class Trial:
             keras.ops.convert_to_tensor, tuple(part for part in batch if part is not None)
         )
         if self.own_step:
-            self.model.reset_metrics()  # so that its running mean is of this batch alone
+            self.model.reset_metrics()  # so that the running mean of the loss holds this batch alone
         start = time.monotonic()
         with self._hooks():
             loss, outputs = self._function(batch)
@@ -134,7 +143,7 @@ class Trial:
         return loss, outputs
 
     def rewind(self) -> None:
-        """Back to the weights and the optimizer state of the beginning."""
+        """Restore the weights and the optimizer state of the beginning."""
         for variable, value in zip(self._variables, self._start, strict=True):
             variable.assign(value)
 
@@ -146,11 +155,11 @@ class Trial:
 
 
 class NoLossError(ValueError):
-    """A training step that tells no loss."""
+    """A custom training step returned no single loss."""
 
 
 def why_not_tried(model: keras.Model) -> str:
-    """Why training steps on trial cannot be made, as half a sentence; "" where they can."""
+    """Why trial training steps are not possible, as half a sentence; "" where they are."""
     if len(optimizers_of(model)) > 1:
         return f"the training step is your own and has {len(optimizers_of(model))} optimizers"
     if model.optimizer is None:
@@ -159,10 +168,10 @@ def why_not_tried(model: keras.Model) -> str:
 
 
 def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The optimizer's learning rate, >= 0; the largest of several, or of a schedule over 10,000 steps.
+    """The learning rate of an optimizer, >= 0: the largest of several, or of a schedule over 10,000 steps.
 
     Raises:
-        AttributeError, TypeError, ValueError: for a rate that is no number.
+        AttributeError, TypeError or ValueError: for a rate that is not a number.
     """
     if len(groups(optimizer)) > 1:
         return max(usual_rate(one) for one in groups(optimizer))
@@ -174,11 +183,11 @@ def usual_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def copied(optimizer: keras.optimizers.Optimizer, *, weight_decay: bool = True) -> keras.optimizers.Optimizer:
-    """An optimizer with the same settings, a plain learning rate and no state.
+    """Copy an optimizer with its settings, but with a constant learning rate and no state.
 
     Args:
-        optimizer: Perhaps inside a `LossScaleOptimizer`, or a `MultiOptimizer`; what is inside is copied too.
-        weight_decay: False leaves the decay out.
+        optimizer: Any optimizer, also a `LossScaleOptimizer` or a `MultiOptimizer`, whose inner ones are copied too.
+        weight_decay: False makes a copy without weight decay.
     """
     inner = innermost(optimizer)
     if inner is not optimizer:
@@ -188,14 +197,14 @@ def copied(optimizer: keras.optimizers.Optimizer, *, weight_decay: bool = True) 
     if len(groups(optimizer)) > 1:
         return _copied_groups(optimizer, weight_decay)
     settings = {**optimizer.get_config(), "learning_rate": usual_rate(optimizer)}
-    settings.pop("gradient_accumulation_steps", None)  # a trial's steps all write
+    settings.pop("gradient_accumulation_steps", None)  # every step of a trial updates the weights
     if not weight_decay and settings.get("weight_decay"):
         settings["weight_decay"] = 0.0 if "W" in type(optimizer).__name__ else None
     return type(optimizer).from_config(settings)
 
 
 def _copied_groups(optimizer, weight_decay):
-    """A `MultiOptimizer` with a copy of every optimizer for the weights that it has."""
+    """A `MultiOptimizer` with copies of all inner optimizers, each for the same weights as the original."""
     copies = {id(one): copied(one, weight_decay=weight_decay) for one in groups(optimizer)}
     chosen = optimizer._optimizer_map  # noqa: SLF001 - Keras has no public way to which optimizer has which weights
     twin = keras.optimizers.MultiOptimizer(
@@ -206,7 +215,7 @@ def _copied_groups(optimizer, weight_decay):
 
 
 def dropping_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Layers that drop or add noise at a `rate` in training: dropout, DropConnect, stochastic depth."""
+    """Layers that drop units or add noise at a `rate` in training: dropout, DropConnect, stochastic depth."""
     return [
         layer
         for layer in layers_of(model)
@@ -215,7 +224,7 @@ def dropping_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """The optimizer that was compiled, and others that the model holds for a training step of its own."""
+    """The compiled optimizer, and others that are attributes of the model, as for a custom training step."""
     held = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
     compiled = getattr(model, "optimizer", None)
     return list({id(o): o for o in [compiled, *held] if o is not None}.values())
@@ -229,5 +238,5 @@ def _variables(model):
 
 
 def _values(model):
-    # A copy on the device: the value of a variable is overwritten in place.
+    # Copied on the device, as the value of a variable is overwritten in place.
     return [(variable, keras.ops.copy(variable.value)) for variable in _variables(model)]

@@ -1,4 +1,4 @@
-"""What the checks before training compute by differentiating on JAX."""
+"""Gradients and training steps for the checks before training, on JAX."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from recipes.diagnose.rules.history import told_loss
 def send_through(
     model: keras.Model, batch: tuple[Any, Any, Any], seen: SeenLayers, silent: str
 ) -> tuple[Any, list[Any], list[Any], str]:
-    """Send a batch through a model in training mode and back, see `on_tensorflow.send_through`.
+    """Run one forward and backward pass in training mode; arguments and result as in `on_tensorflow.send_through`.
 
-    The gradient at a layer's output is that of a number added there, which is 0. Gradients are zeros, not None, where
-    the loss does not depend on a variable.
+    To get the gradient at the output of a layer, zeros are added to it, and the gradient of these is taken. Where the
+    loss does not depend on a variable, its gradient is zeros, not None.
     """
     inputs, labels, weights = batch
     variables = model.trainable_variables
@@ -50,7 +50,7 @@ def send_through(
 
 
 def trial_step(trial: Any) -> Callable[[tuple], tuple[Any, Any]]:
-    """See `recipes.diagnose.checks.trial_step`."""
+    """The compiled training step on JAX, see `recipes.diagnose.checks.trial_step`."""
     model, optimizer = trial.model, trial.optimizer
     parts = [model.trainable_variables, model.non_trainable_variables, optimizer.variables]
 

@@ -1,4 +1,4 @@
-"""What the checks before training compute by differentiating on TensorFlow."""
+"""Gradients and training steps for the checks before training, on TensorFlow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,23 +14,23 @@ from recipes.diagnose.rules.history import told_loss
 def send_through(
     model: keras.Model, batch: tuple[Any, Any, Any], seen: SeenLayers, silent: str
 ) -> tuple[Any, list[Any], list[Any], str]:
-    """Send a batch through a model in training mode and back.
+    """Run one forward and backward pass of a batch in training mode.
 
     Args:
-        model: Built.
-        batch: `(inputs, labels, weights)`, inputs tensors.
-        seen: Takes the output of every layer.
-        silent: Why there is no loss; "" where there is.
+        model: A built `keras.Model`.
+        batch: `(inputs, labels, weights)`, with inputs as tensors; weights may be None.
+        seen: Records the output of every layer, and the loss.
+        silent: Why there is no loss, as half a sentence; "" where there is one.
 
     Returns:
-        `(outputs, gradients of what was seen, gradients of the trainable variables, silent)`; a gradient is None where
-        the loss does not depend on it.
+        `(outputs, gradients at the recorded outputs, gradients of the trainable variables, silent)`. A gradient is
+        None where the loss does not depend on the tensor. The last entry says why there are no gradients, or is "".
     """
     inputs, labels, weights = batch
     with wrapped(seen.hooks()), tf.GradientTape() as tape:
         outputs = model(inputs, training=True)
         held = [variable.value for variable in model.variables if isinstance(variable.value, tf.Variable)]
-        # Under a strategy a variable has a copy for each replica.
+        # Under a distribution strategy, a variable has one copy per replica.
         own = {part.ref() for value in held for part in (value, *getattr(value, "values", ()))}
         seen.strangers = [v for v in tape.watched_variables() if v.ref() not in own]
         loss, silent = loss_or_why(model, inputs, labels, outputs, weights, silent)
@@ -45,7 +45,7 @@ def send_through(
 
 
 def trial_step(trial: Any) -> Callable[[tuple], tuple[Any, Any]]:
-    """See `recipes.diagnose.checks.trial_step`."""
+    """The compiled training step on TensorFlow, see `recipes.diagnose.checks.trial_step`."""
 
     strategy = trial.model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
@@ -54,7 +54,7 @@ def trial_step(trial: Any) -> Callable[[tuple], tuple[Any, Any]]:
         model = trial.model
         if trial.own_step:
             logs = strategy.run(lambda: model.train_step(batch))
-            # Every replica has the whole batch. Raised in a trace it would come out as another error; so later.
+            # Every replica gets the whole batch. The error is raised later: inside a trace its type would change.
             loss, trial.told = told_loss(
                 tf.nest.map_structure(lambda log: strategy.experimental_local_results(log)[0], logs)
             )
@@ -67,13 +67,13 @@ def trial_step(trial: Any) -> Callable[[tuple], tuple[Any, Any]]:
             )
             if not trial.regularized and model.losses:
                 loss -= tf.cast(tf.add_n(model.losses), loss.dtype)
-            scaled = trial.optimizer.scale_loss(loss) / replicas  # which add up what they apply
+            scaled = trial.optimizer.scale_loss(loss) / replicas  # the gradients of all replicas are summed
         gradients = tape.gradient(scaled, model.trainable_variables)
         pairs = [(g, v) for g, v in zip(gradients, model.trainable_variables, strict=True) if g is not None]
         strategy.run(lambda: apply(pairs))
         return loss, outputs
 
-    def apply(pairs):  # a tensor of each replica's own is what a strategy adds up
+    def apply(pairs):  # a strategy sums tensors that each replica has made itself
         trial.optimizer.apply_gradients([(tf.identity(g), v) for g, v in pairs])
 
     return tf.function(_trial_step, reduce_retracing=True)

@@ -1,4 +1,4 @@
-"""How far the outputs of a model can go, whatever its weights: what bounds them need not be an activation by name."""
+"""The range that the outputs of a model can reach with any weights, found by trying, not from the last activation."""
 
 from typing import Any
 
@@ -7,26 +7,26 @@ import numpy as np
 
 from recipes.diagnose.checks.model_copy import untouched
 
-_FACTORS = (30.0, 1000.0)  # of the weights as they are: what grows from the first to the second has no bound
-_NOISE = 0.1  # put on weights, as those that are zero would stay zero
+_FACTORS = (30.0, 1000.0)  # of the weights; an output that grows from the first to the second has no bound
+_NOISE = 0.1  # standard deviation of noise added to the weights, as zeros would stay zero
 _MOST_WEIGHTS = 5_000_000
 _EXAMPLES = 32
-_SAME = 1e-3  # of the range
+_SAME = 1e-3  # largest growth, as a share of the bound, that counts as none
 
 
 def output_reach(model: keras.Model, inputs: Any) -> list[dict[str, float]]:
-    """The bounds of each output that has any, found by making all weights large, of both signs.
+    """Bounds of the outputs, found by making all weights large, with both signs.
 
-    A tanh behind which a layer multiplies by 110 gives at most 110, a mean of places under a softmax at most the last
-    place, and no name of the last layer says so.
+    The last activation does not always show a bound. A tanh whose outputs a further layer multiplies by 110 stays
+    within 110, and a mean of positions weighted by a softmax stays below the last position.
 
     Args:
-        model: Built. Left as it was.
-        inputs: Of one batch, arrays of a first axis of examples; some of them are used.
+        model: A built `keras.Model`; it is not changed.
+        inputs: Inputs of one batch, an array `(batch, ...)` or a structure of such; 32 examples are used.
 
     Returns:
-        list, one dict an output in the order of `keras.tree.flatten`: "low" and "high" where they exist. Empty where
-        the model has nothing to train, or too many weights to try.
+        One dict per output, in the order of `keras.tree.flatten`, with the bounds "low" and "high" where they exist.
+        The list is empty where the model has no trainable weights or more than five million.
     """
     trained = [v for v in model.trainable_variables if "float" in str(v.dtype)]
     if not trained or sum(int(np.prod(v.shape)) for v in trained) > _MOST_WEIGHTS:
@@ -59,7 +59,7 @@ def _ends(values):
 
 
 def _bounds(near, far):
-    """What stayed where it was when weights went on growing."""
+    """The ends of the range that did not move with larger weights."""
     slack = _SAME * max(abs(near[0]) if np.isfinite(near[0]) else 0.0, abs(near[1]), 1e-6)
     found = {}
     if np.isfinite(far[0]) and far[0] >= near[0] - slack:

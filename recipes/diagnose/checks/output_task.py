@@ -1,4 +1,4 @@
-"""What a compiled model is asked to do, as far as its outputs, its loss and its training step tell."""
+"""The task of a compiled model, such as classification, read from its outputs, its loss and its training step."""
 
 import inspect
 import re
@@ -41,7 +41,7 @@ _SHORT = {
 }
 # A training step that names one of these uses the loss that was given to `compile`.
 _USES_COMPILED = {"compute_loss", "compiled_loss", "_compute_loss", "train_step"}
-# They hand on what the layer before them means.
+# Layers that do not change the meaning of the outputs of the layer before them.
 _PASS_ON = (
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
@@ -56,17 +56,18 @@ _PASS_ON = (
 
 @dataclass(frozen=True)
 class Task:
-    """What the outputs and the loss mean together.
+    """The task of a model or of one of its outputs.
 
     Attributes:
-        activation: Of the output, "softmax", "sigmoid", "linear" ..., or None where the graph cannot be read.
-        loss: Name of the loss in snake case, or None for several losses, and where none was compiled.
-        from_logits: Whether a cross-entropy was told to expect logits.
-        outputs: Width of the output, or None.
-        kind: "categorical", "binary", "margins", "values", or "unknown" for a loss of the user's own.
-        output_shape: Shape of the output without its batch axis, None where it is not known.
-        own_step: Whether the training step, or how the loss is computed, is the user's own.
-        ignore_class: Label that the loss leaves out, as of a border or padding, or None.
+        activation: Activation of the output, such as "softmax", "sigmoid" or "linear"; None where the graph cannot be
+            read.
+        loss: Name of the loss in snake case; None for several losses, or where none was compiled.
+        from_logits: Whether the loss is a cross-entropy with `from_logits=True`.
+        outputs: Size of the last axis of the output, or None where it is not known.
+        kind: "categorical", "binary", "margins", "values" (a regression), or "unknown" for a custom loss.
+        output_shape: Shape of the output without its batch axis, or None where it is not known.
+        own_step: Whether `train_step` or `compute_loss` is custom.
+        ignore_class: Class that the loss leaves out, such as that of a border or of padding, or None.
     """
 
     activation: str | None
@@ -80,13 +81,20 @@ class Task:
 
     @property
     def classification(self) -> bool:
-        """True where labels are classes."""
+        """Whether the labels are classes."""
         return self.kind in ("categorical", "binary", "margins")
 
 
 @dataclass(frozen=True)
 class Head:
-    """One output with its loss. `key` finds its labels: None for the only one, else a name or a number."""
+    """One output of a model with its loss.
+
+    Attributes:
+        name: Name of the output; "" where it is the only one.
+        key: Key of its labels in a batch: None for the only output, otherwise a name or a position.
+        task: The task of this output.
+        chain: The last operations before the output, as `output_chain` returns them.
+    """
 
     name: str
     key: str | int | None
@@ -95,7 +103,10 @@ class Head:
 
 
 def task_of(model: keras.Model) -> Task:
-    """Read the `Task` of a compiled `keras.Model`; of one with several outputs its loss is "unknown".
+    """Read the `Task` of a compiled model; for several outputs, its kind is "unknown" unless they share one loss.
+
+    Args:
+        model: A compiled `keras.Model`.
 
     Raises:
         ValueError: when the model is not compiled.
@@ -118,7 +129,7 @@ def task_of(model: keras.Model) -> Task:
 
 
 def heads_of(model: keras.Model) -> list[Head]:
-    """Every output with the loss that is meant for it; empty where that cannot be known.
+    """Every output of a model with its loss; empty where it is not known which loss an output has.
 
     Args:
         model: A compiled `keras.Model`.
@@ -153,7 +164,7 @@ def heads_of(model: keras.Model) -> list[Head]:
 
 
 def inner_widths(model: keras.Model) -> list[int]:
-    """Units of the outputs of the networks that a model of the user's own holds and calls itself, each with one."""
+    """Output units of each network with a single output that is contained in a custom model."""
     found = []
     for layer in layers_of(model, keras.Model):
         outputs = getattr(layer, "outputs", None)
@@ -163,12 +174,12 @@ def inner_widths(model: keras.Model) -> list[int]:
 
 
 def labels_of(head: Head, labels: Any, number: int) -> Any:
-    """The labels of one head out of a batch's, or None where they cannot be told.
+    """The labels of one output from those of a batch; None where it is not known which they are.
 
     Args:
-        head: One of `heads_of`.
-        labels: The labels of a batch: an array, or a list or a dictionary of them.
-        number: Place of the head among the heads.
+        head: The output, as `heads_of` returns it.
+        labels: The labels of a batch: an array, or a list or a dictionary of arrays.
+        number: Position of the output in the list of `heads_of`.
     """
     if isinstance(labels, dict):
         return labels.get(head.key, next(iter(labels.values())) if len(labels) == 1 else None)
@@ -179,12 +190,12 @@ def labels_of(head: Head, labels: Any, number: int) -> Any:
 
 
 def passes_on(entry: dict) -> bool:
-    """Whether an entry of `output_chain` only hands on what the layer before it means."""
+    """Whether an entry of `output_chain` keeps the meaning of the layer before it, as Dropout or Flatten does."""
     return entry["activation"] == "linear" and entry["layer_class"] in (*_PASS_ON, "Activation")
 
 
 def own_step(model: keras.Model) -> bool:
-    """Whether the training step or the computation of the loss is not Keras' own."""
+    """Whether `train_step` or `compute_loss` of a model is custom, not the one of Keras."""
     kind = type(model)
     return any(
         name in vars(model)
@@ -197,7 +208,7 @@ def own_step(model: keras.Model) -> bool:
 
 
 def _uses_compiled_loss(model):
-    """Whether a training step of the user's own takes the loss that was compiled, as far as its names tell."""
+    """Whether a custom training step uses the compiled loss, told from the names in its code."""
     for name in ("train_step", "compute_loss"):
         function = inspect.unwrap(getattr(type(model), name))
         function = getattr(function, "python_function", function)
@@ -216,7 +227,7 @@ def _task(loss, from_logits, shape, activation, step_is_unknown, own, ignored=No
 
 
 def _output_keys(model):
-    """Names by which `fit` knows the outputs: keys of a dictionary of outputs, else names of their layers."""
+    """Names by which `fit` knows the outputs: keys of a dictionary of outputs, otherwise names of their layers."""
     output = getattr(model, "output", None)
     if isinstance(output, dict):
         order = {id(tensor): key for key, tensor in output.items()}
@@ -228,10 +239,14 @@ def _output_keys(model):
 
 
 def output_chain(tensor: Any) -> list[dict]:
-    """The operations that end in a Keras tensor, last first, at most eight.
+    """The operations that lead to a Keras tensor, the last one first, at most eight.
+
+    Args:
+        tensor: A symbolic tensor, such as an entry of `model.outputs`.
 
     Returns:
-        list of `{"name", "layer_class", "activation"}`, names as Keras knows them; "linear" for no activation.
+        One dict per operation with "name", "layer_class" and "activation" as Keras calls them; the activation is
+        "linear" where there is none.
     """
     chain = []
     for _ in range(8):
@@ -288,7 +303,7 @@ def _name_of(activation):
 
 
 def _ignored(loss):
-    """The class that a sparse cross-entropy was told to leave out, or None."""
+    """The `ignore_class` of a sparse cross-entropy, or None."""
     found = getattr(_single(loss), "ignore_class", None)
     return found if isinstance(found, int) else None
 

@@ -5,7 +5,7 @@ import dataclasses
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
 
-# What overfitting a few batches shows to be no obstacle.
+# Codes that are harmless where the model could overfit a few batches.
 _OVERCOME = {
     "unscaled_inputs",
     "unscaled_targets",
@@ -17,9 +17,14 @@ _OVERCOME = {
 
 
 def overcome(checks: list[Check]) -> list[Finding]:
-    """All findings; scales that did not keep the model from overfitting a few batches are only "info".
+    """The findings of all checks, where warnings that another check shows to be harmless become "info".
 
-    So is what the range test says against a rate at which the loss of a few batches does come down.
+    They are those on the scale of inputs, targets and outputs, where the model overfits a few batches. Those of the
+    range test become "info" where the loss of a few batches falls at the rate in question. And "unscaled_inputs"
+    becomes "info" where neither the first loss nor the few batches show a problem.
+
+    Args:
+        checks: The checks that have run.
     """
     learned = any(getattr(check, "outcome", None) == "learned" for check in checks)
     falls = any(getattr(check, "came_down", False) for check in checks)

@@ -1,4 +1,4 @@
-"""Overfit a few minibatches: a model that cannot do that cannot learn more."""
+"""overfit_small_sample: a model that cannot overfit a few minibatches cannot learn more."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from recipes.diagnose.checks.sample import built, read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
 
-_FEWEST_STEPS = 30  # that show whether a loss falls
+_FEWEST_STEPS = 30  # with fewer, it is not clear whether a loss falls
 _SAID = {"crept": "not yet learned", "stuck": "not learned", "unknown": "have nothing to learn"}
 
 
@@ -23,11 +23,11 @@ class OverfitSmallSample(Check):
     """Outcome of `overfit_small_sample`.
 
     Attributes:
-        losses: float32 `(steps,)`, loss of each step's own batch.
-        accuracies: float32 `(steps,)`, in [0, 1], or None for a regression or a loss of the reader's own.
-        outcome: "learned", "crept", "stuck", "exploded", or "unknown" for a training step that tells no loss, and for a
-            loss that is 0 from the start.
-        seconds_per_step: Wall-clock time of a step.
+        losses: float32 `(steps,)`, loss of the batch of each step.
+        accuracies: float32 `(steps,)`, in [0, 1], or None for a regression, a custom loss or a custom training step.
+        outcome: "learned", "crept" (too slow), "stuck" or "exploded"; "unknown" for a training step that returns no
+            loss, and for a loss that is 0 from the start.
+        seconds_per_step: Wall-clock time in seconds per step.
     """
 
     losses: np.ndarray
@@ -37,7 +37,7 @@ class OverfitSmallSample(Check):
 
     @property
     def came_down(self) -> bool:
-        """Whether the loss fell at the rate that was used: to nothing, or by half of its size and more."""
+        """Whether the loss fell at the rate that was used: until the batches were learned, or by more than half."""
         if self.outcome == "learned":
             return True
         known = self.losses[np.isfinite(self.losses)]
@@ -61,24 +61,30 @@ def overfit_small_sample(
 ) -> OverfitSmallSample:
     """Train on a few minibatches, without regularization, until they are overfitted.
 
-    Uses a copy of the model's own optimizer at a constant rate, and leaves out penalties, weight decay and
-    dropout. Learned means an accuracy of 100 % over all the batches, for a regression a loss below a
-    hundredth of the first. Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Before
-    learning: sanity checks Tips/Tricks", https://cs231n.github.io/neural-networks-3/#sanitycheck
+    It uses a copy of the model's own optimizer at a constant learning rate, and leaves out penalties, weight decay and
+    dropout. The batches are learned when the accuracy is 100 % on all of them or, for a regression, when the loss is
+    below a hundredth of the first one.
+
+    Source: the lecture notes of Stanford's CS231n, "Neural Networks Part 3", section "Before learning: sanity checks
+    Tips/Tricks", https://cs231n.github.io/neural-networks-3/#sanitycheck
 
     Args:
-        model: A compiled `keras.Model`. Left as it was, bit for bit.
+        model: A compiled `keras.Model`. It is not changed: its variables are restored bit for bit.
         data: `tf.data.Dataset` or arrays, as in `initial_loss`.
-        batches: Minibatches to learn.
-        batch_size: Examples each.
-        steps: Most training steps.
-        learning_rate: None takes the optimizer's own; the largest one of a schedule.
-        seconds: Time to stop after.
-        trial: A `recipes.diagnose.trial.Trial` in use, to share its trace; None makes one.
+        batches: Number of minibatches to learn, >= 1.
+        batch_size: Examples per minibatch, >= 1.
+        steps: Largest number of training steps, 1 to a million.
+        learning_rate: Learning rate, > 0; None takes the optimizer's own, or the largest of its schedule.
+        seconds: Training stops after this time in seconds, but not before 30 steps (for less than 0.5 s: one step).
+        trial: A `recipes.diagnose.checks.model_copy.Trial` in use, whose compiled step is shared; None makes a new one.
 
     Returns:
-        An `OverfitSmallSample`. "stuck": the loss is about where it began; "exploded": it went up or is not
-        finite; "crept": it falls, but did not get there in the steps or the time given.
+        An `OverfitSmallSample`. Its outcome is "learned", or "stuck" where the loss is about as large as at the start.
+        It is "exploded" where the loss has risen or is not finite, and "crept" where the loss falls, but too slowly for
+        the given steps or time.
+
+    Raises:
+        ValueError: when the model is not compiled, the data is empty, or `steps` or `learning_rate` is out of range.
     """
     rate = 1.0 if learning_rate is None else learning_rate
     if not is_whole(steps) or not 1 <= steps <= 10**6 or not is_number(rate) or rate <= 0:
@@ -102,7 +108,7 @@ def overfit_small_sample(
 
 
 def _not_tried(why):
-    """A check that says why it says nothing."""
+    """A result without losses, with the reason why there are none."""
     return OverfitSmallSample(
         name="overfit_small_sample",
         result=f"not tried: {why}",
@@ -117,8 +123,8 @@ def _not_tried(why):
 def _learn(trial, sample, task, steps, learning_rate, seconds):
     losses, accuracies, count = [], [], len(sample.batches)
     outcome = None
-    # A round at rate 0: what each batch costs before anything is learned, and the compilation.
-    # Twice the first, so that a sample of one batch shows what compiling took as well.
+    # One round at rate 0 gives the loss of each batch before training, and compiles the step.
+    # The first batch is run twice, so that the time of compiling is known for a single batch too.
     trial.step(sample.batches[0], 0.0)
     trial.rewind()
     first = float(np.mean([trial.step(batch, 0.0)[0] for batch in sample.batches]))
@@ -136,7 +142,7 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
     accuracies = None if accuracies[0] is None else np.asarray(accuracies, "float32")
     outcome = outcome or _unfinished(losses, count, first)
     if outcome == "stuck" and len(losses) < min(steps, _FEWEST_STEPS):
-        outcome = "crept"  # the time was over before anything could be learned
+        outcome = "crept"  # the time was too short to learn anything
     last = float(np.mean(losses[-count:]))
     reached = f", accuracy {np.mean(accuracies[-count:]):.0%}" if accuracies is not None else ""
     examples = sum(len(batch[1]) for batch in sample.batches if hasattr(batch[1], "__len__"))
@@ -160,7 +166,7 @@ def _learn(trial, sample, task, steps, learning_rate, seconds):
 
 
 def _least(seconds):
-    """Steps that are taken however long they are, where there is any time to speak of: fewer show nothing."""
+    """Least number of steps, whatever time they take, unless `seconds` is very short: fewer show nothing."""
     return _FEWEST_STEPS if seconds >= 0.5 else 1
 
 
@@ -171,13 +177,13 @@ def _finished(losses, accuracies, count, first):
         return None
     if accuracies[0] is not None:
         return "learned" if min(accuracies[-count:]) >= 1 else None
-    # Of a loss that lies at or below zero a hundredth says nothing.
+    # If the first loss is zero or negative, a hundredth of it is no goal.
     return "learned" if first > 0 and 0 <= np.mean(losses[-count:]) < 0.01 * first else None
 
 
 def _unfinished(losses, count, first):
     if abs(first) < 1e-12:
-        return "unknown"  # nothing to learn: a share of it says nothing
+        return "unknown"  # nothing to learn, and no share of 0 to compare with
     rounds = max(1, len(losses) // 5 // count)
     last = np.mean(losses[-rounds * count :])
     size = max(abs(first), 1e-12)
@@ -187,7 +193,7 @@ def _unfinished(losses, count, first):
 
 
 def _accuracy(task, labels, outputs):
-    """Share of right answers in [0, 1], or None where there are none to count."""
+    """Accuracy in [0, 1], or None where it is not defined, as for a regression."""
     if outputs is None or not task.classification or not isinstance(outputs, np.ndarray):
         return None
     if isinstance(labels, dict) or (isinstance(labels, (list, tuple)) and len(labels) != 1):
@@ -208,7 +214,7 @@ def _accuracy(task, labels, outputs):
 
 
 def _accuracy_of_positions(task, labels, outputs):
-    """As `_accuracy`, of answers at every step or pixel."""
+    """As `_accuracy`, for predictions at every time step or pixel."""
     if task.kind == "categorical" and outputs.shape[-1] > 1:
         dense = labels.shape == outputs.shape
         wanted = labels.argmax(-1) if dense else labels.reshape(outputs.shape[:-1])
@@ -262,7 +268,7 @@ def _judge(outcome, losses, accuracies, first, last, rate):
             f"The loss of a few batches {numbers}: it falls, but slowly.",
             f"Try learning_rate={rate * 10:.2g}, or give the check more steps and seconds.",
         )
-    # A first loss far above chance falls to chance without anything learned.
+    # A first loss far above that of guessing may fall to it without anything being learned.
     right = 1.0 if accuracies is None else float(np.mean(accuracies[-5:]))
     if outcome == "crept" and right < 0.5:
         return found(

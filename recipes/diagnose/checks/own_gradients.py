@@ -1,4 +1,4 @@
-"""The gradients of layers whose code is the user's own, as a check before training."""
+"""gradient_check of models with custom layers, as a check before training."""
 
 import keras
 
@@ -12,7 +12,7 @@ from recipes.diagnose.finding import Finding
 
 
 def own_layers(model: keras.Model) -> list[str]:
-    """Names of layers whose code is neither Keras' nor ours: only their gradients can be wrong."""
+    """Names of custom layers, whose code is neither from Keras nor from recipes: only their gradients can be wrong."""
     return [
         layer.name
         for layer in layers_of(model)
@@ -22,12 +22,12 @@ def own_layers(model: keras.Model) -> list[str]:
 
 
 def check_own_gradients(model: keras.Model, sample: Sample, own: list[str]) -> Check:
-    """`gradient_check` of one batch, as a check with findings.
+    """Run `gradient_check` on one batch, and return its result as a `Check` with findings.
 
     Args:
-        model: Compiled and built. Left as it was.
-        sample: Whose first batch is taken.
-        own: Names of layers whose code can have a wrong gradient.
+        model: A compiled, built `keras.Model`; it is not changed.
+        sample: The data, of which the first batch is used.
+        own: Names of the custom layers, as `own_layers` returns them.
     """
     try:
         with untouched(model):
@@ -43,8 +43,8 @@ def check_own_gradients(model: keras.Model, sample: Sample, own: list[str]) -> C
         flat = [check for check in report.checks if check.error > verdict_bounds(report.dtype)[1]]
         if all(check.numeric == 0 for check in flat):
             evidence = (
-                f"The loss does not change with {worst.variable} and backpropagation gives {worst.analytic:+.3g}: a "
-                "gradient is put in the place of that of a step, as straight-through estimators do."
+                f"The loss does not change with {worst.variable}, but backpropagation gives {worst.analytic:+.3g}: "
+                "another gradient takes the place of that of a step function, as in straight-through estimators."
             )
             remedy = (
                 "Nothing has to be done where that is meant: binary units, rounding, codes of a codebook."

@@ -1,4 +1,4 @@
-"""All checks before training, within a time budget, as one table."""
+"""preflight: all checks before training, within a time budget, as one table."""
 
 import contextlib
 import dataclasses
@@ -37,11 +37,12 @@ from recipes.diagnose.rules.run_facts import describe_model, describe_observatio
 
 _TRAINING = ("overfit_small_sample", "learning_rate_range_test", "gradient_check")
 _ROUND_SECONDS = (30, 60, 120, 300, 600, 1800, 3600)
-_FEWEST_STEPS = 40  # of a range test; fewer jump over the rates that matter
-_MOST_NUMBERS = 1 << 26  # that all layers give out for the examples looked at, where steps are made too
-_FEWEST_EXAMPLES = 8  # to look at all layers with
-_BACK_AND_FORTH = 8  # times as long as the first loss takes, for an example
-_ALWAYS = 1.0  # seconds; what takes less is not worth leaving out
+_FEWEST_STEPS = 40  # of a range test; with fewer, the distance between rates is too large
+_MOST_NUMBERS = 1 << 26  # output values of all layers together, for the examples used where checks also train
+_FEWEST_EXAMPLES = 8  # for the check of all layers
+# Estimated time per example of a forward and backward pass of all layers, divided by that of the first loss.
+_BACK_AND_FORTH = 8
+_ALWAYS = 1.0  # seconds; a check that takes less is never left out for lack of time
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ class Preflight:
     """Outcome of `preflight`.
 
     Attributes:
-        checks: list of `Check`, in the order they ran: `data_check`, `model_check`, `initial_loss`,
+        checks: The checks in the order in which they ran: `data_check`, `model_check`, `initial_loss`,
             `activation_statistics`, `overfit_small_sample`, `learning_rate_range_test`, `gradient_check`.
-        findings: list of `Finding` of all of them, causes before symptoms.
-        facts: What `recipes.diagnose.diagnose(facts=...)` takes, to judge the run later.
-        skipped: Names of checks there was no time for.
-        seconds: Wall-clock time it took, in seconds.
-        compiling: Seconds of it that went into compiling training steps, which `preflight(seconds=)` does not count.
-        left_out: What each skipped check needs, a list of `Skipped`.
+        findings: The findings of all checks, causes before symptoms.
+        facts: Facts about model and data, which `recipes.diagnose.diagnose(facts=...)` takes to judge the run later.
+        skipped: Names of the checks for which there was no time.
+        seconds: Wall-clock time of all checks, in seconds.
+        compiling: The part of `seconds` spent on compiling, which the limit `preflight(seconds=)` does not include.
+        left_out: One `Skipped` per skipped check, with the time that it needs.
         not_asked_for: Names of the checks that `training=False` left out.
     """
 
@@ -70,7 +71,11 @@ class Preflight:
     not_asked_for: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Check:
-        """The check of this name."""
+        """The check with this name.
+
+        Raises:
+            StopIteration: when no check of this name has run.
+        """
         return next(check for check in self.checks if check.name == name)
 
     def __str__(self) -> str:
@@ -83,9 +88,9 @@ class Preflight:
 
     @property
     def enough_seconds(self) -> int | None:
-        """What `seconds` should let all checks run, one of 30, 60, 120 ... seconds; None where all ran.
+        """Value of `seconds` with which all checks should run, one of 30, 60, 120 ...; None where all ran.
 
-        Half as much as the estimate is spared, as the same machine is faster or slower a minute later.
+        It is the estimate and half as much again, as the speed of a machine varies.
         """
         if not self.left_out:
             return None
@@ -93,7 +98,7 @@ class Preflight:
         return next((time for time in _ROUND_SECONDS if time >= work), _ROUND_SECONDS[-1])
 
     def summary(self) -> str:
-        """The lines below the table: what was left out, the time, the findings, and what they come to."""
+        """The lines below the table: the checks that were left out, the time, and the findings."""
         lines = [f"{check.name:<26}{'SKIPPED':<9}{check}" for check in self.left_out]
         compiling = f", {self.compiling:.1f} s of it compiling" if self.compiling >= 0.1 else ""
         lines.append(f"preflight took {self.seconds:.1f} s{compiling}")
@@ -106,7 +111,7 @@ class Preflight:
                 "recipes.diagnose.preflight run them, in a shell recipes check"
             )
         if self.left_out:
-            # What was not looked at is not fine.
+            # A check that has not run must not be taken for passed.
             names = ", ".join(self.skipped)
             they = "it looks" if len(self.skipped) == 1 else "they look"
             lines.append(
@@ -125,27 +130,28 @@ def preflight(
     training: bool = True,
     verbose: int = 1,
 ) -> Preflight:
-    """Run all checks before training and print one table: check, verdict, result, remedy; each row when it is known.
+    """Run all checks before training, and print one table with check, verdict, result and remedy.
 
-    Order, by what a check tells for its time: the data, the model with its loss, the first loss, one batch through all
-    layers and back, overfitting a few batches, the range test of learning rates, and, for a model with layers of the
-    user's own, the gradient check. The first three always run, on few examples where the network is large; the look at
-    all layers takes as many of these as there is time for, 8 at least. A check begins only while there is time, and its
-    name is printed when it does. The time counts work, and not the compilation of training steps,
-    which a larger network spends most of its first minute on. What there was no time for is said, with the seconds it
-    needs.
+    The checks that show most for their time run first. The order is: the data, the model with its loss, the first
+    loss, one batch through all layers and back, overfitting a few batches, and the learning rate range test. For a
+    model with custom layers, the gradient check is the last. The first three always run, on few examples where the
+    network is large. The check of all layers uses as many of these examples as there is time for, but at least 8.
+
+    A check begins only while there is time. Its name is printed when it begins, and the rest of its row when it ends.
+    The time limit does not include the compilation of training steps, which may take most of the first minute of a
+    large network. The last lines name the checks for which there was no time, with the seconds that they need.
 
     Args:
-        model: A compiled `keras.Model`. Weights, optimizer, metrics and random generators are left as they were,
-            bit for bit.
-        train: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, or arrays `(x, y)`. The order of
-            its next epochs is left as it was, also for a data set that shuffles. Inputs alone for a training step of
-            the user's own that takes no labels.
-        validation: The same for validation data, or None.
+        model: A compiled `keras.Model`. Weights, optimizer, metrics and random generators are not changed: they are
+            restored bit for bit.
+        train: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, or arrays `(x, y)`. Reading does
+            not change the order of its next epochs, even if it shuffles. For a custom training step that takes no
+            labels, it may be inputs alone.
+        validation: Validation data of the same kinds, or None.
         seconds: Time for the work of all checks, in seconds.
-        training: False leaves out the checks that make training steps, and so compile one: overfitting a few batches,
-            the range test, and the gradient check of layers of the user's own; the last line names them.
-        verbose: 0 prints nothing.
+        training: False leaves out the checks that compile and make training steps: overfitting a few batches, the range
+            test, and the gradient check of custom layers. The last lines name them.
+        verbose: 0 prints nothing, 1 prints the table.
 
     Returns:
         A `Preflight`.
@@ -176,7 +182,7 @@ def _run_checks(model, train, validation, seconds, training, start, table):
     facts = {**describe_model(model), "data": plan.checks[0].facts}
     plan.add(check_of_model(facts))
     codes = {f.code for f in plan.checks[0].findings if f.severity == "error"}
-    # Labels that a loss cannot take make its value meaningless, and sometimes its computation an error.
+    # With labels that do not fit the loss, its value is meaningless, and computing it may raise an error.
     unusable = {"nan_input", "labels_out_of_range", "label_count"} & codes
     runs = model.built and facts["data"]["train"]["label_counts_match"]
     told = runs and not unusable and plan.first_loss()
@@ -205,11 +211,11 @@ def _run_checks(model, train, validation, seconds, training, start, table):
 
 
 class _Plan:
-    """The checks so far, and the time that is left for the others."""
+    """The checks that have run, and the time that is left for the others."""
 
     def __init__(self, model, sample, seconds, start, table, training):
         self.model, self.sample, self.table = model, sample, table
-        # Without the checks that train, nothing shall take longer than the first training step.
+        # Without the checks that train, no check should take longer than a first training step.
         numbers = {"numbers": _MOST_NUMBERS} if training else {}
         few = few_examples(model, sample.batches[0], **numbers)
         all_of_them = training and _rows(few) == _rows(sample.batches[0])
@@ -232,9 +238,9 @@ class _Plan:
         self.left_out.append(Skipped(name, needs, self.left()))
 
     def first_loss(self, *, strict=False):
-        """The loss before the first step, whether or not there is time; True where it could be computed.
+        """Check the first loss, whether or not there is time, and return whether it could be computed.
 
-        A model that cannot be run is told of by the look at its layers, and raises here when `strict`.
+        For a model that cannot be run, this raises only if `strict`, as the check of all layers reports it.
         """
         self.table.begin("initial_loss")
         try:
@@ -246,21 +252,21 @@ class _Plan:
         return True
 
     def batch_for_layers(self):
-        """The batch to send through all layers, of as many examples as there is time for; None without the time.
+        """The batch for the check of all layers, with as many examples as there is time for; None without time.
 
-        What an example takes is known from the first loss, where there is one. Overdrawing the time by three times as
-        much is better than not to look.
+        The time per example is estimated from that of the first loss, if there is one. The check may exceed the time
+        that is left by three times the limit of all checks, as that is better than to leave it out.
         """
         batch, last = self.looked_at.batches[0], self.checks[-1]
         if last.name != "initial_loss" or not math.isfinite(last.loss):
             return batch
         looked_at = min(4 * 128, sum(map(_rows, self.looked_at.batches)))  # by initial_loss
         each = _BACK_AND_FORTH * last.seconds / looked_at
-        # The checks that train tell more than the last examples here.
+        # Half of the time is for the checks that train, as these show more than further examples here.
         left = max(self.left() / (2 if self.training else 1), _ALWAYS)
         if each * _rows(batch) <= left:
             return batch
-        # The first call also set up the layers' operations.
+        # The first call was slower, as it also set up the operations of the layers; so the time is measured again.
         few, begun = first_rows(batch, _FEWEST_EXAMPLES), time.monotonic()
         initial_loss(self.model, dataclasses.replace(self.looked_at, batches=[few]))
         each = _BACK_AND_FORTH * (time.monotonic() - begun) / _rows(few)
@@ -292,7 +298,7 @@ class _Plan:
             self.skip("gradient_check", None)
 
     def _learn(self, shared, facts):
-        """Overfitting a few batches, in half of what is left; it takes its fewest steps whatever they cost."""
+        """Overfit a few batches in half of the time that is left, but with the least number of steps in any case."""
         if self.left() <= 0:
             self.skip("overfit_small_sample", None)
             return
@@ -311,7 +317,7 @@ class _Plan:
         self.add(check)
 
     def _range(self, shared):
-        """The range test, with as many of 80 steps as there is time for, and 40 at least."""
+        """Run the range test with as many steps as there is time for, 80 at most; with time for under 40, skip it."""
         done = self.checks[-1]
         step = done.seconds_per_step if done.name == "overfit_small_sample" else None
         affordable = self.left() / max(step, 1e-6) if step else 0.0
@@ -330,7 +336,7 @@ class _Plan:
         self.add(check)
 
     def _trial(self, shared, *, regularized):
-        """The trial that both share, or one that puts the weights back when it is left."""
+        """The trial that both checks share, or a new one that restores the weights at its end."""
         if shared is not None or why_not_tried(self.model):
             return contextlib.nullcontext(shared)
         return Trial(self.model, regularized=regularized)
@@ -341,7 +347,7 @@ class _Plan:
 
 
 def _look(plan, facts, unusable, held_out):
-    """One batch through the layers, and what the loss of knowing nothing is."""
+    """Run one batch through all layers, and judge what it shows of them and of the model."""
     batch = plan.batch_for_layers()
     if batch is None:
         return
@@ -351,7 +357,7 @@ def _look(plan, facts, unusable, held_out):
         plan.compiling += seen.compiling
     except (
         Exception
-    ) as error:  # a model that cannot be run on its data: the other checks have said what they know
+    ) as error:  # a model that cannot be run on its data; the rows of the other checks are kept
         facts["unknown"]["batch"] = short(error)
         plan.add(
             Check(
@@ -370,7 +376,7 @@ def _look(plan, facts, unusable, held_out):
     if not unusable:
         facts |= describe_observation(plan.model, plan.sample, seen, facts, held_out)
     plan.add(statistics_of(seen))
-    # What a real batch shows tells more than the graph of the model.
+    # A real batch shows more than the graph of the model.
     known = {(f.code, f.layer) for check in plan.checks for f in check.findings}
     more = [f for f in judge_batch(facts) if (f.code, f.layer) not in known]
     if more:
@@ -383,5 +389,5 @@ def _rows(batch):
 
 
 def _unregularized(model, facts):
-    """Whether both checks that train would compile the same step, and so can share it."""
+    """Whether the model has no dropout and no penalties, so that both checks that train can share one compiled step."""
     return not dropping_layers(model) and not any(layer["penalty"] for layer in facts["layers"])

@@ -8,7 +8,7 @@ HEAD = f"{'check':<26}{'verdict':<9}result"
 
 
 def row_of(check: Check) -> str:
-    """Name, verdict and result in a line, and the remedy below."""
+    """Name, verdict and result of a check in one line, and its remedy in the lines below."""
     remedy = check.remedy and textwrap.wrap(
         check.remedy, 100, initial_indent=" " * 35 + "-> ", subsequent_indent=" " * 38
     )
@@ -16,9 +16,9 @@ def row_of(check: Check) -> str:
 
 
 class PrintedTable:
-    """The rows as they are printed: a name when its check begins, the rest of the row when it ends.
+    """Prints the rows of a table: the name of a check when it begins, the rest of the row when it ends.
 
-    Leave it as a context, so that a row whose check raised ends its line.
+    Use it in a `with` statement, so that the line is ended when a check raises.
 
     Args:
         verbose: False prints nothing.
@@ -41,7 +41,7 @@ class PrintedTable:
             self._open = name
 
     def say(self, line: str) -> None:
-        """Print a line, or the rest of it where its name stands already."""
+        """Print a line, or only the rest of it where its beginning, the name of the check, is printed already."""
         if self._open and line.startswith(f"{self._open:<26}"):
             line, self._open = line[26:], ""
         self._close()

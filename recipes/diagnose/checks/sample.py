@@ -1,4 +1,4 @@
-"""A few batches of any data, read without moving the reader's own iteration on."""
+"""Read a few batches of any data, without a change of the order in which the user reads it."""
 
 import dataclasses
 import time
@@ -14,21 +14,23 @@ from recipes.common.validation import is_whole
 from recipes.diagnose.checks.output_task import own_step
 
 _MOST_ARRAY_EXAMPLES = 1 << 20
-# Inputs that checks of the data keep, of each data set; of further examples they know labels and a hash.
+# Bytes of inputs that checks of the data keep, per data set; of further examples they keep labels and a hash.
 MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Batches of a data set as numpy, in the order `fit` would see them.
+    """Some batches of a data set as numpy arrays.
 
     Attributes:
-        batches: list of `(inputs, labels, weights)`: inputs an array or a structure of them, weights or None.
-        ordered: True when the order of the examples is the one `fit` would train on; False for arrays, which
+        batches: Tuples `(inputs, labels, weights)`: inputs and labels are arrays or structures of arrays; labels and
+            weights may be None.
+        ordered: True when the examples are in the order in which `fit` would train on them; False for arrays, which
             `fit` shuffles itself.
-        whole: True when the batches are all there is.
-        batch: Examples in the largest batch that `fit` would get, as far as was seen; None for arrays.
-        further: list of `(hashes, labels)` of batches that were read after these, and whose inputs were not kept.
+        whole: True when the data set has no more batches than these.
+        batch: Examples in the largest batch that `fit` would get, among those that were read; None for arrays, and for
+            data sets that are not batched.
+        further: Tuples `(hashes, labels)` of batches that were read after these, whose inputs were not kept.
     """
 
     batches: list
@@ -39,7 +41,7 @@ class Sample:
 
     @property
     def labeled(self) -> bool:
-        """Whether there are labels at all: a training step of the user's own may do without."""
+        """Whether there are labels; with a custom training step, there may be none."""
         return self.batches[0][1] is not None and bool(keras.tree.flatten(self.batches[0][1]))
 
     @property
@@ -54,12 +56,12 @@ class Sample:
 
     @property
     def labels_read(self) -> np.ndarray:
-        """As `labels`, with those of `further`."""
+        """As `labels`, followed by the labels in `further`."""
         return np.concatenate([self.labels, *(labels for _, labels in self.further)])
 
     @property
     def hashes_read(self) -> np.ndarray:
-        """One hash of all inputs of each example that was read, `further` included: uint64 of shape `(n,)`."""
+        """One hash per example that was read, over all its inputs and with those in `further`: uint64 `(n,)`."""
         kept = [hashes_of(batch[0]) for batch in self.batches]
         return np.concatenate([*kept, *(hashes for hashes, _ in self.further)])
 
@@ -74,26 +76,26 @@ def read_sample(
     most_bytes: int | None = None,
     name: str = "train",
 ) -> "Sample":
-    """Read some batches through an iterator of their own.
+    """Read some batches of a data set from a copy, so that its own order does not change.
 
     Args:
         data: `tf.data.Dataset` of `(inputs, labels)` or `(inputs, labels, weights)`, batched or not; a
-            `keras.utils.PyDataset`; or a
-            tuple of arrays, of which rows spread over the whole are taken. For a training step of the user's own,
-            or a loss that is added inside the model, inputs alone will do.
-        model: The `keras.Model` that will read it; its input tells batched from not.
-        batch_size: Examples a batch. Batches of a batched data set are cut or joined to it.
-        batches: Most batches to read.
-        seconds: Stop after the batch during which this much time has passed.
-        most_bytes: Keep the inputs of no more batches once they are this large; None keeps all.
-        name: The argument's name, for errors.
+            `keras.utils.PyDataset`; or a tuple of arrays, from which random rows are taken. For a custom training step,
+            or a loss that is added inside the model, it may be inputs alone. A `Sample` is only cut into new batches.
+        model: The `keras.Model` that will get the data; its input shape tells batches from examples.
+        batch_size: Examples per batch, >= 1. The batches of a batched data set are cut or joined to this size.
+        batches: Largest number of batches to read, >= 1.
+        seconds: Reading stops after this time in seconds, but not before one batch is read.
+        most_bytes: Once the kept inputs have this size in bytes, those of further batches are not kept; None keeps all.
+        name: Name of the argument, for errors.
 
     Returns:
         A `Sample` of at least one batch.
 
     Raises:
-        ValueError: for an empty data set, or one that gives no labels.
-        TypeError: for anything that is neither a data set nor arrays.
+        ValueError: for an empty data set, one without labels, arrays that are not numbers or differ in length, or
+            `batch_size` or `batches` below 1.
+        TypeError: for data that is neither a data set nor arrays.
     """
     for argument, value in (("batch_size", batch_size), ("batches", batches)):
         if not is_whole(value) or value < 1:
@@ -151,7 +153,7 @@ def _from_dataset(dataset, alone, model, batch_size, batches, seconds, most_byte
 
 
 def _from_py_dataset(data, batch_size, batches, seconds, most_bytes, name):
-    """The first batches of a `keras.utils.PyDataset`, by their numbers: nothing of it moves on."""
+    """Read the first batches of a `keras.utils.PyDataset` by their index, which changes no iteration."""
     taken, further, count, largest, start, whole = [], [], 0, 0, time.monotonic(), True
     for number in range(data.num_batches or 0):
         if count >= batches * batch_size or (taken and time.monotonic() - start > seconds):
@@ -207,9 +209,13 @@ def _from_arrays(data, alone, batch_size, batches, most_bytes, name):
 
 
 def built(model: keras.Model, sample: "Sample") -> None:
-    """Build a model that has no variables yet, as the first step of `fit` would.
+    """Build a model that has no variables yet, as the first step of `fit` would do.
 
-    A model whose training step calls only the layers in it, and never the model itself, stays as it is.
+    A model whose custom training step calls only its layers, and never the model itself, is not built.
+
+    Args:
+        model: The model.
+        sample: Data for it, of which the first batch is used.
     """
     if not model.built and not (own_step(model) and not _callable_model(model)):
         model(keras.tree.map_structure(keras.ops.convert_to_tensor, sample.batches[0][0]))
@@ -220,16 +226,16 @@ def _callable_model(model):
 
 
 def hashes_of(inputs: Any) -> np.ndarray:
-    """One hash of the bytes of each example, of all its inputs where a model has several: 64 bits, `(n,)`.
+    """A 64-bit hash of the bytes of each example, over all inputs of the model, `(n,)`.
 
     Args:
-        inputs: An array `(n, ...)`, or a structure of such.
+        inputs: An array `(n, ...)`, or a structure of such arrays.
     """
     parts = [_hashes_of(leaf) for leaf in keras.tree.flatten(inputs)]
     if len(parts) == 1:
         return parts[0]
     mixed = np.zeros(len(parts[0]), np.uint64)
-    for part in parts:  # in their order: the same two inputs the other way round are another example
+    for part in parts:  # the order counts: an example with two inputs exchanged gets another hash
         mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + part.astype("int64").view(np.uint64)
     return mixed
 
@@ -251,7 +257,7 @@ def _hashes_of(inputs):
 
 
 def _keep(taken, further, batch, most_bytes):
-    """Add a batch to those that are kept, or what stays of it to the others."""
+    """Add a batch to those that are kept whole, or, above the limit, only its hashes and labels to the others."""
     held = sum(leaf.nbytes for inputs, *_ in taken for leaf in keras.tree.flatten(inputs))
     if most_bytes is None or held < most_bytes:
         taken.append(batch)
@@ -261,7 +267,7 @@ def _keep(taken, further, batch, most_bytes):
 
 
 def _recut(sample, batch_size, batches):
-    """The examples of a sample in batches of another size, as many as there are."""
+    """The examples of a sample in batches of another size, at most as many as given."""
     sizes = [len(keras.tree.flatten(batch[0])[0]) for batch in sample.batches]
     fits = all(size == batch_size for size in sizes[:-1]) and sizes[-1] <= batch_size
     labeled = sample.labeled
@@ -269,7 +275,7 @@ def _recut(sample, batch_size, batches):
         not labeled or len(keras.tree.flatten(batch[1])[0]) == size
         for batch, size in zip(sample.batches, sizes, strict=True)
     )
-    if fits or not aligned:  # another number of labels than of inputs: left for the check that says so
+    if fits or not aligned:  # a wrong number of labels is not changed here, as data_check reports it
         whole = sample.whole and len(sizes) <= batches
         return dataclasses.replace(sample, batches=sample.batches[:batches], whole=whole)
     needed = sample.batches[: int(np.searchsorted(np.cumsum(sizes), batches * batch_size)) + 1]
@@ -292,7 +298,7 @@ def _as_array(array):
         return keras.ops.convert_to_numpy(array)
     try:
         return np.asarray(array)
-    except ValueError:  # rows of several lengths
+    except ValueError:  # rows of different lengths
         return np.empty(0, object)
 
 

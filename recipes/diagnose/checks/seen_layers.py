@@ -1,4 +1,4 @@
-"""The outputs of a model's layers on one batch, and the loss of it or why there is none."""
+"""Record the outputs of a model's layers on one batch, and compute its loss or the reason why there is none."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ _MOST = 2000
 
 
 class SeenLayers:
-    """What passes through the layers of a model, in forward order.
+    """Records inputs and outputs of the layers of a model, in forward order.
 
     Args:
-        watched: Layers to look at.
+        watched: Layers to record.
 
     Attributes:
-        entries: list of `(watched, first input or None, output)`, of layers with one output of floats.
-        compiling: Seconds that went into compiling.
-        loss: Of the batch, or None where there is none.
-        strangers: Shapes of variables that took part and are none of the model's; known on TensorFlow alone.
+        entries: Tuples `(watched, first input or None, output)` for each call of a layer that has one output of floats.
+        compiling: Seconds spent on compiling.
+        loss: Loss of the batch, or None where there is none.
+        strangers: Variables that were used but do not belong to the model; known only on TensorFlow.
     """
 
     def __init__(self, watched: Sequence[Watched]) -> None:
@@ -33,11 +33,15 @@ class SeenLayers:
         self._trace: Any = None
 
     def begin(self, added: Sequence[Any] | None) -> None:
-        """Forget what was seen, and add these tensors to the outputs from now on; None adds nothing."""
+        """Start a new recording.
+
+        Args:
+            added: One tensor per entry, which is added to the recorded output; None adds nothing.
+        """
         self.entries, self._added, self._trace = [], added, trace_state()
 
     def hooks(self) -> list[tuple[Any, str, Callable]]:
-        """For `recipes.common.patching.wrapped`."""
+        """The methods to wrap while the model runs, as `recipes.common.patching.wrapped` takes them."""
         return [(w.operation, "call", self._recording(w)) for w in self.watched]
 
     def _recording(self, watched):
@@ -63,12 +67,12 @@ class SeenLayers:
         if not keras.ops.is_tensor(tensor) or "float" not in str(tensor.dtype):
             return False
         if self._trace is None:
-            return hasattr(tensor, "numpy")  # eager on TensorFlow: what a loop holds is not
+            return hasattr(tensor, "numpy")  # eager tensors, but not those inside a TensorFlow loop
         return self._trace == trace_state()
 
 
 def trace_state() -> Any:
-    """What JAX is tracing, to be compared; None on another backend."""
+    """The present trace of JAX, for comparison with another one; None on another backend."""
     if keras.backend.backend() != "jax":
         return None
     from jax.extend.core import get_opaque_trace_state  # noqa: PLC0415 - an optional library
@@ -79,18 +83,27 @@ def trace_state() -> Any:
 def loss_or_why(
     model: keras.Model, inputs: Any, labels: Any, outputs: Any, weights: Any, silent: str
 ) -> tuple[Any, str]:
-    """`(loss, "")`, or `(None, half a sentence)` where there is none or it cannot be computed."""
+    """`(loss, "")`, or `(None, the reason as half a sentence)` where there is none or it cannot be computed.
+
+    Args:
+        model: The compiled model.
+        inputs: Inputs of the batch.
+        labels: Labels of the batch, or None.
+        outputs: Outputs of the model for this batch.
+        weights: Sample weights, or None.
+        silent: A reason that is known already, which is returned; "" computes the loss.
+    """
     if silent:
         return None, silent
     try:
         loss = model.compute_loss(x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=True)
-    except Exception as error:  # whatever a loss makes of labels that it does not expect
+    except Exception as error:  # with labels that a loss does not expect, it may raise anything
         return None, f"the loss cannot be computed ({short(error)})"
     return loss, ""
 
 
 def short(error: BaseException) -> str:
-    """What an error says, in one line of at most 160 letters, without TensorFlow's trace of its graph."""
+    """The message of an error in one line of at most 160 characters, without TensorFlow's description of the graph."""
     text = str(error).split("[Op:")[0].split("{{")[-1].split("}}")[-1]
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:160].rstrip(". ")

@@ -1,4 +1,4 @@
-"""What every check before training gives back."""
+"""The result of a check before training."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ class Check:
     """The outcome of one check.
 
     Attributes:
-        name: Of the function that made it.
-        result: What was measured, in one line.
-        findings: list of `Finding`; empty when nothing is wrong.
-        seconds: Seconds it took as part of `preflight`, compilation included; NaN by itself.
+        name: Name of the check, such as "data_check".
+        result: The measurements in one line.
+        findings: The problems that were found; empty when nothing is wrong.
+        seconds: Time that the check took as part of `preflight`, in seconds, compilation included; NaN outside of it.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A check that there was no time for.
+    """A check for which there was no time.
 
     Attributes:
-        name: Of the check, a function of `recipes.diagnose`.
-        needs: Seconds of work that it needs, estimated; None where there was nothing to estimate it by.
+        name: Name of the check, a function of `recipes.diagnose`.
+        needs: Estimated seconds of work that it needs; None where no estimate was possible.
         left: Seconds that were left for it.
     """
 

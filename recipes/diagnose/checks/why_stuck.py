@@ -1,4 +1,4 @@
-"""What keeps a model from learning a few batches, by what one batch has shown on its way through it."""
+"""Why a model does not learn a few batches, from the gradients of one batch."""
 
 import math
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ _SQUASHING = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
 def why_stuck(
     layers: list[LayerStatistics], gradients: Mapping[str, float], optimizer: Mapping, largest: int = 0
 ) -> list[Finding]:
-    """Causes that show in one batch, to be said where the loss of a few batches did not come down.
+    """Find causes, in the gradients of one batch, for a loss of a few batches that does not fall.
 
     Args:
-        layers: In forward order, before training.
-        gradients: Norm of the gradient of each trainable variable.
-        optimizer: As `recipes.diagnose.rules.run_facts.describe_optimizer` tells it.
-        largest: Numbers in the largest trainable variable, or 0 where that is not known.
+        layers: Statistics of the layers before training, in forward order.
+        gradients: Name of each trainable variable -> Euclidean norm of its gradient.
+        optimizer: What `recipes.diagnose.rules.run_facts.describe_optimizer` returns.
+        largest: Number of entries of the largest trainable variable, or 0 where that is not known.
 
     Returns:
-        Warnings: clipping_too_hard, vanishing; none where neither shows.
+        Findings "clipping_too_hard" and "vanishing", both warnings; an empty list where neither is the cause.
     """
     return _clipped(gradients, optimizer, largest) + _faded(layers)
 

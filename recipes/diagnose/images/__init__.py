@@ -1,1 +1,1 @@
-"""What is wrong with the images of a data set, and which of them are one picture twice."""
+"""Checks of the images of a data set: faults of single images, near-duplicates, and borders that tell the class."""

@@ -1,14 +1,14 @@
-"""A classifier that sees the borders of images alone: where it is right, something there goes with the class."""
+"""Classifiers that see only the borders of images: where they are right, something there tells the class."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_DEPTH = 0.15  # of the sides
+_DEPTH = 0.15  # of the border, as a share of the sides
 _FOLDS = 4
 _TRIES = 2
 _PENALTIES = (0.03, 0.3, 3.0)  # times the number of images
 _BINS = 6
-_FEW = 3  # features that a naive classifier takes
+_FEW = 3  # features that the naive Bayes classifier uses
 _CELLS = tuple(
     words.format(edge)
     for edge in ("upper", "lower")
@@ -24,24 +24,25 @@ _CELLS = tuple(
     for edge in ("left", "right")
     for words in ("upper part of the {} edge", "{} edge", "lower part of the {} edge")
 )
-_OF_A_CELL = 6  # features
-_PIECES = 8  # of each outermost line
-_MORE = 0.25  # that the border has to tell more of a class than the middle does, in Youden's J
-_ERRORS = 3.0  # standard errors of that difference
+_OF_A_CELL = 6  # features per cell
+_PIECES = 8  # pieces of each outermost row or column
+_MORE = 0.25  # least difference in Youden's J by which the border has to predict a class better than the middle does
+_ERRORS = 3.0  # least number of standard errors of that difference
 
 
 def border_features(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What sixteen cells around the border hold, and pieces of the outermost lines.
+    """Features of sixteen cells around the border of each image, and of its outermost rows and columns.
 
-    Of each cell, 15 % of the sides deep: mean, spread, smallest and largest gray level, mean difference of neighbors
-    (as of letters), mean difference of the channels (as of colored ones).
+    Each cell is 15 % of the sides deep. Its six features are the mean, standard deviation, minimum and maximum gray
+    level, the mean difference of neighboring pixels (large for letters), and the mean difference of the color channels
+    (large for color).
 
     Args:
-        images: `(n, height, width, channels)`.
+        images: `(n, height, width, channels)`, values in [0, 255].
 
     Returns:
-        float32 `(n, features)`; 96 numbers of the cells, then 32 pieces of the outermost lines in gray, as many for any
-        size.
+        float32 `(n, 128)` for images of any size: 96 features of the cells, then the mean gray levels of 32 pieces of
+        the outermost rows and columns.
     """
     gray = images.mean(-1)
     height, width = gray.shape[1:]
@@ -50,13 +51,15 @@ def border_features(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def middle_features(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same numbers of sixteen cells in the middle of the images, half of the sides wide, and of lines around it.
+    """The features of `border_features` for the middle of the images, for comparison.
+
+    The sixteen cells form a grid in the middle, half of the sides wide; the rows and columns are those around the grid.
 
     Args:
-        images: `(n, height, width, channels)`.
+        images: `(n, height, width, channels)`, values in [0, 255].
 
     Returns:
-        float32 `(n, features)`, as many as `border_features` gives.
+        float32 `(n, 128)`, as from `border_features`.
     """
     gray = images.mean(-1)
     rows, columns = (_quarters(side) for side in gray.shape[1:])
@@ -80,7 +83,7 @@ def _features(images, gray, cells, lines):
 
 
 def _quarters(side):
-    """Four slices of the middle half of a side, of at least a pixel each."""
+    """Four slices of the middle half of a side, each at least one pixel long."""
     edges = np.rint(np.linspace(side / 4, 3 * side / 4, 5)).astype(int)
     return [
         slice(max(0, min(first, side - 1)), max(first + 1, last))
@@ -89,7 +92,7 @@ def _quarters(side):
 
 
 def _cells(height, width):
-    """`(rows, columns)` of the cells, in the order of `_CELLS`; at least a pixel each."""
+    """`(rows, columns)` of the cells, in the order of `_CELLS`; each is at least one pixel wide and high."""
     tall, wide = max(1, round(_DEPTH * height)), max(1, round(_DEPTH * width))
     across, down = (_between(depth, side) for depth, side in ((wide, width), (tall, height)))
     row = [slice(0, wide), *across, slice(width - wide, width)]
@@ -120,10 +123,10 @@ def _of_cell(images, gray, rows, columns):
 
 
 class BorderProbe:
-    """Collects features of up to `most` images, evenly over the data, and judges them.
+    """Collects features of a random sample of images, and tests how well they predict the class.
 
     Args:
-        most: Images that are kept.
+        most: Largest number of images in the sample, > 0.
     """
 
     def __init__(self, most: int) -> None:
@@ -131,7 +134,14 @@ class BorderProbe:
         self.features, self.labels, self.seen = [], [], 0
 
     def add(self, features: NDArray[np.float32], labels: NDArray[np.integer]) -> None:
-        """Keep some of a batch: each image of the whole has the same chance (reservoir sampling, Vitter 1985)."""
+        """Add a batch to the sample, in which each image of the data set has the same probability.
+
+        Source: reservoir sampling, Vitter 1985, "Random Sampling with a Reservoir", algorithm R.
+
+        Args:
+            features: float32 `(n, features)`.
+            labels: Class numbers `(n,)`.
+        """
         for row, label in zip(features, labels.tolist(), strict=True):
             self.seen += 1
             if len(self.features) < self.most:
@@ -141,10 +151,15 @@ class BorderProbe:
                 self.features[place], self.labels[place] = row, label
 
     def judge(self) -> tuple[float | None, float | None, bool]:
-        """`(accuracy, chance, beats)`: on images the probe has not seen, and whether it is far above chance.
+        """Accuracy of the probe on images that it was not trained on, compared with chance.
 
-        Far is five standard errors, and a quarter of what there is above chance, of all images, or of the mean over the
-        classes, which a rare one is seen by.
+        It is far above chance where the difference is more than five standard errors and more than a quarter of the
+        distance from chance to 1. Both the accuracy and the mean recall of the classes are tested, as rare classes
+        count little in the accuracy.
+
+        Returns:
+            `(accuracy, chance, beats)`: the accuracy in [0, 1], the share of the most frequent class, and whether the
+            probe is far above chance. It is `(None, None, False)` for fewer than 40 images or a single class.
         """
         known = self._known()
         if known is None:
@@ -154,12 +169,17 @@ class BorderProbe:
         return _judge(self._answers(features, rows), number, rows)
 
     def judge_border(self) -> tuple[float | None, float | None, bool]:
-        """As `judge`, of rows of `border_features` and then `middle_features`; far above chance is not enough here.
+        """As `judge`, but the border also has to predict some class better than the middle of the images does.
 
-        Of ordinary photos the border tells the class too, by the grass or the sky around the object, and the middle
-        tells more. So the border has to tell more of some class than the middle does: by 0.25 of Youden's J, or so much
-        that it is wrong half as often, and by three standard errors of the difference on the same images. They are
-        compared as they are, and by what each cell has more than most of its image, as a stamp has.
+        In ordinary photos, the border predicts the class too, by the grass or the sky around the object, but the middle
+        predicts it better. For some class, the Youden's J of the border has to be larger by 0.25, or only half as far
+        from 1. The difference also has to be more than three standard errors on the same images. The features are
+        compared as they are, and as differences from the median cell of their image, which show a stamp.
+
+        The collected features have to be those of `border_features`, followed by those of `middle_features`.
+
+        Returns:
+            `(accuracy, chance, beats)` of the border, as in `judge`.
         """
         known = self._known()
         if known is None:
@@ -178,7 +198,7 @@ class BorderProbe:
         return accuracy, chance, beats
 
     def _answers(self, features, rows):
-        """Answers of two classifiers to images they have not seen, `(classifiers, tries, n)`."""
+        """Predictions of two classifiers for images that they were not trained on, `(classifiers, tries, n)`."""
         answers = np.zeros((2, _TRIES, len(rows)), int)
         for attempt in range(_TRIES):
             for test in np.array_split(self.rng.permutation(len(rows)), _FOLDS):
@@ -189,7 +209,7 @@ class BorderProbe:
         return answers
 
     def place(self) -> str | None:
-        """In words, the part of the border that tells most by itself; None of what is not from `border_features`."""
+        """In words, the part of the border that predicts the class best; None for features from elsewhere."""
         known = self._known()
         if known is None or known[0].shape[1] < _OF_A_CELL * len(_CELLS):
             return None
@@ -206,7 +226,7 @@ class BorderProbe:
 
 
 def _judge(answers, number, rows):
-    """`(accuracy, chance, beats)`, see `BorderProbe.judge`."""
+    """`(accuracy, chance, beats)` of predictions, see `BorderProbe.judge`."""
     right = (answers == number).mean(1) @ rows  # by classifier and class
     counts, even = rows.sum(0), 1 / len(rows[0])
     accuracy, chance = float(right.sum(1).max() / len(rows)), float(rows.mean(0).max())
@@ -219,13 +239,13 @@ def _judge(answers, number, rows):
 
 
 def _against_median(features):
-    """What the cells have more than the median cell of the same image."""
+    """Features of the cells minus those of the median cell of the same image."""
     cells = features[:, : _OF_A_CELL * len(_CELLS)].reshape(len(features), -1, _OF_A_CELL)
     return (cells - np.median(cells, 1, keepdims=True)).reshape(len(features), -1)
 
 
 def _tells_more(border, middle, belongs):
-    """Whether the border tells more of some class than the middle does; `belongs` is `(n, classes)`."""
+    """Whether the border predicts some class better than the middle does; `belongs` is bool `(n, classes)`."""
     for number, own in enumerate(belongs.T):
         (most, of_border), (less, of_middle) = (
             _told_of(number, own, answers) for answers in (border, middle)
@@ -239,16 +259,16 @@ def _tells_more(border, middle, belongs):
 
 
 def _told_of(number, own, answers):
-    """Youden's J of one class against the others, by the better classifier; how often each image was told right."""
+    """Youden's J of one class against the others with the better classifier, and its accuracy for each image."""
     right = ((answers == number) == own).mean(1)  # of each classifier, by image
     told = [one[own].mean() + one[~own].mean() - 1 for one in right]
     return max(told), right[int(np.argmax(told))]
 
 
 def _ridge(train, wanted, test):
-    """Answers `(n, classes)` of a linear regression on standardized features and their squares, for `test`.
+    """Scores `(n, classes)` for `test` of a ridge regression on standardized features and their squares.
 
-    The penalty is the one under which images left out one at a time are answered best (the closed form of Allen 1974).
+    The penalty is chosen by leave-one-out accuracy, in the closed form of Allen 1974 (the PRESS statistic).
     """
     mean, scale = train.mean(0), train.std(0) + 1e-3
     train, test = ((x - mean) / scale for x in (train, test))
@@ -270,7 +290,7 @@ def _ridge(train, wanted, test):
 
 
 def _naive(train, wanted, test):
-    """Logarithms of the chances `(n, classes)` by the few features that tell most, taken as independent."""
+    """Log-probabilities `(n, classes)`, up to a constant, of naive Bayes on the three most predictive features."""
     told, edges = _told(train, wanted)
     share = (wanted.sum(0) + 1) / (len(wanted) + wanted.shape[1])
     answers = np.log(share) + np.zeros((len(test), 1))
@@ -282,7 +302,7 @@ def _naive(train, wanted, test):
 
 
 def _told(features, wanted):
-    """How often each feature alone is right, naming the class most frequent at a like value; edges of the values."""
+    """Accuracy of each feature alone, which predicts the most frequent class of its bin; and the edges of the bins."""
     edges = np.quantile(features, np.linspace(0, 1, _BINS + 1)[1:-1], axis=0)
     counts = [
         _counts(column, wanted, edge).max(1).sum() for column, edge in zip(features.T, edges.T, strict=True)
@@ -291,5 +311,5 @@ def _told(features, wanted):
 
 
 def _counts(column, wanted, edges):
-    """Images of each class by the place of their value between edges, `(_BINS, classes)`."""
+    """Number of images of each class in each bin, `(_BINS, classes)`."""
     return np.eye(_BINS)[np.searchsorted(edges, column)].T @ wanted

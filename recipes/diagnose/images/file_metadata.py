@@ -1,4 +1,4 @@
-"""What is told of an image beside its pixels: size, format, date and camera, as numbers for a linear classifier."""
+"""Features of image files other than pixels (size, format, date and camera), as numbers for a linear classifier."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from PIL import Image
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _TAKEN, _CHANGED, _MAKE, _SOFTWARE = 36867, 306, 271, 305  # EXIF tags
-_NAMES = 8  # groups that cameras and programs fall into
+_NAMES = 8  # groups into which the names of cameras and programs are hashed
 
 
 def metadata_features(files: Sequence[str]) -> NDArray[np.float32]:
-    """Of each file: its sides, their ratio, format, mode, and what EXIF says of date and camera.
+    """Width, height, their ratio, format and color mode of each image file, and the date and camera from EXIF.
 
-    Headers alone are read; how many bytes there are follows from what is shown, and is left out. A file that cannot
-    be read, or is none, as an image inside a TFRecord, is a row of zeros.
+    Only headers are read. The size in bytes is left out, as it depends on what the image shows. A file that cannot be
+    read gives a row of zeros, and so does a name that is no file, such as that of an image inside a TFRecord.
 
     Args:
-        files: Paths.
+        files: Paths of image files.
 
     Returns:
         float32 `(n, features)`.
@@ -57,5 +57,5 @@ def _moment(text):
 
 
 def _group(name):
-    """One of a few groups for a name, -1 without one: the same in every process."""
+    """Number of the group of a name, -1 for no name; unlike `hash`, it is the same in every process."""
     return -1 if not name else sum(str(name).encode()) % _NAMES

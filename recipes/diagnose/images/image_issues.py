@@ -1,4 +1,4 @@
-"""image_issues: images that are dark, bright, flat, blurred or cut off, and data sets whose corners tell the class."""
+"""image_issues: find images that are dark, bright, flat, blurred or cut off, and borders that tell the class."""
 
 import csv
 import io
@@ -14,15 +14,15 @@ from recipes.diagnose.images.border_probe import BorderProbe, border_features, m
 from recipes.diagnose.images.file_metadata import metadata_features
 from recipes.diagnose.images.stream import gray_levels, image_batches
 
-_DARK, _BRIGHT = 45, 235  # gray levels that 99 % of a dark image are below, and of a bright one above
-_FLAT, _LITTLE = 6, 40  # gray levels between the 1st and the 99th percentile
-_SHARP = 0.05  # standard deviation of the Laplacian over that of the image, which sharp photos are above
-_SMALLEST_FOR_BLUR = 64  # pixels a side
-_CUT = 0.2  # share of the rows that are one row repeated
-_OBLONG = 3.0  # sides
+_DARK, _BRIGHT = 45, 235  # gray levels: 99 % of the pixels of a dark image are below, of a bright one above
+_FLAT, _LITTLE = 6, 40  # gray levels between the 1st and the 99th percentile: one color, and little contrast
+_SHARP = 0.05  # least standard deviation of the Laplacian of a sharp photo, divided by that of the image
+_SMALLEST_FOR_BLUR = 64  # pixels per side
+_CUT = 0.2  # least share of the rows that repeat the last row in an image that was cut off
+_OBLONG = 3.0  # largest ratio of the sides
 _MOST_PROBED = 3000
 
-#: What is looked for in each image, and in words.
+#: Kinds of issues of single images, and their descriptions.
 KINDS = {
     "near_constant": "one color all over",
     "dark": "nearly black",
@@ -37,12 +37,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class ImageIssue:
-    """One image with something wrong.
+    """One image with a problem.
 
     Attributes:
-        number: Place in the order that the data set is read.
-        kind: One of `image_issues.KINDS`.
-        value: What was measured: gray levels, a ratio, or a share.
+        number: Position of the image in the order in which the data set is read, from 0.
+        kind: One of the keys of `image_issues.KINDS`.
+        value: The measured value: gray levels in [0, 255], a ratio, or a share in [0, 1].
         label: Class number, or None.
     """
 
@@ -57,13 +57,14 @@ class ImageIssues:
     """What `image_issues` found.
 
     Attributes:
-        issues: list of `ImageIssue`, those of the rarest kind first.
-        remarks: What is said of the whole data set, by kind: "value_range", "channel_order", "class_imbalance",
-            "spurious_border", "spurious_metadata"; and of the look itself: "order", "labels".
-        count: Images looked at.
-        border_accuracy: How often a linear probe that sees borders alone names the class, in [0, 1]; None where it
-            was not trained.
-        border_chance: How often the most frequent class is right.
+        issues: All issues of single images, those of the rarest kind first.
+        remarks: Kind -> sentence about the whole data set, for "value_range", "channel_order", "class_imbalance",
+            "spurious_border" and "spurious_metadata", or about the check itself, for "order" and "labels".
+        count: Number of images that were checked.
+        border_accuracy: Accuracy of the classifiers that see only the borders, in [0, 1]; None where they were not
+            trained.
+        border_chance: Accuracy of always predicting the most frequent class, in [0, 1], or None.
+        counts: Kind -> number of images with that issue.
     """
 
     issues: list[ImageIssue]
@@ -78,7 +79,7 @@ class ImageIssues:
         return [issue.number for issue in self.issues if issue.kind == kind]
 
     def table(self, count: int = 10) -> str:
-        """A line a kind with the first few images, then what is said of the whole."""
+        """One line per kind of issue with the numbers of its first `count` images, then the remarks."""
         number = len({issue.number for issue in self.issues})
         lines = [f"{self.count} images: {number or 'none'} with something wrong"]
         for kind, number in sorted(self.counts.items(), key=lambda item: item[1]):
@@ -88,7 +89,7 @@ class ImageIssues:
         return "\n".join(lines)
 
     def to_csv(self, path: Any = None) -> str:
-        """A row an issue: number, kind, value, label; written to a file if one is given."""
+        """CSV text with one row per issue (number, kind, value, label), also written to the file `path` if given."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["number", "kind", "value", "label"])
@@ -103,28 +104,31 @@ class ImageIssues:
 
 
 def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssues:
-    """Look for images that something is wrong with, and for what a data set should not have.
+    """Find faulty images, and faults of the data set as a whole.
 
-    Of each image: near_constant, dark, bright, low_contrast, blurred (from 64 pixels a side), corrupt_lower_half,
-    odd_aspect_ratio, not_finite. Of the whole: a value range that is none, channels that look like blue, green, red,
-    classes that are ten times as frequent as others, and borders that tell the class: a linear probe, and one of a few
-    features, see the outer 15 % alone, of three quarters of the images, and are asked for the others. A frame, a logo
-    or a time stamp that goes with a class is what a network would learn in place of the class; clothes that reach the
-    edge, or a sky that goes with ships, can be told the same way, so look at them. The middle of the images is asked
-    for the class too: where it tells as much as the border, as of most photos, nothing is said.
+    The issues of single images are near_constant, dark, bright, low_contrast, blurred (only from 64 pixels per side),
+    corrupt_lower_half, odd_aspect_ratio and not_finite. Those of the data set are a wrong value range, channels in the
+    order blue, green, red, classes that are over ten times as frequent as others, and borders that tell the class.
+
+    For the borders, two classifiers see only the outer 15 % of the images. They are trained on three quarters of the
+    images and tested on the others. A network would learn a frame, a logo or a time stamp that occurs with one class
+    instead of the class. But clothes that reach the edge, or the sky around ships, tell the class in the same way, so
+    look at the images. There is no remark where the middle of the images tells the class as well as the border, as in
+    most photos.
 
     Args:
-        data: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images
-            `(height, width, channels)` of any size and value range. It is read once, a batch at a time.
-        files: Their files in this order, such as `info.files["train"]` of `data.load`: a second linear probe sees what
-            these say beside the pixels (sides, format, date, camera), and is asked for the class too.
+        data: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images are
+            `(height, width)` or `(height, width, channels)`, of any size and value range. The data is read once, batch
+            by batch.
+        files: File names of the images in the same order, such as `info.files["train"]` of `data.load`. With them, it
+            is also tested whether size, format, date and camera of the files tell the class.
 
     Returns:
         `ImageIssues`.
 
     Raises:
-        ValueError: for an empty or endless data set, arrays that are no images, or another number of files.
-        TypeError: for anything else.
+        ValueError: for an empty or endless data set, arrays that are not images, or a wrong number of files.
+        TypeError: for data of another kind.
 
     Example:
         >>> print(image_issues((x, y)))
@@ -208,7 +212,7 @@ def _metadata(files, labels):
 
 
 def _of_image(pixels):
-    """`(kind, value)` of everything wrong with one image of 0..255."""
+    """`(kind, value)` of each issue of one image with values in [0, 255]."""
     if not np.isfinite(pixels).all():
         return [("not_finite", float((~np.isfinite(pixels)).mean()))]
     step = max(1, min(pixels.shape[:2]) // 128)
@@ -235,7 +239,7 @@ def _of_image(pixels):
 
 
 def _repeated_rows(pixels):
-    """The share of the rows, from below, that are all the last row, where those at the top are not."""
+    """Share of the rows at the bottom that are equal to the last row; 0 where the first row is so too."""
     rows = pixels.reshape(len(pixels), -1)
     same = np.abs(rows - rows[-1]).max(axis=1) <= 2
     if len(rows) < 8 or same[0] or same.all():
@@ -254,7 +258,7 @@ def _odd_shapes(shapes, labels):
 
 
 def _warmth(pixels):
-    """Whether each image is rather warm than cold, where it has colors."""
+    """Whether each image is more red than blue; gray images are left out."""
     means = pixels[:, ::4, ::4].reshape(len(pixels), -1, 3).mean(1)
     return [bool(red > blue) for red, _, blue in means if abs(red - blue) > 4]
 
@@ -281,11 +285,11 @@ def _imbalance(labels):
 
 
 class _Range:
-    """The smallest and largest value so far, and what scale that means."""
+    """The smallest and largest value so far, and the value range that they indicate."""
 
     def __init__(self):
         self.low, self.high, self.whole = np.inf, -np.inf, True
-        self.small = self.large = 0  # images that end at 1, or go far beyond
+        self.small = self.large = 0  # images whose largest value is at most 1, or far above 1
 
     def add(self, images):
         finite = images if images.dtype.kind in "biu" else images[np.isfinite(images)]

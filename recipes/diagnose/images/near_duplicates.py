@@ -1,4 +1,4 @@
-"""near_duplicates: the same picture twice, also compressed, resized, mirrored, cropped, brighter, framed or stamped."""
+"""near_duplicates: find copies of images, also compressed, resized, mirrored, cropped, brighter, framed or stamped."""
 
 import csv
 import io
@@ -18,34 +18,34 @@ from recipes.diagnose.images.small_pictures import (
 )
 from recipes.diagnose.images.stream import gray_levels, image_batches
 
-_ALIKE = 0.72  # cosine of descriptors from which two pictures are compared
+_ALIKE = 0.72  # least cosine similarity of the descriptors of two pictures that are compared
 _MOST_CANDIDATES = 200_000
-_SAME = 0.05  # share of a picture that may be left unexplained by another that is its copy
-_NEARER = 0.35  # and this share of what the most similar among other pictures leaves
+_SAME = 0.05  # largest share of the variance of a picture that its copy may leave unexplained
+_NEARER = 0.35  # largest ratio of that share to the one that the most similar other picture leaves
 _SAME_SMALL, _SAME_TINY = (
     0.003,
     1e-4,
-)  # the same of pictures under 48 and under 16 pixels, which are alike anyway
+)  # as _SAME, for pictures under 48 and under 16 pixels per side, which are all similar
 _TINY = 16
-_SMALL = 48  # pixels a side below which parts of pictures are not looked for: strokes match strokes
-_TOUCHED = 0.12  # share of the pixels that a stamp may cover
-_FRAMED = 0.2  # share of the images from which on frames are what these images are like, as those of digits
+_SMALL = 48  # pixels per side; parts of smaller pictures are not compared, as any stroke matches any other
+_TOUCHED = 0.12  # largest share of the pixels that a stamp may cover
+_FRAMED = 0.2  # if more of the images have a frame, it is no addition but typical of the data, as of digits
 _BLOCK = 2048
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images that are one picture.
+    """Two images that are copies of one picture.
 
     Attributes:
-        first: Number of the image in its data set, in the order that it is read.
-        second: The same of the other.
-        first_part: "train" or "validation".
-        second_part: The same of the other.
-        similarity: 1 for equal pictures; the share of the second that the first explains.
+        first: Number of the first image, in the order in which its data set is read, from 0.
+        second: Number of the second image in its data set.
+        first_part: Data set of the first image, "train" or "validation".
+        second_part: Data set of the second image.
+        similarity: Share of the variance of one image that the other explains, in [0, 1]; 1 for equal pictures.
         mirrored: Whether one is the mirror image of the other.
-        first_label: Class number, or None.
-        second_label: The same of the other.
+        first_label: Class number of the first image, or None.
+        second_label: Class number of the second image, or None.
     """
 
     first: int
@@ -59,12 +59,12 @@ class DuplicatePair:
 
     @property
     def leak(self) -> bool:
-        """Whether one is among the training and one among the validation images."""
+        """Whether one image is in the training data and the other in the validation data."""
         return self.first_part != self.second_part
 
     @property
     def conflict(self) -> bool:
-        """Whether one picture has two labels."""
+        """Whether the two images have different labels."""
         known = self.first_label is not None and self.second_label is not None
         return known and self.first_label != self.second_label
 
@@ -74,11 +74,12 @@ class Duplicates:
     """What `near_duplicates` found.
 
     Attributes:
-        pairs: list of `DuplicatePair`: leaks and conflicts of labels first, then the most alike.
-        counts: Images looked at, by part.
-        pictures: Small gray pictures of them, uint8 `(n, 24, 24)`, by part.
-        labels: Their class numbers, or None, by part.
-        remarks: What else has to be known to read the pairs, in words.
+        pairs: The pairs: first those with different labels, then those across training and validation, then the others;
+            the most similar first within each group.
+        counts: "train" or "validation" -> number of images.
+        pictures: "train" or "validation" -> small gray pictures of the images, uint8 `(n, 24, 24)`.
+        labels: "train" or "validation" -> class numbers of the images, each an integer or None.
+        remarks: Sentences on limits of the search, as where the data set shuffles.
     """
 
     pairs: list[DuplicatePair]
@@ -89,7 +90,7 @@ class Duplicates:
 
     @property
     def leaks(self) -> list[DuplicatePair]:
-        """Pairs across training and validation: their answers can be memorized."""
+        """Pairs across training and validation, which a network can solve by memorizing."""
         return [pair for pair in self.pairs if pair.leak]
 
     @property
@@ -98,7 +99,7 @@ class Duplicates:
         return [pair for pair in self.pairs if pair.conflict]
 
     def table(self, count: int = 10) -> str:
-        """What was found in a line, and the first pairs, a line each."""
+        """One line with counts, one line for each of the first `count` pairs, then the remarks."""
         total = sum(self.counts.values())
         pairs = f"{len(self.pairs)} pair{'' if len(self.pairs) == 1 else 's'}"
         lines = [
@@ -118,7 +119,7 @@ class Duplicates:
         return "\n".join(lines)
 
     def to_csv(self, path: Any = None) -> str:
-        """A row a pair, with the columns of `DuplicatePair`; written to a file if one is given."""
+        """CSV text with one row per pair (the fields of `DuplicatePair`), also written to the file `path` if given."""
         names = list(DuplicatePair.__dataclass_fields__)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -134,30 +135,35 @@ class Duplicates:
 
 
 def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
-    """Find pictures that are in a data set twice, and in training and validation.
+    """Find copies of one picture within a data set, and across training and validation.
 
-    Found are copies that were compressed, resized, mirrored from left to right, made brighter or darker, stamped, put
-    into a frame of one color, or cropped by up to a twelfth at each edge. Pictures under 48 pixels a side are not
-    compared in parts, and have to agree to 99.7 %, those under 16 pixels exactly: strokes match strokes.
+    It finds copies that were compressed, resized, mirrored from left to right, made brighter or darker, stamped, put
+    into a frame of one color, or cropped by up to a twelfth at each edge. Pictures under 48 pixels per side are only
+    compared as a whole, as any stroke matches any other. They have to agree to 99.7 %, and those under 16 pixels per
+    side to 99.99 %.
 
-    Candidates come from perceptual hashes, the lowest frequencies of a 24 x 24 gray picture (Zauner 2010,
-    "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1), kept as numbers and compared
-    all with all. A pair is proved where one picture, moved and scaled, explains 95 % of the variance of the other but
-    for the tenth that may be covered, and the most similar of other pictures leave three times as much unexplained
-    (the ratio test of Lowe 2004, section 7.1): that tells copies from a class whose members are much alike.
+    Candidates come from perceptual hashes: the lowest frequencies of a 24 x 24 gray picture (Zauner 2010,
+    "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1). Unlike there, they are not
+    reduced to bits, and all pictures are compared with all others.
+
+    A candidate pair counts as copies under two conditions. One picture, moved and scaled, has to explain 95 % of the
+    variance of the other, where 12 % of the pixels may be covered. And the most similar other pictures have to leave
+    about three times as much unexplained (the ratio test of Lowe 2004, section 7.1), as pictures of one class may all
+    be similar.
 
     Args:
-        train: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images
-            `(height, width, channels)` of any size and value range. It is read once, a batch at a time.
-        validation: The same, or None.
+        train: `tf.data.Dataset` of images or `(image, label)`, batched or not, or arrays `x` or `(x, y)`. Images are
+            `(height, width)` or `(height, width, channels)`, of any size and value range. The data is read once, batch
+            by batch.
+        validation: Validation data of the same kinds, or None.
 
     Returns:
-        `Duplicates`. Numbers are places in the order of the data set; a remark says where it shuffles, so that they
-        name nothing afterwards.
+        `Duplicates`. Numbers are positions in the order in which the data set is read. A remark says where a data set
+        shuffles, so that the numbers are valid for that one reading only.
 
     Raises:
-        ValueError: for an empty or endless data set, or arrays that are no images.
-        TypeError: for anything else.
+        ValueError: for an empty or endless data set, or arrays that are not images.
+        TypeError: for data of another kind.
 
     Example:
         >>> found = near_duplicates(train, validation)
@@ -206,7 +212,7 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
     if side < _SMALL:
         alike = "99.7 %" if side >= _TINY else "99.99 %"
         remarks.append(
-            f"of pictures of {side} pixels only those that agree to {alike} are told: other copies go unseen"
+            f"of pictures of {side} pixels, only those that agree to {alike} are found: other copies go unseen"
         )
     return Duplicates(found, counts, {"train": split[0], "validation": split[1]}, by_part, tuple(remarks))
 
@@ -215,7 +221,7 @@ _ANEW = "its numbers are places of this one reading. Give it before shuffle() to
 
 
 def _in_bytes(gray, dtype):
-    """Gray levels in 0..255, whatever range they came in."""
+    """Gray levels in [0, 255], from gray levels in [0, 255], [0, 1] or [-1, 1]."""
     if dtype == np.uint8:
         return gray
     low, high = float(gray.min()), float(gray.max())
@@ -225,7 +231,7 @@ def _in_bytes(gray, dtype):
 
 
 def _framed(gray, start):
-    """`(number, small picture)` of the images of a batch that have a frame, without it."""
+    """`(number, small picture without the frame)` of the images of a batch that have a frame."""
     found = []
     step = max(1, min(gray.shape[1:]) // 160)
     for number, image in enumerate(gray[:, ::step, ::step], start):
@@ -236,7 +242,7 @@ def _framed(gray, start):
 
 
 def _proved(pictures, frames, side):
-    """`(i, j, similarity, mirrored)` with i < j of all pairs that are proved."""
+    """`(i, j, similarity, mirrored)` with i < j, of all pairs that count as copies."""
     spectra = descriptors(pictures)
     weights = 1 / np.maximum(spectra.std(axis=0), 1e-3) ** 0.75
     base = _unit(spectra * weights)
@@ -268,7 +274,7 @@ def _unit(rows):
 
 
 def _candidates(query, numbers, base, *, symmetric):
-    """Rows of `query` and of `base` that are alike, each pair once where both are the same images."""
+    """Row numbers `(of query, of base)` of similar descriptors; each pair once where both are the same images."""
     limit, found, kept = _ALIKE, [], 0
     most = min(_MOST_CANDIDATES, max(10_000, 10 * len(base)))
     for start in range(0, len(query), _BLOCK):
@@ -292,20 +298,21 @@ def _candidates(query, numbers, base, *, symmetric):
 
 
 def _nearest(found, most):
-    """Of images that are all much alike only the nearest pairs are looked at."""
+    """Keep only the `most` nearest candidates, for data whose images are all similar."""
     rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     best = np.argpartition(values, -most)[-most:]
     return [(rows[best], columns[best], values[best])], float(values[best].min()), most
 
 
 def _residuals(views, rows, pictures, columns, mirrored, small):
-    """The share of each pair that neither explains of the other, at the best place and size, `(pairs,)`."""
+    """Share of the variance that is left unexplained in each pair, at the best position and size, `(pairs,)`."""
     out = np.ones(len(rows), np.float32)
     for start in range(0, len(rows), 1024):
         part = slice(start, start + 1024)
         a, b = views[rows[part]].astype(np.float32), pictures[columns[part]].astype(np.float32)
         a = a[:, :, ::-1] if mirrored else a
-        left = unexplained(a, b, rounds=1 if small else 2)  # what differs of a stroke is no stamp
+        # In small pictures, which may be strokes, no pixel counts as covered by a stamp.
+        left = unexplained(a, b, rounds=1 if small else 2)
         hopeful = np.flatnonzero((left > _SAME / 3) & (left < 0.6))
         if len(hopeful) and not small:
             moved = [_moved(a[hopeful], b[hopeful]), _moved(b[hopeful], a[hopeful])]
@@ -315,9 +322,10 @@ def _residuals(views, rows, pictures, columns, mirrored, small):
 
 
 def _moved(one, other):
-    """What pictures `(n, SIDE, SIDE)` leave unexplained of others where the best part of each is enlarged.
+    """What pictures `(n, SIDE, SIDE)` leave unexplained of others, `(n,)`, if their best part is enlarged.
 
-    The part is found along one axis after the other, twice: 44 readings in place of the 121 of all parts.
+    The part is searched along one axis after the other, twice, which needs fewer comparisons than all pairs of rows and
+    columns.
     """
     choices = lines(0.85)
     best = [np.zeros(len(one), int), np.zeros(len(one), int)]
@@ -338,15 +346,18 @@ def _moved(one, other):
 
 
 def unexplained(a: NDArray[np.float32], b: NDArray[np.float32], rounds: int = 2) -> NDArray[np.float32]:
-    """The share of the variance of pictures that their counterparts do not explain, but for the pixels touched most.
+    """Share of the variance of pictures that others do not explain, without the pixels that a stamp may cover.
+
+    Each picture is explained by a linear function of the gray levels of the other, so that brightness and contrast do
+    not matter.
 
     Args:
-        a: `(n, height, width)`.
-        b: The same. Brightness and contrast do not matter.
-        rounds: 1 counts all pixels; each further one leaves out those that were explained least.
+        a: Gray pictures `(n, height, width)`, values in [0, 255].
+        b: The other picture of each pair, of the same shape and range.
+        rounds: 1 counts all pixels; each further round leaves out the 12 % that the round before explained worst.
 
     Returns:
-        float32 `(n,)`, 0 for equal pictures, about 1 for unrelated ones and for flat ones.
+        float32 `(n,)` in [0, 1]: 0 for equal pictures, about 1 for unrelated ones, 1 for pictures of one color.
     """
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     count = a.shape[1] - int(_TOUCHED * a.shape[1])
@@ -369,7 +380,7 @@ def unexplained(a: NDArray[np.float32], b: NDArray[np.float32], rounds: int = 2)
 
 
 def _standing_out(pictures, best):
-    """Those pairs whose likeness is much greater than that to other pictures of the same data."""
+    """The pairs that are much more similar to each other than to other pictures of the same data."""
     if not best:
         return []
     rng = np.random.default_rng(0)

@@ -1,16 +1,23 @@
-"""Small gray pictures of images, and the descriptors by which copies of one picture are found among many."""
+"""Small gray pictures of images, and descriptors that find copies among many images."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 24  # of the small pictures
-_ENOUGH = 72  # pixels a side that a small picture is made from: more add nothing
-_LOW = 6  # frequencies a side of the descriptor
-_FLAT = 2.0  # gray levels of standard deviation below which a picture shows nothing, of 255
+SIDE = 24  # pixels per side of the small pictures
+_ENOUGH = 72  # pixels per side from which a small picture is made, at least; many more would not improve it
+_LOW = 6  # frequencies per axis of the descriptor
+_FLAT = 2.0  # gray levels in [0, 255]; a picture with a smaller standard deviation shows nothing
 
 
 def small_pictures(gray: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Area averages of `(n, height, width)`, of any size, as `(n, SIDE, SIDE)`."""
+    """Reduce gray images to small pictures by area averages.
+
+    Args:
+        gray: `(n, height, width)`, of any size and value range; smaller images are enlarged.
+
+    Returns:
+        `(n, SIDE, SIDE)`, in the value range of `gray`.
+    """
     steps = [max(1, side // _ENOUGH) for side in gray.shape[1:]]
     gray = gray[:, :: steps[0], :: steps[1]]
     rows, columns = (_averages(0, side, side) for side in gray.shape[1:])
@@ -18,9 +25,9 @@ def small_pictures(gray: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _averages(first: float, length: float, side: int) -> NDArray[np.float32]:
-    """Matrix `(SIDE, side)` that averages the pixels `first` to `first + length` of `side` by overlap."""
+    """Matrix `(SIDE, side)` that resamples the part `first` to `first + length` of a line to SIDE pixels by overlap."""
     edges = first + np.linspace(0, length, SIDE + 1)
-    if length < SIDE:  # enlarging: between the two nearest pixels
+    if length < SIDE:  # enlarging: interpolate between the two nearest pixels
         places = np.clip((edges[:-1] + edges[1:]) / 2 - 0.5, 0, side - 1)
         low = np.minimum(places.astype(int), max(0, side - 2))
         matrix = np.zeros((SIDE, side), np.float32)
@@ -34,10 +41,10 @@ def _averages(first: float, length: float, side: int) -> NDArray[np.float32]:
 
 
 def lines(least: float) -> NDArray[np.float32]:
-    """Matrices `(m, SIDE, SIDE)` that resample parts of a line to its whole length, the whole first.
+    """Matrices `(m, SIDE, SIDE)` that enlarge parts of a line to its whole length; the first leaves the line unchanged.
 
     Args:
-        least: Share of the line that the shortest part has.
+        least: Length of the shortest part as a share of the line, in (0, 1].
     """
     found, share = [_averages(0, SIDE, SIDE)], 0.95
     while share >= least - 1e-9:
@@ -48,9 +55,12 @@ def lines(least: float) -> NDArray[np.float32]:
 
 
 def without_border(gray: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """One image `(height, width)` without a border of one color, or None where it has none.
+    """Cut off a border of one color; None where the image has no such border.
 
-    A border is at least 2 % wide on some side and leaves at least half of every side.
+    A border takes at least 2 % of the height or of the width, and at most half of either.
+
+    Args:
+        gray: One image `(height, width)`, values in [0, 255].
     """
     lines = []
     for axis in (0, 1):
@@ -74,14 +84,21 @@ def without_border(gray: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 
 def _cosines() -> NDArray[np.float32]:
-    """The lowest frequencies of the discrete cosine transform, `(_LOW, SIDE)`, each of unit length."""
+    """The lowest frequencies of the discrete cosine transform, `(_LOW, SIDE)`, each row of Euclidean norm 1."""
     places = (np.arange(SIDE) + 0.5) / SIDE
     matrix = np.cos(np.pi * np.arange(_LOW)[:, None] * places)
     return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
 
 
 def descriptors(pictures: NDArray[np.number]) -> NDArray[np.float32]:
-    """The lowest frequencies of small pictures without their mean, `(n, _LOW**2 - 1)`; flat pictures are 0."""
+    """The lowest frequencies of small pictures, without the mean gray level.
+
+    Args:
+        pictures: `(n, SIDE, SIDE)`, values in [0, 255].
+
+    Returns:
+        float32 `(n, 35)`; zeros for pictures of one color.
+    """
     out = np.empty((len(pictures), _LOW * _LOW - 1), np.float32)
     transform = _cosines()
     for start in range(0, len(pictures), 4096):
@@ -92,5 +109,5 @@ def descriptors(pictures: NDArray[np.number]) -> NDArray[np.float32]:
     return out
 
 
-#: Signs that mirror a descriptor from left to right: odd frequencies across change theirs.
+#: Multiply a descriptor with these signs to mirror it from left to right: odd horizontal frequencies change sign.
 MIRROR = np.where(np.arange(_LOW * _LOW)[1:] % _LOW % 2 == 1, -1, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The images of any data set, a batch at a time, in an order that is the same at every pass."""
+"""Read the images of any data set or of arrays, batch by batch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,21 +15,21 @@ _BATCH = 64
 def image_batches(
     data: Any, caller: str, name: str = "data"
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Batches `(images, labels)` of a data set or of arrays; what is read is not consumed.
+    """Batches `(images, labels)` of a data set or of arrays, read from a copy, so that the data is not used up.
 
     Args:
         data: `tf.data.Dataset` of images or `(image, label, ...)`, batched or not, of one size or of several; or arrays
             `x` or `(x, y)`. Images `(height, width)` or `(height, width, channels)` of 1, 3 or 4 channels.
-        caller: The public function, named in errors.
-        name: Its argument, named in errors.
+        caller: Name of the public function, for errors.
+        name: Name of its argument, for errors.
 
     Yields:
-        Images `(n, height, width, channels)`, one at a time where sizes differ; labels
-        `(n,)` as class numbers, or None where there are none or they are no classes.
+        `(images, labels)`: images `(n, height, width, channels)` without an alpha channel, one at a time where sizes
+        differ; labels `(n,)` as class numbers, or None where there are none or they are not classes.
 
     Raises:
-        ValueError: for no images, or arrays of other shapes.
-        TypeError: for anything else, such as a generator.
+        ValueError: for an empty or endless data set, arrays that are not images, or labels of another number.
+        TypeError: for data of another kind, such as a generator.
     """
     import tensorflow as tf  # noqa: PLC0415 - arrays are looked at without it
 
@@ -106,7 +106,7 @@ def _of_dataset(dataset, caller, name):
         raise ValueError(
             f"{caller} expects {name} to give images, or (image, label). Received {spec}. Map it to such pairs."
         )
-    # A label tells a batch of gray images from one image in color.
+    # A scalar label shows that rank 3 is one color image, not a batch of gray images.
     scalar = len(parts) > 1 and isinstance(parts[1], tf.TensorSpec) and parts[1].shape.rank == 0
     batched = image.shape.rank == 4 or (image.shape.rank == 3 and image.shape[-1] not in (None, 1, 3, 4))
     batched = batched and not scalar
@@ -122,7 +122,11 @@ def _of_dataset(dataset, caller, name):
 
 
 def gray_levels(images: np.ndarray) -> np.ndarray:
-    """Images `(n, height, width, channels)` of any value range as float32 gray, of their own range: `(n, h, w)`."""
+    """Gray levels, float32 `(n, height, width)`, of images `(n, height, width, channels)`, in their value range.
+
+    Args:
+        images: Images with 1 or 3 channels (red, green, blue), of any value range.
+    """
     if images.shape[-1] == 1:
         return images[..., 0].astype("float32")
     return images.astype("float32") @ np.array([0.299, 0.587, 0.114], "float32")

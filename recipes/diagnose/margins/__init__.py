@@ -1,1 +1,1 @@
-"""Margins of single examples over a training, and what they say of the labels."""
+"""Margins of single examples over a training, and what they say about the labels."""

@@ -1,4 +1,4 @@
-"""How each example was answered in the course of a training."""
+"""What the model predicted for each example in the course of a training: margins, forgetting, probabilities."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from numpy.typing import NDArray
 
 from recipes.common.files import check_unpacked_size, damaged
 
-_MOST_NUMBERS = 2**26  # probabilities of all classes for all examples, 256 MB; beyond, the leading ones alone
+_MOST_NUMBERS = 2**26  # probabilities, 256 MB; beyond that, only those of the leading classes are kept
 _LEADING = 4
-_LEAST_WEIGHT = 0.01  # of a look
+_LEAST_WEIGHT = 0.01  # of one scoring
 
 
 class ExampleHistory:
-    """Sums over all times that an example was scored.
+    """Sums of what the model predicted for each example, over all times that the example was scored.
 
-    Memory: 4 x (classes + 6) bytes per example; where that is more than 256 MB, 56 bytes per example, and of other
-    classes than the given one those four that led most are kept.
+    Memory: 4 x (classes + 6) bytes per example. Where the probabilities take more than 256 MB, it is 56 bytes per
+    example: besides the given class, only the four classes that were most often the most probable are kept.
 
-    For `telling_margins`, looks count by a a (1 - a), where a is the share that is answered right at that time: a
-    network that knows nothing yet, or has all labels by heart, tells nothing of a label.
+    For `telling_margins`, a scoring has the weight a * a * (1 - a), where a is the accuracy at that time. So scorings
+    count little while the network has learned nothing yet, or has memorized all labels.
 
     Args:
         labels: Class numbers `(n,)`; -1 where not known yet.
-        classes: How many there are.
+        classes: Number of classes.
 
     Attributes:
-        labels: int64 `(n,)`.
+        labels: Class numbers, int64 `(n,)`; -1 where not known yet.
         times: How often each example was scored, int32 `(n,)`.
-        forgotten: How often an example that was answered right was answered wrong the next time (Toneva et al. 2019,
-            "An Empirical Study of Example Forgetting", definition 2.1), int32 `(n,)`.
-        threshold: Mean margin from which on a label is not called wrong; 0, or less where some labels are known to be.
+        forgotten: How often an example that was classified correctly was misclassified the next time (Toneva et al.
+            2019, "An Empirical Study of Example Forgetting", definition 2.1), int32 `(n,)`.
+        threshold: Labels are called wrong only where the mean margin is below it: 0, or less where the margins of some
+            labels that are known to be wrong were measured.
     """
 
     threshold = 0.0
@@ -57,15 +58,15 @@ class ExampleHistory:
         probabilities: NDArray[np.floating],
         labels: NDArray[np.integer] | None = None,
     ) -> bool:
-        """Take in what the model says of some examples now.
+        """Add what the model predicts now for some examples.
 
         Args:
-            rows: Their numbers `(m,)`, each once.
-            probabilities: `(m, classes)`.
-            labels: Their class numbers `(m,)`, for those that are not known yet; None where all are.
+            rows: Numbers `(m,)` of the examples, each at most once.
+            probabilities: Predicted probabilities `(m, classes)`, in [0, 1].
+            labels: Class numbers `(m,)` of these examples; None where all are known already.
 
         Returns:
-            False, and nothing is taken in, where an example has another label than before.
+            True; or False, and nothing is added, where an example has another label than before.
         """
         if labels is not None:
             known = self.labels[rows]
@@ -95,7 +96,7 @@ class ExampleHistory:
         return True
 
     def _weight(self, right):
-        """What these looks count, by the share of right answers among about the last quarter of all examples."""
+        """Weight of this scoring, from the accuracy on about as many recent examples as a quarter of the data."""
         recent = len(right) / (len(right) + len(self.labels) / 4)
         self._right_share += recent * (float(right.mean()) - self._right_share) if len(right) else 0.0
         share = self._right_share
@@ -112,27 +113,33 @@ class ExampleHistory:
 
     @property
     def margins(self) -> NDArray[np.float32]:
-        """Mean margin `(n,)`: the area under the margin (AUM) of Pleiss et al. 2020, "Identifying Mislabeled Data",
-        section 3.1, of logarithms of probabilities, which differ from logits by one number per example; NaN where an
-        example was never scored."""
+        """Mean margin `(n,)` in logits; NaN where an example was never scored.
+
+        It is the area under the margin (AUM) of Pleiss et al. 2020, "Identifying Mislabeled Data", section 3.1. It is
+        computed from logarithms of probabilities, which differ from logits by one number per example, so that
+        differences are the same.
+        """
         with np.errstate(all="ignore"):
             return np.where(self.times > 0, self._margins / self.times, np.nan).astype(np.float32)
 
     @property
     def telling_margins(self) -> NDArray[np.float32]:
-        """Mean margin `(n,)`, looks weighted by what they tell; NaN where an example was never scored."""
+        """Mean margin `(n,)`, weighted as the docstring of the class says; NaN where an example was never scored."""
         with np.errstate(all="ignore"):
             return np.where(self.times > 0, self._told / self._weights, np.nan).astype(np.float32)
 
     @property
     def certainty(self) -> NDArray[np.float32]:
-        """Mean probability of the given class `(n,)`."""
+        """Mean probability of the given class `(n,)`, in [0, 1]; 0 where an example was never scored."""
         return self._own / np.maximum(self.times, 1)
 
     def probabilities(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Mean probabilities `(m, classes)` of some examples.
 
-        Where only leading classes are kept, the rest is shared evenly among the others.
+        Where only leading classes are kept, the other classes share the remaining probability evenly.
+
+        Args:
+            rows: Numbers `(m,)` of the examples.
         """
         counted = np.maximum(self.times[rows], 1)[:, None].astype(np.float32)
         if self._whole:
@@ -150,7 +157,7 @@ class ExampleHistory:
 
     @property
     def rivals(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The most probable other class `(n,)`, and its mean probability `(n,)`."""
+        """The most probable class other than the given one `(n,)`, and its mean probability `(n,)`."""
         sums, places = self._sums.copy(), np.arange(len(self.labels))
         if self._whole:
             seen = self.labels >= 0
@@ -160,7 +167,7 @@ class ExampleHistory:
         return classes.astype(np.int64), np.maximum(sums[places, best], 0) / np.maximum(self.times, 1)
 
     def state(self) -> dict[str, Any]:
-        """Everything it holds, as arrays by name, for a file or a backup."""
+        """Everything that the history holds, as arrays by name, for a file or a backup."""
         arrays = {
             "labels": self.labels,
             "times": self.times,
@@ -179,10 +186,11 @@ class ExampleHistory:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ExampleHistory:
-        """The history whose `state` this is.
+        """The history from which `state` was taken.
 
         Raises:
-            KeyError, ValueError: for what is no such state.
+            KeyError: when a name is missing.
+            ValueError: when an array has a wrong shape.
         """
         history = cls(state["labels"], int(state["classes"]))
         count, held = len(history.labels), {name: np.array(value) for name, value in state.items()}
@@ -198,16 +206,16 @@ class ExampleHistory:
         return history
 
     def save(self, path: Any) -> None:
-        """Write it into a file, `.npz`."""
+        """Write the history into a file, `.npz`."""
         with open(path, "wb") as file:
             np.savez_compressed(file, **self.state())
 
     @classmethod
     def load(cls, path: Any) -> ExampleHistory:
-        """Read what `save` wrote.
+        """Read a history that `save` wrote.
 
         Raises:
-            DamagedFileError: for a file that holds something else.
+            DamagedFileError: for a file that cannot be read, or that holds something else.
         """
         remedy = "Remove the file to load the run without its examples."
         try:
@@ -218,7 +226,7 @@ class ExampleHistory:
             raise damaged(path, "how each example was answered", str(error), remedy) from error
 
     def resize(self, count: int) -> None:
-        """Forget all examples but the first `count`, or make room for more whose labels are not known yet."""
+        """Keep only the first `count` examples, or add new ones up to `count`, whose labels are not known yet."""
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 more = max(0, count - len(value))

@@ -1,4 +1,4 @@
-"""Which examples a training step is given: told from the seed, so that the batches hold nothing more."""
+"""Which examples a training step gets: calculated from the seed, so that batches need not hold example numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 
 @dataclass
 class ExampleNumbers:
-    """The numbers of the examples in the stream of a run.
+    """The numbers of the examples in the batches of a run.
 
     Attributes:
-        count: Examples of the data set, or a few more where its last batch is not full; None until a batch tells.
-        steps: Batches of one pass.
+        count: Examples in the data set, or a few more where its last batch is not full; None until the first batch,
+            where the batch size is not known before.
+        steps: Batches per epoch.
         classes: Number of classes.
-        batch_size: Examples a step; None where the first batch tells, of data that comes batched.
-        order: As of `Source`; None for data that comes batched, which is numbered as it comes.
-        unmixed: function `(epoch, step, count) -> bool (count,)`: which are mixed with no other; None where none is.
-        kept: Numbers in the data that the user gave, int64, where some of it was dropped; else None.
+        batch_size: Examples per step; None for batched data, until the first batch gives it.
+        order: Function of the epoch that returns the numbers of all examples in their order, int64, as in `Source`;
+            None for batched data, whose examples are numbered in the order in which they come.
+        unmixed: Function `(epoch, step, count)` that returns, as bool `(count,)`, which examples of a batch are not
+            mixed with others (as MixUp does); None where no example is mixed.
+        kept: Numbers, in the user's data, of the examples that are left, int64, where some were dropped; else None.
     """
 
     count: int | None
@@ -33,15 +36,15 @@ class ExampleNumbers:
     _known: tuple[int, NDArray[np.int64] | None] = field(default=(-1, None), repr=False)
 
     def rows(self, epoch: int, step: int, count: int) -> NDArray[np.int64] | None:
-        """The numbers `(count,)` of the examples in a step's batch; None where they cannot be told.
+        """The numbers `(count,)` of the examples in the batch of a step, int64; None where they are not known.
 
         Args:
-            epoch: From 0.
-            step: Of the epoch, from 0.
+            epoch: Number of the epoch, from 0.
+            step: Number of the step within the epoch, from 0.
             count: Examples in the batch.
         """
         if self.batch_size is None:
-            if step:  # of a run that was taken up within an epoch
+            if step:  # a run that was resumed within an epoch
                 return None
             self.batch_size = count
         self.count = self.steps * self.batch_size if self.count is None else self.count

@@ -1,4 +1,4 @@
-"""label_issues: examples that are probably mislabelled, or that belong to no one class, from a training itself."""
+"""label_issues: find examples that are probably mislabelled or ambiguous, from their margins during training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.mixture import chance_of_wrong, fit_label_mixture
 from recipes.diagnose.margins.trained_copy import history_of_copy
 
-ENOUGH_LOOKS = 3  # at one example, before its label is called wrong
-_LEARNED, _NEARLY_ALL = 0.4, 0.9  # kappa, or share that is answered as labelled, from which on answers tell
-_SURE = 0.75  # the chance from which on it is
-_MOST = 2**17  # probabilities that are looked at together
-_SUPPOSED = 0.03  # share of wrong labels, at least, for an order of all
+ENOUGH_LOOKS = 3  # times that an example has to be scored before its label is called wrong
+_LEARNED, _NEARLY_ALL = 0.4, 0.9  # least kappa, or least accuracy, for labels to be judged
+_SURE = 0.75  # a label is called wrong where the probability of an error is larger
+_MOST = 2**17  # probabilities that are processed together
+_SUPPOSED = 0.03  # share of wrong labels that is assumed at least, to rank all examples
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class LabelIssue:
     """One example whose label is in doubt.
 
     Attributes:
-        number: Place in the data.
-        kind: "mislabelled", or "ambiguous" where that is less sure than three to one.
-        given: Its class number.
-        suggested: The class that it probably has, by the answers over the training and by which classes are exchanged.
-        margin: Mean margin of the given class, in logits; below 0 another was preferred.
-        chance: That the label is wrong, in [0, 1].
-        reason: In words.
+        number: Position in the data, from 0.
+        kind: "mislabelled", or "ambiguous" where the odds of a wrong label are below three to one.
+        given: Class number of the label.
+        suggested: Class that is probably right, from the predictions over the training and from which classes are often
+            confused.
+        margin: Mean margin of the given class, in logits; below 0 another class was preferred.
+        chance: Estimated probability that the label is wrong, in [0, 1].
+        reason: Explanation in words.
     """
 
     number: int
@@ -54,16 +55,17 @@ class LabelIssues:
     """What `label_issues` found.
 
     Attributes:
-        issues: list of `LabelIssue`, mislabelled ones first, the worst first.
-        scores: float32 `(n,)`, how doubtful each label is, as logarithms of odds: higher is worse; NaN where an example
-            was never scored.
-        noise: float64 `(classes, classes)`: of the examples that are given class i, the estimated share that is j.
+        issues: All issues, mislabelled examples before ambiguous ones, the worst first within each kind.
+        scores: How doubtful each label is, float32 `(n,)`: logarithm of the odds that it is wrong, higher is worse; NaN
+            where an example was never scored.
+        noise: float64 `(classes, classes)`: entry i, j is the estimated share of the examples labelled i that are
+            really of class j.
         times: How often each example was scored, int32 `(n,)`.
         class_names: Names of the classes, or None.
-        agreement: Cohen's kappa of labels and answers over the training (Cohen 1960, "A coefficient of agreement for
-            nominal scales"): 1 where all are answered as labelled, 0 where no more are than by chance.
-        learned: Whether the answers tell anything of the labels: a kappa of 0.4 ("moderate", Landis and Koch 1977), or
-            nine of ten answered as labelled. If not, no label is called wrong.
+        agreement: Cohen's kappa of labels and predictions over the training (Cohen 1960, "A coefficient of agreement
+            for nominal scales"): 1 where all predictions equal the labels, 0 where no more do than by chance.
+        learned: Whether the predictions say anything about the labels: kappa is at least 0.4 ("moderate", Landis and
+            Koch 1977), or nine tenths of the predictions equal the labels. If not, no label is called wrong.
     """
 
     issues: list[LabelIssue]
@@ -76,30 +78,33 @@ class LabelIssues:
 
     @property
     def mislabelled(self) -> NDArray[np.int64]:
-        """Numbers of the examples that are probably mislabelled, worst first: what `recipes.train(drop=...)` drops."""
+        """Numbers of the probably mislabelled examples, the worst first, as `recipes.train(drop=...)` takes them."""
         return np.array([issue.number for issue in self.issues if issue.kind == "mislabelled"], np.int64)
 
     @property
     def suggestions(self) -> dict[int, int]:
-        """`{number: suggested class}` of those: what `recipes.train(relabel=...)` sets."""
+        """`{number: suggested class}` of the mislabelled examples, as `recipes.train(relabel=...)` takes them."""
         return {issue.number: issue.suggested for issue in self.issues if issue.kind == "mislabelled"}
 
     def worst(self, count: int) -> NDArray[np.int64]:
-        """Numbers of the `count` examples with the most doubtful labels, whatever they are called, worst first."""
+        """Numbers of the `count` examples with the most doubtful labels, the worst first, whether issues or not."""
         known = np.flatnonzero(np.isfinite(self.scores))
         return known[np.argsort(-self.scores[known], kind="stable")[:count]]
 
     def name_of(self, number: int) -> str:
-        """The name of a class, its number where it has none."""
+        """The name of the class with this number, or the number as text where it has no name."""
         named = self.class_names is not None and number < len(self.class_names)
         return str(self.class_names[number]) if named else str(number)
 
     def table(self, count: int = 10, files: Sequence[str] | None = None) -> str:
-        """What was found in a line, and the worst examples, a line each.
+        """The result as text: one line of counts, one line for each of the worst examples, then notes.
 
         Args:
-            count: Most examples to show.
-            files: Their files by number, such as `info.files["train"]`; None shows numbers.
+            count: Largest number of examples to show.
+            files: File names of all examples by number, such as `info.files["train"]`; None shows numbers.
+
+        Raises:
+            ValueError: when `files` has another length than the data.
         """
         _check_files(files, len(self.scores))
         wrong = len(self.mislabelled)
@@ -115,7 +120,7 @@ class LabelIssues:
         few = int(np.sum(self.times < ENOUGH_LOOKS))
         if few:
             lines.append(
-                f"  {few} were scored less than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
+                f"  {few} were scored fewer than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
                 ", or give ExampleMargins a larger budget"
             )
         if not self.learned:
@@ -134,11 +139,14 @@ class LabelIssues:
         return "\n".join(lines)
 
     def to_csv(self, path: Any = None, files: Sequence[str] | None = None) -> str:
-        """A row an issue, with the columns of `LabelIssue` and names of classes; written to a file if one is given.
+        """CSV text with one row per issue: the fields of `LabelIssue`, and the names of the classes where known.
 
         Args:
-            path: File to write, or None.
-            files: Files of the examples by number, for a column `file`.
+            path: File to write the text to, or None.
+            files: File names of all examples by number, for a column `file`; None leaves that column out.
+
+        Raises:
+            ValueError: when `files` has another length than the data.
         """
         _check_files(files, len(self.scores))
         names = list(LabelIssue.__dataclass_fields__)
@@ -180,37 +188,43 @@ def label_issues(
 ) -> LabelIssues:
     """Find examples whose labels are probably wrong.
 
-    A network learns what most examples of a class share before it memorizes single wrong labels. So the margin
-    of a wrong label stays below 0 for most of a training (AUM: Pleiss et al. 2020, "Identifying Mislabeled Data using
-    the Area Under the Margin Ranking", section 3). Looks count most while the network neither knows nothing nor has
-    everything by heart. An example is called mislabelled where its mean margin is negative and the label is three times
-    as probably an error as what the answers' own doubt explains, by a mixture of the two (`fit_label_mixture`), after
-    three looks at least; else, with a margin below 0, or forgotten twice or more (Toneva et al. 2019) with one near it,
-    it is ambiguous. A network that knows little doubts much, so that it calls nothing an error; nor is a label called
-    one whose class is mostly answered otherwise. Rates of noise between classes add up these chances, as confident
-    learning adds up confident examples (Northcutt et al. 2021, section 3.1).
+    A network learns what most examples of a class share before it memorizes single wrong labels. So the margin of a
+    wrong label stays below 0 for most of a training (AUM: Pleiss et al. 2020, "Identifying Mislabeled Data using the
+    Area Under the Margin Ranking", section 3).
+
+    An example is called mislabelled where its mean margin is negative, it was scored three times or more, and the odds
+    that its label is an error are above three to one. The odds come from a mixture of two explanations of a label: the
+    uncertainty of the predictions, or an error (`fit_label_mixture`). Predictions count most there while the network
+    has learned something but has not memorized the labels. Other examples are ambiguous where their mean margin is
+    below 0, or near 0 if they were forgotten twice or more (Toneva et al. 2019).
+
+    No label is called wrong where the network has learned little, or in a class that is mostly predicted as another.
+    The noise rates between classes are sums of the probabilities of an error, as confident learning counts confident
+    examples (Northcutt et al. 2021, section 3.1).
 
     Args:
-        source: What `recipes.train` returned, whose steps have gathered the margins, or its folder; a
-            `callbacks.ExampleMargins` that watched a training; or a compiled `keras.Model` for single labels: copies of
-            it, with new weights, are then trained for this alone, and the model is left as it is. Each of the two
-            copies has one class more, to which some examples are given at random: they are wrong for sure, and how
-            they are answered says from which margin on a label may be called wrong (Pleiss et al., section 3.2).
-        data: For a model: arrays `(x, y)`, class numbers `(n,)` or one-hot rows, or a `tf.data.Dataset` of such
-            examples, batched or not, that comes in the same order every time and fits into memory.
-        epochs: Of each copy, >= 2.
-        batch_size: Of the copies.
+        source: One of: the result of `recipes.train`, which has collected the margins, or the folder of that run; a
+            `callbacks.ExampleMargins` that watched a training; a compiled `keras.Model` that predicts one class per
+            example. Of a model, two copies with new weights are trained, and the model itself is not changed. Each
+            copy has one class more, to which random examples are assigned. Their labels are certainly wrong, and their
+            margins give the threshold below which a label may be called wrong (Pleiss et al., section 3.2).
+        data: For a model only: arrays `(x, y)` with class numbers `(n,)` or one-hot labels `(n, classes)`, or a
+            `tf.data.Dataset` of such examples, batched or not. It has to come in the same order every time, and to fit
+            into memory.
+        epochs: For a model only: epochs of training for each copy, >= 2.
+        batch_size: For a model only: examples per training step.
         class_names: Names of the classes; None takes those of the run.
 
     Returns:
-        `LabelIssues`. Their numbers are places in the training data; of a run on what `data.load` gives,
-        `info.files["train"]` has their files.
+        `LabelIssues`. Its numbers are positions in the training data, from 0. For a run on data from `data.load`,
+        `info.files["train"]` has the file of each number.
 
     Raises:
-        ValueError: for a run without monitors, or whose data set shuffles and batches itself, so that its examples
-            have no numbers; a callback that has scored nothing; a model that is not compiled or has another output than
-            one row of classes; labels that are no classes; inputs with NaN; a data set that shuffles anew each time.
-        TypeError: for a generator, or another kind of data.
+        ValueError: for a run without monitors, of a single epoch, or on a data set that shuffles and batches itself, so
+            that its examples have no numbers. For a callback that has scored nothing, or a `source` of another kind.
+            For a model that is not compiled, or whose output is not one row of classes. For labels that are not
+            classes, inputs with NaN or infinity, or a data set that shuffles anew each time.
+        TypeError: for data of another kind, such as a generator.
 
     Example:
         >>> run = recipes.train(model, train, validation)
@@ -233,7 +247,7 @@ def label_issues(
 
 
 def _history(source, data, epochs, batch_size):
-    """`(history, class names)` of whatever was given."""
+    """`(history, class names)` of a source of any of the kinds that `label_issues` takes."""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source) / "examples.npz"
         if not path.exists():
@@ -241,7 +255,7 @@ def _history(source, data, epochs, batch_size):
                 f"diagnose.label_issues expects a run with the margins of its examples. Received {source}, without "
                 f"examples.npz. {_WITHOUT}"
             )
-        from recipes.common.files import read_json  # noqa: PLC0415 - a model is judged without
+        from recipes.common.files import read_json  # noqa: PLC0415 - only a folder needs it
 
         settings = read_json(
             Path(source) / "run.json", "the settings of a run", "Put a copy of the file back."
@@ -278,7 +292,12 @@ _WITHOUT = (
 
 
 def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = None) -> LabelIssues:
-    """The issues of examples that were scored in the course of a training."""
+    """Find the label issues in the history of a training, by the rules that `label_issues` describes.
+
+    Args:
+        history: The predictions that were added in the course of a training.
+        class_names: Names of the classes, or None.
+    """
     margins, given = history.margins, history.labels
     known = np.isfinite(margins) & (given >= 0)
     chance, scores, suggested, certainty = _judged(history, np.flatnonzero(known))
@@ -308,7 +327,7 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
 
 
 def _agreement(history, rows):
-    """Cohen's kappa of the labels and of what was mostly answered, and whether that is enough to tell of labels."""
+    """Cohen's kappa of labels and mean predictions, and whether it is high enough to judge labels."""
     if not len(rows):
         return float("nan"), False
     labels = history.labels[rows]
@@ -320,10 +339,11 @@ def _agreement(history, rows):
 
 
 def _judged(history, rows):
-    """`(chance of a wrong label, score, suggested class, its mean probability)` of all examples.
+    """`(probability of a wrong label, score, suggested class, its mean probability)` of all examples.
 
-    The chance is of a mixture that sees mistakes only where doubt does not explain the labels. For the order, and for
-    what is suggested, some are supposed: then pairs of classes that are often exchanged count more, in the order most.
+    The probability is from a mixture that finds errors only where uncertainty does not explain the labels. For the
+    scores and the suggested classes, a small share of errors is assumed, so that pairs of classes that are often
+    confused count more. They count most for the scores, whose mixture has a weaker prior.
     """
     chance = np.zeros(len(history.labels))
     scores = np.full(len(history.labels), np.nan, np.float32)
@@ -350,10 +370,10 @@ def _judged(history, rows):
 
 
 def _known_classes(history, rows):
-    """Which classes the answers know, `(classes,)`: most of the examples that are given one are answered so.
+    """Which classes the network has learned, bool `(classes,)`: most of their examples are predicted as labelled.
 
-    Where that is not so, the network has not learned the class, and that it answers another says nothing of a label;
-    none is known where all answers together agree with the labels little more than by chance.
+    In a class that it has not learned, a prediction of another class says nothing about the label. No class counts as
+    learned where all predictions together agree with the labels little more than by chance.
     """
     labels, right = history.labels[rows], history.margins[rows] > 0
     counts = np.bincount(labels, minlength=history.classes)

@@ -1,4 +1,4 @@
-"""How likely each label is wrong: a mixture of labels that follow what was answered, and of wrong ones."""
+"""How probable it is that each label is wrong: a mixture of labels that follow the predictions, and of errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ _ROUNDS = 25
 
 @dataclass(frozen=True)
 class LabelMixture:
-    """Where labels come from: with the chance 1 - `share` from the answer, else by mistake.
+    """Model of how labels arise: with probability 1 - `share` from the predicted probabilities, otherwise by an error.
 
-    The answers' own doubt counts with all classes: a network that gives the given label 5 % of twenty such is right to
-    be contradicted by the label one time in twenty, and that is no error. What is asked is more than doubt explains.
+    The predictions are uncertain themselves. Of twenty labels that a calibrated network gives a probability of 5 %, one
+    is right on average, and its small probability is no sign of an error. Only contradictions beyond that count as
+    errors.
 
     Attributes:
-        slope: What logarithms of the answered probabilities are multiplied by: > 1 where they are less sure than right.
-        share: Of wrong labels, in [0, 0.5].
-        rates: float64 `(classes, classes)`: of examples of class i that are labelled by mistake, the share that is j.
+        slope: Factor of the logarithms of the predicted probabilities, > 0; above 1 where the network is less confident
+            than it is accurate.
+        share: Share of wrong labels, in [0, 0.5].
+        rates: float64 `(classes, classes)`: entry i, j is the share of the wrongly labelled examples of class i that
+            have label j.
     """
 
     slope: float
@@ -37,7 +40,7 @@ class LabelMixture:
         """Logarithm of the odds `(n,)` that a label is wrong.
 
         Args:
-            probabilities: `(n, classes)`, mean ones of what was answered.
+            probabilities: Mean predicted probabilities `(n, classes)`.
             labels: Given class numbers `(n,)`.
             margins: Mean margins `(n,)`, as for `fit_label_mixture`.
         """
@@ -49,7 +52,7 @@ class LabelMixture:
     def true_classes(
         self, probabilities: NDArray[np.floating], labels: NDArray[np.integer]
     ) -> NDArray[np.int64]:
-        """The most probable other classes `(n,)` of examples whose labels are wrong; arguments as for `log_odds`."""
+        """The most probable true classes `(n,)` if the labels are wrong; arguments as for `log_odds`."""
         logs = self.slope * _answers(probabilities, labels, None) + np.log(
             np.maximum(self.rates[:, labels].T, 1e-12)
         )
@@ -65,21 +68,23 @@ def fit_label_mixture(
     prior: float = 20.0,
     least_share: float = 1e-6,
 ) -> LabelMixture:
-    """The mixture with the largest likelihood.
+    """Fit the mixture by maximum likelihood.
 
-    For each slope of a row, share and rates follow from expectation maximization (Dempster et al. 1977; with a
-    confusion matrix of the labels as Dawid and Skene 1979 have it for observers), the rates drawn towards even ones.
+    For each slope on a grid, share and rates are fitted by expectation maximization (Dempster et al. 1977), with a
+    confusion matrix of the labels, as Dawid and Skene (1979) use one per observer. A prior draws the rates towards
+    equal ones.
+
     Args:
-        probabilities: `(n, classes)`, mean ones of what was answered over the training.
+        probabilities: Mean predicted probabilities `(n, classes)` over the training.
         labels: Given class numbers `(n,)`.
-        margins: Mean margins `(n,)` in logits. Given, the margin of an example is the mean of this one and of that
-            between the mean probabilities: the one forgets less of the early, unsure answers, the other is less moved
-            by rivals that change. None takes the latter alone.
-        prior: How many examples of each class speak for even rates.
-        least_share: Of wrong labels.
+        margins: Mean margins `(n,)` in logits, or None. If given, the margin of an example is the mean of this one and
+            of the margin between the mean probabilities. The first keeps more of the early, uncertain predictions; the
+            second varies less where the second most probable class changes. None takes the second alone.
+        prior: Weight of the prior for equal rates, as a number of wrongly labelled examples per class.
+        least_share: Lower limit of the share of wrong labels, in [0, 0.5].
 
     Returns:
-        `LabelMixture`.
+        The `LabelMixture` with the largest likelihood.
     """
     classes = probabilities.shape[1]
     logs = _answers(probabilities, labels, margins)
@@ -90,12 +95,12 @@ def fit_label_mixture(
 
 
 def chance_of_wrong(log_odds: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Chances `(n,)` in [0, 1] of logarithms of odds."""
+    """Probabilities `(n,)` in [0, 1] from logarithms of odds `(n,)`."""
     return 1 / (1 + np.exp(-np.clip(log_odds, -700, 700)))
 
 
 def _answers(probabilities, labels, margins):
-    """Logarithms of the probabilities `(n, classes)`, that of the given class moved to half of the way to `margins`."""
+    """Logarithms of the probabilities `(n, classes)`; that of the given class is moved halfway towards `margins`."""
     logs = np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-7))
     if margins is not None:
         rows = np.arange(len(labels))
@@ -107,7 +112,7 @@ def _answers(probabilities, labels, margins):
 
 
 def _split(logs, labels, slope):
-    """What the answers, sharpened by the slope, give the given class `(n,)`, and every class `(n, classes)`."""
+    """Probabilities, sharpened by the slope, of the given class `(n,)` and of all classes `(n, classes)`."""
     chances = np.exp(slope * (logs - logs.max(1, keepdims=True)))
     chances /= chances.sum(1, keepdims=True)
     return chances[np.arange(len(labels)), labels], chances

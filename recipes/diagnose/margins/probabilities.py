@@ -8,7 +8,15 @@ from recipes.common.models import output_activation
 
 
 def probabilities_of(model: keras.Model, outputs: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Probabilities `(n, classes)` of a classifier's outputs; one unit becomes two classes."""
+    """Probabilities `(n, classes)` of a classifier's outputs; one unit becomes two classes.
+
+    Outputs count as logits where the last activation is linear, or where they leave [0, 1]. Other outputs are divided
+    by their sum over the classes.
+
+    Args:
+        model: The classifier.
+        outputs: Its outputs, `(n, classes)`, `(n, 1)` or `(n,)`, probabilities or logits.
+    """
     outputs = np.asarray(outputs, np.float32)
     outputs = outputs[:, None] if outputs.ndim == 1 else outputs
     logits = (

@@ -1,4 +1,4 @@
-"""Margins of examples over the training of a small network on a few numbers of each image: seconds for thousands."""
+"""Margins of examples over the training of a small network on a few features per image: seconds for thousands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recipes.diagnose.margins.example_history import ExampleHistory
 
 _HIDDEN, _BATCH, _RATE, _FOLDS = 64, 32, 2e-3, 4
-_LEAST = 4  # passes, whatever the time
+_LEAST = 4  # epochs, whatever the time limit
 
 
 def quick_history(
@@ -21,17 +21,18 @@ def quick_history(
     epochs: int = 8,
     seconds: float = 10.0,
 ) -> ExampleHistory:
-    """Train one hidden layer of 64 rectified units with Adam four times, and score what each has not seen.
+    """Train four small networks in cross-validation, and score each example with the one that was not trained on it.
 
-    Each training leaves out a quarter of the examples and scores them after every epoch: nothing is learned by heart
-    (cross-validation, as confident learning asks for, Northcutt et al. 2021, section 3.1).
+    Each network has one hidden layer of 64 ReLU units and is trained with Adam. It leaves out a quarter of the examples
+    and scores them after every epoch, so that no scored label was memorized. Confident learning asks for the same
+    out-of-sample predictions (Northcutt et al. 2021, section 3.1).
 
     Args:
-        features: `(n, d)`, such as small gray pictures or what a pretrained network makes of images; standardized here.
-        labels: Class numbers `(n,)`.
-        classes: How many there are.
-        epochs: Passes of each training.
-        seconds: After which no further pass than the fourth is begun; all trainings come equally far.
+        features: `(n, d)`, such as small gray pictures or features of a pretrained network; standardized here.
+        labels: Class numbers `(n,)`, from 0.
+        classes: Number of classes.
+        epochs: Largest number of epochs of each network.
+        seconds: After this time, no further epoch is begun, but for the first four; all networks train equally long.
 
     Returns:
         `ExampleHistory`.
@@ -39,7 +40,7 @@ def quick_history(
     rng, start = np.random.default_rng(0), time.monotonic()
     x = features.reshape(len(features), -1).astype(np.float32)
     x = (x - x.mean(0)) / (x.std(0) + 0.1 * x.std() + 1e-6)
-    x /= np.sqrt(max(1.0, np.square(x).sum(1).mean() / 64))  # of a length that suits the rate
+    x /= np.sqrt(max(1.0, np.square(x).sum(1).mean() / 64))  # a norm that suits the learning rate
     history, rows = ExampleHistory(labels, classes), np.eye(classes, dtype=np.float32)[labels]
     folds = np.array_split(rng.permutation(len(x)), min(_FOLDS, len(x)))
     networks = [_Network(x.shape[1], classes, rng) for _ in folds]

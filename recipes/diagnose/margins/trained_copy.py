@@ -1,4 +1,4 @@
-"""The margins of examples over the training of a copy of a model, with some labels that are known to be wrong."""
+"""Margins of examples over the training of copies of a model, with some labels that are known to be wrong."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ _PERCENTILE = 99  # of the margins of labels that are known to be wrong, as in t
 
 
 def history_of_copy(model: keras.Model, data: Data, epochs: int, batch_size: int) -> ExampleHistory:
-    """Train two copies of a model, and score all examples after each epoch.
+    """Train two copies of a model, and score the examples after each epoch.
 
-    In each copy, one in classes + 1 examples is given to a class that does not exist, others in each (Pleiss et al.
-    2020, "Identifying Mislabeled Data", section 3.2); the 99th percentile of their margins is the threshold. An example
-    is not scored where it was given away. A model whose head cannot be exchanged is trained as it is, once.
+    In each copy, one of classes + 1 examples is assigned to an additional class that does not exist; the two copies use
+    different examples for this. These are the threshold samples of Pleiss et al. 2020, "Identifying Mislabeled Data",
+    section 3.2, and the 99th percentile of their margins is the threshold, 0 at most. A copy does not score its own
+    threshold samples. A model whose last layer cannot be replaced is trained once, unchanged.
 
     Args:
-        model: Compiled, with one row of classes for an output.
-        data: Arrays `(x, y)` or a `tf.data.Dataset`.
-        epochs: >= 2.
-        batch_size: Examples a step.
+        model: Compiled, with one output `(batch, classes)`.
+        data: Arrays `(x, y)` or a `tf.data.Dataset` of such examples.
+        epochs: Epochs of training for each copy, >= 2.
+        batch_size: Examples per training step.
 
     Returns:
-        `ExampleHistory`.
+        `ExampleHistory` with its `threshold` set.
 
     Raises:
-        ValueError: for another model, or labels that are no single classes.
+        ValueError: for another model, `epochs` below 2, labels that are not one class per example, inputs with NaN or
+            infinity, or a data set that shuffles anew each time.
+        TypeError: for data of another kind.
     """
     outputs = getattr(model, "outputs", None)
     if not model.compiled or not outputs or len(outputs) != 1 or len(outputs[0].shape) != 2 or epochs < 2:
@@ -103,7 +106,7 @@ def _arrays(data, model):
 
 
 def _with_one_class_more(model, classes):
-    """A copy whose head has one class more, with logits, compiled; None where the head is no Dense layer."""
+    """A compiled copy whose last layer gives logits of one class more; None where that layer is no Dense layer."""
     copy = rebuild(model)
     heads = output_layers(copy)
     if len(heads) != 1 or not isinstance(heads[0], keras.layers.Dense):
@@ -124,7 +127,7 @@ def _same_optimizer(model: keras.Model) -> Any:
 
 
 def _train(copy, history, x, given_away, epochs, batch_size) -> NDArray[np.float32]:
-    """Add what the copy says after each epoch; the mean margins of the examples that were given away."""
+    """Add the copy's predictions after each epoch to `history`; return the mean margins of the threshold samples."""
     labels = history.labels.copy()
     labels[given_away] = history.classes
     kept = np.setdiff1d(np.arange(len(labels)), given_away)

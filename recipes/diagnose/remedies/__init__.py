@@ -1,1 +1,1 @@
-"""Remedies, tried out on a copy of the model."""
+"""Remedies that findings advise, tried on copies of the model."""

@@ -1,4 +1,4 @@
-"""Which remedies a finding names that can be done to a copy of the model, and what each of them changes."""
+"""The remedies of each finding that can be tried on a copy of the model, and what each of them changes."""
 
 import copy
 from collections.abc import Callable
@@ -16,19 +16,19 @@ _RECTIFIERS = ("relu", "relu6")
 
 @dataclass(frozen=True)
 class Arm:
-    """One remedy to be tried beside the unchanged model.
+    """One remedy that is compared with the unchanged model, as one arm of an experiment.
 
     Attributes:
-        name: What is done, in a few words.
+        name: The change in a few words.
         code: What to type.
-        finding: Code of the finding that names it.
-        knobs: Settings of the training step: "rate" (a factor), "warmup" (share of the steps), "decay", "clipnorm",
-            "momentum" of batch normalization. They need no second trace.
-        edit: Changes a layer's configuration in place, or None.
-        labels: Labels as arrays to labels, or None.
-        inputs: "standardize", "drop" (examples that are not finite), "shuffle" or "".
-        targets: Whether targets are brought to mean 0 and standard deviation 1.
-        loss: Another loss, or None.
+        finding: Code of the finding that advises it.
+        knobs: Settings of the training step: "rate" (a factor), "warmup" (share of the steps, in [0, 1]), "decay"
+            (weight decay), "clipnorm", and "momentum" of batch normalization. They do not need another trace.
+        edit: Function that changes the configuration of a layer in place, or None.
+        labels: Function from an array of labels to the changed labels, or None.
+        inputs: "standardize", "drop" (examples with NaN or infinity), "shuffle" or "".
+        targets: Whether targets are standardized to mean 0 and standard deviation 1.
+        loss: Name of another loss, or None.
     """
 
     name: str
@@ -43,16 +43,20 @@ class Arm:
 
     @property
     def same_measure(self) -> bool:
-        """Whether its loss can be compared with that of the unchanged model."""
+        """Whether the loss with this remedy can be compared with that of the unchanged model."""
         return self.loss is None and self.labels is None and not self.targets
 
 
 def arms_for(findings: list[Finding], facts: dict) -> tuple[list[Arm], list[str]]:
-    """The remedies that can be tried, those of the first finding first, and titles of findings without any.
+    """The remedies that can be tried for some findings.
 
     Args:
-        findings: What was found, causes before symptoms; consequences come after all roots.
-        facts: As `recipes.diagnose.rules.run_facts.describe` gives them, with data.
+        findings: The findings, causes before symptoms. Remedies of their consequences come last.
+        facts: What `recipes.diagnose.rules.run_facts.describe` returns, with "data".
+
+    Returns:
+        `(remedies, titles)`: the remedies, those of the first finding first and each only once, and the titles of the
+        findings without a remedy that can be tried.
     """
     roots = list(findings)
     flat = [*roots, *(child for root in roots for child in root.consequences)]
@@ -102,7 +106,7 @@ def _slower(finding, facts):
 
 
 def _usual(finding, facts, *, below):
-    """The rate that is usual with the optimizer, where this one is more than ten times off on that side."""
+    """The usual learning rate of the optimizer, if the own one is over ten times higher (`below`), or lower."""
     rate, name = _rate(facts), facts["optimizer"].get("name")
     fitting = usual_rate(name)
     if fitting is None or (rate / fitting if below else fitting / rate) <= 10:
@@ -131,7 +135,7 @@ def _faster(finding, facts):
 
 
 def _called(name):
-    """What to type for an optimizer's class."""
+    """The class of an optimizer, as it has to be typed."""
     places = {"MuonSGD": "recipes.optimizers."}
     return places.get(name, "keras.optimizers." if hasattr(keras.optimizers, str(name)) else "") + str(name)
 
@@ -251,7 +255,7 @@ def _dropped(finding, _facts):
 
 
 def _relabeled(finding, facts):
-    """Labels of the same meaning in the range that the loss expects."""
+    """Remedies that bring labels into the range that the loss expects, without a change of their meaning."""
     data, task = facts["data"]["train"], facts["task"]
     values, kind = data.get("label_values"), kind_of_targets(data)
     sparse = str(task["loss"]).startswith("sparse")
@@ -275,7 +279,7 @@ def _relabeled(finding, facts):
 
 
 def _fitting(finding, facts):
-    """Another last activation and loss, by what the labels are."""
+    """Remedies with another last activation and loss, which fit the labels."""
     data, task = facts.get("data", {}).get("train", {}), facts["task"]
     kind, outputs = kind_of_targets(data), task["outputs"]
     plan = {
@@ -360,12 +364,13 @@ _ARMS = {
 
 
 def edited(config: dict, edit: Callable[[dict], None] | None, last: str | None) -> dict:
-    """A copy of a model's configuration, with `edit` done to that of every layer in it.
+    """A copy of a model's configuration, in which `edit` has changed the configuration of every layer.
 
     Args:
-        config: As Keras serializes a model.
-        edit: Changes one layer's configuration in place; None leaves all as they are.
-        last: Name of the layer whose activation gives the output; its configuration has "_last" while it is edited.
+        config: Configuration of a model, as `keras.saving.serialize_keras_object` returns it.
+        edit: Function that changes the configuration of one layer in place; None changes nothing.
+        last: Name of the layer with the last activation, or None. While `edit` runs, the entry "_last" of a
+            configuration says whether it is that layer.
     """
     config = copy.deepcopy(config)
     if edit is None:

@@ -1,4 +1,4 @@
-"""Short trainings of a copy, the settings of the step being variables of one trace, and how good their ends are."""
+"""Short trainings of model copies, whose settings are arguments of one compiled step, and measures of their results."""
 
 import time
 from dataclasses import dataclass
@@ -19,7 +19,15 @@ from recipes.diagnose.remedies.arms import Arm
 
 @dataclass(frozen=True)
 class Prepared:
-    """Batches to train on and batches kept apart, as an arm wants them, and what undoes its scaling of targets."""
+    """Training and held-out batches for one remedy.
+
+    Attributes:
+        train: Training batches `(inputs, labels, weights)`.
+        apart: Held-out batches `(inputs, labels, weights)`.
+        truth: Labels of the held-out batches before the remedy changed them.
+        mean: Mean by which targets were standardized, or 0.
+        std: Standard deviation by which targets were standardized, or 1.
+    """
 
     train: list[tuple]
     apart: list[tuple]
@@ -29,7 +37,14 @@ class Prepared:
 
 
 def prepared(sample: Sample, arm: Arm) -> Prepared:
-    """Cut a sample: every fifth batch is kept apart, the same ones for every arm."""
+    """Split a sample for one remedy, and apply what the remedy changes in the data.
+
+    Every fifth batch is held out, the same ones for every remedy. Of fewer than five batches, all are used for both.
+
+    Args:
+        sample: The data.
+        arm: The remedy.
+    """
     batches = list(sample.batches)
     train = [batch for number, batch in enumerate(batches) if number % 5 != 4 or len(batches) < 5]
     apart = batches[4::5] if len(batches) >= 5 else batches
@@ -68,7 +83,7 @@ def _finite(batch):
 
 
 def _mixed(batches):
-    """The examples of all batches in another order, in batches of the same sizes."""
+    """The examples of all batches in a random order, in batches of the same sizes."""
     sizes = [len(keras.tree.flatten(batch[0])[0]) for batch in batches]
     whole = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *(batch[:2] for batch in batches))
     order = np.random.default_rng(0).permutation(sum(sizes))
@@ -77,7 +92,7 @@ def _mixed(batches):
 
 
 def _standardized(train, apart):
-    """Each input column, or channel, brought to mean 0 and standard deviation 1."""
+    """Standardize each column or channel of the inputs to mean 0 and standard deviation 1 over the training batches."""
     first = [keras.tree.flatten(batch[0]) for batch in train]
     scales = []
     for parts in zip(*first, strict=True):
@@ -95,13 +110,18 @@ def _standardized(train, apart):
 
 
 class Rig:
-    """A copy of a model with one compiled training step, started again and again from the weights of each seed.
+    """A copy of a model with one compiled training step, which can be started again from the weights of each seed.
 
     Args:
-        model: The user's model, whose loss and optimizer settings are taken.
-        twins: Copies of it, one a seed, of which the first is trained.
-        seeds: The seeds.
-        loss: Another loss, or None.
+        model: The user's model, whose loss and optimizer settings are used.
+        twins: Copies of the model, one per seed, with different weights. The first is trained; of the others, only the
+            weights are used.
+        seeds: The seeds, in the order of `twins`.
+        loss: Another loss, or None for that of the model.
+
+    Attributes:
+        seconds_per_step: Median time of the steps of the last training, in seconds.
+        compile_seconds: Time of the very first step, which compiles, in seconds.
     """
 
     def __init__(self, model: keras.Model, twins: list[keras.Model], seeds: Any, loss: str | None) -> None:
@@ -132,12 +152,22 @@ class Rig:
         self.compile_seconds = 0.0
 
     def steps(self, batches: list[tuple], seed: int, knobs: dict[str, float], count: int) -> np.ndarray:
-        """Train from the start of a seed; the loss of each step, infinite from where it is no number."""
+        """Train from the weights of a seed.
+
+        Args:
+            batches: Training batches `(inputs, labels, weights)`, used in an order that depends on the seed.
+            seed: One of the seeds.
+            knobs: Settings of the step that replace those of the model, see `Arm.knobs`.
+            count: Number of steps.
+
+        Returns:
+            Loss of each step, float64 `(count,)`; infinite from the first step on whose loss is not finite.
+        """
         self._rewind(seed)
         settings = {**self._own, **knobs}
         for (_, variable), own in zip(self._norms, self._momenta, strict=True):
             variable.assign(settings.get("momentum", own))
-        if "clipnorm" in knobs:  # in place of what was there
+        if "clipnorm" in knobs:  # it replaces all other clipping
             settings |= {"global_clipnorm": np.inf, "clipvalue": np.inf}
         warm = int(settings.get("warmup", 0.0) * count)
         order = np.random.default_rng(seed).permutation(len(batches))
@@ -150,7 +180,7 @@ class Rig:
             try:
                 with replaced([(layer, "momentum", variable) for layer, variable in self._norms]):
                     loss = float(self._function(_tensors(batch), tf.constant(numbers, tf.float32)))
-            except (tf.errors.InvalidArgumentError, ValueError):  # labels that the loss cannot take at all
+            except (tf.errors.InvalidArgumentError, ValueError):  # labels that do not fit the loss
                 loss = np.inf
             times.append(time.monotonic() - begin)
             losses.append(loss)
@@ -163,14 +193,14 @@ class Rig:
         return np.where(np.isfinite(losses), losses, np.inf)
 
     def predict(self, inputs: Any) -> np.ndarray:
-        """Outputs in inference mode."""
+        """Outputs in inference mode, as numpy arrays."""
         inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
         return keras.tree.map_structure(
             lambda output: np.asarray(keras.ops.convert_to_numpy(output)), self.net(inputs, training=False)
         )
 
     def loss(self, batch: tuple) -> float:
-        """Loss of one batch in inference mode, penalties left out."""
+        """Loss of one batch `(inputs, labels, weights)` in inference mode, without regularization penalties."""
         inputs, labels, weights = batch
         outputs = self.net(keras.tree.map_structure(tf.convert_to_tensor, inputs), training=False)
         total = float(self.net.compute_loss(x=None, y=labels, y_pred=outputs, sample_weight=weights))
@@ -218,7 +248,7 @@ def _or_infinite(value):
 
 
 def _plain(optimizer):
-    """Without clipping, which the step does itself."""
+    """A copy of an optimizer without clipping, which the training step of `Rig` does itself."""
     settings = {**optimizer.get_config(), "clipnorm": None, "global_clipnorm": None, "clipvalue": None}
     return type(optimizer).from_config(settings)
 
@@ -228,18 +258,28 @@ def _tensors(batch):
 
 
 class Measure:
-    """How good the end of a trial is, on batches kept apart.
+    """Measures the result of a trial on held-out batches.
 
     Args:
-        task: What the unchanged model is asked to do.
-        labels: Facts about its labels.
+        task: Task of the unchanged model.
+        labels: Facts about the training data and its labels, from `describe_data`.
     """
 
     def __init__(self, task: Task, labels: dict) -> None:
         self.task, self.labels = task, labels
 
     def of(self, rig: Rig, data: Prepared, arm: Arm) -> dict[str, float]:
-        """Loss, and accuracy or explained variance where labels tell, at the weights as they are."""
+        """Loss, accuracy and explained variance with the present weights.
+
+        Args:
+            rig: The trained copy.
+            data: Data of the remedy, whose held-out batches are used.
+            arm: The remedy.
+
+        Returns:
+            Name of the measure -> value. Outputs that are structures or not finite have a loss only; a measure that is
+            not defined for the labels is NaN.
+        """
         losses = [self._number(rig.loss, batch) for batch in data.apart]
         found = {"loss": float(np.mean(losses))}
         outputs = [rig.predict(batch[0]) for batch in data.apart]
@@ -262,7 +302,17 @@ class Measure:
         return value if np.isfinite(value) else np.inf
 
     def gains(self, arm: Arm, base: dict, mine: dict) -> tuple[np.ndarray, str]:
-        """What each seed gained, and by which measure."""
+        """Gain of a remedy for each seed, and the name of the measure.
+
+        Args:
+            arm: The remedy.
+            base: Results of the unchanged model: "ends" holds what `of` returned for each seed.
+            mine: The same with the remedy.
+
+        Returns:
+            `(gains, measure)`: float32 `(seeds,)` in [-1, 1], see `RemedyTrial.gains`; "loss", "accuracy" or
+            "explained variance".
+        """
         if arm.same_measure:
             pairs = [(a["loss"], b["loss"]) for a, b in zip(base["ends"], mine["ends"], strict=True)]
             return np.asarray([_saved(*pair) for pair in pairs], "float32"), "loss"
@@ -283,7 +333,7 @@ class Measure:
 
 
 def _saved(before, after):
-    """Share of the unchanged model's loss that is saved; 1 where only that is no number, 0 where both are none."""
+    """Share of the loss that the remedy saves, in [-1, 1]; 1 where only the loss before is not finite, 0 where both."""
     if not np.isfinite(after):
         return -1.0 if np.isfinite(before) else 0.0
     if not np.isfinite(before):
@@ -292,7 +342,7 @@ def _saved(before, after):
 
 
 def _accuracy(outputs, truth, from_logits):
-    """Share of right answers, whatever the labels are: class numbers, rows, or any two values."""
+    """Accuracy in [0, 1] for any kind of labels: class numbers, rows, or any two values; NaN where none fits."""
     rows = truth.reshape(len(truth), -1)
     if outputs.ndim == 2 and outputs.shape[1] > 1:
         if rows.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""Try remedies on copies of a model, beside the unchanged one."""
+"""try_remedies: try remedies on copies of a model, and compare them with the unchanged model."""
 
 import random
 import re
@@ -29,20 +29,20 @@ _FEWEST_STEPS, _MOST_STEPS = 20, 150
 
 @dataclass(frozen=True)
 class RemedyTrial:
-    """What one remedy did.
+    """Result of one remedy.
 
     Attributes:
-        name: What was done, in a few words.
+        name: The change in a few words.
         code: What to type.
-        finding: Code of the finding that names it.
-        tried: False where there was no time for it, or it could not be done; `reason` says which.
+        finding: Code of the finding that advises it.
+        tried: False where there was no time for the remedy, or it could not be applied; `reason` says which.
         reason: Why it was not tried, or "".
-        losses: float32 `(seeds, steps)`, the training loss of each step with the remedy.
-        unchanged: float32 `(seeds, steps)`, the same without it, from the same start on the same batches.
-        gains: float32 `(seeds,)`. Of a remedy that keeps the loss: the share of the unchanged model's loss on data
-            kept apart that it saves, 1 at most. Of one that changes loss or labels: accuracy, or explained variance,
-            more than the unchanged model's, in shares of 1.
-        measure: "loss", "accuracy" or "explained variance": what the gains are of.
+        losses: float32 `(seeds, steps)`, training loss of each step with the remedy; None where it was not tried.
+        unchanged: float32 `(seeds, steps)`, the same without the remedy, from the same weights on the same batches.
+        gains: float32 `(seeds,)` in [-1, 1], measured on held-out data. If the remedy keeps the loss, it is the share
+            of the unchanged model's loss that the remedy saves. If it changes loss or labels, it is the accuracy, or
+            the explained variance, minus that of the unchanged model.
+        measure: "loss", "accuracy" or "explained variance", the measure of the gains.
     """
 
     name: str
@@ -57,34 +57,34 @@ class RemedyTrial:
 
     @property
     def gain(self) -> float:
-        """Mean gain over the seeds; NaN where it was not tried."""
+        """Mean gain over the seeds, in [-1, 1]; NaN where the remedy was not tried."""
         return float(np.mean(self.gains)) if self.tried else float("nan")
 
     @property
     def spread(self) -> float:
-        """Half the distance between the largest and the smallest gain over the seeds."""
+        """Half the difference of the largest and the smallest gain over the seeds; NaN where it was not tried."""
         return float(np.ptp(self.gains) / 2) if self.tried else float("nan")
 
     @property
     def helps(self) -> bool:
-        """Whether it gained more than a twentieth, and more than its spread."""
+        """Whether the mean gain is more than 0.05 and more than the spread."""
         return self.tried and self.gain > max(0.05, self.spread)
 
     @property
     def refuted(self) -> bool:
-        """Whether it was tried and gained nothing."""
+        """Whether the remedy was tried and its mean gain is at most 0.01."""
         return self.tried and not self.gain > 0.01
 
     @property
     def outcome(self) -> str:
-        """What the trial came to: "helps", "refuted", "unclear" or "not tried: ..."."""
+        """The outcome of the trial: "helps", "refuted", "unclear" or "not tried: ..."."""
         if not self.tried:
             return f"not tried: {self.reason}"
         return "helps" if self.helps else "refuted" if self.refuted else "unclear"
 
     @property
     def told_gain(self) -> str:
-        """The gain with its spread in words, "" where it was not tried."""
+        """The measure and its gain with spread as text; "" where the remedy was not tried."""
         return f"{self.measure} {self.gain:+.0%} +- {self.spread:.0%}" if self.tried else ""
 
     def __str__(self) -> str:
@@ -98,11 +98,11 @@ class Trials:
     """Outcome of `try_remedies`.
 
     Attributes:
-        results: list of `RemedyTrial`: those tried, the largest gain first, then those that were not.
-        without: Titles of findings that no change of the model can be tried for.
+        results: The remedies that were tried, the largest gain first, then those that were not.
+        without: Titles of the findings for which no change of the model can be tried.
         steps: Training steps of each trial.
-        seeds: Seeds, one start of the weights and one order of the batches each.
-        seconds: Wall-clock time it took, in seconds.
+        seeds: The seeds; each fixes the first weights and the order of the batches.
+        seconds: Wall-clock time of all trials, in seconds.
     """
 
     results: list[RemedyTrial]
@@ -117,9 +117,13 @@ class Trials:
         return next((result for result in self.results if result.helps), None)
 
     def apply(self, findings: list[Finding]) -> list[Finding]:
-        """The findings with what the trials showed: what helped comes first in a remedy, what was refuted comes last.
+        """Copies of the findings with remedies that say what the trials showed.
 
-        A sentence of a remedy that tells to type what a trial has refuted is taken out of it.
+        A remedy begins with the change that helped most, and ends with those that were tried without gain. Sentences
+        that advise a refuted change are taken out of it.
+
+        Args:
+            findings: The findings that `try_remedies` was given.
         """
         changed = []
         for finding in findings:
@@ -150,13 +154,13 @@ class Trials:
 
 
 def _unrefuted(remedy, refuted):
-    """The sentences of a remedy without those that tell to type what a trial has refuted."""
+    """The sentences of a remedy, without those that advise a change that a trial has refuted."""
     marks = {mark for result in refuted for mark in _marks(result.code)}
     return [part for part in re.split(r"(?<=[.!?]) (?=[A-Z])", remedy) if not marks & _marks(part)]
 
 
 def _marks(text):
-    """What tells one remedy from another: settings with their values, names in quotes, and layers with arguments."""
+    """What distinguishes one remedy from another: settings with their values, names in quotes, and some classes."""
     settings = {
         (name, float(value.rstrip(".")))
         for name, value in re.findall(
@@ -176,29 +180,32 @@ def try_remedies(
     seeds: tuple[int, ...] = (0, 1),
     verbose: int = 1,
 ) -> Trials:
-    """Do what findings advise to copies of a model, and train them a short while beside an unchanged copy.
+    """Apply the remedies of findings to copies of a model, and compare short trainings with an unchanged copy.
 
-    Every copy starts from freshly drawn weights (those of frozen layers are the model's own), sees the same batches in
-    the same order, and is measured on batches kept apart. Rate, warm-up, clipping, weight decay and the momentum of
-    batch normalization are variables of one compiled step; scaled inputs and targets, other labels and another order
-    change the data only; another activation, initializer, dropout, penalty or loss is a copy of its own. Remedies of
-    the first finding come first, as many as there is time for.
+    Every copy starts from newly drawn weights (frozen layers keep those of the model), sees the same batches in the
+    same order, and is measured on held-out batches. Learning rate, warm-up, clipping, weight decay and the momentum of
+    batch normalization are arguments of one compiled step. Scaled inputs and targets, other labels and another order
+    change only the data. For another activation, initializer, dropout, penalty or loss, a new copy is built. Remedies
+    of the first finding are tried first, and others as long as there is time.
 
-    Nothing of the model, its optimizer, the data set or the random generators moves, by a bit.
+    The model, its optimizer, the data set and the random generators are not changed: they are restored bit for bit.
 
     Args:
         model: A compiled, built `keras.Model` that can be built again from its configuration.
         train: Training data: `tf.data.Dataset` of `(inputs, labels)`, or arrays `(x, y)`. About 1300 examples are read.
-        findings: What `recipes.diagnose.preflight(...).findings`, `diagnose` or `TrainingDoctor` found.
-        seconds: Time for all trials, in seconds.
-        seeds: Two whole numbers or more.
+        findings: Findings of `recipes.diagnose.preflight(...).findings`, `diagnose` or `TrainingDoctor`.
+        seconds: Time for all trials in seconds, > 0.
+        seeds: Two integers or more; each fixes the first weights and the order of the batches.
         verbose: 0 prints nothing, 1 prints the table.
 
     Returns:
-        A `Trials`; print it for a table, `apply(findings)` gives the findings with what was learned.
+        A `Trials`. Printed, it is a table; its `apply(findings)` returns the findings with the results in their
+        remedies.
 
     Raises:
-        ValueError: for a model that is not compiled, that cannot be built again, or has a training step of its own.
+        ValueError: for a model that is not compiled or not built, or cannot be built again. Also for a model with a
+            custom training step, several optimizers or nothing to train; for an empty data set; and for `seeds` or
+            `seconds` out of range.
         RuntimeError: where Keras does not run on TensorFlow.
     """
     require_tensorflow("diagnose.try_remedies", "whose compiled steps it makes")
@@ -214,7 +221,7 @@ def try_remedies(
     )
     facts = describe_model(model)
     facts["data"] = {"train": describe_data(sample, task_of(model), heads_of(model))}
-    # Out of their order by code and severity a caller may have put them: causes first.
+    # The caller may have changed the order of the findings: causes come first again.
     roots = arrange(findings) if not any(f.consequences for f in findings) else list(findings)
     arms, without = arms_for(roots, facts)
     with untouched(model):
@@ -255,10 +262,10 @@ def _check(model):
 
 
 def _copy(model, config, seed):
-    """A model from a configuration, its weights drawn by a seed; frozen layers keep the weights of the model."""
+    """A model from a configuration, with weights drawn by a seed; frozen layers keep the weights of the model."""
     state = random.getstate()
     classes = {type(layer).__name__: type(layer) for layer in layers_of(model, include_self=True)}
-    random.seed(seed)  # what Keras draws the seeds of initializers and dropout from
+    random.seed(seed)  # Keras draws the seeds of initializers and dropout from this generator
     try:
         twin = keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
         if not twin.built:
@@ -276,7 +283,7 @@ def _copy(model, config, seed):
 
 
 def _rank(result):
-    """Those tried first, by gain in hundredths; of equals the one whose loss ends lower."""
+    """Sort key: remedies that were tried first, by gain rounded to 0.01, then by the training loss at the end."""
     if not result.tried:
         return 1, 0.0, 0.0
     end = float(np.mean(result.losses[:, -max(1, result.losses.shape[1] // 10) :]))
@@ -284,7 +291,7 @@ def _rank(result):
 
 
 class _Session:
-    """One set of trials: the data, the unchanged model's results, and the time that is left."""
+    """One set of trials: the model and its data, the compiled copies, and the time that is left."""
 
     def __init__(self, model, sample, facts, seeds, seconds, start):
         self.model, self.facts, self.seeds = model, facts, seeds
@@ -307,7 +314,7 @@ class _Session:
         unchanged = Arm("unchanged", "", "")
         rig = self._rig(unchanged)
         data = prepared(self.sample, unchanged)
-        # The first steps compile; then as many steps as leave time for the arms, of two starts each.
+        # The first steps compile. Then the number of steps is chosen so that there is time for six remedies.
         for _ in range(3):
             rig.steps(data.train[:1], self.seeds[0], {}, 2)
         room = 0.7 * max(self.left(), 0) / (len(self.seeds) * (1 + min(len(arms), 6)))
@@ -317,7 +324,7 @@ class _Session:
         for number, arm in enumerate(arms):
             needed = len(self.seeds) * self.steps * rig.seconds_per_step
             needed += rig.compile_seconds if arm.edit is not None or arm.loss else 0.0
-            if number and needed > self.left():  # the first is tried in any case
+            if number and needed > self.left():  # the first remedy is tried in any case
                 reason = f"no time left; it needs about {needed:.1f} s"
                 results.append(RemedyTrial(arm.name, arm.code, arm.finding, False, reason))
                 continue
@@ -328,7 +335,7 @@ class _Session:
         try:
             rig, data = self._rig(arm), prepared(self.sample, arm)
             mine = self._curves(rig, data, arm)
-        except Exception as error:  # what a layer or a loss makes of a remedy that does not suit it
+        except Exception as error:  # a layer or a loss that a remedy does not fit may raise anything
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return RemedyTrial(
                 arm.name, arm.code, arm.finding, False, f"it cannot be done ({lines[0][:100]})"

@@ -1,4 +1,4 @@
-"""What a training step has to compute and to keep: operations, bytes and activations, from the graph."""
+"""What a training step computes and keeps in memory: operations, bytes and activations, read from the graph."""
 
 import time
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ import tensorflow as tf
 
 from recipes.data.packed import free_memory
 
-# A backward pass computes two products for each of the forward pass: by the inputs and by the weights.
+# For each product of the forward pass, the backward pass computes two: the gradients of its inputs and of its weights.
 _TRAINING = 3
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine does at best, measured.
+    """The measured peak performance of this machine.
 
     Attributes:
-        flops: Floating-point operations a second, in a product of two float32 matrices of 1024 x 1024.
-        bandwidth: Bytes a second, read and written, adding one to 64 MB.
-        memory: Bytes that are free.
+        flops: Floating-point operations per second, in a product of two float32 matrices of 1024 x 1024.
+        bandwidth: Bytes read and written per second, while 1 is added to an array of 64 MB.
+        memory: Free memory in bytes.
     """
 
     flops: float
@@ -31,12 +31,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What the graph of the model says of one training step. All of it is an estimate.
+    """What one training step takes, estimated from the graph of the model.
 
     Attributes:
-        flops: Floating-point operations of products and convolutions, forward and backward, a batch.
-        bytes: Bytes read and written, if every operation read its inputs and wrote its outputs once.
-        activations: Bytes of outputs that the backward pass needs, an example.
+        flops: Floating-point operations of products and convolutions, forward and backward, per batch.
+        bytes: Bytes read and written per batch, if every operation reads its inputs and writes its outputs once.
+        activations: Bytes of outputs that the backward pass needs, per example.
         weights: Bytes of all weights.
         optimizer: Bytes of the optimizer's variables.
         gradients: Bytes of the gradients.
@@ -52,17 +52,17 @@ class Work:
     batch: int
 
     def best_seconds(self, machine: Machine) -> float:
-        """The time below which no step can be on this machine: computing at its peak, or moving the bytes."""
+        """Lower bound of the seconds per step on this machine: computing at peak or moving the bytes, the longer."""
         return max(self.flops / machine.flops, self.bytes / machine.bandwidth)
 
     def largest_batch(self, machine: Machine) -> int:
-        """Examples that fit into the free memory beside weights, gradients and optimizer, a tenth left over."""
+        """Examples that fit into nine tenths of the free memory, beside weights, gradients and optimizer."""
         fixed = self.weights + self.gradients + self.optimizer
         return max(0, int((0.9 * machine.memory - fixed) / max(self.activations, 1.0)))
 
 
 def measure_machine() -> Machine:
-    """Measure this machine's peak for about a fifth of a second."""
+    """Measure this machine's peak performance, which takes about a fifth of a second."""
     matrix, row = tf.random.normal((1024, 1024)), tf.zeros(16 * 2**20)
     flops = 2 * 1024**3 / _fastest(tf.function(lambda: tf.matmul(matrix, matrix)))
     bandwidth = 2 * 64 * 2**20 / _fastest(tf.function(lambda: row + 1.0))
@@ -80,11 +80,14 @@ def _fastest(function):
 
 
 def work_of(model: keras.Model, inputs: Any) -> Work | None:
-    """Read the graph of the model's forward pass on a batch; None where it cannot be traced.
+    """Estimate the work of a training step from the graph of the model's forward pass on a batch.
 
     Args:
         model: Built and compiled.
-        inputs: One batch of inputs, tensors or a structure of them.
+        inputs: One batch of inputs, a tensor `(batch, ...)` or a structure of them.
+
+    Returns:
+        `Work`; None where the forward pass cannot be traced.
     """
     specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), inputs)
     try:
@@ -104,7 +107,7 @@ def work_of(model: keras.Model, inputs: Any) -> Work | None:
         float(sum(np.prod(one.shape) * tf.as_dtype(one.dtype).size for one in variables))
         for variables in (model.weights, model.trainable_weights, model.optimizer.variables)
     )
-    # Weights are read, their gradients written, and the optimizer reads and writes its own and them.
+    # Weights are read, their gradients are written, and the optimizer reads and writes its variables and the weights.
     moved = _TRAINING * moved + 3 * trained + 2 * slots
     return Work(_TRAINING * flops, moved, kept / max(batch, 1), weights, slots, trained, batch)
 

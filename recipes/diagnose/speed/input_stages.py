@@ -1,4 +1,4 @@
-"""The stages of a tf.data pipeline: what each does, and what it costs a batch."""
+"""The stages of a tf.data pipeline: what each does, and what it costs per batch."""
 
 import time
 from dataclasses import dataclass, replace
@@ -22,7 +22,8 @@ _PYTHON = {"PyFunc", "EagerPyFunc", "PyFuncStateless"}
 _RANDOM = ("Random", "StatelessRandom", "StatelessTruncated", "Multinomial", "ImageProjective")
 
 
-SHUFFLED = 16  # elements that a shuffle holds while it is measured: it costs the same, and need not be filled
+# Elements in a shuffle's buffer while it is measured: each element costs the same, and filling takes no time.
+SHUFFLED = 16
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,22 @@ class Stage:
 
     Attributes:
         name: Its kind and the name of the tf.data class, such as "decode (map)".
-        kind: What it does: by the operations in its function, and by its class.
-        dataset: The data set up to and including it.
+        kind: What it does, told from the operations in its function and from its class.
+        dataset: The data set up to and including this stage.
         batched: Whether it works on batches.
         python: Whether it calls Python for every element.
         variables: Whether its function reads variables, as a Keras layer with random numbers or weights does.
-        waits: Whether it may wait for a disk, a network or Python, which takes the clock's time and no processor.
-        calls: Calls at a time of a map: 1 for a plain one, -1 for AUTOTUNE, None for what makes no calls.
+        waits: Whether it may wait for a disk, a network or Python, which takes clock time but no CPU time.
+        calls: Parallel calls of a map: 1 for a plain one, -1 for AUTOTUNE, None for a stage without calls.
         buffer: Elements that a shuffle or prefetch holds; None for others.
-        operations: Operations of its function.
+        operations: Number of operations in its function.
         examples: Examples in one of its elements.
-        bytes: Size of one of its elements.
-        seconds: CPU time of its own a training batch; NaN until it was measured.
-        wall: Clock time a training batch of the pipeline up to here, read alone.
-        own_wall: What of it this stage adds.
-        filling: What of `first` shuffles take to fill: counted from the time of an element, not waited for.
+        bytes: Size of one of its elements, in bytes.
+        seconds: CPU time of this stage alone, in seconds per training batch; NaN until it is measured.
+        wall: Clock time of the pipeline up to and including this stage, read alone, in seconds per training batch.
+        own_wall: The part of `wall` that this stage adds.
+        filling: The part of `first` in which shuffles fill their buffers, in seconds: calculated from the time per
+            element, not measured.
         first: Seconds to its first element.
     """
 
@@ -69,18 +71,18 @@ class Stage:
 
     @property
     def held(self) -> int:
-        """Elements that a shuffle holds: all there are, where its buffer is larger."""
+        """Elements that a shuffle holds: its buffer size, or the size of the data set where that is smaller."""
         count = int(self.dataset.cardinality())
         return min(self.buffer or 0, count) if count >= 0 else self.buffer or 0
 
     @property
     def cost(self) -> float:
-        """Seconds a batch: of the processor, or of waiting for a disk or Python, whichever is more."""
+        """Seconds per batch: CPU time, or clock time with waiting for a disk or Python, whichever is more."""
         return max(self.seconds, self.own_wall)
 
 
 def describe_stages(dataset: tf.data.Dataset) -> list[Stage]:
-    """The stages of a pipeline from its source on, along its first input where several are joined."""
+    """The stages of a pipeline, from its source on; where it joins several data sets, those of the first."""
     chain = [(one, type(one).__name__.strip("_").removesuffix("Dataset")) for one in stages_of(dataset)]
     batched = not any("Batch" in name for _, name in chain)  # a source may give batches
     stages = []
@@ -100,7 +102,7 @@ def _described(dataset, name, batched):
         found = {*operations, *inner}
         operations += inner
     python = bool(found & _PYTHON) or name == "Generator"
-    variables = function is not None and bool(function.graph.variables)  # not tables of words
+    variables = function is not None and bool(function.graph.variables)  # lookup tables are none
     buffer = getattr(dataset, "_buffer_size", None)
     return Stage(
         name=name,
@@ -132,12 +134,15 @@ def _kind(name, found, python):
 
 
 def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stage]:
-    """Read each prefix of a pipeline alone; what one costs more than the one before is its own.
+    """Measure the stages: read the pipeline up to each one; what this costs more than up to the one before is its own.
 
     Args:
-        stages: As from `describe_stages`.
+        stages: What `describe_stages` returns.
         batch: Examples in a training batch.
-        seconds: Time for all of them together.
+        seconds: Time for all stages together.
+
+    Returns:
+        The same stages with `examples`, `bytes`, `seconds`, `wall`, `own_wall`, `first` and `filling` measured.
     """
     measured: list[Stage] = []
     before, share, busy = 0.0, seconds / max(len(stages), 1), machine_is_busy()
@@ -155,7 +160,7 @@ def measure_stages(stages: list[Stage], batch: int, seconds: float) -> list[Stag
         before += own
         waited = max(0.0, cost["wall"] - (measured[-1].wall if measured else 0.0))
         if busy and not stage.waits:
-            waited = 0.0  # for the processors, which other programs have: no cost of this stage
+            waited = 0.0  # it waited for processors that other programs use: no cost of this stage
         measured.append(replace(stage, seconds=own, own_wall=waited, **cost))
     return measured
 
@@ -167,7 +172,7 @@ def _as_before(stage, last, batch):
 
 
 def _read(stage, batch, seconds):
-    """CPU and clock time a training batch, and the size of an element."""
+    """CPU and clock time per training batch, the size of an element, and the seconds to the first one."""
     copy = without_autotune(fresh_copy(stage.dataset, SHUFFLED))
     began = time.perf_counter()
     size = examples = 0.0
@@ -182,7 +187,7 @@ def _read(stage, batch, seconds):
     found = {"examples": examples, "bytes": size, "first": filled}
     if stage.batched:
         elements, together = iter(copy), examples
-    else:  # taken out one by one, or given to a function, each would cost more than it is worth
+    else:  # taking examples out one by one, or giving them to a function, would cost more than many of them do
         counted = copy.window(batch).map(lambda *_: tf.zeros((), tf.int8))
         elements, together = iter(without_autotune(counted)), float(batch)
     if next(elements, None) is None:
@@ -194,9 +199,9 @@ def _read(stage, batch, seconds):
         count += 1
     share = batch / (max(count, 1) * max(together, 1.0))
     clock, spent = time.perf_counter() - start, time.process_time() - cpu
-    if not count and stage.name == "Tensor":  # handed out over and over, or the start of a generator
+    if not count and stage.name == "Tensor":  # one tensor, repeated by a later stage or given to a generator
         return {**found, "cpu": 0.0, "wall": 0.0}
-    if not count:  # one element is all there is
+    if not count:  # the data set has one element only
         clock, spent, share = alone, alone, batch / max(examples, 1.0)
     return {**found, "cpu": spent * share, "wall": clock * share}
 
@@ -208,7 +213,7 @@ def _bytes_of(tensor):
 
 
 def as_text(stages: list[Stage]) -> list[str]:
-    """A line a stage: what it does and its CPU time a batch."""
+    """One line per stage: what it does, and its CPU time per batch in milliseconds."""
     return [
         f"  {stage.kind:<9} {stage.name:<16} {stage.seconds * 1e3:8.2f} ms"
         + ("  Python" if stage.python else "")

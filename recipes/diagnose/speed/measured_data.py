@@ -1,4 +1,4 @@
-"""What throughput reads: batches as fit would get them, from copies, so that the user's data stay as they are."""
+"""The data that throughput reads: batches as `fit` gets them, from copies, so that the user's data stay as they are."""
 
 import copy
 import random
@@ -20,12 +20,15 @@ _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 def opened(
     train: "Data | keras.utils.PyDataset", model: keras.Model, batch_size: int
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[Stage]]:
-    """`(arguments of fit, options of fit, stages)`, stages empty for what is no `tf.data.Dataset`.
+    """Turn training data into what `fit` takes, and describe its pipeline.
 
     Args:
-        train: As for `fit`: arrays, a `tf.data.Dataset` of batches or of examples, a `keras.utils.PyDataset`.
-        model: By which batches are told from examples.
-        batch_size: Examples a batch, where `train` does not say.
+        train: As for `fit`: arrays, a `tf.data.Dataset` of batches or of examples, or a `keras.utils.PyDataset`.
+        model: The model, whose input shapes tell batches from examples.
+        batch_size: Examples per batch, where `train` is not batched.
+
+    Returns:
+        `(positional arguments of fit, options of fit, stages)`. Only a `tf.data.Dataset` has stages.
     """
     if isinstance(train, tf.data.Dataset):
         train = pairs_of(train)
@@ -36,13 +39,13 @@ def opened(
         return (_copied(train),), {}, []
     arrays = tuple(train) if isinstance(train, (tuple, list)) else (train,)
     options = {"batch_size": batch_size}
-    if len(arrays) == 3:  # the third argument of fit is another
+    if len(arrays) == 3:  # the third positional argument of fit is batch_size
         options["sample_weight"] = arrays[2]
     return arrays[:2], options, []
 
 
 def _copied(dataset):
-    """A PyDataset whose hooks and random numbers leave the user's alone: they shuffle lists and arrays in place."""
+    """A copy of a PyDataset: its hooks may shuffle lists and arrays in place, and draw random numbers."""
     try:
         twin = copy.copy(dataset)
     except Exception:
@@ -61,14 +64,14 @@ def _copied(dataset):
 
 
 def first_batch(data: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
-    """The first batch, as tensors.
+    """The first batch, as a tuple of tensors.
 
     Args:
-        data: Arguments of `fit`, as `opened` gives them.
-        options: Of `fit`.
+        data: Positional arguments of `fit`, as `opened` returns them.
+        options: Options of `fit`, as `opened` returns them.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when the data have no batch.
     """
     first, batch = data[0], None
     if isinstance(first, tf.data.Dataset):
@@ -88,11 +91,11 @@ def first_batch(data: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ..
 
 
 def reading(data: tuple[Any, ...], seconds: float) -> float:
-    """Clock time a batch that reading arrays or a PyDataset takes.
+    """Clock time of reading a PyDataset, in seconds per batch; 0 for arrays.
 
     Args:
-        data: Arguments of `fit`.
-        seconds: When to stop reading.
+        data: Positional arguments of `fit`, as `opened` returns them.
+        seconds: Time after which reading stops.
     """
     if not isinstance(data[0], keras.utils.PyDataset):
         return 0.0
@@ -106,7 +109,7 @@ def reading(data: tuple[Any, ...], seconds: float) -> float:
 
 
 def batches_of(data: tuple[Any, ...], options: dict[str, Any], seconds: float) -> int | None:
-    """Batches of an epoch; None where there is no end to them, or where counting takes longer than `seconds`."""
+    """Batches per epoch; None where the data set is infinite, or where counting takes longer than `seconds`."""
     first = data[0]
     if isinstance(first, keras.utils.PyDataset):
         return first.num_batches

@@ -1,4 +1,4 @@
-"""A training run under measurement: with its data, on one batch from memory, and with changed settings, in turns."""
+"""A training run that is measured in turns: on its data, on one batch from memory, and with changed settings."""
 
 import contextlib
 import time
@@ -27,32 +27,32 @@ _LITTLE = 0.15  # of the input's cost
 
 @dataclass
 class MeasuredRun:
-    """What rules and trials look at.
+    """The measurements of one training run, which the rules and the trials use.
 
     Attributes:
-        model: Compiled and built, inside `kept`.
-        data: What `fit` takes as positional arguments.
-        options: And by name.
-        batch: One batch, `(inputs, labels)` or with weights, as tensors.
-        callbacks: The user's.
-        stages: Of the input; empty for arrays.
-        real: Steps of the real training.
-        alone: Steps on one batch that lies in memory.
-        input_seconds: Clock time a batch of the input, read alone.
-        validation: Seconds of validation, spread over the steps of an epoch.
-        epoch_steps: Steps of an epoch, or None.
-        deadline: When measuring should end, of `time.perf_counter`.
-        trial_seconds: Time for one trial.
-        busy: Whether other programs wanted the processors meanwhile.
+        model: Compiled and built; used inside `kept`, which restores it.
+        data: Positional arguments of `fit`.
+        options: Keyword arguments of `fit`.
+        batch: One batch as tensors, `(inputs, labels)` or `(inputs, labels, weights)`.
+        callbacks: The user's callbacks.
+        stages: Stages of the input pipeline; empty for arrays.
+        real: Times of the steps on the real data.
+        alone: Times of the steps on one batch that lies in memory.
+        input_seconds: Clock time of the input, read alone, in seconds per batch; 0 for arrays.
+        validation: Seconds of validation per training step: those of one pass, spread over the steps of an epoch.
+        epoch_steps: Steps per epoch, or None where that is not known.
+        deadline: When measuring should end, on the clock of `time.perf_counter`, in seconds.
+        trial_seconds: Seconds for one trial.
+        busy: Whether other programs used the processors during the measurements.
         functions: Train functions by settings, each traced once.
         traced: Seconds of first steps, which trace and compile.
         filling: Seconds that the input takes to its first batch, with shuffles that hold few elements.
-        refilling: Seconds until the first batch of each epoch, beyond those of another, spread over the epoch's steps:
-            of filling a shuffle, of what a generator does first.
-        best: Seconds a step that the graph needs at this machine's peak; 0 where that is not known.
+        refilling: Seconds per step: what the first batch of an epoch takes longer than another, spread over the steps
+            of the epoch. It is spent on filling a shuffle, or on what a generator does first.
+        best: Seconds per step that the graph needs at this machine's peak; 0 where that is not known.
         prefetched_by_itself: Whether TensorFlow adds a prefetch to the end of the user's data set.
-        parallelized_by_itself: Whether TensorFlow lets its plain maps without state make several calls at a time.
-        unknown: Code -> why it was not tried, of what only a trial would tell.
+        parallelized_by_itself: Whether TensorFlow lets the plain, stateless maps of the data set make parallel calls.
+        unknown: Code -> why it was not tried, for causes that only a trial can tell.
     """
 
     model: keras.Model
@@ -80,20 +80,21 @@ class MeasuredRun:
 
     @property
     def step(self) -> float:
-        """Computing alone, seconds a step."""
+        """Computing alone, in seconds per step."""
         alone = self.alone.median if self.busy else self.alone.typical
-        return min(alone, self.with_data)  # the same step: on one batch it may have had a bad moment
+        return min(alone, self.with_data)  # the same step with less to do: if it took longer, that was chance
 
     @property
     def with_data(self) -> float:
-        """Waiting and computing, seconds a step; on a busy machine the median, as the others' bursts say nothing."""
+        """Waiting and computing, in seconds per step: the mean, or on a busy machine the median, free of outliers."""
         return self.real.median if self.busy else self.real.mean
 
     @property
     def beside(self) -> float:
-        """What a step takes longer with the real data: waiting for input, or for its shapes to be compiled.
+        """Seconds that a step takes longer on the real data: waiting for input, or compiling for new input shapes.
 
-        Where batches are made while no step runs, and other programs make the clock say little, the processors tell.
+        On a busy machine clock time says little. There, CPU time is used as well, where batches are made while no step
+        runs.
         """
         longer = max(0.0, self.with_data - self.step)
         if self.busy and self.stages and not self.is_prefetched and self.real.processor > 0:
@@ -103,9 +104,9 @@ class MeasuredRun:
 
     @property
     def is_prefetched(self) -> bool:
-        """Whether batches of a `tf.data` pipeline are made ahead: little is done behind its last prefetch.
+        """Whether batches of a `tf.data` pipeline are made ahead: little work is left after its last prefetch.
 
-        TensorFlow adds one to the end, unless options forbid it.
+        TensorFlow adds a prefetch to the end, unless the options of the data set forbid it.
         """
         if self.stages and self.prefetched_by_itself:
             return True
@@ -117,24 +118,27 @@ class MeasuredRun:
 
     @property
     def waiting(self) -> float:
-        """What of it can be waiting: no more than the input takes alone. Of arrays that is not known."""
+        """The part of `beside` that can be waiting, in seconds per step: no more than the input takes alone.
+
+        For arrays that limit is not known, and it is all of `beside`.
+        """
         return min(self.beside, 1.2 * self.input_seconds) if self.input_seconds else self.beside
 
     @property
     def computes(self) -> bool:
-        """Whether computing is half of a step or more, by the clock or, on a busy machine, by the processors."""
+        """Whether computing is half of a step or more, by clock time or, on a busy machine, by CPU time."""
         if self.step + self.real.between >= 0.5 * self.total:
             return True
         return self.busy and 0 < 0.5 * self.real.processor <= self.alone.processor
 
     @property
     def in_callbacks(self) -> float:
-        """Seconds a step in the user's callbacks."""
+        """Time in the user's callbacks, in seconds per step."""
         return sum(self.real.callbacks.values())
 
     @property
     def total(self) -> float:
-        """Everything, seconds a step."""
+        """All time together, in seconds per step."""
         return self.with_data + self.in_callbacks + self.real.between + self.validation + self.refilling
 
     @property
@@ -144,7 +148,7 @@ class MeasuredRun:
 
     @property
     def compute_dtype(self) -> str:
-        """What most layers with weights compute in."""
+        """The dtype in which most layers with weights compute."""
         kinds = [layer.compute_dtype for layer in self.model.layers if layer.weights] or ["float32"]
         return max(set(kinds), key=kinds.count)
 
@@ -154,23 +158,23 @@ class MeasuredRun:
         return self.deadline - time.perf_counter()
 
     def may_try(self, *, real: bool) -> bool:
-        """Whether the time suffices for one more trial: four fits, which fill the input's buffers on real data."""
+        """Whether there is time for one more trial: four calls of `fit`, which on real data fill the buffers first."""
         return self.time_left >= self.trial_seconds + (4 * self.filling if real else 0.0)
 
     def from_memory(self, times: int = 1) -> tuple[tf.data.Dataset]:
-        """The batch, again and again, `times` as large."""
+        """A data set that repeats the batch without end, `times` as large."""
         batch = self.batch
         if times > 1:
             batch = tf.nest.map_structure(lambda part: tf.concat([part] * times, 0), batch)
         memory = tf.data.Dataset.from_tensors(batch).repeat().prefetch(2)
         if self.stages and _fits(batch, self.data[0].element_spec):
-            # Told to be of the same shapes as the real data, it needs no trace of its own.
+            # With the element_spec of the real data, it needs no trace of its own.
             variant = tf.data.experimental.to_variant(memory)
             memory = tf.data.experimental.from_variant(variant, self.data[0].element_spec)
         return (without_autotune(memory),)
 
     def share(self, function: Any, memory: tuple[tf.data.Dataset]) -> None:
-        """Let steps on a batch from memory use the function that was traced for the real data, where it takes them."""
+        """Use the train function of the real data for the batch from memory too, where their `element_spec` agree."""
         if self.stages and memory[0].element_spec == self.data[0].element_spec:
             self.functions.setdefault((id(self.model),), function)
 
@@ -184,15 +188,17 @@ class MeasuredRun:
         real: bool = False,
         **settings: Any,
     ) -> StepTimes:
-        """Some seconds of training with settings of the model such as `jit_compile`, whose function is kept.
+        """Time some seconds of training under settings of the model such as `jit_compile`.
+
+        The train function of each combination of settings is kept, so that it is traced only once.
 
         Args:
-            data: What `fit` takes as positional arguments.
-            seconds: Time after the first step.
-            model: Another model; None takes the run's.
-            fewest: Steps after the first, at least.
-            real: Whether it is the real data, whose buffers the first step waits for.
-            settings: Attributes of the model meanwhile.
+            data: Positional arguments of `fit`.
+            seconds: Training time in seconds, counted from the end of the first step.
+            model: Another model; None takes that of the run.
+            fewest: Least number of steps after the first.
+            real: Whether `data` is the real data, so that the first step waits until its buffers are filled.
+            settings: Attributes that the model has while it is timed.
         """
         model = self.model if model is None else model
         before = {name: getattr(model, name) for name in settings}
@@ -205,7 +211,7 @@ class MeasuredRun:
                 model, data, seconds, function=self.functions.get(key), fewest=fewest, **options
             )
             if key not in self.functions:
-                # Tracing and compiling are beyond the time that was given; filling a shuffle is not.
+                # The time limit does not include tracing and compiling; it includes filling a shuffle.
                 traced = max(0.0, found.first - (self.filling if real else 0.0))
                 self.deadline += traced
                 self.traced += traced
@@ -223,15 +229,16 @@ class MeasuredRun:
         filled: int = 0,
         least: float = 0.05,
     ) -> float:
-        """How long a changed step takes, as a share of an unchanged one, both measured twice in turns.
+        """Time of a changed step divided by that of an unchanged one, both measured twice in turns.
 
-        By the clock; on a busy machine by the time of the processors, which other programs leave alone.
+        Clock time is compared; on a busy machine CPU time, which other programs do not change.
 
         Args:
-            changed, unchanged: Functions of seconds that measure.
-            filled: Steps to leave out at the beginning of each measurement by the clock.
-            least: Share of the step that has to be gained both times; else what was gained once was chance, and the
-                worse of the two is the answer.
+            changed: Function of a number of seconds that trains for so long with the change, and returns `StepTimes`.
+            unchanged: The same without the change.
+            filled: Steps to leave out at the beginning of each measurement of clock time.
+            least: Share of the step, in [0, 1], that has to be gained both times. Otherwise a gain is taken for chance,
+                and the worse of the two ratios is returned.
         """
         seconds = self.trial_seconds / 4
         busy = (
@@ -260,11 +267,11 @@ def _fits(batch, spec):
 
 
 def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The data with iterators of their own, so that reading leaves the order of the user's epochs alone.
+    """Copies of the data sets in `data`, so that reading does not change the order of the user's epochs.
 
-    They are not tuned: an iterator that TensorFlow tunes may be waited for for a minute when it is deleted. Their
-    shuffles hold few elements, which costs a step the same and takes no time to fill; and they end with a prefetch, as
-    TensorFlow would add one itself, and plain maps make as many calls as it would let them.
+    The copies are read without autotuning, as deleting an iterator that TensorFlow tunes may take a minute. Their
+    shuffles hold few elements: a step costs the same, and filling takes no time. Where TensorFlow would by itself add a
+    prefetch at the end or parallel calls to plain maps, the copies have them.
     """
     return tuple(_copied(one) if isinstance(one, tf.data.Dataset) else one for one in data)
 
@@ -272,8 +279,8 @@ def real_data(data: tuple[Any, ...]) -> tuple[Any, ...]:
 def _copied(dataset):
     copy = fresh_copy(dataset, SHUFFLED)
     if is_parallelized_by_itself(dataset) and cores() > 1:
-        with contextlib.suppress(ValueError):  # it stays as it is where it cannot be copied
+        with contextlib.suppress(ValueError):  # a data set whose maps cannot be rebuilt stays as it is
             copy = with_calls(copy, cores(), serial_only=True)
-    if is_prefetched_by_itself(dataset):  # which goes with tuning
+    if is_prefetched_by_itself(dataset):  # without autotuning TensorFlow adds none
         copy = copy.prefetch(_AHEAD)
     return without_autotune(copy)

@@ -1,8 +1,8 @@
-"""One cause of slow training, with what its remedy gains."""
+"""One cause of slow training, and the time that its remedy saves."""
 
 from dataclasses import dataclass
 
-#: Every cause that is looked for, cheapest to try first.
+#: All causes that are looked for, the cheapest remedy first.
 CODES = (
     "batch_callback",
     "run_eagerly",
@@ -30,12 +30,13 @@ class Slowdown:
 
     Attributes:
         code: One of `CODES`.
-        evidence: A sentence with the numbers that speak for it.
+        evidence: A sentence with the measurements that show this cause.
         remedy: What to type.
-        before: Seconds a step as it is, callbacks and validation included; for a larger batch, of as many examples.
-        after: Seconds a step with the remedy.
-        tried: Whether the remedy was tried and `after` measured; else it is predicted.
-        unit: What `before` and `after` are times of.
+        before: Seconds per step without the remedy, callbacks and validation included. For "small_batch", the seconds
+            for as many examples as the larger batch has.
+        after: Seconds per step with the remedy.
+        tried: Whether the remedy was tried and `after` was measured; otherwise `after` is predicted.
+        unit: What `before` and `after` are the times of, as printed.
     """
 
     code: str
@@ -48,7 +49,7 @@ class Slowdown:
 
     @property
     def gain(self) -> float:
-        """Share of the time that the remedy saves, 1 at most."""
+        """Share of the time that the remedy saves, at most 1; negative where the remedy makes it slower."""
         return 1.0 - self.after / self.before if self.before > 0 else 0.0
 
     def __str__(self) -> str:

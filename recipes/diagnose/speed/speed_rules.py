@@ -1,4 +1,4 @@
-"""Causes that the measurements show, each with what its remedy is predicted to gain."""
+"""Causes of slow training that the measurements show, each with the predicted gain of its remedy."""
 
 import keras
 import tensorflow as tf
@@ -9,16 +9,16 @@ from recipes.diagnose.speed.measured_run import MeasuredRun
 from recipes.diagnose.speed.processors import cores
 from recipes.diagnose.speed.slowdown import Slowdown
 
-WAITS = 0.15  # of a step: from there on the input is worth a look
-GAINS = 0.1  # of a step: what is less is not worth a sentence
+WAITS = 0.15  # share of a step; where waiting takes more, the input is examined
+GAINS = 0.1  # share of a step; smaller gains are not reported
 _LARGE_BUFFER = 64 * 2**20
 _SMALL_ELEMENT = 2**20
-_MANY_CALLS = 8  # a core
+_MANY_CALLS = 8  # per core
 _MOST_WORKERS = 4
 
 
 def predicted(run: MeasuredRun) -> list[Slowdown]:
-    """Causes whose remedies are not tried: they need another program."""
+    """Causes whose remedies need a change of the user's program, so that their gain is predicted, not measured."""
     found = [
         *_retracing(run),
         *(_stages(run) if waits(run) else []),
@@ -31,21 +31,21 @@ def predicted(run: MeasuredRun) -> list[Slowdown]:
 
 
 def waits(run: MeasuredRun) -> bool:
-    """Whether steps wait for their input: it takes its time alone as well, and more than a share of the step."""
+    """Whether steps wait for their input: for more than `WAITS` of a step, while the input alone is slow as well."""
     least = WAITS * run.total
-    # Other programs take more from a step and its input together, which want all processors, than from either alone.
+    # A step and its input together use all processors, so other programs slow them down more than either alone.
     alone = 0.2 if run.busy else 0.5
     return not recompiles(run) and run.beside > least and run.input_seconds > alone * run.beside
 
 
 def recompiles(run: MeasuredRun) -> bool:
-    """Whether what steps take longer with the real data is tracing or compiling."""
+    """Whether steps take longer on the real data because of tracing or compiling."""
     several = run.real.traces > 3 or bool(run.model.jit_compile and _shapes_vary(run))
     return several and run.input_seconds < 0.5 * run.beside
 
 
 def share_of(run: MeasuredRun, stage: Stage) -> float:
-    """A stage's part of the input's cost."""
+    """A stage's share of the input's cost, in [0, 1]."""
     total = sum(one.cost for one in run.stages)
     return stage.cost / total if total > 0 else 0.0
 
@@ -130,7 +130,7 @@ def _pydataset(run):
     if cores() > 1:
         workers = min(cores(), _MOST_WORKERS)
         remedy = f"Give it workers={workers}, use_multiprocessing=True; or write it with tf.data."
-        # Workers and the step share the processors.
+        # The workers and the training step share the processors.
         together = (run.input_seconds + max(run.alone.processor, run.step)) / cores()
         saved = run.with_data - max(run.step, run.input_seconds / workers, together)
     return _found(
@@ -216,7 +216,7 @@ def _shuffle(run):
 
 
 def _starts(run):
-    """A stage in Python that takes long before its first element, in every epoch."""
+    """Report a stage in Python that takes long to give its first element in every epoch."""
     for before, stage in zip([None, *run.stages], run.stages, strict=False):
         start = stage.first - stage.filling - (0.0 if before is None else before.first - before.filling)
         if stage.python and run.epoch_steps and start - stage.cost > GAINS * run.total * run.epoch_steps:
@@ -250,7 +250,7 @@ def _validation(run):
 
 
 def many_calls(run: MeasuredRun) -> int:
-    """The largest number of calls at a time that a stage was told, where that is far above the processors, else 0."""
+    """The largest number of parallel calls or threads of the pipeline, if it is more than 8 per processor; else 0."""
     most = max((stage.calls or 0 for stage in run.stages), default=0)
     threads = 0
     if run.stages:

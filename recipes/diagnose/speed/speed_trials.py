@@ -1,4 +1,4 @@
-"""Remedies that can be tried without another program, cheapest first, each beside the unchanged run."""
+"""Remedies that can be tried without a change of the user's program, each measured in turns with the unchanged run."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,9 +15,9 @@ from recipes.diagnose.speed.speed_rules import GAINS, many_calls, share_of, wait
 
 _SMALL_BATCH = 16
 _SHORT_STEP = 0.005  # seconds
-_LARGE_GAIN = 0.2  # what a change of compiler, dtype or execution has to gain, twice, to be worth its trouble
-_START = 5e-4  # seconds that Keras takes to start one, about
-_FILLED = 3  # first steps of a data set, which find buffers full
+_LARGE_GAIN = 0.2  # share that a change of compiler, dtype or execution has to gain in both measurements
+_START = 5e-4  # seconds that Keras takes to start a step, about
+_FILLED = 3  # first steps on a data set, which do not wait, as its buffers are still full
 _LARGER = 4
 _PER_EXECUTION = 8
 _NO_TIME = "there was no time to try it"
@@ -25,11 +25,12 @@ _BUSY = "other programs keep this machine busy"
 
 
 def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str], dict[str, str]]:
-    """Try what may help, as long as there is time; what gains less than a tenth is left out.
+    """Try the remedies one after another, the cheapest first, as long as there is time.
 
     Returns:
-        `(found, codes of those that the time did not suffice for, code -> why it was not tried)`: the gain of `late`
-        is predicted; of the last, only a trial would tell.
+        `(found, late, unknown)`. `found` holds the remedies that gain a tenth of the time or more, and every
+        "too_many_threads". `late` holds the codes of those in `found` that there was no time to try, so that their
+        gain is predicted. `unknown` maps the codes whose gain only a trial can tell to the reason why there was none.
     """
     found, late = [], []
     run.unknown = {}
@@ -56,17 +57,17 @@ def tried(run: MeasuredRun) -> tuple[list[Slowdown], list[str], dict[str, str]]:
 def _measured(
     run: MeasuredRun, measure: Callable[[], float], predicted: float, *, real: bool = True
 ) -> tuple[float, bool]:
-    """`(a changed step as a share of an unchanged one, whether it was measured)`: predicted where there is no time."""
+    """`(ratio of a changed step to an unchanged one, whether it was measured)`; it is predicted where time is short."""
     return (measure(), True) if run.may_try(real=real) else (predicted, False)
 
 
 def _after(run, ratio):
-    """Seconds a step in all, when waiting and computing together take `ratio` of what they did."""
+    """Total seconds per step, if waiting and computing together take `ratio` times as long as before."""
     return run.total - run.with_data * (1.0 - ratio)
 
 
 def _trained(run: MeasuredRun, *, least: float = 0.05, **settings: object) -> float:
-    """How long a step with other settings takes on the real data: as a share of what it does."""
+    """Ratio of the time of a step with other settings to that of an unchanged one, both on the real data."""
     return run.ratio(
         lambda time: run.time(run.data, time, fewest=_FILLED + 3, real=True, **settings),
         lambda time: run.time(run.data, time, fewest=_FILLED + 3, real=True),
@@ -77,7 +78,7 @@ def _trained(run: MeasuredRun, *, least: float = 0.05, **settings: object) -> fl
 
 def _eager(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.model.run_eagerly:
-        # A third at most, in all that we have measured.
+        # In all our measurements, a compiled step took a third of an eager one or less.
         ratio, measured = _measured(run, lambda: _trained(run, run_eagerly=False), 1 / 3)
         yield Slowdown(
             "run_eagerly",
@@ -93,7 +94,7 @@ def _prefetch(run: MeasuredRun) -> Iterator[Slowdown]:
     if not waits(run) or not run.stages or run.is_prefetched:
         return
     ready = run.data[0].prefetch(2)
-    # At best it hides the step behind the input; on a busy machine overlapping cannot show what it gains.
+    # At best it hides the step behind the input; on a busy machine a trial cannot show the gain of overlapping.
     busy = run.busy or machine_is_busy() or not run.may_try(real=True)
     saved = run.waiting if busy else run.with_data * (1.0 - _with_data(run, ready))
     yield Slowdown(
@@ -139,7 +140,7 @@ def _serial_map(run: MeasuredRun) -> Iterator[Slowdown]:
         ratio = 1.0 if busy else _with_data(run, with_calls(run.data[0], cores()))
     except ValueError:
         return
-    # Where other programs take the processors, more calls cannot show what they gain.
+    # Where other programs use the processors, a trial cannot show the gain of parallel calls.
     share = sum(share_of(run, stage) for stage in heavy)
     saved = share * run.waiting * (1 - 1 / cores()) if busy else run.with_data * (1.0 - ratio)
     yield Slowdown(
@@ -240,7 +241,7 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
         lambda: run.ratio(
             lambda time: run.time(memory, time, model=twin), lambda time: run.time(memory, time)
         ),
-        0.5 if code == "float64" else 1.0,  # half the bytes; what half precision costs is not to be told
+        0.5 if code == "float64" else 1.0,  # half the bytes; the cost of half precision cannot be predicted
         real=False,
     )
     verb = "takes" if measured else "should take"
@@ -256,13 +257,13 @@ def _dtype(run: MeasuredRun) -> Iterator[Slowdown]:
 
 
 def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
-    """Half the bits where that helps, which hangs on the processor."""
+    """Try half precision, which helps on some processors only."""
     if run.compute_dtype != "float32" or run.model.run_eagerly or not run.computes:
         return
     if run.alone.processor < _SHORT_STEP:
-        return  # casting costs more than products of that size gain
+        return  # for products of that size, casting costs more than half precision gains
     if _is_left_out(run, "mixed_precision", trials=2, real=False):
-        return  # what it gains is the clock's to say
+        return  # only clock time shows what it gains
     dtype = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
     twin = _in_dtype(run.model, dtype)
     if twin is None:
@@ -288,7 +289,7 @@ def _mixed_precision(run: MeasuredRun) -> Iterator[Slowdown]:
 
 
 def _is_left_out(run, code, *, trials, real):
-    """Whether something that only the clock can tell is not tried; then why is noted."""
+    """Whether a trial that needs reliable clock times is left out; the reason is noted in `run.unknown`."""
     if run.busy or machine_is_busy():
         run.unknown[code] = _BUSY
     elif run.time_left < trials * run.trial_seconds or not run.may_try(real=real):
@@ -315,12 +316,12 @@ def _xla(run: MeasuredRun) -> Iterator[Slowdown]:
     if run.model.run_eagerly or not run.computes:
         return
     on = bool(run.model.jit_compile)
-    if on:  # what it costs is so much that the processors tell it too
+    if on:  # where XLA is slower, it is so by so much that CPU time shows it too
         if not run.may_try(real=True):
             run.unknown["xla"] = _NO_TIME
             return
     elif _is_left_out(run, "xla", trials=2, real=True):
-        return  # compiling may take long; and what it gains is the clock's to say, as it uses fewer threads
+        return  # compiling may take long, and only clock time shows the gain, as XLA uses fewer threads
     least = GAINS if on else _LARGE_GAIN
     try:
         after = _after(run, _trained(run, least=least, jit_compile=not on))

@@ -1,4 +1,4 @@
-"""The time of training steps, measured in `fit` itself: what is waited for, what is computed, what callbacks take."""
+"""Time of training steps, measured in `fit` itself: waiting for input and computing, callbacks, and Keras' own loop."""
 
 import collections
 import contextlib
@@ -30,20 +30,21 @@ _OF_KERAS = (
 
 @dataclass
 class StepTimes:
-    """Times of the steps of one `fit`, in seconds a step.
+    """Times of the steps of one `fit`, in seconds per step.
 
     Attributes:
-        function: Waiting for input and computing, float64 `(steps,)`; without the first step, which traces, and without
-            those that begin a later epoch, where others are left.
-        callbacks: Time in the callbacks of the user, by name.
+        function: Waiting for input and computing, float64 `(steps,)`. The first step, which traces, is left out, and so
+            is the first step of each later epoch, if other steps remain.
+        callbacks: Time in the callbacks of the user, by class name.
         between: Time in Keras' own loop.
         garbage: Time in Python's garbage collector, after the first step.
-        garbage_inside: What of it was inside of `function`, and not in callbacks.
+        garbage_inside: The part of `garbage` that fell into `function`, and not into callbacks.
         traces: How often the training step was traced.
-        retraced: Functions that were traced at every third step or more often, but for the training step, by name.
-        first: Seconds of the first step.
-        processor: CPU time of this process a step, whatever else runs on the machine.
-        compiled: The train function, for a further `time_steps` that need not trace.
+        retraced: Names of the functions that were traced at every third step or more often, other than the training
+            step.
+        first: Seconds of the first step (of the first `steps_per_execution` steps).
+        processor: CPU time of this process, in seconds per step; other programs do not count.
+        compiled: The train function, so that a further call of `time_steps` need not trace.
     """
 
     function: np.ndarray
@@ -58,28 +59,28 @@ class StepTimes:
     compiled: Any = None
 
     def without_first(self, steps: int) -> "StepTimes":
-        """The same without some steps at the beginning, as long as one is left."""
+        """Only the times in `function`, without the given number of steps at the beginning; one at least is kept."""
         return StepTimes(self.function[min(steps, len(self.function) - 1) :])
 
     @property
     def typical(self) -> float:
-        """Mean of a step without the slowest tenth, which other programs on the machine make."""
+        """Mean seconds per step without the slowest tenth of the steps, which other programs may have slowed down."""
         kept = np.sort(self.function)[: max(1, int(np.ceil(0.9 * len(self.function))))]
         return float(kept.mean())
 
     @property
     def median(self) -> float:
-        """Median of a step."""
+        """Median seconds per step."""
         return float(np.median(self.function))
 
     @property
     def mean(self) -> float:
-        """Mean of a step, bursts of waiting included."""
+        """Mean seconds per step, occasional long waits included."""
         return float(self.function.mean())
 
 
 class _Lap(keras.callbacks.Callback):
-    """Notes the clock at both hooks of a batch; a row of them, between callbacks, times each."""
+    """Notes the time at both hooks of a batch; one before and one after each callback measure that callback."""
 
     def __init__(self):
         super().__init__()
@@ -89,7 +90,8 @@ class _Lap(keras.callbacks.Callback):
         self._now = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.began.append(self._now)  # only now: the last batch of a data set may begin and not be there
+        # Only now: after the last batch of a data set, Keras begins another one, which does not exist.
+        self.began.append(self._now)
         self.ended.append(time.perf_counter())
 
 
@@ -103,16 +105,19 @@ def time_steps(
     fewest: int = 3,
     **options: Any,
 ) -> StepTimes:
-    """Train for some seconds, at least `fewest` steps, and time them.
+    """Train for some seconds with `fit`, and time the steps.
 
     Args:
-        model: Compiled and built; call it within `kept`, which puts it back.
-        data: What `fit` takes: `(arrays, ...)`, a data set, a `keras.utils.PyDataset`.
-        seconds: After the first step.
-        callbacks: The user's.
-        function: What an earlier call for the same settings has compiled; None traces.
-        fewest: Steps after the first.
-        options: For `fit`.
+        model: Compiled and built; train it inside `kept`, which restores it.
+        data: What `fit` takes: `(arrays, ...)`, a `tf.data.Dataset` or a `keras.utils.PyDataset`.
+        seconds: Training time in seconds, counted from the end of the first step.
+        callbacks: The user's callbacks, whose time is measured.
+        function: `StepTimes.compiled` of an earlier call with the same settings; None traces anew.
+        fewest: Least number of executions after the first; `seconds` may be exceeded for them.
+        options: Further keyword arguments of `fit`.
+
+    Raises:
+        ValueError: when the data have no batch.
     """
     laps = [_Lap() for _ in range(len(callbacks) + 1)]
     row: list[keras.callbacks.Callback] = [laps[0]]
@@ -134,7 +139,7 @@ def time_steps(
         _retracing() as retraced,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # the user's own fit gives them
+        warnings.simplefilter("ignore")  # the user's own fit shows them
         model.fit(*arguments, epochs=_MOST_STEPS, callbacks=[*row, clock], verbose=0, **options)
     if not laps[0].ended:
         raise ValueError(
@@ -162,7 +167,7 @@ class _Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         ended = len(self._lap.ended)
-        if ended == self._seen:  # nothing to train on, in this pass and in all others
+        if ended == self._seen:  # this epoch had no batch, and no later one will
             self._stop(ended)
         self._seen = ended
 
@@ -180,7 +185,7 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _within_epochs(function, began):
-    """Steps without those that begin an epoch, where the iterator is made anew; `function` is without the first."""
+    """Drop the first step of each epoch, which makes a new iterator; `function` lacks the first step of all already."""
     first = np.isin(np.arange(1, len(function) + 1), began)
     return function if first.all() else function[~first]
 
@@ -195,7 +200,7 @@ def _times(laps, callbacks, garbage, traces, retraced, per_execution):
         own = np.diff(begins, axis=0)[number, 1:].sum() + np.diff(ends, axis=0)[number, 1:].sum()
         spent[name] = spent.get(name, 0.0) + float(own) / steps
     between = begins[0][1:] - ends[-1][:-1]
-    # The first step, which traces, leaves most garbage.
+    # Only later steps count: the first one traces, and leaves most garbage.
     later = [(begin, length) for begin, length in garbage if begin > ends[-1][0]]
     called = np.searchsorted(begins[-1], [begin for begin, _ in later]) - 1
     inside = sum(length for (begin, length), step in zip(later, called, strict=True) if begin < ends[0][step])
@@ -213,7 +218,7 @@ def _times(laps, callbacks, garbage, traces, retraced, per_execution):
 
 @contextlib.contextmanager
 def kept(model: keras.Model) -> Iterator[keras.Model]:
-    """Train a model inside the block; afterwards it is as it was: weights, optimizer, metrics, functions, settings."""
+    """Restore the model after the block: weights, optimizer variables, metrics, train functions and settings."""
     model.optimizer.build(model.trainable_variables)
     optimizer = [(variable, tf.identity(variable.value)) for variable in model.optimizer.variables]
     names = ("train_function", "test_function", "history", "stop_training")
@@ -237,7 +242,7 @@ def _garbage():
 
     def note(phase, _):
         now = time.perf_counter()
-        if phase == "stop" and since[0] < now:  # nothing of a collection that began before
+        if phase == "stop" and since[0] < now:  # a collection that began before the block does not count
             collected.append((since[0], now - since[0]))
         since[0] = now if phase == "start" else math.inf
 
@@ -250,9 +255,10 @@ def _garbage():
 
 @contextlib.contextmanager
 def _retracing():
-    """Every function that is traced in the block outside of another, by name, in order; TensorFlow's warning is kept.
+    """Note the name of every function that is traced in the block, in order, but for those traced inside another.
 
-    TensorFlow warns of a function twice in a process and never again, so the graphs are counted as they are made.
+    TensorFlow warns about retracing of a function only twice per process, so the graphs are counted as they are made.
+    Its warning is not shown inside the block.
     """
     traced: list[str] = []
     graph = tf.__internal__.FuncGraph
@@ -276,7 +282,7 @@ def _retracing():
 
 
 def _again_and_again(traced, steps):
-    """Names of functions that were traced at a third of the steps or more; those of data sets are no `tf.function`."""
+    """Names of functions that were traced at a third of the steps or more; functions of data sets do not count."""
     counts = collections.Counter(name for name in traced if not name.startswith("Dataset_"))
     often = [name for name, count in counts.items() if count >= max(_OFTEN, steps / 3)]
     return tuple("a lambda" if name == "<lambda>" else name for name in often if name not in _OF_KERAS)

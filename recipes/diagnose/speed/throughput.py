@@ -25,7 +25,7 @@ from recipes.diagnose.speed.speed_trials import tried
 from recipes.diagnose.speed.step_times import StepTimes, kept, time_steps
 
 _BUSY = "Other programs keep this machine busy, so times are longer than they need be. Measure again on an idle one."
-_FEW = 6  # steps: of fewer, one may have had a bad moment
+_FEW = 6  # steps; with fewer, a single slow one changes the result
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Throughput:
     """Outcome of `throughput`.
 
     Attributes:
-        step_seconds: Clock time of a training step, all included.
+        step_seconds: Clock time per training step in seconds, with its share of validation and of the start of an
+            epoch.
         examples: Examples in a batch.
-        parts: Where it goes, seconds a step: "input" (waiting for it), "transfer" (to a GPU), "step" (computing),
-            "callbacks", "validation", "tracing", "garbage" (Python's collector), "keras" (its loop).
-        stages: Of the input, with CPU seconds a batch; empty for arrays.
-        findings: list of `Slowdown`, the largest gain first.
-        not_tried: Codes of findings for whose trial the time did not suffice, so that their gain is predicted.
-        unknown: Code -> why it was not tried, of what may help or hurt and is only known when tried: "xla",
-            "mixed_precision".
-        work: What the graph says of a step; None where the model could not be traced.
-        machine: What this machine does at best.
+        parts: Where that time goes, in seconds per step: "input" (waiting for it), "transfer" (to a GPU), "step"
+            (computing), "callbacks", "validation", "tracing", "garbage" (Python's collector), "keras" (its loop).
+        stages: Stages of the input pipeline, with their CPU time in seconds per batch; empty for arrays.
+        findings: `Slowdown` objects, the largest gain first.
+        not_tried: Codes of findings that there was no time to try, so that their gain is predicted.
+        unknown: Code -> why it was not tried, for "xla" and "mixed_precision": only a trial can tell whether they help.
+        work: Operations and bytes of a step, estimated from the graph; None where the model could not be traced.
+        machine: Measured peak performance of this machine.
         first_step: Seconds of the first step, with its tracing.
-        seconds: Clock time that all this took.
-        tracing: What of it were traces: the first step of each train function that was tried, and of `evaluate`.
-        note: What to bear in mind about the machine, or "".
+        seconds: Clock time of the whole call of `throughput`, in seconds.
+        tracing: The part of `seconds` spent on tracing: by the first step of each train function, and by `evaluate`.
+        note: Sentences on what makes the measurements less certain, or "".
     """
 
     step_seconds: float
@@ -66,13 +66,15 @@ class Throughput:
 
     @property
     def examples_per_second(self) -> float:
-        """Training examples a second."""
+        """Training examples per second."""
         return self.examples / self.step_seconds if self.step_seconds > 0 else 0.0
 
     @property
     def input_parts(self) -> dict[str, float]:
-        """Where the time of the input goes, CPU seconds a batch by what is done: "read", "decode", "map", "augment",
-        "batch", "shuffle", "prefetch", "cache", "python", "other". A function that reads and decodes is "decode".
+        """CPU time of the input by kind of work, in seconds per batch.
+
+        The kinds are "read", "decode", "map", "augment", "batch", "shuffle", "prefetch", "cache", "python" and "other".
+        A function that reads and decodes counts as "decode".
         """
         parts: dict[str, float] = {}
         for stage in self.stages:
@@ -131,33 +133,35 @@ def throughput(
     seconds: float = 20.0,
     verbose: int = 1,
 ) -> Throughput:
-    """Say where the time of training goes, what causes it, and what the remedies gain.
+    """Measure where the time of a training step goes, what causes it, and what the remedies gain.
 
     It trains for a few seconds with `model.fit` itself, in turns on the real data and on one batch that lies in
-    memory: what the real data takes longer is waiting. Each stage of a `tf.data` pipeline is read alone. Remedies
-    that need no other program are tried beside the unchanged run, cheapest first; for the others the gain is
-    predicted, and marked so. Weights, optimizer, metrics and random generators are put back. Run it on a machine that
-    does nothing else.
+    memory; the extra time on the real data is waiting for input. A `tf.data` pipeline is also read alone, up to each
+    of its stages. Remedies that need no change of your program are tried in turns with the unchanged run, the cheapest
+    first. The gain of the others is predicted, and marked as such. Weights, optimizer, metrics and random generators
+    are restored afterwards. Run it on a machine that does nothing else.
 
     Args:
         model: Built and compiled, as for `fit`.
         train: As for `fit`: `(x, y)` arrays, a `tf.data.Dataset` of batches (or of examples, which are then batched)
-            or a `keras.utils.PyDataset`. Its order is left alone: a copy is read, which shares a PyDataset's largest
-            arrays and what cannot be copied. A shuffle holds few elements meanwhile; what filling it costs an epoch
-            is counted from the time of an element.
-        validation: The same for validation data; then its share of an epoch is part of a step.
-        batch_size: Examples a batch, where `train` does not say.
-        callbacks: What `fit` would get. They run, with all they do: files that they write are written, and so are
-            those of a `.cache(file)`.
-        seconds: Time for all measuring, beyond what tracing takes.
-        verbose: 0 prints nothing.
+            or a `keras.utils.PyDataset`. A copy is read, so that its order does not change; the copy of a PyDataset
+            shares the largest arrays and what cannot be copied. While it is measured, a shuffle holds few elements;
+            the time to fill it in each epoch is calculated from the time per element.
+        validation: Validation data of the same kinds, or None. The time of validation is spread over the steps of an
+            epoch.
+        batch_size: Examples per batch, >= 1, where `train` is not batched.
+        callbacks: Callbacks that `fit` would get. They run with all their effects: the files that they write are
+            written, and so are those of a `.cache(file)` in the pipeline.
+        seconds: Time for all measurements in seconds, > 0; tracing comes on top.
+        verbose: 0 prints nothing, 1 prints the result.
 
     Returns:
         A `Throughput`; print it, or draw it with `recipes.plot.throughput`.
 
     Raises:
-        ValueError: for a model that is not built and compiled, or data without a batch.
-        TypeError: for data that can be read but once.
+        ValueError: for a model that is not built and compiled, data without a batch, inputs without labels for a model
+            that has a loss, or `batch_size` or `seconds` out of range.
+        TypeError: for data that can be read only once, such as a generator, or that is of another kind.
 
     Example:
         >>> found = recipes.diagnose.throughput(model, train, validation)
@@ -168,19 +172,19 @@ def throughput(
     if verbose:
         compiles = ", which XLA may take minutes for" if model.jit_compile else ""
         print(f"Measuring for about {seconds:g} s, beyond what tracing takes{compiles}.", flush=True)
-    gc.collect()  # what earlier work left behind is none of this training's
+    gc.collect()  # so that garbage of earlier work is not counted
     began = time.perf_counter()
     data, options, stages = opened(train, model, batch_size)
     with kept(model):
         run = _measured(model, data, options, stages, callbacks, seconds)
         _add_validation(run, validation, batch_size, seconds)
-        # Tracing is beyond the time that was given.
+        # The time limit does not include tracing.
         start = time.perf_counter()
         work = work_of(model, run.batch[0])
         run.traced += time.perf_counter() - start
         machine = measure_machine()
         run.best = work.best_seconds(machine) if work is not None else 0.0
-        # Half of the time is for trials, and what measuring has left of the rest.
+        # Trials get half of the time, or more where the measurements left some of theirs.
         left = began + 0.9 * seconds + run.traced - time.perf_counter()
         run.deadline, run.trial_seconds = time.perf_counter() + max(0.5 * seconds, left), 0.1 * seconds
         shown, late, unknown = tried(run)
@@ -223,7 +227,7 @@ def _check(model, train, batch_size, seconds):
     if not known and not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(arrays)):
         raise TypeError(
             "throughput expects arrays (x, y), a tf.data.Dataset or a keras.utils.PyDataset. Received "
-            f"{type(train).__name__}, which can be read but once or is none. Wrap a generator with "
+            f"{type(train).__name__}, which can be read only once, or is none of these. Wrap a generator with "
             "tf.data.Dataset.from_generator."
         )
     if not known and len(arrays) == 1 and model.loss is not None and not own_step(model):
@@ -268,7 +272,7 @@ def _measured(model, data, options, stages, callbacks, seconds):
 
 
 def _joined(times):
-    """Several measurements as one: traces and warnings of the first, which traced, and steps of all."""
+    """Several measurements as one: the steps of all, mean times, and the traces of the first, which alone traced."""
     function = np.concatenate([one.function for one in times])
     names = {name for one in times for name in one.callbacks}
     return StepTimes(
@@ -286,11 +290,11 @@ def _joined(times):
 
 
 def _add_validation(run, validation, batch_size, seconds):
-    """Time some batches of `evaluate`, and spread a whole pass over the steps of an epoch."""
+    """Time some batches of `evaluate`, and spread the time of a whole pass over the steps of an epoch."""
     if validation is None or not run.epoch_steps:
         return
     data, options, _ = opened(validation, run.model, batch_size)
-    options.pop("shuffle", None)  # Keras warns of its own default with a data set
+    options.pop("shuffle", None)  # evaluate takes no such argument
     steps = batches_of(data, options, 0.1 * seconds)
     if not steps:
         return
@@ -302,7 +306,7 @@ def _add_validation(run, validation, batch_size, seconds):
         return time.perf_counter() - start
 
     run.traced += timed(1)
-    # A call alone takes long to begin, which it does once in a fit: what more batches take longer is what they cost.
+    # Starting `evaluate` takes long, but `fit` starts it only once: the cost is what each further batch adds.
     begin, count, spent = min(timed(1) for _ in range(2)), 1, 0.0
     while spent < 0.05 * seconds and count < steps:
         count = min(4 * count, steps)
@@ -312,11 +316,11 @@ def _add_validation(run, validation, batch_size, seconds):
 
 
 def _notes(run, validation):
-    """What to bear in mind, in sentences."""
+    """Sentences on what makes the measurements less certain, or ""."""
     notes = [_BUSY] if machine_is_busy() else []
     if len(run.real.function) < _FEW:
         notes.append(
-            f"The time sufficed for {len(run.real.function)} of its steps: with more seconds= it says more."
+            f"There was time for only {len(run.real.function)} of its steps: a larger seconds= measures more of them."
         )
     if run.refilling > 0.1 * run.total:
         notes.append(
@@ -327,7 +331,7 @@ def _notes(run, validation):
         notes.append("An epoch is a single step, so that Keras ends one and begins another at every step.")
     if validation is not None and not run.validation:
         notes.append(
-            "Validation is not in it, as one of the data sets does not say how many batches it has: "
+            "Validation is not included, as one of the data sets does not say how many batches it has: "
             "data.apply(tf.data.experimental.assert_cardinality(n))."
         )
     return " ".join(notes)
