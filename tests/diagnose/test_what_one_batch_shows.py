@@ -35,16 +35,19 @@ def network(*last):
 @pytest.mark.parametrize(
     ("last", "bounds"),
     [
-        ([layers.Dense(1)], {}),
-        ([layers.Dense(1, kernel_initializer="zeros")], {}),
-        ([layers.Dense(1, "tanh"), layers.Rescaling(110.0)], {"low": -110.0, "high": 110.0}),
-        ([layers.Dense(1), layers.Lambda(lambda z: 3 + 2 * ops.sigmoid(z))], {"low": 3.0, "high": 5.0}),
-        ([layers.Dense(1, "relu")], {"low": 0.0}),
-        ([layers.Dense(2), layers.UnitNormalization()], {"low": -1.0, "high": 1.0}),
+        (lambda: [layers.Dense(1)], {}),
+        (lambda: [layers.Dense(1, kernel_initializer="zeros")], {}),
+        (lambda: [layers.Dense(1, "tanh"), layers.Rescaling(110.0)], {"low": -110.0, "high": 110.0}),
+        (
+            lambda: [layers.Dense(1), layers.Lambda(lambda z: 3 + 2 * ops.sigmoid(z))],
+            {"low": 3.0, "high": 5.0},
+        ),
+        (lambda: [layers.Dense(1, "relu")], {"low": 0.0}),
+        (lambda: [layers.Dense(2), layers.UnitNormalization()], {"low": -1.0, "high": 1.0}),
     ],
 )
 def test_bounds_of_outputs_are_those_of_the_function_behind_the_weights(last, bounds):
-    model = network(*last)
+    model = network(*last())
     before = [w.copy() for w in model.get_weights()]
     assert output_reach(model, X) == [pytest.approx(bounds, rel=1e-2, abs=1e-5)]
     assert all(np.array_equal(*both) for both in zip(before, model.get_weights(), strict=True))
