@@ -78,9 +78,10 @@ def run(tmp_path_factory):
         "verbose": 0,
     }
     SEEN.clear()
-    run = recipes.train(model, train, validation, info=info, run_dir=root.parent / "run", **options)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run = recipes.train(model, train, validation, info=info, run_dir=folder, **options)
     run.files = {part: list(files) for part, files in info.files.items()}
-    run.validation_set, run.folder = validation, root.parent / "run"
+    run.validation_set, run.folder = validation, folder
     return run
 
 

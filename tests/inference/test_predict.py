@@ -44,8 +44,9 @@ def trained(tmp_path_factory):
         "preflight": False,
         "monitor": False,
     }
-    recipes.train(model, train, validation, run_dir=root.parent / "run", verbose=0, **options)
-    return root, root.parent / "run"
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    recipes.train(model, train, validation, run_dir=folder, verbose=0, **options)
+    return root, folder
 
 
 def test_a_loaded_run_finds_its_validation_data_again(trained):
