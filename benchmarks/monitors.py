@@ -54,6 +54,9 @@ def resnet20():
 MODELS = {"mlp": (mlp, 400), "cnn": (cnn, 60), "resnet20": (resnet20, 24)}  # builder, steps of an epoch
 
 
+TITLES = {"mlp": "MLP", "cnn": "CNN", "resnet20": "ResNet-20"}
+
+
 class GetWeights(keras.callbacks.Callback):
     """What one writes first: norms from `get_weights` after every batch."""
 
@@ -94,7 +97,7 @@ def variants(images, folder):
 
 
 def measure(name, rounds, steps, wanted):
-    """Print the table of one model."""
+    """Medians of CPU time over that of plain `fit`, by variant; the details are printed, one line a variant."""
     build, usual = MODELS[name]
     steps = steps or usual
     model = build()
@@ -129,12 +132,17 @@ def measure(name, rounds, steps, wanted):
                     [mine / plain for mine, plain in zip(both, seconds["plain"], strict=True)]
                 )
     step = seconds["plain"][1] / steps / 2
-    title = f"{name}: {2 * steps} steps of {BATCH} a round, {rounds} rounds, plain {step:.4f} s a step"
-    heading("variant", "CPU", "wall", "spread of CPU", "first fit, CPU s", title=title)
+    print(f"{name}: {2 * steps} steps of {BATCH} a round, {rounds} rounds, plain {step:.4f} s a step")
+    medians = {}
     for variant, pairs in ratios.items():
         cpu, wall = ([pair[i] for pair in pairs] for i in (0, 1))
-        medians = f"{statistics.median(cpu):.3f}", f"{statistics.median(wall):.3f}"
-        row(variant, *medians, f"{min(cpu):.3f}-{max(cpu):.3f}", f"{running[variant][2]:.1f}")
+        medians[variant] = statistics.median(cpu)
+        print(
+            f"  {variant}: CPU {medians[variant]:.3f} ({min(cpu):.3f} to {max(cpu):.3f}), wall "
+            f"{statistics.median(wall):.3f}, first fit {running[variant][2]:.1f} CPU s",
+            flush=True,
+        )
+    return medians
 
 
 def main():
@@ -147,8 +155,14 @@ def main():
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the monitors' findings about random data
-    for name in options.models:
-        measure(name, options.rounds, options.steps, options.variants)
+    found = {
+        TITLES[name]: measure(name, options.rounds, options.steps, options.variants)
+        for name in options.models
+    }
+    heading("variant", *found)
+    for variant in next(iter(found.values())):
+        if variant != "plain":
+            row(variant, *(f"{medians[variant]:.2f}" for medians in found.values()))
 
 
 if __name__ == "__main__":

@@ -149,12 +149,14 @@ class RunFolder:
         for name in dict.fromkeys([*self.before, *description]):
             if name not in free:
                 found += differences(self.before.get(name), description.get(name), name)
-        if self.before.get("image_shape") != description.get("image_shape"):  # from which the others follow
-            follows = ("train_data image_shape", "validation_data image_shape", "architecture:")
-            found = [words for words in found if not words.startswith(follows)]
         fewer = self._fewer_epochs(description)
         if (found or fewer) and self.resume != "force":
             named = [*fewer, *found]
+            if self.before.get("image_shape") != description.get(
+                "image_shape"
+            ):  # from which the others follow
+                follows = ("train_data image_shape", "validation_data image_shape", "architecture:")
+                named = [words for words in named if not words.startswith(follows)]
             more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
             raise ValueError(
                 f"resume=True expects the arguments, model and data of the run in {self.path}. Received others: "

@@ -184,6 +184,10 @@ def test_another_image_size_is_one_difference(tmp_path):
         ValueError, match=r"Received others: image_shape: \[64, 64, 3\], now \[32, 32, 3\]\. Give"
     ):
         folder.compare(described(32))
+    forced = RunFolder(tmp_path, tmp_path, described(64), "force").compare(described(32))
+    assert len(forced) == 4 and any(
+        words.startswith("architecture:") for words in forced
+    )  # what is kept is whole
 
 
 def test_resume_names_each_difference_before_it_touches_anything(split, tmp_path):
