@@ -10,8 +10,11 @@ you can no longer recognize a class, neither can the network.
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import Literal
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

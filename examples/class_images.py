@@ -9,7 +9,10 @@ network gives each image for its class, and writes all images to runs/class_imag
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import numpy as np
 

@@ -30,6 +30,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
+
 import keras
 import numpy as np
 import tensorflow as tf

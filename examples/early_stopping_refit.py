@@ -8,7 +8,10 @@ runs/early_stopping_refit/curves.png.
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 

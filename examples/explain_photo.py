@@ -13,8 +13,11 @@ EfficientNet-Lite0; its ImageNet weights come with the extra `pretrained`.
 
 import argparse
 import inspect
+import os
 import time
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

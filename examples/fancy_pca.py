@@ -13,7 +13,10 @@ jitter.png (random draws) to runs/fancy_pca/. Takes a few seconds.
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import numpy as np
 

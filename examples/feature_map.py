@@ -8,7 +8,10 @@ row of each pair) and by features (second row). Prints how often neighbors have 
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

@@ -12,9 +12,12 @@ answer.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

@@ -7,8 +7,11 @@ compiled call on a batch. The gain depends on the machine (`benchmarks/fold.py` 
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

@@ -8,7 +8,10 @@ Writes runs/fooling/fooled.png, and noise.png, which shows what the network sees
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

@@ -16,7 +16,10 @@ Writes the pictures to runs/other_targets/.
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

@@ -10,8 +10,11 @@ that were not trained on, with the evidence for them (Grad-CAM). The shell comma
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np

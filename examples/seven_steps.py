@@ -13,7 +13,10 @@ https://cs231n.github.io/neural-networks-3/
 
 import argparse
 import functools
+import os
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 

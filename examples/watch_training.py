@@ -7,8 +7,11 @@ minute on two cores.
 """
 
 import argparse
+import os
 import warnings
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow is quiet about the GPU it does not find
 
 import keras
 import numpy as np
