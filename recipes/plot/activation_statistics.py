@@ -16,7 +16,7 @@ _PANELS = (
     ("mean", "mean"),
     ("std", "standard deviation"),
     ("zero_fraction", "share of zeros"),
-    ("saturated_fraction", "share saturated (sigmoid, tanh, bounded relu)"),
+    ("saturated_fraction", "share saturated (sigmoid, tanh, relu6)"),
 )
 
 
@@ -41,7 +41,7 @@ def activation_statistics(record: "Record") -> Figure:
         for column, title in _PANELS
         if not column.endswith("fraction") or (np.nan_to_num(getattr(record, column)) > 0).any()
     ]
-    figure = new_figure(10, 2.75 * -(-len(panels) // 2))
+    figure = new_figure(9.6, 2.75 * -(-len(panels) // 2) + 1)
     grid = figure.subplots(-(-len(panels) // 2), 2, squeeze=False)
     for axes, (column, title) in zip(grid.flat, panels, strict=False):
         values = getattr(record, column)
@@ -55,5 +55,5 @@ def activation_statistics(record: "Record") -> Figure:
         step_axis(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    label_layers(grid[0, 1], len(names))
+    label_layers(grid.flat[len(panels) - 1], len(names))
     return figure

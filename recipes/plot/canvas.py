@@ -1,6 +1,7 @@
 """What every plot shares: a Figure without global state, and pixels ready to be shown."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backend_bases import RendererBase
@@ -97,6 +98,24 @@ def shortened(name: str, most: int = 24) -> str:
         return name
     end = (most - 1) // 2
     return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
+
+
+def told_apart(names: Sequence[str], most: int = 24) -> list[str]:
+    """Names of at most `most` characters each that stay different: what is left out of the longer ones is chosen so.
+
+    Args:
+        names: Such as the layers of a network, `stage6_block1_depthwise_relu6` and others of the same ends.
+        most: Characters, >= 3.
+    """
+    best = [shortened(name, most) for name in names]
+    for end in range(most - 1):
+        if len(set(best)) == len(set(names)):
+            break
+        start = most - 1 - end
+        tried = [name if len(name) <= most else f"{name[:start]}…{name[len(name) - end :]}" for name in names]
+        if len(set(tried)) > len(set(best)):
+            best = tried
+    return best
 
 
 def new_figure(width: float, height: float) -> Canvas:

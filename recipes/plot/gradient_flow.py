@@ -30,8 +30,8 @@ def gradient_flow(record: "Record") -> Figure:
     kernels = kernels[np.argsort(axis["depth"][kernels], kind="stable")]
     rms = norms[:, kernels] / np.sqrt(axis["size"][kernels])
     rms = np.where(rms > 0, rms, np.nan)
-    figure = new_figure(10, 4)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = new_figure(9.6, 4)
+    left, right = figure.subplots(1, 2)
     shown = np.unique(np.linspace(0, len(record) - 1, 12).astype(int))
     for place, row in enumerate(shown):
         shade = 0.15 + 0.85 * (place + 1) / len(shown)

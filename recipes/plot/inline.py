@@ -10,9 +10,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 
 from recipes.plot.canvas import displayable
+
+_EDGE = 0.04  # inches around a panel
+_PIXELS_PER_INCH = 110  # of a map of colors within a drawing
 
 
 def to_svg(figure: Figure, description: str) -> str:
@@ -28,6 +32,50 @@ def to_svg(figure: Figure, description: str) -> str:
     Returns:
         str, markup; everything in it is escaped.
     """
+    return _markup(figure, description, None)
+
+
+def to_svgs(figure: Figure, description: str) -> list[str]:
+    """Turn each panel of a Figure into an `<svg>` of its own, which a page sets side by side or below one another.
+
+    So a figure of several panels keeps letters of one size on a wide screen and on a phone. All panels are as wide as
+    the widest; a color bar stands last. Texts of the figure that belong to no panel are left out.
+
+    Args:
+        figure: A matplotlib `Figure`, which cannot be drawn again as it was.
+        description: As `to_svg` takes it; the title of each panel stands before it.
+
+    Returns:
+        list of str, as `to_svg` gives them: one for each panel that is not switched off.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    panels = [axes for axes in figure.axes if axes.get_visible() and axes.axison]
+    panels.sort(key=_is_bar)
+    if len(panels) < 2:
+        return [to_svg(figure, description)]
+    boxes = [axes.get_tightbbox().transformed(figure.dpi_scale_trans.inverted()) for axes in panels]
+    width = max(box.width for axes, box in zip(panels, boxes, strict=True) if not _is_bar(axes))
+    for text in figure.texts:
+        text.set_visible(False)
+    made = []
+    for number, (shown, box) in enumerate(zip(panels, boxes, strict=True), start=1):
+        for axes in figure.axes:
+            axes.set_visible(axes is shown)
+        right = box.x1 if _is_bar(shown) else box.x0 + width
+        place = Bbox.from_extents(box.x0 - _EDGE, box.y0 - _EDGE, right + _EDGE, box.y1 + _EDGE)
+        name = " ".join((shown.get_title() or shown.get_xlabel()).split())
+        told = f"Panel {number} of {len(panels)}: {name}. {description}"
+        made.append(_markup(figure, told, place))
+    return made
+
+
+def _is_bar(axes):
+    return axes.get_label() == "<colorbar>"
+
+
+def _markup(figure, description, place):
+    """The `<svg>` of a figure, or of a place in it, a `Bbox` in inches."""
     buffer = io.StringIO()
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "recipes"}),
@@ -35,7 +83,10 @@ def to_svg(figure: Figure, description: str) -> str:
     ):
         # Letters that matplotlib's font lacks are drawn by the browser.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        about = {"Date": None, "Creator": None}
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=about, bbox_inches=place, dpi=_PIXELS_PER_INCH
+        )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -50,7 +50,7 @@ def learning_rates(
                 f"shape {places.shape} for {len(values)} rates and {len(marks)} marks. Leave steps out for 0, 1, ..."
             )
     scale = 1 if steps_per_epoch is None else steps_per_epoch
-    figure = new_figure(7, 2.6)
+    figure = new_figure(5.6, 2.8)
     axes = figure.add_subplot()
     axes.plot(places / scale, values, color="0.35", linewidth=1.2)
     if len(marks):

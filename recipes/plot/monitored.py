@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from recipes.plot.canvas import shortened
+from recipes.plot.canvas import told_apart
 
 if TYPE_CHECKING:
     from recipes.probe.record import Record
 
-_MOST_NAMES = 40
+_MOST_NAMES = 24
 
 
 def need_probes(record: "Record", column: str, owner: str, monitor: str) -> None:
@@ -50,16 +50,25 @@ def layer_ticks(axes: Axes, names: Sequence[str]) -> None:
     """Names of layers below the axes, upright and shortened; of many layers only every second, third, ... one."""
     every = -(-len(names) // _MOST_NAMES)
     places = range(0, len(names), every)
-    labels = [shortened(str(names[place])) for place in places]
-    axes.set_xticks(places, labels, rotation=90, fontsize="x-small")
+    labels = told_apart([str(names[place]) for place in places])
+    axes.set_xticks(places, labels, rotation=90, fontsize="small")
 
 
 def label_layers(axes: Axes, count: int) -> None:
-    """A legend beside the axes; of many layers only the first and the last few."""
+    """A legend below the axes; of many layers only the first and the last few."""
     handles, labels = axes.get_legend_handles_labels()
-    labels = [shortened(label) for label in labels]
+    title = None
     if count > 12:
         handles, labels = handles[:5] + handles[-5:], labels[:5] + labels[-5:]
+        title = f"the first and the last of {count} layers"
     axes.legend(
-        handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="x-small"
+        handles,
+        told_apart(labels),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        title=title,
+        title_fontsize="small",
     )

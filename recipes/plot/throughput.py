@@ -34,7 +34,7 @@ def throughput(found: "Throughput") -> Figure:
     """
     stages = [stage for stage in found.stages if stage.seconds > 0]
     rows = 1 + len(found.findings)
-    figure = new_figure(10 if stages else 6.5, 1.6 + 0.45 * max(rows, len(stages)))
+    figure = new_figure(10 if stages else 5.6, 1.6 + 0.45 * max(rows, len(stages)))
     axes = figure.add_subplot(1, 2 if stages else 1, 1)
     left = 0.0
     for name, seconds in found.parts.items():

@@ -54,7 +54,7 @@ def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | No
     chosen = np.sort(chosen[np.argsort(silent, kind="stable")[::-1][:_MOST_LAYERS]])
     columns = min(len(chosen), 3)
     rows = -(-len(chosen) // columns)
-    figure = new_figure(2.6 * columns + 1.2, 2.3 * rows + 0.8)
+    figure = new_figure(2.6 * columns + 0.4, 2.4 * rows + 1.1)
     panels = figure.subplots(rows, columns, squeeze=False)
     image = None
     for axes, index in zip(panels.flat, chosen, strict=False):
@@ -71,7 +71,7 @@ def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | No
         count = f": {dead.size} of {order.size} dead"
         if dead_units is None:
             count = f"\n{int(np.sum(rates[-1] == 0))} of {order.size} silent"
-        axes.set_title(shortened(str(axis["name"][index])) + count, fontsize="medium")
+        axes.set_title(shortened(str(axis["name"][index]), 40) + count, fontsize="small")
         places = np.unique(np.linspace(0, len(steps) - 1, _MOST_TICKS).round().astype(int))
         axes.set_xticks(places, [str(step) for step in steps[places]])
         axes.set_yticks([])
@@ -79,8 +79,10 @@ def unit_activity(record: "Record", dead_units: Mapping[str, Sequence[int]] | No
         axes.set_axis_off()
     figure.supxlabel("training step")
     figure.supylabel("units, most active on top")
-    bar = figure.colorbar(image, ax=panels[:, -1], extend="min", shrink=0.8)
+    bar = figure.colorbar(
+        image, ax=panels, location="bottom", fraction=0.2, shrink=min(0.9, 1.6 / columns**0.9), aspect=30
+    )
     bar.set_ticks([_LOWEST, 0.01, 0.1, 1], labels=["0.1%", "1%", "10%", "100%"])
     bar.minorticks_off()
-    bar.set_label("share of outputs above zero; black: none")
+    bar.set_label("share of outputs above zero; black: none", fontsize="medium")
     return figure

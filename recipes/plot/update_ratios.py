@@ -32,7 +32,7 @@ def update_ratios(record: "Record", *, low: float = 1e-4, high: float = 1e-2) ->
     axis = record.axes["variables"]
     kernels = np.flatnonzero(axis["role"] == "kernel")
     ratios = np.where(record.update_ratio > 0, record.update_ratio, np.nan)
-    figure = new_figure(8, 4)
+    figure = new_figure(5.6, 4.8)
     axes = figure.add_subplot()
     for color, index in zip(depth_colors(len(kernels)), kernels, strict=True):
         axes.plot(

@@ -29,13 +29,15 @@ _READ = {
     "the network memorizes the training examples; both still falling means that more epochs would help.",
     "rates": "The rate per step: the climb at the start is the warm-up, the fall after it the decay.",
     "update_ratios": "How far one step moves the weights of a layer, relative to their size. About 0.001 is healthy; a "
-    "layer that stays far above it is changed too fast, one far below hardly learns.",
+    "layer that stays far above it is changed too fast, one far below hardly learns. The first layer is dark, the last "
+    "one light.",
     "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
     "layers are vanishing gradients; lines that rise there are exploding ones.",
-    "units": "Each row is a unit, each column a probe of a few examples; the scale is logarithmic. Only black is zero: "
-    "any other color, also a dark one, is a unit at work. Units near the output answer to few examples, and up to a "
-    "third of them may be zero in a whole probe. Units that were at work and stay black from some probe on have died: "
-    "such a unit is zero for every example, gets no gradient, and will not come back.",
+    "units": "Each row is a unit, the most active ones on top; each column is a probe of a few examples, with its step "
+    "below. The scale is logarithmic. Only black is zero: any other color, also a dark one, is a unit at work. Units "
+    "near the output answer to few examples, and a third to a half of them may be zero in a whole probe. Units that "
+    "were at work and stay black from some probe on have died: such a unit is zero for every example, gets no "
+    "gradient, and will not come back.",
     "activations": "The outputs of the layers. Standard deviations of about one in every layer are healthy; those that "
     "shrink or grow from layer to layer, or over time, are not.",
     "finite": "The first layer, from the top, with NaN or infinity is where to look.",
@@ -47,6 +49,11 @@ _READ_OF_MUON = (
     " MuonSGD, which recipes.train takes by default, makes steps whose length depends on the rate alone: 0.01 is usual "
     "while the rate is high."
 )
+_READ_OF_LAYERWISE = (
+    " In this run each layer has a factor on the rate of its own (see the table Layers), on purpose: layers with a "
+    "small factor, usually the first ones of a pretrained network, are to move little, and lie below the band without "
+    "being at fault."
+)
 
 
 def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
@@ -57,7 +64,7 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
         seen: What the model answers on held-out data, or None.
 
     Returns:
-        dict from a key to `{"title", "description", "read", "svg", "png"}`.
+        dict from a key to `{"title", "description", "read", "svgs"}`, one `<svg>` for each panel.
     """
     made: dict[str, dict[str, Any]] = {}
     if run.history and "loss" in run.history:
@@ -66,6 +73,10 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
         _add_rates(made, *found)
     if run.record is not None and len(run.record):
         _add_record(made, run.record)
+        for key in set(made) & {"update_ratios", "gradients", "units", "activations"}:
+            made[key]["read"] += _probed(run)
+    if "update_ratios" in made and _decays_by_depth(run.record):
+        made["update_ratios"]["read"] += _READ_OF_LAYERWISE
     if "update_ratios" in made and ((run.settings or {}).get("compiled") or {}).get("class") == "MuonSGD":
         made["update_ratios"]["read"] += _READ_OF_MUON
     if seen is not None and len(seen.labels) >= 50:
@@ -97,13 +108,36 @@ def _add_record(made, record):
         _add(made, "gradients", "Gradients by depth", plot.gradient_flow(record), text)
     if "mean" in measured and _has_silent_units(record):
         text = "How often each rectified unit is active."
-        _add(made, "units", "Silent and active units", plot.unit_activity(record), text, as_pixels=True)
+        _add(made, "units", "Silent and active units", plot.unit_activity(record), text)
     if "mean" in measured:
         text = "Mean, spread, share of zeros and of saturated outputs of each activation."
         _add(made, "activations", "Activations", plot.activation_statistics(record), text)
     if "output_finite" in measured and not record.output_finite.all():
         text = "Layers with NaN by step."
         _add(made, "finite", "Where numbers were not finite", plot.finite_layers(record), text)
+
+
+def _decays_by_depth(record):
+    return bool(np.any(np.asarray(record.axes["variables"].get("factor", 1)) != 1))
+
+
+def _probed(run):
+    """Which steps the monitors looked at, and why not at the others."""
+    record, settings = run.record, run.settings or {}
+    steps = np.asarray(record.step)
+    last = int(steps[-1])
+    total = int(settings.get("steps") or 0) * len((run.history or {}).get("loss", ()))
+    of_all = f" of {total}" if total >= last else ""
+    where = (
+        f"at step {last}{of_all}"
+        if len(steps) == 1
+        else f"{len(steps)} times, at steps {steps[0]} to {last}{of_all}"
+    )
+    share = (record.cost or {}).get("budget")
+    why = ""
+    if share and total > last:
+        why = f", as looking takes time and more would take more than {share:.0%} of the training time"
+    return f" The monitors looked {where}{why}."
 
 
 def _add_rates(made, steps, rates):
@@ -143,15 +177,11 @@ def _add_reliability(made, seen):
     _add(made, "reliability", f"Calibration: confidence is off by {error:.1%}", figure, text)
 
 
-def _add(made, key, title, figure, description, as_pixels=False):
-    from recipes.plot.inline import to_data_url, to_svg  # noqa: PLC0415 - brings matplotlib
+def _add(made, key, title, figure, description):
+    from recipes.plot.inline import to_svgs  # noqa: PLC0415 - brings matplotlib
 
-    entry = {"title": title, "description": description, "read": _READ[key], "svg": None, "png": None}
-    # Pixel maps of many units are smaller as pixels.
-    entry["png" if as_pixels else "svg"] = (
-        to_data_url(figure, dpi=90) if as_pixels else to_svg(figure, description)
-    )
-    made[key] = entry
+    drawn = to_svgs(figure, description)
+    made[key] = {"title": title, "description": description, "read": _READ[key], "svgs": drawn}
 
 
 def _has_silent_units(record):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recipes.evaluate.scores import wilson_interval
 from recipes.report.example_images import Predictions
 
 _NUMBERS = ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss")
@@ -73,7 +74,10 @@ def how_good(run: Any, seen: Predictions | None = None) -> str:
             was = f", {best:.1%} in the best epoch" if best - values[-1] >= 0.005 else ""
             right = 0 if seen is None else int((seen.labels == seen.predicted).sum())
             same = name == "val_accuracy" and right and abs(right / len(seen.labels) - values[-1]) < 1e-5
-            count = f" ({right:,} of {len(seen.labels):,})" if same else ""
+            count = ""
+            if same:
+                low, high = wilson_interval(right, len(seen.labels))
+                count = f" ({right:,} of {len(seen.labels):,}), 95 % interval {low:.1%} to {high:.1%},"
             return f"{said.format(values[-1])}{count} {after}{was}."
     name = "val_loss" if "val_loss" in history else "loss"
     first, last = float(history[name][0]), float(history[name][-1])

@@ -29,7 +29,7 @@ def time_spent(run: Any, throughput: Throughput | None) -> dict[str, Any] | None
         throughput: What `diagnose.throughput` returned, or None.
 
     Returns:
-        `{"said", "parts", "measured", "svg", "description"}` - a sentence, rows `(what, seconds, share)`, and the
+        `{"said", "parts", "measured", "svgs", "description"}` - a sentence, rows `(what, seconds, share)`, and the
         measurement with its figure -, or None where nothing is known.
 
     Raises:
@@ -66,9 +66,9 @@ def _of_epochs(settings, times):
 
 def _figure(found):
     if found is None:
-        return {"svg": None, "description": ""}
+        return {"svgs": [], "description": ""}
     from recipes import plot  # noqa: PLC0415 - brings matplotlib
-    from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
+    from recipes.plot.inline import to_svgs  # noqa: PLC0415 - brings matplotlib
 
     shares = ", ".join(
         f"{name} {seconds / max(found.step_seconds, 1e-9):.0%}"
@@ -76,7 +76,7 @@ def _figure(found):
         if seconds > 0.005 * found.step_seconds
     )
     text = f"A step of {found.examples} examples takes {found.step_seconds * 1e3:.3g} ms: {shares}."
-    return {"svg": to_svg(plot.throughput(found), text), "description": text}
+    return {"svgs": to_svgs(plot.throughput(found), text), "description": text}
 
 
 def _time(seconds):

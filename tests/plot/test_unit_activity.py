@@ -31,4 +31,4 @@ def test_only_units_that_are_exactly_zero_are_black():
     assert told[-1] == 0 and told[:-1].min() > 0.4
     assert len(set(told[:4].round(3))) > 1 and axes.get_title().endswith("1 of 7 silent")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "10", "20"]
-    assert "black: none" in bar.get_ylabel()
+    assert "black: none" in bar.get_xlabel()
