@@ -1,13 +1,13 @@
-"""Run every script that a published number rests on, and put the tables they print in their places.
+"""Run all scripts behind the published numbers, and write the tables that they print into docs/benchmarks.md.
 
     python -m benchmarks                      all, one after another: hours, on a machine that does nothing else
-    python -m benchmarks --resume             go on behind the script that an earlier run finished last
-    python -m benchmarks --only fold explain  these
-    python -m benchmarks --quick              a sliver of each, printed and not written, to see that they run
+    python -m benchmarks --resume             skip the scripts that an earlier run has finished
+    python -m benchmarks --only fold explain  only these
+    python -m benchmarks --quick              a small part of each, printed but not written, to see that they run
 
-docs/benchmarks.md holds each script's tables between `<!-- benchmarks:NAME -->` and `<!-- end -->`. A script's
-tables are the lines it prints that begin with `|`, and the titles, `**...**`. A script that fails leaves its place
-as it was. What is done is kept in runs/benchmarks.json: script, date, minutes, and the commit it measured.
+docs/benchmarks.md holds the tables of each script between `<!-- benchmarks:NAME -->` and `<!-- end -->`. The tables
+are the printed lines that begin with `|`, and the titles, `**...**`. If a script fails, its place on the page stays
+as it was. Finished scripts are listed in runs/benchmarks.json, with date, minutes, and the commit that was measured.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 DONE = Path("runs") / "benchmarks.json"
-# Name: arguments of the whole run, arguments of the quick one.
+# Name: arguments of the full run, arguments of the quick run.
 SCRIPTS = {
     "backup_hold": ([], ["--rounds", "1"]),
     "augment": ([], ["--only", "small", "--windows", "1", "--seconds", "0.1"]),
@@ -59,7 +59,9 @@ def main():
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=[*SCRIPTS], metavar="NAME")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true")
-    how.add_argument("--resume", action="store_true", help="leave out what runs/benchmarks.json says is done")
+    how.add_argument(
+        "--resume", action="store_true", help="skip the scripts that runs/benchmarks.json lists as done"
+    )
     arguments = parser.parse_args()
     done = json.loads(DONE.read_text()) if arguments.resume and DONE.exists() else {}
     failed = []
@@ -85,7 +87,7 @@ def main():
 
 
 def run(name, arguments):
-    """What the script prints, shown as it comes; nothing when it fails."""
+    """The output of a script, which is also shown while it runs; empty if the script fails."""
     command = [sys.executable, str(HERE / f"{name}.py"), *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     lines = []
@@ -97,7 +99,7 @@ def run(name, arguments):
 
 
 def finished(seconds):
-    """When a script was done, how long it took, and of which code."""
+    """When a script finished, how long it took, and which commit it measured."""
     commit = subprocess.run(
         ["git", "-C", str(HERE), "describe", "--always", "--dirty"],
         capture_output=True,
@@ -108,7 +110,7 @@ def finished(seconds):
 
 
 def tables_of(output):
-    """The tables in what a script printed, with their titles; an empty line before each title and each table."""
+    """The tables in the output of a script, with their titles; an empty line before each title and each table."""
     lines = []
     for line in output.splitlines():
         if line.startswith("**") and line.endswith("**"):
@@ -123,7 +125,7 @@ def tables_of(output):
 
 
 def replace(text, name, tables):
-    """The page with other tables at one place."""
+    """The page, with the tables of one script replaced."""
     start, end = f"<!-- benchmarks:{name} -->\n", "<!-- end -->"
     if text.count(start) != 1 or end not in text.split(start)[1]:
         raise ValueError(

@@ -1,14 +1,14 @@
-"""How fast `recipes.augment` is, next to Keras layers, tf.image, albumentations, numpy and a bare cast.
+"""How fast `recipes.augment` is, compared with Keras layers, tf.image, albumentations, numpy and a bare cast.
 
     python benchmarks/augment.py                    all tables, about four minutes
     python benchmarks/augment.py --only small       one of: small, small-color, large, operations
-    python benchmarks/augment.py --threshold        what compilation costs and gains, by size of batch
+    python benchmarks/augment.py --threshold        what compilation costs and gains, by batch size
 
-Every variant is a tf.data pipeline read through one iterator, warm. The variants take turns, window by window, so that
-other load on the machine hits them alike. A window's cost is the CPU time of this process until its pipeline is full
-again. The figures are medians over the windows: images per CPU-second, the ratio of ours to theirs, images per second
-of wall time beside it. The table of single operations runs everything in one thread without reading ahead, bytes in
-and bytes out, and takes the best window: microseconds of CPU per image.
+Every variant is a tf.data pipeline, read through one iterator after a warm-up. The variants take turns, window by
+window, so that other load on the machine affects all alike. The cost of a window is the CPU time of this process until
+the buffers of its pipeline are full again. The figures are medians over the windows: images per CPU-second, the ratio
+of ours to theirs, and images per second of wall time. For the table of single operations, everything runs in one
+thread without prefetching, uint8 in and uint8 out; it shows the best window, in microseconds of CPU per image.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tables import heading, row
 from recipes import augment
 
 MEAN, STD = np.float32([125.3, 123.0, 113.9]), np.float32([63.0, 62.1, 66.7])
-EIGENVALUES = np.float32([0.2175, 0.0188, 0.0045])  # of pixels in 0..1
+EIGENVALUES = np.float32([0.2175, 0.0188, 0.0045])  # for pixels in 0..1
 EIGENVECTORS = np.float32(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
@@ -37,7 +37,7 @@ CALLS = 2
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=["small", "small-color", "large", "operations"])
-    parser.add_argument("--windows", type=int, default=7, help="windows of each variant")
+    parser.add_argument("--windows", type=int, default=7, help="windows per variant")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a window")
     parser.add_argument("--sides", type=int, nargs="+", default=[32, 224, 512], choices=[32, 224, 512])
     parser.add_argument("--names", nargs="+", help="single operations to measure")
@@ -63,7 +63,7 @@ def main():
 
 
 def table(title, batch, variants, arguments):
-    """Measure variants in turns and print them; the first is ours."""
+    """Measure the variants in turns and print the results; the first variant is ours."""
     readers = {name: Reader(dataset, batch, arguments.seconds) for name, dataset in variants.items()}
     for _ in range(arguments.windows):
         for reader in readers.values():
@@ -82,7 +82,7 @@ def table(title, batch, variants, arguments):
 
 
 class Reader:
-    """One data set, read in windows of about the same length."""
+    """Reads a dataset in windows of about the same length."""
 
     def __init__(self, dataset, batch, seconds):
         self.batch, self.windows = batch, []
@@ -117,7 +117,7 @@ class Reader:
 
 
 def settle():
-    """Wait until the buffers are full again, so that no window pays for another: half a second without work."""
+    """Wait until the buffers are full again (half a second without work), so that no window pays for another."""
     quiet = 0
     while quiet < 10:
         before = time.process_time()
@@ -271,7 +271,7 @@ def large():
     plain = [augment.RandomResizedCrop(224), augment.Flip(), jitter]
     end = augment.Normalize(STATISTICS)
     layers = keras.layers
-    # Keras has no resized crop: a zoom into the image and one crop a batch is the nearest.
+    # Keras has no resized crop. The closest substitute is a zoom into the image and one crop per batch.
     keras_layers = [
         layers.RandomZoom((-0.5, 0.0), (-0.5, 0.0), seed=1),
         layers.RandomCrop(224, 224, seed=5),
@@ -319,7 +319,7 @@ def large_tf_image(x, y, seed):
 
 
 def import_albumentations(add):
-    """Call `add(albumentations, run)` where albumentations is installed."""
+    """Call `add(albumentations, run)` if albumentations is installed."""
     try:
         import albumentations
         import cv2
@@ -371,7 +371,7 @@ def albumentations_large(A, color):
 
 
 def operations(side, arguments):
-    """Single operations of ours beside albumentations, PIL, Keras layers and tf.image, at one size of image."""
+    """Our single operations compared with albumentations, PIL, Keras layers and tf.image, at one image size."""
     batch, out = {32: 128, 224: 16, 512: 8}[side], side * 7 // 16
     coarse = np.random.default_rng(0).integers(0, 256, (batch, side // 4, side // 4, 3), dtype="uint8")
     images = coarse.repeat(4, 1).repeat(4, 2)
@@ -417,7 +417,7 @@ def operations(side, arguments):
 
 
 def reading(chain, images):
-    """A function that takes the next batch out of a pipeline that neither reads ahead nor uses a second thread."""
+    """A function that takes the next batch from a pipeline without prefetching and without a second thread."""
     batches = tf.data.Dataset.from_tensors(images).repeat()
     augmented = augment.Pipeline(chain, dtype="uint8").apply(batches, num_parallel_calls=None)
     options = tf.data.Options()
@@ -435,7 +435,7 @@ def cpu_seconds(function):
 
 
 def interleaved(functions, seconds, rounds=4):
-    """Seconds of CPU of one call of each, the best of some windows that take turns."""
+    """CPU seconds of one call of each function: the best of several windows; the functions take turns."""
     counts, best = {}, {}
     for name, function in functions.items():
         function()
@@ -450,7 +450,7 @@ def interleaved(functions, seconds, rounds=4):
 
 
 def operation_peers(images, out):
-    """`{operation: {peer: function}}` for what the libraries at hand can do."""
+    """`{operation: {peer: function}}` for the operations that the installed libraries have."""
     layers, side = keras.layers, images.shape[1]
     images_there = tf.constant(images)
     noise = layers.GaussianNoise(0.9)
@@ -491,7 +491,7 @@ def operation_peers(images, out):
     except ImportError:
         print("Pillow is not installed: pip install pillow")
     else:
-        box = (0, 0, side * 0.73, side * 0.73)  # the root of the mean area
+        box = (0, 0, side * 0.73, side * 0.73)  # the square root of the mean area
         for size in (out, side):
             peers[f"resized crop to {size}"]["PIL"] = lambda size=size: [
                 Image.fromarray(image).resize((size, size), Image.BILINEAR, box=box) for image in images
@@ -540,7 +540,7 @@ def add_albumentations(A, peers, images, out):
 
 
 def threshold(arguments):
-    """Compiled against plain TensorFlow, from tiny batches to large ones."""
+    """Compare XLA with plain TensorFlow, from tiny batches to large ones."""
     operations = [augment.Flip(), augment.PadCrop(1), augment.ColorJitter(0.2, 0.2, 0.2), augment.Cutout(2)]
     print(
         f"{'batch':>8}{'side':>6}{'values':>10}{'plain us':>10}{'XLA us':>10}{'first plain':>13}{'first XLA':>11}"

@@ -1,12 +1,13 @@
-"""From which budget on averages pay: no average, EMA, SWA, snapshots and views, each after 10, 30 and 100 epochs.
+"""At which training budget averages pay off: no average, EMA, SWA, snapshots and views, after 10, 30 and 100 epochs.
 
     python benchmarks/averages.py --data cifar.npz fashion.npz --seeds 3 --out runs/averages.jsonl
     python benchmarks/averages.py --table --out runs/averages.jsonl
 
-`recipes.train` with its defaults on few images, where a run of 100 epochs is affordable and overfits; every row costs
-the same epochs. The EMA watches the very run that "no average" ends, so that their difference is the average's alone.
-Every finished run is one line of JSON in `--out` and is not made again. Gains are paired differences of test accuracy,
-in points, to no average in the same seed, with their standard errors.
+Trains with `recipes.train` and its defaults on few images, where a run of 100 epochs is affordable and overfits. Every
+row costs the same number of epochs. The EMA is computed in the same run as "no average", so that the difference between
+the two rows is due to the average alone. Every finished run is one line of JSON in `--out` and is not repeated. Gains
+are paired differences of test accuracy, in percentage points, from no average with the same seed, with their standard
+errors.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import recipes
 from recipes import callbacks, ensemble
 
 SINGLE = "no average"
-#: What each training gives to `recipes.train`.
+#: The arguments of `recipes.train` for each kind of training.
 RUNS = {
     "plain": {},
     "constant": {"schedule": None},
@@ -43,10 +44,12 @@ def main():
     parser.add_argument("--epochs", type=int, nargs="+", default=[10, 30, 100])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--most-seconds", type=float, default=float("inf"), help="of CPU time; then it stops")
+    parser.add_argument(
+        "--most-seconds", type=float, default=float("inf"), help="CPU minutes after which it stops"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/averages.jsonl"))
     parser.add_argument("--table", action="store_true", help="only print the tables of --out")
-    parser.add_argument("--quick", action="store_true", help="a sliver, into a file of its own")
+    parser.add_argument("--quick", action="store_true", help="a small part, into a separate file")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.data, arguments.network, arguments.out = (
@@ -61,7 +64,7 @@ def main():
 
 
 def study(arguments):
-    """Make the runs that `--out` does not hold yet, short budgets and all data sets first."""
+    """Make the runs that are missing in `--out`: for each seed, short budgets first, each on all data sets."""
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     done = {
         (one["data"], one["network"], one["epochs"], one["seed"], one["run"]) for one in read(arguments.out)
@@ -84,7 +87,7 @@ def study(arguments):
 
 
 def one_run(run, train, test, facts, batch):
-    """Test accuracies in percent of what this training ends with, and its CPU seconds."""
+    """Test accuracies in percent of all methods that this training yields, and its CPU seconds."""
     (x, y), (images, labels) = train, test
     classes = int(max(y.max(), labels.max())) + 1
     keras.utils.set_random_seed(facts["seed"])
@@ -127,7 +130,7 @@ def one_run(run, train, test, facts, batch):
 
 
 class BeforeAverage(keras.callbacks.Callback):
-    """What the run itself ended with, before the average behind this callback takes the place of its weights."""
+    """Predicts with the final weights of the run, before the averaging callback after it replaces them."""
 
     def __init__(self, images):
         super().__init__()
@@ -146,7 +149,7 @@ class BeforeAverage(keras.callbacks.Callback):
 
 
 def tables(runs):
-    """A table for each data set and network: a row for each method, a column for each budget."""
+    """A table per data set and network, with a row per method and a column per budget."""
     for data, network in sorted({(one["data"], one["network"]) for one in runs}):
         mine = [one for one in runs if (one["data"], one["network"]) == (data, network)]
         budgets = sorted({one["epochs"] for one in mine})

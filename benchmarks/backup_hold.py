@@ -1,12 +1,12 @@
-"""How long a backup holds up the thread that trains: the copy, while the writing happens beside it.
+"""How long a backup blocks the training thread: while the state is copied; another thread writes the files.
 
-Two models: ResNet-20 (He et al. 2016) and a dense one of 100 MB, both with SGD and momentum, whose state is as large
-again. Measured is the wall time until training may go on, and until the files are on disk (`best.keras` and
-`backup.npz`), the median of some backups; then `keras.callbacks.OrbaxCheckpoint` in its place, where Orbax is
-installed, which writes beside the training as well. The share is of ten minutes, the time from one backup to the next
-that `backup_every="10 min"` gives.
+There are two models: ResNet-20 (He et al. 2016) and a dense network of 100 MB, both with SGD and momentum, whose state
+is as large as the model. The script measures the wall time until training continues and until the files are on disk
+(`best.keras` and `backup.npz`), as the median of several backups. If Orbax is installed, it measures
+`keras.callbacks.OrbaxCheckpoint` too, which also writes in the background. The share is that of ten minutes, the time
+between two backups with `backup_every="10 min"`.
 
-Run: `python benchmarks/backup_hold.py` (about a minute; `--rounds 1` for a sliver).
+Run: `python benchmarks/backup_hold.py` (about a minute; `--rounds 1` for a small part).
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""Which defaults of `recipes.train` win: one factor at a time, over seeds, each beside a reference of the same seed.
+"""Which defaults of `recipes.train` are best: one factor at a time, each compared with a reference of the same seed.
 
     python benchmarks/defaults.py --data fashion_mnist --network mlp --arms rate muon --out runs/defaults.jsonl
     python benchmarks/defaults.py --data cifar.npz --network resnet8 --arms rate muon peer --seeds 5
     python benchmarks/defaults.py --table --out runs/defaults.jsonl
 
-Every finished run is one line of JSON in `--out`, and is not made again: an interrupted study goes on where it was. The
-full-size confirmation is `--data cifar.npz --train 20000 --test 10000 --epochs 15 --network resnet14 --arms confirm
---seeds 3`; each of its runs takes some 2,200 seconds of CPU time.
+Every finished run is one line of JSON in `--out` and is not repeated, so an interrupted study continues where it
+stopped. The full-size confirmation is `--data cifar.npz --train 20000 --test 10000 --epochs 15 --network resnet14
+--arms confirm --seeds 3`; each of its runs takes some 2,200 seconds of CPU time.
 
 `--data` is a name that `recipes.data.load` knows, or an .npz file with x_train, y_train, x_test, y_test. Gains are
-paired differences of test accuracy, in points, to SGD at 0.05. `peer` is a loop written by hand with plain
-Keras, 1x1 convolutions as shortcuts and logits, at four rates.
+paired differences of test accuracy, in percentage points, from SGD at 0.05. `peer` is a script written by hand in
+plain Keras, with 1x1 convolutions as shortcuts and with logits, at four rates.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tables import heading, row
 import recipes
 from recipes import augment, data, models
 
-#: What each arm gives to `recipes.train`, written out, so that it means the same when a default changes.
+#: The arguments of `recipes.train` for each arm, written out, so that an arm stays the same when a default changes.
 SGD = {
     "optimizer": "sgd",
     "learning_rate": 0.2,
@@ -99,10 +99,12 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--most-seconds", type=float, default=math.inf, help="of CPU time; then it stops")
+    parser.add_argument(
+        "--most-seconds", type=float, default=math.inf, help="CPU minutes after which it stops"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/defaults.jsonl"))
     parser.add_argument("--table", action="store_true", help="only print the tables of --out")
-    parser.add_argument("--quick", action="store_true", help="a sliver, into a file of its own")
+    parser.add_argument("--quick", action="store_true", help="a small part, into a separate file")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.data, arguments.network, arguments.out = "digits", "mlp", Path("runs/defaults-quick.jsonl")
@@ -116,7 +118,7 @@ def main():
 
 
 def study(arguments):
-    """Make the runs that `--out` does not hold yet, all arms of a seed before the next seed."""
+    """Make the runs that are missing in `--out`, all arms of a seed before the next seed."""
     arms = {name: options for group in arguments.arms for name, options in ARMS[group].items()}
     if arguments.only:
         arms = {name: options for name, options in arms.items() if name in arguments.only}
@@ -180,7 +182,7 @@ def one_run(options, sets, facts):
 
 
 def by_hand(model, x, y, epochs, batch, rate, seed):
-    """The peer: plain Keras and the tricks that are in every tutorial."""
+    """The peer: plain Keras with the tricks that every tutorial has."""
     steps, count = -(-len(x) // batch) * epochs, len(x)
     photos = x.shape[-1] == 3
 
@@ -199,7 +201,7 @@ def by_hand(model, x, y, epochs, batch, rate, seed):
     batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(count, seed=seed).batch(batch).map(crop)
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
-            # The argument of the layer is read while it builds; afterwards the variable's counts.
+            # While the layer is built, its argument counts; afterwards, the attribute of the variable does.
             layer.kernel.regularizer = keras.regularizers.L2(2.5e-4)
     climb = steps // 10
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -259,7 +261,7 @@ def mlp(shape, classes, shortcuts, activation):
 
 
 def separable(shape, classes, shortcuts, activation):
-    """A network that is not of this library: depthwise convolutions, normalization, ReLU6."""
+    """A network from outside this library: depthwise convolutions, normalization, ReLU6."""
     image = keras.Input(shape)
     x = keras.layers.Rescaling(1 / 127.5, -1)(image)
     for filters, strides in ((16, 1), (32, 2), (64, 1), (64, 2), (128, 1)):
@@ -297,7 +299,7 @@ NETWORKS = {
 
 
 def load(name, train, test):
-    """`((x, y), (x, y))`, uint8 images and class numbers, the first ones of one fixed order."""
+    """`((x, y), (x, y))`, uint8 images and integer labels: the first ones in a fixed random order."""
     if name.endswith(".npz"):
         with np.load(name) as file:
             order = np.random.default_rng(0).permutation(len(file["x_train"]))[:train]
@@ -312,7 +314,7 @@ def load(name, train, test):
 
 
 def tables(runs):
-    """`{title: rows}`: of each study, every arm's means and its gain over the first arm on the seeds of both."""
+    """`{title: rows}` of each study: each arm's means, and its gain over the first arm on the seeds that both have."""
     found = {}
     for one in runs:
         title = f"{one['data']}, {one['network']}: {one['train']} images, {one['epochs']} epochs, batch {one['batch']}"
@@ -344,7 +346,7 @@ def key(one):
 
 
 def read(path):
-    """The runs that are finished; a line cut off by an interruption is none."""
+    """The finished runs; a line that an interruption cut off is ignored."""
     if not path.exists():
         return []
     lines = [line for line in path.read_text().splitlines() if line.endswith("}")]

@@ -1,12 +1,12 @@
-"""What averaging is worth: weights, snapshots, independent networks and views, at the same total training budget.
+"""What averaging gains: weights, snapshots, independent networks and views, at the same total training budget.
 
     python benchmarks/ensembles.py         # 2000 images each, three seeds: some 15 minutes of CPU time
     python benchmarks/ensembles.py --data mnist5k fashion_mnist cifar10 --train 5000 --epochs 50
 
-A small plain CNN is trained on few images, so that there is something to gain, and judged on all the other ones.
-Every row costs `--epochs` epochs of training in all, except where it says five times. Errors are means over seeds,
-with the standard deviation from seed to seed; `gain` is against the single model of the same seed, with its standard
-error. Data sets that cannot be loaded here are named and left out.
+A small plain CNN is trained on few images, so that there is something to gain, and tested on all other images. Every
+row costs `--epochs` epochs of training in total, except where it says "five times". Errors are means over seeds, with
+the standard deviation between seeds. `gain` is relative to the single model of the same seed, with its standard error.
+Data sets that cannot be loaded are named and skipped.
 """
 
 import argparse
@@ -27,9 +27,9 @@ def main():
     )
     parser.add_argument("--data", nargs="+", default=["mnist5k", "fashion_mnist", "cifar10"])
     parser.add_argument(
-        "--train", type=int, default=2000, help="images to train on; the rest are for the test"
+        "--train", type=int, default=2000, help="number of training images; the rest are for the test"
     )
-    parser.add_argument("--test", type=int, default=10000, help="images to test on, at most")
+    parser.add_argument("--test", type=int, default=10000, help="largest number of test images")
     parser.add_argument(
         "--epochs", type=int, default=25, help=f"of the whole budget; a multiple of {MEMBERS}"
     )
@@ -41,7 +41,9 @@ def main():
     for name in arguments.data:
         try:
             train, test, info = data.load(name)
-        except Exception as error:  # no network, or not installed: say which and go on
+        except (
+            Exception
+        ) as error:  # no internet connection, or a package is missing: name the data set and continue
             print(f"\n{name}: left out ({str(error).splitlines()[0]})")
             continue
         compare(name, info, *split(train, test, arguments), arguments)
@@ -84,7 +86,7 @@ def compare(name, info, train, test, arguments):
 
 
 class Trainer:
-    """One compiled network that begins anew for every run, so that the benchmark does not measure tracing."""
+    """One compiled network that is reset for every run, so that the benchmark does not measure tracing."""
 
     def __init__(self, info, train, test, arguments):
         self.info, self.train, self.arguments = info, train, arguments
@@ -100,7 +102,7 @@ class Trainer:
         return models.plain_cnn(self.info.image_shape, classes, filters=self.arguments.filters, convs=1)
 
     def fit(self, seed, epochs, *extra):
-        """Probabilities for the test images after a run from this seed."""
+        """Probabilities of the test images after a run with this seed."""
         keras.utils.set_random_seed(seed)
         self.model.set_weights(self.build().get_weights())
         for variable, value in zip(self.model.optimizer.variables, self.begin, strict=True):

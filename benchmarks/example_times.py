@@ -1,4 +1,4 @@
-"""CPU seconds of every example with --quick: a fresh process each, its children counted, import of TensorFlow included.
+"""CPU seconds of every example with --quick, each in a fresh process: child processes and all imports are included.
 
 python benchmarks/example_times.py                   # some five minutes
 python benchmarks/example_times.py --only photos     # one of them
@@ -30,7 +30,7 @@ def main():
 
 
 def seconds_of(name):
-    """CPU seconds of one example, from an empty folder."""
+    """CPU seconds of one example, run in an empty folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "Agg"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:

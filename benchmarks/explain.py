@@ -1,17 +1,17 @@
-"""What an explanation costs beside the passes over the network it cannot do without, and beside other libraries.
+"""What an explanation costs, compared with the passes over the network that it needs, and with other libraries.
 
     python benchmarks/explain.py                         MobileNetV2(0.35) 96 px and ResNet50 224 px: twelve minutes
-    python benchmarks/explain.py --only mobilenet        the first alone, with tf-keras-vis and tf-explain: minutes
+    python benchmarks/explain.py --only mobilenet        the first only, with tf-keras-vis and tf-explain: minutes
     python benchmarks/explain.py --quick                 a few rounds of the cheap methods: a minute
 
-The floor of a method is the number of compiled forward passes (F) or forward passes with input gradient (FG) that
-its definition asks for, run in the same chunks: 25 FG for SmoothGrad with 25 samples, 66 F for Score-CAM with 64
-channels, which also asks for the image and the baseline; 1 F for Finer-CAM, which knows the similar classes when it
-comes back from the head; 2 FG for LRP, whose rules ask for each convolution's positive part, and for another part
-where its input has both signs: three to five products, where FG has two. FGL, of integrated gradients at a layer, is
-the gradient of the layers above it alone, after a forward pass of image and baseline. Methods, floors and peers take
-turns, so that other load on the machine hits them alike; figures are medians over the rounds. `ratio` compares CPU
-time of this process, `ms` is wall time, `first` the first call on a fresh model, in seconds, tracing included.
+The floor of a method is the number of compiled forward passes (F), or forward passes with input gradient (FG), that its
+definition needs, run in the same chunks. SmoothGrad with 25 samples needs 25 FG. Score-CAM with 64 channels needs 66 F,
+because it also evaluates the image and the baseline. Finer-CAM needs 1 F: the head's forward pass gives the similar
+classes. LRP is given 2 FG, because its rules use the positive part of each convolution, and another part if the input
+has both signs: three to five products, where FG has two. FGL, for integrated gradients at a layer, is the gradient of
+only the layers above it, after a forward pass of image and baseline. Methods, floors and peers take turns, so that
+other load on the machine affects all alike; figures are medians over the rounds. `ratio` compares the CPU time of this
+process, `ms` is wall time, `first` is the first call on a fresh model, in seconds, with tracing.
 """
 
 import argparse
@@ -55,16 +55,16 @@ METHODS = {
     "lrp": (explain.lrp, {}, "FG", 2),
     "layer_integrated_gradients(50)": (explain.layer_integrated_gradients, {"steps": 50}, "FGL", 50),
 }
-# On a vision transformer.
+# For a vision transformer.
 OF_ATTENTION = {
     "saliency": (explain.saliency, {}, "FG", 1),
     "attention_rollout": (explain.attention_rollout, {}, "F", 1),
     "attention_relevance": (explain.attention_relevance, {}, "FG", 1),
     "grad_cam": (explain.grad_cam, {"layer": "block10"}, "F", 1),
 }
-MOST_PASSES = {"mobilenet": 4000, "resnet": 200}  # a line with more of them takes long and shows nothing new
+MOST_PASSES = {"mobilenet": 4000, "resnet": 200}  # rows with more evaluations take long and show nothing new
 LAST_MAP = {"mobilenet": "out_relu", "resnet": "conv5_block3_out"}
-LONGEST = 40  # seconds of turns a line
+LONGEST = 40  # seconds of measuring per row
 QUICK = ("saliency", "grad_cam", "smooth_grad(25)", "integrated_gradients(50)")
 
 
@@ -73,7 +73,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=["mobilenet", "resnet"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--rounds", type=int, default=9, help="turns each variant takes")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements per variant")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS))
     arguments = parser.parse_args()
     methods = arguments.methods or (QUICK if arguments.quick else list(METHODS))
@@ -101,7 +101,7 @@ def pictures(size, batch):
 
 
 def floors_table(name, build, batch, methods, rounds):
-    """Our methods beside their floors."""
+    """Our methods compared with their floors."""
     model, size = build()
     images = pictures(size, batch)
     floors = {"F": compiled_forward(model), "FG": compiled_gradient(model)}
@@ -116,7 +116,7 @@ def floors_table(name, build, batch, methods, rounds):
         method, options, unit, evaluations = METHODS[title]
         if title.startswith("occlusion"):
             options = {"patch": size // 6, "stride": size // 12}
-            # One more window at the border where the stride does not end there, and the image itself.
+            # One more window at the border if the stride does not end there, and the image itself.
             evaluations = (1 + math.ceil((size - size // 6) / (size // 12))) ** 2 + 1
         if evaluations * batch > MOST_PASSES[name]:
             continue
@@ -147,7 +147,7 @@ def floors_table(name, build, batch, methods, rounds):
 
 
 def attention_table(rounds):
-    """Methods for transformers beside their floors."""
+    """Methods for transformers compared with their floors."""
     model, size = vision_transformer()
     images = pictures(size, 1)
     floors = {"F": compiled_forward(model), "FG": compiled_gradient(model)}
@@ -168,7 +168,7 @@ def attention_table(rounds):
 
 
 def vision_transformer():
-    """ViT-Ti/16 of Touvron et al. 2021, without a class token, whose scores are not returned unless asked for."""
+    """ViT-Ti/16 of Touvron et al. 2021, without a class token; attention scores are returned only on request."""
     layers, x = keras.layers, keras.Input((224, 224, 3))
     image, x = x, layers.Reshape((196, 192))(layers.Conv2D(192, 16, 16)(x))
     for number in range(12):
@@ -182,7 +182,7 @@ def vision_transformer():
 
 
 def new_batch_size(build):
-    """What the first call with another batch size costs beyond its warm repeat."""
+    """How much more the first call with a new batch size costs than the second one."""
     model, size = build()
     explain.saliency(model, pictures(size, 3))
     explain.grad_cam(model, pictures(size, 3))
@@ -263,7 +263,7 @@ def peers_table(build, rounds, quick):
 
         try:
             quiet()
-        except Exception as error:  # a peer that does not run on this Keras is named, not hidden
+        except Exception as error:  # a peer that does not run on this version of Keras is named, not hidden
             row(f"{library} {title}", f"does not run here: {type(error).__name__}", "", "", "")
             continue
         ours()
@@ -289,7 +289,7 @@ def compiled_gradient(model):
 
 
 class CompiledAbove:
-    """What integrated gradients at a layer asks for: two forward passes up to it, 50 gradients of what lies above, in
+    """What integrated gradients at a layer needs: two forward passes up to it, and 50 gradients of the layers above, in
     chunks."""
 
     def __init__(self, model, layer):
@@ -315,7 +315,7 @@ class CompiledAbove:
 
 
 def interleave(variants, rounds, least=0.15):
-    """`{name: (CPU seconds, wall seconds)}` per call: medians over rounds in which the variants take turns."""
+    """`{name: (CPU seconds, wall seconds)}` per call: medians over rounds; the variants take turns."""
     alone = {name: max(lap(run)[1], 1e-6) for name, run in variants.items()}
     repeats = {name: max(1, int(least / seconds)) for name, seconds in alone.items()}
     laps = {name: [] for name in variants}

@@ -1,10 +1,11 @@
-"""Every attribution on architectures of keras.applications, against oracles written from the papers alone.
+"""Compare every attribution, on architectures of keras.applications, with oracles that were written from the papers.
 
-For each network (random weights, small images) and method: the largest difference from the oracle over the oracle's
-largest value; the same for the oracle with one mistake planted, which shows that the oracle can fail; or what the
-method says when it refuses. Random methods run eagerly while the images that the model sees are noted, so that the
-oracle has the same noise and masks. A network takes 10 to 70 s of CPU. With random weights a class may have the
-probability 0 or no positive evidence; then oracle and map are zero, and `--target` names another.
+Prints for each network (random weights, small images) and method the largest difference from the oracle, relative to
+the oracle's largest value. The same number for an oracle with one deliberate mistake shows that the comparison can
+fail. If a method refuses the network, its message is printed instead. Random methods run eagerly, and the images that
+the model sees are recorded, so that the oracle uses the same noise and masks. A network takes 10 to 70 s of CPU. With
+random weights a class may have the probability 0, or no positive evidence; then oracle and map are zero. In that case,
+choose another class with `--target`.
 
     python benchmarks/explain_architectures.py --only VGG16
 """
@@ -27,7 +28,7 @@ SIZES = {
     "InceptionV3": 75,
     "NASNetMobile": 64,
 }
-TARGET = 3  # --target changes it
+TARGET = 3  # changed by --target
 
 
 def main():
@@ -52,7 +53,7 @@ def study(name):
     twin = build(**options, classifier_activation=None)
     twin.set_weights(model.get_weights())
     images = np.random.default_rng(0).uniform(1, 255, (1, size, size, 3)).astype("float32")
-    for mine, other in zip(model.operations, twin.operations, strict=True):  # names that Keras counts on
+    for mine, other in zip(model.operations, twin.operations, strict=True):  # Keras numbers new names on
         other.name = mine.name
     for method, (run, oracle, mistaken) in cases(model, twin, images).items():
         try:
@@ -75,7 +76,7 @@ def study(name):
 
 
 def cases(model, twin, images):
-    """For each method: ours, the oracle, the oracle with a mistake."""
+    """For each method: our map, the oracle's, and that of the oracle with a mistake."""
     cache = {}
 
     def chosen(method="grad_cam"):
@@ -93,7 +94,7 @@ def cases(model, twin, images):
     seen = {}
 
     def noted(method, **options):
-        """A random method, and in `seen` the images that the model saw meanwhile."""
+        """Run a random method, and collect in `seen` the images that the model saw."""
         seen[method], call = [], model.call
 
         def noting(inputs, *args, **kwargs):
@@ -107,14 +108,14 @@ def cases(model, twin, images):
             del model.call
 
     def noisy():
-        """The copies that `smooth_grad` made, whose noise is 15 % of the image's range."""
+        """The noisy copies that `smooth_grad` made; the noise is 15 % of the range of the image."""
         copies = np.concatenate(seen["smooth_grad"])
         deviation = (copies - images).std() / (images.max() - images.min())
         return copies if len(copies) == 4 and abs(deviation - 0.15) < 0.005 else copies * np.nan
 
     @functools.cache
     def sign():
-        """1 or -1: for one of them there is positive evidence."""
+        """The sign, 1 or -1, for which there is positive evidence."""
         return 1.0 if by_scores(twin, images, chosen()[1], 1.0).any() else -1.0
 
     def cam():
@@ -224,9 +225,9 @@ def path(model, images, places, times_input):
 
 
 def guided(model, images, gated=True):
-    """The gradient while `tf.nn.relu` itself is replaced by one whose gradient is cut as in the paper.
+    """The gradient while `tf.nn.relu` is replaced by a ReLU whose gradient is cut as in the paper.
 
-    Without `gated` as in the deconvnet's.
+    Without `gated`, the gradient is cut as in the deconvnet paper.
     """
 
     @tf.custom_gradient
@@ -242,11 +243,11 @@ def guided(model, images, gated=True):
 
 
 def weighed(twin, images, name, combine):
-    """A class activation map from a sub-model that ends in the layer and in the logits."""
+    """A class activation map from a sub-model whose outputs are the layer and the logits."""
     lower = keras.Model(twin.inputs, [named(twin, name).output, twin.output])
     images = tf.constant(images)
     with tf.GradientTape() as tape:
-        tape.watch(images)  # so that the layer's output is on the tape
+        tape.watch(images)  # so that the tape records the layer's output
         activations, logits = lower(images, training=False)
         score = logits[:, TARGET]
     return combine(activations.numpy(), tape.gradient(score, activations).numpy())
@@ -267,7 +268,7 @@ def enlarged(maps, images):
 
 
 def by_scores(twin, images, name, sign, stretched=True):
-    """Score-CAM of the eight channels that vary most; as a mistake, with masks as they come."""
+    """Score-CAM of the eight channels that vary most; the mistake is to use masks that are not normalized."""
     activations = keras.Model(twin.inputs, named(twin, name).output)(images, training=False).numpy()
     chosen = np.argsort(-activations.std((1, 2))[0], kind="stable")[:8]
     nothing = twin(np.zeros_like(images), training=False).numpy()[0, TARGET]
@@ -283,7 +284,7 @@ def by_scores(twin, images, name, sign, stretched=True):
 
 
 def by_masks(model, images, seen, keep):
-    """RISE: the masks are what is left of the image in what the model saw."""
+    """RISE: the masks are computed from the masked images that the model saw, divided by the image."""
     copies = np.concatenate(seen)
     masks = (copies / images).mean(-1)
     scores = model(copies, training=False).numpy()[:, TARGET]

@@ -1,13 +1,14 @@
-"""What an explanation costs beside captum, pytorch-grad-cam and zennit, on the same networks written in PyTorch.
+"""What an explanation costs, compared with captum, pytorch-grad-cam and zennit on the same networks in PyTorch.
 
     python benchmarks/explain_torch.py                   MobileNetV2(0.35) 96 px and ResNet50 224 px: five minutes
-    python benchmarks/explain_torch.py --only mobilenet  the first alone
-    python benchmarks/explain_torch.py --quick           a round of three methods
+    python benchmarks/explain_torch.py --only mobilenet  the first only
+    python benchmarks/explain_torch.py --quick           one round of three methods
 
-PyTorch is no dependency of anything here: `pip install torch captum grad-cam zennit` gives all rows, and rows of what
-is not installed are left out. Weights are random, batch 1; theirs and ours take turns in one process with one thread
-each, so that other load hits them alike. `passes` is CPU time over that of a forward pass in the same framework,
-compiled for ours, under `no_grad` for theirs; `times` is their CPU time over ours.
+Nothing else in this project needs PyTorch. `pip install torch captum grad-cam zennit` gives all rows; rows of packages
+that are not installed are left out. Weights are random, and the batch size is 1. Their methods and ours take turns in
+one process, with one thread each, so that other load affects all alike. `passes` is the CPU time divided by that of a
+forward pass in the same framework (ours is compiled, theirs runs under `no_grad`); `times` is their CPU time divided by
+ours.
 """
 
 import argparse
@@ -96,7 +97,7 @@ def table(model, size, theirs, wanted, rounds):
 
 
 def peers(network, picture, size):
-    """`(library, name of our method, run)` of what is installed."""
+    """`(library, name of our method, run)` for each method of the installed libraries."""
     found, last = [], network.maps
     with contextlib.suppress(ImportError):
         from captum import attr
@@ -147,7 +148,7 @@ def peers(network, picture, size):
 
 
 def convolution(inputs, outputs, size, stride=1, groups=1, rectifier=None):
-    """A convolution without bias, normalized."""
+    """A convolution without bias, followed by batch normalization."""
     parts = [
         nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -167,7 +168,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Maps, their average, and a Dense head of 1000 classes."""
+    """A network that makes feature maps, then global average pooling and a Dense head of 1000 classes."""
 
     def __init__(self, parts, width):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The runs of `faults.py`: what is trained, what is broken in it, and what a diagnosis should say."""
+"""The runs of `faults.py`: what is trained, which fault it has, and what the diagnosis should say."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ IMAGES = ("digits", "cnn", "resnet")
 
 @dataclass
 class Case:
-    """One run, to be broken before it is built."""
+    """The settings of one run; a fault changes them before the model is built."""
 
     subject: str
     seed: int
@@ -48,7 +48,7 @@ class Case:
 
 
 def case(subject, seed):
-    """The healthy run of a subject."""
+    """The healthy run on a subject (a data set and its network)."""
     x, y, xv, yv = _data(subject, seed)
     common = {"outputs": 10, "loss": "sparse_categorical_crossentropy"}
     if subject == "regression":
@@ -89,12 +89,12 @@ def _data(subject, seed):
 
 
 def hidden_kernels(model):
-    """Layers with kernels but the last."""
+    """All layers with kernels, except the last one."""
     return [layer for layer in model.layers if getattr(layer, "kernel", None) is not None][:-1]
 
 
 def activations(model):
-    """Activation layers, which stand apart in our builders."""
+    """Activation layers, which are separate layers in the networks of `models`."""
     return [layer for layer in model.layers if isinstance(layer, keras.layers.Activation)]
 
 
@@ -205,7 +205,7 @@ def frozen(c):
 
 
 def _kill(model, number, value=-100.0):
-    """Push what one activation gets far below zero; returns the activation's name."""
+    """Push the inputs of one activation layer far below zero; returns the name of this layer."""
     target = activations(model)[number]
     before = target.input._keras_history.operation
     variable = getattr(before, "beta", None)
@@ -353,7 +353,7 @@ _LOSS = {
 _STRONG = {"regularization_too_strong", "underfitting", "not_learning"}
 _GAP = {"overfitting", "train_validation_mismatch", "batch_norm_statistics", "regularization_absent"}
 
-# fault: (subjects, right code or codes, family). Weights so large that tanh saturates are rightly called either.
+# fault: (subjects, right code or codes, family). With weights so large that tanh saturates, either code is right.
 FAULTS = {
     rate_too_high: (SUBJECTS, "rate_too_high", _RATE),
     adam_rate_too_high: (SUBJECTS, "rate_too_high", _RATE),

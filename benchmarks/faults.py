@@ -1,15 +1,16 @@
-"""Break training runs on purpose and see whether the diagnosis finds it, and keeps quiet about healthy ones.
+"""Break training runs on purpose: does the diagnosis find each fault, and report nothing on healthy runs?
 
-    python benchmarks/faults.py --out runs/faults            # trains what is not there yet, then judges: 40 minutes
+    python benchmarks/faults.py --out runs/faults            # trains the missing runs, then judges all: 40 minutes
     python benchmarks/faults.py --out runs/faults --replay   # judges again, without training
-    python benchmarks/faults.py --out runs/faults --time     # what TrainingDoctor adds to fit
+    python benchmarks/faults.py --out runs/faults --time     # how much CPU time TrainingDoctor adds to fit
 
-Every fault is put into every subject it makes sense for, with two seeds. A run leaves its history, what the monitors
-recorded and the facts about model and data in --out, so that rules can be judged again without training. The two
-subjects "digits" and "resnet" (and, of the healthy runs, every second) were not looked at while rules were made.
+Every fault is put into every subject (a data set and its network) for which it makes sense, with two seeds. A run saves
+its history, the records of the monitors, and the facts about model and data in --out, so that changed rules can be
+judged without training again. The runs of the two subjects "digits" and "resnet" were not used while the rules were
+written.
 
-Detected: a finding above "info" of the fault's family. Named: the right code, and the right layer where there is
-one, among the roots. False alarm: a healthy run with anything above "info".
+Detected: there is a finding above "info" that belongs to the fault's family. Named: the root causes include the right
+code, and the right layer if the fault is in a layer. False alarm: a healthy run has any finding above "info".
 """
 
 import argparse
@@ -36,13 +37,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="folder for the records")
-    parser.add_argument("--only", default="", help="runs whose name holds this text")
+    parser.add_argument("--only", default="", help="only runs whose name contains this text")
     parser.add_argument("--replay", action="store_true", help="train nothing")
-    parser.add_argument("--time", action="store_true", help="measure what the doctor costs, nothing else")
-    parser.add_argument("--held-out", action="store_true", help="judge only what rules were not made on")
-    parser.add_argument("--tuned", action="store_true", help="judge only what rules were made on")
+    parser.add_argument("--time", action="store_true", help="only measure what the doctor costs")
     parser.add_argument(
-        "--verbose", action="store_true", help="print the findings of every run that is not right"
+        "--held-out", action="store_true", help="judge only runs that the rules were not tuned on"
+    )
+    parser.add_argument("--tuned", action="store_true", help="judge only runs that the rules were tuned on")
+    parser.add_argument(
+        "--verbose", action="store_true", help="print the findings of every run that is judged wrongly"
     )
     arguments = parser.parse_args()
     if arguments.time:
@@ -97,7 +100,9 @@ def all_runs():
                         "tuned": subject in TUNED_ON,
                     }
                 )
-    return sorted(runs, key=lambda run: (0, 2, 1)[run["seed"]])  # one of each kind first
+    return sorted(
+        runs, key=lambda run: (0, 2, 1)[run["seed"]]
+    )  # a first run of each kind comes before the others
 
 
 def made(run):
@@ -113,7 +118,7 @@ def dataset(x, y, batch, shuffle, seed):
 
 
 def train(runs, folder):
-    """Train what has no record yet."""
+    """Train the runs that have no record yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs):
         path = folder / f"{run['name']}.json"
@@ -145,7 +150,7 @@ def _plain(value):
 
 
 def judged(run, folder):
-    """The casebook of a run, judged epoch by epoch as the doctor does, and what was kept of the run."""
+    """The casebook of a run, filled epoch by epoch as the doctor does it, and the saved facts of the run."""
     left = json.loads((folder / f"{run['name']}.json").read_text(encoding="utf-8"))
     record = Record.from_bytes((folder / f"{run['name']}.npz").read_bytes())
     book = Casebook(left["facts"])
@@ -170,7 +175,7 @@ def until(record, epoch):
 
 
 def trained(left):
-    """Whether a healthy run did learn: its loss came under 7/10 of the first probe of knowing nothing."""
+    """Whether a healthy run learned: its lowest loss is below 7/10 of the loss of a constant guess."""
     counts = left["facts"]["data"]["train"].get("class_counts")
     start = np.log(len(counts)) if counts else left["facts"]["data"]["train"]["target_std"] ** 2
     return min(left["history"]["loss"]) < 0.7 * start
@@ -223,7 +228,7 @@ def report(runs, folder, verbose):
 
 
 def measure_time(only, rounds=5):
-    """Process time of fit with and without the doctor, interleaved, after both have been compiled."""
+    """CPU time of fit with and without the doctor, in turns, after both have been compiled."""
     for subject in (subject for subject in fault_cases.SUBJECTS if only in subject):
         case = fault_cases.case(subject, 0)
         model = case.build()

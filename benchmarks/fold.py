@@ -2,9 +2,9 @@
 
     python benchmarks/fold.py                  # about three minutes on two idle cores
 
-Both networks are run in turn, compiled by `tf.function`, on batches of 1 and 8 images; medians of the CPU time of all
-threads are compared, which other processes on the machine disturb less. The difference is the largest between the
-logits, relative to the largest logit.
+The two networks take turns, compiled by `tf.function`, on batches of 1 and 8 images. The script compares medians of the
+CPU time of all threads, which other processes on the machine disturb less than wall time. The difference is the largest
+difference of a logit, relative to the largest logit.
 """
 
 import argparse
@@ -33,12 +33,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="measurements of each, of which the median counts"
-    )
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="images a call")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements per network; the median counts")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="images per call")
     arguments = parser.parse_args()
-    # Normalizations that stay, in pre-activated networks, are part of what is measured.
+    # Pre-activated networks keep some normalizations, whose cost is part of the measurement.
     warnings.filterwarnings("ignore", message="fold_batch_norm left")
     heading("network", "batch", "before, ms", "folded, ms", "speed-up", "difference")
     for name, build in NETWORKS.items():

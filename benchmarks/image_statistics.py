@@ -1,9 +1,9 @@
-"""What ImageStatistics.fit costs, against one pass of the same dataset through `map(cast)`.
+"""What ImageStatistics.fit costs, compared with one pass of the same dataset through `map(cast)`.
 
     python benchmarks/image_statistics.py
 
-Both are run in turn, and medians of CPU time, which counts all threads, are compared. Keras' own
-Normalization.adapt, which finds mean and variance of each channel only, runs along. A minute or two on two cores.
+The two take turns, and medians of the CPU time of all threads are compared. Keras' own Normalization.adapt, which finds
+only the mean and variance of each channel, is measured too. Takes a minute or two on two cores.
 """
 
 import argparse
@@ -23,9 +23,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--rounds", type=int, default=9, help="measurements of each, of which the median counts"
-    )
+    parser.add_argument("--rounds", type=int, default=9, help="measurements of each; the median counts")
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
     heading("dataset", "cast, images/ms", "fit, images/ms", "fit / cast", "Keras / cast")

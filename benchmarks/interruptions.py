@@ -1,21 +1,26 @@
-"""Kill a process again and again, at random moments and in the middle of writing, and see that nothing is lost.
+"""Kill a process again and again, at random moments and in the middle of writing, and check that nothing is lost.
 
-Workers are killed by SIGKILL, which no program can catch, or by SIGTERM, at which a run writes a backup of the batch
-it is at: every second one at a random moment, the others while a file is being written (a `.part-` file is in the
-folder, the lock of a journal, for which Optuna then waits half a minute, or the rollback journal of SQLite). Seven
-jobs are done that way: `train` (`recipes.train` with monitors, an average, early stopping, a backup every two steps,
-two kept and the two best epochs; epochs short against the writing), `snapshots` (`recipes.train(snapshots=3)`),
-`mixed` (mixup over a batched data set, averaged), `folder` (balanced images of `data.load` with default monitors and
-gradient accumulation), `tune` and `sqlite` (`tune.search` with a journal, and with SQLite) and `report` (`Run.report`
-over a page that is there). The next worker first opens every file of the folder, then goes on with `resume=True`.
-Beside and inside the folder lie files of the reader's, which are compared byte by byte after each kill. A run that
-comes to its end in spite of kills has to have the weights, optimizer, seeds, history and snapshots of one that was
-left alone, bit for bit; then the next run begins.
+Workers are killed by SIGKILL, which no program can catch, or by SIGTERM, on which a run writes a backup at its current
+batch. Every second kill comes at a random moment, the others while a file is being written: there is a `.part-` file in
+the folder, the lock of a journal (for which Optuna then waits half a minute), or the rollback journal of SQLite. Seven
+jobs are killed:
+
+- `train`: `recipes.train` with monitors, an average, early stopping, a backup every two steps, and `keep` for the last
+  two backups and the two best epochs; an epoch is short compared with the writing
+- `snapshots`: `recipes.train(snapshots=3)`
+- `mixed`: mixup on a batched data set, with averaged weights
+- `folder`: class-balanced images of `data.load` with default monitors and gradient accumulation
+- `tune` and `sqlite`: `tune.search` with a journal, and with SQLite
+- `report`: `Run.report` that overwrites an existing page
+
+The next worker first opens every file of the folder, then continues with `resume=True`. Other files of the user lie
+beside and inside the folder, and are compared after each kill. A run that ends in spite of the kills must have the same
+weights, optimizer state, seeds, history and snapshots as an uninterrupted run, bit for bit. Then the next run begins.
 
 Run: `python benchmarks/interruptions.py` (105 kills, about 12 minutes; `--kills 4 --jobs train` for a part of it).
-Prints one line a kill, and the counts after every run that came to its end: tried, survived. With `--out` each of
-those runs is a line of JSON in a file, and the next start goes on behind them; `--minutes` ends the killing, finishes
-the runs that have begun and prints the counts so far. Exits with 1 when one did not survive.
+Prints one line per kill, and after every finished run how many kills were tried and survived. With `--out`, each
+finished run is a line of JSON in a file, and the next call continues after these runs. `--minutes` stops the killing,
+finishes the runs that have begun, and prints the counts so far. Exits with 1 if a run did not survive.
 """
 
 import argparse
@@ -45,7 +50,7 @@ TRIALS = 6
 
 def main():
     options = _options()
-    # Once, in the parent that every worker is forked from; nothing is run here, for threads do not survive a fork.
+    # Imported once, in the parent process of all workers. It runs nothing, because threads do not survive a fork.
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
@@ -63,7 +68,7 @@ def main():
             killed = sum(len(run["kills"]) for run in begun)
             wanted = share + (place < rest)
             jobs.append(interrupt(job, range(killed, wanted), draw, home / job, until, quiet=options.quiet))
-        while jobs:  # in turns, so that a part of the kills is a part of each job
+        while jobs:  # jobs take turns, so that a shorter call also kills every job
             job = jobs.pop(0)
             for run in job:
                 jobs.append(job)
@@ -85,11 +90,11 @@ def main():
 
 
 def interrupt(job, kills, draw, home, until, *, quiet):
-    """Kill workers of one job, once for each number in `kills`, and finish the run that was begun.
+    """Kill workers of one job, once for each number in `kills`, and finish the last run.
 
     Yields:
-        None after each worker; after each run, compared with the one that was left alone, a dict of the `job`, the
-        number of the `run`, its `kills` as pairs of a signal and a moment, and what was `wrong`, "" when it survived.
+        None after each worker. After each run, which is compared with an uninterrupted one: a dict of the `job`, the
+        number of the `run`, its `kills` as pairs of a signal and a moment, and what was `wrong` ("" if it survived).
     """
     if not kills:
         return
@@ -98,7 +103,7 @@ def interrupt(job, kills, draw, home, until, *, quiet):
     alone = _Worker(job, _plant(home / "alone"), home / "result-alone.json")
     seconds = alone.wait_for_end()
     if alone.failure:
-        wrong = f"the worker that was left alone failed: {alone.failure}"
+        wrong = f"the uninterrupted worker failed: {alone.failure}"
         yield {"job": job, "run": 0, "kills": [], "wrong": wrong}
         return
     work = time.perf_counter() - started - seconds["ready"]
@@ -114,7 +119,7 @@ def interrupt(job, kills, draw, home, until, *, quiet):
             ended = worker.kill_somewhere(folder, draw, work, aimed=aimed, by=by)
             wrong = worker.failure or _planted_changed(folder)
             if ended and not done:
-                work = min(work, worker.seconds)  # the machine may be less busy than it was
+                work = min(work, worker.seconds)  # the machine may be less busy now than in the first run
             if not ended:
                 done.append([by.name, "in writing" if worker.hit else "at a moment"])
                 if not quiet:
@@ -133,7 +138,7 @@ def interrupt(job, kills, draw, home, until, *, quiet):
 
 
 def _counts(runs, job=None):
-    """Kills that were tried, and those that were survived: one is lost in a run that went wrong."""
+    """The kills that were tried and that were survived; in a run that went wrong, one kill was not survived."""
     mine = [run for run in runs if job in (None, run["job"])]
     tried = sum(len(run["kills"]) for run in mine)
     return tried, tried - sum(bool(run["wrong"]) for run in mine)
@@ -155,7 +160,7 @@ def _write(file, run):
 
 
 class _Worker:
-    """A forked process that inspects a folder, says so, and does the job."""
+    """A forked process that inspects the folder, reports that it is ready, and does the job."""
 
     def __init__(self, job, folder, result):
         ready, said = os.pipe()
@@ -204,7 +209,7 @@ class _Worker:
         return {"ready": seconds}
 
     def kill_somewhere(self, folder, draw, work, *, aimed, by):
-        """Kill it at a moment drawn from its working time, or in the midst of a write: True when it had ended."""
+        """Kill it at a random moment of its working time, or in the middle of a write; True if it had ended."""
         os.read(self.ready, 1)
         os.close(self.ready)
         begun, moment = time.perf_counter(), draw.uniform(0, 1.1 * work)
@@ -235,7 +240,7 @@ class _Worker:
         if passed > SECONDS_BEFORE_GIVING_UP:
             self.failure = f"did not come to an end in {SECONDS_BEFORE_GIVING_UP:.0f} s"
         left = by == signal.SIGTERM and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 143
-        if not os.WIFSIGNALED(status) and not left:  # it ended in the very moment
+        if not os.WIFSIGNALED(status) and not left:  # it ended just before the kill
             self._judge(status)
             return True
         return False
@@ -246,7 +251,7 @@ class _Worker:
 
 
 def inspect(folder):
-    """Open every file that the project wrote into a run folder; raises what is wrong with one."""
+    """Open every file that the project wrote into a run folder; raises an error if one is damaged."""
     import keras
     import numpy as np
 
@@ -276,7 +281,7 @@ def inspect(folder):
         elif ".journal.lock" in path.name or ".sqlite" in path.name:
             pass  # SQLite rolls back by itself what a kill has cut off
         else:
-            raise AssertionError(f"{path} is a file that nobody speaks of")
+            raise AssertionError(f"{path} is an unexpected file")
 
 
 def _data():
@@ -323,7 +328,7 @@ def _run(folder, data=None, **options):
 
 
 def _numbers(run):
-    """Hashes of every variable of model, seeds and optimizer; a run that is loaded has them too."""
+    """Hashes of every variable of model, seed generators and optimizer; a loaded run has them too."""
     import numpy as np
 
     history = {name: values for name, values in run.history.items() if not name.startswith("monitor/")}
@@ -364,7 +369,7 @@ def _snapshots(folder):
 
 
 def _folder(folder):
-    """Images of `data.load`, balanced, with monitors and gradient accumulation; the images lie beside the worlds."""
+    """Balanced images of `data.load`, with monitors and gradient accumulation; they lie beside the run folders."""
     import keras
     import tensorflow as tf
 
@@ -412,7 +417,7 @@ def _tune(folder, storage=None):
         storage=folder / "study.journal" if storage is None else storage,
         verbose=0,
     )
-    # A trial that was cut off is done again with another draw, so only their number is promised.
+    # An interrupted trial is repeated with other random numbers, so only the number of trials can be compared.
     done = [t for t in study.trials if t.state.is_finished() and t.state.name in ("COMPLETE", "PRUNED")]
     return {"trials": [len(done)]}
 
@@ -444,7 +449,7 @@ def _planted_changed(folder):
 
 
 def _leftovers(folder):
-    """`(name, inode)` of the files being written, of the lock of a journal, and of what SQLite can roll back."""
+    """`(name, inode)` of the files being written, of a journal's lock, and of SQLite's rollback journal."""
     found = []
     for where in (folder / "run", folder / "run" / "snapshots"):
         try:
@@ -474,11 +479,13 @@ def _compare(expected, received):
 
 def _options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=105, help="over all jobs (default: 105)")
-    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="(default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="of killing (default: no limit)")
-    parser.add_argument("--out", type=Path, help="file of JSON lines to write and to go on with")
+    parser.add_argument("--kills", type=int, default=105, help="kills over all jobs (default: 105)")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="jobs to kill (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="minutes of killing (default: no limit)"
+    )
+    parser.add_argument("--out", type=Path, help="file of JSON lines to write and to continue")
     parser.add_argument("--quiet", action="store_true", help="print the counts only")
     return parser.parse_args()
 

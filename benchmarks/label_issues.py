@@ -1,15 +1,15 @@
-"""Planted wrong labels: found from the run itself, beside cleanlab, which trains five more times.
+"""How many planted wrong labels are found, from the training run itself and by cleanlab, which trains five more times.
 
     python benchmarks/label_issues.py --cleanlab VENV/bin/python    # digits; --name mnist5k, fashion: 20 minutes of CPU
     python benchmarks/label_issues.py --data fashion.npz --name fashion --count 5000
     python benchmarks/label_issues.py --part gain                     # test accuracy with, without, with mended labels
-    python benchmarks/label_issues.py --part price                    # CPU time of a step with and without its margins
+    python benchmarks/label_issues.py --part price                    # CPU time of a step with and without margins
 
-Labels are turned into any other class ("uniform") or into the one most alike ("similar"). A network is trained once by
-`recipes.train`, and `diagnose.label_issues(run)` reads the margins that its steps gathered. cleanlab gets the
-probabilities of the same network, trained in the same way five times on four fifths each, for the fifth that is left
-out, and ranks by its self-confidence; it runs in an environment of its own. Every line is one run; `--out` keeps them,
-and what is in that file is not run again.
+Labels are changed into any other class ("uniform") or into the most similar one ("similar"). A network is trained once
+by `recipes.train`, and `diagnose.label_issues(run)` reads the margins that were gathered in its steps. cleanlab gets
+held-out probabilities of the same network: it is trained five times in the same way, each time on four fifths, and
+predicts the remaining fifth. cleanlab ranks the labels by self-confidence, and runs in a separate environment. Every
+row is one run; `--out` saves the results, and a run that is in this file is not repeated.
 """
 
 import argparse
@@ -46,7 +46,7 @@ np.savez(sys.argv[2], scores=scores, named=named)
 
 
 def read(name, file, count):
-    """`(x, y, x_test, y_test)`, bytes of shape (n, height, width, channels) and class numbers."""
+    """`(x, y, x_test, y_test)`: uint8 images of shape (n, height, width, channels) and integer labels."""
     if file is not None:
         held = np.load(file)
         parts = [held[key] for key in ("x_train", "y_train", "x_test", "y_test")]
@@ -74,7 +74,7 @@ def read(name, file, count):
 
 
 def planted(y, kind, share, name, seed):
-    """`(labels, which are wrong)`."""
+    """`(labels, mask of the wrong ones)`."""
     rng, labels, wrong = np.random.default_rng(seed), y.copy(), np.zeros(len(y), bool)
     wrong[rng.permutation(len(y))[: round(share * len(y))]] = True
     if kind == "similar":
@@ -90,7 +90,7 @@ def network(kind, shape):
 
 
 def trained(options, x, y, **more):
-    """`(run, CPU seconds)`."""
+    """`(run, CPU seconds)` of one training."""
     begin = time.process_time()
     told = {
         "epochs": options.epochs,
@@ -104,7 +104,7 @@ def trained(options, x, y, **more):
 
 
 def held_out_probabilities(options, x, y):
-    """Of five networks, each for the fifth it has not seen."""
+    """`(probabilities, CPU seconds)` of five networks, each for the fifth that it was not trained on."""
     folds = np.array_split(np.random.default_rng(1).permutation(len(x)), 5)
     probabilities, seconds = np.zeros((len(x), 10), "float32"), 0.0
     for fold in folds:
@@ -118,7 +118,7 @@ def held_out_probabilities(options, x, y):
 
 
 def cleanlab(python, labels, probabilities):
-    """`(scores, named)`, a low score for a doubtful label."""
+    """`(scores, named)` of cleanlab; a doubtful label has a low score."""
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
         np.savez(given, labels=labels, probabilities=probabilities)
@@ -129,7 +129,7 @@ def cleanlab(python, labels, probabilities):
 
 
 def scores_of(doubt, named, wrong):
-    """Precision at the true number, area under the curve, how many are named and how many of these are wrong."""
+    """Precision among as many labels as are wrong, AUROC, how many are named, and the share of these that is wrong."""
     if not wrong.any():
         return {"named": int(named.sum()), "share": round(float(named.mean()), 4)}
     from sklearn.metrics import roc_auc_score
@@ -146,7 +146,7 @@ def scores_of(doubt, named, wrong):
 
 
 def detect(options):
-    """Yield a dict for each plan."""
+    """Yield a dict of results for each kind and share of wrong labels."""
     x, y, _, _ = read(options.name, options.data, options.count)
     for kind, share in PLANS:
         if options.flips and f"{kind}:{share:g}" not in options.flips:
@@ -179,7 +179,7 @@ def detect(options):
 
 
 def gain(options):
-    """Yield the accuracy on right labels of a network trained with wrong ones, without them, with them mended."""
+    """Yield test accuracies of networks trained with the wrong labels, without them, and with corrected ones."""
     x, y, x_test, y_test = read(options.name, options.data, options.count)
     if options.name == "mnist5k":
         order = np.random.default_rng(0).permutation(len(x))
@@ -206,7 +206,7 @@ def gain(options):
 
 
 def price(options):
-    """Yield CPU milliseconds of a step with all monitors, with and without the margins, taking turns."""
+    """Yield CPU milliseconds of a step with all monitors, with and without the margins, measured in turns."""
     from recipes.training import callbacks as training_callbacks
 
     x, y, _, _ = read(options.name, options.data, options.count)
@@ -287,13 +287,13 @@ def main():
     parser.add_argument("--network", default="mlp", choices=["mlp", "plain_cnn"])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument(
-        "--flips", nargs="*", help="some of none:0, uniform:0.05, similar:0.1 and so on; all without it"
+        "--flips", nargs="*", help="such as none:0, uniform:0.05 or similar:0.1 (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cleanlab", help="python of an environment with cleanlab; without it, ours alone")
-    parser.add_argument("--out", type=Path, help="file that keeps the results, a line each")
-    parser.add_argument("--quick", action="store_true", help="300 digits, two epochs")
+    parser.add_argument("--cleanlab", help="python of an environment with cleanlab (default: only ours)")
+    parser.add_argument("--out", type=Path, help="file of results, one JSON line per run")
+    parser.add_argument("--quick", action="store_true", help="300 images, three epochs")
     options = parser.parse_args()
     if options.quick:
         options.count, options.epochs, options.rounds = 300, 3, 1

@@ -1,8 +1,8 @@
 """Memory that a loop of runs adds: plain `fit`, `fit` with our monitors, `recipes.train`, `tune.search`.
 
 TensorFlow keeps the graph of every train function until the process ends (see `recipes.common.memory`). Each kind of
-run is made again and again in a process of its own, garbage is collected, and the process' resident memory is read;
-the slope of a line through the last two thirds is what a run adds.
+run is repeated in a separate process. After each run, garbage is collected and the resident memory of the process is
+read; the slope of a line through the last two thirds is what a run adds.
 
 Run: `python benchmarks/memory.py` (50 runs of each, about 5 minutes; `--runs 6 --only fit train` for a part).
 """
@@ -41,7 +41,7 @@ def main():
 
 
 def slope_of(kind, runs):
-    """MB a run, by least squares over the last two thirds of the runs."""
+    """MB per run, by least squares over the last two thirds of the runs."""
     import numpy as np
 
     again = _jobs()[kind]

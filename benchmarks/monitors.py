@@ -1,8 +1,9 @@
-"""What the monitors cost: plain `fit` against each variant, in turns, in CPU time and wall time.
+"""What the monitors cost: each variant compared with plain `fit`, in CPU time and wall time.
 
-One model a variant, all alike; a round trains each for the same number of steps, in an order that moves round. The
-figure is the median over rounds of variant / plain of the same round. `plain again` is the null: what two equal runs
-differ by. The first fit of each variant, which traces, is timed apart.
+Each variant has its own copy of the same model. A round trains each of them for the same number of steps, in an order
+that rotates from round to round. The figure is the median over rounds of the ratio of a variant to plain `fit` in the
+same round. `plain again` shows by how much two equal runs differ. The first fit of each variant, which traces, is timed
+separately.
 
     python benchmarks/monitors.py [--models mlp cnn resnet20] [--rounds 5] [--steps 100] [--variants 2 6]
 """
@@ -51,14 +52,14 @@ def resnet20():
     return models.resnet((32, 32, 3), 10, depth=20)
 
 
-MODELS = {"mlp": (mlp, 400), "cnn": (cnn, 60), "resnet20": (resnet20, 24)}  # builder, steps of an epoch
+MODELS = {"mlp": (mlp, 400), "cnn": (cnn, 60), "resnet20": (resnet20, 24)}  # builder, steps per epoch
 
 
 TITLES = {"mlp": "MLP", "cnn": "CNN", "resnet20": "ResNet-20"}
 
 
 class GetWeights(keras.callbacks.Callback):
-    """What one writes first: norms from `get_weights` after every batch."""
+    """What many people write first: norms from `get_weights` after every batch."""
 
     def on_train_batch_end(self, batch, logs=None):
         new = self.model.get_weights()
@@ -69,7 +70,7 @@ class GetWeights(keras.callbacks.Callback):
 
 
 class PredictEachEpoch(keras.callbacks.Callback):
-    """Activations by `predict` of 1024 samples after every epoch."""
+    """Activations of 1024 samples by `predict` after every epoch."""
 
     def __init__(self, images):
         super().__init__()
@@ -97,7 +98,7 @@ def variants(images, folder):
 
 
 def measure(name, rounds, steps, wanted):
-    """Medians of CPU time over that of plain `fit`, by variant; the details are printed, one line a variant."""
+    """Median CPU time of each variant, relative to plain `fit`; prints the details, one line per variant."""
     build, usual = MODELS[name]
     steps = steps or usual
     model = build()
@@ -132,7 +133,7 @@ def measure(name, rounds, steps, wanted):
                     [mine / plain for mine, plain in zip(both, seconds["plain"], strict=True)]
                 )
     step = seconds["plain"][1] / steps / 2
-    print(f"{name}: {2 * steps} steps of {BATCH} a round, {rounds} rounds, plain {step:.4f} s a step")
+    print(f"{name}: {2 * steps} steps of {BATCH} per round, {rounds} rounds, plain {step:.4f} s per step")
     medians = {}
     for variant, pairs in ratios.items():
         cpu, wall = ([pair[i] for pair in pairs] for i in (0, 1))
@@ -149,9 +150,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="steps of an epoch, two epochs a round")
+    parser.add_argument("--steps", type=int, help="steps per epoch; a round has two epochs")
     parser.add_argument(
-        "--variants", type=int, nargs="+", help="their numbers, besides plain (0) and plain again (1)"
+        "--variants",
+        type=int,
+        nargs="+",
+        help="numbers of variants to measure, besides plain (0) and plain again (1)",
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the monitors' findings about random data

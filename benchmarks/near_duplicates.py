@@ -1,13 +1,13 @@
-"""Planted copies of pictures, found by `diagnose.near_duplicates`, by imagehash and by cleanvision.
+"""How many planted copies of pictures `diagnose.near_duplicates`, imagehash and cleanvision find.
 
     python benchmarks/near_duplicates.py                                     # parts of scikit-image's photographs
     python benchmarks/near_duplicates.py PHOTOS --others VENV/bin/python     # recall by kind, false pairs, CPU seconds
     python benchmarks/near_duplicates.py --array cifar.npz --count 50000     # CPU seconds and memory of many images
 
-PHOTOS is a folder of different pictures; without one, squares that do not overlap are cut from photographs. Sixty of
-them are planted again in nine changed ways, ten thousand pairs of other pictures are there to be named wrongly.
-imagehash gets its perceptual hash at the threshold, of all, that finds most at no more than 1 false pair in 1000
-images; cleanvision its near duplicates as they come. Both run in an environment of their own, on the same files.
+PHOTOS is a folder of different pictures; without it, squares that do not overlap are cut from photographs. For each of
+nine kinds of change, changed copies of sixty pictures are added; ten thousand pairs could be reported wrongly.
+imagehash is used with its perceptual hash, at the threshold that finds most copies with at most 1 false pair per 1000
+images; cleanvision with its defaults. Both run in a separate environment, on the same files.
 """
 
 import argparse
@@ -100,7 +100,7 @@ json.dump({"pairs": pairs, "seconds": time.process_time() - begin}, open(sys.arg
 
 
 def plant(folder, seed=0):
-    """`(images, kind of each copy, original of each copy)`: the pictures, then the copies."""
+    """`(images, kind of each copy, original of each copy)`; the images are the pictures, then the copies."""
     rng = np.random.default_rng(seed)
     files = sorted(
         path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
@@ -116,7 +116,7 @@ def plant(folder, seed=0):
 
 
 def cut_photographs(folder, side=96):
-    """Squares of the photographs that come with scikit-image, those with some contrast, as files."""
+    """Save squares of the photographs of scikit-image that have some contrast, as files."""
     import skimage.data
 
     for name in ("astronaut", "chelsea", "coffee", "rocket", "camera"):
@@ -129,7 +129,7 @@ def cut_photographs(folder, side=96):
 
 
 def elsewhere(python, code, images):
-    """What another library finds in the same images as files."""
+    """What another library finds in the same images, saved as files."""
     with tempfile.TemporaryDirectory() as folder:
         files = [f"{folder}/{number:05}.png" for number in range(len(images))]
         for file, image in zip(files, images, strict=True):
@@ -144,7 +144,7 @@ def elsewhere(python, code, images):
 
 
 def judge(pairs, images, kinds, sources):
-    """`(recall by kind, false pairs)`: a pair is right when both come of one picture."""
+    """`(recall by kind, false pairs)`: a pair is right if both images come from the same picture."""
     count = len(images) - len(kinds)
     origin = np.concatenate([np.arange(count), sources])
     right = {tuple(sorted(pair)) for pair in pairs if origin[pair[0]] == origin[pair[1]]}
@@ -183,7 +183,7 @@ def many(options):
     held = np.load(options.array)
     images = np.concatenate([held["x_train"], held["x_test"]])
     images = np.concatenate([images] * -(-options.count // len(images)))[: options.count]
-    diagnose.near_duplicates(images[:100])  # what is loaded once
+    diagnose.near_duplicates(images[:100])  # loads what is loaded only once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begin = time.process_time()
     found = diagnose.near_duplicates(images)

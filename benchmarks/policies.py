@@ -1,14 +1,15 @@
-"""Which augmentation pays in a short run: policies at equal CPU time, on two data sets.
+"""Which augmentation pays off in a short run: policies at equal CPU time, on two data sets.
 
-    python benchmarks/policies.py                    about 40 minutes of CPU; goes on where it was interrupted
+    python benchmarks/policies.py                    about 40 minutes of CPU; continues where it was interrupted
     python benchmarks/policies.py --data fashion.npz cifar.npz
-    python benchmarks/policies.py --quick            a sliver, to see that it runs
+    python benchmarks/policies.py --quick            a small part, to see that it runs
 
-Each run trains a small network from scratch on 2000 images for the same CPU time, its augmentation included: the number
-of steps is what fits into the budget, as a few timed steps tell, and the rate falls to zero over them. The figure
-is the error on 4000 other images, in %, and the change from no augmentation, seed by seed, with its standard error.
-Every finished run is one line of JSON in `--out`. The strengths of `augment.standard` are run with three times the
-budget, too. `--data` is a name that `recipes.data.load` knows, or an .npz file with x_train, y_train, x_test, y_test.
+Each run trains a small network from scratch on 2000 images for the same CPU time, with its augmentation included. A few
+timed steps decide how many steps fit into the budget, and the learning rate falls to zero over these steps. The tables
+show the error on 4000 other images in %, and the change from no augmentation with the same seed, with its standard
+error. Every finished run is one line of JSON in `--out`. The strengths of `augment.standard` are also run with three
+times the budget. `--data` is a name that `recipes.data.load` knows, or an .npz file with x_train, y_train, x_test,
+y_test.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from recipes import augment, data
 
 IMAGES, TEST, BATCH, TIMED = 2000, 4000, 64, 15
 STANDARD = ("none", "light", "medium", "strong")
-SYMBOLS = ("digits", "mnist5k")  # whose mirror image means something else
+SYMBOLS = ("digits", "mnist5k")  # data sets of symbols, whose mirror images mean something else
 LONGER = (*STANDARD, "light, as symbols", "medium, as symbols")
 VIEWS = "light, AugMix(views=3)"
 
@@ -84,7 +85,7 @@ def batches(images, labels, operations, seed):
 
 
 class Run:
-    """One policy on one data set, traced and timed once; the runs of its seeds follow one another on one stream."""
+    """One policy on one data set, traced and timed once; its seeds run one after another on one stream of batches."""
 
     def __init__(self, images, labels, policy, operations, budget):
         self.shape = images.shape[1:]
@@ -93,10 +94,10 @@ class Run:
         self.optimizer.build(self.model.trainable_variables)
         self.iterator = iter(batches(images, labels, operations, 0))
         self.step = tf.function(self._views if policy == VIEWS else self._step)
-        for _ in range(TIMED):  # at rate 0: what is compiled and traced belongs to no policy
+        for _ in range(TIMED):  # traces and compiles at rate 0, which the budget does not count
             self.step(*next(self.iterator))
         costs = []
-        for _ in range(3):  # the best of three windows: other work on the machine belongs to no policy either
+        for _ in range(3):  # the best of three windows, so that other work on the machine does not count
             start = time.process_time()
             for _ in range(TIMED):
                 self.step(*next(self.iterator))
@@ -116,7 +117,7 @@ class Run:
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     def train(self, seed):
-        """The model trained from the weights of a seed."""
+        """The model, trained from the initial weights of this seed."""
         self.model.set_weights(network(self.shape, seed).get_weights())
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
@@ -128,14 +129,14 @@ class Run:
 
 
 def error(model, images, labels):
-    """In %."""
+    """The error rate in %."""
     parts = range(0, len(images), 500)
     logits = np.concatenate([model(images[start : start + 500], training=False) for start in parts])
     return float(100 * np.mean(logits.argmax(-1) != labels))
 
 
 def load(name):
-    """`((x, y), (x, y))`, uint8 images and class numbers, the first ones of one fixed order."""
+    """`((x, y), (x, y))`, uint8 images and integer labels: the first ones in a fixed random order."""
     if name.endswith(".npz"):
         with np.load(name) as file:
             order = np.random.default_rng(0).permutation(len(file["x_train"]))[:IMAGES]
@@ -149,7 +150,7 @@ def load(name):
 
 
 def study(arguments):
-    """Make the runs that are not in the file yet."""
+    """Make the runs that are missing in the file."""
     plan = [(name, arguments.budget, arguments.policies) for name in arguments.data]
     if not arguments.quick and not arguments.policies:
         plan += [(name, 3 * arguments.budget, LONGER) for name in arguments.data]
@@ -203,10 +204,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=["mnist5k", "fashion_mnist"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--policies", nargs="+", help="names of policies, none among them")
-    parser.add_argument("--budget", type=float, default=8, help="seconds of CPU of a run")
+    parser.add_argument("--policies", nargs="+", help="names of policies, with none among them")
+    parser.add_argument("--budget", type=float, default=8, help="CPU seconds per run")
     parser.add_argument("--out", type=Path, default=Path("runs/policies.jsonl"))
-    parser.add_argument("--table", action="store_true", help="only print what is in the file")
+    parser.add_argument("--table", action="store_true", help="only print the tables of --out")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -1,21 +1,22 @@
-"""CPU time of turning a photo into pixels, beside Pillow, OpenCV and Keras, and how far the pixels are apart.
+"""CPU time of decoding and resizing a photo, compared with Pillow, OpenCV and Keras, and how much the pixels differ.
 
     python benchmarks/reading.py                  # about four minutes on one core
     python benchmarks/reading.py --folder photos  # JPEG files of your own
 
-Without a folder, six photos of scikit-image and scikit-learn are written as JPEG files of quality 90: of 500 x 375
-pixels, and of 12 megapixels (each photo beside its mirror images, so that its texture stays as fine as it was). All
-read the largest central square into 224 x 224 pixels. Times are milliseconds of CPU per photo on one core, the best of
-several interleaved rounds; distances are root mean squares in gray levels of 255.
+Without a folder, six photos of scikit-image and scikit-learn are written as JPEG files of quality 90: with 500 x 375
+pixels, and with 12 megapixels (tiled from the photo and its mirror images, so that the texture stays as fine as it
+was). Every reader turns the largest central square into 224 x 224 pixels. Times are CPU milliseconds per photo on one
+core, the best of several interleaved rounds; distances are root mean squares in gray levels (0 to 255).
 
-Pillow reads all pixels, or `draft`s at the DCT scale that covers 224, then resizes (bilinear, antialiased); OpenCV
-reads at that scale (`IMREAD_REDUCED_COLOR_n`) and resizes by area; Keras' `image_dataset_from_directory` crops and
-resizes without antialiasing. `data.load` streams (`cache=None`), or reads what it keeps in memory. TensorFlow's
-`decode_jpeg` alone, at the scale that covers 224, bounds what any reader built on it can reach. Random crops are of 8
-to 100 % of the area: `random_crops` of the files, and what Pillow takes to decode all, crop and resize.
+Pillow reads all pixels, or uses `draft` to read at the DCT scale that covers 224, then resizes (bilinear, antialiased).
+OpenCV reads at that scale (`IMREAD_REDUCED_COLOR_n`) and resizes by area. Keras' `image_dataset_from_directory` crops
+and resizes without antialiasing. `data.load` decodes each photo when it is needed (`cache=None`), or reads what it
+keeps in memory. TensorFlow's `decode_jpeg` alone, at the scale that covers 224, is a lower bound for every reader built
+on it. Random crops have 8 to 100 % of the area: `data.load(random_crops=)` on the files, and Pillow, which decodes the
+whole photo, crops and resizes.
 
-Then an epoch of 1,000 photos of 500 x 375 through `augment.standard`, beside the same augmentation of an array that is
-in memory, and beside the cast to float32 alone.
+The last table is an epoch of 1,000 photos of 500 x 375 through `augment.standard`, compared with the same augmentation
+of an array in memory, and with only the cast to float32.
 """
 
 import argparse
@@ -102,7 +103,7 @@ def large(image):
 
 def measure(title, files, folder, rounds):
     count = max(len(files), 600 if "mega" not in title else 36)
-    for number in range(count):  # two classes, for those that read folders only
+    for number in range(count):  # two classes, for readers that need a folder per class
         link = folder / "ab"[number % 2] / f"{number:03d}.jpg"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(files[number % len(files)].absolute())
@@ -154,7 +155,7 @@ def with_pillow(file, draft=False):
             image.draft("RGB", (SIDE, SIDE))
         full = Image.open(file).size
         image = image.convert("RGB")
-    # The part that data.load takes, (width - height) // 2 pixels of the whole from the left, in the pixels there are.
+    # The central square of data.load, which begins (width - height) // 2 full-size pixels from the left, at this scale.
     scale = [whole / now for whole, now in zip(full, image.size, strict=True)]
     side = min(full)
     left, top = (full[0] - side) // 2, (full[1] - side) // 2
@@ -184,7 +185,7 @@ def dct_scale(file):
 
 
 def epochs_of_a_thousand(folder, rounds):
-    """CPU of an epoch with augmentation, of photos that are kept and of photos that are decoded again."""
+    """CPU time of an epoch with augmentation, for cached photos and for photos that are decoded again."""
     linked = sorted(folder.rglob("*.jpg"))
     for number in range(len(linked), 1000):
         (folder / "ab"[number % 2] / f"{number:03d}.jpg").symlink_to(linked[number % len(linked)].resolve())

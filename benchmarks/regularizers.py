@@ -1,13 +1,14 @@
-"""What each regularizer, and each start of a deep network, is worth on real images: three seeds each.
+"""What each regularizer, and each initialization of a deep network, gains on real images: three seeds each.
 
     python benchmarks/regularizers.py            # about five minutes on two idle cores
 
 1. A perceptron of two hidden layers on 1000 MNIST digits, tested on 4000 others: few enough to overfit.
 2. ResNet-20 on 900 of scikit-learn's digits of 8 x 8 pixels, tested on the rest.
-3. ResNet-56 on the same: He's initialization against LSUV, with batch normalization and without, where Fixup joins.
+3. ResNet-56 on the same digits: He initialization and LSUV, with and without batch normalization; without it also
+   Fixup.
 
-Settings are common ones, mostly the papers', and nothing is tuned, so that the table shows what comes of typing it in.
-Accuracy is of the last epoch: mean over the seeds, and the lowest and highest.
+Settings are common ones, mostly those of the papers. Nothing is tuned, so the table shows what a user gets without
+tuning. Accuracies are those of the last epoch: the mean over the seeds, the lowest and the highest.
 """
 
 import argparse
@@ -26,8 +27,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", type=int, nargs="+", default=[1, 2, 3], help="which of the three to run")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="runs of each")
+    parser.add_argument(
+        "--parts", type=int, nargs="+", default=[1, 2, 3], help="which of the three experiments to run"
+    )
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="runs per row")
     arguments = parser.parse_args()
     seeds = range(arguments.seeds)
     for part in arguments.parts:
@@ -44,7 +47,7 @@ def perceptrons(seeds):
         "max-norm 3": lambda: perceptron(
             lambda: dense(512, activation="relu", kernel_constraint=layers.MaxNorm(3.0))
         ),
-        # Columns of Glorot's start have a norm of about 1, so the paper's 3 is out of reach here.
+        # With Glorot initialization the columns have a norm of about 1, so they never reach the paper's limit of 3.
         "max-norm 1": lambda: perceptron(
             lambda: dense(512, activation="relu", kernel_constraint=layers.MaxNorm(1.0))
         ),
@@ -92,7 +95,7 @@ def deep_starts(seeds):
     }
     heading(*COLUMNS, title="ResNet-56, 900 digits of 8 x 8, 8 epochs of SGD at 0.05")
     for build, named in starts.items():
-        model = None  # one network, and one trace of it, for all starts
+        model = None  # one network, traced once, for all initializations
         for name, start in named.items():
             optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
             results, model = runs_of(model, build, optimizer, train, test, 8, seeds, start)
@@ -113,7 +116,7 @@ def penalized(**factors):
 
 
 def he(model, images):
-    """He's initialization for every convolution, in place of Fixup's shrunken and zero ones."""
+    """He initialization of every convolution, in place of the small and zero weights of Fixup."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
             layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
@@ -128,7 +131,7 @@ def runs(build, optimizer, train, test, epochs, seeds):
 
 
 def runs_of(model, build, optimizer, train, test, epochs, seeds, start):
-    """Train one graph from several starts; the first call makes and traces it."""
+    """Train one compiled model from each seed; the first call makes and traces it."""
     results = []
     for seed in seeds:
         keras.utils.set_random_seed(seed)

@@ -1,14 +1,15 @@
 """How training scales with workers, on one machine: images per CPU second, the cost of exchanging gradients, memory.
 
     python benchmarks/scaling.py --out scaling.jsonl            one to three workers, ResNet-20 and MobileNetV2
-    python benchmarks/scaling.py --out scaling.jsonl --minutes 12    end after so long; the next call goes on
-    python benchmarks/scaling.py --out scaling.jsonl --show     what is there, as tables
+    python benchmarks/scaling.py --out scaling.jsonl --minutes 12    stop after this time; the next call continues
+    python benchmarks/scaling.py --out scaling.jsonl --show     only print the tables of --out
     python benchmarks/scaling.py --record                       how large the record is after a million probed steps
 
-Every worker is a process under `MultiWorkerStrategy` on loopback with the same number of images a step, so the global
-batch grows with the workers. All of them share the cores of this machine, so what counts is CPU time, which a machine
-of its own would give each. The exchange is TensorFlow's ring over gRPC, of zeros in the shapes of the gradients; its
-share is that of its CPU time, and of its wall-clock time, in those of a step.
+Every worker is a process under `MultiWorkerStrategy` on loopback, with the same number of images per step, so the
+global batch grows with the number of workers. All workers share the cores of this machine, so the script compares CPU
+time, which every worker would have to itself on a machine of its own. The exchange is TensorFlow's ring over gRPC,
+measured on zeros in the shapes of the gradients. Its shares are its CPU time and wall-clock time, divided by those of a
+step.
 """
 
 import argparse
@@ -24,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-EACH = 32  # images of a worker in a step
-MODELS = {"ResNet-20, 32 px": 10, "MobileNetV2, 96 px": 4}  # steps that are measured
+EACH = 32  # images per worker and step
+MODELS = {"ResNet-20, 32 px": 10, "MobileNetV2, 96 px": 4}  # number of measured steps
 
 
 def build(name):
@@ -35,12 +36,12 @@ def build(name):
 
     if name.startswith("ResNet"):
         return models.resnet((32, 32, 3), 10, depth=20), (32, 32, 3)
-    # Statistics of each worker's own images: to exchange them is another matter.
+    # Batch normalization uses each worker's own images; exchanging its statistics is not measured here.
     return keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10), (96, 96, 3)
 
 
 def work(name, count, index, ports, out):
-    """One worker: its figures, as JSON."""
+    """One worker, which writes its figures to a file, as JSON."""
     import contextlib
     import warnings
 
@@ -50,7 +51,7 @@ def work(name, count, index, ports, out):
 
     from recipes.distribution import MultiWorkerStrategy
 
-    warnings.simplefilter("ignore")  # plain batch normalization is meant
+    warnings.simplefilter("ignore")  # plain batch normalization is intended here
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     strategy = None
@@ -160,7 +161,7 @@ def show(rows):
 
 
 def record(steps=1_000_000, variables=65, layers=60):
-    """Fill a record as a run of ResNet-20 does, whose every step is probed; its size in memory and on disk."""
+    """Fill a record like a run of ResNet-20 in which every step is probed; print its size in memory and packed."""
     import numpy as np
 
     from recipes.probe.record import AXES, Probe, Record
@@ -178,7 +179,7 @@ def record(steps=1_000_000, variables=65, layers=60):
     }
     filled.describe(axes, ["update_norm", "weight_norm", "gradient_norm", "mean", "std", "output_finite"], [])
     draw, pool = np.random.default_rng(0), []
-    for _ in range(512):  # numbers that do not pack well
+    for _ in range(512):  # random numbers, which compress badly
         values = {
             name: draw.random(variables, "float32")
             for name in ("update_norm", "weight_norm", "gradient_norm")
@@ -209,7 +210,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("scaling.jsonl"), help="one JSON line a worker")
+    parser.add_argument(
+        "--out", type=Path, default=Path("scaling.jsonl"), help="results, one JSON line per worker"
+    )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--record", action="store_true")

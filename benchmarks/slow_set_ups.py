@@ -1,4 +1,4 @@
-"""Set-ups of training that benchmarks/slow_training.py measures: with one cause of slowness each, and healthy ones."""
+"""The training set-ups that benchmarks/slow_training.py measures: slow ones with one cause each, and healthy ones."""
 
 import keras
 import numpy as np
@@ -82,7 +82,7 @@ def decode(to):
 
 
 def work(repeats):
-    """TensorFlow operations that keep one processor busy."""
+    """A function of TensorFlow operations that keep one processor busy."""
 
     def busy(images, labels):
         changed = images
@@ -114,7 +114,7 @@ def _slow_flip(image):
 
 
 class Predicts(keras.callbacks.Callback):
-    """Looks at everything after every batch."""
+    """Reads all weights and calls the model after every batch."""
 
     def on_train_batch_end(self, batch, logs=None):
         for _ in range(3):
@@ -123,7 +123,7 @@ class Predicts(keras.callbacks.Callback):
 
 
 class Numbers(keras.callbacks.Callback):
-    """Hands a Python number to a tf.function after every batch."""
+    """Passes a Python number to a tf.function after every batch, which traces it every time."""
 
     def __init__(self):
         super().__init__()
@@ -135,7 +135,7 @@ class Numbers(keras.callbacks.Callback):
         self.function(self.steps)
 
 
-# Each: model builder -> (model, train, options of throughput), and the same repaired, or None.
+# Each function takes a model builder, and returns (model, data, options of throughput) and the repaired pair or None.
 
 
 def python_map(build):
@@ -235,7 +235,7 @@ def xla(build):
 
 
 def many_small_layers():
-    """So many small operations that starting them costs more than they do."""
+    """So many small operations that launching them costs more than computing them."""
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
     for _ in range(12):
         model.add(keras.layers.Dense(24))
@@ -246,7 +246,7 @@ def many_small_layers():
 
 
 def unrolled():
-    """A recurrent network whose steps are operations of their own."""
+    """An unrolled recurrent network, in which every time step has its own operations."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 3)),
@@ -300,17 +300,17 @@ PLANTED = (
     *(batch_callback, run_eagerly, steps_per_execution, long_validation, mixed_precision, too_many_threads),
     *(decoded_every_epoch, keras_layer_in_map, xla, without_xla),
 )
-# Whether these are causes hangs on the processor: the repaired program tells.
+# Whether these are causes depends on the processor: the repaired program shows it.
 BY_PROCESSOR = ("xla", "without_xla")
-CODE_OF = {"without_xla": "xla"}  # where it is not the name of the cause
-# What reading beside the step, or in several calls, gains: nothing with one processor.
+CODE_OF = {"without_xla": "xla"}  # if the code differs from the name of the cause
+# With one processor, reading in parallel with the step, or in several calls, gains nothing.
 NEED_TWO_PROCESSORS = ("no_prefetch", "serial_map")
 
 
 def healthy(number, dtype=None, **options):
-    """Set-up number 0, 1, ...: another model, size, batch and way to give the data; nothing wrong with any.
+    """Healthy set-up number 0, 1, ...: they differ in model, image size, batch size and form of the data.
 
-    `dtype` and options of `compile` build it otherwise.
+    `dtype` and the options of `compile` change how the model is built.
     """
     build = list(MODELS.values())[number % 3]
     side, batch = (32, 48)[number // 3 % 2], (64, 128)[number // 6 % 2]

@@ -1,19 +1,20 @@
-"""Does diagnose.throughput name what makes training slow? Planted causes, three models each, and healthy set-ups.
+"""Does diagnose.throughput name the cause of slow training? Planted causes with three models each, and healthy set-ups.
 
     python benchmarks/slow_training.py                     all: about twenty minutes on a machine that does nothing else
     python benchmarks/slow_training.py --only python_map   one cause
-    python benchmarks/slow_training.py --healthy 8         and so many healthy set-ups
-    python benchmarks/slow_training.py --out slow.jsonl --minutes 12     in several turns: the next goes on behind it
+    python benchmarks/slow_training.py --healthy 8         all causes and 8 healthy set-ups
+    python benchmarks/slow_training.py --out slow.jsonl --minutes 12     in several turns: the next call continues
 
-On a machine with one processor nothing can be read beside a step: the causes `no_prefetch` and `serial_map` are none
-there, and left out. On a busy machine (the table says so) times are medians, remedies are compared in turns by the time
-of the processors, and what overlapping gains is predicted.
+On a machine with one processor nothing can be read in parallel with a step, so `no_prefetch` and `serial_map` are no
+causes there and are left out. On a busy machine (the table says so), times are medians, remedies are compared in turns
+by CPU time, and the gain of overlapping is predicted.
 
-A cause counts as named when a finding has its code. Whether XLA hurts, or would help, hangs on the processor: there the
-repaired program tells, and where it is not a tenth faster, naming the cause would be false. A finding on a healthy
-set-up is a false alarm, unless it names what may help there too, as it hangs on the processor - mixed precision, XLA,
-steps_per_execution -, and the set-up is faster by a tenth when it is built so. Where a remedy was tried, the repaired
-program is run in turns with the slow one; the table says how far the step is from what was said.
+A cause counts as named if a finding has its code. Whether XLA hurts or would help depends on the processor, so the
+repaired program decides: if it is not a tenth faster, naming the cause would be false. A finding on a healthy set-up is
+a false alarm, with one exception: mixed precision, XLA and steps_per_execution may help there too, depending on the
+processor, and such a finding is right if the set-up is at least a tenth faster when it is built that way. If a remedy
+was tried, the repaired program is run in turns with the slow one; the table shows how far its step time is from the
+predicted one.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from recipes.diagnose.speed.step_times import kept, time_steps
 
 
 def measured_ratio(slow, repaired, seconds):
-    """How long a repaired step takes, as a share of the slow one: by processors where other programs run.
+    """How long a repaired step takes, as a share of the slow one; on a busy machine this is CPU time.
 
     Both are `(model, data, options of fit)`.
     """
@@ -52,7 +53,7 @@ def measured_ratio(slow, repaired, seconds):
 
 
 def said_ratio(found, finding):
-    """The same as `throughput` said it; of a larger batch: one step on so many examples as a share of one as it is."""
+    """The same share as `throughput` said it; for a larger batch, both steps are on the same number of examples."""
     beside = sum(found.parts[name] for name in ("callbacks", "validation", "keras"))
     return (finding.after - beside) / (found.step_seconds - beside)
 
@@ -83,17 +84,21 @@ def _options():
     )
     parser.add_argument("--only", nargs="*", choices=[one.__name__ for one in PLANTED])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
-    parser.add_argument("--healthy", type=int, default=40, help="so many healthy set-ups")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="the first healthy set-up")
+    parser.add_argument("--healthy", type=int, default=40, help="number of healthy set-ups")
+    parser.add_argument(
+        "--from", type=int, default=0, dest="first", help="number of the first healthy set-up"
+    )
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--out", type=Path, help="file of JSON lines to write and to go on with")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after these")
-    parser.add_argument("--show", action="store_true", help="print every outcome whole")
+    parser.add_argument("--out", type=Path, help="file of JSON lines to write and to continue")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="minutes after which no case is begun"
+    )
+    parser.add_argument("--show", action="store_true", help="print all that throughput says")
     return parser.parse_args()
 
 
 def _cases(arguments):
-    """Every planted cause with every model, and the healthy set-ups between them, so that a part is a part of both."""
+    """Every planted cause with every model, mixed with the healthy set-ups, so that a shorter call has some of both."""
     chosen = [one.__name__ for one in PLANTED if arguments.only is None or one.__name__ in arguments.only]
     if cores() == 1:
         chosen = [name for name in chosen if name not in NEED_TWO_PROCESSORS]
@@ -107,7 +112,7 @@ def _cases(arguments):
 
 
 def judged(case, arguments):
-    """What `throughput` says of a planted cause."""
+    """What `throughput` says about a planted cause."""
     slow, repaired = next(one for one in PLANTED if one.__name__ == case["cause"])(MODELS[case["model"]])
     model, train, options = slow
     found = diagnose.throughput(
@@ -130,7 +135,7 @@ def judged(case, arguments):
     return row
 
 
-# What may gain on a healthy set-up too, as it hangs on the processor, and how to build the set-up with it.
+# Remedies that may help a healthy set-up too, depending on the processor, and how to build the set-up with them.
 TUNED = {
     "mixed_precision": {"dtype": "mixed_bfloat16"},
     "xla": {"jit_compile": True},
@@ -139,7 +144,7 @@ TUNED = {
 
 
 def healthy_row(case, arguments):
-    """What `throughput` says of a healthy set-up, and whether a set-up that is built as it says is faster."""
+    """What `throughput` says about a healthy set-up, and whether building it as suggested is faster."""
     model, train, options = healthy(case["healthy"])
     found = diagnose.throughput(
         model, train, seconds=arguments.seconds, verbose=int(arguments.show), **options
@@ -212,7 +217,7 @@ def _print_tables(rows):
 
 
 def _print_healthy(rows):
-    """False is what was said and is not so: of what was tried, what gains less than a tenth in a set-up built anew."""
+    """Print the table of the healthy set-ups; a finding is false if building the set-up so gains less than a tenth."""
     false = [
         (row["healthy"], code)
         for row in rows

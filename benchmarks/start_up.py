@@ -1,10 +1,11 @@
 """The wait before the first step: CPU seconds from the call of `recipes.train` to the end of its first step.
 
-    python benchmarks/start_up.py                        # both networks, three fresh processes an arm: some 10 minutes
+    python benchmarks/start_up.py                        # both networks, three new processes per arm: some 10 minutes
     python benchmarks/start_up.py --networks resnet20 --rounds 1
 
-Each measurement is a process of its own, as a user's first run is, and the arms take turns. `plain fit` compiles the
-same model with the same optimizer and loss and trains on the same arrays. Importing and building are not counted.
+Each measurement runs in a new process, like the first run of a user, and the arms take turns. `plain fit` compiles the
+same model with an SGD optimizer and the same loss, and trains on the same arrays. Importing the packages and building
+the model are not counted.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def main():
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["resnet20", "mobilenet_v2"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # what a fresh process measures
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # network and arm, for a new process
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(first_step(*arguments.one)))
@@ -55,7 +56,7 @@ def main():
 
 
 def fresh(network, arm):
-    """What a process of its own measures."""
+    """The measurement of `first_step` in a new process."""
     command = [sys.executable, str(Path(__file__)), "--one", network, arm]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -65,7 +66,7 @@ def fresh(network, arm):
 
 
 def first_step(network, arm):
-    """CPU and wall seconds until the first step is over, and how often the network was traced meanwhile."""
+    """CPU and wall seconds until the end of the first step, and how often the network was traced until then."""
     import keras
     import numpy as np
     import tensorflow as tf

@@ -1,30 +1,30 @@
-"""The doctor on programs that were not written beside its rules: what it finds, names, cures, and where it cries wolf.
+"""The doctor on programs that were written without its rules in mind: what it finds, names, cures; false alarms.
 
     python benchmarks/strangers.py                     all: about 40 minutes on two cores
-    python benchmarks/strangers.py --only cnn vae      these families
-    python benchmarks/strangers.py --part seen         the families one may look at while mending; or
-                                                       `unseen`, or `unseen_2`, written when that had been looked at,
-                                                       or `unseen_3` to `unseen_7`, by somebody who knew
-                                                       neither rules nor sets
+    python benchmarks/strangers.py --only cnn vae      only these families
+    python benchmarks/strangers.py --part seen         the families that may be looked at while rules are changed; or
+                                                       `unseen`; or `unseen_2`, written after `unseen` had been
+                                                       looked at; or `unseen_3` to `unseen_7`, written by people who
+                                                       knew neither the rules nor the earlier sets
     python benchmarks/strangers.py --check             no doctor: is every program what it declares to be?
     python benchmarks/strangers.py --quick             two programs
-    python benchmarks/strangers.py --compare OLD NEW   what a changed rule wins and loses, from two folders of results
+    python benchmarks/strangers.py --compare OLD NEW   what a changed rule gains and loses, from two folders of results
 
-`stranger_programs/` holds the programs and their truth. Each is trained twice from the same seed, plain and under
-`TrainingDoctor`, and checked by `preflight` where it is a plain compiled model. A healthy program has to learn (its
-skill on data kept apart is above the bar it declares, by default a quarter of the way from knowing nothing to
-perfect), a broken one has to end at least a tenth worse than its twin without the fault; one whose fault lies in what
-its validation reports has to report at least a tenth more beside the truth than its twin. A program that fails this
-is told and left out of the rates.
+`stranger_programs/` has the programs and their true causes. Each program is trained twice from the same seed, without
+and with `TrainingDoctor`, and is checked by `preflight` if it is a plain compiled model. A healthy program must learn:
+its skill on held-out data must reach the threshold that it declares, by default a quarter of the way from knowing
+nothing to perfect. A broken one must end at least a tenth worse than its twin without the fault. If the fault is in
+what its validation reports, the report must be farther from the truth than that of its twin, by at least a tenth.
+A program that fails this test is listed and left out of the rates.
 
-A program counts as detected when a finding of severity warning or error was said or stands at the end. It counts as
-named when one of those has a code that its cause lists, `info` not counted. An alarm is a warning or an error, said or
-final, about a healthy program. The first remedy is the one of the first error or else warning that stands before
-training (preflight) or else at the end; `remedy_typed` reads its text for what it tells to type, the program is built
-again with that change, and counts as cured when it makes up two thirds of the way to its twin.
+A program counts as detected if a finding of severity "warning" or "error" was reported during training or is present at
+the end. It counts as named if one of these findings has a code that its cause lists. An alarm is a warning or an error,
+reported or final, on a healthy program. The first remedy is that of the first error, or else of the first warning, of
+`preflight`; if it has neither, that of the doctor at the end. `remedy_typed` reads from the text what a user would
+type. The program is built again with that change, and counts as cured if it closes two thirds of the gap to its twin.
 
-Results are kept, one JSON file a program, in a folder named after the code of `recipes`; a run that was stopped goes on
-where it was. Intervals are Wilson's, 95 %.
+Results are saved as one JSON file per program, in a folder named after the code of `recipes`; an interrupted run
+continues where it stopped. Intervals are Wilson's, 95 %.
 """
 
 import argparse
@@ -49,17 +49,17 @@ SEED = 1
 QUICK = ("one_epoch/four_classes", "one_epoch/broken_labels_from_one")
 
 
-# -- in a process of its own: programs of one family -------------------------------------------------------------------
+# -- in a separate process: programs of one family ---------------------------------------------------------------------
 
 
 def worker(names, folder, *, check=False, checked=None):
-    """Run the programs and write one file each; all TensorFlow lives here."""
+    """Run the programs and write one file for each; only this process uses TensorFlow."""
     import keras  # heavy, and only the workers need it
 
     from benchmarks.stranger_programs import PROGRAMS  # heavy
 
     keras.utils.set_random_seed(0)
-    plain(PROGRAMS["dense/blobs"])  # the first training of a process pays for what all share
+    plain(PROGRAMS["dense/blobs"])  # warms up: the first training of a process takes longer
     for name in names:
         path = folder / f"{name.replace('/', '.')}.json"
         path.with_suffix(".begun").touch()
@@ -91,20 +91,20 @@ def study(program, folder, *, check=False, checked=None):
 
 
 def known(path, program):
-    """What a `--check` of the same program found: a run without a doctor does not depend on the rules."""
+    """The results of a `--check` of the same program, because a run without the doctor does not depend on the rules."""
     found = json.loads(path.read_text()) if path.exists() else {}
     return found if found.get("programs") == programs_code(program) else {}
 
 
 def programs_code(program):
-    """Ten letters that change when the program's own file does, or what all programs share."""
+    """A hash of ten letters, of the program's own file and of the files that all programs share."""
     parts = [sys.modules[program.make.__module__].__file__]
     parts += [ROOT / "benchmarks" / "stranger_programs" / f"{name}.py" for name in ("kit", "data", "faults")]
     return hashlib.sha1(b"".join(Path(part).read_bytes() for part in parts)).hexdigest()[:10]
 
 
 def twin(program, folder):
-    """The same program without its fault; several broken ones share it."""
+    """The result of the same program without its fault, which several broken programs share."""
     digest = hashlib.sha1(f"{program.twin} {program.belief}".encode()).hexdigest()[:16]
     path = folder / f"twin-{digest}.json"
     if not path.exists():
@@ -113,7 +113,7 @@ def twin(program, folder):
 
 
 def plain(program, **options):
-    """Train without a doctor: skill, seconds of CPU, losses; what it raises is part of the answer."""
+    """Train without a doctor: skill, CPU seconds and losses; an error that it raises is part of the result."""
     run = program.build(SEED, **options)
     return trained(program, run)
 
@@ -228,7 +228,7 @@ def cured(program, record):
 
 
 def listed():
-    """Name and family of every program, and the part of the battery that each family is in."""
+    """Name and family of every program, and the part of the battery that each family belongs to."""
     from benchmarks.stranger_programs import (
         PROGRAMS,
         UNSEEN,
@@ -251,7 +251,7 @@ def listed():
 
 
 def sample(programs, count):
-    """At most `count` healthy and `count` broken programs of every family; a larger sample holds a smaller."""
+    """At most `count` healthy and `count` broken programs of every family; a larger sample contains a smaller one."""
     kept = []
     for family in dict.fromkeys(family for _, family in programs):
         for broken in (False, True):
@@ -262,7 +262,7 @@ def sample(programs, count):
 
 
 def code_of(*folders):
-    """Ten letters that change when the code in these folders does."""
+    """A hash of ten letters, of the code in these folders."""
     digest = hashlib.sha1()
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
@@ -270,7 +270,7 @@ def code_of(*folders):
 
 
 def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=900, minutes=None):
-    """Run what has no file yet, in processes of one large family or several small ones; end after some minutes."""
+    """Run the programs that have no result yet, in processes of one large family or several small ones."""
     over = math.inf if minutes is None else time.monotonic() + 60 * minutes
     folder.mkdir(parents=True, exist_ok=True)
     families = {}
@@ -300,11 +300,11 @@ def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=9
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             running.append((process, family, names, time.monotonic() + seconds))
         time.sleep(0.3)
-        if time.monotonic() > over:  # what has a file is kept, and the next turn goes on from there
+        if time.monotonic() > over:  # finished programs have a file, and the next call continues after them
             for process, *_ in running:
                 process.kill()
                 process.wait()
-            print("out of minutes: run it again to go on", file=sys.stderr, flush=True)
+            print("out of minutes: run it again to continue", file=sys.stderr, flush=True)
             return
         for entry in list(running):
             process, family, names, end = entry
@@ -316,7 +316,7 @@ def battery(programs, folder, *, workers=2, check=False, checked=None, seconds=9
             process.wait()
             left = [name for name in names if not (folder / f"{name.replace('/', '.')}.json").exists()]
             print(f"{family}: {len(names) - len(left)} of {len(names)}", file=sys.stderr, flush=True)
-            if left:  # the process died in the first of these
+            if left:  # the process died while it ran the first of these
                 gone = {"name": left[0], "family": left[0].split("/")[0], "died": True}
                 (folder / f"{left[0].replace('/', '.')}.json").write_text(json.dumps(gone))
                 if left[1:]:
@@ -345,24 +345,24 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="two programs")
     parser.add_argument(
-        "--sample", type=int, help="at most so many healthy and so many broken ones of a family"
+        "--sample", type=int, help="largest number of healthy, and of broken programs per family"
     )
     parser.add_argument(
-        "--check", action="store_true", help="only whether the programs are what they say they are"
+        "--check", action="store_true", help="only test whether the programs are what they declare to be"
     )
     parser.add_argument(
         "--checked",
         type=Path,
-        help="folder of an earlier --check, whose runs without a doctor are taken over",
+        help="folder of an earlier --check, whose runs without the doctor are used again",
     )
     parser.add_argument("--kind", choices=("all", "healthy", "broken"), default="all")
-    parser.add_argument("--minutes", type=float, help="end after so long; the next call goes on")
+    parser.add_argument("--minutes", type=float, help="minutes after which it stops; the next call continues")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
-        "--folder", type=Path, help="where results are kept; default: under the temporary files"
+        "--folder", type=Path, help="folder for the results (default: in the temporary folder)"
     )
-    parser.add_argument("--failures", type=Path, help="also write one line a failure into this file")
-    parser.add_argument("--report", action="store_true", help="run nothing, read what is there")
+    parser.add_argument("--failures", type=Path, help="also write one line per failure into this file")
+    parser.add_argument("--report", action="store_true", help="run nothing, only read the results")
     parser.add_argument(
         "--compare", nargs=2, type=Path, metavar=("OLD", "NEW"), help="two folders of results"
     )

@@ -1,12 +1,12 @@
-"""The doctor on 40 of the strangers' programs, on TensorFlow and on JAX: what it finds there and where it cries wolf.
+"""The doctor on 40 programs of `stranger_programs/`, on TensorFlow and on JAX: what it finds, and its false alarms.
 
     python benchmarks/strangers_backends.py --folder found                 both backends, about ten minutes
-    python benchmarks/strangers_backends.py --folder found --minutes 12    end after so long; the next call goes on
-    python benchmarks/strangers_backends.py --folder found --show          what is there, as a table
+    python benchmarks/strangers_backends.py --folder found --minutes 12    stop after this time; the next call continues
+    python benchmarks/strangers_backends.py --folder found --show          only print the results in the folder
 
-Programs of `stranger_programs/` whose models are written with Keras alone, 20 healthy and 20 broken ones, one or two of
-each family, drawn by name. Each is trained under `TrainingDoctor` from one seed; preflight and remedies are left to
-`strangers.py`. Detected, named and alarm are what they are there. Both backends draw other weights from one seed.
+The programs are 20 healthy and 20 broken ones in modules that use Keras without TensorFlow, one or two per family,
+drawn by name. Each is trained with `TrainingDoctor` from one seed; `strangers.py` measures preflight and remedies.
+Detected, named and alarm are defined as in `strangers.py`. The two backends draw different weights from the same seed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SERIOUS = ("warning", "error")
 
 
 def chosen():
-    """The programs, healthy ones first."""
+    """Names of the programs, healthy ones first."""
     from benchmarks.stranger_programs import PROGRAMS, WITHDRAWN
 
     found = []
@@ -69,7 +69,7 @@ def worker(folder, until):
 
 
 def serious(found):
-    """Codes of the warnings and errors, said or final."""
+    """Codes of the warnings and errors, reported or final."""
     told = [*found["said"], *found["final"]]
     return sorted({one["code"] for one in told if one["severity"] in SERIOUS})
 
@@ -102,7 +102,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--folder", type=Path, required=True, help="one JSON file for each program and backend"
+        "--folder", type=Path, required=True, help="folder of results, one JSON file per program and backend"
     )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--show", action="store_true")

@@ -1,4 +1,4 @@
-"""Rates of the doctor over programs of strangers, with Wilson's intervals, and how they differ between two runs."""
+"""Rates of the doctor on the programs of `stranger_programs/`, with Wilson intervals, and how two runs differ."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def rate(hits, count):
 
 
 def findings_of(record, *, final=False):
-    """What was said or stands at the end, by doctor and preflight."""
+    """Findings of doctor and preflight: those reported during training (unless `final`), and those at the end."""
     doctor, before = record.get("doctor") or {}, record.get("preflight") or {}
     return [*([] if final else doctor.get("said", [])), *doctor.get("final", []), *before.get("final", [])]
 
@@ -77,7 +77,7 @@ def summary(records):
 
 
 def failures(records):
-    """One line a program that the doctor got wrong."""
+    """One line for each program that the doctor got wrong."""
     for record in sorted(records, key=lambda record: (record["family"], record["name"])):
         if record.get("died"):
             yield f"{record['name']}: the process died"
@@ -115,7 +115,7 @@ def failures(records):
 
 
 def read(folder):
-    """The records of a folder of results, by name."""
+    """The results in a folder, by name of the program."""
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
         record = json.loads(path.read_text())
@@ -125,7 +125,7 @@ def read(folder):
 
 
 def state(record):
-    """What the doctor made of a program, in one word or two."""
+    """What the doctor said about a program, in one or two words."""
     loud = codes_at(record, LOUD)
     if record["cause"] == "healthy":
         return "alarm" if loud else "quiet"
@@ -136,13 +136,13 @@ def state(record):
 
 
 def compare(old, new):
-    """Rates of the programs that both folders hold, and a line for each program of which they differ.
+    """Rates of the programs that both folders have, and a line for each program with different results.
 
-    A threshold that was changed is judged by this: what the broken programs of the affected families lose in recall is
-    told beside what the healthy ones gain.
+    This is how a changed threshold is judged: the loss of recall on broken programs of the affected families is shown
+    beside the gain on healthy ones.
 
     Returns:
-        `(columns, lines)`: two summaries by name, and text.
+        `(columns, lines)`: the summaries by name, and text.
     """
     old, new = read(old), read(new)
     both = sorted(

@@ -1,4 +1,4 @@
-"""What a reader who types in the first thing that a remedy tells would change in a program of strangers."""
+"""The change to a program of `stranger_programs/` by a user who types the first thing that a remedy suggests."""
 
 import re
 
@@ -6,7 +6,7 @@ LOUD = ("error", "warning")
 
 
 def first_remedy(record):
-    """The first error, else the first warning: before training where preflight could be asked, else at the end."""
+    """The first error, or else the first warning: of preflight, or if it has none, of the doctor at the end."""
     for part in ("preflight", "doctor"):
         found = (record.get(part) or {}).get("final", [])
         for severity in LOUD:
@@ -17,9 +17,9 @@ def first_remedy(record):
 
 
 def remedy_typed(code, text, fault):
-    """What a reader who types in the first thing that the sentence tells would change, as parts of the kit.
+    """The change by a user who types the first thing that the sentence suggests, as parts of the kit, and its name.
 
-    Numbers are taken from the text. None where the sentence tells to look at something rather than to type something.
+    Numbers are taken from the text. None if the sentence suggests to look at something rather than to type something.
     """
     import keras  # heavy
     import numpy as np  # with it

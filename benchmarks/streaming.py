@@ -3,14 +3,14 @@
     python benchmarks/streaming.py                  # about fifteen minutes on two cores
     python benchmarks/streaming.py --files 100000 --cache packed
 
-Makes folders of JPEG files in a temporary folder: two classes, 96 x 96 pixels, cut out of photos. Where there are more
-than 1,000 the rest are hard links to these, so that the disk holds little. For each a fresh process calls `data.load`,
-which decodes every file once to check it, then makes one pass: through an `augment.Pipeline`, or as an epoch of
-`recipes.train` with its checks, monitors and shuffle. Both with `cache=None`, where every image is decoded when it is
-needed, and with a packed file of all of them, which is mapped into memory. Memory is what Linux says the process has
-for itself, RssAnon: pages of a mapped file that were looked at are the system's, which takes them back when it needs
-them. Peaks are of fifty looks a second; the first row is of a process that has imported TensorFlow and this library,
-and loaded nothing.
+Makes folders of JPEG files in a temporary folder: two classes, 96 x 96 pixels, cut out of photos. Only 1,000 files are
+different; the others are hard links to these, so that little disk space is needed. For each folder, a new process calls
+`data.load`, which decodes every file once to check it, then makes one pass: through an `augment.Pipeline`, or as an
+epoch of `recipes.train` with its checks, monitors and shuffle. This is done with `cache=None`, where every image is
+decoded when it is needed, and with a packed file of all images, which is mapped into memory. Memory is the private
+memory of the process, RssAnon in Linux. It does not count the pages of a mapped file that were read, because the system
+takes them back when it needs them. Peaks are the largest of fifty measurements per second. The first row is a process
+that has imported TensorFlow and this library, and loaded nothing.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def in_fresh_process(what, folder, cache):
 
 
 def measure(what, folder, cache):
-    """Memory after `data.load` and at its peak, in MB; seconds of `data.load` and of the pass behind it."""
+    """Memory after `data.load` and at its peak, in MB; seconds of `data.load` and of the pass after it."""
     import keras
     import tensorflow as tf
 
@@ -131,13 +131,13 @@ def measure(what, folder, cache):
 
 
 def memory():
-    """What this process has for itself, in whole MB."""
+    """The private memory of this process, in whole MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return round(int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024)
 
 
 def watched_memory():
-    """A list that grows by the memory of this process, fifty times a second."""
+    """A list to which the memory of this process is appended fifty times per second."""
     seen = [memory()]
 
     def watch():

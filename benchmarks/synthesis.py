@@ -1,14 +1,14 @@
-"""Time a step of synthesis against the floor, the usual eager loop and tf-keras-vis, in one interleaved run.
+"""CPU time of a step of image synthesis, compared with the floor, the usual eager loop and tf-keras-vis.
 
     python benchmarks/synthesis.py                       # about eight minutes on two cores
     python benchmarks/synthesis.py --quick
 
 The floor is one compiled forward pass and gradient of the part of the network that a step needs. All times are CPU
-seconds of this process a step (medians over interleaved rounds, so that a busy machine disturbs all alike), after
-warming up. The networks are MobileNetV2 with alpha 0.35 at 96 pixels, and ResNet50 at 224, with random weights, whose
-values do not matter here. tf-keras-vis runs without its regularizers and input modifiers, and ours with the default
-views and Fourier coefficients as well as bare. What a step does to the image itself (Fourier transforms, total
-variation, Adam) costs the same above a small network and a large one, so both are shown.
+time of this process per step, after a warm-up: medians over interleaved rounds, so that a busy machine disturbs all
+alike. The networks are MobileNetV2 with alpha 0.35 at 96 pixels, and ResNet50 at 224 pixels, with random weights, whose
+values do not matter here. tf-keras-vis runs without its regularizers and input modifiers; ours runs with the default
+views and Fourier coefficients, and also without them. The operations on the image itself (Fourier transforms, total
+variation, Adam) cost the same with a small and with a large network, so both networks are shown.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tables import heading, row
 from recipes import explain
 
 EARLY, DEEP = "block_6_expand", "conv3_block4_out"
-SLOW = "eager loop", "tf-keras-vis ActivationMaximization"  # of their steps a few are enough
+SLOW = "eager loop", "tf-keras-vis ActivationMaximization"  # slow loops, for which a few steps are enough
 
 
 def main():
@@ -33,7 +33,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
-    parser.add_argument("--steps", type=int, default=64, help="steps a round")
+    parser.add_argument("--steps", type=int, default=64, help="steps per round")
     parser.add_argument("--only", choices=["mobilenet", "resnet"])
     parser.add_argument("--quick", action="store_true", help="two rounds of 16 steps of MobileNetV2")
     arguments = parser.parse_args()
@@ -45,7 +45,7 @@ def main():
 
 
 def small_network(rounds, steps):
-    """Every loop, beside its floor and its peers."""
+    """Every loop, compared with its floor and its peers."""
     model = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=1000)
     bare = {"parameterization": "pixels", "optimizer": "adam", "learning_rate": 0.02, "l2": 0.0}
     common = {"value_range": (-1, 1), "verbose": 0}
@@ -83,12 +83,12 @@ def small_network(rounds, steps):
     others = [times.get(name) for name in SLOW]
     for name, median, ratio in beside_floors(times):
         if name.startswith("floor up"):
-            others = [None, None]  # the peers go up to the logits
+            others = [None, None]  # the peers use the whole network, up to the logits
         row(name, median, ratio, *[f"{1e3 * other / float(median):.1f}" if other else "" for other in others])
 
 
 def large_network(rounds):
-    """What is made with ImageNet networks, by default settings."""
+    """The functions that are used with ImageNet networks, at default settings."""
     large = keras.applications.ResNet50(weights=None)
     photo = np.random.default_rng(0).uniform(0, 255, (224, 224, 3)).astype("float32")
     layers = {"content_layer": DEEP, "style_layers": ["conv1_relu", "conv2_block3_out", DEEP]}
@@ -114,7 +114,7 @@ def large_network(rounds):
 
 
 def timed(loops, rounds, steps):
-    """`{name: median CPU seconds of a step}`; loops that are None are left out."""
+    """`{name: median CPU seconds per step}`; loops that are None are left out."""
     loops = {name: loop for name, loop in loops.items() if loop}
     times = {name: [] for name in loops}
     for name, loop in loops.items():
@@ -122,14 +122,14 @@ def timed(loops, rounds, steps):
     for _ in range(rounds):
         for name, loop in loops.items():
             count = max(8, steps // 8) if name in SLOW else steps
-            # Two lengths, so that what a call costs once is not counted as steps.
+            # The difference of two lengths, so that the fixed cost of a call is not counted.
             long, short = spent(loop, 2 * count), spent(loop, count)
             times[name].append((long - short) / count)
     return {name: np.median(values) for name, values in times.items()}
 
 
 def beside_floors(times):
-    """`(name, milliseconds, times the last floor above)` of each loop, as text."""
+    """`(name, milliseconds, multiple of the last floor above)` of each loop, as text."""
     reference = None
     for name, median in times.items():
         reference = median if name.startswith("floor") else reference
@@ -143,7 +143,7 @@ def spent(loop, steps):
 
 
 def floor(model, layer, size=96):
-    """One compiled forward pass and gradient, up to the layer."""
+    """One compiled forward pass up to the layer, and the gradient."""
     if layer == "logits":
         top = model.layers[-1]
         inner = keras.Model(model.inputs[0], model.layers[-2].output)
@@ -168,7 +168,7 @@ def compiled_gradient(score, size):
 
 
 def style_floor(model, names, size):
-    """The same with what the paper's loss asks for on top: the Gram matrix of each layer, and their errors."""
+    """The same with the loss of the paper: the Gram matrix of each layer, and its error."""
     inner = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
 
     def score(x):
@@ -201,7 +201,7 @@ def eager_loop(model):
 
 
 def tf_keras_vis_loop(model):
-    """The same ascent by tf-keras-vis, or None where it is not installed."""
+    """The same ascent by tf-keras-vis, or None if it is not installed."""
     try:
         from tf_keras_vis.activation_maximization import ActivationMaximization
         from tf_keras_vis.utils.scores import CategoricalScore

@@ -1,4 +1,4 @@
-"""Tables as the benchmarks print them, in Markdown, which `python -m benchmarks` puts into docs/benchmarks.md."""
+"""Markdown tables that the benchmarks print, and that `python -m benchmarks` writes into docs/benchmarks.md."""
 
 
 def heading(*columns, title=None):

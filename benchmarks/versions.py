@@ -1,10 +1,10 @@
-"""Run the suite in fresh environments: with the oldest packages that setup.cfg allows, and with the newest there are.
+"""Run the tests in new environments: with the oldest packages that setup.cfg allows, and with the newest.
 
-    python benchmarks/versions.py                        both, some half an hour
+    python benchmarks/versions.py                        both, about half an hour
     python benchmarks/versions.py --only oldest
     python benchmarks/versions.py tests/layers           only these tests, in both
 
-Prints which versions each environment got and how its suite ended; the exit code is 0 when both passed.
+Prints the versions in each environment and whether the tests passed; the exit code is 0 if both passed.
 """
 
 import argparse
@@ -39,14 +39,14 @@ def main():
 
 
 def bounds():
-    """Such as `["tensorflow>=2.21", "keras>=3.15"]`: what every installation brings."""
+    """The requirements of every installation, such as `["tensorflow>=2.21", "keras>=3.15"]`."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     return config["options"]["install_requires"].split()
 
 
 def run(folder, pins, tests):
-    """`(versions, whether the suite passed)` in a new environment in this folder."""
+    """`(versions, whether the tests passed)` in a new environment in this folder."""
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
     print(f"== installing {', '.join(pins)}", flush=True)

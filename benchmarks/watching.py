@@ -1,11 +1,11 @@
-"""The price of watching a run: monitors, guard and doctor together, against the same fit with an empty callback.
+"""The cost of watching a run: monitors, guard and doctor together, compared with the same fit with an empty callback.
 
     python benchmarks/watching.py                       # four networks, five rounds: some 15 minutes of CPU time
     python benchmarks/watching.py --models mlp --rounds 9
 
-Each fit has a model of its own, so that its traces are counted; the two take turns, and CPU seconds are medians over
-the rounds. "watched more" is what a whole fit costs more, traces included; "afterwards" counts its last two thirds
-alone, in percent.
+Each fit has a new model, so that its traces are counted. The two take turns, and CPU seconds are medians over the
+rounds. "watched more" is the extra cost of a whole fit, with tracing; "afterwards" is the extra cost of its last two
+thirds, in percent.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def resnet20():
 
 
 EPOCHS = 6
-#: Builder, steps an epoch.
+#: Builder, steps per epoch.
 MODELS = {"mlp": (mlp, 150), "cnn": (cnn, 40), "resnet20": (resnet20, 12), "mobilenet_v2": (mobilenet_v2, 3)}
 
 
@@ -69,9 +69,9 @@ def main():
     )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="of an epoch")
+    parser.add_argument("--steps", type=int, help="steps per epoch")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # what the monitors find in random data
+    warnings.simplefilter("ignore")  # the monitors' findings about random data
     heading(
         "network",
         "empty, CPU s",

@@ -1,16 +1,17 @@
-"""Kill one of two TensorFlow workers at random moments, start both again, and compare with a run nobody interrupted.
+"""Kill one of two TensorFlow workers at random moments, start both again, and compare with an uninterrupted run.
 
     python benchmarks/worker_kills.py --out kills.jsonl             20 kills, some ten minutes on one core
-    python benchmarks/worker_kills.py --out kills.jsonl --minutes 12    end after so long; the next call goes on
-    python benchmarks/worker_kills.py --out kills.jsonl --show      what is there, as a table
+    python benchmarks/worker_kills.py --out kills.jsonl --minutes 12    stop after this time; the next call continues
+    python benchmarks/worker_kills.py --out kills.jsonl --show      only print the results in the file
 
-Every trial is a run of its own: `recipes.train` under `MultiWorkerStrategy` on loopback, a small network with dropout
-and synchronized batch normalization, photos on disk that each worker reads and augments its part of, an average of
-weights, a backup every 3 of its 48 steps. A SIGKILL hits one of the two workers, drawn, after a step drawn from all of
-them, at a moment drawn within it. When the other has ended, both are started again, and again if need be. A trial
-counts as survived when weights and history of both are those of the uninterrupted run, bit for bit.
+Every trial is a separate run: `recipes.train` under `MultiWorkerStrategy` on loopback, a small network with dropout and
+synchronized batch normalization, photos on disk of which each worker reads and augments its part, an average of
+weights, and a backup every 3 of its 48 steps. One of the two workers, chosen at random, is killed by SIGKILL at a
+random step, at a random moment within it. After the other one has ended, both are started again, several times if
+necessary. A trial counts as survived if weights and history of both workers are those of the uninterrupted run, bit
+for bit.
 
-Workers are forked from one process that has imported TensorFlow, which saves most of a start.
+Workers are forked from one process that has imported TensorFlow, which saves most of the start-up time.
 """
 
 import argparse
@@ -32,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 EPOCHS, BATCH, IMAGES = 6, 12, 96
 STEPS = EPOCHS * IMAGES // BATCH
-TOGETHER = 2  # trials at the same time: survivors mostly wait
+TOGETHER = 2  # trials at the same time, because the surviving workers mostly wait
 
 
 def photos(folder):
@@ -50,7 +51,7 @@ def photos(folder):
 
 
 def train(folder, out, ports, index):
-    """One worker of one run: a line for each step into `out`.steps, what came of it into `out`."""
+    """One worker of one run: writes a mark for each step to `out`.steps, and hashes of the result to `out`."""
     import keras
     import numpy as np
 
@@ -77,7 +78,7 @@ def train(folder, out, ports, index):
     def mark(batch, logs):
         marks.write("x")
         marks.flush()
-        time.sleep(0.03)  # as long as a step of a larger network: it spreads the moments
+        time.sleep(0.03)  # as long as a step of a larger network, so that the kill hits different moments
 
     run = recipes.train(
         model,
@@ -88,7 +89,7 @@ def train(folder, out, ports, index):
         strategy=strategy,
         average="ema",
         callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=mark)],
-        monitor=False,  # a second trace in each of some hundred starts
+        monitor=False,  # monitors would trace once more in each of some hundred starts
         preflight=False,
         run_dir=folder / "run",
         resume=True,
@@ -104,7 +105,7 @@ def train(folder, out, ports, index):
 
 
 def fork(folder, ports, index):
-    """Start a worker; its process id."""
+    """Start a worker and return its process id."""
     child = os.fork()
     if child:
         return child
@@ -132,7 +133,7 @@ def free_ports():
 
 
 class Trial:
-    """One run, killed once (`kill`) or never; `poll` is called again and again until `result` is there."""
+    """One run, killed once (`kill`) or never; call `poll` repeatedly until there is a `result`."""
 
     def __init__(self, number, base, kill):
         self.number, self.kill = number, kill
@@ -167,7 +168,7 @@ class Trial:
 
     def _perhaps_kill(self):
         if self.at is None and self.steps() > self.after:
-            self.at = time.monotonic() + self.draw.uniform(0, 0.06)  # within a step or the next
+            self.at = time.monotonic() + self.draw.uniform(0, 0.06)  # within this step or the next
         if self.at is not None and time.monotonic() >= self.at:
             victim = self.draw.choice(sorted(self.workers))
             self.hit = time.monotonic()
@@ -201,24 +202,24 @@ def show(rows):
         row for row in trials if {one.split()[0] for one in row["digests"]} == {reference[0].split()[0]}
     ]
     ends = sorted(row["ended after"] for row in trials if "ended after" in row)
-    print(f"uninterrupted: both workers alike {bool(reference) and len(set(reference)) == 1}")
+    print(f"uninterrupted: both workers equal: {bool(reference) and len(set(reference)) == 1}")
     print(
-        f"killed: {len(trials)}; bit for bit as the uninterrupted run: weights {len(weights)}, history too {len(same)}"
+        f"killed: {len(trials)}; equal to the uninterrupted run, bit for bit: weights {len(weights)}, all {len(same)}"
     )
     print(f"victims: {[sum(row['worker'] == index for row in trials) for index in range(2)]}")
     print(f"steps at the kill: {sorted(row['step'] for row in trials)} of {STEPS}")
     if ends:
-        print(f"the other ended after {ends[0]} to {ends[-1]} s, in the middle {ends[len(ends) // 2]} s")
+        print(f"the other worker ended after {ends[0]} to {ends[-1]} s, median {ends[len(ends) // 2]} s")
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="one JSON line a trial")
+    parser.add_argument("--out", type=Path, required=True, help="file of results, one JSON line per trial")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--show", action="store_true", help="run nothing, read what is there")
+    parser.add_argument("--show", action="store_true", help="run nothing, only print the results in the file")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in open(arguments.out)] if arguments.out.exists() else []
     if not arguments.show:
