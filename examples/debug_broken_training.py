@@ -1,4 +1,4 @@
-"""Five training scripts with a typical mistake of students each: what the doctor says, and the run without the mistake.
+"""Five training scripts, each with a typical mistake of students: what the doctor says, and the corrected run.
 
     python examples/debug_broken_training.py
 

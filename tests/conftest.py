@@ -1,4 +1,4 @@
-"""Shared by every test: CPU only, two virtual devices, seeds, and small trained models."""
+"""Settings and fixtures for all tests: CPU only, two virtual devices, seeds, and small trained models."""
 
 import gc
 import os
@@ -7,7 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0"
-)  # a test runs a few steps: compiles sooner
+)  # a test runs only a few steps, so a quick compilation is better than quick steps
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -25,12 +25,12 @@ tf.config.set_logical_device_configuration(
 
 
 def pytest_xdist_auto_num_workers(config):
-    """A process more than processors: some tests wait, for other processes, signals or threads of TensorFlow."""
+    """One process more than there are processors, because some tests wait for processes, signals or threads."""
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_finish(session):
-    """Tracing makes millions of objects, and Python would look at all of them again and again: half of the time."""
+    """Collect garbage rarely: tracing makes millions of objects, and checking them again took half of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -43,7 +43,7 @@ def _seeded():
 
 @pytest.fixture(scope="session", autouse=True)
 def without_autotuning():
-    """No thread that tunes an iterator: TensorFlow 2.21 may wait up to a minute for it when the iterator is deleted."""
+    """Turn off autotuning: TensorFlow 2.21 may wait up to a minute for its thread when an iterator is deleted."""
     iterate = tf.data.Dataset.__iter__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.data.Dataset, "__iter__", lambda dataset: iterate(without_autotune(dataset)))
@@ -54,7 +54,7 @@ def without_autotuning():
 def two_replicas():
     """A `MirroredStrategy` on two devices, one for the whole process.
 
-    Without collective operations: these remember their shapes from one strategy to the next in a process.
+    It uses no collective operations, because they keep their shapes from one strategy to the next in a process.
     """
     reduction = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)

@@ -1,4 +1,4 @@
-"""Processes that have imported TensorFlow and done nothing else, to run a script in as a reader would."""
+"""New processes that have only imported TensorFlow, in which a script runs as a user would run it."""
 
 import multiprocessing
 import os
@@ -7,19 +7,19 @@ import sys
 import time
 from pathlib import Path
 
-# One process imports TensorFlow, once; the others are forks of it, made before any of its threads.
+# One process imports TensorFlow once. The others are forked from it before it starts any threads.
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tensorflow", "keras"])
 
 
 class FreshProcess:
-    """Python running a script, `python script arguments`, with what it prints in two files.
+    """A process that runs `python script arguments`, with its output and errors in two files.
 
     Args:
         script: Path of the file.
-        *arguments: What the script finds in `sys.argv[1:]`.
-        folder: Folder to run in; the two files are beside it.
-        **environment: Variables beside those of this process. What TensorFlow reads when it is imported comes late.
+        *arguments: The script's `sys.argv[1:]`.
+        folder: Working directory; the two files are beside it.
+        **environment: More environment variables. Those that TensorFlow reads during its import have no effect.
     """
 
     def __init__(self, script, *arguments, folder, **environment):
@@ -28,7 +28,7 @@ class FreshProcess:
         self._process = _SERVER.Process(
             target=_run,
             args=(str(script), arguments, str(folder), {**os.environ, **environment}, self._files),
-            daemon=True,  # ends with the tests, also when one of them failed before its end
+            daemon=True,  # ends with the tests, even if a test fails first
         )
         self._process.start()
 
@@ -43,19 +43,19 @@ class FreshProcess:
         return self._files[1].read_text()
 
     def wait(self, seconds=240):
-        """Its exit code, below 0 for a signal; None when it has not ended by then."""
+        """Wait for the exit code, which is negative after a signal; None if the process has not ended by then."""
         self._process.join(seconds)
         return self._process.exitcode
 
     def wait_for(self, words, seconds=240):
-        """Wait until it has printed these words."""
+        """Wait until the process has printed these words."""
         end = time.monotonic() + seconds
         while words not in self.printed:
             assert self._process.is_alive() and time.monotonic() < end, self.complained[-3000:]
             time.sleep(0.02)
 
     def kill(self):
-        """SIGKILL; does nothing when it has ended."""
+        """Send SIGKILL; does nothing if the process has ended."""
         self._process.kill()
         self._process.join()
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: tables arrive at their places on the page, and every place has its script."""
+"""`python -m benchmarks` writes each table to its place on the page, and every place has its script."""
 
 import json
 import re
@@ -59,7 +59,7 @@ def test_a_new_table_takes_the_place_of_its_old_one_alone(tmp_path, monkeypatch)
     monkeypatch.setattr(benchmarks, "DONE", tmp_path / "benchmarks.json")
     monkeypatch.setattr(benchmarks, "run", lambda name, arguments: f"{name}\n| {name} |\n|---|\n")
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "fold"])
-    for _ in range(2):  # once more changes nothing
+    for _ in range(2):  # a second run changes nothing
         benchmarks.main()
         assert page.read_text() == PAGE.replace("| old |\n|---|\n", "\n| fold |\n|---|\n\n")
 
@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_behind_what_is_done(tmp_path, monkeypatch):
     benchmarks.main()
     assert ran == ["fold", "augment", "augment"]
     assert page.read_text().count("| a |") == 2
-    monkeypatch.setattr(sys, "argv", command)  # without --resume all are run anew
+    monkeypatch.setattr(sys, "argv", command)  # without --resume, all scripts run again
     benchmarks.main()
     assert ran[3:] == ["fold", "augment"]
 
@@ -185,10 +185,12 @@ def test_the_battery_has_eighty_healthy_programs_of_25_families():
 
 def test_one_program_that_learns_is_told_from_one_that_cannot(tmp_path):
     records = [strangers.study(PROGRAMS[name], tmp_path) for name in strangers.QUICK]
-    records = json.loads(json.dumps(records))  # what a file of results keeps
+    records = json.loads(json.dumps(records))  # as read from a file of results
     assert [record["as_declared"] for record in records] == [True, True]
     assert records[0]["plain"]["skill"] > 0.5 > records[1]["plain"]["skill"]
-    assert records[0]["doctor"]["loss"] == records[0]["plain"]["loss"]  # the doctor moves nothing
+    assert (
+        records[0]["doctor"]["loss"] == records[0]["plain"]["loss"]
+    )  # the doctor does not change the training
 
 
 def record(name, cause, *said, codes=(), **more):

@@ -1,4 +1,4 @@
-"""`python -m recipes`: commands end with files, one line or usage, and the right status."""
+"""`python -m recipes`: each command ends with files, one line or a usage message, and with the right exit code."""
 
 import json
 import os
@@ -120,7 +120,9 @@ def test_the_accuracy_of_a_run_comes_with_its_count():
     info = SimpleNamespace(task="classification", counts={"validation": 15})
     low, high = stats.binomtest(15, 15).proportion_ci(0.95, method="wilson")
     assert train_and_check._counted(1.0, info) == f" (15 of 15; 95 % interval {low:.1%} to {high:.1%})"
-    assert train_and_check._counted(0.51, info) == ""  # no share of 15: something else was counted
+    assert (
+        train_and_check._counted(0.51, info) == ""
+    )  # not a multiple of 1/15, so the accuracy is of something else
 
 
 def test_a_run_that_was_interrupted_is_told_its_own_line(tmp_path, capsys):
@@ -191,7 +193,7 @@ def test_photos_of_several_sizes_are_read_at_a_usual_one(
     monkeypatch.setattr(train_and_check, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=found)))
     given = {"data": str(tmp_path), "image_size": None, "model": model}
     options = Namespace(**given, labels=None, fit="crop", skip_bad=False, seed=0)
-    # With one channel a network is built, too: the one that `auto` stands for takes three.
+    # With one channel a network is built, too, because the one that `auto` stands for takes three.
     _, _, info, *_ = (train_and_check._open if channels == 1 else train_and_check._read)(options)
     assert info.image_shape == (side, side, channels) and options.image_size == side
     assert f"read at {side} x {side} pixels; --image-size" in capsys.readouterr().out

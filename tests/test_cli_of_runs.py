@@ -1,4 +1,4 @@
-"""`recipes`: what the commands say of a finished run; results on stdout, the rest on stderr, in the shell's words."""
+"""What the commands say about a finished run: results on stdout, the rest on stderr, with the shell's options."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ random = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """`(folder of photos, folder of the run, what train printed)`."""
+    """`(folder of photos, folder of the run, output of train)`."""
     root = tmp_path_factory.mktemp("shell")
     for number in range(40):
         name, level = (("bright", 200), ("dark", 60))[number % 2]

@@ -1,6 +1,6 @@
-"""Every script in examples/ runs from an empty folder, as a reader would run it, on a sliver of its data.
+"""Every script in examples/ runs in an empty folder, as a user would run it, on a small part of its data.
 
-The quickstart is run by a command of its own; the others in forks of a process that has imported TensorFlow.
+The quickstart is run as a separate command, the others in forks of a process that has imported TensorFlow.
 """
 
 import re
@@ -42,10 +42,10 @@ def test_example_runs_quickly_and_prints_its_result(script, tmp_path, monkeypatc
     lines = printed.strip().splitlines()
     assert re.match(r"This takes .*(seconds|minute)", lines[0]) and lines[-1].startswith("Look at ")
     assert [path for kind in ("png", "jpg", "html") for path in (folder / "out").rglob(f"*.{kind}")]
-    # Warnings that start in this project are mistakes of it; those of the libraries an example uses are theirs.
+    # Warnings from this project's code are mistakes; warnings from the libraries that an example uses are not ours.
     ours = re.escape(str(ROOT)) + r"/(recipes|callbacks|examples)/\S+: \w*Warning.*"
     assert [match[0] for match in re.finditer(ours, complained)] == []
-    # What an example writes goes to --out and nowhere else.
+    # An example writes only to --out.
     assert {path.name for path in folder.iterdir()} <= {"out"}
     empty = [path for path in (folder / "out").rglob("*") if path.is_file() and path.stat().st_size == 0]
     assert empty == []

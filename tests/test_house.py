@@ -1,12 +1,12 @@
-"""The house: imports point one way, a basename stands for one thing, no loose modules."""
+"""The structure of the project: imports point one way, a file name stands for one thing, no stray modules."""
 
 import ast
 import collections
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-#: Packages from the ground up; each may import those before it. `explain` counts by its folders, `recipes` is the
-#: front door, which opens the others by name.
+#: Packages from the lowest to the highest; each may import those before it. The folders of `explain` count
+#: separately; `recipes` itself imports the others on demand, by name.
 FLOORS = (
     ("_version", "recipes", "common"),
     (
@@ -33,12 +33,12 @@ FLOORS = (
     ("cli",),
     ("__main__",),
 )
-#: A plot is named after what it draws.
+#: A module of `plot` may have the name of the module whose results it draws.
 DRAWN = {"activation_statistics", "disagreement", "noise_response", "learning_rate_range_test", "throughput"}
 
 
 def modules():
-    """`{dotted name: file}` of everything that is installed."""
+    """`{dotted name: file}` of all installed modules."""
     files = {}
     for folder, prefix in (("recipes", "recipes"), ("callbacks", "recipes.callbacks")):
         for file in sorted((ROOT / folder).rglob("*.py")):
@@ -49,7 +49,7 @@ def modules():
 
 
 def package(module):
-    """The package a module counts to: `recipes.augment.engine.plan` to augment, explain's to its folders."""
+    """The package of a module: augment for `recipes.augment.engine.plan`; for explain, its folder."""
     parts = module.split(".")[1:]
     if not parts:
         return "recipes"
@@ -61,7 +61,7 @@ def is_for_types(node):
 
 
 def imports(file, files):
-    """Modules of ours that a file imports at run time, inside functions too."""
+    """The project's modules that a file imports at run time, also inside functions."""
     found, stack = set(), [ast.parse(file.read_text())]
     while stack:
         node = stack.pop()
@@ -119,7 +119,7 @@ def test_a_basename_stands_for_one_thing():
 
 
 def test_nobody_imports_a_recipe_as_a_module():
-    """`recipes.explain.attribution.grad_cam` is a file that holds the function grad_cam."""
+    """For example, the file `recipes.explain.attribution.grad_cam` has the function grad_cam."""
     files = modules()
     own = {
         module

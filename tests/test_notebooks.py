@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, in a kernel, and show each thing once."""
+"""The notebooks run in a kernel from the first cell to the last, and show each result once."""
 
 import warnings
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "examples" / "notebooks"
-#: What a reader is shown by each: words that stand in the outputs, and how many pictures there are.
+#: What each notebook shows: words in its outputs, and the number of pictures.
 SHOWN = {
     "own_photos": (("val_accuracy", "coffee", "precision", "differ from Keras"), 0),
     "network_does_not_learn": (("data_check", "error", "learning_rate", "rate 0.05"), 0),
@@ -30,7 +30,7 @@ def test_notebook_shows_each_thing_once(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiles in half the time
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the client's own event loop
+        warnings.simplefilter("ignore")  # warnings of the client's own event loop
         outputs = executed(name, tmp_path)
     words, pictures = SHOWN[name]
     streams = [

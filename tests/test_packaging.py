@@ -21,7 +21,7 @@ def lines(section, option):
 
 
 def run(code, folder, **environment):
-    """Run Python in a fresh process whose only way to this project is its checkout."""
+    """Run Python in a new process that can import this project only from its checkout."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -35,7 +35,7 @@ def run(code, folder, **environment):
 
 
 def packages_on_disk():
-    """Every folder with an `__init__.py`, by the name under which it is installed."""
+    """Every folder with an `__init__.py`, under the name with which it is installed."""
     for folder in ("recipes", "callbacks"):
         for file in (ROOT / folder).rglob("__init__.py"):
             parts = file.parent.relative_to(ROOT).parts
@@ -112,7 +112,7 @@ assert callbacks.MINE and not hasattr(callbacks, "WarmupDecay")
 assert recipes.callbacks.WarmupDecay is WarmupDecay
 print(WarmupDecay.__module__, len([name for name in sys.modules if name.endswith("callbacks.warmup_decay")]))
 """
-    # The class comes from one module only, however it was reached.
+    # The class comes from one module only, whatever the import path.
     assert run(code, tmp_path).split() == ["recipes.callbacks.warmup_decay", "1"]
 
 
@@ -132,7 +132,7 @@ def test_matplotlib_is_imported_in_plot_alone():
 
 
 def imported_modules(file):
-    """What a file imports when it runs, so not under TYPE_CHECKING."""
+    """What a file imports at run time, so not under TYPE_CHECKING."""
     nodes, stack = [], [ast.parse(file.read_text())]
     while stack:
         node = stack.pop()

@@ -1,4 +1,4 @@
-"""README and docs: Python blocks run as someone would paste them; the pages hold every public name and no other."""
+"""README and docs: Python blocks run as pasted by a user; the pages have every public name and no others."""
 
 import ast
 import importlib
@@ -27,7 +27,7 @@ def blocks(text):
 def run_all(text, name):
     namespace = {"__name__": "__main__"}
     for line, code in blocks(text):
-        # Empty lines in front make tracebacks point at the line of the README.
+        # Empty lines in front make tracebacks show the line number of the README.
         exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
     return namespace
 
@@ -64,7 +64,7 @@ GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Thirty crops each of three photos, a folder a class."""
+    """Thirty crops of each of three photos, with one folder per class."""
     folder, rng = tmp_path_factory.mktemp("guides") / "my_photos", np.random.default_rng(0)
     for name in ("astronaut", "chelsea", "coffee"):
         whole = getattr(skimage.data, name)()
@@ -84,7 +84,7 @@ def test_a_guides_python_blocks_run(guide, photos, tmp_path, monkeypatch):
     build = recipes.models.efficientnet_lite0
 
     def first_stages(**options):
-        """Three of its nine stages: what a guide says is the same, and traced in a third of the time."""
+        """Three of its nine stages, for which the guide is just as true and tracing takes a third of the time."""
         whole = build(**options)
         return keras.Model(whole.input, whole.get_layer("stage3_block2_add").output, name=whole.name)
 
@@ -102,7 +102,7 @@ ROOMS = (
     "augment callbacks data diagnose ensemble explain initialize layers models plot preprocess probe report schedules "
     "training tune"
 ).split()
-FILES = ("schedules",)  # this one is a single file and offers what it defines
+FILES = ("schedules",)  # this package is a single file, whose public names are those that it defines
 BY_TASK = ROOT / "docs" / "by_task.md"
 DOCUMENTS = (BY_TASK, ROOT / "docs" / "migration.md", *GUIDES)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -110,7 +110,7 @@ NAME = re.compile(rf"(?<![\w./\"-])(?:recipes\.)?({'|'.join(ROOMS)})\.([A-Za-z_]
 
 
 def public_names(room):
-    """What a package offers: its `__all__`, or where it has none yet, what it imports `as` itself."""
+    """The public names of a package: its `__all__`, or without one, what it imports `as` itself."""
     module = importlib.import_module(f"recipes.{room}")
     if hasattr(module, "__all__"):
         return set(module.__all__)
@@ -131,7 +131,7 @@ def spans(text):
 
 
 def named(text):
-    """`(room, name)` of everything of ours in a document's code."""
+    """`(package, name)` for every name of this project in a document's code."""
     code = [*spans(text), *(code for _, code in blocks(text))]
     found = {match.groups() for piece in code for match in NAME.finditer(piece)}
     return found | {
@@ -175,7 +175,7 @@ def test_every_call_in_a_document_takes_the_arguments_it_is_given(document):
     for span in spans(document.read_text()):
         try:
             tree = ast.parse(span.removeprefix("with ").removesuffix(":"))
-        except SyntaxError:  # not a piece of Python
+        except SyntaxError:  # not Python code
             continue
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             dotted = ast.unparse(call.func)
@@ -195,7 +195,7 @@ def test_every_call_in_a_document_takes_the_arguments_it_is_given(document):
 
 
 def rows_of_what_keras_has():
-    """`(row, what its dotted and bare names stand for)` of the table "Keras has it already"."""
+    """`(row, the objects of its dotted and bare names)` for the table "Keras has it already"."""
     section = BY_TASK.read_text().split("## Keras has it already")[1].split("\n## ")[0]
     for row in re.findall(r"^\| (?!---|I want to).*", section, re.MULTILINE):
         home, found = "", []

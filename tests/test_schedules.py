@@ -32,7 +32,7 @@ def rates(schedule, steps):
 
 @pytest.fixture(scope="module")
 def in_graph():
-    """`{name: rates at steps 0..19}` from one compiled function, given the int64 an optimizer counts in."""
+    """`{name: rates at steps 0..19}` from one compiled function, with int64 steps as an optimizer has them."""
 
     @tf.function(input_signature=[tf.TensorSpec((), "int64")])
     def step_all(step):
@@ -139,7 +139,7 @@ def test_restarts_agree_with_keras():
     keras_one = keras.optimizers.schedules.CosineDecayRestarts(0.4, 8, t_mul=2.0, m_mul=0.9)
     within = [
         step for step in range(50) if step not in (8, 24)
-    ]  # Keras' logarithm may miss a restart by a rounding
+    ]  # Keras' logarithm may miss a restart by a rounding error
     np.testing.assert_allclose(rates(ours, within), rates(keras_one, within), rtol=1e-4, atol=1e-6)
 
 
@@ -202,7 +202,7 @@ def test_warmup_refuses_a_bare_function():
 
 
 def test_join_gives_each_schedule_the_steps_since_its_boundary():
-    """By hand; the rule of optax.join_schedules."""
+    """The same rates, worked out by hand with the rule of optax.join_schedules."""
     joined = schedules.Join([schedules.Linear(0.8, 4), 0.1, schedules.Cosine(0.5, 2)], [3, 5])
     np.testing.assert_allclose(rates(joined, range(8)), [0.8, 0.6, 0.4, 0.1, 0.1, 0.5, 0.25, 0], atol=1e-7)
 

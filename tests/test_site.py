@@ -1,4 +1,4 @@
-"""The pages that are made when the site is built: the gallery, the method cards, the names."""
+"""The pages that are made when the site is built: the gallery, the method cards, the list of names."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "examples" / "pictures"
-#: What is no technique: results, options, arithmetic of targets, base classes, plumbing.
+#: Names that need no card, because they are no techniques: results, options, targets, base classes, internals.
 NO_TECHNIQUE = {
     "augment": {"ColorStatistics", "Operation", "Pipeline", "PlusMinus"},
     "callbacks": {"LearningRate", "Monitor", "NonFiniteError", "RateDriver", "default_monitors"},
@@ -45,7 +45,7 @@ NO_TECHNIQUE = {
 
 @pytest.fixture(scope="module")
 def site():
-    """The modules that make the pages, which lie beside them."""
+    """The modules that make the pages, which are in the folder of the pages."""
     sys.path.insert(0, str(ROOT / "docs"))
     names = ("gallery", "method_cards", "sources")
     yield {name: importlib.import_module(name) for name in names}

@@ -1,4 +1,4 @@
-"""Type checkers see the installed package: right lines have no complaint, planted mistakes have one each."""
+"""Type checkers see the installed package: they accept the right lines, and report each planted mistake."""
 
 import importlib.metadata
 import json
@@ -24,14 +24,14 @@ SCRIPTS = ROOT / "tests" / "types"
 
 
 def planted(checker):
-    """Lines of wrong.py that a checker has to reject."""
+    """Lines of wrong.py that a checker must reject."""
     lines = enumerate((SCRIPTS / "wrong.py").read_text().splitlines(), start=1)
     return [number for number, line in lines if re.search(rf"# mistake for (both|{checker})", line)]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder of a user's, outside the checkout, with the scripts and the examples."""
+    """A user's folder outside the checkout, with the scripts and the examples."""
     folder = tmp_path_factory.mktemp("project")
     for script in SCRIPTS.glob("*.py"):
         shutil.copy(script, folder)
@@ -44,13 +44,13 @@ def project(tmp_path_factory):
 
 
 def environment():
-    """The process' own without PYTHONPATH: checkers shall see what is installed."""
+    """The environment of this process without PYTHONPATH, so that checkers see the installed package."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
 
 
 @pytest.fixture(scope="module")
 def pyright(project):
-    """`{file: lines with an error}`, and under "revealed" what types are."""
+    """`{file: lines with an error}`, and under "revealed" the revealed types."""
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "."]
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
     report = json.loads(done.stdout)
@@ -60,7 +60,7 @@ def pyright(project):
         if Path(complaint["file"]).name == "reveal.py":
             found["revealed"].append(complaint["message"])
             continue
-        # Keras' own signature: pyright takes `verbose="auto"` without an annotation for a string.
+        # Keras has no annotation at `verbose="auto"`, so pyright infers a string.
         keras_own = 'parameter "verbose" of type "str"' in complaint["message"]
         if complaint["severity"] == "error" and not keras_own:
             name = Path(complaint["file"]).name
@@ -96,7 +96,7 @@ def lines_with_complaints(found):
     return {name: numbers for name, numbers in lines.items() if numbers}
 
 
-# One test a checker, as each takes half a minute: two processes that share the tests would both run it.
+# One test per checker, because each takes half a minute: with more tests, several test processes would run it.
 def test_pyright_rejects_the_planted_mistakes_alone(pyright):
     revealed = pyright.pop("revealed")
     assert lines_with_complaints(pyright) == {"wrong.py": planted("pyright")}, pyright

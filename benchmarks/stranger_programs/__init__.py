@@ -1,11 +1,11 @@
-"""Programs of strangers: small Keras programs that train well, and small ones with a known fault.
+"""Programs of strangers: small Keras programs that train well, and small programs with a known fault.
 
-They were written before and without a look at the doctor's rules, from what people ask and publish (questions on
-programming sites, example galleries, toy set-ups of papers), and are not changed when a rule changes: a program may
-be taken out when it is shown not to be what it says it is, and is then listed in `WITHDRAWN` with the reason.
+They were written before the doctor's rules or without knowing them, from what people ask and publish (questions on
+programming sites, example galleries, toy experiments of papers), and are not changed when a rule changes. A program
+that turns out not to be what it declares to be may be taken out; it is then listed in `WITHDRAWN`, with the reason.
 """
 
-from benchmarks.stranger_programs import (  # noqa: F401 - they register themselves
+from benchmarks.stranger_programs import (  # noqa: F401 - they register programs
     asked,
     asked_steps,
     fifth,
@@ -31,7 +31,7 @@ PROGRAMS.update(fifth.PROGRAMS)
 PROGRAMS.update(sixth.PROGRAMS)
 PROGRAMS.update(seventh.PROGRAMS)
 
-# Written when the first unseen third had been looked at, from questions in public, before the next rule changed.
+# Written from public questions, after the first unseen third had been looked at and before the next rule changed.
 UNSEEN_2 = (
     "denoising",
     "density",
@@ -53,18 +53,18 @@ UNSEEN_2 = (
     "threshold",
     "two_inputs",
 )
-# Written by somebody who knew neither the rules nor the first two sets, and frozen before the doctor was run on them.
+# Written by somebody who knew neither the rules nor the first two sets, and frozen before the doctor was run on it.
 UNSEEN_3 = tuple(sorted({program.family for program in third.PROGRAMS.values()}))
-# A second set by somebody who knew neither the rules nor the sets before, frozen before the doctor was run on it.
+# A second such set: its author knew neither the rules nor the earlier sets; it was frozen before the doctor was run.
 UNSEEN_4 = tuple(sorted({program.family for program in fourth.PROGRAMS.values()}))
-# A third such set, by somebody else.
+# A third such set, by another author.
 UNSEEN_5 = tuple(sorted({program.family for program in fifth.PROGRAMS.values()}))
-# A fourth such set, by somebody else.
+# A fourth such set, by another author.
 UNSEEN_6 = tuple(sorted({program.family for program in sixth.PROGRAMS.values()}))
-# A fifth such set, by somebody else.
+# A fifth such set, by another author.
 UNSEEN_7 = tuple(sorted({program.family for program in seventh.PROGRAMS.values()}))
 WITHDRAWN: dict[str, str] = {}
-# A third of the families, as `unseen_families` drew them: kept out of sight while rules are mended.
+# A third of the families, drawn by `unseen_families` and not looked at while rules are changed.
 UNSEEN = (
     "accumulation",
     "class_weights",

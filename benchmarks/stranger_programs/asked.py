@@ -1,6 +1,6 @@
-"""The second unseen set, programs that `fit` alone: from questions that people asked in public, rebuilt in small.
+"""The second unseen set, programs that only call `fit`: small versions of programs in public questions.
 
-Where a fault was somebody's, the address of the question stands beside the family; data and code are our own.
+If a fault comes from a question, its address is beside the family; data and code are our own.
 """
 
 import keras
@@ -50,11 +50,11 @@ broken("powers", "sigmoid_head", powers, "targets out of reach", {"head": "sigmo
 broken("powers", "steps", powers, "rate too high", {"rate": 3.0}, also={"optimizer": "SGD"})
 
 
-# -- marks out of 50 ---------------------------------------------------------------------------------------------------
+# -- exam marks out of 50 ----------------------------------------------------------------------------------------------
 
 
 def marks(kit: Kit, *, how="linear", epochs=60) -> Run:
-    """Hours of sleep, study, screens and play; a mark of 0 to 50."""
+    """Hours of sleep, study, screen time and play as inputs; an exam mark of 0 to 50 as target."""
     hours = kit.rng.uniform(0, 10, (700, 4)).astype("float32")
     pull = 0.8 * (hours[:, 1] - 5) + 0.4 * (hours[:, 0] - 5) - 0.3 * (hours[:, 2] - 5)
     y = 50 / (1 + np.exp(-pull)) + kit.rng.normal(size=700)
@@ -76,7 +76,7 @@ broken("marks", "softmax", marks, "softmax on one unit", {"head": "softmax"})
 
 
 def spectra(kit: Kit, *, norm=False, epochs=15) -> Run:
-    """Lines at the places of four substances on a slope."""
+    """Spectra of four substances: each has two lines, on a sloping baseline."""
     places = np.array([[8, 20], [8, 30], [14, 36], [22, 36]])
     y = kit.rng.integers(0, 4, 700)
     axis = np.arange(48)
@@ -110,11 +110,11 @@ broken("spectra", "raw_counts_in_validation", spectra, "validation preprocessed 
        {"arrange": faults.validation_times(40.0, 100.0)}, belief=True)  # fmt: skip
 
 
-# -- a sequence into another one ---------------------------------------------------------------------------------------
+# -- sequence to sequence ----------------------------------------------------------------------------------------------
 
 
 def seq2seq(kit: Kit, *, attend=False, epochs=14) -> Run:
-    """Say five tokens backwards: encoder, decoder, and the tokens said so far."""
+    """Reverse five tokens: an encoder, and a decoder that gets the previous output tokens."""
     x = kit.rng.integers(1, 9, (900, 5))
     y = x[:, ::-1]
     said = np.concatenate([np.zeros((900, 1), int), y[:, :-1]], 1)
@@ -146,7 +146,7 @@ broken("seq2seq", "logits", seq2seq, "logits as probabilities", {"head": None})
 
 
 def next_character(kit: Kit, *, how="gru", epochs=12) -> Run:
-    """Syllables of three letters that follow one another: the next letter at each place."""
+    """A sequence of syllables of three letters: predict the next letter at each position."""
     syllables = np.array([[0, 1, 2], [3, 4, 1], [5, 0, 4], [2, 6, 7]])
     ids = syllables[kit.rng.integers(0, 4, (600, 8))].reshape(600, 24)
     x, y = ids[:, :-1], ids[:, 1:]
@@ -176,11 +176,11 @@ broken(
 )
 
 
-# -- who likes what (stackoverflow.com: "why keras embedding not learning"; forums.fast.ai/t/3859) --------------------
+# -- recommendations (stackoverflow.com: "why keras embedding not learning"; forums.fast.ai/t/3859) --------------------
 
 
 def recommender(kit: Kit, *, how="joined", epochs=20) -> Run:
-    """60 people, 40 things: a rating of 1 to 5, or liked or not."""
+    """60 users and 40 items: predict a rating of 1 to 5, or whether the user likes the item."""
     people, things = kit.rng.normal(size=(60, 3)), kit.rng.normal(size=(40, 3))
     who, what = kit.rng.integers(0, 60, 2400), kit.rng.integers(0, 40, 2400)
     score = (people[who] * things[what]).sum(1) + 0.2 * kit.rng.normal(size=2400)
@@ -226,7 +226,7 @@ broken(
 
 
 def two_inputs(kit: Kit, *, join="concatenate", epochs=12) -> Run:
-    """A shape and three columns; whether both speak for yes."""
+    """A picture of a shape and three columns of a table, which decide together whether the label is 1."""
     picture, kind, _ = data.shapes(kit.rng, 700)
     table = kit.rng.normal(size=(700, 3)).astype("float32")
     table[:, 0] += 2.5 * ((kind == 1) ^ (kit.rng.random(700) < 0.15)) - 1
@@ -260,7 +260,7 @@ broken(
 
 
 def balanced(model, x, y):
-    """Hits of both classes, on average, above chance."""
+    """Mean recall of both classes, rescaled so that chance is 0."""
     guess = model.predict(x, verbose=0)[:, 0]
     if not np.isfinite(guess).all():
         return -1.0
@@ -268,7 +268,7 @@ def balanced(model, x, y):
 
 
 def rare_events(kit: Kit, *, focal=False, epochs=15) -> Run:
-    """One in twenty is a fraud."""
+    """One example in twenty is a fraud."""
     y = (kit.rng.random(2000) < 0.05).astype("float32")
     x = kit.rng.normal(size=(2000, 8)).astype("float32")
     x[:, :4] += 0.8 * y[:, None]
@@ -293,11 +293,11 @@ broken(
 broken("rare_events", "rate", rare_events, "rate too high", {"rate": 30.0})
 
 
-# -- what is noise in a picture ----------------------------------------------------------------------------------------
+# -- denoising pictures ------------------------------------------------------------------------------------------------
 
 
 def denoising(kit: Kit, *, what="noise", epochs=12) -> Run:
-    """Tell the noise that was added (of both signs), or the clean picture (0 to 1)."""
+    """Predict the added noise (positive and negative), or the clean picture (0 to 1)."""
     clean, _ = data.digits(900)
     noise = kit.rng.normal(size=clean.shape).astype("float32")
     entry = keras.Input((8, 8, 1))
@@ -318,11 +318,11 @@ broken("denoising", "zeros", denoising, "all weights zero", {"initializer": "zer
 broken("denoising", "rate_low", denoising, "rate too low", {"rate": 1e-8})
 
 
-# -- where something is (github.com/ZheC/Realtime_Multi-Person_Pose_Estimation/issues/224) ----------------------------
+# -- keypoints (github.com/ZheC/Realtime_Multi-Person_Pose_Estimation/issues/224) --------------------------------------
 
 
 def keypoints(kit: Kit, *, how="share", epochs=25) -> Run:
-    """The bright spot of a picture of 12 by 12: its place in pixels, as a share, or as a map."""
+    """Find the bright spot in a picture of 12 x 12: in pixels, as a fraction of the side, or as a heat map."""
     place = kit.rng.uniform(2, 9, (800, 2))
     row, column = np.mgrid[:12, :12]
     away = (row - place[:, 0, None, None]) ** 2 + (column - place[:, 1, None, None]) ** 2
@@ -459,7 +459,7 @@ broken("few_steps", "decay", few_steps, "decay too strong", {"optimizer_options"
 
 
 class Neighbours(layers.Layer):
-    """Each node's own features and the mean of its neighbours', through one matrix each."""
+    """A graph convolution: one matrix for a node's own features, one for the mean of its neighbors' features."""
 
     def __init__(self, units, options, **rest):
         super().__init__(**rest)
@@ -479,7 +479,7 @@ class Neighbours(layers.Layer):
 
 
 def graphs(kit: Kit, *, pool="mean", epochs=20) -> Run:
-    """Ten nodes of two kinds: do they keep to their own, or not?"""
+    """Graphs of ten nodes of two kinds: are neighbors mostly of the same kind?"""
     y = kit.rng.integers(0, 2, 700)
     kind = kit.rng.integers(0, 2, (700, 10))
     alike = kind[:, :, None] == kind[:, None, :]

@@ -1,4 +1,4 @@
-"""The second unseen set, programs with a loss or a training step of their own, and one that trains twice."""
+"""The second unseen set, programs with a custom loss or a custom training step, and one that trains twice."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from benchmarks.stranger_programs.kit import Kit, Run, broken, healthy
 
 
 class Oscillation(keras.Model):
-    """u(0) = 0, u'(0) = 1, u'' = -u: the sine, learned from the equation alone."""
+    """u(0) = 0, u'(0) = 1, u'' = -u: the sine, learned only from the equation."""
 
     def __init__(self, kit, **options):
         super().__init__(**options)
@@ -76,7 +76,7 @@ broken("equation", "rate_low", equation, "rate too low", {"rate": 1e-7})
 
 
 class Policy(keras.Model):
-    """REINFORCE on one decision: draw an action, weigh its logarithm by the reward."""
+    """REINFORCE on one decision: sample an action, and weight its log-probability by the reward."""
 
     def __init__(self, kit, actions, **options):
         super().__init__(**options)
@@ -125,11 +125,11 @@ broken("policy", "zeros", policy, "all weights zero", {"initializer": "zeros"})
 broken("policy", "frozen", policy, "layers frozen", {"weights": faults.freeze})
 
 
-# -- a density, not a number -------------------------------------------------------------------------------------------
+# -- a density as the output -------------------------------------------------------------------------------------------
 
 
 def density(kit: Kit, *, parts=1, epochs=40) -> Run:
-    """Mean and spread (of one or two bells) for each input, by their likelihood."""
+    """Mean and standard deviation of one or two Gaussians for each input, trained by likelihood."""
     x = kit.rng.uniform(-2, 2, (900, 1)).astype("float32")
     y = np.sin(2 * x[:, 0]) + (0.05 + 0.15 * np.abs(x[:, 0])) * kit.rng.normal(size=900)
     if parts == 2:
@@ -148,7 +148,7 @@ def density(kit: Kit, *, parts=1, epochs=40) -> Run:
     kit.compile(model, surprise, optimizer=kit.optimizer(rate=5e-3))
 
     def score(model, x, y):
-        """How much of the surprise that one bell for all leaves beyond that of the noise is gone."""
+        """The gain in likelihood over one Gaussian for all inputs, as a share of the possible gain."""
         got = float(
             np.mean(surprise(y.astype("float32"), ops.convert_to_tensor(model.predict(x, verbose=0))))
         )
@@ -165,11 +165,11 @@ broken("density", "rate", density, "rate too high", {"rate": 10.0})
 broken("density", "shuffled", density, "labels shuffled", {"arrange": faults.shuffled})
 
 
-# -- who stands before whom --------------------------------------------------------------------------------------------
+# -- learning to rank --------------------------------------------------------------------------------------------------
 
 
 def ranking(kit: Kit, *, loss="logistic", epochs=20) -> Run:
-    """Scores whose order within the batch is to be that of the relevance 0 to 4."""
+    """Scores whose order within the batch should be that of the relevance, 0 to 4."""
     x = kit.rng.normal(size=(900, 8)).astype("float32")
     pull = x[:, 0] + np.maximum(x[:, 1], 0) - 0.5 * x[:, 2] * x[:, 3]
     y = np.digitize(pull, np.quantile(pull, [0.2, 0.4, 0.6, 0.8])).astype("float32")
@@ -185,7 +185,7 @@ def ranking(kit: Kit, *, loss="logistic", epochs=20) -> Run:
     kit.compile(model, pairs, optimizer=kit.optimizer(rate=5e-3))
 
     def score(model, x, y):
-        """Kendall's share of pairs in order, above chance."""
+        """Kendall's tau: the share of pairs in the right order, minus that of pairs in the wrong order."""
         guess = model.predict(x, verbose=0)[:, 0]
         above = y[:, None] > y[None, :]
         gap = guess[:, None] - guess[None, :]
@@ -202,11 +202,11 @@ broken("ranking", "shuffled", ranking, "labels shuffled", {"arrange": faults.shu
 broken("ranking", "inputs_in_cents", ranking, "inputs unscaled", {"inputs": lambda x: 1e6 + 1e5 * x})
 
 
-# -- trained before, trained on ----------------------------------------------------------------------------------------
+# -- fine-tuning -------------------------------------------------------------------------------------------------------
 
 
 def fine_tuning(kit: Kit, *, what="whole", epochs=8) -> Run:
-    """A network of ten digits goes on with the question whether a digit is even."""
+    """A network trained on ten digits is trained further, to tell whether a digit is even."""
     x, y = data.digits(1400)
     body = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Conv2D(12, 3, activation="relu"), layers.Flatten()]

@@ -1,4 +1,4 @@
-"""Small data sets: those that come with scikit-learn, and some that are drawn."""
+"""Small data sets: those of scikit-learn, and some made of random numbers."""
 
 import functools
 
@@ -38,7 +38,7 @@ def moons(rng, count=600, noise=0.15):
 
 
 def friedman(rng, count=700, noise=0.5):
-    """Quantities of about 14 +- 5."""
+    """Friedman's regression problem, with targets of about 14 +- 5."""
     x, y = datasets.make_friedman1(count, noise=noise, random_state=int(rng.integers(1000)))
     return (2 * x - 1).astype("float32"), y.astype("float32")
 
@@ -54,7 +54,7 @@ def gratings(rng, count=500, classes=3, size=12, noise=0.4):
 
 
 def shapes(rng, count=600, size=16):
-    """A square, a disc or a cross somewhere in a picture of values 0..1; also the mask of its pixels."""
+    """A square, a diamond or a cross somewhere in a picture of values 0..1; also the mask of its pixels."""
     y = rng.integers(0, 3, count)
     row, column = np.mgrid[:size, :size]
     middle = rng.integers(5, size - 5, (count, 2))
@@ -78,7 +78,7 @@ def waves(rng, count=500, classes=3, length=24, noise=0.3):
 
 
 def sentences(rng, count=800, vocabulary=500, length=16, opinions=30, classes=2):
-    """Token ids from 1; the class is the group of opinion words that a sentence uses most. 0 fills up."""
+    """Token ids from 1; the class is the group of opinion words that a sentence uses most. 0 is padding."""
     ids = rng.integers(1 + classes * opinions, vocabulary, (count, length))
     y = rng.integers(0, classes, count)
     for i, label in enumerate(y):
@@ -91,9 +91,9 @@ def sentences(rng, count=800, vocabulary=500, length=16, opinions=30, classes=2)
 
 
 def words(rng, count=700, vocabulary=300, classes=4, length=30):
-    """Counts of words: mostly zeros, some words of every topic."""
+    """Word counts of texts: mostly zeros; each topic has its own distribution of words."""
     y = rng.integers(0, classes, count)
-    fixed = np.random.default_rng(7)  # the same topics in every draw
+    fixed = np.random.default_rng(7)  # the same topics for every seed
     usual = fixed.dirichlet(np.full(vocabulary, 0.3))
     topics = fixed.dirichlet(np.full(vocabulary, 0.05), classes)
     x = np.stack([rng.multinomial(length, 0.6 * usual + 0.4 * topics[label]) for label in y])
@@ -101,7 +101,7 @@ def words(rng, count=700, vocabulary=300, classes=4, length=30):
 
 
 def customers(rng, count=900):
-    """Columns as shops have them: money with a long tail, counts, an age, a flag; who buys."""
+    """Customers of a shop: skewed amounts of money, counts, an age and a flag; the label says who buys."""
     income = rng.lognormal(10, 0.8, count)
     visits = rng.poisson(4, count)
     age = rng.uniform(18, 80, count)

@@ -1,4 +1,4 @@
-"""Faults that several families share: what is exchanged, by the name of the part."""
+"""Faults that several families share: each replaces a part of the kit, by its name."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def spoil(x, rng, share=0.05):
 
 
 def shuffled(train, validation, rng):
-    """The labels lost their order on the way, in both parts."""
+    """The labels were shuffled without the inputs, in training and validation."""
     return (train[0], train[1][rng.permutation(len(train[1]))]), (
         validation[0],
         validation[1][rng.permutation(len(validation[1]))],
@@ -27,13 +27,13 @@ def shuffled_with_nan(train, validation, rng):
 
 
 def in_order(train, validation, rng):
-    """Files read class by class."""
+    """Training files that are read class by class."""
     order = np.argsort(np.asarray(train[1]).reshape(len(train[1]), -1)[:, 0], kind="stable")
     return (train[0][order], train[1][order]), validation
 
 
 def split_by_class(train, validation, rng):
-    """The last part of files that were read class by class, which is the last class."""
+    """Validation is the last part of files that were read class by class, so it has only the last class."""
     x, y = np.concatenate([train[0], validation[0]]), np.concatenate([train[1], validation[1]])
     label = y if y.ndim == 1 else y.argmax(-1)
     order = np.argsort(label, kind="stable")
@@ -42,20 +42,20 @@ def split_by_class(train, validation, rng):
 
 
 def lacking(train, validation, rng):
-    """The last class was collected late: the training part has none of it."""
+    """The last class was collected late, so the training data have no example of it."""
     y = train[1] if np.ndim(train[1]) == 1 else np.argmax(train[1], -1)
     kept = y != y.max()
     return (train[0][kept], train[1][kept]), validation
 
 
 def leaking(train, validation, rng):
-    """Split after oversampling: validation consists of rows that training has too."""
+    """Split after oversampling: all validation rows are also in the training data."""
     rows = rng.permutation(len(train[0]))[: len(validation[0])]
     return train, (train[0][rows], train[1][rows])
 
 
 def validation_times(factor, shift=0.0):
-    """The training part is scaled, the validation part was forgotten."""
+    """The training data are scaled, but the validation data were forgotten."""
     return lambda train, validation, rng: (
         train,
         (validation[0] * np.float32(factor) + np.float32(shift), validation[1]),
@@ -63,12 +63,12 @@ def validation_times(factor, shift=0.0):
 
 
 def constant_inputs(train, validation, rng):
-    """A loader that returns its first example again and again."""
+    """A loader that always returns its first example."""
     return (np.repeat(train[0][:1], len(train[0]), 0), train[1]), validation
 
 
 def constant_labels(train, validation, rng):
-    """A comparison of text with a number: every label is 0."""
+    """Text was compared with a number, so every label is 0."""
     return (train[0], np.zeros_like(train[1])), (validation[0], np.zeros_like(validation[1]))
 
 
@@ -78,6 +78,6 @@ def zero(model):
 
 
 def freeze(model):
-    """Everything but the head, which the tutorial says to freeze for a trained backbone; this one is not trained."""
+    """Freeze all but the head, as a tutorial says for a pretrained backbone; but this one was never trained."""
     for layer in model.layers:
         layer.trainable = False

@@ -1,7 +1,7 @@
-"""What every program is made of: a registry, a run, and a kit whose parts a fault may exchange.
+"""What every program is made of: a registry, a run, and a kit whose parts a fault may replace.
 
-A family is a function from a `Kit` to a `Run`. Without a fault it is healthy. A fault is a dictionary that
-exchanges one part (the rate, the activation of the head, the labels), so that every broken program has a repaired
+A family is a function from a `Kit` to a `Run`. Without a fault it is healthy. A fault is a dictionary that replaces
+parts (the rate, the activation of the head, the labels), so that every broken program has a repaired
 twin: the same function, the same seed, no fault.
 """
 
@@ -15,7 +15,7 @@ from keras import layers
 
 PROGRAMS: dict[str, "Program"] = {}
 
-# cause -> (codes of `recipes.diagnose.finding.CODES` that name it right, whether a remedy can cure it
+# cause -> (codes of `recipes.diagnose.finding.CODES` that name it correctly, whether a remedy can cure it
 # without another data set). A symptom ("diverged", "not_learning") names no cause.
 CAUSES: dict[str, tuple[frozenset[str], bool]] = {
     cause: (frozenset(codes.split()), curable)
@@ -67,7 +67,7 @@ CAUSES: dict[str, tuple[frozenset[str], bool]] = {
 
 @dataclass
 class Run:
-    """A compiled model, its data, and how well a trained model does: 0 is knowing nothing, 1 is perfect."""
+    """A compiled model, its data, and a measure of skill: 0 is knowing nothing, 1 is perfect."""
 
     model: keras.Model
     train: object
@@ -78,7 +78,7 @@ class Run:
     options: dict = field(default_factory=dict)
     preflight: bool = True  # a plain compiled model
     believed: Callable[[keras.Model], float] = lambda model: 0.0
-    doctor_data: bool = True  # the data are (inputs, labels), as the doctor asks for
+    doctor_data: bool = True  # the data are (inputs, labels), as the doctor expects
 
     def fit(self, *callbacks):
         data = self.train if isinstance(self.train, tuple) else (self.train,)
@@ -98,11 +98,11 @@ class Run:
         )
 
     def skill(self) -> float:
-        """The score on data kept apart; a model that says NaN knows nothing."""
+        """The score on held-out data; a model that predicts NaN knows nothing."""
         return honest(self.score(self.model))
 
     def reported(self) -> float:
-        """The score on the validation data as the program has them, which a reader of the run believes."""
+        """The score on the program's own validation data, which its user believes."""
         return honest(self.believed(self.model))
 
 
@@ -113,7 +113,7 @@ def honest(value) -> float:
 
 @dataclass(frozen=True)
 class Program:
-    """`build(seed)` gives a `Run`; the twin of a broken program is the same without its fault."""
+    """`build(seed)` returns a `Run`; the twin of a broken program is the same program without its fault."""
 
     name: str
     family: str
@@ -122,8 +122,8 @@ class Program:
     fault: dict
     cause: str  # "healthy", or a key of CAUSES
     enough: float = 0.25  # the skill at which a healthy program has clearly learned
-    also: dict = field(default_factory=dict)  # parts that program and twin share, beside the usual ones
-    belief: bool = False  # broken in what its validation reports, not in what it learns
+    also: dict = field(default_factory=dict)  # parts that program and twin share, instead of the usual ones
+    belief: bool = False  # the fault is in what the validation reports, not in what is learned
 
     @property
     def healthy(self) -> bool:
@@ -139,7 +139,7 @@ class Program:
 
     @property
     def twin(self) -> str:
-        """A name for the healthy form, shared by all programs that have the same."""
+        """A name for the program without its fault; all programs with the same twin share it."""
         inside = ",".join(
             f"{key}={value}" for key, value in sorted({**self.variant, **self.also}.items(), key=str)
         )
@@ -167,14 +167,14 @@ def add(program):
 
 
 def unseen_families(later=()) -> list[str]:
-    """A third of the families but the `later` ones, drawn once by a seeded shuffle, to mend rules without them."""
+    """A third of the families without the `later` ones, drawn with a fixed seed; rules are changed without them."""
     families = sorted({program.family for program in PROGRAMS.values()} - {*later})
     random.Random(20180).shuffle(families)
     return sorted(families[: round(len(families) / 3)])
 
 
 class Kit:
-    """Parts for one program; whatever the fault names is exchanged."""
+    """Parts for one program; the parts that the fault names are replaced."""
 
     def __init__(self, seed, fault):
         self.seed = seed
@@ -226,7 +226,7 @@ class Kit:
         return model
 
     def run(self, model, x, y, task, *, epochs, batch=32, split=(0.6, 0.2), **options):
-        """Split the data, let the fault at them, and say how skill is read. `x` and `y` may be dictionaries."""
+        """Split the data, apply the fault to them, and choose the skill. `x` and `y` may be dictionaries."""
         count = len(next(iter(x.values())) if isinstance(x, dict) else x)
         order = self.rng.permutation(count)
         first, second = int(split[0] * count), int(sum(split) * count)
@@ -303,7 +303,7 @@ def regress(model, x, y):
 
 
 def reproduce(model, x, y):
-    """Share of the variance of the inputs that a reconstruction explains."""
+    """Share of the inputs' variance that a reconstruction explains."""
     return regress(model, x, x)
 
 

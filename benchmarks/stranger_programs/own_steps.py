@@ -1,4 +1,4 @@
-"""Families with a training step, a loss or a pairing of their own: no labels, several networks, pairs and views."""
+"""Families with a custom training step, loss or pairing: no labels, several networks, pairs and views."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from benchmarks.stranger_programs.kit import Kit, Run, above_chance, broken, hea
 
 
 def siamese(kit: Kit, *, how="contrastive", epochs=12) -> Run:
-    """Two digits: the same or not."""
+    """Two pictures of digits: is it the same digit?"""
     x, y = data.digits(1000)
     left = kit.rng.permutation(1000)
     same = np.array([kit.rng.choice(np.flatnonzero(y == y[i])) for i in left])
@@ -39,7 +39,7 @@ def siamese(kit: Kit, *, how="contrastive", epochs=12) -> Run:
 
 
 def margin_loss(true, distance):
-    """1 for different, 0 for same."""
+    """Contrastive loss; the label is 1 for different pairs and 0 for equal ones."""
     distance = ops.squeeze(distance, -1)
     true = ops.reshape(true, ops.shape(distance))
     return (1 - true) * ops.square(distance) + true * ops.square(ops.relu(1 - distance))
@@ -94,14 +94,14 @@ def all_triplets(true, vectors):
 
 
 def proxies(true, vectors):
-    """Classes as directions of a fixed frame: cross-entropy over scaled cosines."""
+    """Each class has a fixed direction: cross-entropy over scaled cosines with these directions."""
     frame = tf.one_hot(tf.range(10), 16)
     one = tf.one_hot(tf.cast(tf.reshape(true, (-1,)), tf.int32), 10)
     return tf.nn.softmax_cross_entropy_with_logits(one, 8.0 * tf.matmul(vectors, frame, transpose_b=True))
 
 
 def nearest(model, x, y):
-    """The class of the nearest other example; chance is a tenth."""
+    """How often the nearest other example has the same class, rescaled so that chance (a tenth) is 0."""
     vectors = model.predict(x, verbose=0)
     if not np.isfinite(vectors).all():
         return -1.0
@@ -203,7 +203,7 @@ class VariationalAutoencoder(keras.Model):
 
 
 def unlabelled(run):
-    """The program feeds inputs alone."""
+    """The program passes only inputs to `fit`."""
     run.train, run.validation, run.preflight, run.doctor_data = (
         run.train[0],
         (run.validation[0],),
@@ -238,7 +238,7 @@ broken("vae", "zeros", vae, "all weights zero", {"initializer": "zeros"})
 
 
 class Adversarial(keras.Model):
-    """A generator of points in the plane against a critic of them."""
+    """A generator of points in the plane, and a discriminator."""
 
     def __init__(self, kit, **options):
         super().__init__(**options)
@@ -289,7 +289,7 @@ def gan(kit: Kit, *, centre=(2.0, -1.0), epochs=40) -> Run:
     noise = kit.rng.normal(size=(500, 4)).astype("float32")
 
     def score(model):
-        """1 less the distances of mean and spread, as a share of the distance of the real mean from 0."""
+        """1 minus the errors of mean and deviation, relative to the distance of the true mean from 0."""
         drawn = np.asarray(model.generator(noise))
         beside = np.linalg.norm(drawn.mean(0) - centre) + np.linalg.norm(drawn.std(0) - [0.5, 0.25])
         return 1 - beside / np.linalg.norm(centre)
@@ -361,7 +361,7 @@ broken(
 
 
 class Views(keras.Model):
-    """Two noisy views of an example are to find each other among all of the batch; labels come as a dictionary."""
+    """Two noisy views of an example should be matched within the batch; inputs may be a dictionary."""
 
     def __init__(self, kit, **options):
         super().__init__(**options)
@@ -411,7 +411,7 @@ def contrastive(kit: Kit, *, named=False, epochs=25) -> Run:
     rng = np.random.default_rng(3)
 
     def score(model, x, y):
-        """How often the clean example is the nearest of a hundred to its spoilt view."""
+        """How often a corrupted view is closest to its own clean example, among a hundred."""
         x = x["picture"] if isinstance(x, dict) else x
         x = x[:100]
         spoilt = x * (rng.random(x.shape) > 0.3)
@@ -431,11 +431,11 @@ broken(
 )
 
 
-# -- a step written out, with labels -----------------------------------------------------------------------------------
+# -- a training step written by hand, with labels ----------------------------------------------------------------------
 
 
 class WrittenOut(keras.Model):
-    """The training step of the guides, written by hand; targets may be a dictionary; it logs no loss when told."""
+    """A training step written by hand as in the guides; targets may be a dictionary, and it may log no loss."""
 
     def __init__(self, kit, classes, log, **options):
         super().__init__(**options)

@@ -16,7 +16,7 @@ def cnn(kit: Kit, *, what="digits", norm=False, rescale=False, epochs=10, rate=3
         x, y = data.digits(900)
     elif what == "gratings":
         x, y = data.gratings(kit.rng)
-    elif what == "pairs":  # two gratings over one another, which may be the same
+    elif what == "pairs":  # two gratings laid over each other, possibly of the same class
         (one, y), (two, z) = data.gratings(kit.rng, count=700), data.gratings(kit.rng, count=700)
         x, y = (one + two) / 2, np.maximum(np.eye(3)[y], np.eye(3)[z]).astype("float32")
     else:
@@ -187,7 +187,7 @@ broken(
 
 
 class Places(layers.Layer):
-    """Adds a learned vector for each place of a sequence."""
+    """Adds a learned vector to each position of a sequence."""
 
     def build(self, shape):
         self.table = self.add_weight(
@@ -199,7 +199,7 @@ class Places(layers.Layer):
 
 
 def encoder(kit, stream, width, heads, *, dropout=0.0, first=True):
-    """Block of a transformer, norm before (as vision transformers have it) or after."""
+    """A transformer block with the normalization first (as in vision transformers) or last."""
     attention = layers.MultiHeadAttention(heads, width // heads, dropout=dropout)
     if first:
         normal = layers.LayerNormalization(epsilon=1e-6)(stream)
@@ -260,7 +260,7 @@ broken("vit", "frozen", vit, "layers frozen", {"weights": faults.freeze})
 broken("vit", "sensor_counts", vit, "inputs unscaled", {"inputs": lambda x: 5000 + 250 * x}, how="einsum")
 
 
-# -- a class a pixel ---------------------------------------------------------------------------------------------------
+# -- segmentation: a class per pixel -----------------------------------------------------------------------------------
 
 
 def segmentation(kit: Kit, *, how="sigmoid", epochs=8) -> Run:
@@ -397,11 +397,11 @@ broken(
 )
 
 
-# -- a backbone that was trained before --------------------------------------------------------------------------------
+# -- a pretrained backbone ---------------------------------------------------------------------------------------------
 
 
 def backbone(kit: Kit, *, how="frozen", epochs=12) -> Run:
-    """Digits 0-4 train a body; its layers are frozen, and a new head learns 5-9."""
+    """A backbone is trained on digits 0-4; its layers are frozen, and a new head learns 5-9."""
     x, y = data.digits(1500)
     old, new = y < 5, y >= 5
     body = keras.Sequential(
@@ -467,7 +467,7 @@ def mixup(kit: Kit, *, how="mixup", epochs=14) -> Run:
 
 
 def lose_pairs(images, labels):
-    """Mixes the pictures and their labels with different partners."""
+    """Mixes pictures in pairs, as mixup does, but only shuffles the labels."""
     return 0.5 * images + 0.5 * tf.roll(images, 1, 0), tf.random.shuffle(labels)
 
 

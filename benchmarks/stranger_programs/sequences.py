@@ -179,7 +179,7 @@ def transformer(
     if what == "sentences":
         x, y = data.sentences(kit.rng, vocabulary=vocabulary)
         task = "sparse"
-    else:  # the token in front of each, as a language model has it
+    else:  # predict the next token, like a language model
         x = np.cumsum(kit.rng.integers(1, 3, (500, 16)), 1) % 12
         x, y, task = x[:, :-1].astype("int32"), x[:, 1:].astype("int32"), next_token
     width = 24
@@ -206,7 +206,7 @@ def transformer(
 
 
 def next_token(model, x, y):
-    """Two next tokens are possible: 0.5 is the best; told as a share of that."""
+    """Accuracy, rescaled: there are two possible next tokens, so 0.5 is the best accuracy."""
     guess = model.predict(x, verbose=0)
     return 2 * (np.mean(guess.argmax(-1) == y) - 1 / 12) if np.isfinite(guess).all() else -1.0
 
@@ -246,7 +246,7 @@ broken(
 )
 
 
-# -- text, embedded ----------------------------------------------------------------------------------------------------
+# -- text with embeddings ----------------------------------------------------------------------------------------------
 
 
 def text(kit: Kit, *, how="mean", vocabulary=600, classes=2, binary=True, epochs=10, rate=5e-3) -> Run:
@@ -311,7 +311,7 @@ broken(
 
 
 def frozen_embedding(kit: Kit, *, classes=3, epochs=20, how="mean") -> Run:
-    """Vectors of words that were trained elsewhere: opinion words lie together. They stay as they are."""
+    """Pretrained word vectors, which stay frozen; the opinion words of a class lie close together."""
     vocabulary, width = 400, 20
     x, y = data.sentences(kit.rng, vocabulary=vocabulary, classes=classes)
     vectors = 0.4 * kit.rng.normal(size=(vocabulary, width))
@@ -358,7 +358,7 @@ broken(
 
 
 def sets(kit: Kit, *, how="sum", epochs=25) -> Run:
-    """A quantity of a set of points that does not depend on their order."""
+    """Regression on a set of points, whose order does not matter."""
     x = kit.rng.normal(size=(700, 10, 3)).astype("float32")
     y = (np.abs(x[..., 0]).sum(1) + x[..., 1].max(1)).astype("float32")
     entry = keras.Input((10, 3))

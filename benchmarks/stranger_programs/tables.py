@@ -1,4 +1,4 @@
-"""Families whose inputs are columns: dense networks, tables, quantities, and ways to train them."""
+"""Families whose inputs are columns: dense networks, tables, regression, and ways to train them."""
 
 import keras
 import numpy as np
@@ -169,7 +169,7 @@ broken(
 
 
 def noisy_table(rng):
-    """Few examples, many columns of noise: what is learned by heart does not carry over."""
+    """Few examples and many columns of noise, so that a memorized answer does not generalize."""
     x = rng.normal(size=(700, 30)).astype("float32")
     return x, (x[:, 0] + 1.5 * rng.normal(size=700) > 0).astype("int32")
 
@@ -237,7 +237,7 @@ broken(
 )
 
 
-# -- regression, wherever the targets are ------------------------------------------------------------------------------
+# -- regression, with targets of any scale -----------------------------------------------------------------------------
 
 
 def regression(
@@ -365,7 +365,7 @@ broken(
 )
 
 
-# -- several labels an example -----------------------------------------------------------------------------------------
+# -- several labels per example ----------------------------------------------------------------------------------------
 
 
 def multi_label(kit: Kit, *, labels=5, loss="binary_crossentropy", epochs=20, rate=5e-3) -> Run:
@@ -425,7 +425,7 @@ def multi_output(kit: Kit, *, centre=0.0, names=True, epochs=25) -> Run:
 
 
 def multi_regression(kit: Kit, *, centres=(5.0, -60.0, 300.0), epochs=60) -> Run:
-    """One head of three quantities, each somewhere else."""
+    """One head for three targets, each at another level."""
     x = kit.rng.normal(size=(600, 6)).astype("float32")
     y = np.stack([c + (1 + abs(c) / 20) * np.tanh(x @ kit.rng.normal(size=6)) for c in centres], 1).astype(
         "float32"
@@ -532,7 +532,7 @@ broken(
 broken("tiny_data", "labels_shuffled", tiny, "labels shuffled", {"arrange": faults.shuffled})
 
 
-# -- nearly nothing to learn -------------------------------------------------------------------------------------------
+# -- almost nothing to learn -------------------------------------------------------------------------------------------
 
 
 def noise_floor(kit: Kit, *, what="regress", epochs=12) -> Run:
@@ -635,7 +635,7 @@ broken(
 broken("bag_of_words", "lacking", bag_of_words, "classes validation alone has", {"arrange": faults.lacking})
 
 
-# -- counts, with an exponential head that is right --------------------------------------------------------------------
+# -- counts, with an exponential head, which is right here -------------------------------------------------------------
 
 
 def counts(kit: Kit, *, level=1.0, epochs=30) -> Run:
@@ -661,7 +661,7 @@ broken(
 )
 
 
-# -- margins: labels -1 and 1 that are right ---------------------------------------------------------------------------
+# -- margins: labels -1 and 1, which are right here --------------------------------------------------------------------
 
 
 def margins(kit: Kit, *, loss="hinge", head="tanh", epochs=30) -> Run:
@@ -758,7 +758,7 @@ broken("quantiles", "frozen", quantiles, "layers frozen", {"weights": faults.fre
 
 
 def gaussian(true, guess):
-    """Negative log likelihood without its constant: below 0 where the spread is small."""
+    """Negative log-likelihood without its constant: below 0 if the deviation is small."""
     log_spread = ops.clip(guess[:, 1], -5.0, 5.0)
     return log_spread + 0.5 * ops.square((true[:, 0] - guess[:, 0]) / ops.exp(log_spread))
 
@@ -790,7 +790,7 @@ def negative_loss(kit: Kit, *, what="gaussian", epochs=30) -> Run:
 
 
 def correlation(true, guess):
-    """Minus the correlation inside the batch, as for factors in finance."""
+    """Minus the correlation within the batch, as used for factors in finance."""
     true, guess = true - ops.mean(true), guess - ops.mean(guess)
     return -ops.mean(true * guess) / (ops.std(true) * ops.std(guess) + 1e-4)
 
@@ -818,7 +818,7 @@ def sine(x):
 
 
 def coordinates(kit: Kit, *, how="sine", epochs=60) -> Run:
-    """A picture as a function of the place; and an equation solved at drawn points."""
+    """A picture as a function of its coordinates, with sine layers or Fourier features."""
     x = kit.rng.uniform(-1, 1, (700, 2)).astype("float32")
     y = (np.sin(5 * x[:, 0]) * np.cos(4 * x[:, 1])).astype("float32")
     if how == "fourier":
@@ -1043,7 +1043,7 @@ broken(
 )
 
 
-# -- custom gradients and layers of one's own --------------------------------------------------------------------------
+# -- custom gradients and custom layers --------------------------------------------------------------------------------
 
 
 @tf.custom_gradient

@@ -1,9 +1,9 @@
-"""The fifth unseen set: by somebody who did not know the rules, checked and frozen before the doctor saw it.
+"""The fifth unseen set: its author did not know the rules; checked and frozen before the doctor was run on it.
 
-Left out are programs that are not what they say they are, before any doctor saw them.
+Programs that are not what they declare to be were left out before the doctor was run on them.
 """
 
-from benchmarks.stranger_programs.fifth import columns, sights, streams  # noqa: F401 - they register
+from benchmarks.stranger_programs.fifth import columns, sights, streams  # noqa: F401 - they register programs
 from benchmarks.stranger_programs.fifth.kit import PROGRAMS as WRITTEN
 
 DROPPED: tuple[str, ...] = ()

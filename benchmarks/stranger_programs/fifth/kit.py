@@ -1,4 +1,4 @@
-"""The registry of the fifth unseen set: the kit of the third and of the fourth, a few causes more."""
+"""The registry of the fifth unseen set: the kits of the third and fourth sets, and a few more causes."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from benchmarks.stranger_programs.fourth import kit as fourth
 from benchmarks.stranger_programs.kit import CAUSES
 from benchmarks.stranger_programs.third import kit as third
 
-# Causes that neither had, by what the codes of its causes mean. An empty set: nothing names it.
+# Causes that neither set had; the codes are chosen by their meaning. An empty set: no code names it.
 NEW = {
     "labels_in_bytes": CAUSES["labels outside 0..1"][0],
     "imbalance": CAUSES["classes out of balance"][0],
@@ -22,13 +22,13 @@ PROGRAMS, healthy, broken = fourth.registry("fifth")
 
 
 def r2(model, x, y):
-    """The share of the variance that is explained, -1 at worst."""
+    """The share of the variance that is explained, at least -1."""
     found = third.predicted(model, x).reshape(np.shape(y))
     return max(third.explained(found, y), -1.0) if np.isfinite(found).all() else -1.0
 
 
 def hits(model, x, y):
-    """Accuracy over all places, from that of the most frequent class on; -1 where something is not finite."""
+    """Accuracy over all positions, rescaled so that the most frequent class is 0; -1 if not all is finite."""
     found = third.predicted(model, x)
     if not np.isfinite(found).all():
         return -1.0

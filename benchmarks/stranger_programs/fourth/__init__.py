@@ -1,10 +1,10 @@
-"""The fourth unseen set: by somebody who knew neither the rules nor how the doctor fares, frozen before it saw it.
+"""The fourth unseen set: its author knew neither the rules nor the doctor's results; frozen before the doctor was run.
 
-Left out are programs that are not what they say they are, or were not checked for want of time, before any doctor saw
-them.
+Programs were left out before the doctor was run, if they were not what they declare to be, or if there was no time to
+check them.
 """
 
-from benchmarks.stranger_programs.fourth import records, series, worlds  # noqa: F401 - they register
+from benchmarks.stranger_programs.fourth import records, series, worlds  # noqa: F401 - they register programs
 from benchmarks.stranger_programs.fourth.kit import PROGRAMS as WRITTEN
 
 DROPPED = (

@@ -1,11 +1,11 @@
-"""The registry of the fourth unseen set: the kit of the third, a few causes more."""
+"""The registry of the fourth unseen set: the kit of the third set, and a few more causes."""
 
 import keras
 import numpy as np
 
 from benchmarks.stranger_programs.third import kit as third
 
-# Causes that the third set did not have, by what the codes of its causes mean. An empty set: nothing names it.
+# Causes that the third set did not have; the codes are chosen by their meaning. An empty set: no code names it.
 NEW = {
     "gradient_stopped": third.CODES["frozen"] | third.CODES["vanishing"],
     "wrong_variables": third.CODES["frozen"],
@@ -17,7 +17,7 @@ third.CODES.update(NEW)
 
 
 class Stepping(keras.Model):
-    """A model with an own step, which tells its loss by an own mean."""
+    """A model with a custom training step, which reports its loss by its own mean."""
 
     @property
     def metrics(self):
@@ -29,7 +29,7 @@ class Stepping(keras.Model):
 
 
 def registry(which):
-    """`(programs, healthy, broken)` of a set: where its files register their programs; `which` is in their twins."""
+    """`(programs, healthy, broken)` for a set, to register its programs; `which` is in the names of their twins."""
     programs = {}
 
     class Program(third.Program):
@@ -55,7 +55,7 @@ PROGRAMS, healthy, broken = registry("fourth")
 
 
 def surprise(found, y):
-    """How much less surprised by labels 0 and 1 than somebody who knows their share alone."""
+    """The gain in log-likelihood of labels 0 and 1 over a constant guess of their share, relative to the latter."""
     found, share = np.clip(np.ravel(found), 1e-4, 1 - 1e-4), np.mean(y)
     y = np.ravel(y)
     known = -np.mean(y * np.log(found) + (1 - y) * np.log(1 - found))

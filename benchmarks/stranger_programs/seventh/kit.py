@@ -1,4 +1,4 @@
-"""The registry of the seventh unseen set: the kits before, a few causes more, and short ways to write a program."""
+"""The registry of the seventh unseen set: the earlier kits, a few more causes, and short ways to write a program."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from benchmarks.stranger_programs.kit import CAUSES
 from benchmarks.stranger_programs.sixth.kit import Loader, balanced, fed, flowing, hits, overlap, r2
 from benchmarks.stranger_programs.third import kit as third
 
-# Causes that none before had, by what the codes of their causes mean. An empty set: nothing names it.
+# Causes that no earlier set had; the codes are chosen by their meaning. An empty set: no code names it.
 NEW = {
     "quantity_under_cross_entropy": CAUSES["cross-entropy for quantities"][0]
     | CAUSES["logits as probabilities"][0],
@@ -30,18 +30,18 @@ def stack(shape, *parts, dtype="float32"):
 
 
 def faulty_parts(kit, pieces):
-    """The labels of training and validation as a faulty program hands them on; those kept apart stay true."""
+    """The parts, with the labels of training and validation changed by the fault; held-out labels stay true."""
     train, validation, test = pieces
     return [(train[0], kit.targets(train[1])), (validation[0], kit.targets(validation[1])), test]
 
 
 def spread(x):
-    """Standardized by one mean and one deviation."""
+    """Standardize an array by its mean and standard deviation."""
     return ((x - x.mean()) / x.std()).astype("float32")
 
 
 def hits_of_rows(model, x, y):
-    """`hits` for labels that are rows of shares."""
+    """`hits` for labels that are rows of probabilities."""
     return hits(model, x, np.argmax(y, -1))
 
 

@@ -1,4 +1,4 @@
-"""The registry of the sixth unseen set: the kits before, a few causes more, and data that flow instead of arrays."""
+"""The registry of the sixth unseen set: the earlier kits, a few more causes, and data pipelines instead of arrays."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from benchmarks.stranger_programs.fourth import kit as fourth
 from benchmarks.stranger_programs.kit import CAUSES
 from benchmarks.stranger_programs.third import kit as third
 
-# Causes that none before had, by what the codes of their causes mean. An empty set: nothing names it.
+# Causes that no earlier set had; the codes are chosen by their meaning. An empty set: no code names it.
 NEW = {
     "labels_not_whole": CAUSES["labels not whole"][0] | CAUSES["labels constant"][0],
     "several_ones": CAUSES["several ones under softmax"][0],
@@ -31,7 +31,7 @@ PROGRAMS, healthy, broken = fourth.registry("sixth")
 
 
 class Fed(third.Run):
-    """A run whose data come from a pipeline."""
+    """A run whose data come from a data pipeline."""
 
     def fit(self, *callbacks):
         options = {k: v for k, v in self.options.items() if k not in ("batch_size", "shuffle", "callbacks")}
@@ -44,7 +44,7 @@ class Fed(third.Run):
 
 
 def flowing(kit, run, *, buffer=None, change=None):
-    """`tf.data`: slices of the arrays, shuffled over a buffer, changed, in batches."""
+    """A `tf.data` pipeline: slices of the arrays, shuffled with a buffer, changed, and batched."""
     size = run.options["batch_size"]
     shown = tf.data.Dataset.from_tensor_slices(run.validation).batch(size)
     rows = tf.data.Dataset.from_tensor_slices(run.train)
@@ -60,7 +60,7 @@ def fed(run, train, validation):
 
 
 class Loader(keras.utils.PyDataset):
-    """Rows in a new order in every epoch."""
+    """A loader whose rows have a new order in every epoch."""
 
     def __init__(self, x, y, size, rng, *, apart=False):
         super().__init__()
@@ -80,7 +80,7 @@ class Loader(keras.utils.PyDataset):
 
 
 def balanced(model, x, y):
-    """The mean share of both classes that is found, from one half on."""
+    """The mean recall of both classes, rescaled so that one half is 0."""
     found, y = third.predicted(model, x), np.ravel(y) > 0.5
     if not np.isfinite(found).all():
         return -1.0
@@ -89,7 +89,7 @@ def balanced(model, x, y):
 
 
 def overlap(model, x, y):
-    """F1 over all marks."""
+    """F1 score over all labels."""
     found = third.predicted(model, x) > 0.5
     return 2 * (found & (y > 0.5)).sum() / max(found.sum() + (y > 0.5).sum(), 1)
 

@@ -74,7 +74,7 @@ def mixer(kit, *, rows=900, epochs=12, rate=4e-3, batch=32):
 healthy("mixer", "smoothed_by_three_tenths", mixer, "Smoothed so much that the loss stays above 0.8.")
 
 
-# -- plates: five convolutions without normalization -------------------------------------------------------------------
+# -- plates: four convolutions without normalization -------------------------------------------------------------------
 
 
 def plates(kit, *, rows=800, epochs=12, rate=0.1, batch=32):

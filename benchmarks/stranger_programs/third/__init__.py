@@ -1,10 +1,10 @@
-"""The third unseen set: by somebody who knew neither the rules nor the first two sets, frozen before the doctor saw it.
+"""The third unseen set: its author knew neither the rules nor the first two sets; frozen before the doctor was run.
 
-Left out are programs that are not what they say they are, or were not checked for want of time, before any doctor saw
-them.
+Programs were left out before the doctor was run, if they were not what they declare to be, or if there was no time to
+check them.
 """
 
-from benchmarks.stranger_programs.third import generative, more, signals, tables  # noqa: F401 - they register
+from benchmarks.stranger_programs.third import generative, more, signals, tables  # noqa: F401 - they register programs
 from benchmarks.stranger_programs.third.kit import PROGRAMS as WRITTEN
 
 DROPPED = (

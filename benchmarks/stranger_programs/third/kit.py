@@ -1,9 +1,9 @@
-"""What the programs of the third unseen set share, without a look at rules or the other kit.
+"""What the programs of the third unseen set share, written without knowing the rules or the other kit.
 
 A program is a function from a `Kit` to a `Run`. It asks the kit for its parts (`kit.rate(1e-3)`, `kit.head(4)`), and
-the kit hands out what the program wants unless a fault, or a change that somebody types in to cure it, says otherwise.
-So the twin of a broken program is the same program without its fault, and `build(seed, change={...})` types a remedy
-in. Objects answer to what `benchmarks/strangers.py` calls.
+the kit returns what the program wants, unless a fault, or a change that cures it, replaces this part.
+So the twin of a broken program is the same program without its fault, and `build(seed, change={...})` applies a remedy.
+The objects have the attributes that `benchmarks/strangers.py` uses.
 """
 
 import keras
@@ -14,8 +14,8 @@ from benchmarks.stranger_programs.kit import CAUSES
 
 PROGRAMS = {}
 
-# cause -> the codes that name it right, as they are for the same cause in the other kit; where there is none, by what
-# the code means. Filled in before the doctor was run on these programs. An empty set: the doctor has no code for it.
+# cause -> the codes that name it correctly: those of the same cause in the other kit, or else chosen by their meaning.
+# Filled in before the doctor was run on these programs. An empty set: the doctor has no code for it.
 SAME = {
     "rate_too_high": "rate too high",
     "rate_too_low": "rate too low",
@@ -61,7 +61,7 @@ CODES = {cause: CAUSES[name][0] for cause, name in SAME.items()} | OTHER
 
 
 def take(data, index):
-    """Rows of an array, or of each array in a tuple, list or dict."""
+    """The given rows of an array, or of each array in a tuple, list or dict."""
     if isinstance(data, dict):
         return {name: value[index] for name, value in data.items()}
     if isinstance(data, tuple | list):
@@ -86,7 +86,7 @@ class Kit:
         return self.part("activation", usual)
 
     def options(self, **usual):
-        """Options of every hidden layer with weights: where the initializer and the penalty go in."""
+        """Options of every hidden layer with weights, such as the initializer and the penalty."""
         initializer, regularizer = self.part("initializer"), self.part("regularizer")
         if initializer is not None:
             usual["kernel_initializer"] = initializer
@@ -137,7 +137,7 @@ class Kit:
         )
 
     def split(self, x, y, *, validation=0.2, test=0.25):
-        """Three parts in random order: for training, for validation, kept apart."""
+        """Three parts in random order: training, validation and held-out data."""
         order = self.rng.permutation(count(x))
         kept, shown = int(test * len(order)), int(validation * len(order))
         pieces = order[kept + shown :], order[kept : kept + shown], order[:kept]
@@ -157,7 +157,7 @@ class Kit:
         optimizer=None,
         **compiled,
     ):
-        """Compile and make ready. `score(model, x, y)` is the skill: 0 knows nothing, 1 is perfect."""
+        """Compile the model and make a run. `score(model, x, y)` is the skill: 0 knows nothing, 1 is perfect."""
         train, validation, test = pieces
         train = self.part("rows", lambda rng, *data: data)(self.rng, *train)
         validation = self.part("validation_rows", lambda rng, *data: data)(self.rng, *validation)
@@ -264,7 +264,7 @@ def above_chance(right, chance):
 
 
 def classes(model, x, y):
-    """Accuracy from that of the most frequent class on."""
+    """Accuracy, rescaled so that always answering the most frequent class is 0."""
     found = predicted(model, x).argmax(-1)
     return above_chance(found == y, np.bincount(np.ravel(y)).max() / y.size)
 
@@ -275,7 +275,7 @@ def explained(found, y):
 
 
 def ranked(score, y):
-    """2 AUC - 1; 0 where nothing is ranked (constant, not finite)."""
+    """2 AUC - 1; 0 if nothing is ranked (constant or not finite)."""
     if not np.isfinite(score).all():
         return -1.0
     gap = score[y > 0.5][:, None] - score[y < 0.5][None]
@@ -286,18 +286,18 @@ def ranked(score, y):
 
 
 def mixed_up(rng, x, y, *rest):
-    """Labels of other rows."""
+    """The labels are shuffled, so they belong to other rows."""
     return (x, take(y, rng.permutation(count(y))), *rest)
 
 
 def in_order(rng, x, y, *rest):
-    """Rows sorted by label."""
+    """The rows are sorted by label."""
     order = np.argsort(y[next(iter(y))] if isinstance(y, dict) else y, axis=0, kind="stable").ravel()
     return (take(x, order), take(y, order), *rest)
 
 
 def with_nan(rng, x, y, *rest):
-    """A few cells are missing and were left as they came."""
+    """A few cells are missing and stay NaN."""
     x = np.array(x)
     x[rng.random(x.shape) < 0.002] = np.nan
     return (x, y, *rest)
