@@ -1,4 +1,4 @@
-"""The fifth unseen set: tables: candidates, effects, sensors at their limit, bins, bits, empty cells, codes, layers."""
+"""The fifth unseen set: tables: candidates, effects, clipped sensors, bins, bits, empty cells, codes, layers."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras import layers, ops
 from benchmarks.stranger_programs.fifth.kit import broken, healthy, hits, r2
 from benchmarks.stranger_programs.third.kit import explained, predicted
 
-# -- pointer: which of eight candidates fits the query -----------------------------------------------------------------
+# -- pointer: choose one of eight candidates for a query ---------------------------------------------------------------
 
 
 def pointer(kit, *, rows=2400, epochs=10, rate=5e-3, batch=32, holes=False):
@@ -38,13 +38,13 @@ healthy(
     "pointer",
     "softmax_over_candidates",
     pointer,
-    "No unit belongs to a class: one score for each of eight candidates, softmax over axis 1.",
+    "There is no unit per class, but a score for each of eight candidates, with softmax over axis 1.",
 )
 healthy(
     "pointer",
     "missing_candidates_at_minus_a_billion",
     pointer,
-    "Candidates that are not there get a score of -1e9, by an input of booleans; batches of 8.",
+    "Missing candidates get a score of -1e9, by a boolean input; batches of 8.",
     holes=True,
     batch=8,
     epochs=5,
@@ -55,13 +55,13 @@ broken(
     "softmax_over_the_last_axis",
     pointer,
     "one_unit_softmax",
-    "The scores have shape (8, 1), and softmax over the last axis makes every one of them 1; cure: axis 1.",
+    "The scores have shape (8, 1), so softmax over the last axis makes each of them 1; cure: axis 1.",
     {"axis": -1},
     curable=False,
 )
 
 
-# -- uplift: for whom does the treatment do something ------------------------------------------------------------------
+# -- uplift: for whom does the treatment have an effect ----------------------------------------------------------------
 
 
 def uplift(kit, *, rows=6000, epochs=10, rate=2e-3, batch=128):
@@ -88,20 +88,20 @@ healthy(
     "uplift",
     "transformed_outcome",
     uplift,
-    "Each target is nearly all noise, so the loss hardly falls; the effect is found all the same.",
+    "Targets are almost only noise, so the loss hardly falls, but the effect is found.",
 )
 broken(
     "uplift",
     "treatment_column_of_others",
     uplift,
     "labels_mixed_up",
-    "The targets were computed from a table that had been sorted otherwise; cure: join by the key.",
+    "The targets come from a table with another order of rows; cure: join by the key.",
     {"rows": lambda rng, x, y: (x, y[rng.permutation(len(y))])},
     curable=False,
 )
 
 
-# -- clipped_sensor: readings that stop at a limit ---------------------------------------------------------------------
+# -- clipped_sensor: readings that are clipped at a limit --------------------------------------------------------------
 
 
 def stable(z):
@@ -139,20 +139,20 @@ healthy(
     "clipped_sensor",
     "value_and_flag",
     clipped_sensor,
-    "Targets of two columns (reading, whether it is at the limit) against one unit; a loss of the tail.",
+    "Targets of two columns (the reading, and whether it is clipped) for one unit; a censored loss.",
 )
 broken(
     "clipped_sensor",
     "log_of_one_minus_sigmoid",
     clipped_sensor,
     "infinite_loss",
-    "log(1 - sigmoid(z)) of readings far from the first guess is log(0): NaN; cure: softplus(z).",
+    "log(1 - sigmoid(z)) is log(0) for readings far from the first prediction, so NaN; cure: softplus(z).",
     {"tail": unstable},
     curable=False,
 )
 
 
-# -- soft_bins: a quantity told as shares of bins ----------------------------------------------------------------------
+# -- soft_bins: a quantity as probabilities of bins --------------------------------------------------------------------
 
 CENTRES = np.linspace(-3, 3, 31).astype("float32")
 
@@ -182,19 +182,19 @@ healthy(
     "soft_bins",
     "thirty_one_units_for_one_number",
     soft_bins,
-    "A quantity as soft shares of 31 bins: targets (n, 1) against (n, 31), and a loss that stays above 1.",
+    "A quantity as probabilities of 31 bins: targets (n, 1), outputs (n, 31), and a loss that stays above 1.",
 )
 broken(
     "soft_bins",
     "quantity_in_percent",
     soft_bins,
     "head_cannot_reach",
-    "Bins from -3 to 3 for targets of around 100: all fall into the last bin; cure: divide the targets by 100.",
+    "Bins from -3 to 3 for targets around 100, which all fall into the last bin; cure: divide the targets by 100.",
     {"units": lambda y: 100 + 10 * y},
 )
 
 
-# -- parity: nothing happens, and then all at once ---------------------------------------------------------------------
+# -- parity: a long plateau, then a sudden fall ------------------------------------------------------------------------
 
 
 def bit_score(model, x, y):
@@ -215,7 +215,7 @@ healthy(
     "parity",
     "flat_then_sudden",
     parity,
-    "The product of three signs of eight under plain SGD: the loss stays at log 2 for epochs, then falls to nothing.",
+    "The product of three of eight signs with plain SGD: the loss stays at log 2 for epochs, then falls to zero.",
     also={"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}},
     rate=0.02,
 )
@@ -224,12 +224,12 @@ broken(
     "all_weights_alike",
     parity,
     "equal_weights",
-    "Every hidden weight starts at 0.1, so all units of a layer stay the same one; cure: random ones.",
+    "Every hidden weight starts at 0.1, so all units of a layer stay equal; cure: random weights.",
     {"initializer": keras.initializers.Constant(0.1)},
 )
 
 
-# -- lab_values: empty cells that the network is told of ---------------------------------------------------------------
+# -- lab_values: empty cells that the network can see ------------------------------------------------------------------
 
 
 def lab_values(kit, *, rows=2400, epochs=12, rate=4e-3, batch=48):
@@ -251,14 +251,14 @@ healthy(
     "lab_values",
     "empty_cells_filled_within",
     lab_values,
-    "A tenth of the inputs is NaN, on purpose: the first thing the network does is to replace and to mark them.",
+    "A tenth of the inputs is NaN on purpose: the network first replaces and marks them.",
 )
 broken(
     "lab_values",
     "empty_cells_go_on",
     lab_values,
     "nan_inputs",
-    "The same empty cells, and nobody replaces them; cure: fill them.",
+    "The same empty cells, but they are not replaced; cure: fill them.",
     {"handled": False},
     curable=False,
 )
@@ -292,14 +292,14 @@ healthy(
     "straight_through",
     "ten_bits",
     straight_through,
-    "All that passes are ten bits, whose gradient is borrowed from the identity.",
+    "Only ten bits pass, with the gradient of the identity.",
 )
 broken(
     "straight_through",
     "bits_without_gradient",
     straight_through,
     "gradient_stopped",
-    "A comparison has no gradient, so that nothing below it learns; cure: a straight-through gradient.",
+    "A comparison has no gradient, so nothing below it learns; cure: a straight-through gradient.",
     {"bits": bare},
     curable=False,
 )
@@ -327,20 +327,20 @@ healthy(
     "wrapped",
     "network_in_a_network",
     wrapped,
-    "A Sequential called as the first layer, tanh, four units wide.",
+    "A Sequential as the first layer, tanh, four units wide.",
 )
 broken(
     "wrapped",
     "network_in_a_lambda",
     wrapped,
     "untracked",
-    "The same network called within a Lambda, which does not know its weights: they stay as drawn; cure: call it.",
+    "The same network within a Lambda, which does not track its weights, so they never change; cure: call it directly.",
     {"hidden": True},
     curable=False,
 )
 
 
-# -- unlabelled: nine of ten rows have no answer -----------------------------------------------------------------------
+# -- unlabelled: most rows have no label -------------------------------------------------------------------------------
 
 
 def where_known(y, found):
@@ -353,7 +353,7 @@ def fewer(rng, x, y):
 
 
 def filled(rng, x, y):
-    """A join that found no answer, and `fillna(0)`."""
+    """A join that found no label, followed by `fillna(0)`."""
     x, y = fewer(rng, x, y)
     return x, np.maximum(y, 0)
 
@@ -372,7 +372,7 @@ healthy(
     "unlabelled",
     "minus_one_is_unknown",
     unlabelled,
-    "17 of 20 labels are -1, which an own loss leaves out.",
+    "17 of 20 labels are -1, which a custom loss ignores.",
     also={"rows": fewer},
 )
 broken(
@@ -380,7 +380,7 @@ broken(
     "filled_with_zeros",
     unlabelled,
     "imbalance",
-    "The labels that were missing were filled with 0, which is a class; cure: leave these rows out.",
+    "Missing labels were filled with 0, which is a class; cure: leave these rows out.",
     {"rows": filled, "validation_rows": filled},
     also={"rows": fewer},
     curable=False,

@@ -1,4 +1,4 @@
-"""The fifth unseen set: pictures: three digits at once, cracks, changes, colours, folders, orientations, a counter."""
+"""The fifth unseen set: pictures: three digits at once, cracks, changes, colors, folders, orientations, a till."""
 
 import keras
 import numpy as np
@@ -38,14 +38,14 @@ healthy(
     "captcha",
     "three_answers_to_one_picture",
     captcha,
-    "30 units reshaped to (3, 10), labels (n, 3), softmax behind the reshaping.",
+    "30 units reshaped to (3, 10), labels (n, 3), softmax after the reshape.",
 )
 broken(
     "captcha",
     "divided_by_255_twice",
     captcha,
     "inputs_not_scaled",
-    "The loader had divided by 255, and the program does it again: inputs of a hundred-thousandth; cure: once.",
+    "The loader divides by 255, and the program does it again, so inputs are around 1e-5; cure: divide once.",
     {"inputs": lambda x: x / 65025},
     also={"optimizer": "sgd"},
     rate=0.2,
@@ -85,24 +85,24 @@ healthy(
     "cracks",
     "focal_tversky_alone",
     cracks,
-    "One pixel of thirty is a crack; a power of a Tversky index as the only loss, which starts near 1.",
+    "One pixel in thirty is a crack; the only loss is a power of a Tversky index, which starts near 1.",
 )
 broken(
     "cracks",
     "masks_in_bytes",
     cracks,
     "labels_in_bytes",
-    "Masks of 0 and 255 as the files have them, under binary cross-entropy: everything is a crack; cure: / 255.",
+    "Masks of 0 and 255, as in the files, with binary cross-entropy: all becomes a crack; cure: divide by 255.",
     {"targets": lambda y: 255 * y},
     loss="binary_crossentropy",
 )
 
 
-# -- change_map: what is new in the second picture ---------------------------------------------------------------------
+# -- change_map: find what is new in the second picture ----------------------------------------------------------------
 
 
 def second_of_others(rng, x, y):
-    """A data set of pairs whose two halves were shuffled apart."""
+    """A data set of pairs whose two halves were shuffled separately."""
     return {**x, "after": x["after"][rng.permutation(len(y))]}, y
 
 
@@ -135,20 +135,20 @@ healthy(
     "change_map",
     "absolute_difference_of_one_eye",
     change_map,
-    "The same convolution sees both pictures, and only the absolute difference goes on.",
+    "The same convolution processes both pictures, and only the absolute difference is used.",
 )
 broken(
     "change_map",
     "halves_shuffled_apart",
     change_map,
     "labels_mixed_up",
-    "The pictures before and after are those of different places; cure: one permutation for both.",
+    "The pictures before and after show different places; cure: one permutation for both.",
     {"rows": second_of_others, "validation_rows": second_of_others},
     curable=False,
 )
 
 
-# -- colouring: two channels of colour for a gray picture --------------------------------------------------------------
+# -- colouring: predict two color channels of a gray picture -----------------------------------------------------------
 
 
 def colouring(kit, *, rows=600, epochs=12, rate=5e-3, batch=16):
@@ -170,24 +170,24 @@ healthy(
     "colouring",
     "tanh_times_110",
     colouring,
-    "Channels from -100 to 100, a tanh that a last layer multiplies by 110; the loss stays above 5.",
+    "Channels from -100 to 100; a last layer multiplies a tanh by 110; the loss stays above 5.",
 )
 broken(
     "colouring",
     "tanh_against_a_hundred",
     colouring,
     "head_cannot_reach",
-    "The same tanh with nothing behind it; cure: times 110.",
+    "The same tanh without this factor; cure: multiply by 110.",
     {"span": 1.0},
     curable=False,
 )
 
 
-# -- folders: pictures of bytes, a class a folder ----------------------------------------------------------------------
+# -- folders: uint8 pictures, one folder per class ---------------------------------------------------------------------
 
 
 def listed_otherwise(rng, x, y):
-    """The folders of validation were listed in another order, so the classes have other numbers."""
+    """The validation folders were listed in another order, so the classes have other numbers."""
     return x, 1 + (y + 1) % 5
 
 
@@ -213,14 +213,14 @@ healthy(
     "folders",
     "bytes_and_a_unit_to_spare",
     folders,
-    "Pictures of bytes that the model brings to -4..4, and labels from 1 to 5 for six units.",
+    "uint8 pictures that the model scales to -4..4, and labels from 1 to 5 for six units.",
 )
 broken(
     "folders",
     "validation_listed_otherwise",
     folders,
     "validation_otherwise",
-    "The numbers of the classes of validation come from another order of folders; cure: give the names.",
+    "The validation labels come from another order of folders; cure: give the class names.",
     {"validation_rows": listed_otherwise},
     belief=True,
     curable=False,
@@ -230,7 +230,7 @@ broken(
     "norm_keeps_its_first_means",
     folders,
     "batch_norm",
-    "BatchNormalization with a momentum of 0.9999 in some 150 steps: it predicts with means of nothing; cure: 0.9.",
+    "BatchNormalization with momentum 0.9999 in some 150 steps: it predicts with the initial statistics; cure: 0.9.",
     {"momentum": 0.9999},
 )
 
@@ -239,7 +239,7 @@ broken(
 
 
 def turned(y, found):
-    """q and -q are the same rotation."""
+    """A distance for which q and -q are the same rotation."""
     return 1 - ops.sum(y * found, axis=-1) ** 2
 
 
@@ -272,11 +272,11 @@ healthy(
     "orientation",
     "unit_quaternions",
     orientation,
-    "Outputs of length 1 of which the sign does not matter, so no distance to the targets says anything.",
+    "Outputs of length 1 whose sign does not matter, so their distance to the targets is meaningless.",
 )
 
 
-# -- counter: a till with everything at once ---------------------------------------------------------------------------
+# -- counter: a shop's till, with inputs of all types ------------------------------------------------------------------
 
 
 def in_cents(x):
@@ -312,7 +312,7 @@ healthy(
     "counter",
     "four_kinds_of_numbers",
     counter,
-    "Bytes, whole numbers, booleans and doubles in one dictionary; targets are booleans.",
+    "uint8, integers, booleans and float64 in one dictionary; targets are booleans.",
 )
 broken(
     "counter",

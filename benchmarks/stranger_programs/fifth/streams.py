@@ -1,4 +1,4 @@
-"""The fifth unseen set: what comes in order: demand, names, sessions, arrivals, calls of birds, sums of hours."""
+"""The fifth unseen set: sequences: demand, names, sessions, arrivals, bird calls, tides."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from benchmarks.stranger_programs.third.kit import explained, predicted
 
 
 def holds_the_answer(rng, x, y):
-    """Windows cut one step too far: the last hour that is shown is the one that is asked for."""
+    """Windows that are cut one step too late: the last input hour is the first target."""
     x = np.array(x)
     x[:, -1] = y[:, :1]
     return x, y
@@ -34,7 +34,7 @@ def demand(kit, *, rows=1600, epochs=12, rate=5e-3, batch=32, ahead=6, loss="map
     out = out * ops.squeeze(wide, -1) + ops.squeeze(middle, -1)
 
     def score(model, x, y):
-        """Against the mean of the window."""
+        """The share of the error that is saved, compared with predicting the mean of the window."""
         found = predicted(model, x)
         usual = x.mean(1)
         return 1 - np.abs(found - y).mean() / np.abs(usual - y).mean() if np.isfinite(found).all() else -1.0
@@ -50,14 +50,14 @@ healthy(
     "demand",
     "each_window_by_its_own_scale",
     demand,
-    "Raw sales of several hundred: the model takes mean and spread of each window out and puts them back; MAPE.",
+    "Raw sales of several hundred: the model standardizes each window and undoes it at the end; MAPE.",
 )
 broken(
     "demand",
     "window_holds_the_answer",
     demand,
     "leak",
-    "The last hour of each window is the first that is asked for, in both parts; cure: cut the window before.",
+    "The last hour of each window is the first target, in both parts; cure: end the window one hour earlier.",
     {"rows": holds_the_answer, "validation_rows": holds_the_answer},
     belief=True,
     curable=False,
@@ -71,7 +71,7 @@ broken(
     "plateau_of_the_wrong_mode",
     demand,
     "decayed_too_early",
-    "ReduceLROnPlateau waits for val_loss to rise and cuts the rate in every epoch in which it falls; cure: min.",
+    "ReduceLROnPlateau expects val_loss to rise, and cuts the rate in every epoch in which it falls; cure: mode min.",
     {
         "options": {
             "callbacks": [
@@ -85,7 +85,7 @@ broken(
 )
 
 
-# -- names: from which language is a name ------------------------------------------------------------------------------
+# -- names: the language of a name -------------------------------------------------------------------------------------
 
 
 def names(kit, *, rows=1500, epochs=12, rate=5e-3, batch=32, width=24):
@@ -111,13 +111,13 @@ healthy(
     "names",
     "filled_up_in_front",
     names,
-    "Names of 6 to 12 letters with zeros in front, masked, read from both sides.",
+    "Names of 6 to 12 letters with zeros in front, masked, in a bidirectional network.",
 )
 healthy(
     "names",
     "all_in_three_batches",
     names,
-    "Batches of 320, so three steps an epoch, Nadam, thirty epochs.",
+    "Batches of 320, so three steps per epoch; Nadam; thirty epochs.",
     batch=320,
     epochs=30,
     rate=1e-2,
@@ -128,13 +128,13 @@ broken(
     "dropout_of_99_of_100",
     names,
     "dropout",
-    "Dropout 0.99 before the recurrence and before the head, where 0.01 was meant; cure: 0.1.",
+    "Dropout 0.99 before the recurrent layer and before the head, where 0.01 was meant; cure: 0.1.",
     {"dropout": 0.99},
     epochs=5,
 )
 
 
-# -- sessions: what will be looked at next -----------------------------------------------------------------------------
+# -- sessions: the next item that a user looks at ----------------------------------------------------------------------
 
 
 def sessions(kit, *, rows=3000, epochs=12, rate=4e-3, batch=64):
@@ -152,7 +152,7 @@ def sessions(kit, *, rows=3000, epochs=12, rate=4e-3, batch=64):
     out = ops.matmul(hidden, ops.transpose(things.embeddings))
 
     def score(model, x, y):
-        """Is it among the first five? From the five most frequent on."""
+        """Top-5 accuracy, rescaled so that always answering the five most frequent items is 0."""
         found = predicted(model, x)
         if not np.isfinite(found).all():
             return -1.0
@@ -172,14 +172,14 @@ healthy(
     "sessions",
     "same_matrix_in_and_out",
     sessions,
-    "40 classes whose weights are those of the embedding of the inputs; much is chance, so the loss stays high.",
+    "40 classes, with the output weights tied to the embedding; much is chance, so the loss stays high.",
 )
 broken(
     "sessions",
     "best_is_the_worst",
     sessions,
     "kept_the_worst",
-    "EarlyStopping with mode max on val_loss gives back the weights of the worst epoch; cure: mode min.",
+    "EarlyStopping with mode max on val_loss restores the weights of the worst epoch; cure: mode min.",
     {
         "options": {
             "callbacks": [
@@ -196,12 +196,12 @@ broken(
     "rate_of_a_billionth",
     sessions,
     "rate_too_low",
-    "1e-9 instead of 1e-3, a slip; cure: 4e-3.",
+    "A rate of 1e-9 instead of 1e-3, by a typing error; cure: 4e-3.",
     {"rate": 1e-9},
 )
 
 
-# -- arrivals: when does the wave come ---------------------------------------------------------------------------------
+# -- arrivals: the time at which a wave arrives ------------------------------------------------------------------------
 
 
 def arrivals(kit, *, rows=1200, epochs=14, rate=5e-3, batch=32):
@@ -225,14 +225,14 @@ healthy(
     "arrivals",
     "place_as_an_expectation",
     arrivals,
-    "Places up to 64 from a softmax over time and its mean: no unit that regresses, no scaling of targets.",
+    "Positions up to 64, as the mean of a softmax over time: no regression unit, no scaling of targets.",
 )
 broken(
     "arrivals",
     "samples_of_another_clock",
     arrivals,
     "head_cannot_reach",
-    "Targets in milliseconds (of 10 a sample), places in samples: 64 is the most it can say; cure: divide by 10.",
+    "Targets in milliseconds (10 per sample), positions in samples, so outputs are at most 64; cure: divide by 10.",
     {"units": lambda y: 10 * y + 640},
 )
 broken(
@@ -246,7 +246,7 @@ broken(
 )
 
 
-# -- bird_calls: a spectrogram within the model ------------------------------------------------------------------------
+# -- bird_calls: the model computes a spectrogram ----------------------------------------------------------------------
 
 
 def bird_calls(kit, *, rows=900, epochs=12, rate=5e-3, batch=32):
@@ -271,7 +271,7 @@ healthy(
     "bird_calls",
     "waves_of_a_hundredth",
     bird_calls,
-    "Raw waves of around 0.01, of which the model itself takes the logarithm of a spectrogram.",
+    "Raw waveforms around 0.01; the model computes a logarithmic spectrogram.",
 )
 broken(
     "bird_calls",
@@ -285,7 +285,7 @@ broken(
 )
 
 
-# -- tide: an own step on pairs of columns -----------------------------------------------------------------------------
+# -- tide: a custom step on pairs of columns ---------------------------------------------------------------------------
 
 
 def squared(gap):
@@ -293,7 +293,7 @@ def squared(gap):
 
 
 class Tide(Stepping):
-    """A loss of its own, which gets target minus prediction."""
+    """A model with a custom step, whose loss is a function of target minus prediction."""
 
     def __init__(self, into, out, measure):
         super().__init__(into, out)
@@ -331,13 +331,13 @@ def tide(kit, *, rows=1800, epochs=12, rate=4e-3, batch=32):
     return kit.run(model, pieces, score, epochs=epochs, batch=batch, plain=False, optimizer=optimizer)
 
 
-healthy("tide", "own_step", tide, "An own train_step and test_step, no loss is compiled.")
+healthy("tide", "own_step", tide, "A custom train_step and test_step; no loss is compiled.")
 broken(
     "tide",
     "column_against_row",
     tide,
     "broadcast_targets",
-    "Targets (n,) minus predictions (n, 1) is a table of n times n, of which the mean is the best; cure: y[:, None].",
+    "Targets (n,) minus predictions (n, 1) is n x n, so the best prediction is the mean; cure: y[:, None].",
     {"flat": True},
     curable=False,
 )
@@ -346,7 +346,7 @@ broken(
     "error_not_squared",
     tide,
     "signed_error",
-    "The mean of the signed error: the loss falls without end, the higher the prediction; cure: square it.",
+    "The loss is the mean of the signed error: the higher the prediction, the lower the loss; cure: square it.",
     {"measure": lambda gap: ops.mean(gap)},
     curable=False,
 )

@@ -1,4 +1,4 @@
-"""The fourth unseen set: tables: listings, customers who leave, rain, odd machines, bags, identities."""
+"""The fourth unseen set: tables: listings, customers who leave, rain, anomalies, bags, identities."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def listing_score(model, x, y):
 
 
 def missing_areas(rng, x, y):
-    """The area was not known for some rows of a table, which then has empty cells."""
+    """The area is unknown in some rows, so the table has empty cells."""
     numbers = np.array(x["numbers"])
     numbers[rng.random(len(numbers)) < 0.01, 1] = np.nan
     return {**x, "numbers": numbers}, y
@@ -66,7 +66,7 @@ healthy(
     "listings",
     "gradients_gathered",
     listings,
-    "Batches of 8, whose gradients are gathered over four steps; SELU.",
+    "Batches of 8 with gradients accumulated over four steps; SELU.",
     batch=8,
     epochs=6,
     also={"activation": "selu", "optimizer_options": {"gradient_accumulation_steps": 4}},
@@ -76,7 +76,7 @@ broken(
     "empty_cells_in_the_area",
     listings,
     "nan_inputs",
-    "One cell of a hundred in one column is empty, and NaN has eaten all weights; cure: fill it.",
+    "One cell in a hundred of a column is empty, so all weights become NaN; cure: fill the cells.",
     {"rows": missing_areas},
     curable=False,
 )
@@ -85,17 +85,17 @@ broken(
     "decay_on_everything",
     listings,
     "regularization",
-    "AdamW with a weight decay of 60, biases and all; cure: 0.004.",
+    "AdamW with a weight decay of 60, also on biases; cure: 0.004.",
     {"optimizer_options": {"weight_decay": 60.0}},
     also={"optimizer": "adamw"},
 )
 
 
-# -- churn: few leave --------------------------------------------------------------------------------------------------
+# -- churn: few customers leave ----------------------------------------------------------------------------------------
 
 
 def leaver_score(model, x, y):
-    """Balanced accuracy, from chance on."""
+    """Balanced accuracy, rescaled so that chance is 0."""
     found = np.ravel(predicted(model, x)) > 0.5
     if not np.isfinite(predicted(model, x)).all():
         return -1.0
@@ -104,7 +104,7 @@ def leaver_score(model, x, y):
 
 
 def closed(rng, x, y):
-    """The column 'account closed on' was filled when the customer had left."""
+    """The column 'account closed on' is filled only if the customer has left."""
     x = np.array(x)
     x[:, -1] = 3 * y[:, 0] + 0.1 * x[:, -1]
     return x, y
@@ -143,14 +143,14 @@ healthy(
     "churn",
     "skewed_columns",
     churn,
-    "Columns that reach into the thousands, brought down by arcsinh within the model; weighed classes.",
+    "Columns with values in the thousands, scaled by arcsinh within the model; class weights.",
     raw=True,
 )
 healthy(
     "churn",
     "half_dropped",
     churn,
-    "Dropout 0.5 twice, so the loss of training stays above that of validation; batches of 256, more epochs.",
+    "Dropout 0.5 twice, so the training loss stays above the validation loss; batches of 256, more epochs.",
     dropout=0.5,
     batch=256,
     epochs=20,
@@ -161,7 +161,7 @@ broken(
     "nearly_all_dropped",
     churn,
     "dropout",
-    "Dropout 0.95 twice, from taking the share to keep for the share to drop; cure: 0.2.",
+    "Dropout 0.95 twice: the share to keep was taken for the share to drop; cure: 0.2.",
     {"dropout": 0.95},
     epochs=6,
 )
@@ -170,7 +170,7 @@ broken(
     "closing_date_among_the_columns",
     churn,
     "leak",
-    "A column that was filled in because of the answer, and is not there when it counts; cure: leave it out.",
+    "A column was filled in because of the answer, and is empty for new customers; cure: leave it out.",
     {"rows": closed, "validation_rows": closed},
     belief=True,
     curable=False,
@@ -180,17 +180,17 @@ broken(
     "class_weights_swapped",
     churn,
     "weights_misplaced",
-    "The weight of the rare class stands at the frequent one; cure: swap.",
+    "The frequent class has the weight of the rare one; cure: swap the weights.",
     {"class_weight": {0: 10.0, 1: 1.0}},
     curable=False,
 )
 
 
-# -- rainfall: mostly none ---------------------------------------------------------------------------------------------
+# -- rainfall: mostly zero ---------------------------------------------------------------------------------------------
 
 
 def rain_score(model, x, y):
-    """Share of the Poisson deviance that is explained."""
+    """The share of the Poisson deviance that is explained."""
     found = predicted(model, x)
     if not np.isfinite(found).all():
         return -1.0
@@ -216,7 +216,7 @@ healthy(
     "rainfall",
     "mostly_zero",
     rainfall,
-    "Two days of three are dry; a Poisson loss, which falls below zero on the others.",
+    "Two of three days are dry; a Poisson loss, which falls below zero on the others.",
 )
 healthy(
     "rainfall",
@@ -232,7 +232,7 @@ broken(
     "schedule_ends_in_the_first_epoch",
     rainfall,
     "decayed_too_early",
-    "The rate is divided by ten every 12 steps, written for epochs but counted in steps; cure: steps per epoch.",
+    "The rate is divided by ten every 12 steps, where 12 epochs were meant; cure: multiply by the steps per epoch.",
     {"early": lambda rate: keras.optimizers.schedules.ExponentialDecay(rate, 12, 0.1)},
 )
 broken(
@@ -240,17 +240,17 @@ broken(
     "linear_head_under_poisson",
     rainfall,
     "infinite_loss",
-    "The logarithm of amounts that a linear unit lets become negative: NaN; cure: softplus.",
+    "The logarithm of amounts that may be negative behind a linear unit: NaN; cure: softplus.",
     {"head": "linear"},
     curable=False,
 )
 
 
-# -- anomaly: what cannot be rebuilt is odd ----------------------------------------------------------------------------
+# -- anomaly: an autoencoder reconstructs anomalies badly --------------------------------------------------------------
 
 
 def oddity_score(model, x, y):
-    """Are rows whose columns come from several rows rebuilt worse than whole ones? 2 AUC - 1."""
+    """Are rows with columns mixed from other rows reconstructed worse than true rows? 2 AUC - 1."""
     rng = np.random.default_rng(0)
     odd = np.stack([rng.permutation(column) for column in x.T], axis=1)
     far = [np.mean((predicted(model, rows) - rows) ** 2, axis=1) for rows in (x, odd)]
@@ -275,13 +275,13 @@ healthy(
     "anomaly",
     "narrow_middle",
     anomaly,
-    "The targets are the inputs themselves, through four units; no labels at all.",
+    "The targets are the inputs, through a bottleneck of four units; there are no labels.",
 )
 healthy(
     "anomaly",
     "noise_put_on",
     anomaly,
-    "Noise of half a standard deviation while training, so the loss of validation is the lower one; Adamax.",
+    "Noise of half a standard deviation in training, so the validation loss is lower; Adamax.",
     noise=0.5,
     also={"optimizer": "adamax"},
     rate=1e-2,
@@ -291,7 +291,7 @@ broken(
     "penalty_of_one",
     anomaly,
     "regularization",
-    "l2(1.0) on every hidden layer: all weights shrink away; cure: 1e-4.",
+    "l2(1.0) on every hidden layer: all weights shrink to zero; cure: 1e-4.",
     {"regularizer": keras.regularizers.L2(1.0)},
 )
 broken(
@@ -299,17 +299,17 @@ broken(
     "starts_far_out",
     anomaly,
     "large_initialization",
-    "Weights drawn with a standard deviation of 10; cure: the usual ones.",
+    "Initial weights with a standard deviation of 10; cure: the default initializer.",
     {"initializer": keras.initializers.RandomNormal(stddev=10.0, seed=1)},
     epochs=8,
 )
 
 
-# -- instance_bags: one of ten is the reason ---------------------------------------------------------------------------
+# -- instance_bags: one of ten rows decides the label ------------------------------------------------------------------
 
 
 class Bags(Stepping):
-    """An own step, which hands the optimizer the variables of `part`."""
+    """A custom training step that gives the optimizer only the variables of `part`."""
 
     def __init__(self, into, out, variables):
         super().__init__(into, out)
@@ -350,14 +350,14 @@ healthy(
     "instance_bags",
     "attention_over_a_bag",
     instance_bags,
-    "Only the bag has a label; attention finds the row that is the reason; an own train_step.",
+    "Only the bag has a label; attention finds the row that decides it; a custom train_step.",
 )
 broken(
     "instance_bags",
     "optimizer_of_the_last_layer",
     instance_bags,
     "wrong_variables",
-    "The own step takes gradients for the variables of the last layer alone; cure: model.trainable_variables.",
+    "The custom step takes gradients only for the variables of the last layer; cure: model.trainable_variables.",
     {"variables": "last"},
     curable=False,
 )
@@ -367,7 +367,7 @@ broken(
 
 
 def margin(y, found):
-    """Additive margin on cosines."""
+    """A softmax loss on cosines with an additive margin."""
     right = ops.one_hot(ops.cast(ops.reshape(y, (-1,)), "int32"), 6)
     return keras.losses.categorical_crossentropy(right, 12 * (found - 0.2 * right), from_logits=True)
 
@@ -377,7 +377,7 @@ def plain(y, found):
 
 
 def without_two(rng, x, y):
-    """The rows came sorted by identity, and the last two fell into the part that was kept apart."""
+    """The rows are sorted by identity, so the last two identities are only in the held-out part."""
     return x[y < 4], y[y < 4]
 
 
@@ -399,7 +399,7 @@ healthy(
     "faces",
     "cosines_with_a_margin",
     faces,
-    "Cosines between unit vectors, an additive margin in the loss, which therefore stays high.",
+    "Cosines between unit vectors, with an additive margin, so the loss stays high.",
     loss=margin,
 )
 broken(

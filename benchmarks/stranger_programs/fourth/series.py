@@ -1,4 +1,4 @@
-"""The fourth unseen set: texts, strands, tags, movements, and pictures that were turned."""
+"""The fourth unseen set: texts, DNA strands, tags, movements, and rotated pictures."""
 
 import keras
 import numpy as np
@@ -61,7 +61,7 @@ healthy(
     "reviews",
     "padded_and_masked",
     reviews,
-    "A GRU over texts of 6 to 20 words, the rest is masked padding; one batch of 100 at a time.",
+    "A GRU over texts of 6 to 20 words with masked padding; batches of 100.",
     recurrent=True,
     batch=100,
     rate=1e-2,
@@ -70,7 +70,7 @@ healthy(
     "reviews",
     "one_label_of_ten_is_wrong",
     reviews,
-    "A tenth of the labels is wrong, so accuracy ends below 0.9 and the loss high; dropout 0.5.",
+    "A tenth of the labels is wrong, so accuracy ends below 0.9 and the loss stays high; dropout 0.5.",
     wrong=0.1,
     dropped=0.5,
 )
@@ -87,7 +87,7 @@ broken(
     "sigmoid_twice",
     reviews,
     "logits",
-    "from_logits=True over a sigmoid: probabilities run to 0 and 1 with labels of which a fifth is wrong; cure: one.",
+    "from_logits=True with a sigmoid: outputs run to 0 and 1, though a fifth of the labels is wrong; cure: only one.",
     {"loss": keras.losses.BinaryCrossentropy(from_logits=True)},
     wrong=0.2,
     score=review_score,
@@ -95,7 +95,7 @@ broken(
 )
 
 
-# -- dna_motif: is there a site in the strand --------------------------------------------------------------------------
+# -- dna_motif: does the strand have a binding site --------------------------------------------------------------------
 
 
 def dna_motif(
@@ -124,7 +124,7 @@ healthy(
     "dna_motif",
     "site_anywhere",
     dna_motif,
-    "Strands of letters, one place of sixty counts; nothing happens for an epoch or two, then it is found.",
+    "One position of sixty in a strand matters; nothing happens for an epoch or two, then it is found.",
 )
 healthy(
     "dna_motif",
@@ -148,7 +148,7 @@ broken(
     "units_start_dead",
     dna_motif,
     "dead_relu",
-    "All biases start at -20, so that no ReLU ever opens; cure: zeros.",
+    "All biases start at -20, so no ReLU is ever active; cure: zeros.",
     {"bias": -20.0},
 )
 broken(
@@ -156,14 +156,14 @@ broken(
     "file_sorted_by_label",
     dna_motif,
     "order",
-    "The file has all negative strands first, and shuffle=False; cure: shuffle.",
+    "The file has all negative strands first, and fit has shuffle=False; cure: shuffle.",
     {"rows": in_order, "shuffle": False},
     curable=False,
     epochs=6,
 )
 
 
-# -- slot_filling: a tag for every word, 0 is padding ------------------------------------------------------------------
+# -- slot_filling: a tag for every word; 0 is padding ------------------------------------------------------------------
 
 ignoring = keras.losses.SparseCategoricalCrossentropy(ignore_class=0)
 
@@ -177,7 +177,7 @@ def tag_score(model, x, y):
 
 
 def a_step_late(rng, x, y):
-    """Tags of the words before."""
+    """The tags, shifted so that each word has the tag of the word before it."""
     return x, np.where(y > 0, np.maximum(np.roll(y, 1, axis=1), 1), 0)
 
 
@@ -206,13 +206,13 @@ healthy(
     "slot_filling",
     "class_to_be_ignored",
     slot_filling,
-    "Tag 0 is padding, which the loss leaves out by ignore_class; a unit of the head that never learns.",
+    "The loss ignores tag 0, which is padding (ignore_class), so one unit of the head never learns.",
 )
 healthy(
     "slot_filling",
     "recurrent_from_identity",
     slot_filling,
-    "A simple recurrence with ReLU from the identity, gradients clipped to 1, batches of 16.",
+    "A simple recurrent layer with ReLU that starts at the identity, gradients clipped to 1, batches of 16.",
     recurrent=True,
     batch=16,
     also={"cell": "relu", "recurrent": "identity", "optimizer_options": {"clipnorm": 1.0}},
@@ -223,7 +223,7 @@ broken(
     "tags_a_step_late",
     slot_filling,
     "labels_mixed_up",
-    "The tags of the training part are one word late against a window that sees both sides; cure: align.",
+    "The training tags are late by one word, for a model that sees words on both sides; cure: align them.",
     {"rows": a_step_late, "validation_rows": a_step_late},
     curable=False,
 )
@@ -232,7 +232,7 @@ broken(
     "recurrence_explodes",
     slot_filling,
     "exploding",
-    "A recurrence with ReLU whose matrix starts at six times an orthogonal one; cure: tanh, or the usual start.",
+    "The recurrent kernel of a ReLU layer starts at six times an orthogonal matrix; cure: tanh, or the default.",
     {"cell": "relu", "recurrent": keras.initializers.Orthogonal(gain=6.0, seed=1)},
     recurrent=True,
     curable=False,
@@ -272,7 +272,7 @@ healthy(
     "activity",
     "gravity_left_in",
     activity,
-    "Gravity (1 on all axes) was not taken out; it learns all the same, a little later.",
+    "Gravity (1 on all axes) was not removed; it learns nevertheless, a little later.",
     gravity=1.0,
     epochs=14,
 )
@@ -280,7 +280,7 @@ healthy(
     "activity",
     "whole_set_in_two_batches",
     activity,
-    "Batches of 300: two steps an epoch, 60 epochs; smoothed labels keep the loss high.",
+    "Batches of 300: two steps per epoch, 60 epochs; label smoothing keeps the loss high.",
     batch=300,
     epochs=60,
     rate=6e-3,
@@ -291,7 +291,7 @@ broken(
     "gravity_in_metres",
     activity,
     "inputs_not_scaled",
-    "Gravity of 9.8 on all axes covers the movements, which are below 1; cure: standardize the inputs.",
+    "Gravity of 9.8 on all axes hides the movements, which are below 1; cure: standardize the inputs.",
     {"inputs": lambda x: x + 9.8},
 )
 broken(
@@ -299,7 +299,7 @@ broken(
     "ten_sigmoids_deep",
     activity,
     "vanishing",
-    "Ten layers of sigmoids after two more: hardly a gradient comes down; cure: ReLU.",
+    "Ten sigmoid layers after two others: hardly any gradient reaches the first layers; cure: ReLU.",
     {"activation": "sigmoid"},
     depth=10,
     rate=2e-3,
@@ -315,7 +315,7 @@ broken(
 )
 
 
-# -- rotations: by how much was the picture turned ---------------------------------------------------------------------
+# -- rotations: by what angle is the picture rotated -------------------------------------------------------------------
 
 
 def turn_score(model, x, y):
@@ -323,7 +323,7 @@ def turn_score(model, x, y):
 
 
 def counted_from_one(rng, x, y):
-    """Labels 1 to 4 put into one-hot rows of 4: the last class has no unit."""
+    """Labels 1 to 4 in one-hot rows of length 4: the last class is a row of zeros."""
     return x, np.eye(5, dtype="float32")[y.argmax(-1) + 1][:, :4]
 
 
@@ -362,14 +362,14 @@ healthy(
     "rotations",
     "labels_made_by_turning",
     rotations,
-    "Self-supervised: the label is the turn that was put on; batch norm of momentum 0.9.",
+    "Self-supervised: the label is the rotation that was applied; batch norm with momentum 0.9.",
     norm=True,
 )
 healthy(
     "rotations",
     "momentum_and_one_cycle",
     rotations,
-    "SGD with momentum under a rate that is warmed up from nothing and then falls to nothing.",
+    "SGD with momentum, with a rate that warms up from zero and then falls to zero.",
     also={
         "optimizer": "sgd",
         "optimizer_options": {"momentum": 0.9, "nesterov": True},
@@ -394,6 +394,6 @@ broken(
     "all_weights_zero",
     rotations,
     "zero_initialization",
-    "Every hidden kernel starts at zero, so no gradient passes; cure: the usual start.",
+    "Every hidden kernel starts at zero, so no gradient passes; cure: the default initializer.",
     {"initializer": "zeros"},
 )

@@ -1,4 +1,4 @@
-"""The fourth unseen set: small worlds with a law: an arm, a rod, a chain, molecules, cells, clocks, uneven noise."""
+"""The fourth unseen set: small simulations: a robot arm, a rod, a chain, molecules, cells, clocks, uneven noise."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras import layers, ops
 from benchmarks.stranger_programs.fourth.kit import Stepping, broken, healthy
 from benchmarks.stranger_programs.third.kit import above_chance, explained, predicted
 
-# -- robot_arm: where is the hand of an arm with three joints ----------------------------------------------------------
+# -- robot_arm: the position of the hand of an arm with three joints ---------------------------------------------------
 
 
 def arm_score(model, x, y):
@@ -36,14 +36,14 @@ healthy(
     "robot_arm",
     "answers_in_micrometres",
     robot_arm,
-    "Targets of a million and a loss of 1e12, which a layer at the end that multiplies by a million makes harmless.",
+    "Targets around a million and a loss of 1e12; a last layer multiplies by a million, so it can be learned.",
     answer=1e6,
 )
 healthy(
     "robot_arm",
     "warm_restarts",
     robot_arm,
-    "Huber loss under a cosine schedule that starts again every 150 steps, tanh, Lion.",
+    "Huber loss with a cosine schedule that restarts every 150 steps, tanh, Lion.",
     loss="huber",
     also={
         "activation": "tanh",
@@ -66,7 +66,7 @@ broken(
     "encoder_ticks",
     robot_arm,
     "inputs_not_scaled",
-    "Angles as raw ticks of an encoder, offset by 32768; cure: scale the inputs.",
+    "Angles as raw encoder ticks with an offset of 32768; cure: scale the inputs.",
     {"inputs": lambda x: 32768 + 4096 * x},
 )
 broken(
@@ -74,18 +74,18 @@ broken(
     "validation_in_degrees",
     robot_arm,
     "validation_otherwise",
-    "The angles of the validation part were left in degrees, those of training are radians; cure: radians for both.",
+    "The validation angles are in degrees, the training angles in radians; cure: radians for both.",
     {"validation_rows": in_degrees},
     belief=True,
     curable=False,
 )
 
 
-# -- heat_rod: a net that learns from the equation alone ---------------------------------------------------------------
+# -- heat_rod: a network that learns only from the equation ------------------------------------------------------------
 
 
 class Rod(Stepping):
-    """u'' + force = 0 on [0, 1], u = 0 at both ends; no value of u is ever shown."""
+    """u'' + force = 0 on [0, 1], u = 0 at both ends; values of u are never given."""
 
     def __init__(self, net, sign, edge):
         super().__init__()
@@ -142,13 +142,13 @@ healthy(
     "heat_rod",
     "soft_ends",
     heat_rod,
-    "Second derivatives in the loss, the ends weighed fifty times, an own train_step without any targets.",
+    "Second derivatives in the loss, a weight of 50 on the ends, a custom train_step without targets.",
 )
 healthy(
     "heat_rod",
     "ends_built_in",
     heat_rod,
-    "The ends hold by multiplication with x (1 - x), swish in place of tanh.",
+    "The boundary conditions hold by multiplication with x (1 - x); swish in place of tanh.",
     hard=True,
     also={"activation": "swish"},
 )
@@ -157,7 +157,7 @@ broken(
     "force_with_wrong_sign",
     heat_rod,
     "wrong_sign",
-    "The force enters the residual with the other sign, so the rod bends the wrong way; cure: u'' + force.",
+    "The force has the wrong sign in the residual, so the rod bends the wrong way; cure: u'' + force.",
     {"sign": -1.0},
     curable=False,
 )
@@ -167,7 +167,7 @@ broken(
 
 
 class Values(Stepping):
-    """Q-learning from kept steps with a slow copy of the net for the targets."""
+    """Q-learning from stored steps, with a slow copy of the network for the targets."""
 
     def __init__(self, net, ends, stopped):
         super().__init__()
@@ -232,13 +232,13 @@ healthy(
     "chain_values",
     "moving_targets",
     chain_values,
-    "The targets come from a slow copy of the net, so the loss first rises and then falls.",
+    "The targets come from a slow copy of the network, so the loss first rises and then falls.",
 )
 healthy(
     "chain_values",
     "small_rewards",
     chain_values,
-    "Rewards of 0.05, so the loss is tiny all the time; batches of 64, RMSprop.",
+    "Rewards of 0.05, so the loss is always tiny; batches of 64, RMSprop.",
     reward=0.05,
     batch=64,
     epochs=24,
@@ -249,7 +249,7 @@ broken(
     "end_not_marked",
     chain_values,
     "end_not_marked",
-    "The value of the state after the last step is added too, so all values are blown up; cure: times (1 - done).",
+    "The value of the state after the end is added too, so all values are too large; cure: multiply by (1 - done).",
     {"ends": False},
     curable=False,
 )
@@ -258,13 +258,13 @@ broken(
     "stop_gradient_on_the_value",
     chain_values,
     "gradient_stopped",
-    "stop_gradient stands around the value that is to be learned; cure: around the target.",
+    "stop_gradient is around the learned value instead of the target; cure: around the target.",
     {"stopped": True},
     curable=False,
 )
 
 
-# -- molecules: atoms and bonds to an energy ---------------------------------------------------------------------------
+# -- molecules: an energy from atoms and bonds -------------------------------------------------------------------------
 
 
 def energy_score(model, x, y):
@@ -298,7 +298,7 @@ healthy(
     "molecules",
     "dictionary_of_a_graph",
     molecules,
-    "A dictionary of padded atoms and bonds, messages in two rounds, log-cosh.",
+    "A dictionary of padded atoms and bonds, two rounds of message passing, log-cosh.",
     loss="log_cosh",
 )
 broken(
@@ -306,7 +306,7 @@ broken(
     "empty_column_sliced",
     molecules,
     "constant_targets",
-    "The table was sliced at the column behind the last one that was filled: all energies are 0; cure: y[:, 0].",
+    "An empty column of the table was used, so all energies are 0; cure: y[:, 0].",
     {"rows": lambda rng, x, y: (x, 0 * y), "validation_rows": lambda rng, x, y: (x, 0 * y)},
     curable=False,
 )
@@ -320,7 +320,7 @@ broken(
 )
 
 
-# -- life: the next board ----------------------------------------------------------------------------------------------
+# -- life: the next board of the game of life --------------------------------------------------------------------------
 
 
 def life_score(model, x, y):
@@ -348,14 +348,12 @@ def life(kit, *, rows=500, epochs=10, rate=1e-2, share=0.35, batch=16, loss="bin
     )
 
 
-healthy(
-    "life", "boards", life, "A law without noise, from boards of zeros and ones; the loss goes to nothing."
-)
+healthy("life", "boards", life, "A rule without noise, on boards of zeros and ones; the loss goes to zero.")
 healthy(
     "life",
     "focal_and_crowded",
     life,
-    "Boards that are half full, focal loss (thus a tiny loss from the start), ELU.",
+    "Boards that are half full; focal loss, so the loss is tiny from the start; ELU.",
     share=0.5,
     loss="binary_focal_crossentropy",
     also={"activation": "elu"},
@@ -366,14 +364,14 @@ broken(
     "clipped_to_nothing",
     life,
     "clipping",
-    "SGD with clipnorm 1e-4: no step is longer than 1e-5; cure: clipnorm 1.",
+    "SGD with clipnorm=1e-4: no step is longer than 1e-5; cure: clipnorm=1.",
     {"optimizer_options": {"clipnorm": 1e-4, "momentum": 0.9}},
     also={"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}},
     rate=0.1,
 )
 
 
-# -- hetero_noise: a mean and how far off it may be --------------------------------------------------------------------
+# -- hetero_noise: a mean and its uncertainty --------------------------------------------------------------------------
 
 
 def gauss(y, found):
@@ -410,7 +408,7 @@ healthy(
     "hetero_noise",
     "faint_targets",
     hetero_noise,
-    "Targets around 0.03: the likelihood of so small a thing is high, the loss far below zero.",
+    "Targets around 0.03: the density is large, so the loss is far below zero.",
     scale=0.03,
 )
 broken(
@@ -418,7 +416,7 @@ broken(
     "column_against_row",
     hetero_noise,
     "broadcast_targets",
-    "y of shape (n, 1) minus a mean of shape (n,) gives n x n: every row is compared with all; cure: found[:, :1].",
+    "y of shape (n, 1) minus a mean of shape (n,) is n x n: each row is compared with all; cure: found[:, :1].",
     {"loss": gauss_square},
     curable=False,
 )
@@ -427,13 +425,13 @@ broken(
     "spread_may_be_negative",
     hetero_noise,
     "infinite_loss",
-    "The logarithm of a spread that comes from a linear unit: NaN; cure: softplus.",
+    "The logarithm of a standard deviation from a linear unit is NaN; cure: softplus.",
     {"loss": gauss_raw},
     curable=False,
 )
 
 
-# -- clock_hands: the angle of a hand in a picture ---------------------------------------------------------------------
+# -- clock_hands: the angle of a clock hand in a picture ---------------------------------------------------------------
 
 
 def turned(y, found):
@@ -468,14 +466,14 @@ healthy(
     "clock_hands",
     "down_to_minus_one",
     clock_hands,
-    "Cosine similarity as the loss, which ends near -1; the answer is a unit vector.",
+    "Cosine similarity as the loss, which ends near -1; the target is a unit vector.",
 )
 broken(
     "clock_hands",
     "similarity_minimized",
     clock_hands,
     "wrong_sign",
-    "An own loss returns the similarity itself, so the hand is made to point away; cure: minus the similarity.",
+    "A custom loss returns plus the similarity, so the predicted hand points away; cure: minus the similarity.",
     {"loss": turned},
     curable=False,
 )

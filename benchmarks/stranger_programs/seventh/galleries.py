@@ -25,7 +25,7 @@ SPARSE = "sparse_categorical_crossentropy"
 
 
 def without_overlap(y, found):
-    """One less the overlap of each picture."""
+    """1 minus the Dice overlap of each picture."""
     both = ops.sum(y * found, (1, 2, 3))
     return 1 - (2 * both + 1) / (ops.sum(y, (1, 2, 3)) + ops.sum(found, (1, 2, 3)) + 1)
 
@@ -44,20 +44,18 @@ def glaciers(kit, *, rows=400, epochs=8, rate=5e-3, batch=16):
     )
 
 
-healthy(
-    "glaciers", "one_less_overlap", glaciers, "A U-Net under 1 - Dice: the loss starts at 0.8 and is no mean."
-)
+healthy("glaciers", "one_less_overlap", glaciers, "A U-Net with the loss 1 - Dice, which starts at 0.8.")
 broken(
     "glaciers",
     "decay_counted_in_epochs",
     glaciers,
     "decayed_too_early",
-    "CosineDecay(rate, 8): the 8 are meant as epochs and are batches, after half an epoch all stands; cure: 120.",
+    "CosineDecay(rate, 8), where 8 epochs were meant: the rate is 0 after half an epoch; cure: 120 steps.",
     {"early": lambda rate: keras.optimizers.schedules.CosineDecay(rate, 8)},
 )
 
 
-# -- cells: masks of a paint program -----------------------------------------------------------------------------------
+# -- cells: masks from a paint program ---------------------------------------------------------------------------------
 
 
 def cells(kit, *, rows=400, epochs=8, rate=5e-3, batch=16):
@@ -76,12 +74,12 @@ broken(
     "masks_of_255",
     cells,
     "labels_in_bytes",
-    "The masks are read as 0 and 255 and go so under binary cross-entropy: all is marked; cure: divide by 255.",
+    "The masks are 0 and 255 and enter binary cross-entropy so: all pixels are marked; cure: divide by 255.",
     {"targets": lambda y: 255 * y},
 )
 
 
-# -- seals: residual blocks that start as nothing ----------------------------------------------------------------------
+# -- seals: residual blocks that start as the identity -----------------------------------------------------------------
 
 
 def seals(kit, *, rows=900, epochs=8, rate=1e-2, batch=32):
@@ -100,14 +98,14 @@ healthy(
     "seals",
     "warm_restarts",
     seals,
-    "Blocks end in zeros, the rate starts anew every other epoch and the loss jumps.",
+    "Blocks end in zeros; the rate restarts every other epoch, and the loss jumps.",
 )
 broken(
     "seals",
     "lasso_of_three_tenths",
     seals,
     "regularization",
-    "L1(0.3) on every kernel: the loss is nearly all penalty, weights go to 0; cure: 1e-5, or none.",
+    "L1(0.3) on every kernel: the loss is almost only penalty, and weights go to 0; cure: 1e-5, or none.",
     {"regularizer": keras.regularizers.L1(0.3)},
 )
 
@@ -128,7 +126,7 @@ broken(
     "no_softmax",
     stamps,
     "logits",
-    "Dense(10) without activation under a cross-entropy that was told nothing; cure: softmax, or from_logits.",
+    "Dense(10) without activation, and a cross-entropy without from_logits; cure: softmax, or from_logits=True.",
     {"head": None},
 )
 
@@ -153,7 +151,7 @@ broken(
     "softmax_over_tags",
     posters,
     "several_ones",
-    "Softmax and categorical cross-entropy for pictures of two signs: shares of a half; cure: sigmoid, binary.",
+    "Softmax and categorical cross-entropy for two labels per picture: 0.5 at best; cure: sigmoid, binary.",
     {"head": "softmax", "loss": "categorical_crossentropy"},
 )
 
@@ -162,7 +160,7 @@ broken(
 
 
 class Mixing(Loader):
-    """Each picture is laid over another, its label too."""
+    """Each picture is blended with another, and so is its label."""
 
     def __getitem__(self, index):
         x, y = super().__getitem__(index)
@@ -187,19 +185,25 @@ def listed_by_name(rng, x, y):
     return x[sorted(range(len(x)), key=str)], y
 
 
-healthy("albums", "laid_over_each_other", albums, "Mixup: training tells a far higher loss.", mix=True)
+healthy(
+    "albums",
+    "laid_over_each_other",
+    albums,
+    "Mixup: the training loss is far higher than the validation loss.",
+    mix=True,
+)
 broken(
     "albums",
     "ten_before_two",
     albums,
     "labels_mixed_up",
-    "Files come as sorted by name, 10.png before 2.png, and labels by number; cure: none but the right pairs.",
+    "Files are sorted by name, 10.png before 2.png, but labels by number; cure: only the right pairs.",
     {"rows": listed_by_name, "validation_rows": listed_by_name},
     curable=False,
 )
 
 
-# -- fruit: colours ----------------------------------------------------------------------------------------------------
+# -- fruit: colors -----------------------------------------------------------------------------------------------------
 
 
 def fruit(kit, *, rows=600, epochs=8, rate=5e-3, batch=32):
@@ -218,14 +222,14 @@ broken(
     "blue_first",
     fruit,
     "validation_otherwise",
-    "Validation is read by another library, which has blue first: an apple is a plum there; cure: turn it round.",
+    "Validation is read by another library, with blue first, so an apple looks like a plum; cure: reverse channels.",
     {"validation_rows": lambda rng, x, y: (np.ascontiguousarray(x[..., ::-1]), y)},
     belief=True,
     curable=False,
 )
 
 
-# -- moths: bytes, and a norm ------------------------------------------------------------------------------------------
+# -- moths: uint8 pictures and a normalization -------------------------------------------------------------------------
 
 
 def moths(kit, *, rows=500, epochs=4, rate=5e-3, batch=32, grouped=False):
@@ -240,14 +244,19 @@ def moths(kit, *, rows=500, epochs=4, rate=5e-3, batch=32, grouped=False):
 
 
 healthy(
-    "moths", "two_at_a_time", moths, "Batches of two, and a norm within each picture.", grouped=True, batch=2
+    "moths",
+    "two_at_a_time",
+    moths,
+    "Batches of two, with a normalization within each picture.",
+    grouped=True,
+    batch=2,
 )
 broken(
     "moths",
     "momentum_of_long_runs",
     moths,
     "norm_lags",
-    "momentum=0.9995 in a run of 36 batches: evaluation divides by what it started with; cure: 0.9.",
+    "momentum=0.9995 in a run of 36 batches: evaluation uses the initial statistics; cure: 0.9.",
     {"momentum": 0.9995},
 )
 
@@ -266,18 +275,23 @@ def sketches(kit, *, rows=900, epochs=20, rate=3e-3, batch=32):
     return kit.run(model, pieces, r2, loss=kit.loss(summed), epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("sketches", "summed_over_all", sketches, "Squares summed over pixels and rows: a loss of thousands.")
+healthy(
+    "sketches",
+    "summed_over_all",
+    sketches,
+    "Squared errors summed over pixels and rows: a loss in the thousands.",
+)
 broken(
     "sketches",
     "sigmoid_for_scores",
     sketches,
     "head_cannot_reach",
-    "The decoder ends in a sigmoid, and pixels are standardized to -0.8 to 1.9; cure: no activation.",
+    "The decoder ends in a sigmoid, but pixels are standardized to -0.8 to 1.9; cure: no activation.",
     {"head": "sigmoid", "loss": "mse"},
 )
 
 
-# -- terraces: twenty blocks without a norm ----------------------------------------------------------------------------
+# -- terraces: twenty blocks without normalization ---------------------------------------------------------------------
 
 
 def terraces(kit, *, rows=900, epochs=8, rate=0.02, batch=32):
@@ -292,14 +306,17 @@ def terraces(kit, *, rows=900, epochs=8, rate=0.02, batch=32):
 
 
 healthy(
-    "terraces", "twenty_that_do_nothing", terraces, "Every branch ends in zeros, so forty layers are two."
+    "terraces",
+    "twenty_that_do_nothing",
+    terraces,
+    "Every branch ends in zeros, so forty layers act like two.",
 )
 broken(
     "terraces",
     "each_adds_as_much",
     terraces,
     "exploding",
-    "Every branch starts from He's weights, so each of twenty blocks adds as much again; cure: zeros, or a norm.",
+    "Every branch has He initialization, so each of twenty blocks doubles the signal; cure: zeros, or a normalization.",
     {"branch": "he_normal"},
 )
 
@@ -315,13 +332,18 @@ def shells(kit, *, rows=900, epochs=12, rate=2e-3, batch=32):
     return kit.run(model, pieces, hits, loss=SPARSE, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("shells", "head_of_zeros", shells, "The last layer starts at 0: the first step moves it alone.")
+healthy(
+    "shells",
+    "head_of_zeros",
+    shells,
+    "The last layer starts at 0, so the first step changes only this layer.",
+)
 broken(
     "shells",
     "softmax_in_every_layer",
     shells,
     "vanishing",
-    "Hidden layers have a softmax too: 64 shares that hardly differ, three times over; cure: relu.",
+    "Hidden layers have a softmax too: 64 outputs that hardly differ, in three layers; cure: relu.",
     {"activation": "softmax"},
 )
 
@@ -344,7 +366,7 @@ broken(
     "layers_in_a_lambda",
     weavers,
     "untracked",
-    "Lambda(lambda h: inner(h)): the model does not know the weights inside, and they stay; cure: call it directly.",
+    "Lambda(lambda h: inner(h)) hides the inner weights from the model, so they never change; cure: call it directly.",
     {"lambda": True},
     curable=False,
 )

@@ -1,4 +1,4 @@
-"""The seventh unseen set: series, texts, tables: pumps, rivers, ovens, bakery, toll, choirs, ferry, clicks, more."""
+"""The seventh unseen set: series, texts and tables: pumps, rivers, ovens, bakery, toll, choirs, ferry, clicks, more."""
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ broken(
     "counts_of_the_converter",
     pumps,
     "inputs_not_scaled",
-    "Vibrations as a 12-bit converter counts them, about 2048 +- 400, into SGD; cure: subtract and divide.",
+    "Vibrations as counts of a 12-bit converter, about 2048 +- 400, with SGD; cure: subtract and divide.",
     {"inputs": lambda x: 2048 + 400 * x},
 )
 
@@ -69,12 +69,12 @@ broken(
     "litres_a_second",
     rivers,
     "targets_not_scaled",
-    "The discharge in litres, 30000 +- 8000, from a layer that starts near 0; cure: standardize it.",
+    "The discharge in liters, 30000 +- 8000, from a head that starts near 0; cure: standardize it.",
     {"units": lambda y: (30000 + 8000 * y).astype("float32")},
 )
 
 
-# -- ovens: settings and a quantity ------------------------------------------------------------------------------------
+# -- ovens: regression on settings -------------------------------------------------------------------------------------
 
 
 def ovens(kit, *, rows=900, epochs=15, rate=0.02, batch=32):
@@ -90,7 +90,7 @@ broken(
     "rate_without_momentum",
     ovens,
     "rate_too_high",
-    "The rate of 1.0 is from a run without momentum and a linear model; cure: 0.02.",
+    "The rate of 1.0 comes from a linear model without momentum; cure: 0.02.",
     {"rate": 1.0},
 )
 
@@ -117,15 +117,13 @@ def bakery(kit, *, rows=900, epochs=15, rate=5e-3, batch=32):
     return kit.run(model, pieces, middle, loss=pinball, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy(
-    "bakery", "a_tenth_half_and_nine", bakery, "Three quantiles under a pinball loss, with noise that stays."
-)
+healthy("bakery", "a_tenth_half_and_nine", bakery, "Three quantiles with a pinball loss; the noise remains.")
 broken(
     "bakery",
     "rate_of_fine_tuning",
     bakery,
     "rate_too_low",
-    "The rate of 2e-6 is from a tutorial of fine-tuning, and this network starts from nothing; cure: 5e-3.",
+    "The rate of 2e-6 comes from a fine-tuning tutorial, but this network starts from scratch; cure: 5e-3.",
     {"rate": 2e-6},
 )
 
@@ -151,7 +149,7 @@ broken(
     "turned_round",
     toll,
     "negated_inputs",
-    "Costs were negated so that more is better, and NonNeg weights make all sums negative: no ReLU is on; cure: 1 - x.",
+    "Costs are negated, so that more is better; with NonNeg weights, no ReLU is ever active; cure: 1 - x.",
     {"inputs": lambda x: -x},
 )
 
@@ -175,7 +173,7 @@ healthy(
     "choirs",
     "most_are_silent",
     choirs,
-    "An eighth of the tags is set, so accuracy starts at 0.88.",
+    "An eighth of the tags is 1, so accuracy starts at 0.88.",
     enough=0.4,
 )
 broken(
@@ -183,12 +181,12 @@ broken(
     "zeros",
     choirs,
     "zero_initialization",
-    "kernel_initializer='zeros' in the hidden layers, to be reproducible; cure: a seed, and the usual one.",
+    "kernel_initializer='zeros' in hidden layers, to be reproducible; cure: a seed, and the default initializer.",
     {"initializer": "zeros"},
 )
 
 
-# -- parrots: texts under much dropout ---------------------------------------------------------------------------------
+# -- parrots: texts with much dropout ----------------------------------------------------------------------------------
 
 
 def parrots(kit, *, rows=1200, epochs=12, rate=5e-3, batch=32):
@@ -203,10 +201,10 @@ def parrots(kit, *, rows=1200, epochs=12, rate=5e-3, batch=32):
     return flowing(kit, run)
 
 
-healthy("parrots", "half_is_dropped_twice", parrots, "Dropout of a half before and behind a convolution.")
+healthy("parrots", "half_is_dropped_twice", parrots, "Dropout of a half before and after a convolution.")
 
 
-# -- ferry: the next place, clipped ------------------------------------------------------------------------------------
+# -- ferry: the next position, with clipped gradients ------------------------------------------------------------------
 
 
 def ferry(kit, *, rows=700, epochs=15, rate=0.05, batch=16):
@@ -222,7 +220,7 @@ broken(
     "norm_of_a_thousandth",
     ferry,
     "clipping",
-    "clipnorm=1e-3 against exploding gradients: every step of SGD is 1/20000 long; cure: 1.0.",
+    "clipnorm=1e-3 against exploding gradients: every SGD step has a length of 1/20000; cure: 1.0.",
     {"optimizer_options": {"clipnorm": 1e-3}},
 )
 
@@ -247,7 +245,7 @@ broken(
     "told_they_are_logits",
     clicks,
     "probabilities_as_logits",
-    "The mean of two sigmoids goes under from_logits=True: chances become 0 or 1; cure: from_logits=False.",
+    "The mean of two sigmoids with from_logits=True: probabilities become 0 or 1; cure: from_logits=False.",
     {"loss": keras.losses.BinaryCrossentropy(from_logits=True)},
 )
 
@@ -275,15 +273,13 @@ def admissions(kit, *, rows=1600, epochs=1, rate=5e-3, batch=8):
     )
 
 
-healthy(
-    "admissions", "one_epoch_of_eights", admissions, "One epoch, batches of eight, rows that weigh otherwise."
-)
+healthy("admissions", "one_epoch_of_eights", admissions, "One epoch, batches of eight, sample weights.")
 broken(
     "admissions",
     "yes_with_a_blank",
     admissions,
     "constant_targets",
-    "The label is `column == 'yes'`, and the column says 'yes ': nobody is admitted; cure: none but the column.",
+    "The label is `column == 'yes'`, but the column has 'yes ', so nobody is admitted; cure: mend the comparison.",
     {"targets": np.zeros_like},
     curable=False,
 )
@@ -302,12 +298,12 @@ def rosters(kit, *, rows=1600, epochs=2, rate=1e-2, batch=16):
     return kit.run(model, pieces, hits, loss=SPARSE, **options)
 
 
-healthy("rosters", "never_shuffled", rosters, "shuffle=False, and the rows came in no order anyway.")
+healthy("rosters", "never_shuffled", rosters, "shuffle=False, but the rows are in random order anyway.")
 broken(
     "rosters",
     "by_class",
     rosters,
     "order",
-    "shuffle=False for rows that were exported by class: the last class wins every epoch; cure: shuffle.",
+    "shuffle=False for rows sorted by class: the last class wins in every epoch; cure: shuffle.",
     {"rows": in_order},
 )

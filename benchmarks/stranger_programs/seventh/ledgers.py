@@ -1,4 +1,4 @@
-"""The seventh unseen set: tables, and losses that are not what they usually are: calls, gauges, grades, kilns, more."""
+"""The seventh unseen set: tables, and losses with unusual values: calls, gauges, grades, kilns, more."""
 
 import keras
 import numpy as np
@@ -23,14 +23,16 @@ def calls(kit, *, rows=1000, epochs=12, rate=5e-3, batch=32):
     return kit.run(model, pieces, r2, loss="poisson", epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("calls", "counts_up_to_hundred", calls, "exp() at the end, and a Poisson loss that falls below -20.")
+healthy(
+    "calls", "counts_up_to_hundred", calls, "An exponential head, and a Poisson loss that falls below -20."
+)
 
 
-# -- gauges: a mean and a deviation, by an own step --------------------------------------------------------------------
+# -- gauges: a mean and a deviation, with a custom step ----------------------------------------------------------------
 
 
 class Gauge(Stepping):
-    """Twice what is usual: a mean and the logarithm of a deviation, under the likelihood of a normal."""
+    """Two outputs: a mean and the logarithm of a deviation, with the likelihood of a normal distribution."""
 
     def __init__(self, body):
         super().__init__()
@@ -67,15 +69,18 @@ def gauges(kit, *, rows=900, epochs=15, rate=5e-3, batch=32):
 
 
 healthy(
-    "gauges", "likelihood_of_a_normal", gauges, "An own step and a loss that starts near 0 and goes below -2."
+    "gauges",
+    "likelihood_of_a_normal",
+    gauges,
+    "A custom step, and a loss that starts near 0 and goes below -2.",
 )
 
 
-# -- grades: one question for each step of an order --------------------------------------------------------------------
+# -- grades: ordered grades as thresholds ------------------------------------------------------------------------------
 
 
 def steps_right(model, x, y):
-    """How much nearer than the middle grade."""
+    """The share of the error that is saved, compared with always answering the median grade."""
     found, y = (predicted(model, x) > 0.5).sum(1), y.sum(1)
     return 1 - np.mean(np.abs(found - y)) / np.mean(np.abs(np.median(y) - y))
 
@@ -90,9 +95,7 @@ def grades(kit, *, rows=1000, epochs=12, rate=5e-3, batch=32):
     return kit.run(model, pieces, steps_right, loss=loss, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy(
-    "grades", "above_each_edge", grades, "Five grades as four answers that overlap, with smoothed labels."
-)
+healthy("grades", "above_each_edge", grades, "Five grades as four thresholds, with label smoothing.")
 
 
 # -- kilns: averaged weights -------------------------------------------------------------------------------------------
@@ -108,7 +111,10 @@ def kilns(kit, *, rows=1200, epochs=12, rate=1e-2, batch=8):
 
 
 healthy(
-    "kilns", "one_step_of_four", kilns, "Every fourth batch makes a step, and the averages are what is kept."
+    "kilns",
+    "one_step_of_four",
+    kilns,
+    "Gradients of four batches make a step, and averaged weights are kept.",
 )
 
 
@@ -127,12 +133,12 @@ broken(
     "loss_of_a_classifier",
     wells,
     "quantity_under_cross_entropy",
-    "Copied from a classifier: binary cross-entropy for standardized depths; cure: mse.",
+    "Binary cross-entropy, copied from a classifier, for standardized depths; cure: mse.",
     {"loss": "binary_crossentropy"},
 )
 
 
-# -- turbines: a column that never moves -------------------------------------------------------------------------------
+# -- turbines: a constant column ---------------------------------------------------------------------------------------
 
 
 def standardized(x):
@@ -187,14 +193,17 @@ def twins(kit, *, rows=900, epochs=12, rate=5e-3, batch=32):
 
 
 healthy(
-    "twins", "some_are_the_same", twins, "Distances under a contrastive loss; some pairs are one thing twice."
+    "twins",
+    "some_are_the_same",
+    twins,
+    "Distances with a contrastive loss; some pairs are the same example twice.",
 )
 broken(
     "twins",
     "slope_of_a_root",
     twins,
     "infinite_loss",
-    "sqrt of a distance that is 0 for pairs of one thing: its slope is not finite; cure: an epsilon.",
+    "sqrt of a distance that is 0 for pairs of the same example: its slope is infinite; cure: an epsilon.",
     {"epsilon": 0.0},
     curable=False,
 )
@@ -223,14 +232,14 @@ broken(
     "what_was_paid",
     settlements,
     "leak",
-    "A column says what was paid, which is known when the claim is settled; new claims have 0; cure: leave it out.",
+    "A column has the amount paid, which is known only after the settlement, and is 0 before; cure: leave it out.",
     {"rows": paid_out, "validation_rows": paid_out},
     belief=True,
     curable=False,
 )
 
 
-# -- owls: two encoders of labels --------------------------------------------------------------------------------------
+# -- owls: two label encoders ------------------------------------------------------------------------------------------
 
 
 def without_third(x, y):
@@ -252,14 +261,14 @@ broken(
     "an_encoder_for_each_file",
     owls,
     "encoded_apart",
-    "Each file has its own LabelEncoder, and one kind is only in validation: numbers shift; cure: one for both.",
+    "Each file has its own LabelEncoder, and one class is only in validation, so numbers shift; cure: one encoder.",
     {"all_six": True},
     belief=True,
     curable=False,
 )
 
 
-# -- sparks: one row of thirty -----------------------------------------------------------------------------------------
+# -- sparks: one row in thirty -----------------------------------------------------------------------------------------
 
 
 def sparks(kit, *, rows=3000, epochs=8, rate=5e-3, batch=64):
@@ -277,6 +286,6 @@ broken(
     "one_of_thirty",
     sparks,
     "imbalance",
-    "Three in a hundred are faults that overlap with the rest, and all weigh alike: none is found; cure: weights.",
+    "Three in a hundred rows are faults, which overlap with the rest; without weights none is found; cure: weights.",
     {"weight": 1.0},
 )

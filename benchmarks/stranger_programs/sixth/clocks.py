@@ -9,7 +9,7 @@ from benchmarks.stranger_programs.sixth.kit import balanced, broken, flowing, he
 
 SPARSE = "sparse_categorical_crossentropy"
 
-# -- kelvin: how warm tomorrow -----------------------------------------------------------------------------------------
+# -- kelvin: tomorrow's temperature ------------------------------------------------------------------------------------
 
 
 def kelvin(kit, *, rows=1200, epochs=12, rate=5e-3, batch=32, past=14):
@@ -31,7 +31,7 @@ healthy(
     "kelvin",
     "two_hundred_and_eighty",
     kelvin,
-    "Inputs and answers around 283, which layers bring down and up.",
+    "Inputs and targets around 283, which layers of the model scale and scale back.",
 )
 
 
@@ -39,7 +39,7 @@ healthy(
 
 
 def first_days_empty(rng, x, y, *rest):
-    """A mean of the last thirty days has no value on the first of each of the years."""
+    """The mean of the last thirty days has no value in the first days of each year."""
     x = np.array(x)
     x[rng.random(len(x)) < 0.02, -1] = np.nan
     return (x, y, *rest)
@@ -60,7 +60,7 @@ broken(
     "mean_of_days_not_there",
     indicators,
     "nan_inputs",
-    "The moving mean is NaN where not enough days came before; cure: leave those rows out.",
+    "The moving mean is NaN if there are too few days before; cure: leave these rows out.",
     {"rows": first_days_empty},
     curable=False,
 )
@@ -87,14 +87,14 @@ healthy(
     "voices",
     "some_are_silent",
     voices,
-    "Deviations over time within the model; three of a hundred rows are all 0.",
+    "The model computes deviations over time; three in a hundred rows are all 0.",
 )
 broken(
     "voices",
     "root_of_nothing",
     voices,
     "infinite_loss",
-    "The deviation of a silent row is the root of 0, of which the slope is infinite; cure: a millionth below it.",
+    "The deviation of a silent row is the root of 0, whose slope is infinite; cure: add 1e-6 under the root.",
     {"epsilon": 0.0},
     curable=False,
 )
@@ -122,20 +122,20 @@ healthy(
     "essays",
     "seven_eighths_are_padding",
     essays,
-    "Ten words and seventy zeros behind them, which a mask skips.",
+    "Ten words followed by seventy zeros, which a mask skips.",
 )
 broken(
     "essays",
     "padding_forgets",
     essays,
     "no_mask",
-    "No mask: the LSTM goes on over seventy zeros and ends where nothing is left of the text; cure: mask_zero.",
+    "No mask: the LSTM runs over seventy zeros and forgets the text; cure: mask_zero=True.",
     {"mask": False},
     curable=False,
 )
 
 
-# -- headlines: numbers of words ---------------------------------------------------------------------------------------
+# -- headlines: word ids -----------------------------------------------------------------------------------------------
 
 
 def headlines(kit, *, rows=1200, epochs=8, rate=5e-3, batch=32, length=12):
@@ -156,7 +156,7 @@ broken(
     "numbers_taken_for_quantities",
     headlines,
     "inputs_not_scaled",
-    "The numbers of words go straight into a dense layer, as if 20 000 were more than 3; cure: an embedding.",
+    "Word ids go straight into a dense layer, as if 20,000 were more than 3; cure: an embedding.",
     {"embedded": False},
     curable=False,
 )
@@ -180,13 +180,13 @@ broken(
     "mean_taken_for_logits",
     vote,
     "softmax_twice",
-    "from_logits=True was kept from a model without softmax: the loss makes a softmax of shares; cure: False.",
+    "from_logits=True is left from a model without softmax: a softmax of probabilities; cure: from_logits=False.",
     {"from_logits": True},
     curable=False,
 )
 
 
-# -- addresses: which links are traps ----------------------------------------------------------------------------------
+# -- addresses: which links are harmful --------------------------------------------------------------------------------
 
 
 def addresses(kit, *, rows=1500, epochs=8, rate=0.01, batch=32, length=24):
@@ -212,12 +212,12 @@ broken(
     "loss_by_its_name",
     addresses,
     "logits",
-    "The loss by its name takes the logits for probabilities, and cuts them off below 0; cure: from_logits.",
+    "The loss, given by its name, takes logits for probabilities and clips them at 0; cure: from_logits=True.",
     {"loss": SPARSE},
 )
 
 
-# -- comments: one unit for yes and no ---------------------------------------------------------------------------------
+# -- comments: yes or no with one unit ---------------------------------------------------------------------------------
 
 
 def comments(kit, *, rows=900, epochs=8, rate=5e-3, batch=32):
@@ -236,19 +236,19 @@ healthy(
     "comments",
     "softmax_of_one_unit_over_time",
     comments,
-    "A softmax over places of one unit each: attention, no mistake.",
+    "A softmax over positions, with one unit each: this is attention, not a mistake.",
 )
 broken(
     "comments",
     "softmax_over_one_answer",
     comments,
     "one_unit_softmax",
-    "The head is one unit with softmax, which says 1 of everything; cure: sigmoid.",
+    "The head is one unit with softmax, which is always 1; cure: sigmoid.",
     {"head": "softmax"},
 )
 
 
-# -- stance: one unit under a loss for many ----------------------------------------------------------------------------
+# -- stance: one unit with a loss for several classes ------------------------------------------------------------------
 
 
 def stance(kit, *, epochs=8, rate=5e-3, batch=32):
@@ -264,7 +264,7 @@ broken(
     "categorical_of_one_unit",
     stance,
     "categorical_of_one_unit",
-    "categorical_crossentropy for one unit: it is divided by itself and the loss is 0; cure: binary.",
+    "categorical_crossentropy for one unit: the output is divided by itself, so the loss is 0; cure: binary.",
     {"loss": "categorical_crossentropy"},
 )
 
@@ -298,7 +298,7 @@ broken(
     "true_means_hidden",
     paragraphs,
     "mask_inverted",
-    "The mask is True where another library hides: only the padding is attended to; cure: turn it over.",
+    "The mask is True for padding, as in another library, so attention sees only the padding; cure: invert it.",
     {"as_keras": False},
     curable=False,
 )
@@ -333,7 +333,7 @@ broken(
     "warm_up_without_end",
     morse,
     "rate_too_low",
-    "A warm-up of 100 000 steps, as for a large model, in a run of some hundred; cure: as long as fits.",
+    "A warm-up of 100,000 steps, as for a large model, in a run of some hundred steps; cure: a shorter warm-up.",
     {"steps": 100_000},
 )
 
@@ -351,18 +351,18 @@ def tremors(kit, *, rows=1200, epochs=14, rate=5e-3, batch=32):
     return kit.run(model, pieces, hits, loss=SPARSE, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("tremors", "cosine_that_starts_again", tremors, "The rate goes down to 0 and jumps up again.")
+healthy("tremors", "cosine_that_starts_again", tremors, "The rate falls to 0 and jumps up again.")
 broken(
     "tremors",
     "steps_taken_for_epochs",
     tremors,
     "decayed_too_early",
-    "ExponentialDecay by a half every 3, which are steps and not epochs: nothing is left after one; cure: * steps.",
+    "ExponentialDecay halves the rate every 3 steps, where epochs were meant: it is 0 after one epoch; cure: * steps.",
     {"early": lambda rate: keras.optimizers.schedules.ExponentialDecay(rate, 3, 0.5)},
 )
 
 
-# -- inbox: a comparison that never holds ------------------------------------------------------------------------------
+# -- inbox: a comparison that is never true ----------------------------------------------------------------------------
 
 
 def inbox(kit, *, epochs=10, rate=3e-3, batch=32):
@@ -381,7 +381,7 @@ broken(
     "spelled_otherwise",
     inbox,
     "constant_targets",
-    "The kind is compared with 'Spam', which the file spells 'spam': every answer is False; cure: spell it so.",
+    "The class is compared with 'Spam', but the file has 'spam', so every label is False; cure: the right spelling.",
     {"name": "Spam"},
     curable=False,
 )

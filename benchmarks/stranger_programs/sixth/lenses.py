@@ -29,14 +29,17 @@ def patches(kit, *, rows=900, epochs=10, rate=3e-3, batch=32):
 
 
 healthy(
-    "patches", "sixteen_tokens", patches, "Patches of 2 by 2 as tokens: flat for an epoch, then it learns."
+    "patches",
+    "sixteen_tokens",
+    patches,
+    "Patches of 2 x 2 as tokens: the loss is flat for an epoch, then it falls.",
 )
 broken(
     "patches",
     "rate_of_a_convolution",
     patches,
     "rate_too_high",
-    "A rate of 0.1 with Adam, as it served SGD elsewhere; cure: 1e-3.",
+    "A rate of 0.1 with Adam, copied from a program with SGD; cure: 1e-3.",
     {"rate": 0.1},
 )
 broken(
@@ -44,12 +47,12 @@ broken(
     "decay_of_a_paper",
     patches,
     "weight_decay",
-    "weight_decay=30 for AdamW, where the paper multiplies by another rate: weights go to 0; cure: 1e-3.",
+    "weight_decay=30 for AdamW; the paper multiplies it by another rate. Weights go to 0; cure: 1e-3.",
     {"optimizer_options": {"weight_decay": 30.0}},
 )
 
 
-# -- mixer: only dense layers, now along places and now along channels ------------------------------------------------
+# -- mixer: only dense layers, over positions and over channels in turn -----------------------------------------------
 
 
 def mixer(kit, *, rows=900, epochs=12, rate=4e-3, batch=32):
@@ -71,7 +74,7 @@ def mixer(kit, *, rows=900, epochs=12, rate=4e-3, batch=32):
     return kit.run(model, pieces, score, loss=loss, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("mixer", "smoothed_by_three_tenths", mixer, "Smoothed so much that the loss stays above 0.8.")
+healthy("mixer", "smoothed_by_three_tenths", mixer, "Label smoothing keeps the loss above 0.8.")
 
 
 # -- plates: four convolutions without normalization -------------------------------------------------------------------
@@ -88,13 +91,18 @@ def plates(kit, *, rows=800, epochs=12, rate=0.1, batch=32):
     return kit.run(model, pieces, hits, loss=SPARSE, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("plates", "plain_sgd", plates, "Four convolutions and SGD: nothing for some epochs, then all.")
+healthy(
+    "plates",
+    "plain_sgd",
+    plates,
+    "Four convolutions and SGD: nothing is learned for some epochs, then all at once.",
+)
 broken(
     "plates",
     "deviation_of_a_thousandth",
     plates,
     "small_initialization",
-    "RandomNormal(stddev=0.001) in all layers: nothing arrives behind five of them; cure: He's.",
+    "RandomNormal(stddev=0.001) in all layers: the signal vanishes after five of them; cure: He initialization.",
     {"initializer": keras.initializers.RandomNormal(stddev=0.001)},
 )
 
@@ -117,7 +125,7 @@ broken(
     "deviation_of_one",
     knots,
     "large_initialization",
-    "RandomNormal(stddev=1) for layers of 128 tanh: all are at their ends from the start; cure: Glorot's.",
+    "RandomNormal(stddev=1) for layers of 128 tanh units, saturated from the start; cure: Glorot initialization.",
     {"initializer": keras.initializers.RandomNormal(stddev=1.0)},
 )
 
@@ -143,14 +151,14 @@ healthy(
     "pinholes",
     "loss_of_a_thousandth",
     pinholes,
-    "A focal loss with the share of holes in the bias of the head: it starts near 0.",
+    "A focal loss, with the head's bias set to the share of holes, so the loss starts near 0.",
 )
 broken(
     "pinholes",
     "prior_in_every_layer",
     pinholes,
     "dead_relu",
-    "The bias of -5 that the head should have was given to all convolutions: no unit is ever above 0; cure: zeros.",
+    "The head's bias of -5 was given to all convolutions, so no unit is ever above 0; cure: zeros.",
     {"bias": -5.3},
 )
 
@@ -177,16 +185,16 @@ broken(
     "sigmoid_for_pixels",
     eyes,
     "head_cannot_reach",
-    "The head has a sigmoid, and the places go up to 20; cure: none, or places as shares.",
+    "The head has a sigmoid, but positions go up to 20; cure: no activation, or positions from 0 to 1.",
     {"head": "sigmoid"},
 )
 
 
-# -- fields: a map of four kinds ---------------------------------------------------------------------------------------
+# -- fields: segmentation into four classes ----------------------------------------------------------------------------
 
 
 def found_fields(model, x, y):
-    """The mean overlap of the kinds that are not ground."""
+    """The mean overlap of the classes that are not ground."""
     found = model.predict(x, verbose=0).argmax(-1)
     pairs = [(found == kind, y == kind) for kind in (1, 2, 3)]
     return np.mean([2 * (a & b).sum() / max(a.sum() + b.sum(), 1) for a, b in pairs])
@@ -209,19 +217,19 @@ healthy(
     "fields",
     "nine_tenths_are_ground",
     fields,
-    "A class for each pixel, nine of ten the same; accuracy starts at 0.9.",
+    "A class for each pixel, of which nine in ten are the same; accuracy starts at 0.9.",
 )
 broken(
     "fields",
     "rescaled_with_the_pictures",
     fields,
     "labels_not_whole",
-    "The generator of masks has rescale=1/255 like that of pictures: all kinds become class 0; cure: none.",
+    "The generator of masks has rescale=1/255 like that of pictures, so all classes become 0; cure: no rescale.",
     {"targets": lambda y: y / 255},
 )
 
 
-# -- leaves: the file of validation is read elsewhere ------------------------------------------------------------------
+# -- leaves: validation is loaded in another way -----------------------------------------------------------------------
 
 
 def in_bytes(rng, x, y, *rest):
@@ -243,14 +251,14 @@ broken(
     "validation_in_bytes",
     leaves,
     "validation_otherwise",
-    "Only the generator of training has rescale=1/255, validation comes as bytes; cure: both.",
+    "Only the training generator has rescale=1/255; validation pictures are uint8; cure: rescale both.",
     {"validation_rows": in_bytes},
     belief=True,
     curable=False,
 )
 
 
-# -- scans: norm of a batch --------------------------------------------------------------------------------------------
+# -- scans: batch normalization with one example -----------------------------------------------------------------------
 
 
 def scans(kit, *, rows=500, epochs=5, rate=2e-3, batch=32):
@@ -274,7 +282,7 @@ broken(
     "one_scan_at_a_time",
     scans,
     "batch_norm",
-    "batch_size=1 because memory was short: less its own mean, every row is 0; cure: 16, or another norm.",
+    "batch_size=1 to save memory: minus its own mean, every row is 0; cure: 16, or another normalization.",
     {"batch": 1},
 )
 
@@ -298,13 +306,13 @@ broken(
     "last_fifth_of_a_sorted_file",
     species,
     "classes_unseen",
-    "validation_split takes the last rows of a file sorted by species: training never sees those; cure: shuffle.",
+    "validation_split takes the last rows of a file sorted by species, which training never sees; cure: shuffle.",
     {"sorted": True},
     curable=False,
 )
 
 
-# -- lanterns: a folder after the other --------------------------------------------------------------------------------
+# -- lanterns: one folder after the other ------------------------------------------------------------------------------
 
 
 def lanterns(kit, *, rows=900, epochs=4, rate=5e-3, batch=32):
@@ -322,7 +330,7 @@ broken(
     "buffer_of_sixteen",
     lanterns,
     "order",
-    "Files come a class after the other, and shuffle(16) looks at sixteen of them; cure: a buffer for all.",
+    "Files come class by class, and shuffle(16) mixes only sixteen of them; cure: a buffer for all.",
     {"rows": in_order, "buffer": 16},
 )
 
@@ -345,12 +353,12 @@ broken(
     "nine_sigmoids",
     stairs,
     "vanishing",
-    "Nine layers of sigmoids, each of which lets a quarter of the slope through at most; cure: elu.",
+    "Nine sigmoid layers, each of which passes at most a quarter of the gradient; cure: elu.",
     {"activation": "sigmoid"},
 )
 
 
-# -- herbs: a network that was trained on something else ---------------------------------------------------------------
+# -- herbs: a network that was trained on other data -------------------------------------------------------------------
 
 
 def herbs(kit, *, epochs=15, rate=5e-3, batch=32):
@@ -372,13 +380,13 @@ def herbs(kit, *, epochs=15, rate=5e-3, batch=32):
     return kit.run(model, pieces, hits, loss=SPARSE, epochs=epochs, batch=batch, optimizer=optimizer)
 
 
-healthy("herbs", "nine_tenths_are_frozen", herbs, "A body that learned other digits and is frozen.")
+healthy("herbs", "nine_tenths_are_frozen", herbs, "A frozen backbone that was trained on other digits.")
 broken(
     "herbs",
     "frozen_without_weights",
     herbs,
     "frozen",
-    "weights=None and trainable=False: a body of random numbers stays as it is; cure: load weights, or train it.",
+    "weights=None and trainable=False: the backbone keeps random weights; cure: load weights, or train it.",
     {"trained": False},
     curable=False,
 )

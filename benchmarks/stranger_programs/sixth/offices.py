@@ -18,7 +18,7 @@ from benchmarks.stranger_programs.sixth.kit import (
     r2,
 )
 
-# -- loans: money with long tails, as the bank has it ------------------------------------------------------------------
+# -- loans: raw amounts of money with long tails -----------------------------------------------------------------------
 
 
 def loans(kit, *, rows=1600, epochs=20, rate=5e-3, batch=32):
@@ -40,19 +40,19 @@ healthy(
     "loans",
     "normalization_within",
     loans,
-    "Raw money up to a million goes in; a layer within the model that was adapted brings it to scale.",
+    "Raw amounts up to a million; an adapted normalization layer within the model scales them.",
 )
 broken(
     "loans",
     "normalization_not_adapted",
     loans,
     "inputs_not_scaled",
-    "The layer was never adapted and lets everything through as it is; cure: adapt, or standardize.",
+    "The normalization layer was never adapted and changes nothing; cure: adapt it, or standardize.",
     {"adapted": False},
 )
 
 
-# -- taxi: how many rides at a second of the calendar ------------------------------------------------------------------
+# -- taxi: the number of rides at a time stamp -------------------------------------------------------------------------
 
 
 def taxi(kit, *, rows=2000, epochs=20, rate=5e-3, batch=32):
@@ -76,11 +76,11 @@ healthy(
     "taxi",
     "poisson_far_below_zero",
     taxi,
-    "Seconds since 1970 as whole numbers, of which the model takes the hour; the loss goes below -2000.",
+    "Seconds since 1970 as integers, from which the model computes the hour; the loss goes below -2000.",
 )
 
 
-# -- parcels: few counts, and for how long they were counted -----------------------------------------------------------
+# -- parcels: small counts over different numbers of days --------------------------------------------------------------
 
 
 def parcels(kit, *, rows=1500, epochs=20, rate=5e-3, batch=32):
@@ -100,19 +100,19 @@ healthy(
     "parcels",
     "rates_weighed_by_days",
     parcels,
-    "Counts a day, many of them 0, with weights of 1 to 8 for the days that were counted.",
+    "Counts per day, many of them 0, weighted by the number of days, 1 to 8.",
 )
 broken(
     "parcels",
     "poisson_of_a_linear_head",
     parcels,
     "log_of_negative",
-    "The head is linear, so the loss takes the logarithm of numbers below 0; cure: an exponential.",
+    "The head is linear, so the loss takes the logarithm of negative numbers; cure: an exponential.",
     {"head": "linear"},
 )
 
 
-# -- soil: five kinds, numbered as in the file -------------------------------------------------------------------------
+# -- soil: five classes, numbered as in the file -----------------------------------------------------------------------
 
 
 def soil(kit, *, rows=1200, epochs=15, rate=5e-3, batch=32):
@@ -135,12 +135,12 @@ broken(
     "kinds_from_one",
     soil,
     "label_range",
-    "The file numbers its kinds from 1 to 5, and there are five units; cure: subtract 1.",
+    "The file numbers the classes from 1 to 5, and there are five units; cure: subtract 1.",
     {"targets": lambda y: y + 1},
 )
 
 
-# -- wires: one of fifty is stolen -------------------------------------------------------------------------------------
+# -- wires: one in fifty is stolen -------------------------------------------------------------------------------------
 
 
 def wires(kit, *, rows=5000, epochs=10, rate=3e-3, batch=64):
@@ -167,14 +167,14 @@ healthy(
     "wires",
     "weight_of_45",
     wires,
-    "Two of a hundred are ones and weigh 45; accuracy falls below that of nothing.",
+    "Two in a hundred labels are 1, with a class weight of 45; accuracy falls below that of always saying 0.",
 )
 broken(
     "wires",
     "two_of_a_hundred",
     wires,
     "imbalance",
-    "Without weights the model is right in 98 of 100 cases and finds hardly any; cure: weigh the classes.",
+    "Without class weights the model is right in 98 % of the cases and finds hardly any; cure: class weights.",
     {"class_weight": None},
     curable=False,
 )
@@ -205,7 +205,7 @@ broken(
     "lasso_of_a_half",
     genes,
     "regularization",
-    "L1(0.5), as it was the best value of a linear model elsewhere: no weight is left; cure: far less.",
+    "L1(0.5), the best value of a linear model elsewhere: no weight is left; cure: far less.",
     {"regularizer": keras.regularizers.L1(0.5)},
 )
 
@@ -226,7 +226,7 @@ healthy(
     "crane",
     "clipped_at_every_step",
     crane,
-    "A clipnorm that cuts each gradient to a hundredth, which Adam makes good.",
+    "A clipnorm that cuts each gradient to a hundredth, for which Adam compensates.",
     rate=3e-3,
     by="adam",
     clipnorm=0.01,
@@ -236,12 +236,12 @@ broken(
     "clipvalue_of_a_tutorial",
     crane,
     "clipping",
-    "clipvalue=1e-4 came along with plain SGD from a program of another kind; cure: 1.",
+    "clipvalue=1e-4 with plain SGD, copied from another kind of program; cure: 1.",
     {"optimizer_options": {"clipvalue": 1e-4}},
 )
 
 
-# -- subscribers: a column that knows ----------------------------------------------------------------------------------
+# -- subscribers: a column that has the answer -------------------------------------------------------------------------
 
 
 def with_date_of_leaving(rng, x, y, *rest):
@@ -266,14 +266,14 @@ broken(
     "days_since_leaving",
     subscribers,
     "leak",
-    "A column is filled only for those who have left, and empty for everybody who is asked about; cure: drop it.",
+    "A column is filled only for customers who have left, and empty for new ones; cure: drop it.",
     {"rows": with_date_of_leaving, "validation_rows": with_date_of_leaving},
     belief=True,
     curable=False,
 )
 
 
-# -- sonar: a loader of one's own --------------------------------------------------------------------------------------
+# -- sonar: a custom loader --------------------------------------------------------------------------------------------
 
 
 def sonar(kit, *, epochs=12, rate=3e-3, batch=16):
@@ -294,7 +294,7 @@ broken(
     "answers_stay_where_they_are",
     sonar,
     "labels_mixed_up",
-    "At the end of an epoch only the inputs are shuffled, the answers are read in the old order; cure: both.",
+    "At the end of an epoch only the inputs are shuffled, the labels are not; cure: shuffle both.",
     {"apart": True},
     curable=False,
 )
@@ -317,20 +317,20 @@ healthy(
     "houses",
     "loss_of_ten_digits",
     houses,
-    "Prices in dollars that a last layer reaches; the loss is some 1e9.",
+    "Prices in dollars, which a last layer scales up to; the loss is around 1e9.",
 )
 broken(
     "houses",
     "prices_in_dollars",
     houses,
     "targets_not_scaled",
-    "The same prices with a plain head that starts at 0; cure: standardize them, or a last layer.",
+    "The same prices with a plain head that starts at 0; cure: standardize them, or scale in a last layer.",
     {"scaled": False},
     curable=False,
 )
 
 
-# -- cuisine: what a dish has, several of twelve -----------------------------------------------------------------------
+# -- cuisine: the ingredients of a dish, several of twelve -------------------------------------------------------------
 
 
 def cuisine(kit, *, rows=1500, epochs=15, rate=5e-3, batch=32):
@@ -349,7 +349,7 @@ broken(
     "softmax_over_marks",
     cuisine,
     "several_ones",
-    "Softmax and categorical cross-entropy for rows with several ones or none; cure: sigmoids.",
+    "Softmax and categorical cross-entropy for rows with several labels or none; cure: sigmoids.",
     {"head": "softmax", "loss": "categorical_crossentropy"},
 )
 
@@ -379,6 +379,6 @@ healthy(
     "herbarium",
     "one_step_an_epoch",
     herbarium,
-    "Fifty rows in one batch, half of the units dropped.",
+    "Fifty rows in one batch, with dropout of a half.",
     enough=0.6,
 )

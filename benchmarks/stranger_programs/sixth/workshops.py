@@ -1,4 +1,4 @@
-"""The sixth unseen set: own steps, own losses, odd networks: wax, beams, signatures, molecules, machines."""
+"""The sixth unseen set: custom steps, custom losses, unusual networks: wax, beams, signatures, molecules, machines."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from benchmarks.stranger_programs.third.kit import predicted
 
 SPARSE = "sparse_categorical_crossentropy"
 
-# -- wax: a variational autoencoder with an own step -------------------------------------------------------------------
+# -- wax: a variational autoencoder with a custom step -----------------------------------------------------------------
 
 
 class Wax(Stepping):
@@ -62,11 +62,11 @@ healthy(
     "wax",
     "density_below_and_above_zero",
     wax,
-    "A sum over pixels with a constant taken off, so that it may be below 0.",
+    "A sum over pixels minus a constant, so that the loss may be below 0.",
 )
 
 
-# -- beam: an equation and its ends ------------------------------------------------------------------------------------
+# -- beam: an equation with boundary conditions ------------------------------------------------------------------------
 
 
 class Beam(Stepping):
@@ -116,20 +116,20 @@ healthy(
     "beam",
     "answers_are_not_used",
     beam,
-    "The loss is an equation and two ends: the answers of the rows are never seen.",
+    "The loss is an equation with two boundary conditions: the targets are never used.",
 )
 broken(
     "beam",
     "relu_has_no_bend",
     beam,
     "no_second_derivative",
-    "The second derivative of a network of relu is 0 everywhere, so the equation teaches nothing; cure: tanh.",
+    "The second derivative of a ReLU network is 0 everywhere, so the equation teaches nothing; cure: tanh.",
     {"bend": "relu"},
     curable=False,
 )
 
 
-# -- signatures: are two by the same hand ------------------------------------------------------------------------------
+# -- signatures: are two signatures by the same hand -------------------------------------------------------------------
 
 
 def signatures(kit, *, rows=1500, epochs=15, rate=3e-3, batch=32):
@@ -159,11 +159,11 @@ healthy(
     "signatures",
     "far_is_zero",
     signatures,
-    "The answer is a distance, small where the label is 1: it runs against its label.",
+    "The output is a distance, which is small if the label is 1, so it is opposite to its label.",
 )
 
 
-# -- apprentice: a small network learns from a large one ---------------------------------------------------------------
+# -- apprentice: distillation of a large network into a small one ------------------------------------------------------
 
 
 def apprentice(kit, *, epochs=12, rate=5e-3, batch=32):
@@ -193,11 +193,11 @@ healthy(
     "apprentice",
     "hot_answers",
     apprentice,
-    "Answers of a master at a temperature of 8, nearly all the same, and a label nobody reads.",
+    "Outputs of a teacher at a temperature of 8, nearly all the same, and labels that are not used.",
 )
 
 
-# -- molecules: graphs by their neighbours -----------------------------------------------------------------------------
+# -- molecules: a graph network ----------------------------------------------------------------------------------------
 
 
 def molecules(kit, *, rows=900, epochs=15, rate=4e-3, batch=32, atoms=16):
@@ -222,24 +222,24 @@ healthy(
     "molecules",
     "matrices_of_neighbours",
     molecules,
-    "A dictionary of atoms and a dense matrix of shares of neighbours.",
+    "A dictionary of atoms and a dense matrix that averages over neighbors.",
 )
 broken(
     "molecules",
     "sums_over_neighbours",
     molecules,
     "exploding",
-    "The matrix holds ones, so each of five layers adds a dozen neighbours up: a million; cure: shares.",
+    "The matrix has ones, so each of five layers sums a dozen neighbors, up to a million; cure: averages.",
     {"shares": False},
     curable=False,
 )
 
 
-# -- machines: how long do they run ------------------------------------------------------------------------------------
+# -- machines: how long does a machine run -----------------------------------------------------------------------------
 
 
 def partial(y, found):
-    """Cox: of those who still ran, was it this one? Over the rows of a batch."""
+    """Cox loss in a batch: the probability that this machine fails, among those that still run."""
     time, ended = y[:, 0], y[:, 1]
     risk = found[:, 0]
     still = ops.cast(time[None] >= time[:, None], "float32")
@@ -268,20 +268,20 @@ healthy(
     "machines",
     "risk_within_a_batch",
     machines,
-    "Time and whether it ended as answers; the head's level means nothing.",
+    "The targets are the time and whether it ended; the level of the output has no meaning.",
 )
 broken(
     "machines",
     "one_machine_at_a_time",
     machines,
     "batch_of_one",
-    "The loss compares the rows of a batch, and batch_size=1 leaves nobody to compare with: it is 0; cure: 32.",
+    "The loss compares the rows of a batch; with batch_size=1 there is nothing to compare, so it is 0; cure: 32.",
     {"batch": 1},
     epochs=6,
 )
 
 
-# -- market: a price and a kind ----------------------------------------------------------------------------------------
+# -- market: a price and a class ---------------------------------------------------------------------------------------
 
 
 def market(kit, *, rows=1200, epochs=15, rate=4e-3, batch=32):
@@ -317,11 +317,11 @@ healthy(
     "market",
     "weight_of_a_ten_millionth",
     market,
-    "The error of the price is millions and is weighed by 1e-7, that of the kind by 1.",
+    "The error of the price is in the millions and has weight 1e-7; that of the class has weight 1.",
 )
 
 
-# -- tower: twenty blocks without norm ---------------------------------------------------------------------------------
+# -- tower: twenty blocks without normalization ------------------------------------------------------------------------
 
 
 def tower(kit, *, rows=900, epochs=10, rate=2e-3, batch=32, depth=20):
@@ -340,16 +340,16 @@ healthy(
     "tower",
     "last_of_each_block_is_zero",
     tower,
-    "Twenty blocks, each of which starts with a matrix of zeros and adds nothing.",
+    "Twenty residual blocks, each of which starts with a matrix of zeros and so adds nothing.",
 )
 
 
-# -- gate: a layer of one's own ----------------------------------------------------------------------------------------
+# -- gate: a custom layer ----------------------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable("sixth")
 class Gate(layers.Layer):
-    """A hidden layer and the way back, gated by the input; weights as `start` says."""
+    """A hidden layer and a projection back, gated by the input; `start` initializes the weights."""
 
     def __init__(self, units, start="glorot_uniform", **options):
         super().__init__(**options)
@@ -379,6 +379,6 @@ broken(
     "weights_of_zeros",
     gate,
     "zero_initialization",
-    "add_weight with 'zeros' for two matrices behind each other: neither ever leaves 0; cure: Glorot's.",
+    "add_weight with 'zeros' for two consecutive matrices, which never leave 0; cure: Glorot initialization.",
     {"initializer": "zeros"},
 )

@@ -1,4 +1,4 @@
-"""The third unseen set: masked tokens, finer pictures, noise, flow, diffusion, skip-grams, prototypes, a pendulum."""
+"""The third unseen set: masked tokens, super-resolution, noise, flow, diffusion, skip-grams, prototypes, a pendulum."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from benchmarks.stranger_programs.third.kit import (
     with_nan,
 )
 
-# -- masked_tokens: fill in what was masked ----------------------------------------------------------------------------
+# -- masked_tokens: predict the masked tokens --------------------------------------------------------------------------
 
 
 def masked(kit, *, rows=1500, length=16, words=14, epochs=10, rate=4e-3, share=0.2):
@@ -53,7 +53,7 @@ healthy(
     "masked_tokens",
     "few_are_weighed",
     masked,
-    "Eight of ten tokens weigh nothing, so the loss is small from the start.",
+    "Eight of ten tokens have weight 0, so the loss is small from the start.",
 )
 healthy(
     "masked_tokens",
@@ -70,7 +70,7 @@ broken(
     "answers_in_sight",
     masked,
     "leak",
-    "The batch holds the tokens before masking, so the model only has to copy; cure: pass the masked ones.",
+    "The batch has the tokens before masking, so the model only has to copy; cure: pass the masked tokens.",
     {"rows": lambda rng, x, y, w: (y, y, w), "validation_rows": lambda rng, x, y, w: (y, y, w)},
     curable=False,
     share=0.5,
@@ -82,7 +82,7 @@ broken(
     "all_weights_zero",
     masked,
     "weights_misplaced",
-    "The mask was cast before it was filled: every weight is zero and so is the loss; cure: the mask.",
+    "The mask was converted before it was filled, so all weights and the loss are zero; cure: the right mask.",
     {"where": lambda w: 0 * w},
     curable=False,
 )
@@ -136,7 +136,7 @@ healthy(
     "super_resolution",
     "bytes",
     finer,
-    "Grey values from 0 to 255 in and out, not scaled; the loss begins in the thousands.",
+    "Gray values from 0 to 255 as inputs and targets, not scaled; the loss begins in the thousands.",
     wide=255.0,
     rate=6e-3,
 )
@@ -145,7 +145,7 @@ broken(
     "sigmoid_on_bytes",
     finer,
     "head_cannot_reach",
-    "The head is a sigmoid but grey values go to 255; cure: no activation, or values of 0 to 1.",
+    "The head is a sigmoid, but gray values go up to 255; cure: no activation, or values from 0 to 1.",
     {"head": "sigmoid"},
     wide=255.0,
     rate=6e-3,
@@ -184,7 +184,7 @@ healthy(
     "noise2noise",
     "loss_stays_high",
     noisy_pairs,
-    "Targets carry their own noise: the loss stops far above 0.5 and hardly falls, the cleaned picture is good.",
+    "Targets are noisy too: the loss stays far above 0.5 and hardly falls, but the cleaned picture is good.",
     noise=0.7,
     epochs=20,
 )
@@ -192,7 +192,7 @@ healthy(
     "noise2noise",
     "sgd_only",
     noisy_pairs,
-    "SGD with Nesterov momentum at a rate of 2, since the mean is over 64 outputs.",
+    "SGD with Nesterov momentum at a rate of 2, which suits a mean over 64 outputs.",
     rate=1.0,
     epochs=20,
     also={"optimizer": "sgd", "optimizer_options": {"momentum": 0.9, "nesterov": True}},
@@ -202,7 +202,7 @@ broken(
     "targets_all_zero",
     noisy_pairs,
     "constant_targets",
-    "The loader gave back an array of zeros for the targets: the loss goes to nothing; cure: the loader.",
+    "The loader returned zeros as targets, so the loss goes to zero; cure: mend the loader.",
     {"targets": lambda y: 0 * y},
     curable=False,
 )
@@ -211,13 +211,13 @@ broken(
     "dropout_of_almost_all",
     noisy_pairs,
     "dropout",
-    "Dropout(0.97) was meant as the share kept; cure: Dropout(0.03).",
+    "Dropout(0.97), where 0.97 was meant as the share to keep; cure: Dropout(0.03).",
     {"dropout": 0.985},
     epochs=14,
 )
 
 
-# -- flow: couplings that turn moons into a bell, likelihood with a step of its own ------------------------------------
+# -- flow: couplings that turn moons into a Gaussian, likelihood in a custom step --------------------------------------
 
 
 class Flow(keras.Model):
@@ -279,7 +279,7 @@ healthy(
     "flow",
     "small_world",
     flow,
-    "Data of a twentieth of a unit: the likelihood loss ends far below zero; targets are dummies.",
+    "Data with a scale of 1/20: the likelihood loss ends far below zero; targets are dummies.",
     scale=0.05,
 )
 healthy(
@@ -296,7 +296,7 @@ broken(
     "volume_left_out",
     flow,
     "wrong_loss",
-    "The logarithm of the volume is not in the loss, so all is squeezed into a point; cure: add it.",
+    "The loss lacks the log-determinant, so all points are squeezed into one; cure: add it.",
     {"volume": 0.0},
     curable=False,
 )
@@ -329,7 +329,7 @@ healthy(
     "diffusion",
     "noise_is_the_target",
     diffusion,
-    "The target is pure noise, of which seven tenths can be told.",
+    "The target is pure noise, of which seven tenths can be predicted.",
 )
 healthy(
     "diffusion",
@@ -344,7 +344,7 @@ broken(
     "noise_drawn_twice",
     diffusion,
     "labels_mixed_up",
-    "The noise is drawn once more for the target; cure: keep what was added.",
+    "The noise is drawn a second time for the target; cure: use the noise that was added.",
     {"rows": mixed_up},
     curable=False,
 )
@@ -353,13 +353,13 @@ broken(
     "holes_in_the_cloud",
     diffusion,
     "nan_inputs",
-    "The square root of a level below zero left NaN in some rows; cure: clip the level.",
+    "The square root of a negative noise level gives NaN in some rows; cure: clip the level.",
     {"rows": with_nan},
     curable=False,
 )
 
 
-# -- skipgram: words that stand together ------------------------------------------------------------------------------
+# -- skipgram: words that occur together ------------------------------------------------------------------------------
 
 
 def skipgram(kit, *, rows=6000, topics=6, epochs=5, rate=1e-2, negatives=True, size=8):
@@ -406,14 +406,14 @@ healthy(
     "skipgram",
     "slow_first_epoch",
     skipgram,
-    "Two tables from tiny numbers: nothing moves in the first epoch, then all; Adagrad-like patience.",
+    "Both embeddings start with tiny numbers: nothing happens in the first epoch, then all at once.",
     epochs=7,
 )
 healthy(
     "skipgram",
     "wide_tables",
     skipgram,
-    "64 numbers a word for 48 words, more than are needed.",
+    "64 dimensions per word for 48 words, more than needed.",
     size=64,
     epochs=4,
 )
@@ -422,7 +422,7 @@ broken(
     "no_negatives",
     skipgram,
     "constant_targets",
-    "Pairs from the text alone, none drawn at random: the target is always 1; cure: draw negatives.",
+    "Only pairs from the text and no random pairs, so the target is always 1; cure: draw negatives.",
     {"rows": only_near},
     curable=False,
 )
@@ -431,16 +431,16 @@ broken(
     "tables_from_zero",
     skipgram,
     "zero_initialization",
-    "Both tables begin at zero, so each has a gradient of zero for ever; cure: uniform.",
+    "Both embeddings start at zero, so their gradients stay zero; cure: a uniform initializer.",
     {"initializer": "zeros"},
 )
 
 
-# -- prototypes: few-shot episodes with a step of its own --------------------------------------------------------------
+# -- prototypes: few-shot episodes in a custom training step -----------------------------------------------------------
 
 
 class Prototypes(keras.Model):
-    """An episode: five rows of each of four kinds; the first three make the prototypes."""
+    """An episode: five rows of each of four classes; the first three of each make the prototype."""
 
     def __init__(self, kit, **options):
         super().__init__(**options)
@@ -493,13 +493,13 @@ healthy(
     "prototypes",
     "episodes",
     prototypes,
-    "Every episode has kinds of its own; loss over distances, a row of the batch is 20 rows.",
+    "Every episode has other classes; the loss is on distances, and one example of the batch is 20 rows.",
 )
 healthy(
     "prototypes",
     "one_episode_a_step",
     prototypes,
-    "Batches of one episode: the loss is as rough as can be.",
+    "Batches of one episode: the loss is very noisy.",
     batch=1,
     epochs=4,
     rate=1e-3,
@@ -509,7 +509,7 @@ broken(
     "nearest_is_worst",
     prototypes,
     "wrong_sign",
-    "Distances go into the softmax without the minus sign, so the farthest prototype wins; cure: minus.",
+    "Distances enter the softmax without a minus sign, so the farthest prototype wins; cure: the minus sign.",
     {"sign": 1.0},
     curable=False,
 )
@@ -518,12 +518,12 @@ broken(
     "everything_frozen",
     prototypes,
     "frozen",
-    "The net was frozen for a comparison and never thawed; cure: trainable = True.",
+    "The network was frozen for a comparison and never unfrozen; cure: trainable = True.",
     {"weights": freeze},
 )
 
 
-# -- pendulum: one step of a swing -------------------------------------------------------------------------------------
+# -- pendulum: predict one time step -----------------------------------------------------------------------------------
 
 
 def pendulum(kit, *, rows=1500, epochs=10, rate=3e-3, depth=2, step=1.0, batch=32):
@@ -549,14 +549,14 @@ healthy(
     "pendulum",
     "steps_of_a_thousandth",
     pendulum,
-    "Time steps of 0.001: losses of 1e-6, made learnable by a rescaling layer.",
+    "Time steps of 0.001: a loss of 1e-6, which a rescaling layer makes learnable.",
     step=0.001,
 )
 healthy(
     "pendulum",
     "rising_rate",
     pendulum,
-    "The rate rises for the whole of the training.",
+    "The rate rises during the whole training.",
     epochs=12,
     rate=keras.optimizers.schedules.PolynomialDecay(1e-4, 330, 1e-2),
 )
@@ -565,7 +565,7 @@ broken(
     "weights_too_wide",
     pendulum,
     "large_initialization",
-    "Kernels drawn with a deviation of 8 hold every tanh at its ends; cure: glorot_uniform.",
+    "Kernels with a standard deviation of 8 saturate every tanh; cure: glorot_uniform.",
     {"initializer": keras.initializers.RandomNormal(stddev=30.0)},
     depth=4,
 )

@@ -1,4 +1,4 @@
-"""The third unseen set: heartbeats, two towers, a translation, maps of density."""
+"""The third unseen set: heartbeats, two towers, a translation, density maps."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ from keras import layers, ops
 
 from benchmarks.stranger_programs.third.kit import above_chance, broken, explained, healthy, predicted
 
-# -- heartbeats: five kinds, most of them normal -----------------------------------------------------------------------
+# -- heartbeats: five classes, most beats are normal -------------------------------------------------------------------
 
 
 def beats(
@@ -79,7 +79,7 @@ healthy(
     "heartbeats",
     "bfloat_and_weights",
     beats,
-    "Half of the bits and class weights of 2 to 8, so the loss is five times the usual.",
+    "Half precision and class weights of 2 to 8, so the loss is five times the usual.",
     half=True,
     weighed=True,
 )
@@ -87,7 +87,7 @@ healthy(
     "heartbeats",
     "sigmoids_for_kinds",
     beats,
-    "Five sigmoids with a sparse cross entropy, which is odd, and sorts well.",
+    "Five sigmoids with a sparse cross-entropy, which is unusual but classifies well.",
     head="sigmoid",
 )
 broken(
@@ -95,7 +95,7 @@ broken(
     "logits_as_probabilities",
     beats,
     "logits",
-    "No softmax at the head and none in the loss either; cure: softmax, or from_logits=True.",
+    "Neither the head nor the loss has a softmax; cure: softmax, or from_logits=True.",
     {"head": None, "loss": "sparse_categorical_crossentropy"},
     cure={"loss": LOGITS},
 )
@@ -104,8 +104,7 @@ broken(
     "softmax_twice",
     beats,
     "logits",
-    "The head is a softmax and the loss another (from_logits=True), which under SGD hardly passes a gradient; "
-    "cure: one of them.",
+    "The head has a softmax and so has the loss (from_logits=True), so SGD gets hardly any gradient; cure: only one.",
     {"head": "softmax"},
     also={"optimizer": "sgd"},
     loss=LOGITS,
@@ -118,7 +117,7 @@ broken(
     "labels_from_one",
     beats,
     "label_range",
-    "Kinds are counted from 1 to 5 for five outputs; cure: subtract 1.",
+    "Classes are numbered from 1 to 5 for five outputs; cure: subtract 1.",
     {"targets": lambda y: y + 1},
 )
 broken(
@@ -126,13 +125,13 @@ broken(
     "rare_kinds_not_in_training",
     beats,
     "validation_lacks_class",
-    "The export of training rows stopped after the first two kinds; cure: a stratified split.",
+    "The training rows have only the first two classes; cure: a stratified split.",
     {"rows": lacks_rare},
     curable=False,
 )
 
 
-# -- two_towers: users and things, the others of the batch are the negatives -------------------------------------------
+# -- two_towers: users and items, the others of the batch are the negatives --------------------------------------------
 
 
 def in_batch(y, towers):
@@ -174,7 +173,7 @@ healthy(
     "two_towers",
     "negatives_repeat",
     towers,
-    "The loss cannot fall to 0, since a batch of 128 holds each of 30 things four times.",
+    "The loss cannot fall to 0, because a batch of 128 has each of 30 items about four times.",
     batch=128,
     epochs=12,
 )
@@ -182,7 +181,7 @@ healthy(
     "two_towers",
     "targets_unused",
     towers,
-    "The loss does not look at the targets; RMSprop with momentum.",
+    "The loss does not use the targets; RMSprop with momentum.",
     also={"optimizer": "rmsprop", "optimizer_options": {"momentum": 0.5}},
     epochs=8,
 )
@@ -191,7 +190,7 @@ broken(
     "batches_of_one_thing",
     towers,
     "order",
-    "Rows lie sorted by thing and are not shuffled: every negative is the thing itself; cure: shuffle=True.",
+    "Rows are sorted by item and not shuffled, so every negative is the item itself; cure: shuffle=True.",
     {"rows": by_thing, "shuffle": False},
     cure={"shuffle": True},
 )
@@ -200,7 +199,7 @@ broken(
     "join_found_nothing",
     towers,
     "constant_inputs",
-    "The join of the users' features failed and was filled with zeros; cure: the join.",
+    "The join of the users' features failed and was filled with zeros; cure: mend the join.",
     {"inputs": lambda x: 0 * x},
     curable=False,
 )
@@ -249,13 +248,13 @@ healthy(
     "translation",
     "teacher_forced",
     translation,
-    "The validation loss is with the truth given, the skill is without.",
+    "The validation loss uses teacher forcing, the skill does not.",
 )
 healthy(
     "translation",
     "adam_slow_memory",
     translation,
-    "Adam with beta_1 of 0.5 and an epsilon of 1e-3.",
+    "Adam with beta_1 = 0.5 and epsilon = 1e-3.",
     also={"optimizer_options": {"beta_1": 0.5, "epsilon": 1e-3}},
     rate=2e-2,
 )
@@ -264,8 +263,8 @@ broken(
     "sees_what_it_says",
     translation,
     "leak",
-    "The decoder's input was not shifted: it is given the word it has to say, so the loss goes to nothing and "
-    "nothing is translated; cure: shift.",
+    "The decoder's input is not shifted, so it contains the word to predict: the loss goes to zero, but nothing is "
+    "translated; cure: shift.",
     {"given": lambda given, y: y},
     curable=False,
 )
@@ -317,7 +316,7 @@ healthy(
     "density_map",
     "nearly_all_zero",
     density,
-    "98 of 100 targets are zero: the loss begins at what saying zero gives and seems to stand still.",
+    "98 of 100 targets are zero: the loss begins at that of always predicting zero and seems to stay there.",
     epochs=12,
     rate=6e-3,
 )
@@ -325,7 +324,7 @@ healthy(
     "density_map",
     "hundredfold",
     density,
-    "Dots count a hundred: the loss begins near 150.",
+    "Each dot counts as 100, so the loss begins near 150.",
     unit=100.0,
     rate=3e-2,
     epochs=12,
@@ -335,7 +334,7 @@ broken(
     "absolute_error_on_rare_dots",
     density,
     "wrong_loss",
-    "The absolute error is least where all is zero, as the median is; cure: mse.",
+    "The absolute error is smallest if all predictions are zero, which is the median; cure: mse.",
     {"loss": "mae", "head": "relu"},
     epochs=12,
     rate=6e-3,
@@ -345,7 +344,7 @@ broken(
     "norm_that_never_learns",
     density,
     "batch_norm",
-    "Batch norm with a momentum of 0.9999 keeps its first statistics, so validation sees another net; cure: 0.9.",
+    "Batch norm with momentum 0.9999 keeps its first statistics, so validation uses another network; cure: 0.9.",
     {"momentum": 0.99999},
     also={"inputs": lambda x: 40 * x + 100},
     epochs=12,

@@ -1,4 +1,4 @@
-"""The third unseen set: waveforms, load curves, tagged series, strips to be read, moving pictures."""
+"""The third unseen set: waveforms, load curves, tagged series, strips of signs to read, video."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from benchmarks.stranger_programs.third.kit import (
     with_nan,
 )
 
-# -- audio_chirps: raw waveforms, five kinds of sweep ------------------------------------------------------------------
+# -- audio_chirps: raw waveforms, five kinds of chirps -----------------------------------------------------------------
 
 
 def chirps(
@@ -56,7 +56,7 @@ healthy(
     "audio_chirps",
     "large_batches",
     chirps,
-    "Batches of 256 from 660 rows: three steps an epoch, for 30 epochs.",
+    "Batches of 256 from 660 rows: three steps per epoch, for 30 epochs.",
     batch=256,
     epochs=30,
     rate=6e-3,
@@ -73,7 +73,7 @@ broken(
     "reshaped_for_transposed",
     chirps,
     "wrong_axis",
-    "The array came as (time, rows) and was reshaped to (rows, time): every row holds all waveforms; cure: transpose.",
+    "The array (time, rows) was reshaped to (rows, time), so every row mixes all waveforms; cure: transpose.",
     {"inputs": lambda x: np.swapaxes(x, 0, 1).reshape(x.shape)},
     curable=False,
 )
@@ -82,7 +82,7 @@ broken(
     "batch_of_one",
     chirps,
     "batch_norm",
-    "Batch norm after pooling on batches of one row gives its beta alone; cure: batches of 32.",
+    "Batch norm after pooling, with batches of one row, returns only its beta; cure: batches of 32.",
     {"batch": 1},
     epochs=2,
     rows=900,
@@ -92,12 +92,12 @@ broken(
     "categories_counted_as_amounts",
     chirps,
     "wrong_loss",
-    "Mean squared error between five probabilities and one whole number; cure: sparse_categorical_crossentropy.",
+    "Mean squared error between five probabilities and one integer label; cure: sparse_categorical_crossentropy.",
     {"loss": "mse", "targets": lambda y: y[:, None]},
 )
 
 
-# -- load_curve: attention over two weeks of a load, next day's --------------------------------------------------------
+# -- load_curve: attention over two weeks of electrical load, predict the next day -------------------------------------
 
 
 def load_curve(kit, *, epochs=8, days=900, rate=3e-3, scale=1.0, loss="mse", blocks=1):
@@ -141,7 +141,7 @@ healthy(
     "load_curve",
     "in_kilowatts",
     load_curve,
-    "Targets twenty times the inputs' unit, so the loss begins above 200; log-cosh later.",
+    "Targets are twenty times larger than the inputs, so the loss begins above 200; log-cosh.",
     scale=20.0,
     rate=1e-2,
     epochs=12,
@@ -161,7 +161,7 @@ broken(
     "holes",
     load_curve,
     "nan_inputs",
-    "Two of a thousand readings are NaN and were never filled; cure: fill them.",
+    "Two of a thousand readings are NaN and were not filled; cure: fill them.",
     {"rows": with_nan},
     curable=False,
 )
@@ -170,14 +170,14 @@ broken(
     "sgd_leaps",
     load_curve,
     "rate_too_high",
-    "SGD with momentum at a rate of 3 flies apart; cure: 0.02.",
+    "SGD with momentum at a rate of 3 diverges; cure: 0.02.",
     {"rate": 3.0},
     also={"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}},
     rate=0.02,
 )
 
 
-# -- tcn_tagging: every step of a series gets a tag --------------------------------------------------------------------
+# -- tcn_tagging: a tag for every step of a series ---------------------------------------------------------------------
 
 
 def tags(kit, *, rows=500, length=48, epochs=6, rate=4e-3, weights=False):
@@ -208,14 +208,14 @@ healthy(
     "tcn_tagging",
     "steps_weighed",
     tags,
-    "Every step has its own sample weight, the rare tags three times as much.",
+    "Every step has its own sample weight; rare tags weigh three times as much.",
     weights=True,
 )
 healthy(
     "tcn_tagging",
     "one_rough_epoch",
     tags,
-    "Trained for two epochs alone, on 1,600 rows.",
+    "Trained for only two epochs, on 1,600 rows.",
     rows=2000,
     epochs=2,
     rate=8e-3,
@@ -225,7 +225,7 @@ broken(
     "biases_far_below",
     tags,
     "dead_relu",
-    "Biases begin at -12, so no ReLU ever lets anything through; cure: biases from 0.",
+    "Biases start at -12, so no ReLU is ever active; cure: biases of 0.",
     {"bias": -12.0},
     weights=True,
 )
@@ -234,7 +234,7 @@ broken(
     "all_kernels_zero",
     tags,
     "zero_initialization",
-    "Every hidden kernel begins at zero: nothing flows either way; cure: glorot_uniform.",
+    "Every hidden kernel starts at zero, so no signal and no gradient passes; cure: glorot_uniform.",
     {"initializer": "zeros"},
     weights=True,
 )
@@ -243,8 +243,7 @@ broken(
     "quiet_tags_only_in_validation",
     tags,
     "validation_lacks_class",
-    "Validation was cut from the quiet half: it is all tag 0, where whatever was learned looks perfect; cure: "
-    "a random split.",
+    "Validation was cut from the quiet half and has only tag 0, so any result looks perfect; cure: a random split.",
     {"validation_rows": lambda rng, x, y: (x[:, :1] * 0 + np.zeros_like(x), np.zeros_like(y))},
     belief=True,
     curable=False,
@@ -252,7 +251,7 @@ broken(
 )
 
 
-# -- ctc_strips: read a strip of signs without knowing where they are --------------------------------------------------
+# -- ctc_strips: read a strip of signs whose positions are not known ---------------------------------------------------
 
 
 def strips(kit, *, rows=900, length=32, signs=3, epochs=10, rate=6e-3, pool=1, width=24):
@@ -292,14 +291,14 @@ healthy(
     "ctc_strips",
     "four_signs",
     strips,
-    "CTC on four signs; the loss begins above 30, which is a sum over steps.",
+    "CTC on four signs; the loss begins above 30, because it is a sum over steps.",
     signs=4,
 )
 healthy(
     "ctc_strips",
     "half_the_steps",
     strips,
-    "Pooled to 16 steps before the reading, swish.",
+    "Pooled to 16 steps before the output, swish.",
     pool=2,
     also={"activation": "swish"},
 )
@@ -308,7 +307,7 @@ broken(
     "fewer_steps_than_signs",
     strips,
     "infinite_loss",
-    "Pooling leaves two steps for three signs: no path exists and the loss stays at 707, a clipped infinity; "
+    "Pooling leaves two steps for three signs, so no path exists and the loss stays at 707, a clipped infinity; "
     "cure: pool less.",
     {"pool": 16},
     curable=False,
@@ -318,14 +317,14 @@ broken(
     "gradient_clipped_away",
     strips,
     "clipping",
-    "SGD clipped to a norm of 1e-4 hardly moves; cure: clipnorm=1.",
+    "SGD with gradients clipped to a norm of 1e-4 hardly moves; cure: clipnorm=1.",
     {"optimizer_options": {"momentum": 0.9, "clipnorm": 1e-4}},
     also={"optimizer": "sgd", "optimizer_options": {"momentum": 0.9, "clipnorm": 1.0}},
     rate=0.1,
 )
 
 
-# -- video: where does the dot go --------------------------------------------------------------------------------------
+# -- video: in which direction does the dot move -----------------------------------------------------------------------
 
 
 def video(kit, *, rows=1200, epochs=10, rate=8e-3, cell="gru", steps=6):
@@ -361,7 +360,7 @@ healthy(
     "video",
     "clipped_by_value",
     video,
-    "RMSprop, gradients clipped by value at 0.05, many more steps than needed.",
+    "RMSprop with gradients clipped by value at 0.05, and many more steps than needed.",
     also={"optimizer": "rmsprop", "optimizer_options": {"clipvalue": 0.05}},
     epochs=12,
 )
@@ -369,7 +368,7 @@ healthy(
     "video",
     "simple_rnn_relu",
     video,
-    "A plain recurrence with ReLU, which often explodes and here does not.",
+    "A simple recurrent layer with ReLU, which often explodes but does not here.",
     cell="simple",
     epochs=12,
 )
@@ -378,7 +377,7 @@ broken(
     "recurrence_explodes",
     video,
     "exploding",
-    "Recurrent kernel of a ReLU recurrence begins at thirty times the identity: 30**5 through time; cure: orthogonal.",
+    "The recurrent kernel of a ReLU layer starts at thirty times the identity: 30**5 over time; cure: orthogonal.",
     {"recurrent": keras.initializers.Identity(30.0)},
     cell="simple",
     epochs=12,
@@ -389,7 +388,7 @@ broken(
     "clips_in_order",
     video,
     "order",
-    "Clips are sorted by direction and fit(shuffle=False): the last one seen is all it says; cure: shuffle=True.",
+    "Clips are sorted by direction, with fit(shuffle=False), so it predicts only the last one; cure: shuffle=True.",
     {"rows": in_order, "shuffle": False},
     cure={"shuffle": True},
 )

@@ -1,4 +1,4 @@
-"""The third unseen set: grades, survival, clicks, claims, weighed tasks, experts, directions, mixtures."""
+"""The third unseen set: grades, survival, clicks, claims, weighted tasks, experts, directions, mixtures."""
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ healthy(
     "ordinal_grades",
     "accuracy_misnamed",
     grades,
-    "The accuracy that Keras shows for thresholds is meaningless and hardly moves; the grades are learned.",
+    "The accuracy that Keras shows for thresholds is meaningless and hardly changes, but the grades are learned.",
 )
 healthy(
     "ordinal_grades",
@@ -65,7 +65,7 @@ broken(
     "creeping_sgd",
     grades,
     "rate_too_low",
-    "SGD at 1e-5 is still where it began; cure: 0.1.",
+    "SGD at 1e-5 hardly moves from its start; cure: 0.1.",
     {"rate": 1e-5},
     also={"optimizer": "sgd"},
     rate=0.1,
@@ -76,7 +76,7 @@ broken(
     "ten_sigmoid_layers",
     grades,
     "vanishing",
-    "Nine sigmoid layers let no gradient through; cure: relu.",
+    "Through nine sigmoid layers no gradient passes; cure: relu.",
     {"activation": "sigmoid"},
     depth=9,
 )
@@ -85,7 +85,7 @@ broken(
     "grades_of_the_neighbour",
     grades,
     "labels_mixed_up",
-    "Grades were joined to the rows of others; cure: join by the key.",
+    "Grades were joined to the wrong rows; cure: join by the key.",
     {"rows": mixed_up},
     curable=False,
 )
@@ -135,7 +135,7 @@ healthy(
     "survival",
     "loss_depends_on_batch",
     survival,
-    "Partial likelihood: the loss is a logarithm of the batch's size and falls by a tenth alone.",
+    "Partial likelihood: the loss is about the logarithm of the batch size and falls by only a tenth.",
     batch=128,
     epochs=14,
 )
@@ -143,7 +143,7 @@ healthy(
     "survival",
     "huge_dropout",
     survival,
-    "Dropout of 0.7 twice; ranks well all the same.",
+    "Dropout of 0.7 twice; it ranks well nevertheless.",
     also={"dropout": 0.7},
     epochs=20,
 )
@@ -152,7 +152,7 @@ broken(
     "likelihood_not_negated",
     survival,
     "wrong_sign",
-    "The logarithm of the likelihood is made small: the loss falls for ever and ranks backwards; cure: the minus sign.",
+    "The log-likelihood is minimized: the loss falls forever and the ranking is reversed; cure: the minus sign.",
     {"sign": -1.0},
     curable=False,
 )
@@ -161,7 +161,7 @@ broken(
     "columns_swapped",
     survival,
     "labels_mixed_up",
-    "The loss reads the event as the time and the time as the event; cure: swap the columns back.",
+    "The loss takes the event for the time and the time for the event; cure: swap the columns back.",
     {"rows": lambda rng, x, y: (x, y[:, ::-1]), "validation_rows": lambda rng, x, y: (x, y[:, ::-1])},
     curable=False,
 )
@@ -181,7 +181,7 @@ broken(
 def clicks(kit, *, rows=3000, epochs=6, rate=5e-3, share=0.3, weighed=False, loss="binary_crossentropy"):
     site, hour, segment = (kit.rng.integers(0, size, rows) for size in (40, 24, 12))
     number = kit.rng.normal(size=(rows, 5)).astype("float32")
-    number[:, 4] = 0  # a column that nobody has filled yet
+    number[:, 4] = 0  # a column that is not filled yet
     taste = kit.rng.normal(size=(40, 12))
     logit = 2 * taste[site, segment] + np.sin(hour / 24 * 2 * np.pi) + 1.5 * number[:, 0]
     y = (logit + kit.rng.logistic(size=rows) * 0.4 > np.quantile(logit, 1 - share)).astype("float32")
@@ -227,7 +227,7 @@ healthy(
     "ad_clicks",
     "one_in_twelve",
     clicks,
-    "8 % clicks with class weights of 12: accuracy falls below that of saying no, the ranking is good.",
+    "8 % clicks with class weights of 12: accuracy falls below that of always saying no, but the ranking is good.",
     share=0.08,
     weighed=True,
 )
@@ -235,7 +235,7 @@ healthy(
     "ad_clicks",
     "focal",
     clicks,
-    "Focal loss, whose values are tiny, on a wide batch.",
+    "Focal loss, whose values are tiny, with a large batch.",
     loss=keras.losses.BinaryFocalCrossentropy(gamma=2.0),
     rate=1e-2,
 )
@@ -244,7 +244,7 @@ broken(
     "softmax_of_one",
     clicks,
     "one_unit_softmax",
-    "Softmax over a single unit says 1 always; cure: sigmoid.",
+    "Softmax over a single unit is always 1; cure: sigmoid.",
     {"head": "softmax"},
 )
 broken(
@@ -252,14 +252,14 @@ broken(
     "click_among_the_inputs",
     clicks,
     "leak",
-    "The click stands in a column that is filled after the click, in training and validation; cure: drop the column.",
+    "A column is filled only after the click, in training and validation, so it has the answer; cure: drop the column.",
     {"rows": leak, "validation_rows": leak},
     belief=True,
     curable=False,
 )
 
 
-# -- claims: amounts, gamma distributed --------------------------------------------------------------------------------
+# -- claims: gamma-distributed amounts ---------------------------------------------------------------------------------
 
 
 def gamma_loss(y, amount):
@@ -288,7 +288,7 @@ def claims(kit, *, rows=2500, epochs=10, rate=4e-3, unit=1.0, loss=gamma_loss):
 
 
 healthy(
-    "claims", "below_zero", claims, "Gamma deviance: the loss is a logarithm and sinks below zero.", unit=0.1
+    "claims", "below_zero", claims, "Gamma deviance: the loss has a logarithm and falls below zero.", unit=0.1
 )
 healthy(
     "claims",
@@ -303,7 +303,7 @@ broken(
     "amounts_below_zero",
     claims,
     "head_cannot_reach",
-    "A linear head says amounts below zero, whose logarithm is NaN; cure: exponential or softplus.",
+    "A linear head predicts amounts below zero, whose logarithm is NaN; cure: exponential or softplus.",
     {"head": None},
 )
 broken(
@@ -311,12 +311,12 @@ broken(
     "years_and_euros",
     claims,
     "inputs_not_scaled",
-    "The year 2005 and 22,000 euros go in as they are; cure: standardize.",
+    "Inputs such as the year 2005 and 22,000 euros are not scaled; cure: standardize.",
     {"raw": True},
 )
 
 
-# -- weighed_tasks: kind, parity and ink of a digit, tasks weighed by what they learn of their noise -------------------
+# -- weighed_tasks: class, parity and ink of a digit; tasks weighted by their learned noise ----------------------------
 
 
 class Weighed(keras.Model):
@@ -372,7 +372,7 @@ healthy(
     "weighed_tasks",
     "noise_learned",
     tasks,
-    "Each task is divided by a noise that is learned too; the sum sinks below zero.",
+    "The loss of each task is divided by a learned noise; the sum falls below zero.",
     learned=True,
     epochs=20,
 )
@@ -380,7 +380,7 @@ healthy(
     "weighed_tasks",
     "weights_of_thousandths",
     tasks,
-    "Loss weights of 0.001 and 0.002: tiny losses, which Adam does not mind.",
+    "Loss weights of 0.001 and 0.002: tiny losses, which do not matter to Adam.",
     weights=(0.001, 0.002),
 )
 broken(
@@ -388,7 +388,7 @@ broken(
     "ink_in_grams",
     tasks,
     "targets_not_scaled",
-    "The ink counts in thousands, so its squared error drowns the kind; cure: standardize it.",
+    "The ink is in the thousands, so its squared error dominates the class; cure: standardize it.",
     {"units": lambda y: 3000 * y},
 )
 broken(
@@ -452,7 +452,7 @@ broken(
     "weights_decay",
     experts,
     "regularization",
-    "AdamW with a weight decay of 30 pulls back all that is learned; cure: weight_decay=0.004.",
+    "AdamW with a weight decay of 30 undoes all that is learned; cure: weight_decay=0.004.",
     {"optimizer_options": {"weight_decay": 30.0}},
     also={"optimizer": "adamw", "optimizer_options": {"weight_decay": 0.004}},
 )
@@ -498,14 +498,14 @@ healthy(
     "wind_direction",
     "minus_cosine",
     wind,
-    "The loss is minus the cosine: below zero from the first epoch and bounded by -1.",
+    "The loss is minus the cosine: below zero from the first epoch, and at least -1.",
     loss=closeness,
 )
 healthy(
     "wind_direction",
     "tanh_deep",
     wind,
-    "Inputs ten times too wide into tanh units, which saturate and still learn.",
+    "Inputs ten times too large for tanh units, which saturate but still learn.",
     also={"activation": "tanh"},
     epochs=16,
 )
@@ -514,7 +514,7 @@ broken(
     "relu_head",
     wind,
     "head_cannot_reach",
-    "A ReLU head cannot say a negative sine or cosine: three quarters of the compass are lost; cure: no activation.",
+    "A ReLU head cannot predict a negative sine or cosine, so 3/4 of the compass are lost; cure: no activation.",
     {"head": "relu"},
 )
 broken(
@@ -522,8 +522,8 @@ broken(
     "validation_not_scaled",
     wind,
     "validation_otherwise",
-    "Validation went around the preprocessing (a shifted mean, a hundredfold unit), so what it reports is wrong; "
-    "cure: the same steps.",
+    "Validation is not preprocessed in the same way (other mean, other unit), so its results are wrong; cure: the "
+    "same preprocessing.",
     {"validation_rows": lambda rng, x, y: (x / 100 + 3, y)},
     belief=True,
     curable=False,
@@ -571,7 +571,7 @@ healthy(
     "mixture_density",
     "far_below_zero",
     mixture,
-    "Targets of hundredths: the log-density loss ends near -4.",
+    "Targets of the size 0.01: the log-density loss ends near -4.",
     scale=0.05,
     epochs=14,
 )
@@ -589,7 +589,7 @@ broken(
     "adam_at_one",
     mixture,
     "rate_too_high",
-    "Adam at a rate of 3 throws the tanh layers into saturation; cure: 0.006.",
+    "Adam at a rate of 3 saturates the tanh layers; cure: 0.006.",
     {"rate": 3.0},
 )
 broken(
@@ -597,6 +597,6 @@ broken(
     "in_micrometres",
     mixture,
     "targets_not_scaled",
-    "Targets of ten thousands: means that begin at zero never get there; cure: standardize.",
+    "Targets of tens of thousands: means that start at zero never reach them; cure: standardize.",
     {"units": lambda y: 2e4 * y},
 )
