@@ -146,6 +146,11 @@ class Unfreeze(FitMember):
                 f"{model.name!r}. Name its first layers alone, or let the first group join at epoch 0."
             )
 
+    def begin_with_first(self, model: keras.Model) -> None:
+        """Let learn what the first epoch trains, for checks before `fit`; `on_epoch_begin` does it in a run."""
+        self.prepare(model)
+        set_learning(model, self._layers_that_learn(sum(start == 0 for start, _ in self._stages)))
+
     def take_optimizer(self, model: keras.Model) -> None:
         """Have the optimizer of a compiled model know all variables that will learn."""
         optimizer = model.optimizer

@@ -16,11 +16,13 @@ from PIL import Image
 from scipy import stats
 
 import recipes
-from recipes import diagnose, plot
+from recipes import diagnose, models, plot
 from recipes.cli import _batch_size, main, on_files, train_and_check
+from recipes.cli.arguments import parser
 from recipes.cli.bad_input import InShellWords
 from recipes.cli.pictures import pictures_checked
 from recipes.diagnose.checks.verdict import Skipped
+from recipes.training.before_training import as_trained
 
 
 def status(words):
@@ -276,10 +278,54 @@ def test_what_checks_print_for_python_is_a_command_in_the_shell(capsys):
     left_out = (Skipped("initial_loss", 2.0, 0.1),)
     done = diagnose.Preflight([], [], {}, ["initial_loss"], 1.0, 0.0, left_out, ("gradient_check",))
     print(done.summary(), file=stream)
+    print("-> Try learning_rate=0.003; accuracy: 0.5 - learning_rate: 0.1000", file=stream)
     out = capsys.readouterr().out
     assert "recipes check 'my photos' --seconds 30 --image-size 224 --fit pad runs all" in out
     assert "they train: gradient_check; recipes check 'my photos' --image-size 224 --fit pad runs them" in out
     assert "recipes." not in out and "seconds=" not in out
+    assert "-> Try --learning-rate 0.003; accuracy: 0.5 - learning_rate: 0.1000" in out
+
+
+def test_check_compiles_what_train_would_train():
+    keras.utils.set_random_seed(0)
+    backbone = models.resnet((8, 8, 3), 5, depth=8)
+    backbone = keras.Model(backbone.input, backbone.get_layer("top_relu").output, name="backbone")
+    model = models.transfer(backbone, 3)
+    options = train_and_check._how_trained(
+        Namespace(batch_size=None, augment="standard", seed=0, learning_rate=3e-4, unfreeze=None),
+        model,
+        SimpleNamespace(counts={"train": 24}, class_names=["a", "b", "c"], kind="photos", source="x"),
+        {"optimizer": "adam"},
+    )
+    images, labels = (
+        np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3)).astype("uint8"),
+        np.arange(24) % 3,
+    )
+    shown, held_out = as_trained(model, (images, labels), None, options)
+    assert type(model.optimizer).__name__ == "LayerwiseAdam" and held_out is None
+    assert float(model.optimizer.learning_rate) == np.float32(3e-4)
+    assert len(model.trainable_variables) > 2  # of the backbone too, not of the head alone
+    seen = np.concatenate([batch.numpy() for batch, _ in shown])
+    np.testing.assert_array_equal(
+        np.sort(seen.sum((1, 2, 3))), np.sort(images.sum((1, 2, 3)))
+    )  # not augmented
+
+
+def test_the_command_to_check_repeats_what_train_was_given():
+    words = [
+        "train",
+        "my photos",
+        "--learning-rate",
+        "0.01",
+        "--unfreeze",
+        "3:stage7_*",
+        "--batch-size",
+        "32",
+    ]
+    options = parser().parse_args([*words, "--augment", "none"])
+    again = parser().parse_args(train_and_check._check_command(options)[1:])
+    names = ("data", "learning_rate", "unfreeze", "batch_size", "augment", "image_size", "model")
+    assert all(getattr(again, name) == getattr(options, name) for name in names)
 
 
 def test_each_line_of_check_on_pictures_begins_with_how_serious_it_is(tmp_path, capsys):

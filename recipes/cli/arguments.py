@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train an image classifier, see why it is not learning, see what it learned, and use it.",
         epilog="Results are on stdout, progress and remarks on stderr. Exit status: 0 when it worked, 1 for an error "
         "that check found and for an export that was refused, 2 for wrong usage or input that cannot be used, 3 where "
-        "checks were skipped because the time was over, 130 after Ctrl-C.",
+        "checks were skipped for lack of time, 130 after Ctrl-C.",
     )
     root.add_argument("--version", action="version", version=f"keras-recipes {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -44,6 +44,7 @@ def _train(commands):
         "findings.json, record.npz, run.json and report.html.",
     )
     _data_options(command)
+    _training_options(command)
     command.add_argument(
         "--epochs",
         type=_positive,
@@ -52,29 +53,6 @@ def _train(commands):
     )
     command.add_argument(
         "--out", type=Path, default=Path("runs/train"), help="folder for all files (default: runs/train)"
-    )
-    command.add_argument(
-        "--batch-size",
-        type=_positive,
-        help=f"images per step (default: 128, fewer where an epoch would have fewer than {FEWEST_STEPS} steps)",
-    )
-    command.add_argument(
-        "--learning-rate", type=_above_zero, help="peak rate (default: one that suits the optimizer)"
-    )
-    command.add_argument(
-        "--unfreeze",
-        type=_stage,
-        action="append",
-        metavar="EPOCHS[:LAYERS]",
-        help="after this many epochs let the layers of a pretrained network learn too, at a tenth of the rate; "
-        "3:stage7_* names layers, otherwise all of them; may be given several times (default: all learn from the "
-        "beginning, at rates that fall with their depth)",
-    )
-    command.add_argument(
-        "--augment",
-        choices=("standard", "none"),
-        default="standard",
-        help="random changes of the training images (default: standard)",
     )
     command.add_argument(
         "--resume",
@@ -92,10 +70,12 @@ def _check(commands):
     command = commands.add_parser(
         "check",
         help="check data and model before training",
-        description="Run all checks before training and print one table: check, verdict, result, remedy. Exits with 1 "
-        "for an error, with 3 where checks were skipped because the time was over, otherwise with 0.",
+        description="Run all checks before training, on the model, optimizer and rate that recipes train of the same "
+        "line would train, and print one table: check, verdict, result, remedy. Exits with 1 for an error, with 3 "
+        "where checks were skipped for lack of time, otherwise with 0.",
     )
     _data_options(command)
+    _training_options(command)
     command.add_argument(
         "--seconds",
         type=_above_zero,
@@ -105,7 +85,7 @@ def _check(commands):
     command.add_argument(
         "--allow-skipped",
         action="store_true",
-        help="exit with 0, not 3, where checks were skipped because the time was over",
+        help="exit with 0, not 3, where checks were skipped for lack of time",
     )
     command.add_argument(
         "--try",
@@ -271,6 +251,33 @@ def _data_options(command):
     )
     command.add_argument(
         "--seed", type=int, default=0, help="fixes weights, order and augmentation (default: 0)"
+    )
+
+
+def _training_options(command):
+    """What is trained, and how; `check` takes the same, and checks what `train` would train."""
+    command.add_argument(
+        "--batch-size",
+        type=_positive,
+        help=f"images per step (default: 128, fewer where an epoch would have fewer than {FEWEST_STEPS} steps)",
+    )
+    command.add_argument(
+        "--learning-rate", type=_above_zero, help="peak rate (default: one that suits the optimizer)"
+    )
+    command.add_argument(
+        "--unfreeze",
+        type=_stage,
+        action="append",
+        metavar="EPOCHS[:LAYERS]",
+        help="after this many epochs let the layers of a pretrained network learn too, at a tenth of the rate; "
+        "3:stage7_* names layers, otherwise all of them; may be given several times (default: all learn from the "
+        "beginning, at rates that fall with their depth)",
+    )
+    command.add_argument(
+        "--augment",
+        choices=("standard", "none"),
+        default="standard",
+        help="random changes of the training images (default: standard)",
     )
 
 

@@ -60,6 +60,7 @@ def in_shell_words(error: BaseException | str) -> str:
 # What the checks print for Python. Only whole phrases: a bar of Keras, printed between them, says "learning_rate: 0.1".
 _RUNS_ALL = re.compile(r"recipes\.diagnose\.preflight\(model, train, seconds=(\d+)\)")
 _RUNS_ONE = re.compile(r"; recipes\.diagnose\.\w+\(model, train\) runs it")
+_RATE = re.compile(_OWN + r"learning_rate=([\d.e-]*\d)")
 _TRAINS = "recipes.train(preflight=True) and recipes.diagnose.preflight run them, in a shell recipes check"
 _TRIES = re.compile(
     r"preflight=\"try\" has these remedies tried on copies of the model first, for at most \d+ s\."
@@ -79,9 +80,10 @@ class InShellWords:
 
     def write(self, text: str) -> int:
         """Write a text, as `sys.stdout.write`."""
-        command, told = self._command, text
+        command = self._command
+        told = _RATE.sub(r"--learning-rate \1", text)
         if "recipes." in text or "preflight=" in text:
-            told = _RUNS_ALL.sub(lambda match: command("--seconds", match[1]), _RUNS_ONE.sub("", text))
+            told = _RUNS_ALL.sub(lambda match: command("--seconds", match[1]), _RUNS_ONE.sub("", told))
             told = told.replace(_TRAINS, f"{command()} runs them")
             told = _TRIES.sub(
                 lambda _: f"{command('--try')} has these remedies tried on copies of the model.", told

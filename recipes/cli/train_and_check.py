@@ -42,24 +42,16 @@ def train(options: Namespace) -> None:
     progress = InShellWords(sys.stderr, lambda *more: shlex.join(_check_command(options, *more)))
     with contextlib.redirect_stdout(progress):  # which is not a result
         train, validation, info, model, compiled = _open(options)
-        if options.learning_rate is not None:
-            compiled["learning_rate"] = options.learning_rate
-        if options.unfreeze:
-            compiled |= _unfreezing(model, options.unfreeze)
         run = recipes.train(
             model,
             train,
             validation,
             epochs=options.epochs,
-            batch_size=options.batch_size or batch_size(info.counts["train"]),
-            augment=None if options.augment == "none" else options.augment,
             run_dir=options.out,
             resume="force" if options.force else options.resume,
-            seed=options.seed,
-            info=info,
             # In a log file a bar would leave each of its states behind.
             verbose=0 if options.quiet else "auto" if sys.stderr.isatty() else 2,
-            **compiled,
+            **_how_trained(options, model, info, compiled),
         )
         title = f"{model.name} on {options.data}"
         if not options.quiet:
@@ -73,6 +65,20 @@ def train(options: Namespace) -> None:
             title=title,
         )
     _print_run(options, run, path, info)
+
+
+def _how_trained(options, model, info, compiled):
+    """What `train` and `check` give to `recipes.train` alike, so that one checks what the other trains."""
+    how = {
+        **compiled,
+        "batch_size": options.batch_size or batch_size(info.counts["train"]),
+        "augment": None if options.augment == "none" else options.augment,
+        "seed": options.seed,
+        "info": info,
+    }
+    if options.learning_rate is not None:
+        how["learning_rate"] = options.learning_rate
+    return how | (_unfreezing(model, options.unfreeze) if options.unfreeze else {})
 
 
 def _unfreezing(model, entries):
@@ -154,9 +160,14 @@ def _again(options):
 def _check_command(options, *more):
     """`recipes check` of the same data, read in the same way."""
     how = ["--image-size", str(options.image_size)] if options.image_size else []
-    for name, usual in (("fit", "crop"), ("labels", None), ("model", "auto")):
+    for name, usual in (("fit", "crop"), ("labels", None), ("model", "auto"), ("augment", "standard")):
         if (given := getattr(options, name, usual)) != usual:
             how += [f"--{name}", str(given)]
+    for name in ("batch_size", "learning_rate"):
+        if (given := getattr(options, name, None)) is not None:
+            how += [f"--{name.replace('_', '-')}", f"{given}"]
+    for epoch, names in getattr(options, "unfreeze", None) or ():
+        how += ["--unfreeze", f"{epoch}:{','.join(names)}"]
     how += ["--skip-bad"] * bool(getattr(options, "skip_bad", False))
     return ["recipes", "check", options.data, *more, *how]
 
@@ -187,29 +198,21 @@ def check(options: Namespace) -> int:
     """
     load_keras("recipes check: loading Keras")
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
-    from recipes.training.accepted_data import open_source  # noqa: PLC0415 - the command starts without it
-    from recipes.training.compiling import compile_model  # noqa: PLC0415 - the command starts without it
-    from recipes.training.maps import map_size  # noqa: PLC0415 - the command starts without it
-    from recipes.training.settings import Settings  # noqa: PLC0415 - the command starts without it
-    from recipes.training.train import train as train_recipe  # noqa: PLC0415 - the command starts without it
+    from recipes.training.before_training import as_trained  # noqa: PLC0415 - the command starts without it
 
     with contextlib.redirect_stdout(sys.stderr):
         train, validation, info, model, compiled = _open(options)
-    size = batch_size(info.counts["train"])
-    settings = Settings.of(train_recipe, {**compiled, "batch_size": size})
-    reading = {"model": model, "batch_size": size, "classes": len(info.class_names)}
-    reading["maps"] = map_size(model, settings)
-    source = open_source(train, "train", shuffle=True, seed=options.seed, **reading)
-    compile_model(model, source, source.label_spec, settings)
+        shown = as_trained(model, train, validation, _how_trained(options, model, info, compiled))
     to = InShellWords(
         sys.stderr if options.json else sys.stdout, lambda *more: shlex.join(_check_command(options, *more))
     )
     with contextlib.redirect_stdout(to):
-        done = diagnose.preflight(model, train, validation, seconds=options.seconds)
+        print(_counts(info))
+        done = diagnose.preflight(model, *shown, seconds=options.seconds)
         serious = [finding for finding in done.findings if finding.severity != "info"]
         if options.try_remedies and serious:
             try:
-                diagnose.try_remedies(model, train, serious, seconds=options.seconds)
+                diagnose.try_remedies(model, shown[0], serious, seconds=options.seconds)
             except ValueError as error:
                 print(f"no remedy was tried: {in_shell_words(error)}")
         elif done.severity == "error":
@@ -233,6 +236,13 @@ def check(options: Namespace) -> int:
     if done.severity == "error":
         return 1
     return 3 if done.skipped and not options.allow_skipped else 0
+
+
+def _counts(info):
+    """Into which parts the data were divided, as later lines count only one of them."""
+    parts = {"train": "for training", "validation": "for validation", "test": "for testing"}
+    told = [f"{info.counts[name]:,} {words}" for name, words in parts.items() if info.counts.get(name)]
+    return f"{sum(info.counts.values()):,} images: {', '.join(told)}"
 
 
 def _print_verdict(done, pictures):

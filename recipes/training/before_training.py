@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from recipes import diagnose
-from recipes.training.settings import Settings
-from recipes.training.training_data import TrainingData
+from recipes.common.types import Data
+from recipes.training.compiling import compile_model
+from recipes.training.settings import Settings, check_arguments
+from recipes.training.training_data import TrainingData, open_data
+from recipes.training.unfreezing import stages_of, with_unfreezing
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from recipes.diagnose import Finding, Preflight, Trials
 
 _SECONDS = 5.0  # for all checks together
@@ -91,6 +96,40 @@ def before_training(model: keras.Model, data: TrainingData, settings: Settings) 
             flush=True,
         )
     return BeforeTraining(done)
+
+
+def as_trained(
+    model: keras.Model, train: Data, validation: Data | None, options: dict[str, Any]
+) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
+    """Compile a model as `recipes.train` would, for checks of what it would train.
+
+    Layers that `unfreeze=` lets learn from the beginning do learn, and the optimizer has the rates of `rates=`.
+
+    Args:
+        model: An uncompiled `keras.Model`; it is compiled in place.
+        train: Training data, as `recipes.train` takes it.
+        validation: Validation data, or None.
+        options: Arguments of `recipes.train` by name.
+
+    Returns:
+        `(train, validation)`: batches of the images as they came, not augmented, with the labels that the loss takes;
+        None for no validation data.
+
+    Raises:
+        ValueError, TypeError: for arguments or data that `recipes.train` refuses.
+    """
+    # That module imports this one.
+    from recipes.training.train import train as declaration  # noqa: PLC0415 - see above
+
+    settings = Settings.of(declaration, options)
+    check_arguments(model, settings)
+    settings = with_unfreezing(model, settings.for_backend(keras.backend.backend()))
+    data = open_data(model, train, validation, settings)
+    data = data.for_loss(compile_model(model, data.source, data.label_spec, settings))
+    stages = stages_of(settings)
+    if stages is not None:
+        stages.begin_with_first(model)
+    return data.unaugmented(), data.validation_preview()
 
 
 def _tried(model, train, findings, verbose):

@@ -80,6 +80,12 @@ class TrainingData:
         )
         return batches if self.share is None else as_share(batches)
 
+    def unaugmented(self) -> tf.data.Dataset:
+        """One epoch of the images as they came, with the labels that the loss takes; it leaves the training's order."""
+        check = checked("train", self.classes, self.maps)
+        plain = dataclasses.replace(self, prepare=lambda batch, place: check(batch))
+        return plain.preview()
+
     def preview(self) -> tf.data.Dataset:
         """One epoch as the training will see it; reading it leaves the order of the training as it is."""
         return stream(

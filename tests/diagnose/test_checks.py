@@ -12,8 +12,11 @@ import tensorflow as tf
 
 from recipes import diagnose
 from recipes.diagnose.checks.activation_statistics import measure, observe
+from recipes.diagnose.checks.learning_rate_range_test import _result
 from recipes.diagnose.checks.overfit_small_sample import _judge as overfit_findings
 from recipes.diagnose.checks.sample import fresh_copy, read_sample
+from recipes.diagnose.rules.model_rules import _initialization
+from recipes.diagnose.rules.run_facts import describe_layers, describe_model
 
 
 def dense_model(
@@ -200,6 +203,51 @@ def test_range_test_suggests_a_rate_a_quadratic_can_bear():
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), result.losses)
     with pytest.raises(ValueError, match="lowest"):
         diagnose.learning_rate_range_test(model, (ones, ones), lowest=1.0, highest=0.1)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (1e-2, "within that: keep it"),
+        (2e-5, "below that, so it learns slowly; learning_rate=0.008 is faster"),
+        (0.3, "a little above that"),
+        (50.0, "far above that"),
+    ],
+)
+def test_the_line_of_the_range_test_says_where_the_own_rate_lies(own, said):
+    rates = np.geomspace(1e-6, 100, 81)  # ten for each decade
+    losses = np.interp(
+        np.log10(rates), [-6, -3, -1, 0, 2], [1, 1, 0.1, 3, 9]
+    )  # falls from 1e-3 on, rises from 0.1 on
+    result = _result(rates, losses, 0.0, own)
+    low, high = result.works
+    assert 1e-3 < low < 3e-3 and high == pytest.approx(0.1) and result.agree
+    assert f"yours is {own:.2g}, {said}" in result.result and "no clear best" not in result.result
+
+
+def test_estimates_of_the_best_rate_that_lie_far_apart_are_called_no_clear_best():
+    rates = np.geomspace(1e-6, 100, 81)
+    losses = np.interp(np.log10(rates), [-6, -5, -4, 1, 2], [1, 1, 0.5, 0.1, 3])
+    result = _result(rates, losses, 0.0, 1e-3)
+    assert result.below_minimum / result.steepest > 1000 and not result.agree
+    assert "within that: keep it (no clear best among them: it falls fastest at 1.3e-05" in result.result
+    flat = _result(rates, np.ones(81), 0.0, 1e-3)
+    assert flat.works is None and "no rate can be recommended" in flat.result
+    cut = _result(rates[:35], losses[:35], 0.0, 1.0)  # the loss still fell when the time was up
+    assert cut.result.startswith("the time was up at a rate of 0.0025, below yours of 1:")
+
+
+def test_a_depthwise_kernel_is_judged_by_the_inputs_of_one_channel():
+    """The kernel of MobileNet and its kin holds 9 numbers for each channel: a deviation of 0.7 is usual there."""
+    layer = keras.layers.DepthwiseConv2D(3, use_bias=False, name="depthwise")
+    model = keras.Sequential([keras.Input((4, 4, 64)), layer, keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    (facts, _) = describe_layers(model)
+    assert (facts["kernel"]["inputs"], facts["kernel"]["fan_in"]) == (9, 9 * 64)
+    layer.set_weights([np.random.default_rng(0).normal(0, 0.7, (3, 3, 64, 1))])
+    seen = {"statistics": [{"name": "depthwise", "std": 6.0, "sample_std": 1.0, "finite": True}]}
+    found = _initialization({**describe_model(model), **seen})
+    assert not [finding for finding in found if finding.code == "initial_scale_too_large"]
 
 
 def test_statistics_of_layers_are_those_of_numpy_and_their_gradients_those_of_the_chain_rule():

@@ -1,7 +1,7 @@
 """learning_rate_range_test: train a few steps with rising learning rates, from far too low to far too high."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,6 +13,7 @@ from recipes.diagnose.checks.output_task import task_of
 from recipes.diagnose.checks.sample import built, read_sample
 from recipes.diagnose.checks.verdict import Check
 from recipes.diagnose.finding import Finding
+from recipes.diagnose.rules.words import typed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +42,20 @@ class RangeTest(Check):
     def suggestion(self) -> float | None:
         """The lower of `steepest` and `below_minimum`, > 0; None where the loss fell at no rate."""
         return None if self.steepest is None else min(self.steepest, self.below_minimum)
+
+    @property
+    def works(self) -> tuple[float, float] | None:
+        """`(lowest, highest)` rate between which the loss falls; None where it falls at no rate.
+
+        The lowest is where a tenth of the whole fall is reached, or `suggestion`, if that is lower; the highest is
+        where the smoothed loss is smallest, beyond which it rises.
+        """
+        return _range_of(self.rates, self.smoothed, self.suggestion)
+
+    @property
+    def agree(self) -> bool:
+        """Whether `steepest` and `below_minimum` lie within a factor of 10; False where there are none."""
+        return self.steepest is not None and 0.1 <= self.steepest / self.below_minimum <= 10
 
     def plot(self) -> "Figure":
         """Draw loss against rate with both suggestions, as a `matplotlib.figure.Figure`."""
@@ -188,18 +203,9 @@ def _result(rates, losses, smoothing, own_rate):
         smoothed[:cut] = smooth(losses[:cut], smoothing)
     steepest, below = _suggest(rates[:cut], smoothed[:cut])
     findings = _judge(steepest, below, own_rate, overshoots=_overshoots(rates, smoothed, own_rate))
-    if steepest is None and rates[-1] < own_rate:
-        result = f"time was up at rate {rates[-1]:.1g}"
-    elif steepest is None:
-        result = (
-            f"the loss falls clearly at no rate from {rates[0]:.1g} to {rates[-1]:.1g} in {len(rates)} steps: none is "
-            "suggested"
-        )
-    else:
-        result = f"falls fastest at {steepest:.2g}, a decade below the minimum is {below:.2g}; yours is {own_rate:.2g}"
-    return RangeTest(
+    test = RangeTest(
         name="learning_rate_range_test",
-        result=result,
+        result="",
         findings=findings,
         rates=rates.astype("float32"),
         losses=losses.astype("float32"),
@@ -207,6 +213,46 @@ def _result(rates, losses, smoothing, own_rate):
         steepest=steepest,
         below_minimum=below,
     )
+    return replace(test, result=_told(test, own_rate))
+
+
+def _told(test, own):
+    """The rates that work, where the optimizer's own lies among them, and which one to take."""
+    first, last = test.rates[[0, -1]]
+    if last < own and np.isfinite(test.smoothed).all() and (test.works is None or test.works[1] >= last):
+        return (
+            f"the time was up at a rate of {last:.2g}, below yours of {own:.2g}: no rate can be recommended"
+        )
+    if test.works is None:
+        return (
+            f"the loss falls clearly at no rate from {first:.1g} to {last:.1g} in {len(test.rates)} steps: no rate can "
+            f"be recommended; yours is {own:.2g}"
+        )
+    low, high = test.works
+    take = f"learning_rate={typed(test.suggestion)}"
+    if test.findings:  # its remedy names the rate to take
+        advice = "far above that" if own > high else "far below that"
+    elif own > high:
+        advice = (
+            f"a little above that, fine with the warm-up of recipes.train; should the loss jump, try {take}"
+        )
+    elif own < low:
+        advice = f"below that, so it learns slowly; {take} is faster"
+    else:
+        advice = "within that: keep it"
+    doubt = "" if test.agree else f" (no clear best among them: it falls fastest at {test.steepest:.2g})"
+    tried = ", the highest that was tried" if high >= last else ""
+    return f"the loss falls at rates from {low:.2g} to {high:.2g}{tried}; yours is {own:.2g}, {advice}{doubt}"
+
+
+def _range_of(rates, smoothed, suggestion):
+    if suggestion is None:
+        return None
+    lowest = int(np.nanargmin(smoothed))
+    start = float(np.median(smoothed[: len(rates) // 4]))
+    above = np.flatnonzero(smoothed[:lowest] > start - 0.1 * (start - smoothed[lowest]))
+    begins = float(rates[int(above[-1]) + 1 if len(above) else 0])
+    return min(begins, suggestion), float(rates[lowest])
 
 
 def _suggest(rates, smoothed):
@@ -245,7 +291,7 @@ def _judge(steepest, below, own, *, overshoots):
             "warning",
             f"In a short trial the loss is smallest at a rate of {10 * below:.2g}; the optimizer's is {own:.2g}, "
             "at which steps overshoot.",
-            f"Try learning_rate={suggestion:.1g}, with warm-up for more.",
+            f"Try learning_rate={typed(suggestion)}, with warm-up for more.",
         )
     if own < suggestion / 1000:
         return found(
@@ -253,6 +299,6 @@ def _judge(steepest, below, own, *, overshoots):
             "warning",
             f"In a short trial the loss falls fastest at a rate of {steepest:.2g}; the optimizer's is {own:.2g}, "
             "at which it hardly moves.",
-            f"Try learning_rate={suggestion:.1g}.",
+            f"Try learning_rate={typed(suggestion)}.",
         )
     return []

@@ -330,7 +330,8 @@ class _Plan:
         steps = int(min(80, affordable))
         self.table.begin("learning_rate_range_test")
         with self._trial(shared, regularized=True) as trial:
-            check = learning_rate_range_test(self.model, self.sample, batch_size=32, steps=steps, trial=trial)
+            options = {"batch_size": 32, "steps": steps, "seconds": max(60.0, self.left())}
+            check = learning_rate_range_test(self.model, self.sample, trial=trial, **options)
             if trial is not shared:
                 self._compiled(trial)
         self.add(check)

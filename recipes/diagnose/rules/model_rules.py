@@ -129,15 +129,16 @@ def _initialization(facts):
             )
         elif hidden and not kernel["zero"] and not _normalized(layer["name"], facts):
             gain = kernel["std"] * math.sqrt(kernel["fan_in"])
+            inputs = kernel.get("inputs", kernel["fan_in"])
             out = statistics.get(layer["name"], {})
-            if gain > 8 and out.get("std", math.inf) > 5:
+            if kernel["std"] * math.sqrt(inputs) > 8 and out.get("std", math.inf) > 5:
                 findings.append(
                     _found(
                         "initial_scale_too_large",
                         "error",
                         layer["name"],
                         f"The kernel of {layer['name']} has a standard deviation of {kernel['std']:.3g} with "
-                        f"{kernel['fan_in']} inputs, {times(gain / math.sqrt(2))} times that of "
+                        f"{inputs} inputs, {times(kernel['std'] * math.sqrt(inputs / 2))} times that of "
                         "he_normal: its outputs are as much too large, and what comes behind it saturates.",
                         "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh).",
                     )
@@ -248,7 +249,8 @@ def _penalty(facts, penalty, expected):
     worst = max(facts["layers"], key=lambda layer: layer["penalty"])
     strength = worst.get("penalty_rate") or 1.0
     kernel = worst["kernel"]
-    gain = kernel["std"] * math.sqrt(kernel["fan_in"]) if kernel else 1.0
+    inputs = kernel.get("inputs", kernel["fan_in"]) if kernel else 1
+    gain = kernel["std"] * math.sqrt(inputs) if kernel else 1.0
     share = f"Penalties add {penalty:.3g} to a loss of about {expected:.3g}; {worst['penalty']:.3g} of it come from "
     share += worst["name"]
     if gain > 8 and strength <= 1e-2:
@@ -258,7 +260,7 @@ def _penalty(facts, penalty, expected):
                 "error",
                 worst["name"],
                 f"{share}, whose L1 or L2 of {strength:.2g} is usual and whose weights are not: their standard "
-                f"deviation is {kernel['std']:.3g} with {kernel['fan_in']} inputs.",
+                f"deviation is {kernel['std']:.3g} with {inputs} inputs.",
                 "Use kernel_initializer='he_normal' (relu) or 'glorot_uniform' (tanh).",
             )
         ]

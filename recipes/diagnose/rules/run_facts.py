@@ -395,11 +395,18 @@ def _describe_layer(name, layer):
         "symmetric": bool(flat.shape[1] > 1 and np.all(flat == flat[:, :1])),
         "std": float(values.std()),
         "fan_in": int(flat.shape[0]),
+        "inputs": _inputs_of_a_unit(layer, values.shape),
         "units": int(flat.shape[1]),
         "size": int(values.size),
         "fresh": _fresh(layer, values),
     }
     return facts
+
+
+def _inputs_of_a_unit(layer, shape):
+    """How many numbers a unit adds up; a depthwise convolution adds up one channel, not all that its kernel holds."""
+    depthwise = isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D))
+    return math.prod(shape[:-2] if depthwise else shape[:-1])
 
 
 def _over_one(layer):
