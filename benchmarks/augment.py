@@ -126,7 +126,7 @@ def settle():
 
 
 def source(batch, side):
-    """`(images, rows)` batches that cost nothing to read, and their arrays."""
+    """A dataset of `(images, rows)` batches that costs nothing to read, and its arrays."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (batch, side, side, 3), dtype="uint8")
     rows = np.eye(10, dtype="float32")[random.integers(0, 10, batch)]
@@ -138,12 +138,12 @@ def batched(batches, function):
 
 
 def seeded(batches, function):
-    """`function(images, rows, seed)` on whole batches."""
+    """A pipeline with `function(images, rows, seed)` on whole batches."""
     return batched(tf.data.Dataset.zip(batches, seeds()), lambda element, seed: function(*element, seed))
 
 
 def one_by_one(images, rows, function):
-    """`function(image, row, seed)` on single images, batched afterwards."""
+    """A pipeline with `function(image, row, seed)` on single images, which are batched afterwards."""
     singles = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices((images, rows)).repeat(), seeds())
     singles = singles.map(lambda element, seed: function(*element, seed), num_parallel_calls=CALLS)
     return singles.batch(len(images), drop_remainder=True).prefetch(2)

@@ -194,7 +194,7 @@ def new_batch_size(build):
 
 
 def peers_table(build, rounds, quick):
-    """Other libraries on the same model and image, batch 1."""
+    """Our methods compared with other libraries on the same model and image, batch size 1."""
     model, size = build()
     linear = keras.models.clone_model(model)
     linear.layers[-1].activation = keras.activations.linear

@@ -45,7 +45,7 @@ def main():
 
 
 def study(name):
-    """`(method, verdict)` for one network."""
+    """Yield `(method, verdict)` for every method on one network."""
     keras.utils.set_random_seed(0)
     build, size = getattr(keras.applications, name), SIZES[name]
     options = {"input_shape": (size, size, 3), "weights": None, "classes": 10}

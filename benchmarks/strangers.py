@@ -393,7 +393,7 @@ def main():
         programs = [program for program in programs if parts[program[1]] == arguments.part]
     if not programs:
         sys.exit(
-            f"No program fits. Received --only {arguments.only}. Give families as in benchmarks/stranger_programs."
+            f"No program matches. Received --only {arguments.only}. Give families as in benchmarks/stranger_programs."
         )
     if not arguments.report:
         options = {"check": arguments.check, "checked": arguments.checked, "minutes": arguments.minutes}

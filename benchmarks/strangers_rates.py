@@ -89,7 +89,7 @@ def failures(records):
             if "crashed" in (record.get(part) or {}):
                 yield f"{record['name']}: {part} crashed: {record[part]['crashed']}"
         if "raised" in record.get("doctor", {}) and "raised" not in record["plain"]:
-            yield f"{record['name']}: fit raised under the doctor alone: {record['doctor']['raised']}"
+            yield f"{record['name']}: fit raised an error only with the doctor: {record['doctor']['raised']}"
         loud = codes_at(record, LOUD)
         said = "; ".join(
             dict.fromkeys(

@@ -170,7 +170,7 @@ broken(
     "closing_date_among_the_columns",
     churn,
     "leak",
-    "A column was filled in because of the answer, and is empty for new customers; cure: leave it out.",
+    "A column was filled in because of the answer, so it cannot help with new customers; cure: leave it out.",
     {"rows": closed, "validation_rows": closed},
     belief=True,
     curable=False,

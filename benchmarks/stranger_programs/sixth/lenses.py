@@ -251,7 +251,7 @@ broken(
     "validation_in_bytes",
     leaves,
     "validation_otherwise",
-    "Only the training generator has rescale=1/255; validation pictures are uint8; cure: rescale both.",
+    "Only the training generator has rescale=1/255; validation pixels are 0 to 255; cure: rescale both.",
     {"validation_rows": in_bytes},
     belief=True,
     curable=False,
