@@ -82,17 +82,25 @@ def main():
         print(f"the head, then layer after layer:     {gradual.history['val_accuracy'][-1]:.1%}")
 
     model.save(arguments.out / "model.keras")
-    draw(model, validation[0][::5][:8], info.class_names).savefig(arguments.out / "answers.png", dpi=80)
+    draw(model, validation[0][::5][:8], validation[1][::5][:8], info.class_names).savefig(
+        arguments.out / "answers.png", dpi=80
+    )
     print(
         f"Look at {arguments.out}: answers.png shows the evidence for each answer; model.keras takes new photos."
     )
 
 
-def draw(model, photos, names):
-    """A figure of photos that were not trained on, with the answers and the evidence for them."""
+def draw(model, photos, labels, names):
+    """A figure of photos that were not trained on, with the answers, the truth where it differs, and the evidence."""
     answers = model.predict(photos, verbose=0)
-    titles = [f"{names[row.argmax()]}, {row.max():.0%}" for row in answers]
-    return plot.grid(photos, maps=explain.grad_cam(model, photos), titles=titles, columns=4)
+    right = answers.argmax(-1) == labels
+    titles = [
+        f"{names[row.argmax()]}, {row.max():.0%}" + ("" if good else f"; is {names[truth]}")
+        for row, good, truth in zip(answers, right, labels, strict=True)
+    ]
+    colors = np.where(right, "tab:green", "tab:red")
+    maps = explain.grad_cam(model, photos)
+    return plot.grid(photos, maps=maps, titles=titles, title_colors=colors, columns=4, size=2)
 
 
 def crops(folder, count):

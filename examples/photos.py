@@ -59,16 +59,21 @@ def main():
             run_dir=arguments.out,
             resume=arguments.resume,
         )
-        photos = np.stack([photo for photo, _ in validation.take(200).as_numpy_iterator()])
+        photos, labels = map(np.stack, zip(*validation.take(200).as_numpy_iterator(), strict=True))
         run.report(arguments.out / "report.html", title="My photos")
 
     answers = run.model.predict(photos, verbose=0)
     unsure = np.argsort(answers.max(-1))[:8]
-    titles = [f"{info.class_names[row.argmax()]}, {row.max():.0%}" for row in answers[unsure]]
+    right = answers[unsure].argmax(-1) == labels[unsure]
+    titles = [
+        f"{info.class_names[row.argmax()]}, {row.max():.0%}"
+        + ("" if good else f"; is {info.class_names[truth]}")
+        for row, good, truth in zip(answers[unsure], right, labels[unsure], strict=True)
+    ]
+    colors = np.where(right, "tab:green", "tab:red")
     maps = explain.grad_cam(run.model, photos[unsure])
-    plot.grid(photos[unsure], maps=maps, titles=titles, columns=4).savefig(
-        arguments.out / "answers.png", dpi=80
-    )
+    figure = plot.grid(photos[unsure], maps=maps, titles=titles, title_colors=colors, columns=4, size=2)
+    figure.savefig(arguments.out / "answers.png", dpi=80)
     print(f"validation accuracy {run.history['val_accuracy'][-1]:.1%}")
     print(
         f"Look at {arguments.out}: report.html says how good it is, answers.png shows the evidence for its answers."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -16,7 +17,7 @@ from PIL import Image
 from scipy import stats
 
 import recipes
-from recipes import diagnose, models, plot
+from recipes import diagnose, explain, models, plot
 from recipes.cli import _batch_size, main, on_files, train_and_check
 from recipes.cli.arguments import parser
 from recipes.cli.bad_input import InShellWords
@@ -109,6 +110,37 @@ def test_explain_writes_over_no_picture_of_another_photo(trained_cnn, digits, tm
     assert [path.name for path in maps] == ["1-2.saliency.png", "1.saliency.png"]
     with Image.open(maps[1]) as picture:
         assert os.path.join("cat", "1.png") in picture.info["Source"]
+
+
+def test_a_wrong_answer_is_explained_beside_the_true_class(trained_cnn, tmp_path, capsys, monkeypatch):
+    model, images, _ = trained_cnn
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "run.json").write_text(json.dumps({"class_names": [f"the {digit}" for digit in range(10)]}))
+    said = int(model.predict(images[:1], verbose=0).argmax())
+    other = (said + 1) % 10
+    drawn, attributions = [], plot.attributions
+    monkeypatch.setattr(plot, "attributions", lambda *a, **k: drawn.append((a, k)) or attributions(*a, **k))
+    for truth in (said, other):
+        (tmp_path / f"the {truth}").mkdir()
+        photo = tmp_path / f"the {truth}" / "1.png"
+        keras.utils.save_img(photo, images[0], scale=False)
+        words = [
+            "explain",
+            str(tmp_path / "model.keras"),
+            str(photo),
+            "--out",
+            str(tmp_path / "maps"),
+            "--json",
+        ]
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out)[0]["truth"] == f"the {truth}"
+    ((_, maps), options) = drawn[0]
+    assert len(drawn) == 1 and options["title"].startswith(os.path.join(f"the {other}", "1.png: "))
+    assert [re.search(r"the \d", name)[0] for name in maps] == [f"the {said}", f"the {other}"]
+    for map_, target in zip(maps.values(), (said, other), strict=True):
+        np.testing.assert_allclose(map_, explain.grad_cam(model, images[:1], target, verbose=0)[0], atol=1e-5)
+    assert main([*words[:-1], "--target", f"the {other}"]) == 0
+    assert f"the {other}, predicted the {said}" in capsys.readouterr().out and len(drawn) == 2
 
 
 def test_an_uncertain_answer_is_told_with_the_next_one():

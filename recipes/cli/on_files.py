@@ -16,7 +16,9 @@ _SOURCE = "Source"  # a text that a PNG may hold
 
 
 def explain(options: Namespace) -> None:
-    """Write a picture for each image, with the evidence for its class.
+    """Write a picture for each image, with the evidence for its class, and for the true one where that is another.
+
+    The true class is known where the image lies in a folder that is named like a class.
 
     Args:
         options: `model`, `images`, `out`, `method`, `target` (the number of a class, or its name), `json`, of `recipes
@@ -49,19 +51,26 @@ def explain(options: Namespace) -> None:
     target = _target(options.target, names)
     for files, images in _images(model, path, options.images):
         options.out.mkdir(parents=True, exist_ok=True)
-        maps, layer = _maps(model, images, options.method, target)
+        predicted = np.asarray(model.predict_on_batch(images))
+        shown = [_classes(scores, target, file, names) for scores, file in zip(predicted, files, strict=True)]
+        maps, layer = _maps(model, images, options.method, target, shown)
         if layer is not None and not results:
             print(f"recipes explain: {options.method} at layer {layer}", file=sys.stderr)
-        predicted = np.asarray(model.predict_on_batch(images))
-        for file, image, map_, scores in zip(files, images, maps, predicted, strict=True):
-            title, facts = _words(scores, names, target)
+        for file, image, found, scores, classes in zip(files, images, maps, predicted, shown, strict=True):
+            title, facts = _words(scores, names, target, classes[2])
             # Stored in the picture, so that only a picture of the same model, image and class is replaced.
             source = json.dumps([os.path.abspath(path), os.path.abspath(file), target])
             written = _unused(options.out, Path(file).stem, options.method, source)
-            shown = f"{os.path.join(*Path(file).parts[-2:])}: {title}"
-            plot.overlay(image, map_, layer=layer, title=shown).savefig(
-                written, dpi=100, metadata={_SOURCE: source}
-            )
+            above = f"{os.path.join(*Path(file).parts[-2:])}: {title}"
+            if len(found) == 1:
+                drawn = plot.overlay(image, found[0], layer=layer, title=above)
+            else:
+                told = [_evidence(scores, number, names, classes) for number in classes[:2]]
+                layers = None if layer is None else dict.fromkeys(told, f"layer {layer}")
+                drawn = plot.attributions(
+                    image, dict(zip(told, found, strict=True)), layers=layers, title=above, size=2.8
+                )
+            drawn.savefig(written, dpi=100, metadata={_SOURCE: source})
             results.append({"file": file, "picture": str(written), **facts, "layer": layer})
             if not options.json:
                 print(f"{written}: {title}")
@@ -83,14 +92,49 @@ def _target(given, names):
     return number
 
 
-def _maps(model, images, name, target):
-    """`(maps, name of the layer they were taken at)`, the name None where a method looks at no layer."""
+def _classes(scores, target, file, names):
+    """`(first class to explain, second one or None, true class or None)` of an image."""
+    folder = Path(file).resolve().parent.name
+    truth = names.index(folder) if folder in names else None
+    if len(scores) == 1:  # one unit for two classes
+        return None, None, None
+    best = int(scores.argmax())
+    if target is not None:
+        return target, best if target != best else None, truth
+    return best, truth if truth != best else None, truth
+
+
+def _maps(model, images, name, target, shown):
+    """`([maps of each image], name of the layer they were taken at)`, the name None for a method of no layer."""
+    import numpy as np  # noqa: PLC0415 - the command starts without it
+
     from recipes import explain  # noqa: PLC0415 - the command starts without it
 
     method = getattr(explain, name)
-    if "return_layer" in inspect.signature(method).parameters:
-        return method(model, images, target, verbose=0, return_layer=True)
-    return method(model, images, target, verbose=0), None
+    layered = "return_layer" in inspect.signature(method).parameters
+    options = {"verbose": 0} | ({"return_layer": True} if layered else {})
+    first = method(model, images, target, **options)
+    maps, layer = first if layered else (first, None)
+    made = [[map_] for map_ in maps]
+    two = [place for place, (_, second, _) in enumerate(shown) if second is not None]
+    if two:
+        others = method(model, images[two], np.array([shown[place][1] for place in two]), **options)
+        for place, map_ in zip(two, others[0] if layered else others, strict=True):
+            made[place].append(map_)
+    return made, layer
+
+
+def _evidence(scores, number, names, classes):
+    """What stands over one of two maps."""
+    share = f" {scores[number]:.0%}" if _are_shares(scores) else ""
+    role = (
+        "the answer"
+        if number == int(scores.argmax())
+        else "the true class"
+        if number == classes[2]
+        else "asked for"
+    )
+    return f"evidence for {names[number]}{share}\n({role})"
 
 
 def _images(model, path, given):
@@ -126,10 +170,14 @@ def _images(model, path, given):
         )
 
 
-def _words(scores, names, target):
+def _are_shares(scores):
+    return scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2  # logits are not probabilities
+
+
+def _words(scores, names, target, truth=None):
     """The title of a picture, and the same for JSON."""
     best = int(scores.argmax())
-    is_share = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2  # logits are not probabilities
+    is_share = _are_shares(scores)
     guess = f"{names[best]} {scores[best]:.0%}" if is_share else names[best]
     other = target is not None and target != best
     unsure = is_share and scores[best] < 0.9 and len(scores) > 1
@@ -138,7 +186,14 @@ def _words(scores, names, target):
         title = f"{names[target]}, predicted {guess}"
     else:
         title = f"{guess}, then {names[second]} {scores[second]:.0%}" if unsure else guess
-    return title, {"label": names[best], "confidence": float(scores[best]) if is_share else None}
+    if truth is not None:
+        title += "; right" if truth == best else f"; is {names[truth]}"
+    confidence = float(scores[best]) if is_share else None
+    return title, {
+        "label": names[best],
+        "confidence": confidence,
+        "truth": None if truth is None else names[truth],
+    }
 
 
 def _unused(folder, stem, method, source):

@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ _SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDat
 # How the examples of a data set can be read in another order, and what they are, for as long as the data set lives.
 _READERS = weakref.WeakKeyDictionary()
 _IDENTITIES = weakref.WeakKeyDictionary()
+_FILES: weakref.WeakKeyDictionary[Any, Sequence[str]] = weakref.WeakKeyDictionary()
 
 
 def remember_reader(
@@ -51,6 +52,25 @@ def identity_of(dataset: tf.data.Dataset) -> dict[str, Any] | None:
     """
     tell = _IDENTITIES.get(dataset)
     return None if tell is None else tell()
+
+
+def remember_files(dataset: tf.data.Dataset, files: Sequence[str]) -> None:
+    """Remember the file that each example of a data set was read from.
+
+    Args:
+        dataset: `tf.data.Dataset` of examples, not batches.
+        files: Paths, in the order of the examples.
+    """
+    _FILES[dataset] = files
+
+
+def files_of(dataset: Any) -> Sequence[str]:
+    """The paths that `remember_files` was given for exactly this data set; none for anything else.
+
+    Args:
+        dataset: `tf.data.Dataset`, or arrays.
+    """
+    return _FILES.get(dataset, ()) if isinstance(dataset, tf.data.Dataset) else ()
 
 
 def reader_of(dataset: tf.data.Dataset) -> Callable[..., tf.data.Dataset] | None:

@@ -1,12 +1,12 @@
 """classifier: all scores of a trained classifier on a test set, in one pass."""
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from recipes.common.datasets import as_batches
+from recipes.common.datasets import as_batches, files_of
 from recipes.common.models import output_activation, predict_batch
 from recipes.common.types import Data
 from recipes.evaluate.evaluation import Evaluation, Mistake
@@ -73,6 +73,8 @@ def classifier(
     names, several = scorer.names, scorer.several
     worst = [number for number in scorer.worst(pictures) if number in kept]
     mistakes = _mistakes([kept[number] for number in worst], worst, names, scorer, several) if worst else ()
+    if (files := files_of(test)) and mistakes:
+        mistakes = tuple(replace(mistake, file=files[mistake.number]) for mistake in mistakes)
     if grad_cam and mistakes:
         mistakes = _with_maps(model, mistakes, names)
     return scorer.evaluation(mistakes)
@@ -120,12 +122,14 @@ def _with_maps(model, mistakes, names):
     single = model.output_shape[-1] == 1
     try:
         maps = grad_cam_maps(model, images, None if single else targets, verbose=0)
+        truths = [None] * len(maps)
+        # One unit has one map for both classes, and several labels have no one true class.
+        if not single and all(mistake.label in names for mistake in mistakes):
+            truths = grad_cam_maps(model, images, [names.index(one.label) for one in mistakes], verbose=0)
     except ValueError:
         return mistakes
-    return tuple(
-        Mistake(m.number, m.image, m.label, m.predicted, m.confidence, map_)
-        for m, map_ in zip(mistakes, maps, strict=True)
-    )
+    pairs = zip(mistakes, maps, truths, strict=True)
+    return tuple(replace(mistake, map=map_, truth_map=truth) for mistake, map_, truth in pairs)
 
 
 def _labeled_batches(model, data, batch_size, caller):
@@ -316,7 +320,7 @@ class _Scorer:
                 "once."
             )
         found = tally.evaluation()
-        return dataclasses.replace(found, mistakes=mistakes) if mistakes else found
+        return replace(found, mistakes=mistakes) if mistakes else found
 
 
 def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:

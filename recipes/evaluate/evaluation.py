@@ -3,13 +3,14 @@
 import html
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recipes.common.html_page import html_page
 
-_PICTURE = "min-width: 7rem; image-rendering: pixelated"  # small images are enlarged by the page
+_PICTURE = "width: 100%; image-rendering: pixelated"  # small images are enlarged by the page
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Mistake:
         predicted: Names of the predicted class, or classes.
         confidence: The confidence of the model, in [0, 1].
         map: Where in the image the evidence for the prediction is (Grad-CAM), float32 `(height, width)`; or None.
+        truth_map: The same for the true class; or None.
+        file: Path of the image, where it is known.
     """
 
     number: int
@@ -31,18 +34,28 @@ class Mistake:
     predicted: str
     confidence: float
     map: np.ndarray | None = field(default=None, repr=False)
+    truth_map: np.ndarray | None = field(default=None, repr=False)
+    file: str = ""
 
     def _repr_html_(self) -> str:
         from recipes import plot  # noqa: PLC0415 - brings matplotlib
         from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
 
-        shown = self.image
-        if self.map is not None:
-            shown = plot.blend(self.image, self.map)
-        source = image_data_url(shown)
-        words = f"{self.label} taken for {self.predicted} {self.confidence:.0%}"
-        picture = f'<img src="{source}" alt="" style="{_PICTURE}">'
-        return f"<figure>{picture}<figcaption>{html.escape(words)}</figcaption></figure>"
+        shown = [("", self.image)]
+        for name, map_ in ((self.predicted, self.map), (self.label, self.truth_map)):
+            if map_ is not None:
+                shown.append((f"evidence for {name}", plot.blend(self.image, map_)))
+        pictures = "".join(
+            f'<figure style="margin:0;flex:1 1 0"><img src="{image_data_url(image)}" alt="{html.escape(name)}" '
+            f'style="{_PICTURE}"><figcaption>{html.escape(name)}</figcaption></figure>'
+            for name, image in shown
+        )
+        words = html.escape(f"{self.label} taken for {self.predicted} {self.confidence:.0%}")
+        if self.file:
+            words += f"<br>{html.escape('/'.join(Path(self.file).parts[-2:]))}"
+        row = f'<div style="display:flex;gap:.3em;font-size:.85em">{pictures}</div>'
+        style = f"margin:.5em 1em .5em 0;width:{7 * len(shown)}rem;max-width:100%"
+        return f'<figure style="{style}">{row}<figcaption>{words}</figcaption></figure>'
 
 
 @dataclass(frozen=True)
@@ -154,12 +167,17 @@ class Evaluation:
         return html_page(title, self._repr_html_())
 
     def _repr_html_(self) -> str:
-        from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
+        from recipes.plot.inline import to_svgs  # noqa: PLC0415 - brings matplotlib
 
-        drawn = to_svg(self.figure(), f"Reliability diagram: calibration error {self.ece:.2%}")
+        panels = to_svgs(self.figure(), f"Reliability diagram: calibration error {self.ece:.2%}")
+        drawn = "".join(f'<div style="flex:1 1 20rem;max-width:28rem">{panel}</div>' for panel in panels)
         pictures = "".join(mistake._repr_html_() for mistake in self.mistakes)
         row = f'<div style="display:flex;flex-wrap:wrap">{pictures}</div>' if pictures else ""
-        return f'<pre>{html.escape(self.table())}</pre><div style="max-width:50em">{drawn}</div>{row}'
+        first, _, rest = self.table().partition("\n")
+        return (
+            f'<p>{html.escape(first)}</p><pre style="overflow-x:auto">{html.escape(rest.strip(chr(10)))}</pre>'
+            f'<div style="display:flex;flex-wrap:wrap">{drawn}</div>{row}'
+        )
 
 
 def _plain(value):

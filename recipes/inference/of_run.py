@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from recipes import data
-from recipes.common.datasets import identity_of
+from recipes.common.datasets import identity_of, remember_files
 from recipes.common.types import Data
 from recipes.evaluate.temperature import calibrate
 from recipes.inference.export import Exported, export
@@ -64,6 +64,8 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
     if info.image_shape[2] != shape[2]:
         to_shape = tf.image.grayscale_to_rgb if shape[2] == 3 else tf.image.rgb_to_grayscale
         examples = examples.map(lambda image, label: (to_shape(image), label))
+    if info.files:
+        remember_files(examples, info.files["train"])
     return examples
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import depth_colors, label_layers, need_probes, step_axis
+from recipes.plot.monitored import depth_colors, dot_size, label_layers, need_probes, step_axis
 
 if TYPE_CHECKING:
     from recipes.probe.record import Record
@@ -46,7 +46,15 @@ def activation_statistics(record: "Record") -> Figure:
     for axes, (column, title) in zip(grid.flat, panels, strict=False):
         values = getattr(record, column)
         for color, index in zip(depth_colors(len(names)), range(len(names)), strict=True):
-            axes.plot(steps, values[:, index], color=color, lw=1.2, marker=".", ms=3, label=names[index])
+            axes.plot(
+                steps,
+                values[:, index],
+                color=color,
+                lw=1.2,
+                marker=".",
+                ms=dot_size(record),
+                label=names[index],
+            )
         axes.set_title(title, fontsize="medium")
         if column.endswith("fraction"):
             axes.set_ylim(-0.03, 1.03)

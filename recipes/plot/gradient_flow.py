@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import layer_ticks, need_probes, step_axis
+from recipes.plot.monitored import dot_size, layer_ticks, need_probes, step_axis
 
 if TYPE_CHECKING:
     from recipes.probe.record import Record
@@ -42,7 +42,9 @@ def gradient_flow(record: "Record") -> Figure:
         left.set_yscale("log")
     left.set(ylabel="root mean square gradient", title="gradients by depth (dark: late in the run)")
     total = np.sqrt(np.nansum(np.square(norms), axis=1))
-    right.plot(record.step, np.where(total > 0, total, np.nan), color="tab:blue", marker=".", ms=4)
+    right.plot(
+        record.step, np.where(total > 0, total, np.nan), color="tab:blue", marker=".", ms=dot_size(record)
+    )
     if np.isfinite(total).all() and (total > 0).any():
         right.set_yscale("log")
     right.set_title("norm of all gradients")

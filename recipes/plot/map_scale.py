@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import cm, colormaps, colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.transforms import Bbox
 
 from recipes.plot.canvas import new_figure
 
@@ -26,11 +27,18 @@ _COLORMAPS = {
 _TEXTS = {
     (True, False): "alone: 0 to the {percentile:g}th percentile",
     (True, True): "alone: to the {percentile:g}th percentile",
-    (False, False): "over the image: least to most",
-    (False, True): "over the image: largest magnitude",
+    (False, False): "over the image in gray",
+    (False, True): "over the image in gray",
 }
 _BELOW = 0.75  # inches
-_ENDS = {False: ("weak", "strong"), True: ("against", "for")}
+_FOR_AND_AGAINST = ("evidence against", "evidence for the class")
+_ENDS = {
+    (True, False): ("least influence", "most influence"),
+    (True, True): _FOR_AND_AGAINST,
+    (False, False): ("least", "most evidence for the class"),
+    (False, True): _FOR_AND_AGAINST,
+}
+_LONGEST_BAR, _THICKNESS = 3.4, 0.1  # inches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +114,8 @@ def paint(base: np.ndarray, values: np.ndarray, scale: MapScale, opacity: float)
     """The picture of a map: its colors alone, or over the image in gray.
 
     Over the image the colors have the same `opacity` everywhere. So weak values darken the image, and from an opacity
-    of 0.6 every pixel of full strength is brighter than any pixel of strength 0.
+    of 0.6 every pixel of full strength is brighter than any pixel of strength 0. The shadows of the image are lifted
+    before, so that it can still be made out where the map is weak: gray g becomes g ** (1 - 0.8 * opacity).
 
     Args:
         base: `(height, width, 3)`, 0..1.
@@ -123,7 +132,8 @@ def paint(base: np.ndarray, values: np.ndarray, scale: MapScale, opacity: float)
     if scale.alone:
         return painted
     gray = (base @ np.array([0.299, 0.587, 0.114]))[..., None]
-    return (1 - opacity) * gray + opacity * painted
+    lifted = np.clip(gray, 0, 1) ** (1 - 0.8 * opacity)
+    return (1 - opacity) * lifted + opacity * painted
 
 
 def figure_for_maps(
@@ -142,19 +152,25 @@ def figure_for_maps(
     if not kinds:
         figure = new_figure(width, height)
         return figure, figure
-    figure = new_figure(max(width, 2.2 * len(kinds), 3.6), height + _BELOW)
+    figure = new_figure(max(width, 2.6 * len(kinds), 3.6), height + _BELOW)
     return figure, figure.subfigures(2, 1, height_ratios=(height, _BELOW), hspace=0)[0]
 
 
 def add_scales(
-    figure: Figure, scales: Sequence[MapScale | None], *, percentile: float = 99, numbers: bool = False
+    figure: Figure,
+    scales: Sequence[MapScale | None],
+    *,
+    percentile: float = 99,
+    numbers: bool = False,
+    panel: Axes | None = None,
 ) -> None:
     """Draw a color bar for each kind of map in a figure, and a line below that says how they are scaled.
 
     Args:
         figure: From `figure_for_maps`, its panels drawn.
         scales, percentile: As in `figure_for_maps` and `scale_of`.
-        numbers: True for a figure of one map: its values are written at the bar.
+        numbers: True writes the values of the map at the ends of the bar.
+        panel: The panel of the only map of a figure: the bar stands below it, as wide as the picture.
     """
     kinds = _kinds(scales)
     if not kinds:
@@ -162,13 +178,36 @@ def add_scales(
     below = figure.subfigs[1]
     for axes, (kind, one) in zip(below.subplots(1, len(kinds), squeeze=False)[0], kinds.items(), strict=True):
         bar = figure.colorbar(one.colors, cax=axes, orientation="horizontal")
-        axes.set_box_aspect(0.05)
+        axes.set_axes_locator(_Place(panel))
         axes.tick_params(labelsize=7)
         axes.set_title(_TEXTS[kind].format(percentile=percentile), fontsize=7, pad=3)
-        if not numbers:
-            bar.set_ticks([one.low, one.high], labels=_ENDS[one.signed])
-    if not numbers:
+        ends = zip(_ENDS[kind], (one.low, one.high), strict=True)
+        bar.set_ticks(
+            [one.low, one.high], labels=[f"{end}: {at:.3g}" if numbers else end for end, at in ends]
+        )
+        for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
+            label.set_horizontalalignment(side)  # within the bar, not beyond the edge of the figure
+    if panel is None:
         below.supxlabel("Each map is scaled by itself: colors tell where, not how much.", fontsize=7)
+
+
+class _Place:
+    """Where a bar is drawn: as wide as the picture of a panel, else in the middle of its own place in the grid."""
+
+    def __init__(self, panel):
+        self._panel = panel
+
+    def __call__(self, axes, renderer):
+        spot, figure = axes.get_position(original=True), axes.get_figure()
+        width, height = figure.bbox.width / figure.dpi, figure.bbox.height / figure.dpi
+        if self._panel is None:
+            long = min(0.86 * spot.width, _LONGEST_BAR / width)
+            left = (spot.x0 + spot.x1 - long) / 2
+        else:
+            self._panel.apply_aspect()
+            box = self._panel.get_window_extent(renderer).transformed(figure.transSubfigure.inverted())
+            left, long = box.x0, box.width
+        return Bbox.from_bounds(left, (spot.y0 + spot.y1) / 2, long, _THICKNESS / height)
 
 
 def _kinds(scales):

@@ -37,6 +37,11 @@ def depth_colors(count: int) -> np.ndarray:
     return matplotlib.colormaps["viridis"](np.linspace(0.25, 0.75, count))
 
 
+def dot_size(record: "Record") -> int:
+    """Points across the dot of a probe: of few probes it is all that there is to see."""
+    return 4 if len(record) > 3 else 8
+
+
 def step_axis(axes: Axes) -> None:
     """Name the horizontal axis, and mark whole steps only: a short run has one probe or two."""
     axes.set_xlabel("training step")

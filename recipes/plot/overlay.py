@@ -28,8 +28,8 @@ def overlay(
         map: `(height, width)`, any real dtype, as the functions of `recipes.explain` give for one image. A map with
             negative values is drawn in red (for) and blue (against).
         opacity: Opacity of the colors over the image, in [0, 1].
-        limit: Magnitude that gets the full color, > 0, so that several maps share a scale. None takes the map's largest
-            magnitude, or for a fine map the magnitude at the 99th percentile.
+        limit: Magnitude that gets the full color, > 0, so that several maps share a scale; it is written at the bar.
+            None takes the map's largest magnitude, or for a fine map the magnitude at the 99th percentile.
         alone: Whether the map is drawn without the image. `"auto"`: where it changes from pixel to pixel, as gradients
             do, which over an image cannot be seen.
         layer: Name of the layer the map was taken at, shown over it.
@@ -55,7 +55,7 @@ def overlay(
         covered.set_title(f"layer {layer}", fontsize=8)
     for axes in (plain, covered):
         axes.set_axis_off()
-    add_scales(figure, [scale], numbers=True)
+    add_scales(figure, [scale], numbers=limit is not None, panel=covered)
     if title is not None:
         panels.suptitle(title)
     return figure

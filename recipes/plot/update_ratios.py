@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes.plot.canvas import new_figure
-from recipes.plot.monitored import depth_colors, label_layers, need_probes, step_axis
+from recipes.plot.monitored import depth_colors, dot_size, label_layers, need_probes, step_axis
 
 if TYPE_CHECKING:
     from recipes.probe.record import Record
@@ -36,7 +36,13 @@ def update_ratios(record: "Record", *, low: float = 1e-4, high: float = 1e-2) ->
     axes = figure.add_subplot()
     for color, index in zip(depth_colors(len(kernels)), kernels, strict=True):
         axes.plot(
-            record.step, ratios[:, index], color=color, lw=1.2, marker=".", ms=4, label=axis["layer"][index]
+            record.step,
+            ratios[:, index],
+            color=color,
+            lw=1.2,
+            marker=".",
+            ms=dot_size(record),
+            label=axis["layer"][index],
         )
     drawn = ratios[:, kernels][np.isfinite(ratios[:, kernels])]
     title = "update ratio of each kernel"

@@ -14,13 +14,25 @@ from recipes.diagnose.checks.sample import read_sample
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its prediction: `image` `(height, width, channels)`, `map` `(height, width)` or None."""
+    """One image with its prediction.
+
+    Attributes:
+        image: `(height, width, channels)`.
+        map: `(height, width)`, the evidence for the predicted class; or None.
+        label: The true class.
+        predicted: The predicted one.
+        confidence: Its probability.
+        number: Number of the example in the held-out data.
+        truth_map: `(height, width)`, the evidence for the true class where another one was predicted; or None.
+    """
 
     image: np.ndarray
     map: np.ndarray | None
     label: int
     predicted: int
     confidence: float
+    number: int = 0
+    truth_map: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +97,13 @@ def predictions(
     wrong = np.flatnonzero(predicted != numbers)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
     maps, note = _maps(model, inputs, np.concatenate([right, wrong]).astype("int64"))
+    truths = [None] * len(right) + [None] * len(wrong)
+    if width > 1 and len(wrong) and maps[-1] is not None:  # one unit has one map for both classes
+        truths[len(right) :], note = _maps(model, inputs, wrong.astype("int64"), numbers[wrong])
+        note += " For a mistake the evidence for the answer comes first, that for the true class after it."
     made = [
-        Example(inputs[i], map_, int(numbers[i]), int(predicted[i]), float(sure[i]))
-        for i, map_ in zip([*right, *wrong], maps, strict=True)
+        Example(inputs[i], map_, int(numbers[i]), int(predicted[i]), float(sure[i]), int(i), truth)
+        for i, map_, truth in zip([*right, *wrong], maps, truths, strict=True)
         if inputs.ndim == 4
     ]
     classes = probabilities.shape[1]
@@ -115,7 +131,7 @@ def _spread(rows, sure, labels, count):
     return rows[np.argsort(turn, kind="stable")][:count]
 
 
-def _maps(model, inputs, rows):
+def _maps(model, inputs, rows, targets=None):
     if inputs.ndim != 4 or not len(rows):
         return [None] * len(rows), "The inputs are not images."
     if keras.backend.backend() != "tensorflow":
@@ -123,7 +139,7 @@ def _maps(model, inputs, rows):
     from recipes import explain  # noqa: PLC0415 - needs TensorFlow, which other backends do without
 
     try:
-        maps, layer = explain.grad_cam(model, inputs[rows], verbose=0, return_layer=True)
+        maps, layer = explain.grad_cam(model, inputs[rows], targets, verbose=0, return_layer=True)
     except (ValueError, TypeError) as error:  # no layer with feature maps, for example
         return [None] * len(rows), f"Grad-CAM does not fit this model: {error}"
     return list(keras.ops.convert_to_numpy(maps)), f"Beside each image: its Grad-CAM at layer {layer}."

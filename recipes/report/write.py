@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recipes.common.color import class_colors
+from recipes.common.datasets import files_of
 from recipes.common.files import write_text
 from recipes.common.optional import optional
 from recipes.common.types import Data
@@ -92,6 +93,7 @@ def write_report(
         guesses=no_better_than(seen) is not None,
     )
     leaks = issues and issues["leaks"]
+    names = (files or {}).get("validation") or files_of(validation)
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
@@ -109,8 +111,8 @@ def write_report(
         "time": time_spent(run, throughput),
         "layers": layers_of(run.record),
         "confusion": confusion_of(seen, class_names),
-        "right": _pictures(seen.right if seen else (), class_names),
-        "wrong": _pictures(seen.wrong if seen else (), class_names),
+        "right": _pictures(seen.right if seen else (), class_names, names),
+        "wrong": _pictures(seen.wrong if seen else (), class_names, names),
         "note": seen.note if seen else "",
         "masks": _masks(masks, class_names),
         "issues": issues,
@@ -153,20 +155,24 @@ def _place(finding):
     return ", ".join(words)
 
 
-def _pictures(examples, class_names):
+def _pictures(examples, class_names, files):
     from recipes.plot.inline import image_data_url  # noqa: PLC0415 - brings matplotlib
     from recipes.plot.overlay import blend  # noqa: PLC0415 - brings matplotlib
 
     pictures = []
     for example in examples:
         label, predicted = class_name(example.label, class_names), class_name(example.predicted, class_names)
-        shown = image_data_url(example.image)
-        mapped = None if example.map is None else image_data_url(blend(example.image, example.map))
+        maps = [
+            (image_data_url(blend(example.image, map_)), f"Grad-CAM of {name} over the same image")
+            for map_, name in ((example.map, predicted), (example.truth_map, label))
+            if map_ is not None
+        ]
         is_right = example.label == example.predicted
         pictures.append(
             {
-                "image": shown,
-                "map": mapped,
+                "image": image_data_url(example.image),
+                "maps": maps,
+                "file": "/".join(Path(files[example.number]).parts[-2:]) if files else "",
                 "caption": f"{predicted}, {example.confidence:.0%}" + ("" if is_right else f"; is {label}"),
                 "alt": f"An image of class {label}, predicted {predicted} with {example.confidence:.0%}",
             }

@@ -9,7 +9,7 @@ from scipy import optimize, special
 from sklearn import metrics
 
 import recipes
-from recipes import ensemble, evaluate
+from recipes import ensemble, evaluate, explain
 from recipes.training.run import Run
 
 random = np.random.default_rng(0)
@@ -193,7 +193,11 @@ def test_mistakes_come_with_their_images():
         assert mistake.label == "abc"[labels[mistake.number]] and mistake.map.shape == (8, 8)
         assert mistake.predicted == "abc"[outputs[mistake.number].argmax()]
     page = found._repr_html_()
-    assert page.count("<img") == 4 and page.count("<svg") == 1 and "taken for" in page
+    # Each image with the evidence for the answer beside that for the true class; a drawing for each panel.
+    assert page.count("<img") == 12 and page.count("<svg") == 2 and "taken for" in page
+    maps = explain.grad_cam(model, images[expected], labels[expected])
+    for mistake, map_ in zip(found.mistakes, maps, strict=True):
+        np.testing.assert_allclose(mistake.truth_map, map_, atol=1e-6)
 
 
 def test_mc_dropout_keeps_units_by_chance_and_batch_normalization_as_it_is():

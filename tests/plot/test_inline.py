@@ -5,7 +5,7 @@ import re
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.plot.inline import image_data_url, to_svg
+from recipes.plot.inline import image_data_url, to_svg, to_svgs
 
 
 def drawn(values):
@@ -58,3 +58,19 @@ def test_letters_that_the_font_lacks_stay_text():
     figure = drawn([1.0, 2.0])
     figure.axes[0].set_title("猫")
     assert "猫" in to_svg(figure, "a cat")
+
+
+def test_each_panel_is_a_drawing_of_its_own_of_one_width():
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1])
+    left.set(title="first", ylabel="a label")
+    right.plot([0, 1], [5, 7])
+    right.set_title("second")
+    one, two = to_svgs(figure, "both")
+    assert "first" in one and "a label" in one and ">second<" not in one
+    assert ">second<" in two and "a label" not in two
+    assert 'aria-label="Panel 2 of 2: second. both"' in two
+    widths = [float(re.search(r'viewBox="\S+ \S+ (\S+) ', svg)[1]) for svg in (one, two)]
+    assert widths[0] == widths[1] < 9 * 72 / 2 + 1
+    assert len(to_svgs(drawn([1.0, 2.0]), "one")) == 1

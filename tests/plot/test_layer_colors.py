@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recipes.plot.canvas import told_apart
 from recipes.plot.monitored import depth_colors
 
 
@@ -23,3 +24,9 @@ def test_every_layer_is_seen_on_a_page(page):
     contrast = (np.maximum(lines, behind) + 0.05) / (np.minimum(lines, behind) + 0.05)
     assert contrast.min() >= 2
     assert (np.diff(lines) >= 0).all()  # dark at the input, light at the output
+
+
+def test_shortened_names_of_layers_stay_different():
+    names = [f"stage{k}_block{n}_depthwise_relu6_of_a_long_network" for k in range(4) for n in range(3)]
+    short = told_apart([*names, "top"], 24)
+    assert len(set(short)) == 13 and max(map(len, short)) == 24 and short[-1] == "top"

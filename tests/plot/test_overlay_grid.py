@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 
@@ -24,8 +26,8 @@ def test_blend_puts_a_coarse_map_over_the_image_in_gray():
     np.testing.assert_allclose(plot.blend(IMAGE, MAP, opacity=0), np.dstack([gray] * 3), atol=0.51)
     blended = plot.blend(IMAGE, MAP, opacity=0.6)
     assert blended.dtype == np.uint8 and blended.shape == (4, 6, 3)
-    # At the smallest value stands black of the color map, 0.6 of it.
-    np.testing.assert_allclose(blended[0, 0], 0.4 * gray[0, 0], atol=3)
+    # At the smallest value stands black of the color map, 0.6 of it, over the image with lifted shadows.
+    np.testing.assert_allclose(blended[0, 0], 0.4 * 255 * (gray[0, 0] / 255) ** 0.52, atol=3)
 
 
 def test_the_strongest_place_is_brighter_than_the_weakest_on_any_image():
@@ -136,7 +138,12 @@ def test_each_kind_of_map_gets_one_bar():
     figure = plot.attributions(image, maps, layers={"a": "block5"}, title="all")
     bars = [axes for axes in figure.axes if not axes.images]
     ends = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in bars]
-    assert ends == [["weak", "strong"], ["against", "for"], ["against", "for"], ["weak", "strong"]]
+    signed = ["evidence against", "evidence for the class"]
+    assert ends == [
+        ["least", "most evidence for the class"],
+        *(signed, signed),
+        ["least influence", "most influence"],
+    ]
     assert [axes.get_title() for axes in figure.axes[1:6]] == ["a\nblock5", "b", "c", "d", "e"]
     lines = [part.get_supxlabel() for part in figure.subfigs]
     assert "Each map is scaled by itself" in lines[1]
@@ -218,3 +225,21 @@ def test_grid_lays_maps_over_images_of_several_sizes():
 def test_grid_refuses_what_it_cannot_show(images, options, message):
     with pytest.raises(ValueError, match=message):
         plot.grid(images, **options)
+
+
+def test_the_bar_of_an_overlay_is_as_wide_as_its_map():
+    figure = plot.overlay(IMAGE, MAP, title="why", layer="conv5")
+    figure.savefig(io.BytesIO())
+    _, covered, bar = figure.axes
+    map_, scale = covered.get_window_extent(), bar.get_window_extent()
+    np.testing.assert_allclose((scale.x0, scale.x1), (map_.x0, map_.x1), atol=0.5)
+    assert [tick.get_text() for tick in bar.get_xticklabels()] == ["least", "most evidence for the class"]
+    right = max(tick.get_window_extent().x1 for tick in bar.get_xticklabels())
+    assert right < figure.bbox.x1 and right <= scale.x1 + 1
+
+
+def test_a_weak_map_leaves_a_dark_photo_to_be_made_out():
+    dark = np.full((8, 8, 3), 25, "uint8")
+    weak = np.zeros((8, 8))
+    weak[0, 0] = 1
+    assert plot.blend(dark, weak, alone=False)[4:, 4:].min() > 25

@@ -20,7 +20,7 @@ from recipes.report.data_issues import data_issues
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.figures import figures_of
 from recipes.report.summary import check_command, how_good, no_better_than, verdict, what_to_do
-from recipes.report.tables import confusion_of
+from recipes.report.tables import confusion_of, settings_of
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -275,6 +275,31 @@ def test_every_figure_says_how_it_is_read(page):
 def test_the_length_of_steps_is_read_by_the_optimizer(page):
     run = plain_run(record=page[1].record, settings={"compiled": {"class": "MuonSGD"}})
     assert "MuonSGD" in figures_of(run, None)["update_ratios"]["read"] and "MuonSGD" not in page[0]
+
+
+def test_rates_that_decay_by_depth_are_told_where_their_updates_are_drawn(page):
+    run = page[1]
+    assert "on purpose" in figures_of(run, None)["update_ratios"]["read"]
+    steps = run.record.step
+    said = figures_of(
+        plain_run(record=run.record, history={"loss": [1.0] * 2}, settings={"steps": 500}), None
+    )
+    assert f"{len(steps)} times, at steps {steps[0]} to {steps[-1]} of 1000" in said["gradients"]["read"]
+
+
+def test_a_mistake_has_the_evidence_for_both_classes(page):
+    text, run, (images, labels) = page
+    wrong = predictions(run.model, (images, labels), count=4).wrong
+    for example in wrong:
+        truth = explain.grad_cam(run.model, images[[example.number]], example.label, verbose=0)[0]
+        assert labels[example.number] == example.label
+        np.testing.assert_allclose(example.truth_map, truth, atol=1e-5)
+    assert "that for the true class after it" in text
+
+
+def test_settings_are_told_in_words():
+    told = {"callbacks": ["<recipes.callbacks.unfreeze.Unfreeze object>"], "resume": False, "sum": "0a" * 32}
+    assert settings_of(told) == [("callbacks", "Unfreeze"), ("resume", "no"), ("sum", "0a0a0a0a0a…")]
 
 
 def test_a_figure_is_drawn_once(page):
