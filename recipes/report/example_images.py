@@ -22,7 +22,7 @@ class Example:
         label: The true class.
         predicted: The predicted one.
         confidence: Its probability.
-        number: Number of the example in the held-out data.
+        number: Number of the example in the held-out data; None for arrays, of which random rows are looked at.
         truth_map: `(height, width)`, the evidence for the true class where another one was predicted; or None.
     """
 
@@ -31,7 +31,7 @@ class Example:
     label: int
     predicted: int
     confidence: float
-    number: int = 0
+    number: int | None = None
     truth_map: np.ndarray | None = None
 
 
@@ -102,7 +102,15 @@ def predictions(
         truths[len(right) :], note = _maps(model, inputs, wrong.astype("int64"), numbers[wrong])
         note += " For a mistake the evidence for the answer comes first, that for the true class after it."
     made = [
-        Example(inputs[i], map_, int(numbers[i]), int(predicted[i]), float(sure[i]), int(i), truth)
+        Example(
+            inputs[i],
+            map_,
+            int(numbers[i]),
+            int(predicted[i]),
+            float(sure[i]),
+            int(i) if sample.ordered else None,
+            truth,
+        )
         for i, map_, truth in zip([*right, *wrong], maps, truths, strict=True)
         if inputs.ndim == 4
     ]

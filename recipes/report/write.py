@@ -172,12 +172,16 @@ def _pictures(examples, class_names, files):
             {
                 "image": image_data_url(example.image),
                 "maps": maps,
-                "file": "/".join(Path(files[example.number]).parts[-2:]) if files else "",
+                "file": _last_two(files[example.number]) if files and example.number is not None else "",
                 "caption": f"{predicted}, {example.confidence:.0%}" + ("" if is_right else f"; is {label}"),
                 "alt": f"An image of class {label}, predicted {predicted} with {example.confidence:.0%}",
             }
         )
     return pictures
+
+
+def _last_two(path):
+    return "/".join(Path(path).parts[-2:])
 
 
 def _masks(seen, class_names):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recipes import explain, optimizers, plot
 from recipes.callbacks import TrainingDoctor
@@ -289,8 +290,8 @@ def test_rates_that_decay_by_depth_are_told_where_their_updates_are_drawn(page):
 
 def test_a_mistake_has_the_evidence_for_both_classes(page):
     text, run, (images, labels) = page
-    wrong = predictions(run.model, (images, labels), count=4).wrong
-    for example in wrong:
+    in_order = tf.data.Dataset.from_tensor_slices((images, labels))
+    for example in predictions(run.model, in_order, count=4).wrong:
         truth = explain.grad_cam(run.model, images[[example.number]], example.label, verbose=0)[0]
         assert labels[example.number] == example.label
         np.testing.assert_allclose(example.truth_map, truth, atol=1e-5)
