@@ -101,6 +101,7 @@ class TrainingDoctor(Monitor):
         self._book = None
         self._history = {}
         self._probes = 0
+        self._extended_after: int | None = None  # epochs, of a finished run that was given more
         self._clock, self._told = EpochClock(), False
         self._learning: int | None = None  # variables, at the end of an epoch
         self._usual_epoch = False  # whether nothing was traced in the last epoch
@@ -133,7 +134,7 @@ class TrainingDoctor(Monitor):
 
     def reset(self) -> None:
         self._history, self._probes = {}, 0
-        self._book = None
+        self._book, self._extended_after = None, None
         self.tried = None
         self._clock, self._told, self._learning, self._usual_epoch = EpochClock(), False, None, False
         self._guarded(self._begin)
@@ -183,11 +184,16 @@ class TrainingDoctor(Monitor):
 
     def monitor_state(self) -> dict[str, Any]:
         book = {} if self._book is None else {"book": self._book.state()}
-        return {"history": self._history, "times": self._clock.epochs, **book}
+        plan = {"planned": self.params.get("epochs"), "extended_after": self._extended_after}
+        return {"history": self._history, "times": self._clock.epochs, **plan, **book}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._history = {name: list(values) for name, values in state["history"].items()}
         self._clock.epochs = list(state.get("times", ()))
+        self._extended_after, planned = state.get("extended_after"), state.get("planned")
+        done = max((len(values) for values in self._history.values()), default=0)
+        if planned is not None and done >= planned and (self.params.get("epochs") or 0) > planned:
+            self._extended_after = done
         if self._book is not None and "book" in state:
             self._book.take_up(state["book"])
 
@@ -273,6 +279,8 @@ class TrainingDoctor(Monitor):
         return {"validation_accuracy": sum(one["right"] for one in classes) / examples} if examples else {}
 
     def _update(self, **facts):
+        if self._extended_after is not None:
+            facts["extended_after"] = self._extended_after
         found = self._book.update(
             self._history,
             self.record,

@@ -120,7 +120,7 @@ def _print_run(options, run, path, info):
     before = (run.settings or {}).get("before_training") or {}
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
-        print(f"not checked, because the time was over: {', '.join(skipped)}; to check them: {check}")
+        print(f"not checked, for lack of time: {', '.join(skipped)}; to check them: {check}")
     print(said)
     if guess is not None and guessing:
         print(f"That is no better than always answering the most frequent class (about {guess[0]:.0%}).")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 SEVERITIES = ("error", "warning", "info")
-_GONE_WITH_IT = " (gone once this is mended)"
+_GONE_WITH_IT = " (these should go away with it)"
 
 # Causes before symptoms: data, model and loss, initialization, optimizer, layers during training, curves.
 CODES = (

@@ -46,7 +46,7 @@ def verdict(
     if skipped:
         # A check that did not run has not passed.
         names = ", ".join(skipped)
-        text = f"Nothing wrong was found by the checks that ran. Not checked, because the time was over: {names}."
+        text = f"Nothing wrong was found by the checks that ran. Not checked, for lack of time: {names}."
         return {"kind": "warning", "text": text}
     if run.record is None and not run.findings:
         return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}

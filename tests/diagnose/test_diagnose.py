@@ -8,6 +8,7 @@ import pytest
 
 from recipes import diagnose
 from recipes.callbacks import TrainingDoctor
+from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.record_rules import judge_record
 from recipes.diagnose.rules.run_facts import describe
@@ -295,7 +296,7 @@ def test_a_wrapped_finding_keeps_what_it_explains_on_a_line_of_its_own():
     symptom = diagnose.Finding("not_learning", "warning", None, 3, "Flat.", "Wait.")
     finding = diagnose.Finding("rate_too_high", "error", "one", 1, "word " * 40, "Lower it.", (symptom,))
     *text, last = finding.wrapped(60).splitlines()
-    assert last == "  explains: not learning (gone once this is mended)" and len(text) > 3
+    assert last == "  explains: not learning (these should go away with it)" and len(text) > 3
     assert max(map(len, text)) <= 60 and all(line.startswith("  ") for line in text[1:])
     assert " ".join(finding.wrapped(60).split()) == " ".join(str(finding).split())
 
@@ -303,3 +304,15 @@ def test_a_wrapped_finding_keeps_what_it_explains_on_a_line_of_its_own():
 def test_nothing_to_judge_is_refused():
     with pytest.raises(ValueError, match="run.history"):
         diagnose.diagnose()
+
+
+def test_the_end_of_the_first_schedule_of_an_extended_run_is_no_early_decay():
+    rates = [0.1, 0.07, 0.02, 1e-3, 9e-4, 8e-4, 4e-4, 2e-4, 1e-4, 0.0]
+    history = {"loss": [2.0, 1.6, 1.3, 1.2, 1.2, 1.2, 1.2, 1.2, 1.2, 1.2], "learning_rate": rates}
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    facts = describe(model)
+    early = [one for one in judge(history, None, facts, steps=500) if one.code == "decayed_too_early"]
+    assert early and early[0].epoch == 4
+    extended = judge(history, None, {**facts, "extended_after": 4}, steps=500)
+    assert not [one for one in extended if one.code == "decayed_too_early"]

@@ -182,9 +182,9 @@ def test_what_was_not_checked_is_not_called_fine_and_trials_are_shown(tmp_path):
     run.settings |= {"data": "my photos", "image_shape": [224, 224, 3], "train_data": {"kind": "files"}}
     text = write_report(run, tmp_path / "page.html").read_text(encoding="utf-8")
     verdict = re.search('<div class="verdict (\\w+)".*?>(.*?)</div>', text, re.DOTALL)
-    assert verdict.group(
-        1
-    ) == "warning" and "Not checked, because the time was over: initial_loss." in verdict.group(2)
+    assert verdict.group(1) == "warning" and "Not checked, for lack of time: initial_loss." in verdict.group(
+        2
+    )
     assert "recipes check &#39;my photos&#39; --seconds 120 --image-size 224</code> in a shell" in text
     assert (
         check_command({}, 120) is None

@@ -188,7 +188,7 @@ def _judge(loss, expected, task, sample, *, scale):
         return found(
             "initial_loss",
             "info",
-            f"The first loss is {loss:.4g}, below the {expected:.4g} of guessing.",
+            f"The first loss is {loss:.4g}, below the {expected:.4g} of always giving the same answer.",
             "Fine for a model trained before; otherwise look for the labels among the inputs.",
         )
     return []

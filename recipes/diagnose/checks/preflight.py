@@ -115,7 +115,7 @@ class Preflight:
             names = ", ".join(self.skipped)
             they = "it looks" if len(self.skipped) == 1 else "they look"
             lines.append(
-                f"NOT CHECKED, because the time was over: {names}. Nothing is known of what {they} for; "
+                f"NOT CHECKED, for lack of time: {names}. Nothing is known of what {they} for; "
                 f"recipes.diagnose.preflight(model, train, seconds={self.enough_seconds}) runs all."
             )
         return "\n".join(lines)

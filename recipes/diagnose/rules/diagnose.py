@@ -139,7 +139,13 @@ def judge(
         findings += stopped_early(curves, (facts or {}).get("meant_to_be"))
         findings += stretched(facts, curves)
         findings += _long_way(curves, facts)
-    return _once(findings)
+    return _once([finding for finding in findings if not _ended_as_planned(finding, facts)])
+
+
+def _ended_as_planned(finding, facts):
+    """Whether a rate fell only as the schedule of a finished run came to its end, before the run was given more."""
+    seam = (facts or {}).get("extended_after")
+    return finding.code == "decayed_too_early" and seam is not None and (finding.epoch or 0) <= seam + 1
 
 
 def _explains_failure(finding, facts):

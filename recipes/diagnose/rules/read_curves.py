@@ -102,7 +102,8 @@ def _diverged(curves):
             "error",
             1,
             f"The training loss stays at {lowest:.4g} or more for {curves.epochs} epochs, "
-            f"{lowest / curves.initial:.3g} times the {curves.initial:.4g} of guessing, and does not come down.",
+            f"{lowest / curves.initial:.3g} times the {curves.initial:.4g} of always giving the same "
+            "answer, and does not come down.",
             "Lower the learning rate tenfold; check the scale of inputs and initial weights.",
         )
     return []
@@ -157,7 +158,7 @@ def _not_learning(curves):
         "not_learning",
         "warning",
         None,
-        f"After {curves.epochs} epochs the training loss is {loss[-1]:.4g}; always giving the same best answer "
+        f"After {curves.epochs} epochs the training loss is {loss[-1]:.4g}; always giving the same answer "
         f"costs {start:.4g}, so the model does no better than one that ignores its inputs.",
         "Run recipes.diagnose.preflight(model, data), look whether labels belong to their inputs, and try rates 10 "
         "and 100 times higher and lower.",
@@ -172,7 +173,7 @@ def _too_few(curves):
         "not_learning",
         "info",
         None,
-        f"After {curves.steps} steps the training loss is {curves.loss[-1]:.4g}; always giving the same best answer "
+        f"After {curves.steps} steps the training loss is {curves.loss[-1]:.4g}; always giving the same answer "
         f"costs {curves.initial:.4g}. So few steps do not tell whether the model can learn.",
         "Train for a few hundred steps at least: more epochs, or smaller batches.",
     )
@@ -273,7 +274,7 @@ def _underfitting(curves):
             "info",  # the data may hold no more information, which curves cannot show
             None,
             f"Training and validation loss have both settled at {np.median(loss[-last:]):.4g}, {share:.0%} "
-            "of what always giving the same best answer costs.",
+            "of what always giving the same answer costs.",
             "Try a larger model, less regularization, or a higher learning rate; if none of them helps, the data "
             "has no more to tell.",
         )

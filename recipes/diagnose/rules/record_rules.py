@@ -160,7 +160,7 @@ def _not_finite(view):
 def _went(view, start, loss):
     if not len(loss):
         return "from a number that is not known"
-    whence = "that of guessing, " if view.initial else ""
+    whence = "that of always giving the same answer, " if view.initial else ""
     return f"from {whence}{start:.4g}, to {np.max(loss):.4g}"
 
 
@@ -369,5 +369,9 @@ def _rate(view):
 def _against(view, late):
     if not np.isfinite(late) or view.began is None:
         return ""
-    against = f"; guessing costs {view.initial:.4g}" if view.initial else f" after {view.began:.4g} at first"
+    against = (
+        f"; always giving the same answer costs {view.initial:.4g}"
+        if view.initial
+        else f" after {view.began:.4g} at first"
+    )
     return f". The loss of a batch is now {late:.4g}{against}"

@@ -225,7 +225,8 @@ def far_from_usual(optimizer: dict, curves: Curves, record: Any) -> list[Finding
             None,
             f"The learning rate is {rate:.3g}, {times(rate / usual)} times the {usual:g} that is usual with "
             f"{optimizer['name']}. The loss went up to {times(highest / curves.initial)} times the "
-            f"{curves.initial:.4g} of knowing nothing; after {curves.epochs} epochs it is {curves.loss[-1]:.4g}.",
+            f"{curves.initial:.4g} of always giving the same answer; after {curves.epochs} epochs it is "
+            f"{curves.loss[-1]:.4g}.",
             lower_rate(rate, optimizer),
         )
     ]
