@@ -30,10 +30,9 @@ IDLE = [
     augment.LensDistortion(probability=0),
     augment.PadCrop(4, probability=0),
     augment.Zoom((0.2, 1), probability=0),
-    augment.RandAugment(2, 0),
-    augment.TrivialAugment(probability=0),
     augment.Flip(probability=0),
 ]
+POLICIES = [augment.RandAugment(2, 0), augment.TrivialAugment(probability=0)]
 
 
 def run(*operations, images=BYTES, **options):
@@ -47,6 +46,17 @@ def test_operations_that_do_nothing_change_nothing(op):
         np.testing.assert_allclose(run(op, idle), alone, atol=2e-2)
         if isinstance(idle, augment.PadCrop | augment.Zoom):
             np.testing.assert_allclose(run(idle, op), alone, atol=2e-2)
+
+
+#: One of each kind of reading. A policy begins when all is read: it cannot know which operations of a kind there were.
+KINDS = [FIXED[place] for place in (0, 1, 8, 9, 10, 12)]
+
+
+@pytest.mark.parametrize("op", KINDS, ids=repr)
+def test_a_policy_that_does_nothing_changes_nothing(op):
+    alone = run(op)
+    for policy in POLICIES:
+        np.testing.assert_allclose(run(op, policy), alone, atol=2e-2)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.25])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from recipes import explain
 
 layers = keras.layers
+COUNT = 9  # images, one more than a batch
 
 
 class Counting(layers.Layer):
@@ -18,7 +19,7 @@ class Counting(layers.Layer):
         self.passes = []
 
     def call(self, inputs):
-        note = tf.py_function(lambda size: self.passes.append(int(size)), [tf.shape(inputs)[0]], [])
+        note = tf.numpy_function(lambda size: self.passes.append(int(size)), [tf.shape(inputs)[0]], [])
         with tf.control_dependencies([note]):
             return tf.identity(inputs)
 
@@ -32,21 +33,21 @@ def counted():
 @pytest.mark.parametrize(
     "method, options, evaluations",
     [
-        (explain.saliency, {}, 20),
-        (explain.grad_cam, {}, 20),
-        (explain.smooth_grad, {"samples": 11}, 20 * 11),
-        (explain.integrated_gradients, {"steps": 13}, 20 * 13),
-        (explain.occlusion, {"patch": 3, "stride": 2}, 20 * 25),
-        (explain.rise, {"masks": 30}, 20 * 30),
-        (explain.score_cam, {"top": None}, 20 * 24),
+        (explain.saliency, {}, COUNT),
+        (explain.grad_cam, {}, COUNT),
+        (explain.smooth_grad, {"samples": 11}, COUNT * 11),
+        (explain.integrated_gradients, {"steps": 13}, COUNT * 13),
+        (explain.occlusion, {"patch": 3, "stride": 2}, COUNT * 25),
+        (explain.rise, {"masks": 30}, COUNT * 30),
+        (explain.score_cam, {"top": None}, COUNT * 24),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 @pytest.mark.filterwarnings("ignore:score_cam found no place:UserWarning")
 def test_no_pass_holds_more_than_batch_size_images_whatever_the_samples(method, options, evaluations):
     model, counting = counted()
-    images = np.random.default_rng(0).uniform(size=(20, 10, 10, 1)).astype("float32")
+    images = np.random.default_rng(0).uniform(size=(COUNT, 10, 10, 1)).astype("float32")
     maps = method(model, images, 1, batch_size=8, **options)
-    assert maps.shape == (20, 10, 10)
+    assert maps.shape == (COUNT, 10, 10)
     assert max(counting.passes) <= 8
     assert sum(counting.passes) >= evaluations  # all of the work went through that layer

@@ -213,23 +213,27 @@ def train(case, data, monitors, **replace):
     return model, history, witness
 
 
-def eager_truth(case, data, weights, batch):
-    """Loss and gradient norms of one batch with these weights, eagerly in float32."""
+def eager_truth(case, data):
+    """A function of weights and a batch: its loss and gradient norms, eagerly in float32."""
     build, _, options = CASES[case]
-    images, labels, sample_weights = (part[batch * BATCH : (batch + 1) * BATCH] for part in data)
     model = build()
     if not model.built:
-        model(images)
+        model(data[0][:BATCH])
     model.compile("sgd", options.get("loss", "sparse_categorical_crossentropy"))
-    model.set_weights(weights)
-    if "class_weight" in options:
-        sample_weights = np.array([options["class_weight"][label] for label in labels], "float32")
-    elif "sample_weight" not in options:
-        sample_weights = None
-    with tf.GradientTape() as tape:
-        loss = model.compute_loss(images, labels, model(images, training=True), sample_weights)
-    gradients = tape.gradient(loss, model.trainable_variables)
-    return float(loss), [np.linalg.norm(g.numpy().ravel()) for g in gradients]
+
+    def truth(weights, batch):
+        images, labels, sample_weights = (part[batch * BATCH : (batch + 1) * BATCH] for part in data)
+        model.set_weights(weights)
+        if "class_weight" in options:
+            sample_weights = np.array([options["class_weight"][label] for label in labels], "float32")
+        elif "sample_weight" not in options:
+            sample_weights = None
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(images, labels, model(images, training=True), sample_weights)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        return float(loss), [np.linalg.norm(g.numpy().ravel()) for g in gradients]
+
+    return truth
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -256,7 +260,7 @@ def test_training_is_bit_identical_and_the_numbers_are_those_of_an_eager_calcula
     else:
         assert [probe.step for probe in monitor.probes] == [0, 2, 4, 6, 8, 10]
     trainable = [i for i, v in enumerate(model.weights) if any(v is t for t in model.trainable_variables)]
-    half = "mixed" in case
+    half, truth = "mixed" in case, eager_truth(case, data)
     for probe in monitor.probes:
         before, after = ([witness.weights[probe.step + k][i] for i in trainable] for k in (0, 1))
         moved = [np.linalg.norm((b.astype("f8") - a).ravel()) for a, b in zip(before, after, strict=True)]
@@ -272,7 +276,7 @@ def test_training_is_bit_identical_and_the_numbers_are_those_of_an_eager_calcula
             continue
         if np.isnan(moved).any():
             continue
-        loss, gradients = eager_truth(case, data, witness.weights[probe.step], probe.step % STEPS)
+        loss, gradients = truth(witness.weights[probe.step], probe.step % STEPS)
         np.testing.assert_allclose(probe.values["loss"], loss, rtol=2e-2 if half else 1e-4)
         np.testing.assert_allclose(
             probe.values["gradient_norm"], gradients, rtol=0.05 if half else 1e-3, atol=1e-6

@@ -197,6 +197,7 @@ print("MB", (kilobytes() - before) // 1000)
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_classes_fit_into_memory_a_page_and_a_check(tmp_path):
     script = tmp_path / "classes.py"
     script.write_text(TEN_THOUSAND_CLASSES, encoding="utf-8")

@@ -169,11 +169,13 @@ class strike:
         self.place, self.function, self.count, self.seen = place, function, count, 0
 
     def __enter__(self):
-        sys.setprofile(self._look)
+        sys.settrace(
+            self._look
+        )  # without local functions: only calls, which are a quarter of what profilers see
         return self
 
     def __exit__(self, *error):
-        sys.setprofile(None)
+        sys.settrace(None)
         assert self.seen == self.count
 
     def _look(self, frame, event, argument):
@@ -185,7 +187,7 @@ class strike:
         ):
             self.seen += 1
             if self.seen == self.count:
-                sys.setprofile(None)
+                sys.settrace(None)
                 raise KeyboardInterrupt
 
 

@@ -150,6 +150,7 @@ study = tune.search(build, (x, y), (x, y), {"rate": (1e-3, 1e-1)}, coarse={"tria
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_journal_and_one_that_is_killed_leaves_the_study_to_the_other(tmp_path):
     import optuna
 
