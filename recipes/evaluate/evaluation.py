@@ -175,7 +175,8 @@ class Evaluation:
         row = f'<div style="display:flex;flex-wrap:wrap">{pictures}</div>' if pictures else ""
         first, _, rest = self.table().partition("\n")
         return (
-            f'<p>{html.escape(first)}</p><pre style="overflow-x:auto">{html.escape(rest.strip(chr(10)))}</pre>'
+            f'<p>{html.escape(first)}</p><pre style="overflow-x:auto;font-size:clamp(.6rem,2.8vw,1rem)">'
+            f"{html.escape(rest.strip(chr(10)))}</pre>"
             f'<div style="display:flex;flex-wrap:wrap">{drawn}</div>{row}'
         )
 
